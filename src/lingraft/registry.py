@@ -1,0 +1,97 @@
+"""Methods that a recipe chooses by name.
+
+A `Choice` is a frozen pydantic object which is both the settings of a method and the method itself. A `Registry`
+holds all choices of one kind. A recipe writes `mean`, or `{mean: {weights: characters}}`; both become the
+registered class, and a dumped recipe holds the second form, so that no setting is lost on the way (a field that is
+annotated with a base class would drop the settings of its subclass: two different recipes, one address).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from lingraft.errors import RecipeError, did_you_mean
+
+
+class Settings(BaseModel):
+    """Frozen settings that refuse unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Choice(Settings):
+    """A method with its settings; `name` is how recipes call it, `reference` whom it is owed to."""
+
+    name: ClassVar[str]
+    reference: ClassVar[str] = ""
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the form that recipes hold: `{name: settings}`, the nested choices included."""
+        return {self.name: self.model_dump(mode="json")}
+
+
+C = TypeVar("C", bound=Choice)
+
+
+class Registry(Generic[C]):
+    """All choices of one kind, found by name.
+
+    Packages add theirs through the entry point group `lingraft.KIND` (KIND with underscores for spaces).
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._classes: dict[str, type[C]] = {}
+        self._entry_points_read = False
+
+    def register(self, cls: type[C]) -> type[C]:
+        """Add a class under its `name` (a decorator)."""
+        if cls.name in self._classes:
+            msg = f"two methods of kind {self.kind!r} are called {cls.name!r}"
+            raise ValueError(msg)
+        self._classes[cls.name] = cls
+        return cls
+
+    def _all(self) -> dict[str, type[C]]:
+        if not self._entry_points_read:
+            self._entry_points_read = True
+            for point in entry_points(group=f"lingraft.{self.kind.replace(' ', '_')}"):
+                if point.name not in self._classes:
+                    self._classes[point.name] = point.load()
+        return self._classes
+
+    def __iter__(self) -> Iterator[type[C]]:
+        return iter(self._all().values())
+
+    def names(self) -> list[str]:
+        """Return the known names, in the order of registration."""
+        return list(self._all())
+
+    def __getitem__(self, name: str) -> type[C]:
+        """Return the class called `name`; raises `RecipeError` with the nearest known name."""
+        try:
+            return self._all()[name]
+        except KeyError:
+            msg = f"there is no {self.kind} called {name!r}; {did_you_mean(name, self._all())}"
+            raise RecipeError(msg) from None
+
+    def parse(self, value: object) -> C:
+        """Read `name`, `{name: settings}` or a finished choice."""
+        if isinstance(value, Choice):
+            return value  # type: ignore[return-value]  # the annotation of the field checks the class
+        if isinstance(value, str):
+            return self[value]()
+        if isinstance(value, dict) and len(value) == 1:
+            name, settings = next(iter(value.items()))
+            return self[str(name)].model_validate(settings if settings is not None else {})
+        msg = f"a {self.kind} is written as a name or as {{name: settings}}, got {value!r}; known: {self.names()}"
+        raise RecipeError(msg)
+
+    def annotation(self, base: type[C]) -> Any:  # noqa: ANN401 - pydantic's own currency
+        """Return the pydantic annotation of a field that holds one of these choices."""
+        serialise: Callable[[C], dict[str, Any]] = lambda choice: choice.chosen()  # noqa: E731
+        return Annotated[base, BeforeValidator(self.parse), PlainSerializer(serialise)]
