@@ -1,0 +1,182 @@
+"""From settings to a finished corpus: read and clean, then draw and write.
+
+The first pass reads every source once, drops what is to be dropped, and keeps the rest in a shuffle on disk. Then
+all sizes are known, the draw is made, and the second pass writes the splits in shuffled order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lingraft.corpus.cleaning import Cleaner, Reason, Tally, sum_of_drops
+from lingraft.corpus.drawing import EVERYTHING, Ledger, Lots
+from lingraft.corpus.language import parse_language
+from lingraft.corpus.language_check import language_judge
+from lingraft.corpus.readers import read_source
+from lingraft.corpus.settings import CorpusSettings, Limit, Source
+from lingraft.corpus.shuffling import Kept, Shuffle
+from lingraft.corpus.value import COUNTS, Counts, DocumentWriter
+from lingraft.errors import CorpusError
+from lingraft.progress import progress
+from lingraft.store import Draft
+
+
+@dataclass
+class Gathered:
+    """The documents that survived cleaning: their text in the shuffle, their numbers in the ledger."""
+
+    shuffle: Shuffle
+    tallies: list[Tally]
+    ledger: Ledger = field(default_factory=Ledger)
+    seen: Collection[bytes] = ()
+
+
+def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
+    """Write train.parquet, heldout.parquet and counts.json into the draft, and what was dropped into its notes.
+
+    Raises `CorpusError` where text is missing, malformed or all dropped, `HubError` where a hub fails,
+    `RecipeError` for a language that is none, and `MissingExtraError` for a language check without lingua.
+    """
+    language = parse_language(language)
+    in_language = language_judge(settings.language_check, language) if settings.language_check else None
+    with TemporaryDirectory(dir=draft.folder, prefix="shuffle-") as scratch:
+        heldout = None
+        if settings.heldout:
+            cleaner = Cleaner(settings, in_language=in_language)
+            heldout = _gather(_plain_texts(settings.heldout, language), cleaner, settings, Path(scratch, "heldout"))
+        cleaner = Cleaner(settings, in_language=in_language, heldout=heldout.seen if heldout else frozenset())
+        train = _gather(_bounded_texts(settings, language), cleaner, settings, Path(scratch, "train"))
+        counts, notes = _draw(settings, train, heldout, draft)
+    report = {split: asdict(count) for split, count in counts.items()}
+    draft.notes.update(report | notes)
+    content = {"format": 1, "language": language, "splits": report, **notes}
+    draft.path(COUNTS).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A source with its texts, and how much kept train text of it is all that can be used."""
+
+    label: str
+    texts: Iterator[str]
+    suffices: Limit | None = None
+
+
+def _plain_texts(sources: Sequence[Source], language: str) -> list[Input]:
+    return [Input(source.label, read_source(source, language)) for source in sources]
+
+
+def _bounded_texts(settings: CorpusSettings, language: str) -> list[Input]:
+    """Open the train sources: a streamed hub data set is read no further than its share of the limit."""
+    inputs = _plain_texts(settings.sources, language)
+    if settings.limit is None:
+        return inputs
+    weights = sum(source.weight or 0 for source in settings.sources)
+    for index, source in enumerate(settings.sources):
+        if source.hub is not None and source.streaming:
+            share = source.weight / weights if source.weight else 1
+            size = settings.limit.bytes and max(1, round(settings.limit.bytes * share))
+            suffices = settings.limit.model_copy(update={"bytes": size})
+            inputs[index] = replace(inputs[index], suffices=suffices)
+    return inputs
+
+
+def _gather(inputs: Sequence[Input], cleaner: Cleaner, settings: CorpusSettings, folder: Path) -> Gathered:
+    """Read and clean all sources."""
+    gathered = Gathered(Shuffle(folder), [Tally(source.label) for source in inputs], seen=cleaner.seen)
+    for_heldout = int((settings.share or 0) * EVERYTHING)
+    with gathered.shuffle as shuffle, progress("reading text", unit="documents") as advance:
+        for index, (source, tally) in enumerate(zip(inputs, gathered.tallies, strict=True)):
+            documents = size_kept = 0
+            for text in source.texts:
+                content = text.encode()
+                tally.count(len(content))
+                if tally.read[0] % 1000 == 0:
+                    advance(1000)
+                reason, digest = cleaner.judge(text)
+                if reason is not None:
+                    tally.drop(reason, len(content))
+                    continue
+                lots = Lots.of(digest, settings.seed)
+                shuffle.put(Kept(lots.order, index, digest, content))
+                gathered.ledger.add(index, lots, len(content))
+                if lots.split >= for_heldout:
+                    documents, size_kept = documents + 1, size_kept + len(content)
+                if source.suffices is not None and not source.suffices.allows(documents, size_kept):
+                    tally.stopped_early = True
+                    break
+    return gathered
+
+
+def _draw(settings: CorpusSettings, train: Gathered, heldout: Gathered | None,
+          draft: Draft) -> tuple[dict[str, Counts], dict[str, Any]]:
+    """Write both splits; return their counts and the notes."""
+    _require(len(train.ledger) > 0, train, "sources")
+    threshold = 0
+    if heldout is None:
+        if len(train.ledger) == 1:
+            msg = "sources: only one document is left, and one has to be held out; name more text, or heldout"
+            raise CorpusError(msg)
+        threshold = train.ledger.heldout_threshold(settings.share or 0, settings.heldout_bytes)
+    weights = [source.weight for source in settings.sources if source.weight is not None]
+    used = train.ledger.train_thresholds(weights or None, threshold)
+    with (DocumentWriter(draft.path("train.parquet")) as train_file,
+          DocumentWriter(draft.path("heldout.parquet")) as heldout_file):
+        full = False
+        for _, source, digest, content in train.shuffle.documents():
+            tally, size, lots = train.tallies[source], len(content), Lots.of(digest, settings.seed)
+            if lots.split < threshold:
+                tally.keep("heldout", size)
+                heldout_file.write(content.decode(), size)
+                continue
+            if lots.select >= used[source]:
+                tally.drop(Reason.share, size)
+                continue
+            full = full or (settings.limit is not None and not settings.limit.allows(
+                train_file.documents + 1, train_file.bytes + size))
+            if full:
+                tally.drop(Reason.limit, size)
+                continue
+            tally.keep("train", size)
+            train_file.write(content.decode(), size)
+        if heldout is not None:
+            _write_heldout(settings, heldout, heldout_file)
+            _require(heldout_file.documents > 0, heldout, "heldout")
+        _require(train_file.documents > 0, train, "sources")
+    groups = {"sources": train.tallies, "heldout_sources": heldout.tallies if heldout else []}
+    notes: dict[str, Any] = {"dropped": sum_of_drops([tally for group in groups.values() for tally in group])}
+    notes |= {name: [tally.report() for tally in group] for name, group in groups.items()}
+    return {"train": train_file.counts, "heldout": heldout_file.counts}, notes
+
+
+def _write_heldout(settings: CorpusSettings, heldout: Gathered, file: DocumentWriter) -> None:
+    full = False
+    for _, source, _, content in heldout.shuffle.documents():
+        size = len(content)
+        full = full or (settings.heldout_bytes is not None and file.bytes + size > settings.heldout_bytes)
+        if full:
+            heldout.tallies[source].drop(Reason.heldout_bytes, size)
+        else:
+            heldout.tallies[source].keep("heldout", size)
+            file.write(content.decode(), size)
+
+
+def _require(there_is_text: bool, gathered: Gathered, field: str) -> None:  # noqa: FBT001 - a guard, not a mode
+    """Raise `CorpusError` with all reasons where nothing is left."""
+    if there_is_text:
+        return
+    read = sum(tally.read[0] for tally in gathered.tallies)
+    places = ", ".join(tally.label for tally in gathered.tallies)
+    if not read:
+        msg = f"{field}: {places} holds no document"
+        raise CorpusError(msg)
+    reasons = ", ".join(f"{cell['documents']} {reason}" for reason, cell in sum_of_drops(gathered.tallies).items())
+    msg = f"{field}: none of the {read} documents of {places} is left: {reasons}; loosen what drops them"
+    raise CorpusError(msg)
+
+

@@ -1,0 +1,172 @@
+"""Local files as streams of bytes and lines: found, decompressed, decoded, in bounded memory.
+
+Offsets in errors count decompressed bytes, so that `zcat FILE | tail -c +OFFSET` shows the place.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import glob
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from lingraft.errors import CorpusError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from zstandard import ZstdDecompressionObj
+
+ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
+COMPRESSIONS = (".gz", ".zst")
+MAX_DOCUMENT_BYTES = 64 * 2**20
+"""A longer document is refused rather than held in memory: it is mostly a file without line ends."""
+
+
+def ending_of(path: Path) -> str:
+    """Return the ending that says how a file is read; raises `CorpusError` where it is not known.
+
+    >>> ending_of(Path("hi.train.jsonl.gz"))
+    '.jsonl'
+    """
+    name = path.name.lower()
+    for compression in COMPRESSIONS:
+        name = name.removesuffix(compression)
+    for ending in ENDINGS:
+        if name.endswith(ending):
+            return ending
+    msg = f"{path}: unknown kind of file; expected {', '.join(ENDINGS)}, each also with {' or '.join(COMPRESSIONS)}"
+    raise CorpusError(msg)
+
+
+def find_files(pattern: str) -> list[Path]:
+    """Return the files that a path, a folder or a glob means, in the order of their names.
+
+    Raises `CorpusError` where there are none, with the nearest name that is there.
+    """
+    path = Path(pattern).expanduser()
+    if path.is_dir():
+        known = tuple(ending + compression for ending in ENDINGS for compression in ("", *COMPRESSIONS))
+        found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(known))
+        if not found:
+            msg = f"{pattern}: the folder holds no {', '.join(ENDINGS)} file"
+            raise CorpusError(msg)
+        return found
+    if path.is_file():
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207 - the pattern may be absolute
+    if found:
+        return found
+    if any(sign in pattern for sign in "*?["):
+        msg = f"{pattern}: no file matches; the pattern is relative to {Path.cwd()}"
+        raise CorpusError(msg)
+    msg = f"{pattern}: no such file; {_nearest_sibling(path)}"
+    raise CorpusError(msg)
+
+
+def _nearest_sibling(path: Path) -> str:
+    """Say where the first part of the path that is not there should have been, and what is there instead."""
+    while not path.parent.is_dir():
+        path = path.parent
+    near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1, cutoff=0.5)
+    return f"did you mean {path.parent / near[0]}?" if near else f"{path.parent} holds nothing named like {path.name}"
+
+
+class _ZstandardStream(io.RawIOBase):
+    """Decompressed bytes of a .zst file, of one frame or more; a frame that is cut raises `EOFError`.
+
+    zstandard's own stream reader ends a cut file without a word.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        from zstandard import ZstdDecompressor
+
+        self._file = file
+        self._decompressor = ZstdDecompressor()
+        self._frame: ZstdDecompressionObj | None = None
+        self._pending = b""
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while not self._pending:
+            compressed = self._rest or self._file.read(2**17)
+            self._rest = b""
+            if not compressed:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            self._pending = self._frame.decompress(compressed)
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        view = memoryview(buffer)
+        size = min(len(view), len(self._pending))
+        view[:size] = self._pending[:size]
+        self._pending = self._pending[size:]
+        return size
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for its decompressed bytes; raises `CorpusError` where it cannot be read or is cut short."""
+    name = path.name.lower()
+    try:
+        with path.open("rb") as file:
+            if name.endswith(".gz"):
+                with gzip.GzipFile(fileobj=file) as stream:
+                    yield stream  # type: ignore[misc]  # a GzipFile reads as any binary file does
+            elif name.endswith(".zst"):
+                yield io.BufferedReader(_ZstandardStream(file), 2**17)
+            else:
+                yield file
+    except EOFError:
+        msg = f"{path}: ends in the middle of its compressed data; fetch or write the file again"
+        raise CorpusError(msg) from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        msg = f"{path}: is not whole gzip data ({error}); fetch it again, or rename it if it is not compressed"
+        raise CorpusError(msg) from None
+    except PermissionError:
+        msg = f"{path}: cannot be read (permission denied)"
+        raise CorpusError(msg) from None
+    except Exception as error:
+        if type(error).__name__ == "ZstdError":  # the class is known only once zstandard is imported
+            msg = f"{path}: is not whole zstandard data ({error}); fetch it again"
+            raise CorpusError(msg) from None
+        raise
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number of each line, from 1, and its text without the line end.
+
+    Only a line feed (or carriage return and line feed) ends a line. Raises `CorpusError` with line and byte where the
+    bytes are not UTF-8, and where a line is longer than a document may be.
+    """
+    offset = 0
+    with opened(path) as file:
+        for number, raw in enumerate(iter(lambda: file.readline(MAX_DOCUMENT_BYTES + 1), b""), start=1):
+            if len(raw) > MAX_DOCUMENT_BYTES:
+                msg = (f"{path}, line {number}: longer than {MAX_DOCUMENT_BYTES / 2**20:g} MiB; a document is held in "
+                       f"memory whole, so split it into lines")
+                raise CorpusError(msg)
+            start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
+            try:
+                yield number, raw[start:].decode().rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise CorpusError(_not_utf8(path, number, raw, start + error.start, offset)) from None
+            offset += len(raw)
+
+
+def _not_utf8(path: Path, number: int, raw: bytes, position: int, offset: int) -> str:
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and number == 1:
+        return f"{path}: is UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"
+    return (f"{path}, line {number}: byte 0x{raw[position]:02x} at offset {offset + position} is not UTF-8; "
+            f"convert the file (iconv -t UTF-8) or remove the line")

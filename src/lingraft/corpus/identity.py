@@ -1,0 +1,37 @@
+"""What a corpus is made of, as plain JSON that changes whenever its text would.
+
+Local files enter by the hash of their bytes, not by their names: a moved file gives the same corpus. A hub data set
+enters by the commit that its revision stands for today.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingraft.corpus.files import ending_of, find_files
+from lingraft.corpus.language import parse_language
+from lingraft.corpus.settings import CorpusSettings, Source
+from lingraft.store import file_digest
+
+VERSION = 1
+"""Raise it when the same settings and text give another corpus than before."""
+
+
+def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
+    """Return the identity; raises `CorpusError` for a missing file and `HubError` for a hub that does not answer."""
+    identity: dict[str, Any] = settings.model_dump(mode="json", exclude={"sources", "heldout"})
+    identity["heldout_share"] = settings.share
+    identity["sources"] = [_identity(source) for source in settings.sources]
+    identity["heldout"] = [_identity(source) for source in settings.heldout or ()]
+    return {"version": VERSION, "language": parse_language(language), **identity}
+
+
+def _identity(source: Source) -> dict[str, Any]:
+    identity = source.model_dump(mode="json", exclude={"path", "revision", "streaming"})
+    if source.path is not None:
+        identity["files"] = [[ending_of(path), file_digest(path)] for path in find_files(source.path)]
+    elif source.hub is not None:
+        from lingraft.corpus.hub import commit_of
+
+        identity["revision"] = commit_of(source)
+    return identity

@@ -1,0 +1,165 @@
+"""What a recipe says about text: where it comes from, what is kept of it, and what is held out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, ByteSize, Field, model_validator
+
+from lingraft.corpus.files import COMPRESSIONS, ENDINGS
+from lingraft.registry import Settings
+
+HELDOUT_SHARE = 0.01
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class Limit(Settings):
+    """How much is used at most; what would pass either bound is left out."""
+
+    documents: int | None = Field(default=None, gt=0, description="documents at most")
+    bytes: ByteSize | None = Field(default=None, gt=0, description="bytes of UTF-8 text at most; '10MB' is understood")
+
+    def allows(self, documents: int, size: int) -> bool:
+        """Say whether so many documents and bytes are within the limit."""
+        return ((self.documents is None or documents <= self.documents)
+                and (self.bytes is None or size <= self.bytes))
+
+
+class Miniature(Settings):
+    """Text of the embedded miniature world."""
+
+    stories: int = Field(default=20_000, gt=0, description="how many stories")
+    seed: int = Field(default=0, description="which stories")
+
+
+class Source(Settings):
+    """Where text comes from: exactly one of `path`, `hub` and `miniature`.
+
+    >>> Source.parse("text/hi.jsonl.gz").path, Source.parse("hf:owner/name").hub
+    ('text/hi.jsonl.gz', 'owner/name')
+    """
+
+    path: str | None = Field(default=None, description="a file, a folder or a glob; "
+                             ".txt, .jsonl, .json, .parquet, each also .gz or .zst")
+    hub: str | None = Field(default=None, description="a hub data set, owner/name")
+    miniature: Miniature | None = Field(default=None, description="the embedded miniature world")
+    config: str | None = Field(default=None, description="configuration of the hub data set")
+    split: str = Field(default="train", description="split of the hub data set")
+    revision: str | None = Field(default=None, description="branch, tag or commit of the hub data set")
+    streaming: bool = Field(default=True, description="read the hub data set without storing all of it")
+    text: str = Field(default="text", description="field that holds the text; 'translation.hi' reaches into a mapping")
+    documents: Literal["line", "paragraph", "file"] = Field(default="line", description="what one document of a .txt "
+                                                            "file is; paragraphs are parted by blank lines")
+    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="share of the train bytes, "
+                                 "relative to the other sources; without weights every source is used whole")
+    limit: Limit | None = Field(default=None, description="only the first documents of this source, counted as read")
+
+    @classmethod
+    def parse(cls, value: object) -> object:
+        """Read the short form of a recipe: a path, `hf:owner/name`, `owner/name` or `miniature`."""
+        if not isinstance(value, str):
+            return value
+        if value == "miniature":
+            return cls(miniature=Miniature())
+        if value.startswith("hf:"):
+            return cls(hub=value.removeprefix("hf:"))
+        if HUB_ID.fullmatch(value) and not looks_like_a_path(value):
+            return cls(hub=value)
+        return cls(path=value)
+
+    @property
+    def label(self) -> str:
+        """How counts and errors call this source."""
+        if self.hub is not None:
+            return "hf:" + "/".join(part for part in (self.hub, self.config, self.split) if part)
+        if self.miniature is not None:
+            return "miniature"
+        return str(self.path)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        places = [name for name in ("path", "hub", "miniature") if getattr(self, name) is not None]
+        if len(places) != 1:
+            msg = f"a source is exactly one of path, hub and miniature; got {' and '.join(places) or 'none'}"
+            raise ValueError(msg)
+        if self.hub is not None and not HUB_ID.fullmatch(self.hub):
+            msg = f"hub: {self.hub!r} is no data set id; expected owner/name"
+            raise ValueError(msg)
+        idle = {"hub": ("documents",), "path": ("config", "split", "revision", "streaming"),
+                "miniature": ("config", "split", "revision", "streaming", "text", "documents")}[places[0]]
+        for name in idle:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                msg = f"{name} has no meaning for a source with {places[0]}; leave it out"
+                raise ValueError(msg)
+        return self
+
+
+def looks_like_a_path(text: str) -> bool:
+    """Say whether a string means a file: by its ending, its wildcards, its start, or because the file is there."""
+    bare = text
+    for compression in COMPRESSIONS:
+        bare = bare.removesuffix(compression)
+    return (bare.endswith(ENDINGS) or text.startswith((".", "/", "~")) or any(sign in text for sign in "*?[")
+            or Path(text).exists())
+
+
+def _as_list(value: object) -> object:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _as_check(value: object) -> Any:
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+ParsedSource = Annotated[Source, BeforeValidator(Source.parse)]
+Sources = Annotated[tuple[ParsedSource, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class LanguageCheck(Settings):
+    """Drop what lingua takes for another language (needs the extra `language-id`)."""
+
+    confidence: float = Field(default=0.5, ge=0, le=1, description="least confidence in the stated language, as lingua "
+                              "gives it among all its languages for the first 1,000 characters")
+
+
+class CorpusSettings(Settings):
+    """Which text, and what is kept of it."""
+
+    sources: Sources = Field(description="one source or several: a path, owner/name, or a mapping")
+    heldout: Sources | None = Field(default=None, description="sources of the held-out text")
+    heldout_share: float | None = Field(default=None, gt=0, le=0.5, description="share of the documents that is held "
+                                        f"out, by their hash; {HELDOUT_SHARE} where `heldout` is not named")
+    heldout_bytes: ByteSize | None = Field(default=None, gt=0, description="bytes of held-out text at most")
+    minimum_characters: int = Field(default=1, ge=1, description="shorter documents are dropped")
+    maximum_characters: int | None = Field(default=None, ge=1, description="longer documents are dropped")
+    language_check: Annotated[LanguageCheck | None, BeforeValidator(_as_check)] = Field(
+        default=None, description="drop documents in another language; `true` or {confidence: 0.5}")
+    limit: Limit | None = Field(default=None, description="train text at most: a fair sample of the sources; "
+                                "a streamed hub data set is read no further than this needs")
+    seed: int = Field(default=0, description="order of the documents; the held-out share does not depend on it")
+
+    @property
+    def share(self) -> float | None:
+        """The share of documents to hold out, `None` where held-out sources are named."""
+        return None if self.heldout else self.heldout_share or HELDOUT_SHARE
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        weighted = [source for source in self.sources if source.weight is not None]
+        if weighted and len(weighted) < len(self.sources):
+            unweighted = next(source.label for source in self.sources if source.weight is None)
+            msg = f"{unweighted} has no weight while others have; give every source a weight, or none"
+            raise ValueError(msg)
+        if any(source.weight is not None for source in self.heldout or ()):
+            msg = "weight has no meaning in heldout; leave it out"
+            raise ValueError(msg)
+        if self.heldout and self.heldout_share is not None:
+            msg = "heldout and heldout_share exclude each other; held-out text is named, or it is a share"
+            raise ValueError(msg)
+        if self.maximum_characters is not None and self.maximum_characters < self.minimum_characters:
+            msg = (f"maximum_characters {self.maximum_characters} is below minimum_characters "
+                   f"{self.minimum_characters}; nothing would be kept")
+            raise ValueError(msg)
+        return self

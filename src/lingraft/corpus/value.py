@@ -1,0 +1,140 @@
+"""A finished corpus: a folder with train.parquet, heldout.parquet and counts.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from lingraft.errors import CorpusError, StoreError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetWriter
+
+COUNTS = "counts.json"
+SPLITS = ("train", "heldout")
+GROUP_DOCUMENTS = 1000
+GROUP_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much text: documents, characters (code points) and bytes of UTF-8."""
+
+    documents: int = 0
+    characters: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A language's text on disk, split, shuffled and counted. `language` is a BCP-47 tag or `domain:NAME`."""
+
+    folder: Path
+    language: str
+
+    @classmethod
+    def open(cls, folder: Path) -> Corpus:
+        """Open the folder of a corpus; raises `CorpusError` where it is none."""
+        folder = Path(folder)
+        names = [COUNTS, *(f"{split}.parquet" for split in SPLITS)]
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            msg = f"{folder}: not a corpus, it lacks {', '.join(missing)}; lingraft makes one from a recipe"
+            raise CorpusError(msg)
+        return cls(folder, _read_counts(folder)["language"])
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The whole of counts.json: splits, sources, and what was dropped for which reason."""
+        return _read_counts(self.folder)
+
+    def counts(self, split: str) -> Counts:
+        """Return how much text a split ("train" or "heldout") holds."""
+        return Counts(**self.report["splits"][_known(split)])
+
+    def documents(self, split: str) -> Iterator[str]:
+        """Yield the texts of a split in their order, which is a fair shuffle: any prefix is a sample."""
+        for batch in self.batches(split):
+            yield from batch
+
+    def batches(self, split: str, documents: int = GROUP_DOCUMENTS) -> Iterator[list[str]]:
+        """Yield the texts of a split in lists of so many documents (the last one may be shorter)."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.folder / f"{_known(split)}.parquet"
+        try:
+            with pq.ParquetFile(path) as table:
+                for batch in table.iter_batches(batch_size=documents, columns=["text"]):
+                    yield batch.column(0).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            msg = f"{path}: cannot be read ({' '.join(str(error).split())}); remove its folder and run again"
+            raise StoreError(msg) from error
+
+
+def _known(split: str) -> str:
+    if split not in SPLITS:
+        msg = f"a corpus has the splits {' and '.join(SPLITS)}, not {split!r}"
+        raise ValueError(msg)
+    return split
+
+
+def _read_counts(folder: Path) -> dict[str, Any]:
+    path = folder / COUNTS
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path}: cannot be read ({error}); remove its folder and run again"
+        raise StoreError(msg) from error
+    return report
+
+
+class DocumentWriter:
+    """Writes documents into a parquet file, in row groups of 1,000 documents or 16 MiB, and counts them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._group: list[str] = []
+        self._group_bytes = 0
+        self._writer: ParquetWriter
+        self.documents = self.characters = self.bytes = 0
+
+    def __enter__(self) -> Self:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._writer = pq.ParquetWriter(self._path, pa.schema([("text", pa.string())]), compression="zstd")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None,
+                 _trace: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+    @property
+    def counts(self) -> Counts:
+        """What was written so far."""
+        return Counts(self.documents, self.characters, self.bytes)
+
+    def write(self, text: str, size: int) -> None:
+        """Add a document; `size` are its bytes."""
+        self._group.append(text)
+        self._group_bytes += size
+        self.documents += 1
+        self.characters += len(text)
+        self.bytes += size
+        if len(self._group) >= GROUP_DOCUMENTS or self._group_bytes >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._group:
+            self._writer.write_table(pa.table({"text": pa.array(self._group, pa.string())}))
+        self._group, self._group_bytes = [], 0
