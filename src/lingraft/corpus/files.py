@@ -77,6 +77,10 @@ def _nearest_sibling(path: Path) -> str:
     return f"did you mean {path.parent / near[0]}?" if near else f"{path.parent} holds nothing named like {path.name}"
 
 
+class _DamagedError(Exception):
+    """Compressed data that are not what they should be."""
+
+
 class _ZstandardStream(io.RawIOBase):
     """Decompressed bytes of a .zst file, of one frame or more; a frame that is cut raises `EOFError`.
 
@@ -87,7 +91,7 @@ class _ZstandardStream(io.RawIOBase):
         from zstandard import ZstdDecompressor
 
         self._file = file
-        self._decompressor = ZstdDecompressor()
+        self._decompressor = ZstdDecompressor(max_window_size=2**31)  # what `zstd --long=31` writes
         self._frame: ZstdDecompressionObj | None = None
         self._pending = b""
         self._rest = b""
@@ -96,23 +100,32 @@ class _ZstandardStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        while not self._pending:
-            compressed = self._rest or self._file.read(2**17)
-            self._rest = b""
-            if not compressed:
-                if self._frame is not None:
-                    raise EOFError
-                return 0
-            if self._frame is None:
-                self._frame = self._decompressor.decompressobj()
-            self._pending = self._frame.decompress(compressed)
-            if self._frame.eof:
-                self._rest, self._frame = self._frame.unused_data, None
+        while not self._pending and self._next_block():
+            pass
         view = memoryview(buffer)
         size = min(len(view), len(self._pending))
         view[:size] = self._pending[:size]
         self._pending = self._pending[size:]
         return size
+
+    def _next_block(self) -> bool:
+        """Decompress one more block; say whether there was one."""
+        from zstandard import ZstdError
+
+        compressed = self._rest or self._file.read(2**17)
+        if not compressed:
+            if self._frame is not None:
+                raise EOFError
+            return False
+        self._rest = b""
+        self._frame = self._frame or self._decompressor.decompressobj()
+        try:
+            self._pending = self._frame.decompress(compressed)
+        except ZstdError as error:
+            raise _DamagedError(str(error)) from error
+        if self._frame.eof:
+            self._rest, self._frame = self._frame.unused_data, None
+        return True
 
 
 @contextmanager
@@ -131,17 +144,12 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     except EOFError:
         msg = f"{path}: ends in the middle of its compressed data; fetch or write the file again"
         raise CorpusError(msg) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        msg = f"{path}: is not whole gzip data ({error}); fetch it again, or rename it if it is not compressed"
+    except (gzip.BadGzipFile, zlib.error, _DamagedError) as error:
+        msg = f"{path}: is not whole {path.suffix} data ({error}); fetch it again, or rename it if it is not compressed"
         raise CorpusError(msg) from None
     except PermissionError:
         msg = f"{path}: cannot be read (permission denied)"
         raise CorpusError(msg) from None
-    except Exception as error:
-        if type(error).__name__ == "ZstdError":  # the class is known only once zstandard is imported
-            msg = f"{path}: is not whole zstandard data ({error}); fetch it again"
-            raise CorpusError(msg) from None
-        raise
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

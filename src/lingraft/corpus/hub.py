@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.readers import text_of
@@ -25,31 +26,36 @@ def commit_of(source: Source) -> str:
 
 def read_hub(source: Source) -> Iterator[str]:
     """Yield the texts of a split in its own order; raises `HubError`, and `CorpusError` for an unknown field."""
+    import datasets
+
     read = [0]
-    with _explained(source, read):
-        for row in _rows(source):
-            read[0] += 1
-            yield text_of(row, source.text, f"{source.label}, row {read[0]}")
+    try:
+        with _explained(source, read):
+            for row in _rows(source):
+                read[0] += 1
+                yield text_of(row, source.text, f"{source.label}, row {read[0]}")
+    except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        # an unknown split or configuration (the message lists the known ones), or files that cannot be read
+        causes = dict.fromkeys(_one_line(cause) for cause in _chain(error))
+        msg = f"{source.label}: the data set cannot be read: {'; '.join(causes)}"
+        raise HubError(msg) from None
 
 
 def _rows(source: Source) -> Iterator[dict[str, Any]]:
-    commit = commit_of(source)
     import datasets
 
-    try:
-        rows = datasets.load_dataset(source.hub, name=source.config, split=source.split, revision=commit,
-                                     streaming=source.streaming)
-    except ValueError as error:  # an unknown split or configuration; the message lists the known ones
-        msg = f"{source.label}: {_one_line(error)}"
-        raise HubError(msg) from None
+    # a folder of the same name in the working directory would be read in place of the hub
+    name = f"hf://datasets/{source.hub}" if Path(str(source.hub)).exists() else source.hub
+    rows = datasets.load_dataset(name, name=source.config, split=source.split, revision=commit_of(source),
+                                 streaming=source.streaming)
     if not isinstance(rows, (datasets.Dataset, datasets.IterableDataset)):
         msg = f"{source.label}: split {source.split!r} is no single split; name one of its splits"
         raise HubError(msg)
     column = source.text.split(".")[0]
-    if rows.column_names and source.text not in rows.column_names and column in rows.column_names:
+    columns = rows.column_names or []
+    column = source.text if source.text in columns else source.text.split(".")[0]
+    if column in columns:  # the others are not fetched
         rows = rows.select_columns([column])
-    elif rows.column_names and source.text in rows.column_names:
-        rows = rows.select_columns([source.text])
     yield from rows
 
 
@@ -58,32 +64,46 @@ def _explained(source: Source, read: list[int]) -> Iterator[None]:
     """Turn what the hub's libraries raise into a `HubError` that names the data set and what to do."""
     from huggingface_hub import constants, errors
 
-    client_error = errors.HfHubHTTPError.__mro__[1]  # of whichever HTTP client the hub's library has today
-    page = f"{constants.ENDPOINT}/datasets/{source.hub}"
+    client_error: Any = errors.HfHubHTTPError.__mro__[1]  # of whichever HTTP client the hub's library has today
     try:
         yield
-    except errors.GatedRepoError:
-        msg = (f"{source.label}: access is restricted; accept the conditions on {page}, then sign in with "
-               f"'hf auth login' or set HF_TOKEN")
-        raise HubError(msg) from None
-    except errors.RepositoryNotFoundError:
-        msg = f"{source.label}: there is no such data set, or it is private; check {page}, or sign in (hf auth login)"
-        raise HubError(msg) from None
-    except errors.RevisionNotFoundError:
-        msg = f"{source.label}: there is no revision {source.revision!r}; its branches and tags are on {page}/tree/main"
-        raise HubError(msg) from None
-    except errors.OfflineModeIsEnabled:
-        msg = f"{source.label}: HF_HUB_OFFLINE is set, so the hub is not asked; unset it, or name a local path"
-        raise HubError(msg) from None
-    except (errors.EntryNotFoundError, FileNotFoundError) as error:
-        msg = f"{source.label}: a file that was expected is not there ({_one_line(error)}); look at {page}/tree/main"
-        raise HubError(msg) from None
-    except (client_error, OSError) as error:
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
+    except (client_error, errors.EntryNotFoundError, OSError) as error:
+        if getattr(error, "errno", None) in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
             raise  # our own disk, not the hub
-        msg = (f"{source.label}: the connection to {constants.ENDPOINT} failed after {read[0]} documents "
-               f"({type(error).__name__}: {_one_line(error)}); run again, or download the data set and name its path")
+        advice = _advice(error, source) or (
+            f"the connection to {constants.ENDPOINT} failed after {read[0]} documents ({type(error).__name__}: "
+            f"{_one_line(error)}); run again, or download the data set and name its path")
+        msg = f"{source.label}: {advice}"
         raise HubError(msg) from None
+
+
+def _advice(error: Exception, source: Source) -> str | None:
+    """Say what a refusal means and what to do; `None` where it is none, but a connection that failed."""
+    from huggingface_hub import constants, errors
+
+    page = f"{constants.ENDPOINT}/datasets/{source.hub}"
+
+    def came_from(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in _chain(error))
+
+    if came_from(errors.GatedRepoError) or "gated dataset" in str(error):  # `datasets` hides the cause of its own
+        return f"access is restricted; accept the conditions on {page}, then 'hf auth login' or set HF_TOKEN"
+    if came_from(errors.RepositoryNotFoundError):
+        return f"there is no such data set, or it is private; check {page}, or sign in with 'hf auth login'"
+    if came_from(errors.RevisionNotFoundError):
+        return f"there is no revision {source.revision!r}; its branches and tags are on {page}/tree/main"
+    if came_from(errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so the hub is not asked; unset it, or name a local path"
+    if came_from(errors.EntryNotFoundError, FileNotFoundError):
+        return f"a file is not where it was expected ({_one_line(error)}); look at {page}/tree/main"
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it came from: `datasets` wraps the errors of the hub's own library."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _one_line(error: Exception) -> str:

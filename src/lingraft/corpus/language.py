@@ -47,8 +47,7 @@ def parse_language(tag: str) -> str:
         raise RecipeError(_refusal(tag, f"no well-formed BCP-47 tag ({error})")) from None
     primary = canonical.split("-")[0]
     if not valid or re.fullmatch(r"q[a-t][a-z]", primary):
-        unknown = tag if langcodes.tag_is_valid(primary) and not primary.startswith("q") else primary
-        raise RecipeError(_refusal(tag, f"{unknown!r} is not in the registry of languages (ISO 639)"))
+        raise RecipeError(_refusal(tag, "not in the registry of languages and their subtags (ISO 639, IANA)"))
     return str(canonical)
 
 
@@ -59,14 +58,13 @@ def _refusal(tag: str, reason: str) -> str:
 
 
 def _nearest(tag: str) -> str | None:
-    """Return the tag of the language that has this name in English, or nearly so; of a two-letter tag where it can."""
+    """Return the language that the tag begins with, or whose English name it is, or nearly so."""
+    word = re.split(r"[-_ ]", tag.strip())[0].lower()
+    if word != tag and 2 <= len(word) <= 3 and langcodes.tag_is_valid(word):
+        return str(langcodes.standardize_tag(word))
     names = _english_names()
-    word = re.split(r"[-_]", tag.strip())[0].lower()
-    found = names.get(tag.strip().lower()) or names.get(word)
-    if found is None and len(word) > 3:
-        close = difflib.get_close_matches(word, names, n=1, cutoff=0.75)
-        found = names[close[0]] if close else None
-    return found
+    close = difflib.get_close_matches(tag.strip().lower(), names, n=1, cutoff=0.75) if len(word) > 3 else []
+    return names[close[0]] if close else names.get(word) if len(word) > 3 else None
 
 
 @cache

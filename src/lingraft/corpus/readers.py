@@ -72,9 +72,11 @@ def text_of(row: Mapping[str, Any], field: str, place: str) -> str:
         msg = (f"{place}: field {field!r} holds {_kind(value)}, expected text; name the field of the text with "
                f"text: (fields: {', '.join(map(str, row))})")
         raise CorpusError(msg)
-    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+    try:
+        value.encode()
+    except UnicodeEncodeError:
         msg = f"{place}: field {field!r} holds half of a surrogate pair, which is no text; remove or repair the row"
-        raise CorpusError(msg)
+        raise CorpusError(msg) from None
     return value
 
 

@@ -21,6 +21,13 @@ class Limit(Settings):
     documents: int | None = Field(default=None, gt=0, description="documents at most")
     bytes: ByteSize | None = Field(default=None, gt=0, description="bytes of UTF-8 text at most; '10MB' is understood")
 
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.documents is None and self.bytes is None:
+            msg = "a limit is of documents, of bytes, or both; got neither"
+            raise ValueError(msg)
+        return self
+
     def allows(self, documents: int, size: int) -> bool:
         """Say whether so many documents and bytes are within the limit."""
         return ((self.documents is None or documents <= self.documents)
