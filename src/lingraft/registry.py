@@ -94,4 +94,10 @@ class Registry(Generic[C]):
     def annotation(self, base: type[C]) -> Any:  # noqa: ANN401 - pydantic's own currency
         """Return the pydantic annotation of a field that holds one of these choices."""
         serialise: Callable[[C], dict[str, Any]] = lambda choice: choice.chosen()  # noqa: E731
-        return Annotated[base, BeforeValidator(self.parse), PlainSerializer(serialise)]
+        return Annotated[base, BeforeValidator(self._parse_field), PlainSerializer(serialise)]
+
+    def _parse_field(self, value: object) -> C:
+        try:
+            return self.parse(value)
+        except RecipeError as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
+            raise ValueError(str(error)) from error

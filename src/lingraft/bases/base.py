@@ -1,0 +1,72 @@
+"""The contract of a base: where the model and the tokenizer come from that a language is grafted onto.
+
+A base answers two questions. `identity()`: plain JSON that changes when the weights or the tokenizer would (content
+hashes, a resolved commit, a seed). `materialise(bench)`: a model folder with tokenizer.json, config.json and
+safetensors. Whatever the base, what lies in the store afterwards looks the same.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import RecipeError
+from lingraft.registry import Choice, Registry
+from lingraft.store import Draft
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a base works with: the draft that it fills, a folder that outlives a killed process, and the device."""
+
+    draft: Draft
+    workplace: Path
+    device: str = "cpu"
+    precision: str = "auto"
+
+
+class Base(Choice):
+    """A source of a model folder."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return JSON that changes whenever the model would; raises `LingraftError` where there is no such model."""
+
+    @abstractmethod
+    def materialise(self, bench: Bench) -> None:
+        """Fill the draft with a model folder; raises `LingraftError` where that cannot be done."""
+
+    def config(self) -> Mapping[str, Any] | None:
+        """Return the model's config.json, where it is known before the model is there."""
+        return None
+
+
+BASES: Registry[Base] = Registry("base model")
+
+
+def parse_model(value: object) -> Base:
+    """Read the short forms of a recipe: a folder, a hub id `owner/name` with an optional `@revision`.
+
+    >>> parse_model("meta-llama/Llama-2-7b-hf@main").chosen()
+    {'hub': {'id': 'meta-llama/Llama-2-7b-hf', 'revision': 'main'}}
+    """
+    try:
+        return BASES.parse(_long_form(value))
+    except RecipeError as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
+        raise ValueError(str(error)) from error
+
+
+def _long_form(value: object) -> object:
+    from lingraft.bases.hub import HUB_ID
+
+    if not isinstance(value, str) or value in BASES.names():
+        return value
+    if Path(value).expanduser().is_dir():
+        return {"folder": {"path": value}}
+    name, _, revision = value.partition("@")
+    if HUB_ID.fullmatch(name) and not value.startswith("."):
+        return {"hub": {"id": name, **({"revision": revision} if revision else {})}}
+    return {"folder": {"path": value}}

@@ -1,0 +1,93 @@
+"""A fresh body with random weights under a real tokenizer.
+
+For bases whose tokenizer is at hand and whose weights are not: tokens, splice, speed and memory are the real ones,
+while losses say nothing about the base's knowledge.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from lingraft.bases.base import BASES, Base, Bench
+from lingraft.bases.tokenizer_files import context_of, write_tokenizer
+from lingraft.errors import ModelError
+from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.store import digest
+
+SMALL_BODY = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 512}
+
+
+@BASES.register
+class RandomBase(Base):
+    """A model of the given configuration with random weights."""
+
+    name: ClassVar[str] = "random"
+
+    tokenizer: str = Field(description="a tokenizer file (tokenizer.json, tokenizer.model, *.tiktoken, vocab.json; "
+                                       "also .gz), or a folder that holds one")
+    body: dict[str, Any] = Field(alias="config", default_factory=lambda: dict(SMALL_BODY),
+                                 description="settings of the transformers model; model_type names the architecture")
+    seed: int = Field(default=0, description="seed of the weights")
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the form that recipes hold."""
+        return {self.name: self.model_dump(mode="json", by_alias=True)}
+
+    def identity(self) -> dict[str, Any]:
+        """Name the tokenizer by its content, and what the weights follow from."""
+        tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
+        roles = {key: value for key, value in tokenizer.config.items() if key.endswith("_token")}
+        return {"tokenizer": digest(tokenizer.family.data), "roles": roles, "config": self.body, "seed": self.seed}
+
+    def materialise(self, bench: Bench) -> None:
+        """Make the weights and save them beside the tokenizer."""
+        tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
+        config = self._config(tokenizer)
+        make_model(config, self.seed).save_pretrained(bench.draft.folder)
+        write_tokenizer(tokenizer, bench.draft.folder, context=context_of(config.to_dict()) or 512)
+        bench.draft.notes["from"] = f"random weights, tokenizer {self.tokenizer}"
+
+    def config(self) -> dict[str, Any]:
+        """Return what config.json will hold of the shape."""
+        tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
+        content: dict[str, Any] = self._config(tokenizer).to_dict()
+        return content
+
+    def _config(self, tokenizer: ModelTokenizer) -> Any:
+        return model_config(self.body, tokenizer)
+
+
+def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
+    """Build a transformers configuration for a tokenizer; raises `ModelError` where the body is not understood."""
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    from lingraft.errors import did_you_mean
+
+    settings = {**SMALL_BODY, **body} if body.get("model_type", "llama") == "llama" else dict(body)
+    kind = settings.pop("model_type")
+    if kind not in CONFIG_MAPPING_NAMES:
+        nearest = did_you_mean(str(kind), CONFIG_MAPPING_NAMES).split("? known")[0]
+        msg = f"model.random.config.model_type: transformers has no {kind!r}; {nearest[:80]}"
+        raise ModelError(msg)
+    rows = settings.pop("vocab_size", tokenizer.size)
+    if rows < tokenizer.size:
+        msg = (f"the tokenizer does not fit the model: it has {tokenizer.size} ids, while the configuration says "
+               f"vocab_size {rows}; leave vocab_size out")
+        raise ModelError(msg)
+    special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    return AutoConfig.for_model(kind, **{**special, **settings}, vocab_size=rows)
+
+
+def make_model(config: Any, seed: int) -> Any:
+    """Return a causal language model whose weights follow from the seed alone, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -1,0 +1,91 @@
+"""A model on a hub, fetched once into the hub's own cache, pinned to a commit, weights as safetensors only."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from lingraft.bases.base import BASES, Base, Bench
+from lingraft.bases.folder import SMALL_FILES, WEIGHTS, fill, read_config
+from lingraft.errors import HubError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@BASES.register
+class HubBase(Base):
+    """A model on the hub that HF_ENDPOINT names."""
+
+    name: ClassVar[str] = "hub"
+
+    id: str = Field(description="owner/name of the model")
+    revision: str = Field(default="main", description="branch, tag or commit; the commit that it meant is recorded")
+
+    @field_validator("id")
+    @classmethod
+    def _well_formed(cls, value: str) -> str:
+        if not HUB_ID.fullmatch(value):
+            msg = f"{value!r} is no model id; expected owner/name"
+            raise ValueError(msg)
+        return value
+
+    def identity(self) -> dict[str, Any]:
+        """Name the commit: a branch that moves on is another question."""
+        return {"hub": self.id, "commit": self.commit()}
+
+    def commit(self) -> str:
+        """Resolve the revision to a commit; without a connection, to the one that the cache holds."""
+        if COMMIT.fullmatch(self.revision):
+            return self.revision
+        from huggingface_hub import HfApi, constants, snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            if not constants.HF_HUB_OFFLINE:
+                return str(HfApi().model_info(self.id, revision=self.revision, timeout=20).sha)
+        except HfHubHTTPError as error:
+            raise self._refused(error) from error
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+        else:
+            reason = "HF_HUB_OFFLINE is set"
+        try:
+            return Path(snapshot_download(self.id, revision=self.revision, local_files_only=True)).name
+        except LocalEntryNotFoundError as error:
+            msg = (f"model: {self.id}: the hub at {constants.ENDPOINT} cannot be reached ({reason}) and the model is "
+                   "not in the cache; connect, or name a local folder")
+            raise HubError(msg) from error
+
+    def materialise(self, bench: Bench) -> None:
+        """Fetch what the commit holds and link it."""
+        fill(bench.draft.folder, self._fetch((*WEIGHTS, *SMALL_FILES)))
+        bench.draft.notes["from"] = f"{self.id}@{self.commit()}"
+
+    def config(self) -> dict[str, Any] | None:
+        """Return config.json, which is fetched alone."""
+        return read_config(self._fetch(("config.json",)))
+
+    def _fetch(self, patterns: tuple[str, ...]) -> Path:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            return Path(snapshot_download(self.id, revision=self.commit(), allow_patterns=list(patterns)))
+        except HfHubHTTPError as error:
+            raise self._refused(error) from error
+        except OSError as error:
+            if error.errno:  # the disk, which has its own words
+                raise
+            msg = f"model: {self.id}: the download broke off ({str(error).splitlines()[0]}); run again to go on"
+            raise HubError(msg) from error
+
+    def _refused(self, error: Any) -> HubError:
+        status = error.response.status_code if error.response is not None else "no answer"
+        meaning = {401: "it is private or gated, or there is no such model: check the name, or `hf auth login`",
+                   403: "access is not granted: ask for it on the model's page, or `hf auth login`",
+                   404: f"there is no such model, or no revision {self.revision!r}: check both"}
+        return HubError(f"model: {self.id}: the hub answered {status}; {meaning.get(status, 'try again later')}")

@@ -1,0 +1,195 @@
+"""The command line. Heavy modules are imported inside commands: `lingraft --help` answers in under 0.3 s.
+
+A `LingraftError` becomes one line on standard error and its exit code; anything else is a bug and shows its traceback.
+Standard output carries results (tables, or JSON with --json), standard error progress and messages.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lingraft.errors import Interrupted, LingraftError, RecipeError
+
+if TYPE_CHECKING:
+    from lingraft.recipe import Recipe, Runtime
+
+app = typer.Typer(
+    name="lingraft", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
+    help="Graft a language onto a pretrained language model.\n\n"
+         "Tokens are learned from text in the language and spliced into the model's tokenizer, get embedding rows, the "
+         "model is trained on, and what was won and lost is measured.\n\n"
+         "Begin with [bold]lingraft adapt recipes/demo.yaml[/bold], or with a model and text of your own: "
+         "[bold]lingraft adapt --model FOLDER --language hi --text FILE[/bold].")
+
+RecipeFile = Annotated[Path | None, typer.Argument(
+    metavar="[RECIPE]", help="A recipe, a YAML file. Without one, --model, --language and --text say what is needed "
+    "and everything else is at its default.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="What to start from: a model folder, or "
+                                           "owner/name@revision of a hub.", rich_help_panel="What")]
+Language = Annotated[str | None, typer.Option("--language", "-l", help="The language to graft on, a BCP-47 tag (hi, "
+                                              "pt-BR), or domain:NAME.", rich_help_panel="What")]
+TextFiles = Annotated[list[str] | None, typer.Option(
+    "--text", "-t", help="Text in that language: a file (.txt .jsonl .parquet, also .gz .zst), a glob, or a hub data "
+    "set owner/name. Repeat for several.", rich_help_panel="What")]
+BaseLanguage = Annotated[str | None, typer.Option("--base-language", help="The language that the model knows already, "
+                                                  "with --base-text [default: en].", rich_help_panel="What")]
+BaseText = Annotated[list[str] | None, typer.Option(
+    "--base-text", help="Text in that language, mixed into training so that it is not forgotten, and measured before "
+    "and after.", rich_help_panel="What")]
+Override = Annotated[list[str] | None, typer.Option(
+    "--override", "-o", metavar="PATH=VALUE", help="Change one setting: -o vocabulary.size=10000. Repeat for several. "
+    "`lingraft settings` lists them all.", rich_help_panel="What")]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the run folder.", rich_help_panel="Where")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are put.", rich_help_panel="Where")]
+StoreFolder = Annotated[Path | None, typer.Option(
+    "--store", help="Where finished stages are kept, for any later run to use [default: runs/.store].",
+    envvar="LINGRAFT_STORE", rich_help_panel="Where")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel="Where")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, float32 or bfloat16; auto takes bfloat16 where the "
+                                        "device computes in it.", rich_help_panel="Where")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+
+
+@app.command()
+def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
+          base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
+          name: Name = None, runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto",
+          precision: Precision = "auto", as_json: AsJson = False) -> None:
+    """Adapt a model to a language and report what was won and lost.
+
+    Stages that were done before are taken from the store; a run that was stopped goes on where it was. The result is
+    runs/NAME: model/ (loads with plain from_pretrained), report.html, measurements.csv, and the recipe that was used.
+    """
+    from lingraft import pipeline
+    from lingraft.report import write_report
+
+    chosen = _recipe(recipe, _Given(model, language, text, base_language, base_text), override, name)
+    runtime = _runtime(store, runs, device, precision)
+    run = pipeline.run(chosen, runtime, write_report=write_report, tell=_tell)
+    if as_json:
+        _print_json(pipeline.summary(run))
+        return
+    _print_table(pipeline.before_after(run))
+    typer.echo(f"model   {run.model}\nreport  {run.report}")
+
+
+@app.command()
+def plan(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
+         base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
+         name: Name = None, runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto",
+         precision: Precision = "auto", as_json: AsJson = False) -> None:
+    """Show what a run would do: each stage, whether it is done already, its size, its cost and an estimated time."""
+    from lingraft import pipeline
+
+    chosen = _recipe(recipe, _Given(model, language, text, base_language, base_text), override, name)
+    rows = pipeline.plan(chosen, _runtime(store, runs, device, precision))
+    if as_json:
+        _print_json([row.as_json() for row in rows])
+    else:
+        _print_table(pipeline.plan_table(rows))
+
+
+@app.command()
+def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, for example "
+                                                      "runs/demo-hi.")]) -> None:
+    """Write report.html of finished runs again, from their measurements."""
+    from lingraft.pipeline.run_folder import read_record
+    from lingraft.report import write_report
+
+    for folder in runs:
+        read_record(folder)
+        write_report(folder)
+        typer.echo(folder / "report.html")
+
+
+@app.command()
+def settings(path: Annotated[str, typer.Argument(help="Only settings under this path, for example vocabulary.")] = "",
+             ) -> None:
+    """List every setting of a recipe: its path, type, default and meaning."""
+    from lingraft.recipe.catalogue import settings_table
+
+    _print_table(settings_table(path))
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of lingraft and of what it stands on."""
+    from lingraft.pipeline.versions import versions
+
+    for package, number in versions().items():
+        typer.echo(f"{package} {number}")
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What options say of model and text."""
+
+    model: str | None
+    language: str | None
+    text: list[str] | None
+    base_language: str | None
+    base_text: list[str] | None
+
+
+def _recipe(path: Path | None, given: _Given, override: list[str] | None, name: str | None) -> Recipe:
+    """Return the recipe file with the options laid over it, or the defaults where there is no file."""
+    from lingraft.recipe import default_recipe, load_recipe
+
+    overrides = [*(override or []), *([f"name={json.dumps(name)}"] if name else [])]
+    if path is not None:
+        settings = {"model": given.model, "target.language": given.language, "target.corpus": given.text,
+                    "replay.language": given.base_language, "replay.corpus": given.base_text}
+        options = [f"{setting}={json.dumps(value)}" for setting, value in settings.items() if value]
+        return load_recipe(path, [*options, *overrides])
+    if not (given.model and given.language and given.text):
+        needed = {"--model": given.model, "--language": given.language, "--text": given.text}
+        missing = " and ".join(option for option, value in needed.items() if not value)
+        msg = f"without a recipe, {missing} must be given; or name a recipe, like recipes/demo.yaml"
+        raise RecipeError(msg)
+    return default_recipe(model=given.model, language=given.language, text=given.text, overrides=overrides,
+                          base_language=given.base_language, base_text=given.base_text or [])
+
+
+def _runtime(store: Path | None, runs: Path, device: str, precision: str) -> Runtime:
+    from lingraft.recipe import Runtime
+
+    return Runtime(store=store or runs / ".store", runs=runs, device=device, precision=precision)
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _print_table(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def _stop(number: int, _frame: Any) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
+    msg = "stopped; finished stages are kept, and the same command goes on from there"
+    raise Interrupted(msg)
+
+
+def main() -> None:
+    """Run the command line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        app()
+    except LingraftError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

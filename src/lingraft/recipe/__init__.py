@@ -1,0 +1,11 @@
+"""Recipes: what a run depends on (`Recipe`), how it is carried out (`Runtime`), and reading them from YAML.
+
+A `Recipe` bears identity, a `Runtime` never does. Nothing here imports torch.
+"""
+
+from lingraft.recipe.loading import default_recipe, load_recipe, parse_recipe, recipe_values, recipe_yaml
+from lingraft.recipe.runtime import Runtime
+from lingraft.recipe.settings import EmbeddingSettings, Recipe, Replay, Text, VocabularySettings
+
+__all__ = ["EmbeddingSettings", "Recipe", "Replay", "Runtime", "Text", "VocabularySettings", "default_recipe",
+           "load_recipe", "parse_recipe", "recipe_values", "recipe_yaml"]

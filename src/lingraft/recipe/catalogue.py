@@ -1,0 +1,98 @@
+"""Every setting of a recipe in a table: path, type, default and meaning, read from the fields themselves."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from rich.table import Table
+
+from lingraft.errors import RecipeError, did_you_mean
+from lingraft.recipe.problems import methods_of, models_in
+from lingraft.recipe.settings import Recipe
+from lingraft.registry import Choice
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the catalogue."""
+
+    path: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def catalogue() -> list[Setting]:
+    """Return every setting of a recipe, in the order of the recipe; what has been told once is referred to."""
+    return list(_settings(Recipe, "", {}))
+
+
+def settings_table(under: str = "") -> Table:
+    """Return the catalogue as a table; raises `RecipeError` where nothing lies under the path."""
+    rows = catalogue()
+    chosen = [row for row in rows if not under or row.path == under or row.path.startswith(f"{under}.")]
+    if not chosen:
+        msg = f"there is no setting {under!r}; {did_you_mean(under, {row.path for row in rows})}"
+        raise RecipeError(msg)
+    table = Table(box=None, pad_edge=False)
+    for title in ("setting", "type", "default", "meaning"):
+        table.add_column(title, overflow="fold")
+    for row in chosen:
+        table.add_row(row.path, row.kind, row.default, row.meaning)
+    return table
+
+
+def _settings(model: type[BaseModel], prefix: str, told: dict[type[BaseModel], str]) -> Iterator[Setting]:
+    parent = next((cls for cls in model.__mro__ if cls in told and not issubclass(cls, Choice)), None)
+    inherited = set(parent.model_fields) if parent else set()
+    told.setdefault(model, prefix.rstrip("."))
+    for name, field in model.model_fields.items():
+        if name in inherited:
+            continue
+        path = f"{prefix}{field.alias or name}"
+        yield Setting(path, kind_of(field.annotation), _default(field), field.description or "")
+        for inner in models_in(field.annotation):
+            yield from _methods(inner, path, told) if issubclass(inner, Choice) else _settings(inner, f"{path}.", told)
+    if parent is not None:
+        yield Setting(f"{prefix}...", "", "", f"as under {told[parent]}")
+
+
+def _methods(base: type[Choice], path: str, told: dict[type[BaseModel], str]) -> Iterator[Setting]:
+    if base in told:
+        yield Setting(f"{path}...", "", "", f"as under {told[base]}")
+        return
+    told[base] = path
+    for method in methods_of(base):
+        yield Setting(f"{path}: {method.name}", "method", "", (method.__doc__ or "").partition("\n")[0])
+        yield from _settings(method, f"{path}.{method.name}.", told)
+
+
+def kind_of(annotation: Any) -> str:
+    """Return how people write a type: `int | None`, `one of auto, keep, repair`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is typing.Annotated:
+        return kind_of(arguments[0])
+    if origin in {typing.Union, types.UnionType}:
+        return " | ".join("nothing" if part is type(None) else kind_of(part) for part in arguments)
+    if origin in {list, tuple}:
+        return f"list of {kind_of(arguments[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "method" if issubclass(annotation, Choice) else "settings"
+    return getattr(annotation, "__name__", str(annotation)).lower()
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, Choice):
+        return value.name
+    return "" if value is None or isinstance(value, BaseModel) else str(value)

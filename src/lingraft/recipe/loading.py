@@ -1,0 +1,87 @@
+"""From a file, or from the few things that have no default, to a `Recipe`; and back to YAML."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lingraft.recipe.problems import recipe_error
+from lingraft.recipe.reading import Tree, dump, override, read_file
+from lingraft.recipe.settings import Recipe
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply dotted overrides (`vocabulary.size=10000`).
+
+    A relative path in a recipe is looked for from the current directory, then beside the recipe. Raises `RecipeError`
+    with the setting's full path and line.
+    """
+    tree = override(read_file(path), overrides)
+    return parse_recipe(Tree(_found_beside(tree.values, path.parent), tree.origins))
+
+
+def default_recipe(*, model: str, language: str, text: Sequence[str], base_language: str | None = None,
+                   base_text: Sequence[str] = (), overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a run that names only model, language and text; all else is at its default."""
+    values: dict[str, Any] = {"name": f"{_plain(model)}-{{language}}", "model": model,
+                              "target": {"language": language, "corpus": _one_or_list(text)}}
+    if base_text:
+        values["replay"] = {"language": base_language or "en", "corpus": _one_or_list(base_text)}
+    return parse_recipe(override(Tree(values), overrides))
+
+
+def parse_recipe(tree: Tree) -> Recipe:
+    """Check a tree of settings; raises `RecipeError`, one line about the first problem."""
+    try:
+        return Recipe.model_validate(tree.values)
+    except ValidationError as error:
+        raise recipe_error(error, Recipe, tree) from None
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """Return every setting as plain JSON, defaults and methods' settings included."""
+    values = recipe.model_dump(mode="json", by_alias=True)
+    for role in ("target", "replay"):
+        if values[role]:  # people look for the language first
+            values[role] = {"language": values[role]["language"], **values[role]}
+    return values
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """Return a recipe file that gives the same recipe again, with every default written out."""
+    head = "# Every setting of the run, defaults included. To run it again: lingraft adapt recipe.yaml\n"
+    return head + dump(recipe_values(recipe))
+
+
+def _found_beside(value: Any, folder: Path) -> Any:
+    """Return the tree with relative paths that exist only beside the recipe pointing there."""
+    if isinstance(value, Mapping):
+        return {key: _found_beside(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_found_beside(inner, folder) for inner in value]
+    if not isinstance(value, str) or not ({"/", "."} & set(value)) or "\n" in value or Path(value).is_absolute():
+        return value
+    beside = os.path.normpath(folder / value)
+    return beside if not _there(value) and _there(beside) else value
+
+
+def _there(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists() or bool(glob.glob(path, recursive=True))  # noqa: PTH207 - any pattern
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _one_or_list(items: Sequence[str]) -> str | list[str]:
+    return items[0] if len(items) == 1 else list(items)
+
+
+def _plain(model: str) -> str:
+    last = Path(model.partition("@")[0]).name or "model"
+    return "".join(character if character.isascii() and (character.isalnum() or character in "._-") else "-"
+                   for character in last).lstrip("._-") or "model"

@@ -1,0 +1,230 @@
+"""YAML and dotted overrides, read into a plain tree that remembers where each setting was written.
+
+The YAML is the core schema of version 1.2: `no` is the Norwegian language, not a falsehood, and `3e-4` is a number.
+A recipe is data: tags are refused, and so are files and alias towers that would not fit a page of settings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lingraft.errors import RecipeError
+
+Place = tuple[str | int, ...]
+"""The way to a setting from the top of the recipe: ("training", "phases", 0, "share")."""
+
+MAX_BYTES = 2**18
+MAX_VALUES = 20_000
+MAX_DEPTH = 24
+
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}"
+               for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")}
+
+_CORE = (
+    (re.compile(r"null|Null|NULL|~|"), lambda _text: None),
+    (re.compile(r"true|True|TRUE"), lambda _text: True),
+    (re.compile(r"false|False|FALSE"), lambda _text: False),
+    (re.compile(r"[-+]?[0-9]+"), int),
+    (re.compile(r"0o[0-7]+"), lambda text: int(text, base=0)),
+    (re.compile(r"0x[0-9a-fA-F]+"), lambda text: int(text, base=0)),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
+)
+
+
+@dataclass
+class Tree:
+    """Settings as plain dictionaries, lists and scalars, and where each of them was written."""
+
+    values: dict[str, Any]
+    origins: dict[Place, str] = field(default_factory=dict)
+
+    def origin(self, place: Place) -> str:
+        """Return where the setting at `place`, or the nearest one around it, was written."""
+        for length in range(len(place), -1, -1):
+            if place[:length] in self.origins:
+                return self.origins[place[:length]]
+        return ""
+
+
+def read_file(path: Path) -> Tree:
+    """Read a recipe; raises `RecipeError` with the line where it is no YAML of the allowed kind."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}); expected a recipe, a YAML file like recipes/demo.yaml"
+        raise RecipeError(msg) from error
+    return read_text(data, str(path))
+
+
+def read_text(data: bytes, where: str) -> Tree:
+    """Read the bytes of a recipe; `where` names them in messages."""
+    if len(data) > MAX_BYTES:
+        msg = f"{where}: {len(data):,} bytes; a recipe holds settings, at most {MAX_BYTES:,} bytes: name files instead"
+        raise RecipeError(msg)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"{where}: not UTF-8 at byte {error.start}; save the recipe as UTF-8"
+        raise RecipeError(msg) from error
+    reader = _Reader(where)
+    values = reader.value(_compose(text, where), ())
+    if not isinstance(values, dict):
+        msg = f"{where}: a recipe is a mapping of settings (`name: value` lines), got {type(values).__name__}"
+        raise RecipeError(msg)
+    return Tree(values, {**reader.origins, (): where})
+
+
+def override(tree: Tree, assignments: Sequence[str]) -> Tree:
+    """Return the tree with `dotted.path=value` assignments applied; values are YAML.
+
+    >>> override(Tree({"vocabulary": {"size": 1}}), ["vocabulary.size=10000"]).values
+    {'vocabulary': {'size': 10000}}
+    """
+    values, origins = _copy(tree.values), dict(tree.origins)
+    for assignment in assignments:
+        dotted, equals, text = assignment.partition("=")
+        where = f"-o {assignment}"
+        if not equals or not dotted.strip():
+            msg = f"{where}: an override is written as path=value, for example -o vocabulary.size=10000"
+            raise RecipeError(msg)
+        place = tuple(int(part) if part.isdigit() else part for part in dotted.strip().split("."))
+        _put(values, place, _Reader(where).value(_compose(text, where), place), where)
+        origins[place] = where
+    return Tree(values, origins)
+
+
+def dump(values: Mapping[str, Any]) -> str:
+    """Return YAML that `read_text` reads back as the same values: strings that look like something else are quoted."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _compose(text: str, where: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark and not where.startswith("-o") else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", "unreadable")
+        msg = f"{where}{line}: not YAML: {problem}"
+        raise RecipeError(msg) from error
+    except RecursionError as error:
+        msg = f"{where}: nested too deeply for a recipe"
+        raise RecipeError(msg) from error
+
+
+class _Reader:
+    """Turns nodes into values, counting them: an alias that unfolds to millions of values is no setting."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.origins: dict[Place, str] = {}
+        self._count = 0
+
+    def value(self, node: yaml.Node | None, place: Place) -> Any:
+        if node is None:
+            return None
+        here = self._here(node)
+        self._count += 1
+        if self._count > MAX_VALUES or len(place) > MAX_DEPTH:
+            msg = f"{here}: more than {MAX_VALUES:,} values or {MAX_DEPTH} levels; a recipe is a page of settings"
+            raise RecipeError(msg)
+        self.origins[place] = here
+        if node.tag not in _PLAIN_TAGS:
+            msg = f"{here}: the tag {node.tag!r} is not allowed; a recipe is plain data"
+            raise RecipeError(msg)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*place, index)) for index, item in enumerate(node.value)]
+        return scalar(node.value) if node.style is None else node.value
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if not isinstance(key, str):
+                msg = f"{self._here(key_node)}: the name of a setting is a word, got a {key_node.id}"
+                raise RecipeError(msg)
+            if key in found:
+                msg = f"{self._here(key_node)}: {key!r} is set twice; remove one of the two"
+                raise RecipeError(msg)
+            found[key] = self.value(value_node, (*place, key))
+            self.origins[(*place, key)] = self._here(key_node)
+        return found
+
+    def _here(self, node: yaml.Node) -> str:
+        return self.where if self.where.startswith("-o") else f"{self.where}, line {node.start_mark.line + 1}"
+
+
+def scalar(text: str) -> str | int | float | bool | None:
+    """Read a plain scalar by the core schema of YAML 1.2.
+
+    >>> [scalar(text) for text in ("no", "3e-4", "10000", "true", "~")]
+    ['no', 0.0003, 10000, True, None]
+    """
+    for pattern, convert in _CORE:
+        if pattern.fullmatch(text):
+            return convert(text)
+    return text
+
+
+def _put(values: dict[str, Any], place: Place, value: Any, where: str) -> None:
+    node: Any = values
+    for depth, part in enumerate(place[:-1]):
+        _check_index(node, part, where)
+        following = node[part] if _holds(node, part) else None
+        if following is None and isinstance(node, dict):
+            following = node[part] = {}
+        if not isinstance(following, dict | list):
+            path = ".".join(map(str, place[: depth + 1]))
+            msg = f"{where}: {path} is {following!r}, which has no settings inside; override {path} as a whole"
+            raise RecipeError(msg)
+        node = following
+    _check_index(node, place[-1], where)
+    node[str(place[-1]) if isinstance(node, dict) else place[-1]] = value
+
+
+def _check_index(node: Any, part: str | int, where: str) -> None:
+    if isinstance(node, list) and not _holds(node, part):
+        msg = f"{where}: the list has {len(node)} entries, counted from 0; there is no {part!r}"
+        raise RecipeError(msg)
+
+
+def _holds(node: Any, part: str | int) -> bool:
+    if isinstance(node, list):
+        return isinstance(part, int) and part < len(node)
+    return str(part) in node
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(inner) for key, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list) else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every string that a reader of YAML 1.2, or of 1.1, would take for something else."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+def _represent_string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if not isinstance(scalar(text), str) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _represent_float(dumper: yaml.SafeDumper, number: float) -> yaml.ScalarNode:
+    text = repr(number)  # 1e-05, which YAML 1.1 would read as a string without the point
+    text = text.replace("e", ".0e") if "e" in text and "." not in text else text
+    return dumper.represent_scalar("tag:yaml.org,2002:float", text)
+
+
+_Dumper.add_representer(str, _represent_string)
+_Dumper.add_representer(float, _represent_float)

@@ -1,0 +1,47 @@
+"""How a recipe is carried out. Nothing here changes an answer, so nothing here enters an address."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lingraft.errors import RecipeError, did_you_mean
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def default_store() -> Path:
+    """Return the store that LINGRAFT_STORE names, or runs/.store."""
+    return Path(os.environ.get("LINGRAFT_STORE") or Path("runs") / ".store")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a run computes and where its files lie.
+
+    `store` keeps finished stages, `runs` the run folders; `device` and `precision` may be left to the machine.
+    """
+
+    store: Path = field(default_factory=default_store)
+    runs: Path = Path("runs")
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("device", self.device.split(":")[0], DEVICES),
+                                   ("precision", self.precision, PRECISIONS)):
+            if value not in known:
+                msg = f"--{name} {value!r} is not known; {did_you_mean(value, known)}"
+                raise RecipeError(msg)
+
+    def resolved_device(self) -> str:
+        """Return the device to compute on: with `auto`, the fastest that torch finds."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"

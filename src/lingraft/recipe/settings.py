@@ -1,0 +1,140 @@
+"""What a recipe is made of. Every description stands once, on its field, and feeds `lingraft settings` and the docs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+
+from lingraft.bases import Base, parse_model
+from lingraft.corpus import CorpusSettings, parse_language
+from lingraft.corpus.settings import Sources
+from lingraft.errors import RecipeError
+from lingraft.inits import INITS, EmbeddingInit
+from lingraft.intrinsic import EvaluationSettings
+from lingraft.registry import Settings
+from lingraft.selection import SELECTIONS, Selection
+from lingraft.training import TrainingPlan
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _language(tag: object) -> str:
+    if not isinstance(tag, str):
+        msg = f"a language is a tag such as hi, pt-BR or zh-Hant, got {tag!r}"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueErrors
+    try:
+        return parse_language(tag)
+    except RecipeError as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
+        raise ValueError(str(error)) from error
+
+
+class Text(CorpusSettings):
+    """Text in one language."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True,
+                              serialize_by_alias=True)
+
+    language: Annotated[str, BeforeValidator(_language)] = Field(
+        description="BCP-47 tag (hi, pt-BR, zh-Hant), or domain:NAME for text of your own kind")
+    sources: Sources = Field(alias="corpus", description="text to learn from: a file (.txt .jsonl .parquet, also .gz "
+                             ".zst), a hub data set owner/name, `miniature`, a mapping with details, or a list of them")
+
+    @property
+    def corpus(self) -> CorpusSettings:
+        """The settings of the corpus, without its language and what is done with it."""
+        return CorpusSettings.model_construct(**{name: getattr(self, name) for name in CorpusSettings.model_fields})
+
+
+class Replay(Text):
+    """Text in the language that the model already knows: mixed into training, and measured before and after."""
+
+    portion: float = Field(default=0.2, ge=0, lt=1, alias="share",
+                           description="share of the bytes of training text that is replayed; 0: measured only")
+
+
+class VocabularySettings(Settings):
+    """Which tokens are added, and how text is cut before the tokenizer's model sees it."""
+
+    method: SELECTIONS.annotation(Selection) = Field(  # type: ignore[valid-type]
+        default_factory=lambda: SELECTIONS.parse("continued"), validate_default=True,
+        description="how tokens are chosen; its settings may stand beside it: {method: continued, size: 3000}")
+    pretokenizer: Literal["auto", "keep", "repair"] = Field(
+        default="auto", description="keep the base's regex, or repair it so that words are not cut at vowel signs; "
+                                    "auto repairs where the target text contains such marks")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, data: Any) -> Any:
+        """Move settings of the method that stand beside it into it: {method: append, size: 9} reads as one choice."""
+        if not isinstance(data, Mapping):
+            return {"method": data}
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        beside = {key: value for key, value in data.items() if key not in cls.model_fields}
+        method = own.get("method", "continued")
+        if not beside or isinstance(method, Selection):
+            return data
+        name, settings = (method, {}) if isinstance(method, str) else next(iter(dict(method).items()))
+        if str(name) not in SELECTIONS.names():
+            return own
+        known = SELECTIONS[str(name)].model_fields
+        moved = {key: value for key, value in beside.items() if key in known}
+        unknown = {key: value for key, value in beside.items() if key not in known}
+        return {**own, **unknown, "method": {name: {**(settings or {}), **moved}}}
+
+    @classmethod
+    def more_names(cls) -> list[str]:
+        """Return what else may stand in this mapping: the settings of the methods."""
+        return sorted({name for method in SELECTIONS for name in method.model_fields})
+
+
+class EmbeddingSettings(Settings):
+    """How new rows are made."""
+
+    input: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
+        default_factory=lambda: INITS.parse("mean"), validate_default=True, description="rows of the input embedding")
+    output: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
+        default_factory=lambda: INITS.parse("mean"), validate_default=True,
+        description="rows of the output head; a model with tied embeddings has one matrix, made by `input`")
+
+
+ModelSettings = Annotated[Base, BeforeValidator(parse_model), PlainSerializer(lambda base: base.chosen())]
+
+
+class Recipe(Settings):
+    """Everything that a run depends on: the same recipe is the same answer, on any machine."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+
+    name: str = Field(description="name of the run folder; {language} stands for the target language")
+    model: ModelSettings = Field(description="what to start from: a folder, owner/name@revision of a hub, "
+                                             "{random: ...} or {pretrain: ...}")
+    target: Text = Field(description="the language to graft on")
+    replay: Replay | None = Field(default=None, description="the language that the model already knows")
+    vocabulary: VocabularySettings = Field(default_factory=VocabularySettings, description="which tokens are added")
+    embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="how their rows are made")
+    training: TrainingPlan = Field(default_factory=TrainingPlan, description="how the model is trained then")
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="what is measured")
+    seed: int = Field(default=0, ge=0, description="seed of everything that draws lots")
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not NAME.fullmatch(value.replace("{language}", "x")):
+            msg = f"{value!r} cannot be the name of a folder; use letters, digits, '-', '_' and '.'"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _two_languages(self) -> Recipe:
+        if self.replay and self.replay.language == self.target.language:
+            msg = f"target and replay are both {self.target.language}; replay is text the model already knows"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run folder."""
+        return self.name.replace("{language}", self.target.language.replace(":", "-"))

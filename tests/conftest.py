@@ -1,0 +1,79 @@
+"""What the tests share: tiny real models and tokenizers, a little text, and the folder of real assets."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = ROOT.parent / "shared" / "assets"
+
+ENGLISH = ("The old farmer gave the red apple to his daughter.", "A small bird sings in the tall green tree.",
+           "In the morning the children walk to the river.", "She reads a long letter from her brother.")
+HINDI = ("बूढ़े किसान ने अपनी बेटी को लाल सेब दिया।", "एक छोटी चिड़िया ऊँचे हरे पेड़ पर गाती है।",
+         "सुबह बच्चे नदी की ओर चलते हैं।", "वह अपने भाई का लंबा पत्र पढ़ती है।")
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Return the folder of real tokenizers, models and texts."""
+    if not ASSETS.is_dir():
+        pytest.skip(f"real assets are not there ({ASSETS.relative_to(ROOT.parent)}); they live beside the checkout")
+    return ASSETS
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a two-layer Llama with a byte-level tokenizer of 320 ids, learned from four sentences."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    make_tiny_model(folder)
+    return folder
+
+
+def make_tiny_model(folder: Path, *, tied: bool = False) -> None:
+    """Write a two-layer Llama and its tokenizer."""
+    import torch
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=318, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                                  show_progress=False)
+    tokenizer.train_from_iterator(ENGLISH, trainer)
+    tokenizer.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = LlamaConfig(vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+                             bos_token_id=318, eos_token_id=319, tie_word_embeddings=tied)
+        LlamaForCausalLM(config).save_pretrained(folder)
+
+
+@pytest.fixture
+def hindi_file(tmp_path: Path) -> Path:
+    """Return a file of Hindi documents, one a line, all different."""
+    return write_lines(tmp_path / "hi.txt", HINDI)
+
+
+@pytest.fixture
+def english_file(tmp_path: Path) -> Path:
+    """Return a file of English documents, one a line, all different."""
+    return write_lines(tmp_path / "en.txt", ENGLISH)
+
+
+def write_lines(path: Path, sentences: tuple[str, ...], copies: int = 60) -> Path:
+    """Write each sentence so many times, numbered, so that no two lines are equal."""
+    lines = [f"{sentence} {number}" for number in range(copies) for sentence in sentences]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
