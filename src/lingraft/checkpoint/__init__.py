@@ -1,0 +1,14 @@
+"""Checkpoint surgery: a model folder whose embedding rows follow a splice, everything else byte for byte as it was.
+
+Works on the safetensors files themselves. A row that the splice keeps is copied as bytes, never decoded; rows that it
+adds are made by an `EmbeddingInit` for the input and the output matrix separately; other tensors are streamed, and
+files without a changed tensor are hard-linked. Nothing is ever unpickled. No torch at import.
+"""
+
+from lingraft.checkpoint.grafting import graft
+from lingraft.checkpoint.names import EmbeddingNames, embedding_names
+from lingraft.checkpoint.request import InitRequest, InitRows, RowMaker
+from lingraft.checkpoint.tensor_files import Checkpoint, TensorPlace
+
+__all__ = ["Checkpoint", "EmbeddingNames", "InitRequest", "InitRows", "RowMaker", "TensorPlace", "embedding_names",
+           "graft"]

@@ -1,0 +1,64 @@
+"""config.json and generation_config.json of a spliced model: the number of rows, the special ids, the padding ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lingraft.checkpoint.layout import Layout
+from lingraft.errors import ModelError
+from lingraft.vocabulary import Splice
+
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id",
+               "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
+ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
+
+
+def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) -> None:
+    """Write both files; a model without generation_config.json gets one where it has ids to suppress."""
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict):
+            _renumber(part, splice, source / "config.json")
+            if "vocab_size" in part or (part is config and "text_config" not in config):
+                part["vocab_size"] = layout.rows
+    _write(output / "config.json", config)
+    generation = _generation(source, config)
+    _renumber(generation, splice, source / "generation_config.json")
+    beyond = list(range(layout.vocabulary, layout.rows))
+    suppressed = [i for i in generation.get("suppress_tokens") or [] if i < layout.vocabulary]
+    if suppressed or beyond:
+        generation["suppress_tokens"] = [*suppressed, *beyond]
+    if generation:
+        _write(output / "generation_config.json", generation)
+
+
+def _generation(source: Path, config: dict[str, Any]) -> dict[str, Any]:
+    path = source / "generation_config.json"
+    if path.exists():
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+    return {key: config[key] for key in SPECIAL_IDS if isinstance(config.get(key), int)}
+
+
+def _renumber(part: dict[str, Any], splice: Splice, where: Path) -> None:
+    """Give every special id the number that it has in the target; an extension changes none."""
+    if splice.is_extension:
+        return
+    numbers = {source: target for target, source in splice.kept.items()}
+    for key in (*SPECIAL_IDS, *ID_LISTS):
+        value = part.get(key)
+        if value is None:
+            continue
+        ids = value if isinstance(value, list) else [value]
+        lost = [i for i in ids if i not in numbers and 0 <= i < splice.source_size]
+        if lost and key not in ID_LISTS:
+            msg = f"{where}: {key} is {value}, which the splice drops; keep the special tokens"
+            raise ModelError(msg)
+        moved = [numbers[i] for i in ids if i in numbers]
+        part[key] = moved if isinstance(value, list) else (moved[0] if moved else value)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

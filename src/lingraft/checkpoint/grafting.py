@@ -1,0 +1,186 @@
+"""The surgery itself: from a source model, a tokenizer and the splice between them to a model folder.
+
+Rows are laid out by `Layout`: kept rows are ranges of the source file, added rows come from the initialisations, and
+rows beyond the vocabulary fill up to a multiple of `pad_to`. Nothing can be sampled from those: in a separate input
+matrix they are zero, in the output matrix (and in a tied one) they are the mean of all source rows, whose logit is the
+mean of the others and so never the highest, with a probability under 1/V each (Jensen); a head with a bias gets a
+bias of -10,000 there instead; and generation_config.json suppresses their ids. A zero output row would have logit 0,
+which is the highest whenever all others are negative.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lingraft.checkpoint.config_files import write_configs
+from lingraft.checkpoint.layout import Layout, lay_out, tensor_from
+from lingraft.checkpoint.names import EmbeddingNames, embedding_names
+from lingraft.checkpoint.request import InitRequest, InitRows, RowMaker, Side
+from lingraft.checkpoint.rewriting import NewTensor, link_or_copy, rewrite
+from lingraft.checkpoint.tensor_files import INDEX, Checkpoint, blocks
+from lingraft.corpus import Corpus
+from lingraft.errors import ModelError
+from lingraft.families import open_tokenizer
+from lingraft.vocabulary import Splice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                   "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "*.tiktoken", "chat_template.jinja")
+BIAS_OF_PADDING = -1e4
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """What lies on the table: the checkpoint, its embedding tensors, and where each target row comes from."""
+
+    checkpoint: Checkpoint
+    names: EmbeddingNames
+    splice: Splice
+    layout: Layout
+
+    def matrix(self, name: str) -> Tensor:
+        return self.checkpoint.tensor(name)[: self.splice.source_size]
+
+
+def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_init: RowMaker, output_init: RowMaker,
+          output: Path, corpus: Corpus | None = None, seed: int = 0, pad_to: int = 64,
+          device: str = "cpu") -> dict[str, Any]:
+    """Write to `output` the source model with its embeddings spliced; return notes for the manifest.
+
+    Where input and output are one matrix (tied), the rows of `input_init` serve both, and the notes say so. `pad_to` is
+    the multiple that the number of rows is filled up to (1: no padding); an extension never has fewer rows than the
+    source, whose own padding rows are used first. Raises `ModelError` where the tokenizer does not fit the model.
+    """
+    checkpoint = Checkpoint.open(source_folder)
+    names = embedding_names(checkpoint)
+    _check_fit(names, splice, checkpoint.folder, Path(tokenizer_folder))
+    patient = _Patient(checkpoint, names, splice, lay_out(splice, names.rows, pad_to))
+    made = _make_rows(patient, input_init, output_init, tokenizer_folder=Path(tokenizer_folder), corpus=corpus,
+                      seed=seed, device=device)
+    output.mkdir(parents=True, exist_ok=True)
+    linked = _write_tensors(patient, _changed(patient, made), output)
+    write_configs(checkpoint.folder, output, splice, patient.layout)
+    _copy_tokenizer(Path(tokenizer_folder), output)
+    methods = {"input": input_init.chosen(), "output": "tied to input" if names.tied else output_init.chosen()}
+    return {
+        "architecture": names.architecture, "tied": names.tied, "rows": patient.layout.rows, "rows_before": names.rows,
+        "padding_rows": patient.layout.rows - splice.target_size, "kept": len(splice.kept), "added": len(splice.added),
+        "dropped": len(splice.dropped), "parameters": Checkpoint.open(output).parameters,
+        "parameters_before": checkpoint.parameters, "files_linked": linked,
+        "inits": {side: {"method": method, **(_account(made[side]) if side in made else {})}
+                  for side, method in methods.items()},
+    }
+
+
+def _account(made: InitRows) -> dict[str, Any]:
+    return {"origins": made.counted, **made.notes}
+
+
+def _check_fit(names: EmbeddingNames, splice: Splice, folder: Path, tokenizer_folder: Path) -> None:
+    if splice.source_size > names.rows:
+        msg = (f"the tokenizer does not fit the model: the source tokenizer has {splice.source_size:,} ids, while "
+               f"{folder} has {names.rows:,} rows in {names.input[0]}; give the model's own tokenizer")
+        raise ModelError(msg)
+    size = open_tokenizer(tokenizer_folder).size
+    if size != splice.target_size:
+        msg = (f"the tokenizer does not fit the splice: {tokenizer_folder} has {size:,} ids, while the splice "
+               f"names {splice.target_size:,}; both must come from the same extension of {folder}")
+        raise ModelError(msg)
+
+
+def _make_rows(patient: _Patient, input_init: RowMaker, output_init: RowMaker, *, tokenizer_folder: Path,
+               corpus: Corpus | None, seed: int, device: str) -> dict[str, InitRows]:
+    names = patient.names
+    matrices = {"input": patient.matrix(names.input[0])}
+    if not names.tied:
+        matrices["output"] = patient.matrix(names.output[0])
+    source, target = (open_tokenizer(folder).vocabulary for folder in (patient.checkpoint.folder, tokenizer_folder))
+    made: dict[str, InitRows] = {}
+    sides: tuple[tuple[Side, RowMaker], ...] = (("input", input_init), ("output", output_init))
+    for side, init in sides:
+        if side in matrices:
+            other = matrices.get("output" if side == "input" else "input")
+            request = InitRequest(matrices[side], patient.splice, side, names.tied, other, source, target, corpus,
+                                  patient.checkpoint.folder, tokenizer_folder, seed, device)
+            made[side] = checked(init.rows(request), request)
+    return made
+
+
+def checked(made: InitRows, request: InitRequest) -> InitRows:
+    """Return the rows if every added token has a finite one with an origin; raises `ModelError` otherwise."""
+    wanted = (len(request.splice.added), request.matrix.shape[1])
+    if tuple(made.rows.shape) != wanted or len(made.origins) != wanted[0]:
+        msg = f"{wanted} rows are needed, the method made {tuple(made.rows.shape)} with {len(made.origins)} origins"
+        raise ValueError(msg)
+    stored = made.rows.to(request.matrix.dtype)
+    if not bool(stored.isfinite().all()):
+        bad = int((~stored.isfinite().all(dim=1)).nonzero()[0])
+        token = request.splice.added[bad]
+        msg = (f"the {request.side} row of token {token.id} ({token.text!r}, {made.origins[bad]}) is not finite in "
+               f"{request.matrix.dtype}; choose another initialisation")
+        raise ModelError(msg)
+    return made
+
+
+def _changed(patient: _Patient, made: Mapping[str, InitRows]) -> dict[str, NewTensor]:
+    """Return what becomes of every tensor that has a row for each id."""
+    import torch
+
+    names, layout = patient.names, patient.layout
+    tensors: dict[str, NewTensor] = {}
+    sides = (("input", names.input), ("output", names.output))
+    for side, group in sides:
+        for name in group:
+            place, matrix = patient.checkpoint.tensors[name], patient.matrix(name)
+            zero = side == "input" and not names.tied
+            padding = torch.zeros(matrix.shape[1]) if zero or not layout.new_padding else mean_row(matrix)
+            tensors[name] = tensor_from(layout, place, made[side].rows, padding)
+    if names.output_bias is not None:
+        place, bias = patient.checkpoint.tensors[names.output_bias], patient.matrix(names.output_bias)
+        mean_of_pieces = torch.tensor([float(bias[list(token.pieces)].double().mean())
+                                       for token in patient.splice.added], dtype=torch.float32)
+        tensors[names.output_bias] = tensor_from(layout, place, mean_of_pieces, torch.tensor(BIAS_OF_PADDING))
+    return tensors
+
+
+def mean_row(matrix_VD: Tensor) -> Tensor:
+    """Return the mean of all rows in float32, read a block at a time."""
+    import torch
+
+    total = torch.zeros(matrix_VD.shape[1], dtype=torch.float64)
+    for block in blocks(matrix_VD):
+        total += block.double().sum(dim=0)
+    return (total / matrix_VD.shape[0]).float()
+
+
+def _write_tensors(patient: _Patient, changed: Mapping[str, NewTensor], output: Path) -> int:
+    """Write every file of the checkpoint; return how many were linked."""
+    linked = 0
+    for file in patient.checkpoint.files:
+        here = {name: new for name, new in changed.items() if patient.checkpoint.tensors[name].file == file}
+        if here:
+            rewrite(file, output / file.name, here)
+        else:
+            linked += link_or_copy(file, output / file.name)
+    if patient.checkpoint.index is not None:
+        index = dict(patient.checkpoint.index)
+        written = Checkpoint.open_files([output / file.name for file in patient.checkpoint.files])
+        index["metadata"] = {**index.get("metadata", {}), "total_size": sum(p.end - p.begin for p in written.values())}
+        if "total_parameters" in index["metadata"]:
+            index["metadata"]["total_parameters"] = sum(prod(p.shape) for p in written.values())
+        (output / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return linked
+
+
+def _copy_tokenizer(folder: Path, output: Path) -> None:
+    for pattern in TOKENIZER_FILES:
+        for file in folder.glob(pattern):
+            shutil.copyfile(file, output / file.name)

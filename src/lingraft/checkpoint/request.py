@@ -1,0 +1,71 @@
+"""What the surgery asks of an initialisation, and what it gets: one row for every added token, each with its origin.
+
+Shape suffixes: V source ids, A added tokens, D width of the matrix.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from lingraft.corpus import Corpus
+from lingraft.vocabulary import Splice, Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Side = Literal["input", "output"]
+"""Which matrix: the embedding table, or the head that makes logits (the language-model head)."""
+
+
+@dataclass(frozen=True)
+class InitRequest:
+    """Everything that a method may use to make the rows of `splice.added`.
+
+    `matrix` [V, D] holds the rows of the source vocabulary (no padding) in the checkpoint's own dtype, mapped from the
+    file: read the rows that you need and turn those into float32. `other` is the matrix of the other side, `None`
+    where the two are tied. `target` is `None` where no tokenizer came with the splice; `corpus` only methods that
+    read text need.
+    """
+
+    matrix: Tensor
+    splice: Splice
+    side: Side
+    tied: bool = False
+    other: Tensor | None = None
+    source: Vocabulary | None = None
+    target: Vocabulary | None = None
+    corpus: Corpus | None = None
+    source_folder: Path | None = None
+    tokenizer_folder: Path | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class InitRows:
+    """Rows [A, D] for `splice.added`, in its order, in float32, with where each one comes from."""
+
+    rows: Tensor
+    origins: tuple[str, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """How many rows each origin made, the commonest first."""
+        return dict(Counter(self.origins).most_common())
+
+
+class RowMaker(Protocol):
+    """A method that makes rows; see `lingraft.inits`."""
+
+    def rows(self, request: InitRequest) -> InitRows:
+        """Return one row for every added token."""
+        ...
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the form that recipes hold."""
+        ...

@@ -1,0 +1,38 @@
+"""The contract of an initialisation: a request in, one row for every added token out, each with its origin."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from lingraft.checkpoint.request import InitRequest, InitRows
+from lingraft.registry import Choice, Registry
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+__all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "generator_of"]
+
+
+class EmbeddingInit(Choice):
+    """A method that makes embedding rows.
+
+    The rows depend on the request alone: same request, same rows, to the bit. `needs_corpus` says whether the method
+    reads text.
+    """
+
+    needs_corpus: ClassVar[bool] = False
+
+    @abstractmethod
+    def rows(self, request: InitRequest) -> InitRows:
+        """Return float32 rows [A, D] for `request.splice.added`, in its order."""
+
+
+INITS: Registry[EmbeddingInit] = Registry("embedding init")
+
+
+def generator_of(request: InitRequest) -> Generator:
+    """Return a random generator that differs between the two sides, so that they are drawn apart."""
+    import torch
+
+    return torch.Generator().manual_seed(2 * request.seed + (request.side == "output"))

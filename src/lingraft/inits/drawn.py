@@ -1,0 +1,51 @@
+"""Rows that know nothing of their token: the baselines that every informed method has to beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from lingraft.checkpoint.tensor_files import blocks
+from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows, generator_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@INITS.register
+class RandomRows(EmbeddingInit):
+    """Each number drawn from a normal distribution with the mean and the deviation of the whole matrix."""
+
+    name: ClassVar[str] = "random"
+    reference: ClassVar[str] = "Tejaswi, Gupta, Choi 2024 (arXiv 2406.14670), section 4: Random"
+
+    def rows(self, request: InitRequest) -> InitRows:
+        """Draw A x D numbers."""
+        import torch
+
+        mean, deviation = mean_and_deviation(request.matrix)
+        shape = (len(request.splice.added), request.matrix.shape[1])
+        rows = torch.randn(shape, generator=generator_of(request)) * deviation + mean
+        return InitRows(rows, ("random",) * shape[0], {"mean": mean, "deviation": deviation})
+
+
+@INITS.register
+class RandomToken(EmbeddingInit):
+    """A copy of the row of a source token drawn at random."""
+
+    name: ClassVar[str] = "random_token"
+    reference: ClassVar[str] = "Tejaswi, Gupta, Choi 2024 (arXiv 2406.14670), section 4: Random Token"
+
+    def rows(self, request: InitRequest) -> InitRows:
+        """Draw A source ids and return their rows."""
+        import torch
+
+        drawn = torch.randint(request.matrix.shape[0], (len(request.splice.added),),
+                              generator=generator_of(request))
+        return InitRows(request.matrix[drawn].float(), ("random token",) * len(drawn))
+
+
+def mean_and_deviation(matrix_VD: Tensor, block: int = 8192) -> tuple[float, float]:
+    """Return mean and standard deviation of all numbers, a block of rows at a time, in float64."""
+    mean = sum(float(part.double().sum()) for part in blocks(matrix_VD, block)) / matrix_VD.numel()
+    squares = sum(float((part.double() - mean).square().sum()) for part in blocks(matrix_VD, block))
+    return mean, (squares / max(1, matrix_VD.numel() - 1)) ** 0.5
