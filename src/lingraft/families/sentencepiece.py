@@ -1,0 +1,96 @@
+"""SentencePiece BPE: Llama-2, Mistral-7B, Gemma, and others with "▁" for a space.
+
+The vocabulary holds characters and what grows from them; a character without a piece falls back to bytes, which never
+merge. There is often no pre-tokenizer at all: the whole text is one string, and only the vocabulary keeps words
+apart. Units are therefore cut where no piece of the vocabulary crosses: before a run of "▁", and around line breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import regex
+
+from lingraft.families.base import Data, Family, front_of
+from lingraft.families.byte_level import pre_tokenizers
+from lingraft.families.merges import add_tokens
+
+SPACE = "▁"
+UNIT_PATTERN = rf"{SPACE}+[^{SPACE}\n]*|[^{SPACE}\n]+|\n+"
+"""Where no piece of such a vocabulary crosses: a run of "▁" opens a unit, line breaks stand alone."""
+
+_UNIT = regex.compile(UNIT_PATTERN)
+_BYTE = regex.compile(r"<0x([0-9A-F]{2})>")
+
+
+class SentencePieceBPE(Family):
+    """BPE over characters, with "▁" for the space and bytes for what is unknown."""
+
+    name: ClassVar[str] = "SentencePiece BPE"
+
+    @staticmethod
+    def recognises(data: Data) -> bool:
+        """Say whether the model is a BPE without a byte map whose vocabulary writes spaces as "▁"."""
+        byte_level = any(part.get("type") == "ByteLevel" for part in pre_tokenizers(data))
+        return data["model"].get("type") == "BPE" and not byte_level and SPACE in data["model"]["vocab"]
+
+    def surface_of(self, piece: str) -> bytes:
+        """Turn "▁" into a space and "<0xNN>" into its byte."""
+        byte = _BYTE.fullmatch(piece)
+        return bytes([int(byte[1], 16)]) if byte else piece.replace(SPACE, " ").encode()
+
+    def piece_of(self, surface: bytes) -> str:
+        """Turn spaces into "▁"."""
+        return surface.decode().replace(" ", SPACE)
+
+    @cached_property
+    def fallback(self) -> dict[int, int]:
+        """The byte of each fallback piece, by id."""
+        if not self.data["model"].get("byte_fallback"):
+            return {}
+        found = ((token_id, _BYTE.fullmatch(piece)) for piece, token_id in self.pieces.items())
+        return {token_id: int(byte[1], 16) for token_id, byte in found if byte}
+
+    @cached_property
+    def crossing(self) -> list[str]:
+        """Pieces of the base that cross the borders of units; where there are some, unit counts are approximate."""
+        return [piece for piece, token_id in self.pieces.items()
+                if token_id not in self.special and len(_UNIT.findall(piece)) > 1]
+
+    @cached_property
+    def lead(self) -> str:
+        """Nothing where the tokenizer itself puts a space before every text, else a space."""
+        return "" if list(self.cut("x")) == [f"{SPACE}x"] else " "
+
+    def cut(self, text: str) -> Iterable[str]:
+        """Return the words, each with the run of spaces before it, and line breaks apart."""
+        if not text:
+            return []
+        normalizer, pre_tokenizer = self._front
+        seen = normalizer.normalize_str(text) if normalizer else text
+        parts = [part for part, _ in pre_tokenizer.pre_tokenize_str(seen)] if pre_tokenizer else [seen]
+        return [unit for part in parts for unit in _UNIT.findall(part)]
+
+    @cached_property
+    def _front(self) -> tuple[Any, Any]:
+        return front_of(self.data)
+
+    def allows(self, surface: bytes) -> bool:
+        """Leave out, beside digits and ASCII punctuation alone, what the vocabulary cannot write: torn characters."""
+        if not super().allows(surface):
+            return False
+        try:
+            text = surface.decode()
+        except UnicodeDecodeError:
+            return False
+        return SPACE not in text and not text.isspace()
+
+    def extended(self, surfaces: Sequence[bytes]) -> Data:
+        """Add the tokens with the merges of all their splits, after every merge of the base."""
+        data = self.with_added_in_vocabulary()
+        splittable = {piece for piece, token_id in self.pieces.items()
+                      if token_id not in self.special and token_id not in self.fallback}
+        add_tokens(data["model"], [self.piece_of(surface) for surface in surfaces], self.size, splittable)
+        return data

@@ -1,0 +1,69 @@
+r"""The pre-token floor, and the repair that lowers it.
+
+A byte-level tokenizer cuts text by a regular expression before its merges see it, and no token crosses a cut. The
+widespread `\p{L}+` knows letters but not combining marks: Indic words fall apart at every vowel sign, and however many
+tokens are added, a word costs at least as many as it has such parts. The repair lets a mark continue a word, in every
+place where the expression names letters. On text without combining marks both expressions match alike, because they
+differ in nothing but `\p{M}` (and joiners that follow a mark): its ids cannot change.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+from lingraft.families.base import Data
+from lingraft.families.byte_level import pre_tokenizers
+from lingraft.families.convert import GPT2_REGEX
+
+LETTER = r"\p{L}"
+LETTER_OR_MARK = r"(?:[\p{L}\p{M}]|(?<=\p{M})[\u200c\u200d])".replace(r"\u200c", "\u200c").replace(r"\u200d", "\u200d")
+"""A letter, a mark, or a joiner (ZWNJ, ZWJ) after a mark, where conjuncts are steered."""
+
+
+def repaired_pattern(pattern: str) -> str | None:
+    r"""Return the mark-aware form of a regular expression, or `None` where it has no letters-only part.
+
+    >>> repaired_pattern(r" ?[^\s\p{L}\p{N}]+")
+    ' ?[^\\s\\p{L}\\p{M}\\p{N}]+'
+    >>> repaired_pattern(r"[\p{L}\p{M}]+") is None
+    True
+    """
+    if LETTER not in pattern or r"\p{M}" in pattern:
+        return None
+    parts = re.split(r"(\[(?:\\.|[^\]\\])*\])", pattern)  # character classes stand at the odd places
+    return "".join(part.replace(LETTER, r"\p{L}\p{M}") if i % 2 else part.replace(LETTER, LETTER_OR_MARK)
+                   for i, part in enumerate(parts))
+
+
+def patterns(data: Data) -> list[str]:
+    """Return the regular expressions that cut text before the model sees it."""
+    found = []
+    for part in pre_tokenizers(data):
+        if part.get("type") == "Split" and "Regex" in part.get("pattern", {}):
+            found.append(part["pattern"]["Regex"])
+        if part.get("type") == "ByteLevel" and part.get("use_regex", True):
+            found.append(GPT2_REGEX)
+    return found
+
+
+def repaired(data: Data) -> Data | None:
+    """Return a tokenizer.json whose regular expressions are mark-aware, or `None` where nothing is to be repaired."""
+    parts = [_repaired_part(part) for part in pre_tokenizers(data)]
+    if all(part is None for part in parts):
+        return None
+    fixed = copy.deepcopy(data)
+    sequence = [piece for part, repaired_ in zip(pre_tokenizers(data), parts, strict=True) for piece in repaired_ or [part]]
+    fixed["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": sequence}
+    return fixed
+
+
+def _repaired_part(part: dict[str, Any]) -> list[dict[str, Any]] | None:
+    if part.get("type") == "Split" and "Regex" in part.get("pattern", {}):
+        pattern = repaired_pattern(part["pattern"]["Regex"])
+        return pattern and [{**part, "pattern": {"Regex": pattern}}]  # type: ignore[return-value]
+    if part.get("type") == "ByteLevel" and part.get("use_regex", True) and not part.get("add_prefix_space"):
+        split = {"type": "Split", "pattern": {"Regex": repaired_pattern(GPT2_REGEX)}, "behavior": "Isolated", "invert": False}
+        return [split, {**part, "use_regex": False}]
+    return None
