@@ -7,7 +7,8 @@ all sizes are known, the draw is made, and the second pass writes the splits in 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,12 +29,26 @@ from lingraft.store import Draft
 
 @dataclass
 class Gathered:
-    """The documents that survived cleaning: their text in the shuffle, their numbers in the ledger."""
+    """The documents that survive cleaning: their text in the shuffle, their numbers in the ledger."""
 
     shuffle: Shuffle
     tallies: list[Tally]
+    cleaner: Cleaner
+    seed: int
     ledger: Ledger = field(default_factory=Ledger)
-    seen: Collection[bytes] = ()
+
+    def take(self, source: int, text: str) -> Lots | None:
+        """Keep or drop a document, counted either way; return its numbers where it is kept."""
+        content, tally = text.encode(), self.tallies[source]
+        tally.count(len(content))
+        reason, digest = self.cleaner.judge(text)
+        if reason is not None:
+            tally.drop(reason, len(content))
+            return None
+        lots = Lots.of(digest, self.seed)
+        self.shuffle.put(Kept(lots.order, source, digest, content))
+        self.ledger.add(source, lots, len(content))
+        return lots
 
 
 def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
@@ -49,7 +64,7 @@ def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
         if settings.heldout:
             cleaner = Cleaner(settings, in_language=in_language)
             heldout = _gather(_plain_texts(settings.heldout, language), cleaner, settings, Path(scratch, "heldout"))
-        cleaner = Cleaner(settings, in_language=in_language, heldout=heldout.seen if heldout else frozenset())
+        cleaner = Cleaner(settings, in_language=in_language, heldout=heldout.cleaner.seen if heldout else frozenset())
         train = _gather(_bounded_texts(settings, language), cleaner, settings, Path(scratch, "train"))
         counts, notes = _draw(settings, train, heldout, draft)
     report = {split: asdict(count) for split, count in counts.items()}
@@ -63,7 +78,7 @@ class Input:
     """A source with its texts, and how much kept train text of it is all that can be used."""
 
     label: str
-    texts: Iterator[str]
+    texts: Generator[str, None, None]
     suffices: Limit | None = None
 
 
@@ -88,28 +103,22 @@ def _bounded_texts(settings: CorpusSettings, language: str) -> list[Input]:
 
 def _gather(inputs: Sequence[Input], cleaner: Cleaner, settings: CorpusSettings, folder: Path) -> Gathered:
     """Read and clean all sources."""
-    gathered = Gathered(Shuffle(folder), [Tally(source.label) for source in inputs], seen=cleaner.seen)
-    for_heldout = int((settings.share or 0) * EVERYTHING)
-    with gathered.shuffle as shuffle, progress("reading text", unit="documents") as advance:
-        for index, (source, tally) in enumerate(zip(inputs, gathered.tallies, strict=True)):
-            documents = size_kept = 0
-            for text in source.texts:
-                content = text.encode()
-                tally.count(len(content))
-                if tally.read[0] % 1000 == 0:
-                    advance(1000)
-                reason, digest = cleaner.judge(text)
-                if reason is not None:
-                    tally.drop(reason, len(content))
-                    continue
-                lots = Lots.of(digest, settings.seed)
-                shuffle.put(Kept(lots.order, index, digest, content))
-                gathered.ledger.add(index, lots, len(content))
-                if lots.split >= for_heldout:
-                    documents, size_kept = documents + 1, size_kept + len(content)
-                if source.suffices is not None and not source.suffices.allows(documents, size_kept):
-                    tally.stopped_early = True
-                    break
+    gathered = Gathered(Shuffle(folder), [Tally(source.label) for source in inputs], cleaner, settings.seed)
+    to_hold_out = int((settings.share or 0) * EVERYTHING)
+    with gathered.shuffle, progress("reading text", unit="documents") as advance:
+        for index, source in enumerate(inputs):
+            documents = size = 0
+            with closing(source.texts) as texts:
+                for number, text in enumerate(texts, start=1):
+                    lots = gathered.take(index, text)
+                    if number % 1000 == 0:
+                        advance(1000)
+                    if source.suffices is None or lots is None or lots.split < to_hold_out:
+                        continue
+                    documents, size = documents + 1, size + len(text.encode())
+                    if not source.suffices.allows(documents, size):
+                        gathered.tallies[index].stopped_early = True
+                        break
     return gathered
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,14 @@ def _rows(source: Source) -> Iterator[dict[str, Any]]:
     column = source.text if source.text in columns else source.text.split(".")[0]
     if column in columns:  # the others are not fetched
         rows = rows.select_columns([column])
-    yield from rows
+    iterator = iter(rows)
+    try:
+        yield from iterator
+    finally:  # a parquet reader that is left half-way aborts the interpreter when it exits (apache/arrow 45214)
+        if isinstance(iterator, Generator):
+            iterator.close()
+        del rows, iterator
+        gc.collect()
 
 
 @contextmanager
@@ -106,6 +114,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else text[:300] + "..."

@@ -6,11 +6,11 @@ it, is an error: it means that the recipe names the wrong field.
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,28 +19,29 @@ from lingraft.corpus.settings import Source
 from lingraft.errors import CorpusError, did_you_mean
 
 
-def read_source(source: Source, language: str) -> Iterator[str]:
-    """Yield the documents of a source, up to the source's own limit."""
+def read_source(source: Source, language: str) -> Generator[str, None, None]:
+    """Yield the documents of a source, up to the source's own limit; close it where not all of them are wanted."""
+    documents = size = 0
+    with closing(_everything(source, language)) as texts:
+        for text in texts:
+            documents, size = documents + 1, size + len(text.encode())
+            if source.limit is not None and not source.limit.allows(documents, size):
+                return
+            yield text
+
+
+def _everything(source: Source, language: str) -> Generator[str, None, None]:
     if source.hub is not None:
         from lingraft.corpus.hub import read_hub
 
-        texts = read_hub(source)
+        yield from read_hub(source)
     elif source.miniature is not None:
         from lingraft import miniature
 
-        texts = iter(miniature.stories(language, count=source.miniature.stories, seed=source.miniature.seed))
+        yield from miniature.stories(language, count=source.miniature.stories, seed=source.miniature.seed)
     else:
-        texts = itertools.chain.from_iterable(read_file(path, source) for path in find_files(str(source.path)))
-    return texts if source.limit is None else _first(texts, source.limit.allows)
-
-
-def _first(texts: Iterator[str], allows: Callable[[int, int], bool]) -> Iterator[str]:
-    documents = size = 0
-    for text in texts:
-        documents, size = documents + 1, size + len(text.encode(errors="replace"))
-        if not allows(documents, size):
-            return
-        yield text
+        for path in find_files(str(source.path)):
+            yield from read_file(path, source)
 
 
 def read_file(path: Path, source: Source) -> Iterator[str]:
