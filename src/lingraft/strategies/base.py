@@ -1,0 +1,101 @@
+"""What a strategy is: which parameters of a model train, and at which of two learning rates.
+
+Every parameter has one of two roles: *embeddings* (the input matrix and the output head) or *body* (all else). A
+strategy freezes what it leaves alone, names the groups that train, and may put modules of its own into the model,
+which `finish` takes out again: a finished model is a plain one.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from lingraft.registry import Choice, Registry
+
+if TYPE_CHECKING:
+    import torch
+
+Role = Literal["body", "embeddings"]
+
+SMALL, LARGE = 8e6, 7e9
+"""The two model sizes (parameters) at which default learning rates are known."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The learning rates of the two roles, and where they come from."""
+
+    body: float
+    embeddings: float
+    why: str = "as the recipe says"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that train together: name -> parameter, the names stable between runs."""
+
+    role: Role
+    parameters: dict[str, torch.nn.Parameter] = field(default_factory=dict)
+
+
+class Strategy(Choice, ABC):
+    """What trains. `small_rates` and `large_rates` (body, embeddings) hold for models of 8M and 7B parameters."""
+
+    small_rates: ClassVar[tuple[float, float]]
+    large_rates: ClassVar[tuple[float, float]]
+
+    @abstractmethod
+    def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:
+        """Freeze what does not train and return what does; `added` are the ids of the spliced-in tokens."""
+
+    def finish(self, model: torch.nn.Module) -> None:
+        """Take out what `prepare` put into the model; here there is nothing."""
+
+    def rates(self, parameters: int) -> Rates:
+        """Return default learning rates for a model of so many parameters.
+
+        >>> from lingraft.strategies import Differential
+        >>> Differential().rates(8_000_000).body, round(Differential().rates(240_000_000).embeddings, 6)
+        (0.0003, 0.000544)
+        """
+        body, embeddings = (between(small, large, parameters)
+                            for small, large in zip(self.small_rates, self.large_rates, strict=True))
+        why = (f"follows the model's size: {parameters / 1e6:.3g}M parameters, between {self.small_rates} (body, "
+               f"embeddings) at 8M and {self.large_rates} at 7B on a log-log line")
+        return Rates(body, embeddings, why)
+
+
+STRATEGIES: Registry[Strategy] = Registry("training strategy")
+
+
+def between(small: float, large: float, parameters: int) -> float:
+    """Return the value at a model size on the log-log line between its values at 8M and 7B, constant outside."""
+    where = (math.log(max(parameters, 1)) - math.log(SMALL)) / (math.log(LARGE) - math.log(SMALL))
+    where = min(max(where, 0.0), 1.0)
+    return float(f"{small ** (1 - where) * large ** where:.3g}")
+
+
+def role_of(model: Any, parameter: torch.nn.Parameter) -> Role:
+    """Say which role a parameter has."""
+    return "embeddings" if any(parameter is own for own in embedding_parameters(model).values()) else "body"
+
+
+def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of the input matrix and the output head; tied ones once, under the input's name."""
+    modules = [model.get_input_embeddings(), model.get_output_embeddings()]
+    own = {id(p) for module in modules if module is not None for p in module.parameters()}
+    return {name: p for name, p in model.named_parameters() if id(p) in own}
+
+
+def groups_of(model: Any, trains: set[str]) -> list[Group]:
+    """Freeze every parameter but the named ones and return these by role."""
+    embeddings = embedding_parameters(model)
+    body, rows = Group("body"), Group("embeddings")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trains)
+        if name in trains:
+            (rows if name in embeddings else body).parameters[name] = parameter
+    return [group for group in (body, rows) if group.parameters]

@@ -1,0 +1,88 @@
+"""Strategies that train parameters of the model as they are: all, some layers, or the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from lingraft.errors import RecipeError
+from lingraft.strategies.base import STRATEGIES, Group, Strategy, embedding_parameters, groups_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+@STRATEGIES.register
+class Full(Strategy):
+    """Every weight at one learning rate."""
+
+    name: ClassVar[str] = "full"
+    reference: ClassVar[str] = "Tejaswi, Gupta and Choi 2024, arXiv 2406.14670"
+    small_rates: ClassVar[tuple[float, float]] = (5e-4, 5e-4)
+    large_rates: ClassVar[tuple[float, float]] = (5e-5, 5e-5)
+
+    def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:  # noqa: ARG002 - all rows train
+        """Train everything."""
+        return groups_of(model, {name for name, _ in model.named_parameters()})
+
+
+@STRATEGIES.register
+class Differential(Full):
+    """Every weight; the embeddings and the head at ten times the learning rate of the body."""
+
+    name: ClassVar[str] = "differential"
+    reference: ClassVar[str] = "NVIDIA 2026, Nemotron tokenizer-extension guidebook"
+    small_rates: ClassVar[tuple[float, float]] = (3e-4, 3e-3)
+    large_rates: ClassVar[tuple[float, float]] = (1e-5, 1e-4)
+
+
+@STRATEGIES.register
+class Embeddings(Strategy):
+    """The input embeddings and the output head, the body frozen."""
+
+    name: ClassVar[str] = "embeddings"
+    reference: ClassVar[str] = "Tejaswi, Gupta and Choi 2024, arXiv 2406.14670 (learned initialisation)"
+    small_rates: ClassVar[tuple[float, float]] = (0.0, 3e-3)
+    large_rates: ClassVar[tuple[float, float]] = (0.0, 1e-3)
+
+    def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:  # noqa: ARG002 - all rows train
+        """Train the embeddings and the head."""
+        return groups_of(model, set(embedding_parameters(model)))
+
+
+@STRATEGIES.register
+class Layers(Strategy):
+    """The first and the last k layers, the embeddings and the head."""
+
+    name: ClassVar[str] = "layers"
+    reference: ClassVar[str] = "Yamaguchi, Villavicencio and Aletras 2024, arXiv 2406.11477"
+    small_rates: ClassVar[tuple[float, float]] = Differential.small_rates
+    large_rates: ClassVar[tuple[float, float]] = Differential.large_rates
+
+    k: int = Field(default=2, ge=0, description="how many layers at each end")
+
+    def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:  # noqa: ARG002 - all rows train
+        """Train the layers at both ends and the embeddings; raises `RecipeError` where they would overlap."""
+        prefix, count = layer_stack(model)
+        if 2 * self.k > count:
+            msg = (f"training.strategy.layers.k is {self.k}, but the model has {count} layers; "
+                   f"choose at most {count // 2}, or the strategy differential, which trains all")
+            raise RecipeError(msg)
+        ends = {*range(self.k), *range(count - self.k, count)}
+        wanted = tuple(f"{prefix}.{i}." for i in ends)
+        layers = {name for name, _ in model.named_parameters() if name.startswith(wanted)}
+        return groups_of(model, layers | set(embedding_parameters(model)))
+
+
+def layer_stack(model: Any) -> tuple[str, int]:
+    """Return the name of the list that holds the model's layers, and their number."""
+    import torch
+
+    count = model.config.get_text_config().num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+            return name, count
+    msg = f"{type(model).__name__} has no list of {count} layers; choose another training.strategy: differential"
+    raise RecipeError(msg)

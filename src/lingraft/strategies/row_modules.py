@@ -1,0 +1,89 @@
+"""The modules behind the strategy `rows`. Shapes: V rows, N added rows, D width, T tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RowsEmbedding(nn.Module):
+    """An embedding whose added rows come from `rows_ND`."""
+
+    places_V: Tensor  # noqa: N815
+
+    def __init__(self, plain: nn.Embedding, rows_ND: nn.Parameter, places_V: Tensor) -> None:
+        super().__init__()
+        self.plain = plain
+        self.rows = rows_ND
+        self.register_buffer("places_V", places_V, persistent=False)
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix of the plain module, whose added rows are out of date while training goes on."""
+        return self.plain.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up each id, the added ones in `rows`."""
+        places = self.places_V[ids]
+        added = nn.functional.embedding(places.clamp(min=0), self.rows)
+        scale = getattr(self.plain, "embed_scale", None)  # Gemma 3 multiplies inside of its embedding
+        if scale is not None:
+            added = added * scale.to(added.dtype)
+        return torch.where((places >= 0).unsqueeze(-1), added, self.plain(ids).detach())
+
+
+class RowsHead(nn.Module):
+    """A linear head whose added rows come from `rows_ND`."""
+
+    added_N: Tensor  # noqa: N815
+
+    def __init__(self, plain: nn.Linear, rows_ND: nn.Parameter, added_N: Tensor) -> None:
+        super().__init__()
+        self.plain = plain
+        self.rows = rows_ND
+        self.register_buffer("added_N", added_N, persistent=False)
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix of the plain module, whose added rows are out of date while training goes on."""
+        return self.plain.weight
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the logits of every id, the added ones from `rows`."""
+        bias = self.plain.bias
+        added = nn.functional.linear(hidden, self.rows, None if bias is None else bias[self.added_N])
+        base: Tensor = self.plain(hidden)
+        return base.index_copy(-1, self.added_N, added)
+
+
+def put_rows(model: Any, added: Sequence[int]) -> dict[str, nn.Parameter]:
+    """Replace the embedding and the head by modules with rows of their own; return these rows by name."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = head is not None and head.weight is embedding.weight
+    added_N = torch.tensor(sorted(added), device=embedding.weight.device)
+    places_V = torch.full((len(embedding.weight),), -1, device=embedding.weight.device)
+    places_V[added_N] = torch.arange(len(added_N), device=embedding.weight.device)
+    rows = nn.Parameter(embedding.weight.detach()[added_N].clone())
+    parameters = {"added_rows.input": rows}
+    model.set_input_embeddings(RowsEmbedding(embedding, rows, places_V))
+    if head is not None:
+        if not tied:
+            rows = nn.Parameter(head.weight.detach()[added_N].clone())
+            parameters["added_rows.output"] = rows
+        model.set_output_embeddings(RowsHead(head, rows, added_N))
+    return parameters
+
+
+@torch.no_grad()
+def take_rows(model: Any) -> None:
+    """Undo `put_rows`: the trained rows go into the matrices."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    added_N = torch.nonzero(embedding.places_V >= 0).squeeze(-1)
+    embedding.plain.weight[added_N] = embedding.rows[embedding.places_V[added_N]]
+    model.set_input_embeddings(embedding.plain)
+    if head is not None:
+        head.plain.weight[added_N] = head.rows
+        model.set_output_embeddings(head.plain)

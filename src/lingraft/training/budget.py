@@ -1,0 +1,55 @@
+"""How long a phase lasts, in a unit that makes two runs comparable."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from lingraft.registry import Settings
+
+UNITS = ("tokens", "bytes", "documents", "steps", "epochs")
+FACTORS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+WRITTEN = re.compile(r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([KMGBT]?)\s*(tokens|bytes|documents|steps|epochs|epoch|B)\s*")
+
+
+class Budget(Settings):
+    """How long a phase lasts: exactly one of these. Written `20M tokens`, `1 MB`, `0.1 epochs`, or `{bytes: 1000000}`.
+
+    >>> Budget.model_validate("1.5 MB").bytes, Budget.model_validate("20M tokens").amount, Budget().amount
+    (1500000, ('tokens', 20000000), ('epochs', 1.0))
+    """
+
+    tokens: int | None = Field(default=None, gt=0, description="predicted tokens, replay included: equal compute")
+    bytes: int | None = Field(default=None, gt=0, description="bytes of target text; replay comes on top: equal text")
+    documents: int | None = Field(default=None, gt=0, description="documents of target text; replay comes on top")
+    steps: int | None = Field(default=None, gt=0, description="optimiser steps")
+    epochs: float | None = Field(default=None, gt=0, description="passes over the target text; replay comes on top")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            found = WRITTEN.fullmatch(data)
+            if not found:
+                msg = f"a budget is written like '20M tokens', '1 MB', '500 steps' or '0.1 epochs', got {data!r}"
+                raise ValueError(msg)
+            number, factor, unit = found.groups()
+            unit = {"B": "bytes", "epoch": "epochs"}.get(unit, unit)
+            amount = float(number.replace("_", "")) * FACTORS[factor]
+            return {unit: amount if unit == "epochs" else round(amount)}
+        return {"epochs": 1.0} if data == {} else data
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        given = [unit for unit in UNITS if getattr(self, unit) is not None]
+        if len(given) != 1:
+            msg = f"a budget names exactly one of {', '.join(UNITS)}, got {' and '.join(given) or 'none'}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def amount(self) -> tuple[str, float]:
+        """The unit and the number of units."""
+        return next((unit, getattr(self, unit)) for unit in UNITS if getattr(self, unit) is not None)

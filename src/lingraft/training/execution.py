@@ -1,0 +1,34 @@
+"""How training is carried out: what the machine offers, and what changes no answer beyond rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lingraft.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Device, precision ("auto", "float32", "bfloat16"), tokens of one forward pass, and how often to save.
+
+    `checkpoint_steps` saves every so many steps, `checkpoint_seconds` after so much time, whichever is first.
+    """
+
+    device: str = "cpu"
+    precision: str = "auto"
+    tokens_at_once: int = 16384
+    checkpoint_seconds: float = 300.0
+    checkpoint_steps: int | None = None
+
+    def computes_in_bfloat16(self) -> bool:
+        """Say whether to compute in bfloat16; raises `RecipeError` where it is asked of a device without it."""
+        import torch
+
+        kind = self.device.split(":")[0]
+        able = torch.cuda.is_bf16_supported(including_emulation=False) if kind == "cuda" else (
+            kind == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))  # noqa: SLF001 - no public question
+        if self.precision == "bfloat16" and not able:
+            msg = (f"--precision bfloat16: {kind} computes it by emulation here, about ten times slower than float32; "
+                   f"use --precision auto")
+            raise RecipeError(msg)
+        return self.precision == "bfloat16" or (self.precision == "auto" and kind == "cuda" and able)

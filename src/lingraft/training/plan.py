@@ -1,0 +1,89 @@
+"""The plan of continued pretraining: phases, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from lingraft.packing import PackingSettings
+from lingraft.registry import Settings
+from lingraft.strategies import STRATEGIES, Strategy
+from lingraft.strategies.base import Rates, between
+from lingraft.training.budget import Budget
+from lingraft.training.schedules import SCHEDULES, Schedule
+
+
+class LearningRates(Settings):
+    """Peak learning rates; what is left out follows the model's size."""
+
+    body: float | None = Field(default=None, ge=0, description="of everything but the embeddings and the head")
+    embeddings: float | None = Field(default=None, ge=0, description="of the embeddings and the head")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_all(cls, data: Any) -> Any:
+        return {"body": data, "embeddings": data} if isinstance(data, int | float) else data
+
+    def resolved(self, strategy: Strategy, parameters: int) -> Rates:
+        """Return the rates for a model of so many parameters."""
+        default = strategy.rates(parameters)
+        if self.body is None and self.embeddings is None:
+            return default
+        body = default.body if self.body is None else self.body
+        embeddings = default.embeddings if self.embeddings is None else self.embeddings
+        partly = self.body is None or self.embeddings is None
+        return Rates(body, embeddings, f"as the recipe says; the other one {default.why}" if partly else Rates.why)
+
+
+class Phase(Settings):
+    """One leg of training."""
+
+    strategy: STRATEGIES.annotation(Strategy) = Field(  # type: ignore[valid-type]
+        default_factory=lambda: STRATEGIES.parse("differential"), validate_default=True, description="what trains")
+    budget: Budget = Field(default_factory=Budget, description="how long: '20M tokens', '1 MB', '500 steps', '1 epoch'")
+    rates: LearningRates = Field(default_factory=LearningRates,
+                                 description="peak learning rates: one number, or {body, embeddings}; left out: they "
+                                             "follow the model's size")
+    schedule: SCHEDULES.annotation(Schedule) = Field(  # type: ignore[valid-type]
+        default_factory=lambda: SCHEDULES.parse("cosine"), validate_default=True,
+        description="how the learning rate moves")
+    batch_tokens: int | None = Field(default=None, gt=0, description="tokens of a step, rounded to whole rows; left "
+                                                                     "out: 4,096 at 8M parameters, 131,072 at 7B")
+    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
+    clip: float = Field(default=1.0, gt=0, description="largest norm of a step's gradient")
+    replay: float | None = Field(default=None, ge=0, lt=1, description="share of replayed bytes in this phase; left "
+                                                                       "out: the recipe's replay.share")
+
+    def rows_of_a_step(self, block: int, parameters: int) -> int:
+        """Return how many rows a step takes."""
+        return max(1, round((self.batch_tokens or between(4096, 131072, parameters)) / block))
+
+
+class TrainingPlan(Settings):
+    """How the model is trained: phases one after another, or the settings of a single phase."""
+
+    phases: tuple[Phase, ...] = Field(default=(Phase(),), description="legs of training, one after another; none: "
+                                                                      "nothing is trained")
+    packing: PackingSettings = Field(default_factory=PackingSettings, description="how documents become rows of tokens")
+    heldout_points: int = Field(default=8, ge=0, description="points of the held-out curve, the end included")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_phase(cls, data: Any) -> Any:
+        """Read the settings of a phase that stand in the plan itself as its only phase."""
+        if not isinstance(data, Mapping):
+            return data
+        own = {key: value for key, value in data.items() if key in Phase.model_fields}
+        if not own:
+            return data
+        if "phases" in data:
+            msg = f"{', '.join(sorted(own))} beside phases: settings of a phase belong into its entry of phases"
+            raise ValueError(msg)
+        return {"phases": (own,), **{key: value for key, value in data.items() if key not in own}}
+
+    @classmethod
+    def more_names(cls) -> list[str]:
+        """Return what else may stand in this mapping: the settings of a single phase."""
+        return sorted(Phase.model_fields)

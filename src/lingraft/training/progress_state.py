@@ -1,0 +1,81 @@
+"""Where a run stands: what was trained on so far, in the checkpoint's words."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lingraft.training.checkpoints import save_checkpoint
+from lingraft.training.execution import Execution
+
+if TYPE_CHECKING:
+    import torch
+
+    from lingraft.packing.mixture import Batch
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was trained on, over all phases."""
+
+    step: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    target_bytes: int = 0
+    target_documents: int = 0
+
+    def plus(self, batch: Batch) -> Done:
+        """Return the sums one step later."""
+        return Done(self.step + 1, self.tokens + batch.tokens, self.bytes + batch.bytes,
+                    self.target_bytes + batch.target_bytes, self.target_documents + batch.target_documents)
+
+
+@dataclass
+class RunState:
+    """The next step of the current phase, and what lies behind."""
+
+    phase: int = 0
+    step: int = 0
+    done: Done = Done()
+    losses: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    log_bytes: int = 0
+    seconds_before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+    saved_step: int = 0
+
+    @classmethod
+    def read(cls, state: Mapping[str, Any], fingerprint: str) -> RunState:
+        """Read the state of a checkpoint; an empty one is the beginning."""
+        if not state:
+            return cls()
+        assert state["fingerprint"] == fingerprint  # noqa: S101 - the caller checks it with a message
+        done = Done(**state["done"])
+        return cls(state["phase"], state["step"], done, (state["first"], state["last"]), state["log_bytes"],
+                   state["seconds"], saved_step=done.step)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those of earlier processes included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def is_due(self, execution: Execution) -> bool:
+        """Say whether it is time for a checkpoint."""
+        by_steps = execution.checkpoint_steps and self.done.step - self.saved_step >= execution.checkpoint_steps
+        return bool(by_steps) or time.monotonic() - self.saved >= execution.checkpoint_seconds
+
+    def next_phase(self) -> None:
+        """Stand at the beginning of the next phase."""
+        self.phase, self.step = self.phase + 1, 0
+
+    def save(self, workplace: Path, tensors: Mapping[str, torch.Tensor], fingerprint: str, log_bytes: int) -> None:
+        """Write a checkpoint."""
+        state = {"fingerprint": fingerprint, "phase": self.phase, "step": self.step,
+                 "done": dataclasses.asdict(self.done), "first": self.losses[0], "last": self.losses[1],
+                 "log_bytes": log_bytes, "seconds": self.seconds}
+        save_checkpoint(workplace, self.done.step, tensors, state)
+        self.saved, self.saved_step = time.monotonic(), self.done.step

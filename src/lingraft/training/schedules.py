@@ -1,0 +1,89 @@
+"""How the learning rate moves over a phase: a factor between 0 and 1 for each step."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from pydantic import Field
+
+from lingraft.registry import Choice, Registry
+
+
+class Schedule(Choice, ABC):
+    """A course of the learning rate, after a linear warm-up."""
+
+    warmup: float = Field(default=0.03, ge=0, lt=1, description="share of the steps in which the rate rises")
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return what the learning rate is multiplied by in `step` (from 0) of `steps`.
+
+        >>> [round(Cosine(warmup=0.5).factor(step, 4), 3) for step in range(4)]
+        [0.5, 1.0, 1.0, 0.5]
+        """
+        rise = math.ceil(self.warmup * steps)
+        if step < rise:
+            return (step + 1) / rise
+        return self.after_warmup((step - rise) / max(steps - rise, 1))
+
+    @abstractmethod
+    def after_warmup(self, done: float) -> float:
+        """Return the factor where the share `done` (0 to below 1) of what follows the warm-up is over."""
+
+
+SCHEDULES: Registry[Schedule] = Registry("schedule")
+
+
+@SCHEDULES.register
+class Cosine(Schedule):
+    """Half a cosine down to `final`."""
+
+    name: ClassVar[str] = "cosine"
+    reference: ClassVar[str] = "Loshchilov and Hutter 2017, arXiv 1608.03983"
+
+    final: float = Field(default=0.0, ge=0, le=1, description="factor at the end")
+
+    def after_warmup(self, done: float) -> float:
+        """Fall slowly, fast, slowly."""
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@SCHEDULES.register
+class Linear(Schedule):
+    """A straight line down to `final`."""
+
+    name: ClassVar[str] = "linear"
+
+    final: float = Field(default=0.0, ge=0, le=1, description="factor at the end")
+
+    def after_warmup(self, done: float) -> float:
+        """Fall evenly."""
+        return 1 - (1 - self.final) * done
+
+
+@SCHEDULES.register
+class Constant(Schedule):
+    """No change after the warm-up."""
+
+    name: ClassVar[str] = "constant"
+
+    def after_warmup(self, done: float) -> float:  # noqa: ARG002 - it is constant
+        """Stay."""
+        return 1.0
+
+
+@SCHEDULES.register
+class Wsd(Schedule):
+    """Warm-up, stable, decay: constant, then a fall to `final` over the last share of the steps."""
+
+    name: ClassVar[str] = "wsd"
+    reference: ClassVar[str] = "Hu et al. 2024 (MiniCPM), arXiv 2404.06395; Hägele et al. 2024, arXiv 2405.18392"
+
+    decay: float = Field(default=0.2, gt=0, le=1, description="share of the steps after the warm-up in which it falls")
+    final: float = Field(default=0.0, ge=0, le=1, description="factor at the end")
+
+    def after_warmup(self, done: float) -> float:
+        """Stay, then fall with 1 - sqrt."""
+        fallen = max(0.0, (done - (1 - self.decay)) / self.decay)
+        return self.final + (1 - self.final) * (1 - math.sqrt(fallen))
