@@ -1,0 +1,215 @@
+"""The proof of a splice: what an extended tokenizer promises, each promise as a number, measured on the saved files.
+
+A claim counts its exceptions: it holds where there are none. Fatal claims stop the run unless the recipe waives them
+by name; the others inform.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from lingraft.awkward import awkward_texts, endless_word
+from lingraft.errors import CertificateError
+from lingraft.families import ModelTokenizer
+from lingraft.families.base import backend_of
+from lingraft.families.sentencepiece import SentencePieceBPE
+from lingraft.vocabulary import Splice
+
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A promise with the number of its exceptions: `value` of `of` `unit`; it holds where there are none."""
+
+    name: str
+    value: int
+    of: int
+    unit: str
+    detail: str
+    fatal: bool = True
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is no exception."""
+        return self.value == 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What claims are checked on: both tokenizers, the relation between them, and texts (read anew at each call)."""
+
+    source: ModelTokenizer
+    target: ModelTokenizer
+    splice: Splice
+    target_train: Callable[[], Iterable[str]]
+    target_heldout: Callable[[], Iterable[str]]
+    base_text: Callable[[], Iterable[str]]
+    protected: bool = False
+
+
+def certify(evidence: Evidence) -> list[Claim]:
+    """Check every claim."""
+    claims = [_base_ids(evidence), _special_tokens(evidence), _ranks(evidence), *_reachable(evidence),
+              _awkward(evidence), _same_in_transformers(evidence), *_on_target(evidence), *_on_base(evidence)]
+    if isinstance(evidence.source.family, SentencePieceBPE) and (evidence.target.folder / "tokenizer.model").is_file():
+        claims.append(_same_in_sentencepiece(evidence))
+    return claims
+
+
+def write_certificate(claims: Sequence[Claim], path: Path, *, waived: Sequence[str] = ()) -> None:
+    """Write certificate.json; raises `CertificateError` where a fatal claim that is not waived does not hold."""
+    rows = [{**dataclasses.asdict(claim), "holds": claim.holds, "waived": claim.name in waived} for claim in claims]
+    path.write_text(json.dumps({"format": 1, "claims": rows}, ensure_ascii=False, indent=1), encoding="utf-8")
+    broken = [claim for claim in claims if claim.fatal and not claim.holds and claim.name not in waived]
+    if broken:
+        facts = "; ".join(f"{claim.name}: {claim.value} of {claim.of} {claim.unit}" for claim in broken)
+        msg = (f"the extended tokenizer breaks what it promises ({facts}); vocabulary.allow: [{broken[0].name!r}] accepts "
+               "it by name")
+        raise CertificateError(msg)
+
+
+def _base_ids(evidence: Evidence) -> Claim:
+    """Every piece of the source stands in the target under the id that the splice gives it."""
+    mine, theirs = evidence.source.family.pieces, evidence.target.family.pieces
+    by_source = {source: target for target, source in evidence.splice.kept.items()}
+    moved = sum(1 for piece, token_id in mine.items()
+                if token_id in by_source and theirs.get(piece) != by_source[token_id])
+    return Claim("base ids kept", moved, len(mine), "tokens", "every token of the base keeps its place and its spelling")
+
+
+def _special_tokens(evidence: Evidence) -> Claim:
+    """Added tokens keep id, content and flags; a chat template is the same, byte for byte."""
+    before = {token["content"]: token for token in evidence.source.family.data.get("added_tokens") or []}
+    after = {token["content"]: token for token in evidence.target.family.data.get("added_tokens") or []}
+    by_source = {source: target for target, source in evidence.splice.kept.items()}
+    changed = sum(1 for content, token in before.items()
+                  if after.get(content) != {**token, "id": by_source.get(token["id"])})
+    changed += len(after.keys() - before.keys())
+    changed += sum(1 for content, token in after.items() if evidence.target.backend.token_to_id(content) != token["id"])
+    names = [name for name in ("chat_template.jinja", "chat_template.json") if (evidence.source.folder / name).is_file()]
+    changed += sum((evidence.source.folder / name).read_bytes() != (evidence.target.folder / name).read_bytes()
+                   for name in names)
+    changed += evidence.source.config.get("chat_template") != evidence.target.config.get("chat_template")
+    return Claim("special tokens and chat template kept", changed, len(before) + len(names), "tokens and templates",
+                 "special and added tokens keep their ids and flags, also after saving and loading")
+
+
+def _ranks(evidence: Evidence) -> Claim:
+    """The base's merges stand unchanged before all others (a Unigram base keeps its scores)."""
+    before, after = (t.family.data["model"].get("merges") or t.family.data["model"]["vocab"]
+                     for t in (evidence.source, evidence.target))
+    if evidence.splice.dropped or isinstance(before, dict):
+        before = [merge for merge in before if merge in after]
+    changed = sum(a != b for a, b in zip(before, after, strict=False)) + max(len(before) - len(after), 0)
+    return Claim("new tokens rank below the base", changed, len(before), "rules",
+                 "every rule of the base comes before every new one, unchanged")
+
+
+def _reachable(evidence: Evidence) -> Iterator[Claim]:
+    """The surface of each added token, given to the model alone, becomes that token; with whole-word lookup on and off."""
+    family = evidence.target.family
+    model = family.data["model"]
+    for lookup in (False, True) if model["type"] == "BPE" else (False,):
+        data = {**family.data, "model": {**model, "ignore_merges": lookup}} if model["type"] == "BPE" else family.data
+        bare = backend_of({**data, "normalizer": None, "pre_tokenizer": None, "post_processor": None, "added_tokens": []})
+        added = evidence.splice.added
+        units = [family.piece_of(token.surface) for token in added]
+        encodings = bare.encode_batch_fast(units, add_special_tokens=False) if units else []
+        lost = sum(encoding.ids != [token.id] for encoding, token in zip(encodings, added, strict=True))
+        how = " by whole-word lookup" if lookup else ""
+        yield Claim(f"added tokens reachable{how}", lost, len(added), "tokens",
+                    f"each added token is what the model makes of its own spelling{how or ' by its rules'}")
+
+
+def _awkward(evidence: Evidence) -> Claim:
+    """decode(encode(x)) is what it was with the source, on texts that tokenizers stumble over."""
+    texts = [*awkward_texts(), endless_word(next(iter(evidence.target_heldout()), "x"))]
+    before = [evidence.source.text(ids) for ids in evidence.source.ids(texts)]
+    after = [evidence.target.text(ids) for ids in evidence.target.ids(texts)]
+    changed = sum(a != b for a, b in zip(before, after, strict=True))
+    return Claim("round trip on awkward text", changed, len(texts), "texts",
+                 "decoding what was encoded gives what it gave with the base: emoji, joiners, marks, controls, code, "
+                 "a megabyte without a space")
+
+
+def _same_in_transformers(evidence: Evidence) -> Claim:
+    """The saved folder, loaded by transformers, gives the same ids and the same special tokens."""
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    loaded = AutoTokenizer.from_pretrained(str(evidence.target.folder), trust_remote_code=False, use_fast=True)
+    texts = [text for text in (*awkward_texts(), *islice(evidence.target_heldout(), 200)) if text]
+    other = loaded(texts, add_special_tokens=False)["input_ids"]
+    changed = sum(mine != theirs for mine, theirs in zip(evidence.target.ids(texts), other, strict=True))
+    for role in ("bos", "eos", "pad"):
+        changed += getattr(evidence.target, f"{role}_id") not in {getattr(loaded, f"{role}_token_id"), None} and bool(
+            evidence.target.config.get(f"{role}_token"))
+    return Claim("same ids in transformers", changed, len(texts), "texts",
+                 "AutoTokenizer loads the saved folder and cuts every text alike")
+
+
+def _same_in_sentencepiece(evidence: Evidence) -> Claim:
+    """tokenizer.model, read by SentencePiece itself, gives the ids of tokenizer.json."""
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(evidence.target.folder / "tokenizer.model"))
+    texts = [text for text in islice(evidence.target_heldout(), 500) if not _holds_special(text, evidence.target)]
+    changed = sum(processor.encode(text) != ids for text, ids in zip(texts, evidence.target.ids(texts), strict=True))
+    return Claim("tokenizer.model agrees", changed, len(texts), "texts",
+                 "SentencePiece reads the saved tokenizer.model and cuts every text as tokenizer.json does")
+
+
+def _holds_special(text: str, tokenizer: ModelTokenizer) -> bool:
+    return any(content in text for content in tokenizer.family.special.values())
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    stream = iter(texts)
+    while batch := list(islice(stream, _BATCH)):
+        yield batch
+
+
+def _on_target(evidence: Evidence) -> Iterator[Claim]:
+    """On target-language text: nothing grows, everything comes back, and the added tokens are used."""
+    longer = changed = documents = 0
+    for batch in _batches(evidence.target_heldout()):
+        before, after = evidence.source.ids(batch), evidence.target.ids(batch)
+        documents += len(batch)
+        longer += sum(len(b) > len(a) for a, b in zip(before, after, strict=True))
+        changed += sum(evidence.source.text(a) != evidence.target.text(b) for a, b in zip(before, after, strict=True))
+    yield Claim("no target document longer", longer, documents, "held-out documents",
+                "no held-out document of the target language needs more tokens than before")
+    yield Claim("round trip on target text", changed, documents, "held-out documents",
+                "decoding what was encoded gives what it gave with the base")
+    unseen = {token.id for token in evidence.splice.added}
+    for batch in _batches(evidence.target_train()):
+        if not unseen:
+            break
+        for ids in evidence.target.ids(batch):
+            unseen.difference_update(ids)
+    yield Claim("added tokens used in running text", len(unseen), len(evidence.splice.added), "tokens", fatal=False,
+                detail="each added token occurs in the training text; one that does not is a step on the way to longer ones")
+
+
+def _on_base(evidence: Evidence) -> Iterator[Claim]:
+    """On base-language text: how many documents are cut otherwise than before."""
+    changed = documents = grew = before_tokens = after_tokens = 0
+    for batch in _batches(evidence.base_text()):
+        for a, b in zip(evidence.source.ids(batch), evidence.target.ids(batch), strict=True):
+            documents += 1
+            changed += [evidence.splice.kept.get(token_id) for token_id in b] != a
+            grew += len(b) > len(a)
+            before_tokens += len(a)
+            after_tokens += len(b)
+    if documents:
+        detail = (f"{documents - changed} of {documents} base-language documents keep their ids; over all of them tokens "
+                  f"went from {before_tokens} to {after_tokens}, {grew} documents grew")
+        yield Claim("base-language documents identical", changed, documents, "documents", detail, fatal=evidence.protected)
+
