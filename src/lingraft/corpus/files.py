@@ -93,7 +93,7 @@ class _ZstandardStream(io.RawIOBase):
         self._file = file
         self._decompressor = ZstdDecompressor(max_window_size=2**31)  # what `zstd --long=31` writes
         self._frame: ZstdDecompressionObj | None = None
-        self._pending = b""
+        self._pending = memoryview(b"")
         self._rest = b""
 
     def readable(self) -> bool:
@@ -104,7 +104,7 @@ class _ZstandardStream(io.RawIOBase):
             pass
         view = memoryview(buffer)
         size = min(len(view), len(self._pending))
-        view[:size] = self._pending[:size]
+        view[:size] = self._pending[:size]  # a view: taking from its start copies nothing
         self._pending = self._pending[size:]
         return size
 
@@ -112,7 +112,7 @@ class _ZstandardStream(io.RawIOBase):
         """Decompress one more block; say whether there was one."""
         from zstandard import ZstdError
 
-        compressed = self._rest or self._file.read(2**17)
+        compressed = self._rest or self._file.read(1024)  # of which at most 32 MiB can come, and mostly a few kB do
         if not compressed:
             if self._frame is not None:
                 raise EOFError
@@ -120,7 +120,7 @@ class _ZstandardStream(io.RawIOBase):
         self._rest = b""
         self._frame = self._frame or self._decompressor.decompressobj()
         try:
-            self._pending = self._frame.decompress(compressed)
+            self._pending = memoryview(self._frame.decompress(compressed))
         except ZstdError as error:
             raise _DamagedError(str(error)) from error
         if self._frame.eof:

@@ -60,7 +60,7 @@ def _rows(source: Source) -> Iterator[dict[str, Any]]:
     iterator = iter(rows)
     try:
         yield from iterator
-    finally:  # a parquet reader that is left half-way aborts the interpreter when it exits (apache/arrow 45214)
+    finally:  # a parquet reader that is left half-way may abort the interpreter at exit (apache/arrow 45214)
         if isinstance(iterator, Generator):
             iterator.close()
         del rows, iterator

@@ -1,0 +1,234 @@
+"""Reading local files: every format and compression gives the same documents, every fault says where it is."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from lingraft.corpus import Source, files
+from lingraft.corpus.readers import read_source
+from lingraft.errors import CorpusError
+
+TEXTS = ["नमस्ते दुनिया", "zwei  Wörter ", "line\u2028separator stays inside", "últ\u0301imo"]
+COMPRESS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+CONTENT = {
+    ".txt": lambda: "".join(f"{text}\n" for text in TEXTS).encode(),
+    ".jsonl": lambda: "".join(json.dumps({"id": 1, "text": text}) + "\n\n" for text in TEXTS).encode(),
+    ".json": lambda: json.dumps([{"text": text} for text in TEXTS], ensure_ascii=False, indent=1).encode(),
+    ".parquet": lambda: parquet_bytes(pa.table({"id": [1, 2, 3, 4], "text": TEXTS})),
+}
+
+
+def read(path: object, **more: object) -> list[str]:
+    return list(read_source(Source.model_validate({"path": str(path), **more}), "hi"))
+
+
+def fault(path: object, **more: object) -> str:
+    with pytest.raises(CorpusError) as error:
+        read(path, **more)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+@pytest.mark.parametrize("ending", CONTENT)
+def test_every_format_gives_the_same_documents(tmp_path, ending, compression):
+    """A text is the same from .txt, .jsonl, .json and .parquet, plain, gzipped or in zstandard."""
+    path = tmp_path / f"text{ending}{compression}"
+    path.write_bytes(COMPRESS[compression](CONTENT[ending]()))
+    assert read(path) == TEXTS
+
+
+def test_a_json_file_may_hold_lines(tmp_path):
+    """A .json file is a list of objects, or an object a line."""
+    path = tmp_path / "a.json"
+    path.write_bytes(CONTENT[".jsonl"]())
+    assert read(path) == TEXTS
+
+
+def test_compressed_files_may_be_put_end_to_end(tmp_path):
+    """Several gzip members or zstandard frames in a file are all read."""
+    for compression in (".gz", ".zst"):
+        path = tmp_path / f"a.txt{compression}"
+        path.write_bytes(COMPRESS[compression](b"one\ntw") + COMPRESS[compression](b"o\nthree"))
+        assert read(path) == ["one", "two", "three"]
+
+
+def test_what_a_document_is_in_a_text_file(tmp_path):
+    """A line, a paragraph, or the file; a byte-order mark and carriage returns are no text."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\n\r\nthree\r\n")
+    assert read(path) == ["one", "two", "", "", "three"]
+    assert read(path, documents="paragraph") == ["one\ntwo", "three"]
+    assert read(path, documents="file") == ["one\ntwo\n\n\nthree"]
+    (tmp_path / "a.jsonl").touch()
+    assert "documents: paragraph is for .txt files" in fault(tmp_path / "a.jsonl", documents="paragraph")
+
+
+def test_a_folder_or_a_pattern_is_its_files_in_order(tmp_path):
+    """Folders are read with everything below them; patterns with ** as well; other files in a folder are left alone."""
+    (tmp_path / "deep").mkdir()
+    for name in ("b.txt", "a.jsonl", "deep/c.txt", "notes.md"):
+        text = json.dumps({"text": name}) if name.endswith("jsonl") else name
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read(tmp_path) == ["a.jsonl", "b.txt", "deep/c.txt"]
+    assert read(tmp_path / "*.txt") == ["b.txt"]
+    assert read(tmp_path / "**" / "*.txt") == ["b.txt", "deep/c.txt"]
+
+
+def test_a_missing_file_names_the_nearest_one(tmp_path):
+    """The message offers the name that was probably meant, of a file or of a folder on the way."""
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "hindi.train.jsonl").touch()
+    assert f"did you mean {tmp_path}/corpora/hindi.train.jsonl?" in fault(tmp_path / "corpora" / "hindi.trian.jsonl")
+    assert f"did you mean {tmp_path}/corpora?" in fault(tmp_path / "corpra" / "deep" / "hindi.jsonl")
+    assert "holds nothing named like" in fault(tmp_path / "zzz.txt")
+    assert "no file matches" in fault(tmp_path / "*.txt")
+    (tmp_path / "empty").mkdir()
+    assert "the folder holds no .txt" in fault(tmp_path / "empty")
+    (tmp_path / "a.csv").touch()
+    assert "unknown kind of file; expected .txt, .jsonl, .json, .parquet" in fault(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+def test_bytes_that_are_not_utf8_are_placed(tmp_path, compression):
+    """File, line, and the offset of the byte in the decompressed stream."""
+    path = tmp_path / f"a.txt{compression}"
+    path.write_bytes(COMPRESS[compression]("ok é\n".encode() + b"caf\xe9\n"))
+    assert f"{path}, line 2: byte 0xe9 at offset 9 is not UTF-8" in fault(path)
+
+
+def test_utf16_is_recognised(tmp_path):
+    """A file in UTF-16 is told by its name, with the command that converts it."""
+    (tmp_path / "a.txt").write_bytes("नमस्ते".encode("utf-16"))
+    assert "is UTF-16, expected UTF-8; convert it: iconv" in fault(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(("line", "expected"), [
+    ('{"text": "a"', "line 2, column 13: not JSON"),
+    ("[1]", "line 2: holds a list, expected an object with the field 'text'"),
+    ('{"txt": "a", "id": 1}', "line 2: there is no field 'text' to take the text from; did you mean 'txt'? known: id"),
+    ('{"text": 3.5, "id": 1}', "line 2: field 'text' holds a number, expected text"),
+    ('{"text": ["a"]}', "line 2: field 'text' holds a list"),
+    ('{"text": "\\ud800"}', "line 2: field 'text' holds half of a surrogate pair"),
+    ("[" * 200_000, "line 2"),
+])
+def test_a_broken_row_is_placed(tmp_path, line, expected):
+    """File, line and, for broken JSON, the column."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "fine"}\n' + line + "\n", encoding="utf-8")
+    message = fault(path)
+    assert message.startswith(str(path))
+    assert expected in message
+
+
+def test_the_text_field_is_named_by_the_recipe(tmp_path):
+    """Also inside a mapping; null is an empty document; a wrong name lists what there is."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"body": "x", "translation": {"hi": "क", "en": "k"}}\n{"body": null, "translation": {"hi": null}}',
+                    encoding="utf-8")
+    assert read(path, text="body") == ["x", ""]
+    assert read(path, text="translation.hi") == ["क", ""]
+    assert "no field 'translation.ta' to take the text from; known: en, hi" in fault(path, text="translation.ta")
+
+
+def test_parquet_columns(tmp_path):
+    """Nested columns are reached, unknown ones listed, and a column that is no text refused."""
+    path = tmp_path / "a.parquet"
+    path.write_bytes(parquet_bytes(pa.table({"n": [1, 2], "t": [{"hi": "क"}, {"hi": None}]})))
+    assert read(path, text="t.hi") == ["क", ""]
+    assert "there is no column 'text' to take the text from; known: n, t" in fault(path)
+    assert "row 1: field 'n' holds a number" in fault(path, text="n")
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.zst", "a.parquet.gz", "a.parquet"])
+def test_a_file_that_is_cut_short_is_refused(tmp_path, name):
+    """Truncated files are errors, never shorter corpora."""
+    ending, _, compression = name[1:].partition(".")[2].partition(".")
+    path, kind = tmp_path / name, f".{compression}" if compression else ""
+    content = COMPRESS[kind](CONTENT[f".{ending}"]())
+    path.write_bytes(content[:-12])
+    message = fault(path)
+    assert message.startswith(f"{path}: ")
+    assert ("cannot be read as parquet" if not kind else "ends in the middle of its compressed data") in message
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst", "a.parquet"])
+def test_a_file_of_another_kind_is_refused(tmp_path, name):
+    """A name that promises something else than the content is told."""
+    (tmp_path / name).write_bytes(b"just some plain text, and a little more of it\n" * 9)
+    assert str(tmp_path / name) in fault(tmp_path / name)
+
+
+def test_broken_json_lists(tmp_path):
+    """Of a .json file, line and column are those of the file, and the number of the entry is given."""
+    path = tmp_path / "a.json"
+    path.write_text('[\n {"text": "a"},\n {"text" "b"}\n]', encoding="utf-8")
+    assert f"{path}, line 3, column 10: not JSON" in fault(path)
+    path.write_text('[{"text": "a"}, 5]', encoding="utf-8")
+    assert "entry 2: holds a number" in fault(path)
+    path.write_bytes(b'[{"text": "\xff"}]')
+    assert "byte 0xff at offset 11 is not UTF-8" in fault(path)
+
+
+def test_a_document_too_large_for_memory_is_refused(tmp_path, monkeypatch):
+    """Lines, paragraphs, files and lists have a bound, and the message says what to choose instead."""
+    monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr("lingraft.corpus.readers.MAX_DOCUMENT_BYTES", 1000)
+    path = tmp_path / "a.txt"
+    path.write_text("short\n" + "x" * 2000, encoding="utf-8")
+    assert "line 2: longer than" in fault(path)
+    path.write_text("some words\n" * 200, encoding="utf-8")
+    assert "choose documents: paragraph or line" in fault(path, documents="file")
+    assert "choose documents: line" in fault(path, documents="paragraph")
+    (tmp_path / "a.json").write_text("[" + '{"text": "a"},' * 200 + "0]", encoding="utf-8")
+    assert "write one object a line instead" in fault(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+def test_reading_takes_memory_for_a_document_and_not_for_the_file(tmp_path, compression):
+    """A file of 40 MB is read in a few MB."""
+    path = tmp_path / f"a.txt{compression}"
+    content = b"".join(b"%07d some more words to fill a line\n" % number for number in range(10**6))
+    path.write_bytes(COMPRESS[compression](content))
+    texts = read_source(Source(path=str(path)), "en")
+    tracemalloc.start()
+    try:
+        for number, _ in enumerate(texts):
+            if number == 50_000:
+                break
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        texts.close()
+    assert peak < 4e6
+
+
+def test_unreadable_files_are_told(tmp_path):
+    """Denied access names the file."""
+    path = tmp_path / "a.txt"
+    path.touch()
+    path.chmod(0)
+    try:
+        path.read_bytes()
+    except PermissionError:
+        assert "permission denied" in fault(path)
+    else:
+        pytest.skip("this user may read everything")
+    assert Path(path).exists()
