@@ -54,7 +54,7 @@ def embedding_names(checkpoint: Checkpoint) -> EmbeddingNames:
     if not input_names or not (tied or output_names):
         side = "output" if input_names else "input"
         msg = (f"{checkpoint.folder}: the {side} embedding of {type(model).__name__}, {shape[0]:,} rows of {shape[1]}, "
-               f"is in none of {len(checkpoint.files)} files; is the checkpoint whole, and does config.json belong to it?")
+               f"is in none of {len(checkpoint.files)} files; is it whole, and does config.json belong to it?")
         raise ModelError(msg)
     bias = getattr(head, "bias", None)
     bias_names = () if bias is None else _stored(parameters, bias, prefix, checkpoint)
