@@ -19,8 +19,6 @@ from lingraft.corpus import Corpus, CorpusSettings, Counts, build_corpus, identi
 from lingraft.errors import CorpusError, LingraftError, RecipeError, StoreError
 from lingraft.store import Draft, Stage, Store
 
-ASSETS = Path(__file__).parents[1] / ".." / "shared" / "assets" / "text"
-
 
 def write_lines(path: Path, texts: list[str]) -> str:
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
@@ -273,6 +271,8 @@ def test_the_language_check_drops_what_is_in_another_language(tmp_path):
     corpus, notes = build(tmp_path / "c", sources=path, language_check=True, heldout_share=0.5)
     assert sorted(texts_of(corpus, "train") + texts_of(corpus, "heldout")) == sorted(hindi)
     assert notes["dropped"]["wrong language"]["documents"] == 1
+    with pytest.raises(CorpusError, match="4 wrong language"):
+        build(tmp_path / "strict", sources=path, language_check={"confidence": 1})
     with pytest.raises(RecipeError, match="domain:law names a domain, not a language"):
         build(tmp_path / "d", "domain:law", sources=path, language_check=True)
     with pytest.raises(RecipeError, match="lingua does not know haw"):
@@ -309,11 +309,10 @@ def test_a_folder_that_is_no_corpus_says_what_it_lacks(tmp_path):
         Corpus.open(corpus.folder)
 
 
-@pytest.mark.skipif(not ASSETS.is_dir(), reason="the real texts of ../shared/assets are not here")
 @pytest.mark.parametrize("language", ["ta", "th"])
-def test_real_text(tmp_path, language):
+def test_real_text(tmp_path, assets, language):
     """Real text, held-out text named, gives the documents that plain reading gives."""
-    train, heldout = (str(ASSETS / f"{language}.{split}.jsonl.gz") for split in ("train", "heldout"))
+    train, heldout = (str(assets / "text" / f"{language}.{split}.jsonl.gz") for split in ("train", "heldout"))
     corpus, notes = build(tmp_path / "c", language, sources=train, heldout=heldout)
     with gzip.open(train, "rt", encoding="utf-8") as file:
         rows = [json.loads(line)["text"] for line in file]

@@ -125,10 +125,15 @@ Sources = Annotated[tuple[ParsedSource, ...], BeforeValidator(_as_list), Field(m
 
 
 class LanguageCheck(Settings):
-    """Drop what lingua takes for another language (needs the extra `language-id`)."""
+    """Drop what lingua takes for another language (needs the extra `language-id`).
 
-    confidence: float = Field(default=0.5, ge=0, le=1, description="least confidence in the stated language, as lingua "
-                              "gives it among all its languages for the first 1,000 characters")
+    Confidence is shared among all languages that lingua knows, so relatives take much of it: of real held-out text
+    (en, hi, tr, ar, ta, th) 0.05 wrongly drops 0.0 to 0.8 % and lets none of the other five languages pass, while 0.5
+    wrongly drops 53 % of the English and 9 % of the Hindi documents. Raise it to keep close relatives out.
+    """
+
+    confidence: float = Field(default=0.05, ge=0, le=1, description="least confidence in the stated language, as "
+                              "lingua gives it among all its languages for the first 1,000 characters")
 
 
 class CorpusSettings(Settings):
@@ -142,7 +147,7 @@ class CorpusSettings(Settings):
     minimum_characters: int = Field(default=1, ge=1, description="shorter documents are dropped")
     maximum_characters: int | None = Field(default=None, ge=1, description="longer documents are dropped")
     language_check: Annotated[LanguageCheck | None, BeforeValidator(_as_check)] = Field(
-        default=None, description="drop documents in another language; `true` or {confidence: 0.5}")
+        default=None, description="drop documents in another language; `true` or {confidence: 0.05}")
     limit: Limit | None = Field(default=None, description="train text at most: a fair sample of the sources; "
                                 "a streamed hub data set is read no further than this needs")
     seed: int = Field(default=0, description="order of the documents; the held-out share does not depend on it")

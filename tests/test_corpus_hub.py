@@ -1,0 +1,152 @@
+"""Hub data sets, by the real hub libraries against a server on the loopback interface."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.hub_server import HubServer
+
+READ = """
+import json, sys, time
+time.sleep = lambda _seconds: None  # the libraries wait between their attempts
+from pathlib import Path
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of
+from lingraft.errors import LingraftError
+from lingraft.store import Draft
+import tempfile
+
+for line in sys.stdin:
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Draft(Path(folder))
+        try:
+            settings = CorpusSettings.model_validate(json.loads(line))
+            identity = identity_of(settings, "hi")
+            build_corpus(settings, "hi", draft)
+            texts = [text for split in ("train", "heldout") for text in Corpus.open(draft.folder).documents(split)]
+            print(json.dumps({"texts": sorted(texts), "identity": identity, "notes": draft.notes}))
+        except LingraftError as error:
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+"""
+ROWS = {"lines": [f"नमस्ते दुनिया {n}" for n in range(300)], "table": [f"राम घर गया {n} " * 20 for n in range(2000)]}
+
+
+@pytest.fixture
+def hub(tmp_path):
+    lines, table = tmp_path / "hub/datasets/me/lines/data", tmp_path / "hub/datasets/me/table/data"
+    for folder in (lines, table):
+        folder.mkdir(parents=True)
+    for name, texts in (("train", ROWS["lines"]), ("test", ["परीक्षा"] * 3)):
+        rows = "".join(json.dumps({"text": text, "id": "x"}) + "\n" for text in texts)
+        (lines / f"{name}-00000.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    pq.write_table(pa.table({"id": range(2000), "body": ROWS["table"]}), table / "train-00000.parquet",
+                   row_group_size=100)
+    for name in ("secret", "broken"):
+        folder = tmp_path / "hub/datasets/me" / name / "data"
+        folder.mkdir(parents=True)
+        (folder / "train.jsonl").write_text('{"text": "a"}\n{"text": ', encoding="utf-8")
+    with HubServer(tmp_path / "hub", gated={"me/secret"}) as server:
+        yield server
+
+
+def ask(hub: HubServer, tmp_path: Path, *recipes: dict, **environment: str) -> list[dict]:
+    """Build corpora in a process that takes the server for the hub; return what each came to."""
+    done = subprocess.run([sys.executable, "-c", READ], input="\n".join(map(json.dumps, recipes)), text=True,
+                          env=hub.environment(tmp_path / "home") | environment, capture_output=True, check=False,
+                          cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all("\n" not in answer.get("message", "") for answer in answers)
+    return answers
+
+
+def test_data_sets_are_read_whatever_their_format(hub, tmp_path):
+    """JSON lines and parquet, streamed and stored, give their texts, and the commit is in the identity."""
+    lines, stored, table, other = ask(
+        hub, tmp_path, {"sources": "me/lines"}, {"sources": {"hub": "me/lines", "streaming": False}},
+        {"sources": {"hub": "me/table", "text": "body", "revision": "main"}},
+        {"sources": {"hub": "me/lines", "split": "train+test", "limit": {"documents": 302}}})
+    assert lines["texts"] == stored["texts"] == sorted(ROWS["lines"])
+    assert table["texts"] == sorted(ROWS["table"])
+    assert len(other["texts"]) == 301
+    assert other["notes"]["dropped"]["duplicate"]["documents"] == 1
+    assert lines["identity"] == stored["identity"]
+    assert lines["identity"]["sources"][0]["revision"] == hub.commit("datasets", "me/lines")
+    assert lines["notes"]["sources"][0]["source"] == "hf:me/lines/train"
+
+
+def test_a_stream_is_read_no_further_than_the_limit_needs(hub, tmp_path):
+    """The limit of the corpus ends the reading of a streamed data set, and the notes say so."""
+    [whole, part] = ask(hub, tmp_path, {"sources": {"hub": "me/table", "text": "body"}},
+                        {"sources": {"hub": "me/table", "text": "body"}, "limit": {"documents": 40}})
+    [source] = part["notes"]["sources"]
+    assert part["notes"]["train"]["documents"] == 40
+    assert 40 <= source["read"]["documents"] < 60
+    assert source["stopped_early"]
+    assert not whole["notes"]["sources"][0]["stopped_early"]
+
+
+def test_refusals_say_what_to_do(hub, tmp_path):
+    """A name, revision, split, configuration or field that is not there, and a page whose conditions are to be met."""
+    answers = ask(hub, tmp_path, *({"sources": source} for source in (
+        "me/none", {"hub": "me/lines", "revision": "v9"}, {"hub": "me/lines", "split": "dev"},
+        {"hub": "me/lines", "config": "hi"}, "me/secret", {"hub": "me/lines", "text": "content"}, "me/broken")))
+    expected = [
+        f"hf:me/none/train: there is no such data set, or it is private; check {hub.url}/datasets/me/none",
+        f"there is no revision 'v9'; its branches and tags are on {hub.url}/datasets/me/lines/tree/main",
+        "hf:me/lines/dev: the data set cannot be read: Bad split: dev. Available splits: ['train', 'test']",
+        "BuilderConfig 'hi' not found. Available: ['default']",
+        f"access is restricted; accept the conditions on {hub.url}/datasets/me/secret, then 'hf auth login'",
+        "hf:me/lines/train, row 1: there is no field 'content' to take the text from; known: id, text",
+        "hf:me/broken/train: the data set cannot be read: ",
+    ]
+    for answer, message in zip(answers, expected, strict=True):
+        assert message in answer["message"]
+    assert [answer["error"] for answer in answers] == ["HubError"] * 5 + ["CorpusError", "HubError"]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_connection_that_breaks_is_told(hub, tmp_path, streaming):
+    """A transfer that is cut gives no corpus, and the message names the data set and the server."""
+    hub.cut["me/table/data/train-00000.parquet"] = 9000
+    [answer] = ask(hub, tmp_path, {"sources": {"hub": "me/table", "text": "body", "streaming": streaming}})
+    assert answer["error"] == "HubError"
+    assert re.search(rf"hf:me/table/train: the connection to {hub.url} failed after \d+ documents", answer["message"])
+
+
+def test_no_hub_at_all_is_told(hub, tmp_path):
+    """A server that does not answer, and a setting that forbids asking."""
+    [silent] = ask(hub, tmp_path, {"sources": "me/lines"}, HF_ENDPOINT="http://127.0.0.1:9")
+    assert "the connection to http://127.0.0.1:9 failed" in silent["message"]
+    [offline] = ask(hub, tmp_path, {"sources": "me/lines"}, HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE is set" in offline["message"]
+
+
+def test_a_local_folder_never_stands_in_for_the_hub(hub, tmp_path):
+    """`hub: owner/name` is the hub's, also where the working directory holds a folder of that name."""
+    (tmp_path / "me/lines").mkdir(parents=True)
+    (tmp_path / "me/lines/train.jsonl").write_text('{"text": "not from the hub"}\n' * 3, encoding="utf-8")
+    [answer] = ask(hub, tmp_path, {"sources": "hf:me/lines"})
+    assert answer["texts"] == sorted(ROWS["lines"])
+
+
+def test_the_server_serves_models_too(hub, tmp_path):
+    """A model repository is listed and fetched whole by the hub's own library."""
+    folder = tmp_path / "hub/models/me/tiny"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    (folder / "deep/weights.bin").write_bytes(bytes(range(256)) * 500)
+    code = "import sys; from huggingface_hub import snapshot_download; print(snapshot_download('me/tiny'))"
+    done = subprocess.run([sys.executable, "-c", code], env=hub.environment(tmp_path / "home"), capture_output=True,
+                          text=True, check=True)
+    fetched = Path(done.stdout.strip())
+    assert fetched.name == hub.commit("models", "me/tiny")
+    assert (fetched / "deep/weights.bin").read_bytes() == bytes(range(256)) * 500
