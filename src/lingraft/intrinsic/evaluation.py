@@ -81,14 +81,14 @@ def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
 
 
 def _heldout(corpus: Corpus, limit: int) -> Iterator[str]:
-    """Yield whole held-out documents up to the limit, the first one in any case."""
-    used = 0
+    """Yield held-out documents from the start up to the limit of bytes; the last one is cut there."""
+    left = limit
     for text in corpus.documents("heldout"):
-        size = len(text.encode())
-        if used and used + size > limit:
+        part = _beginning(text, left)
+        if not part:
             return
-        used += size
-        yield text
+        yield part
+        left -= len(part.encode())
 
 
 def _tokenizers(entrants: Sequence[_Entrant], documents: Sequence[str], language: str, settings: EvaluationSettings,

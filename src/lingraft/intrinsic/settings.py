@@ -18,9 +18,9 @@ class BootstrapSettings(Settings):
 class GenerationSettings(Settings):
     """Greedy generation of so many bytes after so many prompts."""
 
-    bytes: int = Field(default=256, gt=0, description="bytes that each model writes after each prompt")
+    bytes: int = Field(default=128, gt=0, description="bytes that each model writes after each prompt")
     prompt_bytes: int = Field(default=128, gt=0, description="bytes of a held-out document that serve as the prompt")
-    prompts: int = Field(default=4, gt=0, description="how many prompts, one document each")
+    prompts: int = Field(default=3, gt=0, description="how many prompts, one document each")
     repeats: int = Field(default=2, gt=0, description="rounds over all models; the best one of each counts")
 
 
@@ -28,7 +28,7 @@ class EvaluationSettings(Settings):
     """What is measured on the held-out text of each language."""
 
     heldout_bytes: ByteSize = Field(default=ByteSize(500_000), gt=0, description="held-out text used for each "
-                                    "language: whole documents from the start, the same for every model")
+                                    "language: documents from the start, the last one cut, the same for every model")
     context: int | None = Field(default=None, gt=1, description="tokens that a model sees at once; by default its own "
                                 "limit, at most 2,048")
     stride: int | None = Field(default=None, gt=0, description="tokens by which the window moves in longer documents; "

@@ -1,0 +1,208 @@
+"""The surgery: rows follow the splice, everything else stays byte for byte, and the result is a plain model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lingraft.checkpoint import Checkpoint, embedding_names, graft
+from lingraft.checkpoint.layout import lay_out
+from lingraft.errors import ModelError
+from lingraft.inits import INITS
+from lingraft.vocabulary import AddedToken, Splice, identity
+from tests.models import ARCHITECTURES, IDS, SURFACES, extended_tokenizer, write_tokenizer
+
+MEAN = INITS.parse("mean")
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def grafted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return a model of each architecture before and after an extension, with the notes."""
+    architecture, root = ARCHITECTURES[request.param], tmp_path_factory.mktemp(request.param)
+    source = architecture.build(root / "source")
+    splice = extended_tokenizer(source, root / "tokenizer")
+    notes = graft(source, root / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=root / "model")
+    before, after = load(source), load(root / "model")
+    return {"architecture": architecture, "root": root, "splice": splice, "notes": notes, "before": before, "after": after}
+
+
+def load(folder: Path) -> Any:
+    model, account = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(account.values()), account
+    return model.eval()
+
+
+def matrices(model: Any) -> list[torch.Tensor]:
+    return [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+
+
+def test_every_architecture_loads_plainly_with_kept_rows_bit_for_bit(grafted: dict[str, Any]) -> None:
+    """A spliced model has no missing or unexpected tensors, and each source row where it was."""
+    for before, after in zip(matrices(grafted["before"]), matrices(grafted["after"]), strict=True):
+        assert torch.equal(before[:IDS], after[:IDS])
+        assert after.shape[0] % 64 == 0 or after.shape[0] == before.shape[0]
+    assert AutoTokenizer.from_pretrained(grafted["root"] / "model").vocab_size >= IDS
+
+
+def test_added_rows_are_the_mean_of_their_pieces(grafted: dict[str, Any]) -> None:
+    """Input and output rows, and the head's bias, are the exact mean over the pieces of each added token."""
+    heads = [model.get_output_embeddings().bias for model in (grafted["before"], grafted["after"])]
+    for token in grafted["splice"].added:
+        pieces = list(token.pieces)
+        for before, after in zip(matrices(grafted["before"]), matrices(grafted["after"]), strict=True):
+            assert torch.equal(after[token.id], before[pieces].double().mean(dim=0).float())
+        if heads[0] is not None:
+            assert torch.equal(heads[1][token.id], heads[0][pieces].double().mean().float())
+
+
+def test_text_without_added_tokens_has_the_same_logits(grafted: dict[str, Any]) -> None:
+    """For source ids, the spliced model computes what the source model computed."""
+    ids = torch.tensor([[5, 70, 80, 290, 300, 7, 8]])
+    with torch.inference_mode():
+        before, after = (model(ids).logits[..., :IDS] for model in (grafted["before"], grafted["after"]))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+
+
+def test_tied_stays_tied(grafted: dict[str, Any]) -> None:
+    """One matrix stays one matrix, stored as often as before, and the notes say whose rows it has."""
+    tied, model = grafted["architecture"].tied, grafted["after"]
+    assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
+    assert grafted["notes"]["tied"] == tied
+    assert (grafted["notes"]["inits"]["output"]["method"] == "tied to input") == tied
+    names = [Checkpoint.open(grafted["root"] / which).tensors.keys() for which in ("source", "model")]
+    assert names[0] == names[1]
+
+
+def test_rows_beyond_the_vocabulary_are_never_sampled(grafted: dict[str, Any]) -> None:
+    """New padding rows are zero in a separate input, never the highest logit, under 1/V likely, and suppressed."""
+    model, notes, splice = grafted["after"], grafted["notes"], grafted["splice"]
+    beyond = list(range(splice.target_size, notes["rows"]))
+    assert (model.generation_config.suppress_tokens or []) == beyond
+    if grafted["architecture"].rows > IDS:
+        return  # the source's own padding keeps its rows
+    separate = not grafted["architecture"].tied
+    assert bool((model.get_input_embeddings().weight[beyond] == 0).all()) == separate
+    with torch.inference_mode():
+        logits = model(torch.randint(IDS, (4, 32), generator=torch.Generator().manual_seed(0))).logits
+    assert int(logits.argmax(dim=-1).max()) < splice.target_size
+    assert float(logits.softmax(dim=-1)[..., beyond].max()) <= 1 / IDS
+    written = model.generate(torch.tensor([[5, 6]]), do_sample=True, max_new_tokens=20, pad_token_id=319)
+    assert int(written.max()) < splice.target_size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_dtype_stays(dtype: str, tmp_path: Path) -> None:
+    """Rows are stored in the checkpoint's own dtype; an added row is its float32 value, rounded once."""
+    source = ARCHITECTURES["llama"].build(tmp_path / "source", dtype=dtype)
+    splice = extended_tokenizer(source, tmp_path / "tokenizer")
+    graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    before, after = (load_file(tmp_path / which / "model.safetensors") for which in ("source", "model"))
+    for name, tensor in before.items():
+        assert after[name].dtype == tensor.dtype
+        assert torch.equal(after[name][: len(tensor)], tensor)
+    token = splice.added[0]
+    mean = before["lm_head.weight"][list(token.pieces)].double().mean(dim=0).float()
+    assert torch.equal(after["lm_head.weight"][token.id], mean.to(getattr(torch, dtype)))
+
+
+def test_shards_without_embeddings_are_linked_and_the_index_is_right(tmp_path: Path) -> None:
+    """Only files that hold a changed tensor are written; the index names the new size."""
+    source = ARCHITECTURES["llama"].build(tmp_path / "source", shards="45KB")
+    splice = extended_tokenizer(source, tmp_path / "tokenizer")
+    notes = graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    before, after = Checkpoint.open(source), Checkpoint.open(tmp_path / "model")
+    untouched = {file.name for file in before.files} - {before.tensors[name].file.name
+                                                       for name in embedding_names(before).all}
+    assert untouched
+    assert notes["files_linked"] == len(untouched)
+    assert all((tmp_path / "model" / name).samefile(source / name) for name in untouched)
+    total = sum(place.end - place.begin for place in after.tensors.values())
+    assert json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())["metadata"]["total_size"] == total
+    assert notes["parameters"] - notes["parameters_before"] == 2 * 32 * (notes["rows"] - IDS)
+    load(tmp_path / "model")
+
+
+def test_added_ids_use_the_source_models_own_padding_first(tmp_path: Path) -> None:
+    """A model with more rows than ids keeps its size while the added tokens fit into the rest."""
+    source = ARCHITECTURES["qwen3"].build(tmp_path / "source")
+    splice = extended_tokenizer(source, tmp_path / "tokenizer")
+    notes = graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    assert notes["rows"] == notes["rows_before"] == 384
+    before, after = (load_file(tmp_path / which / "model.safetensors") for which in ("source", "model"))
+    name = "model.embed_tokens.weight"
+    assert torch.equal(before[name][splice.target_size:], after[name][splice.target_size:])
+
+
+def test_a_splice_that_drops_and_moves_rows(tmp_path: Path) -> None:
+    """Kept rows follow their ids wherever the splice puts them, and special ids are renumbered."""
+    source = ARCHITECTURES["llama"].build(tmp_path / "source")
+    write_tokenizer(tmp_path / "tokenizer")
+    kept = {0: 318, 1: 319, **{i: i + 3 for i in range(2, 300)}}
+    dropped = tuple(sorted(set(range(IDS)) - set(kept.values())))
+    added = tuple(AddedToken(i, b"ab", (70, 71)) for i in range(300, IDS))
+    splice = Splice(IDS, kept, added, dropped)
+    graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model", pad_to=1)
+    before, after = (load_file(tmp_path / which / "model.safetensors") for which in ("source", "model"))
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        assert all(torch.equal(after[name][target], before[name][origin]) for target, origin in kept.items())
+    assert load(tmp_path / "model").config.bos_token_id == 0
+    config = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"]) == (0, 1)
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_names_without_the_prefix_of_the_body_are_found(prefixed: bool, tmp_path: Path) -> None:
+    """`wte.weight` is the embedding of a GPT-2 as much as `transformer.wte.weight`, and the files keep their names."""
+    source = ARCHITECTURES["gpt2"].build(tmp_path / "source")
+    if not prefixed:
+        tensors = load_file(source / "model.safetensors")
+        save_file({name.removeprefix("transformer."): tensor for name, tensor in tensors.items()},
+                  source / "model.safetensors", metadata={"format": "pt"})
+    splice = extended_tokenizer(source, tmp_path / "tokenizer")
+    graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    names = [set(Checkpoint.open(tmp_path / which).tensors) for which in ("source", "model")]
+    assert names[0] == names[1]
+    assert ("transformer.wte.weight" in names[1]) == prefixed
+    load(tmp_path / "model")
+
+
+def test_pickled_weights_are_refused_with_the_command_that_converts_them(tmp_path: Path) -> None:
+    """A folder with only a .bin file is never read."""
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    with pytest.raises(ModelError, match=r"pytorch_model.bin.*save_pretrained"):
+        Checkpoint.open(tmp_path)
+
+
+def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
+    """A download that stopped is an error with both sizes, not a model with noise in it."""
+    source = ARCHITECTURES["llama"].build(tmp_path / "source")
+    file = source / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"model.safetensors: [\d,]+ bytes where its header promises"):
+        Checkpoint.open(source)
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path: Path) -> None:
+    """The error names both numbers and where they come from."""
+    source = ARCHITECTURES["llama"].build(tmp_path / "source")
+    write_tokenizer(tmp_path / "tokenizer")
+    with pytest.raises(ModelError, match=r"400 ids.*320 rows"):
+        graft(source, tmp_path / "tokenizer", identity(400), input_init=MEAN, output_init=MEAN, output=tmp_path / "m")
+    with pytest.raises(ModelError, match=r"320 ids.*319"):
+        graft(source, tmp_path / "tokenizer", identity(319), input_init=MEAN, output_init=MEAN, output=tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_every_target_row_has_one_place() -> None:
+    """The runs of a layout cover the rows once, in order."""
+    layout = lay_out(identity(10, [AddedToken(10, b"a", (1,)), AddedToken(11, b"b", (2,))]), 11, 8)
+    assert [(run.origin, run.start, run.length) for run in layout.runs] == [
+        ("source", 0, 10), ("added", 0, 2), ("padding", 0, 4)]
+    assert sum(run.length for run in layout.runs) == layout.rows == 16
+    assert len(SURFACES) == 7
