@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +48,7 @@ def save_checkpoint(workplace: Path, step: int, tensors: Mapping[str, torch.Tens
 
     draft = workplace / f".draft-{uuid.uuid4().hex[:8]}"
     target = workplace / f"step-{step:08d}"
-    with room_on_disk(workplace):
+    with room_for_tensors(workplace):
         try:
             draft.mkdir(parents=True)
             save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, draft / TENSORS)
@@ -77,6 +79,21 @@ def latest_checkpoint(workplace: Path) -> Checkpoint | None:
         except (OSError, ValueError, KeyError):
             continue
     return None
+
+
+@contextmanager
+def room_for_tensors(where: Path) -> Iterator[None]:
+    """`room_on_disk` for writers of safetensors, whose errors are no OSErrors and name the number in their text."""
+    from safetensors import SafetensorError
+
+    with room_on_disk(where):
+        try:
+            yield
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(where)) from error
 
 
 def flush(path: Path) -> None:

@@ -19,9 +19,9 @@ from lingraft.errors import Interrupted, ModelError, TrainingError
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import Mixture, Start
 from lingraft.progress import progress
-from lingraft.store import digest, room_on_disk
+from lingraft.store import digest
 from lingraft.strategies.base import Rates
-from lingraft.training.checkpoints import Checkpoint, flush, latest_checkpoint
+from lingraft.training.checkpoints import Checkpoint, flush, latest_checkpoint, room_for_tensors
 from lingraft.training.execution import Execution
 from lingraft.training.legs import Leg, leg_of
 from lingraft.training.log import Log
@@ -55,9 +55,9 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, w
     """
     workplace.mkdir(parents=True, exist_ok=True)
     run = _Run(_Job(model_folder, text, plan, workplace, tuple(added), seed, execution or Execution(), heldout))
-    with room_on_disk(workplace), torch.random.fork_rng(), stop_signals() as stopped:
+    with room_for_tensors(workplace), torch.random.fork_rng(), stop_signals() as stopped:
         notes = run.train(stopped)
-        with room_on_disk(output):
+        with room_for_tensors(output):
             run.write(output)
     return notes
 

@@ -41,7 +41,7 @@ class RunState:
     phase: int = 0
     step: int = 0
     done: Done = Done()
-    losses: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    losses: tuple[float | None, list[float]] = field(default_factory=lambda: (None, []))
     log_bytes: int = 0
     seconds_before: float = 0.0
     started: float = field(default_factory=time.monotonic)

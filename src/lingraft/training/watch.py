@@ -11,14 +11,14 @@ SPAN = 20
 
 @dataclass
 class Watch:
-    """Keeps the first and the last losses (nats a token) and says what is wrong with them, if anything.
+    """Keeps the first loss and the last ones (nats a token) and says what is wrong with them, if anything.
 
-    Exploding means: the mean of the last 20 steps is over twice that of the first 20, and over that of a model which
-    knows nothing (the logarithm of the vocabulary). Single bad batches pass.
+    Exploding means: the mean of the last 20 steps is over twice the first loss, and over that of a model which knows
+    nothing (the logarithm of the vocabulary). Single bad batches pass.
     """
 
     vocabulary: int
-    first: list[float] = field(default_factory=list)
+    first: float | None = None
     last: list[float] = field(default_factory=list)
 
     def complaint(self, loss: float, gradient_norm: float) -> str | None:
@@ -27,10 +27,10 @@ class Watch:
             return f"the loss is {loss}"
         if not math.isfinite(gradient_norm):
             return f"the gradient's norm is {gradient_norm}"
-        if len(self.first) < SPAN:
-            self.first.append(loss)
+        if self.first is None:
+            self.first = loss
         self.last = [*self.last[-SPAN + 1 :], loss]
-        ceiling = max(2 * _mean(self.first), math.log(self.vocabulary))
+        ceiling = max(2 * self.first, math.log(self.vocabulary))
         if len(self.last) == SPAN and _mean(self.last) > ceiling:
             return f"the loss explodes: {_mean(self.last):.2f} nats a token over {SPAN} steps, above {ceiling:.2f}"
         return None

@@ -1,0 +1,182 @@
+"""Text as rows of tokens, and the order in which rows are drawn."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lingraft.errors import CorpusError, StoreError, TokenizerError
+from lingraft.families import open_tokenizer
+from lingraft.packing import PackingSettings
+from lingraft.packing.blocks import Blocks, covered_bytes, pack_texts
+from lingraft.packing.mixture import IGNORED, Mixture, Start, shuffled
+from tests.conftest import ENGLISH, HINDI
+from tests.training_cases import packed, two_streams
+
+
+def texts_of(sentences: tuple[str, ...]) -> list[str]:
+    return [f"{sentence} {i}" for i in range(15) for sentence in sentences]
+
+
+def test_every_token_is_predicted_once_and_no_text_is_lost(tiny_model: Path, tmp_path: Path) -> None:
+    """Rows overlap by one token of context: their predicted tokens, put together, are the documents with separators."""
+    blocks = packed(tiny_model, tmp_path, HINDI)
+    tokenizer = open_tokenizer(tiny_model)
+    expected = [i for ids in tokenizer.ids(texts_of(HINDI)) for i in [tokenizer.bos_id, *ids, tokenizer.eos_id]]
+    rows = [blocks.row(i) for i in range(len(blocks))]
+    assert [int(rows[0][0]), *(int(i) for row in rows for i in row[1:])] == expected
+    assert all(a[-1] == b[0] for a, b in pairwise(rows))
+
+
+def test_only_the_last_row_is_short(tiny_model: Path, tmp_path: Path) -> None:
+    """All rows are full but the last, which is kept as it is."""
+    lengths = packed(tiny_model, tmp_path, HINDI).rows[:, 1]
+    assert set(lengths[:-1]) == {32}
+    assert 0 < lengths[-1] <= 32
+
+
+@pytest.mark.parametrize("block", [2, 7, 32, 100_000])
+def test_bytes_and_documents_add_up(tiny_model: Path, tmp_path: Path, block: int) -> None:
+    """The bytes and documents of all rows are those of the text, whatever the length of a row."""
+    blocks = packed(tiny_model, tmp_path, HINDI, block=block)
+    texts = texts_of(HINDI)
+    assert blocks.rows[:, 2].sum() == blocks.summary.bytes == sum(len(text.encode()) for text in texts)
+    assert blocks.rows[:, 3].sum() == blocks.summary.documents == len(texts)
+
+
+def test_the_bytes_of_a_row_are_those_of_its_tokens(tiny_model: Path, tmp_path: Path) -> None:
+    """Under a tokenizer that changes no text, a row covers exactly the surfaces of its predicted tokens."""
+    blocks = packed(tiny_model, tmp_path, HINDI + ENGLISH)
+    surfaces = open_tokenizer(tiny_model).vocabulary.surfaces
+    for i in range(len(blocks)):
+        assert blocks.rows[i, 2] == sum(len(surfaces[token] or b"") for token in blocks.row(i)[1:])
+
+
+def test_bytes_add_up_where_the_tokenizer_puts_a_space_before_the_text(assets: Path, tmp_path: Path) -> None:
+    """SentencePiece's dummy space is no byte of the text, and is not counted as one."""
+    blocks = packed(assets / "models" / "stories260K-hf", tmp_path, HINDI + ENGLISH)
+    assert blocks.summary.bytes == sum(len(text.encode()) for text in texts_of(HINDI + ENGLISH))
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 200))
+def test_a_documents_bytes_are_shared_without_remainder(sizes: list[int], total: int) -> None:
+    """Each token covers zero bytes or more, and together they cover the document."""
+    shares = covered_bytes(np.array(sizes), total)
+    assert shares.sum() == total
+    assert (shares >= 0).all()
+
+
+def test_documents_can_be_cut_instead(tiny_model: Path, tmp_path: Path) -> None:
+    """With `pack: documents` a row is a document, cut; what is dropped is counted to the byte."""
+    blocks = packed(tiny_model, tmp_path, HINDI, pack="documents")
+    summary = blocks.summary
+    assert len(blocks) == 60
+    assert blocks.rows[:, 1].max() <= 32
+    assert summary.bytes + summary.dropped_bytes == sum(len(text.encode()) for text in texts_of(HINDI))
+    assert summary.dropped_tokens > 0
+
+
+def test_the_number_of_documents_in_a_batch_of_text_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    """Packed text depends on the documents alone, not on how they were handed over."""
+    tokenizer, texts = open_tokenizer(tiny_model), texts_of(HINDI)
+    for name, step in (("one", 1), ("seven", 7)):
+        (tmp_path / name).mkdir()
+        batches = [texts[i : i + step] for i in range(0, len(texts), step)]
+        pack_texts(batches, tokenizer, PackingSettings(block=32), tmp_path / name)
+    assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "seven" / file).read_bytes()
+               for file in ("blocks.bin", "rows.bin", "blocks.json"))
+
+
+def test_a_model_without_a_separator_is_refused() -> None:
+    """Without BOS and EOS the error says which files and settings decide; a named one must exist."""
+    with pytest.raises(TokenizerError, match=r"names no BOS OR EOS token.*tokenizer_config\.json"):
+        PackingSettings().separators(None, None)
+    with pytest.raises(TokenizerError, match="names no EOS token"):
+        PackingSettings(separator="bos-eos").separators(1, None)
+    assert PackingSettings(separator="eos").separators(1, 2) == (None, 2)
+
+
+def test_no_text_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    """Nothing to train on is said at once."""
+    with pytest.raises(CorpusError, match="no text to train on"):
+        pack_texts([["", ""]], open_tokenizer(tiny_model), PackingSettings(), tmp_path)
+
+
+@pytest.mark.parametrize("file", ["blocks.bin", "rows.bin", "blocks.json"])
+def test_packed_text_that_is_cut_short_is_refused(tiny_model: Path, tmp_path: Path, file: str) -> None:
+    """A file that lost its end is found on opening."""
+    packed(tiny_model, tmp_path, HINDI)
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[: len(content) // 64 * 32])
+    with pytest.raises(StoreError, match="remove the folder"):
+        Blocks.open(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.5, 0.9])
+def test_replay_has_its_share_of_the_bytes(tiny_model: Path, tmp_path: Path, share: float) -> None:
+    """Over many rows, the replayed bytes are the stated share, and any stretch is close to it."""
+    text = two_streams(tiny_model, tmp_path)
+    mixture = Mixture(text.target, text.replay, share)
+    measures = mixture.measures(0, 20_000)
+    assert measures[measures[:, 0] == 1, 2].sum() / measures[:, 2].sum() == pytest.approx(share, abs=0.002)
+    gaps = np.diff(np.flatnonzero(measures[:, 0]))
+    assert not len(gaps) or gaps.max() - gaps.min() <= 1
+
+
+@given(st.integers(0, 5000), st.integers(1, 100), st.floats(0, 0.95))
+def test_a_place_is_a_function_of_seed_and_place(first: int, count: int, share: float) -> None:
+    """Asking for a stretch in one go or in pieces, from anywhere, gives the same rows; each row comes once an epoch."""
+    mixture = Mixture(_Sized(37, 100), _Sized(11, 60), share, 7)  # type: ignore[arg-type]
+    replayed, rows = mixture.places(0, first + count)
+    again = mixture.places(first, count)
+    assert np.array_equal(replayed[first:], again[0])
+    assert np.array_equal(rows[first:], again[1])
+    own = rows[~replayed]
+    for epoch in range(len(own) // 37):
+        assert sorted(own[epoch * 37 : (epoch + 1) * 37]) == list(range(37))
+
+
+class _Sized:
+    """Stands for blocks where only their size matters."""
+
+    def __init__(self, rows: int, size: int) -> None:
+        self.rows_, self.summary = rows, type("S", (), {"bytes": rows * size})
+
+    def __len__(self) -> int:
+        return self.rows_
+
+
+def test_a_later_phase_goes_on_where_the_earlier_one_ended(tiny_model: Path, tmp_path: Path) -> None:
+    """With the used rows as its start, a mixture continues both streams without repeating a row."""
+    text = two_streams(tiny_model, tmp_path)
+    whole = Mixture(text.target, text.replay, 0.3, 5)
+    later = Mixture(text.target, text.replay, 0.0, 5, whole.used(10))
+    used = whole.used(10)
+    assert used.target + used.replay == 10
+    drawn = [row for other, row in zip(*whole.places(0, 10), strict=True) if not other]
+    assert not set(drawn) & set(later.places(0, 10)[1])
+    assert later.used(10) == Start(used.target + 10, used.replay)
+
+
+def test_labels_are_the_next_tokens_and_bos_is_given(tiny_model: Path, tmp_path: Path) -> None:
+    """The label of a place is the token after it; BOS and the padding of short rows are not predicted."""
+    blocks = packed(tiny_model, tmp_path, HINDI)
+    batch = Mixture(blocks, seed=3).batch(0, len(blocks))
+    inner = batch.labels[:, :-1]
+    known = inner != IGNORED
+    assert (inner[known] == batch.inputs[:, 1:][known]).all()
+    assert blocks.summary.before not in batch.labels
+    assert (batch.inputs == blocks.summary.before).any()
+    assert (batch.labels != IGNORED).sum() == batch.tokens - (blocks.summary.documents - 1)
+    assert (batch.bytes, batch.target_documents) == (blocks.summary.bytes, 60)
+
+
+def test_shuffles_do_not_depend_on_the_machine() -> None:
+    """The permutation is written down here: a change of it would silently change every run."""
+    assert shuffled(8, 1, 2, 3).tolist() == [7, 0, 4, 1, 2, 5, 6, 3]
+    assert len({tuple(shuffled(20, seed)) for seed in range(50)}) == 50

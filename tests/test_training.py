@@ -1,0 +1,256 @@
+"""Training runs: what they write, and that interrupting them changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lingraft.errors import Interrupted, ModelError, StoreError, TrainingError
+from lingraft.strategies import STRATEGIES
+from lingraft.training import Execution
+from lingraft.training.checkpoints import latest_checkpoint, save_checkpoint
+from lingraft.training.loop import Text, open_model
+from tests.conftest import make_tiny_model
+from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
+
+PLANS: dict[str, dict[str, Any]] = {
+    **{name: {"strategy": {"layers": {"k": 1}} if name == "layers" else name, "budget": "11 steps",
+              "batch_tokens": 128} for name in STRATEGIES.names()},
+    "two phases": {"phases": [{"strategy": "rows", "budget": "5 steps", "batch_tokens": 128},
+                              {"strategy": "differential", "budget": "6 steps", "batch_tokens": 128}]},
+}
+
+
+@pytest.fixture(scope="module")
+def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Text:
+    return two_streams(tiny_model, tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_model: Path, text: Text, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folder of a finished run for each plan."""
+    folders = {name: tmp_path_factory.mktemp("undisturbed") for name in PLANS}
+    for name, folder in folders.items():
+        run(tiny_model, text, plan_of(**PLANS[name]), folder, heldout=lambda _: {"hi": 1.0})
+    return folders
+
+
+def stopping(at: set[int], stop: Any) -> Any:
+    """Return a held-out measure that calls `stop` when it is called for the given times."""
+    calls = iter(range(1000))
+
+    def heldout(_: Any) -> dict[str, float]:
+        if next(calls) in at:
+            stop()
+        return {"hi": 1.0}
+
+    return heldout
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_killed_run_ends_bit_identical(name: str, tiny_model: Path, text: Text, undisturbed: dict[str, Path],
+                                         tmp_path: Path) -> None:
+    """Killed at three random steps and called again each time, a run ends with the same weights and the same log."""
+    draw = random.Random(name)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            run(tiny_model, text, plan_of(**PLANS[name]), tmp_path, heldout=stopping({draw.randrange(1, 5)}, kill))
+    run(tiny_model, text, plan_of(**PLANS[name]), tmp_path, heldout=lambda _: {"hi": 1.0})
+    assert log_of(tmp_path) == log_of(undisturbed[name])
+    assert_same_weights(tmp_path, undisturbed[name])
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = weights_of(one / "output" / "model"), weights_of(other / "output" / "model")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_so(number: signal.Signals, tiny_model: Path, text: Text,
+                                    undisturbed: dict[str, Path], tmp_path: Path) -> None:
+    """SIGTERM and Ctrl-C finish the step, save it, and raise; the next call goes on from that very step."""
+    plan, before = plan_of(**PLANS["full"]), signal.getsignal(number)
+    with pytest.raises(Interrupted, match=rf"stopped by {number.name} after step 4 of 11; progress is saved"):
+        run(tiny_model, text, plan, tmp_path, heldout=stopping({4}, lambda: os.kill(os.getpid(), number)))
+    assert signal.getsignal(number) is before
+    saved = latest_checkpoint(tmp_path / "work")
+    assert saved is not None
+    assert saved.state["step"] == 4
+    run(tiny_model, text, plan, tmp_path, heldout=lambda _: {"hi": 1.0})
+    assert_same_weights(tmp_path, undisturbed["full"])
+
+
+def test_a_process_killed_outright_loses_only_the_last_steps(tiny_model: Path, text: Text,
+                                                             undisturbed: dict[str, Path], tmp_path: Path) -> None:
+    """A `kill -9` in the middle of a step: the next process goes on from the last checkpoint, to the same weights."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "import tests.training_cases as c; from lingraft.packing.blocks import Blocks;"
+        "from lingraft.training.loop import Text;"
+        "import json; seen = iter(range(99));"
+        "b = Path(sys.argv[3]);"
+        "c.run(Path(sys.argv[2]), Text(Blocks.open(b / 'hi'), Blocks.open(b / 'en'), 0.2),"
+        " c.plan_of(**json.loads(sys.argv[5])), Path(sys.argv[4]),"
+        " heldout=lambda m: os.kill(os.getpid(), signal.SIGKILL) if next(seen) == 8 else {'hi': 1.0})")
+    arguments = [Path(__file__).parent.parent, tiny_model, text.target.folder.parent, tmp_path,
+                 json.dumps(PLANS["full"])]
+    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    saved = latest_checkpoint(tmp_path / "work")
+    assert saved is not None
+    assert saved.state["step"] == 6
+    run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, heldout=lambda _: {"hi": 1.0})
+    assert_same_weights(tmp_path, undisturbed["full"])
+
+
+def test_the_folder_loads_and_keeps_the_types_of_the_source(tmp_path: Path) -> None:
+    """A bfloat16 model trains in float32 and is saved in bfloat16, tied as before, for plain transformers."""
+    make_tiny_model(tmp_path, tied=True)
+    open_model(tmp_path, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    text = two_streams(tmp_path, tmp_path / "text")
+    run(tmp_path, text, plan_of(**PLANS["rows"]), tmp_path)
+    source, made = weights_of(tmp_path), weights_of(tmp_path / "output" / "model")
+    assert source.keys() == made.keys()
+    assert {tensor.dtype for tensor in made.values()} == {torch.bfloat16}
+    assert [name for name in made if not torch.equal(made[name], source[name])] == ["model.embed_tokens.weight"]
+    changed = (made["model.embed_tokens.weight"] != source["model.embed_tokens.weight"]).any(dim=1).nonzero().flatten()
+    assert set(changed.tolist()) <= set(ADDED)
+    model = open_model(tmp_path / "output" / "model", dtype="auto")
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert model.config.use_cache
+
+
+def test_training_learns(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """A few epochs over little text bring the loss down, and the log counts what was read to the byte."""
+    notes = run(tiny_model, text, plan_of(strategy="differential", budget="4 epochs", batch_tokens=256,
+                                          heldout_points=4), tmp_path, heldout=lambda _: {"hi": 1.0})
+    rows = [row for row in log_of(tmp_path) if "bits_per_byte" in row]
+    assert rows[-1]["bits_per_byte"] < 0.7 * rows[0]["bits_per_byte"]
+    assert notes["target_bytes"] == rows[-1]["target_bytes"] == 4 * text.target.summary.bytes
+    assert notes["replay_share"] == pytest.approx(0.2, abs=0.01)
+    assert notes["phases"][0]["epochs"] == pytest.approx(4)
+    assert "follows the model's size" in notes["phases"][0]["rates"]["why"]
+    held = [row["step"] for row in log_of(tmp_path) if "heldout" in row]
+    assert len(held) == 5
+    assert (held[0], held[-1]) == (0, notes["steps"])
+
+
+def test_the_loss_is_that_of_the_text_alone(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """The first logged value is the source model's own: nats of all text tokens over ln 2 and over the bytes."""
+    run(tiny_model, Text(text.target), plan_of(strategy="full", budget="1 steps", batch_tokens=32), tmp_path)
+    row, model = log_of(tmp_path)[0], open_model(tiny_model, dtype="auto")
+    from lingraft.packing.mixture import Mixture
+
+    batch = Mixture(text.target).batch(0, 1)
+    logits = model(input_ids=torch.from_numpy(batch.inputs)).logits[0].log_softmax(-1)
+    wanted = [i for i, label in enumerate(batch.labels[0]) if label >= 0 and label not in text.target.separators]
+    nats = -sum(float(logits[i, batch.labels[0, i]].detach()) for i in wanted)
+    assert row["bits_per_byte"] == pytest.approx(nats / 0.6931471805599453 / batch.bytes, rel=1e-5)
+
+
+def test_accumulation_changes_nothing_beyond_rounding(tiny_model: Path, text: Text, undisturbed: dict[str, Path],
+                                                      tmp_path: Path) -> None:
+    """A step in four forward passes is the step in one: execution is no part of the answer."""
+    run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, execution=Execution(tokens_at_once=32))
+    whole, parts = (weights_of(folder / "output" / "model") for folder in (undisturbed["full"], tmp_path))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run(tiny_model: Path, text: Text, tmp_path: Path, value: float) -> None:
+    """The error names the step and the last good checkpoint, which stays as it was."""
+    def spoil(model: Any) -> dict[str, float]:
+        if next(calls) == 5:
+            model.get_output_embeddings().weight.data[3] = value
+        return {"hi": 1.0}
+
+    calls = iter(range(100))
+    with pytest.raises(TrainingError, match=r"is (nan|inf) at step 6 of 11.*step-00000003"):
+        run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, heldout=spoil)
+    saved = latest_checkpoint(tmp_path / "work")
+    assert saved is not None
+    assert all(tensor.isfinite().all() for tensor in saved.tensors().values())
+
+
+def test_an_exploding_loss_stops_the_run(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """A learning rate that is far too high is noticed, not trained through."""
+    plan = plan_of(strategy="full", budget="200 steps", batch_tokens=64, rates=4.0,
+                   schedule="constant", heldout_points=0)
+    with pytest.raises(TrainingError, match=r"explodes.*lower training\.rates"):
+        run(tiny_model, text, plan, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    """Half-written, altered or state-less checkpoints do not count: the one before does."""
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"a": torch.full((4,), float(step))}, {"n": step})
+    (tmp_path / ".draft-ab").mkdir()
+    tensors = tmp_path / "step-00000002" / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"x")
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.state == {"n": 1}
+    assert found.tensors()["a"].tolist() == [1.0] * 4
+    assert not (tmp_path / ".draft-ab").exists()
+    (tmp_path / "step-00000001" / "state.json").unlink()
+    assert latest_checkpoint(tmp_path) is None
+
+
+def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    """Older ones go when a newer one is whole."""
+    for step in range(5):
+        save_checkpoint(tmp_path, step, {"a": torch.zeros(1)}, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+
+
+def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path) -> None:
+    """No room: a clear error, no draft left, and the checkpoint before is intact."""
+    import resource
+
+    save_checkpoint(tmp_path, 1, {"a": torch.zeros(4)}, {"n": 1})
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(StoreError, match="no room on the disk"):
+            save_checkpoint(tmp_path, 2, {"a": torch.zeros(100_000)}, {"n": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert latest_checkpoint(tmp_path) is not None
+
+
+def test_the_progress_of_another_run_is_refused(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """A workplace belongs to one plan, text, seed and model."""
+    with pytest.raises(Killed):
+        run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, heldout=stopping({4}, kill))
+    with pytest.raises(TrainingError, match="progress of another run"):
+        run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, seed=1)
+
+
+def test_another_seed_is_another_run(tiny_model: Path, text: Text, undisturbed: dict[str, Path],
+                                     tmp_path: Path) -> None:
+    """The seed decides the order of the rows."""
+    run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, seed=1)
+    assert log_of(tmp_path)[1] != log_of(undisturbed["full"])[1]
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    """What transformers cannot load is named in one line."""
+    with pytest.raises(ModelError, match="no model that transformers can load"):
+        open_model(tmp_path)

@@ -1,0 +1,151 @@
+"""The plan as settings: how it is written, what is refused, and what it comes to."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from lingraft.errors import RecipeError
+from lingraft.packing.mixture import Mixture
+from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
+from lingraft.training.legs import leg_of
+from lingraft.training.watch import Watch
+from tests.conftest import HINDI
+from tests.training_cases import packed, two_streams
+
+
+@pytest.mark.parametrize(("written", "meant"), [
+    ("20M tokens", {"tokens": 20_000_000}), ("1.5 MB", {"bytes": 1_500_000}), ("500 steps", {"steps": 500}),
+    ("0.1 epochs", {"epochs": 0.1}), ("1 epoch", {"epochs": 1.0}), ("100K documents", {"documents": 100_000}),
+    ({"bytes": 7}, {"bytes": 7})])
+def test_a_budget_is_written_as_people_say_it(written: Any, meant: dict[str, Any]) -> None:
+    """An amount and a unit, with or without a factor."""
+    assert Budget.model_validate(written).model_dump(exclude_none=True) == meant
+
+
+@pytest.mark.parametrize("written", ["a lot", "20M", {"tokens": 5, "bytes": 5}, {"steps": 0}, "-1 steps"])
+def test_an_unclear_budget_is_refused(written: Any) -> None:
+    """None, two, or an amount that is nothing: an error names the units."""
+    with pytest.raises(ValidationError):
+        Budget.model_validate(written)
+
+
+def test_the_settings_of_one_phase_may_stand_in_the_plan() -> None:
+    """A plan with one phase needs no list; both at once is a contradiction."""
+    short = TrainingPlan.model_validate({"strategy": "full", "budget": "1 MB", "heldout_points": 3})
+    long = TrainingPlan.model_validate({"phases": [{"strategy": {"full": {}}, "budget": {"bytes": 1_000_000}}],
+                                        "heldout_points": 3})
+    assert short == long
+    with pytest.raises(ValidationError, match="belong into its entry of phases"):
+        TrainingPlan.model_validate({"phases": [], "strategy": "full"})
+
+
+def test_a_dumped_plan_reads_back_equal() -> None:
+    """No setting of a strategy or schedule is lost on the way through JSON."""
+    plan = TrainingPlan.model_validate({"strategy": {"layers": {"k": 5}}, "schedule": {"wsd": {"decay": 0.4}}})
+    dumped = plan.model_dump(mode="json")
+    assert dumped["phases"][0]["strategy"] == {"layers": {"k": 5}}
+    assert TrainingPlan.model_validate(dumped) == plan
+
+
+def test_the_default_is_differential_over_one_epoch() -> None:
+    """What happens where a recipe says nothing."""
+    phase = TrainingPlan().phases[0]
+    assert (phase.strategy.name, phase.schedule.name) == ("differential", "cosine")
+    assert phase.budget.amount == ("epochs", 1.0)
+
+
+def test_rates_may_be_given_in_part() -> None:
+    """One number is for all; what is left out of a pair follows the model's size; the notes say which."""
+    phases = [Phase.model_validate({"rates": rates}) for rates in (1e-3, {"embeddings": 0.5}, {})]
+    rates = [phase.rates.resolved(phase.strategy, 8_000_000) for phase in phases]
+    assert [(r.body, r.embeddings) for r in rates] == [(1e-3, 1e-3), (3e-4, 0.5), (3e-4, 3e-3)]
+    assert rates[0].why == "as the recipe says"
+    assert "the other one follows" in rates[1].why
+
+
+@pytest.mark.parametrize("name", SCHEDULES.names())
+@pytest.mark.parametrize("steps", [1, 2, 10, 1000])
+def test_a_schedule_rises_and_never_rises_again(name: str, steps: int) -> None:
+    """After its warm-up a factor only falls; it stays within 0 and 1 and is never 0 at a step that is done."""
+    schedule = SCHEDULES.parse({name: {"warmup": 0.1}})
+    factors = [schedule.factor(step, steps) for step in range(steps)]
+    top = factors.index(max(factors))
+    assert factors[: top + 1] == sorted(factors[: top + 1])
+    assert factors[top:] == sorted(factors[top:], reverse=True)
+    assert all(0 < factor <= 1 for factor in factors)
+    assert max(factors) == 1
+
+
+def test_wsd_is_stable_and_then_decays() -> None:
+    """WSD stays at 1 until its last fifth, then falls towards its end value."""
+    factors = [SCHEDULES.parse({"wsd": {"warmup": 0.0}}).factor(step, 1000) for step in range(1000)]
+    assert set(factors[:800]) == {1.0}
+    assert factors[-1] == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize(("budget", "unit"), [
+    ("2 KB", "bytes"), ("20 documents", "documents"), ("700 tokens", "tokens")])
+def test_a_budget_is_met_to_the_row(tiny_model: Path, tmp_path: Path, budget: str, unit: str) -> None:
+    """A leg ends with the first row that reaches its budget: bytes and documents of the target, tokens of both."""
+    text = two_streams(tiny_model, tmp_path)
+    wanted = Budget.model_validate(budget)
+    leg = leg_of(Mixture(text.target, text.replay, 0.3), wanted, 4)
+
+    def reached(rows: int) -> int:
+        measures = leg.mixture.measures(0, rows)
+        own = measures if unit == "tokens" else measures[measures[:, 0] == 0]
+        return int(own[:, {"tokens": 1, "bytes": 2, "documents": 3}[unit]].sum())
+
+    assert reached(leg.rows) >= wanted.amount[1] > reached(leg.rows - 1)
+    assert leg.steps == math.ceil(leg.rows / 4)
+
+
+def test_an_epoch_sees_each_target_row_once(tiny_model: Path, tmp_path: Path) -> None:
+    """Replay comes on top of an epoch, it does not shorten it."""
+    text = two_streams(tiny_model, tmp_path)
+    for share in (0.0, 0.4):
+        leg = leg_of(Mixture(text.target, text.replay, share), Budget(epochs=1), 3)
+        replayed, rows = leg.mixture.places(0, leg.rows)
+        assert sorted(rows[~replayed]) == list(range(len(text.target)))
+        batches = [leg.batch(step) for step in range(leg.steps)]
+        assert sum(batch.target_bytes for batch in batches) == text.target.summary.bytes
+
+
+def test_equal_bytes_are_equal_whatever_the_vocabulary(tiny_model: Path, tmp_path: Path) -> None:
+    """Rows of another length reach the same budget of bytes within one row."""
+    seen = []
+    for block in (16, 48):
+        leg = leg_of(Mixture(packed(tiny_model, tmp_path / str(block), HINDI, block=block)), Budget(bytes=3000), 2)
+        seen.append(leg.mixture.measures(0, leg.rows)[:, 2].sum())
+    assert all(3000 <= size < 3000 + 48 * 4 for size in seen)
+
+
+def test_the_batch_follows_the_size_of_the_model() -> None:
+    """Small models take small steps; a given number of tokens is rounded to whole rows."""
+    assert [Phase().rows_of_a_step(512, n) for n in (8_000_000, 7_000_000_000)] == [8, 256]
+    assert Phase(batch_tokens=100).rows_of_a_step(512, 8_000_000) == 1
+
+
+def test_an_exploding_loss_is_told_from_a_bad_batch() -> None:
+    """One high loss passes; a mean of twenty far above the beginning does not; nor does what is no number."""
+    calm = Watch(320)
+    assert all(calm.complaint(loss, 1.0) is None for loss in [*[5.0] * 30, 80.0, *[5.0] * 30])
+    wild = Watch(320)
+    said = [wild.complaint(loss, 1.0) for loss in [*[5.0] * 20, *[40.0] * 20]]
+    assert "explodes" in next(reason for reason in said if reason)
+    assert Watch(320).complaint(math.nan, 1.0) == "the loss is nan"
+    assert "gradient" in str(Watch(320).complaint(1.0, math.inf))
+
+
+def test_bfloat16_is_computed_only_where_the_device_can() -> None:
+    """`auto` is float32 on a CPU; asking for bfloat16 where it is emulated is refused."""
+    assert not Execution().computes_in_bfloat16()
+    try:
+        assert Execution(precision="bfloat16").computes_in_bfloat16()
+    except RecipeError as error:
+        assert "ten times slower" in str(error)  # noqa: PT017 - which of the two holds is the machine's matter

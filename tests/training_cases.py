@@ -1,0 +1,58 @@
+"""What the tests of training share: packed text, a spliced tiny model, and runs that are cut short."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lingraft.families import open_tokenizer
+from lingraft.packing import PackingSettings
+from lingraft.packing.blocks import Blocks, pack_texts
+from lingraft.training import Execution, TrainingPlan
+from lingraft.training.loop import Text, train
+from tests.conftest import ENGLISH, HINDI
+
+ADDED = (300, 305, 306, 311)
+"""Ids that stand for added tokens."""
+
+
+class Killed(Exception):  # noqa: N818 - it stands for kill -9
+    """Raised inside of a run to cut it short without any chance to save."""
+
+
+def packed(model: Path, folder: Path, sentences: tuple[str, ...], **settings: Any) -> Blocks:
+    """Return sentences, each many times, packed for a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = [f"{sentence} {i}" for i in range(15) for sentence in sentences]
+    pack_texts([texts], open_tokenizer(model), PackingSettings.model_validate({"block": 32, **settings}), folder)
+    return Blocks.open(folder)
+
+
+def two_streams(model: Path, folder: Path, share: float = 0.2) -> Text:
+    """Return Hindi to learn and English to replay."""
+    return Text(packed(model, folder / "hi", HINDI), packed(model, folder / "en", ENGLISH), share)
+
+
+def plan_of(**settings: Any) -> TrainingPlan:
+    """Return a plan of a few small steps, measured after each."""
+    return TrainingPlan.model_validate({"heldout_points": 1000, **settings})
+
+
+def run(model: Path, text: Text, plan: TrainingPlan, folder: Path, **more: Any) -> dict[str, Any]:
+    """Train into `folder`/output, with a checkpoint every third step."""
+    more = {"added": ADDED, "execution": Execution(checkpoint_steps=3), **more}
+    return train(model, text, plan, output=folder / "output", workplace=folder / "work", **more)
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the log of a finished run, without times."""
+    lines = (folder / "output" / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+def weights_of(folder: Path) -> dict[str, Any]:
+    """Return the tensors of a model folder."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
