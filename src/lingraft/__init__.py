@@ -1,1 +1,45 @@
-"""Graft a language onto a pretrained language model."""
+"""Graft a language onto a pretrained language model.
+
+    import lingraft
+
+    run = lingraft.adapt(model="path/to/model", language="hi", text="hindi.jsonl.gz")
+    print(run.report, run.model)
+
+`run.model` loads with plain `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lingraft.pipeline import Run
+
+__all__ = ["adapt"]
+
+
+def adapt(recipe: str | os.PathLike[str] | None = None, *, model: str | None = None, language: str | None = None,
+          text: str | Sequence[str] = (), base_language: str | None = None, base_text: str | Sequence[str] = (),
+          overrides: Mapping[str, Any] | None = None, store: str | os.PathLike[str] | None = None,
+          runs: str | os.PathLike[str] = "runs", device: str = "auto", precision: str = "auto") -> Run:
+    """Carry out a recipe file, or adapt `model` to `language` with `text` on defaults; return the finished run.
+
+    `overrides` changes settings by their dotted path: `{"vocabulary.size": 3000}`. What the store holds already is not
+    made again. Raises `lingraft.errors.LingraftError` with one line that says what to mend.
+    """
+    from lingraft import pipeline
+    from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
+    from lingraft.report import write_report
+
+    given = Given(model, language, _listed(text), base_language, _listed(base_text))
+    chosen = chosen_recipe(Path(recipe) if recipe is not None else None, given,
+                           [assignment(setting, value) for setting, value in (overrides or {}).items()])
+    runtime = Runtime(Path(runs), Path(store or ""), device, precision)
+    return pipeline.run(chosen, runtime, write_report=write_report)
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)

@@ -9,16 +9,12 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from lingraft.errors import Interrupted, LingraftError, RecipeError
-
-if TYPE_CHECKING:
-    from lingraft.recipe import Recipe, Runtime
+from lingraft.errors import Interrupted, LingraftError
 
 app = typer.Typer(
     name="lingraft", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -40,7 +36,7 @@ TextFiles = Annotated[list[str] | None, typer.Option(
     "--text", "-t", help="Text in that language: a file (.txt .jsonl .parquet, also .gz .zst), a glob, or a hub data "
     "set owner/name. Repeat for several.", rich_help_panel="What")]
 BaseLanguage = Annotated[str | None, typer.Option("--base-language", help="The language that the model knows already, "
-                                                  "with --base-text [default: en].", rich_help_panel="What")]
+                                                  "with --base-text (default: en).", rich_help_panel="What")]
 BaseText = Annotated[list[str] | None, typer.Option(
     "--base-text", help="Text in that language, mixed into training so that it is not forgotten, and measured before "
     "and after.", rich_help_panel="What")]
@@ -50,8 +46,8 @@ Override = Annotated[list[str] | None, typer.Option(
 Name = Annotated[str | None, typer.Option("--name", help="Name of the run folder.", rich_help_panel="Where")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are put.", rich_help_panel="Where")]
 StoreFolder = Annotated[Path | None, typer.Option(
-    "--store", help="Where finished stages are kept, for any later run to use [default: runs/.store].",
-    envvar="LINGRAFT_STORE", rich_help_panel="Where")]
+    "--store", help="Where finished stages are kept, for any later run to use (default: what LINGRAFT_STORE names, or "
+    "runs/.store).", rich_help_panel="Where")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel="Where")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, float32 or bfloat16; auto takes bfloat16 where the "
                                         "device computes in it.", rich_help_panel="Where")]
@@ -69,11 +65,12 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     runs/NAME: model/ (loads with plain from_pretrained), report.html, measurements.csv, and the recipe that was used.
     """
     from lingraft import pipeline
+    from lingraft.recipe import Given, Runtime, chosen_recipe
     from lingraft.report import write_report
 
-    chosen = _recipe(recipe, _Given(model, language, text, base_language, base_text), override, name)
-    runtime = _runtime(store, runs, device, precision)
-    run = pipeline.run(chosen, runtime, write_report=write_report, tell=_tell)
+    given = Given(model, language, text or (), base_language, base_text or ())
+    chosen = chosen_recipe(recipe, given, _overrides(override, name))
+    run = pipeline.run(chosen, Runtime(runs, store or Path(), device, precision), write_report=write_report, tell=_tell)
     if as_json:
         _print_json(pipeline.summary(run))
         return
@@ -88,9 +85,11 @@ def plan(recipe: RecipeFile = None, *, model: Model = None, language: Language =
          precision: Precision = "auto", as_json: AsJson = False) -> None:
     """Show what a run would do: each stage, whether it is done already, its size, its cost and an estimated time."""
     from lingraft import pipeline
+    from lingraft.recipe import Given, Runtime, chosen_recipe
 
-    chosen = _recipe(recipe, _Given(model, language, text, base_language, base_text), override, name)
-    rows = pipeline.plan(chosen, _runtime(store, runs, device, precision))
+    given = Given(model, language, text or (), base_language, base_text or ())
+    chosen = chosen_recipe(recipe, given, _overrides(override, name))
+    rows = pipeline.plan(chosen, Runtime(runs, store or Path(), device, precision))
     if as_json:
         _print_json([row.as_json() for row in rows])
     else:
@@ -128,40 +127,8 @@ def version() -> None:
         typer.echo(f"{package} {number}")
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What options say of model and text."""
-
-    model: str | None
-    language: str | None
-    text: list[str] | None
-    base_language: str | None
-    base_text: list[str] | None
-
-
-def _recipe(path: Path | None, given: _Given, override: list[str] | None, name: str | None) -> Recipe:
-    """Return the recipe file with the options laid over it, or the defaults where there is no file."""
-    from lingraft.recipe import default_recipe, load_recipe
-
-    overrides = [*(override or []), *([f"name={json.dumps(name)}"] if name else [])]
-    if path is not None:
-        settings = {"model": given.model, "target.language": given.language, "target.corpus": given.text,
-                    "replay.language": given.base_language, "replay.corpus": given.base_text}
-        options = [f"{setting}={json.dumps(value)}" for setting, value in settings.items() if value]
-        return load_recipe(path, [*options, *overrides])
-    if not (given.model and given.language and given.text):
-        needed = {"--model": given.model, "--language": given.language, "--text": given.text}
-        missing = " and ".join(option for option, value in needed.items() if not value)
-        msg = f"without a recipe, {missing} must be given; or name a recipe, like recipes/demo.yaml"
-        raise RecipeError(msg)
-    return default_recipe(model=given.model, language=given.language, text=given.text, overrides=overrides,
-                          base_language=given.base_language, base_text=given.base_text or [])
-
-
-def _runtime(store: Path | None, runs: Path, device: str, precision: str) -> Runtime:
-    from lingraft.recipe import Runtime
-
-    return Runtime(store=store or runs / ".store", runs=runs, device=device, precision=precision)
+def _overrides(override: list[str] | None, name: str | None) -> list[str]:
+    return [*(override or []), *([f"name={json.dumps(name)}"] if name else [])]
 
 
 def _tell(line: str) -> None:

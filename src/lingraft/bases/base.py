@@ -9,23 +9,30 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
 from lingraft.registry import Choice, Registry
 from lingraft.store import Draft
+from lingraft.training import Execution
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a base works with: the draft that it fills, a folder that outlives a killed process, and the device."""
+    """What a base works with: the draft that it fills, a folder that outlives a killed process, and the machine."""
 
     draft: Draft
     workplace: Path
-    device: str = "cpu"
-    precision: str = "auto"
+    execution: Execution = field(default_factory=Execution)
+
+    @property
+    def folder(self) -> Path:
+        """The model folder to fill."""
+        folder = self.draft.folder / "model"
+        folder.mkdir(exist_ok=True)
+        return folder
 
 
 class Base(Choice):

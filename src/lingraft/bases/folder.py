@@ -40,7 +40,7 @@ class FolderBase(Base):
 
     def materialise(self, bench: Bench) -> None:
         """Link the weights, copy the rest."""
-        fill(bench.draft.folder, self.folder)
+        fill(bench.folder, self.folder)
         bench.draft.notes["from"] = self.path
 
     def config(self) -> dict[str, Any]:

@@ -47,8 +47,8 @@ class RandomBase(Base):
         """Make the weights and save them beside the tokenizer."""
         tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
         config = self._config(tokenizer)
-        make_model(config, self.seed).save_pretrained(bench.draft.folder)
-        write_tokenizer(tokenizer, bench.draft.folder, context=context_of(config.to_dict()) or 512)
+        make_model(config, self.seed).save_pretrained(bench.folder)
+        write_tokenizer(tokenizer, bench.folder, context=context_of(config.to_dict()) or 512)
         bench.draft.notes["from"] = f"random weights, tokenizer {self.tokenizer}"
 
     def config(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class HubBase(Base):
 
     def materialise(self, bench: Bench) -> None:
         """Fetch what the commit holds and link it."""
-        fill(bench.draft.folder, self._fetch((*WEIGHTS, *SMALL_FILES)))
+        fill(bench.folder, self._fetch((*WEIGHTS, *SMALL_FILES)))
         bench.draft.notes["from"] = f"{self.id}@{self.commit()}"
 
     def config(self) -> dict[str, Any] | None:

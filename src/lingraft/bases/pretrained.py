@@ -1,1 +1,126 @@
-"""stub"""
+"""A small base model trained here: its tokenizer learned from text in one language, its weights from the same text.
+
+For the demo and for studies: everything about such a base is known, and it knows no language but its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from lingraft.bases.base import BASES, Base, Bench
+from lingraft.bases.fresh import make_model, model_config
+from lingraft.bases.tokenizer_files import write_tokenizer
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of
+from lingraft.families import open_tokenizer
+from lingraft.families.convert import GPT2_REGEX
+from lingraft.store import Draft
+from lingraft.training import TrainingPlan
+
+BEGIN, END = "<s>", "</s>"
+
+
+def _as_settings(value: object) -> object:
+    known = isinstance(value, Mapping) and "sources" in value
+    return value if known or isinstance(value, CorpusSettings) else {"sources": value}
+
+
+def _default_plan() -> TrainingPlan:
+    """One pass in full, at a rate for fresh weights: ten times what continued pretraining would take."""
+    return TrainingPlan.model_validate({"strategy": "full", "rates": 3e-3, "batch_tokens": 8192, "heldout_points": 0})
+
+
+@BASES.register
+class PretrainedHere(Base):
+    """A model whose tokenizer and weights are learned from text in one language, before anything else happens."""
+
+    name: ClassVar[str] = "pretrain"
+
+    language: str = Field(default="en", description="BCP-47 tag of the text")
+    corpus: Annotated[CorpusSettings, BeforeValidator(_as_settings)] = Field(
+        description="text to learn from: a path, owner/name, `miniature`, or settings of a corpus with `sources`")
+    vocabulary_size: int = Field(default=2000, ge=300, description="tokens of the tokenizer, special ones included")
+    body: dict[str, Any] = Field(alias="config", default_factory=dict,
+                                 description="settings of the transformers model; left out: a small Llama")
+    training: TrainingPlan = Field(default_factory=_default_plan, description="how the weights are trained")
+    seed: int = Field(default=0, description="seed of the weights and of the order of the text")
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the form that recipes hold."""
+        return {self.name: self.model_dump(mode="json", by_alias=True)}
+
+    def identity(self) -> dict[str, Any]:
+        """Name the text by its content, and every setting."""
+        settings = self.model_dump(mode="json", by_alias=True, exclude={"corpus"})
+        return {"pretrain": 1, **settings, "corpus": identity_of(self.corpus, self.language)}
+
+    def materialise(self, bench: Bench) -> None:
+        """Read the text, learn the tokenizer, train the weights; each step is kept, a killed one goes on."""
+        corpus = Corpus.open(_kept(bench.workplace / "corpus", self._build_corpus))
+        start = _kept(bench.workplace / "start", lambda draft: self._begin(corpus, draft))
+        packed = _kept(bench.workplace / "packed", lambda draft: self._pack(corpus, start, draft))
+        bench.draft.notes["from"] = f"trained here on {self.language} text"
+        bench.draft.notes["training"] = self._train(start, packed, bench)
+        for file in start.glob("tokenizer*.json"):
+            shutil.copyfile(file, bench.folder / file.name)
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings of the model that are known before its tokenizer is."""
+        return {"model_type": "llama", **self.body, "vocab_size": self.vocabulary_size}
+
+    def _build_corpus(self, draft: Draft) -> None:
+        build_corpus(self.corpus, self.language, draft)
+
+    def _begin(self, corpus: Corpus, draft: Draft) -> None:
+        learn_tokenizer(corpus, self.vocabulary_size, draft.folder)
+        tokenizer = open_tokenizer(draft.folder)
+        config = model_config(self.body, tokenizer)
+        write_tokenizer(tokenizer, draft.folder, context=config.max_position_embeddings)
+        make_model(config, self.seed).save_pretrained(draft.folder)
+
+    def _pack(self, corpus: Corpus, start: Path, draft: Draft) -> None:
+        from lingraft.packing.blocks import pack_corpus
+
+        context = json.loads((start / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+        pack_corpus(corpus, open_tokenizer(start), self.training.packing, draft, context=context)
+
+    def _train(self, start: Path, packed: Path, bench: Bench) -> dict[str, Any]:
+        from lingraft.packing.blocks import Blocks
+        from lingraft.training.loop import Text, train
+
+        return train(start, Text(Blocks.open(packed)), self.training, output=bench.draft.folder, seed=self.seed,
+                     workplace=bench.workplace / "training", execution=bench.execution)
+
+
+def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
+    """Learn a byte-level BPE with GPT-2's letters-only regex, as most published bases have it, and write it."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(GPT2_REGEX), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=size - 2, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(corpus.batches("train"), trainer)
+    tokenizer.add_special_tokens([AddedToken(BEGIN, special=True), AddedToken(END, special=True)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"bos_token": BEGIN, "eos_token": END}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+
+
+def _kept(folder: Path, make: Callable[[Draft], None]) -> Path:
+    """Return a folder of the workplace, made whole where it is not there."""
+    if not folder.exists():
+        draft = Draft(folder.with_name(f".draft-{folder.name}"))
+        shutil.rmtree(draft.folder, ignore_errors=True)
+        draft.folder.mkdir(parents=True)
+        make(draft)
+        draft.folder.replace(folder)
+    return folder

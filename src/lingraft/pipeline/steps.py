@@ -10,11 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from lingraft.recipe import Recipe, Runtime
 from lingraft.store import Draft, Stage, Store
+from lingraft.training import Execution
 
-Make = Callable[[Draft, Mapping[str, Path]], None]
-"""Fills a draft; the folders of the answers that it builds on are given by role."""
+
+@dataclass(frozen=True)
+class Work:
+    """What the maker of an answer works with: a draft to fill, and the folders of the answers that it builds on.
+
+    `workplace` outlives a killed process, for stages that can go on where they stopped.
+    """
+
+    recipe: Recipe
+    runtime: Runtime
+    draft: Draft
+    folders: Mapping[str, Path]
+    workplace: Path
+
+    @property
+    def execution(self) -> Execution:
+        """How to compute, the device found out."""
+        return Execution(device=self.runtime.resolved_device(), precision=self.runtime.precision)
+
+
+Make = Callable[[Work], None]
 
 
 @dataclass(frozen=True)
@@ -26,13 +48,21 @@ class Step:
     make: Make
     inputs: Mapping[str, Step] = field(default_factory=dict)
 
-    def folders(self, store: Store) -> dict[str, Path]:
-        """Return where the answers that this step builds on lie."""
-        return {role: store.folder(step.stage) for role, step in self.inputs.items()}
+    def done(self, store: Store) -> bool:
+        """Say whether the answer is there."""
+        return store.has(self.stage)
+
+    def answer(self, store: Store, recipe: Recipe, runtime: Runtime) -> Path:
+        """Return the folder of the answer, made where it is not there."""
+        folders = {role: store.folder(one.stage) for role, one in self.inputs.items()}
+
+        def make(draft: Draft) -> None:
+            self.make(Work(recipe, runtime, draft, folders, store.workplace(self.stage)))
+
+        return store.answer(self.stage, make)
 
 
-def step(title: str, name: str, version: int, settings: Mapping[str, object], make: Make,
-         **inputs: Step | None) -> Step:
+def step(title: str, name: str, version: int, settings: Mapping[str, Any], make: Make, **inputs: Step | None) -> Step:
     """Build a step whose stage names the keys of its inputs; an input of `None` is none."""
     given = {role: made for role, made in inputs.items() if made is not None}
     stage = Stage(name, version, dict(settings), {role: made.stage.key for role, made in given.items()})

@@ -3,9 +3,17 @@
 A `Recipe` bears identity, a `Runtime` never does. Nothing here imports torch.
 """
 
-from lingraft.recipe.loading import default_recipe, load_recipe, parse_recipe, recipe_values, recipe_yaml
+from lingraft.recipe.loading import (
+    Given,
+    assignment,
+    chosen_recipe,
+    load_recipe,
+    parse_recipe,
+    recipe_values,
+    recipe_yaml,
+)
 from lingraft.recipe.runtime import Runtime
 from lingraft.recipe.settings import EmbeddingSettings, Recipe, Replay, Text, VocabularySettings
 
-__all__ = ["EmbeddingSettings", "Recipe", "Replay", "Runtime", "Text", "VocabularySettings", "default_recipe",
-           "load_recipe", "parse_recipe", "recipe_values", "recipe_yaml"]
+__all__ = ["EmbeddingSettings", "Given", "Recipe", "Replay", "Runtime", "Text", "VocabularySettings", "assignment",
+           "chosen_recipe", "load_recipe", "parse_recipe", "recipe_values", "recipe_yaml"]

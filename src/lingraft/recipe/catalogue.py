@@ -30,7 +30,11 @@ class Setting:
 
 def catalogue() -> list[Setting]:
     """Return every setting of a recipe, in the order of the recipe; what has been told once is referred to."""
-    return list(_settings(Recipe, "", {}))
+    told: dict[type[BaseModel], str] = {}
+    fields = list(Recipe.model_fields)
+    last = [*(name for name in fields if name != "model"), "model"]  # a base may hold a corpus and a plan of its own
+    rows = {name: list(_field(Recipe, name, "", told)) for name in last}
+    return [row for name in fields for row in rows[name]]
 
 
 def settings_table(under: str = "") -> Table:
@@ -52,15 +56,19 @@ def _settings(model: type[BaseModel], prefix: str, told: dict[type[BaseModel], s
     parent = next((cls for cls in model.__mro__ if cls in told and not issubclass(cls, Choice)), None)
     inherited = set(parent.model_fields) if parent else set()
     told.setdefault(model, prefix.rstrip("."))
-    for name, field in model.model_fields.items():
-        if name in inherited:
-            continue
-        path = f"{prefix}{field.alias or name}"
-        yield Setting(path, kind_of(field.annotation), _default(field), field.description or "")
-        for inner in models_in(field.annotation):
-            yield from _methods(inner, path, told) if issubclass(inner, Choice) else _settings(inner, f"{path}.", told)
+    for name in model.model_fields:
+        if name not in inherited:
+            yield from _field(model, name, prefix, told)
     if parent is not None:
         yield Setting(f"{prefix}...", "", "", f"as under {told[parent]}")
+
+
+def _field(model: type[BaseModel], name: str, prefix: str, told: dict[type[BaseModel], str]) -> Iterator[Setting]:
+    field = model.model_fields[name]
+    path = f"{prefix}{field.alias or name}"
+    yield Setting(path, kind_of(field.annotation), _default(field), field.description or "")
+    for inner in models_in(field.annotation):
+        yield from _methods(inner, path, told) if issubclass(inner, Choice) else _settings(inner, f"{path}.", told)
 
 
 def _methods(base: type[Choice], path: str, told: dict[type[BaseModel], str]) -> Iterator[Setting]:
@@ -95,4 +103,5 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Choice):
         return value.name
-    return "" if value is None or isinstance(value, BaseModel) else str(value)
+    plain = value is None or isinstance(value, BaseModel | tuple)
+    return "" if plain else str(value)

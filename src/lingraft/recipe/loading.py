@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from lingraft.errors import RecipeError
 from lingraft.recipe.problems import recipe_error
 from lingraft.recipe.reading import Tree, dump, override, read_file
 from lingraft.recipe.settings import Recipe
@@ -25,13 +28,44 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(Tree(_found_beside(tree.values, path.parent), tree.origins))
 
 
-def default_recipe(*, model: str, language: str, text: Sequence[str], base_language: str | None = None,
-                   base_text: Sequence[str] = (), overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a run that names only model, language and text; all else is at its default."""
-    values: dict[str, Any] = {"name": f"{_plain(model)}-{{language}}", "model": model,
-                              "target": {"language": language, "corpus": _one_or_list(text)}}
-    if base_text:
-        values["replay"] = {"language": base_language or "en", "corpus": _one_or_list(base_text)}
+@dataclass(frozen=True)
+class Given:
+    """What a caller says of model and text, beside a recipe or in its place."""
+
+    model: str | None = None
+    language: str | None = None
+    text: Sequence[str] = ()
+    base_language: str | None = None
+    base_text: Sequence[str] = ()
+
+    def overrides(self) -> list[str]:
+        """Return these as overrides of a recipe."""
+        settings = {"model": self.model, "target.language": self.language, "target.corpus": list(self.text),
+                    "replay.language": self.base_language, "replay.corpus": list(self.base_text)}
+        return [assignment(setting, value) for setting, value in settings.items() if value]
+
+
+def assignment(setting: str, value: Any) -> str:
+    """Return an override that sets exactly this value: JSON is YAML, and quotes its strings."""
+    return f"{setting}={json.dumps(value, ensure_ascii=False)}"
+
+
+def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe file with what is given laid over it; without a file, the defaults around what is given.
+
+    Raises `RecipeError` where model, language or text are named by neither.
+    """
+    if path is not None:
+        return load_recipe(path, [*given.overrides(), *overrides])
+    needed = {"--model": given.model, "--language": given.language, "--text": given.text}
+    missing = " and ".join(option for option, value in needed.items() if not value)
+    if missing or not given.model:
+        msg = f"without a recipe, {missing} must be given; or name a recipe, like recipes/demo.yaml"
+        raise RecipeError(msg)
+    values: dict[str, Any] = {"name": f"{_plain(given.model)}-{{language}}", "model": given.model,
+                              "target": {"language": given.language, "corpus": list(given.text)}}
+    if given.base_text:
+        values["replay"] = {"language": given.base_language or "en", "corpus": list(given.base_text)}
     return parse_recipe(override(Tree(values), overrides))
 
 
@@ -75,10 +109,6 @@ def _there(path: str) -> bool:
         return Path(path).expanduser().exists() or bool(glob.glob(path, recursive=True))  # noqa: PTH207 - any pattern
     except (OSError, ValueError, RuntimeError):
         return False
-
-
-def _one_or_list(items: Sequence[str]) -> str | list[str]:
-    return items[0] if len(items) == 1 else list(items)
 
 
 def _plain(model: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
@@ -12,24 +12,22 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def default_store() -> Path:
-    """Return the store that LINGRAFT_STORE names, or runs/.store."""
-    return Path(os.environ.get("LINGRAFT_STORE") or Path("runs") / ".store")
-
-
 @dataclass(frozen=True)
 class Runtime:
     """Where a run computes and where its files lie.
 
-    `store` keeps finished stages, `runs` the run folders; `device` and `precision` may be left to the machine.
+    `runs` holds the run folders; `store` keeps finished stages, by default where LINGRAFT_STORE says, else in
+    `runs/.store`; `device` and `precision` may be left to the machine.
     """
 
-    store: Path = field(default_factory=default_store)
     runs: Path = Path("runs")
+    store: Path = Path()
     device: str = "auto"
     precision: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.store == Path():
+            object.__setattr__(self, "store", Path(os.environ.get("LINGRAFT_STORE") or self.runs / ".store"))
         for name, value, known in (("device", self.device.split(":")[0], DEVICES),
                                    ("precision", self.precision, PRECISIONS)):
             if value not in known:

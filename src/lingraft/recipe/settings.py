@@ -61,9 +61,12 @@ class VocabularySettings(Settings):
     method: SELECTIONS.annotation(Selection) = Field(  # type: ignore[valid-type]
         default_factory=lambda: SELECTIONS.parse("continued"), validate_default=True,
         description="how tokens are chosen; its settings may stand beside it: {method: continued, size: 3000}")
+    size: int = Field(default=10_000, ge=0, description="how many tokens are added; 0 keeps the tokenizer")
     pretokenizer: Literal["auto", "keep", "repair"] = Field(
         default="auto", description="keep the base's regex, or repair it so that words are not cut at vowel signs; "
                                     "auto repairs where the target text contains such marks")
+    protect: bool = Field(default=False, description="add no token that would change how replay text is cut")
+    allow: tuple[str, ...] = Field(default=(), description="claims of the certificate that may fail, by name")
 
     @model_validator(mode="before")
     @classmethod
@@ -131,6 +134,9 @@ class Recipe(Settings):
     def _two_languages(self) -> Recipe:
         if self.replay and self.replay.language == self.target.language:
             msg = f"target and replay are both {self.target.language}; replay is text the model already knows"
+            raise ValueError(msg)
+        if self.replay is None and any(phase.replay for phase in self.training.phases):
+            msg = "a phase of training has a share of replay, but no replay text is named; set replay, or leave it out"
             raise ValueError(msg)
         return self
 

@@ -1,0 +1,97 @@
+"""The stages of a run and what each depends on.
+
+source, text in the target language, text for replay: what a recipe names
+vocabulary: source, both texts
+embeddings: source, vocabulary
+packing (each text): vocabulary, text, and the source for its context
+training: embeddings, packed texts, and both texts for the held-out curve
+evaluation: the models of source, embeddings and training, both texts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from lingraft.corpus import identity_of
+from lingraft.pipeline import making
+from lingraft.pipeline.steps import Step, step
+from lingraft.recipe import Recipe, Text
+
+VERSIONS = {"source": 1, "corpus": 1, "vocabulary": 1, "embeddings": 1, "packing": 1, "training": 1, "evaluation": 1}
+"""Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Every step of a run by its role."""
+
+    source: Step
+    target: Step
+    replay: Step | None
+    vocabulary: Step
+    embeddings: Step
+    packing: dict[str, Step]
+    training: Step | None
+    evaluation: Step
+
+    @property
+    def final(self) -> Step:
+        """The step whose model the run keeps."""
+        return self.training or self.embeddings
+
+    def __iter__(self) -> Iterator[Step]:
+        steps = (self.source, self.target, self.replay, self.vocabulary, self.embeddings, *self.packing.values(),
+                 self.training, self.evaluation)
+        return (one for one in steps if one is not None)
+
+
+def graph_of(recipe: Recipe) -> Graph:
+    """Return the steps of a recipe; raises `LingraftError` where model or text are not there."""
+    source = step("source model", "source", VERSIONS["source"], recipe.model.identity(), making.make_source)
+    target = _corpus(recipe.target)
+    replay = _corpus(recipe.replay) if recipe.replay else None
+    vocabulary = step("vocabulary", "vocabulary", VERSIONS["vocabulary"], recipe.vocabulary.model_dump(mode="json"),
+                      making.make_vocabulary, source=source, target=target, replay=replay)
+    inits = recipe.embeddings
+    reads_text = inits.input.needs_corpus or inits.output.needs_corpus
+    embeddings = step("embeddings", "embeddings", VERSIONS["embeddings"],
+                      {**inits.model_dump(mode="json"), "seed": recipe.seed}, making.make_embeddings,
+                      source=source, vocabulary=vocabulary, target=target if reads_text else None)
+    packing, training = {}, None
+    if recipe.training.phases:
+        packing = {role: _packing(recipe, role, source, vocabulary, corpus)
+                   for role, corpus in (("target", target), ("replay", replay))
+                   if corpus is not None and (role == "target" or replays(recipe))}
+        training = _training(recipe, embeddings, packing, target, replay)
+    evaluation = step("evaluation", "evaluation", VERSIONS["evaluation"], recipe.evaluation.model_dump(mode="json"),
+                      making.make_evaluation, source=source, spliced=embeddings, adapted=training, target=target,
+                      replay=replay)
+    return Graph(source, target, replay, vocabulary, embeddings, packing, training, evaluation)
+
+
+def replays(recipe: Recipe) -> bool:
+    """Say whether any phase mixes replayed text into training."""
+    if recipe.replay is None:
+        return False
+    return any(phase.replay if phase.replay is not None else recipe.replay.portion for phase in recipe.training.phases)
+
+
+def _corpus(text: Text) -> Step:
+    return step(f"text in {text.language}", "corpus", VERSIONS["corpus"], identity_of(text.corpus, text.language),
+                partial(making.make_corpus, text))
+
+
+def _packing(recipe: Recipe, role: str, source: Step, vocabulary: Step, corpus: Step) -> Step:
+    language = (recipe.target if role == "target" or recipe.replay is None else recipe.replay).language
+    return step(f"packing {language}", "packing", VERSIONS["packing"], recipe.training.packing.model_dump(mode="json"),
+                making.make_packing, source=source, vocabulary=vocabulary, corpus=corpus)
+
+
+def _training(recipe: Recipe, embeddings: Step, packing: dict[str, Step], target: Step, replay: Step | None) -> Step:
+    settings = {**recipe.training.model_dump(mode="json", exclude={"packing"}), "seed": recipe.seed,
+                "replay": recipe.replay.portion if recipe.replay else 0.0}
+    return step("training", "training", VERSIONS["training"], settings, making.make_training, model=embeddings,
+                vocabulary=embeddings.inputs["vocabulary"], packed=packing["target"],
+                replayed=packing.get("replay"), target=target, replay=replay)

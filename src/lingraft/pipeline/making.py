@@ -1,0 +1,141 @@
+"""How each stage is answered: thin callers that open the answers a stage builds on and fill its draft.
+
+Answers hold: source, embeddings and training a `model/` folder; corpus its parquet files; vocabulary `tokenizer/`,
+splice.json, certificate.json and samples.json; packing rows of tokens; training also training.jsonl; evaluation
+measurements.parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lingraft.bases import Bench
+from lingraft.bases.folder import read_config
+from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
+from lingraft.corpus import Corpus, build_corpus
+from lingraft.measurement import write_measurements
+from lingraft.pipeline.steps import Work
+from lingraft.recipe import Text
+from lingraft.vocabulary import Splice
+
+SUBJECTS = ("source", "spliced", "adapted")
+CURVE_BYTES = 20_000
+"""Held-out text behind each point of the training curve: enough to see its course, little beside the training."""
+
+BESIDE_WEIGHTS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+                  "*.model", "*.tiktoken", "chat_template.jinja", "generation_config.json")
+"""What a trained model folder takes over from the spliced one as it is."""
+
+
+def make_source(work: Work) -> None:
+    """Fetch, link or make the source model, and see that its tokenizer fits it."""
+    from lingraft.checkpoint import Checkpoint
+
+    bench = Bench(work.draft, work.workplace, work.execution)
+    work.recipe.model.materialise(bench)
+    tokenizer = complete_tokenizer(bench.folder)
+    config = read_config(bench.folder)
+    work.draft.notes.update(tokens=tokenizer.size, parameters=Checkpoint.open(bench.folder).parameters,
+                            architecture=config["model_type"], context=context_of(config))
+
+
+def make_corpus(text: Text, work: Work) -> None:
+    """Read, clean and split the text of one language."""
+    build_corpus(text.corpus, text.language, work.draft)
+
+
+def make_vocabulary(work: Work) -> None:
+    """Learn tokens and splice them into the tokenizer."""
+    from lingraft.selection import extend_tokenizer
+
+    chosen = work.recipe.vocabulary
+    replay = Corpus.open(work.folders["replay"]) if "replay" in work.folders else None
+    extend_tokenizer(work.folders["source"] / "model", [Corpus.open(work.folders["target"])], chosen.method,
+                     size=chosen.size, pretokenizer=chosen.pretokenizer, base=replay, protect=chosen.protect,
+                     allow=chosen.allow, draft=work.draft)
+
+
+def make_embeddings(work: Work) -> None:
+    """Give the new tokens rows."""
+    from lingraft.checkpoint import graft
+
+    chosen = work.recipe.embeddings
+    corpus = Corpus.open(work.folders["target"]) if "target" in work.folders else None
+    notes = graft(work.folders["source"] / "model", work.folders["vocabulary"] / "tokenizer",
+                  read_splice(work.folders["vocabulary"]), input_init=chosen.input, output_init=chosen.output,
+                  output=work.draft.folder / "model", corpus=corpus, seed=work.recipe.seed)
+    work.draft.notes.update(notes)
+
+
+def make_packing(work: Work) -> None:
+    """Tokenise the train text of one language into rows."""
+    from lingraft.families import open_tokenizer
+    from lingraft.packing.blocks import pack_corpus
+
+    context = context_of(read_config(work.folders["source"] / "model"))
+    pack_corpus(Corpus.open(work.folders["corpus"]), open_tokenizer(work.folders["vocabulary"] / "tokenizer"),
+                work.recipe.training.packing, work.draft, context=context)
+
+
+def make_training(work: Work) -> None:
+    """Continue pretraining on the packed text."""
+    from lingraft.families import open_tokenizer
+    from lingraft.packing.blocks import Blocks
+    from lingraft.training.loop import Text as PackedText
+    from lingraft.training.loop import train
+
+    model, replay = work.folders["model"] / "model", work.recipe.replay
+    replayed = Blocks.open(work.folders["replayed"]) if "replayed" in work.folders else None
+    text = PackedText(Blocks.open(work.folders["packed"]), replayed, replay.portion if replay and replayed else 0.0)
+    tokenizer = open_tokenizer(model)
+    documents = {language: list(first_documents(corpus, CURVE_BYTES)) for language, corpus in _heldout(work).items()}
+
+    def measure(trained: Any) -> dict[str, float]:
+        from lingraft.intrinsic import bits_per_byte
+
+        return {language: bits_per_byte(trained, tokenizer, texts).bits_per_byte
+                for language, texts in documents.items()}
+
+    added = [token.id for token in read_splice(work.folders["vocabulary"]).added]
+    notes = train(model, text, work.recipe.training, output=work.draft.folder, workplace=work.workplace, added=added,
+                  seed=work.recipe.seed, execution=work.execution, heldout=measure)
+    for file in (file for pattern in BESIDE_WEIGHTS for file in model.glob(pattern)):
+        shutil.copyfile(file, work.draft.folder / "model" / file.name)
+    work.draft.notes.update(notes)
+
+
+def make_evaluation(work: Work) -> None:
+    """Measure every model on the same held-out text."""
+    from lingraft.intrinsic import evaluate
+
+    models = {subject: work.folders[subject] / "model" for subject in SUBJECTS if subject in work.folders}
+    result = evaluate(models, _heldout(work), work.recipe.evaluation, device=work.execution.device)
+    write_measurements(result.measurements, work.draft.path("measurements.parquet"))
+    written = json.dumps(result.samples, ensure_ascii=False, indent=1)
+    work.draft.path("generated.json").write_text(written, encoding="utf-8")
+    work.draft.notes.update(result.notes)
+
+
+def _heldout(work: Work) -> dict[str, Corpus]:
+    """Return the corpora that are measured on, by language, the target's first."""
+    corpora = [Corpus.open(work.folders[role]) for role in ("target", "replay") if role in work.folders]
+    return {corpus.language: corpus for corpus in corpora}
+
+
+def first_documents(corpus: Corpus, size: int) -> Iterator[str]:
+    """Yield held-out documents until so many bytes are reached; they are shuffled, so that any prefix is a sample."""
+    seen = 0
+    for text in corpus.documents("heldout"):
+        yield text
+        seen += len(text.encode())
+        if seen >= size:
+            return
+
+
+def read_splice(folder: Path) -> Splice:
+    """Read the splice of a vocabulary answer."""
+    return Splice.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))

@@ -1,0 +1,58 @@
+"""What came out, for people and for programs: the table of before and after, and its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from lingraft.measurement import Measurement
+from lingraft.pipeline.run_folder import Run
+
+SUBJECTS = ("source", "spliced", "adapted")
+SHOWN = ("tokens per word", "bits per byte", "generation speed", "documents tokenised identically")
+"""What the table of before and after holds; the report and measurements.csv hold everything."""
+
+
+def before_after(run: Run) -> Table:
+    """Return one line for each metric and language: the source, spliced and adapted value, and the change."""
+    record = run.record
+    table = Table(title=f"{record['name']}: {record['language']} on {record['source']}", title_justify="left",
+                  pad_edge=False, box=None)
+    for heading in ("metric", "language", *SUBJECTS, "change"):
+        table.add_column(heading, justify="right" if heading in {*SUBJECTS, "change"} else "left")
+    for (metric, language, unit), values in _grouped(run.measurements()).items():
+        if metric not in SHOWN or (metric == SHOWN[-1] and language == record["language"]):
+            continue
+        shown = [f"{values[subject]:,.3g}" if subject in values else "" for subject in SUBJECTS]
+        table.add_row(metric if " per " in metric else f"{metric} ({unit})", language, *shown, _change(metric, values))
+    return table
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Return what a program wants to know of a finished run, as plain JSON."""
+    record = run.record
+    return {"run": str(run.folder), "model": str(run.model), "report": str(run.report),
+            "stages": record["stages"], "warnings": record["warnings"],
+            "measurements": [asdict(row) for row in run.measurements()]}
+
+
+def _grouped(rows: Sequence[Measurement]) -> dict[tuple[str, str, str], dict[str, float]]:
+    table: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in rows:
+        table.setdefault((row.metric, row.language, row.unit), {})[row.subject] = row.value
+    return table
+
+
+def _change(metric: str, values: dict[str, float]) -> str:
+    """Return how far the adapted value is from the source's: a factor where tokens fall, else a percentage."""
+    before, after = values.get("source"), values.get("adapted", values.get("spliced"))
+    if not before or not after:
+        return ""
+    if metric.startswith("tokens") and before / after >= 1.5:
+        return f"{before / after:.2f} x fewer"
+    if metric == "generation speed":
+        return f"{after / before:.2f} x"
+    return f"{(after - before) / before:+.1%}"

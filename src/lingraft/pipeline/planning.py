@@ -1,0 +1,169 @@
+"""What a run would do: every stage, whether its answer is there, its size, its cost and an estimated time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from lingraft.corpus import Corpus
+from lingraft.pipeline.estimates import (
+    BYTES_PER_TOKEN,
+    EFFICIENCY,
+    LEARNING_SECONDS_PER_BYTE,
+    READING_SECONDS_PER_BYTE,
+    flops_per_second,
+    parameters_of,
+    text_bytes,
+    training_tokens,
+)
+from lingraft.pipeline.graph import graph_of
+from lingraft.pipeline.steps import Step
+from lingraft.recipe import Recipe, Runtime, Text
+from lingraft.store import Manifest, Store
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One stage.
+
+    `amounts` holds documents, bytes, tokens, rows and parameters, as far as they are known; `seconds` are those still
+    to be spent: 0 where the answer is there, `None` where nothing is known.
+    """
+
+    title: str
+    key: str
+    cached: bool
+    amounts: dict[str, int] = field(default_factory=dict)
+    flops: float | None = None
+    seconds: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+def plan(recipe: Recipe, runtime: Runtime) -> list[PlanRow]:
+    """Return the stages of a recipe in order. Numbers of cached stages are exact, the others are estimates."""
+    return _Planner(recipe, runtime).rows()
+
+
+class _Planner:
+    """Walks the stages and hands sizes on from one to the next."""
+
+    def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
+        self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
+        self.graph = graph_of(recipe)
+        self.size = recipe.vocabulary.size
+
+    def rows(self) -> list[PlanRow]:
+        """Return a row for each stage."""
+        graph = self.graph
+        rows = [self._source(graph.source), self._corpus(graph.target, self.recipe.target)]
+        self.target_bytes = rows[-1].amounts.get("bytes")
+        if graph.replay is not None and self.recipe.replay is not None:
+            rows.append(self._corpus(graph.replay, self.recipe.replay))
+        rows += [self._vocabulary(graph.vocabulary), self._embeddings(graph.embeddings)]
+        rows += [self._packing(role, step) for role, step in graph.packing.items()]
+        if graph.training is not None:
+            rows.append(self._training(graph.training))
+        return [*rows, self._evaluation(graph.evaluation)]
+
+    def _notes(self, step: Step) -> dict[str, Any] | None:
+        return dict(Manifest.read(self.store.folder(step.stage)).notes) if step.done(self.store) else None
+
+    def _row(self, step: Step, amounts: dict[str, int | None], *, flops: float | None = None,
+             seconds: float | None = None) -> PlanRow:
+        known = {name: amount for name, amount in amounts.items() if amount is not None}
+        cached = step.done(self.store)
+        if flops is not None and not cached:
+            seconds = flops / (flops_per_second(self.runtime.resolved_device()) * EFFICIENCY)
+        return PlanRow(step.title, step.stage.key, cached, known, flops, 0.0 if cached else seconds)
+
+    def _source(self, step: Step) -> PlanRow:
+        notes = self._notes(step)
+        config = dict(self.recipe.model.config() or {})
+        total, self.input_parameters = parameters_of(config) if config else (None, 0)
+        self.parameters = notes["parameters"] if notes else total
+        self.source_tokens = notes["tokens"] if notes else config.get("vocab_size")
+        self.tied = bool(config.get("tie_word_embeddings"))
+        self.width = self.input_parameters // max(config.get("vocab_size") or 1, 1)
+        return self._row(step, {"tokens": self.source_tokens, "parameters": self.parameters}, seconds=2.0)
+
+    def _corpus(self, step: Step, text: Text) -> PlanRow:
+        if step.done(self.store):
+            counts = Corpus.open(self.store.folder(step.stage)).counts("train")
+            return self._row(step, {"documents": counts.documents, "bytes": counts.bytes})
+        size = text_bytes(text.corpus)
+        return self._row(step, {"bytes": size}, seconds=1 + (size or 0) * READING_SECONDS_PER_BYTE)
+
+    def _vocabulary(self, step: Step) -> PlanRow:
+        notes = self._notes(step)
+        self.added = int(notes["added"]) if notes else self.size
+        return self._row(step, {"tokens": self.added},
+                         seconds=2 + (self.target_bytes or 0) * LEARNING_SECONDS_PER_BYTE)
+
+    def _embeddings(self, step: Step) -> PlanRow:
+        rows = self.source_tokens and self.source_tokens + self.added
+        grown = self.added * self.width * (1 if self.tied else 2)
+        self.adapted_parameters = self.parameters and self.parameters + grown
+        return self._row(step, {"rows": rows, "parameters": self.adapted_parameters}, seconds=3.0)
+
+    def _packing(self, role: str, step: Step) -> PlanRow:
+        notes = self._notes(step)
+        size = self.target_bytes
+        if role == "replay" and self.recipe.replay is not None:
+            size = text_bytes(self.recipe.replay.corpus)
+        tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
+        if role == "target":
+            self.target_tokens = tokens
+        return self._row(step, {"tokens": tokens, "rows": notes and notes["rows"]},
+                         seconds=1 + (size or 0) * READING_SECONDS_PER_BYTE)
+
+    def _training(self, step: Step) -> PlanRow:
+        notes = self._notes(step)
+        tokens = notes["tokens"] if notes else training_tokens(
+            self.recipe, self.target_bytes, self.target_tokens, 512)
+        return self._row(step, {"tokens": tokens}, flops=self._flops(6, tokens))
+
+    def _evaluation(self, step: Step) -> PlanRow:
+        languages = 2 if self.recipe.replay else 1
+        size = self.recipe.evaluation.heldout_bytes
+        tokens = round(size * (1 / BYTES_PER_TOKEN["before"] + 2 / BYTES_PER_TOKEN["after"]))
+        tokens += (languages - 1) * 3 * size // 4
+        return self._row(step, {"bytes": int(size) * languages}, flops=self._flops(2, tokens))
+
+    def _flops(self, each: int, tokens: int | None) -> float | None:
+        if tokens is None or not self.adapted_parameters:
+            return None
+        lookup = 0 if self.tied else self.input_parameters + self.added * self.width
+        return float(each) * tokens * (self.adapted_parameters - lookup)
+
+
+def plan_table(rows: list[PlanRow]) -> Table:
+    """Return the plan for people."""
+    table = Table(pad_edge=False, box=None, show_footer=True)
+    left = sum(row.seconds or 0 for row in rows)
+    table.add_column("stage", footer="still to do")
+    table.add_column("state")
+    for name in ("documents", "bytes", "tokens", "rows", "parameters"):
+        table.add_column(name, justify="right")
+    table.add_column("FLOPs", justify="right")
+    table.add_column("estimated time", justify="right", footer=_time(left))
+    for row in rows:
+        amounts = [f"{row.amounts[name]:,}" if name in row.amounts else ""
+                   for name in ("documents", "bytes", "tokens", "rows", "parameters")]
+        table.add_row(row.title, "cached" if row.cached else "to do", *amounts,
+                      f"{row.flops:.2g}" if row.flops else "", _time(row.seconds))
+    return table
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    if seconds < 1:
+        return "" if not seconds else "1 s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,132 @@
+"""Carrying a recipe out: every stage from the store or made, then the run folder, whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import LingraftError, StoreError
+from lingraft.measurement import read_measurements, write_measurements
+from lingraft.pipeline.graph import Graph, graph_of
+from lingraft.pipeline.run_folder import FORMAT, RUN, Run, is_run, link_files, model_files, whole_folder
+from lingraft.pipeline.steps import Step
+from lingraft.pipeline.versions import versions
+from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
+from lingraft.store import Manifest, Store, digest
+
+Tell = Callable[[str], None]
+WriteReport = Callable[[Path], Any]
+
+REPORT_VERSION = 1
+"""Raised when run folders change: what an older version left is written anew from the stored answers."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A stage that is answered."""
+
+    step: Step
+    manifest: Manifest
+    cached: bool
+
+    def record(self) -> dict[str, Any]:
+        """Return what run.json says of it."""
+        return {"name": self.step.stage.name, "title": self.step.title, "key": self.step.stage.key,
+                "cached": self.cached, "seconds": self.manifest.seconds, "notes": self.manifest.notes}
+
+
+def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Tell = lambda _line: None) -> Run:
+    """Carry out a recipe and return the finished run.
+
+    Stages that are in the store are not made again; where the run folder is there too, nothing is done at all.
+    `write_report` is called with the draft of the run folder, `tell` with a line for each stage. Raises
+    `LingraftError`; then no run folder is left, while finished stages stay in the store.
+    """
+    store, folder = Store(runtime.store), runtime.runs / recipe.run_name
+    graph = graph_of(recipe)
+    key = digest([FORMAT, REPORT_VERSION, recipe_values(recipe), [step.stage.key for step in graph]])[:20]
+    if is_run(folder, key) and all(step.done(store) for step in graph):
+        tell(f"{folder}: this run is finished already, nothing to do")
+        return Run(folder)
+    started = time.time()
+    with whole_folder(folder) as draft:
+        done = [_answer(step, recipe, runtime, store, tell) for step in graph]
+        _assemble(draft, recipe, graph, store)
+        device = runtime.device if all(one.cached for one in done) else runtime.resolved_device()
+        record = {"format": FORMAT, "key": key, **_description(recipe), "stages": [one.record() for one in done],
+                  "versions": versions(), "device": device, "started": _clock(started), "finished": _clock(time.time()),
+                  "warnings": list(_warnings(recipe, done))}
+        (draft / RUN).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_report(draft)
+    return Run(folder)
+
+
+def _answer(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell: Tell) -> Done:
+    cached = step.done(store)
+    try:
+        folder = step.answer(store, recipe, runtime)
+    except LingraftError:
+        raise
+    except Exception as error:
+        raise _disk_error(error, runtime.store) or error from error
+    manifest = Manifest.read(folder)
+    tell(f"{step.title:<24} {'from the store' if cached else f'{manifest.seconds:.1f} s'}")
+    return Done(step, manifest, cached)
+
+
+def _disk_error(error: Exception, where: Path) -> StoreError | None:
+    """Recognise a full disk in the words of libraries in Rust, which raise no OSError for it."""
+    signs = ("os error 28", "os error 27", "os error 122", "No space left on device", "File too large")
+    if not any(sign in str(error) for sign in signs):
+        return None
+    free = shutil.disk_usage(where).free / 2**20
+    return StoreError(f"{where}: no room on the disk ({free:.0f} MiB free: {' '.join(str(error).split())[:100]}); free "
+                      "some, or name another place with --store; what was finished is kept")
+
+
+def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
+    """Put everything but run.json and the report into the draft of the run folder."""
+    final, vocabulary = store.folder(graph.final.stage), store.folder(graph.vocabulary.stage)
+    link_files(final / "model", draft, model_files(final / "model"))
+    link_files(vocabulary, draft, {name: name for name in ("splice.json", "certificate.json", "samples.json")})
+    if graph.training is not None:
+        link_files(final, draft, {"training.jsonl": "training.jsonl"})
+    (draft / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
+    rows = read_measurements(store.folder(graph.evaluation.stage) / "measurements.parquet")
+    write_measurements(rows, draft / "measurements.parquet")
+    write_measurements(rows, draft / "measurements.csv")
+
+
+def _description(recipe: Recipe) -> dict[str, Any]:
+    values = recipe_values(recipe)
+    method = {role: values[role] for role in ("vocabulary", "embeddings", "training")}
+    return {"name": recipe.run_name, "source": describe_source(values["model"]), "language": recipe.target.language,
+            "replay_language": recipe.replay.language if recipe.replay else None, "method": method, "recipe": values}
+
+
+def describe_source(model: dict[str, Any]) -> str:
+    """Return how people call a base model."""
+    kind, settings = next(iter(model.items()))
+    if kind == "folder":
+        return Path(settings["path"]).name
+    if kind == "hub":
+        return str(settings["id"])
+    if kind == "random":
+        return f"random weights with the tokenizer {Path(settings['tokenizer']).parent.name}"
+    return f"{kind}ed here on {settings.get('language', '')} text" if kind == "pretrain" else kind
+
+
+def _warnings(recipe: Recipe, done: Iterable[Done]) -> Iterable[str]:
+    if recipe.replay is None:
+        yield "no replay text is named: what the model forgets of its own language is neither measured nor held off"
+    for one in done:
+        yield from one.manifest.notes.get("warnings", [])
+
+
+def _clock(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
