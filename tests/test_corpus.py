@@ -173,6 +173,13 @@ def test_weights_are_shares_of_the_train_bytes(tmp_path, weights):
     assert len(whole) == 1
 
 
+def test_a_weighted_source_without_usable_text_is_an_error(tmp_path):
+    """No share of nothing holds, and the message names the source and why it gave nothing."""
+    paths = [write_lines(tmp_path / "a.jsonl", sentences(9)), write_lines(tmp_path / "b.jsonl", sentences(9))]
+    with pytest.raises(CorpusError, match=r"sources\.1: none of the 9 documents of .*b\.jsonl is left: 9 duplicate"):
+        build(tmp_path / "c", sources=[{"path": path, "weight": 1} for path in paths])
+
+
 def test_without_weights_every_source_is_used_whole(tmp_path):
     """Several sources without weights are simply put together."""
     paths = [write_lines(tmp_path / "a.jsonl", sentences(40)), write_lines(tmp_path / "b.jsonl", sentences(3, "कख"))]

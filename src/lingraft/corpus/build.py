@@ -132,27 +132,9 @@ def _draw(settings: CorpusSettings, train: Gathered, heldout: Gathered | None,
             msg = "sources: only one document is left, and one has to be held out; name more text, or heldout"
             raise CorpusError(msg)
         threshold = train.ledger.heldout_threshold(settings.share or 0, settings.heldout_bytes)
-    weights = [source.weight for source in settings.sources if source.weight is not None]
-    used = train.ledger.train_thresholds(weights or None, threshold)
     with (DocumentWriter(draft.path("train.parquet")) as train_file,
           DocumentWriter(draft.path("heldout.parquet")) as heldout_file):
-        full = False
-        for _, source, digest, content in train.shuffle.documents():
-            tally, size, lots = train.tallies[source], len(content), Lots.of(digest, settings.seed)
-            if lots.split < threshold:
-                tally.keep("heldout", size)
-                heldout_file.write(content.decode(), size)
-                continue
-            if lots.select >= used[source]:
-                tally.drop(Reason.share, size)
-                continue
-            full = full or (settings.limit is not None and not settings.limit.allows(
-                train_file.documents + 1, train_file.bytes + size))
-            if full:
-                tally.drop(Reason.limit, size)
-                continue
-            tally.keep("train", size)
-            train_file.write(content.decode(), size)
+        _write_train(settings, train, threshold, train_file, heldout_file)
         if heldout is not None:
             _write_heldout(settings, heldout, heldout_file)
             _require(heldout_file.documents > 0, heldout, "heldout")
@@ -161,6 +143,40 @@ def _draw(settings: CorpusSettings, train: Gathered, heldout: Gathered | None,
     notes: dict[str, Any] = {"dropped": sum_of_drops([tally for group in groups.values() for tally in group])}
     notes |= {name: [tally.report() for tally in group] for name, group in groups.items()}
     return {"train": train_file.counts, "heldout": heldout_file.counts}, notes
+
+
+def _write_train(settings: CorpusSettings, train: Gathered, threshold: int, train_file: DocumentWriter,
+                 heldout_file: DocumentWriter) -> None:
+    """Write the train split, and the documents whose `split` number is below the threshold as held-out."""
+    used = train.ledger.train_thresholds(_weights(settings, train), threshold)
+    full = False
+    for _, source, digest, content in train.shuffle.documents():
+        tally, size, lots = train.tallies[source], len(content), Lots.of(digest, train.seed)
+        if lots.split < threshold:
+            tally.keep("heldout", size)
+            heldout_file.write(content.decode(), size)
+            continue
+        if lots.select >= used[source]:
+            tally.drop(Reason.share, size)
+            continue
+        full = full or (settings.limit is not None and not settings.limit.allows(
+            train_file.documents + 1, train_file.bytes + size))
+        if full:
+            tally.drop(Reason.limit, size)
+            continue
+        tally.keep("train", size)
+        train_file.write(content.decode(), size)
+
+
+def _weights(settings: CorpusSettings, train: Gathered) -> list[float] | None:
+    """Return the weights, `None` without any; a source of which nothing is left could have no share."""
+    weights = [source.weight for source in settings.sources if source.weight is not None]
+    if not weights:
+        return None
+    for index, tally in enumerate(train.tallies):
+        if tally.read[0] == sum(documents for documents, _ in tally.dropped.values()):
+            raise CorpusError(_nothing_left([tally], f"sources.{index}"))
+    return weights
 
 
 def _write_heldout(settings: CorpusSettings, heldout: Gathered, file: DocumentWriter) -> None:
@@ -176,16 +192,15 @@ def _write_heldout(settings: CorpusSettings, heldout: Gathered, file: DocumentWr
 
 
 def _require(there_is_text: bool, gathered: Gathered, field: str) -> None:  # noqa: FBT001 - a guard, not a mode
-    """Raise `CorpusError` with all reasons where nothing is left."""
-    if there_is_text:
-        return
-    read = sum(tally.read[0] for tally in gathered.tallies)
-    places = ", ".join(tally.label for tally in gathered.tallies)
+    if not there_is_text:
+        raise CorpusError(_nothing_left(gathered.tallies, field))
+
+
+def _nothing_left(tallies: list[Tally], field: str) -> str:
+    """Say that sources have given nothing, with all the reasons."""
+    read = sum(tally.read[0] for tally in tallies)
+    places = ", ".join(tally.label for tally in tallies)
     if not read:
-        msg = f"{field}: {places} holds no document"
-        raise CorpusError(msg)
-    reasons = ", ".join(f"{cell['documents']} {reason}" for reason, cell in sum_of_drops(gathered.tallies).items())
-    msg = f"{field}: none of the {read} documents of {places} is left: {reasons}; loosen what drops them"
-    raise CorpusError(msg)
-
-
+        return f"{field}: {places} holds no document"
+    reasons = ", ".join(f"{cell['documents']} {reason}" for reason, cell in sum_of_drops(tallies).items())
+    return f"{field}: none of the {read} documents of {places} is left: {reasons}; loosen what drops them"

@@ -1,17 +1,19 @@
 """What a corpus is made of, as plain JSON that changes whenever its text would.
 
 Local files enter by the hash of their bytes, not by their names: a moved file gives the same corpus. A hub data set
-enters by the commit that its revision stands for today.
+enters by the commit that its revision stands for today, the miniature world by the code that tells its stories.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.files import ending_of, find_files
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.settings import CorpusSettings, Source
-from lingraft.store import file_digest
+from lingraft.store import digest, file_digest
 
 VERSION = 1
 """Raise it when the same settings and text give another corpus than before."""
@@ -34,4 +36,13 @@ def _identity(source: Source) -> dict[str, Any]:
         from lingraft.corpus.hub import commit_of
 
         identity["revision"] = commit_of(source)
+    else:
+        identity["world"] = _miniature_world()
     return identity
+
+
+@cache
+def _miniature_world() -> str:
+    folder = Path(__file__).parents[1] / "miniature"
+    return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in folder.rglob("*")
+                   if path.is_file() and path.suffix != ".pyc"})

@@ -140,7 +140,7 @@ class CorpusSettings(Settings):
     """Which text, and what is kept of it."""
 
     sources: Sources = Field(description="one source or several: a path, owner/name, or a mapping")
-    heldout: Sources | None = Field(default=None, description="sources of the held-out text")
+    heldout: Sources | None = Field(default=None, description="sources of the held-out text, cleaned like the others")
     heldout_share: float | None = Field(default=None, gt=0, le=0.5, description="share of the documents that is held "
                                         f"out, by their hash; {HELDOUT_SHARE} where `heldout` is not named")
     heldout_bytes: ByteSize | None = Field(default=None, gt=0, description="bytes of held-out text at most")

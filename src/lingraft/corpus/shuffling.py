@@ -27,7 +27,7 @@ class Kept(NamedTuple):
 
 
 class Shuffle:
-    """Takes documents in any order, gives them back in that of their order numbers, ties by hash."""
+    """Takes documents in any order, gives them back in that of their order numbers."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
