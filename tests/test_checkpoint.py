@@ -29,7 +29,8 @@ def grafted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     splice = extended_tokenizer(source, root / "tokenizer")
     notes = graft(source, root / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=root / "model")
     before, after = load(source), load(root / "model")
-    return {"architecture": architecture, "root": root, "splice": splice, "notes": notes, "before": before, "after": after}
+    return {"architecture": architecture, "root": root, "splice": splice, "notes": notes, "before": before,
+            "after": after}
 
 
 def load(folder: Path) -> Any:
@@ -123,7 +124,8 @@ def test_shards_without_embeddings_are_linked_and_the_index_is_right(tmp_path: P
     assert notes["files_linked"] == len(untouched)
     assert all((tmp_path / "model" / name).samefile(source / name) for name in untouched)
     total = sum(place.end - place.begin for place in after.tensors.values())
-    assert json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())["metadata"]["total_size"] == total
+    index = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == total
     assert notes["parameters"] - notes["parameters_before"] == 2 * 32 * (notes["rows"] - IDS)
     load(tmp_path / "model")
 
@@ -147,7 +149,8 @@ def test_a_splice_that_drops_and_moves_rows(tmp_path: Path) -> None:
     dropped = tuple(sorted(set(range(IDS)) - set(kept.values())))
     added = tuple(AddedToken(i, b"ab", (70, 71)) for i in range(300, IDS))
     splice = Splice(IDS, kept, added, dropped)
-    graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model", pad_to=1)
+    graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model",
+          pad_to=1)
     before, after = (load_file(tmp_path / which / "model.safetensors") for which in ("source", "model"))
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         assert all(torch.equal(after[name][target], before[name][origin]) for target, origin in kept.items())

@@ -1,0 +1,232 @@
+"""Intrinsic measures: every byte scored once, by the model's own numbers, with honest intervals."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lingraft.errors import CorpusError, ModelError
+from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.intrinsic import (
+    BootstrapSettings,
+    EvaluationSettings,
+    GenerationSettings,
+    bits_per_byte,
+    evaluate,
+    fertility,
+    generation_speed,
+    words_in,
+)
+from lingraft.intrinsic.evaluation import load_model
+from lingraft.intrinsic.fertility import share_identical
+from lingraft.intrinsic.intervals import difference_interval, ratio_interval
+from lingraft.intrinsic.windows import windows_of
+from lingraft.measurement import select
+from tests.conftest import ENGLISH, HINDI
+from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
+
+DOCUMENTS = [*ENGLISH, "", "a", HINDI[0], " ".join(HINDI), " ".join(ENGLISH) * 2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a two-layer Llama with a context of 64."""
+    return ARCHITECTURES["llama"].build(tmp_path_factory.mktemp("intrinsic") / "model")
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> tuple[Any, ModelTokenizer]:
+    """Return the loaded model with its tokenizer."""
+    return load_model(folder), open_tokenizer(folder)
+
+
+def slow_nats(model: Any, tokenizer: ModelTokenizer, text: str, context: int, stride: int) -> float:
+    """Score one token at a time, each with the context that a sliding window gives it."""
+    sequence = [tokenizer.bos_id, *tokenizer.ids([text])[0]]
+    nats = 0.0
+    for position in range(1, len(sequence)):
+        if position <= context:
+            start = 0
+        else:
+            moves = math.ceil((position - context) / stride)
+            start = max(0, min(context + moves * stride, len(sequence) - 1) - context)
+        logits = model(torch.tensor([sequence[start:position]])).logits[0, -1].double()
+        nats -= float(logits.log_softmax(dim=-1)[sequence[position]])
+    return nats
+
+
+@pytest.mark.parametrize(("context", "stride"), [(64, 32), (64, 64), (16, 5), (7, 1)])
+def test_bits_per_byte_equals_a_slow_reference(context: int, stride: int, pair: tuple[Any, ModelTokenizer]) -> None:
+    """One token at a time gives the same nats for each document to one part in a million."""
+    scores = bits_per_byte(*pair, DOCUMENTS, context=context, stride=stride, batch_tokens=100)
+    with torch.inference_mode():
+        expected = [slow_nats(*pair, text, context, stride) for text in DOCUMENTS]
+    np.testing.assert_allclose(scores.nats, expected, rtol=1e-6, atol=1e-6)
+    assert scores.bytes.tolist() == [len(text.encode()) for text in DOCUMENTS]
+    assert scores.bits_per_byte == pytest.approx(sum(expected) / math.log(2) / scores.bytes.sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_bits_per_byte_is_the_models_own_loss(name: str, tmp_path: Path) -> None:
+    """For every architecture, batching, padding and the detached head change nothing."""
+    folder = ARCHITECTURES[name].build(tmp_path)
+    model, tokenizer = load_model(folder), open_tokenizer(folder)
+    scores = bits_per_byte(model, tokenizer, DOCUMENTS[:6], context=64)
+    assert scores.notes == ()
+    for text, nats in zip(DOCUMENTS[:6], scores.nats, strict=True):
+        ids = torch.tensor([[tokenizer.bos_id, *tokenizer.ids([text])[0]]])
+        with torch.inference_mode():
+            logits = model(ids).logits[0, :-1].double()
+        expected = -logits.log_softmax(dim=-1).gather(1, ids[0, 1:, None]).sum()
+        assert nats == pytest.approx(float(expected), rel=1e-5, abs=1e-6)
+
+
+def test_a_head_that_cannot_be_taken_apart_is_used_whole(folder: Path) -> None:
+    """A model that changes its logits after the head is scored through its whole forward, and the result says so."""
+    model, tokenizer = load_model(folder), open_tokenizer(folder)
+    expected = bits_per_byte(model, tokenizer, DOCUMENTS)
+    apart = model.model.forward
+    model.model.forward = lambda *args, **kwargs: (apart(*args, **kwargs)[0],)
+    plain = model.forward
+    model.forward = lambda input_ids, **_: type("Output", (), {"logits": _logits(apart, model, input_ids)})()
+    scores = bits_per_byte(model, tokenizer, DOCUMENTS)
+    model.forward = plain
+    assert "could not be taken apart" in scores.notes[0]
+    np.testing.assert_allclose(scores.nats, expected.nats, rtol=1e-5, atol=1e-6)
+
+
+def _logits(body: Any, model: Any, input_ids: torch.Tensor) -> torch.Tensor:
+    return model.lm_head(body(input_ids=input_ids, use_cache=False).last_hidden_state)
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 3, 4, 5, 9, 31])
+@pytest.mark.parametrize(("context", "stride"), [(4, 4), (4, 2), (4, 1), (1, 1)])
+def test_windows_score_every_token_once(tokens: int, context: int, stride: int) -> None:
+    """Windows cover 1 to n without gaps, and none is longer than the context."""
+    windows = list(windows_of(0, tokens, context, stride))
+    assert [position for w in windows for position in range(w.first, w.end + 1)] == list(range(1, tokens + 1))
+    assert all(w.start < w.first <= w.end and w.length <= context for w in windows)
+
+
+def test_a_context_longer_than_the_models_is_an_error(pair: tuple[Any, ModelTokenizer]) -> None:
+    """Both numbers are named."""
+    with pytest.raises(ModelError, match=r"65 tokens.*64"):
+        bits_per_byte(*pair, ["a"], context=65)
+
+
+def test_a_model_without_bos_and_eos_is_an_error(folder: Path, pair: tuple[Any, ModelTokenizer]) -> None:
+    """Nothing else may stand in for the token before the first."""
+    bare = ModelTokenizer(folder, pair[1].family, {})
+    with pytest.raises(ModelError, match="neither a BOS nor an EOS"):
+        bits_per_byte(pair[0], bare, ["a"])
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("The old farmer's apple, 3.5 kg!", 6), ("बूढ़े किसान ने अपनी बेटी को लाल सेब दिया।", 9), ("", 0), ("… — !", 0),
+    ("கிராமத்தில் ஒரு விவசாயி", 3), ("çiftçi elmayı verdi", 3), ("أعطى الفلاح ابنته", 3)])
+def test_words_are_unicode_words(text: str, words: int) -> None:
+    """Vowel signs stay within their word; punctuation is no word."""
+    assert words_in(text) == words
+
+
+def test_fertility_counts_tokens(pair: tuple[Any, ModelTokenizer]) -> None:
+    """The four ratios are sums over sums, with intervals around them."""
+    tokenizer = pair[1]
+    rows = fertility(tokenizer, ENGLISH, "en", "source")
+    tokens = sum(len(ids) for ids in tokenizer.ids(ENGLISH))
+    values = {row.metric: row.value for row in rows}
+    assert values["tokens per word"] == tokens / sum(len(text.split()) for text in ENGLISH)
+    assert values["tokens per byte"] == tokens / sum(len(text.encode()) for text in ENGLISH)
+    assert values["tokens per document"] == tokens / len(ENGLISH)
+    assert values["characters per token"] == sum(map(len, ENGLISH)) / tokens
+    assert all(row.low <= row.value <= row.high for row in rows if row.low is not None and row.high is not None)
+    assert not any(row.note for row in rows)
+    thai = fertility(tokenizer, ["ชาวนาให้แอปเปิ้ลแก่ลูกสาว", "นกร้องเพลง"], "th", "source")
+    assert "without spaces" in select(thai, metric="tokens per word")[0].note
+
+
+def test_identical_documents_are_counted(folder: Path, pair: tuple[Any, ModelTokenizer], tmp_path: Path) -> None:
+    """A document counts as identical when both tokenizers give the same ids."""
+    extended_tokenizer(folder, tmp_path, ("zq",))
+    extended = open_tokenizer(tmp_path)
+    assert share_identical(extended, pair[1], ["red apple", "a", "b", "a zq"], "en", "spliced")[0].value == 0.75
+
+
+def test_intervals_cover_what_they_should() -> None:
+    """95% intervals of a ratio hold the true ratio in about 95 of 100 samples."""
+    random = np.random.default_rng(0)
+    settings, hits = BootstrapSettings(resamples=400), 0
+    for _ in range(200):
+        sizes = random.integers(20, 200, 80)
+        low, high = ratio_interval(sizes * random.normal(2, 0.5, 80), sizes, settings) or (0, 0)
+        hits += low <= 2 <= high
+    assert 180 <= hits <= 199
+
+
+def test_paired_differences_are_sharper_than_separate_intervals() -> None:
+    """What two models share (hard documents) drops out of their difference."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(20, 200, 100).astype(float)
+    first = sizes * random.normal(2, 0.5, 100)
+    low, high = difference_interval((first + 0.1 * sizes, sizes), (first, sizes), BootstrapSettings()) or (0, 0)
+    assert low == pytest.approx(0.1)
+    assert high == pytest.approx(0.1)
+    assert ratio_interval([1.0], [1.0], BootstrapSettings()) is None
+
+
+def test_generation_writes_the_stated_bytes(folder: Path, pair: tuple[Any, ModelTokenizer], tmp_path: Path) -> None:
+    """Each model writes at least so many bytes, through a full context too, and the new tokens are counted."""
+    new = frozenset(range(60, 300))
+    speeds = generation_speed({"a": pair, "b": pair}, ["The old", "बूढ़े"], size=150, repeats=1, new_ids={"b": new})
+    for speed in speeds.values():
+        assert 300 <= speed.bytes < 400
+        assert speed.prompt_bytes == len("The oldबूढ़े".encode())
+        assert speed.decode_seconds > 0
+        assert speed.bytes_per_second > 0
+    assert speeds["a"].texts == speeds["b"].texts
+    assert speeds["a"].new_share == 0 < speeds["b"].new_share <= 1
+
+
+def test_generation_equals_transformers(pair: tuple[Any, ModelTokenizer]) -> None:
+    """Within the context, the text is what greedy `generate` writes with the same tokens barred."""
+    model, tokenizer = pair
+    speed = generation_speed({"a": pair}, ["The old"], size=20, repeats=1)["a"]
+    ids = torch.tensor([[tokenizer.bos_id, *tokenizer.ids(["The old"])[0]]])
+    written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=speed.tokens,
+                             suppress_tokens=[318, 319], pad_token_id=319)
+    assert speed.texts[0] == tokenizer.text(written[0, ids.shape[1]:].tolist())
+
+
+def test_evaluation_measures_every_model_on_the_same_bytes(folder: Path) -> None:
+    """Two names for one model differ in nothing; the cap on held-out text is kept and stated."""
+    settings = EvaluationSettings(heldout_bytes=300, generation=GenerationSettings(bytes=8, prompts=1, repeats=1))
+    result = evaluate({"source": folder, "adapted": folder}, {"hi": MemoryCorpus()}, settings)
+    assert result.notes["hi"]["bytes"] <= 300 < result.notes["hi"]["bytes"] + 3
+    source, adapted = (select(result.measurements, metric="bits per byte", subject=s)[0] for s in ("source", "adapted"))
+    assert source.value == adapted.value
+    assert source.n == result.notes["hi"]["documents"] > 1
+    change = select(result.measurements, metric="bits per byte change")[0]
+    assert (change.value, change.low, change.high) == (0, 0, 0)
+    assert select(result.measurements, metric="documents tokenised identically")[0].value == 1
+    assert {row.metric for row in result.measurements} >= {"generation speed", "prefill speed", "new tokens generated"}
+    assert result.samples[0].keys() == {"subject", "language", "prompt", "text"}
+
+
+def test_a_language_without_held_out_text_is_an_error(folder: Path) -> None:
+    """The error names the corpus and the setting."""
+    with pytest.raises(CorpusError, match=r"no held-out text.*heldout_share"):
+        evaluate({"source": folder}, {"hi": MemoryCorpus(texts=())}, EvaluationSettings())
+
+
+def test_settings_are_read_without_torch() -> None:
+    """The command line answers before torch is imported."""
+    code = ("import sys, lingraft.intrinsic, lingraft.inits, lingraft.checkpoint; "
+            "assert not {'torch', 'transformers', 'pyarrow'} & set(sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
