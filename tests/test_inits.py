@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from lingraft.checkpoint import Checkpoint, embedding_names
+from lingraft.errors import ModelError
 from lingraft.families import open_tokenizer
 from lingraft.inits import INITS, EmbeddingInit, InitRequest
-from lingraft.vocabulary import Splice
-from tests.models import ARCHITECTURES, IDS, SURFACES, MemoryCorpus, extended_tokenizer
+from lingraft.inits.align import aligned_pieces
+from lingraft.vocabulary import AddedToken, Splice, identity
+from tests.models import ARCHITECTURES, IDS, SURFACES, MemoryCorpus, extended_tokenizer, write_tokenizer
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -38,10 +44,13 @@ def request_of(source: tuple[Path, Path, Splice], side: str = "input", dtype: st
                        folder, tokenizer, seed)
 
 
-@pytest.fixture(params=INITS, ids=lambda cls: cls.name)
+VARIANTS = [{"mean": {"weights": weights}} for weights in ("characters", "position", "first", "last", "merges")]
+
+
+@pytest.fixture(params=[*INITS.names(), *VARIANTS], ids=str)
 def method(request: pytest.FixtureRequest) -> EmbeddingInit:
-    """Return every registered method with its default settings."""
-    return request.param()
+    """Return every registered method with its default settings, and variants."""
+    return INITS.parse(request.param)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -94,3 +103,119 @@ def test_random_token_copies_a_row(source: tuple[Path, Path, Splice]) -> None:
     request = request_of(source)
     for row in INITS.parse("random_token").rows(request).rows:
         assert bool((request.matrix[:IDS] == row).all(dim=1).any())
+
+
+@pytest.mark.parametrize(("weights", "expected"), [
+    ("characters", (1.0, 1 / 3, 1 / 3, 1 / 3)), ("position", (1, 1 / 2, 1 / 3, 1 / 4)), ("first", (1, 0, 0, 0)),
+    ("last", (0, 0, 0, 1)), ("merges", (1 / 2, 1 / 8, 1 / 8, 1 / 4))])
+def test_weights_of_pieces(weights: str, expected: tuple[float, ...], source: tuple[Path, Path, Splice]) -> None:
+    """A space and the three bytes of a letter, weighted in every way; the row is the obvious weighted mean."""
+    folder, root, _ = source
+    tokenizer = root.parent / f"chain-{weights}"
+    chain = [b"\xe0\xa4", "क".encode(), " क".encode()]
+    write_tokenizer(tokenizer)
+    data = open_tokenizer(tokenizer).family.extended(chain)
+    (tokenizer / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    pieces = tuple(open_tokenizer(folder).ids([" क"])[0])
+    assert len(pieces) == 4
+    ids = open_tokenizer(tokenizer).vocabulary.ids
+    spelled = zip(chain, (pieces[1:3], pieces[1:], pieces), strict=True)
+    splice = identity(IDS, [AddedToken(ids[surface], surface, ids_of) for surface, ids_of in spelled])
+    request = dataclasses.replace(request_of(source), splice=splice, tokenizer_folder=tokenizer)
+    row = INITS.parse({"mean": {"weights": weights}}).rows(request).rows[-1]
+    total = sum(request.matrix[piece].double() * weight for piece, weight in zip(pieces, expected, strict=True))
+    torch.testing.assert_close(row, (total / sum(expected)).float(), rtol=1e-6, atol=1e-7)
+
+
+def test_merges_that_stop_early_are_counted(source: tuple[Path, Path, Splice]) -> None:
+    """Where no chain of merges leads to the token, the tokens reached count alike, and the origin says so."""
+    made = INITS.parse({"mean": {"weights": "merges"}}).rows(request_of(source))
+    assert any(origin.startswith("fallback") for origin in made.origins)
+
+
+def test_hf_is_the_resizing_of_transformers(source: tuple[Path, Path, Splice]) -> None:
+    """The rows have the mean and the tiny deviation of those that transformers' own resizing makes."""
+    request = request_of(source)
+    tokens = tuple(AddedToken(IDS + i, b"x", (1,)) for i in range(2000))
+    made = INITS.parse("hf").rows(dataclasses.replace(request, splice=identity(IDS, tokens))).rows
+    model = AutoModelForCausalLM.from_pretrained(source[0])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = model.resize_token_embeddings(IDS + 2000, mean_resizing=True).weight[IDS:].detach()
+    torch.testing.assert_close(made.mean(dim=0), theirs.mean(dim=0), rtol=0, atol=1e-6)
+    assert float(made.std(dim=0).mean()) == pytest.approx(float(theirs.std(dim=0).mean()), rel=0.05)
+
+
+def test_calibrated_gives_input_rows_the_norm_of_the_script(source: tuple[Path, Path, Splice]) -> None:
+    """Separate input rows have the median norm; output rows, and tied ones, are plain character-weighted means."""
+    characters = INITS.parse({"mean": {"weights": "characters"}})
+    for side in ("input", "output"):
+        request = request_of(source, side)
+        made = INITS.parse("calibrated").rows(request)
+        if side == "output" or request.tied:
+            assert torch.equal(made.rows, characters.rows(request).rows)
+            continue
+        pieces = sorted({piece for token in request.splice.added for piece in token.pieces})
+        norm = float(request.matrix[pieces].norm(dim=1).median())
+        torch.testing.assert_close(made.rows.norm(dim=1), torch.full((len(SURFACES),), norm))
+        assert made.origins[0].startswith("fallback")  # the base has no token in Devanagari
+        assert made.notes["script"] == "Devanagari"
+        mean = INITS.parse("mean").rows(request).rows
+        torch.testing.assert_close(torch.cosine_similarity(made.rows, mean), torch.ones(len(SURFACES)))
+
+
+def test_calibrated_takes_the_norm_from_the_script_where_there_is_one(source: tuple[Path, Path, Splice]) -> None:
+    """With enough source rows in the script of the added tokens, those alone give the norm."""
+    request = request_of(source)
+    if request.tied:
+        pytest.skip("tied rows are not rescaled")
+    latin = identity(IDS, [AddedToken(IDS, b"zqx", tuple(open_tokenizer(source[0]).ids(["zqx"])[0]))])
+    made = INITS.parse("calibrated").rows(dataclasses.replace(request, splice=latin))
+    ids = [i for i, s in enumerate(request.source.surfaces) if s and re.fullmatch(rb" ?[A-Za-z]+", s)]
+    assert made.notes["norm_of_rows"] == len(ids)
+    assert float(made.rows.norm()) == pytest.approx(float(request.matrix[ids].norm(dim=1).median()), rel=1e-6)
+    assert made.origins == ("subtoken mean at the norm of the script",)
+
+
+def test_align_takes_the_pieces_that_the_text_has(source: tuple[Path, Path, Splice]) -> None:
+    """Pieces found under a token in text are averaged by their frequency; a token that is not seen is counted."""
+    folder, root, _ = source
+    tokenizer = root.parent / "aligned"
+    splice = extended_tokenizer(folder, tokenizer, ("zq", "zzq"))
+    texts = ("zq a zq", "the zq")
+    request = dataclasses.replace(request_of(source), splice=splice, tokenizer_folder=tokenizer,
+                                  corpus=MemoryCorpus(texts))
+    made = INITS.parse("align").rows(request)
+    pieces = open_tokenizer(folder).ids(["zq"])[0]
+    assert made.origins == ("aligned pieces", "fallback: not in the text, subtoken mean")
+    torch.testing.assert_close(made.rows[0], request.matrix[pieces].mean(dim=0))
+    assert made.notes == {}
+
+
+def test_alignment_equals_a_slow_one(source: tuple[Path, Path, Splice]) -> None:
+    """The counts of source ids under every target id are those of a loop over byte positions."""
+    folder, root, _ = source
+    extended_tokenizer(folder, root.parent / "slow", (" the r", "ren", "zq"))
+    before, after = open_tokenizer(folder), open_tokenizer(root.parent / "slow")
+    everything = set(range(after.size))
+    texts = list(MemoryCorpus().texts)
+    counts, skipped = aligned_pieces(iter([texts[:3], texts[3:]]), before, after, everything)
+    expected: dict[int, dict[int, int]] = {}
+    for text in texts:
+        owners = [[place for place, i in enumerate(t.ids([text])[0]) for _ in t.vocabulary.surfaces[i] or b""]
+                  for t in (before, after)]
+        ids = [t.ids([text])[0] for t in (before, after)]
+        for mine, theirs in sorted(set(zip(*owners, strict=True))):
+            under = expected.setdefault(ids[1][theirs], {})
+            under[ids[0][mine]] = under.get(ids[0][mine], 0) + 1
+    assert skipped == 0
+    assert counts == expected
+
+
+def test_methods_that_read_text_say_so_when_there_is_none(source: tuple[Path, Path, Splice]) -> None:
+    """Without a corpus such a method is an error that names the way out."""
+    request = dataclasses.replace(request_of(source), corpus=None)
+    for cls in INITS:
+        if cls.needs_corpus:
+            with pytest.raises(ModelError, match="there is no corpus"):
+                cls().rows(request)

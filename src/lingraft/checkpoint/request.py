@@ -28,7 +28,7 @@ class InitRequest:
     `matrix` [V, D] holds the rows of the source vocabulary (no padding) in the checkpoint's own dtype, mapped from the
     file: read the rows that you need and turn those into float32. `other` is the matrix of the other side, `None`
     where the two are tied. `target` is `None` where no tokenizer came with the splice; `corpus` only methods that
-    read text need.
+    read text need. `scratch` outlives one side: what is costly and the same for both matrices is put there.
     """
 
     matrix: Tensor
@@ -43,6 +43,7 @@ class InitRequest:
     tokenizer_folder: Path | None = None
     seed: int = 0
     device: str = "cpu"
+    scratch: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

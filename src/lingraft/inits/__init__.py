@@ -3,8 +3,11 @@
 Each works on one matrix at a time, so that a recipe may choose differently for input and output.
 """
 
+from lingraft.inits.align import Align
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows
-from lingraft.inits.drawn import RandomRows, RandomToken
+from lingraft.inits.calibrated import Calibrated
+from lingraft.inits.drawn import MeanResizing, RandomRows, RandomToken
 from lingraft.inits.subtokens import SubtokenMean
 
-__all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "RandomRows", "RandomToken", "SubtokenMean"]
+__all__ = ["INITS", "Align", "Calibrated", "EmbeddingInit", "InitRequest", "InitRows", "MeanResizing", "RandomRows",
+           "RandomToken", "SubtokenMean"]
