@@ -50,7 +50,8 @@ class Evidence:
     target_train: Callable[[], Iterable[str]]
     target_heldout: Callable[[], Iterable[str]]
     base_text: Callable[[], Iterable[str]]
-    protected: bool = False
+    protected_text: Callable[[], Iterable[str]] = tuple
+    by_rules: bool = True  # new tokens are produced by merges, not only looked up whole
 
 
 def certify(evidence: Evidence) -> list[Claim]:
@@ -104,8 +105,9 @@ def _ranks(evidence: Evidence) -> Claim:
     """The base's merges stand unchanged before all others (a Unigram base keeps its scores)."""
     before, after = (t.family.data["model"].get("merges") or t.family.data["model"]["vocab"]
                      for t in (evidence.source, evidence.target))
-    if evidence.splice.dropped or isinstance(before, dict):
-        before = [merge for merge in before if merge in after]
+    if evidence.splice.dropped:  # what was pruned took its rules along: compare those that are left
+        left = {tuple(rule) for rule in after}
+        before = [rule for rule in before if tuple(rule) in left]
     changed = sum(a != b for a, b in zip(before, after, strict=False)) + max(len(before) - len(after), 0)
     return Claim("new tokens rank below the base", changed, len(before), "rules",
                  "every rule of the base comes before every new one, unchanged")
@@ -124,7 +126,8 @@ def _reachable(evidence: Evidence) -> Iterator[Claim]:
         lost = sum(encoding.ids != [token.id] for encoding, token in zip(encodings, added, strict=True))
         how = " by whole-word lookup" if lookup else ""
         yield Claim(f"added tokens reachable{how}", lost, len(added), "tokens",
-                    f"each added token is what the model makes of its own spelling{how or ' by its rules'}")
+                    f"each added token is what the model makes of its own spelling{how or ' by its rules'}",
+                    fatal=evidence.by_rules or lookup)
 
 
 def _awkward(evidence: Evidence) -> Claim:
@@ -185,7 +188,8 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
         longer += sum(len(b) > len(a) for a, b in zip(before, after, strict=True))
         changed += sum(evidence.source.text(a) != evidence.target.text(b) for a, b in zip(before, after, strict=True))
     yield Claim("no target document longer", longer, documents, "held-out documents",
-                "no held-out document of the target language needs more tokens than before")
+                "no held-out document of the target language needs more tokens than before",
+                fatal=not evidence.splice.dropped)  # a pruned token's text is spelled by its parts
     yield Claim("round trip on target text", changed, documents, "held-out documents",
                 "decoding what was encoded gives what it gave with the base")
     unseen = {token.id for token in evidence.splice.added}
@@ -199,17 +203,18 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
 
 
 def _on_base(evidence: Evidence) -> Iterator[Claim]:
-    """On base-language text: how many documents are cut otherwise than before."""
-    changed = documents = grew = before_tokens = after_tokens = 0
-    for batch in _batches(evidence.base_text()):
-        for a, b in zip(evidence.source.ids(batch), evidence.target.ids(batch), strict=True):
-            documents += 1
-            changed += [evidence.splice.kept.get(token_id) for token_id in b] != a
-            grew += len(b) > len(a)
-            before_tokens += len(a)
-            after_tokens += len(b)
-    if documents:
-        detail = (f"{documents - changed} of {documents} base-language documents keep their ids; over all of them tokens "
-                  f"went from {before_tokens} to {after_tokens}, {grew} documents grew")
-        yield Claim("base-language documents identical", changed, documents, "documents", detail, fatal=evidence.protected)
-
+    """On base-language text: how many documents are cut otherwise than before; on protected text there are none."""
+    for name, texts, fatal in (("base-language documents identical", evidence.base_text, False),
+                               ("protected documents identical", evidence.protected_text, True)):
+        changed = documents = grew = before_tokens = after_tokens = 0
+        for batch in _batches(texts()):
+            for a, b in zip(evidence.source.ids(batch), evidence.target.ids(batch), strict=True):
+                documents += 1
+                changed += [evidence.splice.kept.get(token_id) for token_id in b] != a
+                grew += len(b) > len(a)
+                before_tokens += len(a)
+                after_tokens += len(b)
+        if documents:
+            detail = (f"{documents - changed} of {documents} documents keep their ids; over all of them tokens went from "
+                      f"{before_tokens} to {after_tokens}, {grew} documents grew")
+            yield Claim(name, changed, documents, "documents", detail, fatal=fatal)

@@ -94,8 +94,20 @@ class Family(ABC):
         stretches.clear()
 
     @abstractmethod
-    def extended(self, surfaces: Sequence[bytes]) -> Data:
-        """Return a tokenizer.json with these tokens added, in order, at ids from `size` on."""
+    def extended(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
+        """Return a tokenizer.json with these tokens added, in order, at `ids` (default: from `size` on)."""
+
+    def with_units(self, surfaces: Sequence[bytes]) -> Data:
+        """Return a tokenizer.json with whole units added that are looked up as they stand, without merges."""
+        del surfaces
+        msg = f"whole units cannot be added to a tokenizer of the family {self.name}; choose vocabulary.method: continued"
+        raise TokenizerError(msg)
+
+    def without(self, token_ids: Iterable[int]) -> Data:
+        """Return a tokenizer.json without these tokens; the ids of the others stay, with holes."""
+        del token_ids
+        msg = f"tokens cannot be taken out of a tokenizer of the family {self.name}; choose vocabulary.method: continued"
+        raise TokenizerError(msg)
 
     def allows(self, surface: bytes) -> bool:
         """Say whether a token may be added: one with a letter or a byte beyond ASCII, and without an ASCII digit.

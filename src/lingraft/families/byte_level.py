@@ -6,12 +6,12 @@ cuts the text into pre-tokens first; no token crosses their borders.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
-from lingraft.families.base import Data, Family, front_of
-from lingraft.families.merges import add_tokens
+from lingraft.families.base import Data, front_of
+from lingraft.families.bpe import BPE
 
 
 @cache
@@ -31,7 +31,7 @@ def _byte_of() -> dict[str, int]:
     return {character: byte for byte, character in enumerate(byte_characters())}
 
 
-class ByteLevel(Family):
+class ByteLevel(BPE):
     """BPE over bytes."""
 
     name: ClassVar[str] = "byte-level BPE"
@@ -64,13 +64,6 @@ class ByteLevel(Family):
     @cached_property
     def _front(self) -> tuple[Any, Any]:
         return front_of(self.data)
-
-    def extended(self, surfaces: Sequence[bytes]) -> Data:
-        """Add the tokens with the merges of all their splits, after every merge of the base."""
-        data = self.with_added_in_vocabulary()
-        splittable = {piece for piece, token_id in self.pieces.items() if token_id not in self.special}
-        add_tokens(data["model"], [self.piece_of(surface) for surface in surfaces], self.size, splittable)
-        return data
 
 
 def pre_tokenizers(data: Data) -> list[dict[str, Any]]:

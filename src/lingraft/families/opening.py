@@ -96,7 +96,8 @@ def _tokenizer_json(source: Path) -> Data:
 
 def _from_model_file(source: Path) -> Data:
     """tokenizer.model is SentencePiece's message, or tiktoken's lines (Llama-3)."""
-    first_line = source.open("rb").readline(200)
+    with source.open("rb") as file:
+        first_line = file.readline(200)
     is_tiktoken = first_line.rstrip().endswith(b" 0") and len(first_line.split()) == 2
     return from_tiktoken(source) if is_tiktoken else from_sentencepiece(source)
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import regex
 
-from lingraft.families.base import Data, Family, front_of
+from lingraft.families.base import Data, front_of
+from lingraft.families.bpe import BPE
 from lingraft.families.byte_level import pre_tokenizers
-from lingraft.families.merges import add_tokens
 
 SPACE = "▁"
 UNIT_PATTERN = rf"{SPACE}+[^{SPACE}\n]*|[^{SPACE}\n]+|\n+"
@@ -25,7 +25,7 @@ _UNIT = regex.compile(UNIT_PATTERN)
 _BYTE = regex.compile(r"<0x([0-9A-F]{2})>")
 
 
-class SentencePieceBPE(Family):
+class SentencePieceBPE(BPE):
     """BPE over characters, with "▁" for the space and bytes for what is unknown."""
 
     name: ClassVar[str] = "SentencePiece BPE"
@@ -87,10 +87,9 @@ class SentencePieceBPE(Family):
             return False
         return SPACE not in text and not text.isspace()
 
-    def extended(self, surfaces: Sequence[bytes]) -> Data:
-        """Add the tokens with the merges of all their splits, after every merge of the base."""
-        data = self.with_added_in_vocabulary()
-        splittable = {piece for piece, token_id in self.pieces.items()
-                      if token_id not in self.special and token_id not in self.fallback}
-        add_tokens(data["model"], [self.piece_of(surface) for surface in surfaces], self.size, splittable)
+    def with_units(self, surfaces: Sequence[bytes]) -> Data:
+        """Add whole words; the text is cut into words first, which changes nothing where no piece crosses them."""
+        data = super().with_units(surfaces)
+        split = {"type": "Split", "pattern": {"Regex": UNIT_PATTERN}, "behavior": "Isolated", "invert": False}
+        data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*pre_tokenizers(data), split]}
         return data

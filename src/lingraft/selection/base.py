@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
 
 from lingraft.families.base import Family
 from lingraft.registry import Choice, Registry
@@ -15,16 +16,17 @@ from lingraft.registry import Choice, Registry
 class SelectionRequest:
     """What a method may use.
 
-    `counts` are the units of the target text (already weighted where there are several languages), `protected` those
-    of text whose segmentation must not change, `texts` gives the documents anew at each call, `size` is how many
-    tokens to add.
+    `counts` are the units of the target text (already weighted where there are several languages), `size` is how many
+    tokens to add (or to take out), `protected` are units whose segmentation must not change, `base_counts` the units
+    of base-language text, `where` is the tokenizer's place, for messages.
     """
 
     family: Family
     counts: Counter[str]
     size: int
     protected: frozenset[str] = frozenset()
-    texts: Callable[[], Iterator[str]] = lambda: iter(())
+    base_counts: Counter[str] = field(default_factory=Counter)
+    where: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,27 @@ class Selected:
     """New tokens, first rank first.
 
     `saved[i]` are the tokens that token i saved in the text when it was added (empty where a method cannot say),
-    `tokens_before` the base's tokens there, `notes` counts of what was left out or repaired, with reasons.
+    `tokens_before` the base's tokens there, `notes` counts of what was left out or repaired, with reasons. `dropped`
+    are ids of the source that go; new tokens take them over, first to first. `whole_units` says that the tokens are
+    looked up whole, without merges.
     """
 
     surfaces: tuple[bytes, ...]
     saved: tuple[int, ...] = ()
     tokens_before: int = 0
     notes: dict[str, int] = field(default_factory=dict)
+    dropped: tuple[int, ...] = ()
+    whole_units: bool = False
+
+    def first(self, size: int) -> Selected:
+        """Return the first `size` tokens: a prefix is what a smaller budget would have chosen."""
+        return replace(self, surfaces=self.surfaces[:size], saved=self.saved[:size])
 
 
 class Selection(Choice):
-    """A way to choose tokens."""
+    """A way to choose tokens; `needs_base` says that it reads base-language text too."""
+
+    needs_base: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, request: SelectionRequest) -> Selected:

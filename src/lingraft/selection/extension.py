@@ -5,74 +5,113 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
 from lingraft.certificate import Evidence, certify, write_certificate
 from lingraft.corpus import Corpus
+from lingraft.errors import RecipeError
 from lingraft.families import Family, ModelTokenizer, open_tokenizer
 from lingraft.families.saving import save_tokenizer
-from lingraft.progress import progress
+from lingraft.progress import Advance, progress
+from lingraft.selection.atomic import Nothing
 from lingraft.selection.base import Selected, Selection, SelectionRequest
+from lingraft.selection.mixture import mixed
 from lingraft.selection.repairing import Decision, decide
+from lingraft.selection.sizing import AutoSize, ServingCost
+from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
-from lingraft.vocabulary import AddedToken, Splice, identity
+from lingraft.vocabulary import Splice
 
 SAMPLES = 8
 SAMPLE_CHARACTERS = 240
 
 
-def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], selection: Selection, *, size: int,
-                     pretokenizer: str, draft: Draft, base: Corpus | None = None, protect: bool = False,
-                     allow: Sequence[str] = ()) -> None:
-    """Learn `size` tokens from the corpora and write tokenizer/, splice.json, certificate.json and samples.json.
+@dataclass(frozen=True)
+class Extension:
+    """How a vocabulary is extended.
 
-    `base` is text of the base language: it is what the certificate checks for unchanged segmentation, and where
-    `protect` is set, no token is added that would change it. `allow` waives claims of the certificate by name.
-    Raises `TokenizerError` for a family that is not known, `CertificateError` where a claim fails.
+    `size` is a number of tokens or the rule that finds one; `temperature` and `weights` mix several languages;
+    `protect` leaves out tokens that would change base-language text; `allow` waives claims of the certificate by name;
+    `serving` is what the rule `serving` of `AutoSize` weighs.
     """
+
+    selection: Selection
+    size: int | AutoSize = 10_000
+    pretokenizer: str = "auto"
+    protect: bool = False
+    temperature: float = 1.0
+    weights: tuple[float, ...] | None = None
+    allow: tuple[str, ...] = ()
+    serving: ServingCost | None = None
+
+    @property
+    def most(self) -> int:
+        """The greatest number of tokens that may be added."""
+        return self.size.maximum if isinstance(self.size, AutoSize) else self.size
+
+
+def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: Extension, draft: Draft, *,
+                     base: Corpus | None = None) -> None:
+    """Learn tokens from the corpora (one a language) and write the target tokenizer with its evidence.
+
+    Writes tokenizer/, splice.json, id_remap.json (where ids moved), certificate.json, samples.json, curve.json. `base`
+    is text of the base language, on which the certificate checks that segmentation stays. Raises `TokenizerError` for
+    a family that is not known, `CertificateError` where a claim fails, `RecipeError` where settings contradict.
+    """
+    if extension.protect and base is None:
+        msg = "vocabulary.protect needs base-language text: name a replay corpus (its share may be 0)"
+        raise RecipeError(msg)
     source = open_tokenizer(source_folder)
-    decision = decide(source.family, pretokenizer if size else "keep", texts=_texts(corpora), selection=selection, size=size,
-                      base_texts=base.documents("heldout") if base else (), where=source_folder)
-    selected = _select(decision.family, corpora, selection, size, base if protect else None)
-    splice = splice_of(source.family, selected)
-    folder = draft.folder / "tokenizer"
-    save_tokenizer(source, decision.family.extended(selected.surfaces), selected.surfaces, folder)
+    if extension.most and not isinstance(extension.selection, Nothing):
+        decision = decide(source.family, extension.pretokenizer, texts=_texts(corpora), selection=extension.selection,
+                          base_texts=base.documents("heldout") if base else (), size=extension.most, where=source_folder)
+        full, selected = _select(decision.family, corpora, extension, base, source_folder)
+    else:
+        decision = Decision(source.family, repaired=False, reason="kept: nothing is added")
+        full = selected = Selected(())
+    data, splice = spliced(source.family, decision.family, selected, source_folder)
+    save_tokenizer(source, data, splice, draft.folder / "tokenizer", merges=not selected.whole_units)
     draft.path("splice.json").write_text(splice.dumps(), encoding="utf-8")
-    _certify(source, open_tokenizer(folder), splice, corpora, base, draft, protect=protect, allow=allow)
-    _write_samples(source, open_tokenizer(folder), corpora, draft.path("samples.json"))
-    draft.path("curve.json").write_text(json.dumps(curve(selected)), encoding="utf-8")
-    _note(draft, source, decision, selected, size)
+    if splice.dropped:
+        remap = {str(source_id): target_id for target_id, source_id in sorted(splice.kept.items())}
+        draft.path("id_remap.json").write_text(json.dumps(remap), encoding="utf-8")
+    target = open_tokenizer(draft.folder / "tokenizer")
+    _certify(source, target, splice, corpora, base, draft, extension, selected)
+    _write_samples(source, target, corpora, draft.path("samples.json"))
+    draft.path("curve.json").write_text(json.dumps(curve(full)), encoding="utf-8")
+    _note(draft, source, decision, selected, extension)
 
 
 def _texts(corpora: Sequence[Corpus]) -> Iterator[str]:
     return chain.from_iterable(corpus.documents("train") for corpus in corpora)
 
 
-def _select(family: Family, corpora: Sequence[Corpus], selection: Selection, size: int, protected: Corpus | None) -> Selected:
-    if not size:
-        return Selected(())
-    counts: Counter[str] = Counter()
-    for corpus in corpora:
-        with progress(f"counting {corpus.language} words", corpus.counts("train").documents) as advance:
-            counts += family.units(_counted(corpus.documents("train"), advance))
-    kept = frozenset(family.units(protected.documents("train"))) if protected else frozenset()
-    return selection.select(SelectionRequest(family, counts, size, kept, lambda: _texts(corpora)))
+def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, base: Corpus | None, where: Path) -> tuple[Selected, Selected]:
+    """Return everything that was learned, and what of it is taken."""
+    counts = mixed([_count(family, corpus) for corpus in corpora], [corpus.counts("train").bytes for corpus in corpora],
+                   extension.temperature, extension.weights)
+    base_counts = _count(family, base) if base and (extension.protect or extension.selection.needs_base) else Counter()
+    protected = frozenset(base_counts) if extension.protect else frozenset()
+    full = extension.selection.select(SelectionRequest(family, counts, extension.most, protected, base_counts, where))
+    if not isinstance(extension.size, AutoSize):
+        return full, full
+    if not full.saved or full.dropped:
+        msg = f"vocabulary.size: auto needs to know what each token saves; {extension.selection.name} does not say: give a number"
+        raise RecipeError(msg)
+    return full, full.first(extension.size.choose(full, extension.serving))
 
 
-def _counted(texts: Iterator[str], advance: object) -> Iterator[str]:
+def _count(family: Family, corpus: Corpus) -> Counter[str]:
+    with progress(f"counting {corpus.language} words", corpus.counts("train").documents) as advance:
+        return family.units(_counted(corpus.documents("train"), advance))
+
+
+def _counted(texts: Iterator[str], advance: Advance) -> Iterator[str]:
     for text in texts:
         yield text
-        advance(1)  # type: ignore[operator]  # an Advance
-
-
-def splice_of(family: Family, selected: Selected) -> Splice:
-    """Return the splice of an extension: what the source tokenizer made of each added token, inside a text."""
-    pieces = family.segment([family.piece_of(surface) for surface in selected.surfaces])
-    saved = selected.saved or [0] * len(selected.surfaces)
-    added = [AddedToken(family.size + i, surface, tuple(ids), count)
-             for i, (surface, ids, count) in enumerate(zip(selected.surfaces, pieces, saved, strict=True))]
-    return identity(family.size, added)
+        advance(1)
 
 
 def curve(selected: Selected) -> dict[str, list[int]]:
@@ -89,14 +128,15 @@ def curve(selected: Selected) -> dict[str, list[int]]:
 
 
 def _certify(source: ModelTokenizer, target: ModelTokenizer, splice: Splice, corpora: Sequence[Corpus],
-             base: Corpus | None, draft: Draft, *, protect: bool, allow: Sequence[str]) -> None:
+             base: Corpus | None, draft: Draft, extension: Extension, selected: Selected) -> None:
     evidence = Evidence(
-        source, target, splice, protected=protect,
+        source, target, splice, by_rules=not selected.whole_units,
         target_train=lambda: _texts(corpora),
         target_heldout=lambda: chain.from_iterable(corpus.documents("heldout") for corpus in corpora),
-        base_text=lambda: base.documents("heldout") if base else ())
+        base_text=lambda: base.documents("heldout") if base else (),
+        protected_text=lambda: base.documents("train") if base and extension.protect else ())
     with progress("checking the certificate"):
-        write_certificate(certify(evidence), draft.path("certificate.json"), waived=allow)
+        write_certificate(certify(evidence), draft.path("certificate.json"), waived=extension.allow)
 
 
 def _write_samples(source: ModelTokenizer, target: ModelTokenizer, corpora: Sequence[Corpus], path: Path) -> None:
@@ -121,8 +161,11 @@ def _pieces(tokenizer: ModelTokenizer, text: str) -> list[tuple[int, str]]:
     return [(token_id, (surfaces[token_id] or b"").decode("utf-8", errors="backslashreplace")) for token_id in ids]
 
 
-def _note(draft: Draft, source: ModelTokenizer, decision: Decision, selected: Selected, size: int) -> None:
-    draft.notes |= {"family": source.family.name, "added": len(selected.surfaces), "requested": size,
+def _note(draft: Draft, source: ModelTokenizer, decision: Decision, selected: Selected, extension: Extension) -> None:
+    size = extension.size
+    rule = f"auto ({size.rule})" if isinstance(size, AutoSize) else size
+    draft.notes |= {"family": source.family.name, "method": extension.selection.name, "requested": rule,
+                    "added": len(selected.surfaces), "dropped": len(selected.dropped),
                     "pre-tokenizer": decision.reason, "pre-tokenizer repaired": decision.repaired, **selected.notes}
-    if len(selected.surfaces) < size:
-        draft.notes["fewer than requested"] = f"the text holds {len(selected.surfaces)} tokens that save anything"
+    if isinstance(size, int) and len(selected.surfaces) < size and not selected.dropped:
+        draft.notes["fewer than requested"] = f"the text holds only {len(selected.surfaces)} tokens that save anything"

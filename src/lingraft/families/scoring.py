@@ -1,0 +1,78 @@
+"""Scores for new Unigram pieces, on the base's scale.
+
+Three things are wanted of the score of a new piece. It must beat every other segmentation of its surface, or the piece
+is never produced. It must not lie below the base's lowest score: a character without a piece costs that score less
+ten, so a lower one would change how the base cuts text with such characters. And it should be no higher than needed,
+so that base text keeps its segmentation. Hence, for pieces from short to long,
+
+    score = max(lowest + bonus, best other segmentation + STEP x (its pieces - 1))
+
+The margin grows with the pieces that are saved, so that among segmentations that group the same base pieces the
+shortest one wins (each has the base's score plus STEP x pieces saved), not the one that a greedy rule finds first. The
+bonus, at most BONUS and falling with the rank, breaks ties between pieces at the lowest score in favour of frequent
+ones; it is small against that score, so fewer pieces still win against more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+STEP = 0.1
+"""Far above the resolution of 32-bit sums over a long text, far below the scores of pieces."""
+BONUS = 1.0
+UNKNOWN_PENALTY = 10.0
+"""What a character without a piece costs beyond the lowest score, in SentencePiece and `tokenizers`."""
+_HALF = 1000
+
+
+class Score(NamedTuple):
+    """The score of a new piece, and how many pieces spell its surface best without it."""
+
+    score: float
+    others: int
+
+
+def scored(pieces: Sequence[str], base: Mapping[str, float]) -> list[Score]:
+    """Return a score for each new piece, the first in rank first; the scores of `base` stay as they are.
+
+    >>> [(round(score, 2), others) for score, others in scored(["ab", "abc"], {"a": -2.0, "b": -3.0, "c": -9.0})]
+    [(-4.9, 2), (-8.0, 2)]
+    """
+    lowest = min(base.values(), default=0.0)
+    known = dict(base)
+    found: dict[str, Score] = {}
+    bonus = {piece: BONUS / (1 + rank / _HALF) for rank, piece in enumerate(pieces)}
+    for piece in sorted(pieces, key=len):
+        score, others = best_segmentation(piece, known, lowest - UNKNOWN_PENALTY)
+        known[piece] = _single(max(lowest + bonus[piece], score + STEP * (others - 1)))
+        found[piece] = Score(known[piece], others)
+    return [found[piece] for piece in pieces]
+
+
+def best_segmentation(piece: str, known: Mapping[str, float], unknown: float) -> tuple[float, int]:
+    """Return score and number of pieces of the best way to spell a piece by others.
+
+    A character that no piece spells costs `unknown`.
+
+    >>> best_segmentation("abc", {"a": -1.0, "b": -1.0, "ab": -1.5, "abc": 0.0}, -20.0)
+    (-21.5, 2)
+    """
+    size = len(piece)
+    best: list[tuple[float, int]] = [(0.0, 0)] + [(-np.inf, 0)] * size
+    for start in range(size):
+        score, count = best[start]
+        for end in range(start + 1, size + 1):
+            if end - start == size:
+                continue
+            own = known.get(piece[start:end], unknown if end == start + 1 else None)
+            if own is not None and score + own > best[end][0]:
+                best[end] = (score + own, count + 1)
+    return best[size] if best[size][1] else (unknown, 1)
+
+
+def _single(score: float) -> float:
+    """Round to 32 bits, as SentencePiece stores scores: both files then hold the same number."""
+    return float(np.float32(score))
