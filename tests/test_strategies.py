@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from lingraft.errors import RecipeError
-from lingraft.strategies import STRATEGIES, Differential, Embeddings, Full, Layers, Rows, Strategy
-from lingraft.training.loop import open_model
+from lingraft.errors import MissingExtraError, RecipeError
+from lingraft.strategies import STRATEGIES, Differential, Embeddings, Full, Layers, Lora, Rows, Strategy
+from lingraft.training.losses import loss_of
+from lingraft.training.opening import open_model
 from tests.conftest import make_tiny_model
-from tests.training_cases import ADDED
+from tests.training_cases import ADDED, ARCHITECTURES, other_model
 
 EMBEDDINGS = {"model.embed_tokens.weight", "lm_head.weight"}
 
@@ -108,6 +110,66 @@ def test_a_tied_model_stays_tied(folder: Path) -> None:
         tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
         step(model, choice(name))
         assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
+
+
+@pytest.mark.parametrize("name", ["full", "rows", "layers", "lora"])
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_strategies_know_other_architectures(kind: str, name: str) -> None:
+    """The paper's bases and others train under each strategy; `rows` and `lora` keep their base rows, and ties hold."""
+    model, added = other_model(kind, layers=2), (40, 50)
+    before, layout = snapshot(model), str(model)
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    strategy = choice(name)
+    groups = strategy.prepare(model, added)
+    loss = loss_of(model, "chunked", autocast=False)
+    optimiser = torch.optim.AdamW([p for group in groups for p in group.parameters.values()], lr=0.1)
+    ids = torch.tensor([[1, 40, 50, 4, 9, 40]])
+    loss.backward({"input_ids": ids}, ids, 1.0)
+    optimiser.step()
+    strategy.finish(model)
+    after = snapshot(model)
+    assert str(model) == layout
+    assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
+    assert moved(before, after)
+    if name in {"rows", "lora"}:
+        matrix = model.get_input_embeddings().weight
+        old = next(tensor for key, tensor in before.items() if after[key].shape == matrix.shape)
+        assert (matrix != old).any(dim=1).nonzero().flatten().tolist() == list(added)
+
+
+def test_lora_merges_into_a_plain_model(folder: Path) -> None:
+    """Before and after merging the logits are equal; only linear maps and added rows have moved."""
+    model = open_model(folder, dtype="auto")
+    before, ids = snapshot(model), torch.tensor([[1, 2, 300, 305, 4]])
+    strategy = Lora(rank=4)
+    groups = {group.role: group.parameters for group in strategy.prepare(model, ADDED)}
+    with torch.no_grad():
+        for parameter in [*groups["body"].values(), *groups["embeddings"].values()]:
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    adapted = model(input_ids=ids, use_cache=False).logits
+    strategy.finish(model)
+    torch.testing.assert_close(model(input_ids=ids, use_cache=False).logits, adapted)
+    after = snapshot(model)
+    assert {name for name in moved(before, after) if "proj" not in name} == EMBEDDINGS & after.keys()
+    assert len([name for name in moved(before, after) if "proj" in name]) == 2 * 7
+
+
+def test_the_papers_released_lora_leaves_the_embeddings_alone(folder: Path) -> None:
+    """Rank 8 on query and value maps, rows frozen: nothing else trains."""
+    model = open_model(folder, dtype="auto")
+    before = snapshot(model)
+    step(model, Lora(rank=8, alpha=16, modules=("q_proj", "v_proj"), rows="frozen"))
+    assert all("q_proj" in name or "v_proj" in name for name in moved(before, snapshot(model)))
+
+
+def test_lora_without_what_it_needs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown map is answered with the known ones, a missing package with the command that installs it."""
+    model = open_model(tiny_model, dtype="auto")
+    with pytest.raises(RecipeError, match=r"query.*it has down_proj.*q_proj"):
+        Lora(modules=("query",)).prepare(model, ADDED)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtraError, match=r"lingraft\[lora\]"):
+        Lora().prepare(model, ADDED)
 
 
 def test_roles_are_told_apart(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from lingraft.errors import Interrupted, ModelError, StoreError, TrainingError
+from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.checkpoints import latest_checkpoint, save_checkpoint
@@ -27,6 +27,9 @@ PLANS: dict[str, dict[str, Any]] = {
               "batch_tokens": 128} for name in STRATEGIES.names()},
     "two phases": {"phases": [{"strategy": "rows", "budget": "5 steps", "batch_tokens": 128},
                               {"strategy": "differential", "budget": "6 steps", "batch_tokens": 128}]},
+    "average": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "average": 0.5},
+    "dropout": {"strategy": {"lora": {"dropout": 0.3, "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
+    "merged": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "merge_back": [0.25]},
 }
 
 
@@ -248,6 +251,33 @@ def test_another_seed_is_another_run(tiny_model: Path, text: Text, undisturbed: 
     """The seed decides the order of the rows."""
     run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, seed=1)
     assert log_of(tmp_path)[1] != log_of(undisturbed["full"])[1]
+
+
+def test_replay_is_asked_for_and_not_there(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """A share of text that nobody named is an error, not a run without it."""
+    with pytest.raises(RecipeError, match="there is no replay text"):
+        run(tiny_model, Text(text.target), plan_of(budget="2 steps", replay=0.2), tmp_path)
+
+
+def test_target_and_replay_are_logged_apart(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """Each step says the bits per byte of both texts, which make up the whole by their bytes."""
+    notes = run(tiny_model, text, plan_of(strategy="full", budget="1 epoch", batch_tokens=512, replay=0.5), tmp_path)
+    rows, before = [row for row in log_of(tmp_path) if "bits_per_byte" in row], (0, 0)
+    for row in rows:
+        target, replayed = row["target_bytes"] - before[1], row["bytes"] - row["target_bytes"] - before[0] + before[1]
+        before = (row["bytes"], row["target_bytes"])
+        bits = row["target_bits_per_byte"] * target + row["replay_bits_per_byte"] * replayed
+        assert bits / (target + replayed) == pytest.approx(row["bits_per_byte"], rel=1e-6)
+    assert notes["replay_share"] == pytest.approx(0.5, abs=0.02)
+    assert notes["replay_epochs"] > 1
+
+
+def test_several_unsharded_processes_are_refused(tiny_model: Path, text: Text, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a launcher of two processes each would silently train its own copy: that is an error."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="unsharded copy"):
+        run(tiny_model, text, plan_of(budget="2 steps"), tmp_path)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from lingraft.errors import RecipeError
+from lingraft.packing import PackingSettings
 from lingraft.packing.mixture import Mixture
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
 from lingraft.training.legs import leg_of
@@ -62,10 +63,54 @@ def test_the_default_is_differential_over_one_epoch() -> None:
 def test_rates_may_be_given_in_part() -> None:
     """One number is for all; what is left out of a pair follows the model's size; the notes say which."""
     phases = [Phase.model_validate({"rates": rates}) for rates in (1e-3, {"embeddings": 0.5}, {})]
-    rates = [phase.rates.resolved(phase.strategy, 8_000_000) for phase in phases]
+    rates = [phase.rates.resolved(phase.strategy, "llama", 8_000_000) for phase in phases]
     assert [(r.body, r.embeddings) for r in rates] == [(1e-3, 1e-3), (3e-4, 0.5), (3e-4, 3e-3)]
     assert rates[0].why == "as the recipe says"
     assert "the other one follows" in rates[1].why
+
+
+@pytest.mark.parametrize(("kind", "parameters", "rate"), [
+    ("llama", 6_900_000_000, 6e-5), ("gemma", 8_700_000_000, 3e-6), ("gemma", 2_600_000_000, 9e-5),
+    ("mistral", 7_300_000_000, 3e-5), ("bloom", 7_300_000_000, 6e-5), ("xglm", 7_600_000_000, 3e-5),
+    ("phi", 2_900_000_000, 9e-5)])
+def test_the_paper_plan_uses_the_rate_of_each_base(kind: str, parameters: int, rate: float) -> None:
+    """`paper` is full training at the rate of the paper's table for the base, on cut documents, without replay."""
+    plan = TrainingPlan.model_validate("paper")
+    phase = plan.phases[0]
+    rates = phase.rates.resolved(phase.strategy, kind, parameters)
+    assert (rates.body, rates.embeddings) == (rate, rate)
+    assert "paper's table" in rates.why
+    assert (phase.strategy.name, phase.replay, plan.packing.pack) == ("full", 0.0, "documents")
+    assert phase.schedule.warmup == 0.03
+
+
+def test_a_base_that_the_paper_does_not_have_is_said() -> None:
+    """For any other model the paper's plan follows the size, and the notes say that the table lacks it."""
+    phase = TrainingPlan.model_validate("paper").phases[0]
+    rates = phase.rates.resolved(phase.strategy, "llama", 8_000_000)
+    assert rates.body == 5e-4
+    assert "the paper's table has no llama of this size" in rates.why
+
+
+def test_a_named_plan_shares_its_budget_out() -> None:
+    """A tenth goes to the first phase, whatever the unit; other settings of the plan may stand beside its name."""
+    plan = TrainingPlan.model_validate({"plan": "rows_then_differential", "budget": "1 MB", "heldout_points": 2})
+    assert [(phase.strategy.name, phase.budget.bytes) for phase in plan.phases] == [
+        ("rows", 100_000), ("differential", 900_000)]
+    assert plan.heldout_points == 2
+    learned = TrainingPlan.model_validate("learned_then_full")
+    assert [phase.strategy.name for phase in learned.phases] == ["embeddings", "full"]
+    assert [phase.budget.epochs for phase in learned.phases] == [0.1, 0.9]
+    assert learned.phases[0].rates.embeddings == 1e-3
+    with pytest.raises(ValidationError, match="did you mean 'paper'"):
+        TrainingPlan.model_validate("papr")
+
+
+def test_a_row_longer_than_the_context_is_refused() -> None:
+    """A row that the model cannot see at once is an error; left out, a row is the context, at most 1,024."""
+    with pytest.raises(RecipeError, match="sees 512 tokens at once; name at most 512"):
+        PackingSettings(block=1024).row_length(512)
+    assert [PackingSettings().row_length(context) for context in (512, 4096, None)] == [512, 1024, 1024]
 
 
 @pytest.mark.parametrize("name", SCHEDULES.names())

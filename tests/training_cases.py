@@ -56,3 +56,23 @@ def weights_of(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return load_file(folder / "model.safetensors")
+
+
+ARCHITECTURES = ("bloom", "gemma", "gemma2", "gpt2", "gpt_neox", "mistral", "phi", "qwen2", "qwen3", "xglm")
+"""Kinds of models beside Llama: the paper's bases and others that people extend."""
+
+
+def other_model(kind: str, layers: int = 1) -> Any:
+    """Return a tiny model of another architecture, with random weights and 64 ids."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    names = {"bloom": ("hidden_size", "n_layer", "n_head"), "gpt2": ("n_embd", "n_layer", "n_head"),
+             "xglm": ("d_model", "num_layers", "attention_heads")}
+    width, depth, heads = names.get(kind, ("hidden_size", "num_hidden_layers", "num_attention_heads"))
+    sizes = {"vocab_size": 64, width: 16, depth: layers, heads: 2, "intermediate_size": 32, "ffn_dim": 32}
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    more = {} if kind in names else {"num_key_value_heads": 2, "head_dim": 8}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **ids, **more))

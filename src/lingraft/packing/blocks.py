@@ -87,6 +87,12 @@ class Blocks:
         return np.memmap(self.folder / ROWS, dtype=np.int64, mode="r").reshape(-1, 4)
 
     @property
+    def opening(self) -> int:
+        """The id that is the context of a document's first token: a document begins there."""
+        before, after = self.summary.before, self.summary.after
+        return before if before is not None else int(after or 0)
+
+    @property
     def separators(self) -> tuple[int, ...]:
         """The ids that stand between documents."""
         return tuple(i for i in (self.summary.before, self.summary.after) if i is not None)

@@ -23,11 +23,13 @@ IGNORED = -100
 class Batch:
     """Rows side by side, padded to the longest: `labels` hold IGNORED where nothing is to be predicted.
 
-    `bytes` and `documents` count the text taught, of which `target_bytes` and `target_documents` are the target's.
+    `bytes` and `documents` count the text taught, of which `target_bytes` and `target_documents` are the target's;
+    `replayed` says of each row whether it is replay.
     """
 
     inputs: Integers
     labels: Integers
+    replayed: NDArray[np.bool_]
     tokens: int
     bytes: int
     target_bytes: int
@@ -104,7 +106,7 @@ class Mixture:
             labels[i, : len(row) - 1] = row[1:] if given is None else np.where(row[1:] == given, IGNORED, row[1:])
         found = self.measures(first, count)
         own = found[~replayed]
-        return Batch(inputs, labels, int(found[:, 1].sum()), int(found[:, 2].sum()), int(own[:, 2].sum()),
+        return Batch(inputs, labels, replayed, int(found[:, 1].sum()), int(found[:, 2].sum()), int(own[:, 2].sum()),
                      int(own[:, 3].sum()))
 
     def _rows(self, stream: int, drawn: Integers, size: int) -> Integers:
@@ -121,6 +123,17 @@ class Mixture:
                 del self._orders[stale]
             self._orders[stream, epoch] = shuffled(size, self.seed, stream, epoch)
         return self._orders[stream, epoch]
+
+
+def positions_of(inputs: Integers, opening: int) -> Integers:
+    """Return the position of each token in its own document, which begins at `opening`.
+
+    >>> positions_of(np.array([[5, 6, 1, 7, 8, 1, 9]]), opening=1).tolist()
+    [[0, 1, 0, 1, 2, 0, 1]]
+    """
+    places = np.broadcast_to(np.arange(inputs.shape[1]), inputs.shape)
+    positions: Integers = places - np.maximum.accumulate(np.where(inputs == opening, places, 0), axis=1)
+    return positions
 
 
 def shuffled(size: int, *seeds: int) -> Integers:

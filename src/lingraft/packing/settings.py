@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lingraft.errors import TokenizerError
+from lingraft.errors import RecipeError, TokenizerError
 from lingraft.registry import Settings
 
 DEFAULT_BLOCK = 1024
@@ -25,7 +25,11 @@ class PackingSettings(Settings):
                                     "far as the model has them")
 
     def row_length(self, context: int | None) -> int:
-        """Return the tokens of a row for a model of this context (None: unknown)."""
+        """Return the tokens of a row for a model of this context (None: unknown); raises `RecipeError` beyond it."""
+        if self.block and context and self.block > context:
+            msg = (f"training.packing.block is {self.block}, but the model sees {context} tokens at once; "
+                   f"name at most {context}, or leave it out")
+            raise RecipeError(msg)
         return self.block or min(context or DEFAULT_BLOCK, DEFAULT_BLOCK)
 
     def separators(self, bos: int | None, eos: int | None) -> tuple[int | None, int | None]:

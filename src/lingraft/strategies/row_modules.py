@@ -29,9 +29,9 @@ class RowsEmbedding(nn.Module):
         """Look up each id, the added ones in `rows`."""
         places = self.places_V[ids]
         added = nn.functional.embedding(places.clamp(min=0), self.rows)
-        scale = getattr(self.plain, "embed_scale", None)  # Gemma 3 multiplies inside of its embedding
+        scale = getattr(self.plain, "embed_scale", None)  # XGLM and Gemma 3 multiply inside of their embedding
         if scale is not None:
-            added = added * scale.to(added.dtype)
+            added = added * (scale.to(added.dtype) if isinstance(scale, Tensor) else scale)
         return torch.where((places >= 0).unsqueeze(-1), added, self.plain(ids).detach())
 
 

@@ -49,6 +49,15 @@ class Budget(Settings):
             raise ValueError(msg)
         return self
 
+    def part(self, share: float) -> Budget:
+        """Return a share of this budget.
+
+        >>> Budget(steps=50).part(0.1), Budget(epochs=1).part(0.9).epochs
+        (Budget(tokens=None, bytes=None, documents=None, steps=5, epochs=None), 0.9)
+        """
+        unit, amount = self.amount
+        return Budget.model_validate({unit: amount * share if unit == "epochs" else max(1, round(amount * share))})
+
     @property
     def amount(self) -> tuple[str, float]:
         """The unit and the number of units."""

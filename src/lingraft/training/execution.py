@@ -11,12 +11,14 @@ from lingraft.errors import RecipeError
 class Execution:
     """Device, precision ("auto", "float32", "bfloat16"), tokens of one forward pass, and how often to save.
 
+    `loss` "chunked" computes the logits of some tokens at a time, "plain" all at once: more memory, the same numbers.
     `checkpoint_steps` saves every so many steps, `checkpoint_seconds` after so much time, whichever is first.
     """
 
     device: str = "cpu"
     precision: str = "auto"
     tokens_at_once: int = 16384
+    loss: str = "chunked"
     checkpoint_seconds: float = 300.0
     checkpoint_steps: int | None = None
 

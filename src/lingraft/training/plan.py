@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,23 +12,33 @@ from lingraft.registry import Settings
 from lingraft.strategies import STRATEGIES, Strategy
 from lingraft.strategies.base import Rates, between
 from lingraft.training.budget import Budget
+from lingraft.training.named import named_plan, paper_rate
 from lingraft.training.schedules import SCHEDULES, Schedule
 
 
 class LearningRates(Settings):
     """Peak learning rates; what is left out follows the model's size."""
 
+    table: Literal["size", "paper"] = Field(
+        default="size", description="where rates come from that are left out: the model's size, or the paper's table "
+                                    "of seven bases (a base that is not in it: its size)")
     body: float | None = Field(default=None, ge=0, description="of everything but the embeddings and the head")
     embeddings: float | None = Field(default=None, ge=0, description="of the embeddings and the head")
 
     @model_validator(mode="before")
     @classmethod
     def _one_for_all(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"table": data}
         return {"body": data, "embeddings": data} if isinstance(data, int | float) else data
 
-    def resolved(self, strategy: Strategy, parameters: int) -> Rates:
-        """Return the rates for a model of so many parameters."""
+    def resolved(self, strategy: Strategy, kind: str, parameters: int) -> Rates:
+        """Return the rates for a model of this type (`config.model_type`) and so many parameters."""
         default = strategy.rates(parameters)
+        if self.table == "paper":
+            rate = paper_rate(kind, parameters)
+            default = Rates(rate, rate, "the paper's table (arXiv 2406.14670)") if rate else Rates(
+                default.body, default.embeddings, f"{default.why}; the paper's table has no {kind} of this size")
         if self.body is None and self.embeddings is None:
             return default
         body = default.body if self.body is None else self.body
@@ -44,8 +54,8 @@ class Phase(Settings):
         default_factory=lambda: STRATEGIES.parse("differential"), validate_default=True, description="what trains")
     budget: Budget = Field(default_factory=Budget, description="how long: '20M tokens', '1 MB', '500 steps', '1 epoch'")
     rates: LearningRates = Field(default_factory=LearningRates,
-                                 description="peak learning rates: one number, or {body, embeddings}; left out: they "
-                                             "follow the model's size")
+                                 description="peak learning rates: one number, {body, embeddings}, or `paper`; left "
+                                             "out: they follow the model's size")
     schedule: SCHEDULES.annotation(Schedule) = Field(  # type: ignore[valid-type]
         default_factory=lambda: SCHEDULES.parse("cosine"), validate_default=True,
         description="how the learning rate moves")
@@ -53,6 +63,8 @@ class Phase(Settings):
                                                                      "out: 4,096 at 8M parameters, 131,072 at 7B")
     weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
     clip: float = Field(default=1.0, gt=0, description="largest norm of a step's gradient")
+    average: float = Field(default=0.0, ge=0, le=1, description="end with the average of the weights over about this "
+                                                                "share of the steps; 0: with the last ones")
     replay: float | None = Field(default=None, ge=0, lt=1, description="share of replayed bytes in this phase; left "
                                                                        "out: the recipe's replay.share")
 
@@ -62,19 +74,31 @@ class Phase(Settings):
 
 
 class TrainingPlan(Settings):
-    """How the model is trained: phases one after another, or the settings of a single phase."""
+    """How the model is trained: phases one after another, the settings of a single phase, or a plan's name.
+
+    A named plan (paper, learned_then_full, rows_then_differential) may be given a budget: {plan: paper, budget: 1 MB}.
+    """
 
     phases: tuple[Phase, ...] = Field(default=(Phase(),), description="legs of training, one after another; none: "
                                                                       "nothing is trained")
     packing: PackingSettings = Field(default_factory=PackingSettings, description="how documents become rows of tokens")
+    apart: bool = Field(default=False, description="attention stays inside of a document, whose positions begin at 0")
+    merge_back: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(), description="at the end, mix this share of the weights from before training into the base's part; "
+                                "of several, the one with the lowest mean bits per byte on held-out text is taken")
     heldout_points: int = Field(default=8, ge=0, description="points of the held-out curve, the end included")
 
     @model_validator(mode="before")
     @classmethod
     def _one_phase(cls, data: Any) -> Any:
-        """Read the settings of a phase that stand in the plan itself as its only phase."""
+        """Read a plan's name, or the settings of a phase that stand in the plan itself as its only phase."""
+        if isinstance(data, str):
+            return named_plan(data)
         if not isinstance(data, Mapping):
             return data
+        if "plan" in data:
+            more = {key: value for key, value in data.items() if key not in {"plan", "budget"}}
+            return {**named_plan(data["plan"], data.get("budget")), **more}
         own = {key: value for key, value in data.items() if key in Phase.model_fields}
         if not own:
             return data
@@ -86,4 +110,4 @@ class TrainingPlan(Settings):
     @classmethod
     def more_names(cls) -> list[str]:
         """Return what else may stand in this mapping: the settings of a single phase."""
-        return sorted(Phase.model_fields)
+        return sorted([*Phase.model_fields, "plan"])

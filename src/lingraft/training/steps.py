@@ -1,4 +1,4 @@
-"""One optimiser step: forward and backward over a batch, clipping, AdamW. Shapes: B rows, T tokens, V vocabulary."""
+"""One optimiser step: forward and backward over a batch, clipping, AdamW. Shapes: B rows, T tokens, P predicted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lingraft.packing.mixture import IGNORED, Batch
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.mixture import IGNORED, Batch, positions_of
 from lingraft.strategies.base import Group, Rates
+from lingraft.training.averaging import Average
 from lingraft.training.execution import Execution
+from lingraft.training.losses import loss_of
 from lingraft.training.plan import Phase
 
 BETAS = (0.9, 0.95)
@@ -20,64 +24,81 @@ BETAS = (0.9, 0.95)
 
 @dataclass(frozen=True)
 class StepResult:
-    """`bits` are those of the text alone, without separators; `nats_a_token` is the loss that was minimised."""
+    """`bits` are those of the text alone, without separators, `replayed_bits` the part of it that is replay.
+
+    `nats_a_token` is the loss that was minimised, separators included.
+    """
 
     bits: float
+    replayed_bits: float
     nats_a_token: float
     gradient_norm: float
 
 
 class Stepper:
-    """A model with the optimiser of a phase."""
+    """A model with the optimiser of a phase; `apart` keeps the documents of a row apart."""
 
-    def __init__(self, model: Any, groups: Sequence[Group], rates: Rates, *, phase: Phase,
-                 execution: Execution, separators: Sequence[int]) -> None:
+    def __init__(self, model: Any, groups: Sequence[Group], rates: Rates, *, phase: Phase, steps: int,
+                 execution: Execution, text: Blocks, apart: bool = False) -> None:
         self.model, self.rates, self.clip = model, rates, phase.clip
         self.parameters = {name: p for group in groups for name, p in group.parameters.items()}
         self.peaks = [getattr(rates, group.role) for group in groups]
         settings = [{"params": list(group.parameters.values())} for group in groups]
         self.optimiser = torch.optim.AdamW(settings, lr=0.0, betas=BETAS, weight_decay=phase.weight_decay,
                                            fused=execution.device.split(":")[0] in {"cpu", "cuda"})
+        self.average = Average(self.parameters, round(phase.average * steps)) if phase.average else None
+        self.loss = loss_of(model, execution.loss, autocast=execution.computes_in_bfloat16())
         self.device, self.tokens_at_once = execution.device, execution.tokens_at_once
-        self.autocast = execution.computes_in_bfloat16()
-        self.separators = torch.tensor(sorted(separators), device=self.device)
+        self.opening = text.opening if apart else None
+        self.separators = torch.tensor(sorted(text.separators), device=self.device)
 
     def forward_backward(self, batch: Batch) -> StepResult:
         """Leave the clipped gradient of the mean loss of a batch in the parameters."""
-        inputs, labels = torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels)
-        predicted = int((labels != IGNORED).sum())
-        rows = max(1, self.tokens_at_once // inputs.shape[1])
-        nats, text_nats = 0.0, 0.0
-        for inputs_BT, labels_BT in zip(torch.split(inputs, rows), torch.split(labels, rows), strict=True):
-            nats_BT = self._nats(inputs_BT.to(self.device), labels_BT.to(self.device))
-            nats_BT.sum().div(predicted).backward()  # type: ignore[no-untyped-call]
-            is_text = ~torch.isin(labels_BT.to(self.device), self.separators)
-            nats += float(nats_BT.detach().sum())
-            text_nats += float((nats_BT.detach() * is_text).sum())
+        predicted = int((batch.labels != IGNORED).sum())
+        rows = max(1, self.tokens_at_once // batch.inputs.shape[1])
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for first in range(0, len(batch.inputs), rows):
+            sums += self._part(batch, slice(first, first + rows), 1 / predicted)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)
-        return StepResult(text_nats / math.log(2), nats / predicted, float(norm))
+        nats, text, replayed = sums.tolist()
+        return StepResult(text / math.log(2), replayed / math.log(2), nats / predicted, float(norm))
 
-    def update(self, factor: float) -> None:
-        """Move the parameters; `factor` is the schedule's."""
+    def _part(self, batch: Batch, rows: slice, weight: float) -> Tensor:
+        """Run some rows; return the sums of all nats, of those of text, and of those of replayed text."""
+        labels_BT = torch.from_numpy(batch.labels[rows]).to(self.device)
+        inputs = {"input_ids": torch.from_numpy(batch.inputs[rows]).to(self.device)}
+        if self.opening is not None:
+            inputs["position_ids"] = torch.from_numpy(positions_of(batch.inputs[rows], self.opening)).to(self.device)
+        nats_P = self.loss.backward(inputs, labels_BT, weight).double()
+        predicted_BT = labels_BT != IGNORED
+        text_P = nats_P * ~torch.isin(labels_BT[predicted_BT], self.separators)
+        replayed = np.broadcast_to(batch.replayed[rows, None], batch.labels[rows].shape).copy()
+        replayed_P = torch.from_numpy(replayed).to(self.device)[predicted_BT]
+        return torch.stack([nats_P.sum(), text_P.sum(), (text_P * replayed_P).sum()])
+
+    def update(self, step: int, factor: float) -> None:
+        """Move the parameters; `step` counts within the phase, `factor` is the schedule's."""
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(step)
 
-    def _nats(self, inputs_BT: Tensor, labels_BT: Tensor) -> Tensor:
-        """Return the loss of each label, 0 where there is none."""
-        with torch.autocast(inputs_BT.device.type, torch.bfloat16, enabled=self.autocast):
-            logits_BTV = self.model(input_ids=inputs_BT, use_cache=False).logits
-        return torch.nn.functional.cross_entropy(logits_BTV.float().flatten(0, 1), labels_BT.flatten(),
-                                                 ignore_index=IGNORED, reduction="none").view_as(labels_BT)
+    def close(self) -> None:
+        """End the phase: put the averaged weights in place, where an average is kept."""
+        if self.average:
+            self.average.put()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint holds: the parameters that train, and the optimiser's state of each."""
+        """Return all that a checkpoint holds: the parameters that train, the optimiser's state, the averages."""
         found: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             found[f"parameter/{name}"] = parameter
             for key, value in self.optimiser.state[parameter].items():
                 found[f"{key}/{name}"] = value
+        if self.average:
+            found |= {f"average/{name}": mean for name, mean in self.average.means.items()}
         return found
 
     @torch.no_grad()
@@ -88,3 +109,6 @@ class Stepper:
             self.optimiser.state[parameter] = {
                 key: tensors[f"{key}/{name}"].to(parameter.device if key != "step" else "cpu", copy=True)
                 for key in ("step", "exp_avg", "exp_avg_sq")}
+        if self.average:
+            for name, mean in self.average.means.items():
+                mean.copy_(tensors[f"average/{name}"])

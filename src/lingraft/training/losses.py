@@ -1,0 +1,99 @@
+"""The loss and its gradient. Shapes: B rows, T tokens, P predicted tokens, V vocabulary, D width.
+
+Logits of all tokens at once are the largest tensor of a small step: 2,048 tokens by 128,000 ids in float32 are 1 GB,
+and their gradient another. So the head runs on a piece of the tokens at a time, forward and backward, and hands the
+body the gradient of its hidden states at the end: the same numbers up to the order of sums. It is used where the
+model's logits really are `head(hidden)`, which is tried out on the model; else the plain way, and the notes say so.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from lingraft.packing.mixture import IGNORED
+
+LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27}
+
+
+@dataclass(frozen=True)
+class Loss(ABC):
+    """A way to compute the loss of a model."""
+
+    model: Any
+    autocast: bool
+
+    @abstractmethod
+    def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
+        """Add the gradient of weight * sum of nats; return the nats of every predicted token, [P], without graph."""
+
+    def _precision(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.autocast)
+
+
+class PlainLoss(Loss):
+    """All logits at once."""
+
+    def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
+        """Add the gradient and return the nats."""
+        with self._precision(labels_BT.device):
+            logits_BTV = self.model(**inputs, use_cache=False).logits
+        predicted_BT = labels_BT != IGNORED
+        nats_P = cross_entropy(logits_BTV[predicted_BT].float(), labels_BT[predicted_BT], reduction="none")
+        (nats_P.sum() * weight).backward()  # type: ignore[no-untyped-call]
+        return nats_P.detach()
+
+
+class ChunkedLoss(Loss):
+    """The logits of some tokens at a time."""
+
+    def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
+        """Add the gradient and return the nats."""
+        with self._precision(labels_BT.device):
+            hidden_BTD = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+        predicted_BT = labels_BT != IGNORED
+        hidden_PD, labels_P = hidden_BTD[predicted_BT], labels_BT[predicted_BT]
+        head = self.model.get_output_embeddings()
+        size = max(1, LOGITS_AT_ONCE.get(labels_BT.device.type, 1 << 25) // head.weight.shape[0])
+        nats: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for hidden_CD, labels_C in zip(torch.split(hidden_PD.detach(), size), torch.split(labels_P, size), strict=True):
+            hidden_CD.requires_grad_()
+            with self._precision(labels_BT.device):
+                logits_CV = head(hidden_CD)
+            nats_C = cross_entropy(logits_CV.float(), labels_C, reduction="none")
+            (nats_C.sum() * weight).backward()  # type: ignore[no-untyped-call]
+            nats.append(nats_C.detach())
+            gradients.append(hidden_CD.grad if hidden_CD.grad is not None else torch.zeros_like(hidden_CD))
+        if hidden_PD.requires_grad:
+            hidden_PD.backward(torch.cat(gradients))
+        return torch.cat(nats)
+
+
+@torch.no_grad()
+def head_is_last(model: Any) -> bool:
+    """Say whether the logits are the head applied to the last hidden states, by trying it out."""
+    head, body = model.get_output_embeddings(), model.base_model
+    if head is None or body is model:
+        return False
+    ids = (torch.arange(1, 17, device=model.device) % head.weight.shape[0]).unsqueeze(0)
+    training = model.training
+    model.eval()
+    whole = model(input_ids=ids, use_cache=False).logits
+    state = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None)
+    model.train(training)
+    if state is None or state.shape[-1] != head.weight.shape[1]:
+        return False
+    return bool(torch.allclose(head(state), whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max())))
+
+
+def loss_of(model: Any, kind: str, *, autocast: bool) -> Loss:
+    """Return the chunked loss where it is wanted and holds for the model, else the plain one."""
+    chunked = kind == "chunked" and head_is_last(model)
+    return ChunkedLoss(model, autocast) if chunked else PlainLoss(model, autocast)

@@ -1,0 +1,49 @@
+"""Opening the model that is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lingraft.errors import ModelError
+from lingraft.packing.mixture import positions_of
+
+
+def open_model(folder: Path, **settings: Any) -> Any:
+    """Load a causal language model; raises `ModelError` where transformers cannot."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **settings)  # SDPA where it can
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{folder}: no model that transformers can load: {str(error).splitlines()[0]}"
+        raise ModelError(msg) from error
+
+
+def open_placed(folder: Path, device: str, **settings: Any) -> tuple[Any, dict[str, torch.dtype]]:
+    """Return a model ready to train in float32 on a device, and the data types that its parameters had."""
+    model = open_model(folder, **settings)
+    types = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    model.config.use_cache = False
+    return model.float().to(device).train(), types
+
+
+@torch.no_grad()
+def check_apart(model: Any, opening: int) -> None:
+    """Raise `ModelError` where a change in one document moves the logits of the next one in the same row."""
+    size = model.get_input_embeddings().weight.shape[0]
+    rows = torch.tensor([[opening, 2 % size, 3 % size, opening, 4 % size, 5 % size],
+                         [opening, 6 % size, 7 % size, opening, 4 % size, 5 % size]])
+    positions = torch.from_numpy(positions_of(rows.numpy(), opening))
+    training = model.training
+    model.eval()
+    logits = model(input_ids=rows.to(model.device), position_ids=positions.to(model.device), use_cache=False).logits
+    model.train(training)
+    if not torch.equal(logits[0, 3:], logits[1, 3:]):
+        msg = (f"{type(model).__name__} does not keep the documents of a row apart: the attention of one reaches into "
+               f"the next; leave out training.apart, or use training.packing.pack: documents")
+        raise ModelError(msg)

@@ -1,0 +1,184 @@
+"""The parts of the loop: the loss in pieces, documents kept apart, averages, merging back."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lingraft.errors import ModelError, RecipeError
+from lingraft.packing.mixture import IGNORED, Mixture, positions_of
+from lingraft.strategies import STRATEGIES
+from lingraft.training.averaging import Average
+from lingraft.training.losses import ChunkedLoss, PlainLoss, head_is_last, loss_of
+from lingraft.training.merging import merge_back
+from lingraft.training.opening import check_apart, open_model
+from tests.conftest import HINDI, make_tiny_model
+from tests.training_cases import ADDED, log_of, other_model, packed, plan_of, run, two_streams, weights_of
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("model")
+    make_tiny_model(made, tied=request.param)
+    return made
+
+
+@pytest.mark.parametrize("strategy", ["full", "rows", "embeddings"])
+def test_the_loss_in_pieces_is_the_plain_loss(folder: Path, tmp_path: Path, strategy: str,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses and gradients are the same up to rounding, with padding, tied or not, whatever trains."""
+    monkeypatch.setattr("lingraft.training.losses.LOGITS_AT_ONCE", {"cpu": 320 * 7})
+    blocks = packed(folder, tmp_path, HINDI)
+    batch = Mixture(blocks).batch(len(blocks) - 4, 4)
+    inputs, labels = {"input_ids": torch.from_numpy(batch.inputs)}, torch.from_numpy(batch.labels)
+    found = []
+    for kind in (PlainLoss, ChunkedLoss):
+        model = open_model(folder, dtype="auto")
+        groups = STRATEGIES.parse(strategy).prepare(model, ADDED)
+        nats = kind(model, autocast=False).backward(inputs, labels, 0.5)
+        found.append((nats, {name: p.grad for group in groups for name, p in group.parameters.items()}))
+    (plain, plain_gradients), (pieces, gradients) = found
+    assert len(pieces) == (labels != IGNORED).sum()
+    torch.testing.assert_close(pieces, plain)
+    for name, gradient in plain_gradients.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that is made while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        self.size = max([self.size, *(t.numel() for t in (made if isinstance(made, tuple | list) else [made])
+                                      if isinstance(t, torch.Tensor))])
+        return made
+
+
+def test_the_loss_in_pieces_never_holds_all_logits(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest tensor of a step no longer grows with tokens times vocabulary."""
+    monkeypatch.setattr("lingraft.training.losses.LOGITS_AT_ONCE", {"cpu": 320 * 64})
+    ids = torch.arange(2048).view(32, 64) % 300
+    sizes = {}
+    for kind in (PlainLoss, ChunkedLoss):
+        with Largest() as largest:
+            kind(open_model(tiny_model, dtype="auto"), autocast=False).backward({"input_ids": ids}, ids, 1.0)
+        sizes[kind] = largest.size
+    assert sizes[PlainLoss] >= 2048 * 320
+    assert sizes[ChunkedLoss] < 2048 * 320 / 2
+
+
+def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> None:
+    """Capped or scaled logits are noticed by trying, and the loss is then computed the plain way."""
+    assert head_is_last(other_model("llama"))
+    model = other_model("gemma2")  # caps its logits
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(100)
+    assert not head_is_last(model)
+    assert isinstance(loss_of(model, "chunked", autocast=False), PlainLoss)
+    assert isinstance(loss_of(other_model("llama"), "plain", autocast=False), PlainLoss)
+
+
+def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_path: Path) -> None:
+    """With positions that begin anew, the logits of a row are those of its documents, each alone."""
+    blocks, model = packed(tiny_model, tmp_path, HINDI, block=60), open_model(tiny_model, dtype="auto").eval()
+    inputs = Mixture(blocks).batch(0, 4).inputs
+    positions = positions_of(inputs, blocks.opening)
+    assert ((inputs == blocks.opening)[:, 1:]).any(), "a document must begin inside of a row"
+    with torch.no_grad():
+        rows = model(input_ids=torch.from_numpy(inputs), position_ids=torch.from_numpy(positions),
+                     use_cache=False).logits
+        for row, ids, places in zip(rows, inputs, positions, strict=True):
+            starts = [*(i for i, place in enumerate(places) if place == 0), len(ids)]
+            for begin, end in pairwise(starts):
+                alone = model(input_ids=torch.from_numpy(ids[None, begin:end])).logits[0]
+                torch.testing.assert_close(row[begin:end], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_mixes_documents_is_refused(tiny_model: Path) -> None:
+    """An architecture without packed attention is found out before training, not trained wrongly."""
+    check_apart(open_model(tiny_model, dtype="auto"), 318)
+    with pytest.raises(ModelError, match="does not keep the documents of a row apart"):
+        check_apart(other_model("bloom"), 1)
+
+
+def test_training_apart_differs_and_runs(tiny_model: Path, tmp_path: Path) -> None:
+    """The option changes what is computed: the first step's loss is another one."""
+    text = two_streams(tiny_model, tmp_path / "text")
+    for apart in (False, True):
+        run(tiny_model, text, plan_of(budget="3 steps", batch_tokens=512, apart=apart), tmp_path / str(apart))
+    first = [log_of(tmp_path / str(apart))[0]["bits_per_byte"] for apart in (False, True)]
+    assert first[0] != first[1]
+    assert first[0] == pytest.approx(first[1], rel=0.05)
+
+
+def test_an_average_is_the_mean_of_the_last_steps() -> None:
+    """Within its horizon it is the plain mean of the weights after each step; then older ones fade."""
+    weights = {"w": torch.zeros(2)}
+    average = Average(weights, horizon=4)
+    for step in range(4):
+        weights["w"].fill_(step + 1)
+        average.update(step)
+    assert average.means["w"].tolist() == [2.5, 2.5]
+    weights["w"].fill_(6.5)
+    average.update(4)
+    average.put()
+    assert weights["w"].tolist() == [3.5, 3.5]
+
+
+def test_a_run_ends_with_its_average(tiny_model: Path, tmp_path: Path) -> None:
+    """The saved weights, and the last held-out point, are those of the average."""
+    text, seen = two_streams(tiny_model, tmp_path / "text"), []
+
+    def heldout(model: Any) -> dict[str, float]:
+        seen.append(model.get_input_embeddings().weight.detach().clone())
+        return {"hi": 1.0}
+
+    run(tiny_model, text, plan_of(budget="4 steps", batch_tokens=64, average=1.0), tmp_path, heldout=heldout)
+    run(tiny_model, text, plan_of(budget="4 steps", batch_tokens=64), tmp_path / "plain",
+        heldout=heldout)
+    mean = torch.stack(seen[6:10]).mean(dim=0)
+    saved = weights_of(tmp_path / "output" / "model")["model.embed_tokens.weight"]
+    torch.testing.assert_close(saved, mean)
+    assert torch.equal(saved, seen[4])
+
+
+def test_merging_back_takes_the_share_that_is_best_on_held_out_text(folder: Path) -> None:
+    """Base weights are mixed by the share; added rows stay as trained; the sweep is reported."""
+    model = open_model(folder, dtype="auto")
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+
+    def heldout(merged: Any) -> dict[str, float]:
+        """Be best at a share of 0.3 of the weights from before."""
+        distance = (merged.get_input_embeddings().weight[0] - before["model.embed_tokens.weight"][0]).detach().mean()
+        return {"hi": abs(float(distance) - 0.7), "en": 0.0}
+
+    found = merge_back(model, before, ADDED, (0.0, 0.3, 0.6), heldout)
+    assert found["share"] == 0.3
+    assert [one["share"] for one in found["tried"]] == [0.0, 0.3, 0.6]
+    for name, parameter in model.named_parameters():
+        moved = parameter.detach() - before[name]
+        if name in {"model.embed_tokens.weight", "lm_head.weight"}:
+            torch.testing.assert_close(moved[list(ADDED)], torch.ones(len(ADDED), 32))
+            moved = moved[:300]
+        torch.testing.assert_close(moved, torch.full_like(moved, 0.7), rtol=1e-5, atol=1e-5)
+
+
+def test_a_sweep_without_held_out_text_is_refused(tiny_model: Path) -> None:
+    """Several shares and nothing to choose by: an error; one share needs no choice."""
+    model = open_model(tiny_model, dtype="auto")
+    before = dict(open_model(tiny_model, dtype="auto").named_parameters())
+    with pytest.raises(RecipeError, match="no held-out text to choose by"):
+        merge_back(model, before, (), (0.1, 0.2), None)
+    assert merge_back(model, before, (), (0.5,), None) == {"share": 0.5, "tried": []}
