@@ -16,6 +16,7 @@ from lingraft.errors import ModelError
 from lingraft.families import open_tokenizer
 from lingraft.inits import INITS, EmbeddingInit, InitRequest
 from lingraft.inits.align import aligned_pieces
+from lingraft.inits.sparsemax import sparsemax
 from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.models import ARCHITECTURES, IDS, SURFACES, MemoryCorpus, extended_tokenizer, write_tokenizer
 
@@ -219,3 +220,50 @@ def test_methods_that_read_text_say_so_when_there_is_none(source: tuple[Path, Pa
         if cls.needs_corpus:
             with pytest.raises(ModelError, match="there is no corpus"):
                 cls().rows(request)
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.3, 3.0])
+def test_sparsemax_is_the_projection_onto_the_simplex(spread: float) -> None:
+    """Weights equal a full sort's, whether few or nearly all scores have some."""
+    scores = torch.randn((20, 1000), generator=torch.Generator().manual_seed(0), dtype=torch.float64) * spread
+    weights, places = sparsemax(scores)
+    dense = torch.zeros_like(scores).scatter_(1, places, weights)
+    for row, got in zip(scores, dense, strict=True):
+        ordered = row.sort(descending=True).values
+        excess = ordered.cumsum(0) - 1
+        support = int((torch.arange(1, 1001) * ordered > excess).sum())
+        torch.testing.assert_close(got, (row - excess[support - 1] / support).clamp(min=0))
+    torch.testing.assert_close(dense.sum(dim=1), torch.ones(20, dtype=torch.float64))
+
+
+def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Splice]) -> None:
+    """A row is a convex mixture of rows whose tokens the text has; a token too rare for a vector is counted."""
+    folder, root, _ = source
+    tokenizer = root.parent / "focus"
+    splice = extended_tokenizer(folder, tokenizer, ("zq", "zzq"))
+    texts = ("the zq", "a zq is the", "the bird a zq")
+    request = dataclasses.replace(request_of(source), splice=splice, tokenizer_folder=tokenizer,
+                                  corpus=MemoryCorpus(texts * 10))
+    made = INITS.parse({"focus": {"width": 16, "least_count": 5}}).rows(request)
+    assert made.origins == ("mixture of anchors", "fallback: too rare in the text, subtoken mean")
+    seen = sorted({i for ids in open_tokenizer(tokenizer).ids(texts) for i in ids if i < IDS})
+    anchors = request.matrix[seen]
+    solution = torch.linalg.lstsq(anchors.T.double(), made.rows[0].double()).solution
+    assert float(solution.sum()) == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(anchors.T.double() @ solution, made.rows[0].double(), rtol=0, atol=1e-6)
+
+
+def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: Path) -> None:
+    """With vectors from a file, each token takes the row of the anchor that it equals."""
+    request = request_of(source)
+    tokens = request.splice.added
+    rows = [(i, [float(i == j) for j in range(3)]) for i in range(3)]
+    rows += [(token.id, [1.0, 0.0, 0.0]) for token in tokens]
+    lines = [f"{i} {' '.join(map(str, vector))}" for i, vector in rows]
+    (tmp_path / "vectors.txt").write_text(f"{len(lines)} 3\n" + "\n".join(lines) + "\n")
+    made = INITS.parse({"focus": {"vectors": str(tmp_path / "vectors.txt")}}).rows(request)
+    for row in made.rows:
+        torch.testing.assert_close(row, request.matrix[0])
+    (tmp_path / "vectors.txt").write_text("1 3\nword 1 2 3\n")
+    with pytest.raises(ModelError, match=r"vectors.txt: not a word2vec file"):
+        INITS.parse({"focus": {"vectors": str(tmp_path / "vectors.txt")}}).rows(request_of(source))

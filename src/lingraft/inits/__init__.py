@@ -7,7 +7,8 @@ from lingraft.inits.align import Align
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.inits.calibrated import Calibrated
 from lingraft.inits.drawn import MeanResizing, RandomRows, RandomToken
+from lingraft.inits.focus import Focus
 from lingraft.inits.subtokens import SubtokenMean
 
-__all__ = ["INITS", "Align", "Calibrated", "EmbeddingInit", "InitRequest", "InitRows", "MeanResizing", "RandomRows",
-           "RandomToken", "SubtokenMean"]
+__all__ = ["INITS", "Align", "Calibrated", "EmbeddingInit", "Focus", "InitRequest", "InitRows", "MeanResizing",
+           "RandomRows", "RandomToken", "SubtokenMean"]
