@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,26 +40,7 @@ class HubBase(Base):
 
     def commit(self) -> str:
         """Resolve the revision to a commit; without a connection, to the one that the cache holds."""
-        if COMMIT.fullmatch(self.revision):
-            return self.revision
-        from huggingface_hub import HfApi, constants, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        try:
-            if not constants.HF_HUB_OFFLINE:
-                return str(HfApi().model_info(self.id, revision=self.revision, timeout=20).sha)
-        except HfHubHTTPError as error:
-            raise self._refused(error) from error
-        except OSError as error:
-            reason = str(error).splitlines()[0]
-        else:
-            reason = "HF_HUB_OFFLINE is set"
-        try:
-            return Path(snapshot_download(self.id, revision=self.revision, local_files_only=True)).name
-        except LocalEntryNotFoundError as error:
-            msg = (f"model: {self.id}: the hub at {constants.ENDPOINT} cannot be reached ({reason}) and the model is "
-                   "not in the cache; connect, or name a local folder")
-            raise HubError(msg) from error
+        return self.revision if COMMIT.fullmatch(self.revision) else self._fetch(("config.json",), self.revision).name
 
     def materialise(self, bench: Bench) -> None:
         """Fetch what the commit holds and link it."""
@@ -69,23 +51,38 @@ class HubBase(Base):
         """Return config.json, which is fetched alone."""
         return read_config(self._fetch(("config.json",)))
 
-    def _fetch(self, patterns: tuple[str, ...]) -> Path:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError
+    def _fetch(self, patterns: tuple[str, ...], revision: str | None = None) -> Path:
+        """Return the folder of a snapshot in the hub's cache, with the files that these patterns name."""
+        from huggingface_hub import constants, snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+        wanted = revision or self.commit()
         try:
-            return Path(snapshot_download(self.id, revision=self.commit(), allow_patterns=list(patterns)))
+            return Path(snapshot_download(self.id, revision=wanted, allow_patterns=list(patterns)))
+        except LocalEntryNotFoundError as error:
+            msg = (f"model: {self.id}: the hub at {constants.ENDPOINT} cannot be reached and revision {wanted} is not "
+                   "in the cache; connect, or name a local folder")
+            raise HubError(msg) from error
         except HfHubHTTPError as error:
             raise self._refused(error) from error
-        except OSError as error:
-            if error.errno:  # the disk, which has its own words
-                raise
-            msg = f"model: {self.id}: the download broke off ({str(error).splitlines()[0]}); run again to go on"
+        except (_client_error(), OSError) as error:
+            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EFBIG}:
+                raise  # our own disk, not the hub
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            msg = f"model: {self.id}: the download broke off ({reason}); run again to go on"
             raise HubError(msg) from error
 
     def _refused(self, error: Any) -> HubError:
-        status = error.response.status_code if error.response is not None else "no answer"
+        status = int(error.response.status_code) if error.response is not None else 0
         meaning = {401: "it is private or gated, or there is no such model: check the name, or `hf auth login`",
                    403: "access is not granted: ask for it on the model's page, or `hf auth login`",
                    404: f"there is no such model, or no revision {self.revision!r}: check both"}
-        return HubError(f"model: {self.id}: the hub answered {status}; {meaning.get(status, 'try again later')}")
+        advice = meaning.get(status, "try again later")
+        return HubError(f"model: {self.id}: the hub answered {status or 'nothing'}; {advice}")
+
+
+def _client_error() -> Any:
+    """Return the base of all errors of whichever HTTP client the hub's library has today."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__mro__[1]

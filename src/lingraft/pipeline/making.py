@@ -20,6 +20,7 @@ from lingraft.corpus import Corpus, build_corpus
 from lingraft.measurement import write_measurements
 from lingraft.pipeline.steps import Work
 from lingraft.recipe import Text
+from lingraft.selection import ServingCost
 from lingraft.vocabulary import Splice
 
 SUBJECTS = ("source", "spliced", "adapted")
@@ -50,13 +51,23 @@ def make_corpus(text: Text, work: Work) -> None:
 
 def make_vocabulary(work: Work) -> None:
     """Learn tokens and splice them into the tokenizer."""
-    from lingraft.selection import extend_tokenizer
+    from lingraft.selection import Extension, extend_tokenizer
 
-    chosen = work.recipe.vocabulary
+    chosen, source = work.recipe.vocabulary, work.folders["source"] / "model"
     replay = Corpus.open(work.folders["replay"]) if "replay" in work.folders else None
-    extend_tokenizer(work.folders["source"] / "model", [Corpus.open(work.folders["target"])], chosen.method,
-                     size=chosen.size, pretokenizer=chosen.pretokenizer, base=replay, protect=chosen.protect,
-                     allow=chosen.allow, draft=work.draft)
+    extension = Extension(chosen.method, chosen.size, chosen.pretokenizer, protect=chosen.protect, allow=chosen.allow,
+                          serving=serving_cost(source))
+    extend_tokenizer(source, [Corpus.open(work.folders["target"])], extension, work.draft, base=replay)
+
+
+def serving_cost(folder: Path) -> ServingCost:
+    """Return the FLOPs of a token in a model: 2 for each parameter that it is multiplied with."""
+    from lingraft.checkpoint import Checkpoint, embedding_names
+
+    checkpoint = Checkpoint.open(folder)
+    names = embedding_names(checkpoint)
+    body = checkpoint.parameters - names.rows * names.width * (1 if names.tied else 2)
+    return ServingCost(body=2.0 * body, head_per_row=2.0 * names.width, rows=names.rows)
 
 
 def make_embeddings(work: Work) -> None:

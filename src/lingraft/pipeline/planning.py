@@ -55,7 +55,8 @@ class _Planner:
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
         self.graph = graph_of(recipe)
-        self.size = recipe.vocabulary.size
+        size = recipe.vocabulary.size
+        self.size = size if isinstance(size, int) else size.maximum
 
     def rows(self) -> list[PlanRow]:
         """Return a row for each stage."""
@@ -118,7 +119,7 @@ class _Planner:
         tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
         if role == "target":
             self.target_tokens = tokens
-        return self._row(step, {"tokens": tokens, "rows": notes and notes["rows"]},
+        return self._row(step, {"tokens": tokens, "rows": notes["rows"] if notes else None},
                          seconds=1 + (size or 0) * READING_SECONDS_PER_BYTE)
 
     def _training(self, step: Step) -> PlanRow:

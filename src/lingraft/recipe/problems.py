@@ -19,16 +19,23 @@ def recipe_error(error: ValidationError, model: type[BaseModel], tree: Tree) -> 
     An unknown setting goes first: it is a slip of the pen, and often why another one is missing.
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    place = tuple(part for part in problems[0]["loc"] if isinstance(part, str) or _written(tree, problems[0]["loc"]))
+    place = _readable(problems[0]["loc"], model, tree)
     told = _tell(problems[0], settings_at(model, problems[0]["loc"][:-1], tree.values))
     others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     parts = [tree.origin(problems[0]["loc"]), ".".join(map(str, place)), told + others]
     return RecipeError(": ".join(part for part in parts if part))
 
 
-def _written(tree: Tree, place: Place) -> bool:
-    """Say whether the list that a place counts into was written as one (a single entry may stand without it)."""
-    return any(place[: i + 1] in tree.origins for i, part in enumerate(place) if isinstance(part, int))
+def _readable(place: Place, model: type[BaseModel], tree: Tree) -> Place:
+    """Leave out what was not written: the number of an entry that stands without a list, the branch of a union."""
+    kept: list[str | int] = []
+    for index, part in enumerate(place):
+        last = index == len(place) - 1
+        names = {name for cls in settings_at(model, place[:index], tree.values) for name in setting_names(cls)}
+        written = place[: index + 1] in tree.origins
+        if written or (isinstance(part, str) and (part in names or (last and part.isidentifier()))):
+            kept.append(part)
+    return tuple(kept)
 
 
 def _tell(problem: Any, classes: list[type[BaseModel]]) -> str:

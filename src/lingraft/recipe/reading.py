@@ -142,7 +142,8 @@ class _Reader:
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*place, index)) for index, item in enumerate(node.value)]
-        return scalar(node.value) if node.style is None else node.value
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        return scalar(node.value) if plain else node.value
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         found: dict[str, Any] = {}

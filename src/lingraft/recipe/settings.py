@@ -15,7 +15,7 @@ from lingraft.errors import RecipeError
 from lingraft.inits import INITS, EmbeddingInit
 from lingraft.intrinsic import EvaluationSettings
 from lingraft.registry import Settings
-from lingraft.selection import SELECTIONS, Selection
+from lingraft.selection import SELECTIONS, AutoSize, Selection
 from lingraft.training import TrainingPlan
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -61,7 +61,8 @@ class VocabularySettings(Settings):
     method: SELECTIONS.annotation(Selection) = Field(  # type: ignore[valid-type]
         default_factory=lambda: SELECTIONS.parse("continued"), validate_default=True,
         description="how tokens are chosen; its settings may stand beside it: {method: continued, size: 3000}")
-    size: int = Field(default=10_000, ge=0, description="how many tokens are added; 0 keeps the tokenizer")
+    size: Annotated[int, Field(ge=0)] | AutoSize = Field(
+        default=10_000, description="how many tokens are added; 0 keeps the tokenizer, `auto` lets a rule decide")
     pretokenizer: Literal["auto", "keep", "repair"] = Field(
         default="auto", description="keep the base's regex, or repair it so that words are not cut at vowel signs; "
                                     "auto repairs where the target text contains such marks")
@@ -75,10 +76,12 @@ class VocabularySettings(Settings):
         if not isinstance(data, Mapping):
             return {"method": data}
         own = {key: value for key, value in data.items() if key in cls.model_fields}
+        if own.get("size") == "auto":
+            own["size"] = {}
         beside = {key: value for key, value in data.items() if key not in cls.model_fields}
         method = own.get("method", "continued")
         if not beside or isinstance(method, Selection):
-            return data
+            return {**own, **beside}
         name, settings = (method, {}) if isinstance(method, str) else next(iter(dict(method).items()))
         if str(name) not in SELECTIONS.names():
             return own

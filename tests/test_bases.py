@@ -1,0 +1,250 @@
+"""Where the source model comes from: what is accepted, what is refused, and what is remembered of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lingraft.bases import BASES, Bench, parse_model
+from lingraft.bases.tokenizer_files import complete_tokenizer
+from lingraft.corpus import CorpusSettings, Source
+from lingraft.errors import LingraftError, ModelError, TokenizerError
+from lingraft.families import open_tokenizer
+from lingraft.store import Draft
+from tests.hub_server import HubServer
+
+TEXT = "The old farmer gave the red apple to his daughter."
+
+
+def materialised(base, tmp_path: Path) -> Path:
+    draft = Draft(tmp_path / "draft")
+    draft.folder.mkdir(parents=True)
+    workplace = tmp_path / "workplace"
+    workplace.mkdir(exist_ok=True)
+    base.materialise(Bench(draft, workplace))
+    return draft.folder / "model"
+
+
+def loads(folder: Path, text: str = TEXT) -> list[int]:
+    """Load a folder the plain way and return the ids that AutoTokenizer gives."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.fixture
+def copied(tiny_model, tmp_path) -> Path:
+    return Path(shutil.copytree(tiny_model, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(("written", "chosen"), [
+    ("owner/name", {"hub": {"id": "owner/name", "revision": "main"}}),
+    ("owner/name@v1.0", {"hub": {"id": "owner/name", "revision": "v1.0"}}),
+    ("./owner/name", {"folder": {"path": "./owner/name"}}),
+    ("/absolute/path", {"folder": {"path": "/absolute/path"}}),
+    ({"folder": {"path": "a/b"}}, {"folder": {"path": "a/b"}}),
+])
+def test_short_forms(written, chosen):
+    """A folder, a hub id and a hub id with a revision are told apart."""
+    assert parse_model(written).chosen() == chosen
+
+
+def test_a_folder_that_is_there_is_a_folder(tiny_model, tmp_path, monkeypatch):
+    """owner/name is a folder where such a folder is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "name").symlink_to(tiny_model)
+    assert parse_model("owner/name").chosen() == {"folder": {"path": "owner/name"}}
+
+
+def test_a_folder_gives_a_model_that_loads(tiny_model, tmp_path):
+    """The source answer loads plainly, gives the same ids, and links the weights instead of copying them."""
+    folder = materialised(parse_model(str(tiny_model)), tmp_path)
+    assert loads(folder) == open_tokenizer(tiny_model).ids([TEXT])[0]
+    assert (folder / "model.safetensors").resolve() == (tiny_model / "model.safetensors").resolve()
+
+
+def test_identity_is_content(tiny_model, copied):
+    """A copy elsewhere has the same identity; a changed config, tokenizer or weight has another one."""
+    before = parse_model(str(tiny_model)).identity()
+    assert parse_model(str(copied)).identity() == before
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        content = (copied / name).read_bytes()
+        (copied / name).write_bytes(content + b" ")
+        assert parse_model(str(copied)).identity() != before
+        (copied / name).write_bytes(content)
+
+
+def broken(folder: Path, what: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    if what == "no config":
+        (folder / "config.json").unlink()
+    elif what == "no json":
+        (folder / "config.json").write_text("{")
+    elif what == "no model type":
+        (folder / "config.json").write_text("{}")
+    elif what == "pickle":
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    elif what == "remote code":
+        (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x.Y"}}))
+    elif what == "gone":
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("what", "message"), [
+    ("no config", "config.json: not there"), ("no json", "cannot be read as JSON"),
+    ("no model type", "has no model_type"), ("pickle", "pytorch_model.bin"), ("remote code", "code of its own"),
+    ("gone", "is no folder"),
+])
+def test_folders_that_hold_no_usable_model(copied, what, message):
+    """What is no model is refused before anything is computed; pickled weights and remote code never run."""
+    base = parse_model(str(copied))
+    broken(copied, what)
+    with pytest.raises(ModelError, match=message):
+        base.identity()
+
+
+def test_a_tokenizer_that_does_not_fit_the_model(copied):
+    """A tokenizer with more ids than the model has rows is refused with both numbers."""
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps({**config, "vocab_size": 300}))
+    with pytest.raises(ModelError, match="highest id is 319, while the model has 300 embedding rows"):
+        complete_tokenizer(copied)
+
+
+def test_a_folder_without_tokenizer(copied):
+    """A model without a tokenizer is refused with what was looked for."""
+    (copied / "tokenizer.json").unlink()
+    with pytest.raises(TokenizerError, match="no tokenizer here; expected one of tokenizer"):
+        complete_tokenizer(copied)
+
+
+def test_random_weights_follow_from_the_seed(tiny_model, tmp_path):
+    """The same recipe makes the same weights, another seed others; global randomness is left alone."""
+    import torch
+
+    state = torch.random.get_rng_state()
+    models = [materialised(BASES.parse({"random": {"tokenizer": str(tiny_model / "tokenizer.json"), "seed": seed}}),
+                           tmp_path / str(number)) for number, seed in enumerate((0, 0, 1))]
+    weights = [(folder / "model.safetensors").read_bytes() for folder in models]
+    assert weights[0] == weights[1] != weights[2]
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert loads(models[0]) == open_tokenizer(tiny_model).ids([TEXT])[0]
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    ({"model_type": "lama"}, "transformers has no 'lama'"), ({"vocab_size": 10}, "vocab_size 10; leave vocab_size out"),
+])
+def test_configurations_that_make_no_model(tiny_model, tmp_path, config, message):
+    """An unknown architecture and too few rows are refused."""
+    base = BASES.parse({"random": {"tokenizer": str(tiny_model), "config": config}})
+    with pytest.raises(ModelError, match=message):
+        materialised(base, tmp_path)
+
+
+REAL = [("llama2/tokenizer.model", {}, 32_000), ("pythia/tokenizer.json", {"model_type": "gpt_neox"}, 50_277),
+        ("gpt2/vocab.json", {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}, 50_257),
+        ("qwen2/tokenizer.json.gz", {"model_type": "qwen2", "tie_word_embeddings": True}, 151_646)]
+
+
+@pytest.mark.parametrize(("tokenizer", "body", "size"), REAL, ids=lambda value: str(value).split("/")[0])
+def test_real_tokenizers_get_a_body(assets, tmp_path, tokenizer, body, size):
+    """A real tokenizer in any of its file formats becomes a model folder that gives the same ids plainly."""
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "num_key_value_heads": 2, "max_position_embeddings": 64}
+    config = body if body.get("model_type") == "gpt2" else {**small, **body}
+    base = BASES.parse({"random": {"tokenizer": str(assets / "tokenizers" / tokenizer), "config": config}})
+    folder = materialised(base, tmp_path)
+    text = "किताबें पढ़ना, reading  books\n\tÇok güzel 123"
+    assert loads(folder, text) == open_tokenizer(assets / "tokenizers" / tokenizer).ids([text])[0]
+    assert complete_tokenizer(folder).size == size
+    assert base.config()["vocab_size"] == size
+
+
+def test_a_base_trained_here(english_file, tmp_path):
+    """Tokenizer and weights are learned from the named text; its loss falls; its answer is whole."""
+    base = BASES.parse({"pretrain": {
+        "corpus": {"sources": [str(english_file)], "heldout_share": 0.1}, "vocabulary_size": 300, "seed": 3,
+        "config": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+                   "num_key_value_heads": 2, "max_position_embeddings": 32},
+        "training": {"strategy": "full", "budget": "30 steps", "batch_tokens": 128, "rates": 1e-2}}})
+    folder = materialised(base, tmp_path)
+    assert complete_tokenizer(folder).size == 300
+    loads(folder)
+    rows = [json.loads(line) for line in (folder.parent / "training.jsonl").read_text().splitlines()]
+    assert rows[-1]["bits_per_byte"] < 0.7 * rows[0]["bits_per_byte"]
+
+
+def test_identity_of_a_base_trained_here_follows_the_text(english_file):
+    """More text is another base."""
+    base = BASES.parse({"pretrain": {"corpus": CorpusSettings(sources=(Source(path=str(english_file)),))}})
+    before = base.identity()
+    english_file.write_text(english_file.read_text() + "One more line.\n")
+    assert base.identity() != before
+
+
+ASK = """
+import json, sys
+from lingraft.bases import BASES, Bench
+from lingraft.errors import LingraftError
+from lingraft.store import Draft
+from pathlib import Path
+base = BASES.parse({"hub": json.loads(sys.argv[1])})
+try:
+    identity = base.identity()
+    draft = Draft(Path(sys.argv[2])); draft.folder.mkdir()
+    base.materialise(Bench(draft, draft.folder))
+    files = sorted(path.name for path in (draft.folder / "model").iterdir())
+    print(json.dumps([identity, base.config()["model_type"], files]))
+except LingraftError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def ask_hub(environment: dict[str, str], draft: Path, **settings: str):
+    done = subprocess.run([sys.executable, "-c", ASK, json.dumps(settings), str(draft)], env=environment, check=True,
+                          capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_model_on_a_hub(tiny_model, tmp_path):
+    """A branch is pinned to its commit, only safe files are fetched, and without a connection the cache answers."""
+    served = tmp_path / "served" / "models" / "owner" / "name"
+    shutil.copytree(tiny_model, served)
+    (served / "pytorch_model.bin").write_bytes(b"pickle")
+    with HubServer(tmp_path / "served") as hub:
+        environment = hub.environment(tmp_path / "home")
+        commit = hub.commit("models", "owner/name")
+        identity, kind, files = ask_hub(environment, tmp_path / "a", id="owner/name")
+        assert (identity, kind) == ({"hub": "owner/name", "commit": commit}, "llama")
+        assert "model.safetensors" in files
+        assert not any("pytorch_model" in request for request in hub.requests)
+        assert "404" in ask_hub(environment, tmp_path / "b", id="owner/gone")
+        assert "no revision 'v9'" in ask_hub(environment, tmp_path / "c", id="owner/name", revision="v9")
+    answer = ask_hub(environment, tmp_path / "d", id="owner/name")
+    assert answer[0] == {"hub": "owner/name", "commit": commit}, answer
+    assert "cannot be reached" in ask_hub(environment, tmp_path / "e", id="owner/other")
+
+
+def test_a_gated_model(tiny_model, tmp_path):
+    """A model whose conditions are not accepted is refused with what to do."""
+    shutil.copytree(tiny_model, tmp_path / "models" / "owner" / "gated")
+    with HubServer(tmp_path, gated={"owner/gated"}) as hub:
+        answer = ask_hub(hub.environment(tmp_path / "home"), tmp_path / "a", id="owner/gated")
+    assert "owner/gated: the hub answered 401; it is private or gated" in answer
+
+
+def test_every_base_is_refused_with_the_users_error(tmp_path):
+    """Every kind of base says in one line that what it names is not there."""
+    absent = {"folder": {"path": str(tmp_path / "x")}, "random": {"tokenizer": str(tmp_path / "x")},
+              "pretrain": {"corpus": str(tmp_path / "x.txt")}}
+    for name, settings in absent.items():
+        with pytest.raises(LingraftError) as caught:
+            BASES.parse({name: settings}).identity()
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,253 @@
+"""Runs: what is done, what is not done twice, what is left behind, and what a run folder holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lingraft.errors import LingraftError, StoreError
+from lingraft.families import open_tokenizer
+from lingraft.pipeline import Run, before_after, graph_of, plan, plan_table, run, summary
+from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
+from lingraft.recipe.reading import Tree, override
+from lingraft.store import Store, file_digest
+
+STAGES = ["source", "corpus", "corpus", "vocabulary", "embeddings", "packing", "packing", "training", "evaluation"]
+
+
+def report(folder: Path) -> None:
+    """Stand in for the report, whose own tests are elsewhere; it sees the finished folder."""
+    assert (folder / "run.json").is_file()
+    (folder / "report.html").write_text("<html>", encoding="utf-8")
+
+
+@pytest.fixture
+def recipe_values(tiny_model, hindi_file, english_file) -> dict:
+    return {
+        "name": "tiny-{language}", "model": str(tiny_model),
+        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
+        "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
+        "vocabulary": {"size": 20},
+        "training": {"budget": "6 steps", "batch_tokens": 128, "heldout_points": 1},
+        "evaluation": {"heldout_bytes": 1000, "bootstrap": {"resamples": 20},
+                       "generation": {"bytes": 8, "prompts": 1, "repeats": 1}}}
+
+
+@pytest.fixture
+def here(tmp_path) -> Runtime:
+    return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
+
+
+def read(values: dict, *overrides: str) -> Recipe:
+    return parse_recipe(override(Tree(values), overrides))
+
+
+def carry_out(recipe: Recipe, runtime: Runtime) -> tuple[Run, list[str]]:
+    """Run a recipe; return the run and the names of the stages that were made."""
+    finished = run(recipe, runtime, write_report=report)
+    return finished, [stage["name"] for stage in finished.record["stages"] if not stage["cached"]]
+
+
+def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, here):
+    """The run folder is whole, its model loads plainly with the run's ids; the same recipe again touches nothing."""
+    recipe = read(recipe_values)
+    finished, made = carry_out(recipe, here)
+    assert made == STAGES
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names == {"run.json", "recipe.yaml", "model", "measurements.parquet", "measurements.csv", "training.jsonl",
+                     "splice.json", "certificate.json", "samples.json", "report.html"}
+    check_record(finished)
+    check_model(finished)
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
+    lines: list[str] = []
+    run(recipe, here, write_report=report, tell=lines.append)
+    assert len(lines) == 1
+    assert "nothing to do" in lines[0]
+    assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")} == before
+    assert load_recipe(finished.folder / "recipe.yaml") == recipe
+
+
+def check_record(finished: Run) -> None:
+    record = finished.record
+    assert (record["name"], record["language"], record["replay_language"]) == ("tiny-hi", "hi", "en")
+    assert [stage["name"] for stage in record["stages"]] == STAGES
+    assert set(record["versions"]) == {"lingraft", "python", "torch", "transformers", "tokenizers"}
+    subjects = {(row.subject, row.language) for row in finished.measurements() if row.metric == "bits per byte"}
+    assert subjects == {(s, language) for s in ("source", "spliced", "adapted") for language in ("hi", "en")}
+    table = before_after(finished)
+    assert table.row_count == 7  # tokens per word, bits per byte and speed in two languages; English cut as before
+    json.dumps(summary(finished))
+
+
+def check_model(finished: Run) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    text = "एक छोटी चिड़िया sings"
+    ids = AutoTokenizer.from_pretrained(finished.model)(text, add_special_tokens=False)["input_ids"]
+    assert ids == open_tokenizer(finished.model).ids([text])[0]
+    assert max(ids) >= 320
+    model = AutoModelForCausalLM.from_pretrained(finished.model)
+    assert model.get_input_embeddings().weight.shape[0] >= 340
+    assert not (finished.model / "manifest.json").exists()
+
+
+CHANGED = {
+    "training.rates=1e-3": ["training", "evaluation"],
+    "training.budget=7 steps": ["training", "evaluation"],
+    "embeddings.input=random": ["embeddings", "training", "evaluation"],
+    "replay.share=0.3": ["training", "evaluation"],
+    "evaluation.heldout_bytes=500": ["evaluation"],
+    "training.packing.block=32": ["packing", "packing", "training", "evaluation"],
+    "vocabulary.size=10": ["vocabulary", "embeddings", "packing", "packing", "training", "evaluation"],
+    "target.heldout_share=0.2": ["corpus", "vocabulary", "embeddings", "packing", "packing", "training", "evaluation"],
+    "seed=1": ["embeddings", "training", "evaluation"],
+    "name=other": [],
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_changed_setting_redoes_what_depends_on_it(recipe_values, here, change):
+    """The keys that change with a setting are exactly those of the stages that depend on it."""
+    del here
+    before, after = (graph_of(read(recipe_values, *overrides)) for overrides in ([], [change]))
+    changed = [new.stage.name for old, new in zip(before, after, strict=True) if old.stage.key != new.stage.key]
+    assert changed == CHANGED[change]
+
+
+def test_only_what_changed_is_made_again(recipe_values, here):
+    """A second run with another rate takes all but training and evaluation from the store, and replaces the folder."""
+    first, _ = carry_out(read(recipe_values), here)
+    weights = file_digest(first.model / "model.safetensors")
+    second, made = carry_out(read(recipe_values, "training.rates=1e-2"), here)
+    assert made == ["training", "evaluation"]
+    assert second.folder == first.folder
+    assert file_digest(second.model / "model.safetensors") != weights
+    third, made = carry_out(read(recipe_values), here)
+    assert made == []
+    assert file_digest(third.model / "model.safetensors") == weights
+
+
+def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
+    """Before a run everything is to do, with sizes; after it everything is cached, with exact ones, and no time left."""
+    recipe = read(recipe_values)
+    rows = plan(recipe, here)
+    assert [row.cached for row in rows] == [False] * len(STAGES)
+    by_title = {row.title: row for row in rows}
+    assert by_title["source model"].amounts == {"tokens": 320, "parameters": 39_072}
+    assert by_title["vocabulary"].amounts["tokens"] == 20
+    assert by_title["embeddings"].amounts["rows"] == 340
+    assert by_title["training"].flops is not None
+    assert all(row.seconds for row in rows)
+    carry_out(recipe, here)
+    rows = plan(recipe, here)
+    assert all(row.cached and row.seconds == 0 for row in rows)
+    assert plan_table(rows).row_count == len(rows)
+    json.dumps([row.as_json() for row in rows])
+
+
+def test_without_replay_and_without_training(recipe_values, here):
+    """No replay text and no phases: the spliced model is the result, English is not measured, and a warning says so."""
+    del recipe_values["replay"]
+    finished, made = carry_out(read(recipe_values, "training={phases: []}"), here)
+    assert made == ["source", "corpus", "vocabulary", "embeddings", "evaluation"]
+    assert {row.subject for row in finished.measurements()} == {"source", "spliced"}
+    assert {row.language for row in finished.measurements()} == {"hi"}
+    assert "no replay text" in finished.record["warnings"][0]
+    assert not (finished.folder / "training.jsonl").exists()
+
+
+def test_continued_pretraining_alone(recipe_values, here):
+    """Size 0 keeps the tokenizer: the baseline that extension is compared with."""
+    finished, _ = carry_out(read(recipe_values, "vocabulary.size=0"), here)
+    fertility = {row.value for row in finished.measurements() if row.metric == "tokens per word" and row.language == "hi"}
+    assert len(fertility) == 1
+
+
+def test_a_failing_stage_leaves_no_run_and_keeps_what_was_done(recipe_values, here, monkeypatch):
+    """An error in a late stage leaves no run folder, no draft, and the finished stages for the next run."""
+    from lingraft.pipeline import making
+
+    def fails(_work: object) -> None:
+        msg = "no"
+        raise LingraftError(msg)
+
+    monkeypatch.setattr(making, "make_training", fails)
+    with pytest.raises(LingraftError):
+        carry_out(read(recipe_values), here)
+    assert list(here.runs.iterdir()) == []
+    monkeypatch.undo()
+    _, made = carry_out(read(recipe_values), here)
+    assert made == ["training", "evaluation"]
+
+
+def test_a_full_disk_told_by_rust_is_a_store_error(recipe_values, here, monkeypatch):
+    """Libraries in Rust tell a full disk in words only; the user gets the store's error all the same."""
+    from lingraft.pipeline import making
+
+    def fails(_work: object) -> None:
+        msg = "Error while serializing: I/O error: No space left on device (os error 28)"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(making, "make_embeddings", fails)
+    with pytest.raises(StoreError, match="no room on the disk"):
+        carry_out(read(recipe_values), here)
+
+
+def test_a_folder_that_is_no_run_is_never_touched(recipe_values, here):
+    """A folder of the run's name with other things in it is refused before anything is computed."""
+    (here.runs / "tiny-hi").mkdir(parents=True)
+    (here.runs / "tiny-hi" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match="is no run of lingraft; choose another name with --name"):
+        carry_out(read(recipe_values), here)
+    assert (here.runs / "tiny-hi" / "thesis.tex").read_text() == "years of work"
+    assert not (here.store / "answers").exists()
+
+
+def test_a_run_folder_outlives_its_store(recipe_values, here):
+    """Removing the store takes nothing away from a finished run."""
+    import shutil
+
+    finished, _ = carry_out(read(recipe_values), here)
+    shutil.rmtree(here.store)
+    check_model(finished)
+
+
+GO = """
+import sys
+from pathlib import Path
+from lingraft import pipeline
+from lingraft.recipe import Runtime, load_recipe
+recipe, runs, store = map(Path, sys.argv[1:])
+pipeline.run(load_recipe(recipe), Runtime(runs, store, "cpu"), write_report=lambda folder: None)
+"""
+
+
+def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
+    """Killed with SIGKILL in the middle of training, the same command finishes, bit-identical to a run left alone."""
+    import yaml
+
+    recipe_values["training"] = {"budget": "60 steps", "batch_tokens": 256, "heldout_points": 0}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe_values, allow_unicode=True), encoding="utf-8")
+    recipe = load_recipe(tmp_path / "r.yaml")
+    graph = graph_of(recipe)
+    command = [sys.executable, "-c", GO, str(tmp_path / "r.yaml"), str(here.runs), str(here.store)]
+    log = Store(here.store).root / "work" / f"training-{graph.training.stage.key}" / "training.jsonl"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (here.runs / "tiny-hi").exists()
+    finished, made = carry_out(recipe, here)
+    assert made == ["training", "evaluation"]
+    alone, _ = carry_out(recipe, Runtime(tmp_path / "alone", tmp_path / "alone-store", "cpu"))
+    assert file_digest(finished.model / "model.safetensors") == file_digest(alone.model / "model.safetensors")
