@@ -20,7 +20,8 @@ def byte_level(texts=ENGLISH, size=330, pattern=GPT2_REGEX, specials=("<|endofte
         pre_tokenizers.Split(Regex(pattern), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens(list(specials))
     data = json.loads(tokenizer.to_str())
@@ -43,7 +44,8 @@ def sentencepiece(texts=ENGLISH, size=330):
              "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": learned["merges"]}
     added = [{"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
               "special": True} for i, name in enumerate(special)]
-    decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                 decoders.Strip(" ", 1, 0)])
     shell = Tokenizer(models.BPE())
     shell.normalizer = learner.normalizer
     shell.decoder = decoder

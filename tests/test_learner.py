@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lingraft.families import family_of
-from lingraft.families.base import backend_of
+from lingraft.families.base import bare_of
 from lingraft.selection import Continued, SelectionRequest
 from tests.small_bases import BASES
 
@@ -19,8 +20,7 @@ FAMILIES = {name: family_of(make(), Path("base")) for name, make in BASES.items(
 
 
 def model_of(family, surfaces):
-    data = {**family.extended(surfaces), "normalizer": None, "pre_tokenizer": None, "post_processor": None, "added_tokens": []}
-    return backend_of(data)
+    return bare_of(family.extended(surfaces))
 
 
 def segments(family, surfaces, unit):
@@ -53,7 +53,7 @@ def slow_continuation(family, counts, size):
             for surface, cost in parts:
                 if cost > 1:
                     gains[surface] += (cost - 1) * count
-            for (left, left_cost), (right, right_cost) in zip(parts, parts[1:], strict=False):
+            for (left, left_cost), (right, right_cost) in pairwise(parts):
                 if left_cost == right_cost == 1:
                     gains[left + right] += count
         usable = {surface: gain for surface, gain in gains.items()

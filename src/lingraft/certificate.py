@@ -16,7 +16,7 @@ from pathlib import Path
 from lingraft.awkward import awkward_texts, endless_word
 from lingraft.errors import CertificateError
 from lingraft.families import ModelTokenizer
-from lingraft.families.base import backend_of
+from lingraft.families.base import bare_of
 from lingraft.families.sentencepiece import SentencePieceBPE
 from lingraft.vocabulary import Splice
 
@@ -70,8 +70,8 @@ def write_certificate(claims: Sequence[Claim], path: Path, *, waived: Sequence[s
     broken = [claim for claim in claims if claim.fatal and not claim.holds and claim.name not in waived]
     if broken:
         facts = "; ".join(f"{claim.name}: {claim.value} of {claim.of} {claim.unit}" for claim in broken)
-        msg = (f"the extended tokenizer breaks what it promises ({facts}); vocabulary.allow: [{broken[0].name!r}] accepts "
-               "it by name")
+        msg = (f"the extended tokenizer breaks what it promises ({facts}); "
+               f"vocabulary.allow: [{broken[0].name!r}] accepts it by name")
         raise CertificateError(msg)
 
 
@@ -92,8 +92,10 @@ def _special_tokens(evidence: Evidence) -> Claim:
     changed = sum(1 for content, token in before.items()
                   if after.get(content) != {**token, "id": by_source.get(token["id"])})
     changed += len(after.keys() - before.keys())
-    changed += sum(1 for content, token in after.items() if evidence.target.backend.token_to_id(content) != token["id"])
-    names = [name for name in ("chat_template.jinja", "chat_template.json") if (evidence.source.folder / name).is_file()]
+    changed += sum(1 for content, token in after.items()
+                   if evidence.target.backend.token_to_id(content) != token["id"])
+    names = [name for name in ("chat_template.jinja", "chat_template.json")
+             if (evidence.source.folder / name).is_file()]
     changed += sum((evidence.source.folder / name).read_bytes() != (evidence.target.folder / name).read_bytes()
                    for name in names)
     changed += evidence.source.config.get("chat_template") != evidence.target.config.get("chat_template")
@@ -114,12 +116,12 @@ def _ranks(evidence: Evidence) -> Claim:
 
 
 def _reachable(evidence: Evidence) -> Iterator[Claim]:
-    """The surface of each added token, given to the model alone, becomes that token; with whole-word lookup on and off."""
+    """The surface of each added token, given to the model alone, becomes that token; whole-word lookup off and on."""
     family = evidence.target.family
     model = family.data["model"]
     for lookup in (False, True) if model["type"] == "BPE" else (False,):
         data = {**family.data, "model": {**model, "ignore_merges": lookup}} if model["type"] == "BPE" else family.data
-        bare = backend_of({**data, "normalizer": None, "pre_tokenizer": None, "post_processor": None, "added_tokens": []})
+        bare = bare_of(data)
         added = evidence.splice.added
         units = [family.piece_of(token.surface) for token in added]
         encodings = bare.encode_batch_fast(units, add_special_tokens=False) if units else []
@@ -199,7 +201,7 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
         for ids in evidence.target.ids(batch):
             unseen.difference_update(ids)
     yield Claim("added tokens used in running text", len(unseen), len(evidence.splice.added), "tokens", fatal=False,
-                detail="each added token occurs in the training text; one that does not is a step on the way to longer ones")
+                detail="each added token occurs in the training text; others are steps on the way to longer tokens")
 
 
 def _on_base(evidence: Evidence) -> Iterator[Claim]:
@@ -215,6 +217,6 @@ def _on_base(evidence: Evidence) -> Iterator[Claim]:
                 before_tokens += len(a)
                 after_tokens += len(b)
         if documents:
-            detail = (f"{documents - changed} of {documents} documents keep their ids; over all of them tokens went from "
-                      f"{before_tokens} to {after_tokens}, {grew} documents grew")
+            detail = (f"{documents - changed} of {documents} documents keep their ids; over all of them tokens went "
+                      f"from {before_tokens} to {after_tokens}, {grew} documents grew")
             yield Claim(name, changed, documents, "documents", detail, fatal=fatal)

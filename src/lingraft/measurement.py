@@ -37,9 +37,9 @@ class Measurement:
 
 def write_measurements(rows: Sequence[Measurement], path: Path) -> None:
     """Write rows as parquet, or as CSV where the path ends in .csv."""
-    import pyarrow as pa  # noqa: PLC0415 - 0.2 s that a reader of this module's type should not pay
-    import pyarrow.csv as pa_csv  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
 
     types = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "float | None": pa.float64()}
     schema = pa.schema([(field.name, types[str(field.type)]) for field in dataclasses.fields(Measurement)])
@@ -52,7 +52,7 @@ def write_measurements(rows: Sequence[Measurement], path: Path) -> None:
 
 def read_measurements(path: Path) -> list[Measurement]:
     """Read the rows of a parquet file."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq
 
     return [Measurement(**row) for row in pq.read_table(path).to_pylist()]
 

@@ -54,7 +54,7 @@ def repaired(data: Data) -> Data | None:
     if all(part is None for part in parts):
         return None
     fixed = copy.deepcopy(data)
-    sequence = [piece for part, repaired_ in zip(pre_tokenizers(data), parts, strict=True) for piece in repaired_ or [part]]
+    sequence = [piece for part, mended in zip(pre_tokenizers(data), parts, strict=True) for piece in mended or [part]]
     fixed["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": sequence}
     return fixed
 
@@ -64,6 +64,7 @@ def _repaired_part(part: dict[str, Any]) -> list[dict[str, Any]] | None:
         pattern = repaired_pattern(part["pattern"]["Regex"])
         return pattern and [{**part, "pattern": {"Regex": pattern}}]  # type: ignore[return-value]
     if part.get("type") == "ByteLevel" and part.get("use_regex", True) and not part.get("add_prefix_space"):
-        split = {"type": "Split", "pattern": {"Regex": repaired_pattern(GPT2_REGEX)}, "behavior": "Isolated", "invert": False}
+        pattern = {"Regex": repaired_pattern(GPT2_REGEX)}
+        split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
         return [split, {**part, "use_regex": False}]
     return None

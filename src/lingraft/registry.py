@@ -91,7 +91,7 @@ class Registry(Generic[C]):
         msg = f"a {self.kind} is written as a name or as {{name: settings}}, got {value!r}; known: {self.names()}"
         raise RecipeError(msg)
 
-    def annotation(self, base: type[C]) -> Any:  # noqa: ANN401 - pydantic's own currency
+    def annotation(self, base: type[C]) -> Any:
         """Return the pydantic annotation of a field that holds one of these choices."""
         serialise: Callable[[C], dict[str, Any]] = lambda choice: choice.chosen()  # noqa: E731
         return Annotated[base, BeforeValidator(self._parse_field), PlainSerializer(serialise)]

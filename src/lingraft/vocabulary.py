@@ -54,7 +54,7 @@ class AddedToken:
 
     @property
     def text(self) -> str:
-        """The surface for people; bytes that are no UTF-8 are shown as `\\xNN`."""
+        r"""The surface for people; bytes that are no UTF-8 are shown as `\\xNN`."""
         return self.surface.decode("utf-8", errors="backslashreplace")
 
 

@@ -100,13 +100,13 @@ class Family(ABC):
     def with_units(self, surfaces: Sequence[bytes]) -> Data:
         """Return a tokenizer.json with whole units added that are looked up as they stand, without merges."""
         del surfaces
-        msg = f"whole units cannot be added to a tokenizer of the family {self.name}; choose vocabulary.method: continued"
+        msg = f"whole words cannot be added to a {self.name} tokenizer; choose vocabulary.method: continued"
         raise TokenizerError(msg)
 
     def without(self, token_ids: Iterable[int]) -> Data:
         """Return a tokenizer.json without these tokens; the ids of the others stay, with holes."""
         del token_ids
-        msg = f"tokens cannot be taken out of a tokenizer of the family {self.name}; choose vocabulary.method: continued"
+        msg = f"tokens cannot be taken out of a {self.name} tokenizer; choose vocabulary.method: continued"
         raise TokenizerError(msg)
 
     def allows(self, surface: bytes) -> bool:
@@ -146,8 +146,7 @@ class Family(ABC):
     @cached_property
     def bare(self) -> Tokenizer:
         """The model alone: no normalizer, no pre-tokenizer, no added tokens. It takes units."""
-        return backend_of({**self.data, "normalizer": None, "pre_tokenizer": None, "post_processor": None,
-                           "added_tokens": [], "truncation": None, "padding": None})
+        return bare_of(self.data)
 
     def segment(self, units: Sequence[str]) -> list[list[int]]:
         """Return the ids of each unit under the model's own rules."""
@@ -177,6 +176,12 @@ def backend_of(data: Data) -> Tokenizer:
     except Exception as error:  # `tokenizers` raises bare Exception
         msg = f"the tokenizer cannot be built: {str(error).splitlines()[0]}"
         raise TokenizerError(msg) from error
+
+
+def bare_of(data: Data) -> Tokenizer:
+    """Build the model alone: no normalizer, no pre-tokenizer, no added tokens. It takes units."""
+    alone = dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding"))
+    return backend_of({**data, **alone, "added_tokens": []})
 
 
 def front_of(data: Data) -> tuple[Any, Any]:

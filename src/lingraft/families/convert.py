@@ -138,7 +138,8 @@ def from_sentencepiece(source: Path) -> Data:
     data["added_tokens"] = [added_token(i, piece.piece, special=piece.type != user_defined)
                             for i, piece in enumerate(message.pieces) if piece.type not in {normal, 6}]
     spec = message.trainer_spec
-    bos, eos = ((message.pieces[i].piece, i) if 0 <= i < len(message.pieces) else None for i in (spec.bos_id, spec.eos_id))
+    bos, eos = ((message.pieces[i].piece, i) if 0 <= i < len(message.pieces) else None
+                for i in (spec.bos_id, spec.eos_id))
     data["post_processor"] = template(before=bos) if kind == "BPE" else template(after=eos)  # Llama's, T5's habit
     data["lingraft_roles"] = {f"{role}_token": message.pieces[token_id].piece
                               for role, token_id in (("bos", spec.bos_id), ("eos", spec.eos_id), ("pad", spec.pad_id),
@@ -153,7 +154,8 @@ def template(*, before: tuple[str, int] | None = None, after: tuple[str, int] | 
         return None
 
     def around(sequence: str, type_id: int) -> list[dict[str, Any]]:
-        special = [{"SpecialToken": {"id": token[0], "type_id": type_id}} if token else None for token in (before, after)]
+        special = [{"SpecialToken": {"id": token[0], "type_id": type_id}} if token else None
+                   for token in (before, after)]
         return [part for part in (special[0], {"Sequence": {"id": sequence, "type_id": type_id}}, special[1]) if part]
 
     return {"type": "TemplateProcessing", "single": around("A", 0), "pair": [*around("A", 0), *around("B", 1)],
@@ -180,7 +182,8 @@ def _bpe_document(message: Any) -> Data:
 
 
 def _unigram_document(message: Any) -> Data:
-    model = {"type": "Unigram", "unk_id": message.trainer_spec.unk_id, "byte_fallback": message.trainer_spec.byte_fallback,
+    spec = message.trainer_spec
+    model = {"type": "Unigram", "unk_id": spec.unk_id, "byte_fallback": spec.byte_fallback,
              "vocab": [[piece.piece, piece.score] for piece in message.pieces]}
     normalizers: list[dict[str, Any]] = []
     if message.normalizer_spec.precompiled_charsmap:

@@ -34,7 +34,8 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
     if "added_tokens_decoder" in config:
         config["added_tokens_decoder"] = {str(token["id"]): {key: value for key, value in token.items() if key != "id"}
                                           for token in plain["added_tokens"]}
-    config |= {"tokenizer_class": CLASS_NAME, "clean_up_tokenization_spaces": bool(config.get("clean_up_tokenization_spaces"))}
+    clean_up = bool(config.get("clean_up_tokenization_spaces"))
+    config |= {"tokenizer_class": CLASS_NAME, "clean_up_tokenization_spaces": clean_up}
     text = json.dumps(config, ensure_ascii=False, indent=1)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
     for name in _COPIED:
@@ -49,7 +50,8 @@ def sentencepiece_file(source: ModelTokenizer) -> Path | None:
     """Return the SentencePiece BPE file beside a tokenizer, where there is one that can be extended."""
     if not isinstance(source.family, SentencePieceBPE):
         return None
-    found = [path for pattern in ("tokenizer.model", "tokenizer.model.v*") for path in sorted(source.folder.glob(pattern))]
+    patterns = ("tokenizer.model", "tokenizer.model.v*")
+    found = [path for pattern in patterns for path in sorted(source.folder.glob(pattern))]
     return found[0] if found else None
 
 

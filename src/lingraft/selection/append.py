@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
@@ -55,17 +56,16 @@ class Append(Selection):
         with progress("training the target BPE"):
             tokenizer.train_from_iterator(_repeated(counts, "" if family.fallback else " "), trainer)
         data = _model_of(tokenizer)
-        made_by = {left + right: (left, right) for left, right in data["merges"]}
+        made_by = {pair[0] + pair[1]: (pair[0], pair[1]) for pair in data["merges"]}
         ordered = sorted(data["vocab"], key=data["vocab"].__getitem__)
         return [(family.surface_of(piece),
-                 tuple(map(family.surface_of, made_by[piece])) if piece in made_by else None)  # type: ignore[misc]
+                 (family.surface_of(made_by[piece][0]), family.surface_of(made_by[piece][1]))
+                 if piece in made_by else None)
                 for piece in ordered]
 
 
-def _model_of(tokenizer: Tokenizer) -> dict[str, dict[str, int]]:
-    import json
-
-    model: dict[str, dict[str, int]] = json.loads(tokenizer.to_str())["model"]
+def _model_of(tokenizer: Tokenizer) -> dict[str, Any]:
+    model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
     return model
 
 

@@ -26,7 +26,8 @@ class Atomic(Selection):
         units = list(request.counts)
         cut = family.segment(units)
         before = sum(len(ids) * request.counts[unit] for unit, ids in zip(units, cut, strict=True))
-        gains = {family.surface_of(unit): (len(ids) - 1) * request.counts[unit] for unit, ids in zip(units, cut, strict=True)}
+        gains = {family.surface_of(unit): (len(ids) - 1) * request.counts[unit]
+                 for unit, ids in zip(units, cut, strict=True)}
         worth = [surface for surface, gain in gains.items()
                  if gain > 1 and surface not in base and family.allows(surface)]
         worth.sort(key=lambda surface: (-gains[surface], surface))

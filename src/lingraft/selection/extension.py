@@ -66,7 +66,8 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
     source = open_tokenizer(source_folder)
     if extension.most and not isinstance(extension.selection, Nothing):
         decision = decide(source.family, extension.pretokenizer, texts=_texts(corpora), selection=extension.selection,
-                          base_texts=base.documents("heldout") if base else (), size=extension.most, where=source_folder)
+                          base_texts=base.documents("heldout") if base else (), size=extension.most,
+                          where=source_folder)
         full, selected = _select(decision.family, corpora, extension, base, source_folder)
     else:
         decision = Decision(source.family, repaired=False, reason="kept: nothing is added")
@@ -78,7 +79,7 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
         remap = {str(source_id): target_id for target_id, source_id in sorted(splice.kept.items())}
         draft.path("id_remap.json").write_text(json.dumps(remap), encoding="utf-8")
     target = open_tokenizer(draft.folder / "tokenizer")
-    _certify(source, target, splice, corpora, base, draft, extension, selected)
+    _certify(source, target, splice, corpora, base, draft, extension, by_rules=not selected.whole_units)
     _write_samples(source, target, corpora, draft.path("samples.json"))
     draft.path("curve.json").write_text(json.dumps(curve(full)), encoding="utf-8")
     _note(draft, source, decision, selected, extension)
@@ -88,7 +89,8 @@ def _texts(corpora: Sequence[Corpus]) -> Iterator[str]:
     return chain.from_iterable(corpus.documents("train") for corpus in corpora)
 
 
-def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, base: Corpus | None, where: Path) -> tuple[Selected, Selected]:
+def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, base: Corpus | None,
+            where: Path) -> tuple[Selected, Selected]:
     """Return everything that was learned, and what of it is taken."""
     counts = mixed([_count(family, corpus) for corpus in corpora], [corpus.counts("train").bytes for corpus in corpora],
                    extension.temperature, extension.weights)
@@ -98,7 +100,8 @@ def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, bas
     if not isinstance(extension.size, AutoSize):
         return full, full
     if not full.saved or full.dropped:
-        msg = f"vocabulary.size: auto needs to know what each token saves; {extension.selection.name} does not say: give a number"
+        msg = (f"vocabulary.size: auto needs to know what each token saves; the method {extension.selection.name} does "
+               "not say: give a number")
         raise RecipeError(msg)
     return full, full.first(extension.size.choose(full, extension.serving))
 
@@ -128,9 +131,9 @@ def curve(selected: Selected) -> dict[str, list[int]]:
 
 
 def _certify(source: ModelTokenizer, target: ModelTokenizer, splice: Splice, corpora: Sequence[Corpus],
-             base: Corpus | None, draft: Draft, extension: Extension, selected: Selected) -> None:
+             base: Corpus | None, draft: Draft, extension: Extension, *, by_rules: bool) -> None:
     evidence = Evidence(
-        source, target, splice, by_rules=not selected.whole_units,
+        source, target, splice, by_rules=by_rules,
         target_train=lambda: _texts(corpora),
         target_heldout=lambda: chain.from_iterable(corpus.documents("heldout") for corpus in corpora),
         base_text=lambda: base.documents("heldout") if base else (),
@@ -141,13 +144,15 @@ def _certify(source: ModelTokenizer, target: ModelTokenizer, splice: Splice, cor
 
 def _write_samples(source: ModelTokenizer, target: ModelTokenizer, corpora: Sequence[Corpus], path: Path) -> None:
     """Keep the first line of a few held-out documents, cut by both tokenizers."""
-    samples = []
-    for corpus in corpora:
-        lines = (_first_line(text) for text in corpus.documents("heldout"))
-        for text in islice((line for line in lines if line), max(SAMPLES // len(corpora), 2)):
-            samples.append({"text": text, "language": corpus.language,
-                            "source": _pieces(source, text), "target": _pieces(target, text)})
+    samples = [{"text": line, "language": corpus.language, "source": _pieces(source, line),
+                "target": _pieces(target, line)}
+               for corpus in corpora for line in _sample_lines(corpus, max(SAMPLES // len(corpora), 2))]
     path.write_text(json.dumps(samples, ensure_ascii=False), encoding="utf-8")
+
+
+def _sample_lines(corpus: Corpus, count: int) -> Iterator[str]:
+    lines = (_first_line(text) for text in corpus.documents("heldout"))
+    return islice((line for line in lines if line), count)
 
 
 def _first_line(text: str) -> str:

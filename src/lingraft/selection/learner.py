@@ -266,7 +266,8 @@ class Learner:
         self.previous[after[open_]] = places[open_]
         self._count_new(places, new)
 
-    def _lose(self, neighbours: npt.NDArray[np.int32], weights: npt.NDArray[np.int64], own: int, *, from_left: bool) -> None:
+    def _lose(self, neighbours: npt.NDArray[np.int32], weights: npt.NDArray[np.int64], own: int, *,
+              from_left: bool) -> None:
         own_surface = self.surfaces[own]
         gain = self.gain
         for symbol, weight, _, _ in _grouped(neighbours, weights):

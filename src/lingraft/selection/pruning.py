@@ -77,7 +77,7 @@ class _Pruning(Selection):
     def _prunable(self, request: SelectionRequest) -> list[int]:
         family = request.family
         if not isinstance(family, BPE):
-            msg = f"tokens cannot be taken out of a tokenizer of the family {family.name}; choose vocabulary.method: continued"
+            msg = f"tokens cannot be taken out of a {family.name} tokenizer; choose vocabulary.method: continued"
             raise TokenizerError(msg)
         in_base = usage_of(family, request.base_counts)
         keep = frozenset(in_base) if request.protected else frozenset()

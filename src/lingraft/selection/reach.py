@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from lingraft.families.base import Family
 from lingraft.selection.words import Characters
@@ -23,7 +24,8 @@ def cut_by_base(family: Family) -> CutAlone:
         (ids,) = family.segment([family.piece_of(surface)])
         symbols = characters.grouped(ids)
         known = characters.surfaces
-        return [(surfaces[symbol] or b"") if symbol < family.size else known[symbol - family.size] for symbol in symbols]
+        return [(surfaces[symbol] or b"") if symbol < family.size else known[symbol - family.size]
+                for symbol in symbols]
 
     return cut
 
@@ -38,7 +40,7 @@ def cut_with_new(surface: bytes, cut_alone: CutAlone, rank: Mapping[bytes, int])
     last = len(rank)
     while len(parts) > 2:
         best, at = min((rank.get(left + right, last), i)
-                       for i, (left, right) in enumerate(zip(parts, parts[1:], strict=False)))
+                       for i, (left, right) in enumerate(pairwise(parts)))
         if best == last:
             break
         parts[at : at + 2] = [parts[at] + parts[at + 1]]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lingraft.families.base import Family, backend_of
+from lingraft.families.base import Family, backend_of, bare_of
 from lingraft.families.opening import family_of
 from lingraft.pretokenizer import repaired
 from lingraft.selection.base import Selection, SelectionRequest
@@ -58,14 +58,15 @@ def decide(family: Family, mode: str, *, texts: Iterable[str], base_texts: Itera
 
 def _saving(kept: Family, fixed: Family, sample: list[str], selection: Selection, size: int) -> float:
     """Learn on the sample with both, and compare the tokens that are left."""
-    with_kept, with_fixed = (_tokens_after(family, family.units(sample), selection, size) for family in (kept, fixed))
+    with_kept, with_fixed = (_tokens_after(family, family.units(sample), selection, size)
+                             for family in (kept, fixed))
     return 1 - with_fixed / with_kept if with_kept else 0.0
 
 
 def _tokens_after(family: Family, counts: Counter[str], selection: Selection, size: int) -> int:
     selected = selection.select(SelectionRequest(family, counts, size))
-    backend = backend_of({**family.extended(selected.surfaces), "normalizer": None, "pre_tokenizer": None,
-                          "post_processor": None, "added_tokens": []})
+    data = family.with_units(selected.surfaces) if selected.whole_units else family.extended(selected.surfaces)
+    backend = bare_of(data)
     units = list(counts)
     encodings = backend.encode_batch_fast(units, add_special_tokens=False)
     return sum(len(encoding.ids) * counts[unit] for unit, encoding in zip(units, encodings, strict=True))

@@ -28,10 +28,11 @@ class AutoSize(Settings):
     """Add tokens until one more thousand of them saves too little, or serving a text gets no cheaper."""
 
     rule: Literal["marginal", "serving"] = Field(
-        "marginal", description="marginal: stop where a thousand more tokens save less than `rate` of the text's tokens; "
-                                "serving: where tokens x (body + head FLOPs at that vocabulary) is least "
+        "marginal", description="marginal: stop where a thousand more tokens save less than `rate` of the text's "
+                                "tokens; serving: where tokens x (body + head FLOPs at that vocabulary) is least "
                                 "(Dagan et al. 2024, arXiv 2402.01035)")
-    rate: float = Field(0.01, gt=0, lt=1, description="share of the text's base tokens that a thousand tokens must save")
+    rate: float = Field(0.01, gt=0, lt=1,
+                        description="share of the text's base tokens that a thousand tokens must save")
     maximum: int = Field(50_000, ge=1000, description="never more tokens than this")
 
     def choose(self, selected: Selected, serving: ServingCost | None) -> int:
