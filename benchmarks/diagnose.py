@@ -1,0 +1,102 @@
+"""Does the prediction hold? From 2 MB: what 10,000 tokens would give; then learned from 12 MB, on held-out text.
+
+    python benchmarks/diagnose.py [--assets ../shared/assets] [--languages hi tr] [--tokenizers llama2]
+
+One row for each language, tokenizer and pre-tokenizer: the predicted reduction with its 95% interval, and the measured
+one: tokens learned by continued BPE from the training text (12 MB, or all where there is less), put into the tokenizer,
+and the held-out file cut by it. The last lines count how often the interval holds the measured value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lingraft.diagnosis.diagnosis import diagnose
+from lingraft.diagnosis.prediction import TARGETS
+from lingraft.diagnosis.sample import Sample, read_sample
+from lingraft.families import Family, ModelTokenizer, family_of, open_tokenizer
+from lingraft.families.base import backend_of
+from lingraft.pretokenizer import repaired
+from lingraft.selection import Continued, SelectionRequest
+
+LEARNED_FROM = 12_000_000
+SAMPLED = 2_000_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--assets", type=Path, default=Path("../shared/assets"))
+    parser.add_argument("--languages", nargs="+", default=["hi", "ta", "tr", "ar"])
+    parser.add_argument("--tokenizers", nargs="+", default=["llama2", "qwen2", "pythia"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[10_000], choices=TARGETS)
+    arguments = parser.parse_args()
+    rows = []
+    print("    tokenizer pre-tokenizer  added predicted      interval  measured  holds  error  seconds")
+    for language in arguments.languages:
+        train = str(arguments.assets / "text" / f"{language}.train.jsonl.gz")
+        everything = read_sample(language, [train], LEARNED_FROM)
+        heldout = read_sample(language, [train.replace(".train.", ".heldout.")], LEARNED_FROM)
+        sample = read_sample(language, [train], SAMPLED)
+        for name in arguments.tokenizers:
+            tokenizer = open_tokenizer(arguments.assets / "tokenizers" / name)
+            rows += compared(Case(language, name, tokenizer, sample, everything, heldout), arguments.sizes)
+    holds = sum(row[0] for row in rows)
+    error = sum(abs(row[1]) for row in rows) / len(rows)
+    print(f"the interval holds {holds} of {len(rows)}; mean absolute error of the prediction {error:.1%}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tokenizer and the texts of one language."""
+
+    language: str
+    name: str
+    tokenizer: ModelTokenizer
+    sample: Sample
+    everything: Sample
+    heldout: Sample
+
+
+def compared(case: Case, sizes: list[int]) -> list[tuple[bool, float]]:
+    """Print the rows of one tokenizer; return whether each interval holds, and its relative error."""
+    started = time.perf_counter()
+    tokenizer = case.tokenizer
+    diagnosis = diagnose({case.name: tokenizer}, [case.sample], learned_from=case.everything.bytes)
+    (finding,) = diagnosis.tokenizers[0].findings
+    seconds = time.perf_counter() - started
+    rows = []
+    for how, curve in (("as it is", finding.keep), ("repaired", finding.repaired)):
+        if curve is None:
+            continue
+        family = tokenizer.family
+        if how == "repaired":
+            family = family_of(repaired(family.data), tokenizer.folder)
+        for size, value in measured(case, family, sizes).items():
+            point = curve.at(size)
+            low, high = 1 / point.high, 1 / point.low
+            rows.append((low <= value <= high, point.reduction / value - 1))
+            print(f"{case.language:3} {case.name:9} {how:13} {size:6} {point.reduction:9.2f} {low:6.2f}-{high:6.2f} "
+                  f"{value:9.2f}  "
+                  f"{'yes' if rows[-1][0] else 'NO':5} {rows[-1][1]:+6.1%} {seconds:8.1f}", flush=True)
+    return rows
+
+
+def measured(case: Case, family: Family, sizes: list[int]) -> dict[int, float]:
+    """Learn, extend, and cut the held-out documents with the real tokenizer."""
+    heldout = list(case.heldout.documents)
+    counts = family.units(case.everything.documents)
+    selected = Continued().select(SelectionRequest(family, counts, max(sizes)))
+    before = sum(map(len, case.tokenizer.ids(heldout)))
+    reductions = {}
+    for size in sizes:
+        backend = backend_of(family.extended(selected.surfaces[:size]))
+        encodings = backend.encode_batch_fast(heldout, add_special_tokens=False)
+        reductions[size] = before / sum(len(encoding.ids) for encoding in encodings)
+    return reductions
+
+
+if __name__ == "__main__":
+    main()

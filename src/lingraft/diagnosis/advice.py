@@ -1,0 +1,158 @@
+"""The recommendation: extend by so many tokens, repair the pre-tokenizer first, or leave the tokenizer alone.
+
+Three stated rates decide. Sizes are worth adding while a thousand more tokens save at least `RATE` of the tokens that
+are left; with less, the rows cost more to train and serve than they bring (the knee that 7B models show near 15,000 to
+30,000 tokens). Extending is not worth it where it saves under `LEAST_SAVING` in all, or where the language already
+needs no more than `LOW_PREMIUM` times the tokens of English. A repair is worth it where it saves over 10% of the
+tokens, as in `pretokenizer: auto`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lingraft.diagnosis.measures import Measures
+from lingraft.diagnosis.prediction import TARGETS, Curve, Point
+from lingraft.selection.repairing import THRESHOLD
+
+RATE = 0.01
+LEAST_SAVING = 0.15
+LOW_PREMIUM = 1.2
+COMPARED = 10_000
+BINDING_FLOOR = 1.5
+"""A floor is high where words are cut into more than so many parts before any merge."""
+
+SHAKY = 0.25
+"""An interval wider than this share of its value is called wide."""
+
+LOST = 0.001
+UNREADABLE = 0.01
+"""More tokens than these shares that are unknown, and lose the text, are worth a warning; rule a tokenizer out."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do: `size` are the tokens to add.
+
+    `action` is "extend", "repair and extend", "leave alone", "choose another base" (this one loses the text) or
+    "undecided" (too little text).
+    """
+
+    action: str
+    size: int
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """The recommendation in a few words."""
+        amount = f"by {self.size:,} tokens"
+        return {"extend": f"extend {amount}", "repair and extend": f"repair the pre-tokenizer and extend {amount}"}.get(
+            self.action, self.action)
+
+
+def worthwhile_size(curve: Curve, rate: float = RATE) -> int:
+    """Return the largest size up to which each thousand tokens saves at least `rate` of the tokens left before it."""
+    before = Point(0, 1.0, 1.0, 1.0)
+    for point in curve.points:
+        per_thousand = (1 - point.share / before.share) / (point.added - before.added) * 1_000
+        if per_thousand < rate:
+            break
+        before = point
+    return before.added
+
+
+def repair_saving(keep: Curve, repaired: Curve | None) -> float:
+    """Return the share of the tokens that a repair saves beside 10,000 added tokens."""
+    return 1 - repaired.at(COMPARED).share / keep.at(COMPARED).share if repaired else 0.0
+
+
+def advise(measures: Measures, keep: Curve | None, repaired: Curve | None, premium: float | None,
+           repaired_floor: float | None) -> Advice:
+    """Recommend, with the numbers that speak for it."""
+    warnings = _warnings(measures, keep, repaired, repaired_floor)
+    if measures.unknown > UNREADABLE:
+        reason = f"{measures.unknown:.1%} of its tokens stand for unknown characters: the text is lost"
+        return Advice("choose another base", 0, (reason,))
+    low = premium is not None and premium <= LOW_PREMIUM
+    if keep is None:
+        reason = "the text is too little for a prediction; give at least 20 lines and 20 kB"
+        known = [f"it already needs only {premium:.2f} times the tokens of English"] if premium and low else []
+        return Advice("leave alone" if low else "undecided", 0, (*known, reason), warnings)
+    repair = repair_saving(keep, repaired) > THRESHOLD
+    curve = repaired if repair and repaired else keep
+    size = worthwhile_size(curve)
+    saving = 1 - curve.at(size).share if size else 0.0
+    if low or saving < LEAST_SAVING:
+        return Advice("leave alone", 0, _against(premium if low else None, curve, size), warnings)
+    reasons = [_gain(measures, curve.at(size), premium), _why_here(curve, size)]
+    if repair and repaired:
+        reasons.append(_why_repair(measures, keep, repaired))
+    return Advice("repair and extend" if repair else "extend", size, tuple(reasons), warnings)
+
+
+def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
+    """Return the unit to read a share of the tokens in, and how: by words, or by characters where none are parted."""
+    if measures.unspaced:
+        return "characters a token", lambda share: measures.characters_per_token / share
+    return "tokens a word", lambda share: measures.tokens_per_word * share
+
+
+def _gain(measures: Measures, point: Point, premium: float | None) -> str:
+    unit, read = reading(measures)
+    text = (f"{point.added:,} tokens bring {read(1):.2f} {unit} to {read(point.share):.2f} "
+            f"({point.reduction:.2f} times fewer tokens; 95% interval {1 / point.high:.2f} to {1 / point.low:.2f})")
+    if premium:
+        text += f", and the premium over English from {premium:.2f} to about {premium * point.share:.2f}"
+    return text
+
+
+def _why_here(curve: Curve, size: int) -> str:
+    if size == curve.points[-1].added:
+        return f"every thousand tokens up to {size:,}, the most looked at, saves {RATE:.0%} or more of those left"
+    text = f"beyond {size:,}, a thousand tokens more save less than {RATE:.0%} of the tokens that are left"
+    further = next(point.added for point in curve.points if point.added > size)
+    if further > curve.found:
+        text += f", as far as this sample can tell: it holds {curve.found:,} that save anything"
+    return text
+
+
+def _why_repair(measures: Measures, keep: Curve, repaired: Curve) -> str:
+    unit, read = reading(measures)
+    kept, fixed = (read(curve.at(COMPARED).share) for curve in (keep, repaired))
+    return (f"the pre-tokenizer cuts words at combining marks: with {COMPARED:,} tokens it leaves {kept:.2f} {unit}, a "
+            f"mark-aware one {fixed:.2f} ({repair_saving(keep, repaired):.0%} fewer tokens; text without combining "
+            "marks keeps its ids)")
+
+
+def _against(premium: float | None, curve: Curve, size: int) -> tuple[str, ...]:
+    reasons = []
+    if premium is not None:
+        reasons.append(f"it needs only {premium:.2f} times the tokens of English (up to {LOW_PREMIUM:g} is left alone)")
+    point = curve.at(size) if size else curve.points[0]
+    saving = 1 - point.share
+    if saving < LEAST_SAVING:
+        reasons.append(f"{point.added:,} tokens would save {saving:.0%} (under {LEAST_SAVING:.0%} is left alone), and "
+                       f"a thousand beyond that less than {RATE:.0%}")
+    else:
+        reasons.append(f"{point.added:,} tokens would still save {saving:.0%}, if that is worth the training")
+    return tuple(reasons)
+
+
+def _warnings(measures: Measures, keep: Curve | None, repaired: Curve | None,
+              repaired_floor: float | None) -> tuple[str, ...]:
+    warnings = []
+    saving = repair_saving(keep, repaired) if keep else 0.0
+    if repaired_floor is not None and keep and saving > THRESHOLD:
+        warnings.append(f"the floor binds: the pre-tokenizer cuts a word into {measures.floor:.2f} parts, and no "
+                        f"number of added tokens goes below that; repaired, it is {repaired_floor:.2f}")
+    elif keep and not measures.unspaced and measures.floor > BINDING_FLOOR:
+        warnings.append(f"the floor is high: the pre-tokenizer cuts a word into {measures.floor:.2f} parts, and no "
+                        "number of added tokens goes below that; no repair is known for it")
+    if keep and (wide := [f"+{p.added:,}" for p in map(keep.at, TARGETS) if p.high - p.low > SHAKY * p.share]):
+        warnings.append(f"the intervals are wide at {', '.join(wide)}: the sample holds {keep.found:,} tokens that "
+                        "save anything; give more text")
+    if measures.unknown > LOST:
+        warnings.append(f"{measures.unknown:.1%} of the tokens are unknown characters: this tokenizer loses the text")
+    return tuple(warnings)

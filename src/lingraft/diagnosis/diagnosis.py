@@ -1,0 +1,150 @@
+"""From tokenizers and text to findings: for each tokenizer and language what is, what could be, and what to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lingraft.diagnosis.advice import COMPARED, UNREADABLE, Advice, advise, repair_saving
+from lingraft.diagnosis.measures import Measures, measure, premium
+from lingraft.diagnosis.prediction import Curve, Point, predict
+from lingraft.diagnosis.sample import Parallel, Sample
+from lingraft.families import Family, ModelTokenizer, family_of
+from lingraft.pretokenizer import repaired
+from lingraft.progress import progress
+from lingraft.selection.repairing import THRESHOLD
+
+REFERENCE = "en"
+_SAME_FLOOR = 0.99
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One tokenizer on one language.
+
+    `keep` and `repaired` are the curves with the base's pre-tokenizer and with a mark-aware one; `None` where there is
+    too little text, where nothing is to be repaired or a repair changes nothing, and where `unpredicted` says why.
+    """
+
+    language: str
+    measures: Measures
+    premium: float | None
+    keep: Curve | None
+    repaired: Curve | None
+    repaired_floor: float | None
+    advice: Advice
+    unpredicted: str = ""
+
+    def after(self, added: int = COMPARED) -> tuple[Point, bool] | None:
+        """Return the point at a size with the pre-tokenizer that `auto` would choose, and whether that is repaired."""
+        if self.keep is None:
+            return None
+        fixed = self.repaired if repair_saving(self.keep, self.repaired) > THRESHOLD else None
+        return (fixed or self.keep).at(added), fixed is not None
+
+
+@dataclass(frozen=True)
+class TokenizerFindings:
+    """One tokenizer on every language."""
+
+    name: str
+    family: str
+    size: int
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A tokenizer's place on one language: `best_now` needs fewest tokens today, `best_after` after 10,000 more.
+
+    One that loses the text, with many unknown characters, is never best.
+    """
+
+    name: str
+    size: int
+    finding: Finding
+    best_now: bool
+    best_after: bool
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that was found out."""
+
+    tokenizers: tuple[TokenizerFindings, ...]
+    samples: Mapping[str, Sample]
+    notes: tuple[str, ...]
+    seconds: float
+
+    def ranking(self, language: str) -> list[Rank]:
+        """Return the tokenizers on one language, fewest tokens per byte first."""
+        rows = [(of, finding) for of in self.tokenizers for finding in of.findings if finding.language == language]
+        rows.sort(key=lambda row: row[1].measures.tokens_per_byte)
+        usable = [finding for _, finding in rows if finding.measures.unknown <= UNREADABLE]
+        later = [value for value in map(tokens_per_byte_after, usable) if value is not None]
+        return [Rank(of.name, of.size, finding, best_now=finding in usable[:1],
+                     best_after=bool(later) and finding in usable and tokens_per_byte_after(finding) == min(later))
+                for of, finding in rows]
+
+
+def tokens_per_byte_after(finding: Finding, added: int = COMPARED) -> float | None:
+    """Return the predicted tokens per byte with so many added."""
+    after = finding.after(added)
+    return finding.measures.tokens_per_byte * after[0].share if after else None
+
+
+def diagnose(tokenizers: Mapping[str, ModelTokenizer], samples: Sequence[Sample], parallel: Parallel | None = None, *,
+             learned_from: int | None = None) -> Diagnosis:
+    """Diagnose each tokenizer on each sample.
+
+    `learned_from` is how much text tokens would be learned from, in bytes; by default what each sample was drawn from.
+    """
+    started = time.monotonic()
+    found = tuple(
+        TokenizerFindings(name, tokenizer.family.name, tokenizer.size,
+                          tuple(_finding(name, tokenizer, sample, parallel, learned_from) for sample in samples))
+        for name, tokenizer in tokenizers.items())
+    by_language = {sample.language: sample for sample in samples}
+    return Diagnosis(found, by_language, _notes(samples), time.monotonic() - started)
+
+
+def _notes(samples: Sequence[Sample]) -> tuple[str, ...]:
+    return tuple(f"{sample.language}: the text is longer than {sample.given_bytes / 1e6:.0f} MB; only its first part "
+                 "was read, so a source that comes later is not in the sample" for sample in samples
+                 if sample.cut_short)
+
+
+def _finding(name: str, tokenizer: ModelTokenizer, sample: Sample, parallel: Parallel | None,
+             learned_from: int | None) -> Finding:
+    with progress(f"{name} on {sample.language}"):
+        measures = measure(tokenizer, sample.documents)
+        over = None
+        if parallel and sample.language in parallel.columns and sample.language != REFERENCE:
+            over = premium(tokenizer, parallel, sample.language, REFERENCE)
+        fixed, floor = _repair(tokenizer, sample, measures)
+        curves, why = _curves(tokenizer.family, fixed, sample, learned_from or sample.given_bytes)
+    keep, mended = curves
+    advice = advise(measures, keep, mended, over, floor)
+    return Finding(sample.language, measures, over, keep, mended, floor, advice, why)
+
+
+def _repair(tokenizer: ModelTokenizer, sample: Sample, measures: Measures) -> tuple[Family | None, float | None]:
+    """Return the family with a mark-aware pre-tokenizer and its floor, where that is lower on this text."""
+    data = repaired(tokenizer.family.data)
+    if data is None:
+        return None, None
+    fixed = family_of(data, tokenizer.folder)
+    units = fixed.units(sample.documents).total()
+    return (fixed, units / max(measures.words, 1)) if units < _SAME_FLOOR * measures.units else (None, None)
+
+
+def _curves(keep: Family, fixed: Family | None, sample: Sample,
+            learned_from: int) -> tuple[tuple[Curve | None, Curve | None], str]:
+    try:
+        curves = predict(keep, fixed, sample.documents, learned_from)
+    except NotImplementedError:
+        return (None, None), f"tokens cannot be added to a {keep.name} tokenizer"
+    if curves is None:
+        return (None, None), "too little text for a prediction"
+    return (curves[0], curves[1] if len(curves) > 1 else None), ""
