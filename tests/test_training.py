@@ -272,14 +272,6 @@ def test_target_and_replay_are_logged_apart(tiny_model: Path, text: Text, tmp_pa
     assert notes["replay_epochs"] > 1
 
 
-def test_several_unsharded_processes_are_refused(tiny_model: Path, text: Text, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a launcher of two processes each would silently train its own copy: that is an error."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="unsharded copy"):
-        run(tiny_model, text, plan_of(budget="2 steps"), tmp_path)
-
-
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     """What transformers cannot load is named in one line."""
     with pytest.raises(ModelError, match="no model that transformers can load"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 from lingraft.errors import RecipeError
 
@@ -12,6 +13,7 @@ class Execution:
     """Device, precision ("auto", "float32", "bfloat16"), tokens of one forward pass, and how often to save.
 
     `loss` "chunked" computes the logits of some tokens at a time, "plain" all at once: more memory, the same numbers.
+    `sharded` shares the model among the processes of a launcher such as torchrun; without it, several are refused.
     `checkpoint_steps` saves every so many steps, `checkpoint_seconds` after so much time, whichever is first.
     """
 
@@ -19,8 +21,14 @@ class Execution:
     precision: str = "auto"
     tokens_at_once: int = 16384
     loss: str = "chunked"
+    sharded: bool = False
     checkpoint_seconds: float = 300.0
     checkpoint_steps: int | None = None
+
+    def for_this_process(self) -> Execution:
+        """Return it with this process's own device where a launcher started one for each."""
+        local = os.environ.get("LOCAL_RANK")
+        return replace(self, device=f"cuda:{local}") if self.sharded and local and self.device == "cuda" else self
 
     def computes_in_bfloat16(self) -> bool:
         """Say whether to compute in bfloat16; raises `RecipeError` where it is asked of a device without it."""

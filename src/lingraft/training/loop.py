@@ -7,9 +7,10 @@ Weights train in float32 and are saved in the data types of the source.
 
 from __future__ import annotations
 
-import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lingraft.store import digest
 from lingraft.training.checkpoints import Checkpoint, flush, latest_checkpoint, room_for_tensors
 from lingraft.training.execution import Execution
 from lingraft.training.job import Heldout, Job, Text
-from lingraft.training.log import Log
+from lingraft.training.log import LOG, Log
 from lingraft.training.merging import merge_back
 from lingraft.training.notes import notes_of, row_of
 from lingraft.training.opening import check_apart, open_model, open_placed
@@ -30,6 +31,7 @@ from lingraft.training.progress_state import Done, RunState
 from lingraft.training.signals import Stopped, stop_signals
 from lingraft.training.steps import Stepper
 from lingraft.training.watch import Watch
+from lingraft.training.world import World, joined, put, whole
 
 __all__ = ["Text", "open_model", "train"]
 
@@ -43,31 +45,29 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, w
     a stopped run goes on. Raises `Interrupted` on SIGTERM and Ctrl-C, after saving, and `TrainingError` where the
     loss is no number or explodes.
     """
-    refuse_copies()
     workplace.mkdir(parents=True, exist_ok=True)
-    job = Job(model_folder, text, plan, workplace, tuple(added), seed, execution or Execution(), heldout)
-    with room_for_tensors(workplace), torch.random.fork_rng(), stop_signals() as stopped:
-        run = _Run(job)
+    execution = (execution or Execution()).for_this_process()
+    job = Job(model_folder, text, plan, workplace, tuple(added), seed, execution, heldout)
+    with (joined(sharded=execution.sharded, device=execution.device) as world, room_for_tensors(workplace),
+          torch.random.fork_rng(), stop_signals() as stopped):
+        run = _Run(job, world)
         notes = run.train(stopped)
         with room_for_tensors(output):
-            run.write(output)
+            if world.is_first:
+                run.write(output)
+        world.wait()
     return notes
 
 
-def refuse_copies() -> None:
-    """Raise `TrainingError` under a launcher of several processes: each would train a copy of its own."""
-    world = os.environ.get("WORLD_SIZE", "1")
-    if world not in {"", "1"}:
-        msg = (f"{world} processes were launched (WORLD_SIZE={world}), and each would train an unsharded copy of the "
-               f"model; start one process: lingraft adapt RECIPE")
-        raise TrainingError(msg)
+def ignore(_amount: float) -> None:
+    """Take the place of a progress bar in all processes but the first."""
 
 
 class _Run:
     """One call of `train`: the model, and how far it is."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, world: World) -> None:
+        self.job, self.world = job, world
         self.model, self.types = open_placed(job.model_folder, job.execution.device, dtype="auto")
         if job.plan.apart:
             check_apart(self.model, job.text.target.opening)
@@ -83,11 +83,10 @@ class _Run:
         """Carry out what is left of the plan and return the notes."""
         checkpoint = self._checkpoint()
         state = RunState.read(checkpoint.state if checkpoint else {})
-        self.log = Log(self.job.workplace, state.log_bytes)
+        self.log = Log(self.job.workplace, state.log_bytes) if self.world.is_first else None
         if state.phase:
-            folder = self._phase_folder(state.phase)
-            self.model, _ = open_placed(folder, self.job.execution.device, dtype=torch.float32)
-        with progress("training", self.steps, unit="steps") as advance:
+            self.model = self._begin(state.phase, self.job.execution.device)
+        with progress("training", self.steps, unit="steps") if self.world.is_first else nullcontext(ignore) as advance:
             advance(state.done.step)
             for number in range(state.phase, len(self.legs)):
                 resumed = checkpoint if checkpoint and number == state.phase else None
@@ -108,31 +107,36 @@ class _Run:
         torch.manual_seed(int(digest([job.seed, number])[:15], 16))  # low-rank matrices begin random
         groups = phase.strategy.prepare(self.model, job.added)
         self.model.to(job.execution.device)
+        groups = self.world.shard(self.model, groups)
         rates = phase.rates.resolved(phase.strategy, self.kind, self.parameters)
         stepper = Stepper(self.model, groups, rates, phase=phase, steps=self.legs[number].steps,
-                          execution=job.execution, text=job.text.target, apart=job.plan.apart)
+                          execution=job.execution, text=job.text.target, world=self.world, apart=job.plan.apart)
         self.loss = type(stepper.loss).__name__
         return stepper
 
     def _train_phase(self, number: int, state: RunState, resumed: Checkpoint | None, stopped: Stopped,
                      advance: Callable[[float], None]) -> None:
+        if not state.done.step:
+            self._measure(state.done)
         leg, stepper = self.legs[number], self._stepper(number)
         watch = Watch(self.vocabulary, *state.losses) if resumed else Watch(self.vocabulary)
         if resumed:
             stepper.load(resumed.tensors())
-        elif not state.done.step:
-            self._measure(state.done)
         for step in range(state.step, leg.steps):
             self._step(number, step, stepper, watch, state)
             advance(1)
             signal = stopped()
-            if signal or step + 1 == leg.steps or state.is_due(self.job.execution):
+            stop = self.world.any(signal is not None, self.job.execution.device)
+            due = self.world.any(state.is_due(self.job.execution), self.job.execution.device)
+            if stop or due or step + 1 == leg.steps:
                 self._save(state, number, step + 1, stepper, watch)
-            if signal:
-                msg = (f"stopped by {signal} after step {state.done.step} of {self.steps}; progress is saved in "
-                       f"{self.job.workplace}, the same command goes on from there")
+            if stop:
+                msg = (f"stopped by {signal or 'a signal to another process'} after step {state.done.step} of "
+                       f"{self.steps}; progress is saved in {self.job.workplace}, the same command goes on from there")
                 raise Interrupted(msg)
-        self.job.plan.phases[number].strategy.finish(self.model)
+        self._finish(number, stepper)
+        if self.world.size > 1:
+            self._measure(state.done)
         state.next_phase()
         if number + 1 < len(self.legs):
             self._keep_phase(number + 1)
@@ -155,15 +159,36 @@ class _Run:
         state.done = state.done.plus(batch)
         rates = {"learning_rate": stepper.rates.body * factor,
                  "learning_rate_embeddings": stepper.rates.embeddings * factor}
-        self.log.write({"step": state.done.step, "steps": self.steps, "phase": number, **row_of(batch, result, state),
-                        **rates})
-        self._measure(state.done)
+        self._write_row({"step": state.done.step, "steps": self.steps, "phase": number,
+                         **row_of(batch, result, state), **rates})
+        if self.world.size == 1:
+            self._measure(state.done)
+
+    def _finish(self, number: int, stepper: Stepper) -> None:
+        """Leave a plain model; what was sharded is put together in a fresh one."""
+        strategy = self.job.plan.phases[number].strategy
+        if self.world.size > 1:
+            trained = {name: whole(parameter) for name, parameter in stepper.parameters.items()}
+            self.model = self._begin(number, "cpu")
+            for group in strategy.prepare(self.model, self.job.added):
+                for name, parameter in group.parameters.items():
+                    put(parameter, trained[name].cpu())
+        strategy.finish(self.model)
+
+    def _begin(self, number: int, device: str) -> Any:
+        """Return the model that a phase begins with."""
+        folder = self._phase_folder(number) if number else self.job.model_folder
+        return open_placed(folder, device, dtype="auto")[0]
+
+    def _write_row(self, row: dict[str, Any]) -> None:
+        if self.log:
+            self.log.write(row)
 
     def _measure(self, done: Done, **more: Any) -> None:
         points = self.job.plan.heldout_points
         due = {round(i * self.steps / points) for i in range(points + 1)} if points else set()
         if self.job.heldout is not None and (done.step in due or more):
-            self.log.write({"step": done.step, "bytes": done.bytes, "heldout": self._heldout(self.model), **more})
+            self._write_row({"step": done.step, "bytes": done.bytes, "heldout": self._heldout(self.model), **more})
 
     def _heldout(self, model: Any) -> dict[str, float]:
         model.eval()
@@ -183,15 +208,21 @@ class _Run:
         return {"merge_back": found}
 
     def _save(self, state: RunState, number: int, step: int, stepper: Stepper, watch: Watch) -> None:
-        flush(self.log.path)
         state.phase, state.step, state.losses = number, step, (watch.first, watch.last)
-        state.save(self.job.workplace, stepper.tensors(), self.fingerprint, self.log.size)
+        tensors = stepper.tensors()
+        if self.log:
+            flush(self.log.path)
+            state.save(self.job.workplace, tensors, self.fingerprint, self.log.size)
+        state.saved, state.saved_step = time.monotonic(), state.done.step
+        self.world.wait()
 
     def _phase_folder(self, number: int) -> Path:
         return self.job.workplace / f"phase-{number}"
 
     def _keep_phase(self, number: int) -> None:
         """Keep the model that a later phase begins with: its frozen weights are in no checkpoint."""
+        if not self.world.is_first:
+            return
         folder = self._phase_folder(number)
         draft = folder.with_name(f".draft-{folder.name}")
         shutil.rmtree(draft, ignore_errors=True)
@@ -207,4 +238,4 @@ class _Run:
         self.model.config.use_cache = True
         self.model.config.dtype = next(iter(self.types.values()))
         self.model.save_pretrained(output / "model")
-        shutil.copyfile(self.log.path, output / self.log.path.name)
+        shutil.copyfile(self.job.workplace / LOG, output / LOG)

@@ -77,4 +77,3 @@ class RunState:
                  "done": dataclasses.asdict(self.done), "first": self.losses[0], "last": self.losses[1],
                  "log_bytes": log_bytes, "seconds": self.seconds}
         save_checkpoint(workplace, self.done.step, tensors, state)
-        self.saved, self.saved_step = time.monotonic(), self.done.step

@@ -18,6 +18,7 @@ from lingraft.training.averaging import Average
 from lingraft.training.execution import Execution
 from lingraft.training.losses import loss_of
 from lingraft.training.plan import Phase
+from lingraft.training.world import World, put, whole
 
 BETAS = (0.9, 0.95)
 
@@ -39,16 +40,17 @@ class Stepper:
     """A model with the optimiser of a phase; `apart` keeps the documents of a row apart."""
 
     def __init__(self, model: Any, groups: Sequence[Group], rates: Rates, *, phase: Phase, steps: int,
-                 execution: Execution, text: Blocks, apart: bool = False) -> None:
+                 execution: Execution, text: Blocks, world: World, apart: bool = False) -> None:
         self.model, self.rates, self.clip = model, rates, phase.clip
         self.parameters = {name: p for group in groups for name, p in group.parameters.items()}
         self.peaks = [getattr(rates, group.role) for group in groups]
         settings = [{"params": list(group.parameters.values())} for group in groups]
         self.optimiser = torch.optim.AdamW(settings, lr=0.0, betas=BETAS, weight_decay=phase.weight_decay,
-                                           fused=execution.device.split(":")[0] in {"cpu", "cuda"})
+                                           fused=world.size == 1 and execution.device.split(":")[0] in {"cpu", "cuda"})
         self.average = Average(self.parameters, round(phase.average * steps)) if phase.average else None
-        self.loss = loss_of(model, execution.loss, autocast=execution.computes_in_bfloat16())
-        self.device, self.tokens_at_once = execution.device, execution.tokens_at_once
+        kind = execution.loss if world.size == 1 else "plain"  # a sharded model has to be called as a whole
+        self.loss = loss_of(model, kind, autocast=execution.computes_in_bfloat16())
+        self.world, self.device, self.tokens_at_once = world, execution.device, execution.tokens_at_once
         self.opening = text.opening if apart else None
         self.separators = torch.tensor(sorted(text.separators), device=self.device)
 
@@ -57,10 +59,11 @@ class Stepper:
         predicted = int((batch.labels != IGNORED).sum())
         rows = max(1, self.tokens_at_once // batch.inputs.shape[1])
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for first in range(0, len(batch.inputs), rows):
-            sums += self._part(batch, slice(first, first + rows), 1 / predicted)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)
-        nats, text, replayed = sums.tolist()
+        own, weight = self.world.part(batch), self.world.size / predicted  # gradients are averaged over processes
+        for first in range(0, len(own.inputs), rows):
+            sums += self._part(own, slice(first, first + rows), weight)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.clip))
+        nats, text, replayed = self.world.summed(sums).tolist()
         return StepResult(text / math.log(2), replayed / math.log(2), nats / predicted, float(norm))
 
     def _part(self, batch: Batch, rows: slice, weight: float) -> Tensor:
@@ -94,21 +97,23 @@ class Stepper:
         """Return all that a checkpoint holds: the parameters that train, the optimiser's state, the averages."""
         found: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
-            found[f"parameter/{name}"] = parameter
+            found[f"parameter/{name}"] = whole(parameter)
             for key, value in self.optimiser.state[parameter].items():
-                found[f"{key}/{name}"] = value
+                found[f"{key}/{name}"] = whole(value)
         if self.average:
-            found |= {f"average/{name}": mean for name, mean in self.average.means.items()}
+            found |= {f"average/{name}": whole(mean) for name, mean in self.average.means.items()}
         return found
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to what `tensors` returned."""
         for name, parameter in self.parameters.items():
-            parameter.copy_(tensors[f"parameter/{name}"])
-            self.optimiser.state[parameter] = {
-                key: tensors[f"{key}/{name}"].to(parameter.device if key != "step" else "cpu", copy=True)
-                for key in ("step", "exp_avg", "exp_avg_sq")}
+            put(parameter, tensors[f"parameter/{name}"])
+            state = {"step": tensors[f"step/{name}"].clone()}
+            for key in ("exp_avg", "exp_avg_sq"):
+                state[key] = torch.empty_like(parameter, requires_grad=False)
+                put(state[key], tensors[f"{key}/{name}"])
+            self.optimiser.state[parameter] = state
         if self.average:
             for name, mean in self.average.means.items():
-                mean.copy_(tensors[f"average/{name}"])
+                put(mean, tensors[f"average/{name}"])

@@ -1,0 +1,122 @@
+"""The processes that train together: one, or several that hold a shard each (torch's own `fully_shard`).
+
+Under a launcher such as torchrun each process holds a part of every weight and of the optimiser's state and runs its
+own rows of a step; gradients are averaged over the processes. Checkpoints hold whole tensors and are written by the
+first process, so that a run may go on with another number of processes, or with one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lingraft.errors import TrainingError
+from lingraft.packing.mixture import IGNORED, Batch
+from lingraft.strategies.base import Group
+from lingraft.strategies.parts import layer_stack
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the others: `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes logs, checkpoints and the model."""
+        return self.rank == 0
+
+    def part(self, batch: Batch) -> Batch:
+        """Return this process's own rows of a step; all get as many, filled up with rows that teach nothing."""
+        if self.size == 1:
+            return batch
+        each = -(-len(batch.inputs) // self.size)
+        wanted = np.arange(self.rank * each, (self.rank + 1) * each)
+        own = wanted % len(batch.inputs)
+        labels = np.where((wanted < len(batch.inputs))[:, None], batch.labels[own], IGNORED)
+        return dataclasses.replace(batch, inputs=batch.inputs[own], labels=labels, replayed=batch.replayed[own])
+
+    def shard(self, model: Any, groups: Sequence[Group]) -> list[Group]:
+        """Shard a model layer by layer and return the groups with what their parameters have become."""
+        if self.size == 1:
+            return list(groups)
+        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.tensor import DTensor
+
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        prefix, _ = layer_stack(model)
+        for layer in model.get_submodule(prefix):
+            fully_shard(layer)
+        fully_shard(model)
+        now = dict(model.named_parameters())
+        left = [name for name, parameter in now.items() if not isinstance(parameter, DTensor)]
+        if left:
+            msg = f"{len(left)} parameters stay whole in each of {self.size} processes, such as {left[0]}; use one process"
+            raise TrainingError(msg)
+        return [Group(group.role, {key: now[names[id(parameter)]] for key, parameter in group.parameters.items()})
+                for group in groups]
+
+    def summed(self, values: Tensor) -> Tensor:
+        """Return the sum of a small tensor over the processes."""
+        if self.size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def any(self, flag: bool, device: str) -> bool:  # noqa: FBT001 - it is the value
+        """Say whether a flag is set in any process; all of them get the same answer."""
+        if self.size == 1:
+            return flag
+        return bool(self.summed(torch.tensor([int(flag)], device=device)).item())
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor with all its shards; every process has to ask for it."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def put(target: Tensor, value: Tensor) -> None:
+    """Set a tensor, or this process's shard of it, from a whole one."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if isinstance(target, DTensor):
+        value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+    target.copy_(value)
+
+
+@contextmanager
+def joined(*, sharded: bool, device: str) -> Iterator[World]:
+    """Join the processes of a launcher; raises `TrainingError` where they would train copies of the model."""
+    size = int(os.environ.get("WORLD_SIZE") or 1)
+    if size == 1:
+        yield World()
+        return
+    if not sharded:
+        msg = (f"{size} processes were launched (WORLD_SIZE={size}), and each would train an unsharded copy of the "
+               f"model; start one process: lingraft adapt RECIPE")
+        raise TrainingError(msg)
+    ours = not torch.distributed.is_initialized()
+    if ours:
+        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield World(torch.distributed.get_rank(), size)
+    finally:
+        if ours:
+            torch.distributed.destroy_process_group()

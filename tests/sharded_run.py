@@ -1,0 +1,38 @@
+"""One process of several that train together; started by a test with the environment that torchrun would set.
+
+Arguments: model folder, folder with the packed texts hi and en, folder to write into, plan as JSON, and the step after
+which the second process gets SIGTERM (0: none).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from lingraft.errors import LingraftError
+from lingraft.packing.blocks import Blocks
+from lingraft.training import Execution
+from lingraft.training.legs import Leg
+from lingraft.training.loop import Text
+from tests.training_cases import plan_of, run
+
+if __name__ == "__main__":
+    model, texts, folder, plan, stop = sys.argv[1:]
+    batch = Leg.batch
+
+    def stopping(leg: Leg, step: int):
+        if os.environ["RANK"] == "1" and step + 1 == int(stop):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(leg, step)
+
+    Leg.batch = stopping
+    text = Text(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
+    try:
+        run(Path(model), text, plan_of(**json.loads(plan)), Path(folder), execution=Execution(sharded=True),
+            heldout=lambda _: {"hi": 1.0})
+    except LingraftError as error:
+        sys.stdout.write(str(error))
+        sys.exit(error.exit_code)

@@ -1,0 +1,93 @@
+"""Several processes that train one model together, over gloo on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lingraft.errors import TrainingError
+from lingraft.packing.mixture import IGNORED, Mixture
+from lingraft.training.checkpoints import latest_checkpoint
+from lingraft.training.loop import Text
+from lingraft.training.world import World
+from tests.conftest import ROOT
+from tests.training_cases import log_of, plan_of, run, two_streams, weights_of
+
+PLAN: dict[str, Any] = {"phases": [
+    {"strategy": "rows", "budget": "4 steps", "batch_tokens": 160},
+    {"strategy": "differential", "budget": "6 steps", "batch_tokens": 160, "average": 0.5}]}
+
+
+@pytest.fixture(scope="module")
+def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Text:
+    return two_streams(tiny_model, tmp_path_factory.mktemp("text"))
+
+
+def launch(model: Path, text: Text, folder: Path, stop: int) -> list[tuple[int, str]]:
+    """Run two processes to their end; return the exit code and the output of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = [str(model), str(text.target.folder.parent), str(folder), json.dumps(PLAN), str(stop)]
+    processes = []
+    for rank in range(2):
+        place = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        processes.append(subprocess.Popen([sys.executable, "-m", "tests.sharded_run", *arguments], cwd=ROOT, text=True,
+                                          env={**os.environ, **place}, stdout=subprocess.PIPE,
+                                          stderr=subprocess.STDOUT))
+    outputs = [process.communicate(timeout=200)[0] for process in processes]
+    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
+
+
+def test_two_processes_train_as_one_and_go_on_as_one(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """Sharded over two processes the losses are those of one process; stopped, a run goes on with two or with one."""
+    run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=lambda _: {"hi": 1.0})
+    stopped = launch(tiny_model, text, tmp_path / "two", stop=5)
+    assert [code for code, _ in stopped] == [130, 130], stopped
+    assert "stopped by SIGTERM after step 9 of 10" in stopped[1][1]
+    saved = latest_checkpoint(tmp_path / "two" / "work")
+    assert saved is not None
+    assert (saved.state["phase"], saved.state["step"]) == (1, 5)
+    shutil.copytree(tmp_path / "two", tmp_path / "alone")
+    assert [code for code, _ in launch(tiny_model, text, tmp_path / "two", stop=0)] == [0, 0]
+    run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=lambda _: {"hi": 1.0})
+    expected = losses(tmp_path / "one")
+    assert losses(tmp_path / "two") == pytest.approx(expected, rel=1e-5)
+    assert losses(tmp_path / "alone") == pytest.approx(expected, rel=1e-5)
+    whole = weights_of(tmp_path / "one" / "output" / "model")
+    for other in ("two", "alone"):
+        for name, tensor in weights_of(tmp_path / other / "output" / "model").items():
+            torch.testing.assert_close(tensor, whole[name], rtol=0, atol=5e-4)
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["bits_per_byte"] for row in log_of(folder) if "bits_per_byte" in row]
+
+
+def test_a_steps_rows_are_shared_out(tiny_model: Path, text: Text) -> None:
+    """Every process gets as many rows; together they are the step's, once each, and fillers teach nothing."""
+    batch = Mixture(text.target, text.replay, 0.5).batch(0, 5)
+    parts = [World(rank, 3).part(batch) for rank in range(3)]
+    assert {len(part.inputs) for part in parts} == {2}
+    taught = np.concatenate([part.inputs[(part.labels != IGNORED).any(axis=1)] for part in parts])
+    assert np.array_equal(taught, batch.inputs)
+    assert World().part(batch) is batch
+
+
+def test_several_unsharded_processes_are_refused(tiny_model: Path, text: Text, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a launcher of two processes each would silently train its own copy: that is an error."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="unsharded copy"):
+        run(tiny_model, text, plan_of(budget="2 steps"), tmp_path)
