@@ -9,6 +9,8 @@ from pathlib import Path
 from lingraft.families.base import Data, ModelTokenizer
 from lingraft.families.convert import read_message
 from lingraft.families.sentencepiece import SentencePieceBPE
+from lingraft.families.unigram import Unigram
+from lingraft.families.unigram_file import write_unigram_file
 from lingraft.vocabulary import Splice
 
 CLASS_NAME = "PreTrainedTokenizerFast"
@@ -17,6 +19,7 @@ LlamaTokenizer, Qwen2Tokenizer) build their own pre-tokenizer in transformers 5 
 
 _COPIED = ("chat_template.jinja", "chat_template.json", "special_tokens_map.json")
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+_SENTENCEPIECE = ("tokenizer.model", "tokenizer.model.v*", "spiece.model", "sentencepiece.bpe.model")
 _NORMAL, _CONTROL = 1, 3
 
 
@@ -42,16 +45,17 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, folder / name)
     message = sentencepiece_file(source)
-    if message and merges:
+    if message and isinstance(source.family, Unigram):
+        write_unigram_file(message, plain, folder / "tokenizer.model")
+    elif message and merges:
         _write_message(source, message, splice, folder / "tokenizer.model")
 
 
 def sentencepiece_file(source: ModelTokenizer) -> Path | None:
-    """Return the SentencePiece BPE file beside a tokenizer, where there is one that can be extended."""
-    if not isinstance(source.family, SentencePieceBPE):
+    """Return the SentencePiece file beside a tokenizer, where there is one that can be extended."""
+    if not isinstance(source.family, SentencePieceBPE | Unigram):
         return None
-    patterns = ("tokenizer.model", "tokenizer.model.v*")
-    found = [path for pattern in patterns for path in sorted(source.folder.glob(pattern))]
+    found = [path for pattern in _SENTENCEPIECE for path in sorted(source.folder.glob(pattern))]
     return found[0] if found else None
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import regex
 
-from lingraft.families.base import Data, front_of
+from lingraft.families.base import Data, Family, front_of
 from lingraft.families.bpe import BPE
 from lingraft.families.byte_level import pre_tokenizers
 
@@ -25,16 +25,8 @@ _UNIT = regex.compile(UNIT_PATTERN)
 _BYTE = regex.compile(r"<0x([0-9A-F]{2})>")
 
 
-class SentencePieceBPE(BPE):
-    """BPE over characters, with "▁" for the space and bytes for what is unknown."""
-
-    name: ClassVar[str] = "SentencePiece BPE"
-
-    @staticmethod
-    def recognises(data: Data) -> bool:
-        """Say whether the model is a BPE without a byte map whose vocabulary writes spaces as "▁"."""
-        byte_level = any(part.get("type") == "ByteLevel" for part in pre_tokenizers(data))
-        return data["model"].get("type") == "BPE" and not byte_level and SPACE in data["model"]["vocab"]
+class SpaceMarked(Family):
+    """A vocabulary that writes a space as "▁": what SentencePiece's BPE and Unigram share."""
 
     def surface_of(self, piece: str) -> bytes:
         """Turn "▁" into a space and "<0xNN>" into its byte."""
@@ -52,12 +44,6 @@ class SentencePieceBPE(BPE):
             return {}
         found = ((token_id, _BYTE.fullmatch(piece)) for piece, token_id in self.pieces.items())
         return {token_id: int(byte[1], 16) for token_id, byte in found if byte}
-
-    @cached_property
-    def crossing(self) -> list[str]:
-        """Pieces of the base that cross the borders of units; where there are some, unit counts are approximate."""
-        return [piece for piece, token_id in self.pieces.items()
-                if token_id not in self.special and len(_UNIT.findall(piece)) > 1]
 
     @cached_property
     def lead(self) -> str:
@@ -86,6 +72,24 @@ class SentencePieceBPE(BPE):
         except UnicodeDecodeError:
             return False
         return SPACE not in text and not text.isspace()
+
+
+class SentencePieceBPE(SpaceMarked, BPE):
+    """BPE over characters, with "▁" for the space and bytes for what is unknown."""
+
+    name: ClassVar[str] = "SentencePiece BPE"
+
+    @staticmethod
+    def recognises(data: Data) -> bool:
+        """Say whether the model is a BPE without a byte map whose vocabulary writes spaces as "▁"."""
+        byte_level = any(part.get("type") == "ByteLevel" for part in pre_tokenizers(data))
+        return data["model"].get("type") == "BPE" and not byte_level and SPACE in data["model"]["vocab"]
+
+    @cached_property
+    def crossing(self) -> list[str]:
+        """Pieces of the base that cross the borders of units; where there are some, unit counts are approximate."""
+        return [piece for piece, token_id in self.pieces.items()
+                if token_id not in self.special and len(_UNIT.findall(piece)) > 1]
 
     def with_units(self, surfaces: Sequence[bytes]) -> Data:
         """Add whole words; the text is cut into words first, which changes nothing where no piece crosses them."""

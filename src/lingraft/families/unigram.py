@@ -2,8 +2,8 @@
 
 A new piece is used where its score beats the best segmentation of its surface by other pieces. It is scored just high
 enough for that, never lower than the base's rarest piece (`scoring.py`), so that it is always reachable, and base text
-moves only where it holds a new surface. Without byte fallback a character that has no piece is lost ("<unk>", one for
-a whole run of such characters); `lost` counts these.
+moves only where it holds a new surface. Without byte fallback a character that has no piece is lost: "<unk>" stands
+for a whole run of such characters (`losing.py`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-from tokenizers import Tokenizer
-
 from lingraft.errors import TokenizerError
-from lingraft.families.base import Data, Family
+from lingraft.families.base import Data
 from lingraft.families.scoring import scored
-from lingraft.families.sentencepiece import SPACE, SentencePieceBPE
+from lingraft.families.sentencepiece import SpaceMarked
 from lingraft.vocabulary import Vocabulary
 
 
-class Unigram(Family):
+class Unigram(SpaceMarked):
     """Pieces with scores; the best-scoring segmentation wins."""
 
     name: ClassVar[str] = "Unigram"
@@ -30,7 +28,7 @@ class Unigram(Family):
     @staticmethod
     def recognises(data: Data) -> bool:
         """Say whether the model is a Unigram."""
-        return data["model"].get("type") == "Unigram"
+        return str(data["model"].get("type")) == "Unigram"
 
     @cached_property
     def _pieces(self) -> dict[str, int]:
@@ -41,17 +39,10 @@ class Unigram(Family):
         """The vocabulary of the model: piece to id."""
         return self._pieces
 
-    surface_of = SentencePieceBPE.surface_of
-    piece_of = SentencePieceBPE.piece_of
-    fallback = SentencePieceBPE.fallback
-    lead = SentencePieceBPE.lead
-    cut = SentencePieceBPE.cut
-    _front = SentencePieceBPE._front
-
-    def allows(self, surface: bytes) -> bool:
-        """Leave out, beside digits and ASCII punctuation alone, what the vocabulary cannot write."""
-        text = surface.decode("utf-8", errors="replace")
-        return super().allows(surface) and SPACE not in text and "\ufffd" not in text and not text.isspace()
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """The score of each piece, which is a logarithm of its probability."""
+        return {piece: float(score) for piece, score in self.data["model"]["vocab"]}
 
     @property
     def unknown(self) -> int | None:
@@ -68,8 +59,10 @@ class Unigram(Family):
     def vocabulary(self) -> Vocabulary:
         """What each id stands for; the unknown piece stands for nothing."""
         plain = super().vocabulary
-        surfaces = tuple(None if token_id == self.unknown else surface for token_id, surface in enumerate(plain.surfaces))
-        return Vocabulary(surfaces, plain.special)
+        surfaces = list(plain.surfaces)
+        if self.unknown is not None:
+            surfaces[self.unknown] = None
+        return Vocabulary(tuple(surfaces), plain.special)
 
     def with_added_in_vocabulary(self) -> Data:
         """Return a copy of the data whose added tokens also stand in the model's vocabulary, under their ids.
@@ -78,8 +71,8 @@ class Unigram(Family):
         """
         data = copy.deepcopy(self.data)
         vocab: list[list[Any]] = data["model"]["vocab"]
-        for token_id in range(len(vocab), self.size):
-            vocab.append([self.special.get(token_id, f"<unused{token_id}>"), 0.0])
+        outside = range(len(vocab), self.size)
+        vocab += [[self.special.get(token_id, f"<unused{token_id}>"), 0.0] for token_id in outside]
         return data
 
     def extended(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
@@ -93,15 +86,6 @@ class Unigram(Family):
         data = self.with_added_in_vocabulary()
         pieces = [self.piece_of(surface) for surface in surfaces]
         vocab: list[list[Any]] = data["model"]["vocab"]
-        scores = scored(pieces, {piece: score for piece, score in vocab})
-        vocab += [[piece, score] for piece, (score, _others) in zip(pieces, scores, strict=True)]
+        scores = scored(pieces, self.scores)
+        vocab += [[piece, score.score] for piece, score in zip(pieces, scores, strict=True)]
         return data
-
-
-def lost_characters(tokenizer: Tokenizer, family: Family, texts: Sequence[str]) -> list[int]:
-    """Return how many characters of each text are lost: those that a run of unknown ones stands for."""
-    if not isinstance(family, Unigram) or not family.loses:
-        return [0] * len(texts)
-    return [sum(end - start for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-                if token_id == family.unknown)
-            for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]

@@ -6,10 +6,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from lingraft.families.unigram import Unigram
 from lingraft.progress import progress
 from lingraft.selection.base import SELECTIONS, Selected, Selection, SelectionRequest
 from lingraft.selection.learner import Learner
 from lingraft.selection.reach import cut_by_base
+from lingraft.selection.unigram import continue_unigram
 from lingraft.selection.words import cut_words
 
 
@@ -26,11 +28,13 @@ class Continued(Selection):
     def select(self, request: SelectionRequest) -> Selected:
         """Return the tokens that the learner finds, with what each saved."""
         family = request.family
-        words = cut_words(family, request.counts, request.protected)
 
         def allowed(surface: bytes) -> bool:
             return len(surface) <= self.maximum_bytes and family.allows(surface)
 
+        if isinstance(family, Unigram):
+            return continue_unigram(request, allowed=allowed, minimum=self.minimum_saving)
+        words = cut_words(family, request.counts, request.protected)
         learner = Learner(words, allowed=allowed, cut_alone=cut_by_base(family), minimum=self.minimum_saving)
         with progress("learning tokens", request.size) as advance:
             for _ in learner.run(request.size):

@@ -1,0 +1,69 @@
+"""What a Unigram without byte fallback loses, and how to compare it with one that loses less.
+
+Where the base writes "<unk>" for a run of characters, a target with pieces for them needs more tokens and gives more
+text back. So two measures stand in for plain equality: a lost character costs one token, and a text comes back *as
+faithfully* where it only differs in what stands in the place of "<unk>".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lingraft.families.base import ModelTokenizer
+from lingraft.families.unigram import Unigram
+
+
+def unknown_piece(tokenizer: ModelTokenizer) -> str | None:
+    """Return how a tokenizer writes what it loses, `None` where it loses nothing."""
+    family = tokenizer.family
+    if not isinstance(family, Unigram) or not family.loses or family.unknown is None:
+        return None
+    piece: str = family.data["model"]["vocab"][family.unknown][0]
+    return piece
+
+
+def lost_characters(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
+    """Return how many characters of each text (after normalisation) are lost."""
+    return [lost for _tokens, lost in _tokens_and_lost(tokenizer, texts)]
+
+
+def lengths(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
+    """Return the tokens of each text, where a lost character counts as one token."""
+    return [tokens + lost for tokens, lost in _tokens_and_lost(tokenizer, texts)]
+
+
+def _tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Return, for each text, the tokens that stand for something and the characters that are lost."""
+    family = tokenizer.family
+    if unknown_piece(tokenizer) is None or not isinstance(family, Unigram):
+        return [(len(ids), 0) for ids in tokenizer.ids(texts)]
+    found = []
+    for encoding in tokenizer.backend.encode_batch(list(texts), add_special_tokens=False):  # the fast one has no tokens
+        lost = 0
+        if family.unknown in encoding.ids:
+            lost = sum(len(token) for token, token_id in zip(encoding.tokens, encoding.ids, strict=True)
+                       if token_id == family.unknown)
+        found.append((sum(token_id != family.unknown for token_id in encoding.ids), lost))
+    return found
+
+
+def as_faithful(before: str, after: str, unknown: str | None) -> bool:
+    """Say whether `after` is `before`, or has text where `before` has the unknown piece.
+
+    >>> as_faithful("a <unk> b", "a नमस्ते b", "<unk>"), as_faithful("a <unk> b", "a नमस्ते c", "<unk>")
+    (True, False)
+    """
+    if before == after:
+        return True
+    if unknown is None:
+        return False
+    first, *rest = before.split(unknown)
+    if not rest or not after.startswith(first) or not after.endswith(rest[-1]):
+        return False
+    place, end = len(first), len(after) - len(rest[-1])
+    for part in rest[:-1]:
+        place = after.find(part, place, end)
+        if place < 0:
+            return False
+        place += len(part)
+    return place <= end
