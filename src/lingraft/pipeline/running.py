@@ -54,6 +54,8 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         tell(f"{folder}: this run is finished already, nothing to do")
         return Run(folder)
     started = time.time()
+    if not all(step.done(store) for step in graph):
+        quiet_libraries()
     with whole_folder(folder) as draft:
         done = [_answer(step, recipe, runtime, store, tell) for step in graph]
         _assemble(draft, recipe, graph, store)
@@ -64,6 +66,13 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         (draft / RUN).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_report(draft)
     return Run(folder)
+
+
+def quiet_libraries() -> None:
+    """Turn off the progress bars of transformers: ours say what is going on."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _answer(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell: Tell) -> Done:

@@ -1,0 +1,226 @@
+"""The command line: what it prints, and how every bad input ends: one line, exit code 2, no half-written run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lingraft.store import digest
+
+LINGRAFT = [sys.executable, "-c", "from lingraft.cli import main; main()"]
+QUICK = ["-o", "vocabulary.size=10", "-o", "training={budget: 2 steps, batch_tokens: 64, heldout_points: 1}",
+         "-o", "evaluation={heldout_bytes: 300, bootstrap: {resamples: 20}, generation: null}"]
+
+
+def lingraft(*arguments: object, cwd: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run the real command in a subprocess, with a store and runs of its own under `cwd`."""
+    environment = {name: value for name, value in os.environ.items() if name != "LINGRAFT_STORE"}
+    return subprocess.run([*LINGRAFT, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False,
+                          env=environment | {"OMP_NUM_THREADS": "1"}, **settings)
+
+
+@pytest.fixture
+def basic(tiny_model, hindi_file) -> dict[str, object]:
+    """The options of a run that would go well."""
+    return {"--model": tiny_model, "--language": "hi", "--text": hindi_file, "--device": "cpu"}
+
+
+def options(given: dict[str, object]) -> list[str]:
+    return [str(part) for item in given.items() for part in item]
+
+
+def test_help_and_version_are_quick_and_teach(tmp_path):
+    """Help names every command, without importing torch; its processor time stays under 0.3 s."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = lingraft("--help", cwd=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0
+    for word in ("adapt", "plan", "report", "settings", "version", "recipes/demo.yaml"):
+        assert word in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.6  # 0.2 s on an idle machine
+    code = "import sys, lingraft.cli, lingraft.recipe; print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert lingraft("version", cwd=tmp_path).stdout.startswith("lingraft 0.")
+
+
+def test_settings_lists_what_a_recipe_may_hold(tmp_path):
+    """`lingraft settings vocabulary` shows paths, defaults and meanings; an unknown path is answered with the nearest."""
+    done = lingraft("settings", "vocabulary", cwd=tmp_path)
+    assert "vocabulary.size" in done.stdout
+    assert "10000" in done.stdout
+    done = lingraft("settings", "vocabulry", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean 'vocabulary'" in done.stderr
+
+
+def test_adapt_without_a_recipe(basic, tmp_path):
+    """Model, language and text are enough; the run holds the recipe that it used; plan, report and JSON agree with it."""
+    planned = json.loads(lingraft("plan", *options(basic), *QUICK, "--json", cwd=tmp_path).stdout)
+    assert not any(row["cached"] for row in planned)
+    done = lingraft("adapt", *options(basic), *QUICK, "--name", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "tokens per word" in done.stdout
+    assert "runs/mine/report.html" in done.stdout
+    run = tmp_path / "runs" / "mine"
+    used = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert used["target"]["language"] == "hi"
+    assert used["vocabulary"]["size"] == 10
+    again = lingraft("adapt", run / "recipe.yaml", "--json", cwd=tmp_path)
+    assert "nothing to do" in again.stderr
+    assert json.loads(again.stdout)["run"] == "runs/mine"
+    planned = json.loads(lingraft("plan", run / "recipe.yaml", "--json", cwd=tmp_path).stdout)
+    assert all(row["cached"] for row in planned)
+    before = digest((run / "report.html").read_text())
+    (run / "report.html").unlink()
+    assert lingraft("report", "runs/mine", cwd=tmp_path).stdout == "runs/mine/report.html\n"
+    assert digest((run / "report.html").read_text()) == before
+
+
+def spoil(what: str, given: dict[str, object], tmp_path: Path) -> list[str]:
+    """Spoil one input of a good run; return further arguments."""
+    model, text = Path(shutil.copytree(str(given["--model"]), tmp_path / "model")), tmp_path / "text.txt"
+    content = Path(str(given["--text"])).read_bytes()
+    if what == "empty":
+        text.write_bytes(b"")
+    elif what == "blank":
+        text.write_bytes(b"\n \n\t\n")
+    elif what == "not utf-8":
+        text.write_bytes(content[:300].rsplit(b"\n", 1)[0] + b"\n\xffx\n")
+    elif what == "not utf-8 in gz":
+        text = tmp_path / "text.txt.gz"
+        text.write_bytes(gzip.compress(b"one\ntwo \xff\n"))
+    elif what == "cut gz":
+        text = tmp_path / "text.txt.gz"
+        text.write_bytes(gzip.compress(content)[:-20])
+    elif what == "unknown field":
+        text = tmp_path / "text.jsonl"
+        text.write_text(json.dumps({"body": "x", "id": 1}) + "\n")
+    elif what == "not json":
+        text = tmp_path / "text.jsonl"
+        text.write_text('{"text": "a"}\n{"text": \n')
+    elif what == "tokenizer does not fit":
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**config, "vocab_size": 300}))
+        text.write_bytes(content)
+    elif what == "weights cut short":
+        (model / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:5000])
+        text.write_bytes(content)
+    else:
+        text.write_bytes(content)
+    given |= {"--model": model, "--text": text}
+    changed = {"missing file": {"--text": tmp_path / "gone.txt"}, "missing model": {"--model": tmp_path / "gone"},
+               "malformed tag": {"--language": "hindi!"}, "unknown language": {"--language": "xx"},
+               "unknown device": {"--device": "gpu"}}
+    given |= changed.get(what, {})
+    extra = {"unknown key": ["-o", "vocabulary.siez=3"], "unknown method": ["-o", "embeddings.input=maen"],
+             "unknown recipe": ["nowhere.yaml"]}
+    return extra.get(what, [])
+
+
+BAD = {
+    "missing file": ["gone.txt: no such file"],
+    "empty": ["text.txt", "no document"],
+    "blank": ["text.txt"],
+    "not utf-8": ["text.txt", "UTF-8", "offset 220"],
+    "not utf-8 in gz": ["text.txt.gz", "UTF-8", "offset 8"],
+    "cut gz": ["text.txt.gz"],
+    "unknown field": ["text.jsonl", "'text'", "body, id"],
+    "not json": ["text.jsonl", "line 2"],
+    "malformed tag": ["target.language", "'hindi!'", "BCP-47"],
+    "unknown language": ["target.language", "'xx'"],
+    "unknown key": ["-o vocabulary.siez=3", "vocabulary.siez", "did you mean 'size'?"],
+    "unknown method": ["embeddings.input", "did you mean 'mean'?"],
+    "unknown recipe": ["nowhere.yaml: cannot be read"],
+    "unknown device": ["--device 'gpu'", "known: auto, cpu"],
+    "missing model": ["gone", "no folder"],
+    "tokenizer does not fit": ["tokenizer does not fit the model", "319", "300"],
+    "weights cut short": ["model.safetensors"],
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_ends_in_one_line(basic, tmp_path, what):
+    """Each bad input is told in one line with the path or field, exit code 2, and leaves no run."""
+    extra = spoil(what, basic, tmp_path)
+    done = lingraft("adapt", *extra, *options(basic), *QUICK, "--name", "bad", cwd=tmp_path)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert (done.returncode, len(errors), done.stdout) == (2, 1, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    for part in BAD[what]:
+        assert part in errors[0]
+    assert left_in(tmp_path) == []
+
+
+def left_in(folder: Path) -> list[str]:
+    """Return what lies under runs/, but for the store's finished answers."""
+    runs = folder / "runs"
+    drafts = list((runs / ".store" / "drafts").glob("*"))
+    return [path.name for path in [*runs.glob("*"), *drafts] if path.name != ".store"]
+
+
+@pytest.mark.parametrize("limit", [20_000, 120_000], ids=["at the vocabulary", "at the weights"])
+def test_a_disk_without_room(basic, tmp_path, limit):
+    """Where files cannot grow, the run ends in one line that says so; with room, the same command finishes."""
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    arguments = ["adapt", *options(basic), *QUICK, "--name", "full"]
+    done = lingraft(*arguments, cwd=tmp_path, preexec_fn=no_room)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert (done.returncode, len(errors)) == (2, 1), done.stderr
+    assert "no room on the disk" in errors[0]
+    assert left_in(tmp_path) == []
+    assert lingraft(*arguments, cwd=tmp_path).returncode == 0
+
+
+def test_a_stopped_run_says_how_to_go_on(basic, tmp_path):
+    """SIGTERM in training saves, ends with 130 and one line, leaves no run; the same command then finishes."""
+    arguments = ["adapt", *options(basic), "-o", "vocabulary.size=10", "-o", QUICK[-1], "--name", "stopped", "-o",
+                 "training={budget: 400 steps, batch_tokens: 512, heldout_points: 0}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*LINGRAFT, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    logs = tmp_path / "runs" / ".store" / "work"
+    while not any(log.stat().st_size for log in logs.glob("training-*/training.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "the same command goes on" in told
+    assert left_in(tmp_path) == []
+    done = lingraft(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_our_own_bugs_show_a_traceback(tmp_path):
+    """What the user cannot mend is not dressed up as if they could."""
+    code = ("import lingraft.recipe\ndef broken(*_): raise ZeroDivisionError\nlingraft.recipe.chosen_recipe = broken\n"
+            "from lingraft.cli import main\nimport sys\nsys.argv = ['lingraft', 'plan', 'x.yaml']\nmain()")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_the_python_call(tiny_model, hindi_file, tmp_path):
+    """lingraft.adapt() is the command line as a function."""
+    import lingraft
+
+    overrides = {"vocabulary.size": 10, "evaluation.generation": None, "evaluation.heldout_bytes": 300,
+                 "training": {"budget": "2 steps", "batch_tokens": 64}}
+    run = lingraft.adapt(model=str(tiny_model), language="hi", text=str(hindi_file), overrides=overrides,
+                         runs=tmp_path / "runs", device="cpu")
+    assert run.report.is_file()
+    assert {row.subject for row in run.measurements()} == {"source", "spliced", "adapted"}
