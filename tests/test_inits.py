@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from lingraft.errors import ModelError
 from lingraft.families import open_tokenizer
 from lingraft.inits import INITS, EmbeddingInit, InitRequest
 from lingraft.inits.align import aligned_pieces
+from lingraft.inits.donor import pursue
 from lingraft.inits.sparsemax import sparsemax
 from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.models import ARCHITECTURES, IDS, SURFACES, MemoryCorpus, extended_tokenizer, write_tokenizer
@@ -48,10 +50,28 @@ def request_of(source: tuple[Path, Path, Splice], side: str = "input", dtype: st
 VARIANTS = [{"mean": {"weights": weights}} for weights in ("characters", "position", "first", "last", "merges")]
 
 
+@pytest.fixture(scope="session")
+def donor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model of another architecture and width that has some of the added tokens."""
+    folder = ARCHITECTURES["gpt-j"].build(tmp_path_factory.mktemp("donor"))
+    write_tokenizer(folder, SURFACES[3:4])
+    return resized(folder, IDS + 1)
+
+
+def resized(folder: Path, rows: int) -> Path:
+    """Save a model again with so many rows."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    model.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(params=[*INITS.names(), *VARIANTS], ids=str)
-def method(request: pytest.FixtureRequest) -> EmbeddingInit:
+def method(request: pytest.FixtureRequest, donor_folder: Path) -> EmbeddingInit:
     """Return every registered method with its default settings, and variants."""
-    return INITS.parse(request.param)
+    if request.param == "focus":
+        pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
+    return INITS.parse({"donor": {"model": str(donor_folder)}} if request.param == "donor" else request.param)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -217,7 +237,7 @@ def test_methods_that_read_text_say_so_when_there_is_none(source: tuple[Path, Pa
     """Without a corpus such a method is an error that names the way out."""
     request = dataclasses.replace(request_of(source), corpus=None)
     for cls in INITS:
-        if cls.needs_corpus:
+        if cls.needs_corpus and cls.name != "focus":
             with pytest.raises(ModelError, match="there is no corpus"):
                 cls().rows(request)
 
@@ -238,6 +258,7 @@ def test_sparsemax_is_the_projection_onto_the_simplex(spread: float) -> None:
 
 def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Splice]) -> None:
     """A row is a convex mixture of rows whose tokens the text has; a token too rare for a vector is counted."""
+    pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
     folder, root, _ = source
     tokenizer = root.parent / "focus"
     splice = extended_tokenizer(folder, tokenizer, ("zq", "zzq"))
@@ -255,6 +276,7 @@ def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Sp
 
 def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: Path) -> None:
     """With vectors from a file, each token takes the row of the anchor that it equals."""
+    pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
     request = request_of(source)
     tokens = request.splice.added
     rows = [(i, [float(i == j) for j in range(3)]) for i in range(3)]
@@ -267,3 +289,35 @@ def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: P
     (tmp_path / "vectors.txt").write_text("1 3\nword 1 2 3\n")
     with pytest.raises(ModelError, match=r"vectors.txt: not a word2vec file"):
         INITS.parse({"focus": {"vectors": str(tmp_path / "vectors.txt")}}).rows(request_of(source))
+
+
+def test_pursuit_finds_sparse_combinations() -> None:
+    """A row that is a combination of three shared rows is written with exactly those, and their weights."""
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.randn((200, 64), generator=generator)
+    places = torch.stack([torch.randperm(200, generator=generator)[:3] for _ in range(10)])
+    weights = torch.tensor([1.0, -0.5, 0.7])
+    wanted = (shared[places] * weights[:, None]).sum(dim=1)
+    found, got = pursue(wanted, shared, terms=3)
+    dense = torch.zeros((10, 200)).scatter_(1, found, got.float())
+    expected = torch.zeros((10, 200)).scatter_(1, places, weights.expand(10, 3))
+    torch.testing.assert_close(dense, expected, rtol=0, atol=1e-5)
+
+
+def test_a_donor_with_the_sources_own_rows_gives_combinations_back(source: tuple[Path, Path, Splice],
+                                                                   tmp_path: Path) -> None:
+    """If the donor is the source and its row a sum of two shared rows, the new row is that sum."""
+    folder, _, _ = source
+    donor = Path(shutil.copytree(folder, tmp_path / "donor"))
+    write_tokenizer(donor, ("zq",))
+    resized(donor, IDS + 1)
+    matrix = Checkpoint.open(donor).tensor(embedding_names(Checkpoint.open(donor)).input[0])
+    model = AutoModelForCausalLM.from_pretrained(donor)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[IDS] = matrix[70] + 2 * matrix[90]
+    model.save_pretrained(donor)
+    splice = identity(IDS, [AddedToken(IDS, b"zq", (1, 2)), AddedToken(IDS + 1, b"zzq", (1, 2))])
+    request = dataclasses.replace(request_of(source), splice=splice)
+    made = INITS.parse({"donor": {"model": str(donor), "terms": 2}}).rows(request)
+    torch.testing.assert_close(made.rows[0], request.matrix[70] + 2 * request.matrix[90], rtol=0, atol=1e-5)
+    assert made.origins[1].startswith("fallback: the donor has no such token")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from lingraft.checkpoint import load_model
 from lingraft.errors import CorpusError, ModelError
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.intrinsic import (
@@ -24,7 +25,6 @@ from lingraft.intrinsic import (
     generation_speed,
     words_in,
 )
-from lingraft.intrinsic.evaluation import load_model
 from lingraft.intrinsic.fertility import share_identical
 from lingraft.intrinsic.intervals import difference_interval, ratio_interval
 from lingraft.intrinsic.windows import windows_of

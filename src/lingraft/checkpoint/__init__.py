@@ -6,9 +6,10 @@ files without a changed tensor are hard-linked. Nothing is ever unpickled. No to
 """
 
 from lingraft.checkpoint.grafting import graft
+from lingraft.checkpoint.loading import load_model
 from lingraft.checkpoint.names import EmbeddingNames, embedding_names
 from lingraft.checkpoint.request import InitRequest, InitRows, RowMaker
 from lingraft.checkpoint.tensor_files import Checkpoint, TensorPlace
 
 __all__ = ["Checkpoint", "EmbeddingNames", "InitRequest", "InitRows", "RowMaker", "TensorPlace", "embedding_names",
-           "graft"]
+           "graft", "load_model"]

@@ -6,9 +6,11 @@ Each works on one matrix at a time, so that a recipe may choose differently for 
 from lingraft.inits.align import Align
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.inits.calibrated import Calibrated
+from lingraft.inits.distilled import Distilled
+from lingraft.inits.donor import Donor
 from lingraft.inits.drawn import MeanResizing, RandomRows, RandomToken
 from lingraft.inits.focus import Focus
 from lingraft.inits.subtokens import SubtokenMean
 
-__all__ = ["INITS", "Align", "Calibrated", "EmbeddingInit", "Focus", "InitRequest", "InitRows", "MeanResizing",
-           "RandomRows", "RandomToken", "SubtokenMean"]
+__all__ = ["INITS", "Align", "Calibrated", "Distilled", "Donor", "EmbeddingInit", "Focus", "InitRequest", "InitRows",
+           "MeanResizing", "RandomRows", "RandomToken", "SubtokenMean"]

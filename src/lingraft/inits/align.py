@@ -84,7 +84,7 @@ def aligned_pieces(batches: Iterator[list[str]], source: ModelTokenizer, target:
     """
     import numpy as np
 
-    sizes = [_sizes(tokenizer.vocabulary) for tokenizer in (source, target)]
+    sizes = [sizes_of(tokenizer.vocabulary) for tokenizer in (source, target)]
     is_added = np.zeros(target.size, dtype=bool)
     is_added[list(added)] = True
     found: dict[int, int] = {}
@@ -104,7 +104,8 @@ def aligned_pieces(batches: Iterator[list[str]], source: ModelTokenizer, target:
     return counts, skipped
 
 
-def _sizes(vocabulary: Vocabulary) -> Ints:
+def sizes_of(vocabulary: Vocabulary) -> Ints:
+    """Return how many bytes each id spells; a special token spells its content."""
     import numpy as np
 
     surfaces = (vocabulary.surfaces[i] or vocabulary.special.get(i, "").encode() for i in range(len(vocabulary)))

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
-from lingraft.errors import CorpusError, ModelError
+from lingraft.errors import CorpusError
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.intrinsic.bits import DocumentScores, bits_per_byte
 from lingraft.intrinsic.fertility import fertility, share_identical
@@ -59,25 +60,6 @@ def evaluate(models: Mapping[str, Path], corpora: Mapping[str, Corpus], settings
         if settings.generation is not None:
             _writing(entrants, documents, language, settings.generation, result)
     return result
-
-
-def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
-    """Load a model folder for evaluation; bfloat16 and float16 weights run in float32 on a CPU.
-
-    Raises `ModelError` where the folder is no model.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if dtype == "auto" and not str(device).startswith("cuda"):
-        dtype = "float32"  # half precision without hardware for it is ten times slower, and less exact
-    try:
-        wanted = dtype if dtype == "auto" else getattr(torch, dtype)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted)
-    except (OSError, ValueError, KeyError) as error:
-        msg = f"{folder}: cannot be loaded as a causal language model ({' '.join(str(error).split())[:200]})"
-        raise ModelError(msg) from error
-    return model.to(device).eval()
 
 
 def _heldout(corpus: Corpus, limit: int) -> Iterator[str]:

@@ -1,0 +1,27 @@
+"""Loading a model folder to run it, not to train it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import ModelError
+
+
+def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
+    """Load a model folder to run it; bfloat16 and float16 weights run in float32 on a CPU.
+
+    Raises `ModelError` where the folder is no model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if dtype == "auto" and not str(device).startswith("cuda"):
+        dtype = "float32"  # half precision without hardware for it is ten times slower, and less exact
+    try:
+        wanted = dtype if dtype == "auto" else getattr(torch, dtype)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted)
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{folder}: cannot be loaded as a causal language model ({' '.join(str(error).split())[:200]})"
+        raise ModelError(msg) from error
+    return model.to(device).eval()
