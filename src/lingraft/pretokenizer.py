@@ -64,7 +64,7 @@ def _repaired_part(part: dict[str, Any]) -> list[dict[str, Any]] | None:
         pattern = repaired_pattern(part["pattern"]["Regex"])
         return pattern and [{**part, "pattern": {"Regex": pattern}}]  # type: ignore[return-value]
     if part.get("type") == "ByteLevel" and part.get("use_regex", True) and not part.get("add_prefix_space"):
-        pattern = {"Regex": repaired_pattern(GPT2_REGEX)}
-        split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+        mended = {"Regex": repaired_pattern(GPT2_REGEX)}
+        split = {"type": "Split", "pattern": mended, "behavior": "Isolated", "invert": False}
         return [split, {**part, "use_regex": False}]
     return None

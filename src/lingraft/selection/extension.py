@@ -79,7 +79,10 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
         remap = {str(source_id): target_id for target_id, source_id in sorted(splice.kept.items())}
         draft.path("id_remap.json").write_text(json.dumps(remap), encoding="utf-8")
     target = open_tokenizer(draft.folder / "tokenizer")
-    _certify(source, target, splice, corpora, base, draft, extension, by_rules=not selected.whole_units)
+    evidence = _evidence(source, target, splice, corpora, base, protect=extension.protect,
+                         by_rules=not selected.whole_units)
+    with progress("checking the certificate"):
+        write_certificate(certify(evidence), draft.path("certificate.json"), waived=extension.allow)
     _write_samples(source, target, corpora, draft.path("samples.json"))
     draft.path("curve.json").write_text(json.dumps(curve(full)), encoding="utf-8")
     _note(draft, source, decision, selected, extension)
@@ -130,16 +133,14 @@ def curve(selected: Selected) -> dict[str, list[int]]:
     return {"added": [added for added, _ in points], "tokens": [count for _, count in points]}
 
 
-def _certify(source: ModelTokenizer, target: ModelTokenizer, splice: Splice, corpora: Sequence[Corpus],
-             base: Corpus | None, draft: Draft, extension: Extension, *, by_rules: bool) -> None:
-    evidence = Evidence(
+def _evidence(source: ModelTokenizer, target: ModelTokenizer, splice: Splice, corpora: Sequence[Corpus],
+              base: Corpus | None, *, protect: bool, by_rules: bool) -> Evidence:
+    return Evidence(
         source, target, splice, by_rules=by_rules,
         target_train=lambda: _texts(corpora),
         target_heldout=lambda: chain.from_iterable(corpus.documents("heldout") for corpus in corpora),
         base_text=lambda: base.documents("heldout") if base else (),
-        protected_text=lambda: base.documents("train") if base and extension.protect else ())
-    with progress("checking the certificate"):
-        write_certificate(certify(evidence), draft.path("certificate.json"), waived=extension.allow)
+        protected_text=lambda: base.documents("train") if base and protect else ())
 
 
 def _write_samples(source: ModelTokenizer, target: ModelTokenizer, corpora: Sequence[Corpus], path: Path) -> None:

@@ -51,8 +51,8 @@ def decide(family: Family, mode: str, *, texts: Iterable[str], base_texts: Itera
     if changed:
         reason = f"kept: a repair would change {changed} of {documents} base-language documents"
         return Decision(family, repaired=False, reason=reason, saving=saving)
-    proof = f"all {documents} base-language documents keep their ids" if documents else "no base-language text was given"
-    reason = f"repaired: words are no longer cut at vowel signs, which saves {saving:.1%} of the target's tokens; {proof}"
+    proof = f"all {documents} base-language documents keep their ids" if documents else "no base text was given"
+    reason = f"repaired: words are no longer cut at vowel signs, which saves {saving:.1%} of the tokens; {proof}"
     return Decision(fixed, repaired=True, reason=reason, saving=saving)
 
 
