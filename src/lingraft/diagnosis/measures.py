@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,8 @@ def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
     """Count a text."""
     used = np.zeros(tokenizer.size, dtype=np.int64)
     for start in range(0, len(documents), _BATCH):
-        for ids in tokenizer.ids(documents[start : start + _BATCH]):
-            used += np.bincount(np.array(ids, dtype=np.int64), minlength=tokenizer.size)
+        ids = list(chain.from_iterable(tokenizer.ids(documents[start : start + _BATCH])))
+        used += np.bincount(np.array(ids, dtype=np.int64), minlength=tokenizer.size)
     tokens = int(used.sum())
     kinds: Counter[str] = Counter()
     for token_id in np.flatnonzero(used).tolist():

@@ -34,7 +34,7 @@ from lingraft.selection.words import cut_words
 TARGETS = (1_000, 5_000, 10_000, 30_000)
 SIZES = (250, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000)
 HELDOUT_SHARE = 0.2
-GROUPS = 100
+GROUPS = 50
 LEAST_DOCUMENTS = 20
 LEAST_BYTES = 20_000
 SHRINKING = 0.55
@@ -124,8 +124,9 @@ def _curve(family: Family, train: Sequence[str], heldout: Sequence[str], base_G:
            learned_from: int) -> tuple[Curve, Floats]:
     """Learn from all and from half of the text, and carry the difference on."""
     held = _grouped(family, heldout)
-    half_KG, _ = _learn(family, family.units(train[::2]), held)
-    full_KG, found = _learn(family, family.units(train), held)
+    half, other = family.units(train[::2]), family.units(train[1::2])
+    half_KG, _ = _learn(family, half, held)
+    full_KG, found = _learn(family, half + other, held)
     base_G = full_KG[0] if base_G is None else base_G
     train_bytes = sum(len(text.encode()) for text in train)
     doublings = max(math.log2(max(learned_from, 1) / train_bytes), 0.0)
