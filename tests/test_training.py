@@ -270,6 +270,7 @@ def test_target_and_replay_are_logged_apart(tiny_model: Path, text: Text, tmp_pa
         assert bits / (target + replayed) == pytest.approx(row["bits_per_byte"], rel=1e-6)
     assert notes["replay_share"] == pytest.approx(0.5, abs=0.02)
     assert notes["replay_epochs"] > 1
+    assert "the replay text is read" in notes["warnings"][0]
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-Advance = Callable[[float], None]
-"""Called with the number of units that were just done."""
+LINE_SECONDS = 30
+"""How often something that has notes writes a line where there is no terminal."""
+
+
+class Advance(Protocol):
+    """Called with the number of units that were just done, and with what there is to say of them."""
+
+    def __call__(self, amount: float, note: str = "", /) -> None:
+        """Move on."""
 
 
 @contextmanager
 def progress(title: str, total: float | None = None, *, unit: str = "") -> Iterator[Advance]:
     """Show a bar on standard error while the block runs; off a terminal, one line when it took over a second.
 
+    A note stands beside the bar; off a terminal the latest one makes a line every half minute.
+
     >>> with progress("counting", 3) as advance:
     ...     for _ in range(3):
     ...         advance(1)
     """
     if not sys.stderr.isatty():
-        started = time.monotonic()
-        yield lambda _amount: None
+        started = spoken = time.monotonic()
+        done = 0.0
+
+        def speak(amount: float, note: str = "", /) -> None:
+            nonlocal done, spoken
+            done += amount
+            if note and time.monotonic() - spoken >= LINE_SECONDS:
+                spoken = time.monotonic()
+                of = f" of {total:g}" if total else ""
+                print(f"{title}: {done:g}{of} {unit}, {note}", file=sys.stderr, flush=True)  # noqa: T201 - as below
+
+        yield speak
         seconds = time.monotonic() - started
         if seconds > 1:
             print(f"{title}: {seconds:.1f} s", file=sys.stderr, flush=True)  # noqa: T201 - the line is the progress
@@ -37,7 +57,13 @@ def progress(title: str, total: float | None = None, *, unit: str = "") -> Itera
     )
 
     columns = [TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
-               TimeElapsedColumn(), TimeRemainingColumn()]
+               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda amount: bar.advance(task, amount)
+        task = bar.add_task(title, total=total, note="")
+
+        def show(amount: float, note: str = "", /) -> None:
+            bar.advance(task, amount)
+            if note:
+                bar.update(task, note=note)
+
+        yield show

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from lingraft.errors import Interrupted, TrainingError
-from lingraft.progress import progress
+from lingraft.progress import Advance, progress
 from lingraft.store import digest
 from lingraft.training.checkpoints import Checkpoint, flush, latest_checkpoint, room_for_tensors
 from lingraft.training.execution import Execution
 from lingraft.training.job import Heldout, Job, Text
 from lingraft.training.log import LOG, Log
 from lingraft.training.merging import merge_back
-from lingraft.training.notes import notes_of, row_of
+from lingraft.training.notes import notes_of, row_of, speed_of
 from lingraft.training.opening import check_apart, open_model, open_placed
 from lingraft.training.plan import TrainingPlan
 from lingraft.training.progress_state import Done, RunState
@@ -59,7 +59,7 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, w
     return notes
 
 
-def ignore(_amount: float) -> None:
+def ignore(_amount: float, _note: str = "", /) -> None:
     """Take the place of a progress bar in all processes but the first."""
 
 
@@ -115,7 +115,7 @@ class _Run:
         return stepper
 
     def _train_phase(self, number: int, state: RunState, resumed: Checkpoint | None, stopped: Stopped,
-                     advance: Callable[[float], None]) -> None:
+                     advance: Advance) -> None:
         if not state.done.step:
             self._measure(state.done)
         leg, stepper = self.legs[number], self._stepper(number)
@@ -123,8 +123,7 @@ class _Run:
         if resumed:
             stepper.load(resumed.tensors())
         for step in range(state.step, leg.steps):
-            self._step(number, step, stepper, watch, state)
-            advance(1)
+            advance(1, self._step(number, step, stepper, watch, state))
             signal = stopped()
             stop = self.world.any(signal is not None, self.job.execution.device)
             due = self.world.any(state.is_due(self.job.execution), self.job.execution.device)
@@ -141,7 +140,7 @@ class _Run:
         if number + 1 < len(self.legs):
             self._keep_phase(number + 1)
 
-    def _step(self, number: int, step: int, stepper: Stepper, watch: Watch, state: RunState) -> None:
+    def _step(self, number: int, step: int, stepper: Stepper, watch: Watch, state: RunState) -> str:
         leg, phase = self.legs[number], self.job.plan.phases[number]
         torch.manual_seed(int(digest([self.job.seed, number, step])[:15], 16))
         factor = phase.schedule.factor(step, leg.steps)
@@ -159,10 +158,11 @@ class _Run:
         state.done = state.done.plus(batch)
         rates = {"learning_rate": stepper.rates.body * factor,
                  "learning_rate_embeddings": stepper.rates.embeddings * factor}
-        self._write_row({"step": state.done.step, "steps": self.steps, "phase": number,
-                         **row_of(batch, result, state), **rates})
+        row = {"step": state.done.step, "steps": self.steps, "phase": number, **row_of(batch, result, state), **rates}
+        self._write_row(row)
         if self.world.size == 1:
             self._measure(state.done)
+        return speed_of(state, row["bits_per_byte"])
 
     def _finish(self, number: int, stepper: Stepper) -> None:
         """Leave a plain model; what was sharded is put together in a fresh one."""

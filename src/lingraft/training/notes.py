@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,19 @@ def row_of(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any]:
     return row
 
 
+def speed_of(state: RunState, bits_per_byte: float) -> str:
+    """Return what stands beside the progress bar.
+
+    >>> from lingraft.training.progress_state import Done
+    >>> speed_of(RunState(done=Done(step=1, tokens=4096, bytes=12000), started=time.monotonic() - 2), 1.23456)
+    '1.235 bits/byte, 2,048 tokens/s, 6,000 bytes/s'
+    """
+    here = max(time.monotonic() - state.started, 1e-9)
+    tokens, size = (f"{(now - before) / here:,.0f}" for now, before in (
+        (state.done.tokens, state.begun.tokens), (state.done.bytes, state.begun.bytes)))
+    return f"{bits_per_byte:.3f} bits/byte, {tokens} tokens/s, {size} bytes/s"
+
+
 def notes_of(job: Job, legs: Sequence[Leg], state: RunState, kind: str, parameters: int) -> dict[str, Any]:
     """Return the notes of a finished run."""
     done, replayed = state.done, state.done.bytes - state.done.target_bytes
@@ -40,6 +54,9 @@ def notes_of(job: Job, legs: Sequence[Leg], state: RunState, kind: str, paramete
                         for phase, leg in zip(job.plan.phases, legs, strict=True)]}
     if used and job.text.replay is not None:
         notes["replay_epochs"] = round(used.replay / len(job.text.replay), 4)
+        if used.replay > len(job.text.replay):
+            times = used.replay / len(job.text.replay)
+            notes["warnings"] = [f"the replay text is read {times:.1f} times: training asks for more than there is"]
     return notes
 
 

@@ -47,6 +47,7 @@ class RunState:
     started: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
     saved_step: int = 0
+    begun: Done = Done()
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> RunState:
@@ -55,7 +56,7 @@ class RunState:
             return cls()
         done = Done(**state["done"])
         return cls(state["phase"], state["step"], done, (state["first"], state["last"]), state["log_bytes"],
-                   state["seconds"], saved_step=done.step)
+                   state["seconds"], saved_step=done.step, begun=done)
 
     @property
     def seconds(self) -> float:

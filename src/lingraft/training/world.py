@@ -61,7 +61,7 @@ class World:
         now = dict(model.named_parameters())
         left = [name for name, parameter in now.items() if not isinstance(parameter, DTensor)]
         if left:
-            msg = f"{len(left)} parameters stay whole in each of {self.size} processes, such as {left[0]}; use one process"
+            msg = f"{len(left)} parameters stay whole in each of {self.size} processes ({left[0]}); use one process"
             raise TrainingError(msg)
         return [Group(group.role, {key: now[names[id(parameter)]] for key, parameter in group.parameters.items()})
                 for group in groups]

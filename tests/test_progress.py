@@ -1,0 +1,43 @@
+"""What people see while something long runs."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from lingraft import progress as module
+from lingraft.progress import progress
+
+
+def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines come at most every half minute, with what is done, of how much, and the note; none without a note."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with progress("training", 4, unit="steps") as advance:
+        for second in (10.0, 31.0, 40.0, 70.0):
+            now[0] = second
+            advance(1, f"note {second:.0f}")
+    with progress("counting", 2) as advance:
+        now[0] = 200.0
+        advance(2)
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 2 of 4 steps, note 31", "training: 4 of 4 steps, note 70", "training: 70.0 s", "counting: 130.0 s"]
+
+
+def test_on_a_terminal_the_note_stands_beside_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar shows the unit, the count and the latest note, and is gone at the end."""
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "stderr", shown)
+    with progress("training", 4, unit="steps") as advance:
+        advance(1, "1.234 bits/byte")
+        advance(1)
+    assert "1.234 bits/byte" in shown.getvalue()
