@@ -186,6 +186,7 @@ def test_advice_extends_up_to_the_knee():
     assert "5.00 tokens a word to 1.90" in advice.reasons[0]
     assert "from 4.00 to about 1.52" in advice.reasons[0]
     assert "less than 1%" in advice.reasons[1]
+    assert advice.reasons[2] == "in a recipe: vocabulary: {size: 7500, pretokenizer: keep}"
     assert not advice.warnings
 
 

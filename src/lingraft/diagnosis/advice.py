@@ -89,6 +89,7 @@ def advise(measures: Measures, keep: Curve | None, repaired: Curve | None, premi
     reasons = [_gain(measures, curve.at(size), premium), _why_here(curve, size)]
     if repair and repaired:
         reasons.append(_why_repair(measures, keep, repaired))
+    reasons.append(f"in a recipe: vocabulary: {{size: {size}, pretokenizer: {'repair' if repair else 'keep'}}}")
     return Advice("repair and extend" if repair else "extend", size, tuple(reasons), warnings)
 
 
@@ -133,8 +134,8 @@ def _against(premium: float | None, curve: Curve, size: int) -> tuple[str, ...]:
     point = curve.at(size) if size else curve.points[0]
     saving = 1 - point.share
     if saving < LEAST_SAVING:
-        reasons.append(f"{point.added:,} tokens would save {saving:.0%} (under {LEAST_SAVING:.0%} is left alone), and "
-                       f"a thousand beyond that less than {RATE:.0%}")
+        reasons.append(f"{point.added:,} tokens would save {saving:.1%} (under {LEAST_SAVING:.0%} is left alone), and "
+                       f"a thousand beyond that less than {RATE:.0%} each")
     else:
         reasons.append(f"{point.added:,} tokens would still save {saving:.0%}, if that is worth the training")
     return tuple(reasons)

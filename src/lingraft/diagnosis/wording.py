@@ -54,7 +54,7 @@ def prediction_grid(of: TokenizerFindings) -> Grid:
             for name, curve in (("as it is", finding.keep), ("repaired", finding.repaired)) if curve]
     units = ", ".join(f"{finding.language}: {reading(finding.measures)[0]}, learned from "
                       f"{finding.keep.learned_from / 1e6:.1f} MB" for finding in of.findings if finding.keep)
-    return Grid(f"with tokens added ({units}), the reduction and its 95% interval", columns, tuple(rows))
+    return Grid(f"predicted with tokens added, reduction (95% interval); {units}", columns, tuple(rows))
 
 
 def _prediction(finding: Finding, name: str, curve: Curve) -> tuple[str, ...]:
