@@ -58,12 +58,12 @@ def continue_unigram(request: SelectionRequest, *, allowed: Allowed, minimum: in
             kept = search.shrink([*kept, *extra], wanted)
     saved = search.attributed(grown, kept, words.tokens)
     kept.sort(key=lambda surface: (-saved[surface], surface))
-    notes = {f"left out: {reason}": count for reason, count in learner.learned.left_out.items()}
-    notes |= search.notes
+    notes = Counter({f"left out: {reason}": count for reason, count in learner.learned.left_out.items()})
+    notes.update(search.notes)
     if characters:
         notes["characters that were lost before"] = len(characters)
     return Selected((*characters, *kept), (0,) * len(characters) + tuple(saved[surface] for surface in kept),
-                    words.tokens, notes)
+                    words.tokens, dict(notes))
 
 
 def _anything(surface: bytes) -> list[bytes]:
@@ -114,7 +114,7 @@ class _Search:
     family: Unigram
     characters: Sequence[bytes]
     minimum: int
-    notes: dict[str, int] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
     tokens: int = 0  # of the text, when it was cut last
 
     def shrink(self, candidates: Sequence[bytes], wanted: int) -> list[bytes]:
@@ -176,8 +176,7 @@ class _Search:
             gone = {surfaces[i] for i in firing}
             kept = [surface for surface in kept if surface not in gone]
             left_out += len(gone)
-        reason = "left out: it would change protected text"
-        self.notes[reason] = self.notes.get(reason, 0) + left_out
+        self.notes["left out: it would change protected text"] += left_out
         return kept
 
 
