@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lingraft.errors import ModelError, RecipeError
+from lingraft.errors import MissingExtraError, ModelError, RecipeError
 from lingraft.packing.mixture import IGNORED, Mixture, positions_of
 from lingraft.strategies import STRATEGIES
+from lingraft.training import Execution
 from lingraft.training.averaging import Average
 from lingraft.training.losses import ChunkedLoss, PlainLoss, head_is_last, loss_of
 from lingraft.training.merging import merge_back
 from lingraft.training.opening import check_apart, open_model
+from lingraft.training.trackers import TRACKERS, tracking
 from tests.conftest import HINDI, make_tiny_model
 from tests.training_cases import ADDED, log_of, other_model, packed, plan_of, run, two_streams, weights_of
 
@@ -182,3 +185,30 @@ def test_a_sweep_without_held_out_text_is_refused(tiny_model: Path) -> None:
     with pytest.raises(RecipeError, match="no held-out text to choose by"):
         merge_back(model, before, (), (0.1, 0.2), None)
     assert merge_back(model, before, (), (0.5,), None) == {"share": 0.5, "tried": []}
+
+
+def test_tensorboard_gets_what_the_log_gets(tiny_model: Path, tmp_path: Path) -> None:
+    """By name, a run's numbers go to TensorBoard: every step, and the held-out curve by language."""
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    execution = Execution(trackers=("tensorboard",), tracking=tmp_path / "tracking", tracking_name="a")
+    text = two_streams(tiny_model, tmp_path / "text")
+    run(tiny_model, text, plan_of(budget="3 steps", batch_tokens=64), tmp_path, execution=execution,
+        heldout=lambda _: {"hi": 2.0})
+    events = EventAccumulator(str(tmp_path / "tracking" / "tensorboard" / "a"))
+    events.Reload()
+    logged = [row["bits_per_byte"] for row in log_of(tmp_path) if "bits_per_byte" in row]
+    assert [one.value for one in events.Scalars("bits_per_byte")] == pytest.approx(logged)
+    assert [(one.step, one.value) for one in events.Scalars("heldout/hi")] == [(i, 2.0) for i in range(4)]
+
+
+def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown name lists the known ones; a missing package is answered with the command that installs it."""
+    with pytest.raises(RecipeError, match="did you mean 'wandb'"), tracking(["wanbd"], tmp_path, "a", 0):
+        pass
+    for name in TRACKERS:
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+        with pytest.raises(MissingExtraError, match=rf"lingraft\[{name}\]"), tracking([name], tmp_path, "a", 0):
+            pass

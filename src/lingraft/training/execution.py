@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lingraft.errors import RecipeError
 
@@ -14,6 +15,7 @@ class Execution:
 
     `loss` "chunked" computes the logits of some tokens at a time, "plain" all at once: more memory, the same numbers.
     `sharded` shares the model among the processes of a launcher such as torchrun; without it, several are refused.
+    `trackers` (tensorboard, wandb, trackio) get the log too, in the folder `tracking`, under `tracking_name`.
     `checkpoint_steps` saves every so many steps, `checkpoint_seconds` after so much time, whichever is first.
     """
 
@@ -22,6 +24,9 @@ class Execution:
     tokens_at_once: int = 16384
     loss: str = "chunked"
     sharded: bool = False
+    trackers: tuple[str, ...] = ()
+    tracking: Path = Path("runs") / "tracking"
+    tracking_name: str = "training"
     checkpoint_seconds: float = 300.0
     checkpoint_steps: int | None = None
 

@@ -30,6 +30,7 @@ from lingraft.training.plan import TrainingPlan
 from lingraft.training.progress_state import Done, RunState
 from lingraft.training.signals import Stopped, stop_signals
 from lingraft.training.steps import Stepper
+from lingraft.training.trackers import Tracker, numbers_of, tracking
 from lingraft.training.watch import Watch
 from lingraft.training.world import World, joined, put, whole
 
@@ -78,6 +79,8 @@ class _Run:
         self.legs = job.legs(self.parameters)
         self.steps = sum(leg.steps for leg in self.legs)
         self.loss = ""
+        self.log: Log | None = None
+        self.trackers: Sequence[Tracker] = ()
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
         """Carry out what is left of the plan and return the notes."""
@@ -86,12 +89,15 @@ class _Run:
         self.log = Log(self.job.workplace, state.log_bytes) if self.world.is_first else None
         if state.phase:
             self.model = self._begin(state.phase, self.job.execution.device)
-        with progress("training", self.steps, unit="steps") if self.world.is_first else nullcontext(ignore) as advance:
+        watched = self.job.execution.trackers if self.world.is_first else ()
+        with (progress("training", self.steps, unit="steps") if self.world.is_first else nullcontext(ignore) as advance,
+              tracking(watched, self.job.execution.tracking, self.job.execution.tracking_name,
+                       state.done.step) as self.trackers):
             advance(state.done.step)
             for number in range(state.phase, len(self.legs)):
                 resumed = checkpoint if checkpoint and number == state.phase else None
                 self._train_phase(number, state, resumed, stopped, advance)
-        merged = self._merge(state.done)
+            merged = self._merge(state.done)
         return {**notes_of(self.job, self.legs, state, self.kind, self.parameters), "loss": self.loss, **merged}
 
     def _checkpoint(self) -> Checkpoint | None:
@@ -183,6 +189,8 @@ class _Run:
     def _write_row(self, row: dict[str, Any]) -> None:
         if self.log:
             self.log.write(row)
+        for tracker in self.trackers:
+            tracker.write(row["step"], numbers_of(row))
 
     def _measure(self, done: Done, **more: Any) -> None:
         points = self.job.plan.heldout_points
