@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.diagnosis import (
     Curve,
@@ -122,6 +124,23 @@ def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
         assert row_G.sum() == expected, size
         if size > 2_000:
             break
+
+
+def test_unigram_is_counted_by_the_extended_tokenizer():
+    """Where merges do not make the tokens, the extended tokenizer itself is asked, at each predicted size."""
+    learner = Tokenizer(models.Unigram())
+    learner.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=120, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False)
+    learner.train_from_iterator(made_up(200), trainer)
+    family = family_of(json.loads(learner.to_str()), Path())
+    counts, held = family.units(made_up()), prediction._grouped(family, made_up(60, seed=1))
+    rows_KG, _ = prediction._learn(family, counts, held)
+    surfaces = Continued().select(SelectionRequest(family, counts, 1_000)).surfaces
+    units = family.units(made_up(60, seed=1))
+    for row, added in ((0, ()), (1 + SIZES.index(1_000), surfaces)):
+        extended = family_of(family.extended(added), Path()) if added else family
+        assert rows_KG[row].sum() == sum(len(extended.segment([unit])[0]) * n for unit, n in units.items())
+    assert rows_KG[-1].sum() < rows_KG[0].sum()
 
 
 def test_held_out_text_teaches_nothing():

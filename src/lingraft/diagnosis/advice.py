@@ -73,7 +73,8 @@ def advise(measures: Measures, keep: Curve | None, repaired: Curve | None, premi
     """Recommend, with the numbers that speak for it."""
     warnings = _warnings(measures, keep, repaired, repaired_floor)
     if measures.unknown > UNREADABLE:
-        reason = f"{measures.unknown:.1%} of its tokens stand for unknown characters: the text is lost"
+        reason = (f"{measures.unknown:.1%} of its tokens stand for unknown characters: they are lost, and how few tokens "
+                  "that takes says nothing")
         return Advice("choose another base", 0, (reason,))
     low = premium is not None and premium <= LOW_PREMIUM
     if keep is None:
@@ -135,7 +136,7 @@ def _against(premium: float | None, curve: Curve, size: int) -> tuple[str, ...]:
     saving = 1 - point.share
     if saving < LEAST_SAVING:
         reasons.append(f"{point.added:,} tokens would save {saving:.1%} (under {LEAST_SAVING:.0%} is left alone), and "
-                       f"a thousand beyond that less than {RATE:.0%} each")
+                       f"each thousand beyond that less than {RATE:.0%}")
     else:
         reasons.append(f"{point.added:,} tokens would still save {saving:.0%}, if that is worth the training")
     return tuple(reasons)
@@ -155,5 +156,5 @@ def _warnings(measures: Measures, keep: Curve | None, repaired: Curve | None,
         warnings.append(f"the intervals are wide at {', '.join(wide)}: the sample holds {keep.found:,} tokens that "
                         "save anything; give more text")
     if measures.unknown > LOST:
-        warnings.append(f"{measures.unknown:.1%} of the tokens are unknown characters: this tokenizer loses the text")
+        warnings.append(f"{measures.unknown:.1%} of the tokens are unknown characters, which this tokenizer loses")
     return tuple(warnings)

@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lingraft.families.base import Family
-from lingraft.selection import Continued
+from lingraft.families.unigram import Unigram
+from lingraft.selection import Continued, SelectionRequest
 from lingraft.selection.learner import Learner
 from lingraft.selection.reach import cut_by_base
 from lingraft.selection.words import cut_words
@@ -167,48 +168,43 @@ def _grouped(family: Family, documents: Sequence[str]) -> Heldout:
 
 def _learn(family: Family, counts: Counter[str], held: Heldout) -> tuple[Floats, int]:
     """Return the tokens of each held-out group with 0 and each of `SIZES` tokens added, and how many were found."""
+    if not isinstance(family, Unigram):
+        return _by_learner(family, counts, held)
+    surfaces = Continued().select(SelectionRequest(family, counts, SIZES[-1])).surfaces
+    return _by_backend(family, surfaces, held), len(surfaces)
+
+
+def _by_learner(family: Family, counts: Counter[str], held: Heldout) -> tuple[Floats, int]:
+    """Read the segmentation of the held-out units off the learner: in BPE families it is the tokenizer's own."""
     together = Counter(counts)
     for unit in held.units:
         together.setdefault(unit, 0)
-    words = cut_words(family, together)
     settings = Continued()
-    learner = Learner(words, cut_alone=cut_by_base(family), minimum=settings.minimum_saving,
+    learner = Learner(cut_words(family, together), cut_alone=cut_by_base(family), minimum=settings.minimum_saving,
                       allowed=lambda surface: len(surface) <= settings.maximum_bytes and family.allows(surface))
-    if family.data["model"]["type"] == "BPE":
-        rows_KG = _by_learner(learner, together, held)
-    else:
-        rows_KG = _by_backend(family, learner, held)
-    return rows_KG, len(learner.learned.surfaces)
-
-
-def _by_learner(learner: Learner, counts: Counter[str], held: Heldout) -> Floats:
-    """Read the segmentation of the held-out units off the learner: in BPE families it is the tokenizer's own."""
-    as_in_cut_words = sorted(counts, key=lambda unit: (-counts[unit], unit))
+    as_in_cut_words = sorted(together, key=lambda unit: (-together[unit], unit))
     order = {unit: i for i, unit in enumerate(as_in_cut_words)}
     place = np.array([order[unit] for unit in held.units], dtype=np.int64)
-    words = learner.words
-    cost = np.ones(len(words.surfaces) + SIZES[-1], dtype=np.int64)
-    cost[words.virtual : words.virtual + len(words.costs)] = words.costs
-
-    def lengths() -> npt.NDArray[np.int64]:
-        live = np.where(learner.symbol >= 0, cost[learner.symbol], 0)
-        ends = np.concatenate([[0], np.cumsum(live)])
-        return np.asarray((ends[words.starts[1:]] - ends[words.starts[:-1]])[place])
-
-    rows, done = [held.tokens(lengths())], 0
+    rows, done = [held.tokens(_lengths(learner)[place])], 0
     for size in SIZES:
         for _ in learner.run(size - done):
             pass
         done = size
-        rows.append(held.tokens(lengths()))
-    return np.array(rows)
+        rows.append(held.tokens(_lengths(learner)[place]))
+    return np.array(rows), len(learner.learned.surfaces)
 
 
-def _by_backend(family: Family, learner: Learner, held: Heldout) -> Floats:
+def _lengths(learner: Learner) -> npt.NDArray[np.int64]:
+    """Return how many tokens each word has by now; a character without a piece costs its bytes."""
+    words = learner.words
+    cost = np.ones(len(learner.surfaces), dtype=np.int64)
+    cost[words.virtual : words.virtual + len(words.costs)] = words.costs
+    ends = np.concatenate([[0], np.cumsum(np.where(learner.symbol >= 0, cost[learner.symbol], 0))])
+    return np.asarray(ends[words.starts[1:]] - ends[words.starts[:-1]])
+
+
+def _by_backend(family: Family, surfaces: Sequence[bytes], held: Heldout) -> Floats:
     """Extend the family at each of `TARGETS` and cut the held-out units: where merges do not make the tokens."""
-    for _ in learner.run(SIZES[-1]):
-        pass
-    surfaces = learner.learned.surfaces
     families = [family, *(type(family)(family.extended(surfaces[:size])) for size in TARGETS)]
     rows_TG = np.array([held.tokens(np.array([len(ids) for ids in of.segment(held.units)], dtype=np.int64))
                         for of in families])
