@@ -22,7 +22,7 @@ from lingraft.families.base import backend_of
 from lingraft.families.losing import as_faithful, lengths, lost_characters, unknown_piece
 from lingraft.families.scoring import best_segmentation, scored
 from lingraft.families.unigram import Unigram
-from lingraft.selection import Continued, Extension, SelectionRequest, extend_tokenizer
+from lingraft.selection import Append, Continued, Extension, SelectionRequest, extend_tokenizer
 from lingraft.store import Draft
 from tests.conftest import ENGLISH, HINDI
 from tests.small_bases import ENGLISH as MORE_ENGLISH
@@ -235,6 +235,16 @@ def test_ascii_pieces_are_left_out_of_a_language_in_another_script():
     assert not [surface for surface in chosen.surfaces if surface.isascii() and len(surface) > 1]
     latin = Continued().select(SelectionRequest(family, family.units(["Zeppelin uçtu"] * 3), 200))
     assert b" Zeppelin" in latin.surfaces
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_pieces_of_the_append_method_are_reachable_without_merges(name):
+    """The scores of `extended` serve any method: pieces of a target BPE are used too."""
+    family = family_for(name)
+    chosen = Append().select(SelectionRequest(family, family.units(HINDI * 3), 100))
+    extended = Unigram(family.extended(chosen.surfaces))
+    cut = extended.segment([family.piece_of(surface) for surface in chosen.surfaces])
+    assert cut == [[family.size + i] for i in range(100)]
 
 
 def test_a_unigram_grows_at_its_end_only():

@@ -11,7 +11,8 @@ from pydantic import Field
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.families.base import Family
-from lingraft.families.sentencepiece import UNIT_PATTERN
+from lingraft.families.sentencepiece import UNIT_PATTERN, SpaceMarked
+from lingraft.families.unigram import Unigram
 from lingraft.progress import progress
 from lingraft.selection.base import SELECTIONS, Selected, Selection, SelectionRequest
 from lingraft.selection.reach import cut_by_base, cut_with_new
@@ -47,14 +48,15 @@ class Append(Selection):
 
     def _train(self, family: Family, counts: Counter[str], size: int) -> list[tuple[bytes, tuple[bytes, bytes] | None]]:
         """Return the tokens of V' in order, each with the merge that makes it."""
+        marked = isinstance(family, SpaceMarked)
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(UNIT_PATTERN), "isolated") if family.fallback else \
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(UNIT_PATTERN), "isolated") if marked else \
             pre_tokenizers.WhitespaceSplit()
-        alphabet = [] if family.fallback else pre_tokenizers.ByteLevel.alphabet()
+        alphabet = [] if marked else pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False, initial_alphabet=alphabet,
                                       limit_alphabet=max(self.limit_alphabet, 256), max_token_length=96)
         with progress("training the target BPE"):
-            tokenizer.train_from_iterator(_repeated(counts, "" if family.fallback else " "), trainer)
+            tokenizer.train_from_iterator(_repeated(counts, "" if marked else " "), trainer)
         data = _model_of(tokenizer)
         made_by = {pair[0] + pair[1]: (pair[0], pair[1]) for pair in data["merges"]}
         ordered = sorted(data["vocab"], key=data["vocab"].__getitem__)
@@ -90,6 +92,9 @@ def _reachable(family: Family, learned: list[tuple[bytes, tuple[bytes, bytes] | 
             continue
         if not family.allows(surface):
             notes["dropped: not allowed in this family (digits, punctuation alone, torn characters)"] += 1
+            continue
+        if isinstance(family, Unigram):  # its scores make every piece reachable
+            rank[surface] = len(rank)
             continue
         parts = cut_with_new(surface, cut_alone, rank)
         if len(parts) > 2:
