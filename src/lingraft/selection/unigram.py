@@ -54,10 +54,11 @@ def continue_unigram(request: SelectionRequest, *, allowed: Allowed, minimum: in
             return found
 
         kept = search.shrink(more(int(wanted * SURPLUS)), wanted)
-        while len(kept) < wanted and (extra := more(max((wanted - len(kept)) * 2, 100))):
+        while len(kept) < wanted and (extra := more(max((wanted - len(kept)) * 2, wanted // 10, 100))):
             kept = search.shrink([*kept, *extra], wanted)
     saved = search.attributed(grown, kept, words.tokens)
     kept.sort(key=lambda surface: (-saved[surface], surface))
+    kept = search.without_protected(kept)  # ranks moved, and scores with them
     notes = Counter({f"left out: {reason}": count for reason, count in learner.learned.left_out.items()})
     notes.update(search.notes)
     if characters:
@@ -121,7 +122,7 @@ class _Search:
         """Return the `wanted` candidates that save most together; fewer where the others save too little."""
         kept = list(candidates)
         while True:
-            kept = self._without_protected(kept)
+            kept = self.without_protected(kept)
             weights = self.weights(kept)
             useful = [surface for surface in kept if weights[surface] >= self.minimum]
             settled = len(useful) == len(kept) <= wanted
@@ -160,7 +161,7 @@ class _Search:
         factor = (tokens_before - self.tokens) / max(sum(raw.values()), 1)
         return {surface: int(share * factor) for surface, share in raw.items()}
 
-    def _without_protected(self, kept: list[bytes]) -> list[bytes]:
+    def without_protected(self, kept: list[bytes]) -> list[bytes]:
         """Leave out pieces that occur in protected text, until none does."""
         units = list(self.request.protected)
         if not units:
