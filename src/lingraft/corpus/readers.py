@@ -36,9 +36,9 @@ def _everything(source: Source, language: str) -> Generator[str, None, None]:
 
         yield from read_hub(source)
     elif source.miniature is not None:
-        from lingraft import miniature
+        from lingraft.miniature import stories
 
-        yield from miniature.stories(language, count=source.miniature.stories, seed=source.miniature.seed)
+        yield from stories(language, count=source.miniature.stories, seed=source.miniature.seed)
     else:
         for path in find_files(str(source.path)):
             yield from read_file(path, source)
