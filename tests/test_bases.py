@@ -248,3 +248,12 @@ def test_every_base_is_refused_with_the_users_error(tmp_path):
         with pytest.raises(LingraftError) as caught:
             BASES.parse({name: settings}).identity()
         assert "\n" not in str(caught.value)
+
+
+def test_roles_of_special_tokens_may_be_named(tiny_model, tmp_path):
+    """Where a tokenizer file names no end of text, the recipe does; a token that is not there is refused."""
+    settings = {"tokenizer": str(tiny_model / "tokenizer.json"), "special": {"eos_token": "<s>"}}
+    folder = materialised(BASES.parse({"random": settings}), tmp_path)
+    assert open_tokenizer(folder).eos_id == 318
+    with pytest.raises(TokenizerError, match="has no token '<eot>'"):
+        BASES.parse({"random": {**settings, "special": {"eos_token": "<eot>"}}}).identity()

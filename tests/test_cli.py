@@ -49,13 +49,14 @@ def test_help_and_version_are_quick_and_teach(tmp_path):
     for word in ("adapt", "plan", "report", "settings", "version", "recipes/demo.yaml"):
         assert word in done.stdout
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.6  # 0.2 s on an idle machine
-    code = "import sys, lingraft.cli, lingraft.recipe; print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])"
+    code = ("import sys, lingraft.cli, lingraft.recipe\n"
+            "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     assert lingraft("version", cwd=tmp_path).stdout.startswith("lingraft 0.")
 
 
 def test_settings_lists_what_a_recipe_may_hold(tmp_path):
-    """`lingraft settings vocabulary` shows paths, defaults and meanings; an unknown path is answered with the nearest."""
+    """`lingraft settings vocabulary` shows paths, defaults and meanings; for an unknown path it names the nearest."""
     done = lingraft("settings", "vocabulary", cwd=tmp_path)
     assert "vocabulary.size" in done.stdout
     assert "10000" in done.stdout
@@ -65,7 +66,7 @@ def test_settings_lists_what_a_recipe_may_hold(tmp_path):
 
 
 def test_adapt_without_a_recipe(basic, tmp_path):
-    """Model, language and text are enough; the run holds the recipe that it used; plan, report and JSON agree with it."""
+    """Model, language and text are enough; the run holds the recipe that it used; plan and report agree with it."""
     planned = json.loads(lingraft("plan", *options(basic), *QUICK, "--json", cwd=tmp_path).stdout)
     assert not any(row["cached"] for row in planned)
     done = lingraft("adapt", *options(basic), *QUICK, "--name", "mine", cwd=tmp_path)

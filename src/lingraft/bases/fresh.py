@@ -6,14 +6,15 @@ while losses say nothing about the base's knowledge.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, Bench
 from lingraft.bases.tokenizer_files import context_of, write_tokenizer
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, TokenizerError
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.store import digest
 
@@ -31,6 +32,9 @@ class RandomBase(Base):
                                        "also .gz), or a folder that holds one")
     body: dict[str, Any] = Field(alias="config", default_factory=lambda: dict(SMALL_BODY),
                                  description="settings of the transformers model; model_type names the architecture")
+    special: dict[Literal["bos_token", "eos_token", "pad_token"], str] = Field(
+        default_factory=dict, description="roles of special tokens, where the tokenizer's own files name none: "
+                                          "{eos_token: <|endoftext|>}")
     seed: int = Field(default=0, description="seed of the weights")
 
     def chosen(self) -> dict[str, Any]:
@@ -39,13 +43,13 @@ class RandomBase(Base):
 
     def identity(self) -> dict[str, Any]:
         """Name the tokenizer by its content, and what the weights follow from."""
-        tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
+        tokenizer = self._open()
         roles = {key: value for key, value in tokenizer.config.items() if key.endswith("_token")}
         return {"tokenizer": digest(tokenizer.family.data), "roles": roles, "config": self.body, "seed": self.seed}
 
     def materialise(self, bench: Bench) -> None:
         """Make the weights and save them beside the tokenizer."""
-        tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
+        tokenizer = self._open()
         config = self._config(tokenizer)
         make_model(config, self.seed).save_pretrained(bench.folder)
         write_tokenizer(tokenizer, bench.folder, context=context_of(config.to_dict()) or 512)
@@ -53,9 +57,16 @@ class RandomBase(Base):
 
     def config(self) -> dict[str, Any]:
         """Return what config.json will hold of the shape."""
-        tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
-        content: dict[str, Any] = self._config(tokenizer).to_dict()
+        content: dict[str, Any] = self._config(self._open()).to_dict()
         return content
+
+    def _open(self) -> ModelTokenizer:
+        tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
+        unknown = [token for token in self.special.values() if tokenizer.backend.token_to_id(token) is None]
+        if unknown:
+            msg = f"model.random.special: {self.tokenizer} has no token {unknown[0]!r}; name one that it has"
+            raise TokenizerError(msg)
+        return replace(tokenizer, config={**tokenizer.config, **self.special})
 
     def _config(self, tokenizer: ModelTokenizer) -> Any:
         return model_config(self.body, tokenizer)
