@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingraft.corpus import Counts
 from lingraft.errors import CorpusError, StoreError, TokenizerError
 from lingraft.families import open_tokenizer
 from lingraft.packing import PackingSettings
-from lingraft.packing.blocks import Blocks, covered_bytes, pack_texts
+from lingraft.packing.blocks import Blocks, pack_corpus, pack_texts
 from lingraft.packing.mixture import IGNORED, Mixture, Start, shuffled
+from lingraft.packing.shards import Shard, covered_bytes
+from lingraft.store import Draft
 from tests.conftest import ENGLISH, HINDI
 from tests.training_cases import packed, two_streams
 
@@ -90,6 +96,64 @@ def test_the_number_of_documents_in_a_batch_of_text_changes_nothing(tiny_model: 
         pack_texts(batches, tokenizer, PackingSettings(block=32), tmp_path / name)
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "seven" / file).read_bytes()
                for file in ("blocks.bin", "rows.bin", "blocks.json"))
+
+
+class Documents:
+    """A corpus of 2,500 short documents, which may break off."""
+
+    language = "hi"
+
+    def __init__(self, until: int = 2500) -> None:
+        self.until = until
+
+    def counts(self, _split: str) -> Counts:
+        return Counts(documents=2500)
+
+    def batches(self, _split: str, documents: int) -> Iterator[list[str]]:
+        for first in range(0, 2500, documents):
+            if first >= self.until:
+                raise KeyboardInterrupt
+            yield [f"{HINDI[i % 4]} {i}" for i in range(first, min(first + documents, 2500))]
+
+
+def pack(corpus: Any, model: Path, folder: Path, **how: Any) -> list[bytes]:
+    folder.mkdir()
+    pack_corpus(corpus, open_tokenizer(model), PackingSettings(block=32), Draft(folder), **how)
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def test_the_number_of_workers_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    """Two processes pack the same bytes as one; the order is that of the documents."""
+    assert pack(Documents(), tiny_model, tmp_path / "two", workers=2) == pack(Documents(), tiny_model, tmp_path / "one")
+
+
+def test_packing_goes_on_where_it_was_stopped(tiny_model: Path, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was tokenised before a stop is read from the workplace, and the answer is the undisturbed one."""
+    (tmp_path / "work").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        pack(Documents(until=2000), tiny_model, tmp_path / "stopped", workplace=tmp_path / "work")
+    kept = sorted(path.name for path in (tmp_path / "work").iterdir())
+    assert kept == ["shard-000000.npz", "shard-000001.npz"]
+    whole = pack(Documents(), tiny_model, tmp_path / "whole")
+    written: list[Path] = []
+    monkeypatch.setattr(Shard, "write", lambda _self, path: written.append(path))
+    assert pack(Documents(), tiny_model, tmp_path / "resumed", workplace=tmp_path / "work") == whole
+    assert [path.name for path in written] == ["shard-000002.npz"]
+
+
+def test_memory_does_not_grow_with_the_text(tiny_model: Path, tmp_path: Path) -> None:
+    """Packing three times the text takes the same memory."""
+    tokenizer, peaks = open_tokenizer(tiny_model), []
+    batch = [f"{i}" for i in range(250)]
+    for times in (12, 12, 36):
+        folder = tmp_path / str(len(peaks))
+        folder.mkdir()
+        tracemalloc.start()
+        pack_texts((batch for _ in range(times)), tokenizer, PackingSettings(block=32), folder)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.2 * peaks[1]
 
 
 def test_a_model_without_a_separator_is_refused() -> None:

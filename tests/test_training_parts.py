@@ -212,3 +212,21 @@ def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
         with pytest.raises(MissingExtraError, match=rf"lingraft\[{name}\]"), tracking([name], tmp_path, "a", 0):
             pass
+
+
+def test_recomputing_activations_changes_nothing_but_memory(tiny_model: Path, tmp_path: Path) -> None:
+    """Losses and weights are those of a run that keeps its activations, while fewer of them are held."""
+    text, kept = two_streams(tiny_model, tmp_path / "text"), {}
+    for recompute in (False, True):
+        sizes: list[int] = []
+
+        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            run(tiny_model, text, plan_of(budget="2 steps", batch_tokens=256), tmp_path / str(recompute),
+                execution=Execution(recompute=recompute))
+        kept[recompute] = sum(sizes)
+    assert log_of(tmp_path / "True") == log_of(tmp_path / "False")
+    assert kept[True] < kept[False]

@@ -5,13 +5,14 @@ bytes and documents of text that it teaches. A row of length L reads L + 1 token
 predicted from those before it. In a stream, rows overlap by that one token, so that every token of the text is
 predicted exactly once, the first of a document too (from BOS or EOS); the last row is kept short. BOS itself is given
 and never predicted. A token covers the bytes of its surface, scaled within each document so that they sum up to the
-document's bytes exactly, whatever a normalizer does.
+document's bytes exactly, whatever a normalizer does (`shards`).
 
 Both files are mapped into memory and written as a stream: a corpus of any size takes a few megabytes.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,13 +27,11 @@ from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, StoreError
 from lingraft.families import ModelTokenizer
 from lingraft.packing.settings import PackingSettings
+from lingraft.packing.shards import DOCUMENTS, Integers, Shard, shards_of
 from lingraft.progress import progress
 from lingraft.store import Draft
 
-Integers = NDArray[np.int64]
-
 TOKENS, ROWS, SUMMARY = "blocks.bin", "rows.bin", "blocks.json"
-BATCH_DOCUMENTS = 1000
 
 
 @dataclass(frozen=True)
@@ -104,15 +103,21 @@ class Blocks:
 
 
 def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSettings, draft: Draft, *,
-                context: int | None = None, split: str = "train") -> None:
-    """Tokenise a split of a corpus into `draft`; raises `CorpusError` where it holds no text."""
+                context: int | None = None, split: str = "train", workers: int = 1,
+                workplace: Path | None = None) -> None:
+    """Tokenise a split of a corpus into `draft`; raises `CorpusError` where it holds no text.
+
+    `workers` processes tokenise; what they made is kept in `workplace`, so that a killed one goes on. Neither changes
+    the answer.
+    """
     with progress(f"packing {corpus.language}", corpus.counts(split).documents, unit="documents") as advance:
         def watched() -> Iterator[list[str]]:
-            for texts in corpus.batches(split, BATCH_DOCUMENTS):
+            for texts in corpus.batches(split, DOCUMENTS):
                 yield texts
                 advance(len(texts))
 
-        summary = pack_texts(watched(), tokenizer, settings, draft.folder, context=context)
+        shards = shards_of(watched(), tokenizer, workers=workers, workplace=workplace)
+        summary = pack_shards(shards, tokenizer, settings, draft.folder, context=context)
     draft.notes.update(notes_of(summary))
 
 
@@ -124,17 +129,19 @@ def notes_of(summary: Summary) -> dict[str, Any]:
 def pack_texts(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, settings: PackingSettings, folder: Path, *,
                context: int | None = None) -> Summary:
     """Tokenise batches of texts into a folder of blocks."""
+    return pack_shards(shards_of(batches, tokenizer), tokenizer, settings, folder, context=context)
+
+
+def pack_shards(shards: Iterable[Shard], tokenizer: ModelTokenizer, settings: PackingSettings, folder: Path, *,
+                context: int | None = None) -> Summary:
+    """Put tokenised documents together into a folder of blocks."""
     before, after = settings.separators(tokenizer.bos_id, tokenizer.eos_id)
     block = settings.row_length(context)
-    sizes = np.array([len(s or b"") for s in tokenizer.vocabulary.surfaces], dtype=np.int64)
     with (folder / TOKENS).open("wb") as tokens, (folder / ROWS).open("wb") as rows:
         kind = _Stream if settings.pack == "stream" else _Documents
         writer = kind(tokens, rows, block, before, after)
-        for texts in batches:
-            for text, ids in zip(texts, tokenizer.ids(texts), strict=True):
-                if ids:
-                    found = np.array(ids, dtype=np.int64)
-                    writer.add(found, covered_bytes(sizes[found], len(text.encode())))
+        for ids, sizes in itertools.chain.from_iterable(shards):
+            writer.add(ids, sizes)
         writer.close()
     summary = Summary(block, writer.rows, writer.tokens, writer.bytes, writer.documents, before, after,
                       writer.dropped_tokens, writer.dropped_bytes)
@@ -143,19 +150,6 @@ def pack_texts(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, sett
         raise CorpusError(msg)
     (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
     return summary
-
-
-def covered_bytes(sizes: Integers, total: int) -> Integers:
-    """Share the bytes of a document among its tokens, in proportion to their surfaces.
-
-    >>> covered_bytes(np.array([2, 3]), 5).tolist(), covered_bytes(np.array([3, 3]), 5).tolist()
-    ([2, 3], [2, 3])
-    """
-    ends = np.cumsum(sizes)
-    if not ends[-1]:  # nothing but unknown tokens
-        ends = np.arange(1, len(sizes) + 1)
-    shares: Integers = np.diff(ends * total // ends[-1], prepend=0)
-    return shares
 
 
 class _Writer:

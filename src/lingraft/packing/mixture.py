@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lingraft.packing.blocks import Blocks, Integers
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.shards import Integers
 
 PARTS = 1 << 20
 IGNORED = -100

@@ -14,6 +14,7 @@ class Execution:
     """Device, precision ("auto", "float32", "bfloat16"), tokens of one forward pass, and how often to save.
 
     `loss` "chunked" computes the logits of some tokens at a time, "plain" all at once: more memory, the same numbers.
+    `recompute` keeps no activations inside of a layer and computes them again for the gradient: slower, less memory.
     `sharded` shares the model among the processes of a launcher such as torchrun; without it, several are refused.
     `trackers` (tensorboard, wandb, trackio) get the log too, in the folder `tracking`, under `tracking_name`.
     `checkpoint_steps` saves every so many steps, `checkpoint_seconds` after so much time, whichever is first.
@@ -23,6 +24,7 @@ class Execution:
     precision: str = "auto"
     tokens_at_once: int = 16384
     loss: str = "chunked"
+    recompute: bool = False
     sharded: bool = False
     trackers: tuple[str, ...] = ()
     tracking: Path = Path("runs") / "tracking"

@@ -25,9 +25,10 @@ from lingraft.training.job import Heldout, Job, Text
 from lingraft.training.log import LOG, Log
 from lingraft.training.merging import merge_back
 from lingraft.training.notes import notes_of, row_of, speed_of
-from lingraft.training.opening import check_apart, open_model, open_placed
+from lingraft.training.opening import check_apart, open_model, open_placed, recompute_activations
 from lingraft.training.plan import TrainingPlan
 from lingraft.training.progress_state import Done, RunState
+from lingraft.training.saving import keep_whole, write_finished
 from lingraft.training.signals import Stopped, stop_signals
 from lingraft.training.steps import Stepper
 from lingraft.training.trackers import Tracker, numbers_of, tracking
@@ -113,6 +114,8 @@ class _Run:
         torch.manual_seed(int(digest([job.seed, number])[:15], 16))  # low-rank matrices begin random
         groups = phase.strategy.prepare(self.model, job.added)
         self.model.to(job.execution.device)
+        if job.execution.recompute:
+            recompute_activations(self.model)
         groups = self.world.shard(self.model, groups)
         rates = phase.rates.resolved(phase.strategy, self.kind, self.parameters)
         stepper = Stepper(self.model, groups, rates, phase=phase, steps=self.legs[number].steps,
@@ -143,8 +146,8 @@ class _Run:
         if self.world.size > 1:
             self._measure(state.done)
         state.next_phase()
-        if number + 1 < len(self.legs):
-            self._keep_phase(number + 1)
+        if number + 1 < len(self.legs) and self.world.is_first:
+            keep_whole(self.model, self._phase_folder(number + 1))
 
     def _step(self, number: int, step: int, stepper: Stepper, watch: Watch, state: RunState) -> str:
         leg, phase = self.legs[number], self.job.plan.phases[number]
@@ -227,23 +230,7 @@ class _Run:
     def _phase_folder(self, number: int) -> Path:
         return self.job.workplace / f"phase-{number}"
 
-    def _keep_phase(self, number: int) -> None:
-        """Keep the model that a later phase begins with: its frozen weights are in no checkpoint."""
-        if not self.world.is_first:
-            return
-        folder = self._phase_folder(number)
-        draft = folder.with_name(f".draft-{folder.name}")
-        shutil.rmtree(draft, ignore_errors=True)
-        self.model.save_pretrained(draft)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.replace(folder)
-
     def write(self, output: Path) -> None:
-        """Write the finished model, in the data types of the source, and the log."""
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad = True
-            parameter.data = parameter.data.to(self.types[name])
-        self.model.config.use_cache = True
-        self.model.config.dtype = next(iter(self.types.values()))
-        self.model.save_pretrained(output / "model")
+        """Write the finished model and the log."""
+        write_finished(self.model, self.types, output / "model")
         shutil.copyfile(self.job.workplace / LOG, output / LOG)

@@ -47,3 +47,12 @@ def check_apart(model: Any, opening: int) -> None:
         msg = (f"{type(model).__name__} does not keep the documents of a row apart: the attention of one reaches into "
                f"the next; leave out training.apart, or use training.packing.pack: documents")
         raise ModelError(msg)
+
+
+def recompute_activations(model: Any) -> None:
+    """Have the layers keep their inputs only; raises `ModelError` where transformers cannot."""
+    if not model.supports_gradient_checkpointing:
+        msg = f"{type(model).__name__} cannot recompute activations; leave that setting out"
+        raise ModelError(msg)
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

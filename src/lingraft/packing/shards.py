@@ -1,0 +1,137 @@
+"""Tokenised documents in pieces that can be made anywhere, in any order, and put together.
+
+A shard holds the ids of so many documents one after another, the bytes that each id covers, and the number of ids of
+each document. Its borders depend on the order of the documents alone, so that the packed text is the same whatever
+made the shards: this process, several, or the ones of yesterday. On disk it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lingraft.families import ModelTokenizer, open_tokenizer
+
+Integers = NDArray[np.int64]
+
+DOCUMENTS = 1000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Ids of documents, the bytes that each covers, and the ids of each document; empty documents are left out."""
+
+    ids: Integers
+    sizes: Integers
+    lengths: Integers
+
+    def __iter__(self) -> Iterator[tuple[Integers, Integers]]:
+        """Yield ids and sizes of each document."""
+        ends = np.cumsum(self.lengths)[:-1]
+        yield from zip(np.split(self.ids, ends), np.split(self.sizes, ends), strict=True) if len(self.lengths) else ()
+
+    def write(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        with draft.open("wb") as file:
+            np.savez(file, ids=self.ids.astype(np.uint32), sizes=self.sizes.astype(np.uint32), lengths=self.lengths)
+        draft.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Shard:
+        """Read what `write` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(*(stored[name].astype(np.int64) for name in ("ids", "sizes", "lengths")))
+
+
+def tokenised(texts: Sequence[str], tokenizer: ModelTokenizer, surfaces: Integers) -> Shard:
+    """Return the shard of some documents; `surfaces` are the bytes of each id's surface."""
+    found = [(np.array(ids, dtype=np.int64), len(text.encode()))
+             for text, ids in zip(texts, tokenizer.ids(texts), strict=True) if ids]
+    empty = [np.zeros(0, dtype=np.int64)]
+    return Shard(np.concatenate([*empty, *(ids for ids, _ in found)]),
+                 np.concatenate([*empty, *(covered_bytes(surfaces[ids], size) for ids, size in found)]),
+                 np.array([len(ids) for ids, _ in found], dtype=np.int64))
+
+
+def surfaces_of(tokenizer: ModelTokenizer) -> Integers:
+    """Return the bytes of each id's surface."""
+    return np.array([len(surface or b"") for surface in tokenizer.vocabulary.surfaces], dtype=np.int64)
+
+
+def covered_bytes(sizes: Integers, total: int) -> Integers:
+    """Share the bytes of a document among its tokens, in proportion to their surfaces.
+
+    >>> covered_bytes(np.array([2, 3]), 5).tolist(), covered_bytes(np.array([3, 3]), 5).tolist()
+    ([2, 3], [2, 3])
+    """
+    ends = np.cumsum(sizes)
+    if not ends[-1]:  # nothing but unknown tokens
+        ends = np.arange(1, len(sizes) + 1)
+    shares: Integers = np.diff(ends * total // ends[-1], prepend=0)
+    return shares
+
+
+def shards_of(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, *, workers: int = 1,
+              workplace: Path | None = None) -> Iterator[Shard]:
+    """Yield the shards of a text in order, made by so many processes; those kept in `workplace` are read again.
+
+    At most two shards a worker are under way, so that memory does not grow with the text.
+    """
+    numbered = enumerate(_regrouped(batches))
+    if workers == 1:
+        surfaces = surfaces_of(tokenizer)
+        for number, texts in numbered:
+            yield _made(number, texts, tokenizer, surfaces, workplace)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (tokenizer.folder,)) as pool:
+        waiting: deque[Future[Shard]] = deque()
+        for number, texts in numbered:
+            waiting.append(pool.submit(_work, number, texts, workplace))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _regrouped(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+    documents = itertools.chain.from_iterable(batches)
+    while texts := list(itertools.islice(documents, DOCUMENTS)):
+        yield texts
+
+
+def _made(number: int, texts: Sequence[str], tokenizer: ModelTokenizer, surfaces: Integers,
+          workplace: Path | None) -> Shard:
+    if workplace is None:
+        return tokenised(texts, tokenizer, surfaces)
+    path = workplace / f"shard-{number:06d}.npz"
+    if path.exists():
+        return Shard.read(path)
+    shard = tokenised(texts, tokenizer, surfaces)
+    shard.write(path)
+    return shard
+
+
+_OWN: list[tuple[ModelTokenizer, Integers]] = []
+"""The tokenizer of a worker process, opened once."""
+
+
+def _prepare(folder: Path) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    tokenizer = open_tokenizer(folder)
+    _OWN.append((tokenizer, surfaces_of(tokenizer)))
+
+
+def _work(number: int, texts: Sequence[str], workplace: Path | None) -> Shard:
+    tokenizer, surfaces = _OWN[0]
+    return _made(number, texts, tokenizer, surfaces, workplace)

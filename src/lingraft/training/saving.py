@@ -1,0 +1,29 @@
+"""Whole models on disk: between two phases, and at the end."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def keep_whole(model: Any, folder: Path) -> None:
+    """Save a model in float32, whole or absent: a phase begins with it, whose frozen weights are in no checkpoint."""
+    draft = folder.with_name(f".draft-{folder.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    model.save_pretrained(draft)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.replace(folder)
+
+
+def write_finished(model: Any, types: Mapping[str, torch.dtype], folder: Path) -> None:
+    """Save a finished model with each parameter in the data type that the source had for it."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = True
+        parameter.data = parameter.data.to(types[name])
+    model.config.use_cache = True
+    model.config.dtype = next(iter(types.values()))
+    model.save_pretrained(folder)
