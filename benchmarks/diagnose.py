@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.diagnosis.diagnosis import diagnose
-from lingraft.diagnosis.prediction import TARGETS
+from lingraft.diagnosis.extrapolation import TARGETS
 from lingraft.diagnosis.sample import Sample, read_sample
 from lingraft.families import Family, ModelTokenizer, family_of, open_tokenizer
 from lingraft.families.base import backend_of

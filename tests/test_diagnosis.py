@@ -25,7 +25,7 @@ from lingraft.diagnosis import (
     prediction,
     premium,
 )
-from lingraft.diagnosis.prediction import SIZES, extrapolated
+from lingraft.diagnosis.extrapolation import SHRINKING, SIZES, extrapolated
 from lingraft.diagnosis.sample import read_parallel
 from lingraft.families import ModelTokenizer, family_of, open_tokenizer
 from lingraft.pretokenizer import repaired
@@ -190,11 +190,22 @@ def test_the_curve_is_carried_on_by_shrinking_steps():
     """One doubling brings q of the step from half the text; none brings nothing; never below the floor."""
     base_G, half_KG, full_KG = np.full(4, 100.0), np.full((2, 4), 60.0), np.full((2, 4), 50.0)
     floor_G = np.full(4, 10.0)
-    assert extrapolated(base_G, half_KG, full_KG, floor_G, 0.0)[0] == [0.5, 0.5]
-    share, low, high = extrapolated(base_G, half_KG, full_KG, floor_G, 1.0)
-    assert share == pytest.approx([0.5 - 0.1 * prediction.SHRINKING] * 2)
+    assert extrapolated(base_G, half_KG, full_KG, floor_G, doublings=0.0, found=(900, 900))[0] == [0.5, 0.5]
+    share, low, high = extrapolated(base_G, half_KG, full_KG, floor_G, doublings=1.0, found=(900, 900))
+    assert share == pytest.approx([0.5 - 0.1 * SHRINKING] * 2)
     assert low[0] < share[0] < high[0] < 0.5
-    assert extrapolated(base_G, half_KG, full_KG, np.full(4, 48.0), 9.0)[0] == [0.48, 0.48]
+    assert extrapolated(base_G, half_KG, full_KG, np.full(4, 48.0), doublings=9.0, found=(900, 900))[0] == [0.48, 0.48]
+
+
+def test_running_out_of_tokens_is_not_taken_for_learning():
+    """Where half the text ran out of tokens, the step is that of the sizes it filled, in proportion."""
+    base_G = np.full(4, 100.0)
+    half_KG, full_KG = (np.repeat([[row] for row in rows], 4, axis=1) for rows in ((61.0, 60, 60), (60.0, 50, 40)))
+    share, _, _ = extrapolated(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 1_000))
+    q = SHRINKING
+    assert share == pytest.approx([0.6 - 0.01 * q, 0.5 - 0.02 * q, 0.4 - 0.04 * q])
+    further = extrapolated(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 600))[0]
+    assert 0.4 - 0.2 * q < further[2] < further[1] == share[1]
 
 
 def test_advice_extends_up_to_the_knee():

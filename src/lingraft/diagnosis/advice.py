@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lingraft.diagnosis.extrapolation import TARGETS
 from lingraft.diagnosis.measures import Measures
-from lingraft.diagnosis.prediction import TARGETS, Curve, Point
+from lingraft.diagnosis.prediction import Curve, Point
 from lingraft.selection.repairing import THRESHOLD
 
 RATE = 0.01
@@ -73,7 +74,7 @@ def advise(measures: Measures, keep: Curve | None, repaired: Curve | None, premi
     """Recommend, with the numbers that speak for it."""
     warnings = _warnings(measures, keep, repaired, repaired_floor)
     if measures.unknown > UNREADABLE:
-        reason = (f"{measures.unknown:.1%} of its tokens stand for unknown characters: they are lost, and how few tokens "
+        reason = (f"{measures.unknown:.1%} of its tokens stand for unknown characters, which are lost; how few tokens "
                   "that takes says nothing")
         return Advice("choose another base", 0, (reason,))
     low = premium is not None and premium <= LOW_PREMIUM

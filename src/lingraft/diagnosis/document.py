@@ -28,8 +28,9 @@ from typing import Any
 
 from lingraft.diagnosis.advice import COMPARED
 from lingraft.diagnosis.diagnosis import Diagnosis, Finding, Rank
+from lingraft.diagnosis.extrapolation import CONFIDENCE
 from lingraft.diagnosis.measures import Measures
-from lingraft.diagnosis.prediction import CONFIDENCE, Curve, Point
+from lingraft.diagnosis.prediction import Curve, Point
 from lingraft.diagnosis.sample import Sample
 
 FORMAT = 1

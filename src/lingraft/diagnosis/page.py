@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.diagnosis.diagnosis import Diagnosis, Finding
-from lingraft.diagnosis.prediction import SIZES, Curve
+from lingraft.diagnosis.extrapolation import SIZES
+from lingraft.diagnosis.prediction import Curve
 from lingraft.diagnosis.terminal import warnings_of
 from lingraft.diagnosis.wording import comparison_grid, now_grid, prediction_grid, verdict
 

@@ -1,17 +1,9 @@
-r"""What added tokens would save, predicted from a sample, on text that they were not learned from.
+"""What added tokens would save, predicted from a sample, on text that they were not learned from.
 
 A fifth of the sample is held out. Tokens are learned by continued BPE from the rest, and from half of it: the held-out
 text is part of what is learned on with the weight nought, so that its segmentation is known after every token without
-building a tokenizer. From half the text to all of it the saving grows by a step; every further doubling brings a part q
-of the step before it. So the curve is carried on to the bytes that tokens would really be learned from:
-
-    share(bytes) = share(train) - step * (q + q**2 + ... + q**doublings),   q = 0.55
-
-Measured with 5,000, 10,000 and 30,000 tokens learned from 0.25, 0.5, 1, 2 and 4 MB against 12 MB, on Llama-2 (Hindi,
-Turkish) and Qwen2 (Arabic), the q that would have been right lies between 0.36 and 0.8, with the mean 0.56.
-
-The interval (95%) draws held-out groups again, and q from its range. Suffixes: G groups of held-out documents,
-K sizes, B draws, E entries (unit in group).
+building a tokenizer. What half of the text and all of it give is carried on to the text that tokens would really be
+learned from (`extrapolation`). Suffixes: G groups of held-out documents, K sizes, T targets.
 """
 
 from __future__ import annotations
@@ -20,11 +12,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from lingraft.diagnosis.extrapolation import SIZES, TARGETS, Floats, extrapolated
 from lingraft.families.base import Family
 from lingraft.families.unigram import Unigram
 from lingraft.selection import Continued, SelectionRequest
@@ -32,18 +24,10 @@ from lingraft.selection.learner import Learner
 from lingraft.selection.reach import cut_by_base
 from lingraft.selection.words import cut_words
 
-TARGETS = (1_000, 5_000, 10_000, 30_000)
-SIZES = (250, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000)
 HELDOUT_SHARE = 0.2
 GROUPS = 50
 LEAST_DOCUMENTS = 20
 LEAST_BYTES = 20_000
-SHRINKING = 0.55
-SHRINKING_RANGE = (0.35, 0.8)
-DRAWS = 1_000
-CONFIDENCE = 0.95
-
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -126,35 +110,17 @@ def _curve(family: Family, train: Sequence[str], heldout: Sequence[str], base_G:
     """Learn from all and from half of the text, and carry the difference on."""
     held = _grouped(family, heldout)
     half, other = family.units(train[::2]), family.units(train[1::2])
-    half_KG, _ = _learn(family, half, held)
+    half_KG, found_half = _learn(family, half, held)
     full_KG, found = _learn(family, half + other, held)
     base_G = full_KG[0] if base_G is None else base_G
     train_bytes = sum(len(text.encode()) for text in train)
     doublings = max(math.log2(max(learned_from, 1) / train_bytes), 0.0)
     floor_G = held.tokens(np.ones(len(held.units), dtype=np.int64))
-    share_K, low_K, high_K = extrapolated(base_G, half_KG[1:], full_KG[1:], floor_G, doublings)
+    share_K, low_K, high_K = extrapolated(base_G, half_KG[1:], full_KG[1:], floor_G, doublings=doublings,
+                                          found=(found_half, found))
     points = tuple(Point(*row) for row in zip(SIZES, share_K, low_K, high_K, strict=True))
     size = sum(len(text.encode()) for text in heldout)
     return Curve(points, max(learned_from, train_bytes), train_bytes, size, found), base_G
-
-
-def extrapolated(base_G: Floats, half_KG: Floats, full_KG: Floats, floor_G: Floats,
-                 doublings: float) -> tuple[list[float], list[float], list[float]]:
-    """Return the share of the tokens that is left at each size, and its interval, after so many doublings."""
-    groups = len(base_G)
-    random = np.random.default_rng(0)
-    drawn_BG = random.multinomial(groups, np.full(groups, 1 / groups), size=DRAWS).astype(np.float64)
-    weights_BG = np.concatenate([np.ones((1, groups)), drawn_BG])  # the first row is the text as it is
-    q_B = np.concatenate([[SHRINKING], random.uniform(*SHRINKING_RANGE, size=DRAWS)])
-    total_B = weights_BG @ base_G
-    half_BK, full_BK = ((weights_BG @ tokens_KG.T) / total_B[:, None] for tokens_KG in (half_KG, full_KG))
-    further_B = q_B * (1 - q_B**doublings) / (1 - q_B)
-    share_BK = full_BK - np.maximum(half_BK - full_BK, 0) * further_B[:, None]
-    share_BK = np.maximum(share_BK, ((weights_BG @ floor_G) / total_B)[:, None])
-    share_BK = np.minimum.accumulate(share_BK, axis=1)
-    tail = (1 - CONFIDENCE) / 2
-    low_K, high_K = np.quantile(share_BK[1:], [tail, 1 - tail], axis=0)
-    return share_BK[0].tolist(), low_K.tolist(), high_K.tolist()
 
 
 def _grouped(family: Family, documents: Sequence[str]) -> Heldout:

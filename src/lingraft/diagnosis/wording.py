@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from lingraft.diagnosis.advice import UNREADABLE, reading
 from lingraft.diagnosis.diagnosis import Diagnosis, Finding, Rank, TokenizerFindings
-from lingraft.diagnosis.prediction import TARGETS, Curve
+from lingraft.diagnosis.extrapolation import TARGETS
+from lingraft.diagnosis.prediction import Curve
 
 NOTHING = "–"
 
