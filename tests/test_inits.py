@@ -43,8 +43,7 @@ def request_of(source: tuple[Path, Path, Splice], side: str = "input", dtype: st
     matrix, other = (matrices[which][: splice.source_size].to(getattr(torch, dtype))
                      for which in (side, "output" if side == "input" else "input"))
     return InitRequest(matrix, splice, side, names.tied, None if names.tied else other,
-                       open_tokenizer(folder).vocabulary, open_tokenizer(tokenizer).vocabulary, MemoryCorpus(),
-                       folder, tokenizer, seed)
+                       folder, tokenizer, MemoryCorpus(), seed)
 
 
 VARIANTS = [{"mean": {"weights": weights}} for weights in ("characters", "position", "first", "last", "merges")]
@@ -192,7 +191,8 @@ def test_calibrated_takes_the_norm_from_the_script_where_there_is_one(source: tu
         pytest.skip("tied rows are not rescaled")
     latin = identity(IDS, [AddedToken(IDS, b"zqx", tuple(open_tokenizer(source[0]).ids(["zqx"])[0]))])
     made = INITS.parse("calibrated").rows(dataclasses.replace(request, splice=latin))
-    ids = [i for i, s in enumerate(request.source.surfaces) if s and re.fullmatch(rb" ?[A-Za-z]+", s)]
+    surfaces = request.source_tokenizer.vocabulary.surfaces
+    ids = [i for i, surface in enumerate(surfaces) if surface and re.fullmatch(rb" ?[A-Za-z]+", surface)]
     assert made.notes["norm_of_rows"] == len(ids)
     assert float(made.rows.norm()) == pytest.approx(float(request.matrix[ids].norm(dim=1).median()), rel=1e-6)
     assert made.origins == ("subtoken mean at the norm of the script",)

@@ -28,8 +28,7 @@ def request_(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     checkpoint = Checkpoint.open(folder)
     names = embedding_names(checkpoint)
     return InitRequest(checkpoint.tensor(names.input[0]), splice, "input", names.tied,
-                       source=open_tokenizer(folder).vocabulary, corpus=MemoryCorpus(TEXTS), source_folder=folder,
-                       tokenizer_folder=root / "tokenizer")
+                       source_folder=folder, tokenizer_folder=root / "tokenizer", corpus=MemoryCorpus(TEXTS))
 
 
 def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> None:

@@ -102,15 +102,14 @@ def _make_rows(patient: _Patient, input_init: RowMaker, output_init: RowMaker, *
     matrices = {"input": patient.matrix(names.input[0])}
     if not names.tied:
         matrices["output"] = patient.matrix(names.output[0])
-    source, target = (open_tokenizer(folder).vocabulary for folder in (patient.checkpoint.folder, tokenizer_folder))
     made: dict[str, InitRows] = {}
     scratch: dict[str, Any] = {}
     sides: tuple[tuple[Side, RowMaker], ...] = (("input", input_init), ("output", output_init))
     for side, init in sides:
         if side in matrices:
             other = matrices.get("output" if side == "input" else "input")
-            request = InitRequest(matrices[side], patient.splice, side, names.tied, other, source, target, corpus,
-                                  patient.checkpoint.folder, tokenizer_folder, seed, device, scratch)
+            request = InitRequest(matrices[side], patient.splice, side, names.tied, other, patient.checkpoint.folder,
+                                  tokenizer_folder, corpus, seed, device, scratch)
             made[side] = checked(init.rows(request), request)
     return made
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lingraft.corpus import Corpus
-from lingraft.vocabulary import Splice, Vocabulary
+from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.vocabulary import Splice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,8 @@ class InitRequest:
 
     `matrix` [V, D] holds the rows of the source vocabulary (no padding) in the checkpoint's own dtype, mapped from the
     file: read the rows that you need and turn those into float32. `other` is the matrix of the other side, `None`
-    where the two are tied. `target` is `None` where no tokenizer came with the splice; `corpus` only methods that
-    read text need. `scratch` outlives one side: what is costly and the same for both matrices is put there.
+    where the two are tied. The folders hold the two tokenizers, which are opened only when asked for; `corpus` only
+    methods that read text need. `scratch` outlives one side: what is costly and the same for both matrices goes there.
     """
 
     matrix: Tensor
@@ -36,14 +37,29 @@ class InitRequest:
     side: Side
     tied: bool = False
     other: Tensor | None = None
-    source: Vocabulary | None = None
-    target: Vocabulary | None = None
+    source_folder: Path = Path()
+    tokenizer_folder: Path = Path()
     corpus: Corpus | None = None
-    source_folder: Path | None = None
-    tokenizer_folder: Path | None = None
     seed: int = 0
     device: str = "cpu"
     scratch: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def source_tokenizer(self) -> ModelTokenizer:
+        """The source model's tokenizer, opened once for both sides."""
+        return self._opened(self.source_folder)
+
+    @property
+    def target_tokenizer(self) -> ModelTokenizer:
+        """The extended tokenizer, opened once for both sides."""
+        return self._opened(self.tokenizer_folder)
+
+    def _opened(self, folder: Path) -> ModelTokenizer:
+        key = f"tokenizer {folder}"
+        if key not in self.scratch:
+            self.scratch[key] = open_tokenizer(folder)
+        tokenizer: ModelTokenizer = self.scratch[key]
+        return tokenizer
 
 
 @dataclass(frozen=True)

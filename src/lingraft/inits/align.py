@@ -7,13 +7,12 @@ is the mean of the source rows found under it, weighted by how often each was fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ByteSize, Field
 
 from lingraft.errors import ModelError
-from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.families import ModelTokenizer
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.inits.subtokens import weighted_means
 from lingraft.vocabulary import Vocabulary
@@ -51,16 +50,10 @@ class Align(EmbeddingInit):
         """Count the source ids under each added token, once for both sides."""
         key = f"align {self.model_dump_json()}"
         if key not in request.scratch:
-            source, target = tokenizers_of(request)
-            request.scratch[key] = aligned_pieces(text_of(request, self.text), source, target,
-                                                  {token.id for token in request.splice.added})
+            request.scratch[key] = aligned_pieces(text_of(request, self.text), request.source_tokenizer,
+                                                  request.target_tokenizer, {t.id for t in request.splice.added})
         counted: tuple[dict[int, dict[int, int]], int] = request.scratch[key]
         return counted
-
-
-def tokenizers_of(request: InitRequest) -> tuple[ModelTokenizer, ModelTokenizer]:
-    """Open the source and the target tokenizer."""
-    return open_tokenizer(request.source_folder or Path()), open_tokenizer(request.tokenizer_folder or Path())
 
 
 def text_of(request: InitRequest, limit: int) -> Iterator[list[str]]:

@@ -60,7 +60,7 @@ class Calibrated(EmbeddingInit):
         """Return the norm to bring rows to, how rows made with it are called, and what it was taken from."""
         tokens = request.splice.added
         script = main_script([token.surface for token in tokens])
-        surfaces = request.source.surfaces if request.source else ()
+        surfaces = request.source_tokenizer.vocabulary.surfaces
         ids = [i for i, surface in enumerate(surfaces) if surface and script_of(surface) == script]
         origin = "subtoken mean at the norm of the script"
         if len(ids) < self.least_rows:

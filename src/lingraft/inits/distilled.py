@@ -13,14 +13,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ByteSize, Field
 
 from lingraft.checkpoint.loading import load_model
 from lingraft.errors import ModelError
-from lingraft.inits.align import sizes_of, text_of, tokenizers_of
+from lingraft.inits.align import sizes_of, text_of
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.inits.subtokens import SubtokenMean
 from lingraft.progress import progress
@@ -94,7 +93,7 @@ class Distilled(EmbeddingInit):
 
 def find_windows(request: InitRequest, settings: Distilled) -> tuple[list[Window], set[int]]:
     """Cut the text into windows and keep those with a token that has too few; return them and the tokens they have."""
-    source, target = tokenizers_of(request)
+    source, target = request.source_tokenizer, request.target_tokenizer
     sizes = [sizes_of(tokenizer.vocabulary) for tokenizer in (source, target)]
     wanted = {token.id: settings.snippets for token in request.splice.added}
     missing, seen, windows = set(wanted), set(), []
@@ -145,10 +144,10 @@ class _Student:
 
         import torch
 
-        self.model = load_model(request.source_folder or Path(), request.device, "float32")
+        self.model = load_model(request.source_folder, request.device, "float32")
         self.model.requires_grad_(requires_grad=False)
         self.device = self.model.device
-        tokenizer = tokenizers_of(request)[0]
+        tokenizer = request.source_tokenizer
         start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
         if start is None:
             msg = f"{request.source_folder}: neither a BOS nor an EOS token to begin a window with; choose another init"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ByteSize, Field
 
 from lingraft.errors import MissingExtraError, ModelError
-from lingraft.inits.align import text_of, tokenizers_of
+from lingraft.inits.align import text_of
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.inits.sparsemax import sparsemax
 from lingraft.inits.subtokens import SubtokenMean
@@ -50,7 +50,7 @@ class Focus(EmbeddingInit):
         names, vectors_VE = self._vectors(request)
         place = {name: number for number, name in enumerate(names)}
         tokens = request.splice.added
-        special = set(request.target.special) if request.target else set()
+        special = set(request.target_tokenizer.vocabulary.special)
         anchors = [(place[target], source) for target, source in sorted(request.splice.kept.items())
                    if target in place and target not in special]
         known = [number for number, token in enumerate(tokens) if token.id in place]
@@ -102,7 +102,7 @@ class _Sentences:
 
     def __init__(self, request: InitRequest, limit: int) -> None:
         self.request, self.limit = request, limit
-        self.target = tokenizers_of(request)[1]
+        self.target = request.target_tokenizer
         vocabulary = self.target.vocabulary
         self.names = [_name(surface) if surface and vocabulary.ids[surface] == i else f"#{i}"
                       for i, surface in enumerate(vocabulary.surfaces)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -44,16 +43,13 @@ def piece_weights(request: InitRequest, weighting: Weighting) -> tuple[list[tupl
              "position": "subtoken mean by position", "first": "first subtoken", "last": "last subtoken",
              "merges": "merge tree"}[weighting]
     if weighting == "merges":
-        tree = weighing.MergeTree.read(request.tokenizer_folder or Path())
+        tree = weighing.MergeTree.read(request.tokenizer_folder)
         numbers = weighing.target_numbers(request.splice.kept, tokens)
         found = [tree.weights(token, numbers) for token in tokens]
         fallback = "fallback: mean of the tokens that the merges reach"
         return [shares for shares, _ in found], tuple(label if whole else fallback for _, whole in found)
     if weighting == "characters":
-        source = request.source
-        if source is None:
-            msg = "weights by characters need the source vocabulary"
-            raise ValueError(msg)
+        source = request.source_tokenizer.vocabulary
         return [weighing.by_characters(token, source) for token in tokens], (label,) * len(tokens)
     weigh = {"uniform": weighing.uniform, "position": weighing.by_position, "first": weighing.first,
              "last": weighing.last}[weighting]

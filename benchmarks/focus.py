@@ -1,0 +1,69 @@
+"""FOCUS mixing against deepfocus 1.0.1 (PyPI) on the same static vectors: are the weights the same, and how fast.
+
+    pip install deepfocus    # in the same environment
+    python benchmarks/focus.py [--tokens 10000] [--anchors 20000] [--width 2048]
+
+Vectors are clustered at random, so that cosines spread as those of trained vectors do. Rounds alternate between the
+two; the best of each counts. deepfocus' own call, `focus_additional_token_initialization`, does the same step: cosine
+similarities, sparsemax over anchors, convex mixture of source rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import time
+from types import SimpleNamespace
+
+import torch
+
+from lingraft.inits.focus import mixtures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=10_000)
+    parser.add_argument("--anchors", type=int, default=20_000)
+    parser.add_argument("--width", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn((200, 300), generator=generator)
+    added, anchors = (centres[torch.randint(200, (count,), generator=generator)]
+                      + 1.5 * torch.randn((count, 300), generator=generator)
+                      for count in (arguments.tokens, arguments.anchors))
+    matrix = torch.randn((arguments.anchors, arguments.width), generator=generator) * 0.02
+    theirs = peer(added, anchors, matrix)
+    ours = lambda: mixtures(added, anchors, matrix, range(len(anchors)))  # noqa: E731
+    seconds: dict[str, float] = {}
+    rows = {}
+    for _ in range(arguments.rounds):
+        for name, work in (("lingraft", ours), ("deepfocus", theirs)):
+            begin = time.perf_counter()
+            rows[name] = work()
+            seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - begin)
+            print(f"{name}: {seconds[name]:.2f} s", flush=True)
+    cosine = torch.cosine_similarity(rows["lingraft"], rows["deepfocus"]).min()
+    print(f"{arguments.tokens} tokens, {arguments.anchors} anchors, {arguments.width} wide, {torch.get_num_threads()} "
+          f"threads: {seconds['deepfocus'] / seconds['lingraft']:.1f} times the speed; lowest cosine {cosine:.6f}")
+
+
+def peer(added, anchors, matrix):
+    from deepfocus.focus import focus_additional_token_initialization
+
+    overlapping = {str(i): SimpleNamespace(auxiliary_embedding=vector, source_embedding=row)
+                   for i, (vector, row) in enumerate(zip(anchors.numpy(), matrix, strict=True))}
+    new = {str(i): SimpleNamespace(auxiliary_embedding=vector, target=SimpleNamespace(id=i))
+           for i, vector in enumerate(added.numpy())}
+
+    def work():
+        target = torch.zeros((len(added), matrix.shape[1]))
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            return focus_additional_token_initialization(overlapping, new, target, device="cpu")
+
+    return work
+
+
+if __name__ == "__main__":
+    main()
