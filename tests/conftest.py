@@ -77,3 +77,12 @@ def write_lines(path: Path, sentences: tuple[str, ...], copies: int = 60) -> Pat
     lines = [f"{sentence} {number}" for number in range(copies) for sentence in sentences]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def flores(assets: Path) -> list[dict[str, str]]:
+    """Return the 1,012 sentences of FLORES-200 devtest in ten languages."""
+    import gzip
+
+    with gzip.open(assets / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

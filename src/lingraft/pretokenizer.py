@@ -2,39 +2,37 @@ r"""The pre-token floor, and the repair that lowers it.
 
 A byte-level tokenizer cuts text by a regular expression before its merges see it, and no token crosses a cut. The
 widespread `\p{L}+` knows letters but not combining marks: Indic words fall apart at every vowel sign, and however many
-tokens are added, a word costs at least as many as it has such parts. The repair lets a mark continue a word, in every
-place where the expression names letters. On text without combining marks both expressions match alike, because they
-differ in nothing but `\p{M}` (and joiners that follow a mark): its ids cannot change.
+tokens are added, a word costs at least as many as it has such parts. The repair lets marks continue the letters that they
+follow, in every place where the expression says `\p{L}+`, and nothing else: where no mark follows a letter, both
+expressions match alike, and ids cannot change. (Marks stay in the class of "other characters" too: an emoji with a
+variation selector, which is a mark, is cut as before. Taking marks out of that class changed 6 of 60 English documents.)
 """
 
 from __future__ import annotations
 
 import copy
-import re
 from typing import Any
 
 from lingraft.families.base import Data
 from lingraft.families.byte_level import pre_tokenizers
 from lingraft.families.convert import GPT2_REGEX
 
-LETTER = r"\p{L}"
-LETTER_OR_MARK = r"(?:[\p{L}\p{M}]|(?<=\p{M})[\u200c\u200d])".replace(r"\u200c", "\u200c").replace(r"\u200d", "\u200d")
-"""A letter, a mark, or a joiner (ZWNJ, ZWJ) after a mark, where conjuncts are steered."""
+LETTERS = r"\p{L}+"
+WORD = r"\p{L}(?:[\p{L}\p{M}]|(?<=\p{M})[" + "\u200c\u200d" + "])*"
+"""A letter, then letters and marks, and joiners (ZWNJ, ZWJ) after a mark, where conjuncts are steered."""
 
 
 def repaired_pattern(pattern: str) -> str | None:
     r"""Return the mark-aware form of a regular expression, or `None` where it has no letters-only part.
 
-    >>> repaired_pattern(r" ?[^\s\p{L}\p{N}]+")
-    ' ?[^\\s\\p{L}\\p{M}\\p{N}]+'
+    >>> repaired_pattern(r" ?\p{L}+| ?[^\s\p{L}\p{N}]+").replace("\u200c\u200d", "..")
+    ' ?\\p{L}(?:[\\p{L}\\p{M}]|(?<=\\p{M})[..])*| ?[^\\s\\p{L}\\p{N}]+'
     >>> repaired_pattern(r"[\p{L}\p{M}]+") is None
     True
     """
-    if LETTER not in pattern or r"\p{M}" in pattern:
+    if LETTERS not in pattern or r"\p{M}" in pattern:
         return None
-    parts = re.split(r"(\[(?:\\.|[^\]\\])*\])", pattern)  # character classes stand at the odd places
-    return "".join(part.replace(LETTER, r"\p{L}\p{M}") if i % 2 else part.replace(LETTER, LETTER_OR_MARK)
-                   for i, part in enumerate(parts))
+    return pattern.replace(LETTERS, WORD)
 
 
 def patterns(data: Data) -> list[str]:

@@ -69,13 +69,13 @@ class Family(ABC):
         """Count the distinct strings that the model sees in these texts; memory follows their number.
 
         Texts are first cut before each single space, where every tokenizer in use cuts too, and the distinct
-        stretches are counted; `cut` then sees each of them once. Texts with runs of spaces go through `cut` whole,
-        because regular expressions look ahead there.
+        stretches are counted; `cut` then sees each of them once. Texts with runs of spaces, or with spaces at their
+        ends, go through `cut` whole: regular expressions look ahead there, and a dummy prefix joins them.
         """
         units: Counter[str] = Counter()
         stretches: Counter[str] = Counter()
         for text in texts:
-            if "  " in text:
+            if "  " in text or text[:1] == " " or text[-1:] == " ":
                 units.update(self.cut(text))
                 continue
             first, *rest = text.split(" ")

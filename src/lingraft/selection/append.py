@@ -97,6 +97,9 @@ def _reachable(family: Family, learned: list[tuple[bytes, tuple[bytes, bytes] | 
             rank[surface] = len(rank)
             continue
         parts = cut_with_new(surface, cut_alone, rank)
+        if not parts:
+            notes["dropped: holds a byte that the base cannot spell"] += 1
+            continue
         if len(parts) > 2:
             notes["dropped: no merge reaches it when it stands alone"] += 1
             continue

@@ -18,6 +18,7 @@ from lingraft.progress import Advance, progress
 from lingraft.selection.atomic import Nothing
 from lingraft.selection.base import Selected, Selection, SelectionRequest
 from lingraft.selection.mixture import mixed
+from lingraft.selection.protection import protecting
 from lingraft.selection.repairing import Decision, decide
 from lingraft.selection.sizing import AutoSize, ServingCost
 from lingraft.selection.splicing import spliced
@@ -100,6 +101,7 @@ def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, bas
     base_counts = _count(family, base) if base and (extension.protect or extension.selection.needs_base) else Counter()
     protected = frozenset(base_counts) if extension.protect else frozenset()
     full = extension.selection.select(SelectionRequest(family, counts, extension.most, protected, base_counts, where))
+    full = protecting(family, full, protected)
     if not isinstance(extension.size, AutoSize):
         return full, full
     if not full.saved or full.dropped:

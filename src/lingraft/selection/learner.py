@@ -183,6 +183,9 @@ class Learner:
         return ""
 
     def _fires_on_protected(self, surface: bytes) -> bool:
+        virtual = self.ids.get(surface, _NONE)
+        if virtual in self.places:  # a character without a piece; pairs have keys far beyond symbols
+            return bool((self.places[virtual][0] >= self.first_protected).any())
         return any((self._current(l, r) >= self.first_protected).any() for l, r in self._splits(surface))
 
     # -- merging ------------------------------------------------------------------------------------------------

@@ -1,0 +1,152 @@
+"""Families: what a tokenizer file says is read, kept and extended."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingraft.errors import TokenizerError
+from lingraft.families import family_of, open_tokenizer
+from lingraft.families.bpe import splits
+from lingraft.families.byte_level import byte_characters
+from lingraft.families.compact import compacted
+from tests.small_bases import BASES, byte_level
+
+REAL = {"llama2": (32000, 1, 2), "mistral": (32000, 1, 2), "llama3": (128256, 128000, 128001), "qwen2": (151646, None, None),
+        "pythia": (50277, None, None), "gpt2": (50257, 50256, 50256), "nemo": (131072, None, None), "t5": (32000, None, 1),
+        "focus-ar": (50000, None, None)}
+FERTILITY = {"llama2": (1.42, 5.55, 3.70, 5.41, 10.87), "mistral": (1.37, 5.32, 3.78, 5.30, 10.45),
+             "llama3": (1.24, 2.67, 2.16, 2.29, 12.38), "qwen2": (1.26, 4.76, 2.55, 2.29, 10.06),
+             "pythia": (1.25, 5.05, 3.43, 4.16, 12.74), "gpt2": (1.23, 7.83, 3.75, 6.00, 25.04)}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_tokenizers_are_read_with_their_size_and_special_ids(assets, name):
+    """tokenizer.json, .json.gz, SentencePiece, tiktoken, vocab.json + merges.txt: all open, none needs transformers."""
+    tokenizer = open_tokenizer(assets / "tokenizers" / name)
+    assert (tokenizer.size, tokenizer.bos_id, tokenizer.eos_id) == REAL[name]
+
+
+@pytest.mark.parametrize("name", FERTILITY)
+def test_converted_tokenizers_cut_as_published(assets, name, flores):
+    """Tokens per whitespace word on FLORES are those that the original tokenizers give."""
+    tokenizer = open_tokenizer(assets / "tokenizers" / name)
+    for language, expected in zip(("en", "hi", "tr", "ar", "ta"), FERTILITY[name], strict=True):
+        texts = [row[language] for row in flores]
+        tokens = sum(map(len, tokenizer.ids(texts)))
+        assert round(tokens / sum(len(text.split()) for text in texts), 2) == pytest.approx(expected, abs=0.0051)
+
+
+@pytest.mark.parametrize("name", ["llama2", "mistral"])
+def test_a_converted_sentencepiece_model_gives_the_ids_of_sentencepiece(assets, name, flores):
+    """The tokenizer.json made from tokenizer.model agrees with the library that wrote it, on five languages."""
+    import sentencepiece
+
+    (path,) = (assets / "tokenizers" / name).iterdir()
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    tokenizer = open_tokenizer(path)
+    texts = [row[language] for row in flores[:200] for language in ("en", "hi", "tr", "ta", "th")]
+    assert tokenizer.ids(texts) == processor.encode(texts)
+
+
+@pytest.mark.parametrize("name", BASES)
+@settings(max_examples=50, deadline=None)
+@given(text=st.text(max_size=60))
+def test_units_are_what_the_model_sees(name, text):
+    """The ids of a text are the ids of its units, one after the other."""
+    data = BASES[name]()
+    family = family_of(data, "made here")
+    tokenizer = open_written(data)
+    if any(content in text for content in family.special.values()):
+        return
+    units = list(family.cut(text))
+    assert [i for ids in family.segment(units) for i in ids] == tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("name", BASES)
+@settings(max_examples=50, deadline=None)
+@given(texts=st.lists(st.text("ab \n.1नि", max_size=30), max_size=6))
+def test_counting_stretches_first_counts_the_same_units(name, texts):
+    """Counting by stretches between single spaces agrees with cutting every text whole."""
+    family = family_of(BASES[name](), "made here")
+    counted = family.units(texts)
+    whole = [unit for text in texts for unit in family.cut(text)]
+    assert dict(counted) == {unit: whole.count(unit) for unit in whole}
+
+
+def open_written(data):
+    from lingraft.families.base import backend_of
+
+    return backend_of(data)
+
+
+@given(st.binary(max_size=20))
+def test_byte_characters_are_one_to_one(surface):
+    """Every byte has one character of its own, and pieces map back to their bytes."""
+    family = family_of(byte_level(), "made here")
+    assert len(set(byte_characters())) == 256
+    assert family.surface_of(family.piece_of(surface)) == surface
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_special_tokens_right_after_the_vocabulary_keep_their_ids(name):
+    """A special token that the model does not hold would be renumbered by the growth of the vocabulary; it is not."""
+    family = family_of(BASES[name](), "made here")
+    before = dict(family.special)
+    extended = family.extended(["नमस्ते".encode(), "दुनिया".encode()])
+    backend = open_written(extended)
+    assert {i: backend.id_to_token(i) for i in before} == before
+    assert backend.encode("".join(before.values()), add_special_tokens=False).ids == list(before)
+
+
+def test_splits_are_all_ways_to_make_a_piece():
+    """A new token is made from any two known pieces that spell it."""
+    known = {"a", "b", "c", "ab", "bc", "abc"}
+    assert list(splits("abc", known)) == [("a", "bc"), ("ab", "c")]
+    assert list(splits("a", known)) == []
+
+
+def test_compacting_closes_holes_in_order():
+    """Ids close up, and special tokens, also those in the post-processor, move along."""
+    data = {"model": {"vocab": {"a": 0, "b": 2, "c": 5}}, "added_tokens": [{"id": 7, "content": "<s>"}],
+            "post_processor": {"special_tokens": {"<s>": {"id": "<s>", "ids": [7], "tokens": ["<s>"]}}}}
+    closed, moved = compacted(data)
+    assert closed["model"]["vocab"] == {"a": 0, "b": 1, "c": 2}
+    assert moved == {0: 0, 2: 1, 5: 2, 7: 3}
+    assert closed["post_processor"]["special_tokens"]["<s>"]["ids"] == [3]
+
+
+def test_a_word_level_tokenizer_is_refused_by_name(tmp_path):
+    """A tokenizer of no known family is an error that says its type and the families that are known."""
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model, "added_tokens": []}))
+    with pytest.raises(TokenizerError, match=r"'WordLevel'.*byte-level BPE, SentencePiece BPE, Unigram"):
+        open_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("tokenizer.json", b"{", "not a readable tokenizer.json"),
+    ("tokenizer.json", b"[]", "expected an object with model.vocab"),
+    ("tokenizer.json.gz", b"\x1f\x8bnonsense", "not a readable tokenizer.json"),
+    ("tokenizer.model", b"\xff\xff\xff\xff", "neither a SentencePiece model nor tiktoken ranks"),
+    ("x.tiktoken", b"IQ== 0\nbroken\n", "line 2: not a tiktoken line"),
+    ("x.tiktoken", b"IQ== 0\n", "1 tiktoken ranks; the regex is known for"),
+    ("vocab.json", b"{}", "merges.txt beside it"),
+])
+def test_broken_files_are_named(tmp_path, name, content, message):
+    """Each unreadable file is one line with its path and what was expected."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TokenizerError, match=message) as caught:
+        open_tokenizer(tmp_path)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_tokenizer_says_what_it_holds(tmp_path):
+    """What was looked for and what was found stand in the message."""
+    (tmp_path / "notes.md").write_text("nothing")
+    with pytest.raises(TokenizerError, match=r"no tokenizer here; expected one of tokenizer.json.*found notes.md"):
+        open_tokenizer(tmp_path)
