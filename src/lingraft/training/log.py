@@ -17,7 +17,7 @@ class Log:
     def __init__(self, folder: Path, size: int = 0) -> None:
         self.path = folder / LOG
         self.path.touch()
-        os.truncate(self.path, size)
+        os.truncate(self.path, min(size, self.size))  # a longer size would fill up with zeros
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row."""

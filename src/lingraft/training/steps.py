@@ -45,11 +45,14 @@ class Stepper:
         self.parameters = {name: p for group in groups for name, p in group.parameters.items()}
         self.peaks = [getattr(rates, group.role) for group in groups]
         settings = [{"params": list(group.parameters.values())} for group in groups]
+        kind = execution.device.split(":")[0]
+        self.fused = world.size == 1 and kind in {"cpu", "cuda"}
+        self.sum_type = torch.float32 if kind == "mps" else torch.float64  # Apple's devices have no float64
         self.optimiser = torch.optim.AdamW(settings, lr=0.0, betas=BETAS, weight_decay=phase.weight_decay,
-                                           fused=world.size == 1 and execution.device.split(":")[0] in {"cpu", "cuda"})
+                                           fused=self.fused)
         self.average = Average(self.parameters, round(phase.average * steps)) if phase.average else None
-        kind = execution.loss if world.size == 1 else "plain"  # a sharded model has to be called as a whole
-        self.loss = loss_of(model, kind, autocast=execution.computes_in_bfloat16())
+        way = execution.loss if world.size == 1 else "plain"  # a sharded model has to be called as a whole
+        self.loss = loss_of(model, way, autocast=execution.computes_in_bfloat16())
         self.world, self.device, self.tokens_at_once = world, execution.device, execution.tokens_at_once
         self.opening = text.opening if apart else None
         self.separators = torch.tensor(sorted(text.separators), device=self.device)
@@ -58,7 +61,7 @@ class Stepper:
         """Leave the clipped gradient of the mean loss of a batch in the parameters."""
         predicted = int((batch.labels != IGNORED).sum())
         rows = max(1, self.tokens_at_once // batch.inputs.shape[1])
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(3, dtype=self.sum_type, device=self.device)
         own, weight = self.world.part(batch), self.world.size / predicted  # gradients are averaged over processes
         for first in range(0, len(own.inputs), rows):
             sums += self._part(own, slice(first, first + rows), weight)
@@ -72,7 +75,7 @@ class Stepper:
         inputs = {"input_ids": torch.from_numpy(batch.inputs[rows]).to(self.device)}
         if self.opening is not None:
             inputs["position_ids"] = torch.from_numpy(positions_of(batch.inputs[rows], self.opening)).to(self.device)
-        nats_P = self.loss.backward(inputs, labels_BT, weight).double()
+        nats_P = self.loss.backward(inputs, labels_BT, weight).to(self.sum_type)
         predicted_BT = labels_BT != IGNORED
         text_P = nats_P * ~torch.isin(labels_BT[predicted_BT], self.separators)
         replayed = np.broadcast_to(batch.replayed[rows, None], batch.labels[rows].shape).copy()
@@ -109,7 +112,8 @@ class Stepper:
         """Go back to what `tensors` returned."""
         for name, parameter in self.parameters.items():
             put(parameter, tensors[f"parameter/{name}"])
-            state = {"step": tensors[f"step/{name}"].clone()}
+            step = tensors[f"step/{name}"]
+            state = {"step": step.to(parameter.device if self.fused else "cpu", copy=True)}
             for key in ("exp_avg", "exp_avg_sq"):
                 state[key] = torch.empty_like(parameter, requires_grad=False)
                 put(state[key], tensors[f"{key}/{name}"])
