@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                   "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "*.tiktoken", "chat_template.jinja")
+                   "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "*.tiktoken", "chat_template.jinja",
+                   "tokenizer_*.py")
 BIAS_OF_PADDING = -1e4
 
 

@@ -17,6 +17,21 @@ CLASS_NAME = "PreTrainedTokenizerFast"
 """The class that loads tokenizer.json as it stands, in transformers 4 and 5. Model-specific classes (GPT2Tokenizer,
 LlamaTokenizer, Qwen2Tokenizer) build their own pre-tokenizer in transformers 5 and would undo a repair."""
 
+_REBUILT = {"qwen2", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen4_exp", "hyperclovax_vision_v2"}
+"""Model types for which AutoTokenizer of transformers 5 takes its own class, whatever the configuration names, and with
+it the regex of that class. Only a configuration that names code of its own is spared; that code is not run unless a
+caller trusts it, and then it is the file below, which does the same."""
+
+_CODE_NAME = "tokenizer_as_it_stands"
+_CODE = '''"""Loads tokenizer.json as it stands, where a loader is told to run a model's own code."""
+
+from transformers import PreTrainedTokenizerFast
+
+
+class TokenizerAsItStands(PreTrainedTokenizerFast):
+    """The tokenizer of tokenizer.json."""
+'''
+
 _COPIED = ("chat_template.jinja", "chat_template.json", "special_tokens_map.json")
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _SENTENCEPIECE = ("tokenizer.model", "tokenizer.model.v*", "spiece.model", "sentencepiece.bpe.model")
@@ -39,6 +54,9 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
                                           for token in plain["added_tokens"]}
     clean_up = bool(config.get("clean_up_tokenization_spaces"))
     config |= {"tokenizer_class": CLASS_NAME, "clean_up_tokenization_spaces": clean_up}
+    if source.config.get("model_config", {}).get("model_type") in _REBUILT:
+        config["auto_map"] = {"AutoTokenizer": [None, f"{_CODE_NAME}.TokenizerAsItStands"]}
+        (folder / f"{_CODE_NAME}.py").write_text(_CODE, encoding="utf-8")
     text = json.dumps(config, ensure_ascii=False, indent=1)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
     for name in _COPIED:
