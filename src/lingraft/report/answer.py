@@ -1,0 +1,103 @@
+"""The question of a run and its answer in words, made from the numbers and never beyond their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from lingraft.report.reading import RunFiles
+from lingraft.report.table import Comparison, find, interval
+from lingraft.report.words import joined, language_name, number, percent, size
+
+
+def question(run: RunFiles) -> str:
+    """Return what the run was made to find out."""
+    target = language_name(run.target)
+    doings = []
+    if run.splice is not None and run.splice.added:
+        doings.append(f"given {len(run.splice.added):,} tokens for {target}")
+    if trained := training_bytes(run):
+        doings.append(f"trained on {size(trained)} of text")
+    given = f", {joined(doings)}," if doings else ""
+    loses = f", and what does its {language_name(run.base)} lose" if run.base else ""
+    return f"Does {run.record['source']}{given} read and predict {target} better{loses}?"
+
+
+def training_bytes(run: RunFiles) -> int:
+    """Return how many bytes the model was trained on, 0 without training."""
+    return max((int(row.get("bytes", 0)) for row in run.training or ()), default=0)
+
+
+def answer(run: RunFiles, table: Sequence[Comparison]) -> list[str]:
+    """Return the sentences of the answer."""
+    return [sentence for sentence in _sentences(run, table) if sentence]
+
+
+def _sentences(run: RunFiles, table: Sequence[Comparison]) -> Iterator[str]:
+    source, target = str(run.record["source"]), language_name(run.target)
+    yield _reading(find(table, "tokens per word", run.target) or find(table, "tokens per byte", run.target), source,
+                   target)
+    yield _prediction(find(table, "bits per byte", run.target), target)
+    if run.base and run.base != run.target:
+        yield _prediction(find(table, "bits per byte", run.base), language_name(run.base))
+        yield _kept(find(table, "documents tokenised identically", run.base), language_name(run.base))
+    elif not run.base:
+        yield "What it lost of its own language was not measured: the recipe names no replay text."
+    yield _writing(find(table, "generation speed", run.target), target)
+    yield _promises(run)
+
+
+def _reading(one: Comparison | None, source: str, target: str) -> str:
+    if one is None or one.factor is None or one.last is None:
+        return f"How many tokens {source} needs for {target} was not measured."
+    before, after = one.rows["source"], one.last
+    numbers = f"{number(before.value)} before, {number(after.value)} after, {one.metric}"
+    if one.verdict == "same":
+        return f"{source} reads {target} in as many tokens as before ({number(after.value)} {one.metric})."
+    if one.verdict == "unclear":
+        return f"{source} reads {target} in about as many tokens as before: the intervals overlap ({numbers})."
+    bare = "" if one.verdict != "untold" else "; measured without an interval"
+    if one.factor > 1:
+        return f"{source} needs {one.factor:.2f} times as many tokens for {target} ({numbers}{bare})."
+    times = 1 / one.factor
+    said = f"{times:.1f} times fewer tokens" if times >= 1.5 else f"{percent(round(1 - one.factor, 3))} fewer tokens"
+    return f"{source} reads {target} in {said} ({numbers}{bare})."
+
+
+def _prediction(one: Comparison | None, language: str) -> str:
+    if one is None or one.factor is None or one.last is None:
+        return f"How well it predicts {language} was not measured."
+    before, after = one.rows["source"].value, one.last.value
+    moved = f"from {number(before)} to {number(after)}"
+    if one.verdict == "same":
+        return f"Bits per byte on {language} stayed at {number(after)}."
+    if one.verdict == "unclear":
+        return f"On {language}, bits per byte went {moved}, which the intervals do not tell from no change."
+    verb = "fell" if after < before else "rose"
+    sure = interval(one.difference)
+    confidence = one.difference.confidence if one.difference and one.difference.confidence else None
+    told = f"; {percent(confidence)} interval of the change: {sure}" if sure and confidence else ""
+    told = "; without an interval" if one.verdict == "untold" else told
+    return f"Bits per byte on {language} {verb} {moved} (lower is better{told})."
+
+
+def _kept(one: Comparison | None, language: str) -> str:
+    if one is None or one.last is None:
+        return ""
+    said = "all" if one.last.value == 1 else percent(one.last.value)
+    return f"Of {one.last.n:,} {language} documents {said} {'are' if said == 'all' else 'is'} cut into the same tokens as before."
+
+
+def _writing(one: Comparison | None, target: str) -> str:
+    if one is None or one.factor is None or one.last is None:
+        return ""
+    return (f"It writes {target} at {one.factor:.2f} times the speed in bytes a second ({one.last.n} "
+            f"prompt{'s' if one.last.n != 1 else ''} on this machine, without an interval).")
+
+
+def _promises(run: RunFiles) -> str:
+    if run.claims is None:
+        return "No certificate was written."
+    broken = [str(claim["name"]) for claim in run.claims if not claim["holds"]]
+    if not broken:
+        return f"All {len(run.claims)} checked promises about the tokenizer hold."
+    return f"Of {len(run.claims)} checked promises about the tokenizer {len(broken)} do not hold: {joined(broken)}."

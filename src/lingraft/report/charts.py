@@ -1,0 +1,140 @@
+"""The charts of a report, declared with altair: fertility before and after, and the course of the training.
+
+Each is told in words too, for those who do not see it. Colours stand apart on white and on black; what they mean is
+also said by position or by the kind of line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lingraft.report.reading import RunFiles
+from lingraft.report.table import Comparison, find
+from lingraft.report.words import joined, language_name, number, size
+
+GREY, BLUE, ORANGE = "#7b8494", "#2f7fd6", "#c9671b"
+WIDTH = 330
+POINTS = 120
+"""Points of a training curve: more are not seen apart at this width."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A declared chart with its name (that of its files), its caption, and its content in words."""
+
+    name: str
+    title: str
+    caption: str
+    label: str
+    declared: Any
+
+
+def charts(run: RunFiles, table: Sequence[Comparison]) -> list[Chart]:
+    """Return every chart that the run has numbers for."""
+    return [chart for chart in (fertility_chart(run, table), training_chart(run)) if chart]
+
+
+def fertility_chart(run: RunFiles, table: Sequence[Comparison]) -> Chart | None:
+    """Return bars of tokens per word, source and adapted, for each language."""
+    import altair as alt
+
+    rows, told = [], []
+    for language in run.languages:
+        one = find(table, "tokens per word", language)
+        if one is None or "source" not in one.rows or one.last is None:
+            continue
+        told.append(f"{language_name(language)} {number(one.rows['source'].value)} before, "
+                    f"{number(one.last.value)} after")
+        rows += [{"language": language_name(language), "model": row.subject, "value": row.value, "low": row.low,
+                  "high": row.high, "shown": number(row.value)} for row in (one.rows["source"], one.last)]
+    if not rows:
+        return None
+    subjects = list(dict.fromkeys(row["model"] for row in rows))
+    widest = max(max(row["value"], row["high"] or 0) for row in rows)
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("language:N", title=None, sort=None, axis=alt.Axis(labelFontWeight="bold", ticks=False)),
+        yOffset=alt.YOffset("model:N", sort=subjects))
+    across = alt.X("value:Q", title="tokens per word", scale=alt.Scale(domain=[0, widest * 1.18], nice=False),
+                   axis=alt.Axis(tickCount=5))
+    colour = alt.Color("model:N", title=None, sort=subjects,
+                       scale=alt.Scale(domain=subjects, range=[GREY, BLUE][:len(subjects)]),
+                       legend=alt.Legend(orient="top"))
+    bars = base.mark_bar(cornerRadiusEnd=2).encode(x=across, color=colour)
+    marks = [bars, base.mark_text(align="left", dx=4, dy=-5).encode(
+        x=alt.X("edge:Q"), text="shown:N").transform_calculate(edge="max(datum.value, datum.high || 0)")]
+    if any(row["high"] is not None for row in rows):
+        marks.insert(1, base.mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q").transform_filter(
+            "isValid(datum.high)"))
+    height = 58 * len({row["language"] for row in rows})
+    return Chart("fertility", "Tokens per word",
+                 "Held-out text; shorter is better. The thin line is the interval, the number the value.",
+                 "Bar chart of tokens per word: " + "; ".join(told), _styled(alt.layer(*marks), height))
+
+
+def training_chart(run: RunFiles) -> Chart | None:
+    """Return bits per byte against the bytes that were seen, on training and held-out text, for each language."""
+    import altair as alt
+
+    rows = [*_training_points(run), *_heldout_points(run)]
+    if not rows:
+        return None
+    languages = list(dict.fromkeys(row["language"] for row in rows))
+    unit, power = ("MB", 1e6) if max(row["bytes"] for row in rows) >= 1e6 else ("kB", 1e3)
+    for row in rows:
+        row["seen"] = row["bytes"] / power
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("seen:Q", title=f"text seen ({unit})", axis=alt.Axis(tickCount=6)),
+        y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
+        color=alt.Color("language:N", title=None, sort=languages, legend=alt.Legend(orient="top"),
+                        scale=alt.Scale(domain=languages, range=[BLUE, ORANGE, GREY])))
+    kinds = [kind for kind in ("held-out", "training") if any(row["kind"] == kind for row in rows)]
+    dash = alt.StrokeDash("kind:N", title=None, sort=kinds, legend=alt.Legend(orient="top", symbolType="stroke"),
+                          scale=alt.Scale(domain=kinds, range=[[1, 0], [3, 3]][:len(kinds)]))
+    lines = base.mark_line(strokeWidth=2).encode(
+        strokeDash=dash, opacity=alt.condition("datum.kind == 'training'", alt.value(0.75), alt.value(1)))
+    dots = base.mark_circle(size=45, opacity=1).transform_filter("datum.kind == 'held-out'")
+    return Chart("training", "The course of the training", "Lower is better. Solid with dots: held-out text; dashed: "
+                 "the text that was trained on, averaged over neighbouring steps.",
+                 "Line chart of bits per byte against bytes seen. " + _course(rows), _styled(alt.layer(lines, dots), 210))
+
+
+def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
+    fields = [("target_bits_per_byte", run.target), ("replay_bits_per_byte", run.base)]
+    steps = [row for row in run.training or () if "heldout" not in row and "bytes" in row]
+    if steps and not any("target_bits_per_byte" in row for row in steps):
+        fields = [("bits_per_byte", run.target)]
+    for field, language in fields:
+        chosen = [row for row in steps if row.get(field) is not None]
+        stride = -(-len(chosen) // POINTS) or 1
+        for begin in range(0, len(chosen), stride):
+            part = chosen[begin:begin + stride]
+            yield {"language": language_name(language or "replay"), "kind": "training", "bytes": part[-1]["bytes"],
+                   "value": sum(row[field] for row in part) / len(part)}
+
+
+def _heldout_points(run: RunFiles) -> Iterator[dict[str, Any]]:
+    for row in run.training or ():
+        found: Mapping[str, float] = row.get("heldout") or {}
+        for language, value in found.items():
+            yield {"language": language_name(language), "kind": "held-out", "bytes": row["bytes"], "value": value}
+
+
+def _course(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say where each held-out curve begins and ends."""
+    told = []
+    for language in dict.fromkeys(row["language"] for row in rows if row["kind"] == "held-out"):
+        curve = [row for row in rows if (row["kind"], row["language"]) == ("held-out", language)]
+        told.append(f"{language} from {number(curve[0]['value'])} to {number(curve[-1]['value'])} after "
+                    f"{size(curve[-1]['bytes'])}")
+    return f"Held-out: {joined(told)}." if told else "No held-out text was measured on the way."
+
+
+def _styled(layered: Any, height: int) -> Any:
+    return (layered.properties(width=WIDTH, height=height)
+            .configure(font="sans-serif").configure_view(stroke=None)
+            .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", grid=True, domain=False,
+                            gridColor="#dddddd", tickColor="#dddddd", labelLimit=140)
+            .configure_axisY(labelPadding=6).configure_text(fontSize=12)
+            .configure_legend(labelFontSize=12, symbolStrokeWidth=2, labelLimit=180))

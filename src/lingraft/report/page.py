@@ -1,0 +1,90 @@
+"""The page: everything of a run in its place in the template, escaped, and written whole."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lingraft.report import stages, table, words
+from lingraft.report.answer import answer, question
+from lingraft.report.charts import Chart, charts
+from lingraft.report.drawing import draw_png, draw_svg, inlined
+from lingraft.report.reading import RunFiles, read_run
+from lingraft.report.tokens import samples
+
+HERE = Path(__file__).parent
+PAGE = "report.html"
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write report.html and charts/ into a run folder and return the page's path.
+
+    The page is one file that opens from disk, without the network and without scripts. Raises `StoreError` where the
+    folder is no finished run.
+    """
+    run = read_run(run_folder)
+    compared = table.comparisons(run.measurements)
+    drawn = charts(run, compared)
+    save_charts(drawn, run_folder / "charts")
+    path = run_folder / PAGE
+    write_whole(path, page(run, compared, drawn))
+    return path
+
+
+def save_charts(drawn: list[Chart], folder: Path) -> None:
+    """Write each chart as SVG and PNG, on white, for papers and slides."""
+    folder.mkdir(exist_ok=True)
+    for chart in drawn:
+        write_whole(folder / f"{chart.name}.svg", draw_svg(chart.declared, background="white"))
+        (folder / f"{chart.name}.png").write_bytes(draw_png(chart.declared))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is never seen half written."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart]) -> str:
+    """Return the HTML of a run's report."""
+    added = run.splice.added if run.splice else ()
+    return environment().get_template("page.html.j2").render(
+        run=run, record=run.record, style=style(), question=question(run), answer=answer(run, compared),
+        compared=compared, verdicts=table.VERDICTS, subjects=_subjects(compared), figures=[
+            (chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label))) for chart in drawn],  # noqa: S704 - only shapes and escaped words are left in it
+        samples=samples(run.samples or (), {token.id for token in added}), frequent=stages.frequent(added),
+        row_notes=stages.row_notes(run), stages=stages.stage_rows(run.record), drops=stages.drop_rows(run.record),
+        warnings=run.record.get("warnings", []), provenance=list(stages.provenance(run)))
+
+
+def _subjects(compared: list[table.Comparison]) -> list[str]:
+    found = {subject for one in compared for subject in one.rows}
+    return [subject for subject in table.SUBJECTS if subject in found] + sorted(found - set(table.SUBJECTS))
+
+
+def style() -> Markup:
+    """Return the style sheet, which is ours and has nothing in it that would end its element."""
+    return Markup((HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+
+
+def environment() -> Environment:
+    """Return the templates' environment: every value is made plain, then escaped."""
+    made = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                       lstrip_blocks=True, finalize=_finalized)
+    made.filters |= {"number": words.number, "size": words.size, "percent": words.percent,
+                     "language": words.language_name, "change": table.change, "interval": table.interval}
+    return made
+
+
+def _finalized(value: Any) -> Any:
+    """Make foreign text harmless; our own markup passes. Undefined values raise when they are escaped."""
+    return words.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,0 +1,104 @@
+"""What a report is made of: the files of a run folder, read once into values.
+
+run.json and measurements.parquet have to be there. The others belong to stages that a recipe may leave out (no
+training, no tokens added), so their absence is a fact that the page states.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import StoreError
+from lingraft.measurement import Measurement, read_measurements
+from lingraft.pipeline.run_folder import read_record
+from lingraft.vocabulary import Splice
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The content of a run folder; `None` stands for a file that is not there."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    measurements: Sequence[Measurement]
+    training: Sequence[Mapping[str, Any]] | None
+    splice: Splice | None
+    claims: Sequence[Mapping[str, Any]] | None
+    samples: Sequence[Mapping[str, Any]] | None
+    recipe: str | None
+
+    @property
+    def target(self) -> str:
+        """The language that the model was adapted to."""
+        return str(self.record["language"])
+
+    @property
+    def base(self) -> str | None:
+        """The language that the model comes from, where the recipe names text of it."""
+        language = self.record.get("replay_language")
+        return None if language is None else str(language)
+
+    @property
+    def languages(self) -> list[str]:
+        """Every measured language, the target's first."""
+        first = [self.target, *([self.base] if self.base else [])]
+        return [tag for tag in dict.fromkeys([*first, *(row.language for row in self.measurements)]) if tag]
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run folder; raises `StoreError` where it is no finished run or a file is not what was written."""
+    record = read_record(folder)
+    for field in ("name", "source", "language"):
+        if field not in record:
+            msg = f"{folder / 'run.json'}: names no {field}; run `lingraft adapt` again to write it anew"
+            raise StoreError(msg)
+    certificate = _json(folder / "certificate.json")
+    splice = _json(folder / "splice.json")
+    try:
+        return RunFiles(folder, record, _measurements(folder), _lines(folder / "training.jsonl"),
+                        None if splice is None else Splice.from_json(splice),
+                        None if certificate is None else certificate["claims"],
+                        _json(folder / "samples.json"), _text(folder / "recipe.yaml"))
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{folder}: splice.json or certificate.json is not what lingraft wrote ({error!r}); run the recipe again"
+        raise StoreError(msg) from error
+
+
+def _measurements(folder: Path) -> list[Measurement]:
+    path = folder / "measurements.parquet"
+    if not path.is_file():
+        msg = f"{path}: not there; a report is made from measurements: run `lingraft adapt` again"
+        raise StoreError(msg)
+    try:
+        return read_measurements(path)
+    except (OSError, ValueError, TypeError) as error:  # pyarrow's errors are these
+        msg = f"{path}: no table of measurements ({str(error).splitlines()[0]}); run `lingraft adapt` again"
+        raise StoreError(msg) from error
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _json(path: Path) -> Any:
+    text = _text(path)
+    return None if text is None else _parsed(text, path)
+
+
+def _lines(path: Path) -> list[Mapping[str, Any]] | None:
+    text = _text(path)
+    if text is None:
+        return None
+    return [_parsed(line, path, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _parsed(text: str, path: Path, line: int = 1) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        msg = f"{path}, line {line}: not JSON ({error}); run the recipe again to write it anew"
+        raise StoreError(msg) from error

@@ -1,0 +1,110 @@
+"""The table of before and after: one row for each metric and language, with what may be said of the change.
+
+A change is only called better or worse where the intervals allow it: the paired interval of the difference where there
+is one, else the intervals of both values, which then must not overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lingraft.measurement import Measurement
+from lingraft.report.words import number
+
+SUBJECTS = ("source", "spliced", "adapted")
+CHANGE = " change"
+"""A metric of this ending is the paired difference of the metric before it."""
+
+HIGHER = frozenset({"characters per token", "generation speed", "prefill speed", "documents tokenised identically"})
+NEUTRAL = frozenset({"new tokens generated"})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric in one language: its rows by subject, and the paired differences to the source by subject."""
+
+    metric: str
+    language: str
+    unit: str
+    rows: Mapping[str, Measurement]
+    paired: Mapping[str, Measurement]
+
+    @property
+    def last(self) -> Measurement | None:
+        """The adapted model, or the spliced one where nothing was trained."""
+        return self.rows.get("adapted") or self.rows.get("spliced")
+
+    @property
+    def factor(self) -> float | None:
+        """How many times the source's value the last one is."""
+        before, after = self.rows.get("source"), self.last
+        return after.value / before.value if before and after and before.value else None
+
+    @property
+    def difference(self) -> Measurement | None:
+        """The paired difference of the last one, where it was measured."""
+        return self.paired.get(self.last.subject) if self.last else None
+
+    @property
+    def verdict(self) -> str:
+        """Return better, worse, same, unclear (intervals do not tell them apart), or untold (no intervals)."""
+        before, after = self.rows.get("source"), self.last
+        if not before or not after or self.metric in NEUTRAL:
+            return ""
+        if after.value == before.value:
+            return "same"
+        apart = self._apart(before, after)
+        if apart is not True:
+            return "untold" if apart is None else "unclear"
+        return "better" if (after.value > before.value) == (self.metric in HIGHER) else "worse"
+
+    def _apart(self, before: Measurement, after: Measurement) -> bool | None:
+        if self.difference and self.difference.low is not None and self.difference.high is not None:
+            return not self.difference.low <= 0 <= self.difference.high
+        if None in (before.low, before.high, after.low, after.high):
+            return None
+        low, high = sorted((before, after), key=lambda row: row.value)
+        return bool(low.high < high.low)  # type: ignore[operator]  # none of them is None
+
+
+VERDICTS = {"": "", "better": "▲ better", "worse": "▼ worse", "same": "= same", "unclear": "≈ within the intervals",
+            "untold": "no interval"}
+
+
+def comparisons(rows: Sequence[Measurement]) -> list[Comparison]:
+    """Return every metric in every language, in the order of measuring."""
+    values: dict[tuple[str, str], dict[str, Measurement]] = {}
+    paired: dict[tuple[str, str], dict[str, Measurement]] = {}
+    for row in rows:
+        home = paired if row.metric.endswith(CHANGE) else values
+        home.setdefault((row.metric.removesuffix(CHANGE), row.language), {})[row.subject] = row
+    return [Comparison(metric, language, next(iter(found.values())).unit, found, paired.get((metric, language), {}))
+            for (metric, language), found in values.items()]
+
+
+def find(table: Sequence[Comparison], metric: str, language: str | None) -> Comparison | None:
+    """Return the comparison of a metric in a language."""
+    return next((one for one in table if (one.metric, one.language) == (metric, language)), None)
+
+
+def interval(row: Measurement | None) -> str:
+    """Return the interval of a row in words.
+
+    >>> interval(Measurement("m", "s", 1.5, "u", low=1.25, high=1.75, confidence=0.95))
+    '1.25 to 1.75'
+    """
+    return "" if row is None or row.low is None or row.high is None else f"{number(row.low)} to {number(row.high)}"
+
+
+def change(one: Comparison) -> str:
+    """Return the change from the source in words: a factor where it is large, else a percentage."""
+    if one.factor is None:
+        return ""
+    if one.difference:
+        value = one.difference
+        span = f" ({interval(value)})" if interval(value) else ""
+        return f"{value.value:+.3f}{span}"
+    if one.factor <= 1 / 1.5:
+        return f"{1 / one.factor:.2f}× fewer" if one.metric.startswith("tokens") else f"÷ {1 / one.factor:.2f}"
+    return f"× {one.factor:.2f}" if one.factor >= 1.5 else f"{one.factor - 1:+.1%}"
