@@ -277,3 +277,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     """What transformers cannot load is named in one line."""
     with pytest.raises(ModelError, match="no model that transformers can load"):
         open_model(tmp_path)
+
+
+def test_a_plan_without_phases_trains_nothing(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """No phases: the model comes out as it went in."""
+    notes = run(tiny_model, text, plan_of(phases=[]), tmp_path)
+    made, source = weights_of(tmp_path / "output" / "model"), weights_of(tiny_model)
+    assert notes["steps"] == 0
+    assert all(torch.equal(made[name], source[name]) for name in source)
