@@ -127,8 +127,10 @@ def contend(name: str, folder: Path) -> tuple[float, float]:
     work()
     seconds = time.perf_counter() - begin
     shutil.rmtree(output, ignore_errors=True)
-    who = resource.RUSAGE_CHILDREN if name == "mergekit" else resource.RUSAGE_SELF
-    return seconds, resource.getrusage(who).ru_maxrss * 1024.0
+    if name == "mergekit":
+        return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024.0
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage would count the parent's peak too
+    return seconds, int(status.split("VmHWM:")[1].split()[0]) * 1024.0
 
 
 def copy(folder: Path, output: Path):

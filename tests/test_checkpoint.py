@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +211,32 @@ def test_every_target_row_has_one_place() -> None:
         ("source", 0, 10), ("added", 0, 2), ("padding", 0, 4)]
     assert sum(run.length for run in layout.runs) == layout.rows == 16
     assert len(SURFACES) == 7
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux' /proc")
+def test_memory_follows_the_embedding_and_not_the_model(tmp_path: Path) -> None:
+    """Peak memory stays under 2.5 times the embedding matrix + 1 GB, with other tensors of any size beside it."""
+    source, rows, width = tmp_path / "source", 64_000, 256
+    ARCHITECTURES["llama"].build(source)
+    config = json.loads((source / "config.json").read_text())
+    config.update(vocab_size=rows, hidden_size=width, head_dim=64, num_hidden_layers=1, intermediate_size=250_000)
+    (source / "config.json").write_text(json.dumps(config))
+    shapes = {"model.embed_tokens.weight": rows, "lm_head.weight": rows, "model.layers.0.mlp.up_proj.weight": 250_000}
+    save_file({name: torch.zeros((count, width)) for name, count in shapes.items()}, source / "model.safetensors")
+    splice = extended_tokenizer(source, tmp_path / "tokenizer")
+    (tmp_path / "splice.json").write_text(splice.dumps())
+    code = f"""
+import json
+from pathlib import Path
+from lingraft.checkpoint import graft
+from lingraft.inits import INITS
+from lingraft.vocabulary import Splice
+root, mean = Path({str(tmp_path)!r}), INITS.parse("mean")
+splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
+graft(root / "source", root / "tokenizer", splice, input_init=mean, output_init=mean, output=root / "model")
+status = Path("/proc/self/status").read_text()  # not getrusage: its peak counts the parent's, before the exec
+print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+"""
+    peak = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert peak < 2.5 * rows * width * 4 + 1e9, f"{peak:,}"
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size > 3.8e8

@@ -54,8 +54,9 @@ def lay_out(splice: Splice, source_rows: int, pad_to: int) -> Layout:
     """
     vocabulary = splice.target_size
     rows = -(-vocabulary // pad_to) * pad_to
-    if splice.is_extension:
-        rows = source_rows if vocabulary <= source_rows else rows
+    extends = splice.is_extension
+    if extends and vocabulary <= source_rows:
+        rows = source_rows
     position = {token.id: number for number, token in enumerate(splice.added)}
 
     def origin(row: int) -> tuple[Origin, int]:
@@ -63,7 +64,7 @@ def lay_out(splice: Splice, source_rows: int, pad_to: int) -> Layout:
             return "added", position[row]
         if row in splice.kept:
             return "source", splice.kept[row]
-        if splice.is_extension and row < source_rows:
+        if extends and row < source_rows:
             return "source", row
         return "padding", 0
 
