@@ -1,0 +1,253 @@
+"""What vocabulary extension gives and costs, on real tokenizers and text, beside its peers in one run.
+
+    python benchmarks/vocabulary.py reduction     tokens on held-out text with +10,000 tokens, Llama-2, four languages
+    python benchmarks/vocabulary.py methods       continued beside append and atomic at equal size
+    python benchmarks/vocabulary.py published     +1,000 Hindi tokens beside the vocabulary that the paper published
+    python benchmarks/vocabulary.py time          beside a plain `tokenizers` BPE training and a continued BPE in Python
+    python benchmarks/vocabulary.py memory        peak memory at 10, 30 and 88 MB of mixed text
+
+Assets are looked for in ../shared/assets. Times are the best of several interleaved runs, in seconds of wall clock and
+of processor; every measured run is a process of its own, so that memory is its own too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from lingraft.families import Family, open_tokenizer
+from lingraft.families.base import backend_of
+from lingraft.selection import SELECTIONS, Selected, SelectionRequest
+
+ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
+LANGUAGES = ("hi", "ta", "ar", "tr")
+MB = 1_000_000
+
+
+def texts(language: str, split: str = "train", limit: float = 1e12) -> list[str]:
+    """Return documents in the order of the file, up to so many bytes."""
+    found, size = [], 0
+    with gzip.open(ASSETS / "text" / f"{language}.{split}.jsonl.gz", "rt", encoding="utf-8") as file:
+        for line in file:
+            found.append(json.loads(line)["text"])
+            size += len(found[-1].encode())
+            if size >= limit:
+                break
+    return found
+
+
+def base(name: str) -> Family:
+    """Open a tokenizer of the assets."""
+    return open_tokenizer(ASSETS / "tokenizers" / name).family
+
+
+def select(family: Family, documents: list[str], size: int, method: str = "continued") -> Selected:
+    """Choose tokens as `lingraft adapt` does."""
+    return SELECTIONS.parse(method).select(SelectionRequest(family, family.units(documents), size))
+
+
+def extended(family: Family, chosen: Selected) -> Tokenizer:
+    """Build the extended tokenizer."""
+    return backend_of(family.with_units(chosen.surfaces) if chosen.whole_units else family.extended(chosen.surfaces))
+
+
+def count(tokenizer: Tokenizer, documents: list[str]) -> int:
+    """Count tokens."""
+    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(documents, add_special_tokens=False))
+
+
+def same(one: Tokenizer, other: Tokenizer, documents: list[str]) -> int:
+    """Count documents with the same ids."""
+    pairs = zip(one.encode_batch_fast(documents, add_special_tokens=False),
+                other.encode_batch_fast(documents, add_special_tokens=False), strict=True)
+    return sum(a.ids == b.ids for a, b in pairs)
+
+
+def unreachable(family: Family, tokenizer: Tokenizer, chosen: Selected) -> int:
+    """Count added tokens that the model does not make of their own spelling."""
+    from lingraft.families.base import bare_of
+
+    bare = bare_of(json.loads(tokenizer.to_str()))
+    cut = bare.encode_batch_fast([family.piece_of(surface) for surface in chosen.surfaces], add_special_tokens=False)
+    return sum(encoding.ids != [family.size + i] for i, encoding in enumerate(cut))
+
+
+def reduction() -> None:
+    """Print how far tokens fall on held-out text, by document and by line."""
+    english = texts("en", "heldout")
+    print("| language | text | tokens before | after | by document | by line | unreachable | English identical |")
+    print("|---|---|---|---|---|---|---|---|")
+    for language in LANGUAGES:
+        family = base("llama2")
+        documents = texts(language, limit=12 * MB)
+        chosen = select(family, documents, 10_000)
+        before, after = backend_of(family.data), extended(family, chosen)
+        heldout = texts(language, "heldout")
+        lines = [line for text in heldout for line in text.split("\n")]
+        a, b = count(before, heldout), count(after, heldout)
+        by_line = count(before, lines) / count(after, lines)
+        size = sum(len(text.encode()) for text in documents) / MB
+        print(f"| {language} | {size:.1f} MB | {a} | {b} | {a / b:.3f} | {by_line:.3f} | "
+              f"{unreachable(family, after, chosen)} | {same(before, after, english)} of {len(english)} |", flush=True)
+
+
+def methods() -> None:
+    """Print held-out tokens under each method with 10,000 added tokens."""
+    names = ("continued", "append", "atomic")
+    print("| base | language |", " | ".join(names), "|")
+    print("|---|---|" + "---|" * len(names))
+    for name in ("llama2", "qwen2", "pythia"):
+        for language in LANGUAGES:
+            family, documents, heldout = base(name), texts(language, limit=12 * MB), texts(language, "heldout")
+            counts = family.units(documents)
+            totals = []
+            for method in names:
+                chosen = SELECTIONS.parse(method).select(SelectionRequest(family, counts, 10_000))
+                totals.append(f"{count(extended(family, chosen), heldout)} ({len(chosen.surfaces)})")
+            print(f"| {name} | {language} |", " | ".join(totals), "|", flush=True)
+
+
+def published() -> None:
+    """Print tokens a Hindi word on FLORES devtest beside the paper's own vocabulary."""
+    import sentencepiece
+
+    with gzip.open(ASSETS / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8") as file:
+        sentences = [json.loads(line)["hi"] for line in file]
+    words = sum(len(sentence.split()) for sentence in sentences)
+    (path,) = (ASSETS / "tokenizers" / "hindi-llama-bpe1k").iterdir()
+    theirs = sum(map(len, sentencepiece.SentencePieceProcessor(model_file=str(path)).encode(sentences)))
+    family = base("llama2")
+    before = count(backend_of(family.data), sentences)
+    ours = count(extended(family, select(family, texts("hi"), 1000)), sentences)
+    print(f"tokens a word: Llama-2 {before / words:.2f}, the paper's +1,000 {theirs / words:.2f}, "
+          f"continued BPE +1,000 {ours / words:.2f}")
+
+
+# -- time and memory: each measured run is a process of its own ------------------------------------------------------
+
+
+def run_continued(name: str, documents: list[str], size: int) -> None:
+    """Learn as lingraft does."""
+    select(base(name), documents, size)
+
+
+def run_plain(_name: str, documents: list[str], size: int) -> None:
+    """Train a BPE of its own with `tokenizers` on the same text, the peer for speed."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=size + 256, show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(documents, trainer, length=len(documents))
+
+
+def run_python(name: str, documents: list[str], size: int) -> None:
+    """Continue BPE the plain way: encode document by document, count words of tokens, merge over a dictionary."""
+    family = base(name)
+    words: Counter[tuple[int, ...]] = Counter()
+    for document in documents:
+        for unit in family.cut(document):
+            words[tuple(family.segment([unit])[0])] += 1
+    sequences = [list(word) for word in words]
+    counts = list(words.values())
+    pairs: Counter[tuple[int, int]] = Counter()
+    where: dict[tuple[int, int], set[int]] = {}
+    for i, word in enumerate(sequences):
+        for pair in pairwise(word):
+            pairs[pair] += counts[i]
+            where.setdefault(pair, set()).add(i)
+    for step in range(size):
+        if not pairs:
+            return
+        best = max(pairs, key=pairs.__getitem__)
+        for i in where.pop(best, set()):
+            word = sequences[i]
+            for pair in pairwise(word):
+                pairs[pair] -= counts[i]
+            merged, at = [], 0
+            while at < len(word):
+                fits = at + 1 < len(word) and (word[at], word[at + 1]) == best
+                merged.append(family.size + step if fits else word[at])
+                at += 2 if fits else 1
+            sequences[i] = merged
+            for pair in pairwise(merged):
+                pairs[pair] += counts[i]
+                where.setdefault(pair, set()).add(i)
+        pairs.pop(best, None)
+
+
+RUNS = {"continued": run_continued, "plain": run_plain, "python": run_python}
+
+
+def measured(kind: str, name: str, languages: str, limit: float, size: int) -> dict[str, float]:
+    """Run one kind in a process of its own and return its figures."""
+    command = [sys.executable, __file__, "one", kind, name, languages, str(limit), str(size)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def one(kind: str, name: str, languages: str, limit: float, size: int) -> None:
+    """Do one measured run: texts are read before the clock starts."""
+    documents = [text for language in languages.split("+") for text in texts(language, limit=limit)]
+    read = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    wall, cpu = time.monotonic(), time.process_time()
+    RUNS[kind](name, documents, size)
+    print(json.dumps({"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu, "read": read,
+                      "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                      "bytes": sum(len(text.encode()) for text in documents)}))
+
+
+def timed(repeats: int) -> None:
+    """Print the times of continued BPE beside the plain training, interleaved, and beside plain Python once."""
+    print("| base | text | continued, wall (cpu) s | plain BPE | ratio | Python, document by document | peak MiB |")
+    print("|---|---|---|---|---|---|---|")
+    cases = [("llama2", language, 12 * MB) for language in LANGUAGES] + [("qwen2", "hi", 12 * MB)]
+    cases += [("qwen2", "en+hi+tr+ar+ta+th", 1e12)]
+    for name, languages, limit in cases:
+        rounds = [{kind: measured(kind, name, languages, limit, 10_000) for kind in ("continued", "plain")}
+                  for _ in range(repeats)]
+        best = {kind: min((row[kind] for row in rounds), key=lambda row: row["wall"])
+                for kind in ("continued", "plain")}
+        slow = "not run" if limit > 100 * MB else f"{measured('python', name, languages, limit, 10_000)['wall']:.1f}"
+        ours, plain = best["continued"], best["plain"]
+        print(f"| {name} | {languages} {ours['bytes'] / MB:.0f} MB | {ours['wall']:.1f} ({ours['cpu']:.1f}) | "
+              f"{plain['wall']:.1f} ({plain['cpu']:.1f}) | {ours['wall'] / plain['wall']:.2f} | {slow} | "
+              f"{ours['peak']:.0f} |", flush=True)
+
+
+def memory() -> None:
+    """Print peak memory beyond the text itself, at growing amounts of mixed text."""
+    print("| text | peak MiB beyond the documents held | wall s |")
+    print("|---|---|---|")
+    for limit in (1.7 * MB, 5 * MB, 1e12):
+        row = measured("continued", "qwen2", "en+hi+tr+ar+ta+th", limit, 10_000)
+        print(f"| {row['bytes'] / MB:.0f} MB | {row['peak'] - row['read']:.0f} | {row['wall']:.1f} |", flush=True)
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["reduction", "methods", "published", "time", "memory", "one"])
+    parser.add_argument("rest", nargs="*")
+    parser.add_argument("--repeats", type=int, default=3)
+    chosen = parser.parse_args()
+    if chosen.part == "one":
+        kind, name, languages, limit, size = chosen.rest
+        one(kind, name, languages, float(limit), int(size))
+    elif chosen.part == "time":
+        timed(chosen.repeats)
+    else:
+        {"reduction": reduction, "methods": methods, "published": published, "memory": memory}[chosen.part]()
+
+
+if __name__ == "__main__":
+    main()
