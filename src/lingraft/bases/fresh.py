@@ -6,6 +6,7 @@ while losses say nothing about the base's knowledge.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -32,7 +33,7 @@ class RandomBase(Base):
                                        "also .gz), or a folder that holds one")
     body: dict[str, Any] = Field(alias="config", default_factory=lambda: dict(SMALL_BODY),
                                  description="settings of the transformers model; model_type names the architecture")
-    special: dict[Literal["bos_token", "eos_token", "pad_token"], str] = Field(
+    special: Mapping[Literal["bos_token", "eos_token", "pad_token"], str] = Field(
         default_factory=dict, description="roles of special tokens, where the tokenizer's own files name none: "
                                           "{eos_token: <|endoftext|>}")
     seed: int = Field(default=0, description="seed of the weights")
@@ -66,7 +67,7 @@ class RandomBase(Base):
         if unknown:
             msg = f"model.random.special: {self.tokenizer} has no token {unknown[0]!r}; name one that it has"
             raise TokenizerError(msg)
-        return replace(tokenizer, config={**tokenizer.config, **self.special})
+        return replace(tokenizer, config={**tokenizer.config, **dict(self.special.items())})
 
     def _config(self, tokenizer: ModelTokenizer) -> Any:
         return model_config(self.body, tokenizer)

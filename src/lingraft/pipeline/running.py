@@ -134,7 +134,10 @@ def _warnings(recipe: Recipe, done: Iterable[Done]) -> Iterable[str]:
     if recipe.replay is None:
         yield "no replay text is named: what the model forgets of its own language is neither measured nor held off"
     for one in done:
-        yield from one.manifest.notes.get("warnings", [])
+        notes = one.manifest.notes
+        yield from notes.get("warnings", [])
+        if "fewer than requested" in notes:
+            yield f"fewer tokens were added than requested: {notes['fewer than requested']}"
 
 
 def _clock(moment: float) -> str:
