@@ -28,6 +28,7 @@ class Graph:
     """Every step of a run by its role."""
 
     source: Step
+    targets: tuple[Step, ...]
     target: Step
     replay: Step | None
     vocabulary: Step
@@ -42,18 +43,24 @@ class Graph:
         return self.training or self.embeddings
 
     def __iter__(self) -> Iterator[Step]:
-        steps = (self.source, self.target, self.replay, self.vocabulary, self.embeddings, *self.packing.values(),
-                 self.training, self.evaluation)
+        blend = self.target if len(self.targets) > 1 else None
+        steps = (self.source, *self.targets, blend, self.replay, self.vocabulary, self.embeddings,
+                 *self.packing.values(), self.training, self.evaluation)
         return (one for one in steps if one is not None)
 
 
 def graph_of(recipe: Recipe) -> Graph:
     """Return the steps of a recipe; raises `LingraftError` where model or text are not there."""
     source = step("source model", "source", VERSIONS["source"], recipe.model.identity(), making.make_source)
-    target = _corpus(recipe.target)
+    targets = tuple(_corpus(text) for text in recipe.targets)
+    target = _blend(recipe, targets) if len(targets) > 1 else targets[0]
+    each = {f"target{i}" if i else "target": one for i, one in enumerate(targets)}
     replay = _corpus(recipe.replay) if recipe.replay else None
-    vocabulary = step("vocabulary", "vocabulary", VERSIONS["vocabulary"], recipe.vocabulary.model_dump(mode="json"),
-                      making.make_vocabulary, source=source, target=target, replay=replay)
+    chosen = recipe.vocabulary.model_dump(mode="json")
+    if len(targets) > 1:
+        chosen["weights"] = [text.weight for text in recipe.targets]
+    vocabulary = step("vocabulary", "vocabulary", VERSIONS["vocabulary"], chosen, making.make_vocabulary,
+                      source=source, replay=replay, **each)
     inits = recipe.embeddings
     reads_text = inits.input.needs_corpus or inits.output.needs_corpus
     embeddings = step("embeddings", "embeddings", VERSIONS["embeddings"],
@@ -64,11 +71,11 @@ def graph_of(recipe: Recipe) -> Graph:
         packing = {role: _packing(recipe, role, source, vocabulary, corpus)
                    for role, corpus in (("target", target), ("replay", replay))
                    if corpus is not None and (role == "target" or replays(recipe))}
-        training = _training(recipe, embeddings, packing, target, replay)
+        training = _training(recipe, embeddings, packing, each, replay)
     evaluation = step("evaluation", "evaluation", VERSIONS["evaluation"], recipe.evaluation.model_dump(mode="json"),
-                      making.make_evaluation, source=source, spliced=embeddings, adapted=training, target=target,
-                      replay=replay)
-    return Graph(source, target, replay, vocabulary, embeddings, packing, training, evaluation)
+                      making.make_evaluation, source=source, spliced=embeddings, adapted=training, replay=replay,
+                      **each)
+    return Graph(source, targets, target, replay, vocabulary, embeddings, packing, training, evaluation)
 
 
 def replays(recipe: Recipe) -> bool:
@@ -83,15 +90,24 @@ def _corpus(text: Text) -> Step:
                 partial(making.make_corpus, text))
 
 
+def _blend(recipe: Recipe, targets: tuple[Step, ...]) -> Step:
+    """Mix the texts of several target languages for what reads them as one: training, and rows made from text."""
+    settings = {"temperature": recipe.vocabulary.temperature, "weights": [text.weight for text in recipe.targets]}
+    return step("target text, mixed", "blend", VERSIONS["corpus"], settings, making.make_blend,
+                **{f"target{i}" if i else "target": one for i, one in enumerate(targets)})
+
+
 def _packing(recipe: Recipe, role: str, source: Step, vocabulary: Step, corpus: Step) -> Step:
-    language = (recipe.target if role == "target" or recipe.replay is None else recipe.replay).language
+    texts = recipe.targets if role == "target" or recipe.replay is None else (recipe.replay,)
+    language = ", ".join(text.language for text in texts)
     return step(f"packing {language}", "packing", VERSIONS["packing"], recipe.training.packing.model_dump(mode="json"),
                 making.make_packing, source=source, vocabulary=vocabulary, corpus=corpus)
 
 
-def _training(recipe: Recipe, embeddings: Step, packing: dict[str, Step], target: Step, replay: Step | None) -> Step:
+def _training(recipe: Recipe, embeddings: Step, packing: dict[str, Step], each: dict[str, Step],
+              replay: Step | None) -> Step:
     settings = {**recipe.training.model_dump(mode="json", exclude={"packing"}), "seed": recipe.seed,
                 "replay": recipe.replay.portion if recipe.replay else 0.0}
     return step("training", "training", VERSIONS["training"], settings, making.make_training, model=embeddings,
                 vocabulary=embeddings.inputs["vocabulary"], packed=packing["target"],
-                replayed=packing.get("replay"), target=target, replay=replay)
+                replayed=packing.get("replay"), replay=replay, **each)

@@ -17,10 +17,12 @@ from lingraft.bases import Bench
 from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.corpus import Corpus, build_corpus
+from lingraft.corpus.blending import blend_corpora
 from lingraft.measurement import write_measurements
 from lingraft.pipeline.steps import Work
 from lingraft.recipe import Text
-from lingraft.selection import ServingCost
+from lingraft.selection import AutoSize, ServingCost
+from lingraft.selection.mixture import shares
 from lingraft.vocabulary import Splice
 
 SUBJECTS = ("source", "spliced", "adapted")
@@ -55,9 +57,25 @@ def make_vocabulary(work: Work) -> None:
 
     chosen, source = work.recipe.vocabulary, work.folders["source"] / "model"
     replay = Corpus.open(work.folders["replay"]) if "replay" in work.folders else None
+    by_cost = isinstance(chosen.size, AutoSize) and chosen.size.rule == "serving"
     extension = Extension(chosen.method, chosen.size, chosen.pretokenizer, protect=chosen.protect, allow=chosen.allow,
-                          serving=serving_cost(source))
-    extend_tokenizer(source, [Corpus.open(work.folders["target"])], extension, work.draft, base=replay)
+                          temperature=chosen.temperature, weights=tuple(text.weight for text in work.recipe.targets),
+                          serving=serving_cost(source) if by_cost else None)
+    extend_tokenizer(source, _targets(work), extension, work.draft, base=replay)
+
+
+def make_blend(work: Work) -> None:
+    """Mix the texts of several target languages."""
+    corpora = _targets(work)
+    sizes = [corpus.counts("train").bytes for corpus in corpora]
+    weights = [text.weight for text in work.recipe.targets]
+    blend_corpora(corpora, shares(sizes, work.recipe.vocabulary.temperature, weights), work.draft)
+
+
+def _targets(work: Work) -> list[Corpus]:
+    """Return the corpora of the target languages, in the order of the recipe."""
+    roles = [f"target{i}" if i else "target" for i in range(len(work.recipe.targets))]
+    return [Corpus.open(work.folders[role]) for role in roles]
 
 
 def serving_cost(folder: Path) -> ServingCost:
@@ -89,7 +107,7 @@ def make_packing(work: Work) -> None:
 
     context = context_of(read_config(work.folders["source"] / "model"))
     pack_corpus(Corpus.open(work.folders["corpus"]), open_tokenizer(work.folders["vocabulary"] / "tokenizer"),
-                work.recipe.training.packing, work.draft, context=context)
+                work.recipe.training.packing, work.draft, context=context, workplace=work.workplace)
 
 
 def make_training(work: Work) -> None:
@@ -132,8 +150,8 @@ def make_evaluation(work: Work) -> None:
 
 
 def _heldout(work: Work) -> dict[str, Corpus]:
-    """Return the corpora that are measured on, by language, the target's first."""
-    corpora = [Corpus.open(work.folders[role]) for role in ("target", "replay") if role in work.folders]
+    """Return the corpora that are measured on, by language, the targets' first."""
+    corpora = [*_targets(work), *([Corpus.open(work.folders["replay"])] if "replay" in work.folders else [])]
     return {corpus.language: corpus for corpus in corpora}
 
 

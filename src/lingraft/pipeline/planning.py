@@ -61,8 +61,13 @@ class _Planner:
     def rows(self) -> list[PlanRow]:
         """Return a row for each stage."""
         graph = self.graph
-        rows = [self._source(graph.source), self._corpus(graph.target, self.recipe.target)]
-        self.target_bytes = rows[-1].amounts.get("bytes")
+        texts = [self._corpus(step, text) for step, text in zip(graph.targets, self.recipe.targets, strict=True)]
+        rows = [self._source(graph.source), *texts]
+        sizes = [row.amounts.get("bytes") for row in texts]
+        self.target_bytes = sum(size or 0 for size in sizes) if all(sizes) else None
+        if len(texts) > 1:
+            rows.append(self._row(graph.target, {"bytes": self.target_bytes},
+                                  seconds=1 + (self.target_bytes or 0) * READING_SECONDS_PER_BYTE))
         if graph.replay is not None and self.recipe.replay is not None:
             rows.append(self._corpus(graph.replay, self.recipe.replay))
         rows += [self._vocabulary(graph.vocabulary), self._embeddings(graph.embeddings)]

@@ -83,6 +83,8 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
     for role in ("target", "replay"):
         if values[role]:  # people look for the language first
             values[role] = {"language": values[role]["language"], **values[role]}
+    if not values["also"]:
+        del values["also"]
     return values
 
 

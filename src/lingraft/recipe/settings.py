@@ -42,6 +42,9 @@ class Text(CorpusSettings):
     sources: Sources = Field(alias="corpus", description="text to learn from: a file (.txt .jsonl .parquet, also .gz "
                              ".zst), a hub data set owner/name, `miniature`, a mapping with details, or a list of them")
 
+    weight: float = Field(default=1.0, gt=0, description="where there are several target languages: how much this one "
+                          "weighs, times its amount of text")
+
     @property
     def corpus(self) -> CorpusSettings:
         """The settings of the corpus, without its language and what is done with it."""
@@ -66,6 +69,8 @@ class VocabularySettings(Settings):
     pretokenizer: Literal["auto", "keep", "repair"] = Field(
         default="auto", description="keep the base's regex, or repair it so that words are not cut at vowel signs; "
                                     "auto repairs where the target text contains such marks")
+    temperature: float = Field(default=1.0, gt=0, description="several target languages: each has a share of "
+                               "size^(1/temperature); above 1 evens them out")
     protect: bool = Field(default=False, description="add no token that would change how replay text is cut")
     allow: tuple[str, ...] = Field(default=(), description="claims of the certificate that may fail, by name")
 
@@ -117,13 +122,23 @@ class Recipe(Settings):
     name: str = Field(description="name of the run folder; {language} stands for the target language")
     model: ModelSettings = Field(description="what to start from: a folder, owner/name@revision of a hub, "
                                              "{random: ...} or {pretrain: ...}")
-    target: Text = Field(description="the language to graft on")
+    target: Text = Field(description="the language to graft on; a list of such mappings grafts several at once")
+    also: tuple[Text, ...] = Field(default=(), description="further target languages: the rest of a list in `target`")
     replay: Replay | None = Field(default=None, description="the language that the model already knows")
     vocabulary: VocabularySettings = Field(default_factory=VocabularySettings, description="which tokens are added")
     embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="how their rows are made")
     training: TrainingPlan = Field(default_factory=TrainingPlan, description="how the model is trained then")
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="what is measured")
     seed: int = Field(default=0, ge=0, description="seed of everything that draws lots")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several(cls, data: Any) -> Any:
+        """Read a list of target languages: the first is `target`, the others are `also`."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("target"), list) or not data["target"]:
+            return data
+        first, *others = data["target"]
+        return {**data, "target": first, **({"also": [*others, *data.get("also", ())]} if others else {})}
 
     @field_validator("name")
     @classmethod
@@ -135,8 +150,12 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _two_languages(self) -> Recipe:
-        if self.replay and self.replay.language == self.target.language:
-            msg = f"target and replay are both {self.target.language}; replay is text the model already knows"
+        languages = [text.language for text in self.targets]
+        if self.replay and self.replay.language in languages:
+            msg = f"target and replay are both {self.replay.language}; replay is text the model already knows"
+            raise ValueError(msg)
+        if len({*languages}) < len(languages):
+            msg = f"every target language is named once; got {', '.join(languages)}: list sources under one corpus"
             raise ValueError(msg)
         if self.replay is None and any(phase.replay for phase in self.training.phases):
             msg = "a phase of training has a share of replay, but no replay text is named; set replay, or leave it out"
@@ -144,6 +163,12 @@ class Recipe(Settings):
         return self
 
     @property
+    def targets(self) -> tuple[Text, ...]:
+        """All target languages."""
+        return (self.target, *self.also)
+
+    @property
     def run_name(self) -> str:
         """The name of the run folder."""
-        return self.name.replace("{language}", self.target.language.replace(":", "-"))
+        languages = "-".join(text.language.replace(":", "-") for text in self.targets)
+        return self.name.replace("{language}", languages)

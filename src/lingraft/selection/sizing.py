@@ -28,11 +28,11 @@ class AutoSize(Settings):
     """Add tokens until one more thousand of them saves too little, or serving a text gets no cheaper."""
 
     rule: Literal["marginal", "serving"] = Field(
-        "marginal", description="marginal: stop where a thousand more tokens save less than `rate` of the text's "
-                                "tokens; serving: where tokens x (body + head FLOPs at that vocabulary) is least "
+        "marginal", description="marginal: stop where a thousand more tokens save less than `rate` of the "
+                                "tokens left; serving: where tokens x (body + head FLOPs at that vocabulary) is least "
                                 "(Dagan et al. 2024, arXiv 2402.01035)")
     rate: float = Field(0.01, gt=0, lt=1,
-                        description="share of the text's base tokens that a thousand tokens must save")
+                        description="share of the tokens left that a thousand more tokens must save")
     maximum: int = Field(50_000, ge=1000, description="never more tokens than this")
 
     def choose(self, selected: Selected, serving: ServingCost | None) -> int:
@@ -43,16 +43,17 @@ class AutoSize(Settings):
 
 
 def marginal(selected: Selected, rate: float, *, window: int = 1000) -> int:
-    """Return the first size from which the next `window` tokens save less than `rate` of the base's tokens.
+    """Return the first size from which the next `window` tokens save less than `rate` of the tokens left.
 
-    >>> marginal(Selected((b"a",) * 4, (50, 30, 2, 1), 100), 0.05, window=1)
+    >>> marginal(Selected((b"a",) * 4, (50, 30, 2, 1), 100), 0.2, window=1)
     2
     """
-    least = rate * selected.tokens_before
+    left = selected.tokens_before
     running = sum(selected.saved[:window])
     for size in range(len(selected.saved)):
-        if running < least:
+        if running < rate * left:
             return size
+        left -= selected.saved[size]
         ahead = size + window
         running += (selected.saved[ahead] if ahead < len(selected.saved) else 0) - selected.saved[size]
     return len(selected.saved)
