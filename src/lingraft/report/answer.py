@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lingraft.report.reading import RunFiles
-from lingraft.report.table import Comparison, find, interval
+from lingraft.report.table import Comparison, find, signed_interval
 from lingraft.report.words import joined, language_name, number, percent, size
 
 
@@ -73,7 +73,7 @@ def _prediction(one: Comparison | None, language: str) -> str:
     if one.verdict == "unclear":
         return f"On {language}, bits per byte went {moved}, which the intervals do not tell from no change."
     verb = "fell" if after < before else "rose"
-    sure = interval(one.difference)
+    sure = signed_interval(one.difference)
     confidence = one.difference.confidence if one.difference and one.difference.confidence else None
     told = f"; {percent(confidence)} interval of the change: {sure}" if sure and confidence else ""
     told = "; without an interval" if one.verdict == "untold" else told
@@ -83,8 +83,8 @@ def _prediction(one: Comparison | None, language: str) -> str:
 def _kept(one: Comparison | None, language: str) -> str:
     if one is None or one.last is None:
         return ""
-    said = "all" if one.last.value == 1 else percent(one.last.value)
-    return f"Of {one.last.n:,} {language} documents {said} {'are' if said == 'all' else 'is'} cut into the same tokens as before."
+    said = "All" if one.last.value == 1 else f"{percent(one.last.value)} of"
+    return f"{said} {one.last.n:,} {language} documents are cut into the same tokens as before."
 
 
 def _writing(one: Comparison | None, target: str) -> str:
@@ -100,4 +100,5 @@ def _promises(run: RunFiles) -> str:
     broken = [str(claim["name"]) for claim in run.claims if not claim["holds"]]
     if not broken:
         return f"All {len(run.claims)} checked promises about the tokenizer hold."
-    return f"Of {len(run.claims)} checked promises about the tokenizer {len(broken)} do not hold: {joined(broken)}."
+    kept = len(run.claims) - len(broken)
+    return f"{kept} of {len(run.claims)} checked promises about the tokenizer hold; not: {joined(broken)}."

@@ -15,6 +15,7 @@ from lingraft.report.table import Comparison, find
 from lingraft.report.words import joined, language_name, number, size
 
 GREY, BLUE, ORANGE = "#7b8494", "#2f7fd6", "#c9671b"
+DASHES = {"held-out": [1, 0], "training": [3, 3]}
 WIDTH = 330
 POINTS = 120
 """Points of a training curve: more are not seen apart at this width."""
@@ -40,7 +41,8 @@ def fertility_chart(run: RunFiles, table: Sequence[Comparison]) -> Chart | None:
     """Return bars of tokens per word, source and adapted, for each language."""
     import altair as alt
 
-    rows, told = [], []
+    rows: list[dict[str, Any]] = []
+    told = []
     for language in run.languages:
         one = find(table, "tokens per word", language)
         if one is None or "source" not in one.rows or one.last is None:
@@ -62,7 +64,7 @@ def fertility_chart(run: RunFiles, table: Sequence[Comparison]) -> Chart | None:
                        scale=alt.Scale(domain=subjects, range=[GREY, BLUE][:len(subjects)]),
                        legend=alt.Legend(orient="top"))
     bars = base.mark_bar(cornerRadiusEnd=2).encode(x=across, color=colour)
-    marks = [bars, base.mark_text(align="left", dx=4, dy=-5).encode(
+    marks = [bars, base.mark_text(align="left", dx=4).encode(
         x=alt.X("edge:Q"), text="shown:N").transform_calculate(edge="max(datum.value, datum.high || 0)")]
     if any(row["high"] is not None for row in rows):
         marks.insert(1, base.mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q").transform_filter(
@@ -91,13 +93,14 @@ def training_chart(run: RunFiles) -> Chart | None:
                         scale=alt.Scale(domain=languages, range=[BLUE, ORANGE, GREY])))
     kinds = [kind for kind in ("held-out", "training") if any(row["kind"] == kind for row in rows)]
     dash = alt.StrokeDash("kind:N", title=None, sort=kinds, legend=alt.Legend(orient="top", symbolType="stroke"),
-                          scale=alt.Scale(domain=kinds, range=[[1, 0], [3, 3]][:len(kinds)]))
+                          scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]))
     lines = base.mark_line(strokeWidth=2).encode(
         strokeDash=dash, opacity=alt.condition("datum.kind == 'training'", alt.value(0.75), alt.value(1)))
     dots = base.mark_circle(size=45, opacity=1).transform_filter("datum.kind == 'held-out'")
     return Chart("training", "The course of the training", "Lower is better. Solid with dots: held-out text; dashed: "
                  "the text that was trained on, averaged over neighbouring steps.",
-                 "Line chart of bits per byte against bytes seen. " + _course(rows), _styled(alt.layer(lines, dots), 210))
+                 "Line chart of bits per byte against bytes seen. " + _course(rows),
+                 _styled(alt.layer(lines, dots), 210))
 
 
 def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ two charts on a page do not meet, and it says in words what it shows.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -32,10 +33,10 @@ def draw_png(chart: Any) -> bytes:
 
 
 def _version() -> str:
-    import altair
+    import altair as alt
     import vl_convert
 
-    wanted = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    wanted = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     known = vl_convert.get_vegalite_versions()
     return wanted if wanted in known else str(known[-1])
 
@@ -58,8 +59,10 @@ def inlined(svg: str, name: str, label: str) -> str:
     ET.register_namespace("", SVG)
     root = ET.fromstring(svg)  # noqa: S314 - vl-convert wrote it just now
     _keep_shapes(root)
+    ids = [value for element in root.iter() if (value := element.get("id"))]
+    names = {old: f"{name}-{place}" for place, old in enumerate(dict.fromkeys(ids))}
     for element in root.iter():
-        element.attrib = {key: _renamed(key, value, name) for key, value in element.attrib.items() if _is_safe(key)}
+        element.attrib = {key: _renamed(key, value, names) for key, value in element.attrib.items() if _is_safe(key)}
     root.set("role", "img")
     root.set("aria-label", plain(label))
     root.set("preserveAspectRatio", "xMinYMin meet")
@@ -80,7 +83,8 @@ def _is_safe(attribute: str) -> bool:
     return not bare.startswith(("on", "aria")) and bare not in {"href", "role", "style", "tabindex", "font-family"}
 
 
-def _renamed(attribute: str, value: str, name: str) -> str:
+def _renamed(attribute: str, value: str, names: Mapping[str, str]) -> str:
+    """Number ids anew: vega counts them over all drawings of a process, and a report is to be the same each time."""
     if attribute == "id":
-        return f"{name}-{value}"
-    return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", value)
+        return names[value]
+    return re.sub(r"url\(#([^)]+)\)", lambda match: f"url(#{names.get(match[1], 'none')})", value)

@@ -28,7 +28,7 @@ def write_report(run_folder: Path) -> Path:
     folder is no finished run.
     """
     run = read_run(run_folder)
-    compared = table.comparisons(run.measurements)
+    compared = [one for one in table.comparisons(run.measurements) if not _says_nothing(one, run)]
     drawn = charts(run, compared)
     save_charts(drawn, run_folder / "charts")
     path = run_folder / PAGE
@@ -57,13 +57,19 @@ def write_whole(path: Path, text: str) -> None:
 def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart]) -> str:
     """Return the HTML of a run's report."""
     added = run.splice.added if run.splice else ()
+    figures = [(chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
+               for chart in drawn]
     return environment().get_template("page.html.j2").render(
         run=run, record=run.record, style=style(), question=question(run), answer=answer(run, compared),
-        compared=compared, verdicts=table.VERDICTS, subjects=_subjects(compared), figures=[
-            (chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label))) for chart in drawn],  # noqa: S704 - only shapes and escaped words are left in it
+        compared=compared, verdicts=table.VERDICTS, subjects=_subjects(compared), figures=figures,
         samples=samples(run.samples or (), {token.id for token in added}), frequent=stages.frequent(added),
         row_notes=stages.row_notes(run), stages=stages.stage_rows(run.record), drops=stages.drop_rows(run.record),
         warnings=run.record.get("warnings", []), provenance=list(stages.provenance(run)))
+
+
+def _says_nothing(one: table.Comparison, run: RunFiles) -> bool:
+    """Target text is there to be cut otherwise: the share that is cut as before is no measure of it."""
+    return one.metric == "documents tokenised identically" and one.language == run.target != run.base
 
 
 def _subjects(compared: list[table.Comparison]) -> list[str]:
@@ -81,7 +87,8 @@ def environment() -> Environment:
     made = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                        lstrip_blocks=True, finalize=_finalized)
     made.filters |= {"number": words.number, "size": words.size, "percent": words.percent,
-                     "language": words.language_name, "change": table.change, "interval": table.interval}
+                     "language": words.language_name, "change": table.change, "interval": table.interval,
+                     "shown": table.shown, "tag": words.language_tag}
     return made
 
 

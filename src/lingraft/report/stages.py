@@ -60,17 +60,16 @@ def _is_drops(key: str, value: Any) -> bool:
 
 
 def frequent(added: Sequence[AddedToken]) -> list[AddedToken]:
-    """Return the added tokens that occur most, without those that end inside a character."""
+    """Return the added tokens that occur most, without single characters and what is no whole one."""
     ranked = sorted(added, key=lambda token: (-token.count, token.id))
-    return list(islice((token for token in ranked if _is_text(token.surface) and token.surface.strip()), EXAMPLES))
+    return list(islice((token for token in ranked if _is_word(token.surface)), EXAMPLES))
 
 
-def _is_text(surface: bytes) -> bool:
+def _is_word(surface: bytes) -> bool:
     try:
-        surface.decode("utf-8")
+        return len(surface.decode("utf-8").strip()) > 1
     except UnicodeDecodeError:
         return False
-    return True
 
 
 def row_notes(run: RunFiles) -> list[tuple[str, str]]:
@@ -96,5 +95,5 @@ def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
         if record.get(name):
             yield name, str(record[name])
     yield from ((f"{name} version", str(version)) for name, version in record.get("versions", {}).items())
-    yield from ((f"seed: {name}", value) for name, value in flat(record.get("recipe", {}))
+    yield from ((name.replace(".", " "), value) for name, value in flat(record.get("recipe", {}))
                 if name == "seed" or name.endswith(".seed"))

@@ -7,10 +7,10 @@ is one, else the intervals of both values, which then must not overlap.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lingraft.measurement import Measurement
-from lingraft.report.words import number
+from lingraft.report.words import number, percent
 
 SUBJECTS = ("source", "spliced", "adapted")
 CHANGE = " change"
@@ -89,22 +89,48 @@ def find(table: Sequence[Comparison], metric: str, language: str | None) -> Comp
 
 
 def interval(row: Measurement | None) -> str:
-    """Return the interval of a row in words.
+    """Return the interval of a row in words; of a single point, nothing.
 
     >>> interval(Measurement("m", "s", 1.5, "u", low=1.25, high=1.75, confidence=0.95))
     '1.25 to 1.75'
     """
-    return "" if row is None or row.low is None or row.high is None else f"{number(row.low)} to {number(row.high)}"
+    if row is None or row.low is None or row.high is None or row.low == row.high:
+        return ""
+    low, high = (replace(row, value=value) for value in (row.low, row.high))
+    return f"{shown(low)} to {shown(high)}"
 
 
 def change(one: Comparison) -> str:
     """Return the change from the source in words: a factor where it is large, else a percentage."""
     if one.factor is None:
         return ""
+    if one.verdict == "same":
+        return "0"
     if one.difference:
-        value = one.difference
-        span = f" ({interval(value)})" if interval(value) else ""
-        return f"{value.value:+.3f}{span}"
+        span = signed_interval(one.difference)
+        return _signed(one.difference.value) + (f" ({span})" if span else "")
     if one.factor <= 1 / 1.5:
         return f"{1 / one.factor:.2f}× fewer" if one.metric.startswith("tokens") else f"÷ {1 / one.factor:.2f}"
-    return f"× {one.factor:.2f}" if one.factor >= 1.5 else f"{one.factor - 1:+.1%}"
+    return f"× {one.factor:.2f}" if one.factor >= 1.5 else f"{one.factor - 1:+.1%}".replace("-", "−")
+
+
+def signed_interval(row: Measurement | None) -> str:
+    """Return the interval of a difference, with signs.
+
+    >>> signed_interval(Measurement("m", "s", 0.1, "u", low=-0.0875, high=0.2))
+    '−0.087 to +0.200'
+    """
+    return "" if row is None or row.low is None or row.high is None else f"{_signed(row.low)} to {_signed(row.high)}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def shown(row: Measurement) -> str:
+    """Return the value of a row: a share as a percentage, else the number.
+
+    >>> shown(Measurement("m", "s", 0.256, "share")), shown(Measurement("m", "s", 13.49, "tokens/word"))
+    ('25.6%', '13.5')
+    """
+    return percent(round(row.value, 4)) if row.unit == "share" else number(row.value)

@@ -1,6 +1,6 @@
-"""Sample sentences as the page shows them: whole once, then cut by both tokenizers, one box a token.
+r"""Sample sentences as the page shows them: whole once, then cut by both tokenizers, one box a token.
 
-A piece in samples.json is the token's text, in which bytes that are no UTF-8 are written `\\xNN`. A text may hold such
+A piece in samples.json is the token's text, in which bytes that are no UTF-8 are written `\xNN`. A text may hold such
 letters itself, so pieces are read along the text: what stands there literally is text, what does not is bytes.
 """
 
@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from lingraft.report.words import direction
 
 COLOURS = 5
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
@@ -32,6 +34,7 @@ class Sample:
 
     text: str
     language: str
+    direction: str
     before: Sequence[Box]
     after: Sequence[Box]
 
@@ -39,8 +42,9 @@ class Sample:
 def samples(rows: Iterable[Mapping[str, Any]], added: Collection[int]) -> list[Sample]:
     """Return the samples of samples.json; `added` are the ids that the source did not have."""
     known = frozenset(added)
-    return [Sample(row["text"], row["language"], boxes(row["text"], row["source"], frozenset()),
-                   boxes(row["text"], row["target"], known)) for row in rows]
+    return [Sample(row["text"], row["language"], direction(row["text"]),
+                   boxes(row["text"], row["source"], frozenset()), boxes(row["text"], row["target"], known))
+            for row in rows]
 
 
 def boxes(text: str, pieces: Iterable[Sequence[Any]], added: frozenset[int]) -> list[Box]:
@@ -66,8 +70,6 @@ def _bytes_of(piece: str) -> bytes:
 
 def _shown(piece: str, *, is_bytes: bool) -> str:
     if is_bytes:
-        piece = _ESCAPE.sub(lambda match: f"{match[1].upper()} ", piece).removesuffix(" ") if piece.strip() else piece
-        head = re.match(r" *", piece)
-        spaces = len(head[0]) if head else 0
-        return "␣" * spaces + piece[spaces:]
+        spelled = _ESCAPE.sub(lambda match: f"{match[1].upper()}\0", piece.replace(" ", "␣"))
+        return spelled.removesuffix("\0").replace("\0", " ")
     return piece.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "∅"

@@ -30,8 +30,24 @@ def language_name(tag: str) -> str:
     >>> language_name("hi"), language_name("pt-BR"), language_name("domain:law")
     ('Hindi', 'Portuguese (pt-BR)', 'domain:law')
     """
-    name = _registered().get(tag.split("-")[0])
-    return tag if name is None else name if tag == tag.split("-")[0] else f"{name} ({tag})"
+    primary = tag.partition("-")[0]
+    name = _registered().get(primary)
+    return tag if name is None else name if tag == primary else f"{name} ({tag})"
+
+
+def language_tag(language: str) -> str:
+    """Return what stands in a lang attribute: the tag, nothing for a domain of the user's own."""
+    return "" if ":" in language else language
+
+
+def direction(text: str) -> str:
+    """Return the direction of a text, which its first letter of a direction decides.
+
+    >>> direction("(مرحبا)"), direction("42 a")
+    ('rtl', 'ltr')
+    """
+    kinds = (unicodedata.bidirectional(character) for character in text)
+    return "rtl" if next((kind for kind in kinds if kind in {"L", "R", "AL"}), "L") in {"R", "AL"} else "ltr"
 
 
 def plain(text: str) -> str:
