@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.small_bases import BASES, ENGLISH
 
 from lingraft.certificate import Claim, Evidence, certify_rules, certify_texts, write_certificate
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
@@ -23,9 +22,9 @@ from lingraft.selection import SELECTIONS, AutoSize, Extension, SelectionRequest
 from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
 from lingraft.vocabulary import Splice
+from tests.small_bases import BASES, ENGLISH
 
 HINDI = ["नमस्ते दुनिया, यह एक छोटी कहानी है।", "वह अपने भाई का लंबा पत्र पढ़ती है।", "सुबह बच्चे नदी की ओर चलते हैं।"] * 3
-WRITABLE = [name for name in SELECTIONS.names()]
 
 
 def written_base(name, folder):
@@ -159,7 +158,8 @@ def test_automatic_size_follows_its_rule(assets, corpora, tmp_path):
 
 def test_protected_text_is_certified_document_by_document(assets, corpora, tmp_path):
     """With `protect`, no training document of the base language changes, and the tokens left out are counted."""
-    draft, claims, _ = extend(assets / "tokenizers" / "llama2", [corpora("tr")], tmp_path, base=corpora("en"), protect=True)
+    source = assets / "tokenizers" / "llama2"
+    draft, claims, _ = extend(source, [corpora("tr")], tmp_path, base=corpora("en"), protect=True)
     assert claims["protected documents identical"]["holds"]
     assert claims["protected documents identical"]["of"] == corpora("en").counts("train").documents
     assert draft.notes["left out: it would change protected text"] > 0
@@ -167,7 +167,7 @@ def test_protected_text_is_certified_document_by_document(assets, corpora, tmp_p
 
 def test_protection_without_base_text_is_refused(assets, corpora, tmp_path):
     """What cannot be checked is not promised."""
-    with pytest.raises(RecipeError, match="vocabulary.protect needs base-language text"):
+    with pytest.raises(RecipeError, match=r"vocabulary\.protect needs base-language text"):
         extend(assets / "tokenizers" / "llama2", [corpora("tr")], tmp_path, protect=True)
 
 
@@ -186,7 +186,7 @@ def test_the_extended_files_load_in_transformers_and_sentencepiece(assets, corpo
 
 
 @pytest.mark.parametrize("name", BASES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts=st.lists(st.text("abc thनिकम\nத் ", min_size=1, max_size=50), min_size=1, max_size=6),
        method=st.sampled_from(["continued", "append", "replace"]))
 def test_claims_hold_over_random_texts(tmp_path_factory, name, texts, method):
@@ -198,15 +198,17 @@ def test_claims_hold_over_random_texts(tmp_path_factory, name, texts, method):
     selected = SELECTIONS.parse(method).select(request)
     data, splice = spliced(family, family, selected, folder)
     save_tokenizer(source, data, splice, folder / "target")
-    evidence = Evidence(source, open_tokenizer(folder / "target"), splice, lambda: texts, lambda: texts, lambda: ENGLISH)
+    target = open_tokenizer(folder / "target")
+    evidence = Evidence(source, target, splice, lambda: texts, lambda: texts, lambda: ENGLISH)
     claims = [*certify_rules(evidence), *certify_texts(evidence)]
     assert [claim.name for claim in claims if claim.fatal and not claim.holds] == []
 
 
 def test_a_broken_claim_stops_the_run_unless_it_is_waived(tmp_path):
     """A fatal claim that does not hold is an error that names it, its number, and the setting that accepts it."""
-    claims = [Claim("base ids kept", 3, 100, "tokens", "kept"), Claim("added tokens used", 5, 9, "tokens", "used", fatal=False)]
-    with pytest.raises(CertificateError, match=r"base ids kept: 3 of 100 tokens.*vocabulary.allow: \['base ids kept'\]"):
+    claims = [Claim("base ids kept", 3, 100, "tokens", "kept"),
+              Claim("added tokens used", 5, 9, "tokens", "used", fatal=False)]
+    with pytest.raises(CertificateError, match=r"base ids kept: 3 of 100 tokens.*allow: \['base ids kept'\]"):
         write_certificate(claims, tmp_path / "certificate.json")
     write_certificate(claims, tmp_path / "certificate.json", waived=["base ids kept"])
     rows = json.loads((tmp_path / "certificate.json").read_text())["claims"]

@@ -97,6 +97,30 @@ def plan(recipe: RecipeFile = None, *, model: Model = None, language: Language =
 
 
 @app.command()
+def extend(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
+           base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
+           output: Annotated[Path, typer.Option("--output", "-O", metavar="FOLDER", help="Where the extended model is "
+                                                "written.", rich_help_panel="Where")] = Path("extended"),
+           size: Annotated[str | None, typer.Option("--size", help="How many tokens to add, or auto.",
+                                                    rich_help_panel="What")] = None,
+           store: StoreFolder = None) -> None:
+    """Add tokens to a tokenizer, and rows for them where there are weights; nothing is trained.
+
+    MODEL may be a model folder, a hub id, or a folder with only a tokenizer (also tokenizer.model or a tiktoken file).
+    The certificate of what was kept lies in FOLDER/lingraft/certificate.json.
+    """
+    from lingraft import pipeline
+    from lingraft.recipe import Given, Runtime, chosen_recipe
+
+    given = Given(model, language, text or (), base_language, base_text or ())
+    sized = [f"vocabulary.size={size}"] if size else []
+    chosen = chosen_recipe(recipe, given, [*sized, *_overrides(override, None)])
+    folder = pipeline.extend(chosen, Runtime(Path("runs"), store or Path(), "auto", "auto"), output, tell=_tell)
+    _print_table(pipeline.claims_table(folder / "lingraft" / "certificate.json"))
+    typer.echo(f"extended  {folder}")
+
+
+@app.command()
 def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, for example "
                                                       "runs/demo-hi.")]) -> None:
     """Write report.html of finished runs again, from their measurements."""

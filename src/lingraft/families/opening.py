@@ -41,7 +41,7 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     `TokenizerError` where there is none, or none that is known.
     """
     path = Path(path)
-    source = _find(path)
+    source = tokenizer_file(path)
     data = _read(source)
     folder = source.parent
     config = _json(folder / "tokenizer_config.json")
@@ -50,7 +50,8 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     return ModelTokenizer(folder, family_of(data, source), config)
 
 
-def _find(path: Path) -> Path:
+def tokenizer_file(path: Path) -> Path:
+    """Return the file that holds the tokenizer of a folder; raises `TokenizerError` where there is none."""
     if path.is_file():
         return path
     if not path.exists():

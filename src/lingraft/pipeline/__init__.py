@@ -1,9 +1,11 @@
 """From a recipe to a finished run: `plan` says what would be done, `run` does it, `before_after` shows the outcome."""
 
+from lingraft.pipeline.extending import extend
 from lingraft.pipeline.graph import Graph, graph_of
-from lingraft.pipeline.outcome import before_after, summary
+from lingraft.pipeline.outcome import before_after, claims_table, summary
 from lingraft.pipeline.planning import PlanRow, plan, plan_table
 from lingraft.pipeline.run_folder import Run
 from lingraft.pipeline.running import run
 
-__all__ = ["Graph", "PlanRow", "Run", "before_after", "graph_of", "plan", "plan_table", "run", "summary"]
+__all__ = ["Graph", "PlanRow", "Run", "before_after", "claims_table", "extend", "graph_of", "plan", "plan_table", "run",
+           "summary"]

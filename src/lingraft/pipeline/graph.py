@@ -52,15 +52,10 @@ class Graph:
 def graph_of(recipe: Recipe) -> Graph:
     """Return the steps of a recipe; raises `LingraftError` where model or text are not there."""
     source = step("source model", "source", VERSIONS["source"], recipe.model.identity(), making.make_source)
-    targets = tuple(_corpus(text) for text in recipe.targets)
+    each, replay = corpus_steps(recipe)
+    targets = tuple(each.values())
     target = _blend(recipe, targets) if len(targets) > 1 else targets[0]
-    each = {f"target{i}" if i else "target": one for i, one in enumerate(targets)}
-    replay = _corpus(recipe.replay) if recipe.replay else None
-    chosen = recipe.vocabulary.model_dump(mode="json")
-    if len(targets) > 1:
-        chosen["weights"] = [text.weight for text in recipe.targets]
-    vocabulary = step("vocabulary", "vocabulary", VERSIONS["vocabulary"], chosen, making.make_vocabulary,
-                      source=source, replay=replay, **each)
+    vocabulary = vocabulary_step(recipe, source, each, replay)
     inits = recipe.embeddings
     reads_text = inits.input.needs_corpus or inits.output.needs_corpus
     embeddings = step("embeddings", "embeddings", VERSIONS["embeddings"],
@@ -76,6 +71,21 @@ def graph_of(recipe: Recipe) -> Graph:
                       making.make_evaluation, source=source, spliced=embeddings, adapted=training, replay=replay,
                       **each)
     return Graph(source, targets, target, replay, vocabulary, embeddings, packing, training, evaluation)
+
+
+def corpus_steps(recipe: Recipe) -> tuple[dict[str, Step], Step | None]:
+    """Return the steps that read text: those of the target languages by role, and that of replay."""
+    each = {f"target{i}" if i else "target": _corpus(text) for i, text in enumerate(recipe.targets)}
+    return each, _corpus(recipe.replay) if recipe.replay else None
+
+
+def vocabulary_step(recipe: Recipe, source: Step, targets: dict[str, Step], replay: Step | None) -> Step:
+    """Return the step that learns tokens and splices them in."""
+    chosen = recipe.vocabulary.model_dump(mode="json")
+    if len(targets) > 1:
+        chosen["weights"] = [text.weight for text in recipe.targets]
+    return step("vocabulary", "vocabulary", VERSIONS["vocabulary"], chosen, making.make_vocabulary,
+                source=source, replay=replay, **targets)
 
 
 def replays(recipe: Recipe) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -28,6 +30,17 @@ def before_after(run: Run) -> Table:
             continue
         shown = [f"{values[subject]:,.3g}" if subject in values else "" for subject in SUBJECTS]
         table.add_row(metric if " per " in metric else f"{metric} ({unit})", language, *shown, _change(metric, values))
+    return table
+
+
+def claims_table(certificate: Path) -> Table:
+    """Return the claims of a certificate: the promise, its exceptions, and whether it holds."""
+    table = Table(title="certificate", title_justify="left", pad_edge=False, box=None)
+    for heading in ("claim", "exceptions", "holds"):
+        table.add_column(heading, justify="right" if heading == "exceptions" else "left")
+    for claim in json.loads(certificate.read_text(encoding="utf-8"))["claims"]:
+        verdict = "yes" if claim["holds"] else "no" if claim["fatal"] else "for information"
+        table.add_row(claim["name"], f"{claim['value']:,} of {claim['of']:,} {claim['unit']}", verdict)
     return table
 
 

@@ -57,7 +57,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
     if not all(step.done(store) for step in graph):
         quiet_libraries()
     with whole_folder(folder) as draft:
-        done = [_answer(step, recipe, runtime, store, tell) for step in graph]
+        done = [answer_step(step, recipe, runtime, store, tell) for step in graph]
         _assemble(draft, recipe, graph, store)
         device = runtime.device if all(one.cached for one in done) else runtime.resolved_device()
         record = {"format": FORMAT, "key": key, **_description(recipe), "stages": [one.record() for one in done],
@@ -75,7 +75,8 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def _answer(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell: Tell) -> Done:
+def answer_step(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell: Tell) -> Done:
+    """Take a stage's answer from the store, or make it; raises `StoreError` where the disk is full."""
     cached = step.done(store)
     try:
         folder = step.answer(store, recipe, runtime)

@@ -1,0 +1,70 @@
+"""`lingraft extend`: a tokenizer with new tokens, and rows for them where there are weights; nothing is trained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from lingraft.bases.folder import FolderBase
+from lingraft.families import open_tokenizer
+from lingraft.families.opening import tokenizer_file
+from lingraft.families.saving import save_tokenizer
+from lingraft.pipeline.graph import VERSIONS, corpus_steps, graph_of, vocabulary_step
+from lingraft.pipeline.run_folder import RUN, link_files, model_files, whole_folder
+from lingraft.pipeline.running import answer_step, quiet_libraries
+from lingraft.pipeline.steps import Step, Work, step
+from lingraft.recipe import Recipe, Runtime, recipe_yaml
+from lingraft.store import Store, file_digest
+from lingraft.training import TrainingPlan
+from lingraft.vocabulary import identity
+
+EVIDENCE = ("splice.json", "certificate.json", "samples.json", "curve.json")
+
+
+def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[str], None]) -> Path:
+    """Write the extended model (or tokenizer, where the folder has no weights) to `output`, whole or not at all.
+
+    Stages are taken from the store and left there, as in a full run: adapting later begins from what was extended.
+    """
+    store = Store(runtime.store)
+    steps, final, vocabulary = _steps(recipe)
+    if not all(one.done(store) for one in steps):
+        quiet_libraries()
+    with whole_folder(output) as draft:
+        for one in steps:
+            answer_step(one, recipe, runtime, store, tell)
+        answer = store.folder(final.stage)
+        source = answer / ("model" if final is not vocabulary else "tokenizer")
+        link_files(source, draft, {stored: stored for stored in model_files(source)})
+        evidence = store.folder(vocabulary.stage)
+        names = [name for name in (*EVIDENCE, "id_remap.json") if (evidence / name).is_file()]
+        link_files(evidence, draft, {name: f"lingraft/{name}" for name in names})
+        (draft / "lingraft" / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
+        (draft / RUN).write_text('{"format": 1, "made by": "lingraft extend"}\n', encoding="utf-8")
+    return output
+
+
+def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step]:
+    """Return the steps in order, the one whose answer is wanted, and the vocabulary."""
+    if isinstance(recipe.model, FolderBase) and not list(recipe.model.folder.glob("*.safetensors")):
+        path = tokenizer_file(recipe.model.folder)
+        source = step("source tokenizer", "tokenizer", VERSIONS["source"], {"sha256": file_digest(path)},
+                      partial(_make_tokenizer, path))
+        texts, replay = corpus_steps(recipe)
+        vocabulary = vocabulary_step(recipe, source, texts, replay)
+        steps = [source, *texts.values(), *([replay] if replay else []), vocabulary]
+        return steps, vocabulary, vocabulary
+    graph = graph_of(recipe.model_copy(update={"training": TrainingPlan(phases=())}))
+    return [one for one in graph if one is not graph.evaluation], graph.embeddings, graph.vocabulary
+
+
+def _make_tokenizer(path: Path, work: Work) -> None:
+    """Write a tokenizer without a model, converted where it has to be, where later stages look for a model's."""
+    tokenizer = open_tokenizer(path)
+    folder = work.draft.folder / "model"
+    save_tokenizer(tokenizer, tokenizer.family.data, identity(tokenizer.size), folder)
+    for name in (path.name,) if ".model" in path.name else ():
+        shutil.copyfile(path, folder / name)
+    work.draft.notes["tokens"] = tokenizer.size

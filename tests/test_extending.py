@@ -1,0 +1,134 @@
+"""`lingraft extend`, and runs with several target languages."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lingraft.corpus import Corpus
+from lingraft.errors import LingraftError, RecipeError
+from lingraft.families import open_tokenizer
+from lingraft.measurement import select
+from lingraft.pipeline import claims_table, extend, run
+from lingraft.recipe import Runtime, load_recipe, parse_recipe
+from lingraft.recipe.reading import Tree
+from lingraft.store import Store
+from lingraft.vocabulary import Splice
+from tests.conftest import write_lines
+
+TAMIL = ("பழைய விவசாயி தன் மகளுக்கு சிவப்பு ஆப்பிளைக் கொடுத்தார்.", "காலையில் குழந்தைகள் ஆற்றுக்குச் செல்கிறார்கள்.")
+
+
+@pytest.fixture
+def here(tmp_path) -> Runtime:
+    return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
+
+
+@pytest.fixture
+def values(tiny_model, hindi_file, english_file) -> dict:
+    return {"name": "tiny-{language}", "model": str(tiny_model), "vocabulary": {"size": 30},
+            "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
+            "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
+            "training": {"budget": "4 steps", "batch_tokens": 128, "heldout_points": 1},
+            "evaluation": {"heldout_bytes": 600, "bootstrap": {"resamples": 20}, "generation": None}}
+
+
+def report(folder):
+    (folder / "report.html").write_text("stands in for the report")
+
+
+def extended(values, here, folder):
+    return extend(parse_recipe(Tree(values)), here, folder, tell=lambda _line: None)
+
+
+def test_an_extended_model_loads_plainly_with_a_row_for_each_token(values, here, tmp_path):
+    """The folder is a model folder: 30 tokens more, rows for all of them, base rows as they were; nothing trained."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = extended(values, here, tmp_path / "out")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    before = AutoModelForCausalLM.from_pretrained(values["model"]).get_input_embeddings().weight
+    rows = model.get_input_embeddings().weight
+    assert len(tokenizer) == open_tokenizer(folder).size == 350
+    assert len(rows) >= 350
+    assert torch.equal(rows[:320], before)
+    claims = json.loads((folder / "lingraft" / "certificate.json").read_text())["claims"]
+    assert all(claim["holds"] for claim in claims if claim["fatal"])
+    assert claims_table(folder / "lingraft" / "certificate.json").row_count == len(claims)
+
+
+def test_a_tokenizer_without_weights_is_extended_alone(values, here, tmp_path, tiny_model):
+    """A folder with nothing but a tokenizer gives an extended tokenizer, the same one as with the weights beside it."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (bare / name).write_bytes((tiny_model / name).read_bytes())
+    with_weights = extended(values, here, tmp_path / "one")
+    alone = extended({**values, "model": str(bare)}, here, tmp_path / "two")
+    assert not list(alone.glob("*.safetensors"))
+    assert (alone / "tokenizer.json").read_text() == (with_weights / "tokenizer.json").read_text()
+
+
+def test_what_was_extended_is_not_done_again_by_a_full_run(values, here, tmp_path):
+    """`adapt` begins from the stages that `extend` left in the store."""
+    extended(values, here, tmp_path / "out")
+    finished = run(parse_recipe(Tree(values)), here, write_report=report)
+    cached = {stage["name"] for stage in finished.record["stages"] if stage["cached"]}
+    assert {"source", "corpus", "vocabulary", "embeddings"} <= cached
+
+
+def test_a_folder_of_something_else_is_never_overwritten(values, here, tmp_path):
+    """The output may be new, empty or an earlier extension; anything else is left alone."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(LingraftError, match="is there already"):
+        extended(values, here, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp_path):
+    """A list of targets: tokens from all of them, one training mixture, measures by language."""
+    text = write_lines(tmp_path / "ta.txt", TAMIL)
+    tamil = {"language": "ta", "corpus": str(text), "heldout_share": 0.1, "weight": 2}
+    recipe = parse_recipe(Tree({**values, "target": [values["target"], tamil]}))
+    assert recipe.run_name == "tiny-hi-ta"
+    finished = run(recipe, here, write_report=report)
+    splice = Splice.from_json(json.loads((finished.folder / "splice.json").read_text()))
+    scripts = {"hi": "\u0900", "ta": "\u0b80"}
+    for start in scripts.values():
+        assert any(start <= character <= chr(ord(start) + 127) for token in splice.added for character in token.text)
+    for language in ("hi", "ta", "en"):
+        before, after = (select(finished.measurements(), metric="tokens per word", language=language, subject=subject)
+                         for subject in ("source", "adapted"))
+        assert before[0].value >= after[0].value
+    blend = next(stage for stage in finished.record["stages"] if stage["name"] == "blend")
+    mixed = Corpus.open(next((Store(here.store).root / "answers").glob(f"blend-{blend['key']}")))
+    assert mixed.counts("train").bytes > 0
+    assert blend["notes"]["languages"] == ["hi", "ta"]
+    again = load_recipe(finished.folder / "recipe.yaml")
+    assert again == recipe
+
+
+def test_a_blend_holds_its_shares_in_every_prefix(values, here, tmp_path):
+    """Languages are interleaved by bytes: after any stretch, no language is off its share by more than a document."""
+    tamil = {"language": "ta", "corpus": str(write_lines(tmp_path / "ta.txt", TAMIL)), "heldout_share": 0.1}
+    recipe = parse_recipe(Tree({**values, "target": [values["target"], tamil]}))
+    run(recipe, here, write_report=report)
+    (folder,) = (here.store / "answers").glob("blend-*")
+    notes = json.loads((folder / "counts.json").read_text())
+    used, longest = {"hi": 0, "ta": 0}, 0
+    for text in Corpus.open(folder).documents("train"):
+        language = "ta" if any("\u0b80" <= character <= "\u0bff" for character in text) else "hi"
+        used[language] += len(text.encode())
+        longest = max(longest, len(text.encode()))
+        total = sum(used.values())
+        for name, share in zip(notes["languages"], notes["shares"], strict=True):
+            assert abs(used[name] - share * total) <= 2 * longest
+
+
+def test_a_language_named_twice_is_refused(values):
+    """Two entries for one language are sources of one corpus."""
+    with pytest.raises(RecipeError, match="every target language is named once"):
+        parse_recipe(Tree({**values, "target": [values["target"], values["target"]]}))
