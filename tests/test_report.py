@@ -65,7 +65,7 @@ def make_run(folder, *, word="plain", language="hi", measurements=None, warnings
               "bits_per_byte": 1.8} for i in range(1, 9)]
     heldout = [{"step": i, "bytes": 1000 * i, "heldout": {language: 1.8 - i / 30, "en": 1.6}} for i in (0, 4, 8)]
     (folder / "training.jsonl").write_text("\n".join(map(json.dumps, steps + heldout)) + "\n", encoding="utf-8")
-    surface = word.encode("utf-8", "replace")
+    surface = f"so {word}".encode("utf-8", "replace")
     splice = identity(300, (AddedToken(300, surface, (1, 2), 9), AddedToken(301, "है".encode(), (3,), 7)))
     (folder / "splice.json").write_text(splice.dumps(), encoding="utf-8")
     claims = [{"name": f"base ids kept {word}", "holds": True, "value": 0, "of": 300, "unit": "tokens", "fatal": True,
@@ -239,6 +239,18 @@ def test_the_answer_stays_within_the_intervals(tmp_path):
             for subject, value in (("source", 3.0), ("adapted", 1.0))]
     assert "measured without an interval" in sentences(tmp_path, bare)[0]
     assert "was not measured" in sentences(tmp_path, [])[0]
+
+
+def test_several_target_languages_are_each_answered(tmp_path):
+    """A run on two languages tells of both, and its title names both."""
+    folder = make_run(tmp_path / "run", measurements=[*rows(), *rows(target="ta")])
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["recipe"]["also"] = [{"language": "ta"}]
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    page = html_of(folder)
+    assert "Hindi, Tamil on" in page
+    assert "Bits per byte on Tamil fell" in page
+    assert "read and predict Hindi and Tamil better" in page
 
 
 @pytest.mark.parametrize(("metric", "before", "after", "verdict"), [

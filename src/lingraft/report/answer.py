@@ -11,7 +11,7 @@ from lingraft.report.words import joined, language_name, number, percent, size
 
 def question(run: RunFiles) -> str:
     """Return what the run was made to find out."""
-    target = language_name(run.target)
+    target = joined([language_name(tag) for tag in run.targets])
     doings = []
     if run.splice is not None and run.splice.added:
         doings.append(f"given {len(run.splice.added):,} tokens for {target}")
@@ -33,16 +33,17 @@ def answer(run: RunFiles, table: Sequence[Comparison]) -> list[str]:
 
 
 def _sentences(run: RunFiles, table: Sequence[Comparison]) -> Iterator[str]:
-    source, target = str(run.record["source"]), language_name(run.target)
-    yield _reading(find(table, "tokens per word", run.target) or find(table, "tokens per byte", run.target), source,
-                   target)
-    yield _prediction(find(table, "bits per byte", run.target), target)
-    if run.base and run.base != run.target:
+    for target in run.targets:
+        yield _reading(find(table, "tokens per word", target) or find(table, "tokens per byte", target),
+                       str(run.record["source"]), language_name(target))
+        yield _prediction(find(table, "bits per byte", target), language_name(target))
+    if run.base and run.base not in run.targets:
         yield _prediction(find(table, "bits per byte", run.base), language_name(run.base))
         yield _kept(find(table, "documents tokenised identically", run.base), language_name(run.base))
     elif not run.base:
         yield "What it lost of its own language was not measured: the recipe names no replay text."
-    yield _writing(find(table, "generation speed", run.target), target)
+    for target in run.targets:
+        yield _writing(find(table, "generation speed", target), language_name(target))
     yield _promises(run)
 
 

@@ -14,7 +14,8 @@ from lingraft.report.reading import RunFiles
 from lingraft.report.table import Comparison, find
 from lingraft.report.words import joined, language_name, number, size
 
-GREY, BLUE, ORANGE = "#7b8494", "#2f7fd6", "#c9671b"
+GREY, BLUE = "#7b8494", "#2f7fd6"
+COLOURS = [BLUE, "#c9671b", "#8a63d2", "#2a9461", "#c7518f", "#8d7d1f", GREY]
 DASHES = {"held-out": [1, 0], "training": [3, 3]}
 WIDTH = 330
 POINTS = 120
@@ -90,7 +91,7 @@ def training_chart(run: RunFiles) -> Chart | None:
         x=alt.X("seen:Q", title=f"text seen ({unit})", axis=alt.Axis(tickCount=6)),
         y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
         color=alt.Color("language:N", title=None, sort=languages, legend=alt.Legend(orient="top"),
-                        scale=alt.Scale(domain=languages, range=[BLUE, ORANGE, GREY])))
+                        scale=alt.Scale(domain=languages, range=COLOURS[:len(languages)])))
     kinds = [kind for kind in ("held-out", "training") if any(row["kind"] == kind for row in rows)]
     dash = alt.StrokeDash("kind:N", title=None, sort=kinds, legend=alt.Legend(orient="top", symbolType="stroke"),
                           scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]))
@@ -104,16 +105,17 @@ def training_chart(run: RunFiles) -> Chart | None:
 
 
 def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
-    fields = [("target_bits_per_byte", run.target), ("replay_bits_per_byte", run.base)]
+    target = joined([language_name(tag) for tag in run.targets])
+    fields = [("target_bits_per_byte", target), ("replay_bits_per_byte", language_name(run.base or "replay"))]
     steps = [row for row in run.training or () if "heldout" not in row and "bytes" in row]
     if steps and not any("target_bits_per_byte" in row for row in steps):
-        fields = [("bits_per_byte", run.target)]
+        fields = [("bits_per_byte", target)]
     for field, language in fields:
         chosen = [row for row in steps if row.get(field) is not None]
         stride = -(-len(chosen) // POINTS) or 1
         for begin in range(0, len(chosen), stride):
             part = chosen[begin:begin + stride]
-            yield {"language": language_name(language or "replay"), "kind": "training", "bytes": part[-1]["bytes"],
+            yield {"language": language, "kind": "training", "bytes": part[-1]["bytes"],
                    "value": sum(row[field] for row in part) / len(part)}
 
 

@@ -69,7 +69,7 @@ def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart]) ->
 
 def _says_nothing(one: table.Comparison, run: RunFiles) -> bool:
     """Target text is there to be cut otherwise: the share that is cut as before is no measure of it."""
-    return one.metric == "documents tokenised identically" and one.language == run.target != run.base
+    return one.metric == "documents tokenised identically" and one.language in run.targets and one.language != run.base
 
 
 def _subjects(compared: list[table.Comparison]) -> list[str]:

@@ -37,6 +37,12 @@ class RunFiles:
         return str(self.record["language"])
 
     @property
+    def targets(self) -> list[str]:
+        """Every language that the model was adapted to: a recipe may name further ones."""
+        also = (self.record.get("recipe") or {}).get("also") or ()
+        return list(dict.fromkeys([self.target, *(str(text["language"]) for text in also)]))
+
+    @property
     def base(self) -> str | None:
         """The language that the model comes from, where the recipe names text of it."""
         language = self.record.get("replay_language")
@@ -45,7 +51,7 @@ class RunFiles:
     @property
     def languages(self) -> list[str]:
         """Every measured language, the target's first."""
-        first = [self.target, *([self.base] if self.base else [])]
+        first = [*self.targets, *([self.base] if self.base else [])]
         return [tag for tag in dict.fromkeys([*first, *(row.language for row in self.measurements)]) if tag]
 
 
