@@ -6,7 +6,7 @@ import json
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from lingraft.families.convert import GPT2_REGEX
+from lingraft.families.convert import GPT2_REGEX, LLAMA3_REGEX
 from lingraft.families.sentencepiece import UNIT_PATTERN
 
 ENGLISH = ["the cat sat on the mat and the dog ran to the other cat", "there is nothing like this in the world, is it?",
@@ -52,4 +52,37 @@ def sentencepiece(texts=ENGLISH, size=330):
     return {**json.loads(shell.to_str()), "added_tokens": added, "model": model}
 
 
-BASES = {"byte-level BPE": byte_level, "SentencePiece BPE": sentencepiece}
+def gemma(texts=ENGLISH, size=330):
+    """A Gemma-like tokenizer: no dummy prefix, pieces for runs of spaces and of line breaks, byte fallback."""
+    data = sentencepiece(texts, size)
+    vocab, merges = data["model"]["vocab"], data["model"]["merges"]
+    for piece in ("\n", "▁▁", "▁▁▁▁", "\n\n"):
+        vocab[piece] = len(vocab)
+    merges += [["▁", "▁"], ["▁▁", "▁▁"], ["\n", "\n"]]
+    split = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    decoder = {"type": "Sequence", "decoders": data["decoder"]["decoders"][:3]}
+    return {**data, "normalizer": replace, "pre_tokenizer": split, "decoder": decoder}
+
+
+def metaspace(texts=ENGLISH, size=330):
+    """A Llama-like tokenizer as newer files write it: the space is put in by the pre-tokenizer, once, at the start."""
+    data = sentencepiece(texts, size)
+    pre = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    return {**data, "normalizer": None, "pre_tokenizer": pre}
+
+
+def bloom(texts=ENGLISH, size=330):
+    """A BLOOM-like tokenizer: byte-level with a regex that cuts at punctuation, special tokens first in the file."""
+    return byte_level(texts, size, r" ?[^(\s|[.,!?…。，、।۔،])]+", ("<unk>", "<s>", "</s>", "<pad>"))
+
+
+def llama3(texts=ENGLISH, size=330):
+    """A Llama-3-like tokenizer: whole pre-tokens are looked up before anything is merged; many specials at the end."""
+    data = byte_level(texts, size, LLAMA3_REGEX, ("<|begin_of_text|>", "<|end_of_text|>", "<|reserved_0|>"))
+    data["model"]["ignore_merges"] = True
+    return data
+
+
+BASES = {"byte-level BPE": byte_level, "SentencePiece BPE": sentencepiece, "Gemma": gemma, "Metaspace": metaspace,
+         "BLOOM": bloom, "Llama-3": llama3}

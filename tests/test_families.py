@@ -16,8 +16,8 @@ from lingraft.families.compact import compacted
 from tests.small_bases import BASES, byte_level
 
 REAL = {"llama2": (32000, 1, 2), "mistral": (32000, 1, 2), "llama3": (128256, 128000, 128001),
-        "qwen2": (151646, None, None), "pythia": (50277, None, None), "gpt2": (50257, 50256, 50256), "nemo": (131072, None, None), "t5": (32000, None, 1),
-        "focus-ar": (50000, None, None)}
+        "qwen2": (151646, None, None), "pythia": (50277, None, None), "gpt2": (50257, 50256, 50256),
+        "nemo": (131072, None, None), "t5": (32000, None, 1), "focus-ar": (50000, None, None)}
 FERTILITY = {"llama2": (1.42, 5.55, 3.70, 5.41, 10.87), "mistral": (1.37, 5.32, 3.78, 5.30, 10.45),
              "llama3": (1.24, 2.67, 2.16, 2.29, 12.38), "qwen2": (1.26, 4.76, 2.55, 2.29, 10.06),
              "pythia": (1.25, 5.05, 3.43, 4.16, 12.74), "gpt2": (1.23, 7.83, 3.75, 6.00, 25.04)}

@@ -233,7 +233,7 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
     """Killed with SIGKILL in the middle of training, the same command finishes, bit-identical to a run left alone."""
     import yaml
 
-    recipe_values["training"] = {"budget": "60 steps", "batch_tokens": 256, "heldout_points": 0}
+    recipe_values["training"] = {"budget": "300 steps", "batch_tokens": 128, "heldout_points": 0}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe_values, allow_unicode=True), encoding="utf-8")
     recipe = load_recipe(tmp_path / "r.yaml")
     graph = graph_of(recipe)

@@ -29,6 +29,8 @@ from lingraft.vocabulary import Vocabulary
 _WORTH_ADDING = re.compile(rb"[A-Za-z\x80-\xff]")
 _DIGIT = re.compile(rb"[0-9]")
 
+_RUN_OF_SPACE = re.compile(r"\s \s|  |^ | $")
+_BEFORE_WORD = re.compile(r" (?=\w)")
 _STRETCHES = 500_000  # distinct stretches held at a time, about 60 MB
 
 Data = dict[str, Any]
@@ -68,23 +70,32 @@ class Family(ABC):
     def units(self, texts: Iterable[str]) -> Counter[str]:
         """Count the distinct strings that the model sees in these texts; memory follows their number.
 
-        Texts are first cut before each single space, where every tokenizer in use cuts too, and the distinct
-        stretches are counted; `cut` then sees each of them once. Texts with runs of spaces, or with spaces at their
-        ends, go through `cut` whole: regular expressions look ahead there, and a dummy prefix joins them.
+        Texts are first cut before each single space, where the tokenizer cuts too (`_cuts_at_spaces`; before words
+        only where it keeps some spaces), and the distinct stretches are counted; `cut` then sees each of them once.
+        Texts with runs of spaces, or with spaces at their ends, go through `cut` whole: regular expressions look ahead
+        there, and a dummy prefix joins them.
         """
+        split = (lambda text: text.split(" ")) if self._cuts_at_spaces else _BEFORE_WORD.split
         units: Counter[str] = Counter()
         stretches: Counter[str] = Counter()
         for text in texts:
-            if "  " in text or text[:1] == " " or text[-1:] == " ":
+            if _RUN_OF_SPACE.search(text):
                 units.update(self.cut(text))
                 continue
-            first, *rest = text.split(" ")
+            first, *rest = split(text)
             units.update(self.cut(first))
             stretches.update(rest)
             if len(stretches) > _STRETCHES:
                 self._drain(stretches, units)
         self._drain(stretches, units)
         return units
+
+    @cached_property
+    def _cuts_at_spaces(self) -> bool:
+        """Whether no unit goes on over a single space, whatever stands around it. BLOOM's do, between full stops."""
+        around = (".", "a", "1", "'", "(", "-", "।", "क", "é", "😀")
+        return all([*self.cut(f"{left} {right}")] == [*self.cut(left), *self.cut(self.lead + right)]
+                   for left in around for right in around)
 
     def _drain(self, stretches: Counter[str], units: Counter[str]) -> None:
         lead = self.lead
