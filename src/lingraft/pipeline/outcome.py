@@ -21,14 +21,14 @@ SHOWN = ("tokens per word", "bits per byte", "generation speed", "documents toke
 def before_after(run: Run) -> Table:
     """Return one line for each metric and language: the source, spliced and adapted value, and the change."""
     record = run.record
-    table = Table(title=f"{record['name']}: {record['language']} on {record['source']}", title_justify="left",
+    table = Table(title=f"{record['name']}: {record['language']} grafted onto {record['source']}", title_justify="left",
                   pad_edge=False, box=None)
     for heading in ("metric", "language", *SUBJECTS, "change"):
         table.add_column(heading, justify="right" if heading in {*SUBJECTS, "change"} else "left")
     for (metric, language, unit), values in _grouped(run.measurements()).items():
-        if metric not in SHOWN or (metric == SHOWN[-1] and language == record["language"]):
+        if metric not in SHOWN or (metric == SHOWN[-1] and language != record["replay_language"]):
             continue
-        shown = [f"{values[subject]:,.3g}" if subject in values else "" for subject in SUBJECTS]
+        shown = [_number(values[subject]) if subject in values else "" for subject in SUBJECTS]
         table.add_row(metric if " per " in metric else f"{metric} ({unit})", language, *shown, _change(metric, values))
     return table
 
@@ -57,6 +57,11 @@ def _grouped(rows: Sequence[Measurement]) -> dict[tuple[str, str, str], dict[str
     for row in rows:
         table.setdefault((row.metric, row.language, row.unit), {})[row.subject] = row.value
     return table
+
+
+def _number(value: float) -> str:
+    """Return three digits, all of a large number."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _change(metric: str, values: dict[str, float]) -> str:
