@@ -257,3 +257,22 @@ def test_roles_of_special_tokens_may_be_named(tiny_model, tmp_path):
     assert open_tokenizer(folder).eos_id == 318
     with pytest.raises(TokenizerError, match="has no token '<eot>'"):
         BASES.parse({"random": {**settings, "special": {"eos_token": "<eot>"}}}).identity()
+
+
+def test_large_files_are_hashed_once(tmp_path, monkeypatch):
+    """A large file's hash is remembered until the file changes; where it cannot be remembered it is still right."""
+    from lingraft.bases import digests
+    from lingraft.store import file_digest
+
+    monkeypatch.setattr(digests, "LARGE", 10)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "weights"
+    file.write_bytes(b"0" * 100)
+    first = digests.known_digest(file)
+    monkeypatch.setattr(digests, "file_digest", lambda _path: pytest.fail("read again"))
+    assert digests.known_digest(file) == first == file_digest(file)
+    monkeypatch.undo()
+    monkeypatch.setattr(digests, "LARGE", 10)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    file.write_bytes(b"1" * 100)
+    assert digests.known_digest(file) == file_digest(file) != first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,12 +212,12 @@ def test_a_folder_that_is_no_run_is_never_touched(recipe_values, here):
 
 
 def test_a_run_folder_outlives_its_store(recipe_values, here):
-    """Removing the store takes nothing away from a finished run."""
-    import shutil
-
+    """Removing the store takes nothing away from a finished run, nor makes it be done again."""
     finished, _ = carry_out(read(recipe_values), here)
     shutil.rmtree(here.store)
     check_model(finished)
+    carry_out(read(recipe_values), here)
+    assert not here.store.exists()
 
 
 GO = """

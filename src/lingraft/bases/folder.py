@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, Bench
+from lingraft.bases.digests import known_digest
 from lingraft.errors import ModelError
-from lingraft.store import file_digest
 
 WEIGHTS = ("*.safetensors",)
 SMALL_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json",
@@ -36,7 +36,7 @@ class FolderBase(Base):
     def identity(self) -> dict[str, Any]:
         """Name every file that makes the model by its hash: the same model elsewhere is the same question."""
         check_folder(self.folder)
-        return {"files": {path.name: file_digest(path) for path in model_files(self.folder)}}
+        return {"files": {path.name: known_digest(path) for path in model_files(self.folder)}}
 
     def materialise(self, bench: Bench) -> None:
         """Link the weights, copy the rest."""

@@ -50,7 +50,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
     store, folder = Store(runtime.store), runtime.runs / recipe.run_name
     graph = graph_of(recipe)
     key = digest([FORMAT, REPORT_VERSION, recipe_values(recipe), [step.stage.key for step in graph]])[:20]
-    if is_run(folder, key) and all(step.done(store) for step in graph):
+    if is_run(folder, key):
         tell(f"{folder}: this run is finished already, nothing to do")
         return Run(folder)
     started = time.time()
@@ -83,7 +83,10 @@ def answer_step(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell
     except LingraftError:
         raise
     except Exception as error:
-        raise _disk_error(error, runtime.store) or error from error
+        told = _disk_error(error, runtime.store)
+        if told is None:
+            raise
+        raise told from error
     manifest = Manifest.read(folder)
     tell(f"{step.title:<24} {'from the store' if cached else f'{manifest.seconds:.1f} s'}")
     return Done(step, manifest, cached)
@@ -128,7 +131,7 @@ def describe_source(model: dict[str, Any]) -> str:
         return str(settings["id"])
     if kind == "random":
         return f"random weights with the tokenizer {Path(settings['tokenizer']).parent.name}"
-    return f"{kind}ed here on {settings.get('language', '')} text" if kind == "pretrain" else kind
+    return f"a model trained here on {settings['language']} text" if kind == "pretrain" else kind
 
 
 def _warnings(recipe: Recipe, done: Iterable[Done]) -> Iterable[str]:
