@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import heapq
 import json
 import resource
 import subprocess
@@ -23,7 +24,7 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.families import Family, open_tokenizer
 from lingraft.families.base import backend_of
@@ -141,13 +142,17 @@ def run_continued(name: str, documents: list[str], size: int) -> None:
     select(base(name), documents, size)
 
 
-def run_plain(_name: str, documents: list[str], size: int) -> None:
-    """Train a BPE of its own with `tokenizers` on the same text, the peer for speed."""
+def run_plain(name: str, documents: list[str], size: int) -> None:
+    """Train a BPE of its own with `tokenizers` on the same text, cut as the base cuts it: the peer for speed."""
+    family = base(name)
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=size + 256, show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    if family.fallback:  # SentencePiece: words with the space before them, over characters
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        alphabet = []
+    else:
+        tokenizer.pre_tokenizer = backend_of(family.data).pre_tokenizer
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=size + 256, show_progress=False, initial_alphabet=alphabet)
     tokenizer.train_from_iterator(documents, trainer, length=len(documents))
 
 
@@ -166,24 +171,45 @@ def run_python(name: str, documents: list[str], size: int) -> None:
         for pair in pairwise(word):
             pairs[pair] += counts[i]
             where.setdefault(pair, set()).add(i)
+    heap = [(-number, pair) for pair, number in pairs.items()]
+    heapq.heapify(heap)
     for step in range(size):
-        if not pairs:
+        best = next_best(heap, pairs)
+        if best is None:
             return
-        best = max(pairs, key=pairs.__getitem__)
+        changed: set[tuple[int, int]] = set()
         for i in where.pop(best, set()):
             word = sequences[i]
+            changed.update(pairwise(word))
             for pair in pairwise(word):
                 pairs[pair] -= counts[i]
-            merged, at = [], 0
-            while at < len(word):
-                fits = at + 1 < len(word) and (word[at], word[at + 1]) == best
-                merged.append(family.size + step if fits else word[at])
-                at += 2 if fits else 1
-            sequences[i] = merged
+            sequences[i] = merged = merge(word, best, family.size + step)
+            changed.update(pairwise(merged))
             for pair in pairwise(merged):
                 pairs[pair] += counts[i]
                 where.setdefault(pair, set()).add(i)
-        pairs.pop(best, None)
+        del pairs[best]
+        for pair in changed - {best}:
+            heapq.heappush(heap, (-pairs[pair], pair))
+
+
+def next_best(heap: list[tuple[int, tuple[int, int]]], pairs: Counter[tuple[int, int]]) -> tuple[int, int] | None:
+    """Pop entries until one is up to date."""
+    while heap:
+        negative, pair = heapq.heappop(heap)
+        if pair in pairs and pairs[pair] == -negative > 0:
+            return pair
+    return None
+
+
+def merge(word: list[int], pair: tuple[int, int], new: int) -> list[int]:
+    """Replace a pair in a word."""
+    merged, at = [], 0
+    while at < len(word):
+        fits = at + 1 < len(word) and (word[at], word[at + 1]) == pair
+        merged.append(new if fits else word[at])
+        at += 2 if fits else 1
+    return merged
 
 
 RUNS = {"continued": run_continued, "plain": run_plain, "python": run_python}

@@ -26,8 +26,7 @@ from tokenizers import Tokenizer
 from lingraft.errors import TokenizerError
 from lingraft.vocabulary import Vocabulary
 
-_WORTH_ADDING = re.compile(rb"[A-Za-z\x80-\xff]")
-_DIGIT = re.compile(rb"[0-9]")
+_ALLOWED = re.compile(rb"[^0-9A-Za-z\x80-\xff]*[A-Za-z\x80-\xff][^0-9]*", re.DOTALL)
 
 _RUN_OF_SPACE = re.compile(r"\s \s|  |^ | $")
 _BEFORE_WORD = re.compile(r" (?=\w)")
@@ -127,7 +126,7 @@ class Family(ABC):
         base reads numbers and code (with digits allowed, 10,000 Tamil tokens on Llama-2 change 47 of 1,638 English
         documents, without 34, and save 1.6% fewer tokens).
         """
-        return bool(_WORTH_ADDING.search(surface)) and not _DIGIT.search(surface)
+        return _ALLOWED.fullmatch(surface) is not None
 
     @property
     def pieces(self) -> dict[str, int]:
