@@ -41,7 +41,8 @@ def check_whole(run: Run) -> None:
     assert model.generate(**ids, max_new_tokens=4, do_sample=False).shape[1] > ids["input_ids"].shape[1]
 
 
-SMALL_DEMO = {"model.pretrain.training.budget": "60 steps", "model.pretrain.vocabulary_size": 500,
+SMALL_DEMO = {"model.pretrain.training.budget": "80 steps", "model.pretrain.training.batch_tokens": 1024,
+              "model.pretrain.vocabulary_size": 500,
               "model.pretrain.corpus.sources": {"miniature": {"stories": 300}},
               "replay.corpus": {"miniature": {"stories": 300}}, "target.corpus": {"miniature": {"stories": 300}},
               "vocabulary.size": 150, "training.budget": "60 steps", "training.batch_tokens": 512,
