@@ -225,7 +225,7 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
     assert said[1] == ("Bits per byte on Hindi fell from 1.75 to 1.20 (lower is better; 95% interval of the change: "
                        "−0.600 to −0.500).")
     assert said[2].startswith("Bits per byte on English rose from 1.64 to 1.84")
-    assert said[-1] == "1 of 2 checked promises about the tokenizer hold; not: added tokens used."
+    assert said[-1] == "All 1 checked promises about the tokenizer hold."
 
 
 def test_the_answer_stays_within_the_intervals(tmp_path):
@@ -234,7 +234,7 @@ def test_the_answer_stays_within_the_intervals(tmp_path):
     assert said[1] == "On Hindi, bits per byte went from 1.75 to 1.74, which the intervals do not tell from no change."
     near = [measured("tokens per word", subject, value, "hi", 0.3)
             for subject, value in (("source", 2.0), ("adapted", 1.9))]
-    assert "the intervals overlap" in sentences(tmp_path, near)[0]
+    assert "the intervals of the two over documents overlap" in sentences(tmp_path, near)[0]
     bare = [Measurement("tokens per word", subject, value, "", "hi")
             for subject, value in (("source", 3.0), ("adapted", 1.0))]
     assert "measured without an interval" in sentences(tmp_path, bare)[0]
@@ -338,3 +338,29 @@ def test_a_browser_shows_it(tmp_path):
     assert len(seen["sizes"]) == 2
     assert all(width > 100 and height > 60 for width, height in seen["sizes"])
     assert seen["wide"] <= 390
+
+
+def test_a_diverged_run_still_gets_its_report(tmp_path):
+    """A measurement or a step that is no number is shown as such, and leaves the charts to the others."""
+    folder = make_run(tmp_path / "run", measurements=rows(after_hi=float("nan")))
+    with (folder / "training.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"step": 99, "steps": 99, "bytes": 99000, "bits_per_byte": NaN, "target_bits_per_byte": NaN}\n')
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "not a number" in page
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path):
+    """Damage in an optional file is one line with its name, not a traceback."""
+    folder = make_run(tmp_path / "run")
+    (folder / "certificate.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(StoreError, match=r"certificate\.json: not UTF-8"):
+        write_report(folder)
+
+
+def test_the_curve_of_the_vocabulary_is_drawn(tmp_path):
+    """Tokens of the text against added tokens, with the size that was taken, as a chart and as a file."""
+    folder = make_run(tmp_path / "run")
+    (folder / "curve.json").write_text('{"added": [0, 100, 300], "tokens": [1000, 400, 250]}', encoding="utf-8")
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "300 tokens bring the text to 25% of its tokens" in page
+    assert (folder / "charts" / "vocabulary.svg").is_file()

@@ -22,7 +22,7 @@ from lingraft.store import Manifest, Store, digest
 Tell = Callable[[str], None]
 WriteReport = Callable[[Path], Any]
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 """Raised when run folders change: what an older version left is written anew from the stored answers."""
 
 
@@ -106,7 +106,8 @@ def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
     """Put everything but run.json and the report into the draft of the run folder."""
     final, vocabulary = store.folder(graph.final.stage), store.folder(graph.vocabulary.stage)
     link_files(final / "model", draft, model_files(final / "model"))
-    link_files(vocabulary, draft, {name: name for name in ("splice.json", "certificate.json", "samples.json")})
+    evidence = ("splice.json", "certificate.json", "samples.json", "curve.json")
+    link_files(vocabulary, draft, {name: name for name in evidence})
     if graph.training is not None:
         link_files(final, draft, {"training.jsonl": "training.jsonl"})
     (draft / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")

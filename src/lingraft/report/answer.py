@@ -55,7 +55,9 @@ def _reading(one: Comparison | None, source: str, target: str) -> str:
     if one.verdict == "same":
         return f"{source} reads {target} in as many tokens as before ({number(after.value)} {one.metric})."
     if one.verdict == "unclear":
-        return f"{source} reads {target} in about as many tokens as before: the intervals overlap ({numbers})."
+        said = f"{percent(round(abs(1 - one.factor), 3))} {'fewer' if one.factor < 1 else 'more'}"
+        return (f"{source} needs {said} tokens for {target} on the held-out text ({numbers}); the intervals of the two "
+                "over documents overlap.")
     bare = "" if one.verdict != "untold" else "; measured without an interval"
     if one.factor > 1:
         return f"{source} needs {one.factor:.2f} times as many tokens for {target} ({numbers}{bare})."
@@ -98,8 +100,9 @@ def _writing(one: Comparison | None, target: str) -> str:
 def _promises(run: RunFiles) -> str:
     if run.claims is None:
         return "No certificate was written."
-    broken = [str(claim["name"]) for claim in run.claims if not claim["holds"]]
+    promises = [claim for claim in run.claims if claim.get("fatal", True)]
+    broken = [str(claim["name"]) for claim in promises if not claim["holds"]]
     if not broken:
-        return f"All {len(run.claims)} checked promises about the tokenizer hold."
-    kept = len(run.claims) - len(broken)
-    return f"{kept} of {len(run.claims)} checked promises about the tokenizer hold; not: {joined(broken)}."
+        return f"All {len(promises)} checked promises about the tokenizer hold."
+    kept = len(promises) - len(broken)
+    return f"{kept} of {len(promises)} checked promises about the tokenizer hold; not: {joined(broken)}."

@@ -6,6 +6,7 @@ also said by position or by the kind of line.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class Chart:
 
 def charts(run: RunFiles, table: Sequence[Comparison]) -> list[Chart]:
     """Return every chart that the run has numbers for."""
-    return [chart for chart in (fertility_chart(run, table), training_chart(run)) if chart]
+    return [chart for chart in (fertility_chart(run, table), vocabulary_chart(run), training_chart(run)) if chart]
 
 
 def fertility_chart(run: RunFiles, table: Sequence[Comparison]) -> Chart | None:
@@ -46,7 +47,7 @@ def fertility_chart(run: RunFiles, table: Sequence[Comparison]) -> Chart | None:
     told = []
     for language in run.languages:
         one = find(table, "tokens per word", language)
-        if one is None or "source" not in one.rows or one.last is None:
+        if one is None or "source" not in one.rows or one.last is None or not math.isfinite(one.last.value):
             continue
         told.append(f"{language_name(language)} {number(one.rows['source'].value)} before, "
                     f"{number(one.last.value)} after")
@@ -76,11 +77,31 @@ def fertility_chart(run: RunFiles, table: Sequence[Comparison]) -> Chart | None:
                  "Bar chart of tokens per word: " + "; ".join(told), _styled(alt.layer(*marks), height))
 
 
+def vocabulary_chart(run: RunFiles) -> Chart | None:
+    """Return the tokens of the training text against the number of added tokens."""
+    import altair as alt
+
+    if run.curve is None or len(run.curve["added"]) < 2:
+        return None
+    added, tokens = run.curve["added"], run.curve["tokens"]
+    taken = len(run.splice.added) if run.splice else added[-1]
+    rows = [{"added": size, "share": count / tokens[0]} for size, count in zip(added, tokens, strict=True)]
+    line = alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=2, color=BLUE).encode(
+        x=alt.X("added:Q", title="tokens added", axis=alt.Axis(tickCount=6)),
+        y=alt.Y("share:Q", title="tokens of the text, before = 100%", scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format="%", tickCount=5)))
+    rule = alt.Chart(alt.Data(values=[{"added": taken}])).mark_rule(color=GREY, strokeDash=[3, 3]).encode(x="added:Q")
+    told = f"{number(added[-1])} tokens bring the text to {number(100 * rows[-1]['share'])}% of its tokens"
+    return Chart("vocabulary", "Tokens against vocabulary size",
+                 "The text that the tokens were learned from; the dashed line marks how many were taken.",
+                 f"Line chart: {told}; {number(taken)} were taken.", _styled(alt.layer(line, rule), 180))
+
+
 def training_chart(run: RunFiles) -> Chart | None:
     """Return bits per byte against the bytes that were seen, on training and held-out text, for each language."""
     import altair as alt
 
-    rows = [*_training_points(run), *_heldout_points(run)]
+    rows = [row for row in (*_training_points(run), *_heldout_points(run)) if math.isfinite(row["value"])]
     if not rows:
         return None
     languages = list(dict.fromkeys(row["language"] for row in rows))
@@ -88,7 +109,7 @@ def training_chart(run: RunFiles) -> Chart | None:
     for row in rows:
         row["seen"] = row["bytes"] / power
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("seen:Q", title=f"text seen ({unit})", axis=alt.Axis(tickCount=6)),
+        x=alt.X("seen:Q", title=f"text seen ({unit})", axis=alt.Axis(tickCount=6), scale=alt.Scale(zero=True)),
         y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
         color=alt.Color("language:N", title=None, sort=languages, legend=alt.Legend(orient="top"),
                         scale=alt.Scale(domain=languages, range=COLOURS[:len(languages)])))

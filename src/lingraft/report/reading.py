@@ -30,6 +30,7 @@ class RunFiles:
     claims: Sequence[Mapping[str, Any]] | None
     samples: Sequence[Mapping[str, Any]] | None
     recipe: str | None
+    curve: Mapping[str, Sequence[int]] | None = None
 
     @property
     def target(self) -> str:
@@ -68,7 +69,7 @@ def read_run(folder: Path) -> RunFiles:
         return RunFiles(folder, record, _measurements(folder), _lines(folder / "training.jsonl"),
                         None if splice is None else Splice.from_json(splice),
                         None if certificate is None else certificate["claims"],
-                        _json(folder / "samples.json"), _text(folder / "recipe.yaml"))
+                        _json(folder / "samples.json"), _text(folder / "recipe.yaml"), _json(folder / "curve.json"))
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{folder}: splice.json or certificate.json is not what lingraft wrote ({error!r}); run the recipe again"
         raise StoreError(msg) from error
@@ -87,7 +88,11 @@ def _measurements(folder: Path) -> list[Measurement]:
 
 
 def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+    except UnicodeDecodeError as error:
+        msg = f"{path}: not UTF-8 (byte {error.start}); run the recipe again to write it anew"
+        raise StoreError(msg) from error
 
 
 def _json(path: Path) -> Any:

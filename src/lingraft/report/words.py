@@ -6,6 +6,7 @@ through it, then through the escaping of HTML.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from functools import cache
@@ -69,23 +70,30 @@ def _steers(character: str) -> bool:
 def number(value: float | None) -> str:
     """Return a number with three digits that count.
 
-    >>> number(13.4932), number(2.3), number(0.0123), number(12345.6), number(0)
-    ('13.5', '2.30', '0.0123', '12,346', '0')
+    >>> number(13.4932), number(2.3), number(0.0123), number(12345.6), number(0), number(2.8e-5), number(math.nan)
+    ('13.5', '2.30', '0.0123', '12,346', '0', '2.8e-05', 'not a number')
     """
     if value is None:
         return ""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else "infinite"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
-    digits = f"{value:#,.3g}"
-    return f"{value:,.0f}" if "e" in digits or abs(value) >= 1000 else digits.rstrip(".")
+    if abs(value) < 1e-3:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#,.3g}".rstrip(".")
 
 
 def percent(share: float) -> str:
     """Return a share as a percentage; whole only where it is whole.
 
-    >>> percent(1), percent(0.9996), percent(0.0)
-    ('100%', '99.96%', '0%')
+    >>> percent(1), percent(0.9996), percent(0.0), percent(0.99999)
+    ('100%', '99.96%', '0%', '99.99%')
     """
+    if not math.isfinite(share):
+        return number(share)
+    if 0 < share < 1:  # neither all nor nothing
+        share = min(max(share, 1e-4), 0.9999)
     return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "%"
 
 
