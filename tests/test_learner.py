@@ -57,7 +57,7 @@ def slow_continuation(family, counts, size):
                 if left_cost == right_cost == 1:
                     gains[left + right] += count
         usable = {surface: gain for surface, gain in gains.items()
-                  if gain >= 2 and surface not in base | refused | {*chosen} and family.allows(surface)}
+                  if gain >= 1 and surface not in base | refused | {*chosen} and family.allows(surface)}
         if not usable:
             return chosen
         best = min(usable, key=lambda surface: (-usable[surface], surface))

@@ -22,7 +22,8 @@ class Continued(Selection):
     name: ClassVar[str] = "continued"
     reference: ClassVar[str] = "continued BPE: Purason et al. 2025, arXiv 2512.03989; greedy rule: Sennrich et al. 2016"
 
-    minimum_saving: int = Field(2, ge=1, description="a token must save this many tokens of the text")
+    minimum_saving: int = Field(1, ge=1, description="a token must save this many tokens of the text; 2 leaves out "
+                                                    "tokens that it would use once")
     maximum_bytes: int = Field(96, ge=2, description="longest token, in bytes of UTF-8")
 
     def select(self, request: SelectionRequest) -> Selected:
