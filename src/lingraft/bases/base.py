@@ -50,6 +50,10 @@ class Base(Choice):
         """Return the model's config.json, where it is known before the model is there."""
         return None
 
+    def training_tokens(self) -> int:
+        """Return how many tokens the base is trained on while it is made, as far as its budget says; 0 for none."""
+        return 0
+
 
 BASES: Registry[Base] = Registry("base model")
 

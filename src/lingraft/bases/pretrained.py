@@ -73,6 +73,10 @@ class PretrainedHere(Base):
         """Return the settings of the model that are known before its tokenizer is."""
         return {"model_type": "llama", **self.body, "vocab_size": self.vocabulary_size}
 
+    def training_tokens(self) -> int:
+        """Return the tokens of the phases whose budget counts tokens."""
+        return sum(phase.budget.tokens or 0 for phase in self.training.phases)
+
     def _build_corpus(self, draft: Draft) -> None:
         build_corpus(self.corpus, self.language, draft)
 

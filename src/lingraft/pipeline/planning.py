@@ -95,7 +95,9 @@ class _Planner:
         self.source_tokens = notes["tokens"] if notes else config.get("vocab_size")
         self.tied = bool(config.get("tie_word_embeddings"))
         self.width = self.input_parameters // max(config.get("vocab_size") or 1, 1)
-        return self._row(step, {"tokens": self.source_tokens, "parameters": self.parameters}, seconds=2.0)
+        tokens = self.recipe.model.training_tokens()
+        flops = 6.0 * tokens * (self.parameters or 0) if tokens else None
+        return self._row(step, {"tokens": self.source_tokens, "parameters": self.parameters}, flops=flops, seconds=2.0)
 
     def _corpus(self, step: Step, text: Text) -> PlanRow:
         if step.done(self.store):
