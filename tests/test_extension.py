@@ -27,9 +27,9 @@ from tests.small_bases import BASES, ENGLISH
 HINDI = ["नमस्ते दुनिया, यह एक छोटी कहानी है।", "वह अपने भाई का लंबा पत्र पढ़ती है।", "सुबह बच्चे नदी की ओर चलते हैं।"] * 3
 
 
-def written_base(name, folder):
+def written_base(name, folder, **learned):
     folder.mkdir(parents=True, exist_ok=True)
-    data = BASES[name]()
+    data = BASES[name](**learned)
     (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
     first = data["added_tokens"][-1]["content"]
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": first, "chat_template": "{{ messages }}"}))
@@ -188,11 +188,13 @@ def test_the_extended_files_load_in_transformers_and_sentencepiece(assets, corpo
 @pytest.mark.parametrize("name", BASES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts=st.lists(st.text("abc thनिकम\nத் ", min_size=1, max_size=50), min_size=1, max_size=6),
-       method=st.sampled_from(["continued", "append", "replace"]))
-def test_claims_hold_over_random_texts(tmp_path_factory, name, texts, method):
-    """Whatever the text, what was selected is certified: base ids, reach, ranks, round trip, nothing longer."""
+       learned=st.lists(st.text("abc theनिक", min_size=1, max_size=40), min_size=1, max_size=4),
+       size=st.integers(300, 360), method=st.sampled_from(["continued", "append", "replace"]))
+def test_claims_hold_over_random_bases_and_texts(  # noqa: PLR0917 - hypothesis fills them in by name
+        tmp_path_factory, name, texts, learned, size, method):
+    """Whatever base and text, what was selected is certified: base ids, reach, ranks, round trip, nothing longer."""
     folder = tmp_path_factory.mktemp("random")
-    source = written_base(name, folder / "source")
+    source = written_base(name, folder / "source", texts=[*ENGLISH[:2], *learned], size=size)
     family = source.family
     request = SelectionRequest(family, family.units(texts), 15, base_counts=family.units(ENGLISH), where=folder)
     selected = SELECTIONS.parse(method).select(request)

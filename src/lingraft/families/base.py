@@ -154,6 +154,12 @@ class Family(ABC):
         return Vocabulary(tuple(surfaces), self.special)
 
     @cached_property
+    def spelled(self) -> frozenset[bytes]:
+        """The surfaces that have a piece of their own; a byte that only stands in for a character has none."""
+        return frozenset(surface for token_id, surface in enumerate(self.vocabulary.surfaces)
+                         if surface and token_id not in self.fallback)
+
+    @cached_property
     def bare(self) -> Tokenizer:
         """The model alone: no normalizer, no pre-tokenizer, no added tokens. It takes units."""
         return bare_of(self.data)

@@ -82,7 +82,7 @@ def _reachable(family: Family, learned: list[tuple[bytes, tuple[bytes, bytes] | 
                notes: Counter[str]) -> list[bytes]:
     """Keep what the base has not and the merge table reaches, in order; count repairs and what is dropped."""
     cut_alone = cut_by_base(family)
-    base = family.vocabulary.ids
+    base = family.spelled
     rank: dict[bytes, int] = {}
     for surface, made_by in learned:
         if len(rank) == size:

@@ -18,7 +18,7 @@ class SelectionRequest:
 
     `counts` are the units of the target text (already weighted where there are several languages), `size` is how many
     tokens to add (or to take out), `protected` are units whose segmentation must not change, `base_counts` the units
-    of base-language text, `where` is the tokenizer's place, for messages.
+    of base-language text, `excluded` surfaces that must not be added, `where` is the tokenizer's place, for messages.
     """
 
     family: Family
@@ -26,6 +26,7 @@ class SelectionRequest:
     size: int
     protected: frozenset[str] = frozenset()
     base_counts: Counter[str] = field(default_factory=Counter)
+    excluded: frozenset[bytes] = frozenset()
     where: Path = Path()
 
 

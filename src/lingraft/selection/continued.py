@@ -31,7 +31,8 @@ class Continued(Selection):
         family = request.family
 
         def allowed(surface: bytes) -> bool:
-            return len(surface) <= self.maximum_bytes and family.allows(surface)
+            return (len(surface) <= self.maximum_bytes and surface not in request.excluded
+                    and family.allows(surface))
 
         if isinstance(family, Unigram):
             return continue_unigram(request, allowed=allowed, minimum=self.minimum_saving)

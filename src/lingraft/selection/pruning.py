@@ -107,7 +107,9 @@ class Replace(_Pruning):
         """Return new tokens, and the ids that go and are taken over."""
         dropped = self._prunable(request)
         pruned = family_of(request.family.without(dropped), request.where)
+        surfaces = request.family.vocabulary.surfaces
+        gone = frozenset(surfaces[token_id] or b"" for token_id in dropped)  # what goes does not come back
         learned = Continued().select(SelectionRequest(pruned, request.counts, len(dropped), request.protected,
-                                                      where=request.where))
+                                                      excluded=gone, where=request.where))
         return replace(learned, dropped=tuple(dropped))
 
