@@ -100,8 +100,8 @@ def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, bas
                    extension.temperature, extension.weights)
     base_counts = _count(family, base) if base and (extension.protect or extension.selection.needs_base) else Counter()
     protected = frozenset(base_counts) if extension.protect else frozenset()
-    full = extension.selection.select(SelectionRequest(family, counts, extension.most, protected, base_counts, where=where))
-    full = protecting(family, full, protected)
+    request = SelectionRequest(family, counts, extension.most, protected, base_counts, where=where)
+    full = protecting(family, extension.selection.select(request), protected)
     if not isinstance(extension.size, AutoSize):
         return full, full
     if not full.saved or full.dropped:
