@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from lingraft.families import family_of
 from lingraft.families.base import bare_of
 from lingraft.selection import Continued, SelectionRequest
+from lingraft.selection.learner import Learner
+from lingraft.selection.reach import cut_by_base
+from lingraft.selection.words import cut_words
 from tests.small_bases import BASES
 
 ALPHABET = "abt eho्काि\nத"
@@ -83,15 +86,18 @@ def test_the_learner_adds_exactly_the_tokens_of_the_slow_reference(name, texts):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts=st.lists(st.text(ALPHABET, min_size=1, max_size=40), min_size=1, max_size=8))
 def test_the_words_of_the_learner_end_as_the_extended_tokenizer_cuts_them(name, texts):
-    """Token counts that the learner predicts are those of the tokenizer that is written, up to runs of one symbol."""
+    """The words that the learner holds at its end have as many tokens as the written tokenizer cuts them into."""
     family = FAMILIES[name]
     counts = family.units(texts)
-    chosen = Continued().select(SelectionRequest(family, counts, 30))
-    after = model_of(family, chosen.surfaces)
-    tokens = sum(len(after.encode(unit, add_special_tokens=False).ids) * count for unit, count in counts.items())
-    before = sum(len(ids) * count for ids, count in zip(family.segment(list(counts)), counts.values(), strict=True))
-    assert chosen.tokens_before == before
-    assert tokens <= before
+    words = cut_words(family, counts)
+    learner = Learner(words, allowed=family.allows, cut_alone=cut_by_base(family), minimum=1)
+    surfaces = list(learner.run(30))
+    costs = dict(enumerate(words.costs, words.virtual))
+    held = sum(costs.get(symbol, 1) * weight for symbol, weight
+               in zip(learner.symbol.tolist(), learner.weight.tolist(), strict=True) if symbol >= 0)
+    after = model_of(family, surfaces)
+    cut = sum(len(after.encode(unit, add_special_tokens=False).ids) * count for unit, count in counts.items())
+    assert held == cut
 
 
 @pytest.mark.parametrize("name", FAMILIES)
