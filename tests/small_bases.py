@@ -57,8 +57,8 @@ def gemma(texts=ENGLISH, size=330):
     data = sentencepiece(texts, size)
     vocab, merges = data["model"]["vocab"], data["model"]["merges"]
     for piece in ("\n", "▁▁", "▁▁▁▁", "\n\n"):
-        vocab[piece] = len(vocab)
-    merges += [["▁", "▁"], ["▁▁", "▁▁"], ["\n", "\n"]]
+        vocab.setdefault(piece, len(vocab))  # the text may have taught some of them
+    merges += [run for run in (["▁", "▁"], ["▁▁", "▁▁"], ["\n", "\n"]) if run not in merges]
     split = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     decoder = {"type": "Sequence", "decoders": data["decoder"]["decoders"][:3]}
