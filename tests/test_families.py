@@ -135,6 +135,15 @@ def test_a_word_level_tokenizer_is_refused_by_name(tmp_path):
     ("x.tiktoken", b"IQ== 0\nbroken\n", "line 2: not a tiktoken line"),
     ("x.tiktoken", b"IQ== 0\n", "1 tiktoken ranks; the regex is known for"),
     ("vocab.json", b"{}", "merges.txt beside it"),
+    ("tokenizer.json", b'{"model": {"vocab": {"a": 0, "b": 0}}}', "'a' and 'b' both have the id 0"),
+    ("tokenizer.json", b'{"model": {"vocab": {"a": -1}}}', "'a' has the id -1; expected a whole number"),
+    ("tokenizer.json", b'{"model": {"vocab": {"a": true}}}', "'a' has the id True; expected a whole number"),
+    ("tokenizer.json", b'{"model": {"vocab": {"a": 5000000000}}}', "'a' has the id 5000000000, among 1 tokens"),
+    ("tokenizer.json", b'{"model": {"vocab": [["a", 0], ["b"]]}}', "entry 1 of model.vocab is"),
+    ("tokenizer.json", b'{"model": {"vocab": "abc"}}', "model.vocab is a str; expected pieces"),
+    ("tokenizer.json", b'{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 0, "content": "b"}]}',
+     "the added token 'b' has the id 0, which is 'a'"),
+    ("tokenizer.json", b'{"model": {"vocab": {"a": 0}}, "added_tokens": ["b"]}', "added_tokens holds b; expected"),
 ])
 def test_broken_files_are_named(tmp_path, name, content, message):
     """Each unreadable file is one line with its path and what was expected."""

@@ -13,6 +13,7 @@ from lingraft.families.base import Data, Family, ModelTokenizer
 from lingraft.families.byte_level import ByteLevel
 from lingraft.families.convert import from_sentencepiece, from_tiktoken, from_vocab_and_merges
 from lingraft.families.sentencepiece import SentencePieceBPE
+from lingraft.families.soundness import check_sound
 from lingraft.families.unigram import Unigram
 
 FAMILIES: tuple[type[Family], ...] = (ByteLevel, SentencePieceBPE, Unigram)
@@ -43,6 +44,7 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     path = Path(path)
     source = tokenizer_file(path)
     data = _read(source)
+    check_sound(data, source)
     folder = source.parent
     config = _json(folder / "tokenizer_config.json")
     config = {**_json(folder / "special_tokens_map.json"), **_roles(data), **config,
