@@ -19,6 +19,7 @@ from lingraft.inits import INITS, EmbeddingInit, InitRequest
 from lingraft.inits.align import aligned_pieces
 from lingraft.inits.donor import pursue
 from lingraft.inits.sparsemax import sparsemax
+from lingraft.recipe.settings import EmbeddingSettings
 from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.models import ARCHITECTURES, IDS, SURFACES, MemoryCorpus, extended_tokenizer, write_tokenizer
 
@@ -174,12 +175,15 @@ def test_calibrated_gives_input_rows_the_norm_of_the_script(source: tuple[Path, 
         made = INITS.parse("calibrated").rows(request)
         if side == "output" or request.tied:
             assert torch.equal(made.rows, characters.rows(request).rows)
+            assert ("one matrix" in made.notes["rescaled"]) == request.tied
             continue
-        pieces = sorted({piece for token in request.splice.added for piece in token.pieces})
+        hindi = [number for number, token in enumerate(request.splice.added) if not token.surface.isascii()]
+        pieces = sorted({piece for number in hindi for piece in request.splice.added[number].pieces})
         norm = float(request.matrix[pieces].norm(dim=1).median())
-        torch.testing.assert_close(made.rows.norm(dim=1), torch.full((len(SURFACES),), norm))
-        assert made.origins[0].startswith("fallback")  # the base has no token in Devanagari
-        assert made.notes["script"] == "Devanagari"
+        torch.testing.assert_close(made.rows[hindi].norm(dim=1), torch.full((len(hindi),), norm))
+        assert made.counted == {"fallback: subtoken mean at the norm of its pieces": len(hindi),
+                                "subtoken mean at the norm of the script": 1}  # the base has only Latin tokens
+        assert made.notes["norms"]["Devanagari"] == {"norm": pytest.approx(norm), "rows": len(pieces)}
         mean = INITS.parse("mean").rows(request).rows
         torch.testing.assert_close(torch.cosine_similarity(made.rows, mean), torch.ones(len(SURFACES)))
 
@@ -193,9 +197,33 @@ def test_calibrated_takes_the_norm_from_the_script_where_there_is_one(source: tu
     made = INITS.parse("calibrated").rows(dataclasses.replace(request, splice=latin))
     surfaces = request.source_tokenizer.vocabulary.surfaces
     ids = [i for i, surface in enumerate(surfaces) if surface and re.fullmatch(rb" ?[A-Za-z]+", surface)]
-    assert made.notes["norm_of_rows"] == len(ids)
+    assert made.notes["norms"]["Latin"]["rows"] == len(ids)
     assert float(made.rows.norm()) == pytest.approx(float(request.matrix[ids].norm(dim=1).median()), rel=1e-6)
     assert made.origins == ("subtoken mean at the norm of the script",)
+
+
+def test_calibrated_is_what_a_recipe_means_that_says_nothing() -> None:
+    """The default of both matrices; a method named without a side is meant for both."""
+    assert EmbeddingSettings() == EmbeddingSettings.model_validate("calibrated")
+    assert EmbeddingSettings().input == EmbeddingSettings().output == INITS.parse("calibrated")
+    both = EmbeddingSettings.model_validate({"mean": {"weights": "first"}})
+    assert both.input == both.output == INITS.parse({"mean": {"weights": "first"}})
+    assert EmbeddingSettings.model_validate({"input": "mean"}).output == INITS.parse("calibrated")
+    assert EmbeddingSettings.model_validate(both.model_dump(mode="json")) == both
+
+
+def test_each_script_has_its_own_norm(source: tuple[Path, Path, Splice]) -> None:
+    """Tokens of two scripts are brought each to the norm of its own; a part of a character goes with the most."""
+    request = request_of(source)
+    if request.tied:
+        pytest.skip("tied rows are not rescaled")
+    words = [b"zqx", "नदी".encode(), "कि".encode(), b"\xe0\xa4"]
+    splice = identity(IDS, [AddedToken(IDS + i, word, (70 + i, 90 + i)) for i, word in enumerate(words)])
+    made = INITS.parse("calibrated").rows(dataclasses.replace(request, splice=splice))
+    norms = made.notes["norms"]
+    assert set(norms) == {"Latin", "Devanagari"}
+    expected = [norms["Latin"]["norm"], *[norms["Devanagari"]["norm"]] * 3]
+    torch.testing.assert_close(made.rows.norm(dim=1), torch.tensor(expected))
 
 
 def test_align_takes_the_pieces_that_the_text_has(source: tuple[Path, Path, Splice]) -> None:

@@ -1,9 +1,9 @@
 """Subtoken means, input rows brought to the length that rows of the target's script have.
 
 A mean of rows is shorter than the rows themselves (their differences cancel), so the body meets an added token as
-something faint. Input rows are rescaled to the median norm of the source's own rows in the target's script. Output rows
+something faint. Input rows are rescaled to the median norm of the source's own rows in the token's script. Output rows
 are never rescaled: logits grow with them and the first losses explode. A tied matrix is an output matrix too, so its
-rows are not rescaled either: they are character-weighted means.
+rows are not rescaled either: they are character-weighted means, and the notes say so.
 """
 
 from __future__ import annotations
@@ -46,28 +46,42 @@ class Calibrated(EmbeddingInit):
         pieces = [token.pieces for token in tokens]
         if request.side == "output" or request.tied:
             shares, origins = piece_weights(request, "characters")
-            return InitRows(weighted_means(request.matrix, pieces, shares), origins)
+            why = "no: one matrix for input and output, whose rows make the logits" if request.tied else "no: logits"
+            return InitRows(weighted_means(request.matrix, pieces, shares), origins, {"rescaled": why})
         shares, _ = piece_weights(request, "uniform")
         means_AD = weighted_means(request.matrix, pieces, shares)
-        norm, origin, notes = self._norm(request)
+        norms_A, origins, notes = self._norms(request)
         lengths_A = means_AD.norm(dim=1)
-        scales_A = (norm / lengths_A).where(lengths_A > 0, lengths_A.new_ones(()))
+        scales_A = (norms_A / lengths_A).where(lengths_A > 0, lengths_A.new_ones(()))
         origins = tuple(origin if length > 0 else "fallback: a mean of length zero, left as it is"
-                        for length in lengths_A.tolist())
+                        for origin, length in zip(origins, lengths_A.tolist(), strict=True))
         return InitRows(means_AD * scales_A[:, None], origins, notes)
 
-    def _norm(self, request: InitRequest) -> tuple[float, str, dict[str, object]]:
-        """Return the norm to bring rows to, how rows made with it are called, and what it was taken from."""
+    def _norms(self, request: InitRequest) -> tuple[Tensor, tuple[str, ...], dict[str, object]]:
+        """Return the norm to bring each row to, how it is called, and what each script's norm was taken from.
+
+        A token without letters of its own, such as a part of a character, goes with most of the others.
+        """
+        import torch
+
         tokens = request.splice.added
-        script = main_script([token.surface for token in tokens])
-        surfaces = request.source_tokenizer.vocabulary.surfaces
-        ids = [i for i, surface in enumerate(surfaces) if surface and script_of(surface) == script]
-        origin = "subtoken mean at the norm of the script"
-        if len(ids) < self.least_rows:
-            origin = "fallback: subtoken mean at the norm of its pieces"
-            ids = sorted({piece for token in tokens for piece in token.pieces})
-        norm = median_norm(request.matrix, ids)
-        return norm, origin, {"script": script, "norm": norm, "norm_of_rows": len(ids)}
+        most = main_script([token.surface for token in tokens])
+        script_of_token = [script_of(token.surface) or most for token in tokens]
+        of_script: dict[str | None, list[int]] = {}
+        for i, surface in enumerate(request.source_tokenizer.vocabulary.surfaces):
+            of_script.setdefault(script_of(surface) if surface else None, []).append(i)
+        norms, origins, notes = {}, {}, {}
+        for script in sorted(set(script_of_token), key=str):
+            ids = of_script.get(script, []) if script else []
+            origins[script] = "subtoken mean at the norm of the script"
+            if len(ids) < self.least_rows:
+                ids = sorted({piece for token, own in zip(tokens, script_of_token, strict=True) if own == script
+                              for piece in token.pieces})
+                origins[script] = "fallback: subtoken mean at the norm of its pieces"
+            norms[script] = median_norm(request.matrix, ids)
+            notes[script or "no script"] = {"norm": norms[script], "rows": len(ids)}
+        return (torch.tensor([norms[script] for script in script_of_token]),
+                tuple(origins[script] for script in script_of_token), {"norms": notes})
 
 
 @cache

@@ -102,13 +102,26 @@ class VocabularySettings(Settings):
 
 
 class EmbeddingSettings(Settings):
-    """How new rows are made."""
+    """How new rows are made: a method for each matrix, or one for both (`embeddings: mean`)."""
 
     input: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
-        default_factory=lambda: INITS.parse("mean"), validate_default=True, description="rows of the input embedding")
+        default_factory=lambda: INITS.parse("calibrated"), validate_default=True,
+        description="rows of the input embedding")
     output: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
-        default_factory=lambda: INITS.parse("mean"), validate_default=True,
+        default_factory=lambda: INITS.parse("calibrated"), validate_default=True,
         description="rows of the output head; a model with tied embeddings has one matrix, made by `input`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_both(cls, data: Any) -> Any:
+        """Read the name of a method, alone or with its settings, as the choice for input and output."""
+        named = isinstance(data, Mapping) and len(data) == 1 and next(iter(data)) in INITS.names()
+        return {"input": data, "output": data} if isinstance(data, str) or named else data
+
+    @classmethod
+    def more_names(cls) -> list[str]:
+        """Return what else may stand in this mapping: a method for both."""
+        return INITS.names()
 
 
 ModelSettings = Annotated[Base, BeforeValidator(parse_model), PlainSerializer(lambda base: base.chosen())]
