@@ -94,7 +94,7 @@ def test_the_words_of_the_learner_end_as_the_extended_tokenizer_cuts_them(name, 
     surfaces = list(learner.run(30))
     costs = dict(enumerate(words.costs, words.virtual))
     held = sum(costs.get(symbol, 1) * weight for symbol, weight
-               in zip(learner.symbol.tolist(), learner.weight.tolist(), strict=True) if symbol >= 0)
+               in zip(learner.chain.symbol.tolist(), learner.chain.weight.tolist(), strict=True) if symbol >= 0)
     after = model_of(family, surfaces)
     cut = sum(len(after.encode(unit, add_special_tokens=False).ids) * count for unit, count in counts.items())
     assert held == cut

@@ -162,10 +162,10 @@ def _by_learner(family: Family, counts: Counter[str], held: Heldout) -> tuple[Fl
 
 def _lengths(learner: Learner) -> npt.NDArray[np.int64]:
     """Return how many tokens each word has by now; a character without a piece costs its bytes."""
-    words = learner.words
+    words, symbols = learner.words, learner.chain.symbol
     cost = np.ones(len(learner.surfaces), dtype=np.int64)
     cost[words.virtual : words.virtual + len(words.costs)] = words.costs
-    ends = np.concatenate([[0], np.cumsum(np.where(learner.symbol >= 0, cost[learner.symbol], 0))])
+    ends = np.concatenate([[0], np.cumsum(np.where(symbols >= 0, cost[symbols], 0))])
     return np.asarray(ends[words.starts[1:]] - ends[words.starts[:-1]])
 
 

@@ -6,30 +6,23 @@ A pair that spells an *earlier* new token is replaced as soon as it appears, as 
 things are left out: surfaces that the base already has (a merge for them would change base text), surfaces that the
 family or the caller does not allow, and surfaces that, written alone, would be cut into more than two tokens, so that
 no merge could reach them.
-
-The words lie in flat arrays as one linked list. A merge touches only the places where its pair stands; they are
-handled together by numpy, which makes 10,000 merges on 12 MB of text a matter of seconds in plain Python.
-Cost: O(symbols) memory, O(occurrences) time a merge.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from lingraft.selection.chain import END, Chain, Places, Symbols, Weights, grouped, runs
 from lingraft.selection.reach import CutAlone, cut_with_new
 from lingraft.selection.words import Words
 
-Positions = npt.NDArray[np.int64]
 Allowed = Callable[[bytes], bool]
-
-_DEAD = -2  # a place whose symbol was absorbed by the one before it
-_NONE = -1  # beyond the end of a word
 
 
 @dataclass
@@ -60,67 +53,36 @@ class Learner:
         self.gain: dict[bytes, int] = {}
         self.banned: set[bytes] = set()
         self.learned = Learned()
-        self._link()
-        self._index()
+        self.chain = Chain(words)
+        self.virtual: dict[int, Places] = {}
+        self._waiting: list[tuple[int, bytes]] = []
+        self._count_pairs(words)
         self._heap: list[tuple[int, bytes]] = []
         self._floor = max(self.gain.values(), default=0) + 1
         self._lower_floor()
 
     # -- the words ----------------------------------------------------------------------------------------------
 
-    def _link(self) -> None:
-        words = self.words
-        size = len(words.symbols)
-        place = np.arange(size, dtype=np.int32)
-        self.symbol = words.symbols.copy()
-        self.next = place + 1
-        self.previous = place - 1
-        lengths = np.diff(words.starts)
-        filled = lengths > 0
-        self.next[words.starts[1:][filled] - 1] = _NONE
-        self.previous[words.starts[:-1][filled]] = _NONE
-        self.weight = np.repeat(words.counts, lengths)
-        self.first_protected = int(words.starts[words.protected])
-        self._absorbed = np.zeros(size, dtype=bool)
-
-    def _index(self) -> None:
-        """Find the places of every pair, and of every virtual symbol, and what each candidate would save."""
-        places = np.flatnonzero(self.next != _NONE)
-        left, right = self.symbol[places], self.symbol[self.next[places]]
-        real = self._mergeable(left) & self._mergeable(right)
-        places, keys = places[real], left[real].astype(np.int64) << 32 | right[real]
-        order = np.argsort(keys, kind="stable")
-        self._base_places = places[order].astype(np.int32)
-        self._base_keys, self._base_starts = np.unique(keys[order], return_index=True)
-        self._base_ends = np.append(self._base_starts[1:], len(order))
-        self.places: dict[int, list[Positions]] = {}
-        if len(order):
-            gains = np.add.reduceat(self.weight[self._base_places], self._base_starts)
-            self._count_pairs(self._base_keys.tolist(), gains.tolist())
-        self._index_virtual()
-
-    def _index_virtual(self) -> None:
-        virtual = np.flatnonzero(self.symbol >= self.words.virtual)
-        for cost, symbol in zip(self.words.costs, range(self.words.virtual, self.virtual_end), strict=True):
-            places = virtual[self.symbol[virtual] == symbol]
-            surface = self.surfaces[symbol]
+    def _count_pairs(self, words: Words) -> None:
+        """Count what each candidate would save: every pair, and every character without a piece."""
+        inert = np.array([not surface for surface in words.surfaces])
+        inert[words.virtual :] = True
+        surfaces = self.surfaces
+        for left, right, count in self.chain.index(inert):
+            self._add_gain(surfaces[left] + surfaces[right], count)  # type: ignore[operator]  # live: not None
+        self._inert: npt.NDArray[np.bool_] = inert
+        places = np.flatnonzero(self.chain.symbol >= words.virtual)
+        for cost, symbol in zip(words.costs, range(words.virtual, self.virtual_end), strict=True):
+            own = places[self.chain.symbol[places] == symbol]
+            surface = surfaces[symbol]
             if surface and self.allowed(surface):
-                self.places[symbol] = [places]
-                self.gain[surface] = int(self.weight[places].sum()) * max(cost - 1, 1)
+                self.virtual[symbol] = own
+                self.gain[surface] = int(self.chain.weight[own].sum()) * max(cost - 1, 1)
                 self.ids[surface] = symbol
 
-    def _mergeable(self, symbols: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        """Symbols that may be part of a pair: no virtual ones, none without bytes."""
-        if not hasattr(self, "_inert"):
-            self._inert = np.array([i for i, s in enumerate(self.surfaces[: self.words.virtual]) if not s], np.int32)
-        real = (symbols < self.words.virtual) | (symbols >= self.virtual_end)
-        return real & ~np.isin(symbols, self._inert) if len(self._inert) else real
-
-    def _count_pairs(self, keys: Sequence[int], gains: Sequence[int]) -> None:
-        surfaces = self.surfaces
-        for key, gain in zip(keys, gains, strict=True):
-            surface = surfaces[key >> 32] + surfaces[key & 0xFFFFFFFF]  # type: ignore[operator]  # mergeable: not None
-            self._add_gain(surface, gain)
+    def _is_live(self, symbol: int) -> bool:
+        """Say whether a symbol may be part of a pair: not one without bytes, nor a character without a piece."""
+        return symbol >= self.virtual_end or not self._inert[symbol]
 
     # -- the candidates -----------------------------------------------------------------------------------------
 
@@ -178,15 +140,16 @@ class Learner:
         virtual = self.words.virtual <= self.ids.get(surface, -1) < self.virtual_end
         if not virtual and len(cut_with_new(surface, self.cut_alone, self.rank)) != 2:
             return "no merge reaches it when it stands alone"
-        if self.first_protected < len(self.symbol) and self._fires_on_protected(surface):
+        if self.chain.first_protected < len(self.chain.symbol) and self._fires_on_protected(surface):
             return "it would change protected text"
         return ""
 
     def _fires_on_protected(self, surface: bytes) -> bool:
-        virtual = self.ids.get(surface, _NONE)
-        if virtual in self.places:  # a character without a piece; pairs have keys far beyond symbols
-            return bool((self.places[virtual][0] >= self.first_protected).any())
-        return any((self._current(l, r) >= self.first_protected).any() for l, r in self._splits(surface))
+        first = self.chain.first_protected
+        virtual = self.ids.get(surface, END)
+        if virtual in self.virtual:
+            return bool((self.virtual[virtual] >= first).any())
+        return any((self.chain.current(left, right) >= first).any() for left, right in self._splits(surface))
 
     # -- merging ------------------------------------------------------------------------------------------------
 
@@ -200,9 +163,10 @@ class Learner:
         self.learned.saved.append(gain)
         del self.gain[surface]
         self.banned.add(surface)
-        self._waiting: list[tuple[int, bytes]] = []
-        if virtual is not None:
-            self._promote(virtual, new)
+        if virtual is not None:  # a character gets a token of its own: from now on it takes part in pairs
+            places = self.virtual.pop(virtual)
+            self.chain.symbol[places] = new
+            self._count_new(places, new)
         else:
             self._merge_all(surface)
         while self._waiting:  # pairs that spell an earlier token, lowest rank first, as the tokenizer would
@@ -210,10 +174,14 @@ class Learner:
             self._merge_all(earlier)
 
     def _merge_all(self, surface: bytes) -> None:
+        new = self.ids[surface]
         for left, right in self._splits(surface):
-            places = self._current(left, right)
+            places = self.chain.current(left, right)
             if len(places):
-                self._merge(places, left, right, self.ids[surface])
+                torn = self.chain.merge(places, new)
+                self._lose(torn.before, torn.before_weights, left, from_left=True)
+                self._lose(torn.after, torn.after_weights, right, from_left=False)
+                self._count_new(places, new)
 
     def _splits(self, surface: bytes) -> list[tuple[int, int]]:
         found = []
@@ -223,90 +191,34 @@ class Learner:
                 found.append((left, right))
         return found
 
-    def _current(self, left: int, right: int) -> Positions:
-        """Return the places where the pair stands now."""
-        key = left << 32 | right
-        places = self._all_places(key)
-        if not len(places):
-            return places
-        places = places[self.symbol[places] == left]
-        after = self.next[places]
-        places = places[(after != _NONE) & (self.symbol[after] == right)]
-        return _without_overlap(places, self.next) if left == right else places
-
-    def _all_places(self, key: int) -> Positions:
-        found = list(self.places.get(key, ()))
-        i = int(np.searchsorted(self._base_keys, key))
-        if i < len(self._base_keys) and self._base_keys[i] == key:
-            found.append(self._base_places[self._base_starts[i] : self._base_ends[i]].astype(np.int64))
-        if not found:
-            return np.zeros(0, dtype=np.int64)
-        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
-
-    def _promote(self, virtual: int, new: int) -> None:
-        """Give a character a token of its own: from now on it takes part in pairs."""
-        (places,) = self.places.pop(virtual)
-        self.symbol[places] = new
-        self._count_new(places, new)
-
-    def _merge(self, places: Positions, left: int, right: int, new: int) -> None:
-        """Replace the pair at these places by one symbol, and tell the pairs around it.
-
-        A place may be the right neighbour of another one (a b a b): what lies between is removed once, and the new
-        pair of two new symbols is counted once, from its left.
-        """
-        absorbed = self.next[places]
-        before, after = self.previous[places], self.next[absorbed]
-        self._absorbed[absorbed] = True
-        free = (before != _NONE) & ~self._absorbed[before]  # -1 reads the last flag, and is masked out
-        self._absorbed[absorbed] = False
-        self._lose(self.symbol[before[free]], self.weight[places[free]], left, from_left=True)
-        open_ = after != _NONE
-        self._lose(self.symbol[after[open_]], self.weight[places[open_]], right, from_left=False)
-        self.symbol[places] = new
-        self.symbol[absorbed] = _DEAD
-        self.next[places] = after
-        self.previous[after[open_]] = places[open_]
-        self._count_new(places, new)
-
-    def _lose(self, neighbours: npt.NDArray[np.int32], weights: npt.NDArray[np.int64], own: int, *,
-              from_left: bool) -> None:
+    def _lose(self, neighbours: Symbols, weights: Weights, own: int, *, from_left: bool) -> None:
         own_surface = self.surfaces[own]
         gain = self.gain
-        for symbol, weight, _, _ in _grouped(neighbours, weights):
+        for symbol, weight in grouped(neighbours, weights):
             other = self.surfaces[symbol]
             if other is None or own_surface is None:
                 continue
             surface = other + own_surface if from_left else own_surface + other
             known = gain.get(surface)
-            if known is not None and self._real(symbol):
+            if known is not None and self._is_live(symbol):
                 gain[surface] = known - weight
 
-    def _real(self, symbol: int) -> bool:
-        return not self.words.virtual <= symbol < self.virtual_end
-
-    def _count_new(self, places: Positions, new: int) -> None:
+    def _count_new(self, places: Places, new: int) -> None:
         """Count the pairs that a new symbol forms with its neighbours; a pair of two new ones from the left only."""
-        after = self.next[places]
-        after_places = places[after != _NONE]
-        self._gain_pairs(self.symbol[after[after != _NONE]], after_places, new, from_left=False)
-        before = self.previous[places]
-        keep = before != _NONE
-        before = before[keep].astype(np.int64)
-        keep = self.symbol[before] != new
-        self._gain_pairs(self.symbol[before[keep]], before[keep], new, from_left=True)
+        self._gain_pairs(*self.chain.followers(places), new, from_left=False)
+        self._gain_pairs(*self.chain.leaders(places, new), new, from_left=True)
 
-    def _gain_pairs(self, neighbours: npt.NDArray[np.int32], places: Positions, new: int, *, from_left: bool) -> None:
+    def _gain_pairs(self, neighbours: Symbols, places: Places, new: int, *, from_left: bool) -> None:
         own = self.surfaces[new]
         assert own is not None  # noqa: S101 - a new symbol has bytes
-        weights = self.weight[places]
+        weights = self.chain.weight[places]
         order = np.argsort(neighbours, kind="stable")
         ordered = places[order]
-        for symbol, weight, start, end in _grouped(neighbours[order], weights[order], is_sorted=True):
+        for symbol, weight, start, end in runs(neighbours[order], weights[order]):
             other = self.surfaces[symbol]
-            if not other or not self._real(symbol):
+            if not other or not self._is_live(symbol):
                 continue
-            surface, key = (other + own, symbol << 32 | new) if from_left else (own + other, new << 32 | symbol)
+            left, right, surface = (symbol, new, other + own) if from_left else (new, symbol, own + other)
             if surface in self.rank:
                 heapq.heappush(self._waiting, (self.rank[surface], surface))
             elif surface in self.banned and surface not in self.gain:
@@ -317,29 +229,4 @@ class Learner:
                     heapq.heappush(self._heap, (-gain, surface))
                 if surface not in self.gain:
                     continue
-            self.places.setdefault(key, []).append(ordered[start:end])
-
-
-def _grouped(symbols: npt.NDArray[np.int32], weights: npt.NDArray[np.int64], *,
-             is_sorted: bool = False) -> Iterator[tuple[int, int, int, int]]:
-    """Yield each distinct symbol with the sum of its weights and its range in sorted order."""
-    if not len(symbols):
-        return
-    if not is_sorted:
-        order = np.argsort(symbols, kind="stable")
-        symbols, weights = symbols[order], weights[order]
-    starts = np.flatnonzero(np.concatenate([[True], symbols[1:] != symbols[:-1]]))
-    sums = np.add.reduceat(weights, starts)
-    ends = np.append(starts[1:], len(symbols))
-    yield from zip(symbols[starts].tolist(), sums.tolist(), starts.tolist(), ends.tolist(), strict=True)
-
-
-def _without_overlap(places: Positions, following: npt.NDArray[np.int32]) -> Positions:
-    """Keep, of a pair of equal symbols (aaa), every second place of a run, from the left."""
-    kept: list[int] = []
-    taken = _NONE
-    for place in np.sort(places).tolist():
-        if place != taken:
-            kept.append(place)
-            taken = int(following[place])
-    return np.array(kept, dtype=np.int64)
+            self.chain.remember(left, right, ordered[start:end])
