@@ -1,0 +1,106 @@
+"""Task names become lm-eval's own task objects, with their documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+
+from lingraft.errors import CorpusError, HubError
+from lingraft.tasks.catalogue import Task, expand, find
+from lingraft.tasks.data import Row, read_rows, splits_of
+from lingraft.tasks.names import data_of, manager_of
+from lingraft.tasks.scoring import Ranking, corpus_score, last_number, written
+from lingraft.tasks.settings import TaskSettings
+
+METRIC = {"aggregation": "mean", "higher_is_better": True}
+
+
+def load_tasks(settings: TaskSettings, *, seed: int = 0) -> dict[str, Any]:
+    """Return lm-eval's tasks by name, groups and tags of lm-eval unfolded; raises what their data raises."""
+    loaded: dict[str, Any] = {}
+    for name in expand(settings.names):
+        task = find(name)
+        for found in [own_task(task, settings)] if task else foreign_tasks(name, settings):
+            loaded[str(found.task_name)] = _prepared(found, settings, seed)
+    return loaded
+
+
+def _prepared(task: Any, settings: TaskSettings, seed: int) -> Any:
+    """Set the number of worked examples and the seed that draws them."""
+    if settings.shots is not None:
+        task.set_config(key="num_fewshot", value=settings.shots)
+    elif task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=seed)
+    return task
+
+
+def own_task(task: Task, settings: TaskSettings) -> Any:
+    """Return a task of the catalogue."""
+    data = data_of(task.name, settings)
+    splits, where = splits_of(task, data), data.model_dump() if data else f"hf:{task.hub.id}"
+    config: dict[str, Any] = {
+        **task.config, "task": task.name, "test_split": "test",
+        "metadata": {"version": task.version, "reference": task.reference, "data": where},
+        "fewshot_split": "shots" if "shots" in splits else "test",
+        "custom_dataset": partial(_as_datasets, splits)}
+    if task.score == "translation":
+        config["process_results"] = written(settings.translation_metrics)
+        config["metric_list"] = [{"metric": name, "aggregation": corpus_score(name), "higher_is_better": True}
+                                 for name in settings.translation_metrics]
+    elif task.score == "number":
+        config["process_results"] = last_number
+        config["metric_list"] = [{"metric": "exact_match", **METRIC}]
+    built = (Ranking if task.score == "choice" else ConfigurableTask)(config=config)
+    built.set_config(key="custom_dataset", value=None)  # all documents would stand in results.json
+    return built
+
+
+def _as_datasets(splits: dict[str, list[Row]], **_metadata: Any) -> dict[str, Any]:
+    return {role: datasets.Dataset.from_list(rows) for role, rows in splits.items()}
+
+
+def foreign_tasks(name: str, settings: TaskSettings) -> list[Any]:
+    """Return the tasks of a name of lm-eval's, or of the user's own folder."""
+    manager = manager_of(name, settings.tasks_folder)
+    data = data_of(name, settings)
+    spec: Any = name if data is None else _with_files(name, manager, {"test": data.test, "shots": data.shots})
+    try:
+        loaded = manager.load([spec])
+    except (OSError, ValueError, RuntimeError, KeyError, datasets.exceptions.DatasetsError) as error:
+        reason = " ".join(str(error).split())[:300]
+        msg = (f"{name}: lm-eval cannot load the task ({type(error).__name__}: {reason}); where its data set cannot be "
+               f"had, give a local file: evaluation.tasks.data: {{{name}: FILE.jsonl}}")
+        raise HubError(msg) from None
+    return list(loaded["tasks"].values())
+
+
+def _with_files(name: str, manager: TaskManager, files: dict[str, str | None]) -> dict[str, Any]:
+    """Return the task's own configuration, reading its documents from files."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    path = manager.task_index[name].yaml_path
+    config: dict[str, Any] = load_yaml(path) if path else {}
+    scored = config.get("test_split") or config.get("validation_split")
+    if not scored or "class" in config:
+        msg = f"{name}: only a single task of lm-eval's YAML kind can read a local file; name the tasks of a group"
+        raise CorpusError(msg)
+    rows = {split: read_rows(Path(file).expanduser()) for split, file in _roles(config, scored, files) if file}
+    for key in ("tag", "group", "dataset_kwargs"):
+        config.pop(key, None)
+    missing = config.get("fewshot_split") or config.get("training_split")
+    if missing and missing not in rows:
+        config = {**config, "fewshot_split": scored, "training_split": None}
+    source: Callable[..., Any] = partial(_as_datasets, rows)
+    return {**config, "custom_dataset": source}
+
+
+def _roles(config: dict[str, Any], scored: str, files: dict[str, str | None]) -> Sequence[tuple[str, str | None]]:
+    shots = config.get("fewshot_split") or config.get("training_split") or config.get("validation_split")
+    return [(str(shots), files["shots"]), (scored, files["test"])]
