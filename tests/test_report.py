@@ -27,7 +27,7 @@ from lingraft.vocabulary import AddedToken, identity
 HOSTILE = ("<script>alert(1)</script>", "\"' onload=alert(1) x='", "</style><b>",
            "</title><img src=x onerror=alert(1)>",
            "a\u202egnp.exe", "a\x00b\x1bc", "{{ 7 * 77777 }}", "\ud800", "]]>&lt;&#60;")
-OPTIONAL = ("training.jsonl", "splice.json", "certificate.json", "samples.json", "recipe.yaml")
+OPTIONAL = ("training.jsonl", "splice.json", "certificate.json", "samples.json", "generated.json", "recipe.yaml")
 
 
 def measured(metric, subject, value, language, width=0.1):
@@ -76,6 +76,9 @@ def make_run(folder, *, word="plain", language="hi", measurements=None, warnings
     samples = [{"text": f"क{word}", "language": language, "source": [[1, "\\xe0\\xa4"], [2, "\\x95"], [3, word]],
                 "target": [[301, "क"], [300, word]]}]
     (folder / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
+    generated = [{"subject": subject, "language": language, "prompt": f"क {word}", "text": f"{subject} {word}"}
+                 for subject in ("source", "adapted")]
+    (folder / "generated.json").write_text(json.dumps(generated), encoding="utf-8")
     (folder / "recipe.yaml").write_text(f"name: {word}\n", encoding="utf-8", errors="replace")
     return folder
 
@@ -125,7 +128,8 @@ def test_the_order_of_the_sections_and_their_landmarks(tmp_path):
     """Question and answer come first, provenance last; every section, table and chart says what it is."""
     outline = Outline(html_of(make_run(tmp_path / "run")))
     assert [section["id"] for section in outline.all("section")] == [
-        "answer", "numbers", "charts", "sentences", "certificate", "added", "stages", "warnings", "provenance"]
+        "answer", "numbers", "charts", "sentences", "writing", "certificate", "added", "stages", "warnings",
+        "provenance"]
     assert len(outline.all("main")) == len(outline.all("h1")) == 1
     assert len(outline.all("caption")) == len(outline.all("table"))
     assert all(header.get("scope") in {"row", "col"} for header in outline.all("th"))
@@ -189,7 +193,7 @@ def test_what_a_recipe_leaves_out_is_said(tmp_path, absent):
     page = html_of(folder)
     said = {"training.jsonl": "this recipe trains nothing", "splice.json": "splice.json is not there",
             "certificate.json": "certificate.json is not there", "samples.json": "samples.json is not there",
-            "recipe.yaml": "no recipe.yaml"}
+            "generated.json": "has the models write nothing", "recipe.yaml": "no recipe.yaml"}
     for name, sentence in said.items():
         assert (sentence in page) == (absent in {name, None})
     assert page.rstrip().endswith("</html>")
@@ -291,6 +295,26 @@ def test_sentences_are_whole_once_and_then_cut(tmp_path):
     assert '<ol class="cut" dir="rtl" lang="ar">' in page
     assert "3 → 2 tokens" in page
     assert '<li class="c0 new">مرحبا</li>' in page
+
+
+def test_what_the_models_write_stands_below_its_prompt(tmp_path):
+    """Each prompt is shown once, with every model's own words after it."""
+    page = html_of(make_run(tmp_path / "run", language="ar"))
+
+    words = Outline(page).words
+    assert words.count("क plain") == 1
+    assert [word for word in words if word in {"source plain", "adapted plain"}] == [
+        "source plain", "adapted plain"]
+
+
+def test_charts_of_an_earlier_report_do_not_stay(tmp_path):
+    """The folder of charts holds what this report shows, each file saying in words what it draws."""
+    folder = make_run(tmp_path / "run")
+    html_of(folder)
+    assert "<title>Bar chart of tokens per word: Hindi 13.1 before" in (folder / "charts" / "fertility.svg").read_text()
+    (folder / "training.jsonl").unlink()
+    html_of(folder)
+    assert sorted(file.name for file in (folder / "charts").iterdir()) == ["fertility.png", "fertility.svg"]
 
 
 def test_runs_side_by_side(tmp_path):

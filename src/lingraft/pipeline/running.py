@@ -22,7 +22,7 @@ from lingraft.store import Manifest, Store, digest
 Tell = Callable[[str], None]
 WriteReport = Callable[[Path], Any]
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 """Raised when run folders change: what an older version left is written anew from the stored answers."""
 
 
@@ -111,7 +111,10 @@ def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
     if graph.training is not None:
         link_files(final, draft, {"training.jsonl": "training.jsonl"})
     (draft / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
-    rows = read_measurements(store.folder(graph.evaluation.stage) / "measurements.parquet")
+    evaluated = store.folder(graph.evaluation.stage)
+    if (evaluated / "generated.json").is_file():  # a recipe may have the models write nothing
+        link_files(evaluated, draft, {"generated.json": "generated.json"})
+    rows = read_measurements(evaluated / "measurements.parquet")
     write_measurements(rows, draft / "measurements.parquet")
     write_measurements(rows, draft / "measurements.csv")
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
 
 from lingraft.report.words import plain
 
@@ -67,6 +68,11 @@ def inlined(svg: str, name: str, label: str) -> str:
     root.set("aria-label", plain(label))
     root.set("preserveAspectRatio", "xMinYMin meet")
     return ET.tostring(root, encoding="unicode")
+
+
+def titled(svg: str, label: str) -> str:
+    """Return an SVG file that says in words what it shows."""
+    return svg.replace(">", f"><title>{escape(plain(label))}</title>", 1)
 
 
 def _keep_shapes(parent: ET.Element) -> None:

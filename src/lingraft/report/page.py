@@ -13,9 +13,10 @@ from markupsafe import Markup
 from lingraft.report import stages, table, words
 from lingraft.report.answer import answer, question
 from lingraft.report.charts import Chart, charts
-from lingraft.report.drawing import draw_png, draw_svg, inlined
+from lingraft.report.drawing import draw_png, draw_svg, inlined, titled
 from lingraft.report.reading import RunFiles, read_run
 from lingraft.report.tokens import samples
+from lingraft.report.writing import written
 
 HERE = Path(__file__).parent
 PAGE = "report.html"
@@ -40,8 +41,11 @@ def save_charts(drawn: list[Chart], folder: Path) -> None:
     """Write each chart as SVG and PNG, on white, for papers and slides."""
     folder.mkdir(exist_ok=True)
     for chart in drawn:
-        write_whole(folder / f"{chart.name}.svg", draw_svg(chart.declared, background="white"))
+        write_whole(folder / f"{chart.name}.svg", titled(draw_svg(chart.declared, background="white"), chart.label))
         (folder / f"{chart.name}.png").write_bytes(draw_png(chart.declared))
+    names = {chart.name for chart in drawn}
+    for left in (file for file in folder.glob("*.*") if file.suffix in {".svg", ".png"} and file.stem not in names):
+        left.unlink()  # a chart of an earlier report, of which this run has no numbers
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -62,7 +66,8 @@ def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart]) ->
     return environment().get_template("page.html.j2").render(
         run=run, record=run.record, style=style(), question=question(run), answer=answer(run, compared),
         compared=compared, verdicts=table.VERDICTS, subjects=_subjects(compared), figures=figures,
-        samples=samples(run.samples or (), {token.id for token in added}), frequent=stages.frequent(added),
+        samples=samples(run.samples or (), {token.id for token in added}),
+        written=written(run.generated or ()), frequent=stages.frequent(added),
         row_notes=stages.row_notes(run), stages=stages.stage_rows(run.record), drops=stages.drop_rows(run.record),
         warnings=run.record.get("warnings", []), provenance=list(stages.provenance(run)))
 

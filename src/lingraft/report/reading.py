@@ -31,6 +31,7 @@ class RunFiles:
     samples: Sequence[Mapping[str, Any]] | None
     recipe: str | None
     curve: Mapping[str, Sequence[int]] | None = None
+    generated: Sequence[Mapping[str, str]] | None = None
 
     @property
     def target(self) -> str:
@@ -69,7 +70,8 @@ def read_run(folder: Path) -> RunFiles:
         return RunFiles(folder, record, _measurements(folder), _lines(folder / "training.jsonl"),
                         None if splice is None else Splice.from_json(splice),
                         None if certificate is None else certificate["claims"],
-                        _json(folder / "samples.json"), _text(folder / "recipe.yaml"), _json(folder / "curve.json"))
+                        _json(folder / "samples.json"), _text(folder / "recipe.yaml"), _json(folder / "curve.json"),
+                        _json(folder / "generated.json"))
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{folder}: splice.json or certificate.json is not what lingraft wrote ({error!r}); run the recipe again"
         raise StoreError(msg) from error

@@ -106,7 +106,7 @@ def change(one: Comparison) -> str:
         return ""
     if one.verdict == "same":
         return "0"
-    if one.difference:
+    if one.difference and not one.metric.startswith("tokens"):  # of tokens the factor says more
         span = signed_interval(one.difference)
         return _signed(one.difference.value) + (f" ({span})" if span else "")
     if one.factor <= 1 / 1.5:
