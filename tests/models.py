@@ -6,6 +6,7 @@ sentences; some have more rows than ids, as their published models do.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ class Architecture:
         model.save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
         write_tokenizer(folder)
         return folder
+
+    def build_with(self, rows: int, folder: Path, **settings: Any) -> Path:
+        """Build it with so many rows."""
+        return dataclasses.replace(self, rows=rows).build(folder, **settings)
 
 
 def _llama_like(**settings: Any) -> dict[str, Any]:

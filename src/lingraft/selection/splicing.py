@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from lingraft.families.base import Data, Family
@@ -40,8 +41,23 @@ def spliced(source: Family, family: Family, selected: Selected, where: Path) -> 
 
 
 def _added(source: Family, selected: Selected, ids: list[int]) -> tuple[AddedToken, ...]:
-    """Spell each new token as the source does inside a text: by its model alone, without a spurious word start."""
-    spelled = source.segment([source.piece_of(surface) for surface in selected.surfaces])
+    """Spell each new token as the source does inside a text: cut by its regex, without a spurious word start."""
+    units = [_units(source, surface) for surface in selected.surfaces]
+    cut = iter(source.segment([unit for group in units for unit in group]))
+    spelled = [[token_id for _ in group for token_id in next(cut)] for group in units]
     saved = selected.saved or (0,) * len(ids)
     return tuple(AddedToken(token_id, surface, tuple(pieces), count) for token_id, surface, pieces, count
                  in zip(ids, selected.surfaces, spelled, saved, strict=True))
+
+
+def _units(source: Family, surface: bytes) -> list[str]:
+    """Return what the source's model sees of a surface: several units where its regex cuts and a repaired one does not.
+
+    A part of a character is no text, and SentencePiece would put a word start before some: those go as they are.
+    """
+    piece = source.piece_of(surface)
+    with suppress(UnicodeDecodeError):
+        units = list(source.cut(surface.decode()))
+        if "".join(units) == piece:
+            return units
+    return [piece]
