@@ -49,7 +49,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
     """
     store, folder = Store(runtime.store), runtime.runs / recipe.run_name
     graph = graph_of(recipe)
-    key = digest([FORMAT, REPORT_VERSION, recipe_values(recipe), [step.stage.key for step in graph]])[:20]
+    key = run_key(recipe, graph)
     if is_run(folder, key):
         tell(f"{folder}: this run is finished already, nothing to do")
         return Run(folder)
@@ -66,6 +66,11 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         (draft / RUN).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_report(draft)
     return Run(folder)
+
+
+def run_key(recipe: Recipe, graph: Graph) -> str:
+    """Return the address of a run: its recipe, and the questions that it asks."""
+    return digest([FORMAT, REPORT_VERSION, recipe_values(recipe), [step.stage.key for step in graph]])[:20]
 
 
 def quiet_libraries() -> None:

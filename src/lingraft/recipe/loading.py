@@ -25,7 +25,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     with the setting's full path and line.
     """
     tree = override(read_file(path), overrides)
-    return parse_recipe(Tree(_found_beside(tree.values, path.parent), tree.origins))
+    return parse_recipe(Tree(found_beside(tree.values, path.parent), tree.origins))
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ def recipe_yaml(recipe: Recipe) -> str:
     return head + dump(recipe_values(recipe))
 
 
-def _found_beside(value: Any, folder: Path) -> Any:
+def found_beside(value: Any, folder: Path) -> Any:
     """Return the tree with relative paths that exist only beside the recipe pointing there."""
     if isinstance(value, Mapping):
-        return {key: _found_beside(inner, folder) for key, inner in value.items()}
+        return {key: found_beside(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_found_beside(inner, folder) for inner in value]
+        return [found_beside(inner, folder) for inner in value]
     if not isinstance(value, str) or not ({"/", "."} & set(value)) or "\n" in value or Path(value).is_absolute():
         return value
     beside = os.path.normpath(folder / value)
