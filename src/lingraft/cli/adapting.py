@@ -1,0 +1,101 @@
+"""Commands that carry a recipe out: the whole run, its plan, the extension alone, the report again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lingraft.cli.options import (
+    AsJson,
+    BaseLanguage,
+    BaseText,
+    Device,
+    Language,
+    Model,
+    Name,
+    Override,
+    Precision,
+    RecipeFile,
+    Runs,
+    StoreFolder,
+    TextFiles,
+    overrides,
+)
+from lingraft.cli.output import print_json, print_table, tell
+
+
+def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
+          base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
+          name: Name = None, runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto",
+          precision: Precision = "auto", as_json: AsJson = False) -> None:
+    """Adapt a model to a language and report what was won and lost.
+
+    Stages that were done before are taken from the store; a run that was stopped goes on where it was. The result is
+    runs/NAME: model/ (loads with plain from_pretrained), report.html, measurements.csv, and the recipe that was used.
+    """
+    from lingraft import pipeline
+    from lingraft.recipe import Given, Runtime, chosen_recipe
+    from lingraft.report import write_report
+
+    given = Given(model, language, text or (), base_language, base_text or ())
+    chosen = chosen_recipe(recipe, given, overrides(override, name))
+    run = pipeline.run(chosen, Runtime(runs, store or Path(), device, precision), write_report=write_report, tell=tell)
+    if as_json:
+        print_json(pipeline.summary(run))
+        return
+    print_table(pipeline.before_after(run))
+    typer.echo(f"model   {run.model}\nreport  {run.report}")
+
+
+def plan(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
+         base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
+         name: Name = None, runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto",
+         precision: Precision = "auto", as_json: AsJson = False) -> None:
+    """Show what a run would do: each stage, whether it is done already, its size, its cost and an estimated time."""
+    from lingraft import pipeline
+    from lingraft.recipe import Given, Runtime, chosen_recipe
+
+    given = Given(model, language, text or (), base_language, base_text or ())
+    chosen = chosen_recipe(recipe, given, overrides(override, name))
+    rows = pipeline.plan(chosen, Runtime(runs, store or Path(), device, precision))
+    if as_json:
+        print_json([row.as_json() for row in rows])
+    else:
+        print_table(pipeline.plan_table(rows))
+
+
+def extend(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
+           base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
+           output: Annotated[Path, typer.Option("--output", "-O", metavar="FOLDER", help="Where the extended model is "
+                                                "written.", rich_help_panel="Where")] = Path("extended"),
+           size: Annotated[str | None, typer.Option("--size", help="How many tokens to add, or auto.",
+                                                    rich_help_panel="What")] = None,
+           store: StoreFolder = None) -> None:
+    """Add tokens to a tokenizer, and rows for them where there are weights; nothing is trained.
+
+    MODEL may be a model folder, a hub id, or a folder with only a tokenizer (also tokenizer.model or a tiktoken file).
+    The certificate of what was kept lies in FOLDER/lingraft/certificate.json.
+    """
+    from lingraft import pipeline
+    from lingraft.recipe import Given, Runtime, chosen_recipe
+
+    given = Given(model, language, text or (), base_language, base_text or ())
+    sized = [f"vocabulary.size={size}"] if size else []
+    chosen = chosen_recipe(recipe, given, [*sized, *overrides(override, None)])
+    folder = pipeline.extend(chosen, Runtime(Path("runs"), store or Path(), "auto", "auto"), output, tell=tell)
+    print_table(pipeline.claims_table(folder / "lingraft" / "certificate.json"))
+    typer.echo(f"extended  {folder}")
+
+
+def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, for example "
+                                                      "runs/demo-hi.")]) -> None:
+    """Write report.html of finished runs again, from their measurements."""
+    from lingraft.pipeline.run_folder import read_record
+    from lingraft.report import write_report
+
+    for folder in runs:
+        read_record(folder)
+        write_report(folder)
+        typer.echo(folder / "report.html")

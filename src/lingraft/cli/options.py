@@ -1,0 +1,42 @@
+"""Options that several commands share, each with its help text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeFile = Annotated[Path | None, typer.Argument(
+    metavar="[RECIPE]", help="A recipe, a YAML file. Without one, --model, --language and --text say what is needed "
+    "and everything else is at its default.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="What to start from: a model folder, or "
+                                           "owner/name@revision of a hub.", rich_help_panel="What")]
+Language = Annotated[str | None, typer.Option("--language", "-l", help="The language to graft on, a BCP-47 tag (hi, "
+                                              "pt-BR), or domain:NAME.", rich_help_panel="What")]
+TextFiles = Annotated[list[str] | None, typer.Option(
+    "--text", "-t", help="Text in that language: a file (.txt .jsonl .parquet, also .gz .zst), a glob, or a hub data "
+    "set owner/name. Repeat for several.", rich_help_panel="What")]
+BaseLanguage = Annotated[str | None, typer.Option("--base-language", help="The language that the model knows already, "
+                                                  "with --base-text (default: en).", rich_help_panel="What")]
+BaseText = Annotated[list[str] | None, typer.Option(
+    "--base-text", help="Text in that language, mixed into training so that it is not forgotten, and measured before "
+    "and after.", rich_help_panel="What")]
+Override = Annotated[list[str] | None, typer.Option(
+    "--override", "-o", metavar="PATH=VALUE", help="Change one setting: -o vocabulary.size=10000. Repeat for several. "
+    "`lingraft settings` lists them all.", rich_help_panel="What")]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the run folder.", rich_help_panel="Where")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are put.", rich_help_panel="Where")]
+StoreFolder = Annotated[Path | None, typer.Option(
+    "--store", help="Where finished stages are kept, for any later run to use (default: what LINGRAFT_STORE names, or "
+    "runs/.store).", rich_help_panel="Where")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel="Where")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, float32 or bfloat16; auto takes bfloat16 where the "
+                                        "device computes in it.", rich_help_panel="Where")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+
+
+def overrides(override: list[str] | None, name: str | None) -> list[str]:
+    """Return the settings that are changed on the command line, the run's name among them."""
+    return [*(override or []), *([f"name={json.dumps(name)}"] if name else [])]
