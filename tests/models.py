@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lingraft.corpus.value import Counts
 from lingraft.families import open_tokenizer
 from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.conftest import ENGLISH, HINDI
@@ -125,6 +126,10 @@ class MemoryCorpus:
     texts: tuple[str, ...] = (*HINDI, *ENGLISH)
     language: str = "hi"
     folder: Path = Path("in-memory")
+
+    def counts(self, _split: str) -> Counts:
+        """Return how much text there is."""
+        return Counts(len(self.texts), sum(map(len, self.texts)), sum(len(text.encode()) for text in self.texts))
 
     def documents(self, _split: str) -> Any:
         """Yield the texts."""

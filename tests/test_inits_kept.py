@@ -31,7 +31,8 @@ CASES = {"byte-level, untied": ("llama", "byte-level BPE", "bfloat16"),
          "byte-level, tied": ("gpt2", "BLOOM", "float16"),
          "padded": ("qwen2", "Llama-3", "bfloat16")}
 SETTINGS: dict[str, dict[str, Any]] = {"focus": {"width": 16, "least_count": 1, "epochs": 1},
-                                       "distilled": {"snippets": 1, "epochs": 1, "window": 16}}
+                                       "distilled": {"snippets": 1, "epochs": 1, "window": 16},
+                                       "learned": {"base_rows": "keep", "share": 1, "tokens": 64, "block": 16}}
 TOKENS = 24
 
 
@@ -106,6 +107,7 @@ def test_base_rows_are_bit_identical(case: Case, method: Any, tmp_path: Path) ->
         assert torch.equal(bits(after[name][:size]), bits(matrix[:size]))
         assert bool(after[name].isfinite().all())
     assert notes["rows"] >= target
+    assert notes["base_rows"] == "bit-identical"
     for account in notes["inits"].values():
         if account["method"] != "tied to input":
             assert sum(account["origins"].values()) == len(case.splice.added) == TOKENS

@@ -81,21 +81,27 @@ def _runs(origins: Sequence[tuple[Origin, int]]) -> Iterator[Run]:
             begin = i
 
 
-def tensor_from(layout: Layout, place: TensorPlace, added: Tensor, padding: Tensor) -> NewTensor:
-    """Return a tensor's new content: ranges of the file for source rows, bytes in its dtype for the others."""
+def tensor_from(layout: Layout, place: TensorPlace, added: Tensor, padding: Tensor,
+                base: Tensor | None = None) -> NewTensor:
+    """Return a tensor's new content: ranges of the file for source rows, bytes in its dtype for the others.
+
+    `base`, where there is one, takes the place of the file's first rows.
+    """
     dtype = torch_dtype(place.dtype)
     added_bytes, padding_bytes = _raw(added.to(dtype)), _raw(padding.to(dtype))
+    base_bytes = _raw(base.to(dtype)) if base is not None else memoryview(b"")
     size = place.row_bytes
     segments: list[Segment] = []
     for run in layout.runs:
+        begin, end = run.start * size, (run.start + run.length) * size
         if run.origin == "source":
-            begin = place.begin + run.start * size
-            segments.append(Range(begin, begin + run.length * size))
+            new = min(max(len(base_bytes), begin), end)
+            segments += [base_bytes[begin:new], Range(place.begin + new, place.begin + end)]
         elif run.origin == "added":
-            segments.append(added_bytes[run.start * size:(run.start + run.length) * size])
+            segments.append(added_bytes[begin:end])
         else:
             segments.append(memoryview(bytes(padding_bytes) * run.length))
-    return NewTensor((layout.rows, *place.shape[1:]), segments)
+    return NewTensor((layout.rows, *place.shape[1:]), [segment for segment in segments if len(segment)])
 
 
 def _raw(tensor: Tensor) -> memoryview:

@@ -29,7 +29,8 @@ class InitRequest:
     `matrix` [V, D] holds the rows of the source vocabulary (no padding) in the checkpoint's own dtype, mapped from the
     file: read the rows that you need and turn those into float32. `other` is the matrix of the other side, `None`
     where the two are tied. The folders hold the two tokenizers, which are opened only when asked for; `corpus` only
-    methods that read text need. `scratch` outlives one side: what is costly and the same for both matrices goes there.
+    methods that read text need. `scratch` outlives one side: what is costly and the same for both matrices goes there;
+    `workplace` outlives a killed process. `beside` is the method of the other matrix.
     """
 
     matrix: Tensor
@@ -42,6 +43,8 @@ class InitRequest:
     corpus: Corpus | None = None
     seed: int = 0
     device: str = "cpu"
+    workplace: Path | None = None
+    beside: RowMaker | None = None
     scratch: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -64,11 +67,15 @@ class InitRequest:
 
 @dataclass(frozen=True)
 class InitRows:
-    """Rows [A, D] for `splice.added`, in its order, in float32, with where each one comes from."""
+    """Rows [A, D] for `splice.added`, in its order, in float32, with where each one comes from.
+
+    `base` [V, D] are new rows for the source's own ids, from a method that changes these as well; nearly none does.
+    """
 
     rows: Tensor
     origins: tuple[str, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    base: Tensor | None = None
 
     @property
     def counted(self) -> dict[str, int]:

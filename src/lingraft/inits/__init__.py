@@ -10,7 +10,8 @@ from lingraft.inits.distilled import Distilled
 from lingraft.inits.donor import Donor
 from lingraft.inits.drawn import MeanResizing, RandomRows, RandomToken
 from lingraft.inits.focus import Focus
+from lingraft.inits.learned import Learned
 from lingraft.inits.subtokens import SubtokenMean
 
 __all__ = ["INITS", "Align", "Calibrated", "Distilled", "Donor", "EmbeddingInit", "Focus", "InitRequest", "InitRows",
-           "MeanResizing", "RandomRows", "RandomToken", "SubtokenMean"]
+           "Learned", "MeanResizing", "RandomRows", "RandomToken", "SubtokenMean"]

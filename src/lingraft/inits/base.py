@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from lingraft.checkpoint.request import InitRequest, InitRows
+from lingraft.checkpoint.request import InitRequest, InitRows, Side
 from lingraft.registry import Choice, Registry
 
 if TYPE_CHECKING:
     from torch import Generator
 
-__all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "generator_of"]
+__all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "Side", "generator_of"]
 
 
 class EmbeddingInit(Choice):

@@ -5,7 +5,7 @@ target tokenizer does (student), where the rows of added tokens are what is lear
 source token end at the same byte, at or after an added token, the two last hidden states are brought together (squared
 error). Output rows are learned from the teacher's states alone: wherever tokens end together, the next target token is
 predicted over all rows, source and added (cross-entropy). All added tokens of a window are learned at once, where the
-paper replaces one. A tied model has one row for both, which learns from both.
+paper replaces one. A tied model has one row for both, which learns from both. A run that was killed goes on.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from lingraft.checkpoint.loading import load_model
 from lingraft.errors import ModelError
 from lingraft.inits.align import sizes_of, text_of
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows
+from lingraft.inits.resuming import Loop, first_and_last, progress_file
 from lingraft.inits.subtokens import SubtokenMean
-from lingraft.progress import progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,18 +76,15 @@ class Distilled(EmbeddingInit):
             return {}, seen, {"windows": 0}
         student = _Student(request, self)
         order = random.Random(request.seed)
-        losses: list[tuple[float, float]] = []
-        with progress("distilling rows", self.epochs * len(windows), unit="windows") as advance:
-            for _ in range(self.epochs):
-                shuffled = order.sample(windows, len(windows))
-                for begin in range(0, len(shuffled), BATCH_WINDOWS):
-                    batch = shuffled[begin:begin + BATCH_WINDOWS]
-                    losses.append(student.step(batch))
-                    advance(len(batch))
-        tenth = max(1, len(losses) // 10)
-        means = [[sum(pair[side] for pair in part) / tenth for part in (losses[:tenth], losses[-tenth:])]
-                 for side in (0, 1)]
-        notes = {"windows": len(windows), "state_error_first_last": means[0], "output_loss_first_last": means[1]}
+        batches = [shuffled[begin:begin + BATCH_WINDOWS] for shuffled in
+                   (order.sample(windows, len(windows)) for _ in range(self.epochs))
+                   for begin in range(0, len(windows), BATCH_WINDOWS)]
+        loop = Loop("distilling rows", len(batches), student.learned, student.optimiser,
+                    progress_file(request.workplace, self.name, self.model_dump(mode="json"), request.seed,
+                                  request.splice.source_size, len(request.splice.added), len(windows)))
+        losses = loop.run(lambda number: student.step(batches[number]))
+        notes = {"windows": len(windows), "steps": len(batches), "state_error_first_last": first_and_last(losses, 0),
+                 "output_loss_first_last": first_and_last(losses, 1)}
         return student.rows(), seen, notes
 
 
@@ -165,9 +162,10 @@ class _Student:
         if request.tied:
             self.parameters["output"] = self.parameters["input"]
         modules = {id(self.parameters["output"]): self.head, id(self.parameters["input"]): self.table}
+        self.learned = list(dict.fromkeys(self.parameters.values()))
         self.optimiser = torch.optim.Adam([
             {"params": [row], "lr": settings.rate * float(modules[id(row)].weight[:size].float().std())}
-            for row in dict.fromkeys(self.parameters.values())])
+            for row in self.learned])
         self.table.register_forward_hook(self._put_rows)
         self.places: Tensor | None = None
 

@@ -96,7 +96,8 @@ def make_embeddings(work: Work) -> None:
     corpus = Corpus.open(work.folders["target"]) if "target" in work.folders else None
     notes = graft(work.folders["source"] / "model", work.folders["vocabulary"] / "tokenizer",
                   read_splice(work.folders["vocabulary"]), input_init=chosen.input, output_init=chosen.output,
-                  output=work.draft.folder / "model", corpus=corpus, seed=work.recipe.seed)
+                  output=work.draft.folder / "model", corpus=corpus, seed=work.recipe.seed,
+                  device=work.execution.device, workplace=work.workplace)
     work.draft.notes.update(notes)
 
 

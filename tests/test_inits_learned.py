@@ -1,0 +1,158 @@
+"""Rows that are learned: what trains, what stays, what is said of it, and that a killed run goes on to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lingraft.checkpoint import Checkpoint, InitRequest, embedding_names, graft
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus
+from lingraft.errors import CorpusError, ModelError
+from lingraft.inits import INITS
+from lingraft.store import Draft, file_digest
+from lingraft.vocabulary import Splice
+from tests.conftest import write_lines
+from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
+
+SURFACES = ("zq", "ren", "zzq")
+SENTENCES = ("the zq of the river", "a zq reads the red letter", "children and the river zq", "the children rest")
+TEXT = MemoryCorpus(SENTENCES * 20)
+QUICK = {"share": 1, "tokens": 4000, "block": 16, "batch_tokens": 64, "rate": 1e-2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Patient:
+    """A model, the extended tokenizer, and the splice."""
+
+    folder: Path
+    tokenizer: Path
+    splice: Splice
+
+    def graft(self, output: Path, input_init: object, output_init: object | None = None) -> dict:
+        return graft(self.folder, self.tokenizer, self.splice, input_init=INITS.parse(input_init),
+                     output_init=INITS.parse(output_init or input_init), output=output, corpus=TEXT)
+
+
+@pytest.fixture(scope="module", params=["llama", "gemma", "phi"])
+def patient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Patient:
+    """Return an untied model, a tied and scaled one, and one whose head has a bias."""
+    root = tmp_path_factory.mktemp(request.param)
+    folder = ARCHITECTURES[request.param].build(root / "source")
+    return Patient(folder, root / "tokenizer", extended_tokenizer(folder, root / "tokenizer", SURFACES))
+
+
+def tensors(patient: Patient, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], set[str]]:
+    names = embedding_names(Checkpoint.open(patient.folder))
+    return (load_file(patient.folder / "model.safetensors"), load_file(folder / "model.safetensors"),
+            {*names.input, *names.output})
+
+
+def test_whole_matrices_train_and_the_manifest_says_so(patient: Patient, tmp_path: Path) -> None:
+    """As in the paper base rows move with the added ones, the loss falls, nothing else changes, and the notes tell."""
+    notes = patient.graft(tmp_path / "model", {"learned": QUICK})
+    before, after, matrices = tensors(patient, tmp_path / "model")
+    for name, tensor in before.items():
+        same = torch.equal(tensor, after[name][:len(tensor)])
+        assert same == (name not in matrices), name
+    first, last = notes["inits"]["input"]["nats_a_token_first_last"]
+    assert last < first
+    sides = "input" if notes["tied"] else "input and output"
+    assert notes["base_rows"] == f"changed by their method: {sides}"
+    assert notes["inits"]["input"]["base_rows"] == "trained, so no longer bit-identical"
+    origins = notes["inits"]["input"]["origins"]
+    assert sum(count for origin, count in origins.items() if origin.startswith("learned from")) == 2
+    assert sum(count for origin, count in origins.items() if origin.startswith("fallback: not in the text")) == 1
+    assert notes["inits"]["input"]["tokens"] <= QUICK["tokens"]
+
+
+def test_added_rows_alone(patient: Patient, tmp_path: Path) -> None:
+    """With base_rows: keep the loss falls all the same, and every base row keeps its bits."""
+    notes = patient.graft(tmp_path / "model", {"learned": {**QUICK, "base_rows": "keep"}})
+    before, after, matrices = tensors(patient, tmp_path / "model")
+    assert all(torch.equal(tensor, after[name][:len(tensor)]) for name, tensor in before.items())
+    first, last = notes["inits"]["input"]["nats_a_token_first_last"]
+    assert last < first
+    assert notes["base_rows"] == "bit-identical"
+    patient.graft(tmp_path / "start", "calibrated")
+    for name in matrices:
+        start = load_file(tmp_path / "start" / "model.safetensors")[name]
+        for token in (token for token in patient.splice.added if token.surface != b"zzq"):
+            assert not torch.equal(after[name][token.id], start[token.id])
+
+
+def test_one_side_may_be_learned_beside_another_method(patient: Patient, tmp_path: Path) -> None:
+    """The other matrix takes its own method's rows and stays fixed; two different ways to learn are refused."""
+    if patient.folder.parent.name.startswith("gemma"):
+        pytest.skip("a tied model has one matrix")
+    notes = patient.graft(tmp_path / "model", {"learned": QUICK}, "mean")
+    patient.graft(tmp_path / "mean", "mean")
+    name = embedding_names(Checkpoint.open(patient.folder)).output[0]
+    got, mean = (load_file(tmp_path / which / "model.safetensors")[name] for which in ("model", "mean"))
+    assert torch.equal(got, mean)
+    assert notes["base_rows"] == "changed by their method: input"
+    with pytest.raises(ModelError, match="both learned, but with different settings"):
+        patient.graft(tmp_path / "two", {"learned": QUICK}, {"learned": {**QUICK, "rate": 1e-4}})
+
+
+def test_too_little_text_is_an_error(patient: Patient) -> None:
+    """A budget that comes to no row at all is told with what would help."""
+    checkpoint = Checkpoint.open(patient.folder)
+    names = embedding_names(checkpoint)
+    request = InitRequest(checkpoint.tensor(names.input[0]), patient.splice, "input", tied=True,
+                          source_folder=patient.folder, tokenizer_folder=patient.tokenizer, corpus=MemoryCorpus(("",)))
+    with pytest.raises(CorpusError, match="raise share or tokens, or give more text"):
+        INITS.parse("learned").rows(request)
+
+
+GO = """
+import json, sys
+from pathlib import Path
+from lingraft.checkpoint import graft
+from lingraft.corpus import Corpus
+from lingraft.inits import INITS, resuming
+from lingraft.vocabulary import Splice
+resuming.SAVE_SECONDS, resuming.SHARE_OF_SAVING = 0, 1
+root, output, method = Path(sys.argv[1]), Path(sys.argv[2]), INITS.parse(json.loads(sys.argv[3]))
+splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
+graft(root / "source", root / "tokenizer", splice, input_init=method, output_init=method, output=output,
+      corpus=Corpus.open(root / "corpus"), workplace=Path(sys.argv[4]))
+"""
+
+
+@pytest.mark.parametrize("method", [{"learned": {**QUICK, "tokens": 60_000}},
+                                    {"distilled": {"epochs": 150, "snippets": 8, "window": 8}}],
+                         ids=["learned", "distilled"])
+def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
+    """Killed with SIGKILL in the middle, the same call finishes with the weights of a run that was left alone."""
+    ARCHITECTURES["llama"].build(tmp_path / "source")
+    splice = extended_tokenizer(tmp_path / "source", tmp_path / "tokenizer", SURFACES)
+    (tmp_path / "splice.json").write_text(splice.dumps())
+    (tmp_path / "corpus").mkdir()
+    chosen = {"sources": str(write_lines(tmp_path / "text.txt", SENTENCES, 200)), "heldout_share": 0.1}
+    build_corpus(CorpusSettings.model_validate(chosen), "hi", Draft(tmp_path / "corpus"))
+    work, output = tmp_path / "work", tmp_path / "output"
+    command = [sys.executable, "-c", GO, str(tmp_path), str(output), json.dumps(method), str(work)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(work.glob("*.safetensors")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(work.glob("*.safetensors"))
+    assert not output.exists()
+    torch.manual_seed(99)  # nothing may hang on the process's own state
+    corpus = Corpus.open(tmp_path / "corpus")
+    for folder, workplace in ((output, work), (tmp_path / "alone", tmp_path / "other")):
+        graft(tmp_path / "source", tmp_path / "tokenizer", splice, input_init=INITS.parse(method),
+              output_init=INITS.parse(method), output=folder, corpus=corpus, workplace=workplace)
+    assert file_digest(output / "model.safetensors") == file_digest(tmp_path / "alone" / "model.safetensors")
