@@ -7,12 +7,13 @@ Standard output carries results (tables, or JSON with --json), standard error pr
 
 from __future__ import annotations
 
-from lingraft.cli import about, adapting, looking
+from lingraft.cli import about, adapting, exploring, looking
 from lingraft.cli.application import app, main
 
 COMMANDS = {
     "Adapt a model": (adapting.adapt, adapting.plan, adapting.extend, adapting.report),
     "Look first": (looking.diagnose,),
+    "Explore": (exploring.study,),
     "About lingraft": (about.settings, about.version),
 }
 

@@ -1,0 +1,58 @@
+"""Commands that explore the choices: studies, and advice before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lingraft.cli.options import AsJson, Device, Precision, Runs, StoreFolder
+from lingraft.cli.output import print_json, print_table, tell
+
+
+def study(file: Annotated[Path, typer.Argument(metavar="STUDY", help="A study, a YAML file like "
+                                               "recipes/study-inits.yaml.")], *,
+          override: Annotated[list[str] | None, typer.Option(
+              "--override", "-o", metavar="PATH=VALUE", help="Change the study (scale=small, seeds=[0,1,2]), the values "
+              "of an axis, or a setting of the recipe in every cell. Repeat for several.")] = None,
+          dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the cells and stages, and which of them "
+                                                "are there.")] = False,
+          workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="How much is done at a time, each in a "
+                                               "process of its own.")] = 1,
+          executor: Annotated[str, typer.Option(help="local, or ray: tasks of a Ray cluster.")] = "local",
+          ray_address: Annotated[str, typer.Option(help="Where the cluster is; left out: one on this machine, with "
+                                                   "--workers slots.")] = "",
+          cpus: Annotated[float, typer.Option(help="CPU cores that a task takes of a Ray cluster.")] = 1.0,
+          gpus: Annotated[float, typer.Option(help="GPUs that a task takes of a Ray cluster.")] = 0.0,
+          runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto", precision: Precision = "auto",
+          as_json: AsJson = False) -> None:
+    """Carry out a study: every cell of its axes and seeds, what they share made once, and one table of it all.
+
+    The result is runs/NAME: table.parquet and .csv with every measurement, differences.csv with paired intervals,
+    study.json, and the run of each cell under cells/. A failed cell is named and the others go on; the same command
+    again does only what is missing.
+    """
+    from lingraft import study as studies
+    from lingraft.recipe import Runtime
+    from lingraft.report import write_report
+    from lingraft.study.command import how_to_run, outcome_tables, refuse_failures
+
+    chosen = studies.read_study(file, override or [])
+    how = how_to_run(Runtime(runs, store or Path(), device, precision), workers, executor, ray_address, (cpus, gpus))
+    if dry_run:
+        planned = studies.study_plan(chosen, how, file.parent)
+        if as_json:
+            print_json(planned.as_json())
+        else:
+            for table in studies.study_plan_tables(planned):
+                print_table(table)
+        return
+    finished = studies.carry_out(chosen, how, write_report=write_report, folder=file.parent, tell=tell)
+    if as_json:
+        print_json(finished.record)
+    else:
+        for table in outcome_tables(finished):
+            print_table(table)
+        typer.echo(f"study   {finished.folder}")
+    refuse_failures(finished)

@@ -1,0 +1,104 @@
+"""What is to be done in which order: stages that cells share come first and are made once, then each cell on its own.
+
+Every step of every cell has a key. A key that two cells or more ask for is a task of its own, made with the recipe of
+the first of them; the rest of a cell (its own stages, and putting its run folder together) is one task, which waits
+for the shared ones below it. So no stage is ever made twice, however many workers there are, and a cell stays in one
+place. Where a shared stage fails, the cells above it fail with the same words and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lingraft.pipeline import Graph
+from lingraft.pipeline.steps import Step
+from lingraft.recipe import Recipe
+from lingraft.store import Store
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something for a worker: one shared stage by its key, or (`key` is None) the whole of what is left of a cell."""
+
+    name: str
+    title: str
+    recipe: Recipe
+    key: str | None
+    needs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A stage that was made: its name, its key and how long that took."""
+
+    stage: str
+    key: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task; `error` is one line for people, `trace` more for a bug report."""
+
+    task: str
+    error: str = ""
+    trace: str = ""
+    built: tuple[Built, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass
+class Schedule:
+    """Tasks that are to be done, and how far they are."""
+
+    tasks: Sequence[Task]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _begun: set[str] = field(default_factory=set)
+
+    def take(self) -> Task | None:
+        """Return a task whose needs are met, and count it as begun; None where there is none just now."""
+        for task in self.tasks:
+            if task.name not in self._begun and task.needs <= self.outcomes.keys():
+                self._begun.add(task.name)
+                return task
+        return None
+
+    def finish(self, outcome: Outcome) -> list[Outcome]:
+        """Note an outcome; return it with those of the tasks that fail because of it."""
+        self.outcomes[outcome.task] = outcome
+        noted = [outcome]
+        if outcome.error:
+            for task in self.tasks:
+                if outcome.task in task.needs and task.name not in self.outcomes:
+                    self._begun.add(task.name)
+                    noted += self.finish(Outcome(task.name, outcome.error, outcome.trace))
+        return noted
+
+    @property
+    def finished(self) -> bool:
+        """Say whether every task has an outcome."""
+        return len(self.outcomes) == len(self.tasks)
+
+
+def schedule_of(graphs: Mapping[str, Graph], recipes: Mapping[str, Recipe], store: Store) -> Schedule:
+    """Return the tasks of cells, by name, that are not finished: shared stages that are not in the store, and cells."""
+    asked = Counter(key for graph in graphs.values() for key in {step.stage.key for step in graph})
+    shared: dict[str, Task] = {}
+    cells = []
+    for name, graph in graphs.items():
+        below: set[str] = set()
+        for step in graph:
+            key = step.stage.key
+            if asked[key] > 1 and key not in shared and not step.done(store):
+                shared[key] = Task(key, step.title, recipes[name], key, frozenset(_below(step) & shared.keys()))
+            if key in shared:
+                below.add(key)
+        cells.append(Task(name, name, recipes[name], None, frozenset(below)))
+    return Schedule([*shared.values(), *cells])
+
+
+def _below(step: Step) -> set[str]:
+    """Return the keys of everything that a step builds on."""
+    return {key for one in step.inputs.values() for key in (one.stage.key, *_below(one))}
