@@ -101,8 +101,8 @@ def known_names() -> list[str]:
 
 def find(name: str) -> Task | None:
     """Return the task of this name; `None` where its family is not among the files."""
-    family, dash, language = name.partition("-")
-    if not dash or not language or family not in families():
+    family, _, language = name.partition("-")
+    if not language or family not in families():
         return None
     content = families()[family]
     own = {**content["lingraft"], **content["lingraft"].get("for", {}).get(language, {})}
@@ -138,7 +138,7 @@ def english_name(tag: str) -> str:
     """
     from langcodes.registry_parser import parse_registry
 
-    language = tag.split("-")[0]
+    language = tag.partition("-")[0]
     for entry in parse_registry():
         if entry.get("Type") == "language" and entry.get("Subtag") == language:
             return re.sub(r"\s*\(.*\)", "", entry["Description"][0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,35 +47,42 @@ def _check_own(task: Task, settings: TaskSettings) -> None:
 
         flores200_model()
     if data is None:
-        _check_hub(task)
+        hub_commit(task)
         return
     for path in filter(None, (data.test, data.shots)):
         fitted(task, read_rows(Path(path).expanduser(), task.columns), path)
 
 
-def _check_hub(task: Task) -> None:
-    """Ask the hub for the data set; one that is in the cache already needs no asking."""
+def hub_commit(task: Task) -> str:
+    """Return the commit of a task's data set: the hub's, or offline that of the cache; raises `HubError`."""
     from huggingface_hub import HfApi, constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
-    try:
-        if any(repo.repo_id == task.hub.id and repo.repo_type == "dataset" for repo in scan_cache_dir().repos):
-            return
-    except CacheNotFound:
-        pass
-    if constants.HF_HUB_OFFLINE or os.environ.get("HF_DATASETS_OFFLINE"):
-        raise HubError(unavailable(task, task.hub, ConnectionError("HF_HUB_OFFLINE is set, so the hub is not asked")))
-    try:
-        HfApi().dataset_info(task.hub.id, revision=task.hub.revision, timeout=20)
-    except Exception as error:  # noqa: BLE001 - of whichever HTTP client the hub's library has today
-        raise HubError(unavailable(task, task.hub, error)) from None
+    branch = task.hub.revision or "main"
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            return str(HfApi().dataset_info(task.hub.id, revision=branch, timeout=20).sha)
+        except Exception as error:  # noqa: BLE001 - of whichever HTTP client the hub's library has today
+            raise HubError(unavailable(task, task.hub, error)) from None
+    with contextlib.suppress(CacheNotFound):
+        for repository in scan_cache_dir().repos:
+            if (repository.repo_type, repository.repo_id) == ("dataset", task.hub.id) and branch in repository.refs:
+                return str(repository.refs[branch].commit_hash)
+    refusal = ConnectionError("HF_HUB_OFFLINE is set, and the data set is not in the cache")
+    raise HubError(unavailable(task, task.hub, refusal))
 
 
 def task_identity(settings: TaskSettings) -> dict[str, str]:
-    """Return what the scores depend on beyond the settings: files by their content, and the tasks' own texts."""
+    """Return what the scores depend on beyond the settings: files by their content, data sets by their commit.
+
+    Local paths may be left out of an address then: a moved file gives the same scores.
+    """
     if not settings.names:
         return {}
     identity = {"catalogue": digest({path.name: file_digest(path) for path in sorted(FOLDER.glob("*.yaml"))})}
+    for task in filter(None, map(find, expand(settings.names))):
+        if data_of(task.name, settings) is None:
+            identity[f"hf:{task.hub.id}"] = hub_commit(task)
     for name, data in settings.data.items():
         for role, path in (("test", data.test), ("shots", data.shots)):
             if path:

@@ -112,11 +112,16 @@ def _json(path: Path) -> Iterator[Row]:
         raise CorpusError(msg) from None
 
 
+class _Tabs(csv.excel_tab):
+    """Columns parted by tabs, in which a quotation mark is nothing but itself."""
+
+    quoting = csv.QUOTE_NONE
+
+
 def _table(path: Path, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     with opened(path) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-        rows = csv.reader(text, delimiter=delimiter, quoting=quoting)
+        rows = csv.reader(text, csv.excel if delimiter == "," else _Tabs)
         first = next(rows, [])
         named = not columns or set(columns) <= set(first)
         names = first if named else list(columns)

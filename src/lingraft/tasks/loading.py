@@ -73,11 +73,14 @@ def foreign_tasks(name: str, settings: TaskSettings) -> list[Any]:
     spec: Any = name if data is None else _with_files(name, manager, {"test": data.test, "shots": data.shots})
     try:
         loaded = manager.load([spec])
-    except (OSError, ValueError, RuntimeError, KeyError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())[:300]
-        msg = (f"{name}: lm-eval cannot load the task ({type(error).__name__}: {reason}); where its data set cannot be "
-               f"had, give a local file: evaluation.tasks.data: {{{name}: FILE.jsonl}}")
-        raise HubError(msg) from None
+    except Exception as error:  # whatever the code and the data of fourteen thousand tasks may raise
+        reason = f"lm-eval cannot load the task ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+        if data is not None:
+            msg = f"{name}: {reason}; its own columns are wanted in {data.test}"
+            raise CorpusError(msg) from error
+        msg = (f"{name}: {reason}; where its data set cannot be had, give a local file: "
+               f"evaluation.tasks.data: {{{name}: FILE.jsonl}}")
+        raise HubError(msg) from error
     return list(loaded["tasks"].values())
 
 
@@ -94,9 +97,9 @@ def _with_files(name: str, manager: TaskManager, files: dict[str, str | None]) -
     rows = {split: read_rows(Path(file).expanduser()) for split, file in _roles(config, scored, files) if file}
     for key in ("tag", "group", "dataset_kwargs"):
         config.pop(key, None)
-    missing = config.get("fewshot_split") or config.get("training_split")
-    if missing and missing not in rows:
-        config = {**config, "fewshot_split": scored, "training_split": None}
+    for key in ("training_split", "validation_split", "fewshot_split"):
+        if config.get(key) and config[key] not in rows:
+            config[key] = scored if key == "fewshot_split" else None
     source: Callable[..., Any] = partial(_as_datasets, rows)
     return {**config, "custom_dataset": source}
 

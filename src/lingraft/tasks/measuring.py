@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from lingraft.tasks.settings import TaskSettings
 
 LABELS = {"acc_bytes": "accuracy", "exact_match": "accuracy"}
 BOOTSTRAP = BootstrapSettings()
-DRAWS = 200
-"""Resamples of a corpus score: spBLEU of 1,000 sentences takes 1 ms for each."""
+PERFECT = 100.0
+"""sacrebleu's own is 100.00000000000004."""
 
 
 def rows_of(name: str, task: Any, samples: Sequence[Mapping[str, Any]], settings: TaskSettings, subject: str, *,
@@ -72,16 +73,49 @@ def _facts(own: Any, samples: Sequence[Mapping[str, Any]], seen: tuple[int, int,
 def _row(label: str, metric: str, values: Sequence[Any], note: str, common: Mapping[str, Any]) -> Measurement | None:
     """Return the mean of numbers, or a corpus score of pairs; `None` for what is neither."""
     if metric in {"spBLEU", "chrF++"}:
-        references, answers = zip(*values, strict=True)
-        score = translation_metric(metric).corpus_score(list(answers), [list(references)], n_bootstrap=DRAWS)
-        several = len(values) > 1
-        return Measurement(label, value=score.score, unit="points", n=len(values), note=note,
-                           low=score._mean - score._ci if several else None,  # noqa: SLF001 - sacrebleu prints them only
-                           high=score._mean + score._ci if several else None,  # noqa: SLF001
-                           confidence=0.95 if several else None, **common)
+        score, interval, signature = _corpus_score(metric, values)
+        low, high = interval or (None, None)
+        return Measurement(label, value=score, unit="points", n=len(values), note=f"{note}; sacrebleu {signature}",
+                           low=low, high=high, confidence=BOOTSTRAP.confidence if interval else None, **common)
     if not all(isinstance(value, int | float | np.number) for value in values):
         return None
-    interval = ratio_interval([float(value) for value in values], np.ones(len(values)), BOOTSTRAP)
+    numbers = [float(value) for value in values]
+    share = all(0 <= number <= 1 for number in numbers)
+    interval = wilson(numbers) if share else ratio_interval(numbers, np.ones(len(values)), BOOTSTRAP)
     low, high = interval or (None, None)
-    return Measurement(label, value=float(np.mean(values)), unit="share", n=len(values), low=low, high=high, note=note,
-                       confidence=BOOTSTRAP.confidence if interval else None, **common)
+    return Measurement(label, value=float(np.mean(numbers)), unit="share" if share else "", n=len(values), low=low,
+                       high=high, note=note, confidence=BOOTSTRAP.confidence if interval else None, **common)
+
+
+def wilson(points: Sequence[float]) -> tuple[float, float]:
+    """Return Wilson's interval of a share; unlike resampling it stays open where every document came out the same.
+
+    >>> [round(bound, 3) for bound in wilson([0.0] * 10)]
+    [0.0, 0.278]
+    """
+    n, share = len(points), float(np.mean(points))
+    z = NormalDist().inv_cdf((1 + BOOTSTRAP.confidence) / 2)
+    middle, reach = share + z * z / (2 * n), z * (share * (1 - share) / n + (z / (2 * n)) ** 2) ** 0.5
+    return max(0.0, (middle - reach) / (1 + z * z / n)), min(1.0, (middle + reach) / (1 + z * z / n))
+
+
+def _corpus_score(name: str, pairs: Sequence[tuple[str, str]]) -> tuple[float, tuple[float, float] | None, str]:
+    """Return the score of all (reference, answer) pairs together, its interval where there are several, and how.
+
+    The documents are drawn again, not scored again: sacrebleu's counts for each of them are summed.
+    """
+    metric = translation_metric(name)
+    references, answers = map(list, zip(*pairs, strict=True))
+    whole = min(float(metric.corpus_score(answers, [references]).score), PERFECT)
+    signature = str(metric.get_signature())
+    if len(pairs) < 2:
+        return whole, None, signature
+    counts_NC = np.array(metric._extract_corpus_statistics(answers, [references]))  # noqa: SLF001
+    random = np.random.default_rng(BOOTSTRAP.seed)
+    scores = []
+    for _ in range(BOOTSTRAP.resamples):
+        summed_C = counts_NC[random.integers(len(pairs), size=len(pairs))].sum(axis=0)
+        scores.append(metric._compute_score_from_stats(summed_C.tolist()).score)  # noqa: SLF001 - no public way to sum
+    tail = (1 - BOOTSTRAP.confidence) / 2
+    low, high = np.quantile(scores, [tail, 1 - tail])
+    return whole, (float(low), min(float(high), PERFECT)), signature

@@ -19,7 +19,7 @@ from lm_eval.models.huggingface import HFLM
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, TokenizerError
-from lingraft.progress import progress
+from lingraft.progress import Advance, progress
 
 BATCH = {"cpu": 8}
 BATCH_ON_ACCELERATOR = 32
@@ -35,6 +35,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         self.folder = folder
         self.too_long = too_long
         self.incidents: Counter[str] = Counter()
+        self._advance: Advance = _unseen
         model = load_model(folder, device, dtype)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -124,6 +125,9 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             raise ModelError(msg)
         for request in requests:
             self._fit_answer(request.args[1])
+            for stop in request.args[1].get("until") or ():
+                if stop not in self.tokenizer.decode(self.tokenizer.encode(stop, add_special_tokens=False)):
+                    self.incidents[f"answers that cannot end with {stop!r}, which the tokenizer has no token for"] += 1
         with self._shown("writing answers", len(requests)):
             result: list[str] = super().generate_until(requests, disable_tqdm=True)
         return result
@@ -174,9 +178,6 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             self._advance = advance
             yield
         self._advance = _unseen
-
-    def _advance(self, amount: float, note: str = "", /) -> None:
-        """Move the bar on, where there is one."""
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what can be said of the model without asking a hub."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import MissingExtraError, RecipeError, did_you_mean
+from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.tasks.catalogue import expand, families, find, known_names
 from lingraft.tasks.settings import TaskData, TaskSettings
+
+NAME = re.compile(r"""^["']?(task|group|tag)["']?: *[\["']?([^"'\]#\n]+)|^ *- ["']?([\w.+-]+)["']? *$""", re.MULTILINE)
 
 
 def data_of(name: str, settings: TaskSettings) -> TaskData | None:
@@ -21,21 +24,23 @@ def data_of(name: str, settings: TaskSettings) -> TaskData | None:
 def manager_of(name: str, folder: str | None) -> Any:
     """Return an lm-eval TaskManager that knows the name; raises `RecipeError` with the nearest known one.
 
-    lm-eval reads some fourteen thousand files to know all its names (6 s), so a single task is looked for among
-    the lines that name tasks first, and only its own folder is read.
+    lm-eval parses some fourteen thousand files to know all its names (7 s of CPU); their lines are looked through in
+    half a second, and for a single task only its own folder is parsed.
     """
-    single = _folder_of(name)
-    for manager in ([_manager(folder, None)] if folder else []) + ([_manager(folder, single)] if single else []):
-        if name in manager.all_subtasks:
-            return manager
-    manager = _manager(folder, "")
-    if name in manager.all_tasks:
-        return manager
-    nearest = did_you_mean(name, [*known_names(), *manager.all_tasks])
-    mistake = nearest.split(";")[0].split("?")[0] + "; " if nearest.startswith("did you mean") else ""
-    msg = (f"there is no task called {name!r}; {mistake}the tasks that come along are FAMILY-LANGUAGE with "
-           f"{', '.join(families())}; those of lm-eval: lm-eval ls tasks")
-    raise RecipeError(msg)
+    own = _manager(folder, None) if folder else None
+    if own is not None and name in own.all_tasks:
+        return own
+    builtin = _builtin()
+    if name not in builtin:
+        known = [*known_names(), *(own.all_tasks if own else []), *builtin]
+        nearest = difflib.get_close_matches(name, known, n=1)
+        mistake = f"did you mean {nearest[0]!r}? " if nearest else ""
+        msg = (f"there is no task called {name!r}; {mistake}the tasks that come along are FAMILY-LANGUAGE with the "
+               f"families {', '.join(families())}; those of lm-eval are listed by: lm-eval ls tasks")
+        raise RecipeError(msg)
+    parent = builtin[name]
+    single = _manager(folder, str(parent)) if parent else None
+    return single if single is not None and name in single.all_subtasks else _manager(folder, "")
 
 
 @cache
@@ -56,18 +61,21 @@ def _manager(own: str | None, builtin: str | None) -> Any:
 
 
 @cache
-def _folder_of(name: str) -> str | None:
-    """Return the folder of lm-eval's whose files name this task."""
+def _builtin() -> dict[str, Path | None]:
+    """Return every word in lm-eval's files that may be a name, with the folder of the task that it names."""
     from importlib.util import find_spec
 
     spec = find_spec("lm_eval")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("lm_eval", extra="eval")
-    line = re.compile(rf"^task: *[\"']?{re.escape(name)}[\"']? *$", re.MULTILINE)
-    for path in sorted((Path(spec.submodule_search_locations[0]) / "tasks").rglob("*.yaml")):
-        if line.search(path.read_text(encoding="utf-8", errors="replace")):
-            return str(path.parent)
-    return None
+    names: dict[str, Path | None] = {}
+    for path in (Path(spec.submodule_search_locations[0]) / "tasks").rglob("*"):
+        if path.suffix in {".py", ".pyc", ".md", ".txt", ".json", ".jsonl"} or not path.is_file():
+            continue
+        for kind, named, listed in NAME.findall(path.read_text(encoding="utf-8", errors="replace")):
+            for name in (named or listed).replace(",", " ").split():
+                names[name] = path.parent if kind == "task" else names.get(name)
+    return names
 
 
 def named_families(settings: TaskSettings) -> dict[str, list[str]]:

@@ -42,8 +42,9 @@ def evaluate_tasks(lm: Any, settings: TaskSettings, output: Path, *, subject: st
         lm.incidents = Counter()
         part = _evaluated(lm, name, task, settings.limit, seed)
         part["incidents"] = {name: dict(lm.incidents)}
-        rows += rows_of(name, task, part["samples"][name], settings, subject, seen=seen.get(name),
-                        incidents=lm.incidents)
+        with quiet():
+            rows += rows_of(name, task, part["samples"][name], settings, subject, seen=seen.get(name),
+                            incidents=lm.incidents)
         for key, value in part.items():
             results.setdefault(key, {}).update(value or {})
     _write(results, lm, output, settings, subject=subject, seed=seed, seen=seen)

@@ -1,0 +1,607 @@
+"""Downstream tasks: prompts, scores, contamination and errors, on tiny models of every tokenizer family."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.api.model import LM
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from lingraft.errors import CorpusError, HubError, LingraftError, ModelError, RecipeError
+from lingraft.measurement import Measurement, select
+from lingraft.tasks import TaskSettings, check_tasks, run_tasks, task_identity
+from lingraft.tasks.catalogue import expand, families, find, known_names
+from lingraft.tasks.contamination import seen_in
+from lingraft.tasks.data import read_rows, splits_of
+from lingraft.tasks.loading import load_tasks
+from lingraft.tasks.model import FolderLM
+from lingraft.tasks.running import evaluate_tasks
+from lingraft.tasks.scoring import point
+from tests.conftest import ENGLISH, HINDI
+from tests.hub_server import HubServer
+from tests.small_bases import byte_level, sentencepiece
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "flores": [{"en": ENGLISH[i % 4] + f" {i}", "hi": HINDI[i % 4] + f" {i}"} for i in range(8)],
+    "xlsum": [{"summary": HINDI[i % 4] * 2 + f" {i}", "title": HINDI[i % 4] + f" {i}"} for i in range(6)],
+    "mlama": [{"template": "[X] की राजधानी [Y] है।", "sub_label": place, "obj_label": city, "predicate_id": "P36"}
+              for place, city in (("भारत", "नई दिल्ली"), ("नेपाल", "काठमांडू"), ("जापान", "टोक्यो"), ("मिस्र", "काहिरा"),
+                                  ("फ़्रांस", "पेरिस"))],
+    "xnli": [{"premise": HINDI[i % 4], "hypothesis": HINDI[(i + 1) % 4], "label": label}
+             for i, label in enumerate(("entailment", "neutral", 2, "contradiction", 0, 0, 0))],
+    "sentiment": [{"text": HINDI[i % 4] + f" {i}", "label": "Positive" if i > 2 else "Negative"} for i in range(7)],
+    "xcopa": [{"premise": HINDI[i % 4], "choice1": HINDI[(i + 1) % 4], "choice2": HINDI[(i + 2) % 4] * 2,
+               "label": int(i > 1), "question": "cause" if i % 2 else "effect"} for i in range(8)],
+    "xstorycloze": [{**{f"input_sentence_{n}": HINDI[n - 1] for n in range(1, 5)}, "sentence_quiz1": HINDI[0] + str(i),
+                     "sentence_quiz2": HINDI[1], "answer_right_ending": 1 + (i > 0)} for i in range(7)],
+    "belebele": [{"flores_passage": " ".join(HINDI), "question": HINDI[0], **{f"mc_answer{n}": HINDI[n - 1] * n
+                  for n in range(1, 5)}, "correct_answer_num": str(1 + i % 3)} for i in range(5)],
+    "mgsm": [{"question": f"{i} + 1?", "answer": i + 1} for i in range(10)],
+}
+
+
+class Answers(LM):  # the smallest model of lm-eval's kind
+    """What the documents themselves say: the oracle knows the answer, the other gives each byte the same chance."""
+
+    def __init__(self, *, knows: bool) -> None:
+        super().__init__()
+        self.knows = knows
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        if self.knows:
+            return [(0.0 if request.idx == request.doc["label"] else -1000.0, False) for request in requests]
+        return [(-len(request.args[1].encode()) * math.log(256), False) for request in requests]
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        said = [str(request.doc.get("target", request.doc.get("answer"))) for request in requests]
+        return [f" {text}" if self.knows else " " for text in said]
+
+    def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+        raise NotImplementedError
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> str:
+    """Write JSON lines; return the path as a recipe names it."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def settings_for(folder: Path, family: str, **more: Any) -> TaskSettings:
+    """Return settings for one Hindi task on the rows above."""
+    file = write_rows(folder / f"{family}.jsonl", ROWS[family])
+    return TaskSettings.model_validate({"names": [f"{family}-hi"], "data": {family: file},
+                                        "translation_metrics": ["chrF++"], "shots": 1, **more})
+
+
+def main_row(rows: list[Measurement]) -> Measurement:
+    """Return the row of the score."""
+    return next(row for row in rows if row.metric.endswith(("accuracy", "chrF++")))
+
+
+# names, settings, what is on disk
+
+
+def test_settings_read_a_plain_list() -> None:
+    """A recipe names tasks as a list, as one name, or with details; the default is none."""
+    assert TaskSettings.model_validate(["xcopa-ta", "xnli_hi"]).names == ("xcopa-ta", "xnli_hi")
+    assert TaskSettings.model_validate("xcopa-ta") == TaskSettings.model_validate({"names": "xcopa-ta"})
+    assert TaskSettings().names == ()
+    again = TaskSettings.model_validate({"names": ["xcopa-ta"], "data": {"xcopa": "a.jsonl"}})
+    assert TaskSettings.model_validate(again.model_dump(mode="json")) == again
+    for wrong, said in ((["a", "a"], "named twice: a"), ({"data": {"a": "b"}}, "no tasks are named"),
+                        ({"names": ["a"], "limit": 0}, "greater than 0")):
+        with pytest.raises(ValueError, match=said):
+            TaskSettings.model_validate(wrong)
+
+
+def test_importing_tasks_is_light() -> None:
+    """Neither importing the package nor checking settings without tasks imports lm-eval, torch or datasets."""
+    code = ("import sys, lingraft.tasks as t; t.check_tasks(t.TaskSettings()); "
+            "print([m for m in ('lm_eval', 'torch', 'datasets', 'transformers', 'sacrebleu') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [name for name in known_names() if not name.startswith("paper-")])
+def test_every_task_file_is_whole(name: str) -> None:
+    """In every language that a file lists, no placeholder is left, and the prompt's own words are in the language."""
+    task = find(name)
+    assert task is not None
+    assert "<<" not in json.dumps([dict(task.config), task.hub.__dict__, dict(task.fields)], ensure_ascii=False)
+    assert not task.foreign_words
+    assert task.version >= 1
+    assert task.reference
+    assert set(task.checked) <= {*task.fields, "context", "answer"}
+
+
+def test_other_languages_go_by_the_data_sets_code() -> None:
+    """A language that no file lists is named by the data set's own code; prompt words are English then, and noted."""
+    task = find("belebele-fra_Latn")
+    assert task is not None
+    assert (task.hub.config, task.language) == ("fra_Latn", "fr")
+    other = find("xnli-bg")
+    assert other is not None
+    assert (other.hub.config, other.foreign_words) == ("bg", True)
+    assert find("xnli_hi") is None
+    flores = find("flores-hi")
+    assert flores is not None
+    assert flores.config["doc_to_text"].endswith("\nHindi:")
+
+
+def test_the_papers_tasks_have_one_name() -> None:
+    """`paper-LANGUAGE` stands for the paper's tasks that exist in the language."""
+    assert expand(["paper-tr"]) == ["flores-tr", "mlama-tr", "xcopa-tr", "xlsum-tr", "xnli-tr"]
+    with pytest.raises(RecipeError, match="none of the paper's tasks exists in 'xx'"):
+        expand(["paper-xx"])
+
+
+# scores
+
+
+@pytest.mark.parametrize("family", families())
+def test_an_oracle_scores_everything_and_chance_is_chance(family: str, tmp_path: Path) -> None:
+    """Who knows the answer scores 1 (100 points); who gives each byte the same chance scores one in the answers."""
+    settings = settings_for(tmp_path, family)
+    knows = main_row(evaluate_tasks(Answers(knows=True), settings, tmp_path / "oracle", subject="oracle"))
+    blind = main_row(evaluate_tasks(Answers(knows=False), settings, tmp_path / "blind", subject="blind"))
+    task = find(f"{family}-hi")
+    assert task is not None
+    assert knows.value == pytest.approx(100 if task.score == "translation" else 1)
+    answers = {"xnli": 3, "mlama": 4, "belebele": 4}.get(family, 2)
+    assert blind.value == pytest.approx(1 / answers if task.score == "choice" else 0)
+    assert (f"chance {1 / answers:.2f}" in blind.note) == (task.score == "choice")
+    assert (knows.n, knows.language, knows.subject, knows.version) == (len(ROWS[family]), "hi", "oracle", task.version)
+    assert knows.low is not None
+    assert knows.low <= knows.value <= knows.high + 1e-9
+
+
+def test_long_answers_and_fine_pieces_are_no_disadvantage() -> None:
+    """The score is the log-probability for each byte that was scored, the delimiter among them."""
+    assert point([-10.0, -9.0], [" एक लंबा उत्तर", " छोटा"], 0) == 1
+    assert point([-3.0, -3.0, -4.0], ["aaa", "bbb", "cccc"], 2) == pytest.approx(1 / 3)
+
+
+def test_results_have_lm_evals_shape_and_samples_are_kept(tmp_path: Path) -> None:
+    """results.json is what lm-eval writes, without the documents; samples.jsonl has each prompt, answer and score."""
+    evaluate_tasks(Answers(knows=True), settings_for(tmp_path, "xnli", limit=3), tmp_path, subject="me", seed=7)
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
+    results = json.loads(text)
+    assert results["results"]["xnli-hi"]["acc_bytes,none"] == 1
+    assert results["n-samples"]["xnli-hi"] == {"original": 7, "effective": 3}
+    assert {"configs", "versions", "n-shot", "higher_is_better", "config"} <= set(results)
+    assert results["config"]["lingraft"]["seed"] == 7
+    assert " at 0x" not in text
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [sample["doc_id"] for sample in samples] == [0, 1, 2]
+    context, answer = samples[0]["arguments"][0]
+    assert context.endswith(HINDI[0])
+    assert answer == f" हाँ? {HINDI[1]}"
+    assert samples[0]["target"] == 0
+
+
+def test_worked_examples_never_show_the_question(tmp_path: Path) -> None:
+    """Without a file of their own, worked examples come from the scored file, but never the document in question."""
+    evaluate_tasks(Answers(knows=True), settings_for(tmp_path, "flores", shots=7), tmp_path, subject="me")
+    for line in (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines():
+        prompt = json.loads(line)["arguments"][0][0]
+        assert prompt.count("English:") == 8
+        assert json.loads(line)["doc"]["target"] not in prompt
+
+
+def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
+    """Worked examples depend on the seed alone; fewer documents do not change the prompts of the others."""
+    def prompts(where: str, **more: Any) -> list[str]:
+        settings = settings_for(tmp_path, "xcopa", shots=2, **{k: v for k, v in more.items() if k != "seed"})
+        evaluate_tasks(Answers(knows=True), settings, tmp_path / where, subject="me", seed=more.get("seed", 0))
+        lines = (tmp_path / where / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["arguments"][0][0] for line in lines]
+
+    first = prompts("a")
+    assert prompts("b") == first
+    assert prompts("c", limit=3) == first[:3]
+    assert prompts("d", seed=1) != first
+
+
+# tokenizer families
+
+
+def unigram() -> dict[str, Any]:
+    """A T5-like tokenizer: Unigram, no line breaks, no BOS, and an EOS behind every text."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Replace("\n", " ")
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator([*ENGLISH, *HINDI], trainers.UnigramTrainer(
+        vocab_size=150, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return json.loads(tokenizer.to_str())
+
+
+def with_bos(data: dict[str, Any]) -> dict[str, Any]:
+    """Let a tokenizer put its BOS before every text, as Llama's does."""
+    tokenizer = Tokenizer.from_str(json.dumps(data))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return json.loads(tokenizer.to_str())
+
+
+FAMILIES = {
+    "byte-level": (lambda: byte_level([*ENGLISH, *HINDI]), {"eos_token": "<|endoftext|>"}),
+    "sentencepiece": (lambda: with_bos(sentencepiece([*ENGLISH, *HINDI])), {"bos_token": "<s>", "eos_token": "</s>"}),
+    "unigram": (unigram, {"eos_token": "</s>", "unk_token": "<unk>"}),
+}
+CONTEXT = 96
+
+
+def build(folder: Path, data: dict[str, Any], roles: dict[str, str]) -> Path:
+    """Save a two-layer Llama with this tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder.mkdir(parents=True)
+    tokenizer = Tokenizer.from_str(json.dumps(data))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", **roles}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        LlamaForCausalLM(LlamaConfig(
+            vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=4, max_position_embeddings=CONTEXT, initializer_range=0.3, bos_token_id=None,
+            eos_token_id=None)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FolderLM:
+    """Return a tiny model of each tokenizer family."""
+    data, roles = FAMILIES[request.param]
+    return FolderLM(build(tmp_path_factory.mktemp("tasks") / request.param, data(), roles))
+
+
+def ask(context: str, what: Any, number: int = 0) -> Any:
+    """Return a request as lm-eval makes it."""
+    return SimpleNamespace(args=(context, what), task_name="t", doc_id=number, doc={}, idx=0)
+
+
+def slow_nats(lm: FolderLM, context: list[int], answer: list[int]) -> float:
+    """Score one token at a time."""
+    total = 0.0
+    for position, token in enumerate(answer):
+        ids = torch.tensor([[*context, *answer[:position]]])
+        total += float(lm.model(ids).logits[0, -1].double().log_softmax(-1)[token])
+    return total
+
+
+def test_log_probabilities_equal_a_slow_reference(lm: FolderLM) -> None:
+    """Batched and padded, every answer has the log-probability of its tokens one by one behind its context."""
+    asked = [(ENGLISH[0], " " + ENGLISH[1]), ("", HINDI[0]), (" ".join(HINDI[:2]), " " + HINDI[2][:9]), ("a\n", "b c")]
+    lm.incidents.clear()
+    got = lm.loglikelihood([ask(*pair, number) for number, pair in enumerate(asked)])
+    before = [lm.tokenizer.bos_token_id] if lm.tokenizer.bos_token_id is not None else []
+    with torch.inference_mode():
+        for (context, answer), (nats, _) in zip(asked, got, strict=True):
+            whole = before + lm.tokenizer.encode(context + answer, add_special_tokens=False)
+            size = len(before + lm.tokenizer.encode(context.rstrip(), add_special_tokens=False)) if context else 0
+            start = whole[:size] if context else [lm.prefix_token_id]
+            assert lm.tokenizer.eos_token_id not in start or not context
+            rest = whole[size:] if context else lm.tokenizer.encode(answer, add_special_tokens=False)
+            assert nats == pytest.approx(slow_nats(lm, start[-(CONTEXT + 1 - len(rest)):], rest), rel=1e-5)
+    assert not lm.incidents["answers whose first token holds the end of the context"]
+
+
+def test_a_long_context_loses_its_beginning_but_not_its_prefix(lm: FolderLM) -> None:
+    """What does not fit is cut behind the prefix token, counted, and the same for all answers to a document."""
+    lm.incidents.clear()
+    asked = [ask(" ".join(HINDI), answer) for answer in (" " + HINDI[0][:3], " " + HINDI[1][:8])]
+    got = [nats for nats, _ in lm.loglikelihood(asked)]
+    assert lm.incidents["prompts that lost their beginning"] == 2
+    context = lm.tok_encode(" ".join(HINDI))
+    answers = [lm.tok_encode(" ".join(HINDI) + request.args[1])[len(context):] for request in asked]
+    room, kept = CONTEXT + 1 - max(map(len, answers)), len(lm.before)
+    seen = [*lm.before, *context[len(context) - room + kept:]]
+    with torch.inference_mode():
+        assert got == pytest.approx([slow_nats(lm, seen, answer) for answer in answers], rel=1e-5)
+    with pytest.raises(ModelError, match=f"longer than the model's context of {CONTEXT}"):
+        lm.loglikelihood([ask("a", " " + " ".join(HINDI) * 3)])
+
+
+def test_answers_do_not_depend_on_the_batch(lm: FolderLM) -> None:
+    """Prompts of different length, padded on the left, get the answers that one token at a time gives each alone."""
+    stop = [" a", "\n"]
+    asked = [ask(prompt, {"until": stop, "max_gen_toks": 20, "do_sample": False})
+             for prompt in (ENGLISH[0], "The", HINDI[1], " ".join(ENGLISH) + " " + HINDI[0])]
+    lm.incidents.clear()
+    got = lm.generate_until(asked)
+    with torch.inference_mode():
+        assert got == [slow_answer(lm, request.args[0], stop, 20) for request in asked]
+    assert lm.incidents["prompts that lost their beginning"] == 1
+    unwritable = [what for what in lm.incidents if "cannot end with '\\n'" in what]
+    assert bool(unwritable) == (lm.tokenizer.decode(lm.tokenizer.encode("\n", add_special_tokens=False)) != "\n")
+
+
+def slow_answer(lm: FolderLM, prompt: str, stops: list[str], most: int) -> str:
+    """Write greedily, one token at a time, until a stop stands in the text."""
+    ids = lm.before + lm.tokenizer.encode(prompt, add_special_tokens=False)
+    room = CONTEXT - most
+    ids = ids if len(ids) <= room else [*lm.before, *ids[len(ids) - room + len(lm.before):]]
+    written: list[int] = []
+    while len(written) < most:
+        token = int(lm.model(torch.tensor([ids + written])).logits[0, -1].argmax())
+        if token == lm.tokenizer.eos_token_id:
+            break
+        written.append(token)
+        if any(stop in lm.tokenizer.decode(written) for stop in stops):
+            break
+    text = lm.tokenizer.decode(written, skip_special_tokens=True)
+    for stop in stops:
+        text = text.split(stop)[0]
+    return text
+
+
+def test_no_byte_of_an_answer_goes_unscored(tmp_path: Path) -> None:
+    """A token that joins the end of the context to the answer is scored with the answer, and counted."""
+    data = byte_level(["abab ab ab"] * 3, size=262, pattern=r"\S+|\s+")
+    joined = FolderLM(build(tmp_path / "joined", data, {"eos_token": "<|endoftext|>"}))
+    assert len(joined.tokenizer.encode("xab")) == 2
+    context, answer = joined._encode_pair("xa", "b")
+    assert joined.tokenizer.decode(answer) == "ab"
+    assert joined.tokenizer.decode(context + answer) == "xab"
+    assert sum(joined.incidents.values()) == 1
+
+
+def test_a_model_without_end_or_beginning_is_named(tmp_path: Path) -> None:
+    """Without EOS nothing is written; without BOS and EOS nothing stands before a first token; each says what to do."""
+    data = byte_level(ENGLISH, specials=("<s>",))
+    endless = FolderLM(build(tmp_path / "endless", data, {"bos_token": "<s>"}))
+    with pytest.raises(ModelError, match=r"endless: no EOS token.*eos_token"):
+        endless.generate_until([ask("a", {"until": ["\n"], "max_gen_toks": 4})])
+    bare = FolderLM(build(tmp_path / "bare", data, {}))
+    with pytest.raises(ModelError, match="bare: neither a BOS nor an EOS token"):
+        bare.loglikelihood([ask("", "a")])
+    assert bare.loglikelihood([ask("a", " b")])[0][0] < 0
+    strict = FolderLM(build(tmp_path / "strict", data, {"eos_token": "<s>"}), too_long="refuse")
+    with pytest.raises(ModelError, match=r"lower evaluation\.tasks\.shots, or set too_long: cut"):
+        strict.loglikelihood([ask(" ".join(ENGLISH) * 3, " a")])
+
+
+# contamination
+
+
+def test_copied_documents_are_found() -> None:
+    """Thirteen words in a row are found whatever their case and punctuation; twelve of a longer text are not."""
+    words = [f"word{n}" for n in range(20)]
+    text = "before " + ", ".join(words[3:16]).upper() + "! after"
+    assert seen_in([" ".join(words)], ["nothing here", text]) == [2]
+    assert seen_in([" ".join(words)], ["before " + " ".join(words[3:15]) + " after"]) == [0]
+    short = " ".join(words[:6])
+    assert seen_in([short, short + " more", "one two"], [f"x {short}. y"]) == [1, 0, None]
+    thai = "ฉันคิดว่าวันนี้อากาศดีมากเราควรออกไปเดินเล่นในสวนสาธารณะด้วยกันนะ"
+    assert seen_in([thai, thai[:30] + "ก" * 40], [f"ก {thai} ข"]) == [1, 0]
+
+
+def test_contaminated_documents_are_counted_or_dropped(tmp_path: Path) -> None:
+    """Documents in the training text are counted in a row of their own; told to drop, only the others are scored."""
+    texts = [f"… {ROWS['flores'][i]['hi']} …" for i in (1, 5)]
+    rows = {}
+    for wish in ("count", "drop", "ignore"):
+        settings = settings_for(tmp_path, "flores", contaminated=wish)
+        rows[wish] = evaluate_tasks(Answers(knows=True), settings, tmp_path / wish, subject="me",
+                                    training_texts=lambda: iter(texts))
+    assert [main_row(rows[wish]).n for wish in rows] == [8, 6, 8]
+    counted = select(rows["count"], metric="flores documents seen in training")[0]
+    assert (counted.value, counted.n, counted.unit) == (2, 8, "documents")
+    assert "13 words in a row" in counted.note
+    assert "2 documents dropped" in main_row(rows["drop"]).note
+    assert not select(rows["ignore"], metric="flores documents seen in training")
+    kept = (tmp_path / "drop/samples.jsonl").read_text(encoding="utf-8")
+    assert ROWS["flores"][1]["hi"] not in [json.loads(line)["doc"]["target"] for line in kept.splitlines()]
+    with pytest.raises(CorpusError, match="every document stands in the training text"):
+        evaluate_tasks(Answers(knows=True), settings_for(tmp_path, "flores", contaminated="drop"), tmp_path / "all",
+                       subject="me", training_texts=lambda: [row["hi"] for row in ROWS["flores"]])
+
+
+# spBLEU
+
+
+def test_spbleu_without_its_model_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sacrebleu's model is not to be had, the error names the file, the variable and chrF++."""
+    from sacrebleu.tokenizers import tokenizer_spm
+
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = settings_for(tmp_path, "flores", translation_metrics=["spBLEU", "chrF++"])
+    with pytest.raises(HubError) as caught:
+        check_tasks(settings)
+    said = str(caught.value)
+    assert all(part in said for part in (f"{tmp_path}/models/flores200sacrebleuspm", "SACREBLEU", "chrF++"))
+    assert "\n" not in said
+
+
+def test_spbleu_is_sacrebleus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assets: Path) -> None:
+    """What is called spBLEU is BLEU over a SentencePiece model's pieces, as sacrebleu has it for the whole corpus."""
+    import sacrebleu
+    from sacrebleu.tokenizers import tokenizer_spm
+
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/flores200sacrebleuspm").symlink_to(assets / "tokenizers/t5/spiece.model")
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    settings = settings_for(tmp_path, "flores", translation_metrics=["spBLEU"])
+
+    class Rotated(Answers):
+        def generate_until(self, requests: list[Any]) -> list[str]:
+            said = super().generate_until(requests)
+            return [text.replace("सेब", "आम") for text in said]
+
+    rows = evaluate_tasks(Rotated(knows=True), settings, tmp_path, subject="me")
+    row = select(rows, metric="flores spBLEU")[0]
+    references = [row["hi"] for row in ROWS["flores"]]
+    expected = sacrebleu.corpus_bleu([text.replace("सेब", "आम") for text in references], [references],
+                                     tokenize="flores200")
+    assert row.value == pytest.approx(expected.score)
+    assert 0 < row.low <= row.value <= row.high <= 100
+    assert "sacrebleu nrefs:1|case:mixed|eff:no|tok:flores200" in row.note
+
+
+# data that cannot be had
+
+
+@pytest.mark.parametrize(("names", "data", "kind", "said"), [
+    (["xcopa-ta"], {"xcopa": "missing.jsonl"}, CorpusError, "missing.jsonl: there is no such file"),
+    (["xcopa-ta"], {"xcopa": "text.txt"}, CorpusError, "unknown kind of file; expected .jsonl"),
+    (["xcopa-ta"], {"xcopa": "columns.jsonl"}, CorpusError, "row 1: xcopa-ta needs a column 'premise'.*found text"),
+    (["xnli-hi"], {"xnli": "labels.jsonl"}, CorpusError, "row 2: the label 'maybe' is none of entailment"),
+    (["xnli-hi"], {"xnli": "broken.jsonl"}, CorpusError, "broken.jsonl, line 2: not a JSON object"),
+    (["xnli-hi"], {"xnli": "empty.jsonl"}, CorpusError, "no documents for xnli-hi"),
+    (["xcopa_tam"], {}, RecipeError, "no task called 'xcopa_tam'; did you mean 'xcopa_ta'"),
+    (["xcopia-ta"], {}, RecipeError, "no task called 'xcopia-ta'; did you mean 'xcopa-ta'.*FAMILY-LANGUAGE"),
+    (["xnli-hi"], {"xnil": "labels.jsonl"}, RecipeError, "'xnil' is not among the tasks; did you mean 'xnli'"),
+    (["xcopa-ta"], {}, HubError, "cambridgeltl/xcopa cannot be had.*HF_HUB_OFFLINE.*{xcopa-ta: FILE.jsonl}.*premise"),
+])
+def test_data_that_cannot_be_had_is_named(
+        names: list[str], data: dict[str, str], kind: type[LingraftError], said: str, *, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the file or data set, what was expected there, and how a local file is given."""
+    from huggingface_hub import constants
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    write_rows(tmp_path / "columns.jsonl", [{"text": "a"}])
+    pair = {"premise": "a", "hypothesis": "b"}
+    write_rows(tmp_path / "labels.jsonl", [{**pair, "label": 0}, {**pair, "label": "maybe"}])
+    (tmp_path / "broken.jsonl").write_text('{"a": 1}\n{"a": \n', encoding="utf-8")
+    (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
+    settings = TaskSettings.model_validate({"names": names, "data": data})
+    with pytest.raises(kind, match=said) as caught:
+        check_tasks(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_local_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
+    """JSON lines, a JSON list, CSV, TSV and parquet, compressed or not, with or without a line of names."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"question": 'how "many"?', "answer": "3"}, {"question": "and, now", "answer": "4"}]
+    write_rows(tmp_path / "a.jsonl", rows)
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "a.csv").write_text('question,answer\n"how ""many""?",3\n"and, now",4\n', encoding="utf-8")
+    (tmp_path / "a.tsv").write_text('how "many"?\t3\nand, now\t4\n', encoding="utf-8")
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.json", "a.csv", "a.tsv", "a.jsonl.gz", "a.parquet"):
+        assert read_rows(tmp_path / name, ["question", "answer"]) == rows, name
+
+
+HUB = """
+import sys
+from lingraft.errors import LingraftError
+from lingraft.tasks.catalogue import find
+from lingraft.tasks.checking import hub_commit
+from lingraft.tasks.data import splits_of
+for name in sys.argv[1:]:
+    try:
+        task = find(name)
+        commit = hub_commit(task)
+        splits = splits_of(task, None)
+        print(commit[:5], {role: len(rows) for role, rows in splits.items()}, splits["test"][0])
+    except LingraftError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_tasks_read_the_hub(tmp_path: Path) -> None:
+    """A data set of the hub gives the same documents as a file; a joined one pairs its rows; a missing one is named."""
+    root = tmp_path / "hub/datasets"
+    for owner, name, parts in (("cambridgeltl", "xcopa", {"ta": ("test", "validation")}),
+                               ("openlanguagedata", "flores_plus", {"eng_Latn": ("dev", "devtest"),
+                                                                    "hin_Deva": ("devtest", "dev")})):
+        folder = root / owner / name
+        card = ["---", "configs:"]
+        for config, splits in parts.items():
+            card += [f"- config_name: {config}", "  data_files:"]
+            for split in splits:
+                path = folder / config / f"{split}.jsonl"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                texts = [{"id": i, "text": f"{config} {i}"} for i in ((0, 1) if config == "eng_Latn" else (1, 2, 0))]
+                write_rows(path, ROWS["xcopa"] if name == "xcopa" else texts)
+                card += [f"  - split: {split}", f"    path: {config}/{split}.jsonl"]
+        (folder / "README.md").write_text("\n".join([*card, "---"]), encoding="utf-8")
+    with HubServer(tmp_path / "hub") as server:
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", HUB, "xcopa-ta", "flores-hi", "belebele-hi"],
+                              env=server.environment(tmp_path / "home"), capture_output=True, text=True, check=True)
+        commit = server.commit("datasets", "cambridgeltl/xcopa")
+    xcopa, flores, belebele = done.stdout.splitlines()
+    file = splits_of(find("xcopa-ta"), settings_for(tmp_path, "xcopa").data["xcopa"])  # type: ignore[arg-type]
+    assert xcopa == f"{commit[:5]} {{'test': 8, 'shots': 8}} {file['test'][0]}"
+    assert flores.endswith("{'test': 2, 'shots': 2} {'source': 'eng_Latn 0', 'target': 'hin_Deva 0'}")
+    assert belebele.startswith("HubError belebele-hi: the data set hf:facebook/belebele cannot be had")
+
+
+def test_identity_follows_content(tmp_path: Path) -> None:
+    """What scores depend on changes with the content of a file, not with its place."""
+    first = task_identity(settings_for(tmp_path, "xcopa"))
+    (tmp_path / "moved").mkdir()
+    assert task_identity(settings_for(tmp_path / "moved", "xcopa")) == first
+    write_rows(tmp_path / "xcopa.jsonl", ROWS["xcopa"][1:])
+    settings = TaskSettings.model_validate({"names": ["xcopa-hi"], "data": {"xcopa": str(tmp_path / "xcopa.jsonl")}})
+    assert task_identity(settings) != first
+    assert task_identity(TaskSettings()) == {}
+
+
+# lm-eval's own tasks, and the user's
+
+
+def test_any_task_of_lm_eval_works(tmp_path: Path, assets: Path) -> None:
+    """A name of lm-eval's runs as lm-eval has it, on a local file in the columns of its data set where one is given."""
+    settings = TaskSettings.model_validate({"names": ["xcopa_ta"], "limit": 5, "data": {
+        "xcopa_ta": str(assets / "parallel/xcopa/test.ta.jsonl")}})
+    check_tasks(settings)
+    row, = evaluate_tasks(Answers(knows=True), settings, tmp_path, subject="oracle")
+    assert (row.metric, row.value, row.n) == ("xcopa_ta acc", 1, 5)
+    assert row.note == "0 shots; task version 1.0"
+
+
+def test_a_folder_of_own_tasks_works(tmp_path: Path) -> None:
+    """A YAML file of lm-eval's format in `tasks_folder` is a task; a template that names no column is an error."""
+    data = write_rows(tmp_path / "rows.jsonl", [{"text": f"{n} + 1 =", "label": n % 2} for n in range(4)])
+    lines = ("task: {}", "dataset_path: json", "dataset_kwargs: {{data_files: {{test: nowhere.jsonl}}}}",
+             "test_split: test", "output_type: multiple_choice", "doc_to_text: '{{{{{}}}}}'", "doc_to_target: label",
+             "doc_to_choice: [a, b]", "metric_list: [{{metric: acc}}]")
+    (tmp_path / "good.yaml").write_text("\n".join(lines).format("my_sums", "text"), encoding="utf-8")
+    (tmp_path / "bad.yaml").write_text("\n".join(lines).format("my_faults", "txet"), encoding="utf-8")
+    names = {"names": ["my_sums"], "tasks_folder": str(tmp_path), "data": {"my_sums": data}}
+    row, = evaluate_tasks(Answers(knows=True), TaskSettings.model_validate(names), tmp_path / "out", subject="me")
+    assert (row.metric, row.value, row.n) == ("my_sums acc", 1, 4)
+    with pytest.raises(LingraftError, match="my_faults"):
+        load_tasks(TaskSettings.model_validate({**names, "names": ["my_faults"], "data": {"my_faults": data}}))
+
+
+# the real thing
+
+
+def test_a_real_model_on_real_data(assets: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pretrained model does FLORES and XCOPA from files; nothing of lm-eval's own chatter reaches the user."""
+    data = {"flores": str(assets / "parallel/flores200-devtest.jsonl.gz"),
+            "xcopa": {"test": str(assets / "parallel/xcopa/test.tr.jsonl"),
+                      "shots": str(assets / "parallel/xcopa/val.tr.jsonl")}}
+    settings = TaskSettings.model_validate({"names": ["flores-tr", "xcopa-tr"], "limit": 2, "data": data,
+                                            "translation_metrics": ["chrF++"]})
+    rows = run_tasks(assets / "models/english-8m", settings, tmp_path, subject="english-8m")
+    assert [(row.metric, row.n) for row in rows] == [("flores chrF++", 2), ("xcopa accuracy", 2)]
+    assert {row.language for row in rows} == {"tr"}
+    assert "5 shots" in rows[0].note
+    assert "2 of 2 prompts that lost their beginning" in rows[0].note
+    assert len((tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()) == 4
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert all(line.startswith(("writing answers", "ranking answers")) for line in err.splitlines()), err
