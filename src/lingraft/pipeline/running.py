@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lingraft.card import write_card
 from lingraft.errors import LingraftError, StoreError
 from lingraft.measurement import read_measurements, write_measurements
 from lingraft.pipeline.graph import Graph, graph_of
@@ -22,7 +23,7 @@ from lingraft.store import Manifest, Store, digest
 Tell = Callable[[str], None]
 WriteReport = Callable[[Path], Any]
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 """Raised when run folders change: what an older version left is written anew from the stored answers."""
 
 
@@ -64,6 +65,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
                   "versions": versions(), "device": device, "started": _clock(started), "finished": _clock(time.time()),
                   "warnings": list(_warnings(recipe, done))}
         (draft / RUN).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_card(draft)
         write_report(draft)
     return Run(folder)
 

@@ -127,6 +127,15 @@ class EmbeddingSettings(Settings):
 ModelSettings = Annotated[Base, BeforeValidator(parse_model), PlainSerializer(lambda base: base.chosen())]
 
 
+class Licences(Settings):
+    """Licences as a hub names them (apache-2.0, cc-by-sa-4.0); they stand in the model card and change nothing else."""
+
+    result: str | None = Field(default=None, description="licence that you give the adapted model")
+    model: str | None = Field(default=None, description="licence of the base model")
+    target: str | None = Field(default=None, description="licence of the target text")
+    replay: str | None = Field(default=None, description="licence of the replayed text")
+
+
 class Recipe(Settings):
     """Everything that a run depends on: the same recipe is the same answer, on any machine."""
 
@@ -142,6 +151,7 @@ class Recipe(Settings):
     embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="how their rows are made")
     training: TrainingPlan = Field(default_factory=TrainingPlan, description="how the model is trained then")
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="what is measured")
+    licences: Licences = Field(default_factory=Licences, description="licences that the model card states")
     seed: int = Field(default=0, ge=0, description="seed of everything that draws lots")
 
     @model_validator(mode="before")

@@ -1,0 +1,40 @@
+"""The YAML that a hub reads: languages, licence, base model, data sets, tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+DOMAIN = "domain:"
+
+
+def front_matter(record: Mapping[str, Any]) -> str:
+    """Return the front matter; what the recipe does not state is left out, so that nothing is claimed.
+
+    A hub wants language codes without region or script, and lists only data sets and base models of its own.
+    """
+    from huggingface_hub import ModelCardData
+
+    recipe = record["recipe"]
+    languages = dict.fromkeys(code for text in texts(recipe) if (code := _code(text["language"])))
+    datasets = dict.fromkeys(source["hub"] for text in texts(recipe) for source in text["corpus"] if source.get("hub"))
+    data = ModelCardData(
+        language=[*languages] or None, license=(recipe.get("licences") or {}).get("result"),
+        library_name="transformers", pipeline_tag="text-generation", datasets=[*datasets] or None,
+        base_model=(recipe["model"].get("hub") or {}).get("id"),
+        tags=["lingraft", "vocabulary-extension", "continued-pretraining"])
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def texts(recipe: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Return every text of a recipe: the targets', then the replayed one."""
+    yield recipe["target"]
+    yield from recipe.get("also") or ()
+    if recipe.get("replay"):
+        yield recipe["replay"]
+
+
+def _code(tag: str) -> str | None:
+    from langcodes import Language
+
+    return None if tag.startswith(DOMAIN) else str(Language.get(tag).language)

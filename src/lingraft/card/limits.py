@@ -1,0 +1,32 @@
+"""What the numbers do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lingraft.card.front_matter import texts
+from lingraft.card.markdown import bullets, plain
+
+
+def limits_section(record: Mapping[str, Any]) -> str:
+    """Return the limits of what was measured, and the warnings of the run."""
+    return bullets(_limits(record))
+
+
+def _limits(record: Mapping[str, Any]) -> Iterator[str]:
+    recipe = record["recipe"]
+    yield "One run with one seed: the intervals are over held-out documents, not over trainings."
+    measured = ", ".join(dict.fromkeys(text["language"] for text in texts(recipe)))
+    yield f"Measured in {measured} only; what became of other languages that the base knows was not looked at."
+    if any(not text.get("heldout") for text in texts(recipe)):
+        yield ("Held-out text was set apart from the same sources as the training text; on text of another kind the "
+               "numbers will be other ones.")
+    if not recipe.get("replay"):
+        yield "No text of the base's own language was replayed or measured: what the model forgot is not known."
+    kind = next(iter(recipe["model"]))
+    if kind in {"random", "pretrain"}:
+        yield "The base is no published model: it was made here, small, to show or test the method."
+    yield ("A base language model, not tuned to follow instructions by this run; nobody has checked what it says for "
+           "truth, harm or bias, and it has those of its base and of the texts above.")
+    yield from (plain(warning) + "." for warning in record.get("warnings", ()))

@@ -1,0 +1,59 @@
+"""The card as a whole: front matter, what it is, how to load it, data, method, measurements, limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lingraft.card.data import data_section
+from lingraft.card.front_matter import front_matter, texts
+from lingraft.card.limits import limits_section
+from lingraft.card.method import method_section
+from lingraft.card.table import measurement_table
+from lingraft.measurement import Measurement, read_measurements
+
+CARD = Path("model") / "README.md"
+"""Where a run folder keeps its card."""
+
+
+def write_card(folder: Path) -> Path:
+    """Write the card of a run folder (or of the draft of one) from its run.json and measurements; return its path."""
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    text = card_text(record, read_measurements(folder / "measurements.parquet"))
+    path = folder / CARD
+    path.unlink(missing_ok=True)  # it may be a link into the store, which is not to be written through
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def card_text(record: Mapping[str, Any], rows: Sequence[Measurement]) -> str:
+    """Return the card of a run: Markdown with YAML front matter."""
+    sections = (_title(record), _use(record), "## Data\n\n" + data_section(record), "## Method\n\n"
+                + method_section(record), "## Before and after\n\n" + measurement_table(rows),
+                "## Limits\n\n" + limits_section(record))
+    return front_matter(record) + "\n" + "\n\n".join(section.strip() for section in sections) + "\n"
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    recipe = record["recipe"]
+    names = " and ".join(text["language"] for text in texts(recipe) if text is not recipe.get("replay"))
+    return (f"# {record['name']}\n\nA causal language model: {names} grafted onto {record['source']} with "
+            f"[lingraft](https://pypi.org/project/lingraft/) {record['versions'].get('lingraft', '')}. Tokens of the "
+            "language were learned from text and added to the base's tokenizer, got embedding rows, and the model was "
+            f"trained on. {_ids(record)}")
+
+
+def _ids(record: Mapping[str, Any]) -> str:
+    notes = next((stage["notes"] for stage in record["stages"] if stage["name"] == "vocabulary"), {})
+    dropped = notes.get("dropped", 0)
+    return (f"{dropped:,} tokens of the base were dropped; the others mean what they meant." if dropped
+            else "Every id of the base means what it meant before.")
+
+
+def _use(record: Mapping[str, Any]) -> str:
+    return ("## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f'folder = "path/to/{record["name"]}/model"  # or its name on a hub\n'
+            "model = AutoModelForCausalLM.from_pretrained(folder)\n"
+            "tokenizer = AutoTokenizer.from_pretrained(folder)\n```")

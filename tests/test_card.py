@@ -1,0 +1,111 @@
+"""The model card: what it says is what the run says, and what the recipe does not state is not claimed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+import lingraft
+from lingraft.card import CARD, card_text, write_card
+from lingraft.card.front_matter import front_matter
+from lingraft.card.limits import limits_section
+from lingraft.card.markdown import plain
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model, tmp_path_factory):
+    """A finished tiny run with replay and a stated licence."""
+    from tests.conftest import ENGLISH, HINDI, write_lines
+
+    folder = tmp_path_factory.mktemp("card")
+    overrides = {"vocabulary.size": 10, "evaluation.generation": None, "evaluation.heldout_bytes": 300,
+                 "training": {"budget": "2 steps", "batch_tokens": 64}, "licences.result": "cc-by-4.0",
+                 "licences.target": "cc0-1.0"}
+    return lingraft.adapt(model=str(tiny_model), language="hi", text=str(write_lines(folder / "hi.txt", HINDI)),
+                          base_text=str(write_lines(folder / "en.txt", ENGLISH)), overrides=overrides,
+                          runs=folder / "runs", device="cpu")
+
+
+def parts(text: str) -> tuple[dict, str]:
+    _, head, body = text.split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def test_every_run_holds_a_card(run):
+    """Its front matter is what a hub reads; its body names data, method, numbers and limits."""
+    from huggingface_hub import ModelCard
+
+    path = run.folder / CARD
+    head, body = parts(path.read_text(encoding="utf-8"))
+    assert head["language"] == ["hi", "en"]
+    assert head["license"] == "cc-by-4.0"
+    assert "base_model" not in head  # a folder on disk is no model of a hub
+    assert ModelCard.load(path).data.to_dict() == head
+    for heading in ("Use", "Data", "Method", "Before and after", "Limits"):
+        assert f"\n## {heading}\n" in body
+    assert "cc0-1.0" in body
+    assert "not stated" in body  # the licence of the replayed text
+    assert str(run.folder.parent.parent) not in body  # paths of this machine are nobody's business
+
+
+def test_the_table_holds_every_measured_number(run):
+    """Each metric and language has a line, and each value of a subject stands in it with its interval."""
+    lines = [line for line in (run.folder / CARD).read_text().splitlines() if line.startswith("| ")]
+    for row in run.measurements():
+        if row.metric.endswith(" change"):
+            continue
+        line = next(line for line in lines if line.startswith(f"| {row.metric} | {row.language} |"))
+        number = f"{row.value:,.0f}" if abs(row.value) >= 1000 else f"{row.value:.3g}"
+        assert number in line
+        if row.low is not None and row.low != row.high:
+            assert f"{row.low:.3g} to" in line or f"{row.low:,.0f} to" in line
+
+
+def test_the_card_is_written_anew_without_touching_the_store(run):
+    """A README that is a link into the store is replaced, not written through."""
+    path = run.folder / CARD
+    before = path.read_text()
+    stored = run.folder.parent / "stored.md"
+    stored.write_text("of the base")
+    path.unlink()
+    path.hardlink_to(stored)
+    assert write_card(run.folder) == path
+    assert path.read_text() == before
+    assert stored.read_text() == "of the base"
+
+
+def test_a_hub_s_names_are_its_own(run):
+    """Base model and data sets of a hub are named in the front matter; regions and domains are no language codes."""
+    recipe = run.record["recipe"]
+    source = recipe["target"]["corpus"][0] | {"path": None, "hub": "wiki/hindi"}
+    target = recipe["target"] | {"language": "pt-BR", "corpus": [source]}
+    changed = recipe | {"model": {"hub": {"id": "small/model", "revision": "main"}}, "target": target,
+                        "also": [target | {"language": "domain:law"}]}
+    head, _ = parts(front_matter(run.record | {"recipe": changed}))
+    assert head["base_model"] == "small/model"
+    assert head["datasets"] == ["wiki/hindi"]
+    assert head["language"] == ["pt", "en"]
+
+
+def test_limits_follow_the_run(run):
+    """Without replay the card says that forgetting is unknown; the run's warnings stand in it."""
+    assert "forgot" not in limits_section(run.record)
+    alone = run.record | {"recipe": run.record["recipe"] | {"replay": None}, "warnings": ["a <warning>"]}
+    assert "forgot is not known" in limits_section(alone)
+    assert r"a \<warning\>." in limits_section(alone)
+
+
+def test_an_untrained_run_says_so(run):
+    """Where nothing was trained, the card says none; where tokens were dropped, how many."""
+    stages = [stage for stage in json.loads(json.dumps(run.record["stages"])) if stage["name"] != "training"]
+    next(stage for stage in stages if stage["name"] == "vocabulary")["notes"]["dropped"] = 1234
+    text = card_text(run.record | {"stages": stages}, run.measurements())
+    assert "**Training:** none." in text
+    assert "1,234 tokens of the base were dropped" in text
+
+
+def test_names_are_text(run):
+    """No name of a file or licence becomes markup."""
+    assert plain("<img src=x>|*a*") == r"\<img src=x\>\|\*a\*"
