@@ -1,0 +1,130 @@
+"""What a probe found: bits per byte before and after its steps, paired differences, and what they carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from rich.table import Table
+
+from lingraft.measurement import Measurement
+from lingraft.study.differences import Difference, Ranking, differences, ranking
+from lingraft.study.settings import Compared
+from lingraft.study.table import AXIS
+
+INIT = "init"
+SUBJECTS = ("spliced", "adapted")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one trial; `tokens` counts what its rows were learned from before, for inits that train."""
+
+    init: str
+    seed: int
+    rows: tuple[Measurement, ...]
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class ProbeOutcome:
+    """The scores of all trials, after `steps` of training."""
+
+    steps: int
+    targets: tuple[str, ...]
+    replay: str | None
+    scored: tuple[Scored, ...]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Every language that was measured, the targets first."""
+        return (*self.targets, *([self.replay] if self.replay else []))
+
+    @property
+    def inits(self) -> list[str]:
+        """The inits, in the order given."""
+        return list(dict.fromkeys(one.init for one in self.scored))
+
+    def values(self, init: str, language: str, subject: str) -> list[float]:
+        """Return the bits per byte of an init, a value for each seed."""
+        return [row.value for one in self.scored if one.init == init
+                for row in one.rows if (row.language, row.subject) == (language, subject)]
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        return [{f"{AXIS}{INIT}": one.init, "seed": one.seed, "role": "target" if row.language in self.targets else
+                 "replay", "metric": row.metric, "subject": row.subject, "language": row.language, "value": row.value,
+                 "low": row.low, "high": row.high} for one in self.scored for row in one.rows]
+
+    def ranking(self, language: str) -> Ranking:
+        """Return the order after the steps, and which pairs of it the intervals carry."""
+        return ranking(self._rows, [INIT], INIT, Compared(language=language))[0]
+
+    def differences(self, language: str) -> list[Difference]:
+        """Return the paired difference of every init to the one with the lowest mean after the steps."""
+        order = self.ranking(language).order
+        found = {(one.first, one.second): one for one in differences(self._rows, [INIT], Compared(language=language))}
+        return [found[pair] if pair in found else _turned(found[pair[::-1]])
+                for pair in ((order[0], other) for other in order[1:])]
+
+    def sentences(self) -> Iterator[str]:
+        """Yield what may be said."""
+        for language in self.languages:
+            yield self.ranking(language).sentence
+        learned = {one.init: one.tokens for one in self.scored if one.tokens}
+        for init, tokens in learned.items():
+            yield f"{init}: its rows were learned from {tokens:,} tokens before, which the others did not see"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {"steps": self.steps, "seeds": sorted({one.seed for one in self.scored}), "said": list(self.sentences()),
+                "languages": {language: self._language(language) for language in self.languages}}
+
+    def _language(self, language: str) -> dict[str, Any]:
+        order = self.ranking(language)
+        return {
+            "order": list(order.order), "carried": [list(pair) for pair in order.carried],
+            "inits": {init: {"step 0": self.values(init, language, "spliced"),
+                             f"step {self.steps}": self.values(init, language, "adapted")} for init in self.inits},
+            "differences": [{"first": one.first, "second": one.second, "difference": one.value,
+                             "interval": one.interval(), "seeds": one.n, "over": one.over}
+                            for one in self.differences(language)]}
+
+    def table(self) -> Table:
+        """Return a line for each language and init, the best mean first."""
+        table = Table(title="bits per byte, mean over seeds (lowest to highest)", title_justify="left", pad_edge=False,
+                      box=None)
+        for heading in ("language", INIT, "step 0", f"step {self.steps}", "more than the first (95% interval)"):
+            table.add_column(heading, justify="left" if heading in {"language", INIT} else "right")
+        for language in self.languages:
+            behind = {one.second: one for one in self.differences(language)}
+            for init in self.ranking(language).order:
+                cells = [spread(self.values(str(init), language, subject)) for subject in SUBJECTS]
+                table.add_row(language, str(init), *cells, told(behind[init]) if init in behind else "")
+        return table
+
+
+def _turned(one: Difference) -> Difference:
+    """Return the same difference seen from the other side."""
+    return Difference(one.axis, one.second, one.first, one.context, one.metric, one.subject, one.language, -one.value,
+                      one.n, one.spread, one.over)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return a mean with the lowest and the highest value.
+
+    >>> spread([1.25, 1.5, 1.75])
+    '1.5000 (1.2500 to 1.7500)'
+    """
+    return f"{fmean(values):.4f}" + (f" ({min(values):.4f} to {max(values):.4f})" if len(set(values)) > 1 else "")
+
+
+def told(one: Difference) -> str:
+    """Return a difference with its interval, and what that is over."""
+    interval = one.interval()
+    if interval is None:
+        return f"{one.value:+.4f} (one seed: no interval)"
+    return f"{one.value:+.4f} ({interval[0]:+.4f} to {interval[1]:+.4f}, over {one.over})"
