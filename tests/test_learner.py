@@ -63,7 +63,7 @@ def slow_continuation(family, counts, size):
                   if gain >= 1 and surface not in base | refused | {*chosen} and family.allows(surface)}
         if not usable:
             return chosen
-        best = min(usable, key=lambda surface: (-usable[surface], surface))
+        best = min(usable, key=lambda surface: (-usable[surface], len(surface), surface))
         if segments(family, [*chosen, best], family.piece_of(best)) == [(best, 1)]:
             chosen.append(best)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lingraft.diagnosis.advice import UNREADABLE, reading
@@ -69,10 +70,11 @@ def comparison_grid(diagnosis: Diagnosis, language: str) -> Grid:
     """Which base suits a language, fewest tokens per byte first."""
     columns = ("tokenizer", "size", "tokens/word", "premium", "tokens/byte now", "tokens/byte +10,000", "95% interval",
                "pre-tokenizer", "")
-    return Grid(f"which base suits {language}", columns, tuple(map(_rank, diagnosis.ranking(language))))
+    ranks = diagnosis.ranking(language)
+    return Grid(f"which base suits {language}", columns, tuple(_rank(rank, ranks) for rank in ranks))
 
 
-def _rank(rank: Rank) -> tuple[str, ...]:
+def _rank(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
     measures, after = rank.finding.measures, rank.finding.after()
     now = measures.tokens_per_byte
     later: tuple[str, ...] = (NOTHING, NOTHING, NOTHING)
@@ -80,7 +82,7 @@ def _rank(rank: Rank) -> tuple[str, ...]:
         point, fixed = after
         interval = f"{now * point.low:.4f}–{now * point.high:.4f}"
         later = (f"{now * point.share:.4f}", interval, "repaired" if fixed else "as it is")
-    best = (("best now", rank.best_now), ("best after", rank.best_after))
+    best = (("best now", rank.best_now), ("best after", rank.best_after and not _rivals(rank, ranks)))
     marks = " and ".join(name for name, holds in best if holds)
     marks = f"{measures.unknown:.0%} unknown" if measures.unknown > UNREADABLE else marks
     return (rank.name, f"{rank.size:,}", NOTHING if measures.unspaced else f"{measures.tokens_per_word:.2f}",
@@ -97,9 +99,15 @@ def verdict(diagnosis: Diagnosis, language: str) -> str:
     text = f"{language}: {now.name} needs the fewest tokens now"
     if after is None:
         return text
-    point, _ = after.finding.after()  # type: ignore[misc]  # it is the best of those that have one
-    low, high = (after.finding.measures.tokens_per_byte * bound for bound in (point.low, point.high))
-    rivals = [rank.name for rank in ranks if rank is not after and (near := rank.finding.after())
-              and low <= rank.finding.measures.tokens_per_byte * near[0].share <= high]
-    text += f"; {'it stays ahead' if after is now else f'{after.name} does'} with 10,000 added"
-    return text + (f" (within its interval: {', '.join(rivals)})" if rivals else "")
+    rivals = _rivals(after, ranks)
+    if rivals:
+        return f"{text}; with 10,000 added {after.name} is not told apart from {', '.join(rivals)}: one interval"
+    return f"{text}; {'it stays ahead' if after is now else f'{after.name} does'} with 10,000 added"
+
+
+def _rivals(best: Rank, ranks: Sequence[Rank]) -> list[str]:
+    """Return the tokenizers whose prediction lies within the interval of the best one's."""
+    point, _ = best.finding.after()  # type: ignore[misc]  # it is the best of those that have one
+    low, high = (best.finding.measures.tokens_per_byte * bound for bound in (point.low, point.high))
+    return [rank.name for rank in ranks if rank is not best and (near := rank.finding.after())
+            and low <= rank.finding.measures.tokens_per_byte * near[0].share <= high]
