@@ -19,7 +19,7 @@ from lingraft.pipeline import making
 from lingraft.pipeline.steps import Step, step
 from lingraft.recipe import Recipe, Text
 
-VERSIONS = {"source": 1, "corpus": 1, "vocabulary": 2, "embeddings": 2, "packing": 1, "training": 1, "evaluation": 1}
+VERSIONS = {"source": 1, "corpus": 1, "vocabulary": 3, "embeddings": 2, "packing": 1, "training": 1, "evaluation": 1}
 """Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""
 
 

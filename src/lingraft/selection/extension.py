@@ -25,7 +25,7 @@ from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
 from lingraft.vocabulary import Splice
 
-SAMPLES = 8
+SAMPLES = 24
 SAMPLE_CHARACTERS = 240
 
 
