@@ -46,6 +46,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
                      "sentence_quiz2": HINDI[1], "answer_right_ending": 1 + (i > 0)} for i in range(7)],
     "belebele": [{"flores_passage": " ".join(HINDI), "question": HINDI[0], **{f"mc_answer{n}": HINDI[n - 1] * n
                   for n in range(1, 5)}, "correct_answer_num": str(1 + i % 3)} for i in range(5)],
+    "xquad": [{"hi": {"context": " ".join(HINDI), "qas": [{"question": f"{i}?", "answer": HINDI[i][:9]}
+                                                         for i in range(4)]}}],
     "mgsm": [{"question": f"{i} + 1?", "answer": i + 1} for i in range(10)],
 }
 
@@ -160,7 +162,8 @@ def test_an_oracle_scores_everything_and_chance_is_chance(family: str, tmp_path:
     answers = {"xnli": 3, "mlama": 4, "belebele": 4}.get(family, 2)
     assert blind.value == pytest.approx(1 / answers if task.score == "choice" else 0)
     assert (f"chance {1 / answers:.2f}" in blind.note) == (task.score == "choice")
-    assert (knows.n, knows.language, knows.subject, knows.version) == (len(ROWS[family]), "hi", "oracle", task.version)
+    documents = 4 if family == "xquad" else len(ROWS[family])
+    assert (knows.n, knows.language, knows.subject, knows.version) == (documents, "hi", "oracle", task.version)
     assert knows.low is not None
     assert knows.low <= knows.value <= knows.high + 1e-9
 
@@ -301,9 +304,10 @@ def test_log_probabilities_equal_a_slow_reference(lm: FolderLM) -> None:
 def test_a_long_context_loses_its_beginning_but_not_its_prefix(lm: FolderLM) -> None:
     """What does not fit is cut behind the prefix token, counted, and the same for all answers to a document."""
     lm.incidents.clear()
+    cut = f"prompts cut at their beginning, to the model's context of {CONTEXT}"
     asked = [ask(" ".join(HINDI), answer) for answer in (" " + HINDI[0][:3], " " + HINDI[1][:8])]
     got = [nats for nats, _ in lm.loglikelihood(asked)]
-    assert lm.incidents["prompts that lost their beginning"] == 2
+    assert lm.incidents[cut] == 2
     context = lm.tok_encode(" ".join(HINDI))
     answers = [lm.tok_encode(" ".join(HINDI) + request.args[1])[len(context):] for request in asked]
     room, kept = CONTEXT + 1 - max(map(len, answers)), len(lm.before)
@@ -323,7 +327,7 @@ def test_answers_do_not_depend_on_the_batch(lm: FolderLM) -> None:
     got = lm.generate_until(asked)
     with torch.inference_mode():
         assert got == [slow_answer(lm, request.args[0], stop, 20) for request in asked]
-    assert lm.incidents["prompts that lost their beginning"] == 1
+    assert lm.incidents[f"prompts cut at their beginning, to the model's context of {CONTEXT}"] == 1
     unwritable = [what for what in lm.incidents if "cannot end with '\\n'" in what]
     assert bool(unwritable) == (lm.tokenizer.decode(lm.tokenizer.encode("\n", add_special_tokens=False)) != "\n")
 
@@ -585,6 +589,33 @@ def test_a_folder_of_own_tasks_works(tmp_path: Path) -> None:
         load_tasks(TaskSettings.model_validate({**names, "names": ["my_faults"], "data": {"my_faults": data}}))
 
 
+def test_whole_texts_and_other_aggregates_work(lm: FolderLM, tmp_path: Path) -> None:
+    """A task of whole texts scores every token once; a metric that is no mean is lm-eval's, with an interval."""
+    texts = [*ENGLISH, " ".join(HINDI)]
+    data = write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
+    lines = ("task: whole_texts", "dataset_path: json", "test_split: test", "output_type: loglikelihood_rolling",
+             "doc_to_text: ''", "doc_to_target: text", "metric_list: [{metric: bits_per_byte}]")
+    (tmp_path / "texts.yaml").write_text("\n".join(lines), encoding="utf-8")
+    settings = TaskSettings.model_validate({"names": ["whole_texts"], "tasks_folder": str(tmp_path),
+                                            "data": {"whole_texts": data}})
+    row, = evaluate_tasks(lm, settings, tmp_path / "out", subject="me")
+    ids = [lm.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    with torch.inference_mode():
+        nats = [sum(slow_nats(lm, _seen_before(lm, text, i), [text[i]]) for i in range(len(text))) for text in ids]
+    assert row.metric == "whole_texts bits_per_byte"
+    assert row.value == pytest.approx(-sum(nats) / math.log(2) / sum(len(text.encode()) for text in texts), rel=1e-5)
+    assert row.low is not None
+    assert row.low <= row.value <= row.high
+
+
+def _seen_before(lm: FolderLM, text: list[int], position: int) -> list[int]:
+    """Return what a token sees: its window's beginning, the token before it, or BOS or EOS before the first."""
+    first = position - position % CONTEXT
+    last = first + CONTEXT >= len(text) and first > 0  # the last window is filled up from the left
+    begin = len(text) - CONTEXT if last else first
+    return [text[begin - 1] if begin else lm.prefix_token_id, *text[begin:position]]
+
+
 # the real thing
 
 
@@ -600,7 +631,7 @@ def test_a_real_model_on_real_data(assets: Path, tmp_path: Path, capfd: pytest.C
     assert [(row.metric, row.n) for row in rows] == [("flores chrF++", 2), ("xcopa accuracy", 2)]
     assert {row.language for row in rows} == {"tr"}
     assert "5 shots" in rows[0].note
-    assert "2 of 2 prompts that lost their beginning" in rows[0].note
+    assert "2 of 2 prompts cut at their beginning, to the model's context of 512" in rows[0].note
     assert len((tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()) == 4
     out, err = capfd.readouterr()
     assert out == ""

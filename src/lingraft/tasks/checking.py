@@ -9,7 +9,7 @@ from pathlib import Path
 from lingraft.errors import CorpusError, HubError, MissingExtraError, RecipeError, did_you_mean
 from lingraft.store import digest, file_digest
 from lingraft.tasks.catalogue import FOLDER, Task, expand, find
-from lingraft.tasks.data import fitted, read_rows, unavailable
+from lingraft.tasks.data import local_rows, unavailable
 from lingraft.tasks.names import data_of, manager_of, named_families
 from lingraft.tasks.settings import TaskSettings
 
@@ -50,7 +50,7 @@ def _check_own(task: Task, settings: TaskSettings) -> None:
         hub_commit(task)
         return
     for path in filter(None, (data.test, data.shots)):
-        fitted(task, read_rows(Path(path).expanduser(), task.columns), path)
+        local_rows(task, path)
 
 
 def hub_commit(task: Task) -> str:

@@ -34,11 +34,25 @@ def splits_of(task: Task, data: TaskData | None) -> dict[str, list[Row]]:
     """
     if data is not None:
         files = {"test": data.test, **({"shots": data.shots} if data.shots else {})}
-        return {role: fitted(task, read_rows(Path(path).expanduser(), task.columns), path)
-                for role, path in files.items()}
+        return {role: local_rows(task, path) for role, path in files.items()}
     roles = {"test": task.hub.test, **({"shots": task.hub.shots} if task.hub.shots else {})}
     return {role: fitted(task, hub_rows(task, split), f"hf:{task.hub.id}, split {split}")
             for role, split in roles.items()}
+
+
+def local_rows(task: Task, path: str) -> list[Row]:
+    """Return the documents of a local file."""
+    return fitted(task, unfolded(read_rows(Path(path).expanduser(), task.columns), task.language), path)
+
+
+def unfolded(rows: Sequence[Row], language: str) -> list[Row]:
+    """Return rows of one language of files that hold several side by side, and a row for each question on a passage."""
+    result: list[Row] = []
+    for row in rows:
+        own = row[language] if isinstance(row.get(language), dict) else row
+        questions = own.get("qas")
+        result.extend([{**own, **question} for question in questions] if isinstance(questions, list) else [own])
+    return result
 
 
 def fitted(task: Task, rows: Sequence[Row], where: str) -> list[Row]:
@@ -202,4 +216,10 @@ def _sums(documents: list[Row]) -> list[Row]:
     return result
 
 
-PREPARE = {"cloze": _cloze, "sums": _sums}
+def _reading(documents: list[Row]) -> list[Row]:
+    """Take the first of several answers."""
+    return [{**document, "answer": document["answer"]["text"][0] if isinstance(document["answer"], dict)
+             else document["answer"]} for document in documents]
+
+
+PREPARE = {"cloze": _cloze, "reading": _reading, "sums": _sums}

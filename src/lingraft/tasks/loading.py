@@ -11,11 +11,11 @@ import datasets
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
-from lingraft.errors import CorpusError, HubError
+from lingraft.errors import CorpusError, HubError, RecipeError
 from lingraft.tasks.catalogue import Task, expand, find
 from lingraft.tasks.data import Row, read_rows, splits_of
 from lingraft.tasks.names import data_of, manager_of
-from lingraft.tasks.scoring import Ranking, corpus_score, last_number, written
+from lingraft.tasks.scoring import Ranking, corpus_score, last_number, shared_words, written
 from lingraft.tasks.settings import TaskSettings
 
 METRIC = {"aggregation": "mean", "higher_is_better": True}
@@ -57,6 +57,9 @@ def own_task(task: Task, settings: TaskSettings) -> Any:
     elif task.score == "number":
         config["process_results"] = last_number
         config["metric_list"] = [{"metric": "exact_match", **METRIC}]
+    elif task.score == "words":
+        config["process_results"] = shared_words
+        config["metric_list"] = [{"metric": name, **METRIC} for name in ("exact_match", "f1")]
     built = (Ranking if task.score == "choice" else ConfigurableTask)(config=config)
     built.set_config(key="custom_dataset", value=None)  # all documents would stand in results.json
     return built
@@ -81,7 +84,13 @@ def foreign_tasks(name: str, settings: TaskSettings) -> list[Any]:
         msg = (f"{name}: {reason}; where its data set cannot be had, give a local file: "
                f"evaluation.tasks.data: {{{name}: FILE.jsonl}}")
         raise HubError(msg) from error
-    return list(loaded["tasks"].values())
+    tasks = list(loaded["tasks"].values())
+    for task in tasks:
+        if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
+            what = "runs what a model writes" if getattr(task, "UNSAFE_CODE", False) else "shows images or sound"
+            msg = f"{task.task_name}: the task {what}, which is not done here; leave it out"
+            raise RecipeError(msg)
+    return tasks
 
 
 def _with_files(name: str, manager: TaskManager, files: dict[str, str | None]) -> dict[str, Any]:

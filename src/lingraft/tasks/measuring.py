@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from lm_eval.api.metrics import mean
 
 from lingraft.intrinsic.intervals import ratio_interval
 from lingraft.intrinsic.settings import BootstrapSettings
@@ -16,8 +17,10 @@ from lingraft.tasks.contamination import RULE
 from lingraft.tasks.scoring import translation_metric
 from lingraft.tasks.settings import TaskSettings
 
-LABELS = {"acc_bytes": "accuracy", "exact_match": "accuracy"}
+LABELS = {"acc_bytes": "accuracy", "exact_match": "accuracy", "f1": "word F1"}
 BOOTSTRAP = BootstrapSettings()
+FEW_DRAWS = 100
+"""Resamples of an aggregate of lm-eval's, as many as lm-eval itself draws for slow ones."""
 PERFECT = 100.0
 """sacrebleu's own is 100.00000000000004."""
 
@@ -38,9 +41,10 @@ def rows_of(name: str, task: Any, samples: Sequence[Mapping[str, Any]], settings
     for filtered in dict.fromkeys(sample["filter"] for sample in samples):
         chosen = [sample for sample in samples if sample["filter"] == filtered]
         suffix = "" if filtered in {"none", "remove_whitespace"} else f" ({filtered})"
-        for metric in chosen[0]["metrics"]:
-            row = _row(f"{family} {(LABELS.get(metric, metric) if own else metric)}{suffix}", metric,
-                       [sample[metric] for sample in chosen], note, common)
+        for metric in dict.fromkeys(metric for sample in chosen for metric in sample["metrics"]):
+            label = f"{family} {LABELS.get(metric, metric) if own else metric}{suffix}"
+            row = _row(label, metric, [sample[metric] for sample in chosen if metric in sample],
+                       task.aggregation().get(metric, mean), note=note, common=common)
             rows.extend([row] if row else [])
     if seen is not None:
         rows.append(Measurement(f"{family} documents seen in training", value=seen[0], unit="documents",
@@ -70,21 +74,42 @@ def _facts(own: Any, samples: Sequence[Mapping[str, Any]], seen: tuple[int, int,
     return facts
 
 
-def _row(label: str, metric: str, values: Sequence[Any], note: str, common: Mapping[str, Any]) -> Measurement | None:
-    """Return the mean of numbers, or a corpus score of pairs; `None` for what is neither."""
+def _row(label: str, metric: str, values: Sequence[Any], aggregate: Callable[[Sequence[Any]], Any], *, note: str,
+         common: Mapping[str, Any]) -> Measurement | None:
+    """Return the metric of all documents; `None` where it comes to no number."""
+    numbers = [float(value) for value in values if isinstance(value, int | float | np.number)]
+    interval: tuple[float, float] | None
     if metric in {"spBLEU", "chrF++"}:
-        score, interval, signature = _corpus_score(metric, values)
-        low, high = interval or (None, None)
-        return Measurement(label, value=score, unit="points", n=len(values), note=f"{note}; sacrebleu {signature}",
-                           low=low, high=high, confidence=BOOTSTRAP.confidence if interval else None, **common)
-    if not all(isinstance(value, int | float | np.number) for value in values):
-        return None
-    numbers = [float(value) for value in values]
-    share = all(0 <= number <= 1 for number in numbers)
-    interval = wilson(numbers) if share else ratio_interval(numbers, np.ones(len(values)), BOOTSTRAP)
+        unit = "points"
+        value, interval, signature = _corpus_score(metric, values)
+        note = f"{note}; sacrebleu {signature}"
+    elif len(numbers) == len(values) and aggregate is mean:
+        share = all(0 <= number <= 1 for number in numbers)
+        unit, value = "share" if share else "", float(np.mean(numbers))
+        interval = wilson(numbers) if share else ratio_interval(numbers, np.ones(len(numbers)), BOOTSTRAP)
+    else:
+        whole = aggregate(values)
+        if not isinstance(whole, int | float | np.number):
+            return None
+        unit, value, interval = "", float(whole), _resampled(values, aggregate)
     low, high = interval or (None, None)
-    return Measurement(label, value=float(np.mean(numbers)), unit="share" if share else "", n=len(values), low=low,
-                       high=high, note=note, confidence=BOOTSTRAP.confidence if interval else None, **common)
+    return Measurement(label, value=value, unit=unit, n=len(values), low=low, high=high, note=note,
+                       confidence=BOOTSTRAP.confidence if interval else None, **common)
+
+
+def _resampled(values: Sequence[Any], aggregate: Callable[[Sequence[Any]], Any]) -> tuple[float, float] | None:
+    """Return the interval of any aggregate, from documents drawn again."""
+    if len(values) < 2:
+        return None
+    random = np.random.default_rng(BOOTSTRAP.seed)
+    draws = [aggregate([values[i] for i in random.integers(len(values), size=len(values))]) for _ in range(FEW_DRAWS)]
+    return _between(draws)
+
+
+def _between(draws: Sequence[float]) -> tuple[float, float]:
+    tail = (1 - BOOTSTRAP.confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def wilson(points: Sequence[float]) -> tuple[float, float]:
@@ -96,7 +121,8 @@ def wilson(points: Sequence[float]) -> tuple[float, float]:
     n, share = len(points), float(np.mean(points))
     z = NormalDist().inv_cdf((1 + BOOTSTRAP.confidence) / 2)
     middle, reach = share + z * z / (2 * n), z * (share * (1 - share) / n + (z / (2 * n)) ** 2) ** 0.5
-    return max(0.0, (middle - reach) / (1 + z * z / n)), min(1.0, (middle + reach) / (1 + z * z / n))
+    low, high = (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
+    return low if share > 0 else 0.0, high if share < 1 else 1.0
 
 
 def _corpus_score(name: str, pairs: Sequence[tuple[str, str]]) -> tuple[float, tuple[float, float] | None, str]:
@@ -116,6 +142,5 @@ def _corpus_score(name: str, pairs: Sequence[tuple[str, str]]) -> tuple[float, t
     for _ in range(BOOTSTRAP.resamples):
         summed_C = counts_NC[random.integers(len(pairs), size=len(pairs))].sum(axis=0)
         scores.append(metric._compute_score_from_stats(summed_C.tolist()).score)  # noqa: SLF001 - no public way to sum
-    tail = (1 - BOOTSTRAP.confidence) / 2
-    low, high = np.quantile(scores, [tail, 1 - tail])
-    return whole, (float(low), min(float(high), PERFECT)), signature
+    low, high = _between(scores)
+    return whole, (low, min(high, PERFECT)), signature

@@ -9,6 +9,7 @@ the answer is scored. Whatever was cut or joined stands in `incidents`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, TokenizerError
@@ -63,7 +65,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             msg = (f"{self.folder}: a prompt of {len(ids):,} tokens does not fit into the {room:,} that the model's "
                    f"context of {self.max_length:,} leaves for it; lower evaluation.tasks.shots, or set too_long: cut")
             raise ModelError(msg)
-        self.incidents["prompts that lost their beginning"] += 1
+        self.incidents[f"prompts cut at their beginning, to the model's context of {self.max_length:,}"] += 1
         kept = len(self.before) if ids[:len(self.before)] == self.before and room > len(self.before) else 0
         return [*ids[:kept], *ids[len(ids) - room + kept:]]
 
@@ -166,6 +168,23 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         with self._shown("ranking answers", len(pairs)), torch.inference_mode():
             result: list[tuple[float, bool]] = self._loglikelihood_tokens(pairs, disable_tqdm=True)
         return result
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:  # noqa: FBT001, FBT002
+        """Return the log-probability of whole texts, every token scored once, the first one behind BOS or EOS.
+
+        (lm-eval's own puts the tokenizer's BOS behind that one and scores it as if it stood in the text.)
+        """
+        del disable_tqdm
+        windows: list[tuple[None, list[int], list[int]]] = []
+        counts: list[int] = []
+        for request in requests:
+            ids = self.tok_encode(request.args[0], add_special_tokens=False)
+            parts = get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, 1)
+            windows += [(None, *make_disjoint_window(part)) for part in parts]
+            counts.append(len(windows) - sum(counts))
+        with self._shown("scoring texts", len(windows)), torch.inference_mode():
+            nats = iter([nats for nats, _ in self._loglikelihood_tokens(windows, disable_tqdm=True)])
+        return [sum(itertools.islice(nats, count)) for count in counts]
 
     def _model_call(self, inps: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         logits: torch.Tensor = super()._model_call(inps, **kwargs).float()

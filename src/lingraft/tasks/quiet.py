@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ def quiet() -> Iterator[None]:
     try:
         for name in LOUD:
             logging.getLogger(name).setLevel(logging.ERROR)
-        std.tqdm.__init__ = functools.partialmethod(begin, disable=True)
-        with warnings.catch_warnings():
+        std.tqdm.__init__ = lambda bar, *values, **settings: begin(bar, *values, **{**settings, "disable": True})
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -6,14 +6,16 @@ answered and its score. Contexts, answers and scores do not depend on the order 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jinja2 import TemplateError
 from lm_eval.evaluator import evaluate
 from lm_eval.utils import handle_non_serializable
@@ -53,17 +55,30 @@ def evaluate_tasks(lm: Any, settings: TaskSettings, output: Path, *, subject: st
 
 def _evaluated(lm: Any, name: str, task: Any, limit: int | None, seed: int) -> dict[str, Any]:
     """Run one task; tasks by themselves, so that what happened on the way is known for each."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the generator that lm-eval's tasks draw from
     try:
-        with quiet():
-            part: dict[str, Any] = evaluate(lm, {"tasks": {name: task}}, limit=limit, bootstrap_iters=1,
-                                            log_samples=True)
+        with quiet(), _seeded(seed):
+            part: dict[str, Any] = evaluate(lm, {"tasks": {name: task}}, limit=limit, bootstrap_iters=0,
+                                            log_samples=True)  # intervals are in our rows
     except (TemplateError, KeyError) as error:
         msg = (f"{name}: a document does not fit the task's template ({' '.join(str(error).split())}); look at the "
                f"columns of its data")
         raise CorpusError(msg) from error
     return part
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed what tasks draw from while the block runs, and leave the generators as they were."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the one that lm-eval's tasks draw from
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _seen(tasks: Mapping[str, Any], settings: TaskSettings, texts: Texts) -> dict[str, tuple[int, int, int]]:

@@ -9,6 +9,7 @@ answers. (lm-eval's own acc_bytes leaves the delimiter out and gives a tie to th
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from lm_eval.api.task import ConfigurableTask
 
 from lingraft.errors import HubError
+from lingraft.tasks.contamination import words_of
 from lingraft.tasks.spm import flores200_model
 
 NUMBER = re.compile(r"-?\d[\d.,]*")
@@ -53,6 +55,17 @@ def last_number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, flo
     """Return 1 where the last number of what was written is the answer."""
     found = [number.rstrip(".,").replace(",", "") for number in NUMBER.findall(results[0])]
     return {"exact_match": float(bool(found) and found[-1].removesuffix(".0") == str(doc["answer"]).removesuffix(".0"))}
+
+
+def shared_words(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Return SQuAD's scores of a short answer: whether it has the same words, and F1 over words.
+
+    >>> shared_words({"answer": "The red apple"}, [" a red apple."])
+    {'exact_match': 0.0, 'f1': 0.6666666666666666}
+    """
+    wanted, given = Counter(words_of(str(doc["answer"]))), Counter(words_of(results[0]))
+    common = (wanted & given).total()
+    return {"exact_match": float(wanted == given), "f1": 2 * common / max(1, wanted.total() + given.total())}
 
 
 def translation_metric(name: str) -> Any:
