@@ -201,6 +201,12 @@ def test_worked_examples_never_show_the_question(tmp_path: Path) -> None:
         assert json.loads(line)["doc"]["target"] not in prompt
 
 
+def test_too_few_worked_examples_are_named(tmp_path: Path) -> None:
+    """Where there are fewer documents to draw examples from than are wanted, the error says how many there are."""
+    with pytest.raises(CorpusError, match="flores-hi: 8 worked examples are wanted, there are 7 to draw from"):
+        load_tasks(settings_for(tmp_path, "flores", shots=8))
+
+
 def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
     """Worked examples depend on the seed alone; fewer documents do not change the prompts of the others."""
     def prompts(where: str, **more: Any) -> list[str]:
@@ -539,15 +545,19 @@ def test_tasks_read_the_hub(tmp_path: Path) -> None:
                 write_rows(path, ROWS["xcopa"] if name == "xcopa" else texts)
                 card += [f"  - split: {split}", f"    path: {config}/{split}.jsonl"]
         (folder / "README.md").write_text("\n".join([*card, "---"]), encoding="utf-8")
-    with HubServer(tmp_path / "hub") as server:
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", HUB, "xcopa-ta", "flores-hi", "belebele-hi"],
+    (root / "facebook/xnli").mkdir(parents=True)
+    (root / "facebook/xnli/README.md").write_text("gated", encoding="utf-8")
+    with HubServer(tmp_path / "hub", gated={"facebook/xnli"}) as server:
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", HUB, "xcopa-ta", "flores-hi", "belebele-hi",
+                               "xnli-hi"],
                               env=server.environment(tmp_path / "home"), capture_output=True, text=True, check=True)
         commit = server.commit("datasets", "cambridgeltl/xcopa")
-    xcopa, flores, belebele = done.stdout.splitlines()
+    xcopa, flores, belebele, xnli = done.stdout.splitlines()
     file = splits_of(find("xcopa-ta"), settings_for(tmp_path, "xcopa").data["xcopa"])  # type: ignore[arg-type]
     assert xcopa == f"{commit[:5]} {{'test': 8, 'shots': 8}} {file['test'][0]}"
     assert flores.endswith("{'test': 2, 'shots': 2} {'source': 'eng_Latn 0', 'target': 'hin_Deva 0'}")
     assert belebele.startswith("HubError belebele-hi: the data set hf:facebook/belebele cannot be had")
+    assert xnli.startswith("HubError xnli-hi: the data set hf:facebook/xnli cannot be had")
 
 
 def test_identity_follows_content(tmp_path: Path) -> None:

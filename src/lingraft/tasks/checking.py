@@ -61,7 +61,10 @@ def hub_commit(task: Task) -> str:
     branch = task.hub.revision or "main"
     if not constants.HF_HUB_OFFLINE:
         try:
-            return str(HfApi().dataset_info(task.hub.id, revision=branch, timeout=20).sha)
+            found = HfApi().dataset_info(task.hub.id, revision=branch, timeout=20)
+            if found.gated:
+                HfApi().auth_check(task.hub.id, repo_type="dataset")
+            return str(found.sha)
         except Exception as error:  # noqa: BLE001 - of whichever HTTP client the hub's library has today
             raise HubError(unavailable(task, task.hub, error)) from None
     with contextlib.suppress(CacheNotFound):

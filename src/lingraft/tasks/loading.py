@@ -38,6 +38,13 @@ def _prepared(task: Any, settings: TaskSettings, seed: int) -> Any:
     elif task.get_config("num_fewshot") is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=seed)
+    wanted, sampler = task.get_config("num_fewshot"), getattr(task, "sampler", None)
+    same = task.get_config("fewshot_split") == task.get_config("test_split")
+    if wanted and sampler is not None and len(sampler.df) < wanted + same:
+        left = len(sampler.df) - same
+        msg = (f"{task.task_name}: {wanted} worked examples are wanted, there are {left} to draw from; "
+               f"lower evaluation.tasks.shots, or give a file of more (data: {{TASK: {{test: FILE, shots: FILE}}}})")
+        raise CorpusError(msg)
     return task
 
 
