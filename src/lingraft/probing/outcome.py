@@ -63,12 +63,17 @@ class ProbeOutcome:
         """Return the order after the steps, and which pairs of it the intervals carry."""
         return ranking(self._rows, [INIT], INIT, Compared(language=language))[0]
 
+    def difference(self, first: str, second: str, language: str) -> Difference:
+        """Return `second` minus `first` after the steps, paired by seed."""
+        pair = {first, second}
+        found = next(one for one in differences(self._rows, [INIT], Compared(language=language))
+                     if {one.first, one.second} == pair)
+        return found if found.first == first else _turned(found)
+
     def differences(self, language: str) -> list[Difference]:
         """Return the paired difference of every init to the one with the lowest mean after the steps."""
-        order = self.ranking(language).order
-        found = {(one.first, one.second): one for one in differences(self._rows, [INIT], Compared(language=language))}
-        return [found[pair] if pair in found else _turned(found[pair[::-1]])
-                for pair in ((order[0], other) for other in order[1:])]
+        best, *others = (str(label) for label in self.ranking(language).order)
+        return [self.difference(best, other, language) for other in others]
 
     def sentences(self) -> Iterator[str]:
         """Yield what may be said."""
