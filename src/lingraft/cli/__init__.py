@@ -13,7 +13,7 @@ from lingraft.cli.application import app, main
 COMMANDS = {
     "Adapt a model": (adapting.adapt, adapting.plan, adapting.extend, adapting.report),
     "Look first": (looking.diagnose,),
-    "Explore": (exploring.study, exploring.probe),
+    "Explore": (exploring.study, exploring.advise, exploring.probe),
     "About lingraft": (about.settings, about.version),
 }
 

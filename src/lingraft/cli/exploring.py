@@ -27,8 +27,8 @@ from lingraft.cli.output import print_json, print_table, tell
 def study(file: Annotated[Path, typer.Argument(metavar="STUDY", help="A study, a YAML file like "
                                                "recipes/study-inits.yaml.")], *,
           override: Annotated[list[str] | None, typer.Option(
-              "--override", "-o", metavar="PATH=VALUE", help="Change the study (scale=small, seeds=[0,1,2]), the values "
-              "of an axis, or a setting of the recipe in every cell. Repeat for several.")] = None,
+              "--override", "-o", metavar="PATH=VALUE", help="Change the study (scale=small, seeds=[0,1,2]), the "
+              "values of an axis, or a setting of the recipe in every cell. Repeat for several.")] = None,
           dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the cells and stages, and which of them "
                                                 "are there.")] = False,
           workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="How much is done at a time, each in a "
@@ -98,3 +98,33 @@ def probe(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     print_table(found.table())
     for sentence in found.sentences():
         typer.echo(sentence)
+
+
+def advise(models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Model folders, tokenizer files, or "
+                                                       "owner/name on a hub: the bases to choose from.")], *,
+           language: Language = None, text: TextFiles = None, base_language: BaseLanguage = None,
+           base_text: BaseText = None,
+           gpus: Annotated[str | None, typer.Option(metavar="KIND:COUNT", help="What it would be trained on, for "
+                                                    "example H100:8.")] = None,
+           budget: Annotated[str | None, typer.Option(metavar="SIZE", help="Text of the language that it would be "
+                                                      "trained on, like 200 MB [default: all that is given].")] = None,
+           probe: Annotated[str | None, typer.Option(metavar="SIZE", help="Adapt each base on so much text, like 1 MB, "
+                                                     "and foretell the end from that.")] = None,
+           store: StoreFolder = None, device: Device = "auto", precision: Precision = "auto",
+           as_json: AsJson = False) -> None:
+    """Say how many tokens to add, which base to take, what the end will be and what it costs, before anything runs.
+
+    With --probe each base is adapted on a little text first; without, nothing is trained. Every number carries its
+    95% interval, and a base is called better only where the intervals say so.
+    """
+    from lingraft import advice
+    from lingraft.advice.command import wanted_of
+    from lingraft.recipe import Runtime
+
+    wanted = wanted_of(language, text, base_language, base_text, gpus=gpus, budget=budget, probe=probe)
+    found = advice.advise(models, wanted, Runtime(Path("runs"), store or Path(), device, precision))
+    if as_json:
+        print_json(advice.as_json(found))
+        return
+    for table in advice.advised_table(found):
+        print_table(table)

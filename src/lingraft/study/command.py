@@ -57,6 +57,6 @@ def refuse_failures(study: StudyFolder) -> None:
     failures = study.record["failures"]
     if failures:
         cells = ", ".join(failure["cell"] for failure in failures[:5]) + (", ..." if len(failures) > 5 else "")
-        msg = (f"{len(failures)} of {len(study.record['cells'])} cells failed ({cells}): {failures[0]['error']}; the same "
-               "command tries them again")
+        msg = (f"{len(failures)} of {len(study.record['cells'])} cells failed ({cells}): {failures[0]['error']}; "
+               "the same command tries them again")
         raise StudyError(msg)

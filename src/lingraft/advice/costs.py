@@ -1,0 +1,158 @@
+"""What an adaptation costs: FLOPs, hours of named GPUs, memory of each, disk; and what serving then gains.
+
+Training costs 6 FLOPs for each token and each parameter that it is multiplied with (all but the looked-up input
+embedding). Weights, gradients and AdamW's two moments are float32, 16 bytes for each trained parameter and 4 for a
+frozen one, split evenly over the devices; logits and activations of a micro-batch come on top.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lingraft.errors import RecipeError, did_you_mean
+from lingraft.selection import ServingCost
+
+SPEEDS = {  # dense bfloat16 (float16 where there is none) FLOP/s and bytes of memory, from the vendors' data sheets
+    "A10": (125e12, 24e9), "A100": (312e12, 80e9), "A100-40GB": (312e12, 40e9), "A40": (149.7e12, 48e9),
+    "B200": (2250e12, 180e9), "H100": (989e12, 80e9), "H200": (989e12, 141e9), "L4": (121e12, 24e9),
+    "L40S": (362e12, 48e9), "MI250X": (383e12, 128e9), "MI300X": (1307e12, 192e9), "RTX3090": (71e12, 24e9),
+    "RTX4090": (165e12, 24e9), "T4": (65e12, 16e9), "V100": (125e12, 32e9)}
+UTILISATION = 0.4
+"""The part of a GPU's data-sheet speed that training of dense models reaches; well-tuned ones reach half."""
+
+TRAINED_BYTES, FROZEN_BYTES = 16, 4
+CHECKPOINTS_KEPT = 2
+MICRO_TOKENS = 4096
+LOGITS_BYTES = 2 * 4 * 2**24
+"""Two blocks of 16M float32 numbers: the loss is made a block of positions at a time."""
+
+ACTIVATION_BYTES = 34
+"""Kept for each token and unit of width in the one layer that is being recomputed (Korthikanti et al. 2022)."""
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """So many GPUs of a kind, written H100:8."""
+
+    kind: str
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Gpus:
+        """Read KIND or KIND:COUNT; raises `RecipeError` with the known kinds.
+
+        >>> Gpus.parse("h100:8"), Gpus.parse("A40").count
+        (Gpus(kind='H100', count=8), 1)
+        """
+        found = re.fullmatch(r"([A-Za-z0-9-]+)(?::([1-9][0-9]*))?", text.strip())
+        kinds = {kind.lower(): kind for kind in SPEEDS}
+        if found is None or found[1].lower() not in kinds:
+            msg = f"--gpus {text!r}: expected KIND:COUNT, like H100:8; {did_you_mean(text.partition(':')[0], SPEEDS)}"
+            raise RecipeError(msg)
+        return cls(kinds[found[1].lower()], int(found[2] or 1))
+
+    @property
+    def flops_per_second(self) -> float:
+        """What all of them reach in training."""
+        return SPEEDS[self.kind][0] * UTILISATION * self.count
+
+    @property
+    def memory(self) -> float:
+        """Bytes on each."""
+        return SPEEDS[self.kind][1]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model: all its parameters, and what of them are embeddings."""
+
+    parameters: int
+    rows: int
+    width: int
+    layers: int
+    tied: bool
+
+    @classmethod
+    def of(cls, folder: Path) -> Shape:
+        """Read the sizes of a model folder."""
+        from lingraft.bases.folder import read_config
+        from lingraft.checkpoint import Checkpoint, embedding_names
+
+        checkpoint = Checkpoint.open(folder)
+        names, config = embedding_names(checkpoint), read_config(folder)
+        layers = next((int(config[key]) for key in ("num_hidden_layers", "n_layer", "num_layers") if key in config), 0)
+        return cls(checkpoint.parameters, names.rows, names.width, layers, names.tied)
+
+    def extended(self, added: int) -> Shape:
+        """Return the sizes with so many rows added."""
+        grown = added * self.width * (1 if self.tied else 2)
+        return Shape(self.parameters + grown, self.rows + added, self.width, self.layers, self.tied)
+
+    @property
+    def body(self) -> int:
+        """Parameters that are no embedding."""
+        return self.parameters - self.rows * self.width * (1 if self.tied else 2)
+
+    @property
+    def multiplied(self) -> int:
+        """Parameters that a token is multiplied with: the body and the head."""
+        return self.body + self.rows * self.width
+
+    @property
+    def serving(self) -> ServingCost:
+        """The FLOPs of a token."""
+        return ServingCost(2.0 * self.body, 2.0 * self.width, self.rows)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training costs. `fits` says whether a device holds it; memory and disk are in bytes."""
+
+    tokens: int
+    flops: float
+    memory_per_device: float
+    disk: float
+    gpus: Gpus | None = None
+
+    @property
+    def hours(self) -> float | None:
+        """Wall-clock hours."""
+        return self.flops / self.gpus.flops_per_second / 3600 if self.gpus else None
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Hours of all GPUs together."""
+        return self.hours * self.gpus.count if self.gpus and self.hours is not None else None
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits, with a tenth of the memory left to the library."""
+        return self.memory_per_device < 0.9 * self.gpus.memory if self.gpus else None
+
+
+def cost_of(shape: Shape, tokens: int, gpus: Gpus | None = None, *, trained: int | None = None,
+            micro_tokens: int = MICRO_TOKENS) -> Cost:
+    """Return what training an (extended) model on so many tokens costs; `trained` parameters, by default all.
+
+    >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)
+    >>> cost = cost_of(llama, 200_000_000, Gpus.parse("A40:4"))
+    >>> f"{cost.flops:.2g} FLOPs, {cost.hours:.0f} h, {cost.memory_per_device / 1e9:.0f} GB, fits: {cost.fits}"
+    '7.9e+18 FLOPs, 9 h, 32 GB, fits: True'
+    """
+    trained = shape.parameters if trained is None else trained
+    states = TRAINED_BYTES * trained + FROZEN_BYTES * (shape.parameters - trained)
+    activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)  # 2: what enters each layer
+    memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
+    disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * 12.0 * trained  # spliced and adapted model, progress
+    return Cost(tokens, 6.0 * tokens * shape.multiplied, memory, disk, gpus)
+
+
+def serving_gain(shape: Shape, before: float, after: float, added: int) -> float:
+    """Return how many times cheaper a byte is to serve, the larger head paid: tokens per byte before and after.
+
+    >>> round(serving_gain(Shape(6_738_000_000, 32_000, 4096, 32, tied=False), 1.0, 0.5, 10_000), 3)
+    1.988
+    """
+    return before * shape.serving.per_token(0) / (after * shape.serving.per_token(added))
