@@ -44,6 +44,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         except (OSError, ValueError, KeyError) as error:
             msg = f"{folder}: the tokenizer cannot be loaded by transformers ({' '.join(str(error).split())[:200]})"
             raise TokenizerError(msg) from error
+        _name_roles(tokenizer, model.config.get_text_config())
         self.before = _leading(tokenizer, folder)
         size = BATCH.get(torch.device(device).type, BATCH_ON_ACCELERATOR)
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=size)
@@ -130,7 +131,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             for stop in request.args[1].get("until") or ():
                 if stop not in self.tokenizer.decode(self.tokenizer.encode(stop, add_special_tokens=False)):
                     self.incidents[f"answers that cannot end with {stop!r}, which the tokenizer has no token for"] += 1
-        with self._shown("writing answers", len(requests)):
+        with self._shown("writing answers", requests, len(requests)):
             result: list[str] = super().generate_until(requests, disable_tqdm=True)
         return result
 
@@ -165,7 +166,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             longest[of] = max(longest[of], len(answer))
         pairs = [(request.args, self._cut(context, self.max_length + 1 - longest[request.task_name, request.doc_id]),
                   answer) for request, (context, answer) in zip(requests, encoded, strict=True)]
-        with self._shown("ranking answers", len(pairs)), torch.inference_mode():
+        with self._shown("ranking answers", requests, len(requests)), torch.inference_mode():
             result: list[tuple[float, bool]] = self._loglikelihood_tokens(pairs, disable_tqdm=True)
         return result
 
@@ -182,7 +183,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             parts = get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, 1)
             windows += [(None, *make_disjoint_window(part)) for part in parts]
             counts.append(len(windows) - sum(counts))
-        with self._shown("scoring texts", len(windows)), torch.inference_mode():
+        with self._shown("scoring texts", requests, len(windows)), torch.inference_mode():
             nats = iter([nats for nats, _ in self._loglikelihood_tokens(windows, disable_tqdm=True)])
         return [sum(itertools.islice(nats, count)) for count in counts]
 
@@ -192,8 +193,8 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         return logits
 
     @contextlib.contextmanager
-    def _shown(self, title: str, total: int) -> Iterator[None]:
-        with progress(title, total, unit="requests") as advance:
+    def _shown(self, title: str, requests: Sequence[Any], total: int) -> Iterator[None]:
+        with progress(f"{requests[0].task_name}: {title}", total, unit="requests") as advance:
             self._advance = advance
             yield
         self._advance = _unseen
@@ -205,6 +206,15 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
 
 def _unseen(_amount: float, _note: str = "", /) -> None:
     return
+
+
+def _name_roles(tokenizer: Any, config: Any) -> None:
+    """Take BOS and EOS from the model's config where the tokenizer names none."""
+    for role in ("bos", "eos"):
+        named = getattr(config, f"{role}_token_id", None)
+        number = named[0] if isinstance(named, list) and named else named
+        if getattr(tokenizer, f"{role}_token_id") is None and isinstance(number, int) and number < len(tokenizer):
+            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(number))
 
 
 def _leading(tokenizer: Any, folder: Path) -> list[int]:
