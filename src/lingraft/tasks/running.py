@@ -10,7 +10,7 @@ import contextlib
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,12 @@ def _seen(tasks: Mapping[str, Any], settings: TaskSettings, texts: Texts) -> dic
 
 
 def _first(documents: Any, limit: int | None) -> Any:
-    return documents.select(range(min(limit, len(documents)))) if limit else documents
+    return _chosen(documents, range(min(limit, len(documents)))) if limit else documents
+
+
+def _chosen(documents: Any, numbers: Sequence[int]) -> Any:
+    """Return these documents of a data set, or of a list as lm-eval's tasks in Python may have."""
+    return documents.select(numbers) if hasattr(documents, "select") else [documents[number] for number in numbers]
 
 
 def _query(name: str, task: Any, doc: Mapping[str, Any]) -> str:
@@ -113,7 +118,7 @@ def _keep(name: str, task: Any, numbers: list[int]) -> None:
     if not numbers:
         msg = f"{name}: every document stands in the training text, set contaminated: count, or other data"
         raise CorpusError(msg)
-    kept = task.eval_docs.select(numbers)
+    kept = _chosen(task.eval_docs, numbers)
     setattr(task, "test_docs" if task.has_test_docs() else "validation_docs", lambda: kept)
 
 
