@@ -29,8 +29,7 @@ def rows_of(name: str, task: Any, samples: Sequence[Mapping[str, Any]], settings
             seen: tuple[int, int, int] | None, incidents: Mapping[str, int]) -> list[Measurement]:
     """Return the rows of one task: one for each of its metrics, and one for the documents seen in training."""
     own = find(name)
-    family = own.family if own else name
-    language = own.language if own else ""
+    family, language = own.family if own else name, language_of(name)
     version = _version(task)
     requests = sum(len(sample["arguments"]) for sample in samples)
     note = "; ".join([f"{task.get_config('num_fewshot')} shots", f"task version {task.VERSION}",
@@ -40,16 +39,27 @@ def rows_of(name: str, task: Any, samples: Sequence[Mapping[str, Any]], settings
     rows = []
     for filtered in dict.fromkeys(sample["filter"] for sample in samples):
         chosen = [sample for sample in samples if sample["filter"] == filtered]
-        suffix = "" if filtered in {"none", "remove_whitespace"} else f" ({filtered})"
         for metric in dict.fromkeys(metric for sample in chosen for metric in sample["metrics"]):
-            label = f"{family} {LABELS.get(metric, metric) if own else metric}{suffix}"
-            row = _row(label, metric, [sample[metric] for sample in chosen if metric in sample],
+            row = _row(label_of(name, metric, filtered), metric, [sample[metric] for sample in chosen if metric in sample],
                        task.aggregation().get(metric, mean), note=note, common=common)
             rows.extend([row] if row else [])
     if seen is not None:
         rows.append(Measurement(f"{family} documents seen in training", value=seen[0], unit="documents",
                                 n=seen[1] + seen[2], note=f"{RULE}; {seen[2]} too short to be looked for", **common))
     return rows
+
+
+def label_of(name: str, metric: str, filtered: str) -> str:
+    """Return what a metric of a task is called in rows."""
+    own = find(name)
+    suffix = "" if filtered in {"none", "remove_whitespace"} else f" ({filtered})"
+    return f"{own.family} {LABELS.get(metric, metric)}{suffix}" if own else f"{name} {metric}{suffix}"
+
+
+def language_of(name: str) -> str:
+    """Return the language of a task, "" where it is none of ours."""
+    own = find(name)
+    return own.language if own else ""
 
 
 def _version(task: Any) -> int:
