@@ -7,13 +7,14 @@ Standard output carries results (tables, or JSON with --json), standard error pr
 
 from __future__ import annotations
 
-from lingraft.cli import about, adapting, exploring, looking
+from lingraft.cli import about, adapting, beginning, exploring, handing, looking
 from lingraft.cli.application import app, main
 
 COMMANDS = {
     "Adapt a model": (adapting.adapt, adapting.plan, adapting.extend, adapting.report),
-    "Look first": (looking.diagnose,),
+    "Look first": (beginning.init, looking.diagnose, beginning.doctor),
     "Explore": (exploring.study, exploring.advise, exploring.probe),
+    "Hand on": (handing.export, handing.push),
     "About lingraft": (about.settings, about.version),
 }
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from lingraft.cli.output import print_table
+from lingraft.cli.options import AsJson
+from lingraft.cli.output import print_json, print_table
 
 
 def settings(path: Annotated[str, typer.Argument(help="Only settings under this path, for example vocabulary.")] = "",
-             ) -> None:
+             *, as_json: AsJson = False) -> None:
     """List every setting of a recipe: its path, type, default and meaning."""
-    from lingraft.recipe.catalogue import settings_table
+    from lingraft.recipe.catalogue import chosen_settings, settings_table
 
-    print_table(settings_table(path))
+    if as_json:
+        print_json([asdict(setting) for setting in chosen_settings(path)])
+    else:
+        print_table(settings_table(path))
 
 
-def version() -> None:
+def version(*, as_json: AsJson = False) -> None:
     """Print the versions of lingraft and of what it stands on."""
     from lingraft.pipeline.versions import versions
 
-    for package, number in versions().items():
+    found = versions()
+    if as_json:
+        print_json(found)
+        return
+    for package, number in found.items():
         typer.echo(f"{package} {number}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,7 @@ from lingraft.cli.options import (
     BaseLanguage,
     BaseText,
     Device,
+    DryRun,
     Language,
     Model,
     Name,
@@ -25,11 +27,14 @@ from lingraft.cli.options import (
 )
 from lingraft.cli.output import print_json, print_table, tell
 
+if TYPE_CHECKING:
+    from lingraft.recipe import Recipe, Runtime
+
 
 def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
           base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
           name: Name = None, runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto",
-          precision: Precision = "auto", as_json: AsJson = False) -> None:
+          precision: Precision = "auto", dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Adapt a model to a language and report what was won and lost.
 
     Stages that were done before are taken from the store; a run that was stopped goes on where it was. The result is
@@ -41,7 +46,11 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
 
     given = Given(model, language, text or (), base_language, base_text or ())
     chosen = chosen_recipe(recipe, given, overrides(override, name))
-    run = pipeline.run(chosen, Runtime(runs, store or Path(), device, precision), write_report=write_report, tell=tell)
+    runtime = Runtime(runs, store or Path(), device, precision)
+    if dry_run:
+        _print_plan(chosen, runtime, as_json=as_json)
+        return
+    run = pipeline.run(chosen, runtime, write_report=write_report, tell=tell)
     if as_json:
         print_json(pipeline.summary(run))
         return
@@ -54,12 +63,17 @@ def plan(recipe: RecipeFile = None, *, model: Model = None, language: Language =
          name: Name = None, runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto",
          precision: Precision = "auto", as_json: AsJson = False) -> None:
     """Show what a run would do: each stage, whether it is done already, its size, its cost and an estimated time."""
-    from lingraft import pipeline
     from lingraft.recipe import Given, Runtime, chosen_recipe
 
     given = Given(model, language, text or (), base_language, base_text or ())
     chosen = chosen_recipe(recipe, given, overrides(override, name))
-    rows = pipeline.plan(chosen, Runtime(runs, store or Path(), device, precision))
+    _print_plan(chosen, Runtime(runs, store or Path(), device, precision), as_json=as_json)
+
+
+def _print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
+    from lingraft import pipeline
+
+    rows = pipeline.plan(recipe, runtime)
     if as_json:
         print_json([row.as_json() for row in rows])
     else:
@@ -72,7 +86,7 @@ def extend(recipe: RecipeFile = None, *, model: Model = None, language: Language
                                                 "written.", rich_help_panel="Where")] = Path("extended"),
            size: Annotated[str | None, typer.Option("--size", help="How many tokens to add, or auto.",
                                                     rich_help_panel="What")] = None,
-           store: StoreFolder = None) -> None:
+           store: StoreFolder = None, as_json: AsJson = False) -> None:
     """Add tokens to a tokenizer, and rows for them where there are weights; nothing is trained.
 
     MODEL may be a model folder, a hub id, or a folder with only a tokenizer (also tokenizer.model or a tiktoken file).
@@ -85,17 +99,27 @@ def extend(recipe: RecipeFile = None, *, model: Model = None, language: Language
     sized = [f"vocabulary.size={size}"] if size else []
     chosen = chosen_recipe(recipe, given, [*sized, *overrides(override, None)])
     folder = pipeline.extend(chosen, Runtime(Path("runs"), store or Path(), "auto", "auto"), output, tell=tell)
-    print_table(pipeline.claims_table(folder / "lingraft" / "certificate.json"))
+    certificate = folder / "lingraft" / "certificate.json"
+    if as_json:
+        print_json({"extended": str(folder), **json.loads(certificate.read_text(encoding="utf-8"))})
+        return
+    print_table(pipeline.claims_table(certificate))
     typer.echo(f"extended  {folder}")
 
 
 def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, for example "
-                                                      "runs/demo-hi.")]) -> None:
-    """Write report.html of finished runs again, from their measurements."""
+                                                      "runs/demo-hi.")], *, as_json: AsJson = False) -> None:
+    """Write report.html and the model card of finished runs again, from their measurements."""
+    from lingraft.card import write_card
     from lingraft.pipeline.run_folder import read_record
     from lingraft.report import write_report
 
+    written = []
     for folder in runs:
         read_record(folder)
-        write_report(folder)
-        typer.echo(folder / "report.html")
+        written.append({"report": str(write_report(folder)), "card": str(write_card(folder))})
+    if as_json:
+        print_json(written)
+        return
+    for paths in written:
+        typer.echo(paths["report"])

@@ -37,17 +37,22 @@ def catalogue() -> list[Setting]:
     return [row for name in fields for row in rows[name]]
 
 
-def settings_table(under: str = "") -> Table:
-    """Return the catalogue as a table; raises `RecipeError` where nothing lies under the path."""
+def chosen_settings(under: str = "") -> list[Setting]:
+    """Return the settings under a path; raises `RecipeError` where there are none."""
     rows = catalogue()
     chosen = [row for row in rows if not under or row.path == under or row.path.startswith(f"{under}.")]
     if not chosen:
         msg = f"there is no setting {under!r}; {did_you_mean(under, {row.path for row in rows})}"
         raise RecipeError(msg)
+    return chosen
+
+
+def settings_table(under: str = "") -> Table:
+    """Return the catalogue as a table; raises `RecipeError` where nothing lies under the path."""
     table = Table(box=None, pad_edge=False)
     for title in ("setting", "type", "default", "meaning"):
         table.add_column(title, overflow="fold")
-    for row in chosen:
+    for row in chosen_settings(under):
         table.add_row(row.path, row.kind, row.default, row.meaning)
     return table
 

@@ -1,0 +1,132 @@
+"""What this machine offers a run: versions, device, memory, disk, hub; nothing here fails, it only tells.
+
+Every line has a verdict: `ok`, `note` (something is missing that only some runs need) or `bad` (a run would stop). A
+hub that cannot be reached is a note: everything but fetching works without one. No token is ever read out.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+NEEDED = ("lingraft", "torch", "transformers", "tokenizers", "datasets", "safetensors")
+EXTRAS = {"peft": "lora", "gguf": "gguf", "gensim": "focus", "lingua-language-detector": "language-id",
+          "lm_eval": "tasks", "ray": "ray", "tensorboard": "tensorboard"}
+"""Optional packages, and the extra of lingraft that brings each."""
+
+_GIB = 2**30
+_PATIENCE = 3.0  # seconds for a hub to answer
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was found, the verdict, and what to do where it is not ok."""
+
+    what: str
+    found: str
+    verdict: Literal["ok", "note", "bad"] = "ok"
+    advice: str = ""
+
+
+def examine(store: Path) -> list[Finding]:
+    """Look at everything; `store` is where finished stages would be kept."""
+    return [Finding("Python", platform.python_version()), *_packages(), *_device(), _memory(), _disk(store), _token(),
+            _hub()]
+
+
+def _packages() -> Iterator[Finding]:
+    for name in NEEDED:
+        number = _version(name)
+        yield Finding(name, number) if number else Finding(name, "not installed", "bad", f"pip install {name}")
+    for name, extra in EXTRAS.items():
+        number = _version(name)
+        yield Finding(name, number) if number else Finding(
+            name, "not installed", "note", f"only where it is asked for: pip install 'lingraft[{extra}]'")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _device() -> Iterator[Finding]:
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding("device", f"torch cannot be loaded ({error})", "bad", "install torch again")
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("CPU", f"{cores} cores, {torch.get_num_threads()} threads used by torch")
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        half = "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        yield Finding(f"cuda:{number}", f"{torch.cuda.get_device_name(number)}, {free / _GIB:.1f} of "
+                      f"{total / _GIB:.1f} GiB free, bfloat16 {half}")
+    if torch.backends.mps.is_available():
+        yield Finding("mps", "Apple GPU")
+    elif not torch.cuda.device_count():
+        yield Finding("GPU", "none", "note", "small models train on the CPU; `lingraft plan` estimates the time")
+
+
+def _memory() -> Finding:
+    try:
+        page, total = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+        free = os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError, AttributeError):  # not told on every system
+        return Finding("memory", "unknown", "note")
+    return Finding("memory", f"{total * page / _GIB:.1f} GiB, {free * page / _GIB:.1f} GiB unused")
+
+
+def _disk(store: Path) -> Finding:
+    place = store.resolve()
+    while not place.exists():
+        place = place.parent
+    free = f"{shutil.disk_usage(place).free / _GIB:.1f} GiB free at {place}"
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        return Finding("disk", f"{free}; not writable ({error.strerror})", "bad", "name another place with --store")
+    return Finding("disk", free)
+
+
+def _token() -> Finding:
+    from huggingface_hub import get_token
+
+    return Finding("hub token", "there is one" if get_token() else "none", "ok" if get_token() else "note",
+                   "" if get_token() else "only for gated models and for pushing: hf auth login")
+
+
+def _hub() -> Finding:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return Finding("hub", "offline, as HF_HUB_OFFLINE says", "note", "only what the cache holds can be used")
+    address = constants.ENDPOINT
+    try:
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the user's own endpoint
+        with urllib.request.urlopen(request, timeout=_PATIENCE):  # noqa: S310
+            pass
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return Finding("hub", f"{address} does not answer ({reason})", "note", "local files work without it")
+    return Finding("hub", f"{address} answers")
+
+
+def is_well(findings: list[Finding]) -> bool:
+    """Say whether a run could begin."""
+    return sys.version_info >= (3, 11) and all(finding.verdict != "bad" for finding in findings)
