@@ -261,7 +261,7 @@ def test_roles_of_special_tokens_may_be_named(tiny_model, tmp_path):
 
 def test_large_files_are_hashed_once(tmp_path, monkeypatch):
     """A large file's hash is remembered until the file changes; where it cannot be remembered it is still right."""
-    from lingraft.bases import digests
+    from lingraft import digests
     from lingraft.store import file_digest
 
     monkeypatch.setattr(digests, "LARGE", 10)

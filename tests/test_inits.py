@@ -21,6 +21,7 @@ from lingraft.inits.donor import pursue
 from lingraft.inits.sparsemax import sparsemax
 from lingraft.recipe.settings import EmbeddingSettings
 from lingraft.vocabulary import AddedToken, Splice, identity
+from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, IDS, SURFACES, MemoryCorpus, extended_tokenizer, write_tokenizer
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -53,7 +54,7 @@ VARIANTS = [{"mean": {"weights": weights}} for weights in ("characters", "positi
 @pytest.fixture(scope="session")
 def donor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model of another architecture and width that has some of the added tokens."""
-    folder = ARCHITECTURES["gpt-j"].build(tmp_path_factory.mktemp("donor"))
+    folder = ARCHITECTURES["gpt-j"].build(tmp_path_factory.mktemp("others") / "donor")
     write_tokenizer(folder, SURFACES[3:4])
     return resized(folder, IDS + 1)
 
@@ -71,7 +72,17 @@ def method(request: pytest.FixtureRequest, donor_folder: Path) -> EmbeddingInit:
     """Return every registered method with its default settings, and variants."""
     if request.param == "focus":
         pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
-    return INITS.parse({"donor": {"model": str(donor_folder)}} if request.param == "donor" else request.param)
+    settings = {"donor": {"model": str(donor_folder)}, "wechsel": word_vectors(donor_folder.parent)}
+    return INITS.parse({request.param: settings[request.param]} if str(request.param) in settings else request.param)
+
+
+def word_vectors(folder: Path) -> dict[str, str]:
+    """Write vectors of the words of a few sentences in both languages."""
+    for name, text in (("en", ENGLISH), ("hi", HINDI)):
+        words = sorted({word for line in text for word in line.split()})
+        lines = (f"{word} {len(word)} {i % 7} 1" for i, word in enumerate(words))
+        (folder / f"{name}.vec").write_text("\n".join(lines), encoding="utf-8")
+    return {"source_vectors": str(folder / "en.vec"), "target_vectors": str(folder / "hi.vec")}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -24,6 +24,7 @@ from lingraft.vocabulary import Splice
 from tests.conftest import HINDI, write_lines
 from tests.models import ARCHITECTURES, MemoryCorpus, write_tokenizer
 from tests.small_bases import BASES
+from tests.test_inits import word_vectors
 
 CASES = {"byte-level, untied": ("llama", "byte-level BPE", "bfloat16"),
          "SentencePiece, untied, float16": ("llama", "SentencePiece BPE", "float16"),
@@ -76,7 +77,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def donor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small model of another width."""
-    folder = ARCHITECTURES["gpt-j"].build(tmp_path_factory.mktemp("donor"))
+    folder = ARCHITECTURES["gpt-j"].build(tmp_path_factory.mktemp("others") / "donor")
     write_tokenizer(folder)
     return folder
 
@@ -86,7 +87,7 @@ def method(request: pytest.FixtureRequest, donor: Path) -> Any:
     """Return every registered method."""
     if request.param == "focus":
         pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
-    settings = {"donor": {"model": str(donor)}, **SETTINGS}
+    settings = {"donor": {"model": str(donor)}, "wechsel": word_vectors(donor.parent), **SETTINGS}
     return INITS.parse({request.param: settings[request.param]} if request.param in settings else request.param)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, Bench
-from lingraft.bases.digests import known_digest
+from lingraft.digests import known_digest
 from lingraft.errors import ModelError
 
 WEIGHTS = ("*.safetensors",)

@@ -12,6 +12,7 @@ from lingraft.inits.drawn import MeanResizing, RandomRows, RandomToken
 from lingraft.inits.focus import Focus
 from lingraft.inits.learned import Learned
 from lingraft.inits.subtokens import SubtokenMean
+from lingraft.inits.wechsel import Wechsel
 
 __all__ = ["INITS", "Align", "Calibrated", "Distilled", "Donor", "EmbeddingInit", "Focus", "InitRequest", "InitRows",
-           "Learned", "MeanResizing", "RandomRows", "RandomToken", "SubtokenMean"]
+           "Learned", "MeanResizing", "RandomRows", "RandomToken", "SubtokenMean", "Wechsel"]

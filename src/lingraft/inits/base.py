@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lingraft.checkpoint.request import InitRequest, InitRows, Side
+from lingraft.digests import known_digest
+from lingraft.errors import ModelError
 from lingraft.registry import Choice, Registry
 
 if TYPE_CHECKING:
     from torch import Generator
 
-__all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "Side", "generator_of"]
+__all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "Side", "digest_of", "generator_of"]
 
 
 class EmbeddingInit(Choice):
@@ -22,6 +25,10 @@ class EmbeddingInit(Choice):
     """
 
     needs_corpus: ClassVar[bool] = False
+
+    def identity(self) -> dict[str, Any]:
+        """Return JSON that changes whenever the rows would: the settings, files by what is in them, not by path."""
+        return self.chosen()
 
     @abstractmethod
     def rows(self, request: InitRequest) -> InitRows:
@@ -36,3 +43,12 @@ def generator_of(request: InitRequest) -> Generator:
     import torch
 
     return torch.Generator().manual_seed(2 * request.seed + (request.side == "output"))
+
+
+def digest_of(path: Path | str) -> str:
+    """Return the hash of a file that a recipe names; raises `ModelError` where there is none."""
+    try:
+        return known_digest(Path(path).expanduser())
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}), and the embeddings are to be made with it"
+        raise ModelError(msg) from error

@@ -8,7 +8,7 @@ need not share width or training. Suffixes: A tokens to write, S shared tokens, 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -16,7 +16,8 @@ from lingraft.checkpoint.names import embedding_names
 from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import ModelError
 from lingraft.families import open_tokenizer
-from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows
+from lingraft.families.opening import tokenizer_file
+from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows, digest_of
 from lingraft.inits.subtokens import SubtokenMean
 from lingraft.vocabulary import Vocabulary
 
@@ -38,6 +39,12 @@ class Donor(EmbeddingInit):
 
     model: str = Field(description="folder of the donor model, with its tokenizer")
     terms: int = Field(default=8, gt=0, description="how many shared tokens write one token at most")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings, the donor by its weights and its tokenizer."""
+        folder = Path(self.model).expanduser()
+        files = [tokenizer_file(folder), *sorted(folder.glob("*.safetensors"))]
+        return {self.name: {"terms": self.terms, "model": {file.name: digest_of(file) for file in files}}}
 
     def rows(self, request: InitRequest) -> InitRows:
         """Write every token that the donor has; the others get their subtoken means."""

@@ -16,7 +16,7 @@ from pydantic import ByteSize, Field
 
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.inits.align import text_of
-from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows
+from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows, digest_of
 from lingraft.inits.sparsemax import sparsemax
 from lingraft.inits.subtokens import SubtokenMean
 from lingraft.progress import progress
@@ -34,8 +34,7 @@ class Focus(EmbeddingInit):
     """Sparse mixtures of anchor rows, by similarity of static vectors trained on the target's text."""
 
     name: ClassVar[str] = "focus"
-    reference: ClassVar[str] = ("Dobler & de Melo 2023, FOCUS (arXiv 2305.14481); with given vectors in the manner of "
-                                "Minixhofer et al. 2022, WECHSEL (arXiv 2112.06598)")
+    reference: ClassVar[str] = "Dobler & de Melo 2023, FOCUS (arXiv 2305.14481)"
     needs_corpus: ClassVar[bool] = True
 
     text: ByteSize = Field(default=ByteSize(20_000_000), gt=0, description="train text for the vectors, in bytes")
@@ -44,6 +43,11 @@ class Focus(EmbeddingInit):
     least_count: int = Field(default=10, gt=0, description="a token rarer than this in the text gets no vector")
     vectors: str | None = Field(default=None, description="a word2vec file, text or .bin, with a vector for each "
                                 "token, named by its id; replaces training")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings, the file of vectors by what is in it."""
+        given = {"vectors": digest_of(self.vectors)} if self.vectors else {}
+        return {self.name: {**self.model_dump(mode="json"), **given}}
 
     def rows(self, request: InitRequest) -> InitRows:
         """Mix anchor rows; a token without a vector gets its subtoken mean."""

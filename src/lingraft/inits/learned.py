@@ -47,6 +47,10 @@ class Learned(EmbeddingInit):
     block: int = Field(default=256, gt=1, description="tokens of a row of text")
     batch_tokens: int = Field(default=8192, gt=0, description="tokens of a step, rounded to whole rows")
 
+    def identity(self) -> dict[str, Any]:
+        """Return the settings, and what tells the rows to begin with."""
+        return {self.name: {**self.model_dump(mode="json"), "start": self.start.identity()}}
+
     def rows(self, request: InitRequest) -> InitRows:
         """Train both matrices in one go where both are learned; return those of the side that is asked for."""
         key = f"learned {self.model_dump_json()}"

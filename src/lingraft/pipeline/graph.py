@@ -59,7 +59,8 @@ def graph_of(recipe: Recipe) -> Graph:
     inits = recipe.embeddings
     reads_text = inits.input.needs_corpus or inits.output.needs_corpus
     embeddings = step("embeddings", "embeddings", VERSIONS["embeddings"],
-                      {**inits.model_dump(mode="json"), "seed": recipe.seed}, making.make_embeddings,
+                      {"input": inits.input.identity(), "output": inits.output.identity(), "seed": recipe.seed},
+                      making.make_embeddings,
                       source=source, vocabulary=vocabulary, target=target if reads_text else None)
     packing, training = {}, None
     if recipe.training.phases:

@@ -1,0 +1,166 @@
+"""Rows from bilingual word vectors: readers, alignment, mixtures; and the address of what was made from files."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from lingraft.checkpoint import Checkpoint, InitRequest, embedding_names
+from lingraft.errors import ModelError
+from lingraft.families import open_tokenizer
+from lingraft.inits import INITS
+from lingraft.inits.wechsel import aligned, token_vectors
+from lingraft.inits.word_vectors import WordVectors, read_word_vectors
+from tests.models import ARCHITECTURES, extended_tokenizer
+
+ENGLISH = ("river", "apple", "bird", "children", "letter", "farmer", "daughter", "tree", "green", "red", "long",
+           "small", "sings", "reads", "walk", "morning", "brother", "tall", "old", "gave", "her", "his", "from", "the")
+TARGET = tuple(word[::-1] for word in ENGLISH)
+SURFACES = (" rev", " zq")
+
+
+@pytest.fixture(scope="module")
+def request_(tmp_path_factory: pytest.TempPathFactory) -> InitRequest:
+    root = tmp_path_factory.mktemp("wechsel")
+    folder = ARCHITECTURES["llama"].build(root / "source")
+    splice = extended_tokenizer(folder, root / "tokenizer", SURFACES)
+    checkpoint = Checkpoint.open(folder)
+    matrix = checkpoint.tensor(embedding_names(checkpoint).input[0])
+    return InitRequest(matrix, splice, "input", source_folder=folder, tokenizer_folder=root / "tokenizer")
+
+
+def vectors_of(words: tuple[str, ...], width: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(len(words), width)).astype(np.float32)
+
+
+def write(path: Path, words: tuple[str, ...], vectors: np.ndarray, *, head: bool = True) -> Path:
+    """Write word vectors in the form that the name asks for."""
+    if path.suffix == ".npz":
+        np.savez(path, words=np.array(words), vectors=vectors)
+    elif path.suffix == ".safetensors":
+        save_file({"vectors": vectors}, path, metadata={"words": json.dumps(words)})
+    else:
+        lines = [f"{word} {' '.join(map(repr, map(float, row)))}" for word, row in zip(words, vectors, strict=True)]
+        text = "\n".join([*([f"{len(words)} {vectors.shape[1]}"] if head else []), *lines]) + "\n"
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.vec", "b.txt", "c.vec.gz", "d.npz", "e.safetensors"])
+def test_every_form_of_file_is_read(name: str, tmp_path: Path) -> None:
+    """The same words and numbers from each, the first ones where fewer are wanted."""
+    vectors = vectors_of(ENGLISH)
+    read = read_word_vectors(write(tmp_path / name, ENGLISH, vectors), 10)
+    assert tuple(read.words) == ENGLISH[:10]
+    assert np.array_equal(read.vectors_WE, vectors[:10])
+
+
+def test_a_head_is_not_needed(tmp_path: Path) -> None:
+    """A file that begins with its first word gives that word, too."""
+    path = write(tmp_path / "a.vec", ENGLISH, vectors_of(ENGLISH), head=False)
+    assert read_word_vectors(path, 100).words[0] == "river"
+
+
+@pytest.mark.parametrize(("name", "content", "told"), [
+    ("a.vec", b"2 3\none 1 2 3\ntwo 1 2\n", "line 3: 2 numbers for 'two', 3 for the words before"),
+    ("a.vec", b"one 1 x\n", "line 1"), ("a.vec", b"", "0 words"), ("a.npz", b"no archive", "a.npz"),
+    ("a.vec", b"one 1 nan\n", "'one' is not finite"), ("a.bin", b"", "got '.bin'"),
+    ("a.safetensors", b"x", "cannot be")])
+def test_damaged_vectors_are_told_in_one_line(name: str, content: bytes, told: str, tmp_path: Path) -> None:
+    """Where, what was seen, what was expected."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=told) as raised:
+        read_word_vectors(tmp_path / name, 10)
+    assert str(tmp_path / name) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
+    """An array of objects would be unpickled; it is an error instead."""
+    np.savez(tmp_path / "a.npz", words=np.array(["a", None], dtype=object), vectors=np.zeros((2, 2)))
+    with pytest.raises(ModelError, match=r"a.npz: cannot be read"):
+        read_word_vectors(tmp_path / "a.npz", 10)
+
+
+def test_a_tokens_vector_is_the_mean_over_its_words(request_: InitRequest) -> None:
+    """Equal to a slow loop: every occurrence of the token in a word counts 1 / rank of the word."""
+    space = WordVectors(ENGLISH, vectors_of(ENGLISH))
+    tokenizer = open_tokenizer(request_.source_folder)
+    ids, vectors = token_vectors(space, tokenizer)
+    for token_id, vector in zip(ids, vectors, strict=True):
+        total, weight = np.zeros(8), 0.0
+        for rank, word in enumerate(ENGLISH, 1):
+            times = tokenizer.ids([" " + word])[0].count(token_id)
+            total += times / rank * space.vectors_WE[rank - 1]
+            weight += times / rank
+        np.testing.assert_allclose(vector.numpy(), total / weight, rtol=1e-5, atol=1e-6)
+
+
+def settings(tmp_path: Path, **more: object) -> dict:
+    vectors = vectors_of(ENGLISH)
+    return {"source_vectors": str(write(tmp_path / "en.vec", ENGLISH, vectors)),
+            "target_vectors": str(write(tmp_path / "xx.npz", TARGET, vectors)), **more}
+
+
+def test_rows_mix_the_nearest_source_tokens(request_: InitRequest, tmp_path: Path) -> None:
+    """Equal to a slow loop over cosines; a token that is in no word has its subtoken mean, counted."""
+    made = INITS.parse({"wechsel": settings(tmp_path, neighbours=3, temperature=0.2)}).rows(request_)
+    assert made.counted == {"mixture of tokens with similar words": 1,
+                            "fallback: in no word with a vector, subtoken mean": 1}
+    (number,) = [i for i, origin in enumerate(made.origins) if origin.startswith("mixture")]
+    token = request_.splice.added[number]
+    ids, vectors = token_vectors(WordVectors(ENGLISH, vectors_of(ENGLISH)), open_tokenizer(request_.source_folder))
+    wanted_ids, wanted = token_vectors(WordVectors(TARGET, vectors_of(ENGLISH)), request_.target_tokenizer)
+    cosines = torch.cosine_similarity(wanted[wanted_ids.index(token.id)][None], vectors).tolist()
+    best = sorted(range(len(ids)), key=lambda i: -cosines[i])[:3]
+    weights = torch.tensor([cosines[i] / 0.2 for i in best]).softmax(dim=0)
+    expected = sum(float(w) * request_.matrix[ids[i]] for w, i in zip(weights, best, strict=True))
+    torch.testing.assert_close(made.rows[number], expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(made.rows, INITS.parse({"wechsel": settings(tmp_path, neighbours=3, temperature=0.2)}).rows(
+        dataclasses.replace(request_, scratch={})).rows)
+
+
+def test_a_dictionary_turns_one_space_into_the_other(tmp_path: Path) -> None:
+    """Vectors that were rotated come back, from the pairs alone; too few pairs are an error that says how many."""
+    vectors = vectors_of(ENGLISH)
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))
+    source, target = WordVectors(ENGLISH, vectors), WordVectors(TARGET, (vectors @ turn).astype(np.float32))
+    pairs = list(zip(ENGLISH, TARGET, strict=True))
+    np.testing.assert_allclose(aligned(source, target, pairs, "pairs.txt").vectors_WE, vectors, atol=1e-5)
+    with pytest.raises(ModelError, match=r"pairs.txt: 3 of its 4 pairs have a vector on both sides"):
+        aligned(source, target, [*pairs[:3], ("x", "y")], "pairs.txt")
+
+
+def test_vectors_of_two_spaces_need_a_dictionary(request_: InitRequest, tmp_path: Path) -> None:
+    """Different widths are told with both; a dictionary line without a pair with its number."""
+    chosen = settings(tmp_path)
+    write(tmp_path / "xx.npz", TARGET, vectors_of(TARGET, width=5))
+    with pytest.raises(ModelError, match=r"of 8 numbers.*of 5"):
+        INITS.parse({"wechsel": chosen}).rows(dataclasses.replace(request_, scratch={}))
+    (tmp_path / "pairs.txt").write_text("river\trevir\nalone\n")
+    with pytest.raises(ModelError, match=r"pairs.txt, line 2"):
+        INITS.parse({"wechsel": {**chosen, "dictionary": str(tmp_path / "pairs.txt")}}).rows(
+            dataclasses.replace(request_, scratch={}))
+
+
+def test_the_address_follows_the_files_and_not_their_paths(tmp_path: Path) -> None:
+    """Other content is another question, another place is not; a file that is not there is an error at once."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first, second = (INITS.parse({"wechsel": settings(tmp_path / name)}) for name in ("one", "two"))
+    assert first.identity() == second.identity() != first.chosen()
+    write(tmp_path / "two" / "en.vec", ENGLISH, vectors_of(ENGLISH, seed=5))
+    assert first.identity() != second.identity()
+    (tmp_path / "two" / "en.vec").unlink()
+    with pytest.raises(ModelError, match=r"en.vec: cannot be read"):
+        second.identity()
+    for cls in INITS:
+        if not {field for field, info in cls.model_fields.items() if info.is_required()}:
+            assert cls().identity() == cls().chosen()
