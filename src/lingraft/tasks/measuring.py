@@ -40,8 +40,9 @@ def rows_of(name: str, task: Any, samples: Sequence[Mapping[str, Any]], settings
     for filtered in dict.fromkeys(sample["filter"] for sample in samples):
         chosen = [sample for sample in samples if sample["filter"] == filtered]
         for metric in dict.fromkeys(metric for sample in chosen for metric in sample["metrics"]):
-            row = _row(label_of(name, metric, filtered), metric, [sample[metric] for sample in chosen if metric in sample],
-                       task.aggregation().get(metric, mean), note=note, common=common)
+            values = [sample[metric] for sample in chosen if metric in sample]
+            row = _row(label_of(name, metric, filtered), metric, values, task.aggregation().get(metric, mean),
+                       note=note, common=common)
             rows.extend([row] if row else [])
     if seen is not None:
         rows.append(Measurement(f"{family} documents seen in training", value=seen[0], unit="documents",
