@@ -23,15 +23,17 @@ from lingraft.intrinsic import (
     evaluate,
     fertility,
     generation_speed,
+    score_text,
     words_in,
 )
-from lingraft.intrinsic.fertility import share_identical
+from lingraft.intrinsic.fertility import fertility_changes
 from lingraft.intrinsic.intervals import difference_interval, ratio_interval
 from lingraft.intrinsic.windows import windows_of
 from lingraft.measurement import select
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
 
+SETTINGS = EvaluationSettings(bootstrap=BootstrapSettings(resamples=50), generation=None)
 DOCUMENTS = [*ENGLISH, "", "a", HINDI[0], " ".join(HINDI), " ".join(ENGLISH) * 2]
 
 
@@ -137,26 +139,36 @@ def test_words_are_unicode_words(text: str, words: int) -> None:
 
 
 def test_fertility_counts_tokens(pair: tuple[Any, ModelTokenizer]) -> None:
-    """The four ratios are sums over sums, with intervals around them."""
+    """The ratios are sums over sums, with intervals around them."""
     tokenizer = pair[1]
-    rows = fertility(tokenizer, ENGLISH, "en", "source")
-    tokens = sum(len(ids) for ids in tokenizer.ids(ENGLISH))
+    documents = [*ENGLISH, f"{ENGLISH[0]} {ENGLISH[1]}"]
+    rows = fertility(score_text(*pair, documents, SETTINGS), "en", "source", SETTINGS.bootstrap)
+    tokens = sum(len(ids) for ids in tokenizer.ids(documents))
     values = {row.metric: row.value for row in rows}
-    assert values["tokens per word"] == tokens / sum(len(text.split()) for text in ENGLISH)
-    assert values["tokens per byte"] == tokens / sum(len(text.encode()) for text in ENGLISH)
-    assert values["tokens per document"] == tokens / len(ENGLISH)
-    assert values["characters per token"] == sum(map(len, ENGLISH)) / tokens
+    assert values["tokens per word"] == tokens / sum(len(text.split()) for text in documents)
+    assert values["tokens per byte"] == tokens / sum(len(text.encode()) for text in documents)
+    assert values["tokens per sentence"] == tokens / (len(documents) + 1)
+    assert values["tokens per document"] == tokens / len(documents)
+    assert values["characters per token"] == sum(map(len, documents)) / tokens
     assert all(row.low <= row.value <= row.high for row in rows if row.low is not None and row.high is not None)
     assert not any(row.note for row in rows)
-    thai = fertility(tokenizer, ["ชาวนาให้แอปเปิ้ลแก่ลูกสาว", "นกร้องเพลง"], "th", "source")
-    assert "without spaces" in select(thai, metric="tokens per word")[0].note
+    thai = score_text(*pair, ["ชาวนาให้แอปเปิ้ลแก่ลูกสาว", "นกร้องเพลง"], SETTINGS)
+    rows = fertility(thai, "th", "source", SETTINGS.bootstrap)
+    assert "without spaces" in select(rows, metric="tokens per word")[0].note
 
 
 def test_identical_documents_are_counted(folder: Path, pair: tuple[Any, ModelTokenizer], tmp_path: Path) -> None:
-    """A document counts as identical when both tokenizers give the same ids."""
+    """A document counts as identical when both tokenizers give the same ids; the change in tokens is paired."""
+    model = load_model(ARCHITECTURES["llama"].build_with(321, tmp_path))
     extended_tokenizer(folder, tmp_path, ("zq",))
-    extended = open_tokenizer(tmp_path)
-    assert share_identical(extended, pair[1], ["red apple", "a", "b", "a zq"], "en", "spliced")[0].value == 0.75
+    documents = ["red apple", "a", "b", "a zq"]
+    one, two = score_text(*pair, documents, SETTINGS), score_text(model, open_tokenizer(tmp_path), documents, SETTINGS)
+    change, same = fertility_changes(two, one, "en", "spliced", "source", bootstrap=SETTINGS.bootstrap)
+    assert same.value == 0.75
+    assert change.metric == "tokens per word change"
+    assert change.value == pytest.approx((two.tokens.sum() - one.tokens.sum()) / one.words.sum())
+    assert change.low is not None
+    assert change.low <= change.value <= 0
 
 
 def test_intervals_cover_what_they_should() -> None:

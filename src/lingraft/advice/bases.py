@@ -67,9 +67,8 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     recipe = chosen_recipe(None, given, [assignment(path, value) for path, value in settings.items()])
     graph, store = graph_of(recipe), Store(runtime.store)
     quiet_libraries()
-    for step in graph:
-        if step is not graph.evaluation:
-            answer_step(step, recipe, runtime, store, lambda _line: None)
+    for step in graph.making:
+        answer_step(step, recipe, runtime, store, lambda _line: None)
     log = store.folder(graph.final.stage) / "training.jsonl"
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return predict_end(points_of(rows), end_bytes)

@@ -1,6 +1,7 @@
-"""All intrinsic measures of several models on the same held-out text.
+"""All intrinsic measures of several models on the same held-out text, made from their scores.
 
-The first model is the reference: the others are compared with it document by document.
+The first model is the reference: the others are compared with it document by document. Timing is the one thing that
+needs the models themselves, side by side.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from typing import Any
 
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
-from lingraft.errors import CorpusError
 from lingraft.families import ModelTokenizer, open_tokenizer
-from lingraft.intrinsic.bits import DocumentScores, bits_per_byte
-from lingraft.intrinsic.fertility import fertility, share_identical
-from lingraft.intrinsic.generation import GenerationSpeed, generation_speed
-from lingraft.intrinsic.intervals import difference_interval
-from lingraft.intrinsic.rows import ratio_row
-from lingraft.intrinsic.settings import BootstrapSettings, EvaluationSettings, GenerationSettings
+from lingraft.intrinsic.added_tokens import use_rows
+from lingraft.intrinsic.fertility import fertility, fertility_changes, premium, sequence_length
+from lingraft.intrinsic.generation import GenerationSpeed, generation_speed, speed_rows
+from lingraft.intrinsic.parallel import read_parallel
+from lingraft.intrinsic.repetition import repetition
+from lingraft.intrinsic.rows import difference_row, ratio_row
+from lingraft.intrinsic.samples import Sample
+from lingraft.intrinsic.scores import TextScores
+from lingraft.intrinsic.scoring import Scored, heldout_documents, prompts_of, score_folder
+from lingraft.intrinsic.settings import EvaluationSettings, GenerationSettings
 from lingraft.measurement import Measurement
 
 
@@ -33,10 +37,12 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _Entrant:
-    subject: str
-    model: Any
+class Entrant:
+    """A model that takes part: its folder, its tokenizer, and its scores."""
+
+    folder: Path
     tokenizer: ModelTokenizer
+    scored: Scored
 
 
 def evaluate(models: Mapping[str, Path], corpora: Mapping[str, Corpus], settings: EvaluationSettings,
@@ -46,94 +52,103 @@ def evaluate(models: Mapping[str, Path], corpora: Mapping[str, Corpus], settings
     `device` and `dtype` (auto, float32, bfloat16...) are matters of execution. Raises `ModelError` for a folder that is
     no model and `CorpusError` for a language without held-out text.
     """
-    entrants = [_Entrant(subject, load_model(folder, device, dtype), open_tokenizer(folder))
-                for subject, folder in models.items()]
+    texts = {language: heldout_documents(corpus, settings.heldout_bytes) for language, corpus in corpora.items()}
+    entrants = {subject: Entrant(folder, open_tokenizer(folder),
+                                 score_folder(folder, texts, settings, device=device, dtype=dtype))
+                for subject, folder in models.items()}
+    return compare(entrants, texts, settings, device=device, dtype=dtype)
+
+
+def compare(entrants: Mapping[str, Entrant], texts: Mapping[str, Sequence[str]], settings: EvaluationSettings, *,
+            device: str = "cpu", dtype: str = "auto") -> Evaluation:
+    """Measure models that are scored, and time them; the first one is the reference."""
     result = Evaluation()
-    for language, corpus in corpora.items():
-        documents = list(_heldout(corpus, settings.heldout_bytes))
-        if not documents:
-            msg = f"{corpus.folder}: no held-out text in {language} to evaluate on; raise heldout_share or name heldout"
-            raise CorpusError(msg)
-        result.notes[language] = {"documents": len(documents), "bytes": sum(len(text.encode()) for text in documents)}
-        _tokenizers(entrants, documents, language, settings, result)
-        _prediction(entrants, documents, language, settings, result)
-        if settings.generation is not None:
-            _writing(entrants, documents, language, settings.generation, result)
+    added = added_ids({subject: entrant.tokenizer for subject, entrant in entrants.items()})
+    for language, documents in texts.items():
+        scores = {subject: entrant.scored.scores[language] for subject, entrant in entrants.items()}
+        result.notes[language] = {"documents": len(documents), "bytes": sum(len(text.encode()) for text in documents),
+                                  "scoring": {s: list(score.notes) for s, score in scores.items() if score.notes}}
+        result.measurements.extend(score_rows(scores, added, language, settings))
+        for subject, entrant in entrants.items():
+            result.measurements.extend(_sample_rows(entrant.scored, added[subject], language, subject, settings))
+        result.measurements.extend(_sequence_rows(scores, documents, language, settings))
+    result.measurements.extend(_premium_rows(entrants, list(texts), settings))
+    if settings.generation is not None:
+        _time(entrants, texts, added, settings.generation, result, execution=(device, dtype))
     return result
 
 
-def _heldout(corpus: Corpus, limit: int) -> Iterator[str]:
-    """Yield held-out documents from the start up to the limit of bytes; the last one is cut there."""
-    left = limit
-    for text in corpus.documents("heldout"):
-        part = _beginning(text, left)
-        if not part:
-            return
-        yield part
-        left -= len(part.encode())
+def added_ids(tokenizers: Mapping[str, ModelTokenizer]) -> dict[str, frozenset[int]]:
+    """Return, for each model, the ids whose surface the first model's vocabulary does not have."""
+    known = set(next(iter(tokenizers.values())).vocabulary.ids)
+    return {subject: frozenset(i for surface, i in tokenizer.vocabulary.ids.items() if surface not in known)
+            for subject, tokenizer in tokenizers.items()}
 
 
-def _tokenizers(entrants: Sequence[_Entrant], documents: Sequence[str], language: str, settings: EvaluationSettings,
-                result: Evaluation) -> None:
-    reference = entrants[0].tokenizer
-    for entrant in entrants:
-        result.measurements.extend(fertility(entrant.tokenizer, documents, language, entrant.subject,
-                                             bootstrap=settings.bootstrap))
-        if entrant is not entrants[0]:
-            result.measurements.extend(share_identical(entrant.tokenizer, reference, documents, language,
-                                                       entrant.subject, bootstrap=settings.bootstrap))
-
-
-def _prediction(entrants: Sequence[_Entrant], documents: Sequence[str], language: str, settings: EvaluationSettings,
-                result: Evaluation) -> None:
-    scores = {entrant.subject: bits_per_byte(entrant.model, entrant.tokenizer, documents, context=settings.context,
-                                             stride=settings.stride) for entrant in entrants}
-    first = entrants[0].subject
+def score_rows(scores: Mapping[str, TextScores], added: Mapping[str, frozenset[int]], language: str,
+               settings: EvaluationSettings) -> Iterator[Measurement]:
+    """Yield the rows that follow from scores alone: fertility, bits per byte, use of added tokens, changes."""
+    bootstrap, (first, reference) = settings.bootstrap, next(iter(scores.items()))
     for subject, score in scores.items():
+        yield from fertility(score, language, subject, bootstrap)
         row = ratio_row("bits per byte", "bits/byte", score.bits, score.bytes, subject=subject, language=language,
-                        bootstrap=settings.bootstrap, note=f"context {score.context}, stride {score.stride} tokens")
-        result.measurements.extend([row] if row else [])
-        if subject != first:
-            result.measurements.append(_change(subject, score, first, scores[first], language=language,
-                                               bootstrap=settings.bootstrap))
-    result.notes[language]["scoring"] = {subject: list(score.notes) for subject, score in scores.items() if score.notes}
+                        bootstrap=bootstrap, note=f"context {score.context}, stride {score.stride} tokens")
+        yield from [row] if row else []
+        if subject == first:
+            continue
+        yield from fertility_changes(score, reference, language, subject, first, bootstrap=bootstrap)
+        change = difference_row("bits per byte", "bits/byte", (score.bits, score.bytes),
+                                (reference.bits, reference.bytes), subject=subject, first=first, language=language,
+                                bootstrap=bootstrap)
+        yield from [change] if change else []
+        if added[subject]:
+            yield from use_rows(score, sorted(added[subject]), language, subject, bootstrap)
 
 
-def _change(subject: str, score: DocumentScores, first: str, reference: DocumentScores, *, language: str,
-            bootstrap: BootstrapSettings) -> Measurement:
-    """Return the paired difference of bits per byte to the reference."""
-    interval = difference_interval((score.bits, score.bytes), (reference.bits, reference.bytes), bootstrap)
-    low, high = interval or (None, None)
-    return Measurement("bits per byte change", subject, score.bits_per_byte - reference.bits_per_byte, "bits/byte",
-                       language, n=len(score.bits), low=low, high=high,
-                       confidence=bootstrap.confidence if interval else None,
-                       note=f"minus {first}, paired over documents")
+def _sample_rows(scored: Scored, added: frozenset[int], language: str, subject: str,
+                 settings: EvaluationSettings) -> Iterator[Measurement]:
+    samples: Sequence[Sample] = scored.samples.get(language, ())
+    if not samples:
+        return
+    yield from repetition([sample.text for sample in samples], language, subject, settings.bootstrap,
+                          unspaced=scored.scores[language].unspaced)
+    row = ratio_row("new tokens generated", "share", [sum(i in added for i in sample.ids) for sample in samples],
+                    [len(sample.ids) for sample in samples], subject=subject, language=language,
+                    bootstrap=settings.bootstrap, per="sample", split="generated", note="greedy")
+    yield from [row] if row else []
 
 
-def _writing(entrants: Sequence[_Entrant], documents: Sequence[str], language: str, settings: GenerationSettings,
-             result: Evaluation) -> None:
-    prompts = [_beginning(text, settings.prompt_bytes) for text in documents[:settings.prompts]]
-    known = set(entrants[0].tokenizer.vocabulary.ids)
-    new = {e.subject: frozenset(i for surface, i in e.tokenizer.vocabulary.ids.items() if surface not in known)
-           for e in entrants}
-    speeds = generation_speed({e.subject: (e.model, e.tokenizer) for e in entrants}, prompts, size=settings.bytes,
-                              repeats=settings.repeats, new_ids=new)
-    for subject, speed in speeds.items():
-        result.measurements.extend(_speed_rows(speed, subject, language, len(prompts), settings))
-        result.samples.extend({"subject": subject, "language": language, "prompt": prompt, "text": text}
-                              for prompt, text in zip(prompts, speed.texts, strict=True))
+def _sequence_rows(scores: Mapping[str, TextScores], documents: Sequence[str], language: str,
+                   settings: EvaluationSettings) -> Iterator[Measurement]:
+    if settings.reference_tokenizer is None:
+        return
+    path = Path(settings.reference_tokenizer).expanduser()
+    tokens = [len(ids) for ids in open_tokenizer(path).ids(documents)]
+    name = (path.parent if path.is_file() else path).resolve().name
+    for subject, score in scores.items():
+        yield from sequence_length(score, tokens, name, language, subject,
+                                   bootstrap=settings.bootstrap)
 
 
-def _speed_rows(speed: GenerationSpeed, subject: str, language: str, prompts: int,
-                settings: GenerationSettings) -> list[Measurement]:
-    note = f"greedy, batch of one, {settings.bytes} bytes a prompt, best of {settings.repeats}"
-    ratios = (("generation speed", speed.bytes_per_second, "bytes/s"),
-              ("prefill speed", speed.prompt_bytes_per_second, "bytes/s"),
-              ("new tokens generated", speed.new_share, "share"))
-    return [Measurement(metric, subject, value, unit, language, n=prompts, per="prompt", note=note)
-            for metric, value, unit in ratios]
+def _premium_rows(entrants: Mapping[str, Entrant], languages: Sequence[str],
+                  settings: EvaluationSettings) -> Iterator[Measurement]:
+    others = [language for language in languages if language != "en"]
+    if settings.parallel is None or not others:
+        return
+    columns = read_parallel(settings.parallel, others)
+    for subject, entrant in entrants.items():
+        yield from premium(entrant.tokenizer, columns, subject, settings.bootstrap)
 
 
-def _beginning(text: str, size: int) -> str:
-    """Return the first bytes of a text, cut at a character."""
-    return text.encode()[:size].decode(errors="ignore")
+def _time(entrants: Mapping[str, Entrant], texts: Mapping[str, Sequence[str]], added: Mapping[str, frozenset[int]],
+          settings: GenerationSettings, result: Evaluation, *, execution: tuple[str, str]) -> None:
+    models = {subject: (load_model(entrant.folder, *execution), entrant.tokenizer)
+              for subject, entrant in entrants.items()}
+    for language, documents in texts.items():
+        prompts = prompts_of(documents, settings.prompts, settings.prompt_bytes)
+        speeds: Mapping[str, GenerationSpeed] = generation_speed(models, prompts, size=settings.bytes,
+                                                                 repeats=settings.repeats, new_ids=added)
+        for subject, speed in speeds.items():
+            result.measurements.extend(speed_rows(speed, subject, language, len(prompts), settings))
+            result.samples.extend({"subject": subject, "language": language, "prompt": prompt, "text": text}
+                                  for prompt, text in zip(prompts, speed.texts, strict=True))

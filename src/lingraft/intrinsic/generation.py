@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.families import ModelTokenizer
 from lingraft.intrinsic.bits import context_of, start_id
+from lingraft.intrinsic.settings import GenerationSettings
+from lingraft.measurement import Measurement
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +42,11 @@ class GenerationSpeed:
         return self.bytes / max(self.decode_seconds, 1e-9)
 
     @property
+    def characters_per_second(self) -> float:
+        """Characters (code points) written per second of decoding."""
+        return self.characters / max(self.decode_seconds, 1e-9)
+
+    @property
     def prompt_bytes_per_second(self) -> float:
         """Bytes of the prompts read per second."""
         return self.prompt_bytes / max(self.prefill_seconds, 1e-9)
@@ -48,6 +55,18 @@ class GenerationSpeed:
     def new_share(self) -> float:
         """Share of the written tokens that are new."""
         return self.new_tokens / max(1, self.tokens)
+
+
+def speed_rows(speed: GenerationSpeed, subject: str, language: str, prompts: int,
+               settings: GenerationSettings) -> list[Measurement]:
+    """Return the rows of one model's speed; reading a prompt (prefill) and writing (decode) stand apart."""
+    note = f"greedy, batch of one, {settings.bytes} bytes a prompt, best of {settings.repeats}"
+    values = (("generation speed", speed.bytes_per_second, "bytes/s"),
+              ("generation speed in characters", speed.characters_per_second, "characters/s"),
+              ("prefill speed", speed.prompt_bytes_per_second, "bytes/s"),
+              ("time to write 1,000 bytes", 1000 / max(speed.bytes_per_second, 1e-9), "s"))
+    return [Measurement(metric, subject, value, unit, language, split="generated", n=prompts, per="prompt", note=note)
+            for metric, value, unit in values]
 
 
 def generation_speed(

@@ -16,12 +16,15 @@ class BootstrapSettings(Settings):
 
 
 class GenerationSettings(Settings):
-    """Greedy generation of so many bytes after so many prompts."""
+    """Greedy generation: timed with the models in turns, and untimed samples of each model by itself."""
 
-    bytes: int = Field(default=128, gt=0, description="bytes that each model writes after each prompt")
+    bytes: int = Field(default=128, gt=0, description="timed: bytes that each model writes after each prompt")
     prompt_bytes: int = Field(default=128, gt=0, description="bytes of a held-out document that serve as the prompt")
-    prompts: int = Field(default=3, gt=0, description="how many prompts, one document each")
-    repeats: int = Field(default=2, gt=0, description="rounds over all models; the best one of each counts")
+    prompts: int = Field(default=3, gt=0, description="timed: how many prompts, one document each")
+    repeats: int = Field(default=2, gt=0, description="timed: rounds over all models; the best one of each counts")
+    samples: int = Field(default=8, gt=0, description="untimed: how many prompts are gone on from, to look for "
+                                                      "repetition and for the use of new tokens")
+    sample_bytes: int = Field(default=256, gt=0, description="untimed: bytes written after each of them")
 
 
 class EvaluationSettings(Settings):
@@ -33,6 +36,10 @@ class EvaluationSettings(Settings):
                                 "limit, at most 2,048")
     stride: int | None = Field(default=None, gt=0, description="tokens by which the window moves in longer documents; "
                                "by default half the context")
+    parallel: str | None = Field(default=None, description="file of sentences in several languages, a column named "
+                                 "by each tag (.jsonl .parquet), English among them: the premium over English")
+    reference_tokenizer: str | None = Field(default=None, description="folder or file of a tokenizer that sequences "
+                                            "are compared with: the normalised sequence length")
     bootstrap: BootstrapSettings = Field(default_factory=BootstrapSettings, description="the intervals")
     generation: GenerationSettings | None = Field(default_factory=GenerationSettings,
                                                   description="speed of generation; null leaves it out")

@@ -57,7 +57,7 @@ def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step]:
         steps = [source, *texts.values(), *([replay] if replay else []), vocabulary]
         return steps, vocabulary, vocabulary
     graph = graph_of(recipe.model_copy(update={"training": TrainingPlan(phases=())}))
-    return [one for one in graph if one is not graph.evaluation], graph.embeddings, graph.vocabulary
+    return list(graph.making), graph.embeddings, graph.vocabulary
 
 
 def _make_tokenizer(path: Path, work: Work) -> None:

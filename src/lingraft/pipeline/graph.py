@@ -5,7 +5,8 @@ vocabulary: source, both texts
 embeddings: source, vocabulary
 packing (each text): vocabulary, text, and the source for its context
 training: embeddings, packed texts, and both texts for the held-out curve
-evaluation: the models of source, embeddings and training, both texts
+scoring, tasks (each of the models of source, embeddings and training): the model, both texts
+evaluation: those models, their scores and tasks, both texts, and the packed text
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from lingraft.corpus import identity_of
-from lingraft.pipeline import making
+from lingraft.pipeline import making, scoring
 from lingraft.pipeline.steps import Step, step
 from lingraft.recipe import Recipe, Text
 
-VERSIONS = {"source": 1, "corpus": 1, "vocabulary": 3, "embeddings": 2, "packing": 1, "training": 1, "evaluation": 1}
+VERSIONS = {"source": 1, "corpus": 1, "vocabulary": 3, "embeddings": 2, "packing": 1, "training": 1,
+            **scoring.VERSIONS}
 """Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""
 
 
@@ -35,6 +37,8 @@ class Graph:
     embeddings: Step
     packing: dict[str, Step]
     training: Step | None
+    scoring: tuple[Step, ...]
+    tasks: tuple[Step, ...]
     evaluation: Step
 
     @property
@@ -42,10 +46,16 @@ class Graph:
         """The step whose model the run keeps."""
         return self.training or self.embeddings
 
+    @property
+    def making(self) -> tuple[Step, ...]:
+        """The steps up to the model that the run keeps, without those that measure."""
+        measuring = (*self.scoring, *self.tasks, self.evaluation)
+        return tuple(one for one in self if one not in measuring)
+
     def __iter__(self) -> Iterator[Step]:
         blend = self.target if len(self.targets) > 1 else None
         steps = (self.source, *self.targets, blend, self.replay, self.vocabulary, self.embeddings,
-                 *self.packing.values(), self.training, self.evaluation)
+                 *self.packing.values(), self.training, *self.scoring, *self.tasks, self.evaluation)
         return (one for one in steps if one is not None)
 
 
@@ -68,10 +78,11 @@ def graph_of(recipe: Recipe) -> Graph:
                    for role, corpus in (("target", target), ("replay", replay))
                    if corpus is not None and (role == "target" or replays(recipe))}
         training = _training(recipe, embeddings, packing, each, replay)
-    evaluation = step("evaluation", "evaluation", VERSIONS["evaluation"], recipe.evaluation.model_dump(mode="json"),
-                      making.make_evaluation, source=source, spliced=embeddings, adapted=training, replay=replay,
-                      **each)
-    return Graph(source, targets, target, replay, vocabulary, embeddings, packing, training, evaluation)
+    models = {"source": source, "spliced": embeddings, **({"adapted": training} if training else {})}
+    texts = {**each, **({"replay": replay} if replay else {})}
+    measured = scoring.measuring_steps(models, texts, recipe.evaluation, seed=recipe.seed, packed=packing.get("target"))
+    return Graph(source, targets, target, replay, vocabulary, embeddings, packing, training, measured.scoring,
+                 measured.tasks, measured.evaluation)
 
 
 def corpus_steps(recipe: Recipe) -> tuple[dict[str, Step], Step | None]:

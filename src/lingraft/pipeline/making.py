@@ -1,8 +1,8 @@
 """How each stage is answered: thin callers that open the answers a stage builds on and fill its draft.
 
 Answers hold: source, embeddings and training a `model/` folder; corpus its parquet files; vocabulary `tokenizer/`,
-splice.json, certificate.json and samples.json; packing rows of tokens; training also training.jsonl; evaluation
-measurements.parquet.
+splice.json, certificate.json and samples.json; packing rows of tokens; training also training.jsonl. The stages
+that measure are in `scoring`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.corpus import Corpus, build_corpus
 from lingraft.corpus.blending import blend_corpora
-from lingraft.measurement import write_measurements
 from lingraft.pipeline.steps import Work
 from lingraft.recipe import Text
 from lingraft.selection import AutoSize, ServingCost
 from lingraft.selection.mixture import shares
 from lingraft.vocabulary import Splice
 
-SUBJECTS = ("source", "spliced", "adapted")
 CURVE_BYTES = 20_000
 """Held-out text behind each point of the training curve: enough to see its course, little beside the training."""
 
@@ -122,7 +120,7 @@ def make_training(work: Work) -> None:
     replayed = Blocks.open(work.folders["replayed"]) if "replayed" in work.folders else None
     text = PackedText(Blocks.open(work.folders["packed"]), replayed, replay.portion if replay and replayed else 0.0)
     tokenizer = open_tokenizer(model)
-    documents = {language: list(first_documents(corpus, CURVE_BYTES)) for language, corpus in _heldout(work).items()}
+    documents = {language: list(first_documents(corpus, CURVE_BYTES)) for language, corpus in heldout_of(work).items()}
 
     def measure(trained: Any) -> dict[str, float]:
         from lingraft.intrinsic import bits_per_byte
@@ -138,19 +136,7 @@ def make_training(work: Work) -> None:
     work.draft.notes.update(notes)
 
 
-def make_evaluation(work: Work) -> None:
-    """Measure every model on the same held-out text."""
-    from lingraft.intrinsic import evaluate
-
-    models = {subject: work.folders[subject] / "model" for subject in SUBJECTS if subject in work.folders}
-    result = evaluate(models, _heldout(work), work.recipe.evaluation, device=work.execution.device)
-    write_measurements(result.measurements, work.draft.path("measurements.parquet"))
-    written = json.dumps(result.samples, ensure_ascii=False, indent=1)
-    work.draft.path("generated.json").write_text(written, encoding="utf-8")
-    work.draft.notes.update(result.notes)
-
-
-def _heldout(work: Work) -> dict[str, Corpus]:
+def heldout_of(work: Work) -> dict[str, Corpus]:
     """Return the corpora that are measured on, by language, the targets' first."""
     corpora = [*_targets(work), *([Corpus.open(work.folders["replay"])] if "replay" in work.folders else [])]
     return {corpus.language: corpus for corpus in corpora}

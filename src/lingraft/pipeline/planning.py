@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from lingraft.pipeline.estimates import (
     text_bytes,
     training_tokens,
 )
-from lingraft.pipeline.graph import graph_of
+from lingraft.pipeline.graph import Graph, graph_of
 from lingraft.pipeline.steps import Step
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.store import Manifest, Store
@@ -74,7 +75,8 @@ class _Planner:
         rows += [self._packing(role, step) for role, step in graph.packing.items()]
         if graph.training is not None:
             rows.append(self._training(graph.training))
-        return [*rows, self._evaluation(graph.evaluation)]
+        tasks = (self._row(one, {}) for one in graph.tasks)
+        return [*rows, *self._scoring(graph), *tasks, self._timing(graph.evaluation)]
 
     def _notes(self, step: Step) -> dict[str, Any] | None:
         return dict(Manifest.read(self.store.folder(step.stage)).notes) if step.done(self.store) else None
@@ -135,12 +137,19 @@ class _Planner:
             self.recipe, self.target_bytes, self.target_tokens, 512)
         return self._row(step, {"tokens": tokens}, flops=self._flops(6, tokens))
 
-    def _evaluation(self, step: Step) -> PlanRow:
-        languages = 2 if self.recipe.replay else 1
-        size = self.recipe.evaluation.heldout_bytes
-        tokens = round(size * (1 / BYTES_PER_TOKEN["before"] + 2 / BYTES_PER_TOKEN["after"]))
-        tokens += (languages - 1) * 3 * size // 4
-        return self._row(step, {"bytes": int(size) * languages}, flops=self._flops(2, tokens))
+    def _scoring(self, graph: Graph) -> Iterator[PlanRow]:
+        """Yield a row for each model: the source reads target text in more tokens than the others."""
+        size, others = int(self.recipe.evaluation.heldout_bytes), 1 if self.recipe.replay else 0
+        targets = len(graph.targets)
+        for step in graph.scoring:
+            kind = "before" if step.inputs["model"] is graph.source else "after"
+            tokens = round(targets * size / BYTES_PER_TOKEN[kind] + others * size / 4)
+            yield self._row(step, {"bytes": size * (targets + others)}, flops=self._flops(2, tokens))
+
+    def _timing(self, step: Step) -> PlanRow:
+        writing = self.recipe.evaluation.generation
+        tokens = 3 * writing.prompts * writing.bytes * (writing.repeats + 1) if writing else None
+        return self._row(step, {}, flops=self._flops(2, tokens))
 
     def _flops(self, each: int, tokens: int | None) -> float | None:
         if tokens is None or not self.adapted_parameters:

@@ -19,6 +19,7 @@ from lingraft.pipeline.steps import Step
 from lingraft.pipeline.versions import versions
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.store import Manifest, Store, digest
+from lingraft.tasks import check_tasks
 
 Tell = Callable[[str], None]
 WriteReport = Callable[[Path], Any]
@@ -55,6 +56,8 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         tell(f"{folder}: this run is finished already, nothing to do")
         return Run(folder)
     started = time.time()
+    if not all(step.done(store) for step in graph.tasks):
+        check_tasks(recipe.evaluation.tasks)
     if not all(step.done(store) for step in graph):
         quiet_libraries()
     with whole_folder(folder) as draft:
@@ -121,6 +124,12 @@ def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
     evaluated = store.folder(graph.evaluation.stage)
     if (evaluated / "generated.json").is_file():  # a recipe may have the models write nothing
         link_files(evaluated, draft, {"generated.json": "generated.json"})
+    if (evaluated / "added_tokens.parquet").is_file():
+        link_files(evaluated, draft, {"added_tokens.parquet": "added_tokens.parquet"})
+    for step in graph.tasks:
+        name = step.title.removeprefix("tasks of ")
+        link_files(store.folder(step.stage), draft, {f"{kind}": f"tasks/{name}/{kind}"
+                                                     for kind in ("results.json", "samples.jsonl")})
     rows = read_measurements(evaluated / "measurements.parquet")
     write_measurements(rows, draft / "measurements.parquet")
     write_measurements(rows, draft / "measurements.csv")

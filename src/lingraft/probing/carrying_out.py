@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from lingraft.measurement import Measurement, read_measurements
+from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.pipeline.graph import VERSIONS, Graph, graph_of
-from lingraft.pipeline.making import make_evaluation
+from lingraft.pipeline.making import heldout_of
 from lingraft.pipeline.running import answer_step, quiet_libraries
 from lingraft.pipeline.steps import Step, step
 from lingraft.probing.outcome import ProbeOutcome, Scored
@@ -39,7 +39,7 @@ def _scores(trial: Trial, runtime: Runtime, store: Store, tell: Tell) -> tuple[t
     scoring = scoring_step(graph, trial.recipe)
     if not scoring.done(store):
         quiet_libraries()
-        steps = [one for one in graph if one is not graph.evaluation]
+        steps = graph.making
         passing = [one for one in (graph.embeddings, graph.training) if one is not None and not one.done(store)]
         for one in (*steps, scoring):
             answer_step(one, trial.recipe, runtime, store, _only_new(one, store, tell))
@@ -58,7 +58,11 @@ def scoring_step(graph: Graph, recipe: Recipe) -> Step:
 
 
 def _score(work: Any) -> None:
-    make_evaluation(work)
+    from lingraft.intrinsic import evaluate
+
+    models = {subject: work.folders[subject] / "model" for subject in ("spliced", "adapted")}
+    result = evaluate(models, heldout_of(work), work.recipe.evaluation, device=work.execution.device)
+    write_measurements(result.measurements, work.draft.path("measurements.parquet"))
     inits = Manifest.read(work.folders["spliced"]).notes["inits"]
     work.draft.notes["tokens learned from"] = max(int(init.get("tokens", 0)) for init in inits.values())
 

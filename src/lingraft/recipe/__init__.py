@@ -13,7 +13,7 @@ from lingraft.recipe.loading import (
     recipe_yaml,
 )
 from lingraft.recipe.runtime import Runtime
-from lingraft.recipe.settings import EmbeddingSettings, Recipe, Replay, Text, VocabularySettings
+from lingraft.recipe.settings import EmbeddingSettings, Evaluation, Recipe, Replay, Text, VocabularySettings
 
-__all__ = ["EmbeddingSettings", "Given", "Recipe", "Replay", "Runtime", "Text", "VocabularySettings", "assignment",
-           "chosen_recipe", "load_recipe", "parse_recipe", "recipe_values", "recipe_yaml"]
+__all__ = ["EmbeddingSettings", "Evaluation", "Given", "Recipe", "Replay", "Runtime", "Text", "VocabularySettings",
+           "assignment", "chosen_recipe", "load_recipe", "parse_recipe", "recipe_values", "recipe_yaml"]

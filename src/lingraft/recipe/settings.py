@@ -16,6 +16,7 @@ from lingraft.inits import INITS, EmbeddingInit
 from lingraft.intrinsic import EvaluationSettings
 from lingraft.registry import Settings
 from lingraft.selection import SELECTIONS, AutoSize, Selection
+from lingraft.tasks import TaskSettings
 from lingraft.training import TrainingPlan
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -124,6 +125,13 @@ class EmbeddingSettings(Settings):
         return INITS.names()
 
 
+class Evaluation(EvaluationSettings):
+    """What is measured: on held-out text, and by tasks."""
+
+    tasks: TaskSettings = Field(default_factory=TaskSettings, description="downstream tasks, run by lm-eval (extra "
+                                "`eval`): names, or a mapping with their settings; none by default")
+
+
 ModelSettings = Annotated[Base, BeforeValidator(parse_model), PlainSerializer(lambda base: base.chosen())]
 
 
@@ -150,7 +158,7 @@ class Recipe(Settings):
     vocabulary: VocabularySettings = Field(default_factory=VocabularySettings, description="which tokens are added")
     embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="how their rows are made")
     training: TrainingPlan = Field(default_factory=TrainingPlan, description="how the model is trained then")
-    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="what is measured")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="what is measured")
     licences: Licences = Field(default_factory=Licences, description="licences that the model card states")
     seed: int = Field(default=0, ge=0, description="seed of everything that draws lots")
 

@@ -1,0 +1,105 @@
+"""Bits per byte: our scorer beside lm-eval's loglikelihood_rolling, same model, same text, same tokens, one run.
+
+    python benchmarks/bits.py [--language hi] [--bytes 60000] [--rounds 3] [--batches 1 8 32]
+
+Both score every token of every document once, the first from BOS, in windows of the model's whole context that do not
+overlap (a stride of the context is what lm-eval does); the log-likelihoods have to agree. lm-eval runs at its default
+batch size of 1 and at larger ones, and the best of them counts. All take turns, round after round; the best round of
+each counts, in processor seconds beside seconds of wall clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import io
+import json
+import logging
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from lingraft.checkpoint import load_model
+from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.intrinsic import bits_per_byte
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--assets", type=Path, default=Path("../shared/assets"))
+    parser.add_argument("--model", type=Path, default=None)
+    parser.add_argument("--language", default="hi")
+    parser.add_argument("--bytes", type=int, default=60_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    folder = arguments.model or arguments.assets / "models" / "english-8m"
+    documents = heldout(arguments.assets / "text" / f"{arguments.language}.heldout.jsonl.gz", arguments.bytes)
+    model, tokenizer = load_model(folder, arguments.device), open_tokenizer(folder)
+    size = sum(len(text.encode()) for text in documents)
+    tokens = sum(map(len, tokenizer.ids(documents)))
+    print(f"{folder.name}, {arguments.language}: {len(documents)} documents, {size:,} bytes, {tokens:,} tokens; "
+          f"{torch.get_num_threads()} threads, {arguments.device}")
+    compare(model, tokenizer, documents, arguments.batches, arguments.rounds)
+
+
+def heldout(path: Path, limit: int) -> list[str]:
+    """Return documents from the start, up to a number of bytes."""
+    chosen: list[str] = []
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            chosen.append(json.loads(line)["text"])
+            limit -= len(chosen[-1].encode())
+            if limit <= 0:
+                break
+    return chosen
+
+
+def compare(model: Any, tokenizer: ModelTokenizer, documents: list[str], batches: list[int], rounds: int) -> None:
+    """Time everything in turns and print a line for each."""
+    context = model.config.max_position_embeddings
+    ways = {"lingraft": lambda: bits_per_byte(model, tokenizer, documents, context=context, stride=context).nats}
+    for size in batches:
+        ways[f"lm-eval, batches of {size}"] = rolling(model, tokenizer, documents, size)
+    best: dict[str, list[float]] = {}
+    found = {}
+    for _ in range(rounds):
+        for name, score in ways.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            found[name] = score()
+            taken = [time.perf_counter() - wall, time.process_time() - processor]
+            best[name] = [min(pair) for pair in zip(taken, best.get(name, taken), strict=True)]
+    ours = best["lingraft"]
+    for name, (wall, processor) in best.items():
+        apart = float(np.abs(found[name] / found["lingraft"] - 1).max())
+        print(f"{name:<24} {wall:8.2f} s {processor:8.2f} processor s   x {wall / ours[0]:.2f} (processor x "
+              f"{processor / ours[1]:.2f})   largest relative difference of a document {apart:.1e}")
+    fastest = min((times for name, times in best.items() if name != "lingraft"), key=lambda times: times[0])
+    print(f"lingraft is {fastest[0] / ours[0]:.2f} times as fast as the fastest of them")
+
+
+def rolling(model: Any, tokenizer: ModelTokenizer, documents: list[str], size: int) -> Any:
+    """Return what scores the documents with lm-eval, in batches of so many windows."""
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoTokenizer
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    fast = AutoTokenizer.from_pretrained(tokenizer.folder)
+    lm = HFLM(pretrained=model, tokenizer=fast, backend="causal", batch_size=size, add_bos_token=False)
+    requests = [SimpleNamespace(args=(text,)) for text in documents]
+
+    def score() -> Any:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return -np.array(lm.loglikelihood_rolling(requests, disable_tqdm=True))
+
+    return score
+
+
+if __name__ == "__main__":
+    main()

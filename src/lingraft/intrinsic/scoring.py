@@ -1,0 +1,82 @@
+"""Scoring texts with one model: everything that can be kept, whatever the model is compared with later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.checkpoint import load_model
+from lingraft.corpus import Corpus
+from lingraft.errors import CorpusError
+from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.intrinsic.bits import context_of, nats_of, start_id, stride_of
+from lingraft.intrinsic.samples import Sample, write_samples
+from lingraft.intrinsic.scores import TextScores, scores_of
+from lingraft.intrinsic.settings import EvaluationSettings
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores and samples of one model, by language."""
+
+    scores: Mapping[str, TextScores]
+    samples: Mapping[str, Sequence[Sample]]
+
+
+def score_folder(folder: Path, texts: Mapping[str, Sequence[str]], settings: EvaluationSettings, *,
+                 device: str = "cpu", dtype: str = "auto") -> Scored:
+    """Score the documents of each language with a model folder; raises `ModelError` where it is no model."""
+    tokenizer = open_tokenizer(folder)
+    model = load_model(folder, device, dtype)
+    scores = {language: score_text(model, tokenizer, documents, settings) for language, documents in texts.items()}
+    writing, samples = settings.generation, {}
+    if writing is not None:
+        samples = {language: write_samples(model, tokenizer, prompts_of(documents, writing.samples,
+                                                                        writing.prompt_bytes), writing.sample_bytes)
+                   for language, documents in texts.items()}
+    return Scored(scores, samples)
+
+
+def score_text(model: Any, tokenizer: ModelTokenizer, documents: Sequence[str],
+               settings: EvaluationSettings) -> TextScores:
+    """Score the documents of one language: every byte once."""
+    ids = tokenizer.ids(documents)
+    context = context_of(model, settings.context)
+    stride = stride_of(context, settings.stride)
+    nats, notes = nats_of(model, start_id(tokenizer), ids, context=context, stride=stride)
+    return scores_of(documents, ids, nats, context=context, stride=stride, notes=notes)
+
+
+def heldout_documents(corpus: Corpus, limit: int) -> list[str]:
+    """Return held-out documents from the start up to the limit of bytes; the last one is cut there.
+
+    Raises `CorpusError` where there are none.
+    """
+    documents = list(_heldout(corpus, limit))
+    if not documents:
+        msg = (f"{corpus.folder}: no held-out text in {corpus.language} to evaluate on; raise heldout_share or name "
+               f"heldout")
+        raise CorpusError(msg)
+    return documents
+
+
+def _heldout(corpus: Corpus, limit: int) -> Iterator[str]:
+    left = limit
+    for text in corpus.documents("heldout"):
+        part = beginning(text, left)
+        if not part:
+            return
+        yield part
+        left -= len(part.encode())
+
+
+def prompts_of(documents: Sequence[str], count: int, size: int) -> list[str]:
+    """Return the beginnings of the first documents as prompts."""
+    return [beginning(text, size) for text in documents[:count]]
+
+
+def beginning(text: str, size: int) -> str:
+    """Return the first bytes of a text, cut at a character."""
+    return text.encode()[:size].decode(errors="ignore")

@@ -1,0 +1,163 @@
+"""The stages that measure: scores of each model, its tasks, and the evaluation that compares them.
+
+What a model scores on a text depends on the model, the text and how it is read, never on its part in a run. So every
+model has a scoring stage and a tasks stage of its own, addressed by these alone: two runs that share a model score it
+once. Timings compare models in turns and are made in the evaluation, which reads the scores of all.
+
+Inputs are named by kind and name (`model:source`, `scores:source`, `text:target`), so that a model may have any name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from lingraft.corpus import Corpus
+from lingraft.corpus.files import find_files
+from lingraft.families.opening import tokenizer_file
+from lingraft.measurement import Measurement, read_measurements, write_measurements
+from lingraft.pipeline.steps import Step, Work, step
+from lingraft.recipe import Evaluation
+from lingraft.store import file_digest
+from lingraft.tasks import task_identity
+
+VERSIONS = {"scoring": 1, "tasks": 1, "evaluation": 2}
+SCORED = ("heldout_bytes", "context", "stride")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The steps that measure the models of a run."""
+
+    scoring: tuple[Step, ...]
+    tasks: tuple[Step, ...]
+    evaluation: Step
+
+
+def measuring_steps(models: Mapping[str, Step], texts: Mapping[str, Step], chosen: Evaluation, *, seed: int = 0,
+                    packed: Step | None = None) -> Measured:
+    """Return the steps that score each model on each text, run its tasks, and compare it with the first model.
+
+    `packed` is training text, where exposures of added tokens are counted. Raises `LingraftError` where a file that
+    the settings name is not there.
+    """
+    where = {f"text:{role}": text for role, text in texts.items()}
+    scoring = {name: _scoring(name, model, where, chosen) for name, model in models.items()}
+    tasks = {name: _tasks(name, model, where, chosen, seed) for name, model in models.items() if chosen.tasks.names}
+    evaluation = step("evaluation", "evaluation", VERSIONS["evaluation"], _identity(chosen),
+                      partial(make_evaluation, chosen, tuple(models)),
+                      **{f"model:{name}": model for name, model in models.items()},
+                      **{f"scores:{name}": one for name, one in scoring.items()},
+                      **{f"tasks:{name}": one for name, one in tasks.items()}, **where,
+                      packed=packed)
+    return Measured(tuple(scoring.values()), tuple(tasks.values()), evaluation)
+
+
+def _scoring(name: str, model: Step, where: Mapping[str, Step], chosen: Evaluation) -> Step:
+    settings: dict[str, Any] = chosen.model_dump(mode="json", include=set(SCORED))
+    if chosen.generation is not None:
+        settings["samples"] = chosen.generation.model_dump(mode="json",
+                                                           include={"prompt_bytes", "samples", "sample_bytes"})
+    return step(f"scoring {name}", "scoring", VERSIONS["scoring"], settings, partial(make_scoring, chosen),
+                model=model, **where)
+
+
+def _tasks(name: str, model: Step, where: Mapping[str, Step], chosen: Evaluation, seed: int) -> Step:
+    settings = {**chosen.tasks.model_dump(mode="json", exclude={"data", "tasks_folder"}), "seed": seed,
+                "identity": task_identity(chosen.tasks)}
+    seen = where if chosen.tasks.contaminated != "ignore" else {}
+    return step(f"tasks of {name}", "tasks", VERSIONS["tasks"], settings, partial(make_tasks, chosen, seed),
+                model=model, **seen)
+
+
+def _identity(chosen: Evaluation) -> dict[str, Any]:
+    """Return the settings with files named by their content."""
+    settings = chosen.model_dump(mode="json", exclude={"parallel", "reference_tokenizer", "tasks"})
+    if chosen.parallel is not None:
+        settings["parallel"] = [file_digest(path) for path in find_files(chosen.parallel)]
+    if chosen.reference_tokenizer is not None:
+        settings["reference_tokenizer"] = file_digest(tokenizer_file(Path(chosen.reference_tokenizer).expanduser()))
+    return settings
+
+
+def make_scoring(chosen: Evaluation, work: Work) -> None:
+    """Score one model on every text."""
+    from lingraft.intrinsic import score_folder
+    from lingraft.intrinsic.scoring import heldout_documents
+
+    texts = {corpus.language: heldout_documents(corpus, chosen.heldout_bytes) for corpus in texts_of(work)}
+    scored = score_folder(work.folders["model"] / "model", texts, chosen, device=work.execution.device)
+    for number, (language, scores) in enumerate(scored.scores.items()):
+        scores.write(work.draft.path(f"scores-{number}.npz"))
+        work.draft.notes[language] = {"documents": len(scores.tokens), "tokens": len(scores.ids),
+                                      **({"scoring": list(scores.notes)} if scores.notes else {})}
+    written = {language: [asdict(sample) for sample in samples] for language, samples in scored.samples.items()}
+    text = json.dumps({"languages": list(scored.scores), "samples": written}, ensure_ascii=False, indent=1)
+    work.draft.path("scored.json").write_text(text, encoding="utf-8")
+
+
+def read_scored(folder: Path) -> Any:
+    """Read what `make_scoring` wrote: a `Scored`."""
+    from lingraft.intrinsic import Scored, TextScores
+    from lingraft.intrinsic.samples import Sample
+
+    found = json.loads((folder / "scored.json").read_text(encoding="utf-8"))
+    scores = {language: TextScores.read(folder / f"scores-{number}.npz")
+              for number, language in enumerate(found["languages"])}
+    samples = {language: [Sample(one["prompt"], one["text"], tuple(one["ids"])) for one in written]
+               for language, written in found["samples"].items()}
+    return Scored(scores, samples)
+
+
+def make_tasks(chosen: Evaluation, seed: int, work: Work) -> None:
+    """Run the tasks on one model."""
+    from lingraft.tasks import run_tasks
+
+    corpora = texts_of(work)
+    seen = None if not corpora else lambda: chain.from_iterable(corpus.documents("train") for corpus in corpora)
+    rows = run_tasks(work.folders["model"] / "model", chosen.tasks, work.draft.folder, subject="model",
+                     device=work.execution.device, seed=seed, training_texts=seen)
+    write_measurements(rows, work.draft.path("measurements.parquet"))
+    work.draft.notes["tasks"] = list(chosen.tasks.names)
+
+
+def make_evaluation(chosen: Evaluation, names: tuple[str, ...], work: Work) -> None:
+    """Compare the models on what they scored, and time them side by side."""
+    from lingraft.families import open_tokenizer
+    from lingraft.intrinsic import Entrant, compare
+    from lingraft.intrinsic.scoring import heldout_documents
+    from lingraft.pipeline.added import added_measurements
+
+    corpora = texts_of(work)
+    texts = {corpus.language: heldout_documents(corpus, chosen.heldout_bytes) for corpus in corpora}
+    folders = {name: work.folders[f"model:{name}"] / "model" for name in names}
+    entrants = {name: Entrant(folder, open_tokenizer(folder), read_scored(work.folders[f"scores:{name}"]))
+                for name, folder in folders.items()}
+    result = compare(entrants, texts, chosen, device=work.execution.device)
+    rows = [*result.measurements, *added_measurements(entrants, corpora[0].language, work), *_task_rows(names, work)]
+    write_measurements(rows, work.draft.path("measurements.parquet"))
+    written = json.dumps(result.samples, ensure_ascii=False, indent=1)
+    work.draft.path("generated.json").write_text(written, encoding="utf-8")
+    work.draft.notes.update(result.notes)
+
+
+def _task_rows(names: tuple[str, ...], work: Work) -> list[Measurement]:
+    from lingraft.tasks.changes import task_changes
+
+    folders = {name: work.folders[f"tasks:{name}"] for name in names if f"tasks:{name}" in work.folders}
+    rows = {name: [replace(row, subject=name) for row in read_measurements(folder / "measurements.parquet")]
+            for name, folder in folders.items()}
+    changes = [change for name in names[1:] if name in folders
+               for change in task_changes(rows[names[0]], rows[name], folders[names[0]] / "samples.jsonl",
+                                          folders[name] / "samples.jsonl")]
+    return [*chain.from_iterable(rows.values()), *changes]
+
+
+def texts_of(work: Work) -> list[Corpus]:
+    """Return the corpora of a measuring step, in the order in which they were named."""
+    return [Corpus.open(folder) for role, folder in work.folders.items() if role.startswith("text:")]
