@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3Config
 
 from lingraft.checkpoint import Checkpoint, embedding_names, graft
 from lingraft.checkpoint.layout import lay_out
@@ -175,6 +175,48 @@ def test_names_without_the_prefix_of_the_body_are_found(prefixed: bool, tmp_path
     assert names[0] == names[1]
     assert ("transformer.wte.weight" in names[1]) == prefixed
     load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_named_otherwise_goes_through_transformers(dtype: str, tmp_path: Path) -> None:
+    """Files whose names transformers translates (Gemma 3) are spliced all the same; the notes say by which way."""
+    source = Path(ARCHITECTURES["gemma"].build(tmp_path / "source"))
+    text = {"vocab_size": IDS, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=text, vision_config=vision)
+    AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).save_pretrained(source)
+    assert "language_model.model.embed_tokens.weight" in Checkpoint.open(source).tensors
+    splice = extended_tokenizer(source, tmp_path / "tokenizer")
+    notes = graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    assert notes["surgery"].startswith("through transformers, the whole model in memory")
+    before, after = load(source), load(tmp_path / "model")
+    old, new = (model.get_input_embeddings().weight for model in (before, after))
+    assert new.dtype == old.dtype == getattr(torch, dtype)
+    assert torch.equal(new[:IDS], old)
+    for token in splice.added:
+        assert torch.equal(new[token.id], old[list(token.pieces)].double().mean(dim=0).float().to(old.dtype))
+    rest = [dict(model.named_parameters()) for model in (before, after)]
+    assert all(torch.equal(rest[1][name][:len(tensor)], tensor) for name, tensor in rest[0].items())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "source", "tokenizer"]
+
+
+def test_the_notes_say_that_files_were_enough(grafted: dict[str, Any]) -> None:
+    """Architectures of the list never need the whole model in memory."""
+    assert grafted["notes"]["surgery"] == "on the safetensors files"
+
+
+def test_a_checkpoint_without_its_embeddings_is_no_model(tmp_path: Path) -> None:
+    """Where transformers finds them neither, the error names what is missing, and nothing is written."""
+    source = ARCHITECTURES["llama"].build(tmp_path / "source")
+    tensors = load_file(source / "model.safetensors")
+    del tensors["model.embed_tokens.weight"]
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    splice = extended_tokenizer(source, tmp_path / "tokenizer")
+    with pytest.raises(ModelError, match=r"lacks model.embed_tokens.weight; is it whole"):
+        graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "tokenizer"]
 
 
 def test_pickled_weights_are_refused_with_the_command_that_converts_them(tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.checkpoint.config_files import write_configs
 from lingraft.checkpoint.layout import Layout, lay_out, tensor_from
-from lingraft.checkpoint.names import EmbeddingNames, embedding_names
+from lingraft.checkpoint.names import EmbeddingNames
 from lingraft.checkpoint.request import InitRequest, InitRows, RowMaker, Side
 from lingraft.checkpoint.rewriting import NewTensor, link_or_copy, rewrite
 from lingraft.checkpoint.tensor_files import INDEX, Checkpoint, blocks
+from lingraft.checkpoint.through_transformers import opened
 from lingraft.corpus import Corpus
 from lingraft.errors import ModelError
 from lingraft.families import open_tokenizer
@@ -65,23 +66,22 @@ def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_
     not run the model (all but `distilled` and `learned`, which hold it in float32). Raises `ModelError` where the
     tokenizer does not fit the model.
     """
-    checkpoint = Checkpoint.open(source_folder)
-    names = embedding_names(checkpoint)
-    _check_fit(names, splice, checkpoint.folder, Path(tokenizer_folder))
-    patient = _Patient(checkpoint, names, splice, lay_out(splice, names.rows, pad_to))
-    inits: dict[Side, RowMaker] = {"input": input_init} if names.tied else {"input": input_init, "output": output_init}
-    about = InitRequest(patient.matrix(names.input[0]), splice, "input", names.tied, None, checkpoint.folder,
-                        Path(tokenizer_folder), corpus, seed, device, workplace)
-    made = _make_rows(patient, inits, about)
-    output.mkdir(parents=True, exist_ok=True)
-    linked = _write_tensors(patient, _changed(patient, made), output)
-    write_configs(checkpoint.folder, output, splice, patient.layout)
-    _copy_tokenizer(Path(tokenizer_folder), output)
+    with opened(Path(source_folder), output) as (checkpoint, names, way):
+        _check_fit(names, splice, Path(source_folder), Path(tokenizer_folder))
+        patient = _Patient(checkpoint, names, splice, lay_out(splice, names.rows, pad_to))
+        inits: dict[Side, RowMaker] = {"input": input_init, **({} if names.tied else {"output": output_init})}
+        about = InitRequest(patient.matrix(names.input[0]), splice, "input", names.tied, None, Path(source_folder),
+                            Path(tokenizer_folder), corpus, seed, device, workplace)
+        made = _make_rows(patient, inits, about)
+        output.mkdir(parents=True, exist_ok=True)
+        linked = _write_tensors(patient, _changed(patient, made), output)
+        write_configs(checkpoint.folder, output, splice, patient.layout)
+        _copy_tokenizer(Path(tokenizer_folder), output)
     methods = {"input": input_init.chosen(), "output": "tied to input" if names.tied else output_init.chosen()}
     return {
-        "architecture": names.architecture, "tied": names.tied, "rows": patient.layout.rows, "rows_before": names.rows,
-        "padding_rows": patient.layout.rows - splice.target_size, "kept": len(splice.kept), "added": len(splice.added),
-        "dropped": len(splice.dropped), "parameters": Checkpoint.open(output).parameters,
+        "architecture": names.architecture, "surgery": way, "tied": names.tied, "rows": patient.layout.rows,
+        "rows_before": names.rows, "padding_rows": patient.layout.rows - splice.target_size, "kept": len(splice.kept),
+        "added": len(splice.added), "dropped": len(splice.dropped), "parameters": Checkpoint.open(output).parameters,
         "parameters_before": checkpoint.parameters, "files_linked": linked, "base_rows": base_rows(made),
         "inits": {side: {"method": method, **(_account(made[side]) if side in made else {})}
                   for side, method in methods.items()},

@@ -20,6 +20,10 @@ from lingraft.errors import ModelError
 EARLIER_NAMES = {"lm_head": ("embed_out", "output", "head")}
 
 
+class TensorsNotFound(ModelError):  # noqa: N818 - said of the files, which may still be a whole model
+    """The files hold no tensor under a name that the embeddings are known to have."""
+
+
 @dataclass(frozen=True)
 class EmbeddingNames:
     """The names, as the files have them, of the embedding tensors; `output` is empty where both are one tensor."""
@@ -55,7 +59,7 @@ def embedding_names(checkpoint: Checkpoint) -> EmbeddingNames:
         side = "output" if input_names else "input"
         msg = (f"{checkpoint.folder}: the {side} embedding of {type(model).__name__}, {shape[0]:,} rows of {shape[1]}, "
                f"is in none of {len(checkpoint.files)} files; is it whole, and does config.json belong to it?")
-        raise ModelError(msg)
+        raise TensorsNotFound(msg)
     bias = getattr(head, "bias", None)
     bias_names = () if bias is None else _stored(parameters, bias, prefix, checkpoint)
     _check_copies(checkpoint, input_names)
