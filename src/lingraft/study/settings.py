@@ -76,6 +76,11 @@ class Study(Settings):
             raise ValueError(msg)
         return value
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_seed(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
+
     @field_validator("seeds")
     @classmethod
     def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:

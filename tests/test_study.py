@@ -1,0 +1,176 @@
+"""Studies on paper: what a study file says, which cells it means, and in which order what is done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lingraft.errors import RecipeError
+from lingraft.pipeline import graph_of
+from lingraft.recipe.reading import dump
+from lingraft.store import Store
+from lingraft.study import cells_of, read_study
+from lingraft.study.cells import axes_of
+from lingraft.study.schedule import Outcome, schedule_of
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDIES = sorted(ROOT.glob("recipes/study-*.yaml"))
+
+
+@pytest.fixture
+def recipe_file(tmp_path, tiny_model, hindi_file, english_file) -> Path:
+    path = tmp_path / "base.yaml"
+    path.write_text(dump({
+        "name": "base", "model": str(tiny_model), "target": {"language": "hi", "corpus": str(hindi_file)},
+        "replay": {"language": "en", "corpus": str(english_file)}, "vocabulary": {"size": 20},
+        "training": {"budget": "4 steps", "batch_tokens": 128}}), encoding="utf-8")
+    return path
+
+
+def study_file(base: Path, **values) -> Path:
+    path = base.with_name("study.yaml")
+    path.write_text(dump({"name": "trial", "recipe": base.name, **values}), encoding="utf-8")
+    return path
+
+
+GRID = {"vocabulary.size": [10, 20], "embeddings": ["mean", {"mean": {"weights": "characters"}}, "random"]}
+
+
+def cells(path: Path, *overrides: str):
+    return cells_of(read_study(path, overrides), path.parent)
+
+
+def test_a_grid_has_every_combination_with_every_seed(recipe_file):
+    """Each cell's recipe holds the cell's values and seed; names tell cells apart and are names of folders."""
+    found = cells(study_file(recipe_file, axes=GRID, seeds=[0, 3]))
+    points = {(cell.recipe.vocabulary.size, cell.recipe.embeddings.input.model_dump_json(),
+               cell.recipe.embeddings.input.name, cell.recipe.seed) for cell in found}
+    assert len(points) == len(found) == 2 * 3 * 2
+    assert len({cell.name for cell in found}) == len(found)
+    assert all(cell.recipe.run_name == cell.name for cell in found)
+    assert {cell.labels["embeddings"] for cell in found} == {"mean", "mean(weights=characters)", "random"}
+
+
+def test_names_do_not_depend_on_the_other_values(recipe_file):
+    """A value more on an axis leaves the names of the cells that were there: their runs are found again."""
+    before = {cell.name for cell in cells(study_file(recipe_file, axes=GRID))}
+    after = {cell.name for cell in cells(study_file(recipe_file, axes={**GRID, "vocabulary.size": [5, 10, 20]}))}
+    assert before < after
+
+
+def test_settings_hold_in_every_cell_and_labels_stand_for_several(recipe_file):
+    """Settings change the recipe everywhere, a label several settings at once, in any part of the recipe."""
+    axes = {"plan": {"short": {"training.budget": "2 steps", "replay.share": 0.5},
+                     "long": {"training.budget": "9 steps"}}}
+    found = cells(study_file(recipe_file, axes=axes, settings={"vocabulary.size": 7, "target.language": "mr"}))
+    assert [cell.labels for cell in found] == [{"plan": "short"}, {"plan": "long"}]
+    assert [cell.recipe.training.phases[0].budget.steps for cell in found] == [2, 9]
+    assert [cell.recipe.replay.portion for cell in found] == [0.5, 0.2]
+    assert {(cell.recipe.vocabulary.size, cell.recipe.target.language) for cell in found} == {(7, "mr")}
+
+
+def test_cells_one_by_one_skipped_and_drawn(recipe_file):
+    """A list names cells; `skip` leaves some out; a random subset is of the grid, each with every seed, repeatable."""
+    listed = [{"vocabulary.size": 10, "replay.share": 0.1}, {"vocabulary.size": 20, "replay.share": 0.3}]
+    found = cells(study_file(recipe_file, cells=listed, seeds=[0, 1]))
+    assert [(cell.labels["vocabulary.size"], cell.labels["replay.share"], cell.seed) for cell in found] == [
+        (10, 0.1, 0), (10, 0.1, 1), (20, 0.3, 0), (20, 0.3, 1)]
+    kept = cells(study_file(recipe_file, axes=GRID, skip=[{"vocabulary.size": 10, "embeddings": ["mean", "random"]}]))
+    assert len(kept) == 4
+    grid = {cell.name for cell in cells(study_file(recipe_file, axes=GRID, seeds=[0, 1]))}
+    path = study_file(recipe_file, axes=GRID, seeds=[0, 1], random=2)
+    drawn = [cell.name for cell in cells(path)]
+    assert len(drawn) == 4
+    assert set(drawn) < grid
+    assert drawn == [cell.name for cell in cells(path)]
+    assert any([cell.name for cell in cells(path, f"draw={draw}")] != drawn for draw in range(1, 5))
+
+
+def test_overrides_change_the_study_an_axis_or_every_cell(recipe_file):
+    """Seeds and scale are the study's, the path of an axis its values, anything else a setting of the recipe."""
+    path = study_file(recipe_file, axes=GRID, scales={"tiny": {"axes": {"embeddings": None}, "seeds": [5]}})
+    assert {cell.seed for cell in cells(path, "seeds=[4,5]")} == {4, 5}
+    assert {cell.recipe.vocabulary.size for cell in cells(path, "vocabulary.size=[3]")} == {3}
+    assert {cell.recipe.vocabulary.size for cell in cells(path, "vocabulary.size=4")} == {4}
+    assert {cell.recipe.replay.portion for cell in cells(path, "replay.share=0.4")} == {0.4}
+    tiny = cells(path, "scale=tiny")
+    assert [(dict(cell.labels), cell.seed) for cell in tiny] == [({"vocabulary.size": size}, 5) for size in (10, 20)]
+
+
+@pytest.mark.parametrize(("values", "overrides", "told"), [
+    ({}, (), "a study has axes, or cells one by one"),
+    ({"axes": {"seed": [0]}}, (), "seeds go under `seeds`"),
+    ({"axes": {"vocabulary.size": []}}, (), "has no values"),
+    ({"axes": {"vocabulary.size": [1, 1]}}, (), "two values called 1"),
+    ({"axes": GRID, "seeds": [0, 0]}, (), "each once"),
+    ({"axes": GRID, "name": "a/b"}, (), "name of a folder"),
+    ({"axes": GRID, "skip": [{"replay": 1}]}, (), "replay is no axis"),
+    ({"axes": GRID, "skip": [{"vocabulary.size": [10, 20]}]}, (), "no cell is left"),
+    ({"axes": {"vocabulary.siz": [1]}}, (), "did you mean 'size'"),
+    ({"axes": GRID}, ("scale=smal",), "no scale called 'smal'"),
+    ({"axes": GRID}, ("training",), "path=value"),
+    ({"axes": GRID, "axis": {}}, (), "did you mean 'axes'"),
+    ({"cells": [{"vocabulary.size": 1}, {"replay.share": 0.1}]}, (), "but not"),
+    ({"cells": [{"vocabulary.size": 1}], "random": 1}, (), "choose from the grid"),
+    ({"axes": GRID, "recipe": "nowhere.yaml"}, (), "nowhere.yaml: cannot be read"),
+])
+def test_mistakes_are_told_in_one_line_before_anything_runs(recipe_file, values, overrides, told):
+    """What is wrong, and where, in one line."""
+    with pytest.raises(RecipeError) as caught:
+        cells(study_file(recipe_file, **values), *overrides)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def scheduled(path: Path, store: Path):
+    found = cells(path)
+    graphs = {cell.name: graph_of(cell.recipe) for cell in found}
+    return graphs, schedule_of(graphs, {cell.name: cell.recipe for cell in found}, Store(store))
+
+
+def test_what_cells_share_is_one_task_that_comes_first(recipe_file, tmp_path):
+    """No key is made by two tasks, nothing begins before what it builds on, and every stage of every cell is made."""
+    graphs, schedule = scheduled(study_file(recipe_file, axes=GRID, seeds=[0, 1]), tmp_path / "store")
+    made: list[str] = []
+    while task := schedule.take():
+        graph = graphs.get(task.name)
+        keys = [task.key] if task.key else [step.stage.key for step in graph if step.stage.key not in made]
+        if task.key is None:
+            assert {step.stage.key for step in graph} - set(keys) == task.needs
+        made += keys
+        schedule.finish(Outcome(task.name))
+    assert schedule.finished
+    assert len(made) == len(set(made))
+    assert set(made) == {step.stage.key for graph in graphs.values() for step in graph}
+
+
+def test_a_failed_shared_stage_fails_what_builds_on_it_and_nothing_else(recipe_file, tmp_path):
+    """The cells of the one vocabulary fail with its error; those of the other are still handed out."""
+    graphs, schedule = scheduled(study_file(recipe_file, axes=GRID), tmp_path / "store")
+    broken = next(graph.vocabulary.stage.key for name, graph in graphs.items() if name.startswith("10-"))
+    while task := schedule.take():
+        schedule.finish(Outcome(task.name, "no room" if task.name == broken else ""))
+    failed = {name for name, outcome in schedule.outcomes.items() if outcome.error and name in graphs}
+    assert failed == {name for name, graph in graphs.items() if graph.vocabulary.stage.key == broken}
+    assert {schedule.outcomes[name].error for name in failed} == {"no room"}
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_ready_studies_can_be_read_at_every_scale(path, monkeypatch):
+    """Each scale of each study in recipes/ lays out at least two cells, and asks a question."""
+    monkeypatch.chdir(ROOT)
+    study = read_study(path)
+    assert study.question.endswith("?")
+    assert {"small", "full"} <= set(study.scales)
+    for scale in study.scales:
+        chosen = read_study(path, [f"scale={scale}"])
+        assert len(cells_of(chosen, path.parent)) >= 2, scale
+        assert axes_of(chosen)
+
+
+def test_a_study_is_plain_json(recipe_file):
+    """What a study says can be written down: its key is made of that."""
+    study = read_study(study_file(recipe_file, axes=GRID))
+    assert json.loads(json.dumps(study.model_dump(mode="json")))["axes"] == GRID

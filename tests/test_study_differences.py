@@ -1,0 +1,113 @@
+"""Differences over seeds and what may be said of them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from lingraft.study import better, differences, ranking
+from lingraft.study.differences import difference_rows
+from lingraft.study.settings import Compared
+
+BITS = Compared()
+
+
+def row(labels: dict, seed: int, value: float, *, half: float | None = 0.1, metric: str = "bits per byte",
+        language: str = "hi") -> dict:
+    return {"cell": "x", "seed": seed, **{f"axis.{axis}": label for axis, label in labels.items()}, "role": "target",
+            "metric": metric, "subject": "adapted", "value": value, "language": language,
+            "low": None if half is None else value - half, "high": None if half is None else value + half}
+
+
+def rows_of(values: dict[str, list[float]], **more) -> list[dict]:
+    return [row({"init": name}, seed, value, **more) for name, each in values.items()
+            for seed, value in enumerate(each)]
+
+
+numbers = st.lists(st.tuples(st.floats(0.5, 2), st.floats(0.5, 2)), min_size=2, max_size=6)
+
+
+@given(numbers)
+def test_the_interval_is_that_of_the_paired_t_test(pairs):
+    """Seed by seed: the interval without zero is exactly what scipy's paired test calls significant at 5%."""
+    first, second = ([pair[i] for pair in pairs] for i in (0, 1))
+    (found,) = differences(rows_of({"a": first, "b": second}), ["init"], BITS)
+    each = [b - a for a, b in pairs]
+    assert math.isclose(found.value, statistics.mean(each), abs_tol=1e-12)
+    if statistics.stdev(each) > 1e-6:
+        expected = stats.ttest_rel(second, first).confidence_interval(0.95)
+        assert found.interval() == pytest.approx((expected.low, expected.high))
+        assert (better(found) is not None) == (not expected.low <= 0 <= expected.high)
+
+
+@given(numbers)
+def test_a_difference_turns_with_its_order(pairs):
+    """The difference b - a is that of a - b with its sign turned, and the better one stays the better one."""
+    first, second = ([pair[i] for pair in pairs] for i in (0, 1))
+    (forth,) = differences(rows_of({"a": first, "b": second}), ["init"], BITS)
+    (back,) = differences(rows_of({"b": second, "a": first}), ["init"], BITS)
+    assert math.isclose(forth.value, -back.value, abs_tol=1e-12)
+    assert better(forth) == better(back)
+
+
+def test_one_seed_carries_nothing():
+    """However large a difference of single runs is, no interval and no claim comes of it."""
+    rows = rows_of({"a": [1.0], "b": [9.0]})
+    (found,) = differences(rows, ["init"], BITS)
+    assert (found.interval(), better(found)) == (None, None)
+    assert ranking(rows, ["init"], "init", BITS)[0].carried == ()
+
+
+def test_numbers_that_no_seed_moves_are_held_to_the_documents():
+    """Equal for all seeds is no proof: the intervals over documents decide."""
+    near, far = (rows_of({"a": [2.0, 2.0], "b": [value, value]}, metric="tokens per word") for value in (2.05, 3.0))
+    tokens = Compared(metric="tokens per word")
+    (close,), (apart,) = differences(near, ["init"], tokens), differences(far, ["init"], tokens)
+    assert (close.over, better(close), better(apart)) == ("documents", None, "a")
+    assert apart.interval() == pytest.approx((1 - math.hypot(0.1, 0.1), 1 + math.hypot(0.1, 0.1)))
+
+
+def test_a_ranking_claims_no_more_than_its_intervals():
+    """Of three values two are alike: the third is worse than both, and no best one is named."""
+    rows = rows_of({"mean": [1.00, 1.01, 1.02, 1.00], "focus": [1.01, 1.00, 1.02, 1.01],
+                    "random": [1.5, 1.51, 1.52, 1.5]})
+    (ranked,) = ranking(rows, ["init"], "init", BITS)
+    assert ranked.order[-1] == "random"
+    assert set(ranked.carried) == {("mean", "random"), ("focus", "random")}
+    assert ranked.best is None
+    assert "nothing more" in ranked.sentence
+
+
+def test_more_is_better_where_it_is():
+    """Of speeds the larger is better; of a metric whose direction is unknown nothing is called better."""
+    values = {"a": [10.0, 11.0, 10.5], "b": [20.0, 21.0, 20.6]}
+    for metric, winner in (("generation speed", "b"), ("bits per byte", "a"), ("strangeness", None)):
+        (found,) = differences(rows_of(values, metric=metric), ["init"], Compared(metric=metric))
+        assert better(found) == winner
+    assert ranking(rows_of(values, metric="strangeness"), ["init"], "init", Compared(metric="strangeness")) == []
+
+
+def test_averages_are_over_what_both_values_have():
+    """Averaged over the other axis the seed stays the unit, and a context that one value lacks is left out."""
+    rows = [row({"init": init, "size": size}, seed, base + 0.3 * (init == "b") + 0.01 * seed * (init == "b"))
+            for init in "ab" for size, base in ((1, 1.0), (2, 2.0)) for seed in (0, 1, 2)]
+    rows += [row({"init": "b", "size": 3}, seed, 50.0) for seed in (0, 1, 2)]
+    found = [one for one in differences(rows, ["init", "size"], BITS) if one.axis == "init"]
+    assert [dict(one.context) for one in found] == [{"size": 1}, {"size": 2}, {}]
+    assert (found[-1].value, found[-1].n) == (pytest.approx(0.31), 3)
+    (ranked,) = ranking(rows, ["init", "size"], "init", BITS)
+    assert (ranked.order, ranked.best) == (("a", "b"), "a")
+    table = difference_rows(found, ["init", "size"])
+    assert [(line["axis.size"], line["better"]) for line in table] == [("1", "a"), ("2", "a"), ("", "a")]
+
+
+def test_languages_are_not_compared_with_each_other():
+    """Bits per byte of Hindi and of Turkish are two rankings, not one."""
+    rows = rows_of({"a": [1.0, 1.1], "b": [2.0, 2.1]}) + rows_of({"a": [3.0, 3.1], "b": [4.0, 4.2]}, language="tr")
+    assert {one.language for one in differences(rows, ["init"], BITS)} == {"hi", "tr"}
+    assert {one.language for one in ranking(rows, ["init"], "init", BITS)} == {"hi", "tr"}

@@ -1,0 +1,237 @@
+"""Studies carried out: shared stages made once, failures told, lost workers replaced, finished work left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lingraft.errors import RecipeError, StoreError
+from lingraft.measurement import read_measurements, select
+from lingraft.pipeline import Run
+from lingraft.recipe import Runtime
+from lingraft.recipe.reading import dump
+from lingraft.store import Store
+from lingraft.study import StudyFolder, StudyRuntime, carry_out, cells_of, read_study, study_plan
+from lingraft.study.cluster import Ray
+from lingraft.study.command import StudyError, how_to_run, outcome_tables, refuse_failures
+from lingraft.study.local import Processes
+from lingraft.study.running import laid_out
+from lingraft.study.schedule import schedule_of
+from lingraft.study.table import COLUMNS
+
+
+def report(folder: Path) -> None:
+    """Stand in for the report, whose own tests are elsewhere."""
+    (folder / "report.html").write_text("<html>", encoding="utf-8")
+
+
+def die_once(marker: Path, folder: Path) -> None:
+    """Kill this very process in the middle of a cell, the first time."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    report(folder)
+
+
+@pytest.fixture
+def study_file(tmp_path, tiny_model, hindi_file, english_file) -> Path:
+    """Return a study of two inits and two seeds on a recipe that takes a second."""
+    (tmp_path / "base.yaml").write_text(dump({
+        "name": "base", "model": str(tiny_model),
+        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
+        "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
+        "vocabulary": {"size": 20},
+        "training": {"budget": "3 steps", "batch_tokens": 128, "heldout_points": 1},
+        "evaluation": {"heldout_bytes": 800, "bootstrap": {"resamples": 20}, "generation": None}}), encoding="utf-8")
+    path = tmp_path / "study.yaml"
+    path.write_text(dump({"name": "trial", "question": "Which rows?", "recipe": "base.yaml",
+                          "axes": {"embeddings": ["mean", "random"]}, "seeds": [0, 1]}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def here(tmp_path) -> Runtime:
+    return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
+
+
+def done(path: Path, how: StudyRuntime, *overrides: str, write_report=report) -> tuple[StudyFolder, list[str]]:
+    lines: list[str] = []
+    finished = carry_out(read_study(path, overrides), how, write_report=write_report, folder=path.parent,
+                         tell=lines.append)
+    return finished, lines
+
+
+def check_built_once(finished: StudyFolder, store: Path) -> None:
+    """Every answer in the store was made by exactly one task, and there is none that no cell asked for."""
+    made = Counter(one["key"] for one in finished.record["stages"]["made"])
+    there = {folder.name.rsplit("-", 1)[1] for folder in (store / "answers").iterdir()}
+    assert set(made.values()) == {1}
+    assert set(made) == there
+    assert len(there) == finished.record["stages"]["different"] < finished.record["stages"]["asked"]
+
+
+def test_a_study_from_nothing_to_its_tables_and_not_twice(study_file, here):
+    """Runs, tables and study.json agree; what cells share is made once; the same study again touches nothing."""
+    finished, _ = done(study_file, StudyRuntime(here))
+    record = finished.record
+    assert [cell["status"] for cell in record["cells"]] == ["done"] * 4
+    check_built_once(finished, here.store)
+    assert record["stages"]["built_by_name"]["vocabulary"] == 1
+    check_table(finished)
+    assert [(row["first"], row["second"], row["language"], row["seeds"]) for row in finished.differences()] == [
+        ("mean", "random", "hi", 2)]
+    before = {path: path.stat().st_mtime_ns for path in here.runs.rglob("*")}
+    _, lines = done(study_file, StudyRuntime(here))
+    assert "nothing to do" in lines[-1]
+    assert {path: path.stat().st_mtime_ns for path in here.runs.rglob("*")} == before
+    refuse_failures(finished)
+    assert len(outcome_tables(finished)) == 2
+
+
+def check_table(finished: StudyFolder) -> None:
+    """The tidy table is the cells' measurements, row for row, beside what each cell is."""
+    table = finished.table()
+    assert set(table[0]) == {name for name in COLUMNS if "NAME" not in name} | {"axis.embeddings"}
+    for cell in finished.record["cells"]:
+        rows = [row for row in table if row["cell"] == cell["name"]]
+        assert {(row["axis.embeddings"], row["seed"]) for row in rows} == {(cell["labels"]["embeddings"], cell["seed"])}
+        for one in Run(finished.cell(cell["name"])).measurements():
+            assert [row["value"] for row in rows if (row["metric"], row["subject"], row["language"]) == (
+                one.metric, one.subject, one.language)] == [one.value]
+        (added,) = (row["value"] for row in rows if row["metric"] == "tokens added")
+        assert added == 20
+        curve = [row for row in finished.curves() if row["cell"] == cell["name"] and row["role"] == "target"]
+        assert [point["step"] for point in curve] == [0, 3]
+    csv = (finished.folder / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert len(csv) == len(table) + 1
+
+
+def test_more_cells_later_make_only_what_is_missing(study_file, here):
+    """A further value makes its own stages; the runs that were there are linked, not made again."""
+    first, _ = done(study_file, StudyRuntime(here), "seeds=0")
+    model = next(path for path in first.folder.glob("cells/mean-*/model/model.safetensors"))
+    inode = model.stat().st_ino
+    plan = study_plan(read_study(study_file, ["seeds=0", "embeddings=[mean,hf,random]"]), StudyRuntime(here))
+    assert [cell.state for cell in plan.cells] == ["finished", "to do", "finished"]
+    second, lines = done(study_file, StudyRuntime(here), "seeds=0", "embeddings=[mean,hf,random]")
+    assert lines[0].startswith("3 cells, 2 finished")
+    assert sum(stage.to_do for stage in plan.stages) == second.record["stages"]["built"] == len(
+        second.record["stages"]["made"])
+    assert {one["stage"] for one in second.record["stages"]["made"]} <= {
+        "embeddings", "training", "evaluation"}
+    assert model.stat().st_ino == inode
+
+
+def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path):
+    """A broken value fails its cells with its error and an exit code; mended, only these are done."""
+    text = tmp_path / "later.txt"
+    sources = json.dumps([str(tmp_path / "hi.txt"), str(text)])
+    given = ("seeds=0", f"target.corpus=[{json.dumps(str(tmp_path / 'hi.txt'))}, {sources}]")
+    path = study_file
+    path.write_text(path.read_text(encoding="utf-8").replace("embeddings:", "target.corpus:"), encoding="utf-8")
+    finished, lines = done(path, StudyRuntime(here), *given)
+    assert [cell["status"] for cell in finished.record["cells"]] == ["done", "failed"]
+    (failure,) = finished.record["failures"]
+    assert "later.txt" in failure["error"]
+    with pytest.raises(StudyError, match="1 of 2 cells failed"):
+        refuse_failures(finished)
+    text.write_text("\n".join(f"एक छोटी चिड़िया {number} पेड़ पर गाती है।" for number in range(40)), encoding="utf-8")
+    mended, lines = done(path, StudyRuntime(here), *given)
+    assert mended.record["failures"] == []
+    assert lines[0].startswith("2 cells, 1 finished")
+
+
+def test_what_breaks_inside_a_cell_is_told_with_its_trace(study_file, here):
+    """A bug in one cell leaves the others whole, and its traceback in study.json."""
+    def breaks_at_mean(folder: Path) -> None:
+        if folder.name.startswith(".mean-"):
+            raise ZeroDivisionError("oh")
+        report(folder)
+
+    finished, _ = done(study_file, StudyRuntime(here), "seeds=0", write_report=breaks_at_mean)
+    assert [cell["status"] for cell in finished.record["cells"]] == ["failed", "done"]
+    assert "ZeroDivisionError: oh" in finished.record["failures"][0]["error"]
+    assert "breaks_at_mean" in finished.record["failures"][0]["trace"]
+
+
+def test_two_processes_one_of_them_killed(study_file, here, tmp_path):
+    """A worker that dies in the middle of a cell is replaced, its cell is done again, nothing is made twice."""
+    finished, _ = done(study_file, StudyRuntime(here, workers=2), write_report=partial(die_once, tmp_path / "died"))
+    assert (tmp_path / "died").exists()
+    assert finished.record["failures"] == []
+    there = Counter(folder.name for folder in (here.store / "answers").iterdir())
+    assert len(there) == finished.record["stages"]["different"]
+    assert max(Counter(one["key"] for one in finished.record["stages"]["made"]).values()) == 1
+    check_table(finished)
+    assert list((here.store / "drafts").glob("*")) == []
+
+
+def test_a_worker_that_always_dies_is_given_up(study_file, here):
+    """After three deaths a task is failed, with the signal that ended them."""
+    study = read_study(study_file, ["seeds=0", "embeddings=mean"])
+    laid = laid_out(study, study_file.parent)
+    schedule = schedule_of(laid.graphs, {cell.name: cell.recipe for cell in laid.cells}, Store(here.store))
+    outcomes = []
+    Processes(1)(schedule, lambda _task: Suicide(), outcomes.append)
+    assert len(outcomes) == 1
+    assert "died 3 times, lastly killed by SIGKILL" in outcomes[0].error
+
+
+class Suicide:
+    """A parcel that kills the process which unpacks it."""
+
+    def __reduce__(self):
+        return os.kill, (_Own(), signal.SIGKILL)
+
+
+class _Own:
+    def __reduce__(self):
+        return os.getpid, ()
+
+
+def test_ray_with_two_workers_one_of_them_killed(study_file, here, tmp_path):
+    """On a local Ray a lost worker's cell is done again by another one, and the study is whole."""
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    ray = Ray(slots=2)
+    finished, _ = done(study_file, StudyRuntime(here, workers=2, ray=ray), "seeds=0",
+                       write_report=partial(die_once, tmp_path / "died"))
+    assert (tmp_path / "died").exists()
+    assert finished.record["failures"] == []
+    assert finished.record["executor"] == "ray"
+    check_table(finished)
+
+
+def test_a_folder_in_the_way_is_left_alone(study_file, here):
+    """A folder that is no study is never touched, and nothing runs before that is known."""
+    (here.runs / "trial").mkdir(parents=True)
+    (here.runs / "trial" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(StoreError, match="is no study"):
+        done(study_file, StudyRuntime(here))
+    assert not here.store.exists()
+
+
+def test_options_that_would_not_act_are_refused():
+    """Resources of a cluster without one, or an executor that is not known, are told."""
+    with pytest.raises(RecipeError, match="did you mean 'ray'"):
+        how_to_run(Runtime(), 2, "rays", "", (1.0, 0.0))
+    with pytest.raises(RecipeError, match="--executor ray"):
+        how_to_run(Runtime(), 2, "local", "", (1.0, 1.0))
+    assert how_to_run(Runtime(), 2, "ray", "", (2.0, 1.0)).ray == Ray("", 2, 2.0, 1.0)
+
+
+def test_measured_rows_are_those_of_a_single_run(study_file, here):
+    """A cell of a study is the run that `adapt` would make of its recipe, number for number."""
+    from lingraft.pipeline import run
+
+    finished, _ = done(study_file, StudyRuntime(here), "seeds=0", "embeddings=mean")
+    (cell,) = cells_of(read_study(study_file, ["seeds=0", "embeddings=mean"]))
+    alone = run(cell.recipe, Runtime(here.runs / "alone", here.runs / "elsewhere", "cpu"), write_report=report)
+    rows = [select(read_measurements(folder / "measurements.parquet"), metric="bits per byte")
+            for folder in (finished.cell(cell.name), alone.folder)]
+    assert rows[0] == rows[1]
