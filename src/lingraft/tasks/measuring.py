@@ -80,7 +80,7 @@ def _facts(own: Any, samples: Sequence[Mapping[str, Any]], seen: tuple[int, int,
         facts.append(f"chance {np.mean([1 / count for count in answers]):.2f}")
     if own and own.foreign_words:
         facts.append("the prompt's own words are English")
-    if seen and settings.contaminated == "drop":
+    if seen and seen[0] and settings.contaminated == "drop":
         facts.append(f"{seen[0]} documents dropped that stand in the training text")
     return facts
 
