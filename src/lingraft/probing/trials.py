@@ -11,7 +11,7 @@ import yaml
 from lingraft.errors import RecipeError
 from lingraft.inits import INITS, EmbeddingInit
 from lingraft.recipe import Recipe
-from lingraft.recipe.settings import EmbeddingSettings
+from lingraft.recipe.settings import EmbeddingSettings, Evaluation
 from lingraft.training import Budget, Phase
 
 INITS_BY_DEFAULT = "calibrated,mean,random"
@@ -68,12 +68,14 @@ def label_of(init: EmbeddingInit) -> str:
 def trials_of(recipe: Recipe, probe: Probe) -> list[Trial]:
     """Return every trial, a seed after another.
 
-    Each trains by the first phase of the recipe, for so many steps; nothing is generated.
+    Each trains by the first phase of the recipe, for so many steps; only held-out text is scored.
     """
     first = (*recipe.training.phases, Phase())[0]
     phase = first.model_copy(update={"budget": Budget(steps=probe.steps)})
     training = recipe.training.model_copy(update={"phases": (phase,), "merge_back": (), "heldout_points": 0})
-    evaluation = recipe.evaluation.model_copy(update={"generation": None})
+    asked = recipe.evaluation
+    evaluation = Evaluation(heldout_bytes=asked.heldout_bytes, context=asked.context, stride=asked.stride,
+                            bootstrap=asked.bootstrap, generation=None)
     shared = recipe.model_copy(update={"training": training, "evaluation": evaluation})
     return [Trial(label_of(init), seed, shared.model_copy(update={
                 "seed": seed, "embeddings": EmbeddingSettings(input=init, output=init)}))
