@@ -36,7 +36,7 @@ FLOORS = np.linspace(0.0, 0.95, 16)
 OFFSETS = np.array([0.0, 0.05, 0.15, 0.4, 1.0, 2.5])
 """Of s, as a share of x1."""
 
-SLOPE = (0.1, 0.35)
+SLOPE = (0.1, 0.45)
 """Median of -d log value / d log x at x1, and the standard deviation of its logarithm."""
 
 ANNEALING = (0.055, 0.02)

@@ -1,0 +1,184 @@
+"""Advice: where a run ends, how many tokens, what it costs; with intervals that hold what they promise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lingraft.advice import Gpus, Point, Shape, advise_size, cost_of, predict_end, serving_gain, tokens_per_byte
+from lingraft.advice.command import wanted_of
+from lingraft.advice.power_law import ANNEALING
+from lingraft.diagnosis.extrapolation import SIZES
+from lingraft.diagnosis.prediction import Curve
+from lingraft.diagnosis.prediction import Point as CurvePoint
+from lingraft.errors import RecipeError
+
+LLAMA = Shape(6_738_415_616, 32_000, 4096, 32, tied=False)
+END = 1e6
+
+
+def cosine(part: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * part))
+
+
+def learned(part: float) -> float:
+    """Return the integral of the cosine up to a part of the run."""
+    return part / 2 + math.sin(math.pi * part) / (2 * math.pi)
+
+
+def run(part: float, *, alpha: float, floor: float, schedule: str, noise: float = 0.0, seed: int = 0) -> list[Point]:
+    """Return the points of a run that keeps to the law, up to a part of it."""
+    random = np.random.default_rng(seed)
+    points = []
+    for share in np.linspace(0.01, part, 60):
+        factor, seen = (cosine(share), learned(share)) if schedule == "cosine" else (1.0, share)
+        value = (floor + (1 - floor) * (seen / 0.02 + 0.5) ** -alpha) * (1 - ANNEALING[0] * (1 - factor))
+        points.append(Point(share * END, value * (1 + noise * random.standard_normal()), factor))
+    return points
+
+
+LAWS = [(0.1, 0.0), (0.2, 0.3), (0.4, 0.6), (0.3, 0.4)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize(("alpha", "floor"), LAWS)
+def test_a_run_that_keeps_to_the_law_is_foretold_within_three_percent(schedule, alpha, floor):
+    """From the first fifth of a run, steps noisy as real ones, held-out points not: the end, within its interval."""
+    truth = run(1.0, alpha=alpha, floor=floor, schedule=schedule)[-1].value
+    steps = run(0.2, alpha=alpha, floor=floor, schedule=schedule, noise=0.05)
+    heldout = run(0.2, alpha=alpha, floor=floor, schedule=schedule)[3::8]
+    value, low, high = predict_end(steps, END, heldout=heldout, annealed=schedule == "cosine")
+    assert low <= truth <= high
+    assert abs(value / truth - 1) < 0.03
+
+
+def test_intervals_hold_the_end_as_often_as_they_say():
+    """Of runs with slopes as earlier runs showed them, 19 of 20 end inside; here at least 17 of 20 do."""
+    random = np.random.default_rng(1)
+    inside = 0
+    for seed in range(20):
+        law = {"alpha": float(np.exp(random.normal(math.log(0.15), 0.3))), "floor": float(random.uniform(0, 0.4))}
+        truth = run(1.0, **law, schedule="cosine")[-1].value
+        _, low, high = predict_end(run(0.2, **law, schedule="cosine", noise=0.05, seed=seed), END)
+        inside += low <= truth <= high
+    assert inside >= 17
+
+
+def test_more_of_the_run_narrows_the_interval():
+    """What is seen of a run is not foretold again: the interval shrinks to the noise."""
+    law = {"alpha": 0.2, "floor": 0.2, "schedule": "cosine", "noise": 0.02}
+    widths = []
+    for part in (0.1, 0.3, 0.6, 0.95):
+        forecast = predict_end(run(part, **law), END)
+        widths.append(forecast.high - forecast.low)
+    assert widths == sorted(widths, reverse=True)
+
+
+@given(st.floats(0.1, 10), st.floats(10, 1e7))
+def test_a_forecast_follows_the_units(factor, scale):
+    """Bits per byte twice as large, or bytes counted in other units, give the same forecast in these units."""
+    points = run(0.2, alpha=0.2, floor=0.2, schedule="cosine", noise=0.03)[::6]
+    plain = predict_end(points, END)
+    other = predict_end([Point(one.bytes * scale, one.value * factor, one.factor) for one in points], END * scale)
+    assert other.value == pytest.approx(plain.value * factor, rel=1e-6)
+    assert (other.low, other.high) == pytest.approx((plain.low * factor, plain.high * factor), rel=1e-6)
+
+
+def test_the_warm_up_is_left_out_and_odd_points_do_no_harm():
+    """A rising rate, points before the first byte and numbers that are none change nothing; too few points are told."""
+    points = run(0.2, alpha=0.2, floor=0.2, schedule="constant")
+    warm = [Point(0, 9.0, 0.0), Point(100, 8.0, 0.01), Point(200, 7.5, 0.5)]
+    odd = [Point(5_000_000 * END, math.inf), Point(3, math.nan)]
+    assert predict_end([*warm, *points], END, annealed=False).value == pytest.approx(
+        predict_end(points, END, annealed=False).value, rel=1e-3)
+    with pytest.raises(RecipeError, match="needs 5"):
+        predict_end([*odd, *warm, *points[:2]], END)
+
+
+@pytest.fixture
+def curve() -> Curve:
+    shares = [1 / (1 + size / 1500) * 0.8 + 0.2 for size in SIZES]
+    points = tuple(CurvePoint(size, share, share * 0.98, share * 1.02)
+                   for size, share in zip(SIZES, shares, strict=True))
+    return Curve(points, 10**7, 10**6, 10**5, 30_000)
+
+
+def test_tokens_per_byte_between_the_sizes_that_were_looked_at(curve):
+    """Left out of the curve, every inner size is still met within 1%, and more tokens never cost more of them."""
+    whole = tokens_per_byte(0.5, curve)
+    for left_out in curve.points[1:-1]:
+        rest = Curve(tuple(point for point in curve.points if point != left_out), 1, 1, 1, 1)
+        assert tokens_per_byte(0.5, rest).at(left_out.added)[0] == pytest.approx(0.5 * left_out.share, rel=0.01)
+    values = [whole.at(size)[0] for size in range(0, 30_000, 100)]
+    assert values == sorted(values, reverse=True)
+    assert all(low <= value <= high for value, low, high in map(whole.at, (0, 10, 777, 30_000)))
+
+
+def test_the_advised_size_is_where_serving_costs_least(curve):
+    """No size of a fine grid is cheaper by more than the flatness, and a wider model bears more rows of the body."""
+    known = tokens_per_byte(0.5, curve)
+    small = Shape(20_000_000, 30_000, 256, 6, tied=True)
+    sizes = {}
+    for shape in (LLAMA, small):
+        advice = advise_size(curve, 0.5, shape.serving)
+        cost = {size: known.at(size)[0] * shape.serving.per_token(size) for size in range(0, 30_001, 50)}
+        assert known.at(advice.size)[0] * shape.serving.per_token(advice.size) <= min(cost.values()) * 1.0005
+        assert advice.least <= advice.size <= advice.most
+        assert advice.saving[1] <= advice.saving[0] <= advice.saving[2]
+        sizes[shape] = advice.size
+    assert sizes[LLAMA] > sizes[small]
+    assert advise_size(curve, 0.5, None).rule == "marginal"
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_shapes_are_those_of_the_model(tmp_path, tied):
+    """Parameters, rows, width and what a token is multiplied with, as torch counts them; extended too."""
+    from transformers import AutoModelForCausalLM
+
+    from tests.conftest import make_tiny_model
+
+    make_tiny_model(tmp_path, tied=tied)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    shape = Shape.of(tmp_path)
+    assert shape.parameters == model.num_parameters()
+    linear = sum(weight.numel() for name, weight in model.named_parameters() if "embed" not in name)
+    assert shape.multiplied == linear + (320 * 32 if tied else 0)
+    model.resize_token_embeddings(350, mean_resizing=False)
+    assert shape.extended(30).parameters == model.num_parameters()
+    assert shape.extended(30).multiplied == shape.multiplied + 30 * 32
+
+
+def test_costs_add_up():
+    """Twice the tokens cost twice, twice the GPUs half the hours and the same GPU-hours; frozen weights save memory."""
+    one, two = (cost_of(LLAMA, tokens, Gpus.parse("H100:4")) for tokens in (10**8, 2 * 10**8))
+    assert two.flops == 2 * one.flops == pytest.approx(2 * 6e8 * LLAMA.multiplied)
+    eight = cost_of(LLAMA, 10**8, Gpus.parse("H100:8"))
+    assert eight.hours == pytest.approx(one.hours / 2)
+    assert eight.gpu_hours == pytest.approx(one.gpu_hours)
+    assert eight.memory_per_device < one.memory_per_device
+    assert cost_of(LLAMA, 10**8, Gpus.parse("H100:4"), trained=10**7).memory_per_device < one.memory_per_device
+    assert (cost_of(LLAMA, 1, Gpus.parse("A100")).fits, eight.fits) == (False, True)
+    assert cost_of(LLAMA, 1).hours is None
+
+
+def test_a_gain_is_net_of_the_larger_head():
+    """Half the tokens are less than twice as cheap, by just the head's growth."""
+    gain = serving_gain(LLAMA, 0.4, 0.2, 20_000)
+    assert gain == pytest.approx(2 * LLAMA.multiplied / LLAMA.extended(20_000).multiplied)
+    assert 1.9 < gain < 2
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    ({"language": None}, "--language must be given"), ({"text": None}, "--text must be given"),
+    ({"gpus": "H1000:8"}, "did you mean 'H100'"), ({"gpus": "H100:0"}, "KIND:COUNT"),
+    ({"budget": "20 steps"}, "expected a size of text"), ({"probe": "much"}, "expected a size of text")])
+def test_mistakes_of_a_command_are_told(words, told):
+    """What is missing or no size, in one line."""
+    given = {"language": "hi", "text": ["x"], "base_language": None, "base_text": None, "gpus": None, "budget": None,
+             "probe": None, **words}
+    with pytest.raises(RecipeError, match=told):
+        wanted_of(**given)
