@@ -20,7 +20,9 @@ from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.reading import Tree, override
 from lingraft.store import Store, file_digest
 
-STAGES = ["source", "corpus", "corpus", "vocabulary", "embeddings", "packing", "packing", "training", "evaluation"]
+MEASURED = ["scoring", "scoring", "scoring", "evaluation"]
+STAGES = ["source", "corpus", "corpus", "vocabulary", "embeddings", "packing", "packing", "training", *MEASURED]
+TRAINED = ["training", "scoring", "evaluation"]
 
 
 def report(folder: Path) -> None:
@@ -63,7 +65,8 @@ def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, he
     assert made == STAGES
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {"run.json", "recipe.yaml", "model", "measurements.parquet", "measurements.csv", "training.jsonl",
-                     "splice.json", "certificate.json", "samples.json", "curve.json", "report.html"}
+                     "splice.json", "certificate.json", "samples.json", "curve.json", "generated.json", "added_tokens.parquet",
+                     "report.html"}
     check_record(finished)
     check_model(finished)
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
@@ -100,15 +103,18 @@ def check_model(finished: Run) -> None:
 
 
 CHANGED = {
-    "training.rates=1e-3": ["training", "evaluation"],
-    "training.budget=7 steps": ["training", "evaluation"],
-    "embeddings.input=random": ["embeddings", "training", "evaluation"],
-    "replay.share=0.3": ["training", "evaluation"],
-    "evaluation.heldout_bytes=500": ["evaluation"],
-    "training.packing.block=32": ["packing", "packing", "training", "evaluation"],
-    "vocabulary.size=10": ["vocabulary", "embeddings", "packing", "packing", "training", "evaluation"],
-    "target.heldout_share=0.2": ["corpus", "vocabulary", "embeddings", "packing", "packing", "training", "evaluation"],
-    "seed=1": ["embeddings", "training", "evaluation"],
+    "training.rates=1e-3": TRAINED,
+    "training.budget=7 steps": TRAINED,
+    "embeddings.input=random": ["embeddings", "training", "scoring", "scoring", "evaluation"],
+    "replay.share=0.3": TRAINED,
+    "evaluation.heldout_bytes=500": MEASURED,
+    "evaluation.bootstrap.resamples=30": ["evaluation"],
+    "evaluation.generation.repeats=3": ["evaluation"],
+    "training.packing.block=32": ["packing", "packing", *TRAINED],
+    "vocabulary.size=10": ["vocabulary", "embeddings", "packing", "packing", "training", "scoring", "scoring",
+                           "evaluation"],
+    "target.heldout_share=0.2": ["corpus", "vocabulary", "embeddings", "packing", "packing", "training", *MEASURED],
+    "seed=1": ["embeddings", "training", "scoring", "scoring", "evaluation"],
     "name=other": [],
 }
 
@@ -123,11 +129,11 @@ def test_a_changed_setting_redoes_what_depends_on_it(recipe_values, here, change
 
 
 def test_only_what_changed_is_made_again(recipe_values, here):
-    """A second run with another rate takes all but training and evaluation from the store, and replaces the folder."""
+    """A second run with another rate takes what comes before training, and other models' scores, from the store, and replaces the folder."""
     first, _ = carry_out(read(recipe_values), here)
     weights = file_digest(first.model / "model.safetensors")
     second, made = carry_out(read(recipe_values, "training.rates=1e-2"), here)
-    assert made == ["training", "evaluation"]
+    assert made == TRAINED
     assert second.folder == first.folder
     assert file_digest(second.model / "model.safetensors") != weights
     third, made = carry_out(read(recipe_values), here)
@@ -157,7 +163,7 @@ def test_without_replay_and_without_training(recipe_values, here):
     """No replay text and no phases: the spliced model is the result, English is not measured, and a warning says so."""
     del recipe_values["replay"]
     finished, made = carry_out(read(recipe_values, "training={phases: []}"), here)
-    assert made == ["source", "corpus", "vocabulary", "embeddings", "evaluation"]
+    assert made == ["source", "corpus", "vocabulary", "embeddings", "scoring", "scoring", "evaluation"]
     assert {row.subject for row in finished.measurements()} == {"source", "spliced"}
     assert {row.language for row in finished.measurements()} == {"hi"}
     assert "no replay text" in finished.record["warnings"][0]
@@ -185,7 +191,7 @@ def test_a_failing_stage_leaves_no_run_and_keeps_what_was_done(recipe_values, he
     assert list(here.runs.iterdir()) == []
     monkeypatch.undo()
     _, made = carry_out(read(recipe_values), here)
-    assert made == ["training", "evaluation"]
+    assert made == ["training", *MEASURED]
 
 
 def test_a_full_disk_told_by_rust_is_a_store_error(recipe_values, here, monkeypatch):
@@ -249,6 +255,6 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
     process.wait()
     assert not (here.runs / "tiny-hi").exists()
     finished, made = carry_out(recipe, here)
-    assert made == ["training", "evaluation"]
+    assert made == ["training", *MEASURED]
     alone, _ = carry_out(recipe, Runtime(tmp_path / "alone", tmp_path / "alone-store", "cpu"))
     assert file_digest(finished.model / "model.safetensors") == file_digest(alone.model / "model.safetensors")

@@ -1,5 +1,7 @@
 """From a recipe to a finished run: `plan` says what would be done, `run` does it, `before_after` shows the outcome."""
 
+from lingraft.pipeline.comparing import comparison_table
+from lingraft.pipeline.evaluating import Asked, evaluate_models
 from lingraft.pipeline.extending import extend
 from lingraft.pipeline.graph import Graph, graph_of
 from lingraft.pipeline.outcome import before_after, claims_table, summary
@@ -7,5 +9,5 @@ from lingraft.pipeline.planning import PlanRow, plan, plan_table
 from lingraft.pipeline.run_folder import Run
 from lingraft.pipeline.running import run
 
-__all__ = ["Graph", "PlanRow", "Run", "before_after", "claims_table", "extend", "graph_of", "plan", "plan_table", "run",
-           "summary"]
+__all__ = ["Asked", "Graph", "PlanRow", "Run", "before_after", "claims_table", "comparison_table",
+           "evaluate_models", "extend", "graph_of", "plan", "plan_table", "run", "summary"]

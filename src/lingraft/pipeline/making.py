@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lingraft.bases import Bench
+from lingraft.bases import Base, Bench
 from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.corpus import Corpus, build_corpus
@@ -33,11 +33,16 @@ BESIDE_WEIGHTS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", 
 
 
 def make_source(work: Work) -> None:
-    """Fetch, link or make the source model, and see that its tokenizer fits it."""
+    """Fetch, link or make the source model."""
+    make_model(work.recipe.model, work)
+
+
+def make_model(base: Base, work: Work) -> None:
+    """Fetch, link or make a model, and see that its tokenizer fits it."""
     from lingraft.checkpoint import Checkpoint
 
     bench = Bench(work.draft, work.workplace, work.execution)
-    work.recipe.model.materialise(bench)
+    base.materialise(bench)
     tokenizer = complete_tokenizer(bench.folder)
     config = read_config(bench.folder)
     work.draft.notes.update(tokens=tokenizer.size, parameters=Checkpoint.open(bench.folder).parameters,

@@ -28,7 +28,7 @@ def before_after(run: Run) -> Table:
     for (metric, language, unit), values in _grouped(run.measurements()).items():
         if metric not in SHOWN or (metric == SHOWN[-1] and language != record["replay_language"]):
             continue
-        shown = [_number(values[subject]) if subject in values else "" for subject in SUBJECTS]
+        shown = [number(values[subject]) if subject in values else "" for subject in SUBJECTS]
         table.add_row(metric if " per " in metric else f"{metric} ({unit})", language, *shown, _change(metric, values))
     return table
 
@@ -59,7 +59,7 @@ def _grouped(rows: Sequence[Measurement]) -> dict[tuple[str, str, str], dict[str
     return table
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Return three digits, all of a large number."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
