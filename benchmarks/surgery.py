@@ -1,12 +1,14 @@
 """Surgery on a large checkpoint: time against copying the shards that change, and memory.
 
-    python benchmarks/surgery.py --shape 1b --peers transformers mergekit    # the second: mergekit-tokensurgeon
-    python benchmarks/surgery.py --shape 8b                                  # 16 GB: needs 40 GB of disk
+    python -m venv ../peers && ../peers/bin/pip install mergekit    # by hand; it pins versions of its own
+    python benchmarks/surgery.py --shape 1b --peers transformers mergekit --mergekit ../peers/bin/mergekit-tokensurgeon
+    python benchmarks/surgery.py --shape 8b                         # 16 GB: needs 40 GB of disk
+    python benchmarks/surgery.py --tokens 500                       # tiny, in seconds: does it run at all
 
-The checkpoint is written here: random bfloat16 weights in the layout of Llama-3 (untied, 4 shards), with the tokenizer
-under --tokenizer, extended by the commonest words of --text. Each contender runs in a process of its own, in turns with
-the others; the best time and the highest memory of each are printed. Copying reads and writes the bytes of the shards
-that hold changed tensors. The page cache is warm for all of them.
+The checkpoint is written here: random bfloat16 weights in the layout of Llama-3 (untied, up to 4 shards), with the
+tokenizer under --tokenizer, extended by the commonest words of --text. Each contender runs in a process of its own, in
+turns with the others; the best time and the highest memory of each are printed, and how many shards were hard-linked.
+Copying reads and writes the bytes of the shards that hold changed tensors. The page cache is warm for all of them.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 SHAPES = {"tiny": (4, 256, 1024), "1b": (16, 2048, 8192), "8b": (32, 4096, 14336)}
@@ -35,22 +38,27 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=Path("../shared/assets/tokenizers/llama3/tokenizer.model"))
     parser.add_argument("--text", type=Path, default=Path("../shared/assets/text/hi.train.jsonl.gz"))
     parser.add_argument("--peers", nargs="*", default=[], choices=["transformers", "mergekit"])
+    parser.add_argument("--mergekit", default="mergekit-tokensurgeon", help="its command, in an environment of its own")
     parser.add_argument("--contender", choices=["copy", "graft", "transformers", "mergekit"])
     arguments = parser.parse_args()
     if arguments.contender:
-        print(json.dumps(contend(arguments.contender, arguments.folder)))
+        print(json.dumps(contend(arguments.contender, arguments.folder, arguments.mergekit)))
         return
     prepare(arguments)
     best: dict[str, list[float]] = {}
+    linked = 0
     for number in range(arguments.rounds):
         for name in ["copy", "graft", *(arguments.peers if number == 0 else [])]:
-            result = subprocess.run([sys.executable, __file__, "--contender", name, "--folder", str(arguments.folder)],
-                                    check=True, capture_output=True, text=True)
-            seconds, memory = json.loads(result.stdout.splitlines()[-1])
+            result = subprocess.run([sys.executable, __file__, "--contender", name, "--folder", str(arguments.folder),
+                                     "--mergekit", arguments.mergekit], check=True, stdout=subprocess.PIPE, text=True)
+            seconds, memory, links = json.loads(result.stdout.splitlines()[-1])
+            linked = max(linked, links)
             before = best.get(name, [float("inf"), 0.0])
             best[name] = [min(before[0], seconds), max(before[1], memory)]
     for name, (seconds, memory) in best.items():
         print(f"{name:12} {seconds:8.2f} s  {seconds / best['copy'][0]:5.2f} x copying  {memory / 1e9:5.2f} GB")
+    shards = len(list((arguments.folder / "source").glob("*.safetensors")))
+    print(f"{arguments.shape}, +{arguments.tokens} tokens: graft hard-linked {linked} of {shards} shards")
     shutil.rmtree(arguments.folder)
 
 
@@ -118,19 +126,21 @@ def write_weights(config, folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def contend(name: str, folder: Path) -> tuple[float, float]:
-    """Run one contender; return its seconds, imports left out, and its peak memory in bytes."""
+def contend(name: str, folder: Path, mergekit: str) -> tuple[float, float, int]:
+    """Run one contender; return its seconds, imports left out, its peak memory in bytes, and the files it linked."""
     output = folder / "output"
     shutil.rmtree(output, ignore_errors=True)
-    work = {"copy": copy, "graft": graft, "transformers": resize, "mergekit": tokensurgeon}[name](folder, output)
+    makers = {"copy": copy, "graft": graft, "transformers": resize, "mergekit": partial(tokensurgeon, mergekit)}
+    work = makers[name](folder, output)
     begin = time.perf_counter()
     work()
     seconds = time.perf_counter() - begin
+    links = sum(file.stat().st_nlink > 1 for file in output.glob("*.safetensors"))
     shutil.rmtree(output, ignore_errors=True)
     if name == "mergekit":
-        return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024.0
+        return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024.0, links
     status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage would count the parent's peak too
-    return seconds, int(status.split("VmHWM:")[1].split()[0]) * 1024.0
+    return seconds, int(status.split("VmHWM:")[1].split()[0]) * 1024.0, links
 
 
 def copy(folder: Path, output: Path):
@@ -175,7 +185,7 @@ def resize(folder: Path, output: Path):
     return work
 
 
-def tokensurgeon(folder: Path, output: Path):
+def tokensurgeon(mergekit: str, folder: Path, output: Path):
     donor = folder / "donor"
     if not donor.exists():  # mergekit takes the new vocabulary from a model: a tiny one with the extended tokenizer
         from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -184,7 +194,7 @@ def tokensurgeon(folder: Path, output: Path):
         LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64,
                                      num_hidden_layers=1, num_attention_heads=2)).save_pretrained(donor)
         tokenizer.save_pretrained(donor)
-    command = ["mergekit-tokensurgeon", str(folder / "source"), str(donor), str(output), "--approximation-method",
+    command = [mergekit, str(folder / "source"), str(donor), str(output), "--approximation-method",
                "subword"]
     return lambda: subprocess.run(command, check=True, capture_output=True)
 
