@@ -139,7 +139,7 @@ def cost_of(shape: Shape, tokens: int, gpus: Gpus | None = None, *, trained: int
     >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)
     >>> cost = cost_of(llama, 200_000_000, Gpus.parse("A40:4"))
     >>> f"{cost.flops:.2g} FLOPs, {cost.hours:.0f} h, {cost.memory_per_device / 1e9:.0f} GB, fits: {cost.fits}"
-    '7.9e+18 FLOPs, 9 h, 32 GB, fits: True'
+    '7.9e+18 FLOPs, 9 h, 29 GB, fits: True'
     """
     trained = shape.parameters if trained is None else trained
     states = TRAINED_BYTES * trained + FROZEN_BYTES * (shape.parameters - trained)
