@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check setup clean docs docs-pages notebook dist
 
 setup: $(VENV)/.ready
 
@@ -24,5 +24,26 @@ check: setup
 test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests src
 
+docs: setup docs-pages
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-pages: setup
+	$(BIN)/python docs/generate.py
+
+notebook: setup
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python notebooks/run.py
+
+# Wheel and sdist, the wheel installed into a bare environment and asked for its help.
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m pip install -q --disable-pip-version-check build
+	$(BIN)/python -m build -q
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd dist && venv/bin/lingraft --help > /dev/null && venv/bin/lingraft version
+	rm -rf dist/venv
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs dist site .pytest_cache .mypy_cache .ruff_cache

@@ -10,6 +10,7 @@ a subprocess with `HubServer.environment`.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -25,17 +26,24 @@ API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+/[^/]+)(?:/(?P<ver
 FILE = re.compile(r"/(?:(?P<kind>datasets)/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 
 
+PUSH = re.compile(r"/api/(?:(?P<what>repos/create|validate-yaml)"
+                  r"|models/(?P<id>[^/]+/[^/]+)/(?P<verb>preupload|commit)/main)")
+
+
 class HubServer:
     """A context manager that serves `root` on an ephemeral port.
 
     `gated` holds ids whose files answer 401, as long as conditions are not accepted; `cut` says after how many bytes
     of a file ("OWNER/NAME/PATH") the connection breaks; `requests` lists what was asked ("GET /api/...").
+    Who shows `token` may make models and commit files to them; without one, nobody may.
     """
 
-    def __init__(self, root: Path, *, gated: set[str] | None = None, cut: dict[str, int] | None = None) -> None:
+    def __init__(self, root: Path, *, gated: set[str] | None = None, cut: dict[str, int] | None = None,
+                 token: str | None = None) -> None:
         self.root = root
         self.gated = gated or set()
         self.cut = cut or {}
+        self.token = token
         self.requests: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
@@ -87,11 +95,23 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            chunks = []
+            while size := int(self.rfile.readline(), 16):
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            self._answer(b"".join(chunks))
+        else:
+            self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def _answer(self, body: bytes) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {self.path}")
+        pushed = PUSH.fullmatch(path) if self.command == "POST" else None
+        if pushed:
+            self._pushed(pushed, body)
+            return
         match = API.fullmatch(path) or FILE.fullmatch(path)
         if match is None:
             self._refuse(404, "", "Not found")
@@ -110,6 +130,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(self._info(kind, repository))
         else:
             self._json(self._listing(kind, repository, match["path"], body if verb == "paths-info" else None))
+
+    def _pushed(self, match: re.Match[str], body: bytes) -> None:
+        if not self.hub.token or self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+            self._refuse(401, "", f"Invalid credentials: {self.headers.get('Authorization')}")
+        elif match["verb"] == "preupload":
+            files = json.loads(body)["files"]
+            self._json({"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                                  for file in files]})
+        elif match["verb"] == "commit":
+            for entry in map(json.loads, body.splitlines()):
+                if entry["key"] == "file":
+                    path = self.hub.root / "models" / match["id"] / entry["value"]["path"]
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(base64.b64decode(entry["value"]["content"]))
+            commit = self.hub.commit("models", match["id"])
+            address = f"{self.hub.url}/{match['id']}/commit/{commit}"
+            self._json({"commitUrl": address, "commitOid": commit, "hookOutput": ""})
+        elif match["what"] == "validate-yaml":
+            self._json({"warnings": [], "errors": []})
+        else:
+            asked = json.loads(body)
+            name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": "1"})
 
     def _info(self, kind: str, repository: str) -> dict[str, object]:
         files = [{"rfilename": name} for name in self.hub.files(kind, repository)]

@@ -1,10 +1,10 @@
 // Asks llama.cpp, as node-llama-cpp brings it, for ids and greedy tokens:
-//   node llama_cpp.mjs FOLDER_WITH_NODE_MODULES MODEL.gguf TEXTS.json COUNT
+//   node llama_cpp.mjs FOLDER_WITH_NODE_MODULES MODEL.gguf TEXTS.json COUNT ANSWERS.json
 import fs from "node:fs";
 import path from "node:path";
 import {pathToFileURL} from "node:url";
 
-const [folder, file, texts, count] = process.argv.slice(2);
+const [folder, file, texts, count, output] = process.argv.slice(2);
 const home = path.join(path.resolve(folder), "node_modules", "node-llama-cpp", "dist", "index.js");
 const {getLlama} = await import(pathToFileURL(home));
 const llama = await getLlama({gpu: false, build: "never", progressLogs: false, logLevel: "error", maxThreads: 1});
@@ -22,5 +22,5 @@ for (const text of JSON.parse(fs.readFileSync(texts, "utf8"))) {
     answers.push({ids, greedy});
     await context.dispose();
 }
-console.log(JSON.stringify(answers));
+fs.writeFileSync(output, JSON.stringify(answers));
 process.exit(0);

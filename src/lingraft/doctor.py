@@ -21,7 +21,7 @@ from typing import Literal
 
 NEEDED = ("lingraft", "torch", "transformers", "tokenizers", "datasets", "safetensors")
 EXTRAS = {"peft": "lora", "gguf": "gguf", "gensim": "focus", "lingua-language-detector": "language-id",
-          "lm_eval": "tasks", "ray": "ray", "tensorboard": "tensorboard"}
+          "lm_eval": "eval", "ray": "ray", "tensorboard": "tensorboard"}
 """Optional packages, and the extra of lingraft that brings each."""
 
 _GIB = 2**30

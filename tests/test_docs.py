@@ -1,0 +1,121 @@
+"""The documents: pages from code say what the code says now, examples run, links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lingraft.cli import COMMANDS
+from lingraft.errors import RecipeError
+from lingraft.recipe.loading import parse_recipe
+from lingraft.recipe.reading import Tree, read_text
+from tests.conftest import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))])
+
+
+@pytest.mark.parametrize("name", ["methods.md", "cli.md"])
+def test_pages_from_code_are_up_to_date(name, monkeypatch):
+    """`make docs-pages` would change nothing."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    import generate
+
+    assert (DOCS / name).read_text(encoding="utf-8") == generate.PAGES[name](), "run: make docs-pages"
+    sys.modules.pop("generate")
+
+
+def test_every_method_and_command_has_a_place():
+    """Every registered method and every command stands in its page."""
+    from lingraft.inits import INITS
+    from lingraft.selection import SELECTIONS
+    from lingraft.strategies import STRATEGIES
+
+    methods, commands = ((DOCS / name).read_text() for name in ("methods.md", "cli.md"))
+    for registry in (INITS, SELECTIONS, STRATEGIES):
+        assert all(f"\n### {name}\n" in methods for name in registry.names())
+    for group in COMMANDS.values():
+        assert all(f"\n### lingraft {command.__name__}\n" in commands for command in group)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_pages_name_are_there(page):
+    """Links to files, and recipes, tests and benchmarks named in the text, lead somewhere."""
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+    for name in re.findall(r"`((?:recipes|tests|benchmarks|notebooks|docs)/[\w./-]+\.\w+)`", text):
+        assert (ROOT / name).exists(), name
+
+
+BLOCKS = [(page.name, block) for page in PAGES
+          for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
+
+
+@pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{page}-{i}" for i, (page, _) in enumerate(BLOCKS)])
+def test_settings_in_pages_are_settings(page, block):
+    """Every YAML example is part of a recipe that is accepted."""
+    base = {"name": "x", "model": "m", "target": {"language": "hi", "corpus": "hindi.txt"},
+            "replay": {"language": "en", "corpus": "english.txt"}}
+    values = base | read_text(block.encode(), page).values
+    try:
+        parse_recipe(Tree(values))
+    except RecipeError as error:  # a model that is not there is no fault of the example
+        pytest.fail(str(error))
+
+
+def test_the_example_of_a_method_works():
+    """The class in extend.md registers, is found by name, and does what it says."""
+    import torch
+
+    from lingraft.checkpoint.request import InitRequest
+    from lingraft.inits import INITS
+    from lingraft.vocabulary import AddedToken, identity
+
+    code = re.search(r"```python\n(.*?)```", (DOCS / "extend.md").read_text(), re.DOTALL)[1]
+    try:
+        exec(compile(code, "extend.md", "exec"), {"__name__": "extend"})
+        splice = identity(3, [AddedToken(3, b"ab", (0, 1))])
+        request = InitRequest(torch.arange(12.0).reshape(3, 4), splice, "input")
+        rows = INITS.parse({"scaled": {"factor": 2}}).rows(request)
+        assert (rows.rows == 2 * INITS.parse("mean").rows(request).rows).all()
+    finally:
+        INITS._classes.pop("scaled", None)
+
+
+def test_exit_codes_are_those_of_the_errors():
+    """The documented exit codes are the ones that errors carry, and 0 and 1."""
+    from lingraft import errors
+
+    codes = {cls.exit_code for cls in vars(errors).values()
+             if isinstance(cls, type) and issubclass(cls, errors.LingraftError)}
+    documented = set(map(int, re.findall(r"^\| (\d+) \|", (DOCS / "cli.md").read_text(), re.MULTILINE)))
+    assert documented == codes | {0, 1}
+
+
+def test_the_navigation_names_every_page():
+    """No page is out of reach."""
+    named = re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text().partition("nav:")[2])
+    assert set(named) == {page.name for page in DOCS.glob("*.md")}
+
+
+def test_the_notebook_is_clean():
+    """The notebook holds no outputs, so that a diff shows what was written; it runs in `make notebook`."""
+    cells = json.loads((ROOT / "notebooks" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert not any(cell.get("outputs") for cell in cells)
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            compile("".join(cell["source"]), "cell", "exec")
+
+
+def test_the_citation_names_this_version():
+    """CITATION.cff and the package agree."""
+    from importlib.metadata import version
+
+    assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]) == version("lingraft")
+    assert (Path(__import__("lingraft").__file__).parent / "py.typed").is_file()

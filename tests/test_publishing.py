@@ -1,0 +1,102 @@
+"""Pushing to a hub: the model and its card arrive, nothing without a card does, and the token is seen nowhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lingraft.errors import ModelError, RecipeError
+from lingraft.publishing import model_folder, push
+from tests.hub_server import HubServer
+
+TOKEN = "hf_onlyforthistest0123456789"
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """Something that looks like a finished run."""
+    folder = tmp_path / "runs" / "small"
+    (folder / "model").mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    (folder / "model" / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "model" / "model.safetensors").write_bytes(bytes(range(256)) * 20)
+    (folder / "model" / "README.md").write_text("---\nlanguage: [hi]\n---\n# small\n")
+    return folder
+
+
+def lingraft(*arguments: object, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from lingraft.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_model_arrives_with_its_card(run, tmp_path):
+    """Every file of model/ is on the hub, to the byte, and nothing else of the run; the address is told."""
+    with HubServer(tmp_path / "hub", token=TOKEN) as hub:
+        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN}
+        listed = lingraft("push", run, "--to", "me/small", "--dry-run", "--json", cwd=tmp_path, environment=environment)
+        assert not hub.requests
+        done = lingraft("push", run, "--to", "me/small", "--json", cwd=tmp_path, environment=environment)
+        assert done.returncode == 0, done.stderr
+        there = {name: path.read_bytes() for name, path in hub.files("models", "me/small").items()}
+    model = run / "model"
+    assert there == {path.name: path.read_bytes() for path in model.iterdir()}
+    assert json.loads(done.stdout)["address"].startswith(hub.url)
+    assert json.loads(listed.stdout)["files"] == json.loads(done.stdout)["files"]
+    for text in (listed.stdout, listed.stderr, done.stdout, done.stderr):
+        assert TOKEN not in text
+
+
+def test_a_token_that_is_refused_is_not_repeated(run, tmp_path):
+    """The hub's answer may hold the token; the error is one line without it, exit code 2."""
+    with HubServer(tmp_path / "hub", token="another") as hub:
+        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN}
+        done = lingraft("push", run, "--to", "me/small", cwd=tmp_path, environment=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "me/small: the hub answered 401" in done.stderr
+    assert "hf auth login" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert TOKEN not in done.stderr
+
+
+def test_without_a_token_nothing_is_asked(run, tmp_path):
+    """Without a token the hub is not even asked; a hub that is gone is one line, too."""
+    with HubServer(tmp_path / "hub") as hub:
+        environment = hub.environment(tmp_path / "home")
+        environment.pop("HF_TOKEN", None)
+        done = lingraft("push", run, "--to", "me/small", cwd=tmp_path, environment=environment)
+        assert not hub.requests
+    assert done.returncode == 2
+    assert "needs your token" in done.stderr
+    gone = lingraft("push", run, "--to", "me/small", cwd=tmp_path, environment=environment | {"HF_TOKEN": TOKEN})
+    assert gone.returncode == 2
+    assert gone.stderr.startswith("error: me/small: ")
+    assert TOKEN not in gone.stderr
+
+
+def test_nothing_goes_without_a_card(run, tmp_path):
+    """No card, no push; what is no model, or no name of a hub, is refused before anything is asked."""
+    with pytest.raises(RecipeError, match="owner/name"):
+        push(run, "small")
+    (run / "model" / "README.md").unlink()
+    with pytest.raises(ModelError, match="no card"):
+        push(run, "me/small")
+    with pytest.raises(ModelError, match="neither a finished run nor a model folder"):
+        model_folder(tmp_path)
+    assert model_folder(run) == model_folder(run / "model") == run / "model"
+
+
+def test_a_token_stands_in_no_file_of_a_run(tiny_model, hindi_file, tmp_path):
+    """With a token in the environment, no file of a run and of its store holds it."""
+    with HubServer(tmp_path / "hub") as hub:
+        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN, "HUGGING_FACE_HUB_TOKEN": TOKEN}
+    done = lingraft("adapt", "--model", tiny_model, "--language", "hi", "--text", hindi_file, "--device", "cpu", "-o", "vocabulary.size=5", "-o", "training={budget: 1 steps, batch_tokens: 64}", "-o",
+                    "evaluation={heldout_bytes: 300, generation: null}", cwd=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert any(path.name == "README.md" for path in files)
+    assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
+    assert TOKEN not in done.stdout + done.stderr
