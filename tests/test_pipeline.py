@@ -65,8 +65,8 @@ def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, he
     assert made == STAGES
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {"run.json", "recipe.yaml", "model", "measurements.parquet", "measurements.csv", "training.jsonl",
-                     "splice.json", "certificate.json", "samples.json", "curve.json", "generated.json", "added_tokens.parquet",
-                     "report.html"}
+                     "splice.json", "certificate.json", "samples.json", "curve.json", "generated.json",
+                     "added_tokens.parquet", "report.html"}
     check_record(finished)
     check_model(finished)
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
@@ -129,7 +129,7 @@ def test_a_changed_setting_redoes_what_depends_on_it(recipe_values, here, change
 
 
 def test_only_what_changed_is_made_again(recipe_values, here):
-    """A second run with another rate takes what comes before training, and other models' scores, from the store, and replaces the folder."""
+    """A second run with another rate trains and scores its model anew; all else is from the store."""
     first, _ = carry_out(read(recipe_values), here)
     weights = file_digest(first.model / "model.safetensors")
     second, made = carry_out(read(recipe_values, "training.rates=1e-2"), here)

@@ -16,6 +16,7 @@ from pathlib import Path
 from lingraft.corpus import Source, parse_language
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, RecipeError
+from lingraft.intrinsic import parallel
 
 SAMPLE_BYTES = 2_000_000
 READ_BYTES = 64_000_000
@@ -41,7 +42,7 @@ class Sample:
 class Parallel:
     """Sentences that say the same: `columns[language][i]`, for every i."""
 
-    columns: Mapping[str, tuple[str, ...]]
+    columns: Mapping[str, Sequence[str]]
 
 
 def language_and_place(argument: str) -> tuple[str, str]:
@@ -107,10 +108,4 @@ def read_parallel(path: str, languages: Sequence[str], reference: str = "en") ->
 
     Raises `CorpusError` where a column is not there.
     """
-    wanted = list(dict.fromkeys((reference, *languages)))
-    columns = [list(read_source(Source(path=path, text=language), language)) for language in wanted]
-    rows = [row for row in zip(*columns, strict=True) if all(text.strip() for text in row)]
-    if not rows:
-        msg = f"{path}: no row has text in all of {', '.join(wanted)}"
-        raise CorpusError(msg)
-    return Parallel(dict(zip(wanted, map(tuple, zip(*rows, strict=True)), strict=True)))
+    return Parallel(parallel.read_parallel(path, languages, reference))

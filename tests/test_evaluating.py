@@ -1,0 +1,196 @@
+"""`lingraft evaluate` and the stages that measure: nothing is scored twice, bad input ends in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError
+from lingraft.measurement import read_measurements, select
+from lingraft.pipeline import Asked, comparison_table, evaluate_models, scoring
+from lingraft.pipeline.evaluating import named
+from lingraft.recipe import Runtime
+from lingraft.tasks.changes import task_changes
+from tests.conftest import make_tiny_model
+from tests.test_cli import lingraft
+
+QUICK = ("evaluation.bootstrap.resamples=20", "evaluation.heldout_bytes=2000",
+         "evaluation.generation={bytes: 8, prompts: 1, repeats: 1, samples: 2, sample_bytes: 8}")
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[str]:
+    """Two models with one tokenizer: the second has other rows."""
+    folders = []
+    for name, tied in (("one", False), ("two", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        make_tiny_model(folder, tied=tied)
+        folders.append(str(folder))
+    return folders
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Runtime:
+    return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that fills with a name for each time that a model is scored."""
+    calls: list[str] = []
+    plain = scoring.make_scoring
+
+    def counted(chosen: object, work: object) -> None:
+        calls.append("scored")
+        plain(chosen, work)
+
+    monkeypatch.setattr(scoring, "make_scoring", counted)
+    return calls
+
+
+def test_two_evaluations_that_share_a_model_score_it_once(models, hindi_file, here, scored, tmp_path):
+    """A model, copied or in another order, is known by its files; another text is another question."""
+    asked = Asked(models[:1], text={"hi": [str(hindi_file)]}, overrides=QUICK)
+    evaluate_models(asked, here, tmp_path / "a")
+    assert len(scored) == 1
+    copy = shutil.copytree(models[0], tmp_path / "copy")
+    evaluate_models(Asked([models[1], str(copy)], text=asked.text, overrides=QUICK), here, tmp_path / "b")
+    assert len(scored) == 2
+    evaluate_models(Asked(models, text=asked.text, overrides=[*QUICK, "evaluation.bootstrap.seed=1"]), here,
+                    tmp_path / "c")
+    assert len(scored) == 2
+    evaluate_models(Asked(models, text=asked.text, overrides=[*QUICK, "evaluation.stride=7"]), here, tmp_path / "d")
+    assert len(scored) == 4
+
+
+def test_one_model_against_itself_changes_nothing(models, hindi_file, english_file, here, tmp_path):
+    """Identical bytes for all: the change is exactly 0, in every language; the table has a column for each model."""
+    copy = shutil.copytree(models[0], tmp_path / "copy")
+    texts = {"hi": [str(hindi_file)], "en": [str(english_file)]}
+    found = evaluate_models(Asked([models[0], str(copy)], text=texts, overrides=QUICK), here, tmp_path / "out")
+    rows = read_measurements(tmp_path / "out" / "measurements.parquet")
+    for metric in ("bits per byte change", "tokens per word change"):
+        assert [(row.value, row.low, row.high, row.subject) for row in select(rows, metric=metric)] \
+            == [(0, 0, 0, "copy")] * 2
+    table = comparison_table(found)
+    assert [column.header for column in table.columns][3:] == ["one", "copy", "copy - one"]
+    json.dumps(found)
+    assert {path.name for path in (tmp_path / "out").iterdir()} \
+        == {"measurements.parquet", "measurements.csv", "generated.json", "run.json"}
+
+
+def test_the_text_is_taken_as_it_is(models, here, tmp_path):
+    """No document is cleaned, dropped or reordered; the last one passes the limit no further than it has to."""
+    file = tmp_path / "hi.txt"
+    file.write_text("  क  ख \nb\nb\n\nlast one\n", encoding="utf-8")
+    evaluate_models(Asked(models[:1], text={"hi": [str(file)]}, overrides=QUICK), here, tmp_path / "out")
+    row = select(read_measurements(tmp_path / "out" / "measurements.parquet"), metric="tokens per byte")[0]
+    from lingraft.families import open_tokenizer
+
+    texts = ["  क  ख ", "b", "b", "last one"]
+    tokens = sum(map(len, open_tokenizer(Path(models[0])).ids(texts)))
+    assert (row.n, row.value) == (4, tokens / sum(len(text.encode()) for text in texts))
+
+
+def bad(what: str, models: list[str], text: str, tmp_path: Path) -> Asked:
+    folder = Path(models[0])
+    if what == "without weights":
+        (folder / "model.safetensors").unlink()
+    if what == "without BOS and EOS":
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "bos_token_id": None, "eos_token_id": None}))
+        (folder / "generation_config.json").unlink(missing_ok=True)
+    overrides = [*QUICK, *(["evaluation.context=65"] if what == "context" else [])]
+    places = {"hi": [str(tmp_path / "gone.txt") if what == "text" else text]}
+    return Asked({"model": ["nowhere/at/all"], "twice": models[:1] * 2}.get(what, models),
+                 text=None if what == "no text" else places, overrides=overrides,
+                 parallel=str(tmp_path / "gone.jsonl") if what == "parallel" else None,
+                 reference=str(tmp_path / "none") if what == "reference" else None)
+
+
+BAD = {"without weights": (ModelError, r"one: no \*\.safetensors"), "context": (ModelError, r"65 tokens.*64"),
+       "without BOS and EOS": (ModelError, "neither a BOS nor an EOS"), "text": (CorpusError, "gone.txt: no such file"),
+       "model": (ModelError, "nowhere/at/all: no such folder"), "twice": (RecipeError, "named twice"),
+       "no text": (CorpusError, "--text LANG=FILE"), "parallel": (CorpusError, "gone.jsonl: no such file"),
+       "reference": (LingraftError, "none: there is no such file or folder")}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_told_in_one_line(what, models, hindi_file, here, tmp_path):
+    """What is wrong is named, and no output is left."""
+    kind, told = BAD[what]
+    asked = bad(what, models, str(hindi_file), tmp_path)
+    with pytest.raises(kind, match=told) as error:
+        evaluate_models(asked, here, tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_tell_models_apart():
+    """As much of the path as is needed, from its end."""
+    assert list(named(["a/x/model", "b/x/model"])) == ["a/x/model", "b/x/model"]
+
+
+def test_the_command_prints_a_table_and_json(models, hindi_file, tmp_path):
+    """The second call takes everything from the store; the exit code of bad input is 2."""
+    options = ["--text", f"hi={hindi_file}", "--device", "cpu", *(f"-o{setting}" for setting in QUICK)]
+    done = lingraft("evaluate", *models, *options, "--output", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "two - one" in done.stdout
+    again = lingraft("evaluate", *models, *options, "--output", "out", "--json", cwd=tmp_path)
+    assert all(stage["cached"] for stage in json.loads(again.stdout)["stages"])
+    wrong = lingraft("evaluate", models[0], cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("error: say on which text")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tasks_are_run_once_a_model_and_paired(models, hindi_file, here, tmp_path):
+    """Task scores stand beside the others, their change is paired over documents, and the store keeps them."""
+    data = tmp_path / "xcopa.jsonl"
+    words = ("red", "tall tree", "the old", "a bird")
+    rows = [{"premise": words[i % 4], "choice1": words[(i + 1) % 4], "choice2": words[(i + 2) % 4],
+             "label": int(i > 1), "question": "cause" if i % 2 else "effect"} for i in range(6)]
+    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    asked = Asked(models, text={"hi": [str(hindi_file)]}, overrides=[
+        *QUICK, f"evaluation.tasks={{names: [xcopa-ta], shots: 0, data: {{xcopa: {data}}}}}"])
+    found = evaluate_models(asked, here, tmp_path / "out")
+    measured = read_measurements(tmp_path / "out" / "measurements.parquet")
+    before, after = select(measured, metric="xcopa accuracy")
+    change = select(measured, metric="xcopa accuracy change")[0]
+    assert (before.subject, after.subject, change.subject) == ("one", "two", "two")
+    assert change.value == pytest.approx(after.value - before.value)
+    assert change.n == 6
+    assert change.low is not None
+    assert change.low <= change.value <= change.high
+    assert (tmp_path / "out" / "tasks" / "two" / "results.json").is_file()
+    again = evaluate_models(asked, here, tmp_path / "again")
+    assert found["stages"] != again["stages"]
+    assert all(stage["cached"] for stage in again["stages"])
+    samples = [tmp_path / "out" / "tasks" / name / "samples.jsonl" for name in ("one", "one")]
+    same = task_changes([before], [before], *samples)[0]
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_a_thousand_sentences_by_two_real_models(assets, tmp_path):
+    """Two real models, real held-out sentences: a few dozen of a thousand, at a rate that stays under a minute."""
+    import gzip
+
+    with gzip.open(assets / "text" / "en.heldout.jsonl.gz", "rt", encoding="utf-8") as file:
+        lines = [line for line in file if 60 < len(line) < 400][:60]
+    (tmp_path / "en.jsonl").write_text("".join(lines), encoding="utf-8")
+    names = [str(assets / "models" / name) for name in ("english-8m", "stories260K-hf")]
+    begun = time.process_time()
+    found = evaluate_models(Asked(names, text={"en": [str(tmp_path / "en.jsonl")]}, overrides=[
+        "evaluation.generation=null", "evaluation.bootstrap.resamples=100"]),
+        Runtime(tmp_path / "runs", tmp_path / "store", "cpu"), tmp_path / "out")
+    assert time.process_time() - begun < 15
+    bits = {row["subject"]: row["value"] for row in found["measurements"] if row["metric"] == "bits per byte"}
+    assert 1.2 < bits["english-8m"] < 2.2
+    assert bits["english-8m"] < bits["stories260K-hf"]
