@@ -112,7 +112,7 @@ def _advise(model: str, wanted: Wanted, runtime: Runtime, sample: Sample,
         tokens = _training_tokens(wanted, budget, size, tokenizer, base)
         cost = cost_of(shape.extended(size.size), tokens, wanted.gpus)
         gain = serving_gain(shape, now, size.tokens[0], size.size)
-    answered = Advised(name, finding.advice.headline, finding.advice.reasons, (now, now, now), size, shape,
+    answered = Advised(name, finding.advice.action, finding.advice.reasons, (now, now, now), size, shape,
                        interval_of(target) if target else None, interval_of(others) if others else None, end, budget,
                        cost, gain)
     return answered, Standing(name, target, end)
