@@ -16,6 +16,7 @@ import gzip
 import io
 import json
 import logging
+import random
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,14 +51,16 @@ def main() -> None:
 
 
 def heldout(path: Path, limit: int) -> list[str]:
-    """Return documents from the start, up to a number of bytes."""
-    chosen: list[str] = []
+    """Return a random sample of documents, the same each time, up to a number of bytes; the last one is cut there."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        for line in file:
-            chosen.append(json.loads(line)["text"])
-            limit -= len(chosen[-1].encode())
-            if limit <= 0:
-                break
+        texts = [json.loads(line)["text"] for line in file]
+    random.Random(0).shuffle(texts)
+    chosen: list[str] = []
+    for text in texts:
+        if limit <= 0:
+            break
+        chosen.append(text.encode()[:limit].decode(errors="ignore"))
+        limit -= len(text.encode())
     return chosen
 
 

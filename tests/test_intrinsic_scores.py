@@ -196,6 +196,18 @@ def test_forgetting_pairs_before_and_after() -> None:
     assert found[1].difference == pytest.approx(-0.1)
 
 
+def test_a_task_score_that_rises_is_called_better() -> None:
+    """In the report's table, by the paired interval; documents seen in training are neither."""
+    from lingraft.report.table import comparisons
+
+    rows = [Measurement("xcopa accuracy", "source", 0.5, "share", "ta", "test"),
+            Measurement("xcopa accuracy", "adapted", 0.7, "share", "ta", "test"),
+            Measurement("xcopa accuracy change", "adapted", 0.2, "share", "ta", "test", low=0.1, high=0.3),
+            Measurement("xcopa documents seen in training", "source", 0, "documents", "ta", "test"),
+            Measurement("xcopa documents seen in training", "adapted", 4, "documents", "ta", "test")]
+    assert [one.verdict for one in comparisons(rows)] == ["better", ""]
+
+
 def test_samples_carry_repetition_and_new_tokens(folder: Path) -> None:
     """Repetition and the share of new tokens have intervals over samples, apart from what is timed."""
     chosen = EvaluationSettings(bootstrap=BOOTSTRAP, generation=GenerationSettings(

@@ -40,15 +40,17 @@ class Measured:
 
 
 def measuring_steps(models: Mapping[str, Step], texts: Mapping[str, Step], chosen: Evaluation, *, seed: int = 0,
-                    packed: Step | None = None) -> Measured:
+                    learned: Mapping[str, Step] | None = None, packed: Step | None = None) -> Measured:
     """Return the steps that score each model on each text, run its tasks, and compare it with the first model.
 
-    `packed` is training text, where exposures of added tokens are counted. Raises `LingraftError` where a file that
+    In the texts `learned` (by default all of them) documents of tasks are looked for; `packed` is training text, where
+    exposures of added tokens are counted. Raises `LingraftError` where a file that
     the settings name is not there.
     """
     where = {f"text:{role}": text for role, text in texts.items()}
     scoring = {name: _scoring(name, model, where, chosen) for name, model in models.items()}
-    tasks = {name: _tasks(name, model, where, chosen, seed) for name, model in models.items() if chosen.tasks.names}
+    seen = {f"text:{role}": text for role, text in (texts if learned is None else learned).items()}
+    tasks = {name: _tasks(name, model, seen, chosen, seed) for name, model in models.items() if chosen.tasks.names}
     evaluation = step("evaluation", "evaluation", VERSIONS["evaluation"], _identity(chosen),
                       partial(make_evaluation, chosen, tuple(models)),
                       **{f"model:{name}": model for name, model in models.items()},

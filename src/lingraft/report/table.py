@@ -16,7 +16,10 @@ SUBJECTS = ("source", "spliced", "adapted")
 CHANGE = " change"
 """A metric of this ending is the paired difference of the metric before it."""
 
-HIGHER = frozenset({"characters per token", "generation speed", "prefill speed", "documents tokenised identically"})
+HIGHER = frozenset({"characters per token", "generation speed", "generation speed in characters", "prefill speed",
+                    "documents tokenised identically"})
+TASKS = "test"
+"""The split of task scores, which are all the better the higher."""
 NEUTRAL = frozenset({"new tokens generated"})
 
 
@@ -50,14 +53,15 @@ class Comparison:
     def verdict(self) -> str:
         """Return better, worse, same, unclear (intervals do not tell them apart), or untold (no intervals)."""
         before, after = self.rows.get("source"), self.last
-        if not before or not after or self.metric in NEUTRAL:
+        if not before or not after or self.metric in NEUTRAL or self.unit == "documents":
             return ""
         if after.value == before.value:
             return "same"
         apart = self._apart(before, after)
         if apart is not True:
             return "untold" if apart is None else "unclear"
-        return "better" if (after.value > before.value) == (self.metric in HIGHER) else "worse"
+        higher = self.metric in HIGHER or after.split == TASKS
+        return "better" if (after.value > before.value) == higher else "worse"
 
     def _apart(self, before: Measurement, after: Measurement) -> bool | None:
         if self.difference and self.difference.low is not None and self.difference.high is not None:
