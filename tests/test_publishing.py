@@ -93,8 +93,9 @@ def test_a_token_stands_in_no_file_of_a_run(tiny_model, hindi_file, tmp_path):
     """With a token in the environment, no file of a run and of its store holds it."""
     with HubServer(tmp_path / "hub") as hub:
         environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN, "HUGGING_FACE_HUB_TOKEN": TOKEN}
-    done = lingraft("adapt", "--model", tiny_model, "--language", "hi", "--text", hindi_file, "--device", "cpu", "-o", "vocabulary.size=5", "-o", "training={budget: 1 steps, batch_tokens: 64}", "-o",
-                    "evaluation={heldout_bytes: 300, generation: null}", cwd=tmp_path, environment=environment)
+    done = lingraft("adapt", "--model", tiny_model, "--language", "hi", "--text", hindi_file, "--device", "cpu",
+                    "-o", "vocabulary.size=5", "-o", "training={budget: 1 steps, batch_tokens: 64}",
+                    "-o", "evaluation={heldout_bytes: 300, generation: null}", cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert any(path.name == "README.md" for path in files)

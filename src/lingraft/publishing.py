@@ -31,7 +31,9 @@ def push(path: Path, repository: str, *, private: bool = True, revision: str | N
     Raises `ModelError` where there is no card, `HubError` where the hub says no or cannot be reached.
     """
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError  # its base is of whichever HTTP client the library has today
+    from huggingface_hub.errors import HfHubHTTPError
+
+    client_error: Any = HfHubHTTPError.__mro__[1]  # of whichever HTTP client the library has today
 
     folder = model_folder(path)
     if not HUB_ID.fullmatch(repository):
@@ -49,7 +51,7 @@ def push(path: Path, repository: str, *, private: bool = True, revision: str | N
             api.create_repo(repository, private=private, exist_ok=True)
             done = api.upload_folder(repo_id=repository, folder_path=folder, revision=revision,
                                      commit_message="Model adapted with lingraft", ignore_patterns=[".*", "*.tmp"])
-        except (HfHubHTTPError, HfHubHTTPError.__mro__[1], OSError) as error:
+        except (HfHubHTTPError, client_error, OSError) as error:
             raise _told(error, repository, get_token()) from None  # the chain would hold request headers
     return str(done.commit_url)
 

@@ -46,7 +46,7 @@ def _title(record: Mapping[str, Any]) -> str:
 
 
 def _ids(record: Mapping[str, Any]) -> str:
-    notes = next((stage["notes"] for stage in record["stages"] if stage["name"] == "vocabulary"), {})
+    notes: Mapping[str, Any] = next((stage["notes"] for stage in record["stages"] if stage["name"] == "vocabulary"), {})
     dropped = notes.get("dropped", 0)
     return (f"{dropped:,} tokens of the base were dropped; the others mean what they meant." if dropped
             else "Every id of the base means what it meant before.")

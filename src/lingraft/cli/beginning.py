@@ -64,13 +64,14 @@ def doctor(*, store: StoreFolder = None, as_json: AsJson = False) -> None:
         print_json([asdict(finding) for finding in findings])
     else:
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, pad_edge=False)
         for heading in ("what", "found", "", "advice"):
             table.add_column(heading, overflow="fold")
         for finding in findings:
             verdict = "" if finding.verdict == "ok" else finding.verdict
-            table.add_row(finding.what, finding.found, verdict, finding.advice)
+            table.add_row(finding.what, Text(finding.found), verdict, Text(finding.advice))  # [extra] is no markup
         print_table(table)
     if not is_well(findings):
         raise typer.Exit(2)

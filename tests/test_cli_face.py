@@ -1,0 +1,148 @@
+"""The face of the command line: first recipes, a look at the machine, JSON, colours, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lingraft.cli import COMMANDS
+from lingraft.doctor import Finding, is_well
+from lingraft.errors import RecipeError
+from lingraft.recipe import Given, load_recipe
+from lingraft.recipe.beginning import commented_recipe
+from tests.test_cli import LINGRAFT, lingraft
+
+ANSI = "\x1b["
+
+
+def test_init_writes_a_recipe_that_plan_accepts(tiny_model, hindi_file, english_file, tmp_path):
+    """With --yes nothing is asked; the recipe holds what was given, comments, and reads back; plan takes it."""
+    options = ["--model", tiny_model, "-l", "hi", "-t", hindi_file, "--base-text", english_file, "--size", "20"]
+    done = lingraft("init", "mine.yaml", *options, "--yes", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert (recipe.target.language, recipe.replay.language, recipe.vocabulary.size) == ("hi", "en", 20)
+    assert recipe.run_name == "mine-hi"
+    assert (tmp_path / "mine.yaml").read_text().count("#") > 10
+    planned = lingraft("adapt", "mine.yaml", "--dry-run", "--json", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    same = lingraft("plan", "mine.yaml", "--json", cwd=tmp_path)
+    stages, again = ([(row["title"], row["key"]) for row in json.loads(one.stdout)] for one in (planned, same))
+    assert stages == again
+    assert not (tmp_path / "runs" / "mine-hi").exists()
+    again = lingraft("init", "mine.yaml", *options, "--yes", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+
+
+def test_init_asks_on_a_terminal(tiny_model, hindi_file, tmp_path):
+    """What options do not say is asked; an empty answer means no text to replay."""
+    mine, theirs = pty.openpty()
+    process = subprocess.Popen([*LINGRAFT, "init", "asked.yaml", "--model", str(tiny_model)], cwd=tmp_path,
+                               stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.write(mine, f"hi\n{hindi_file}\n\n".encode())
+    told, wrong = process.communicate(timeout=60)
+    os.close(mine)
+    os.close(theirs)
+    assert process.returncode == 0, wrong
+    assert "Language to graft on" in told + wrong
+    recipe = load_recipe(tmp_path / "asked.yaml")
+    assert recipe.target.language == "hi"
+    assert recipe.replay is None
+
+
+def test_init_without_answers_says_what_is_missing(tmp_path):
+    """Off a terminal nothing is asked: what is missing is named, and nothing is written."""
+    done = lingraft("init", "none.yaml", "-l", "hi", cwd=tmp_path, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2
+    assert "model and text must be known" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("model", ["a/b", 'with "quotes"', "colon: and # hash", "ünï"])
+def test_what_is_given_reads_back(model, tmp_path):
+    """Whatever a path is called, the recipe holds it as it is; a tag that is none is refused."""
+    (tmp_path / "r.yaml").write_text(commented_recipe(Given(model, "ta", ["a b.txt"]), tmp_path / "r.yaml"))
+    held = load_recipe(tmp_path / "r.yaml").model
+    assert getattr(held, "path", None) == model or getattr(held, "id", None) == model
+    with pytest.raises(RecipeError, match="BCP-47"):
+        commented_recipe(Given(model, "tamil!", ["x.txt"]), tmp_path / "r.yaml")
+
+
+def test_doctor_looks_and_never_fails_for_want_of_a_network(tmp_path):
+    """Versions, device, memory, disk and hub are told; a hub that is gone is a note; a token is not shown."""
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_secret", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([*LINGRAFT, "doctor", "--json"], env=environment, cwd=tmp_path, capture_output=True,
+                          text=True, check=True)
+    found = {line["what"]: line for line in json.loads(done.stdout)}
+    assert {"Python", "torch", "CPU", "memory", "disk", "hub", "hub token"} <= set(found)
+    assert found["hub"]["verdict"] == "note"
+    assert "does not answer" in found["hub"]["found"]
+    assert found["hub token"]["found"] == "there is one"
+    assert "hf_secret" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []  # looking leaves nothing behind
+    missing = [line for line in found.values() if line["found"] == "not installed"]
+    shown = lingraft("doctor", cwd=tmp_path).stdout
+    assert all(line["advice"] in " ".join(shown.split()) for line in missing)
+
+
+def test_a_run_could_begin_unless_something_is_bad():
+    """Notes are no obstacle; one bad finding is."""
+    notes = [Finding("GPU", "none", "note"), Finding("disk", "1 GiB")]
+    assert is_well(notes)
+    assert not is_well([*notes, Finding("torch", "not installed", "bad")])
+
+
+def test_colours_end_where_no_color_or_no_terminal_is(tmp_path):
+    """Help is plain off a terminal, and plain on one with NO_COLOR."""
+    assert ANSI not in lingraft("--help", cwd=tmp_path).stdout
+    colours = [on_a_terminal(["settings", "licences"], tmp_path, **setting) for setting in ({}, {"NO_COLOR": "1"})]
+    assert ANSI + "1m" in colours[0]
+    assert "licences.result" in colours[1]
+    assert ";3" not in colours[1]  # no colour; bold is no colour
+
+
+def on_a_terminal(arguments: list[str], cwd: Path, **settings: str) -> str:
+    mine, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
+    process = subprocess.Popen([*LINGRAFT, *arguments], cwd=cwd, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL,
+                               env=environment | {"TERM": "xterm-256color"} | settings)
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(mine, 65536):
+            shown += part
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    process.wait(timeout=60)
+    os.close(mine)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands(shell, tmp_path):
+    """Each shell is told how to complete; the program answers with its commands."""
+    words = {"bash": {"COMP_WORDS": "lingraft di", "COMP_CWORD": "1"},
+             "zsh": {"_TYPER_COMPLETE_ARGS": "lingraft di"},
+             "fish": {"_TYPER_COMPLETE_ARGS": "lingraft di", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}}
+    program = Path(sys.executable).with_name("lingraft")
+    done = subprocess.run([program], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={**os.environ, "_LINGRAFT_COMPLETE": f"complete_{shell}", **words[shell]})
+    assert "diagnose" in done.stdout
+
+
+def test_every_command_teaches_itself_and_speaks_json(tmp_path):
+    """Each command's help begins with a sentence; those that print results can print JSON."""
+    for commands in COMMANDS.values():
+        for command in commands:
+            first = (command.__doc__ or "").partition("\n")[0]
+            assert first.endswith("."), command.__name__
+            assert "as_json" in command.__annotations__ or command.__name__ == "init", command.__name__
+    for command in (["version"], ["settings", "vocabulary"]):
+        assert json.loads(lingraft(*command, "--json", cwd=tmp_path).stdout)
