@@ -107,19 +107,18 @@ def extend(recipe: RecipeFile = None, *, model: Model = None, language: Language
     typer.echo(f"extended  {folder}")
 
 
-def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, for example "
-                                                      "runs/demo-hi.")], *, as_json: AsJson = False) -> None:
-    """Write report.html and the model card of finished runs again, from their measurements."""
-    from lingraft.card import write_card
-    from lingraft.pipeline.run_folder import read_record
-    from lingraft.report import write_report
+def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run or study folders, for example "
+                                                      "runs/demo-hi.")], *,
+           output: Annotated[Path | None, typer.Option("--output", "-O", metavar="FILE", help="Where the page that "
+                                                       "compares several runs is written (default: comparison.html "
+                                                       "beside the first one).")] = None,
+           as_json: AsJson = False) -> None:
+    """Write report.html of finished runs and studies again; of several runs, a page with them side by side, too."""
+    from lingraft.report import write_again
 
-    written = []
-    for folder in runs:
-        read_record(folder)
-        written.append({"report": str(write_report(folder)), "card": str(write_card(folder))})
+    written = write_again(runs, output)
     if as_json:
-        print_json(written)
+        print_json([{name: str(path) for name, path in paths.items()} for paths in written])
         return
     for paths in written:
-        typer.echo(paths["report"])
+        typer.echo("  ".join(f"{name} {path}" for name, path in paths.items()))

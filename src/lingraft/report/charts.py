@@ -74,7 +74,7 @@ def fertility_chart(run: RunFiles, table: Sequence[Comparison]) -> Chart | None:
     height = 58 * len({row["language"] for row in rows})
     return Chart("fertility", "Tokens per word",
                  "Held-out text; shorter is better. The thin line is the interval, the number the value.",
-                 "Bar chart of tokens per word: " + "; ".join(told), _styled(alt.layer(*marks), height))
+                 "Bar chart of tokens per word: " + "; ".join(told), styled(alt.layer(*marks), height))
 
 
 def vocabulary_chart(run: RunFiles) -> Chart | None:
@@ -94,7 +94,7 @@ def vocabulary_chart(run: RunFiles) -> Chart | None:
     told = f"{number(added[-1])} tokens bring the text to {number(100 * rows[-1]['share'])}% of its tokens"
     return Chart("vocabulary", "Tokens against vocabulary size",
                  "The text that the tokens were learned from; the dashed line marks how many were taken.",
-                 f"Line chart: {told}; {number(taken)} were taken.", _styled(alt.layer(line, rule), 180))
+                 f"Line chart: {told}; {number(taken)} were taken.", styled(alt.layer(line, rule), 180))
 
 
 def training_chart(run: RunFiles) -> Chart | None:
@@ -122,7 +122,7 @@ def training_chart(run: RunFiles) -> Chart | None:
     return Chart("training", "The course of the training", "Lower is better. Solid with dots: held-out text; dashed: "
                  "the text that was trained on, averaged over neighbouring steps.",
                  "Line chart of bits per byte against bytes seen. " + _course(rows),
-                 _styled(alt.layer(lines, dots), 210))
+                 styled(alt.layer(lines, dots), 210))
 
 
 def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
@@ -157,7 +157,8 @@ def _course(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"Held-out: {joined(told)}." if told else "No held-out text was measured on the way."
 
 
-def _styled(layered: Any, height: int) -> Any:
+def styled(layered: Any, height: int) -> Any:
+    """Return a chart at its size, in the look that all charts share."""
     return (layered.properties(width=WIDTH, height=height)
             .configure(font="sans-serif").configure_view(stroke=None)
             .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", grid=True, domain=False,
