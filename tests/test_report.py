@@ -128,8 +128,8 @@ def test_the_order_of_the_sections_and_their_landmarks(tmp_path):
     """Question and answer come first, provenance last; every section, table and chart says what it is."""
     outline = Outline(html_of(make_run(tmp_path / "run")))
     assert [section["id"] for section in outline.all("section")] == [
-        "answer", "numbers", "charts", "sentences", "writing", "certificate", "added", "stages", "warnings",
-        "provenance"]
+        "answer", "numbers", "forgetting", "predictions", "charts", "sentences", "writing", "certificate", "added",
+        "stages", "warnings", "provenance"]
     assert len(outline.all("main")) == len(outline.all("h1")) == 1
     assert len(outline.all("caption")) == len(outline.all("table"))
     assert all(header.get("scope") in {"row", "col"} for header in outline.all("th"))
@@ -305,6 +305,23 @@ def test_what_the_models_write_stands_below_its_prompt(tmp_path):
     assert words.count("क plain") == 1
     assert [word for word in words if word in {"source plain", "adapted plain"}] == [
         "source plain", "adapted plain"]
+
+
+def test_forgetting_and_predictions_have_their_tables(tmp_path):
+    """What the base language lost stands with its interval; a kept prediction beside the number that came out."""
+    folder = make_run(tmp_path / "run")
+    row = {"metric": "bits per byte", "language": "hi", "unit": "bits/byte", "value": 1.26, "low": 1.1, "high": 1.4,
+           "known": "the first fifth <b>"}
+    (folder / "prediction.json").write_text(json.dumps({"format": 1, "rows": [row]}), encoding="utf-8")
+    page = html_of(folder)
+    lost = page[page.index('id="forgetting"'):page.index('id="predictions"')]
+    assert re.findall(r"<td>(\w+)</td>", lost) == ["spliced", "adapted"]
+    assert "+0.200" in lost
+    assert "+0.150 to +0.250" in lost
+    foretold = page[page.index('id="predictions"'):page.index('id="charts"')]
+    assert "+5.0%" in foretold
+    assert "✓ yes" in foretold
+    assert "fifth &lt;b&gt;" in foretold
 
 
 def test_charts_of_an_earlier_report_do_not_stay(tmp_path):

@@ -40,7 +40,10 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     Stages that were done before are taken from the store; a run that was stopped goes on where it was. The result is
     runs/NAME: model/ (loads with plain from_pretrained), report.html, measurements.csv, and the recipe that was used.
     """
+    from functools import partial
+
     from lingraft import pipeline
+    from lingraft.advice.keeping import report_with_predictions
     from lingraft.recipe import Given, Runtime, chosen_recipe
     from lingraft.report import write_report
 
@@ -50,7 +53,8 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     if dry_run:
         _print_plan(chosen, runtime, as_json=as_json)
         return
-    run = pipeline.run(chosen, runtime, write_report=write_report, tell=tell)
+    write = partial(report_with_predictions, store=runtime.store, write_report=write_report)
+    run = pipeline.run(chosen, runtime, write_report=write, tell=tell)
     if as_json:
         print_json(pipeline.summary(run))
         return

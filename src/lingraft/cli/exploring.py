@@ -48,7 +48,7 @@ def study(file: Annotated[Path, typer.Argument(metavar="STUDY", help="A study, a
     """
     from lingraft import study as studies
     from lingraft.recipe import Runtime
-    from lingraft.report import write_report
+    from lingraft.report import write_report, write_study_report
     from lingraft.study.command import how_to_run, outcome_tables, refuse_failures
 
     chosen = studies.read_study(file, override or [])
@@ -62,12 +62,13 @@ def study(file: Annotated[Path, typer.Argument(metavar="STUDY", help="A study, a
                 print_table(table)
         return
     finished = studies.carry_out(chosen, how, write_report=write_report, folder=file.parent, tell=tell)
+    page = write_study_report(finished.folder)
     if as_json:
         print_json(finished.record)
     else:
         for table in outcome_tables(finished):
             print_table(table)
-        typer.echo(f"study   {finished.folder}")
+        typer.echo(f"study   {finished.folder}\nreport  {page}")
     refuse_failures(finished)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lingraft.advice import checked
+from lingraft.intrinsic import forgetting
 from lingraft.report import stages, table, words
 from lingraft.report.answer import answer, question
 from lingraft.report.charts import Chart, charts
@@ -65,6 +67,7 @@ def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart]) ->
                for chart in drawn]
     return environment().get_template("page.html.j2").render(
         run=run, record=run.record, style=style(), question=question(run), answer=answer(run, compared),
+        forgotten=forgetting(run.measurements, run.base) if run.base else None, checked=checked(run.folder),
         compared=compared, verdicts=table.VERDICTS, subjects=_subjects(compared), figures=figures,
         samples=samples(run.samples or (), {token.id for token in added}),
         written=written(run.generated or ()), frequent=stages.frequent(added),
@@ -92,7 +95,8 @@ def environment() -> Environment:
     made = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                        lstrip_blocks=True, finalize=_finalized)
     made.filters |= {"number": words.number, "size": words.size, "percent": words.percent,
-                     "language": words.language_name, "change": table.change, "interval": table.interval,
+                     "language": words.language_name, "change": table.change, "signed": table.signed,
+                     "signed_interval": table.signed_interval, "interval": table.interval,
                      "shown": table.shown, "tag": words.language_tag}
     return made
 

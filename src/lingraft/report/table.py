@@ -112,7 +112,7 @@ def change(one: Comparison) -> str:
         return "0"
     if one.difference and not one.metric.startswith("tokens"):  # of tokens the factor says more
         span = signed_interval(one.difference)
-        return _signed(one.difference.value) + (f" ({span})" if span else "")
+        return signed(one.difference.value) + (f" ({span})" if span else "")
     if one.factor <= 1 / 1.5:
         return f"{1 / one.factor:.2f}× fewer" if one.metric.startswith("tokens") else f"÷ {1 / one.factor:.2f}"
     return f"× {one.factor:.2f}" if one.factor >= 1.5 else f"{one.factor - 1:+.1%}".replace("-", "−")
@@ -124,10 +124,15 @@ def signed_interval(row: Measurement | None) -> str:
     >>> signed_interval(Measurement("m", "s", 0.1, "u", low=-0.0875, high=0.2))
     '−0.087 to +0.200'
     """
-    return "" if row is None or row.low is None or row.high is None else f"{_signed(row.low)} to {_signed(row.high)}"
+    return "" if row is None or row.low is None or row.high is None else f"{signed(row.low)} to {signed(row.high)}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return a difference with its sign.
+
+    >>> signed(-0.25)
+    '−0.250'
+    """
     return f"{value:+.3f}".replace("-", "−")
 
 
