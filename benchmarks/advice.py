@@ -16,7 +16,7 @@ from pathlib import Path
 import lingraft
 from lingraft.advice import checked, keep_predictions
 
-BUDGETS = {"small": "0.8 MB", "full": "8 MB"}
+BUDGETS = {"small": "0.4 MB", "full": "8 MB"}
 LANGUAGES = {"small": ("hindi", "turkish"), "full": ("hindi", "turkish", "arabic", "tamil")}
 TARGETS = {"tokens per byte": 0.01, "bits per byte": 0.03}
 
@@ -29,8 +29,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for language in LANGUAGES[scale]:
         run = lingraft.adapt(Path("recipes") / f"english-8m-{language}.yaml", runs=runs, overrides={
-            "name": f"advice-{language}", "training.budget": BUDGETS[scale], "training.batch_tokens": 2048,
-            "training.heldout_points": 40, "target.limit.bytes": "3 MB", "evaluation.heldout_bytes": "100 kB",
+            "name": f"advice-{language}", "training.budget": BUDGETS[scale], "training.batch_tokens": 1024,
+            "training.heldout_points": 20, "target.limit.bytes": "3 MB", "evaluation.heldout_bytes": "50 kB",
             "evaluation.generation": None})
         keep_predictions(run.folder, runs / ".store")
         for row in checked(run.folder):
