@@ -27,7 +27,9 @@ from lingraft.intrinsic import (
     words_in,
 )
 from lingraft.intrinsic.fertility import fertility_changes
+from lingraft.intrinsic.generation import Passage
 from lingraft.intrinsic.intervals import difference_interval, ratio_interval
+from lingraft.intrinsic.scoring import passages_of
 from lingraft.intrinsic.windows import windows_of
 from lingraft.measurement import select
 from tests.conftest import ENGLISH, HINDI
@@ -193,27 +195,28 @@ def test_paired_differences_are_sharper_than_separate_intervals() -> None:
     assert ratio_interval([1.0], [1.0], BootstrapSettings()) is None
 
 
-def test_generation_writes_the_stated_bytes(folder: Path, pair: tuple[Any, ModelTokenizer], tmp_path: Path) -> None:
-    """Each model writes at least so many bytes, through a full context too, and the new tokens are counted."""
-    new = frozenset(range(60, 300))
-    speeds = generation_speed({"a": pair, "b": pair}, ["The old", "बूढ़े"], size=150, repeats=1, new_ids={"b": new})
+def test_generation_times_the_same_text_for_every_model(pair: tuple[Any, ModelTokenizer]) -> None:
+    """Each model writes the real continuation in its own tokens, also through a full context."""
+    passages = [Passage("The old", " farmer gave the red apple to his daughter. " * 4), Passage("बूढ़े", " किसान ने")]
+    speeds = generation_speed({"a": pair, "b": pair}, passages, repeats=1)
+    ids = pair[1].ids([one.prompt + one.continuation for one in passages])
+    prompts = pair[1].ids([one.prompt for one in passages])
+    assert len(ids[0]) > 64  # the model's context
     for speed in speeds.values():
-        assert 300 <= speed.bytes < 400
+        assert speed.bytes == sum(len(one.continuation.encode()) for one in passages)
+        assert speed.characters == sum(len(one.continuation) for one in passages)
         assert speed.prompt_bytes == len("The oldबूढ़े".encode())
+        assert (speed.tokens, speed.prompt_tokens) == (sum(map(len, ids)) - sum(map(len, prompts)),
+                                                       sum(map(len, prompts)))
         assert speed.decode_seconds > 0
         assert speed.bytes_per_second > 0
-    assert speeds["a"].texts == speeds["b"].texts
-    assert speeds["a"].new_share == 0 < speeds["b"].new_share <= 1
 
 
-def test_generation_equals_transformers(pair: tuple[Any, ModelTokenizer]) -> None:
-    """Within the context, the text is what greedy `generate` writes with the same tokens barred."""
-    model, tokenizer = pair
-    speed = generation_speed({"a": pair}, ["The old"], size=20, repeats=1)["a"]
-    ids = torch.tensor([[tokenizer.bos_id, *tokenizer.ids(["The old"])[0]]])
-    written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=speed.tokens,
-                             suppress_tokens=[318, 319], pad_token_id=319)
-    assert speed.texts[0] == tokenizer.text(written[0, ids.shape[1]:].tolist())
+def test_passages_begin_with_whole_words_and_go_on_to_the_byte() -> None:
+    """A prompt ends before a space where it can; prompt and continuation are the document's own text."""
+    documents = ["one two three four five", "short", "x", "nospacesinhere at all", "left out"]
+    passages = passages_of(documents, 3, 10, 6)
+    assert passages == [Passage("one two", " three"), Passage("sh", "ort"), Passage("nospacesin", "here a")]
 
 
 def test_evaluation_measures_every_model_on_the_same_bytes(folder: Path) -> None:

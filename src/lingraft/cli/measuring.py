@@ -19,8 +19,8 @@ def evaluate(
     text: Annotated[list[str] | None, typer.Option(
         "--text", "-t", metavar="[LANG=]FILE", help="Text to evaluate on, taken as it is: hi=heldout.jsonl, or a file "
         "whose name begins with the language. Repeat for several.", rich_help_panel="What")] = None,
-    tasks: Annotated[str | None, typer.Option(metavar="TASK,TASK,...", help="Tasks to run, too: flores-hi, xcopa-ta, or "
-                                              "any name of lm-eval.", rich_help_panel="What")] = None,
+    tasks: Annotated[str | None, typer.Option(metavar="TASK,TASK,...", help="Tasks to run, too: flores-hi, xcopa-ta, "
+                                              "or any name of lm-eval.", rich_help_panel="What")] = None,
     parallel: Annotated[str | None, typer.Option(
         metavar="FILE", help="The same sentences in several languages, a column each (.jsonl .parquet): the premium "
         "over English.", rich_help_panel="What")] = None,

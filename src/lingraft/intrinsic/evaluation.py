@@ -16,13 +16,13 @@ from lingraft.corpus import Corpus
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.intrinsic.added_tokens import use_rows
 from lingraft.intrinsic.fertility import fertility, fertility_changes, premium, sequence_length
-from lingraft.intrinsic.generation import GenerationSpeed, generation_speed, speed_rows
+from lingraft.intrinsic.generation import generation_speed, speed_rows
 from lingraft.intrinsic.parallel import read_parallel
 from lingraft.intrinsic.repetition import repetition
 from lingraft.intrinsic.rows import difference_row, ratio_row
 from lingraft.intrinsic.samples import Sample
 from lingraft.intrinsic.scores import TextScores
-from lingraft.intrinsic.scoring import Scored, heldout_documents, prompts_of, score_folder
+from lingraft.intrinsic.scoring import Scored, heldout_documents, passages_of, score_folder
 from lingraft.intrinsic.settings import EvaluationSettings, GenerationSettings
 from lingraft.measurement import Measurement
 
@@ -71,10 +71,12 @@ def compare(entrants: Mapping[str, Entrant], texts: Mapping[str, Sequence[str]],
         result.measurements.extend(score_rows(scores, added, language, settings))
         for subject, entrant in entrants.items():
             result.measurements.extend(_sample_rows(entrant.scored, added[subject], language, subject, settings))
+            result.samples.extend({"subject": subject, "language": language, "prompt": one.prompt, "text": one.text}
+                                  for one in entrant.scored.samples.get(language, ()))
         result.measurements.extend(_sequence_rows(scores, documents, language, settings))
     result.measurements.extend(_premium_rows(entrants, list(texts), settings))
     if settings.generation is not None:
-        _time(entrants, texts, added, settings.generation, result, execution=(device, dtype))
+        _time(entrants, texts, settings.generation, result, execution=(device, dtype))
     return result
 
 
@@ -140,15 +142,14 @@ def _premium_rows(entrants: Mapping[str, Entrant], languages: Sequence[str],
         yield from premium(entrant.tokenizer, columns, subject, settings.bootstrap)
 
 
-def _time(entrants: Mapping[str, Entrant], texts: Mapping[str, Sequence[str]], added: Mapping[str, frozenset[int]],
-          settings: GenerationSettings, result: Evaluation, *, execution: tuple[str, str]) -> None:
+def _time(entrants: Mapping[str, Entrant], texts: Mapping[str, Sequence[str]], settings: GenerationSettings,
+          result: Evaluation, *, execution: tuple[str, str]) -> None:
     models = {subject: (load_model(entrant.folder, *execution), entrant.tokenizer)
               for subject, entrant in entrants.items()}
     for language, documents in texts.items():
-        prompts = prompts_of(documents, settings.prompts, settings.prompt_bytes)
-        speeds: Mapping[str, GenerationSpeed] = generation_speed(models, prompts, size=settings.bytes,
-                                                                 repeats=settings.repeats, new_ids=added)
-        for subject, speed in speeds.items():
-            result.measurements.extend(speed_rows(speed, subject, language, len(prompts), settings))
-            result.samples.extend({"subject": subject, "language": language, "prompt": prompt, "text": text}
-                                  for prompt, text in zip(prompts, speed.texts, strict=True))
+        passages = passages_of(documents, settings.prompts, settings.prompt_bytes, settings.bytes)
+        if not passages:
+            result.notes[language]["generation speed"] = "not measured: no document goes on after its prompt"
+            continue
+        for subject, speed in generation_speed(models, passages, repeats=settings.repeats).items():
+            result.measurements.extend(speed_rows(speed, subject, language, len(passages), settings))

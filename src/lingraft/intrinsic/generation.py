@@ -1,40 +1,37 @@
-"""Generation speed: seconds until so many bytes are written, for models compared side by side.
+"""Generation speed: seconds until the same text is written, for models compared side by side.
 
-Greedy decoding with a cache. Tokens that add no bytes (special ones, rows beyond the vocabulary) are barred, so that
-every model writes the same amount of text. Models take turns, round after round, and the best round of each counts: a
-shared machine slows some of them down, nothing speeds one up. Where the context is full, the second half of it is
-read again, and that time counts as decoding.
+Every model writes the real continuation of each prompt, one token of its own after the other, with a cache: the next
+token is worked out as in greedy decoding, and the text's own is taken. What models would write of themselves differs in
+length, language and sense (one that writes full stops only is slow to fill 128 bytes); the same text in fewer tokens is
+what an extended vocabulary saves. Models take turns, round after round, and the best round of each counts: a shared
+machine slows some of them down, nothing speeds one up. Where the context is full, the second half of it is read again,
+and that time counts as decoding.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from lingraft.families import ModelTokenizer
 from lingraft.intrinsic.bits import context_of, start_id
 from lingraft.intrinsic.settings import GenerationSettings
 from lingraft.measurement import Measurement
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 @dataclass(frozen=True)
 class GenerationSpeed:
-    """What one model wrote after all prompts, and the seconds of reading (prefill) and writing (decode)."""
+    """The text that was written after all prompts, and the seconds of reading (prefill) and writing (decode)."""
 
     bytes: int
     characters: int
     tokens: int
-    new_tokens: int
     prompt_bytes: int
     prompt_tokens: int
     prefill_seconds: float
     decode_seconds: float
-    texts: tuple[str, ...]
 
     @property
     def bytes_per_second(self) -> float:
@@ -51,16 +48,11 @@ class GenerationSpeed:
         """Bytes of the prompts read per second."""
         return self.prompt_bytes / max(self.prefill_seconds, 1e-9)
 
-    @property
-    def new_share(self) -> float:
-        """Share of the written tokens that are new."""
-        return self.new_tokens / max(1, self.tokens)
-
 
 def speed_rows(speed: GenerationSpeed, subject: str, language: str, prompts: int,
                settings: GenerationSettings) -> list[Measurement]:
     """Return the rows of one model's speed; reading a prompt (prefill) and writing (decode) stand apart."""
-    note = f"greedy, batch of one, {settings.bytes} bytes a prompt, best of {settings.repeats}"
+    note = f"real text, batch of one, {settings.bytes} bytes a prompt, best of {settings.repeats}"
     values = (("generation speed", speed.bytes_per_second, "bytes/s"),
               ("generation speed in characters", speed.characters_per_second, "characters/s"),
               ("prefill speed", speed.prompt_bytes_per_second, "bytes/s"),
@@ -69,24 +61,29 @@ def speed_rows(speed: GenerationSpeed, subject: str, language: str, prompts: int
             for metric, value, unit in values]
 
 
-def generation_speed(
-    models: Mapping[str, tuple[Any, ModelTokenizer]], prompts: Sequence[str], *, size: int = 256, repeats: int = 2,
-    new_ids: Mapping[str, frozenset[int]] | None = None,
-) -> dict[str, GenerationSpeed]:
-    """Let each model write `size` bytes after each prompt, in turns; return the best of `repeats` rounds of each.
+@dataclass(frozen=True)
+class Passage:
+    """The beginning of a document, and the text that follows it there."""
 
-    `new_ids` names, for each model, the ids that count as new. One short warm-up goes before.
+    prompt: str
+    continuation: str
+
+
+def generation_speed(models: Mapping[str, tuple[Any, ModelTokenizer]], passages: Sequence[Passage], *,
+                     repeats: int = 2) -> dict[str, GenerationSpeed]:
+    """Let each model write the continuation of every passage, in turns; return the best of `repeats` rounds of each.
+
+    One short warm-up goes before.
     """
-    writers = {name: _Writer.of(model, tokenizer, (new_ids or {}).get(name, frozenset()))
-               for name, (model, tokenizer) in models.items()}
+    writers = {name: _Writer(model, tokenizer, context_of(model)) for name, (model, tokenizer) in models.items()}
     for writer in writers.values():
-        writer.write(prompts[0], min(size, 16))
+        writer.write(Passage(passages[0].prompt, passages[0].continuation[:16]))
     best: dict[str, GenerationSpeed] = {}
     for _ in range(repeats):
         rounds: dict[str, list[GenerationSpeed]] = {name: [] for name in writers}
-        for prompt in prompts:
+        for passage in passages:
             for name, writer in writers.items():
-                rounds[name].append(writer.write(prompt, size))
+                rounds[name].append(writer.write(passage))
         for name, parts in rounds.items():
             total = _sum(parts)
             best[name] = _faster(best[name], total) if name in best else total
@@ -97,59 +94,45 @@ def generation_speed(
 class _Writer:
     model: Any
     tokenizer: ModelTokenizer
-    bytes_of: tuple[int, ...]
-    barred: Tensor
-    new: frozenset[int]
     context: int
 
-    @classmethod
-    def of(cls, model: Any, tokenizer: ModelTokenizer, new: frozenset[int]) -> _Writer:
+    def write(self, passage: Passage) -> GenerationSpeed:
+        """Read the prompt and write its continuation; tokens that reach over the border count as written."""
         import torch
 
-        surfaces = tokenizer.vocabulary.surfaces
-        sizes = tuple(len(surface or b"") for surface in surfaces)
-        rows = model.get_output_embeddings().weight.shape[0]
-        barred = torch.tensor([i >= len(sizes) or sizes[i] == 0 for i in range(rows)], device=model.device)
-        return cls(model, tokenizer, sizes, barred, new, context_of(model))
-
-    def write(self, prompt: str, size: int) -> GenerationSpeed:
-        """Write at least `size` bytes after the prompt."""
-        import torch
-
-        ids = [start_id(self.tokenizer), *self.tokenizer.ids([prompt])[0]][-self.context:]
+        whole, prompt = self.tokenizer.ids([passage.prompt + passage.continuation, passage.prompt])
+        shared = next((i for i, (a, b) in enumerate(zip(whole, prompt, strict=False)) if a != b), len(prompt))
+        ids, following = [start_id(self.tokenizer), *whole[:shared]], whole[shared:]
+        read = ids[-self.context:]
         with torch.inference_mode():
             begin = time.perf_counter()
-            token, cache = self._step(ids, None)
+            cache = self._step(read, None)
             prefilled = time.perf_counter()
-            sequence, held, missing = [*ids, token], len(ids), size - self.bytes_of[token]
-            while missing > 0:
+            sequence, held = list(ids), len(read)
+            for token in following[:-1]:  # the last one is worked out from those before it, and not read
+                sequence.append(token)
                 unread = [token]
                 if held >= self.context:
                     unread, cache, held = sequence[-max(1, self.context // 2):], None, 0
-                token, cache = self._step(unread, cache)
-                sequence.append(token)
+                cache = self._step(unread, cache)
                 held += len(unread)
-                missing -= self.bytes_of[token]
             ended = time.perf_counter()
-        written = sequence[len(ids):]
-        text = self.tokenizer.text(written)
-        return GenerationSpeed(size - missing, len(text), len(written), sum(i in self.new for i in written),
-                               len(prompt.encode()), len(ids) - 1, prefilled - begin, ended - prefilled, (text,))
+        return GenerationSpeed(len(passage.continuation.encode()), len(passage.continuation), len(following),
+                               len(passage.prompt.encode()), shared, prefilled - begin, ended - prefilled)
 
-    def _step(self, ids: Sequence[int], cache: Any) -> tuple[int, Any]:
+    def _step(self, ids: Sequence[int], cache: Any) -> Any:
+        """Read tokens, work out the likeliest next one, and return the cache."""
         import torch
 
         output = self.model(input_ids=torch.tensor([ids], device=self.model.device), past_key_values=cache,
                             use_cache=True)
-        logits = output.logits[0, -1].masked_fill(self.barred, float("-inf"))
-        return int(logits.argmax()), output.past_key_values
+        output.logits[0, -1].argmax().item()  # waits for the device, as decoding would
+        return output.past_key_values
 
 
 def _sum(parts: Sequence[GenerationSpeed]) -> GenerationSpeed:
-    numbers = ("bytes", "characters", "tokens", "new_tokens", "prompt_bytes", "prompt_tokens", "prefill_seconds",
-               "decode_seconds")
-    return GenerationSpeed(**{name: sum(getattr(part, name) for part in parts) for name in numbers},
-                           texts=tuple(text for part in parts for text in part.texts))
+    return GenerationSpeed(**{field.name: sum(getattr(part, field.name) for part in parts)
+                              for field in fields(GenerationSpeed)})
 
 
 def _faster(first: GenerationSpeed, second: GenerationSpeed) -> GenerationSpeed:

@@ -12,6 +12,7 @@ from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.intrinsic.bits import context_of, nats_of, start_id, stride_of
+from lingraft.intrinsic.generation import Passage
 from lingraft.intrinsic.samples import Sample, write_samples
 from lingraft.intrinsic.scores import TextScores, scores_of
 from lingraft.intrinsic.settings import EvaluationSettings
@@ -74,7 +75,32 @@ def _heldout(corpus: Corpus, limit: int) -> Iterator[str]:
 
 def prompts_of(documents: Sequence[str], count: int, size: int) -> list[str]:
     """Return the beginnings of the first documents as prompts."""
-    return [beginning(text, size) for text in documents[:count]]
+    return [whole_words(text, size) for text in documents[:count]]
+
+
+def passages_of(documents: Sequence[str], count: int, prompt: int, size: int) -> list[Passage]:
+    """Return the first documents that can be parted: so many bytes of prompt, at most half, and `size` bytes more."""
+    found: list[Passage] = []
+    for text in documents:
+        begins = whole_words(text, min(prompt, len(text.encode()) // 2))
+        if begins:
+            found.append(Passage(begins, beginning(text[len(begins):], size)))
+        if len(found) == count:
+            break
+    return found
+
+
+def whole_words(text: str, size: int) -> str:
+    """Return the first bytes of a text, cut before a space where one stands in their second half.
+
+    >>> whole_words("one two three", 10), whole_words("onetwothree", 4)
+    ('one two', 'onet')
+    """
+    begins = beginning(text, size)
+    if len(begins) == len(text):
+        return begins
+    words = begins if text[len(begins)].isspace() else (begins.rsplit(maxsplit=1) or [""])[0]
+    return words.rstrip() if 2 * len(words) >= len(begins) else begins
 
 
 def beginning(text: str, size: int) -> str:

@@ -16,9 +16,10 @@ class BootstrapSettings(Settings):
 
 
 class GenerationSettings(Settings):
-    """Greedy generation: timed with the models in turns, and untimed samples of each model by itself."""
+    """Generation: the same real text timed with the models in turns, and untimed samples of each model by itself."""
 
-    bytes: int = Field(default=128, gt=0, description="timed: bytes that each model writes after each prompt")
+    bytes: int = Field(default=128, gt=0, description="timed: bytes of real text that each model writes after each "
+                                                      "prompt")
     prompt_bytes: int = Field(default=128, gt=0, description="bytes of a held-out document that serve as the prompt")
     prompts: int = Field(default=3, gt=0, description="timed: how many prompts, one document each")
     repeats: int = Field(default=2, gt=0, description="timed: rounds over all models; the best one of each counts")

@@ -26,7 +26,7 @@ from lingraft.recipe import Evaluation
 from lingraft.store import file_digest
 from lingraft.tasks import task_identity
 
-VERSIONS = {"scoring": 1, "tasks": 1, "evaluation": 2}
+VERSIONS = {"scoring": 2, "tasks": 1, "evaluation": 3}
 SCORED = ("heldout_bytes", "context", "stride")
 
 
