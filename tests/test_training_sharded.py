@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from lingraft.errors import TrainingError
+from lingraft import pipeline
+from lingraft.errors import RecipeError, TrainingError
 from lingraft.packing.mixture import IGNORED, Mixture
+from lingraft.recipe import Runtime, load_recipe
 from lingraft.training.checkpoints import latest_checkpoint
+from lingraft.training.launch import Launch, launched
 from lingraft.training.loop import Text
 from lingraft.training.world import World
 from tests.conftest import ROOT
@@ -91,3 +94,53 @@ def test_several_unsharded_processes_are_refused(tiny_model: Path, text: Text, t
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="unsharded copy"):
         run(tiny_model, text, plan_of(budget="2 steps"), tmp_path)
+
+
+def adapted(recipe: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the real command to its end."""
+    command = [sys.executable, "-m", "lingraft", "adapt", str(recipe), "--device", "cpu", *map(str, arguments)]
+    return subprocess.run(command, cwd=recipe.parent, capture_output=True, text=True, check=False, timeout=200,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def recipe_file(model: Path, text: Path, folder: Path) -> Path:
+    """Write a recipe of six steps."""
+    training = {"budget": "6 steps", "batch_tokens": 128, "heldout_points": 1}
+    evaluation = {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None}
+    recipe = {"name": "run", "model": str(model), "target": {"language": "hi", "corpus": str(text)},
+              "vocabulary": {"size": 10}, "training": training, "evaluation": evaluation}
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(recipe), encoding="utf-8")
+    return path
+
+
+def test_a_recipe_is_carried_out_by_two_processes(tiny_model: Path, hindi_file: Path, tmp_path: Path) -> None:
+    """`adapt --nproc 2` prints one table and ends in a run with the losses of one process; then there is no more to do.
+
+    One of the two makes all stages but training, in which both take part: each step counts its bytes once.
+    """
+    recipe = recipe_file(tiny_model, hindi_file, tmp_path)
+    done = adapted(recipe, "--runs", "two", "--nproc", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("report  ") == 1
+    assert done.stderr.count("vocabulary  ") == 1
+    runtime = Runtime(tmp_path / "one", device="cpu")
+    pipeline.run(load_recipe(recipe), runtime, write_report=lambda _: None)
+    rows = {name: [json.loads(line) for line in (tmp_path / name / "run" / "training.jsonl").read_text().splitlines()]
+            for name in ("one", "two")}
+    pairs = zip(*([row for row in rows[name] if "bits_per_byte" in row] for name in ("one", "two")), strict=True)
+    for one, two in pairs:
+        assert two["bits_per_byte"] == pytest.approx(one["bits_per_byte"], rel=1e-5)
+        assert (two["bytes"], two["tokens"]) == (one["bytes"], one["tokens"])
+    launch = Launch(1, 2)
+    pipeline.take_part(load_recipe(recipe), Runtime(tmp_path / "two", device="cpu", launch=launch))
+
+
+def test_a_launchers_variables_are_there_for_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a launcher says of the processes is taken out, so that no library waits for them; one process is none."""
+    for name, value in {"WORLD_SIZE": "3", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError, match="--nproc 2, but a launcher started 3 processes"):
+        launched(2)
+    assert not {"WORLD_SIZE", "RANK", "LOCAL_RANK"} & set(os.environ)
+    assert launched(2) is None

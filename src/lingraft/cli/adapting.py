@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from lingraft.cli.options import (
     Name,
     Override,
     Precision,
+    Processes,
     RecipeFile,
     Runs,
     StoreFolder,
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
           base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
           name: Name = None, runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto",
-          precision: Precision = "auto", dry_run: DryRun = False, as_json: AsJson = False) -> None:
+          precision: Precision = "auto", nproc: Processes = None, dry_run: DryRun = False,
+          as_json: AsJson = False) -> None:
     """Adapt a model to a language and report what was won and lost.
 
     Stages that were done before are taken from the store; a run that was stopped goes on where it was. The result is
@@ -46,13 +49,20 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     from lingraft.advice.keeping import report_with_predictions
     from lingraft.recipe import Given, Runtime, chosen_recipe
     from lingraft.report import write_report
+    from lingraft.training.launch import launched, start_processes
 
+    launch = launched(nproc)
     given = Given(model, language, text or (), base_language, base_text or ())
     chosen = chosen_recipe(recipe, given, overrides(override, name))
-    runtime = Runtime(runs, store or Path(), device, precision)
+    runtime = Runtime(runs, store or Path(), device, precision, launch=launch)
+    if launch and launch.rank:
+        _take_part(chosen, runtime)
+        return
     if dry_run:
         _print_plan(chosen, runtime, as_json=as_json)
         return
+    if launch is None and nproc and nproc > 1:
+        sys.exit(start_processes(nproc, sys.argv[1:]))
     write = partial(report_with_predictions, store=runtime.store, write_report=write_report)
     run = pipeline.run(chosen, runtime, write_report=write, tell=tell)
     if as_json:
@@ -60,6 +70,17 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
         return
     print_table(pipeline.before_after(run))
     typer.echo(f"model   {run.model}\nreport  {run.report}")
+
+
+def _take_part(recipe: Recipe, runtime: Runtime) -> None:
+    """Train along with the first process, which says the same where training stops."""
+    from lingraft import pipeline
+    from lingraft.errors import Interrupted, TrainingError
+
+    try:
+        pipeline.take_part(recipe, runtime)
+    except (Interrupted, TrainingError) as stopped:
+        sys.exit(stopped.exit_code)
 
 
 def plan(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,

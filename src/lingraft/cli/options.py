@@ -34,6 +34,9 @@ StoreFolder = Annotated[Path | None, typer.Option(
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel="Where")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, float32 or bfloat16; auto takes bfloat16 where the "
                                         "device computes in it.", rich_help_panel="Where")]
+Processes = Annotated[int | None, typer.Option(
+    "--nproc", min=1, metavar="N", help="Train in N processes of this machine, which hold a shard of the model each. "
+    "On several machines: torchrun ... -m lingraft adapt RECIPE.", rich_help_panel="How")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as `lingraft plan` does.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 

@@ -136,9 +136,10 @@ def make_training(work: Work) -> None:
     added = [token.id for token in read_splice(work.folders["vocabulary"]).added]
     notes = train(model, text, work.recipe.training, output=work.draft.folder, workplace=work.workplace, added=added,
                   seed=work.recipe.seed, execution=work.execution, heldout=measure)
-    for file in (file for pattern in BESIDE_WEIGHTS for file in model.glob(pattern)):
-        shutil.copyfile(file, work.draft.folder / "model" / file.name)
     work.draft.notes.update(notes)
+    if (trained := work.draft.folder / "model").is_dir():  # of several processes, the first one writes the model
+        for file in (file for pattern in BESIDE_WEIGHTS for file in model.glob(pattern)):
+            shutil.copyfile(file, trained / file.name)
 
 
 def heldout_of(work: Work) -> dict[str, Corpus]:

@@ -16,6 +16,7 @@ from lingraft.measurement import read_measurements, write_measurements
 from lingraft.pipeline.graph import Graph, graph_of
 from lingraft.pipeline.run_folder import FORMAT, RUN, Run, is_run, link_files, model_files, whole_folder
 from lingraft.pipeline.steps import Step
+from lingraft.pipeline.together import company, train_along
 from lingraft.pipeline.versions import versions
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.store import Manifest, Store, digest
@@ -61,7 +62,10 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
     if not all(step.done(store) for step in graph):
         quiet_libraries()
     with whole_folder(folder) as draft:
-        done = [answer_step(step, recipe, runtime, store, tell) for step in graph]
+        done = []
+        for step in graph:
+            with company(step, graph, runtime, store):
+                done.append(answer_step(step, recipe, runtime, store, tell))
         _assemble(draft, recipe, graph, store)
         device = runtime.device if all(one.cached for one in done) else runtime.resolved_device()
         record = {"format": FORMAT, "key": key, **_description(recipe), "stages": [one.record() for one in done],
@@ -71,6 +75,14 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         write_card(draft)
         write_report(draft)
     return Run(folder)
+
+
+def take_part(recipe: Recipe, runtime: Runtime) -> None:
+    """Take part in a run whose other stages the first process of a launcher makes."""
+    graph = graph_of(recipe)
+    if not is_run(runtime.runs / recipe.run_name, run_key(recipe, graph)):
+        quiet_libraries()
+        train_along(recipe, runtime, graph)
 
 
 def run_key(recipe: Recipe, graph: Graph) -> str:

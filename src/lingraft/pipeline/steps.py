@@ -33,7 +33,8 @@ class Work:
     @property
     def execution(self) -> Execution:
         """How to compute, the device found out."""
-        return Execution(device=self.runtime.resolved_device(), precision=self.runtime.precision)
+        return Execution(device=self.runtime.resolved_device(), precision=self.runtime.precision,
+                         sharded=self.runtime.launch is not None)
 
 
 Make = Callable[[Work], None]

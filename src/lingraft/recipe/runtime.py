@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
+from lingraft.training.launch import Launch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -17,13 +18,15 @@ class Runtime:
     """Where a run computes and where its files lie.
 
     `runs` holds the run folders; `store` keeps finished stages, by default where LINGRAFT_STORE says, else in
-    `runs/.store`; `device` and `precision` may be left to the machine.
+    `runs/.store`; `device` and `precision` may be left to the machine. `launch` says which of several processes
+    of a launcher this one is.
     """
 
     runs: Path = Path("runs")
     store: Path = Path()
     device: str = "auto"
     precision: str = "auto"
+    launch: Launch | None = None
 
     def __post_init__(self) -> None:
         if self.store == Path():

@@ -110,10 +110,12 @@ def joined(*, sharded: bool, device: str) -> Iterator[World]:
         return
     if not sharded:
         msg = (f"{size} processes were launched (WORLD_SIZE={size}), and each would train an unsharded copy of the "
-               f"model; start one process: lingraft adapt RECIPE")
+               f"model; start one process, or train sharded: lingraft adapt RECIPE --nproc {size}")
         raise TrainingError(msg)
     ours = not torch.distributed.is_initialized()
     if ours:
+        if device.startswith("cuda"):
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield World(torch.distributed.get_rank(), size)

@@ -1,0 +1,51 @@
+"""A run in several processes: the first one makes every stage, the others wait in the store for what training reads.
+
+An answer in the store is whole or absent, so it is waited for by looking: no lock, and the processes may be on several
+machines that share the store's folder. All meet when training begins. The first one says whether it is done already;
+if not, all train, and the first one's answer is kept. Where one fails, the launcher ends the others.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lingraft.pipeline.graph import Graph
+from lingraft.pipeline.steps import Step, Work
+from lingraft.recipe import Recipe, Runtime
+from lingraft.store import Draft, Store
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+@contextmanager
+def company(step: Step, graph: Graph, runtime: Runtime, store: Store) -> Iterator[bool]:
+    """Make a step in company of the other processes where it is the training; say whether it is done already."""
+    if runtime.launch is None or step is not graph.training:
+        yield step.done(store)
+        return
+    device = runtime.resolved_device()
+    with runtime.launch.together(device) as world:
+        yield world.any(world.is_first and step.done(store), device)
+
+
+def train_along(recipe: Recipe, runtime: Runtime, graph: Graph) -> None:
+    """Be one of the processes beside the first: wait for what training reads, and train with it."""
+    store, training = Store(runtime.store), graph.training
+    if training is None:
+        return
+    wait_for(training.inputs.values(), store)
+    with company(training, graph, runtime, store) as done, tempfile.TemporaryDirectory() as folder:
+        if not done:
+            folders = {role: store.folder(one.stage) for role, one in training.inputs.items()}
+            training.make(Work(recipe, runtime, Draft(Path(folder)), folders, store.workplace(training.stage)))
+
+
+def wait_for(steps: Iterable[Step], store: Store) -> None:
+    """Wait until all of these are answered; the launcher ends this process where the one that answers fails."""
+    for step in steps:
+        while not step.done(store):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
