@@ -179,6 +179,10 @@ def test_the_runtime_bears_no_identity_and_checks_its_words(monkeypatch, tmp_pat
     assert Runtime(store=Path("here")).store == Path("here")
     with pytest.raises(RecipeError, match="did you mean 'cuda'"):
         Runtime(device="cuba")
+    with pytest.raises(RecipeError, match="--trackers 'tensorbord' is not known; did you mean 'tensorboard'"):
+        Runtime(trackers=("wandb", "tensorbord"))
+    with pytest.raises(RecipeError, match="--checkpoint-seconds 0: expected a number above 0"):
+        Runtime(checkpoint_seconds=0)
 
 
 def test_every_setting_is_described_once():

@@ -120,10 +120,11 @@ def test_a_recipe_is_carried_out_by_two_processes(tiny_model: Path, hindi_file: 
     One of the two makes all stages but training, in which both take part: each step counts its bytes once.
     """
     recipe = recipe_file(tiny_model, hindi_file, tmp_path)
-    done = adapted(recipe, "--runs", "two", "--nproc", 2)
+    done = adapted(recipe, "--runs", "two", "--nproc", 2, "--trackers", "tensorboard", "--recompute")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report  ") == 1
     assert done.stderr.count("vocabulary  ") == 1
+    assert len(list((tmp_path / "two" / "tracking" / "tensorboard" / "run").glob("events*"))) == 1
     runtime = Runtime(tmp_path / "one", device="cpu")
     pipeline.run(load_recipe(recipe), runtime, write_report=lambda _: None)
     rows = {name: [json.loads(line) for line in (tmp_path / name / "run" / "training.jsonl").read_text().splitlines()]

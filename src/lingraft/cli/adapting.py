@@ -13,6 +13,7 @@ from lingraft.cli.options import (
     AsJson,
     BaseLanguage,
     BaseText,
+    CheckpointSeconds,
     Device,
     DryRun,
     Language,
@@ -22,9 +23,11 @@ from lingraft.cli.options import (
     Precision,
     Processes,
     RecipeFile,
+    Recompute,
     Runs,
     StoreFolder,
     TextFiles,
+    Trackers,
     overrides,
 )
 from lingraft.cli.output import print_json, print_table, tell
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
 def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
           base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
           name: Name = None, runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto",
-          precision: Precision = "auto", nproc: Processes = None, dry_run: DryRun = False,
-          as_json: AsJson = False) -> None:
+          precision: Precision = "auto", nproc: Processes = None, trackers: Trackers = "", recompute: Recompute = False,
+          checkpoint_seconds: CheckpointSeconds = 300.0, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Adapt a model to a language and report what was won and lost.
 
     Stages that were done before are taken from the store; a run that was stopped goes on where it was. The result is
@@ -54,7 +57,8 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     launch = launched(nproc)
     given = Given(model, language, text or (), base_language, base_text or ())
     chosen = chosen_recipe(recipe, given, overrides(override, name))
-    runtime = Runtime(runs, store or Path(), device, precision, launch=launch)
+    runtime = Runtime(runs, store or Path(), device, precision, launch,
+                      tuple(name for name in trackers.split(",") if name), recompute, checkpoint_seconds)
     if launch and launch.rank:
         _take_part(chosen, runtime)
         return

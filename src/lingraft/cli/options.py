@@ -37,6 +37,13 @@ Precision = Annotated[str, typer.Option("--precision", help="auto, float32 or bf
 Processes = Annotated[int | None, typer.Option(
     "--nproc", min=1, metavar="N", help="Train in N processes of this machine, which hold a shard of the model each. "
     "On several machines: torchrun ... -m lingraft adapt RECIPE.", rich_help_panel="How")]
+Trackers = Annotated[str, typer.Option(
+    "--trackers", metavar="NAME,...", help="Where else to send the numbers of training: tensorboard, wandb, trackio.",
+    rich_help_panel="How")]
+Recompute = Annotated[bool, typer.Option("--recompute", help="Keep no activations inside of layers: less memory, "
+                                         "slower, the same model.", rich_help_panel="How")]
+CheckpointSeconds = Annotated[float, typer.Option("--checkpoint-seconds", help="Save progress after so much time of "
+                                                  "training.", rich_help_panel="How")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as `lingraft plan` does.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def make_model(base: Base, work: Work) -> None:
     """Fetch, link or make a model, and see that its tokenizer fits it."""
     from lingraft.checkpoint import Checkpoint
 
-    bench = Bench(work.draft, work.workplace, work.execution)
+    execution = replace(work.execution, trackers=())  # they watch the training of the run, not that of its base
+    bench = Bench(work.draft, work.workplace, execution)
     base.materialise(bench)
     tokenizer = complete_tokenizer(bench.folder)
     config = read_config(bench.folder)

@@ -33,8 +33,11 @@ class Work:
     @property
     def execution(self) -> Execution:
         """How to compute, the device found out."""
-        return Execution(device=self.runtime.resolved_device(), precision=self.runtime.precision,
-                         sharded=self.runtime.launch is not None)
+        runtime = self.runtime
+        return Execution(device=runtime.resolved_device(), precision=runtime.precision, recompute=runtime.recompute,
+                         sharded=runtime.launch is not None, trackers=runtime.trackers,
+                         tracking=runtime.runs / "tracking", tracking_name=self.recipe.run_name,
+                         checkpoint_seconds=runtime.checkpoint_seconds)
 
 
 Make = Callable[[Work], None]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
 from lingraft.training.launch import Launch
+from lingraft.training.trackers import TRACKERS
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -19,7 +20,9 @@ class Runtime:
 
     `runs` holds the run folders; `store` keeps finished stages, by default where LINGRAFT_STORE says, else in
     `runs/.store`; `device` and `precision` may be left to the machine. `launch` says which of several processes
-    of a launcher this one is.
+    of a launcher this one is. `trackers` are told the
+    numbers of training, into `runs/tracking`; `recompute` trades speed for memory; progress is saved every
+    `checkpoint_seconds`.
     """
 
     runs: Path = Path("runs")
@@ -27,15 +30,22 @@ class Runtime:
     device: str = "auto"
     precision: str = "auto"
     launch: Launch | None = None
+    trackers: tuple[str, ...] = ()
+    recompute: bool = False
+    checkpoint_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         if self.store == Path():
             object.__setattr__(self, "store", Path(os.environ.get("LINGRAFT_STORE") or self.runs / ".store"))
         for name, value, known in (("device", self.device.split(":")[0], DEVICES),
-                                   ("precision", self.precision, PRECISIONS)):
+                                   ("precision", self.precision, PRECISIONS),
+                                   *(("trackers", tracker, tuple(TRACKERS)) for tracker in self.trackers)):
             if value not in known:
                 msg = f"--{name} {value!r} is not known; {did_you_mean(value, known)}"
                 raise RecipeError(msg)
+        if not self.checkpoint_seconds > 0:
+            msg = f"--checkpoint-seconds {self.checkpoint_seconds:g}: expected a number above 0"
+            raise RecipeError(msg)
 
     def resolved_device(self) -> str:
         """Return the device to compute on: with `auto`, the fastest that torch finds."""
