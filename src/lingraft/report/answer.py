@@ -29,7 +29,13 @@ def training_bytes(run: RunFiles) -> int:
 
 def answer(run: RunFiles, table: Sequence[Comparison]) -> list[str]:
     """Return the sentences of the answer."""
-    return [sentence for sentence in _sentences(run, table) if sentence]
+    return [_opened(sentence, str(run.record["source"])) for sentence in _sentences(run, table) if sentence]
+
+
+def _opened(sentence: str, source: str) -> str:
+    """Begin a sentence with a capital, unless it begins with the name of a model."""
+    described = source.startswith(("a model ", "random weights "))
+    return sentence[0].upper() + sentence[1:] if described or not sentence.startswith(source) else sentence
 
 
 def _sentences(run: RunFiles, table: Sequence[Comparison]) -> Iterator[str]:

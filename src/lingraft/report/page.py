@@ -65,8 +65,10 @@ def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart]) ->
     added = run.splice.added if run.splice else ()
     figures = [(chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
                for chart in drawn]
+    headline, further = table.parted(compared)
     return environment().get_template("page.html.j2").render(
-        run=run, record=run.record, style=style(), question=question(run), answer=answer(run, compared),
+        headline=headline, further=further, run=run, record=run.record, style=style(), question=question(run),
+        answer=answer(run, compared),
         forgotten=forgetting(run.measurements, run.base) if run.base else None, checked=checked(run.folder),
         compared=compared, verdicts=table.VERDICTS, subjects=_subjects(compared), figures=figures,
         samples=samples(run.samples or (), {token.id for token in added}),

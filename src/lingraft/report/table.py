@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lingraft.intrinsic.forgetting import TASKS
 from lingraft.measurement import Measurement
 from lingraft.report.words import number, percent
 
@@ -18,8 +19,8 @@ CHANGE = " change"
 
 HIGHER = frozenset({"characters per token", "generation speed", "generation speed in characters", "prefill speed",
                     "documents tokenised identically"})
-TASKS = "test"
-"""The split of task scores, which are all the better the higher."""
+HEADLINE = frozenset({"tokens per word", "bits per byte", "documents tokenised identically", "generation speed",
+                      "premium over English", "under-trained added tokens"})
 NEUTRAL = frozenset({"new tokens generated"})
 
 
@@ -85,6 +86,15 @@ def comparisons(rows: Sequence[Measurement]) -> list[Comparison]:
         home.setdefault((row.metric.removesuffix(CHANGE), row.language), {})[row.subject] = row
     return [Comparison(metric, language, next(iter(found.values())).unit, found, paired.get((metric, language), {}))
             for (metric, language), found in values.items()]
+
+
+def parted(table: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
+    """Return what a reader wants first, scores of tasks among it, and the rest.
+
+    Where nothing is wanted first (a language of its own kind, say), everything is.
+    """
+    first = [one for one in table if one.metric in HEADLINE or any(row.split == TASKS for row in one.rows.values())]
+    return (first, [one for one in table if one not in first]) if first else (list(table), [])
 
 
 def find(table: Sequence[Comparison], metric: str, language: str | None) -> Comparison | None:
