@@ -69,7 +69,7 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     quiet_libraries()
     for step in graph.making:
         answer_step(step, recipe, runtime, store, lambda _line: None)
-    log = store.folder(graph.final.stage) / "training.jsonl"
+    log = store.folder((graph.training or graph.final).stage) / "training.jsonl"
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return predict_end(points_of(rows), end_bytes)
 

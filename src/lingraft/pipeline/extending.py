@@ -56,7 +56,7 @@ def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step]:
         vocabulary = vocabulary_step(recipe, source, texts, replay)
         steps = [source, *texts.values(), *([replay] if replay else []), vocabulary]
         return steps, vocabulary, vocabulary
-    graph = graph_of(recipe.model_copy(update={"training": TrainingPlan(phases=())}))
+    graph = graph_of(recipe.model_copy(update={"training": TrainingPlan(phases=()), "chat_vector": None}))
     return list(graph.making), graph.embeddings, graph.vocabulary
 
 

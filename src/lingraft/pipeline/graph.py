@@ -5,7 +5,8 @@ vocabulary: source, both texts
 embeddings: source, vocabulary
 packing (each text): vocabulary, text, and the source for its context
 training: embeddings, packed texts, and both texts for the held-out curve
-scoring, tasks (each of the models of source, embeddings and training): the model, both texts
+chat vector: the model of training (or embeddings), source, instruct, vocabulary
+scoring, tasks (each of the models of source and embeddings, and the one that is kept): the model, both texts
 evaluation: those models, their scores and tasks, both texts, and the packed text
 """
 
@@ -21,6 +22,7 @@ from lingraft.pipeline.steps import Step, step
 from lingraft.recipe import Recipe, Text
 
 VERSIONS = {"source": 1, "corpus": 1, "vocabulary": 3, "embeddings": 2, "packing": 1, "training": 1,
+            "chat-vector": 1,
             **scoring.VERSIONS}
 """Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""
 
@@ -37,6 +39,8 @@ class Graph:
     embeddings: Step
     packing: dict[str, Step]
     training: Step | None
+    instruct: Step | None
+    chat_vector: Step | None
     scoring: tuple[Step, ...]
     tasks: tuple[Step, ...]
     evaluation: Step
@@ -44,7 +48,7 @@ class Graph:
     @property
     def final(self) -> Step:
         """The step whose model the run keeps."""
-        return self.training or self.embeddings
+        return self.chat_vector or self.training or self.embeddings
 
     @property
     def making(self) -> tuple[Step, ...]:
@@ -55,7 +59,8 @@ class Graph:
     def __iter__(self) -> Iterator[Step]:
         blend = self.target if len(self.targets) > 1 else None
         steps = (self.source, *self.targets, blend, self.replay, self.vocabulary, self.embeddings,
-                 *self.packing.values(), self.training, *self.scoring, *self.tasks, self.evaluation)
+                 *self.packing.values(), self.training, self.instruct, self.chat_vector,
+                 *self.scoring, *self.tasks, self.evaluation)
         return (one for one in steps if one is not None)
 
 
@@ -78,11 +83,24 @@ def graph_of(recipe: Recipe) -> Graph:
                    for role, corpus in (("target", target), ("replay", replay))
                    if corpus is not None and (role == "target" or replays(recipe))}
         training = _training(recipe, embeddings, packing, each, replay)
-    models = {"source": source, "spliced": embeddings, **({"adapted": training} if training else {})}
+    instruct, chat_vector = _chat_vector(recipe, source, vocabulary, training or embeddings)
+    adapted = chat_vector or training
+    models = {"source": source, "spliced": embeddings, **({"adapted": adapted} if adapted else {})}
     texts = {**each, **({"replay": replay} if replay else {})}
     measured = scoring.measuring_steps(models, texts, recipe.evaluation, seed=recipe.seed, packed=packing.get("target"))
-    return Graph(source, targets, target, replay, vocabulary, embeddings, packing, training, measured.scoring,
-                 measured.tasks, measured.evaluation)
+    return Graph(source, targets, target, replay, vocabulary, embeddings, packing, training, instruct, chat_vector,
+                 measured.scoring, measured.tasks, measured.evaluation)
+
+
+def _chat_vector(recipe: Recipe, source: Step, vocabulary: Step, adapted: Step) -> tuple[Step | None, Step | None]:
+    """Return the step that fetches the instruct model, and the one that adds what it has beyond the base."""
+    chosen = recipe.chat_vector
+    if chosen is None:
+        return None, None
+    instruct = step("instruct model", "source", VERSIONS["source"], chosen.instruct.identity(), making.make_instruct)
+    return instruct, step("chat vector", "chat-vector", VERSIONS["chat-vector"], {"weight": chosen.weight},
+                          making.make_chat_vector, adapted=adapted, source=source, instruct=instruct,
+                          vocabulary=vocabulary)
 
 
 def corpus_steps(recipe: Recipe) -> tuple[dict[str, Step], Step | None]:

@@ -38,6 +38,24 @@ def make_source(work: Work) -> None:
     make_model(work.recipe.model, work)
 
 
+def make_chat_vector(work: Work) -> None:
+    """Add what an instruct model has beyond its base to the adapted base."""
+    from lingraft.checkpoint.chat_vector import add_chat_vector
+
+    folders = {role: work.folders[role] / "model" for role in ("adapted", "source", "instruct")}
+    chosen = work.recipe.chat_vector
+    if chosen is not None:
+        work.draft.notes.update(add_chat_vector(
+            folders["adapted"], folders["source"], folders["instruct"], read_splice(work.folders["vocabulary"]),
+            weight=chosen.weight, output=work.draft.folder / "model"))
+
+
+def make_instruct(work: Work) -> None:
+    """Fetch or link the instruct model of a chat vector."""
+    if work.recipe.chat_vector is not None:
+        make_model(work.recipe.chat_vector.instruct, work)
+
+
 def make_model(base: Base, work: Work) -> None:
     """Fetch, link or make a model, and see that its tokenizer fits it."""
     from lingraft.checkpoint import Checkpoint

@@ -75,6 +75,7 @@ class _Planner:
         rows += [self._packing(role, step) for role, step in graph.packing.items()]
         if graph.training is not None:
             rows.append(self._training(graph.training))
+        rows += [self._row(one, {}, seconds=3.0) for one in (graph.instruct, graph.chat_vector) if one is not None]
         tasks = (self._row(one, {}) for one in graph.tasks)
         return [*rows, *self._scoring(graph), *tasks, self._timing(graph.evaluation)]
 

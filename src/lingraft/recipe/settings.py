@@ -135,6 +135,14 @@ class Evaluation(EvaluationSettings):
 ModelSettings = Annotated[Base, BeforeValidator(parse_model), PlainSerializer(lambda base: base.chosen())]
 
 
+class ChatVector(Settings):
+    """What an instruct model learned beyond the base is added to the adapted base: Huang et al. 2024, 2310.04799."""
+
+    instruct: ModelSettings = Field(description="the instruct model that was made from the very base that `model` "
+                                                "names")
+    weight: float = Field(default=1.0, gt=0, description="how much of the difference is added")
+
+
 class Licences(Settings):
     """Licences as a hub names them (apache-2.0, cc-by-sa-4.0); they stand in the model card and change nothing else."""
 
@@ -158,6 +166,8 @@ class Recipe(Settings):
     vocabulary: VocabularySettings = Field(default_factory=VocabularySettings, description="which tokens are added")
     embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="how their rows are made")
     training: TrainingPlan = Field(default_factory=TrainingPlan, description="how the model is trained then")
+    chat_vector: ChatVector | None = Field(default=None, description="after training, add instruct - base to what the "
+                                           "base has become, so that it chats in the language")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="what is measured")
     licences: Licences = Field(default_factory=Licences, description="licences that the model card states")
     seed: int = Field(default=0, ge=0, description="seed of everything that draws lots")

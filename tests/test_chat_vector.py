@@ -1,0 +1,120 @@
+"""A chat vector: what an instruct model has beyond its base, added to the adapted base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lingraft import pipeline
+from lingraft.checkpoint.chat_vector import add_chat_vector
+from lingraft.errors import ModelError
+from lingraft.recipe import Recipe, Runtime, parse_recipe
+from lingraft.recipe.reading import Tree
+from lingraft.store import Store
+from lingraft.vocabulary import AddedToken, Splice, identity
+from tests.conftest import make_tiny_model
+
+SPECIAL = (318, 319)
+
+
+def changed(source: Path, target: Path, by: float, rows: int | None = None) -> Path:
+    """Copy a model with every number moved by a multiple of `by`, which floats hold exactly, the embeddings grown."""
+    shutil.copytree(source, target)
+    tensors = load_file(target / "model.safetensors")
+    for number, (name, tensor) in enumerate(sorted(tensors.items())):
+        moved = torch.round(tensor * 64) / 64 + by * (number + 1)
+        if rows and ("embed" in name or "lm_head" in name):
+            moved = torch.cat([moved, torch.full((rows, moved.shape[1]), 0.25)])
+        tensors[name] = moved
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+@pytest.fixture(params=[False, True], ids=["untied", "tied"])
+def models(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Path]:
+    """Return a base, an instruct model made from it, and the base adapted with two more rows."""
+    (tmp_path / "tiny").mkdir()
+    make_tiny_model(tmp_path / "tiny", tied=request.param)
+    base = changed(tmp_path / "tiny", tmp_path / "base", 0.0)
+    instruct = changed(base, tmp_path / "instruct", 0.5)
+    (instruct / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    adapted = changed(base, tmp_path / "adapted", 2.0, rows=2)
+    config = json.loads((adapted / "config.json").read_text())
+    (adapted / "config.json").write_text(json.dumps({**config, "vocab_size": 322}))
+    return {"adapted": adapted, "base": base, "instruct": instruct}
+
+
+SPLICE = identity(320, [AddedToken(320, b"ab", (0, 1)), AddedToken(321, b"cd", (2, 3))])
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_the_difference_is_added_exactly(models: dict[str, Path], tmp_path: Path, weight: float) -> None:
+    """Every shared number is adapted + weight * (instruct - base); added rows stay, special rows are the instruct's."""
+    notes = add_chat_vector(**models, splice=SPLICE, weight=weight, output=tmp_path / "out")
+    adapted, base, instruct, result = (load_file(folder / "model.safetensors")
+                                       for folder in (*models.values(), tmp_path / "out"))
+    assert result.keys() == adapted.keys()
+    for name, tensor in result.items():
+        expected = adapted[name].clone()
+        if "embed" in name or "lm_head" in name:
+            expected[:320] += weight * (instruct[name] - base[name])
+            expected[list(SPECIAL)] = instruct[name][list(SPECIAL)]
+        else:
+            expected += weight * (instruct[name] - base[name])
+        assert torch.equal(tensor, expected), name
+    assert notes["special tokens copied"] == ["<s>", "</s>"]
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == "{{ messages }}"
+
+
+def test_rows_follow_the_splice(models: dict[str, Path], tmp_path: Path) -> None:
+    """Where ids move, each kept row gets the difference of the source row that it came from."""
+    kept = {0: 1, 1: 0} | {one: one for one in range(2, 320)}
+    splice = Splice(320, kept, SPLICE.added)
+    add_chat_vector(**models, splice=splice, weight=1.0, output=tmp_path / "out")
+    name = "model.embed_tokens.weight"
+    adapted, base, instruct, result = (load_file(folder / "model.safetensors")[name]
+                                       for folder in (*models.values(), tmp_path / "out"))
+    assert torch.equal(result[0], adapted[0] + instruct[1] - base[1])
+
+
+def test_an_instruct_model_of_another_base_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    """Other shapes or other tokens are an error with the tensor or the number of tokens; nothing is written."""
+    tensors = load_file(models["instruct"] / "model.safetensors")
+    save_file({**tensors, "model.norm.weight": torch.ones(31)}, models["instruct"] / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model.norm.weight has the shape \(31,\), the adapted model's \(32,\)"):
+        add_chat_vector(**models, splice=SPLICE, weight=1.0, output=tmp_path / "out")
+    path = models["instruct"] / "tokenizer.json"
+    data = json.loads(path.read_text())
+    data["added_tokens"].append({**data["added_tokens"][-1], "id": 320, "content": "<|turn|>"})
+    path.write_text(json.dumps(data))
+    with pytest.raises(ModelError, match=r"special tokens that the base .* lacks \('<\|turn\|>'\)"):
+        add_chat_vector(**models, splice=SPLICE, weight=1.0, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_ends_with_the_chat_vector(tiny_model: Path, hindi_file: Path, tmp_path: Path) -> None:
+    """`chat_vector` in a recipe: the run's model is the trained one plus the difference, and it is what is measured."""
+    instruct = changed(tiny_model, tmp_path / "instruct", 1 / 64)
+    values = {"name": "chat", "model": str(tiny_model), "target": {"language": "hi", "corpus": str(hindi_file)},
+              "vocabulary": {"size": 5}, "training": {"budget": "2 steps", "batch_tokens": 64, "heldout_points": 1},
+              "chat_vector": {"instruct": str(instruct), "weight": 0.5},
+              "evaluation": {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None}}
+    recipe = parse_recipe(Tree(values, {}))
+    assert isinstance(recipe, Recipe)
+    runtime = Runtime(tmp_path / "runs", device="cpu")
+    assert "chat vector" in [row.title for row in pipeline.plan(recipe, runtime)]
+    run = pipeline.run(recipe, runtime, write_report=lambda _: None)
+    graph = pipeline.graph_of(recipe)
+    assert graph.training is not None
+    answer = Store(runtime.store).folder(graph.training.stage)
+    trained = load_file(answer / "model" / "model.safetensors")
+    kept, before, after = (load_file(folder / "model.safetensors") for folder in (run.model, tiny_model, instruct))
+    name = "model.norm.weight"
+    torch.testing.assert_close(kept[name], trained[name] + 0.5 * (after[name] - before[name]), rtol=0, atol=1e-6)
+    assert {row.subject for row in run.measurements()} == {"source", "spliced", "adapted"}
+    assert run.folder.joinpath("training.jsonl").is_file()
