@@ -177,11 +177,11 @@ class _Run:
         """Leave a plain model; what was sharded is put together in a fresh one."""
         strategy = self.job.plan.phases[number].strategy
         if self.world.size > 1:
-            trained = {name: whole(parameter) for name, parameter in stepper.parameters.items()}
+            trained = {name: whole(parameter).cpu() for name, parameter in stepper.parameters.items()}
             self.model = self._begin(number, "cpu")
             for group in strategy.prepare(self.model, self.job.added):
                 for name, parameter in group.parameters.items():
-                    put(parameter, trained[name].cpu())
+                    put(parameter, trained[name])
         strategy.finish(self.model)
 
     def _begin(self, number: int, device: str) -> Any:

@@ -97,14 +97,17 @@ class Stepper:
             self.average.put()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint holds: the parameters that train, the optimiser's state, the averages."""
+        """Return all that a checkpoint holds: the parameters that train, the optimiser's state, the averages.
+
+        Of several processes the first one gets them, in main memory; the others take part and get nothing.
+        """
         found: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
-            found[f"parameter/{name}"] = whole(parameter)
+            self.world.gather(found, f"parameter/{name}", parameter)
             for key, value in self.optimiser.state[parameter].items():
-                found[f"{key}/{name}"] = whole(value)
-        if self.average:
-            found |= {f"average/{name}": whole(mean) for name, mean in self.average.means.items()}
+                self.world.gather(found, f"{key}/{name}", value)
+        for name, mean in self.average.means.items() if self.average else ():
+            self.world.gather(found, f"average/{name}", mean)
         return found
 
     @torch.no_grad()

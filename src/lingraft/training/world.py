@@ -66,6 +66,12 @@ class World:
         return [Group(group.role, {key: now[names[id(parameter)]] for key, parameter in group.parameters.items()})
                 for group in groups]
 
+    def gather(self, into: dict[str, Tensor], name: str, tensor: Tensor) -> None:
+        """Put a tensor with all its shards into `into`: in the first process, off the device, one at a time."""
+        gathered = whole(tensor)
+        if self.is_first:
+            into[name] = gathered if self.size == 1 else gathered.cpu()
+
     def summed(self, values: Tensor) -> Tensor:
         """Return the sum of a small tensor over the processes."""
         if self.size > 1:
