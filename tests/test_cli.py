@@ -84,7 +84,8 @@ def test_adapt_without_a_recipe(basic, tmp_path):
     assert all(row["cached"] for row in planned)
     before = digest((run / "report.html").read_text())
     (run / "report.html").unlink()
-    assert lingraft("report", "runs/mine", cwd=tmp_path).stdout == "runs/mine/report.html\n"
+    written = lingraft("report", "runs/mine", cwd=tmp_path).stdout
+    assert written == "report runs/mine/report.html  card runs/mine/model/README.md\n"
     assert digest((run / "report.html").read_text()) == before
 
 

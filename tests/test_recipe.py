@@ -13,7 +13,7 @@ from lingraft.recipe.reading import override, read_text
 from lingraft.store import digest
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.yaml") if not path.name.startswith("study-"))
 
 BASIC = b"""
 name: base-{language}
