@@ -1,6 +1,6 @@
 """Bits per byte: our scorer beside lm-eval's loglikelihood_rolling, same model, same text, same tokens, one run.
 
-    python benchmarks/bits.py [--language hi] [--bytes 60000] [--rounds 3] [--batches 1 8 32]
+    python benchmarks/bits.py [--language hi] [--unit lines] [--bytes 60000] [--rounds 3] [--batches 1 8 32]
 
 Both score every token of every document once, the first from BOS, in windows of the model's whole context that do not
 overlap (a stride of the context is what lm-eval does); the log-likelihoods have to agree. lm-eval runs at its default
@@ -35,25 +35,29 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, default=Path("../shared/assets"))
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--language", default="hi")
+    parser.add_argument("--unit", choices=("documents", "lines"), default="documents", help="what is scored by itself")
     parser.add_argument("--bytes", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     folder = arguments.model or arguments.assets / "models" / "english-8m"
-    documents = heldout(arguments.assets / "text" / f"{arguments.language}.heldout.jsonl.gz", arguments.bytes)
+    documents = heldout(arguments.assets / "text" / f"{arguments.language}.heldout.jsonl.gz", arguments.bytes,
+                        arguments.unit)
     model, tokenizer = load_model(folder, arguments.device), open_tokenizer(folder)
     size = sum(len(text.encode()) for text in documents)
     tokens = sum(map(len, tokenizer.ids(documents)))
-    print(f"{folder.name}, {arguments.language}: {len(documents)} documents, {size:,} bytes, {tokens:,} tokens; "
+    print(f"{folder.name}, {arguments.language}: {len(documents)} {arguments.unit}, {size:,} bytes, {tokens:,} tokens; "
           f"{torch.get_num_threads()} threads, {arguments.device}")
     compare(model, tokenizer, documents, arguments.batches, arguments.rounds)
 
 
-def heldout(path: Path, limit: int) -> list[str]:
+def heldout(path: Path, limit: int, unit: str) -> list[str]:
     """Return a random sample of documents, the same each time, up to a number of bytes; the last one is cut there."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         texts = [json.loads(line)["text"] for line in file]
+    if unit == "lines":
+        texts = [line for text in texts for line in text.split("\n") if line.strip()]
     random.Random(0).shuffle(texts)
     chosen: list[str] = []
     for text in texts:
