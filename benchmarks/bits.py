@@ -5,7 +5,8 @@
 Both score every token of every document once, the first from BOS, in windows of the model's whole context that do not
 overlap (a stride of the context is what lm-eval does); the log-likelihoods have to agree. lm-eval runs at its default
 batch size of 1 and at larger ones, and the best of them counts. All take turns, round after round; the best round of
-each counts, in processor seconds beside seconds of wall clock.
+each counts, in processor seconds beside seconds of wall clock. The last line is a bound for every scorer: the products of
+the model's weights with the tokens, at the rate that one large matrix product reaches here.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def main() -> None:
     print(f"{folder.name}, {arguments.language}: {len(documents)} {arguments.unit}, {size:,} bytes, {tokens:,} tokens; "
           f"{torch.get_num_threads()} threads, {arguments.device}")
     compare(model, tokenizer, documents, arguments.batches, arguments.rounds)
+    bound(model, tokens + len(documents))
 
 
 def heldout(path: Path, limit: int, unit: str) -> list[str]:
@@ -89,6 +91,20 @@ def compare(model: Any, tokenizer: ModelTokenizer, documents: list[str], batches
               f"{processor / ours[1]:.2f})   largest relative difference of a document {apart:.1e}")
     fastest = min((times for name, times in best.items() if name != "lingraft"), key=lambda times: times[0])
     print(f"lingraft is {fastest[0] / ours[0]:.2f} times as fast as the fastest of them")
+
+
+def bound(model: Any, tokens: int) -> None:
+    """Print how long the weights' products with the tokens alone take, at the best rate of a large product."""
+    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
+    size = 2048
+    one, other = (torch.rand(size, size, device=model.device, dtype=model.dtype) for _ in range(2))
+    rate = 0.0
+    for _ in range(5):
+        started = time.perf_counter()
+        (one @ other)[0, 0].item()
+        rate = max(rate, 2 * size ** 3 / (time.perf_counter() - started))
+    print(f"products of {weights:,} weights with {tokens:,} tokens: {2 * weights * tokens / rate:.2f} s at "
+          f"{rate / 1e9:.0f} GFLOP/s")
 
 
 def rolling(model: Any, tokenizer: ModelTokenizer, documents: list[str], size: int) -> Any:
