@@ -5,8 +5,8 @@
 Both score every token of every document once, the first from BOS, in windows of the model's whole context that do not
 overlap (a stride of the context is what lm-eval does); the log-likelihoods have to agree. lm-eval runs at its default
 batch size of 1 and at larger ones, and the best of them counts. All take turns, round after round; the best round of
-each counts, in processor seconds beside seconds of wall clock. The last line is a bound for every scorer: the products of
-the model's weights with the tokens, at the rate that one large matrix product reaches here.
+each counts, in processor seconds beside seconds of wall clock. The last line is a bound for every scorer: the products
+of the model's weights with the tokens, at the rate that one large matrix product reaches here.
 """
 
 from __future__ import annotations
