@@ -5,7 +5,7 @@
 
 A GPU holds its share of the states while training; while the model is opened it holds all weights in float32, before
 they are shared out. A machine's main memory holds twice the weights for each of its processes (8 here) when a phase
-ends, and the first process all that a checkpoint holds.
+ends, and the shards of its own processes while a checkpoint is written.
 
 Nothing is run: the table comes from `lingraft.advice.costs`, the estimator behind `lingraft advise`. A price per
 GPU-hour is yours to give (--price), for prices age.
@@ -56,7 +56,7 @@ def row(name: str, shape: Shape, gpus: Gpus, tokens: int, price: float | None) -
     cells = [name, f"{gpus.count} x {gpus.kind}", f"{cost.memory_per_device / 1e9:.0f}", f"{opening / 1e9:.0f}",
              "yes" if fits else "no",
              f"{hours:.1f}", f"{gpu_hours:,.0f}", f"{tokens / (hours * 3600):,.0f}", f"{cost.disk / 1e9:,.0f}",
-             f"{PROGRESS_BYTES * shape.parameters / 1e9:,.0f}",
+             f"{PROGRESS_BYTES * shape.parameters * min(1, MACHINE / gpus.count) / 1e9:,.0f}",
              f"{2 * opening * min(gpus.count, MACHINE) / 1e9:,.0f}", *([f"{gpu_hours * price:,.0f}"] if price else [])]
     return f"| {' | '.join(cells)} |"
 

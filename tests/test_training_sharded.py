@@ -54,7 +54,10 @@ def launch(model: Path, text: Text, folder: Path, stop: int) -> list[tuple[int, 
 
 
 def test_two_processes_train_as_one_and_go_on_as_one(tiny_model: Path, text: Text, tmp_path: Path) -> None:
-    """Sharded over two processes the losses are those of one process; stopped, a run goes on with two or with one."""
+    """Sharded over two processes the losses are those of one process; stopped, a run goes on with two or with one.
+
+    A run of one process goes on with two as well. Each of two processes writes its own file of a checkpoint.
+    """
     run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=lambda _: {"hi": 1.0})
     stopped = launch(tiny_model, text, tmp_path / "two", stop=5)
     assert [code for code, _ in stopped] == [130, 130], stopped
@@ -62,14 +65,21 @@ def test_two_processes_train_as_one_and_go_on_as_one(tiny_model: Path, text: Tex
     saved = latest_checkpoint(tmp_path / "two" / "work")
     assert saved is not None
     assert (saved.state["phase"], saved.state["step"]) == (1, 5)
+    assert len(list(saved.folder.glob("*.safetensors"))) == 2
+    assert not [path for path in saved.folder.iterdir() if path.suffix not in {".safetensors", ".json"}]
     shutil.copytree(tmp_path / "two", tmp_path / "alone")
     assert [code for code, _ in launch(tiny_model, text, tmp_path / "two", stop=0)] == [0, 0]
     run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=lambda _: {"hi": 1.0})
+    (tmp_path / "joined").mkdir()
+    shutil.copytree(tmp_path / "one" / "work", tmp_path / "joined" / "work")
+    shutil.rmtree(tmp_path / "joined" / "work" / "step-00000010")
+    assert [code for code, _ in launch(tiny_model, text, tmp_path / "joined", stop=0)] == [0, 0]
     expected = losses(tmp_path / "one")
     assert losses(tmp_path / "two") == pytest.approx(expected, rel=1e-5)
     assert losses(tmp_path / "alone") == pytest.approx(expected, rel=1e-5)
+    assert losses(tmp_path / "joined") == pytest.approx(expected, rel=1e-5)
     whole = weights_of(tmp_path / "one" / "output" / "model")
-    for other in ("two", "alone"):
+    for other in ("two", "alone", "joined"):
         for name, tensor in weights_of(tmp_path / other / "output" / "model").items():
             torch.testing.assert_close(tensor, whole[name], rtol=0, atol=5e-4)
 

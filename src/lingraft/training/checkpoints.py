@@ -1,8 +1,9 @@
 """Progress on disk that a killed process leaves whole or not at all.
 
-A checkpoint is a folder `step-00000120`: tensors.safetensors, and state.json with the hash of the tensors. Both are
-written into a draft folder and flushed to the disk before one rename; the two last ones are kept, and an older one is
-removed only when a newer one is in place. What does not match its hash is passed over.
+A checkpoint is a folder `step-00000120`: tensors in safetensors (one file of one process, a file of each of several),
+and state.json with the hashes of these files. All is written into a draft folder and flushed to the disk before one
+rename; the two last ones are kept, and an older one is removed only when a newer one is in place. What does not match
+its hashes is passed over. torch's distributed checkpoint reads both kinds, into shards of any number of processes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import re
 import shutil
-import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 KEPT = 2
-TENSORS, STATE = "tensors.safetensors", "state.json"
+SUFFIX, STATE = ".safetensors", "state.json"
 
 
 @dataclass(frozen=True)
@@ -34,51 +35,70 @@ class Checkpoint:
     folder: Path
     state: Mapping[str, Any]
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Read its tensors."""
-        from safetensors.torch import load_file
+    def read(self, into: Mapping[str, torch.Tensor]) -> None:
+        """Read tensors into place: whole ones, or this process's shards of them."""
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+        from torch.distributed.checkpoint.state_dict_loader import load
 
-        found: dict[str, torch.Tensor] = load_file(self.folder / TENSORS)
-        return found
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is")  # each process reads by itself, wanted so
+            load(dict(into), storage_reader=HuggingFaceStorageReader(str(self.folder)), no_dist=True)
 
 
 def save_checkpoint(workplace: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> Path:
     """Save progress; raises `StoreError` where the disk is full, with the earlier checkpoints intact."""
     from safetensors.torch import save_file
 
-    draft = workplace / f".draft-{uuid.uuid4().hex[:8]}"
+    with room_for_tensors(workplace), drafted(workplace, step) as draft:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, draft / f"tensors{SUFFIX}")
+        return complete(workplace, step, draft, state)
+
+
+@contextmanager
+def drafted(workplace: Path, step: int) -> Iterator[Path]:
+    """Make a draft folder for a checkpoint; what is left of it at the end is removed."""
+    draft = workplace / f".draft-{step:08d}"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def complete(workplace: Path, step: int, draft: Path, state: Mapping[str, Any]) -> Path:
+    """Make a checkpoint of a draft that holds all its tensors, and remove old ones."""
     target = workplace / f"step-{step:08d}"
-    with room_for_tensors(workplace):
-        try:
-            draft.mkdir(parents=True)
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, draft / TENSORS)
-            content = {"step": step, "sha256": file_digest(draft / TENSORS), "state": state}
-            (draft / STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-            for path in (draft / TENSORS, draft / STATE, draft):
-                flush(path)
-            if target.exists():
-                shutil.rmtree(target)
-            draft.replace(target)
-            flush(workplace)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    files = sorted(draft.glob(f"*{SUFFIX}"))
+    content = {"step": step, "sha256": {path.name: file_digest(path) for path in files}, "state": state}
+    (draft / STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    for path in (*files, draft / STATE, draft):
+        flush(path)
+    if target.exists():
+        shutil.rmtree(target)
+    draft.replace(target)
+    flush(workplace)
     for old in sorted(workplace.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
 def latest_checkpoint(workplace: Path) -> Checkpoint | None:
-    """Return the newest whole checkpoint, or None; drafts and damaged ones are passed over."""
-    for draft in workplace.glob(".draft-*"):
-        shutil.rmtree(draft, ignore_errors=True)
+    """Return the newest whole checkpoint, or None; damaged ones are passed over."""
     for folder in sorted(workplace.glob("step-*"), reverse=True):
         try:
             content = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            if file_digest(folder / TENSORS) == content["sha256"]:
+            if content["sha256"] and all(file_digest(folder / name) == sha for name, sha in content["sha256"].items()):
                 return Checkpoint(folder, content["state"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, AttributeError):
             continue
     return None
+
+
+def remove_drafts(workplace: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for draft in workplace.glob(".draft-*"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager

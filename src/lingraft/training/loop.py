@@ -19,7 +19,15 @@ import torch
 from lingraft.errors import Interrupted, TrainingError
 from lingraft.progress import Advance, progress
 from lingraft.store import digest
-from lingraft.training.checkpoints import Checkpoint, flush, latest_checkpoint, room_for_tensors
+from lingraft.training.background import Background
+from lingraft.training.checkpoints import (
+    Checkpoint,
+    flush,
+    latest_checkpoint,
+    remove_drafts,
+    room_for_tensors,
+    save_checkpoint,
+)
 from lingraft.training.execution import Execution
 from lingraft.training.job import Heldout, Job, Text
 from lingraft.training.log import LOG, Log
@@ -80,6 +88,7 @@ class _Run:
         self.legs = job.legs(self.parameters)
         self.steps = sum(leg.steps for leg in self.legs)
         self.loss = ""
+        self.background = Background(world) if world.size > 1 else None
         self.log: Log | None = None
         self.trackers: Sequence[Tracker] = ()
 
@@ -87,7 +96,9 @@ class _Run:
         """Carry out what is left of the plan and return the notes."""
         checkpoint = self._checkpoint()
         state = RunState.read(checkpoint.state if checkpoint else {})
-        self.log = Log(self.job.workplace, state.log_bytes) if self.world.is_first else None
+        if self.world.is_first:
+            remove_drafts(self.job.workplace)
+            self.log = Log(self.job.workplace, state.log_bytes)
         if state.phase:
             self.model = self._begin(state.phase, self.job.execution.device)
         watched = self.job.execution.trackers if self.world.is_first else ()
@@ -130,14 +141,14 @@ class _Run:
         leg, stepper = self.legs[number], self._stepper(number)
         watch = Watch(self.vocabulary, *state.losses) if resumed else Watch(self.vocabulary)
         if resumed:
-            stepper.load(resumed.tensors())
+            stepper.load(resumed)
         for step in range(state.step, leg.steps):
             advance(1, self._step(number, step, stepper, watch, state))
             signal = stopped()
             stop = self.world.any(signal is not None, self.job.execution.device)
             due = self.world.any(state.is_due(self.job.execution), self.job.execution.device)
             if stop or due or step + 1 == leg.steps:
-                self._save(state, number, step + 1, stepper, watch)
+                self._save(state, number, step + 1, stepper, watch, last=stop or step + 1 == leg.steps)
             if stop:
                 msg = (f"stopped by {signal or 'a signal to another process'} after step {state.done.step} of "
                        f"{self.steps}; progress is saved in {self.job.workplace}, the same command goes on from there")
@@ -218,14 +229,16 @@ class _Run:
         self._measure(done, merged=found["share"])
         return {"merge_back": found}
 
-    def _save(self, state: RunState, number: int, step: int, stepper: Stepper, watch: Watch) -> None:
+    def _save(self, state: RunState, number: int, step: int, stepper: Stepper, watch: Watch, *, last: bool) -> None:
         state.phase, state.step, state.losses = number, step, (watch.first, watch.last)
-        tensors = stepper.tensors()
         if self.log:
             flush(self.log.path)
-            state.save(self.job.workplace, tensors, self.fingerprint, self.log.size)
+        content = state.content(self.fingerprint, self.log.size if self.log else 0)
+        write = self.background.begin if self.background else save_checkpoint
+        write(self.job.workplace, state.done.step, stepper.tensors(), content)
+        if self.background and last:
+            self.background.finish()
         state.saved, state.saved_step = time.monotonic(), state.done.step
-        self.world.wait()
 
     def _phase_folder(self, number: int) -> Path:
         return self.job.workplace / f"phase-{number}"

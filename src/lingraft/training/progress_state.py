@@ -6,15 +6,11 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.training.checkpoints import save_checkpoint
 from lingraft.training.execution import Execution
 
 if TYPE_CHECKING:
-    import torch
-
     from lingraft.packing.mixture import Batch
 
 
@@ -72,9 +68,8 @@ class RunState:
         """Stand at the beginning of the next phase."""
         self.phase, self.step = self.phase + 1, 0
 
-    def save(self, workplace: Path, tensors: Mapping[str, torch.Tensor], fingerprint: str, log_bytes: int) -> None:
-        """Write a checkpoint."""
-        state = {"fingerprint": fingerprint, "phase": self.phase, "step": self.step,
-                 "done": dataclasses.asdict(self.done), "first": self.losses[0], "last": self.losses[1],
-                 "log_bytes": log_bytes, "seconds": self.seconds}
-        save_checkpoint(workplace, self.done.step, tensors, state)
+    def content(self, fingerprint: str, log_bytes: int) -> dict[str, Any]:
+        """Return what a checkpoint says of it."""
+        return {"fingerprint": fingerprint, "phase": self.phase, "step": self.step,
+                "done": dataclasses.asdict(self.done), "first": self.losses[0], "last": self.losses[1],
+                "log_bytes": log_bytes, "seconds": self.seconds}

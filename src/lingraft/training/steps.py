@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import IGNORED, Batch, positions_of
 from lingraft.strategies.base import Group, Rates
 from lingraft.training.averaging import Average
+from lingraft.training.checkpoints import Checkpoint
 from lingraft.training.execution import Execution
 from lingraft.training.losses import loss_of
 from lingraft.training.plan import Phase
-from lingraft.training.world import World, put, whole
+from lingraft.training.world import World, whole
 
 BETAS = (0.9, 0.95)
 
@@ -99,28 +100,18 @@ class Stepper:
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a checkpoint holds: the parameters that train, the optimiser's state, the averages.
 
-        Of several processes the first one gets them, in main memory; the others take part and get nothing.
+        Of a sharded model they are this process's shards. A number comes as a vector: safetensors cannot slice it.
         """
-        found: dict[str, Tensor] = {}
+        found = {f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()}
         for name, parameter in self.parameters.items():
-            self.world.gather(found, f"parameter/{name}", parameter)
-            for key, value in self.optimiser.state[parameter].items():
-                self.world.gather(found, f"{key}/{name}", value)
-        for name, mean in self.average.means.items() if self.average else ():
-            self.world.gather(found, f"average/{name}", mean)
-        return found
+            found |= {f"{key}/{name}": value if value.ndim else value.view(1)
+                      for key, value in self.optimiser.state[parameter].items()}
+        return found | {f"average/{name}": mean for name, mean in (self.average.means if self.average else {}).items()}
 
-    @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load(self, checkpoint: Checkpoint) -> None:
         """Go back to what `tensors` returned."""
-        for name, parameter in self.parameters.items():
-            put(parameter, tensors[f"parameter/{name}"])
-            step = tensors[f"step/{name}"]
-            state = {"step": step.to(parameter.device if self.fused else "cpu", copy=True)}
-            for key in ("exp_avg", "exp_avg_sq"):
-                state[key] = torch.empty_like(parameter, requires_grad=False)
-                put(state[key], tensors[f"{key}/{name}"])
-            self.optimiser.state[parameter] = state
-        if self.average:
-            for name, mean in self.average.means.items():
-                put(mean, tensors[f"average/{name}"])
+        for parameter in self.parameters.values():
+            step = torch.zeros((), dtype=torch.float32, device=parameter.device if self.fused else "cpu")
+            self.optimiser.state[parameter] = {"step": step, **{
+                key: torch.zeros_like(parameter, requires_grad=False) for key in ("exp_avg", "exp_avg_sq")}}
+        checkpoint.read(self.tensors())

@@ -1,8 +1,7 @@
 """The processes that train together: one, or several that hold a shard each (torch's own `fully_shard`).
 
 Under a launcher such as torchrun each process holds a part of every weight and of the optimiser's state and runs its
-own rows of a step; gradients are averaged over the processes. Checkpoints hold whole tensors and are written by the
-first process, so that a run may go on with another number of processes, or with one.
+own rows of a step; gradients are averaged over the processes.
 """
 
 from __future__ import annotations
@@ -65,12 +64,6 @@ class World:
             raise TrainingError(msg)
         return [Group(group.role, {key: now[names[id(parameter)]] for key, parameter in group.parameters.items()})
                 for group in groups]
-
-    def gather(self, into: dict[str, Tensor], name: str, tensor: Tensor) -> None:
-        """Put a tensor with all its shards into `into`: in the first process, off the device, one at a time."""
-        gathered = whole(tensor)
-        if self.is_first:
-            into[name] = gathered if self.size == 1 else gathered.cpu()
 
     def summed(self, values: Tensor) -> Tensor:
         """Return the sum of a small tensor over the processes."""
