@@ -154,6 +154,38 @@ def test_lora_merges_into_a_plain_model(folder: Path) -> None:
     assert len([name for name in moved(before, after) if "proj" in name]) == 2 * 7
 
 
+def test_a_quantised_base_comes_back_as_it_was(folder: Path) -> None:
+    """With the frozen maps in 4 bits, the merged weights are the originals plus what was learned, and nothing else.
+
+    While it trains the logits are those of the quantised model, near the true ones; nothing of bitsandbytes is left.
+    """
+    model = open_model(folder, dtype="auto")
+    before, ids = snapshot(model), torch.tensor([[1, 2, 300, 305, 4]])
+    plain = model(input_ids=ids, use_cache=False).logits.detach()
+    strategy = Lora(rank=4, base="nf4")
+    groups = {group.role: group.parameters for group in strategy.prepare(model, ())}
+    rough = model(input_ids=ids, use_cache=False).logits.detach()
+    assert 0 < float((rough - plain).norm() / plain.norm()) < 0.2
+    factors = {name: parameter.detach() for name, parameter in groups["body"].items()}
+    with torch.no_grad():
+        for parameter in factors.values():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    strategy.finish(model)
+    after = snapshot(model)
+    assert after.keys() == before.keys()
+    for name, weight in after.items():
+        pair = [value for key, value in factors.items() if key.startswith(name.removesuffix("weight"))]
+        learned = pair[1] @ pair[0] * (64 / 4) if pair else 0
+        torch.testing.assert_close(weight, before[name] + learned)
+    assert {type(module).__module__.split(".")[0] for module in model.modules()} <= {"torch", "transformers"}
+
+
+def test_a_base_that_cannot_be_quantised_is_named() -> None:
+    """GPT-2's maps are no Linear ones: one line says so, and what to set."""
+    with pytest.raises(RecipeError, match=r"c_attn is a Conv1D, 4 bits are for Linear maps; use base: float32"):
+        Lora(base="nf4").prepare(other_model("gpt2"), ())
+
+
 def test_the_papers_released_lora_leaves_the_embeddings_alone(folder: Path) -> None:
     """Rank 8 on query and value maps, rows frozen: nothing else trains."""
     model = open_model(folder, dtype="auto")

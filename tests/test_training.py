@@ -30,6 +30,8 @@ PLANS: dict[str, dict[str, Any]] = {
                               {"strategy": "differential", "budget": "6 steps", "batch_tokens": 128}]},
     "average": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "average": 0.5},
     "dropout": {"strategy": {"lora": {"dropout": 0.3, "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
+    "8 bits": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "optimiser": "adamw8bit"},
+    "4 bits": {"strategy": {"lora": {"base": "nf4", "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
     "merged": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "merge_back": [0.25]},
 }
 

@@ -20,6 +20,7 @@ from lingraft.training.losses import ChunkedLoss, PlainLoss, head_is_last, loss_
 from lingraft.training.merging import merge_back
 from lingraft.training.opening import check_apart, open_model
 from lingraft.training.trackers import TRACKERS, tracking
+from lingraft.training.utilisation import Utilisation
 from tests.conftest import HINDI, make_tiny_model
 from tests.training_cases import ADDED, log_of, other_model, packed, plan_of, run, two_streams, weights_of
 
@@ -230,3 +231,18 @@ def test_recomputing_activations_changes_nothing_but_memory(tiny_model: Path, tm
         kept[recompute] = sum(sizes)
     assert log_of(tmp_path / "True") == log_of(tmp_path / "False")
     assert kept[True] < kept[False]
+
+
+def test_utilisation_counts_what_a_token_is_multiplied_with(folder: Path) -> None:
+    """Six FLOPs for each weight but a looked-up input embedding, four for a frozen one; no known GPU, no share."""
+    model = open_model(folder, dtype="auto")
+    tied = model.config.tie_word_embeddings
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    multiplied = everything - (0 if tied else model.get_input_embeddings().weight.numel())
+    found = Utilisation.of(model, Execution(), 1)
+    assert found.flops_a_token == 6 * multiplied
+    assert found.share(1000, 1.0) is None
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    assert Utilisation.of(model, Execution(), 1).flops_a_token == 4 * multiplied
+    assert Utilisation(2e9, 4 * 312e12).share(10**6, 2.0) == pytest.approx(1e15 / (4 * 312e12), abs=1e-4)

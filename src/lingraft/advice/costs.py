@@ -13,12 +13,8 @@ from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
 from lingraft.selection import ServingCost
+from lingraft.training.utilisation import SPEEDS, flops_per_token
 
-SPEEDS = {  # dense bfloat16 (float16 where there is none) FLOP/s and bytes of memory, from the vendors' data sheets
-    "A10": (125e12, 24e9), "A100": (312e12, 80e9), "A100-40GB": (312e12, 40e9), "A40": (149.7e12, 48e9),
-    "B200": (2250e12, 180e9), "H100": (989e12, 80e9), "H200": (989e12, 141e9), "L4": (121e12, 24e9),
-    "L40S": (362e12, 48e9), "MI250X": (383e12, 128e9), "MI300X": (1307e12, 192e9), "RTX3090": (71e12, 24e9),
-    "RTX4090": (165e12, 24e9), "T4": (65e12, 16e9), "V100": (125e12, 32e9)}
 UTILISATION = 0.4
 """The part of a GPU's data-sheet speed that training of dense models reaches; well-tuned ones reach half."""
 
@@ -146,7 +142,7 @@ def cost_of(shape: Shape, tokens: int, gpus: Gpus | None = None, *, trained: int
     activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)  # 2: what enters each layer
     memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
     disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * 12.0 * trained  # spliced and adapted model, progress
-    return Cost(tokens, 6.0 * tokens * shape.multiplied, memory, disk, gpus)
+    return Cost(tokens, tokens * flops_per_token(shape.multiplied, shape.multiplied), memory, disk, gpus)
 
 
 def serving_gain(shape: Shape, before: float, after: float, added: int) -> float:

@@ -34,6 +34,9 @@ class Lora(Strategy):
     alpha: float = Field(default=64, gt=0, description="their product is scaled by alpha / rank")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before them")
     modules: tuple[str, ...] = Field(default=(), description="last names of the linear maps; none: all of the layers")
+    base: Literal["float32", "nf4"] = Field(
+        default="float32", description="how the frozen maps are kept: nf4 takes 4 bits a weight of the device (extra "
+                                       "`bits`, one process), the originals wait in main memory for the merge")
     rows: Literal["train", "frozen"] = Field(default="train", description="whether the added rows train, in full")
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:
@@ -44,9 +47,12 @@ class Lora(Strategy):
             raise MissingExtraError("peft", extra="lora") from error
         from transformers.pytorch_utils import Conv1D
 
+        from lingraft.strategies.quantised import quantise
         from lingraft.strategies.row_modules import put_rows
 
         targets = self._targets(model)
+        if self.base == "nf4":
+            quantise(model, targets)
         transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in targets)
         config = peft.LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets,
                                  fan_in_fan_out=transposed)
@@ -80,15 +86,18 @@ class Lora(Strategy):
         """Merge the matrices into the weights and take everything out that was put in."""
         from peft.tuners.lora import LoraLayer
 
+        from lingraft.strategies.quantised import is_quantised, merged, replace
         from lingraft.strategies.row_modules import RowsEmbedding, take_rows
 
         if isinstance(model.get_input_embeddings(), RowsEmbedding):
             take_rows(model)
         for name, module in list(model.named_modules()):
             if isinstance(module, LoraLayer):
-                module.merge()
-                parent, _, last = name.rpartition(".")
-                setattr(model.get_submodule(parent), last, module.get_base_layer())
+                if is_quantised(module.get_base_layer()):
+                    replace(model, name, merged(module, ADAPTER))
+                else:
+                    module.merge()
+                    replace(model, name, module.get_base_layer())
         if hasattr(model, "peft_config"):
             del model.peft_config
         model._hf_peft_config_loaded = False  # noqa: SLF001 - else save_pretrained would look for adapters

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lingraft.errors import TrainingError
 from lingraft.store import file_digest, room_on_disk
 
 if TYPE_CHECKING:
@@ -93,6 +94,16 @@ def latest_checkpoint(workplace: Path) -> Checkpoint | None:
         except (OSError, ValueError, KeyError, AttributeError):
             continue
     return None
+
+
+def own_checkpoint(workplace: Path, fingerprint: str) -> Checkpoint | None:
+    """Return the newest whole checkpoint of a run; raises `TrainingError` where it is another run's."""
+    checkpoint = latest_checkpoint(workplace)
+    if checkpoint and checkpoint.state["fingerprint"] != fingerprint:
+        msg = (f"{workplace}: holds the progress of another run (other plan, text, seed or model); remove it or name "
+               f"another place")
+        raise TrainingError(msg)
+    return checkpoint
 
 
 def remove_drafts(workplace: Path) -> None:

@@ -24,6 +24,7 @@ from lingraft.training.checkpoints import (
     Checkpoint,
     flush,
     latest_checkpoint,
+    own_checkpoint,
     remove_drafts,
     room_for_tensors,
     save_checkpoint,
@@ -40,6 +41,7 @@ from lingraft.training.saving import keep_whole, write_finished
 from lingraft.training.signals import Stopped, stop_signals
 from lingraft.training.steps import Stepper
 from lingraft.training.trackers import Tracker, numbers_of, tracking
+from lingraft.training.utilisation import Utilisation
 from lingraft.training.watch import Watch
 from lingraft.training.world import World, joined, put, whole
 
@@ -87,14 +89,14 @@ class _Run:
         self.fingerprint = job.fingerprint(self.parameters)
         self.legs = job.legs(self.parameters)
         self.steps = sum(leg.steps for leg in self.legs)
-        self.loss = ""
+        self.loss, self.utilisation = "", Utilisation(0.0)
         self.background = Background(world) if world.size > 1 else None
         self.log: Log | None = None
         self.trackers: Sequence[Tracker] = ()
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
         """Carry out what is left of the plan and return the notes."""
-        checkpoint = self._checkpoint()
+        checkpoint = own_checkpoint(self.job.workplace, self.fingerprint)
         state = RunState.read(checkpoint.state if checkpoint else {})
         if self.world.is_first:
             remove_drafts(self.job.workplace)
@@ -112,14 +114,6 @@ class _Run:
             merged = self._merge(state.done)
         return {**notes_of(self.job, self.legs, state, self.kind, self.parameters), "loss": self.loss, **merged}
 
-    def _checkpoint(self) -> Checkpoint | None:
-        checkpoint = latest_checkpoint(self.job.workplace)
-        if checkpoint and checkpoint.state["fingerprint"] != self.fingerprint:
-            msg = (f"{self.job.workplace}: holds the progress of another run (other plan, text, seed or model); "
-                   f"remove it or name another place")
-            raise TrainingError(msg)
-        return checkpoint
-
     def _stepper(self, number: int) -> Stepper:
         job, phase = self.job, self.job.plan.phases[number]
         torch.manual_seed(int(digest([job.seed, number])[:15], 16))  # low-rank matrices begin random
@@ -127,6 +121,7 @@ class _Run:
         self.model.to(job.execution.device)
         if job.execution.recompute:
             recompute_activations(self.model)
+        self.utilisation = Utilisation.of(self.model, job.execution, self.world.size)
         groups = self.world.shard(self.model, groups)
         rates = phase.rates.resolved(phase.strategy, self.kind, self.parameters)
         stepper = Stepper(self.model, groups, rates, phase=phase, steps=self.legs[number].steps,
@@ -164,7 +159,7 @@ class _Run:
         leg, phase = self.legs[number], self.job.plan.phases[number]
         torch.manual_seed(int(digest([self.job.seed, number, step])[:15], 16))
         factor = phase.schedule.factor(step, leg.steps)
-        batch = leg.batch(step)
+        batch, began = leg.batch(step), time.monotonic()
         result = stepper.forward_backward(batch)
         complaint = watch.complaint(result.nats_a_token, result.gradient_norm)
         if complaint:
@@ -179,10 +174,13 @@ class _Run:
         rates = {"learning_rate": stepper.rates.body * factor,
                  "learning_rate_embeddings": stepper.rates.embeddings * factor}
         row = {"step": state.done.step, "steps": self.steps, "phase": number, **row_of(batch, result, state), **rates}
+        mfu = self.utilisation.share(batch.tokens, time.monotonic() - began)
+        if mfu is not None:
+            row["mfu"] = mfu
         self._write_row(row)
         if self.world.size == 1:
             self._measure(state.done)
-        return speed_of(state, row["bits_per_byte"])
+        return speed_of(state, row["bits_per_byte"], mfu)
 
     def _finish(self, number: int, stepper: Stepper) -> None:
         """Leave a plain model; what was sharded is put together in a fresh one."""

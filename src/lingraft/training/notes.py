@@ -27,7 +27,7 @@ def row_of(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any]:
     return row
 
 
-def speed_of(state: RunState, bits_per_byte: float) -> str:
+def speed_of(state: RunState, bits_per_byte: float, mfu: float | None = None) -> str:
     """Return what stands beside the progress bar.
 
     >>> from lingraft.training.progress_state import Done
@@ -37,7 +37,8 @@ def speed_of(state: RunState, bits_per_byte: float) -> str:
     here = max(time.monotonic() - state.started, 1e-9)
     tokens, size = (f"{(now - before) / here:,.0f}" for now, before in (
         (state.done.tokens, state.begun.tokens), (state.done.bytes, state.begun.bytes)))
-    return f"{bits_per_byte:.3f} bits/byte, {tokens} tokens/s, {size} bytes/s"
+    used = "" if mfu is None else f", MFU {mfu:.0%}"
+    return f"{bits_per_byte:.3f} bits/byte, {tokens} tokens/s, {size} bytes/s{used}"
 
 
 def notes_of(job: Job, legs: Sequence[Leg], state: RunState, kind: str, parameters: int) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from lingraft.training.budget import Budget
 from lingraft.training.named import named_plan, paper_rate
 from lingraft.training.schedules import SCHEDULES, Schedule
 
+OptimiserName = Literal["adamw", "adamw8bit"]
+
 
 class LearningRates(Settings):
     """Peak learning rates; what is left out follows the model's size."""
@@ -61,6 +63,8 @@ class Phase(Settings):
         description="how the learning rate moves")
     batch_tokens: int | None = Field(default=None, gt=0, description="tokens of a step, rounded to whole rows; left "
                                                                      "out: 4,096 at 8M parameters, 131,072 at 7B")
+    optimiser: OptimiserName = Field(default="adamw", description="adamw, or adamw8bit (extra `bits`): a quarter of "
+                                                                  "its memory, in one process")
     weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
     clip: float = Field(default=1.0, gt=0, description="largest norm of a step's gradient")
     average: float = Field(default=0.0, ge=0, le=1, description="end with the average of the weights over about this "

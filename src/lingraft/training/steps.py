@@ -18,10 +18,9 @@ from lingraft.training.averaging import Average
 from lingraft.training.checkpoints import Checkpoint
 from lingraft.training.execution import Execution
 from lingraft.training.losses import loss_of
+from lingraft.training.optimisers import begin_state, optimiser_of, state_of, take_numbers
 from lingraft.training.plan import Phase
 from lingraft.training.world import World, whole
-
-BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,9 @@ class Stepper:
         self.peaks = [getattr(rates, group.role) for group in groups]
         settings = [{"params": list(group.parameters.values())} for group in groups]
         kind = execution.device.split(":")[0]
-        self.fused = world.size == 1 and kind in {"cpu", "cuda"}
         self.sum_type = torch.float32 if kind == "mps" else torch.float64  # Apple's devices have no float64
-        self.optimiser = torch.optim.AdamW(settings, lr=0.0, betas=BETAS, weight_decay=phase.weight_decay,
-                                           fused=self.fused)
+        self.optimiser = optimiser_of(phase.optimiser, settings, weight_decay=phase.weight_decay,
+                                      fused=world.size == 1 and kind in {"cpu", "cuda"}, sharded=world.size > 1)
         self.average = Average(self.parameters, round(phase.average * steps)) if phase.average else None
         way = execution.loss if world.size == 1 else "plain"  # a sharded model has to be called as a whole
         self.loss = loss_of(model, way, autocast=execution.computes_in_bfloat16())
@@ -100,18 +98,16 @@ class Stepper:
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a checkpoint holds: the parameters that train, the optimiser's state, the averages.
 
-        Of a sharded model they are this process's shards. A number comes as a vector: safetensors cannot slice it.
+        Of a sharded model they are this process's shards.
         """
-        found = {f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()}
-        for name, parameter in self.parameters.items():
-            found |= {f"{key}/{name}": value if value.ndim else value.view(1)
-                      for key, value in self.optimiser.state[parameter].items()}
-        return found | {f"average/{name}": mean for name, mean in (self.average.means if self.average else {}).items()}
+        means = self.average.means if self.average else {}
+        return {**{f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()},
+                **state_of(self.optimiser, self.parameters),
+                **{f"average/{name}": mean for name, mean in means.items()}}
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go back to what `tensors` returned."""
-        for parameter in self.parameters.values():
-            step = torch.zeros((), dtype=torch.float32, device=parameter.device if self.fused else "cpu")
-            self.optimiser.state[parameter] = {"step": step, **{
-                key: torch.zeros_like(parameter, requires_grad=False) for key in ("exp_avg", "exp_avg_sq")}}
-        checkpoint.read(self.tensors())
+        begin_state(self.optimiser)
+        tensors = self.tensors()
+        checkpoint.read(tensors)
+        take_numbers(self.optimiser, self.parameters, tensors)

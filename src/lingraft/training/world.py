@@ -53,6 +53,10 @@ class World:
         from torch.distributed.tensor import DTensor
 
         names = {id(parameter): name for name, parameter in model.named_parameters()}
+        packed = [name for name, parameter in model.named_parameters() if not parameter.is_floating_point()]
+        if packed:
+            msg = f"{packed[0]} is quantised, and {self.size} processes hold shards of whole numbers; use one process"
+            raise TrainingError(msg)
         prefix, _ = layer_stack(model)
         for layer in model.get_submodule(prefix):
             fully_shard(layer)
