@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
+import time
 from typing import ClassVar
 
 import pytest
@@ -12,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from lingraft import digests, manifest
 from lingraft.errors import RecipeError, StoreError
+from lingraft.locks import alone
+from lingraft.manifest import answer_damage
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.registry import Choice, Registry
-from lingraft.store import Manifest, Stage, Store, digest
+from lingraft.store import Stage, Store, digest, place
 from lingraft.vocabulary import AddedToken, Splice, Vocabulary, identity
 
 KINDS: Registry[Choice] = Registry("test method")
@@ -73,35 +78,131 @@ def test_a_failed_stage_leaves_nothing(tmp_path):
     assert store.has(stage)
 
 
-@pytest.mark.parametrize("damage", ["shorter", "gone", "no manifest"])
-def test_a_damaged_answer_is_made_again(tmp_path, damage):
-    """An answer whose files are not those of its manifest is none, and a whole one takes its place."""
-    store, stage = Store(tmp_path), Stage("count", 1, {})
-    folder = store.answer(stage, write("whole"))
-    if damage == "shorter":
-        (folder / "answer.txt").write_text("wh")
-    else:
-        (folder / ("answer.txt" if damage == "gone" else "manifest.json")).unlink()
+def flipped(path):
+    """Flip one bit; size and time stay as they were."""
+    state, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+DAMAGES = {
+    "shorter": lambda folder: (folder / "answer.txt").write_text("wh"),
+    "empty": lambda folder: (folder / "answer.txt").write_text(""),
+    "same size": lambda folder: (folder / "answer.txt").write_text("WHOLE"),
+    "bit flip": lambda folder: flipped(folder / "answer.txt"),
+    "gone": lambda folder: (folder / "answer.txt").unlink(),
+    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "empty manifest": lambda folder: (folder / "manifest.json").write_text(""),
+    "manifest": lambda folder: flipped(folder / "manifest.json"),
+    "notes": lambda folder: (folder / "manifest.json").write_text(
+        (folder / "manifest.json").read_text().replace('"notes": {}', '"notes": {"tokens": 7}')),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_answer_is_named_and_made_again(tmp_path, damage, capsys):
+    """An answer whose files are not those of its manifest is none; one line names it, a whole one takes its place."""
+    stage = Stage("count", 1, {})
+    folder = Store(tmp_path).answer(stage, write("whole"))
+    assert Store(tmp_path).has(stage)
+    DAMAGES[damage](folder)
+    store = Store(tmp_path)
     assert not store.has(stage)
     assert (store.answer(stage, write("again")) / "answer.txt").read_text() == "again"
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    name = "manifest.json" if "manifest" in damage or damage == "notes" else "answer.txt"
+    assert str(folder / name) in line
+    assert line.endswith("making count again\n")
+    assert store.has(stage)
+    assert left_over(tmp_path) == []
 
 
-def test_two_that_race_leave_one_whole_answer(tmp_path):
-    """Both get the answer of the one that came first; the other's draft is dropped."""
-    store, stage, barrier, found = Store(tmp_path), Stage("count", 1, {}), threading.Barrier(2), []
+def test_what_changes_under_a_store_that_is_open_is_found(tmp_path):
+    """An answer that was whole a moment ago is looked at again when size or time of a file differ."""
+    store, stage = Store(tmp_path), Stage("count", 1, {})
+    folder = store.answer(stage, write("whole"))
+    place(folder / "answer.txt", tmp_path / "run" / "answer.txt")
+    (tmp_path / "run" / "answer.txt").write_text("WHOLE")  # a hard link: an edit in a run folder
+    assert not store.has(stage)
+
+
+def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
+    """From `REREAD` bytes on, size, time and inode are trusted once seen; reading all finds what they hide."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(manifest, "REREAD", 4)
+    monkeypatch.setattr(digests, "LARGE", 4)
+    folder = Store(tmp_path).answer(Stage("count", 1, {}), write("whole"))
+    flipped(folder / "answer.txt")
+    assert answer_damage(folder, reread=4) == ""
+    assert "another checksum" in answer_damage(folder)
+    (folder / "answer.txt").write_text("WHOLE")
+    assert "another checksum" in answer_damage(folder, reread=4)
+
+
+def test_a_linked_source_that_changed_unseen_is_refused(tmp_path):
+    """An answer may link to a user's file; where that is another one behind the same name, no answer is made of it."""
+    weights, stage = tmp_path / "weights", Stage("source", 1, {})
+    weights.write_text("weights")
+
+    def link(draft):
+        draft.path("model/weights").symlink_to(weights)
+
+    Store(tmp_path).answer(stage, link)
+    flipped(weights)
+    with pytest.raises(StoreError, match=r"weights: is not what it was when it was first read .*; fetch it again"):
+        Store(tmp_path).answer(stage, link)
+    weights.write_text("weights")
+    assert Store(tmp_path).has(stage)
+
+
+def left_over(root):
+    """Return what no finished work should leave: locks, drafts, progress."""
+    return [path for kind in ("locks", "drafts", "work") for path in (root / kind).glob("*")]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """Drafts, locks that nobody holds and the progress of an answered stage go with the next answer; others stay."""
+    store, stage, other = Store(tmp_path), Stage("count", 1, {}), Stage("count", 2, {})
+    store.answer(stage, write("whole"))
+    (store.workplace(stage) / "progress").write_text("9")
+    for draft in (f"count-{stage.key}-12345678", f"count-{other.key}-broken12"):
+        (tmp_path / "drafts" / draft).mkdir(parents=True)
+    (tmp_path / "locks" / f"x-{stage.key}.lock").write_text("")
+    (store.workplace(other) / "progress").write_text("9")
+    with alone(tmp_path / "locks" / "held-1.lock"):
+        (tmp_path / "drafts" / "held-1-abcdefgh").mkdir()
+        store.answer(stage, write("never"))
+        assert sorted(path.name for path in left_over(tmp_path)) == sorted(
+            ["held-1.lock", "held-1-abcdefgh", f"count-{other.key}"])
+    store.answer(other, write("other"))
+    assert left_over(tmp_path) == []
+
+
+def test_two_that_race_make_one_answer(tmp_path, capsys):
+    """One makes it, the other waits, says so, and takes it."""
+    store, stage, making, found = Store(tmp_path), Stage("count", 1, {}), threading.Event(), []
 
     def make(draft):
+        making.set()
+        deadline = time.monotonic() + 20
+        while "waiting for it" not in capsys.readouterr().err:
+            assert time.monotonic() < deadline
         write("same")(draft)
-        barrier.wait(timeout=20)
 
-    threads = [threading.Thread(target=lambda: found.append(store.answer(stage, make))) for _ in range(2)]
+    def wait():
+        making.wait(timeout=20)
+        found.append(Store(tmp_path).answer(stage, write("never")))
+
+    threads = [threading.Thread(target=lambda: found.append(store.answer(stage, make))), threading.Thread(target=wait)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert found == [store.folder(stage)] * 2
-    assert list((tmp_path / "drafts").iterdir()) == []
-    assert Manifest.read(store.folder(stage)).files["answer.txt"][0] == 4
+    assert (store.folder(stage) / "answer.txt").read_text() == "same"
+    assert left_over(tmp_path) == []
 
 
 def test_a_full_disk_names_the_place_and_the_way_out(tmp_path):

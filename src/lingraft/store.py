@@ -2,44 +2,36 @@
 
 A `Stage` is a question: a name, a version of the code that answers it, settings, and the keys of the answers that it
 builds on. The hash of these four is its key. `Store.answer` returns the folder of the answer and makes it where it is
-not there: into a draft folder, manifest last, then one rename. Two processes may race: the loser discards its draft.
-A stage that is long can keep its progress in `Store.workplace`, which outlives a killed process and is removed when
-the answer is whole. Execution details (device, workers, paths) never enter a key.
+not there: into a draft folder, manifest last, then one rename. A lock that falls with its process keeps others from
+making it meanwhile. The manifest holds checksums; an answer that does not match them is named, and made again. A stage
+that is long can keep its progress in `Store.workplace`, which outlives a killed process and is removed when the answer
+is whole. Execution details (device, workers, paths) never enter a key.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lingraft.digests import digest, file_digest
 from lingraft.errors import StoreError
+from lingraft.locks import alone, alone_now
+from lingraft.manifest import MANIFEST, Manifest, answer_damage, checksums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MANIFEST = "manifest.json"
-
-
-def digest(value: object) -> str:
-    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+__all__ = ["Draft", "Manifest", "Stage", "Store", "digest", "file_digest", "place", "room_on_disk"]
 
 
 @dataclass(frozen=True)
@@ -58,31 +50,6 @@ class Stage:
         return digest(question)[:20]
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What an answer is made of: its question, its files with sizes and hashes, notes, and what making it took."""
-
-    stage: str
-    key: str
-    question: Mapping[str, Any]
-    files: Mapping[str, tuple[int, str]]
-    notes: Mapping[str, Any]
-    seconds: float
-    created: str
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """Read the manifest of an answer; raises `StoreError` where it is not whole."""
-        path = folder / MANIFEST
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            data["files"] = {name: (size, sha) for name, (size, sha) in data["files"].items()}
-            return cls(**data)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            msg = f"{path}: not a manifest ({error}); remove the folder and run again"
-            raise StoreError(msg) from error
-
-
 class Draft:
     """An answer in the making: a folder to write into, and notes for the manifest (plain JSON)."""
 
@@ -98,104 +65,148 @@ class Draft:
 
 
 class Store:
-    """A folder of answers."""
+    """A folder of answers.
+
+    Each object looks at an answer once, and again when size, time or inode of a file of it changed.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._whole: dict[str, list[tuple[int, int, int]]] = {}
 
     def folder(self, stage: Stage) -> Path:
         """Return where the answer lies or would lie."""
-        return self.root / "answers" / f"{stage.name}-{stage.key}"
+        return self.root / "answers" / _name(stage)
 
     def has(self, stage: Stage) -> bool:
-        """Say whether a whole answer is there: a manifest, and every file with the size that it names."""
+        """Say whether a whole answer is there: a manifest, and every file as it was when it was written."""
+        return (self.folder(stage) / MANIFEST).exists() and not self._damage(stage)
+
+    def _damage(self, stage: Stage) -> str:
         folder = self.folder(stage)
-        if not (folder / MANIFEST).exists():
-            return False
-        files = Manifest.read(folder).files
-        return all((folder / name).is_file() and (folder / name).stat().st_size == size
-                   for name, (size, _) in files.items())
+        state = _state(folder)
+        if self._whole.get(stage.key) == state:
+            return ""
+        found = answer_damage(folder)
+        if not found:
+            self._whole[stage.key] = state
+        return found
 
     def workplace(self, stage: Stage) -> Path:
         """Return a folder for the progress of a long stage; it outlives a killed process."""
-        folder = self.root / "work" / f"{stage.name}-{stage.key}"
+        folder = self.root / "work" / _name(stage)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def answer(self, stage: Stage, make: Callable[[Draft], None]) -> Path:
-        """Return the folder of the answer, made by `make` where it is not there yet.
+        """Return the folder of the answer, made by `make` where it is not there, or not whole any more.
 
-        Raises `StoreError` where the disk has no room or denies access; then nothing half-written is left behind.
+        Where another process is making it, this one waits and takes it; if that one dies, this one makes it. Raises
+        `StoreError` where the disk has no room or denies access; then nothing half-written is left behind.
         """
+        self._sweep()
         if self.has(stage):
             return self.folder(stage)
-        with room_on_disk(self.root):
-            self._sweep()
-            draft = Draft(self.root / "drafts" / f"{stage.name}-{stage.key}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-            draft.folder.mkdir(parents=True)
-            try:
-                started = time.monotonic()
-                make(draft)
-                self._publish(stage, draft, time.monotonic() - started)
-            finally:
-                shutil.rmtree(draft.folder, ignore_errors=True)
-            shutil.rmtree(self.root / "work" / f"{stage.name}-{stage.key}", ignore_errors=True)
+        with room_on_disk(self.root, stage.name), alone(self._lock(_name(stage)), partial(_say_waiting, stage)):
+            if not self.has(stage):  # the process that we waited for may have made it
+                self._make(stage, make)
         return self.folder(stage)
 
+    def _make(self, stage: Stage, make: Callable[[Draft], None]) -> None:
+        broken = self._damage(stage) if self.folder(stage).exists() else ""
+        if broken:
+            print(f"{broken}; making {stage.name} again", file=sys.stderr, flush=True)  # noqa: T201 - nobody else knows
+        draft = Draft(self.root / "drafts" / f"{_name(stage)}-{uuid.uuid4().hex[:8]}")
+        draft.folder.mkdir(parents=True)
+        try:
+            started = time.monotonic()
+            make(draft)
+            self._publish(stage, draft, time.monotonic() - started)
+        finally:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+        shutil.rmtree(self.root / "work" / _name(stage), ignore_errors=True)
+
     def _publish(self, stage: Stage, draft: Draft, seconds: float) -> None:
-        files = {str(path.relative_to(draft.folder)): (path.stat().st_size, file_digest(path))
-                 for path in sorted(draft.folder.rglob("*")) if path.is_file()}
-        manifest = {
-            "stage": stage.name,
-            "key": stage.key,
-            "question": {"version": stage.version, "settings": stage.settings, "inputs": dict(stage.inputs)},
-            "files": files,
-            "notes": draft.notes,
-            "seconds": round(seconds, 3),
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        (draft.folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         target = self.folder(stage)
+        files = checksums(draft.folder)
+        if target.exists():
+            _check_sources(target, draft.folder, files)
+        question = {"version": stage.version, "settings": stage.settings, "inputs": dict(stage.inputs)}
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        Manifest(stage.name, stage.key, question, files, draft.notes, round(seconds, 3), created).write(draft.folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not self.has(stage):  # cut short by a dying disk: a whole answer takes its place
-            target.replace(self.root / "drafts" / f"broken-{uuid.uuid4().hex}")
+        if target.exists() and not self.has(stage):  # a whole answer takes its place
+            target.replace(self.root / "drafts" / f"{_name(stage)}-broken{uuid.uuid4().hex[:8]}")
         with suppress(OSError):  # os.replace onto a non-empty folder fails: another process was first, ours is dropped
             draft.folder.replace(target)
         if not self.has(stage):
             msg = f"{target}: could not be put in place; check that {self.root} is writable"
             raise StoreError(msg)
+        for broken in (self.root / "drafts").glob(f"{_name(stage)}-broken*"):
+            shutil.rmtree(broken, ignore_errors=True)
+
+    def _lock(self, name: str) -> Path:
+        return self.root / "locks" / f"{name}.lock"
 
     def _sweep(self) -> None:
-        """Remove drafts whose process is gone."""
-        for folder in (self.root / "drafts").glob("*"):
-            parts = folder.name.rsplit("-", 2)
-            if parts[0] == "broken" or not _alive(parts[1]):
-                shutil.rmtree(folder, ignore_errors=True)
+        """Remove what killed processes left: locks, drafts, and the progress of stages that are answered."""
+        left = {path.name.removesuffix(".lock") for path in (self.root / "locks").glob("*.lock")}
+        left |= {path.name.rpartition("-")[0] for path in (self.root / "drafts").glob("*")}
+        left |= {path.name for path in (self.root / "work").glob("*") if (self.root / "answers" / path.name).exists()}
+        with suppress(OSError):
+            for name in left:
+                with alone_now(self._lock(name)) as held:
+                    if held:
+                        self._clear(name)
+
+    def _clear(self, name: str) -> None:
+        for folder in (self.root / "drafts").glob(f"{name}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not answer_damage(self.root / "answers" / name):
+            shutil.rmtree(self.root / "work" / name, ignore_errors=True)
 
 
-def _alive(pid: str) -> bool:
+def _name(stage: Stage) -> str:
+    return f"{stage.name}-{stage.key}"
+
+
+def _state(folder: Path) -> list[tuple[int, int, int]]:
+    """Return what tells at a glance whether any file of an answer was written since."""
+    states = [path.stat() for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [(state.st_size, state.st_mtime_ns, state.st_ino) for state in states]
+
+
+def _say_waiting(stage: Stage) -> None:
+    print(f"another process is making {stage.name}; waiting for it", file=sys.stderr, flush=True)  # noqa: T201 - as above
+
+
+def _check_sources(before: Path, draft: Path, files: Mapping[str, tuple[int, str]]) -> None:
+    """Raise `StoreError` where an answer made again links to a file that is not what it was the first time."""
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, PermissionError):
-        pass
-    return True
+        known = Manifest.read(before).files
+    except StoreError:
+        return
+    for name, found in files.items():
+        if (draft / name).is_symlink() and name in known and known[name] != found:
+            msg = (f"{(draft / name).resolve()}: is not what it was when it was first read (another checksum), though "
+                   "its size and time say so; fetch it again, or touch it to have it taken as another file")
+            raise StoreError(msg)
 
 
 @contextmanager
-def room_on_disk(where: Path) -> Iterator[None]:
-    """Turn the errors of a full, read-only or forbidden disk into a `StoreError` that names the path."""
+def room_on_disk(where: Path, doing: str = "") -> Iterator[None]:
+    """Turn the errors of a full, read-only or forbidden disk into a `StoreError` that names path and stage."""
+    during = f"{doing}: " if doing else ""
     try:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             free = shutil.disk_usage(_existing(where)).free / 2**20
-            msg = (f"{error.filename or where}: no room on the disk ({free:.0f} MiB free); free some, or name another "
-                   f"place with --store; what was finished is kept")
+            msg = (f"{during}{error.filename or where}: no room on the disk ({free:.0f} MiB free); free some, or name "
+                   f"another place with --store; what was finished is kept")
             raise StoreError(msg) from error
         if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and error.filename:
-            msg = f"{error.filename}: cannot be written ({error.strerror}); name another place with --store"
+            msg = f"{during}{error.filename}: cannot be written ({error.strerror}); name another place with --store"
             raise StoreError(msg) from error
         raise
 
