@@ -22,6 +22,7 @@ from lingraft.selection import SELECTIONS, AutoSize, Extension, SelectionRequest
 from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
 from lingraft.vocabulary import Splice
+from lingraft.workers import Workers
 from tests.small_bases import BASES, ENGLISH
 
 HINDI = ["नमस्ते दुनिया, यह एक छोटी कहानी है।", "वह अपने भाई का लंबा पत्र पढ़ती है।", "सुबह बच्चे नदी की ओर चलते हैं।"] * 3
@@ -231,3 +232,13 @@ def test_a_special_token_that_moved_is_seen(tmp_path, name):
     broken = {claim.name for claim in claims if not claim.holds}
     assert {"special tokens and chat template kept", "new tokens rank below the base"} <= broken
     assert family_of(data, "made here").size == splice.target_size
+
+
+def test_who_counts_changes_nothing(assets, corpora, tmp_path):
+    """Words counted by two processes give the files that words counted by one give."""
+    source, made = assets / "tokenizers" / "qwen2", {}
+    for name, workers in (("one", Workers()), ("two", Workers(2))):
+        extend(source, [corpora("hi")], tmp_path / name, base=corpora("en"), protect=True, workers=workers)
+        made[name] = {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*")
+                      if path.is_file()}
+    assert made["one"] == made["two"]

@@ -21,6 +21,7 @@ from lingraft.packing.blocks import Blocks, pack_corpus, pack_texts
 from lingraft.packing.mixture import IGNORED, Mixture, Start, shuffled
 from lingraft.packing.shards import Shard, covered_bytes
 from lingraft.store import Draft
+from lingraft.workers import EXECUTORS, Workers
 from tests.conftest import ENGLISH, HINDI
 from tests.training_cases import packed, two_streams
 
@@ -122,9 +123,13 @@ def pack(corpus: Any, model: Path, folder: Path, **how: Any) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
-def test_the_number_of_workers_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
-    """Two processes pack the same bytes as one; the order is that of the documents."""
-    assert pack(Documents(), tiny_model, tmp_path / "two", workers=2) == pack(Documents(), tiny_model, tmp_path / "one")
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_who_tokenises_changes_nothing(executor: str, tiny_model: Path, tmp_path: Path) -> None:
+    """Two processes, or two tasks of a Ray cluster, pack the same bytes as one; the order is that of the documents."""
+    if executor == "ray":
+        pytest.importorskip("ray", reason="the extra ray is not installed")
+    two = pack(Documents(), tiny_model, tmp_path / "two", workers=Workers(2, executor))
+    assert two == pack(Documents(), tiny_model, tmp_path / "one")
 
 
 def test_packing_goes_on_where_it_was_stopped(tiny_model: Path, tmp_path: Path,

@@ -16,18 +16,21 @@ from lingraft.cli.options import (
     CheckpointSeconds,
     Device,
     DryRun,
+    Executor,
     Language,
     Model,
     Name,
     Override,
     Precision,
     Processes,
+    RayAddress,
     RecipeFile,
     Recompute,
     Runs,
     StoreFolder,
     TextFiles,
     Trackers,
+    WorkerCount,
     overrides,
 )
 from lingraft.cli.output import print_json, print_table, tell
@@ -40,7 +43,8 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
           base_language: BaseLanguage = None, base_text: BaseText = None, override: Override = None,
           name: Name = None, runs: Runs = Path("runs"), store: StoreFolder = None, device: Device = "auto",
           precision: Precision = "auto", nproc: Processes = None, trackers: Trackers = "", recompute: Recompute = False,
-          checkpoint_seconds: CheckpointSeconds = 300.0, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+          checkpoint_seconds: CheckpointSeconds = 300.0, workers: WorkerCount = 1, executor: Executor = "local",
+          ray_address: RayAddress = "", dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Adapt a model to a language and report what was won and lost.
 
     Stages that were done before are taken from the store; a run that was stopped goes on where it was. The result is
@@ -53,12 +57,14 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     from lingraft.recipe import Given, Runtime, chosen_recipe
     from lingraft.report import write_report
     from lingraft.training.launch import launched, start_processes
+    from lingraft.workers import Workers
 
     launch = launched(nproc)
     given = Given(model, language, text or (), base_language, base_text or ())
     chosen = chosen_recipe(recipe, given, overrides(override, name))
     runtime = Runtime(runs, store or Path(), device, precision, launch,
-                      tuple(name for name in trackers.split(",") if name), recompute, checkpoint_seconds)
+                      tuple(name for name in trackers.split(",") if name), recompute, checkpoint_seconds,
+                      Workers(workers, executor, ray_address))
     if launch and launch.rank:
         _take_part(chosen, runtime)
         return

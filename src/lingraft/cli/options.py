@@ -44,6 +44,12 @@ Recompute = Annotated[bool, typer.Option("--recompute", help="Keep no activation
                                          "slower, the same model.", rich_help_panel="How")]
 CheckpointSeconds = Annotated[float, typer.Option("--checkpoint-seconds", help="Save progress after so much time of "
                                                   "training.", rich_help_panel="How")]
+WorkerCount = Annotated[int, typer.Option("--workers", "-n", min=1, metavar="N", help="Count words and tokenise in N "
+                                          "processes.", rich_help_panel="How")]
+Executor = Annotated[str, typer.Option("--executor", help="Where they are: local, or ray (tasks of a Ray cluster).",
+                                       rich_help_panel="How")]
+RayAddress = Annotated[str, typer.Option("--ray-address", help="Where the cluster is; left out: one on this machine, "
+                                         "with --workers slots.", rich_help_panel="How")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as `lingraft plan` does.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 

@@ -30,6 +30,7 @@ from lingraft.packing.settings import PackingSettings
 from lingraft.packing.shards import DOCUMENTS, Integers, Shard, shards_of
 from lingraft.progress import progress
 from lingraft.store import Draft
+from lingraft.workers import HERE, Workers
 
 TOKENS, ROWS, SUMMARY = "blocks.bin", "rows.bin", "blocks.json"
 
@@ -103,12 +104,11 @@ class Blocks:
 
 
 def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSettings, draft: Draft, *,
-                context: int | None = None, split: str = "train", workers: int = 1,
+                context: int | None = None, split: str = "train", workers: Workers = HERE,
                 workplace: Path | None = None) -> None:
     """Tokenise a split of a corpus into `draft`; raises `CorpusError` where it holds no text.
 
-    `workers` processes tokenise; what they made is kept in `workplace`, so that a killed one goes on. Neither changes
-    the answer.
+    What `workers` have tokenised is kept in `workplace`, so that a killed run goes on. Neither changes the answer.
     """
     with progress(f"packing {corpus.language}", corpus.counts(split).documents, unit="documents") as advance:
         def watched() -> Iterator[list[str]]:

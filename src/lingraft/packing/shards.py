@@ -8,19 +8,16 @@ made the shards: this process, several, or the ones of yesterday. On disk it is 
 from __future__ import annotations
 
 import itertools
-import os
 import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.families import ModelTokenizer
+from lingraft.workers import HERE, Workers
 
 Integers = NDArray[np.int64]
 
@@ -82,26 +79,14 @@ def covered_bytes(sizes: Integers, total: int) -> Integers:
     return shares
 
 
-def shards_of(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, *, workers: int = 1,
+def shards_of(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, *, workers: Workers = HERE,
               workplace: Path | None = None) -> Iterator[Shard]:
-    """Yield the shards of a text in order, made by so many processes; those kept in `workplace` are read again.
+    """Yield the shards of a text in order, whoever makes them; those kept in `workplace` are read again.
 
-    At most two shards a worker are under way, so that memory does not grow with the text.
+    Memory does not grow with the text.
     """
-    numbered = enumerate(_regrouped(batches))
-    if workers == 1:
-        surfaces = surfaces_of(tokenizer)
-        for number, texts in numbered:
-            yield _made(number, texts, tokenizer, surfaces, workplace)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (tokenizer.folder,)) as pool:
-        waiting: deque[Future[Shard]] = deque()
-        for number, texts in numbered:
-            waiting.append(pool.submit(_work, number, texts, workplace))
-            if len(waiting) >= 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    shared = (tokenizer, surfaces_of(tokenizer), workplace)
+    yield from workers.map(_made, shared, enumerate(_regrouped(batches)))
 
 
 def _regrouped(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
@@ -110,28 +95,12 @@ def _regrouped(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         yield texts
 
 
-def _made(number: int, texts: Sequence[str], tokenizer: ModelTokenizer, surfaces: Integers,
-          workplace: Path | None) -> Shard:
-    if workplace is None:
-        return tokenised(texts, tokenizer, surfaces)
-    path = workplace / f"shard-{number:06d}.npz"
-    if path.exists():
+def _made(shared: tuple[ModelTokenizer, Integers, Path | None], piece: tuple[int, Sequence[str]]) -> Shard:
+    (tokenizer, surfaces, workplace), (number, texts) = shared, piece
+    path = workplace / f"shard-{number:06d}.npz" if workplace else None
+    if path and path.exists():
         return Shard.read(path)
     shard = tokenised(texts, tokenizer, surfaces)
-    shard.write(path)
+    if path:
+        shard.write(path)
     return shard
-
-
-_OWN: list[tuple[ModelTokenizer, Integers]] = []
-"""The tokenizer of a worker process, opened once."""
-
-
-def _prepare(folder: Path) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
-    tokenizer = open_tokenizer(folder)
-    _OWN.append((tokenizer, surfaces_of(tokenizer)))
-
-
-def _work(number: int, texts: Sequence[str], workplace: Path | None) -> Shard:
-    tokenizer, surfaces = _OWN[0]
-    return _made(number, texts, tokenizer, surfaces, workplace)

@@ -83,7 +83,7 @@ def make_vocabulary(work: Work) -> None:
     by_cost = isinstance(chosen.size, AutoSize) and chosen.size.rule == "serving"
     extension = Extension(chosen.method, chosen.size, chosen.pretokenizer, protect=chosen.protect, allow=chosen.allow,
                           temperature=chosen.temperature, weights=tuple(text.weight for text in work.recipe.targets),
-                          serving=serving_cost(source) if by_cost else None)
+                          serving=serving_cost(source) if by_cost else None, workers=work.runtime.workers)
     extend_tokenizer(source, _targets(work), extension, work.draft, base=replay)
 
 
@@ -131,7 +131,8 @@ def make_packing(work: Work) -> None:
 
     context = context_of(read_config(work.folders["source"] / "model"))
     pack_corpus(Corpus.open(work.folders["corpus"]), open_tokenizer(work.folders["vocabulary"] / "tokenizer"),
-                work.recipe.training.packing, work.draft, context=context, workplace=work.workplace)
+                work.recipe.training.packing, work.draft, context=context, workers=work.runtime.workers,
+                workplace=work.workplace)
 
 
 def make_training(work: Work) -> None:

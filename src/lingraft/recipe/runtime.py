@@ -9,6 +9,7 @@ from pathlib import Path
 from lingraft.errors import RecipeError, did_you_mean
 from lingraft.training.launch import Launch
 from lingraft.training.trackers import TRACKERS
+from lingraft.workers import HERE, Workers
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -19,10 +20,9 @@ class Runtime:
     """Where a run computes and where its files lie.
 
     `runs` holds the run folders; `store` keeps finished stages, by default where LINGRAFT_STORE says, else in
-    `runs/.store`; `device` and `precision` may be left to the machine. `launch` says which of several processes
-    of a launcher this one is. `trackers` are told the
-    numbers of training, into `runs/tracking`; `recompute` trades speed for memory; progress is saved every
-    `checkpoint_seconds`.
+    `runs/.store`; `device` and `precision` may be left to the machine. `launch` says which of several processes of a
+    launcher this one is. `trackers` are told the numbers of training, into `runs/tracking`; `recompute` trades speed
+    for memory; progress is saved every `checkpoint_seconds`; `workers` count words and tokenise.
     """
 
     runs: Path = Path("runs")
@@ -33,6 +33,7 @@ class Runtime:
     trackers: tuple[str, ...] = ()
     recompute: bool = False
     checkpoint_seconds: float = 300.0
+    workers: Workers = HERE
 
     def __post_init__(self) -> None:
         if self.store == Path():

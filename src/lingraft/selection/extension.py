@@ -24,7 +24,9 @@ from lingraft.selection.sizing import AutoSize, ServingCost
 from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
 from lingraft.vocabulary import Splice
+from lingraft.workers import HERE, Workers
 
+COUNTED_AT_ONCE = 1000
 SAMPLES = 24
 SAMPLE_CHARACTERS = 240
 
@@ -35,7 +37,7 @@ class Extension:
 
     `size` is a number of tokens or the rule that finds one; `temperature` and `weights` mix several languages;
     `protect` leaves out tokens that would change base-language text; `allow` waives claims of the certificate by name;
-    `serving` is what the rule `serving` of `AutoSize` weighs.
+    `serving` is what the rule `serving` of `AutoSize` weighs; `workers` count words, whoever they are with one result.
     """
 
     selection: Selection
@@ -46,6 +48,7 @@ class Extension:
     weights: tuple[float, ...] | None = None
     allow: tuple[str, ...] = ()
     serving: ServingCost | None = None
+    workers: Workers = HERE
 
     @property
     def most(self) -> int:
@@ -96,9 +99,11 @@ def _texts(corpora: Sequence[Corpus]) -> Iterator[str]:
 def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, base: Corpus | None,
             where: Path) -> tuple[Selected, Selected]:
     """Return everything that was learned, and what of it is taken."""
-    counts = mixed([_count(family, corpus) for corpus in corpora], [corpus.counts("train").bytes for corpus in corpora],
-                   extension.temperature, extension.weights)
-    base_counts = _count(family, base) if base and (extension.protect or extension.selection.needs_base) else Counter()
+    sizes = [corpus.counts("train").bytes for corpus in corpora]
+    counts = mixed([_count(family, corpus, extension.workers) for corpus in corpora], sizes, extension.temperature,
+                   extension.weights)
+    wanted = base if extension.protect or extension.selection.needs_base else None
+    base_counts = _count(family, wanted, extension.workers) if wanted else Counter()
     protected = frozenset(base_counts) if extension.protect else frozenset()
     request = SelectionRequest(family, counts, extension.most, protected, base_counts, where=where)
     full = protecting(family, extension.selection.select(request), protected)
@@ -111,9 +116,19 @@ def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, bas
     return full, full.first(extension.size.choose(full, extension.serving))
 
 
-def _count(family: Family, corpus: Corpus) -> Counter[str]:
+def _count(family: Family, corpus: Corpus, workers: Workers) -> Counter[str]:
     with progress(f"counting {corpus.language} words", corpus.counts("train").documents) as advance:
-        return family.units(_counted(corpus.documents("train"), advance))
+        texts = _counted(corpus.documents("train"), advance)
+        if workers.here:
+            return family.units(texts)
+        counts: Counter[str] = Counter()
+        for found in workers.map(_units, family, iter(lambda: list(islice(texts, COUNTED_AT_ONCE)), [])):
+            counts.update(found)
+        return counts
+
+
+def _units(family: Family, texts: Sequence[str]) -> Counter[str]:
+    return family.units(texts)
 
 
 def _counted(texts: Iterator[str], advance: Advance) -> Iterator[str]:

@@ -9,8 +9,7 @@ from lingraft.recipe import Runtime
 from lingraft.study.cluster import Ray
 from lingraft.study.folder import StudyFolder
 from lingraft.study.running import StudyRuntime
-
-EXECUTORS = ("local", "ray")
+from lingraft.workers import EXECUTORS
 
 
 class StudyError(LingraftError):

@@ -1,0 +1,82 @@
+"""Work done elsewhere: the same results in the same order, wherever that is."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from lingraft.errors import MissingExtraError, RecipeError
+from lingraft.workers import EXECUTORS, Workers, cluster
+
+
+def power(base: int, exponent: int) -> tuple[int, int]:
+    """Return a power and who computed it."""
+    return base**exponent, os.getpid()
+
+
+def late(folder: Path, piece: int) -> int:
+    """Finish the first piece when the second one has finished."""
+    if piece == 0:
+        deadline = time.monotonic() + 60
+        while not (folder / "1").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    (folder / str(piece)).touch()
+    return piece
+
+
+def dying(folder: Path, piece: int) -> int:
+    """Kill the process that does the second piece first."""
+    if piece == 1 and not (folder / "died").exists():
+        (folder / "died").touch()
+        os._exit(9)
+    return piece
+
+
+def wanted(executor: str) -> None:
+    if executor == "ray":
+        pytest.importorskip("ray", reason="the extra ray is not installed")
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_results_are_those_of_one_process_in_order(executor: str, tmp_path: Path) -> None:
+    """Several workers give what one gives, in the order of the pieces, whichever is finished first."""
+    wanted(executor)
+    workers = Workers(2, executor)
+    found = list(workers.map(power, 3, range(9)))
+    assert [value for value, _ in found] == [value for value, _ in Workers().map(power, 3, range(9))]
+    assert os.getpid() not in {process for _, process in found}
+    assert list(workers.map(late, tmp_path, range(4))) == [0, 1, 2, 3]
+
+
+def test_pieces_are_taken_as_they_are_needed() -> None:
+    """No more than two pieces a worker are under way: a text of any length passes through."""
+    taken = []
+
+    def pieces():
+        for piece in range(100):
+            taken.append(piece)
+            yield piece
+
+    results = Workers(2).map(power, 2, pieces())
+    next(results)
+    assert len(taken) <= 4
+
+
+def test_a_lost_task_is_done_again_on_a_cluster(tmp_path: Path) -> None:
+    """A worker of a cluster that dies costs nothing but time."""
+    wanted("ray")
+    assert list(Workers(2, "ray").map(dying, tmp_path, range(4))) == [0, 1, 2, 3]
+
+
+def test_options_that_would_not_act_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown executor, an address without a cluster, and Ray that is not there, each in one line."""
+    with pytest.raises(RecipeError, match="did you mean 'ray'"):
+        Workers(2, "rai")
+    with pytest.raises(RecipeError, match="goes with --executor ray"):
+        Workers(2, "local", "10.0.0.1:6379")
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"lingraft\[ray\]"), cluster("", 1):
+        pass
