@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from lingraft import digests, manifest
+from lingraft.doctor import verify
 from lingraft.errors import RecipeError, StoreError
 from lingraft.locks import alone
 from lingraft.manifest import answer_damage
@@ -136,7 +137,8 @@ def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
     folder = Store(tmp_path).answer(Stage("count", 1, {}), write("whole"))
     flipped(folder / "answer.txt")
     assert answer_damage(folder, reread=4) == ""
-    assert "another checksum" in answer_damage(folder)
+    assert [finding.verdict for finding in verify(tmp_path)] == ["bad", "ok"]
+    assert "another checksum" in answer_damage(folder, reread=4)  # what was found is not forgotten
     (folder / "answer.txt").write_text("WHOLE")
     assert "another checksum" in answer_damage(folder, reread=4)
 

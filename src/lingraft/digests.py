@@ -52,6 +52,12 @@ def remember(path: Path) -> str:
     return found
 
 
+def forget(path: Path) -> None:
+    """Have a file read again the next time that its hash is asked for."""
+    with suppress(OSError):
+        _note(path).unlink(missing_ok=True)
+
+
 def _note(path: Path) -> Path:
     state = path.stat()
     seen = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns]

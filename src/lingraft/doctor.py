@@ -19,6 +19,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from lingraft.manifest import answer_damage
+from lingraft.progress import progress
+
 NEEDED = ("lingraft", "torch", "transformers", "tokenizers", "datasets", "safetensors")
 EXTRAS = {"peft": "lora", "gguf": "gguf", "gensim": "focus", "lingua-language-detector": "language-id",
           "lm_eval": "eval", "ray": "ray", "tensorboard": "tensorboard"}
@@ -42,6 +45,19 @@ def examine(store: Path) -> list[Finding]:
     """Look at everything; `store` is where finished stages would be kept."""
     return [Finding("Python", platform.python_version()), *_packages(), *_device(), _memory(), _disk(store), _token(),
             _hub()]
+
+
+def verify(store: Path) -> list[Finding]:
+    """Read every stored answer and compare its checksums: a line for each that is damaged, and one for all."""
+    folders = sorted(path for path in (store / "answers").glob("*") if path.is_dir())
+    findings = []
+    with progress("reading the store", len(folders), unit="answers") as advance:
+        for folder in folders:
+            if found := answer_damage(folder, reread=sys.maxsize):
+                findings.append(Finding("answer", found, "bad", "the run that needs it makes it again"))
+            advance(1)
+    whole = len(folders) - len(findings)
+    return [*findings, Finding("stored answers", f"{whole} of {len(folders)} in {store} are as they were written")]
 
 
 def _packages() -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.digests import digest, known_digest
+from lingraft.digests import digest, forget, known_digest
 from lingraft.errors import StoreError
 
 MANIFEST = "manifest.json"
@@ -89,6 +89,7 @@ def damage(folder: Path, files: Mapping[str, tuple[int, str]], *, reread: int = 
         except OSError as error:
             return f"{path} cannot be read ({error.strerror})"
         if found != sha:
+            forget(path)
             return f"{path} is not what was written (another checksum)"
     return ""
 

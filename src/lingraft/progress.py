@@ -19,6 +19,11 @@ class Advance(Protocol):
         """Move on."""
 
 
+def say(line: str) -> None:
+    """Write a line about what goes on to standard error."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - the line is the progress
+
+
 @contextmanager
 def progress(title: str, total: float | None = None, *, unit: str = "") -> Iterator[Advance]:
     """Show a bar on standard error while the block runs; off a terminal, one line when it took over a second.
@@ -39,12 +44,12 @@ def progress(title: str, total: float | None = None, *, unit: str = "") -> Itera
             if note and time.monotonic() - spoken >= LINE_SECONDS:
                 spoken = time.monotonic()
                 of = f" of {total:g}" if total else ""
-                print(f"{title}: {done:g}{of} {unit}, {note}", file=sys.stderr, flush=True)  # noqa: T201 - as below
+                say(f"{title}: {done:g}{of} {unit}, {note}")
 
         yield speak
         seconds = time.monotonic() - started
         if seconds > 1:
-            print(f"{title}: {seconds:.1f} s", file=sys.stderr, flush=True)  # noqa: T201 - the line is the progress
+            say(f"{title}: {seconds:.1f} s")
         return
     from rich.console import Console
     from rich.progress import (

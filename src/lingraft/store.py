@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from lingraft.digests import digest, file_digest
 from lingraft.errors import StoreError
 from lingraft.locks import alone, alone_now
 from lingraft.manifest import MANIFEST, Manifest, answer_damage, checksums
+from lingraft.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,8 @@ class Store:
         self._sweep()
         if self.has(stage):
             return self.folder(stage)
-        with room_on_disk(self.root, stage.name), alone(self._lock(_name(stage)), partial(_say_waiting, stage)):
+        waiting = partial(say, f"another process is making {stage.name}; waiting for it")
+        with room_on_disk(self.root, stage.name), alone(self._lock(_name(stage)), waiting):
             if not self.has(stage):  # the process that we waited for may have made it
                 self._make(stage, make)
         return self.folder(stage)
@@ -115,7 +116,7 @@ class Store:
     def _make(self, stage: Stage, make: Callable[[Draft], None]) -> None:
         broken = self._damage(stage) if self.folder(stage).exists() else ""
         if broken:
-            print(f"{broken}; making {stage.name} again", file=sys.stderr, flush=True)  # noqa: T201 - nobody else knows
+            say(f"{broken}; making {stage.name} again")
         draft = Draft(self.root / "drafts" / f"{_name(stage)}-{uuid.uuid4().hex[:8]}")
         draft.folder.mkdir(parents=True)
         try:
@@ -174,10 +175,6 @@ def _state(folder: Path) -> list[tuple[int, int, int]]:
     """Return what tells at a glance whether any file of an answer was written since."""
     states = [path.stat() for path in sorted(folder.rglob("*")) if path.is_file()]
     return [(state.st_size, state.st_mtime_ns, state.st_ino) for state in states]
-
-
-def _say_waiting(stage: Stage) -> None:
-    print(f"another process is making {stage.name}; waiting for it", file=sys.stderr, flush=True)  # noqa: T201 - as above
 
 
 def _check_sources(before: Path, draft: Path, files: Mapping[str, tuple[int, str]]) -> None:

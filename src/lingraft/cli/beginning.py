@@ -51,15 +51,19 @@ def init(file: RecipeToWrite = Path("recipe.yaml"), *,
     typer.echo(f"{file}\nnext: lingraft plan {file}")
 
 
-def doctor(*, store: StoreFolder = None, as_json: AsJson = False) -> None:
+def doctor(*, store: StoreFolder = None,
+           verify: Annotated[bool, typer.Option("--verify", help="Read every stored answer instead, and compare its "
+                                                "checksums.")] = False,
+           as_json: AsJson = False) -> None:
     """Look at this machine: versions, device, memory, disk, hub. Works without a network.
 
-    The exit code is 2 where a run would stop, else 0.
+    The exit code is 2 where a run would stop, or with --verify where a stored answer is damaged, else 0.
     """
-    from lingraft.doctor import examine, is_well
+    from lingraft import doctor
     from lingraft.recipe import Runtime
 
-    findings = examine(Runtime(store=store or Path()).store)
+    folder = Runtime(store=store or Path()).store
+    findings = doctor.verify(folder) if verify else doctor.examine(folder)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -73,5 +77,5 @@ def doctor(*, store: StoreFolder = None, as_json: AsJson = False) -> None:
             verdict = "" if finding.verdict == "ok" else finding.verdict
             table.add_row(finding.what, Text(finding.found), verdict, Text(finding.advice))  # [extra] is no markup
         print_table(table)
-    if not is_well(findings):
+    if not doctor.is_well(findings):
         raise typer.Exit(2)

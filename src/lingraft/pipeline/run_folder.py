@@ -1,13 +1,14 @@
 """The run folder: what a finished run leaves for people and for `from_pretrained`, whole or not at all.
 
 Its files are links to the answers in the store where the file system can link, so a run folder costs no second copy
-of the model, and removing the store takes nothing away from it.
+of the model, and removing the store takes nothing away from it. run.json holds their checksums, so that a file which
+was edited or damaged since is found when the run is asked for again.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,11 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import StoreError
+from lingraft.locks import alone, alone_now
+from lingraft.manifest import checksums, damage
 from lingraft.measurement import Measurement, read_measurements
+from lingraft.progress import say
 from lingraft.store import place, room_on_disk
 
 RUN = "run.json"
 FORMAT = 1
+REWRITTEN = ("recipe.yaml", "model/README.md")
+"""What people may edit or write again; everything else in a run folder is a result."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +70,67 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def is_run(folder: Path, key: str) -> bool:
-    """Say whether a folder already holds the finished run with this key."""
+    """Say whether a folder already holds the finished run with this key, its files as they were written."""
+    return has_key(folder, key) and not run_damage(folder)
+
+
+def has_key(folder: Path, key: str) -> bool:
+    """Say whether a folder holds the finished run with this key, whatever became of its files."""
     try:
         return bool(read_record(folder).get("key") == key and (folder / "report.html").is_file())
     except StoreError:
         return False
 
 
+def results(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return size and checksum of every result in (the draft of) a run folder."""
+    return {name: found for name, found in checksums(folder).items() if name not in REWRITTEN}
+
+
+def run_damage(folder: Path) -> str:
+    """Return what is wrong with the first result of a run that is not what was written, nothing where all are."""
+    return damage(folder, {name: (size, sha) for name, (size, sha) in read_record(folder).get("files", {}).items()})
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Yield a draft folder that takes `target`'s place when the block ends well, and vanishes when it does not.
 
-    An earlier run of the same name is replaced; a folder that is no run is never touched.
+    An earlier run of the same name is replaced; a folder that is no run is never touched. Where another process is
+    writing the same folder, this one waits for it.
     """
     if target.exists() and not (target / RUN).is_file() and any(target.iterdir()):
         msg = f"{target}: is there already and is no run of lingraft; choose another name with --name, or move it away"
         raise StoreError(msg)
-    draft = target.with_name(f".{target.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    with room_on_disk(target):
+    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
+    with room_on_disk(target), alone(lock_of(target), lambda: say(f"another process is writing {target}; waiting")):
+        remove_drafts(target)
         try:
             draft.mkdir(parents=True)
             yield draft
             _swap(draft, target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def lock_of(target: Path) -> Path:
+    """Return the lock of whoever writes a folder."""
+    return target.with_name(f".{target.name}.lock")
+
+
+def sweep(target: Path) -> None:
+    """Remove what processes that were killed while they wrote a folder left beside it."""
+    with alone_now(lock_of(target)) as held:
+        if held:
+            remove_drafts(target)
+
+
+def remove_drafts(target: Path) -> None:
+    """Remove drafts of a folder; for who holds its lock."""
+    ours = re.compile(re.escape(f".{target.name}-") + "[0-9a-f]{8}(-before)?")
+    for folder in target.parent.glob(".*"):
+        if ours.fullmatch(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _swap(draft: Path, target: Path) -> None:

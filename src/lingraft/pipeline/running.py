@@ -14,7 +14,19 @@ from lingraft.card import write_card
 from lingraft.errors import LingraftError, StoreError
 from lingraft.measurement import read_measurements, write_measurements
 from lingraft.pipeline.graph import Graph, graph_of
-from lingraft.pipeline.run_folder import FORMAT, RUN, Run, is_run, link_files, model_files, whole_folder
+from lingraft.pipeline.run_folder import (
+    FORMAT,
+    RUN,
+    Run,
+    has_key,
+    is_run,
+    link_files,
+    model_files,
+    results,
+    run_damage,
+    sweep,
+    whole_folder,
+)
 from lingraft.pipeline.steps import Step
 from lingraft.pipeline.together import company, train_along
 from lingraft.pipeline.versions import versions
@@ -53,9 +65,12 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
     store, folder = Store(runtime.store), runtime.runs / recipe.run_name
     graph = graph_of(recipe)
     key = run_key(recipe, graph)
+    sweep(folder)
     if is_run(folder, key):
         tell(f"{folder}: this run is finished already, nothing to do")
         return Run(folder)
+    if has_key(folder, key):
+        tell(f"{run_damage(folder)}; writing the run anew")
     started = time.time()
     if not all(step.done(store) for step in graph.tasks):
         check_tasks(recipe.evaluation.tasks)
@@ -70,7 +85,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         device = runtime.device if all(one.cached for one in done) else runtime.resolved_device()
         record = {"format": FORMAT, "key": key, **_description(recipe), "stages": [one.record() for one in done],
                   "versions": versions(), "device": device, "started": _clock(started), "finished": _clock(time.time()),
-                  "warnings": list(_warnings(recipe, done))}
+                  "warnings": list(_warnings(recipe, done)), "files": results(draft)}
         (draft / RUN).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_card(draft)
         write_report(draft)

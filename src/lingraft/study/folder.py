@@ -6,18 +6,19 @@ runs of an earlier study of that name are linked into it first, so that only wha
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lingraft.errors import StoreError
+from lingraft.locks import alone
+from lingraft.pipeline.run_folder import lock_of, remove_drafts
 from lingraft.store import place, room_on_disk
 from lingraft.study.table import Row, read_table
 
@@ -80,38 +81,29 @@ def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
         msg = f"{target}: is there already and is no study; choose another name with -o name=NAME, or move it away"
         raise StoreError(msg)
     workplace = workplace_of(target)
-    with room_on_disk(target), _alone(target):
+    with room_on_disk(target), alone(lock_of(target), partial(_busy, target)):
         (workplace / CELLS).mkdir(parents=True, exist_ok=True)
         for name in sorted(cells):
             _link_run(target / CELLS / name, workplace / CELLS / name)
         yield workplace
-        for folder in (workplace / CELLS).iterdir():
-            if folder.name not in cells:
-                shutil.rmtree(folder, ignore_errors=True)
+        for left in (workplace / CELLS).iterdir():  # of other cells, or of a process that was killed
+            if left.is_file():
+                left.unlink()
+            elif left.name not in cells:
+                shutil.rmtree(left, ignore_errors=True)
+        remove_drafts(target)
         _swap(workplace, target)
 
 
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Hold the study's lock, which falls with the process."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path = target.with_name(f".{target.name}.lock")
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            msg = f"{target}: another process is working on this study; wait for it, or choose another -o name=NAME"
-            raise StoreError(msg) from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+def _busy(target: Path) -> None:
+    msg = f"{target}: another process is working on this study; wait for it, or choose another -o name=NAME"
+    raise StoreError(msg)
 
 
 def _link_run(source: Path, target: Path) -> None:
     if target.exists() or not source.is_dir():
         return
-    draft = target.with_name(f".{target.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
     for file in source.rglob("*"):
         if file.is_file():
             place(file, draft / file.relative_to(source))
@@ -119,7 +111,7 @@ def _link_run(source: Path, target: Path) -> None:
 
 
 def _swap(draft: Path, target: Path) -> None:
-    before = target.with_name(f".{target.name}-before-{uuid.uuid4().hex[:8]}")
+    before = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}-before")
     if target.exists():
         target.replace(before)
     draft.replace(target)
