@@ -4,7 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test check setup clean docs docs-pages notebook dist
+# 50 kills over the demo and a small study; SEED=17 KILLS=1 repeats one of them.
+SEED   ?= 0
+KILLS  ?= 50
+
+.PHONY: demo test torture check setup clean docs docs-pages notebook dist
 
 setup: $(VENV)/.ready
 
@@ -23,6 +27,9 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests src
+
+torture: setup
+	$(BIN)/python -m tests.torture --kills $(KILLS) --seed $(SEED)
 
 docs: setup docs-pages
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"

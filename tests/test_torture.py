@@ -1,0 +1,38 @@
+"""The short form of `make torture`, and that it would see what it looks for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from lingraft.store import Stage, Store
+from tests.torture import ROOT, fingerprint, left_over
+
+
+def test_killed_at_a_random_moment_and_resumed():
+    """A run and a study, each killed once with SIGKILL, end with the files of undisturbed ones and leave nothing."""
+    command = [sys.executable, "-m", "tests.torture", "--kind", "tiny", "--kills", "2", "--seed", "4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("killed after") == 2
+    assert "every resumed run equals an undisturbed one, nothing left over" in done.stderr
+
+
+def test_leftovers_and_other_files_are_seen(tmp_path):
+    """A draft, a lock or progress beside a finished run is named, and another file is another fingerprint."""
+    store, stage = Store(tmp_path / "runs" / ".store"), Stage("count", 1, {})
+    folder = store.answer(stage, lambda draft: draft.path("answer.txt").write_text("whole"))
+    assert left_over(tmp_path) == []
+    before = fingerprint(tmp_path)
+    assert list(before) == [f"{folder.name}/answer.txt"]
+    store.workplace(stage)
+    for name in (".x-0123abcd", ".x.lock", "x/model.tmp", ".store/locks/x.lock"):
+        path = tmp_path / "runs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert len(left_over(tmp_path)) >= 5
+    other = Store(tmp_path / "other" / "runs" / ".store")
+    other.answer(stage, lambda draft: draft.path("answer.txt").write_text("other"))
+    assert fingerprint(tmp_path / "other") != before

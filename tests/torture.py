@@ -1,0 +1,199 @@
+"""Torture: the real command, killed with SIGKILL at a random moment, then resumed to its end, again and again.
+
+    make torture                                          50 kills over the demo and a small study
+    .venv/bin/python -m tests.torture --kills 1 --seed 17           what seed 17 did, again
+
+Every resumed run must end with the same files as an undisturbed one, by the checksums in the manifests, and with
+nothing left over. Libraries are imported once and each run is a fork, so that kills fall into the work. `tiny` is what
+`make test` runs: a model of two layers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lingraft.manifest import Manifest, answer_damage
+from lingraft.pipeline.run_folder import run_damage
+from lingraft.progress import say
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMED = {"evaluation", "training.jsonl"}
+"""Answers and files that hold seconds, which no two runs have in common."""
+
+STUDY = """
+name: small
+question: Which rows?
+recipe: {recipe}
+axes: {{embeddings: [mean, random]}}
+seeds: [0]
+settings: {{evaluation.generation: null, training.budget: {budget}, evaluation.heldout_bytes: 800}}
+"""
+TINY = """
+name: tiny-{{language}}
+model: {model}
+target: {{language: hi, corpus: {text}, heldout_share: 0.1}}
+vocabulary: {{size: 20}}
+training: {{budget: 20 steps, batch_tokens: 128, heldout_points: 1}}
+evaluation: {{heldout_bytes: 800, bootstrap: {{resamples: 20}}, generation: null}}
+"""
+
+
+def commands(kind: str, folder: Path) -> list[list[str]]:
+    """Return the commands to torture: arguments of `lingraft`; what they read is written into `folder`."""
+    from tests.conftest import HINDI, make_tiny_model, write_lines
+
+    recipe, budget = ROOT / "recipes" / "demo.yaml", "15K tokens"
+    if kind == "tiny":
+        (folder / "model").mkdir()
+        make_tiny_model(folder / "model")
+        text, recipe, budget = write_lines(folder / "hi.txt", HINDI, copies=30), folder / "tiny.yaml", "4 steps"
+        recipe.write_text(TINY.format(model=folder / "model", text=text), encoding="utf-8")
+    (folder / "study.yaml").write_text(STUDY.format(recipe=recipe, budget=budget), encoding="utf-8")
+    return [["adapt", str(recipe), "--device", "cpu", "--checkpoint-seconds", "0.5"],
+            ["study", str(folder / "study.yaml"), "--device", "cpu"]]
+
+
+def start(arguments: Sequence[str], folder: Path) -> int:
+    """Begin the command in a fork whose working folder is `folder`; return its process number."""
+    number = os.fork()
+    if number:
+        return number
+    code = 1
+    try:  # the child never returns into the parent's code
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)
+        log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ.update(XDG_CACHE_HOME=str(folder / "cache"), LINGRAFT_STORE="", TOKENIZERS_PARALLELISM="false")
+        sys.argv = ["lingraft", *arguments]
+        from lingraft.cli import main
+
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - a fork has nobody to raise to
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def finish(arguments: Sequence[str], folder: Path) -> float:
+    """Carry the command out to its end; return the seconds that it took."""
+    begun = time.monotonic()
+    _, status = os.waitpid(start(arguments, folder), 0)
+    if status:
+        msg = f"{arguments} failed in {folder}: {(folder / 'log').read_text()[-2000:]}"
+        raise AssertionError(msg)
+    return time.monotonic() - begun
+
+
+def killed(arguments: Sequence[str], folder: Path, after: float) -> bool:
+    """Begin the command and kill it after so many seconds; say whether it was still alive."""
+    number = start(arguments, folder)
+    deadline = time.monotonic() + after
+    while time.monotonic() < deadline:
+        if os.waitpid(number, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.005)
+    os.kill(number, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(number, 0)[1])
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Return the checksum of every stored file; raises `AssertionError` where one is not what its manifest says."""
+    found = {}
+    for answer in sorted((folder / "runs" / ".store" / "answers").iterdir()):
+        assert not answer_damage(answer), answer_damage(answer)
+        manifest = Manifest.read(answer)
+        if manifest.stage not in TIMED:
+            found |= {f"{answer.name}/{name}": sha for name, (_, sha) in manifest.files.items() if name not in TIMED}
+    for record in (folder / "runs").rglob("run.json"):
+        assert not run_damage(record.parent), run_damage(record.parent)
+    return found
+
+
+def left_over(folder: Path) -> list[str]:
+    """Return what a finished run should not leave: locks, drafts, progress, files of libraries in the making."""
+    return sorted(str(path.relative_to(folder)) for path in _suspects(folder / "runs"))
+
+
+def _suspects(runs: Path) -> Iterator[Path]:
+    store = runs / ".store"
+    yield from (path for kind in ("locks", "drafts", "work") for path in (store / kind).glob("*"))
+    yield from (path for path in runs.glob("*") if path.name.startswith(".") and path != store)
+    for path in runs.rglob("*"):
+        if path.is_file() and (path.name.startswith(".") or path.suffix in {".tmp", ".lock", ".part"}):
+            yield path
+
+
+def torture(kind: str, kills: int, seed: int, folder: Path) -> None:
+    """Kill and resume so many times, a command after the other; raises `AssertionError` where anything differs."""
+    chosen = commands(kind, folder)
+    alone: dict[int, tuple[float, dict[str, str]]] = {}
+    for one in range(seed, seed + kills):
+        number = one % len(chosen)
+        if number not in alone:
+            took = finish(chosen[number], folder / f"alone-{number}")
+            alone[number] = took, fingerprint(folder / f"alone-{number}")
+            say(f"{chosen[number][0]}: {took:.1f} s undisturbed, {len(alone[number][1])} files")
+        took, expected = alone[number]
+        after = random.Random(one).random() * took
+        place = folder / f"seed-{one}"
+        ended = "" if killed(chosen[number], place, after) else " (had ended)"
+        say(f"seed {one}: {chosen[number][0]} killed after {after:.2f} s{ended}")
+        finish(chosen[number], place)
+        assert fingerprint(place) == expected, f"seed {one}: other files than those of an undisturbed run"
+        assert left_over(place) == [], f"seed {one}: left over: {left_over(place)}"
+        shutil.rmtree(place)
+    say(f"{kills} kills from seed {seed} on: every resumed run equals an undisturbed one, nothing left over")
+
+
+def warm() -> None:
+    """Import what runs import, so that forks need not; one thread, because a fork carries no others along."""
+    import altair as alt  # noqa: F401
+    import torch
+    import transformers.models.llama.modeling_llama  # noqa: F401
+    import vl_convert  # noqa: F401
+
+    import lingraft.checkpoint
+    import lingraft.corpus.build
+    import lingraft.intrinsic
+    import lingraft.packing.blocks
+    import lingraft.pipeline
+    import lingraft.report.page
+    import lingraft.selection
+    import lingraft.study
+    import lingraft.tasks.scoring
+    import lingraft.training.loop  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the torture; the exit code is 1 where anything differed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=("demo", "tiny"), default="demo")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args(arguments)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    warm()
+    with tempfile.TemporaryDirectory() as folder:
+        torture(asked.kind, asked.kills, asked.seed, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
