@@ -7,12 +7,12 @@ Standard output carries results (tables, or JSON with --json), standard error pr
 
 from __future__ import annotations
 
-from lingraft.cli import about, adapting, beginning, exploring, handing, looking, measuring
+from lingraft.cli import about, adapting, beginning, exploring, handing, looking, measuring, trying
 from lingraft.cli.application import app, main
 
 COMMANDS = {
     "Adapt a model": (adapting.adapt, adapting.plan, adapting.extend, adapting.report),
-    "Measure": (measuring.evaluate,),
+    "Measure": (measuring.evaluate, trying.serve),
     "Look first": (beginning.init, looking.diagnose, beginning.doctor),
     "Explore": (exploring.study, exploring.advise, exploring.probe),
     "Hand on": (handing.export, handing.push),

@@ -1,0 +1,129 @@
+"use strict";
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const [form, prompt, size, go, stop, state, trouble] =
+    ["ask", "prompt", "bytes", "go", "stop", "state", "trouble"].map(byId);
+  const sides = ["source", "adapted"];
+  const why = { enough: "", ended: ", then ended the text", full: ", then its context was full" };
+  let asking = null;
+
+  const part = (side, name) => byId(side).querySelector(name);
+  const rounded = (value) => value.toLocaleString("en", { maximumSignificantDigits: 3 });
+  const speed = (tokens, bytes) => tokens === null ? "too short to time"
+    : `${rounded(tokens)} tokens/s` + (bytes === null ? "" : `, ${rounded(bytes)} bytes/s`);
+
+  // Whatever a model writes enters the page as text, never as markup.
+  const box = (piece, place) => {
+    const item = document.createElement("li");
+    item.textContent = piece.shown;
+    item.className = `c${place % 5}` + (piece.is_bytes ? " hex" : "") + (piece.is_added ? " new" : "");
+    item.title = `id ${piece.id}` + (piece.is_added ? ", added" : "");
+    return item;
+  };
+
+  const clear = (side) => {
+    for (const name of [".prompt", ".written", ".of-prompt", ".of-written"]) part(side, name).textContent = "";
+    for (const name of [".decode", ".prefill", ".read", ".wrote"]) part(side, name).textContent = "–";
+  };
+
+  const direct = (side, direction) => {
+    for (const name of [".whole", ".of-prompt", ".of-written"]) part(side, name).dir = direction;
+  };
+
+  const show = {
+    prompt(side, event) {
+      direct(side, event.direction);
+      part(side, ".of-prompt").replaceChildren(...event.pieces.map(box));
+      const cut = event.left_out ? `, of which the first ${event.left_out} do not fit and are left out` : "";
+      part(side, ".read").textContent = `${event.pieces.length} tokens, ${event.bytes} bytes${cut}`;
+    },
+    token(side, event) {
+      const list = part(side, ".of-written");
+      list.append(box(event.piece, list.children.length));
+      part(side, ".written").append(event.text);
+    },
+    end(side, event) {
+      part(side, ".written").append(event.text);
+      direct(side, event.direction);
+      const { decode_tokens, decode_bytes, prefill_tokens, prefill_bytes } = event.speeds;
+      part(side, ".decode").textContent = speed(decode_tokens, decode_bytes);
+      part(side, ".prefill").textContent = speed(prefill_tokens, prefill_bytes);
+      part(side, ".wrote").textContent = `${event.tokens} tokens, ${event.bytes} bytes${why[event.why]}`;
+    },
+  };
+
+  const lines = async function* (stream) {
+    const decoder = new TextDecoder();
+    const reader = stream.getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      rest += decoder.decode(value, { stream: true });
+      const found = rest.split("\n");
+      rest = found.pop();
+      yield* found;
+    }
+  };
+
+  const write = async (side, asked, signal) => {
+    byId(side).setAttribute("aria-busy", "true");
+    part(side, ".prompt").textContent = asked.prompt;
+    let ended = null;
+    try {
+      const answer = await fetch("/write", {
+        method: "POST", signal, body: JSON.stringify({ side, ...asked }),
+        headers: { "Content-Type": "application/json", "X-Lingraft-Token": document.body.dataset.token },
+      });
+      if (!answer.ok) throw new Error((await answer.text()).trim());
+      for await (const line of lines(answer.body)) {
+        const event = JSON.parse(line);
+        show[event.kind](side, event);
+        if (event.kind === "end") ended = event;
+      }
+      if (ended === null) throw new Error("the server stopped in the middle; its terminal says why");
+    } finally {
+      byId(side).setAttribute("aria-busy", "false");
+    }
+    return ended;
+  };
+
+  const compared = (source, adapted) => {
+    const [before, after] = [source, adapted].map((one) => one.speeds.decode_bytes);
+    const tokens = `Done: ${source.tokens} tokens from the source, ${adapted.tokens} from the adapted model`;
+    return before && after ? `${tokens}, which writes bytes at ${rounded(after / before)} times the speed.` : `${tokens}.`;
+  };
+
+  const ask = async () => {
+    if (asking || !form.reportValidity()) return;
+    asking = new AbortController();
+    const asked = { prompt: prompt.value, bytes: size.valueAsNumber };
+    [go.disabled, stop.disabled, trouble.textContent] = [true, false, ""];
+    sides.forEach(clear);
+    try {
+      const ends = [];
+      for (const side of sides) {
+        state.textContent = `The ${side} model writes …`;
+        ends.push(await write(side, asked, asking.signal));
+      }
+      state.textContent = compared(...ends);
+    } catch (error) {
+      const stopped = error.name === "AbortError";
+      state.textContent = stopped ? "Stopped." : "";
+      const lost = error instanceof TypeError ? "the server does not answer; is lingraft serve still running?" : error.message;
+      trouble.textContent = stopped ? "" : `Error: ${lost}`;
+    } finally {
+      [asking, go.disabled, stop.disabled] = [null, false, true];
+    }
+  };
+
+  form.addEventListener("submit", (event) => { event.preventDefault(); ask(); });
+  stop.addEventListener("click", () => asking?.abort());
+  addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); ask(); }
+    if (event.key === "Escape") asking?.abort();
+  });
+  for (const example of document.querySelectorAll(".example")) {
+    example.addEventListener("click", () => { prompt.value = example.textContent; prompt.focus(); });
+  }
+})();

@@ -1,0 +1,109 @@
+"""A headless Chromium that tests steer over its DevTools pipe: what it draws, says on its console, and fails to load."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--mute-audio",
+         "--disable-dev-shm-usage", "--remote-debugging-pipe")
+
+
+class Page:
+    """One tab. `complaints` gathers console errors, exceptions, failed and foreign requests since the last `open`."""
+
+    def __init__(self, commands, answers):
+        self.commands, self.answers, self.numbers = commands, answers, itertools.count(1)
+        self.left, self.complaints, self.requests, self.events = b"", [], [], []
+        self.session = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method, **parameters):
+        number = next(self.numbers)
+        message = {"id": number, "method": method, "params": parameters}
+        self.commands.write(json.dumps(message | ({"sessionId": self.session} if self.session else {})).encode() + b"\0")
+        self.commands.flush()
+        while (answer := self._next()).get("id") != number:
+            self._note(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _next(self):
+        while b"\0" not in self.left:
+            more = os.read(self.answers.fileno(), 1 << 16)
+            assert more, "chromium ended"
+            self.left += more
+        message, _, self.left = self.left.partition(b"\0")
+        return json.loads(message)
+
+    def _note(self, message):
+        method, said = message["method"], message.get("params", {})
+        self.events.append(method)
+        if method == "Network.requestWillBeSent":
+            self.requests.append(said["request"]["url"])
+        elif method == "Runtime.consoleAPICalled" and said["type"] in {"error", "warning", "assert"}:
+            self.complaints.append(str([one.get("value") for one in said["args"]]))
+        elif method == "Page.javascriptDialogOpening":
+            self.complaints.append(f"dialog: {said['message']}")
+        elif method == "Runtime.exceptionThrown":
+            self.complaints.append(str(said["exceptionDetails"]))
+        elif method == "Log.entryAdded" and said["entry"]["level"] in {"error", "warning"}:
+            self.complaints.append(said["entry"]["text"])
+        elif method == "Network.loadingFailed" and not said.get("canceled"):
+            self.complaints.append(f"failed: {said}")
+
+    def open(self, url, width=1280, height=900, *, dark=False):
+        """Go to a page and wait until it is loaded and drawn."""
+        self.complaints.clear()
+        self.requests.clear()
+        self.events.clear()
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call("Emulation.setEmulatedMedia",
+                  features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call("Page.navigate", url=url)
+        while "Page.loadEventFired" not in self.events:
+            self._note(self._next())
+        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def evaluate(self, script):
+        """Return the value of a script, awaited where it is a promise."""
+        result = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def picture(self, path, *, whole=True):
+        """Save what is seen as PNG."""
+        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+
+@contextmanager
+def browser(profile):
+    """Yield a page of a Chromium of its own; skip the test where there is none."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
+    command = [program, *FLAGS, f"--user-data-dir={profile}"]
+    wired = ["sh", "-c", f'exec "$@" 3<&{their_in} 4>&{their_out}', "sh", *command]  # the pipe's ends are 3 and 4
+    process = subprocess.Popen(wired, pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    os.close(their_in)
+    os.close(their_out)
+    with open(our_out, "wb") as commands, open(our_in, "rb") as answers:  # noqa: PTH123 - they are descriptors
+        try:
+            yield Page(commands, answers)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
