@@ -76,6 +76,30 @@ def test_rows_leaves_base_rows_bit_identical(folder: Path) -> None:
         assert changed == list(ADDED)
 
 
+def test_differential_moves_the_bases_rows_like_the_body(folder: Path) -> None:
+    """AdamW's first step is as large as the rate: added rows move by theirs, base rows that the text has by the body's.
+
+    Without added tokens everything trains at the body's rate.
+    """
+    rates = {"body": 1e-4, "embeddings": 1e-2}
+    for strategy, base_rate in ((Differential(), 1e-4), (Differential(base_rows="embeddings"), 1e-2)):
+        model = open_model(folder, dtype="auto")
+        before = snapshot(model)
+        groups = strategy.prepare(model, ADDED)
+        ids = torch.tensor([[1, 2, 300, 305, 4, 306, 311, 9]])
+        optimiser = torch.optim.AdamW([{"params": list(group.parameters.values()), "lr": rates[group.role]}
+                                       for group in groups], weight_decay=0.0)
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        optimiser.step()
+        strategy.finish(model)
+        for name in EMBEDDINGS & before.keys():
+            steps = (model.state_dict()[name] - before[name]).abs().max(dim=1).values
+            assert steps[list(ADDED)].tolist() == pytest.approx([1e-2] * len(ADDED), rel=0.02)
+            assert steps[[1, 2, 4]].tolist() == pytest.approx([base_rate] * 3, rel=0.02)
+            assert float(steps[:300].max()) <= base_rate * 1.02
+    assert [group.role for group in Differential().prepare(open_model(folder, dtype="auto"), ())] == ["body"]
+
+
 def test_rows_trains_as_if_the_whole_matrix_did(folder: Path) -> None:
     """The gradient of the added rows is that of the same rows in the full matrix, and so is the loss."""
     ids = torch.tensor([[1, 300, 2, 305, 311, 306, 300]])
@@ -207,7 +231,8 @@ def test_lora_without_what_it_needs(tiny_model: Path, monkeypatch: pytest.Monkey
 def test_roles_are_told_apart(folder: Path) -> None:
     """Embeddings and head are one group, everything else the other."""
     model = open_model(folder, dtype="auto")
-    groups = {group.role: set(group.parameters) for group in Differential().prepare(model, ADDED)}
+    groups = {group.role: set(group.parameters)
+              for group in Differential(base_rows="embeddings").prepare(model, ADDED)}
     assert groups["embeddings"] == EMBEDDINGS & set(dict(model.named_parameters()))
     assert groups["body"] == set(dict(model.named_parameters())) - EMBEDDINGS
     assert [group.role for group in Embeddings().prepare(model, ())] == ["embeddings"]

@@ -142,8 +142,8 @@ def test_the_folder_loads_and_keeps_the_types_of_the_source(tmp_path: Path) -> N
 
 def test_training_learns(tiny_model: Path, text: Text, tmp_path: Path) -> None:
     """A few epochs over little text bring the loss down, and the log counts what was read to the byte."""
-    notes = run(tiny_model, text, plan_of(strategy="differential", budget="4 epochs", batch_tokens=256,
-                                          heldout_points=4), tmp_path, heldout=lambda _: {"hi": 1.0})
+    notes = run(tiny_model, text, plan_of(strategy={"differential": {"base_rows": "embeddings"}}, budget="4 epochs",
+                                          batch_tokens=256, heldout_points=4), tmp_path, heldout=lambda _: {"hi": 1.0})
     rows = [row for row in log_of(tmp_path) if "bits_per_byte" in row]
     assert rows[-1]["bits_per_byte"] < 0.7 * rows[0]["bits_per_byte"]
     assert notes["target_bytes"] == rows[-1]["target_bytes"] == 4 * text.target.summary.bytes

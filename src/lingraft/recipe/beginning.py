@@ -29,7 +29,7 @@ vocabulary:
   pretokenizer: auto    # repaired where it cuts words at vowel signs; keep: the base's own
 # embeddings: calibrated    # how new rows are made; `lingraft settings embeddings` lists the methods
 training:
-  strategy: differential    # every weight, embeddings at ten times the rate; also full, lora, rows
+  strategy: differential    # every weight, added rows at ten times the rate; also full, lora, rows
   budget: {budget}    # '100M tokens', '1 GB', '1 epoch'
 # licences: {{result: cc-by-4.0}}    # what the model card states
 seed: 0

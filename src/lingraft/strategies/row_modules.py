@@ -1,4 +1,7 @@
-"""The modules behind the strategy `rows`. Shapes: V rows, N added rows, D width, T tokens."""
+"""Modules that hold added rows apart from the base's, which may train or not.
+
+Shapes: V rows, N added rows, D width, T tokens.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ class RowsEmbedding(nn.Module):
         scale = getattr(self.plain, "embed_scale", None)  # XGLM and Gemma 3 multiply inside of their embedding
         if scale is not None:
             added = added * (scale.to(added.dtype) if isinstance(scale, Tensor) else scale)
-        return torch.where((places >= 0).unsqueeze(-1), added, self.plain(ids).detach())
+        base = self.plain(ids) if self.plain.weight.requires_grad else self.plain(ids).detach()
+        return torch.where((places >= 0).unsqueeze(-1), added, base)
 
 
 class RowsHead(nn.Module):

@@ -62,7 +62,7 @@ class Phase(Settings):
         default_factory=lambda: SCHEDULES.parse("cosine"), validate_default=True,
         description="how the learning rate moves")
     batch_tokens: int | None = Field(default=None, gt=0, description="tokens of a step, rounded to whole rows; left "
-                                                                     "out: 4,096 at 8M parameters, 131,072 at 7B")
+                                                                     "out: 2,048 at 8M parameters, 131,072 at 7B")
     optimiser: OptimiserName = Field(default="adamw", description="adamw, or adamw8bit (extra `bits`): a quarter of "
                                                                   "its memory, in one process")
     weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
@@ -74,7 +74,7 @@ class Phase(Settings):
 
     def rows_of_a_step(self, block: int, parameters: int) -> int:
         """Return how many rows a step takes."""
-        return max(1, round((self.batch_tokens or between(4096, 131072, parameters)) / block))
+        return max(1, round((self.batch_tokens or between(2048, 131072, parameters)) / block))
 
 
 class TrainingPlan(Settings):
