@@ -1,4 +1,4 @@
-"""A headless Chromium that tests steer over its DevTools pipe: what it draws, says on its console, and fails to load."""
+"""A headless Chromium that tests steer over its DevTools pipe: what it draws, complains of, and fails to load."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -15,6 +16,12 @@ import pytest
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--mute-audio",
          "--disable-dev-shm-usage", "--remote-debugging-pipe")
+# Chromium reads commands from descriptor 3 and answers on 4: both are put there, by way of numbers beyond them.
+WIRED = """import fcntl, os, sys
+commands, answers = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+os.dup2(commands, 3)
+os.dup2(answers, 4)
+os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 class Page:
@@ -31,8 +38,8 @@ class Page:
 
     def call(self, method, **parameters):
         number = next(self.numbers)
-        message = {"id": number, "method": method, "params": parameters}
-        self.commands.write(json.dumps(message | ({"sessionId": self.session} if self.session else {})).encode() + b"\0")
+        tab = {"sessionId": self.session} if self.session else {}
+        self.commands.write(json.dumps({"id": number, "method": method, "params": parameters} | tab).encode() + b"\0")
         self.commands.flush()
         while (answer := self._next()).get("id") != number:
             self._note(answer)
@@ -68,7 +75,8 @@ class Page:
         self.complaints.clear()
         self.requests.clear()
         self.events.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
+                  mobile=width < 600)
         self.call("Emulation.setEmulatedMedia",
                   features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         self.call("Page.navigate", url=url)
@@ -95,9 +103,8 @@ def browser(profile):
     if program is None:
         pytest.skip("no chromium on this machine")
     (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
-    command = [program, *FLAGS, f"--user-data-dir={profile}"]
-    wired = ["sh", "-c", f'exec "$@" 3<&{their_in} 4>&{their_out}', "sh", *command]  # the pipe's ends are 3 and 4
-    process = subprocess.Popen(wired, pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL,
+    command = [sys.executable, "-c", WIRED, str(their_in), str(their_out), program, *FLAGS, f"--user-data-dir={profile}"]
+    process = subprocess.Popen(command, pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     os.close(their_in)
     os.close(their_out)

@@ -69,7 +69,7 @@
   const write = async (side, asked, signal) => {
     byId(side).setAttribute("aria-busy", "true");
     part(side, ".prompt").textContent = asked.prompt;
-    let ended = null;
+    let [heard, ended] = [0, null];
     try {
       const answer = await fetch("/write", {
         method: "POST", signal, body: JSON.stringify({ side, ...asked }),
@@ -79,7 +79,8 @@
       for await (const line of lines(answer.body)) {
         const event = JSON.parse(line);
         show[event.kind](side, event);
-        if (event.kind === "end") ended = event;
+        if (event.kind === "prompt") heard = event.pieces.length;
+        if (event.kind === "end") ended = { heard, ...event };
       }
       if (ended === null) throw new Error("the server stopped in the middle; its terminal says why");
     } finally {
@@ -88,11 +89,9 @@
     return ended;
   };
 
-  const compared = (source, adapted) => {
-    const [before, after] = [source, adapted].map((one) => one.speeds.decode_bytes);
-    const tokens = `Done: ${source.tokens} tokens from the source, ${adapted.tokens} from the adapted model`;
-    return before && after ? `${tokens}, which writes bytes at ${rounded(after / before)} times the speed.` : `${tokens}.`;
-  };
+  const compared = (source, adapted) =>
+    `Done. The prompt took ${source.heard} tokens of the source and ${adapted.heard} of the adapted model; they wrote `
+    + `${source.tokens} and ${adapted.tokens} tokens, ${source.bytes} and ${adapted.bytes} bytes.`;
 
   const ask = async () => {
     if (asking || !form.reportValidity()) return;

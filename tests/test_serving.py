@@ -1,0 +1,195 @@
+"""Serving a run: both models answer on this machine alone, as they write elsewhere, and to nobody but the page."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lingraft.errors import ModelError, StoreError
+from lingraft.families import open_tokenizer
+from lingraft.intrinsic.samples import write_samples
+from lingraft.serving import Desk, find_pair, open_desk, open_writers
+from lingraft.serving.page import page
+from lingraft.vocabulary import AddedToken, identity
+from tests.conftest import HINDI, ROOT
+from tests.models import ARCHITECTURES, IDS
+from tests.test_report import HOSTILE, Outline, make_run
+
+KEY = "0123456789abcdef0123"
+ADDED = (b"\xe0\xa4", b"\xe0\xa5", "न".encode(), "े".encode(), "ने".encode())  # each spelled by two that were there
+
+
+def make_served_run(folder: Path, word: str = "plain") -> Path:
+    """Write a run with two small models: the source in the store beside it, the adapted one in its folder."""
+    run = make_run(folder / "run", word=word)
+    source = ARCHITECTURES["llama"].build(folder / ".store" / "answers" / f"source-{KEY}" / "model")
+    ARCHITECTURES["llama"].build_with(IDS + len(ADDED), run / "model", seed=1)
+    extended = open_tokenizer(source).family.extended(ADDED)
+    (run / "model" / "tokenizer.json").write_text(json.dumps(extended), encoding="utf-8")
+    splice = identity(IDS, [AddedToken(IDS + place, surface, (0,)) for place, surface in enumerate(ADDED)])
+    (run / "splice.json").write_text(splice.dumps(), encoding="utf-8")
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    record["stages"].append({"name": "source", "title": "source", "key": KEY, "cached": False, "seconds": 1})
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    prompts = [{"subject": "source", "language": "hi", "prompt": f"{line} {word}", "text": "b"} for line in HINDI[:2]]
+    (run / "generated.json").write_text(json.dumps(prompts), encoding="utf-8")
+    return run
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory):
+    return make_served_run(tmp_path_factory.mktemp("served"))
+
+
+def start(run: Path) -> Desk:
+    """Serve a run on a free port, in a thread."""
+    pair = find_pair(run, run.parent / ".store")
+    desk = open_desk(0, pair, open_writers(pair.folders, pair.added, "cpu", "auto"))
+    threading.Thread(target=desk.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    return desk
+
+
+@pytest.fixture(scope="module")
+def desk(served):
+    started = start(served)
+    yield started
+    started.shutdown()
+    started.server_close()
+
+
+def ask(desk, method="POST", path="/write", body=None, **headers):
+    """Send a request as the page would, but for what is said otherwise; `None` leaves a header out."""
+    connection = http.client.HTTPConnection("127.0.0.1", desk.port, timeout=30)
+    given = {"Host": desk.hosts[0], "Content-Type": "application/json", "X-Lingraft-Token": desk.token, **headers}
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request(method, path, data, {name: value for name, value in given.items() if value is not None})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode(), answer.headers
+
+
+def question(side="adapted", prompt=HINDI[0], size=24):
+    return {"side": side, "prompt": prompt, "bytes": size}
+
+
+@pytest.mark.parametrize("side", ["source", "adapted"])
+def test_each_model_writes_what_it_writes_elsewhere(desk, side):
+    """The streamed tokens are those of `write_samples`, up to where the text would end, and their bytes add up."""
+    events = [json.loads(line) for line in ask(desk, body=question(side))[1].splitlines()]
+    writer = desk.writers[side]
+    first, *tokens, end = events
+    ids = [event["piece"]["id"] for event in tokens]
+    expected = list(write_samples(writer.model, writer.tokenizer, [HINDI[0]], 24)[0].ids)
+    assert ids == expected if end["why"] == "enough" else ids == expected[:len(ids)]
+    assert [piece["id"] for piece in first["pieces"]] == writer.tokenizer.ids([HINDI[0]])[0]
+    assert (end["tokens"], end["bytes"]) == (len(ids), sum(len(writer.tokenizer.vocabulary.surfaces[i]) for i in ids))
+    assert end["prefill_seconds"] > 0
+    assert end["speeds"]["decode_tokens"] == pytest.approx(end["decoded_tokens"] / end["decode_seconds"])
+
+
+def test_added_tokens_are_marked(desk):
+    """A token that the source did not have is marked on the adapted side, and on that side only."""
+    marked = {}
+    for side in ("source", "adapted"):
+        pieces = json.loads(ask(desk, body=question(side))[1].splitlines()[0])["pieces"]
+        marked[side] = {piece["shown"] for piece in pieces if piece["is_added"]}
+    assert marked == {"source": set(), "adapted": marked["adapted"]}
+    assert {"ने", "न", "E0 A4"} <= marked["adapted"] <= {"ने", "न", "े", "E0 A4", "E0 A5"}
+
+
+def test_a_prompt_longer_than_the_context_is_cut_and_said(desk):
+    """What does not fit is left out from the beginning and counted; writing stops where the context is full."""
+    lines = ask(desk, body=question("source", "The old farmer. " * 40, 4000))[1].splitlines()
+    first, end = json.loads(lines[0]), json.loads(lines[-1])
+    assert first["left_out"] == len(first["pieces"]) - 32  # half of 64 positions are for reading
+    assert end["why"] == "ended" or (end["why"] == "full" and end["tokens"] == 33)
+
+
+@pytest.mark.parametrize(("headers", "status"), [
+    ({"Host": "evil.example"}, 421), ({"Host": "evil.example:80"}, 421), ({"Host": "127.0.0.1"}, 421),
+    ({"X-Lingraft-Token": None}, 403), ({"X-Lingraft-Token": "guess"}, 403), ({"X-Lingraft-Token": "\xe9"}, 403),
+    ({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403),
+    ({"Content-Type": "text/plain"}, 415), ({"Content-Length": "99999999"}, 413), ({"Content-Length": "x"}, 411)])
+def test_a_request_that_is_not_the_pages_own_is_refused(desk, headers, status):
+    """Another host name, a missing token, another origin, a form, or a body without end gets no answer."""
+    assert ask(desk, body=question(), **headers)[0] == status
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b"null", question(side="other"), question(size=0),
+                                  question(size=True), question(size="9"), question(size=10**9), question(prompt=7),
+                                  b'{"side": "source", "prompt": "\\ud800", "bytes": 9}', b"[" * 60000])
+def test_a_body_that_is_no_question_is_refused(desk, body):
+    """Only text, a known side and a bounded size are taken; the server goes on."""
+    assert ask(desk, body=body)[0] == 400
+    assert ask(desk, body=question(size=1))[0] == 200
+
+
+def test_the_page_is_for_who_has_its_address(desk):
+    """Without the token there is no page; with it the page is whole, runs its own script only, and says who it is."""
+    assert ask(desk, "GET", "/")[0] == 403
+    assert ask(desk, "GET", "/?token=guess")[0] == 403
+    assert ask(desk, "GET", "/favicon.ico")[0] == 404
+    assert ask(desk, "GET", f"/?token={desk.token}", Host="localhost.evil.example")[0] == 421
+    status, html, headers = ask(desk, "GET", f"/?token={desk.token}")
+    assert status == 200
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["Cache-Control"] == "no-store"
+    outline = Outline(html)
+    assert {section["id"] for section in outline.all("section")} == {"source", "adapted"}
+    links = [attributes[name] for _, attributes in outline.elements for name in ("src", "href") if name in attributes]
+    assert all(link.startswith(("#", "data:")) for link in links)
+
+
+@pytest.mark.parametrize("word", [word for word in HOSTILE if "\ud800" not in word])
+def test_foreign_text_adds_nothing_to_the_page(tmp_path, served, word):
+    """Names and prompts of a run add no element and no attribute."""
+    plain = page(find_pair(served, served.parent / ".store"), token="t", nonce="n", most=9)
+    run = shutil.copytree(served, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text(encoding="utf-8")) | {"name": word, "source": word}
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    rows = [{"subject": "source", "language": "hi", "prompt": f"{number}{word}", "text": ""} for number in range(2)]
+    (run / "generated.json").write_text(json.dumps(rows), encoding="utf-8")
+    hostile = page(find_pair(run, served.parent / ".store"), token="t", nonce="n", most=9)
+    assert [(tag, sorted(attributes)) for tag, attributes in Outline(hostile).elements] \
+        == [(tag, sorted(attributes)) for tag, attributes in Outline(plain).elements]
+
+
+def test_what_is_missing_is_named(tmp_path, served, desk):
+    """No run, a run without a model, no source, the wrong one, a taken port: each is one line that says what to do."""
+    store = served.parent / ".store"
+    with pytest.raises(StoreError, match="not a finished run"):
+        find_pair(tmp_path, store)
+    with pytest.raises(ModelError, match="this run has no model"):
+        find_pair(make_run(tmp_path / "bare"), store)
+    with pytest.raises(ModelError, match=r"is not in the store .*--source"):
+        find_pair(served, tmp_path)
+    with pytest.raises(ModelError, match=r"has 325 token ids, while .* 320"):
+        find_pair(served, store, served / "model")
+    with pytest.raises(StoreError, match=f"--port {desk.port}: is taken"):
+        open_desk(desk.port, desk.pair, {})
+
+
+def test_the_command_listens_on_the_loopback_address_and_ends_cleanly(served):
+    """`lingraft serve RUN --port 0` prints an address that answers, and an interrupt ends it with code 0."""
+    command = [sys.executable, "-u", "-c", "from lingraft.cli import main; main()", "serve", str(served)]
+    process = subprocess.Popen([*command, "--port", "0", "--device", "cpu"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        address = process.stdout.readline().split()[1]
+        assert address.startswith("http://127.0.0.1:")
+        host, _, path = address.removeprefix("http://").partition("/")
+        connection = http.client.HTTPConnection(host, timeout=30)
+        connection.request("GET", f"/{path}")
+        assert connection.getresponse().status == 200
+    finally:
+        process.terminate()
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, errors
+    assert "stopped" in errors
