@@ -4,9 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-# 50 kills over the demo and a small study; SEED=17 KILLS=1 repeats one of them.
+# 50 kills over the demo and a small study; SEED=17 ROUNDS=1 repeats two of them.
 SEED   ?= 0
-KILLS  ?= 50
+ROUNDS ?= 25
 
 .PHONY: demo test torture check setup clean docs docs-pages notebook dist
 
@@ -29,7 +29,7 @@ test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests src
 
 torture: setup
-	$(BIN)/python -m tests.torture --kills $(KILLS) --seed $(SEED)
+	$(BIN)/python -m tests.torture --rounds $(ROUNDS) --seed $(SEED)
 
 docs: setup docs-pages
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"

@@ -1,11 +1,11 @@
 """Torture: the real command, killed with SIGKILL at a random moment, then resumed to its end, again and again.
 
     make torture                                          50 kills over the demo and a small study
-    .venv/bin/python -m tests.torture --kills 1 --seed 17           what seed 17 did, again
+    .venv/bin/python -m tests.torture --rounds 1 --seed 17          what seed 17 did, again
 
 Every resumed run must end with the same files as an undisturbed one, by the checksums in the manifests, and with
-nothing left over. Libraries are imported once and each run is a fork, so that kills fall into the work. `tiny` is what
-`make test` runs: a model of two layers.
+nothing left over; so must several at once on one store, one of them killed. Libraries are imported once and each run
+is a fork, so that kills fall into the work. `tiny` is what `make test` runs: a model of two layers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -34,7 +35,7 @@ STUDY = """
 name: small
 question: Which rows?
 recipe: {recipe}
-axes: {{embeddings: [mean, random]}}
+axes: {{embeddings: {rows}}}
 seeds: [0]
 settings: {{evaluation.generation: null, training.budget: {budget}, evaluation.heldout_bytes: 800}}
 """
@@ -52,19 +53,23 @@ def commands(kind: str, folder: Path) -> list[list[str]]:
     """Return the commands to torture: arguments of `lingraft`; what they read is written into `folder`."""
     from tests.conftest import HINDI, make_tiny_model, write_lines
 
-    recipe, budget = ROOT / "recipes" / "demo.yaml", "15K tokens"
+    recipe, budget, rows = ROOT / "recipes" / "demo.yaml", "15K tokens", "[mean, random]"
     if kind == "tiny":
         (folder / "model").mkdir()
         make_tiny_model(folder / "model")
-        text, recipe, budget = write_lines(folder / "hi.txt", HINDI, copies=30), folder / "tiny.yaml", "4 steps"
+        text, recipe = write_lines(folder / "hi.txt", HINDI, copies=30), folder / "tiny.yaml"
+        budget, rows = "4 steps", "[mean]"
         recipe.write_text(TINY.format(model=folder / "model", text=text), encoding="utf-8")
-    (folder / "study.yaml").write_text(STUDY.format(recipe=recipe, budget=budget), encoding="utf-8")
+    (folder / "study.yaml").write_text(STUDY.format(recipe=recipe, budget=budget, rows=rows), encoding="utf-8")
     return [["adapt", str(recipe), "--device", "cpu", "--checkpoint-seconds", "0.5"],
             ["study", str(folder / "study.yaml"), "--device", "cpu"]]
 
 
-def start(arguments: Sequence[str], folder: Path) -> int:
-    """Begin the command in a fork whose working folder is `folder`; return its process number."""
+def start(arguments: Sequence[str], folder: Path, log: int | None = None, limit: int = 0) -> int:
+    """Begin the command in a fork whose working folder is `folder`; return its process number.
+
+    It writes into the open file `log`, else into `folder`. With a `limit`, no file may be larger than so many bytes.
+    """
     number = os.fork()
     if number:
         return number
@@ -72,11 +77,13 @@ def start(arguments: Sequence[str], folder: Path) -> int:
     try:  # the child never returns into the parent's code
         folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
-        log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND) if log is None else log
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(XDG_CACHE_HOME=str(folder / "cache"), LINGRAFT_STORE="", TOKENIZERS_PARALLELISM="false")
         sys.argv = ["lingraft", *arguments]
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         from lingraft.cli import main
 
         main()
@@ -139,26 +146,44 @@ def _suspects(runs: Path) -> Iterator[Path]:
             yield path
 
 
-def torture(kind: str, kills: int, seed: int, folder: Path) -> None:
-    """Kill and resume so many times, a command after the other; raises `AssertionError` where anything differs."""
+def torture(kind: str, rounds: int, seed: int, folder: Path) -> None:
+    """Kill and resume each command in every round; raises `AssertionError` where anything differs."""
     chosen = commands(kind, folder)
-    alone: dict[int, tuple[float, dict[str, str]]] = {}
-    for one in range(seed, seed + kills):
-        number = one % len(chosen)
-        if number not in alone:
-            took = finish(chosen[number], folder / f"alone-{number}")
-            alone[number] = took, fingerprint(folder / f"alone-{number}")
-            say(f"{chosen[number][0]}: {took:.1f} s undisturbed, {len(alone[number][1])} files")
-        took, expected = alone[number]
-        after = random.Random(one).random() * took
-        place = folder / f"seed-{one}"
-        ended = "" if killed(chosen[number], place, after) else " (had ended)"
-        say(f"seed {one}: {chosen[number][0]} killed after {after:.2f} s{ended}")
-        finish(chosen[number], place)
-        assert fingerprint(place) == expected, f"seed {one}: other files than those of an undisturbed run"
-        assert left_over(place) == [], f"seed {one}: left over: {left_over(place)}"
-        shutil.rmtree(place)
-    say(f"{kills} kills from seed {seed} on: every resumed run equals an undisturbed one, nothing left over")
+    took = [finish(arguments, folder / "alone") for arguments in chosen]
+    expected = fingerprint(folder / "alone")
+    say(f"undisturbed: {' and '.join(f'{seconds:.1f} s' for seconds in took)}, {len(expected)} files")
+    for one in range(seed, seed + rounds):
+        place, chance = folder / f"seed-{one}", random.Random(one)
+        for arguments, seconds in zip(chosen, took, strict=True):
+            after = chance.random() * seconds
+            ended = "" if killed(arguments, place, after) else " (had ended)"
+            say(f"seed {one}: {arguments[0]} killed after {after:.2f} s{ended}")
+            finish(arguments, place)
+        compare(place, expected, f"seed {one}")
+    together(chosen, folder / "together", random.Random(seed).random() * max(took))
+    compare(folder / "together", expected, "together")
+    say(f"{rounds * len(chosen)} kills from seed {seed} on, and {len(chosen) + 1} processes at once: the same files as "
+        "undisturbed ones, nothing left over")
+
+
+def together(chosen: Sequence[Sequence[str]], folder: Path, after: float) -> None:
+    """Begin every command at once on one store, the first one twice, and kill one of these: the other takes over."""
+    victim = start(chosen[0], folder)
+    others = [start(arguments, folder) for arguments in chosen]
+    time.sleep(after)
+    os.kill(victim, signal.SIGKILL)  # a process that has ended stays there to be killed until it is waited for
+    os.waitpid(victim, 0)
+    for number in others:
+        if os.waitpid(number, 0)[1]:
+            raise AssertionError((folder / "log").read_text()[-2000:])
+
+
+def compare(place: Path, expected: dict[str, str], who: str) -> None:
+    """Raise `AssertionError` where what was made differs, or anything is left over; then remove it."""
+    found = fingerprint(place)
+    assert found == expected, f"{who}: other files: {sorted(set(found.items()) ^ set(expected.items()))[:4]}"
+    assert left_over(place) == [], f"{who}: left over: {left_over(place)}"
+    shutil.rmtree(place)
 
 
 def warm() -> None:
@@ -186,13 +211,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the torture; the exit code is 1 where anything differed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=("demo", "tiny"), default="demo")
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=25, help="each kills every command once")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     warm()
     with tempfile.TemporaryDirectory() as folder:
-        torture(asked.kind, asked.kills, asked.seed, Path(folder))
+        torture(asked.kind, asked.rounds, asked.seed, Path(folder))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,11 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
-def alone(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold the lock at `path` while the block runs; `waiting` is called once where another process holds it."""
+def alone(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[bool]:
+    """Hold the lock at `path` while the block runs; `waiting` is called once where another process holds it.
+
+    Yields whether it is held, which it is unless the file system has no locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _take(path)
     if descriptor is None:
@@ -38,7 +41,7 @@ def alone(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[
         while descriptor is None:
             descriptor = _take(path, blocking=True)
     with _holding(path, descriptor):
-        yield
+        yield descriptor >= 0
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from lingraft.progress import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Draft", "Manifest", "Stage", "Store", "digest", "file_digest", "place", "room_on_disk"]
+__all__ = ["DiskError", "Draft", "Manifest", "Stage", "Store", "digest", "file_digest", "place", "room_on_disk"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ class Store:
         if self.has(stage):
             return self.folder(stage)
         waiting = partial(say, f"another process is making {stage.name}; waiting for it")
-        with room_on_disk(self.root, stage.name), alone(self._lock(_name(stage)), waiting):
+        with room_on_disk(self.root, stage.name), alone(self._lock(_name(stage)), waiting) as held:
+            if held:
+                self._remove_drafts(_name(stage))  # of a process that was killed while we waited for it
             if not self.has(stage):  # the process that we waited for may have made it
                 self._make(stage, make)
         return self.folder(stage)
@@ -161,10 +163,13 @@ class Store:
                         self._clear(name)
 
     def _clear(self, name: str) -> None:
-        for folder in (self.root / "drafts").glob(f"{name}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        self._remove_drafts(name)
         if not answer_damage(self.root / "answers" / name):
             shutil.rmtree(self.root / "work" / name, ignore_errors=True)
+
+    def _remove_drafts(self, name: str) -> None:
+        for folder in (self.root / "drafts").glob(f"{name}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name(stage: Stage) -> str:
@@ -190,21 +195,29 @@ def _check_sources(before: Path, draft: Path, files: Mapping[str, tuple[int, str
             raise StoreError(msg)
 
 
+class DiskError(StoreError):
+    """A disk that is full, read-only or forbidden."""
+
+
 @contextmanager
 def room_on_disk(where: Path, doing: str = "") -> Iterator[None]:
-    """Turn the errors of a full, read-only or forbidden disk into a `StoreError` that names path and stage."""
+    """Turn the errors of a full, read-only or forbidden disk into a `DiskError` that names path and stage."""
     during = f"{doing}: " if doing else ""
     try:
         yield
+    except DiskError as error:
+        msg = f"{during}{error}"
+        raise DiskError(msg) from error
     except OSError as error:
+        place = error.filename2 or error.filename or where  # of a copy, the second is the one that is written
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             free = shutil.disk_usage(_existing(where)).free / 2**20
-            msg = (f"{during}{error.filename or where}: no room on the disk ({free:.0f} MiB free); free some, or name "
+            msg = (f"{during}{place}: no room on the disk ({free:.0f} MiB free); free some, or name "
                    f"another place with --store; what was finished is kept")
-            raise StoreError(msg) from error
+            raise DiskError(msg) from error
         if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and error.filename:
-            msg = f"{during}{error.filename}: cannot be written ({error.strerror}); name another place with --store"
-            raise StoreError(msg) from error
+            msg = f"{during}{place}: cannot be written ({error.strerror}); name another place with --store"
+            raise DiskError(msg) from error
         raise
 
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
         msg = f"{target}: is there already and is no run of lingraft; choose another name with --name, or move it away"
         raise StoreError(msg)
     draft = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
-    with room_on_disk(target), alone(lock_of(target), lambda: say(f"another process is writing {target}; waiting")):
-        remove_drafts(target)
+    waiting = partial(say, f"another process is writing {target}; waiting for it")
+    with room_on_disk(target), alone(lock_of(target), waiting) as held:
+        if held:
+            remove_drafts(target)
         try:
             draft.mkdir(parents=True)
             yield draft

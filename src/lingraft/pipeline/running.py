@@ -120,7 +120,7 @@ def answer_step(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell
     except LingraftError:
         raise
     except Exception as error:
-        told = _disk_error(error, runtime.store)
+        told = _disk_error(error, runtime.store, step.stage.name)
         if told is None:
             raise
         raise told from error
@@ -129,14 +129,15 @@ def answer_step(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell
     return Done(step, manifest, cached)
 
 
-def _disk_error(error: Exception, where: Path) -> StoreError | None:
+def _disk_error(error: Exception, where: Path, stage: str) -> StoreError | None:
     """Recognise a full disk in the words of libraries in Rust, which raise no OSError for it."""
     signs = ("os error 28", "os error 27", "os error 122", "No space left on device", "File too large")
     if not any(sign in str(error) for sign in signs):
         return None
     free = shutil.disk_usage(where).free / 2**20
-    return StoreError(f"{where}: no room on the disk ({free:.0f} MiB free: {' '.join(str(error).split())[:100]}); free "
-                      "some, or name another place with --store; what was finished is kept")
+    reason = " ".join(str(error).split())[:100]
+    return StoreError(f"{stage}: {where}: no room on the disk ({free:.0f} MiB free: {reason}); free some, or name "
+                      "another place with --store; what was finished is kept")
 
 
 def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:

@@ -1,0 +1,184 @@
+"""Faults around a run: no room, two processes at once, damage, a model that is read-only, a clock that jumps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lingraft.pipeline import Run, graph_of, run
+from lingraft.recipe import Recipe, Runtime, parse_recipe
+from lingraft.recipe.reading import Tree
+from lingraft.store import Stage, Store, file_digest
+from tests.test_store import flipped, left_over
+from tests.torture import ROOT
+
+DEADLINE = 60
+NAMESPACE = ["unshare", "-rm"]
+
+
+def may_mount() -> bool:
+    """Say whether this user may mount in a namespace of their own."""
+    command = [*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_a_disk_that_is_full_at_every_stage(tmp_path):
+    """Each time one line with stage, path and what to do, exit code 2; what was stored stays; with room it goes on."""
+    mounts = may_mount()
+    command = [sys.executable, "-m", "tests.full_disk", str(tmp_path), *(["tmpfs"] if mounts else [])]
+    done = subprocess.run([*(NAMESPACE if mounts else []), *command], cwd=ROOT, capture_output=True, text=True,
+                          check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    *failed, finished = json.loads(done.stdout)
+    stored: set[str] = set()
+    for outcome in failed:
+        errors = [line for line in outcome["told"] if "error" in line.lower()]
+        assert (outcome["code"], len(errors)) == (2, 1), outcome
+        stage, path, problem = errors[0].removeprefix("error: ").split(": ", 2)
+        assert stage in {"source", "corpus", "vocabulary", "embeddings", "training"}
+        assert path.startswith("runs/.store")
+        assert problem.startswith("no room on the disk")
+        assert "name another place with --store; what was finished is kept" in problem
+        assert stored <= set(outcome["stored"])
+        stored = set(outcome["stored"])
+        assert outcome["damaged"] == []
+        assert all("/work/" in left for left in outcome["left"]), outcome["left"]
+    assert len(stored) >= 3
+    assert (finished["code"], finished["left"], finished["damaged"]) == (0, [], [])
+
+
+ANSWER = """
+import sys, time
+from pathlib import Path
+from lingraft.store import Stage, Store
+root, version, text, go = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+def make(draft):
+    draft.path("answer.txt").write_text(text)
+    (root / f"{text}.making").touch()
+    while not go.exists():
+        time.sleep(0.01)
+print((Store(root).answer(Stage("count", version, {}), make) / "answer.txt").read_text())
+"""
+
+
+class Answering:
+    """A process that answers a stage with a text, as soon as the file `go` is there."""
+
+    def __init__(self, root: Path, version: int, text: str, go: Path) -> None:
+        self.told, self.making = root / f"{text}.told", root / f"{text}.making"
+        with self.told.open("w") as told:
+            self.process = subprocess.Popen([sys.executable, "-c", ANSWER, root, str(version), text, go],
+                                            stdout=subprocess.PIPE, stderr=told, text=True)
+
+    def until(self, path: Path, text: str = "") -> None:
+        """Wait for a file that holds a text."""
+        deadline = time.monotonic() + DEADLINE
+        while not (path.exists() and text in path.read_text()):
+            assert time.monotonic() < deadline, self.told.read_text()
+            time.sleep(0.01)
+
+    def answer(self) -> str:
+        """Wait for the answer."""
+        return self.process.communicate(timeout=DEADLINE)[0].strip()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_processes_with_one_question(tmp_path, killed):
+    """One makes the answer, the other says that it waits, and takes it; of one that is killed it takes over."""
+    go = tmp_path / "go"
+    first = Answering(tmp_path, 1, "first", go)
+    first.until(first.making)
+    second = Answering(tmp_path, 1, "second", go)
+    second.until(second.told, "another process is making count; waiting for it")
+    if killed:
+        first.process.kill()
+        second.until(second.making)
+    go.touch()
+    assert [first.answer(), second.answer()] == (["", "second"] if killed else ["first", "first"])
+    assert second.making.exists() == killed
+    assert left_over(tmp_path) == []
+
+
+def test_two_processes_with_different_questions(tmp_path):
+    """Neither waits for the other, nor takes the other's draft away."""
+    one, other = (Answering(tmp_path, version, f"answer {version}", tmp_path / "go") for version in (1, 2))
+    one.until(one.making)
+    other.until(other.making)
+    (tmp_path / "go").touch()
+    assert [one.answer(), other.answer()] == ["answer 1", "answer 2"]
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("moment", [0, 4_000_000_000])
+def test_a_clock_that_jumps(tmp_path, moment):
+    """Times long past or far ahead make no answer stale and no lock or draft younger or older than it is."""
+    store, stage = Store(tmp_path), Stage("count", 1, {})
+    folder = store.answer(stage, lambda draft: draft.path("answer.txt").write_text("whole"))
+    holder = Answering(tmp_path, 2, "held", tmp_path / "go")
+    holder.until(holder.making)
+    (tmp_path / "drafts" / "count-0123-01234567").mkdir()
+    for path in [tmp_path, *tmp_path.rglob("*")]:
+        os.utime(path, (moment, moment))
+    assert Store(tmp_path).answer(stage, lambda _draft: pytest.fail("made again")) == folder
+    assert len(left_over(tmp_path)) == 2  # lock and draft of the process that is at work
+    (tmp_path / "go").touch()
+    assert holder.answer() == "held"
+    assert left_over(tmp_path) == []
+
+
+def report(folder: Path) -> None:
+    """Stand in for the report, whose own tests are elsewhere."""
+    (folder / "report.html").write_text("<html>", encoding="utf-8")
+
+
+@pytest.fixture
+def recipe(tiny_model, hindi_file, tmp_path) -> Recipe:
+    """Return a recipe on a model whose folder nobody may write to."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    for path in [*model.iterdir(), model]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    return parse_recipe(Tree({
+        "name": "tiny", "model": str(model),
+        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1}, "vocabulary": {"size": 20},
+        "training": {"budget": "3 steps", "batch_tokens": 128, "heldout_points": 1},
+        "evaluation": {"heldout_bytes": 800, "bootstrap": {"resamples": 20}, "generation": None}}))
+
+
+def carry_out(recipe: Recipe, runtime: Runtime) -> tuple[Run, list[str], list[str]]:
+    """Run a recipe; return the run, the names of the stages that were made, and what was told."""
+    lines: list[str] = []
+    finished = run(recipe, runtime, write_report=report, tell=lines.append)
+    return finished, [stage["name"] for stage in finished.record["stages"] if not stage["cached"]], lines
+
+
+def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
+    """An edit in a run folder or a bit that flipped in any answer is named; exactly that stage is made again."""
+    here = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
+    model = tmp_path / "model"
+    before = {path.name: file_digest(path) for path in model.iterdir()}
+    finished, _, _ = carry_out(recipe, here)
+    weights = finished.model / "model.safetensors"
+    whole = file_digest(weights)
+    flipped(weights)
+    _, made, lines = carry_out(recipe, here)
+    assert f"{weights} is not what was written (another checksum); writing the run anew" in lines
+    assert (made, file_digest(weights)) == (["training"], whole)
+    assert "training" in capsys.readouterr().err
+    for step in graph_of(recipe):
+        answer = Store(here.store).folder(step.stage)
+        files = [path for path in answer.rglob("*") if path.is_file() and not path.is_symlink()]
+        largest = max((path for path in files if path.name != "manifest.json"), key=lambda path: path.stat().st_size)
+        flipped(largest)
+        shutil.rmtree(here.runs)
+        _, made, _ = carry_out(recipe, here)
+        assert made == [step.stage.name]
+        line = f"{largest} is not what was written (another checksum); making {made[0]} again\n"
+        assert line in capsys.readouterr().err
+    assert file_digest(here.runs / "tiny" / "model" / "model.safetensors") == whole
+    assert {path.name: file_digest(path) for path in model.iterdir()} == before  # the read-only model is as it was
