@@ -103,8 +103,9 @@ def browser(profile):
     if program is None:
         pytest.skip("no chromium on this machine")
     (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
-    command = [sys.executable, "-c", WIRED, str(their_in), str(their_out), program, *FLAGS, f"--user-data-dir={profile}"]
-    process = subprocess.Popen(command, pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL,
+    command = [program, *FLAGS, f"--user-data-dir={profile}"]
+    wired = [sys.executable, "-c", WIRED, str(their_in), str(their_out), *command]
+    process = subprocess.Popen(wired, pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     os.close(their_in)
     os.close(their_out)

@@ -1,0 +1,108 @@
+"""Every page in a real browser: drawn whole, without a complaint, without the network, unmoved by hostile text."""
+
+from __future__ import annotations
+
+import pytest
+
+from lingraft.report import compare_runs, write_report, write_study_report
+from tests.browser import browser
+from tests.test_report import make_run
+from tests.test_report_study import make_study
+from tests.test_serving import make_served_run, start
+
+ATTACK = "</title></style></script><script>window.stolen=1</script><img src=x onerror='window.stolen=1'>"
+MARKS = "مرحبا نص عربي தமிழ் உரை हिन्दी"
+KINDS = ("run", "study", "comparison")
+CHARTS = {"run": 2, "study": 6, "comparison": 0}
+
+SEEN = """(() => {
+const boxes = [...document.querySelectorAll('svg, img')].map(one => one.getBoundingClientRect());
+const outside = [...document.querySelectorAll('figure svg')].flatMap(svg => {
+  const whole = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll('text')].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.width && (box.left < whole.left - 1 || box.right > whole.right + 1
+                         || box.top < whole.top - 1 || box.bottom > whole.bottom + 1);
+  }).map(text => text.textContent);
+});
+return {figures: document.querySelectorAll('figure').length, drawn: boxes.map(box => [box.width, box.height]), outside,
+        marks: [...document.querySelectorAll('figure svg')].map(svg => svg.querySelectorAll('path, rect, line').length),
+        wide: document.documentElement.scrollWidth, inner: innerWidth, stolen: typeof window.stolen,
+        scripts: [...document.scripts].filter(script => !script.nonce).length};
+})()"""
+
+WRITTEN = """new Promise(done => {
+document.getElementById('go').click();
+const look = setInterval(() => {
+  if (!document.getElementById('stop').disabled) return;
+  clearInterval(look);
+  done(['source', 'adapted'].map(side => ({
+    tokens: document.querySelectorAll(`#${side} .of-written li`).length,
+    added: document.querySelectorAll(`#${side} .of-prompt .new`).length,
+    speed: document.querySelector(`#${side} .prefill`).textContent,
+    prompt: document.querySelector(`#${side} .prompt`).textContent}))
+    .concat([document.getElementById('state').textContent, document.getElementById('trouble').textContent]));
+}, 20); })"""
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The three pages that lie on disk, with an attack and four scripts in every field that is not ours."""
+    folder = tmp_path_factory.mktemp("pages")
+    first, second = (make_run(folder / name, word=f"{ATTACK} {MARKS} {name}") for name in ("a", "b"))
+    study = make_study(folder / "study", word=f"{ATTACK} {MARKS}", sizes=(0, 100, 1000))
+    return {"run": write_report(first), "study": write_study_report(study),
+            "comparison": compare_runs([first, second], folder / "both.html")}
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_drawn_whole_and_quiet(tab, pages, kind, width):
+    """Every chart has marks, a size and its words inside; nothing fails, nothing is fetched, no foreign word runs."""
+    tab.open(pages[kind].as_uri(), width, dark=width == 390)
+    seen = tab.evaluate(SEEN)
+    assert tab.complaints == []
+    assert [address for address in tab.requests if not address.startswith("data:")] == [pages[kind].as_uri()]
+    assert seen["figures"] == CHARTS[kind]
+    assert all(across > 100 and down > 60 for across, down in seen["drawn"])
+    assert all(number > 8 for number in seen["marks"])
+    assert seen["outside"] == []
+    assert seen["wide"] <= seen["inner"]
+    assert (seen["stolen"], seen["scripts"]) == ("undefined", 0)
+
+
+def test_a_chart_saved_as_a_file_opens(tab, pages):
+    """The SVG of a chart is drawn by a browser as it lies on disk."""
+    for chart in sorted(pages["run"].parent.glob("charts/*.svg")):
+        tab.open(chart.as_uri())
+        assert tab.complaints == []
+        assert tab.evaluate("document.documentElement.getBoundingClientRect().width > 100")
+
+
+def test_a_served_run_answers_in_the_browser(tab, tmp_path):
+    """Write fills both sides with tokens and speeds, by requests to this server alone, and no written word runs."""
+    desk = start(make_served_run(tmp_path, word=ATTACK))
+    try:
+        for width in (390, 1280):
+            tab.open(desk.address, width)
+            source, adapted, state, trouble = tab.evaluate(WRITTEN)
+            assert (tab.complaints, trouble) == ([], "")
+            assert all(address.startswith((f"http://{desk.hosts[0]}/", "data:")) for address in tab.requests)
+            assert state.startswith("Done. The prompt took ")
+            assert source["tokens"] > 0
+            assert adapted["tokens"] > 0
+            assert (source["added"], adapted["added"] > 0) == (0, True)
+            assert "tokens/s" in source["speed"]
+            assert ATTACK in source["prompt"]
+            seen = tab.evaluate(SEEN)
+            assert seen["wide"] <= seen["inner"]
+            assert (seen["stolen"], seen["scripts"]) == ("undefined", 0)
+    finally:
+        desk.shutdown()
+        desk.server_close()
