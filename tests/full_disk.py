@@ -18,8 +18,7 @@ from typing import Any
 from lingraft.manifest import answer_damage
 from tests.torture import commands, left_over, start, warm
 
-ROOMS = (("tmpfs", 24), ("limit", 1000), ("tmpfs", 200), ("limit", 9000), ("limit", 60_000), ("tmpfs", 1000),
-         ("none", 0))
+ROOMS = (("tmpfs", 24), ("tmpfs", 200), ("limit", 9000), ("limit", 60_000), ("tmpfs", 1000), ("none", 0))
 """KiB of the file system, or bytes of the largest file; the last attempt has all the room."""
 
 

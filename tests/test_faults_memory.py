@@ -1,0 +1,57 @@
+"""Text of absurd shapes: refused in one line, or read in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tracemalloc
+
+import pytest
+
+from lingraft.corpus.build import build_corpus
+from lingraft.corpus.files import MAX_DOCUMENT_BYTES
+from lingraft.corpus.settings import CorpusSettings
+from lingraft.errors import CorpusError
+from lingraft.store import Draft
+
+
+def build(path, folder, **settings):
+    """Build a corpus of a file; return the draft and the most memory that Python held."""
+    folder.mkdir()
+    draft = Draft(folder)
+    chosen = CorpusSettings.model_validate({"sources": {"path": str(path)}, **settings})
+    tracemalloc.start()
+    try:
+        build_corpus(chosen, "en", draft)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4 * MAX_DOCUMENT_BYTES
+    return draft, peak
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["5 GB", "a bomb"])
+def test_a_line_without_end_is_refused(tmp_path, compressed):
+    """A single line of 5 GB, or a file of 200 KB that unpacks to one of 200 MB: place, bound, and what to do."""
+    path = tmp_path / ("a.txt.gz" if compressed else "a.txt")
+    if compressed:
+        with gzip.open(path, "wb") as file:
+            for _ in range(200):
+                file.write(bytes(10**6))
+    else:
+        path.touch()
+        os.truncate(path, 5 * 10**9)  # takes no room on the disk
+    with pytest.raises(CorpusError, match=rf"{path}, line 1: longer than 64 MiB; .* split it into lines"):
+        build(path, tmp_path / "draft")
+
+
+def test_a_bomb_of_many_lines_is_read_in_little_memory(tmp_path):
+    """30 MB of one line again and again, packed into 100 KB: dropped as duplicates and counted, a few MB held."""
+    path = tmp_path / "a.txt.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(b"".join(b"line %d\n" % number for number in range(100)))
+        for _ in range(30):
+            file.write(b"the same words " * 66_600 + b"\n")
+    draft, peak = build(path, tmp_path / "draft")
+    assert draft.notes["dropped"]["duplicate"]["documents"] == 29
+    assert peak < 60e6
