@@ -20,7 +20,7 @@ from lingraft.report.study_reading import (
 )
 from lingraft.report.words import joined, language_name, number, size
 
-LINES = 24
+LINES = len(COLOURS)
 """Courses that are told apart by colour and name; of more, each is drawn thin and grey but the best and the worst."""
 
 
@@ -80,19 +80,22 @@ def frontier_chart(study: StudyFiles) -> Chart | None:
     if len(rows) < 2:
         return None
     names = frontier([(row["x"], row["y"], row["name"]) for row in rows])
+    middle = (min(row["x"] for row in rows) + max(row["x"] for row in rows)) / 2
     for row in rows:
         row["best"] = row["name"] in names
+        row["inwards"] = "right" if row["x"] > middle else "left"  # a name at the right edge would leave the chart
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("x:Q", title="FLOPs of training", scale=alt.Scale(zero=False), axis=alt.Axis(format="~s", tickCount=5)),
         y=alt.Y("y:Q", title="bits per byte", scale=alt.Scale(zero=False)))
     dots = base.mark_circle(size=70, opacity=0.9).encode(
         color=alt.condition("datum.best", alt.value(BLUE), alt.value(GREY)))
     line = base.mark_line(color=BLUE, strokeDash=[3, 3]).transform_filter("datum.best")
-    text = base.mark_text(align="left", dx=7, dy=-6, limit=190).encode(text="name:N").transform_filter("datum.best")
+    texts = [base.mark_text(align=side, dx=7 if side == "left" else -7, dy=-8, limit=190).encode(
+        text="name:N").transform_filter(f"datum.best && datum.inwards == '{side}'") for side in ("left", "right")]
     return Chart("frontier", "Cost against gain", "Lower and further left is better. Blue: no other choice is both "
                  "cheaper to train and better (means over seeds, not a claim about each pair).",
                  f"Scatter of bits per byte against training FLOPs. Unbeaten: {'; '.join(names)}.",
-                 styled(alt.layer(line, dots, text), 230))
+                 styled(alt.layer(line, dots, *texts), 230))
 
 
 def frontier(points: Sequence[tuple[float, float, str]]) -> list[str]:
