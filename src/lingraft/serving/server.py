@@ -45,7 +45,7 @@ class Asked:
 
     side: str
     prompt: str
-    bytes: int
+    size: int
 
     @classmethod
     def read(cls, body: bytes, sides: Mapping[str, Any]) -> Asked:
@@ -97,7 +97,7 @@ class Desk(ThreadingHTTPServer):
     def write(self, asked: Asked) -> Iterator[Event]:
         """Let one side write, when it is its turn."""
         with self.turn:
-            yield from self.writers[asked.side].write(asked.prompt, asked.bytes)
+            yield from self.writers[asked.side].write(asked.prompt, asked.size)
 
 
 def open_desk(port: int, pair: Pair, writers: Mapping[str, Writer]) -> Desk:
