@@ -8,7 +8,7 @@ JOBS   ?= 2
 SEED   ?= 0
 ROUNDS ?= 25
 
-.PHONY: demo test torture check setup clean docs docs-pages notebook dist
+.PHONY: demo test torture fuzz audit sbom check setup clean docs docs-pages notebook dist
 
 setup: $(VENV)/.ready
 
@@ -27,6 +27,20 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests src
+
+# Ten thousand files of each kind, other ones each time.
+fuzz: setup
+	LINGRAFT_FUZZ=10000 LINGRAFT_EXPLORE=1 RUST_BACKTRACE=0 $(BIN)/python -m pytest -n $(JOBS) tests/test_fuzz.py
+
+# What the checked versions are known to be weak in, and what a release consists of.
+audit: setup
+	$(BIN)/python -m pip install -q --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
+
+sbom: setup
+	$(BIN)/python -m pip install -q --disable-pip-version-check cyclonedx-bom
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file dist/sbom.cdx.json
 
 torture: setup
 	$(BIN)/python -m tests.torture --rounds $(ROUNDS) --seed $(SEED)

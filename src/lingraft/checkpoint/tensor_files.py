@@ -61,7 +61,7 @@ class Checkpoint:
         index_path = folder / INDEX
         if index_path.exists():
             index = _read_json(index_path)
-            files = [folder / name for name in sorted(set(index.get("weight_map", {}).values()))]
+            files = [folder / name for name in _shard_names(index, index_path)]
         else:
             index, files = None, _lone_file(folder)
         return cls(folder, cls.open_files(files), index)
@@ -114,8 +114,11 @@ def blocks(matrix: Tensor, rows: int = 8192) -> Iterator[Tensor]:
 
 def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
     """Return a file's tensors in the order of their bytes, and its metadata; raises `ModelError` if it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        size = file.stat().st_size
+        with safe_open(file, framework="np"):  # checks lengths, places, shapes and kinds against each other
+            size = file.stat().st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(min(length, HEADER_LIMIT)))
@@ -123,7 +126,7 @@ def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
         places = [TensorPlace(name, file, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0],
                               8 + length + entry["data_offsets"][1]) for name, entry in header.items()]
         places.sort(key=lambda place: (place.begin, place.end))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         msg = f"{file}: not a whole safetensors file ({error}); fetch or save the model again"
         raise ModelError(msg) from error
     promised = max((place.end for place in places), default=size)
@@ -131,6 +134,20 @@ def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
         msg = f"{file}: {size:,} bytes where its header promises {promised:,}; fetch or save the model again"
         raise ModelError(msg)
     return places, metadata
+
+
+def _shard_names(index: Any, where: Path) -> list[str]:
+    """Return the files that an index names; raises `ModelError` for one that is not beside it."""
+    try:
+        names = sorted(set(index["weight_map"].values()))
+        strange = [name for name in names if Path(name).name != name]
+    except (KeyError, TypeError, AttributeError):
+        names, strange = [], [""]
+    if strange or not names:
+        seen = f"weight_map names {strange[0]!r}" if strange and strange[0] else "no weight_map"
+        msg = f"{where}: {seen}; expected names of safetensors files beside it; fetch or save the model again"
+        raise ModelError(msg)
+    return names
 
 
 def _lone_file(folder: Path) -> list[Path]:

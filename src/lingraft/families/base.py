@@ -15,7 +15,8 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -185,12 +186,21 @@ class Family(ABC):
         return data
 
 
-def backend_of(data: Data) -> Tokenizer:
+def backend_of(data: Data, where: object = "the tokenizer") -> Tokenizer:
     """Build the tokenizer of a tokenizer.json's content; raises `TokenizerError` where `tokenizers` refuses it."""
-    try:
+    with _refusals(where):
         return Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
-    except Exception as error:  # `tokenizers` raises bare Exception
-        msg = f"the tokenizer cannot be built: {str(error).splitlines()[0]}"
+
+
+@contextmanager
+def _refusals(where: object) -> Iterator[None]:
+    """Turn what `tokenizers` raises into a `TokenizerError`: bare exceptions, and panics, which are no `Exception`."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        msg = f"{where}: tokenizers cannot use it ({' '.join(str(error).split())[:200]}); fetch or save it again"
         raise TokenizerError(msg) from error
 
 
@@ -218,7 +228,7 @@ class ModelTokenizer:
     @cached_property
     def backend(self) -> Tokenizer:
         """The `tokenizers` object, without truncation and padding."""
-        backend = backend_of(self.family.data)
+        backend = backend_of(self.family.data, self.folder)
         backend.no_truncation()
         backend.no_padding()
         return backend
@@ -235,7 +245,8 @@ class ModelTokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text; no special tokens are added around it."""
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with _refusals(self.folder):
+            return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of these ids; special tokens are spelled out."""

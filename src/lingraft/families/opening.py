@@ -13,7 +13,7 @@ from lingraft.families.base import Data, Family, ModelTokenizer
 from lingraft.families.byte_level import ByteLevel
 from lingraft.families.convert import from_sentencepiece, from_tiktoken, from_vocab_and_merges
 from lingraft.families.sentencepiece import SentencePieceBPE
-from lingraft.families.soundness import check_sound
+from lingraft.families.soundness import check_sound, read_by_the_library
 from lingraft.families.unigram import Unigram
 
 FAMILIES: tuple[type[Family], ...] = (ByteLevel, SentencePieceBPE, Unigram)
@@ -49,7 +49,8 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     config = _json(folder / "tokenizer_config.json")
     config = {**_json(folder / "special_tokens_map.json"), **_roles(data), **config,
               "model_config": _json(folder / "config.json")}
-    return ModelTokenizer(folder, family_of(data, source), config)
+    with read_by_the_library(data, source):
+        return ModelTokenizer(folder, family_of(data, source), config)
 
 
 def tokenizer_file(path: Path) -> Path:

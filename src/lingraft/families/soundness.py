@@ -6,11 +6,14 @@ that does not add up or as memory that runs out; here they are named.
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lingraft.errors import TokenizerError
-from lingraft.families.base import Data
+from lingraft.families.base import Data, backend_of
 
 SPREAD = 16
 """The highest id is at most so many times the number of tokens (real files: 1.0)."""
@@ -35,9 +38,43 @@ def check_sound(data: Data, source: Path) -> None:
         owner = owners.setdefault(token["id"], token["content"])
         if owner != token["content"]:
             _refuse(source, f"the added token {token['content']!r} has the id {token['id']}, which is {owner!r}")
+    _check_charsmap(data.get("normalizer"), source)
     highest = max(owners, default=0)
     if highest > SPREAD * len(owners) + 1000:
         _refuse(source, f"{owners[highest]!r} has the id {highest}, among {len(owners)} tokens; ids count from 0 on")
+
+
+def _check_charsmap(normalizer: Any, source: Path) -> None:
+    """Refuse a precompiled character map that is not whole: a trie's bytes, then UTF-8; the library would panic."""
+    if not isinstance(normalizer, dict):
+        return
+    parts = normalizer.get("normalizers")
+    for part in parts if isinstance(parts, list) else ():
+        _check_charsmap(part, source)
+    if normalizer.get("type") != "Precompiled":
+        return
+    try:
+        raw = base64.b64decode(normalizer["precompiled_charsmap"] or "", validate=True)
+        size = int.from_bytes(raw[:4], "little")
+        raw[4 + size:].decode()
+        whole = size % 4 == 0 and len(raw) >= 4 + size
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        _refuse(source, "the precompiled character map of its normalizer is damaged; fetch or save it again")
+
+
+@contextmanager
+def read_by_the_library(data: Data, source: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file that `tokenizers` cannot read either into a `TokenizerError`.
+
+    What it can read and we cannot is our own mistake, and shows its traceback.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        backend_of(data, source)
+        raise
 
 
 def _numbered(vocab: Any, source: Path) -> list[tuple[str, int]]:

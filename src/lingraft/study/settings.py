@@ -136,14 +136,19 @@ def _scaled(values: dict[str, Any], where: str) -> dict[str, Any]:
     scales, chosen = values.get("scales") or {}, values.get("scale")
     if not isinstance(scales, Mapping) or chosen is None:
         return values
-    if chosen not in scales:
+    if not isinstance(chosen, str) or chosen not in scales:
         msg = f"{where}: scale: there is no scale called {chosen!r}; {did_you_mean(str(chosen), map(str, scales))}"
+        raise RecipeError(msg)
+    if not isinstance(scales[chosen] or {}, Mapping):
+        msg = f"{where}: scales.{chosen}: expected settings, got {scales[chosen]!r}"
         raise RecipeError(msg)
     scaled = dict(values)
     for key, value in (scales[chosen] or {}).items():
-        merges = key in MERGED and isinstance(value, Mapping)
-        laid = {**(values.get(key) or {}), **value} if merges else value
-        scaled[key] = {name: kept for name, kept in laid.items() if kept is not None} if key == "axes" else laid
+        below = values.get(key) or {}
+        merges = key in MERGED and isinstance(value, Mapping) and isinstance(below, Mapping)
+        laid = {**below, **value} if merges else value
+        removes = key == "axes" and isinstance(laid, Mapping)
+        scaled[key] = {name: kept for name, kept in laid.items() if kept is not None} if removes else laid
     return scaled
 
 
@@ -152,9 +157,11 @@ def _lay_over(values: dict[str, Any], dotted: str, text: str, assignment: str) -
         msg = f"-o {assignment}: an override is written as path=value, for example -o seeds=[0,1,2]"
         raise RecipeError(msg)
     value = override(Tree({}), [f"value={text}"]).values["value"]
-    axes = values.get("axes") or {}
+    axes, settings = values.get("axes") or {}, values.get("settings") or {}
+    if not isinstance(axes, dict) or not isinstance(settings, dict):
+        return  # what is wrong with these is said when the study is read
     if dotted not in axes:
-        values.setdefault("settings", {})[dotted] = value
+        values["settings"] = {**settings, dotted: value}
         return
     if isinstance(axes[dotted], Mapping):
         labels = value if isinstance(value, list) else [value]
