@@ -114,11 +114,8 @@ def blocks(matrix: Tensor, rows: int = 8192) -> Iterator[Tensor]:
 
 def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
     """Return a file's tensors in the order of their bytes, and its metadata; raises `ModelError` if it is damaged."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(file, framework="np"):  # checks lengths, places, shapes and kinds against each other
-            size = file.stat().st_size
+        size = file.stat().st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(min(length, HEADER_LIMIT)))
@@ -126,14 +123,27 @@ def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
         places = [TensorPlace(name, file, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0],
                               8 + length + entry["data_offsets"][1]) for name, entry in header.items()]
         places.sort(key=lambda place: (place.begin, place.end))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         msg = f"{file}: not a whole safetensors file ({error}); fetch or save the model again"
         raise ModelError(msg) from error
     promised = max((place.end for place in places), default=size)
     if promised != size:
         msg = f"{file}: {size:,} bytes where its header promises {promised:,}; fetch or save the model again"
         raise ModelError(msg)
+    _check_consistent(file)
     return places, metadata
+
+
+def _check_consistent(file: Path) -> None:
+    """Let the library check lengths, places, shapes and kinds against each other; raises `ModelError`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            return
+    except (OSError, SafetensorError) as error:
+        msg = f"{file}: not a whole safetensors file ({error}); fetch or save the model again"
+        raise ModelError(msg) from error
 
 
 def _shard_names(index: Any, where: Path) -> list[str]:
