@@ -123,10 +123,10 @@ def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
         places = [TensorPlace(name, file, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0],
                               8 + length + entry["data_offsets"][1]) for name, entry in header.items()]
         places.sort(key=lambda place: (place.begin, place.end))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        promised = max((place.end for place in places), default=size)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         msg = f"{file}: not a whole safetensors file ({error}); fetch or save the model again"
         raise ModelError(msg) from error
-    promised = max((place.end for place in places), default=size)
     if promised != size:
         msg = f"{file}: {size:,} bytes where its header promises {promised:,}; fetch or save the model again"
         raise ModelError(msg)
