@@ -32,15 +32,21 @@ test: check
 fuzz: setup
 	LINGRAFT_FUZZ=10000 LINGRAFT_EXPLORE=1 RUST_BACKTRACE=0 $(BIN)/python -m pytest -n $(JOBS) tests/test_fuzz.py
 
-# What the checked versions are known to be weak in, and what a release consists of.
-audit: setup
-	$(BIN)/python -m pip install -q --disable-pip-version-check pip-audit
-	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
+# What the checked versions are known to be weak in, and what is installed here.
+# The tools live in a venv of their own, since they would change the versions in this one.
+TOOLS := $(VENV)/tools
 
-sbom: setup
-	$(BIN)/python -m pip install -q --disable-pip-version-check cyclonedx-bom
+$(TOOLS)/.ready:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install -q --disable-pip-version-check pip-audit cyclonedx-bom
+	touch $@
+
+audit: $(TOOLS)/.ready
+	$(TOOLS)/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+
+sbom: setup $(TOOLS)/.ready
 	mkdir -p dist
-	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file dist/sbom.cdx.json
+	$(TOOLS)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file dist/sbom.cdx.json
 
 torture: setup
 	$(BIN)/python -m tests.torture --rounds $(ROUNDS) --seed $(SEED)
