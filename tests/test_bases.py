@@ -264,15 +264,13 @@ def test_large_files_are_hashed_once(tmp_path, monkeypatch):
     from lingraft import digests
     from lingraft.store import file_digest
 
-    monkeypatch.setattr(digests, "LARGE", 10)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = tmp_path / "weights"
     file.write_bytes(b"0" * 100)
-    first = digests.known_digest(file)
+    first = digests.known_digest(file, large=10)
     monkeypatch.setattr(digests, "file_digest", lambda _path: pytest.fail("read again"))
-    assert digests.known_digest(file) == first == file_digest(file)
+    assert digests.known_digest(file, large=10) == first == file_digest(file)
     monkeypatch.undo()
-    monkeypatch.setattr(digests, "LARGE", 10)
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     file.write_bytes(b"1" * 100)
-    assert digests.known_digest(file) == file_digest(file) != first
+    assert digests.known_digest(file, large=10) == file_digest(file) != first

@@ -235,6 +235,16 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
         Checkpoint.open(source)
 
 
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", 7])
+def test_an_index_cannot_point_out_of_its_folder(tmp_path: Path, name: object) -> None:
+    """A shard is a file beside its index; anything else is named and not opened."""
+    source = ARCHITECTURES["llama"].build(tmp_path / "source")
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": name}}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"weight_map .*fetch or save the model again|no weight_map"):
+        Checkpoint.open(source)
+
+
 def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path: Path) -> None:
     """The error names both numbers and where they come from."""
     source = ARCHITECTURES["llama"].build(tmp_path / "source")

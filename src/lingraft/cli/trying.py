@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lingraft.cli.options import Device, Precision, StoreFolder
-from lingraft.cli.output import tell
+from lingraft.cli.options import AsJson, Device, Precision, StoreFolder
+from lingraft.cli.output import print_json, tell
 
 
 def serve(run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run with a model (runs/demo-hi).")], *,
@@ -16,7 +16,8 @@ def serve(run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished ru
                                             "free.")] = 8765,
           source: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The model that the run started from "
                                                       "[default: what the store holds of it].")] = None,
-          store: StoreFolder = None, device: Device = "auto", precision: Precision = "auto") -> None:
+          store: StoreFolder = None, device: Device = "auto", precision: Precision = "auto",
+          as_json: AsJson = False) -> None:
     """Open a page on this machine: write a prompt, see the source and the adapted model go on from it side by side.
 
     With the tokens of both, added ones marked, and their speed. It answers on 127.0.0.1 only, to who has the address
@@ -31,7 +32,10 @@ def serve(run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished ru
     with open_desk(port, pair, {}) as desk:  # a port that is taken is told before minutes of loading
         tell(f"source   {pair.source}\nadapted  {pair.adapted}\nloading both ...")
         desk.writers = open_writers(pair.folders, pair.added, runtime.resolved_device(), precision)
-        typer.echo(f"open     {desk.address}\nCtrl + C ends it")
+        if as_json:
+            print_json({"address": desk.address, "source": str(pair.source), "adapted": str(pair.adapted)})
+        else:
+            typer.echo(f"open     {desk.address}\nCtrl + C ends it")
         try:
             desk.serve_forever()
         except Interrupted:
