@@ -174,3 +174,24 @@ def test_a_study_is_plain_json(recipe_file):
     """What a study says can be written down: its key is made of that."""
     study = read_study(study_file(recipe_file, axes=GRID))
     assert json.loads(json.dumps(study.model_dump(mode="json")))["axes"] == GRID
+
+
+def test_a_longer_training_waits_for_the_shorter_one_that_it_goes_on_from(recipe_file, tmp_path):
+    """With WSD, cells that differ only in how long they train begin one after another; with cosine, at once."""
+    axes = {"training.schedule": ["wsd", "cosine"], "training.budget": ["40 steps", "20 steps", "30 steps"]}
+    _, schedule = scheduled(study_file(recipe_file, axes=axes), tmp_path / "store")
+    begun: list[str] = []
+    while (task := schedule.take()) and task.key:
+        schedule.finish(Outcome(task.name))
+    begun = [task.name]
+    while task := schedule.take():
+        begun.append(task.name)
+    assert sorted(name.rpartition("-s")[0] for name in begun) == [
+        "cosine-20_steps", "cosine-30_steps", "cosine-40_steps", "wsd-20_steps"]
+    for length in ("20", "30", "40"):
+        name = next(name for name in begun if name.startswith(f"wsd-{length}"))
+        schedule.finish(Outcome(name, "it failed" if length == "20" else ""))  # what waits does not fail with it
+        while task := schedule.take():
+            begun.append(task.name)
+    assert len(begun) == 6
+    assert sum(bool(outcome.error) for outcome in schedule.outcomes.values()) == 1

@@ -98,6 +98,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def trunks(self, stage: Stage) -> Path:
+        """Return where answers of a stage with these inputs, whatever its settings, leave what others go on from."""
+        return self.root / "trunks" / f"{stage.name}-{digest([stage.version, dict(stage.inputs)])[:20]}"
+
     def answer(self, stage: Stage, make: Callable[[Draft], None]) -> Path:
         """Return the folder of the answer, made by `make` where it is not there, or not whole any more.
 

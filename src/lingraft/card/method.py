@@ -43,6 +43,8 @@ def _training(notes: Mapping[str, Any]) -> Iterator[str]:
     yield (f"**Training:** {found['tokens']:,} tokens ({found['bytes']:,} bytes of text, {found['replay_share']:.0%} "
            f"of it replayed) in {found['steps']:,} steps; {found['parameters']:,} parameters; {found['precision']} on "
            f"{found['device']}.")
+    if "trunk_steps" in found:
+        yield f"**Beginning:** its first {found['trunk_steps']:,} steps are a shorter run's."
     for phase in found["phases"]:
         rates = ", ".join(f"{name} {value:g}" for name, value in phase["rates"].items()
                           if isinstance(value, int | float))

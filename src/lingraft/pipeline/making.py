@@ -156,7 +156,7 @@ def make_training(work: Work) -> None:
 
     added = [token.id for token in read_splice(work.folders["vocabulary"]).added]
     notes = train(model, text, work.recipe.training, output=work.draft.folder, workplace=work.workplace, added=added,
-                  seed=work.recipe.seed, execution=work.execution, heldout=measure)
+                  seed=work.recipe.seed, execution=work.execution, heldout=measure, trunks=work.trunks)
     work.draft.notes.update(notes)
     if (trained := work.draft.folder / "model").is_dir():  # of several processes, the first one writes the model
         for file in (file for pattern in BESIDE_WEIGHTS for file in model.glob(pattern)):

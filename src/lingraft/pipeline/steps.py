@@ -21,7 +21,8 @@ from lingraft.training import Execution
 class Work:
     """What the maker of an answer works with: a draft to fill, and the folders of the answers that it builds on.
 
-    `workplace` outlives a killed process, for stages that can go on where they stopped.
+    `workplace` outlives a killed process, for stages that can go on where they stopped; `trunks` outlives the answer,
+    for stages that can go on where another one was.
     """
 
     recipe: Recipe
@@ -29,6 +30,7 @@ class Work:
     draft: Draft
     folders: Mapping[str, Path]
     workplace: Path
+    trunks: Path
 
     @property
     def execution(self) -> Execution:
@@ -61,7 +63,7 @@ class Step:
         folders = {role: store.folder(one.stage) for role, one in self.inputs.items()}
 
         def make(draft: Draft) -> None:
-            self.make(Work(recipe, runtime, draft, folders, store.workplace(self.stage)))
+            self.make(Work(recipe, runtime, draft, folders, store.workplace(self.stage), store.trunks(self.stage)))
 
         return store.answer(self.stage, make)
 

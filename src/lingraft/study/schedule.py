@@ -3,30 +3,37 @@
 Every step of every cell has a key. A key that two cells or more ask for is a task of its own, made with the recipe of
 the first of them; the rest of a cell (its own stages, and putting its run folder together) is one task, which waits
 for the shared ones below it. So no stage is ever made twice, however many workers there are, and a cell stays in one
-place. Where a shared stage fails, the cells above it fail with the same words and the others go on.
+place. Where a shared stage fails, the cells above it fail with the same words and the others go on. A training that
+can go on from a shorter one of another cell waits until that one is over, however it ended.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from lingraft.pipeline import Graph
 from lingraft.pipeline.steps import Step
 from lingraft.recipe import Recipe
-from lingraft.store import Store
+from lingraft.store import Store, digest
 
 
 @dataclass(frozen=True)
 class Task:
-    """Something for a worker: one shared stage by its key, or (`key` is None) the whole of what is left of a cell."""
+    """Something for a worker: one shared stage by its key, or (`key` is None) the whole of what is left of a cell.
+
+    It builds on what it `needs`; what is `after` another task only waits for it.
+    """
 
     name: str
     title: str
     recipe: Recipe
     key: str | None
     needs: frozenset[str]
+    after: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Schedule:
     def take(self) -> Task | None:
         """Return a task whose needs are met, and count it as begun; None where there is none just now."""
         for task in self.tasks:
-            if task.name not in self._begun and task.needs <= self.outcomes.keys():
+            if task.name not in self._begun and task.needs | task.after <= self.outcomes.keys():
                 self._begun.add(task.name)
                 return task
         return None
@@ -96,7 +103,24 @@ def schedule_of(graphs: Mapping[str, Graph], recipes: Mapping[str, Recipe], stor
             if key in shared:
                 below.add(key)
         cells.append(Task(name, name, recipes[name], None, frozenset(below)))
-    return Schedule([*shared.values(), *cells])
+    tasks = [*shared.values(), *cells]
+    after = _longer_after_shorter(graphs, recipes, {task.name for task in tasks if task.key})
+    return Schedule([replace(task, after=after.get(task.name, frozenset())) for task in tasks])
+
+
+def _longer_after_shorter(graphs: Mapping[str, Graph], recipes: Mapping[str, Recipe],
+                          shared: AbstractSet[str]) -> dict[str, frozenset[str]]:
+    """Return, for tasks that train, the task whose training is the next shorter one that they can go on from."""
+    lengths: dict[str, dict[str, float]] = {}
+    for name, graph in graphs.items():
+        if graph.training is not None and (found := recipes[name].training.beginning()):
+            beginning, length = found
+            group = digest([dict(graph.training.stage.inputs), recipes[name].seed, beginning])
+            key = graph.training.stage.key
+            lengths.setdefault(group, {})[key if key in shared else name] = length
+    chains = (sorted(group, key=lambda task, group=group: group[task])  # type: ignore[misc]
+              for group in lengths.values())
+    return {longer: frozenset({shorter}) for chain in chains for shorter, longer in pairwise(chain)}
 
 
 def _below(step: Step) -> set[str]:

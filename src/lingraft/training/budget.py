@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from lingraft.registry import Settings
 
 UNITS = ("tokens", "bytes", "documents", "steps", "epochs")
-FACTORS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
-WRITTEN = re.compile(r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([KMGBT]?)\s*(tokens|bytes|documents|steps|epochs|epoch|B)\s*")
+FACTORS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+WRITTEN = re.compile(r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([kKMGBT]?)\s*(tokens|bytes|documents|steps|epochs|epoch|B)\s*")
 
 
 class Budget(Settings):
@@ -19,6 +19,8 @@ class Budget(Settings):
 
     >>> Budget.model_validate("1.5 MB").bytes, Budget.model_validate("20M tokens").amount, Budget().amount
     (1500000, ('tokens', 20000000), ('epochs', 1.0))
+    >>> Budget.model_validate("200 kB").bytes
+    200000
     """
 
     tokens: int | None = Field(default=None, gt=0, description="predicted tokens, replay included: equal compute")

@@ -1,7 +1,7 @@
 """Progress on disk that a killed process leaves whole or not at all.
 
 A checkpoint is a folder `step-00000120`: tensors in safetensors (one file of one process, a file of each of several),
-and state.json with the hashes of these files. All is written into a draft folder and flushed to the disk before one
+and state.json with the hashes of all its files. All is written into a draft folder and flushed to the disk before one
 rename; the two last ones are kept, and an older one is removed only when a newer one is in place. What does not match
 its hashes is passed over. torch's distributed checkpoint reads both kinds, into shards of any number of processes.
 """
@@ -70,8 +70,9 @@ def drafted(workplace: Path, step: int) -> Iterator[Path]:
 def complete(workplace: Path, step: int, draft: Path, state: Mapping[str, Any]) -> Path:
     """Make a checkpoint of a draft that holds all its tensors, and remove old ones."""
     target = workplace / f"step-{step:08d}"
-    files = sorted(draft.glob(f"*{SUFFIX}"))
-    content = {"step": step, "sha256": {path.name: file_digest(path) for path in files}, "state": state}
+    files = sorted(path for path in draft.rglob("*") if path.is_file())
+    sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
+    content = {"step": step, "sha256": sums, "state": state}
     (draft / STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     for path in (*files, draft / STATE, draft):
         flush(path)
@@ -86,14 +87,21 @@ def complete(workplace: Path, step: int, draft: Path, state: Mapping[str, Any]) 
 
 def latest_checkpoint(workplace: Path) -> Checkpoint | None:
     """Return the newest whole checkpoint, or None; damaged ones are passed over."""
+    return next(whole_checkpoints(workplace), None)
+
+
+def whole_checkpoints(workplace: Path) -> Iterator[Checkpoint]:
+    """Yield the whole checkpoints, the newest first."""
     for folder in sorted(workplace.glob("step-*"), reverse=True):
         try:
             content = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            if content["sha256"] and all(file_digest(folder / name) == sha for name, sha in content["sha256"].items()):
-                return Checkpoint(folder, content["state"])
+            whole = content["sha256"] and all(file_digest(folder / name) == sha
+                                              for name, sha in content["sha256"].items())
+            state = content["state"]
         except (OSError, ValueError, KeyError, AttributeError):
             continue
-    return None
+        if whole:
+            yield Checkpoint(folder, state)
 
 
 def own_checkpoint(workplace: Path, fingerprint: str) -> Checkpoint | None:

@@ -30,7 +30,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Job:
-    """The arguments of `train`."""
+    """The arguments of `train`; `trunks` is where runs leave what longer ones go on from."""
 
     model_folder: Path
     text: Text
@@ -40,6 +40,7 @@ class Job:
     seed: int
     execution: Execution
     heldout: Heldout | None
+    trunks: Path | None = None
 
     def legs(self, parameters: int) -> list[Leg]:
         """Work out the phases; raises `RecipeError` where one replays and there is no text to replay."""
@@ -57,5 +58,9 @@ class Job:
 
     def fingerprint(self, parameters: int) -> str:
         """Return what tells the progress of one job from that of another."""
+        return digest([self.plan.model_dump(mode="json"), *self.identity(parameters)])
+
+    def identity(self, parameters: int) -> list[Any]:
+        """Return what a run depends on besides its plan and its model."""
         blocks = [vars(blocks.summary) for blocks in (self.text.target, self.text.replay) if blocks]
-        return digest([self.plan.model_dump(mode="json"), self.text.share, self.seed, self.added, parameters, *blocks])
+        return [self.text.share, self.seed, self.added, parameters, *blocks]

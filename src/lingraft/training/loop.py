@@ -41,6 +41,7 @@ from lingraft.training.saving import keep_whole, write_finished
 from lingraft.training.signals import Stopped, stop_signals
 from lingraft.training.steps import Stepper
 from lingraft.training.trackers import Tracker, numbers_of, tracking
+from lingraft.training.trunks import trunk_of
 from lingraft.training.utilisation import Utilisation
 from lingraft.training.watch import Watch
 from lingraft.training.world import World, joined, put, whole
@@ -50,16 +51,16 @@ __all__ = ["Text", "open_model", "train"]
 
 def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, workplace: Path,
           added: Sequence[int] = (), seed: int = 0, execution: Execution | None = None,
-          heldout: Heldout | None = None) -> dict[str, Any]:
+          heldout: Heldout | None = None, trunks: Path | None = None) -> dict[str, Any]:
     """Train a model by a plan; write `output/model` (weights and config) and `output/training.jsonl`, return notes.
 
     `added` are the ids of the spliced-in tokens. Progress lives in `workplace`: called again with the same arguments,
-    a stopped run goes on. Raises `Interrupted` on SIGTERM and Ctrl-C, after saving, and `TrainingError` where the
-    loss is no number or explodes.
+    a stopped run goes on. In `trunks`, where it is given, runs leave what longer ones go on from. Raises `Interrupted`
+    on SIGTERM and Ctrl-C, after saving, and `TrainingError` where the loss is no number or explodes.
     """
     workplace.mkdir(parents=True, exist_ok=True)
     execution = (execution or Execution()).for_this_process()
-    job = Job(model_folder, text, plan, workplace, tuple(added), seed, execution, heldout)
+    job = Job(model_folder, text, plan, workplace, tuple(added), seed, execution, heldout, trunks)
     with (joined(sharded=execution.sharded, device=execution.device) as world, room_for_tensors(workplace),
           torch.random.fork_rng(), stop_signals() as stopped):
         run = _Run(job, world)
@@ -89,6 +90,7 @@ class _Run:
         self.fingerprint = job.fingerprint(self.parameters)
         self.legs = job.legs(self.parameters)
         self.steps = sum(leg.steps for leg in self.legs)
+        self.trunk = trunk_of(job, self.legs, self.parameters)
         self.loss, self.utilisation = "", Utilisation(0.0)
         self.background = Background(world) if world.size > 1 else None
         self.log: Log | None = None
@@ -96,8 +98,12 @@ class _Run:
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
         """Carry out what is left of the plan and return the notes."""
+        if self.trunk and self.world.is_first:
+            self.trunk.take(self.job.workplace, self.fingerprint)
+        self.world.wait()
         checkpoint = own_checkpoint(self.job.workplace, self.fingerprint)
         state = RunState.read(checkpoint.state if checkpoint else {})
+        self._keep_trunk(state.done)  # of a process that was killed just before
         if self.world.is_first:
             remove_drafts(self.job.workplace)
             self.log = Log(self.job.workplace, state.log_bytes)
@@ -142,8 +148,9 @@ class _Run:
             signal = stopped()
             stop = self.world.any(signal is not None, self.job.execution.device)
             due = self.world.any(state.is_due(self.job.execution), self.job.execution.device)
-            if stop or due or step + 1 == leg.steps:
-                self._save(state, number, step + 1, stepper, watch, last=stop or step + 1 == leg.steps)
+            ends = step + 1 == leg.steps or (self.trunk is not None and state.done.step == self.trunk.end)
+            if stop or due or ends:
+                self._save(state, number, step + 1, stepper, watch, last=stop or ends)
             if stop:
                 msg = (f"stopped by {signal or 'a signal to another process'} after step {state.done.step} of "
                        f"{self.steps}; progress is saved in {self.job.workplace}, the same command goes on from there")
@@ -237,6 +244,11 @@ class _Run:
         if self.background and last:
             self.background.finish()
         state.saved, state.saved_step = time.monotonic(), state.done.step
+        self._keep_trunk(state.done)
+
+    def _keep_trunk(self, done: Done) -> None:
+        if self.trunk and self.world.is_first:
+            self.trunk.keep(self.job.workplace, done.step)
 
     def _phase_folder(self, number: int) -> Path:
         return self.job.workplace / f"phase-{number}"

@@ -53,6 +53,8 @@ def notes_of(job: Job, legs: Sequence[Leg], state: RunState, kind: str, paramete
              "precision": "bfloat16" if job.execution.computes_in_bfloat16() else "float32",
              "phases": [_phase_notes(phase, leg, kind, parameters)
                         for phase, leg in zip(job.plan.phases, legs, strict=True)]}
+    if state.trunk:
+        notes["trunk_steps"] = state.trunk
     if used and job.text.replay is not None:
         notes["replay_epochs"] = round(used.replay / len(job.text.replay), 4)
         if used.replay > len(job.text.replay):

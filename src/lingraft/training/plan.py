@@ -115,3 +115,20 @@ class TrainingPlan(Settings):
     def more_names(cls) -> list[str]:
         """Return what else may stand in this mapping: the settings of a single phase."""
         return sorted([*Phase.model_fields, "plan"])
+
+    def beginning(self) -> tuple[Any, float] | None:
+        """Return what plans share of which the longer goes on from the shorter, and this one's length; or None.
+
+        >>> plans = [TrainingPlan.model_validate({"schedule": "wsd", "budget": b}) for b in ("1 MB", "2 MB")]
+        >>> (one, first), (other, second) = (plan.beginning() for plan in plans)
+        >>> one == other, second / first, TrainingPlan().beginning()
+        (True, 2.0, None)
+        """
+        last = self.phases[-1] if self.phases else Phase()
+        warmup, (unit, amount) = last.schedule.warmup, last.budget.amount
+        trunk = last.schedule.trunk(1000)
+        if not self.phases or not trunk or last.average or 0 < warmup < 1:
+            return None
+        shared = self.model_dump(mode="json", exclude={"merge_back"})
+        shared["phases"][-1].update(budget=unit, schedule=[last.schedule.name, warmup])
+        return shared, amount * trunk

@@ -32,7 +32,7 @@ class Done:
 
 @dataclass
 class RunState:
-    """The next step of the current phase, and what lies behind."""
+    """The next step of the current phase, and what lies behind; the first `trunk` steps were a shorter run's."""
 
     phase: int = 0
     step: int = 0
@@ -44,6 +44,7 @@ class RunState:
     saved: float = field(default_factory=time.monotonic)
     saved_step: int = 0
     begun: Done = Done()
+    trunk: int = 0
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> RunState:
@@ -52,7 +53,7 @@ class RunState:
             return cls()
         done = Done(**state["done"])
         return cls(state["phase"], state["step"], done, (state["first"], state["last"]), state["log_bytes"],
-                   state["seconds"], saved_step=done.step, begun=done)
+                   state["seconds"], saved_step=done.step, begun=done, trunk=state.get("trunk", 0))
 
     @property
     def seconds(self) -> float:
@@ -72,4 +73,4 @@ class RunState:
         """Return what a checkpoint says of it."""
         return {"fingerprint": fingerprint, "phase": self.phase, "step": self.step,
                 "done": dataclasses.asdict(self.done), "first": self.losses[0], "last": self.losses[1],
-                "log_bytes": log_bytes, "seconds": self.seconds}
+                "log_bytes": log_bytes, "seconds": self.seconds, "trunk": self.trunk}

@@ -14,7 +14,16 @@ from lingraft.registry import Choice, Registry
 class Schedule(Choice, ABC):
     """A course of the learning rate, after a linear warm-up."""
 
-    warmup: float = Field(default=0.03, ge=0, lt=1, description="share of the steps in which the rate rises")
+    warmup: float = Field(default=0.03, ge=0, description="share of the steps in which the rate rises; 1 or more: so "
+                                                         "many steps, at most half of all")
+
+    def rise(self, steps: int) -> int:
+        """Return in how many of `steps` the rate rises.
+
+        >>> Cosine(warmup=0.03).rise(1000), Cosine(warmup=50).rise(1000), Cosine(warmup=50).rise(60)
+        (30, 50, 30)
+        """
+        return math.ceil(self.warmup * steps) if self.warmup < 1 else min(round(self.warmup), steps // 2)
 
     def factor(self, step: int, steps: int) -> float:
         """Return what the learning rate is multiplied by in `step` (from 0) of `steps`.
@@ -22,10 +31,15 @@ class Schedule(Choice, ABC):
         >>> [round(Cosine(warmup=0.5).factor(step, 4), 3) for step in range(4)]
         [0.5, 1.0, 1.0, 0.5]
         """
-        rise = math.ceil(self.warmup * steps)
+        rise = self.rise(steps)
         if step < rise:
             return (step + 1) / rise
         return self.after_warmup((step - rise) / max(steps - rise, 1))
+
+    def trunk(self, steps: int) -> int:
+        """Return how many first steps are those of every longer phase with the same rise: its trunk; here none."""
+        del steps
+        return 0
 
     @abstractmethod
     def after_warmup(self, done: float) -> float:
@@ -72,14 +86,24 @@ class Constant(Schedule):
         """Stay."""
         return 1.0
 
+    def trunk(self, steps: int) -> int:
+        """Return all."""
+        return steps
+
 
 @SCHEDULES.register
 class Wsd(Schedule):
-    """Warm-up, stable, decay: constant, then a fall to `final` over the last share of the steps."""
+    """Warm-up, stable, decay: constant, then a fall to `final` over the last share of the steps.
+
+    The warm-up is a number of steps, so that runs of any length begin alike: a longer one goes on from what a shorter
+    one was before its fall.
+    """
 
     name: ClassVar[str] = "wsd"
     reference: ClassVar[str] = "Hu et al. 2024 (MiniCPM), arXiv 2404.06395; Hägele et al. 2024, arXiv 2405.18392"
 
+    warmup: float = Field(default=20, ge=0, description="number of steps in which the rate rises, at most half of all; "
+                                                       "below 1: their share, and no two lengths begin alike")
     decay: float = Field(default=0.2, gt=0, le=1, description="share of the steps after the warm-up in which it falls")
     final: float = Field(default=0.0, ge=0, le=1, description="factor at the end")
 
@@ -87,3 +111,7 @@ class Wsd(Schedule):
         """Stay, then fall with 1 - sqrt."""
         fallen = max(0.0, (done - (1 - self.decay)) / self.decay)
         return self.final + (1 - self.final) * (1 - math.sqrt(fallen))
+
+    def trunk(self, steps: int) -> int:
+        """Return the steps before the fall."""
+        return next((step for step in range(self.rise(steps), steps) if self.factor(step, steps) < 1), steps)

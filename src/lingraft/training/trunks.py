@@ -1,0 +1,90 @@
+"""Trunks: what a run leaves behind so that a longer one with the same beginning goes on from there.
+
+The first steps of a phase with the schedule `wsd` or `constant` do not depend on how long it will be: same rows, same
+rates, same random numbers. Where they end, a run keeps its progress beside its workplace, under a key of everything
+that these steps depend on. A longer run takes the longest trunk of its key into its own workplace and resumes, as from
+a checkpoint of its own, and ends bit-identical to one that began at the beginning. Only the last phase may differ in
+length; averaged weights depend on the length, and have no trunk.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lingraft.locks import alone
+from lingraft.store import digest, place
+from lingraft.training.checkpoints import STATE, Checkpoint, complete, drafted, latest_checkpoint, whole_checkpoints
+from lingraft.training.job import Job
+from lingraft.training.legs import Leg
+from lingraft.training.log import LOG
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The trunk of a run of `steps` steps: where those of its key lie, and after how many steps its own ends."""
+
+    folder: Path
+    end: int
+    steps: int
+
+    def take(self, workplace: Path, fingerprint: str) -> None:
+        """Begin a workplace that has no checkpoint with the longest trunk that is no longer than this run's own."""
+        if latest_checkpoint(workplace) or not self.folder.is_dir():
+            return
+        with alone(self._lock()):
+            for found in whole_checkpoints(self.folder):
+                if found.state["done"]["step"] <= self.end:
+                    self._lay_out(found, workplace, fingerprint)
+                    return
+
+    def keep(self, workplace: Path, at: int) -> None:
+        """Keep the checkpoint that was saved after `at` steps, if that is where the trunk ends."""
+        if at != self.end or at in {one.state["done"]["step"] for one in whole_checkpoints(self.folder)}:
+            return
+        checkpoint = next(one for one in whole_checkpoints(workplace) if one.state["done"]["step"] == at)
+        with alone(self._lock()), drafted(self.folder, at) as draft:
+            for file in (path for path in checkpoint.folder.iterdir() if path.name != STATE):
+                place(file, draft / file.name)
+            begun = workplace / f"phase-{checkpoint.state['phase']}"
+            for file in begun.glob("*"):  # the model that the last phase began with: frozen weights are nowhere else
+                place(file, draft / begun.name / file.name)
+            (draft / LOG).write_bytes((workplace / LOG).read_bytes()[:checkpoint.state["log_bytes"]])
+            complete(self.folder, at, draft, checkpoint.state)
+
+    def _lay_out(self, found: Checkpoint, workplace: Path, fingerprint: str) -> None:
+        rows = [json.loads(line) for line in (found.folder / LOG).read_text(encoding="utf-8").splitlines()]
+        lines = [json.dumps({**row, **({"steps": self.steps} if "steps" in row else {})}) + "\n" for row in rows]
+        (workplace / LOG).write_text("".join(lines), encoding="utf-8")
+        at, phase = found.state["done"]["step"], f"phase-{found.state['phase']}"
+        shutil.rmtree(workplace / phase, ignore_errors=True)
+        for file in (found.folder / phase).glob("*"):
+            place(file, workplace / phase / file.name)
+        state = {**found.state, "fingerprint": fingerprint, "trunk": at, "log_bytes": (workplace / LOG).stat().st_size}
+        with drafted(workplace, at) as draft:  # last: without a checkpoint, all of the above is laid out again
+            for file in found.folder.iterdir():
+                if file.is_file() and file.name not in {STATE, LOG}:
+                    place(file, draft / file.name)
+            complete(workplace, at, draft, state)
+
+    def _lock(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.lock")
+
+
+def trunk_of(job: Job, legs: Sequence[Leg], parameters: int) -> Trunk | None:
+    """Return the trunk of a run; None where it keeps none, or where its schedule leaves none."""
+    if job.trunks is None or not legs or job.plan.phases[-1].average:
+        return None
+    last, leg = job.plan.phases[-1], legs[-1]
+    before, steps = sum(one.steps for one in legs[:-1]), leg.steps
+    end = min(last.schedule.trunk(steps), leg.rows // leg.rows_of_a_step)  # the last step may take fewer rows
+    if not end:
+        return None
+    beginning = job.plan.model_dump(mode="json", exclude={"merge_back"})
+    phase = beginning["phases"][-1]
+    phase["budget"], phase["schedule"] = None, [last.schedule.name, last.schedule.rise(steps)]
+    key = digest([beginning, leg.rows_of_a_step, *job.identity(parameters)])[:20]
+    return Trunk(job.trunks / key, before + end, before + steps)
