@@ -1,11 +1,13 @@
 """Predictions against what came out, on real text: tokens per byte, and bits per byte from the first fifth of a run.
 
     python benchmarks/advice.py [small|full] [RUNS]
+    python benchmarks/advice.py tokens
 
 Run from the root of the repository; ../shared/assets must be there. Each run of recipes/english-8m-*.yaml is carried
 out (what the store holds is not done again), and its predictions are made from what was known before: tokens per byte
-from the base tokenizer and train text, the end from the first 20% of the log. Tokenizers alone are checked on sizes
-between those that the prediction was made for. `small` takes 20 minutes on 2 cores, `full` is for a GPU.
+from the base tokenizer, train text and held-out text, the end from the first 20% of the log. `small` takes 20 minutes
+on 2 cores, `full` is for a GPU. `tokens` checks tokenizers alone, on sizes between those that the curve is made of:
+foretold from a sample, then learned from 12 MB (or all there is) and counted on the same held-out file.
 """
 
 from __future__ import annotations
@@ -13,17 +15,30 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from diagnose import LEARNED_FROM, Case, measured
+
 import lingraft
 from lingraft.advice import checked, keep_predictions
+from lingraft.advice.sizing import tokens_per_byte
+from lingraft.diagnosis.measures import measure
+from lingraft.diagnosis.prediction import predict
+from lingraft.diagnosis.sample import read_sample
+from lingraft.families import family_of, open_tokenizer
+from lingraft.pretokenizer import repaired
 
 BUDGETS = {"small": "0.4 MB", "full": "8 MB"}
 LANGUAGES = {"small": ("hindi", "turkish"), "full": ("hindi", "turkish", "arabic", "tamil")}
+BETWEEN = (2_500, 8_500)
+SAMPLES = (2_000_000, 8_000_000)
 TARGETS = {"tokens per byte": 0.01, "bits per byte": 0.03}
 
 
 def main() -> None:
     """Carry the runs out and print predicted beside measured."""
     scale = sys.argv[1] if len(sys.argv) > 1 else "small"
+    if scale == "tokens":
+        tokens()
+        return
     runs = Path(sys.argv[2] if len(sys.argv) > 2 else "runs")
     print("| run | metric | predicted (95% interval) | measured | error | target | inside |")
     print("|---|---|---|---|---|---|---|")
@@ -38,6 +53,35 @@ def main() -> None:
             print(f"| english-8m, {language} | {one.metric} | {one.value:.4g} ({one.low:.4g} to {one.high:.4g}) | "
                   f"{row.measured:.4g} | {row.error:+.1%} | {f'{target:.0%}' if target else ''} | "
                   f"{'yes' if row.within else 'no'} |", flush=True)
+
+
+def tokens() -> None:
+    """Print foretold tokens per byte beside counted ones, for samples of two sizes."""
+    print("| tokenizer | language | added | from | foretold (95% interval) | counted | error | inside |")
+    print("|---|---|---|---|---|---|---|---|")
+    errors: dict[int, list[float]] = {size: [] for size in SAMPLES}
+    for language in ("hi", "ta", "tr", "ar"):
+        train = f"../shared/assets/text/{language}.train.jsonl.gz"
+        everything = read_sample(language, [train], LEARNED_FROM)
+        heldout = read_sample(language, [train.replace(".train.", ".heldout.")], LEARNED_FROM)
+        for name in ("llama2", "qwen2"):
+            base = open_tokenizer(Path("../shared/assets/tokenizers") / name)
+            fixed = repaired(base.family.data)
+            family = family_of(fixed, base.folder) if fixed else base.family
+            case = Case(language, name, base, everything, everything, heldout)
+            counted, now = measured(case, family, list(BETWEEN)), measure(base, heldout.documents).tokens_per_byte
+            for size in SAMPLES:
+                curves = predict(base.family, family if fixed else None, read_sample(language, [train], size).documents,
+                                 everything.bytes, wanted=heldout.documents)
+                for added in BETWEEN if curves else ():
+                    value, low, high = tokens_per_byte(now, curves[-1]).at(added)
+                    found = now / counted[added]
+                    errors[size].append(abs(value / found - 1))
+                    print(f"| {name} | {language} | {added:,} | {size / 1e6:.0f} MB | {value:.4f} ({low:.4f} to "
+                          f"{high:.4f}) | {found:.4f} | {value / found - 1:+.1%} | "
+                          f"{'yes' if low <= found <= high else 'no'} |", flush=True)
+    for size, missed in errors.items():
+        print(f"from {size / 1e6:.0f} MB: mean error {sum(missed) / len(missed):.2%}, largest {max(missed):.2%}")
 
 
 if __name__ == "__main__":

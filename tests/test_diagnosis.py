@@ -126,6 +126,20 @@ def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
             break
 
 
+@pytest.mark.parametrize("name", BASES)
+def test_named_text_is_foretold_to_the_token_where_all_text_is_known(name):
+    """Where the sample is the train text and the text that is counted is named, nothing is left to guess."""
+    family = family_of(BASES[name](), Path())
+    train, wanted = made_up(), made_up(60, seed=1)
+    (curve,) = predict(family, None, train, 0, wanted=wanted)
+    surfaces = Continued().select(SelectionRequest(family, family.units(train), SIZES[0])).surfaces
+    extended = family_of(family.extended(surfaces), Path())
+    before, after = (sum(len(of.segment([unit])[0]) * n for unit, n in family.units(wanted).items())
+                     for of in (family, extended))
+    assert curve.at(SIZES[0]).share == pytest.approx(after / before, rel=1e-12)
+    assert curve.train_bytes == sum(len(text.encode()) for text in train)
+
+
 def test_unigram_is_counted_by_the_extended_tokenizer():
     """Where merges do not make the tokens, the extended tokenizer itself is asked, at each predicted size."""
     learner = Tokenizer(models.Unigram())

@@ -2,8 +2,10 @@
 
 A fifth of the sample is held out. Tokens are learned by continued BPE from the rest, and from half of it: the held-out
 text is part of what is learned on with the weight nought, so that its segmentation is known after every token without
-building a tokenizer. What half of the text and all of it give is carried on to the text that tokens would really be
-learned from (`extrapolation`). Suffixes: G groups of held-out documents, K sizes, T targets.
+building a tokenizer. Where text is named that is to be predicted itself (a run's held-out text), it takes the place of
+that fifth, and no other text is thought of in its stead: groups of it are not drawn again. What half of the text and
+all of it give is carried on to the text that tokens would really be learned from (`extrapolation`). Suffixes: G groups
+of held-out documents, K sizes, T targets.
 """
 
 from __future__ import annotations
@@ -72,6 +74,7 @@ class Heldout:
     group_by_entry: npt.NDArray[np.int64]
     count_by_entry: npt.NDArray[np.int64]
     groups: int
+    bytes: int
 
     def tokens(self, length_by_unit: npt.NDArray[np.int64]) -> Floats:
         """Return the tokens of each group, [G], from those of each unit."""
@@ -79,21 +82,24 @@ class Heldout:
         return np.bincount(self.group_by_entry, weights=weights, minlength=self.groups).astype(np.float64)
 
 
-def predict(keep: Family, change: Family | None, documents: Sequence[str], learned_from: int) -> list[Curve] | None:
+def predict(keep: Family, change: Family | None, documents: Sequence[str], learned_from: int, *,
+            wanted: Sequence[str] = ()) -> list[Curve] | None:
     """Predict the curve of a family, and of a changed one (a repaired pre-tokenizer) against the first one's tokens.
 
+    `wanted` is text to predict for; without it a part of the documents is held out and stands for any such text.
     Returns `None` where the text is too little to hold some of it out.
     """
     documents = _pieces(documents)
     size = sum(len(text.encode()) for text in documents)
     if len(documents) < LEAST_DOCUMENTS or size < LEAST_BYTES:
         return None
-    split = max(round(len(documents) * HELDOUT_SHARE), 2)
-    heldout, train = documents[:split], documents[split:]
+    split = 0 if wanted else max(round(len(documents) * HELDOUT_SHARE), 2)
+    heldout, train = wanted or documents[:split], documents[split:]
     base_G = None
     curves = []
     for family in (keep, change) if change else (keep,):
-        curve, base_G = _curve(family, train, heldout, base_G, learned_from)
+        held = _grouped(family, heldout, groups=1 if wanted else GROUPS)
+        curve, base_G = _curve(family, train, held, base_G, learned_from)
         curves.append(curve)
     return curves
 
@@ -105,10 +111,9 @@ def _pieces(documents: Sequence[str]) -> Sequence[str]:
     return list(dict.fromkeys(line for text in documents for line in text.splitlines() if line.strip()))
 
 
-def _curve(family: Family, train: Sequence[str], heldout: Sequence[str], base_G: Floats | None,
+def _curve(family: Family, train: Sequence[str], held: Heldout, base_G: Floats | None,
            learned_from: int) -> tuple[Curve, Floats]:
     """Learn from all and from half of the text, and carry the difference on."""
-    held = _grouped(family, heldout)
     half, other = family.units(train[::2]), family.units(train[1::2])
     half_KG, found_half = _learn(family, half, held)
     full_KG, found = _learn(family, half + other, held)
@@ -119,17 +124,16 @@ def _curve(family: Family, train: Sequence[str], heldout: Sequence[str], base_G:
     share_K, low_K, high_K = extrapolated(base_G, half_KG[1:], full_KG[1:], floor_G, doublings=doublings,
                                           found=(found_half, found))
     points = tuple(Point(*row) for row in zip(SIZES, share_K, low_K, high_K, strict=True))
-    size = sum(len(text.encode()) for text in heldout)
-    return Curve(points, max(learned_from, train_bytes), train_bytes, size, found), base_G
+    return Curve(points, max(learned_from, train_bytes), train_bytes, held.bytes, found), base_G
 
 
-def _grouped(family: Family, documents: Sequence[str]) -> Heldout:
-    groups = min(GROUPS, len(documents))
+def _grouped(family: Family, documents: Sequence[str], groups: int = GROUPS) -> Heldout:
+    groups = min(groups, len(documents))
     index: dict[str, int] = {}
     entries = [(index.setdefault(unit, len(index)), group, count)
                for group in range(groups) for unit, count in family.units(documents[group::groups]).items()]
     unit_E, group_E, count_E = np.array(entries, dtype=np.int64).reshape(-1, 3).T
-    return Heldout(list(index), unit_E, group_E, count_E, groups)
+    return Heldout(list(index), unit_E, group_E, count_E, groups, sum(len(text.encode()) for text in documents))
 
 
 def _learn(family: Family, counts: Counter[str], held: Heldout) -> tuple[Floats, int]:
