@@ -6,7 +6,7 @@
 Run from the root of the repository; ../shared/assets must be there. Each run of recipes/english-8m-*.yaml is carried
 out (what the store holds is not done again), and its predictions are made from what was known before: tokens per byte
 from the base tokenizer, train text and held-out text, the end from the first 20% of the log. `small` takes 20 minutes
-on 2 cores, `full` is for a GPU. `tokens` checks tokenizers alone, on sizes between those that the curve is made of:
+on 2 cores, `full` is for a GPU. `tokens` checks tokenizers alone:
 foretold from a sample, then learned from 12 MB (or all there is) and counted on the same held-out file.
 """
 
@@ -20,6 +20,7 @@ from diagnose import LEARNED_FROM, Case, measured
 import lingraft
 from lingraft.advice import checked, keep_predictions
 from lingraft.advice.sizing import tokens_per_byte
+from lingraft.diagnosis.extrapolation import SIZES
 from lingraft.diagnosis.measures import measure
 from lingraft.diagnosis.prediction import predict
 from lingraft.diagnosis.sample import read_sample
@@ -28,7 +29,7 @@ from lingraft.pretokenizer import repaired
 
 BUDGETS = {"small": "0.4 MB", "full": "8 MB"}
 LANGUAGES = {"small": ("hindi", "turkish"), "full": ("hindi", "turkish", "arabic", "tamil")}
-BETWEEN = (2_500, 8_500)
+ADDED = (2_500, 8_500)
 SAMPLES = (2_000_000, 8_000_000)
 TARGETS = {"tokens per byte": 0.01, "bits per byte": 0.03}
 
@@ -69,11 +70,11 @@ def tokens() -> None:
             fixed = repaired(base.family.data)
             family = family_of(fixed, base.folder) if fixed else base.family
             case = Case(language, name, base, everything, everything, heldout)
-            counted, now = measured(case, family, list(BETWEEN)), measure(base, heldout.documents).tokens_per_byte
+            counted, now = measured(case, family, list(ADDED)), measure(base, heldout.documents).tokens_per_byte
             for size in SAMPLES:
                 curves = predict(base.family, family if fixed else None, read_sample(language, [train], size).documents,
-                                 everything.bytes, wanted=heldout.documents)
-                for added in BETWEEN if curves else ():
+                                 everything.bytes, wanted=heldout.documents, sizes=sorted({*SIZES, *ADDED}))
+                for added in ADDED if curves else ():
                     value, low, high = tokens_per_byte(now, curves[-1]).at(added)
                     found = now / counted[added]
                     errors[size].append(abs(value / found - 1))

@@ -19,6 +19,7 @@ from typing import Any
 from lingraft.advice.power_law import Point, predict_end
 from lingraft.advice.sizing import tokens_per_byte
 from lingraft.corpus import Corpus
+from lingraft.diagnosis.extrapolation import SIZES
 from lingraft.diagnosis.measures import measure
 from lingraft.diagnosis.prediction import predict
 from lingraft.errors import LingraftError
@@ -128,7 +129,8 @@ def _tokens(folder: Path, store: Path | None) -> Iterator[Predicted]:
     fixed = repaired(tokenizer.family.data) if stages["vocabulary"]["notes"].get("pre-tokenizer repaired") else None
     change = family_of(fixed, tokenizer.folder) if fixed else None
     counted = heldout_documents(corpus, int(record["recipe"]["evaluation"]["heldout_bytes"]))
-    curves = predict(tokenizer.family, change, documents, corpus.counts("train").bytes, wanted=counted)
+    curves = predict(tokenizer.family, change, documents, corpus.counts("train").bytes, wanted=counted,
+                     sizes=sorted({*SIZES, added}))
     if curves is None:
         return
     now = measure(tokenizer, counted).tokens_per_byte

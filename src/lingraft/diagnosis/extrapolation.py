@@ -19,6 +19,7 @@ held-out documents, K sizes, B draws.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -37,12 +38,13 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 def extrapolated(base_G: Floats, half_KG: Floats, full_KG: Floats, floor_G: Floats, *,
-                 doublings: float, found: tuple[int, int]) -> tuple[list[float], list[float], list[float]]:
+                 doublings: float, found: tuple[int, int],
+                 sizes: Sequence[int] = SIZES) -> tuple[list[float], list[float], list[float]]:
     """Return the share of the tokens that is left at each size, and its interval, after so many doublings.
 
     `found` is how many tokens half of the text and all of it held.
     """
-    groups = len(base_G)
+    groups, sizes_K = len(base_G), np.array(sizes[: len(full_KG)], dtype=np.float64)
     random = np.random.default_rng(0)
     drawn_BG = random.multinomial(groups, np.full(groups, 1 / groups), size=DRAWS).astype(np.float64)
     weights_BG = np.concatenate([np.ones((1, groups)), drawn_BG])  # the first row is the text as it is
@@ -53,9 +55,9 @@ def extrapolated(base_G: Floats, half_KG: Floats, full_KG: Floats, floor_G: Floa
     further_B = q_B * (1 - q_B**doublings) / (1 - q_B)
     step_BK = np.maximum(half_BK - full_BK, 0)
     used_up_B = full_BK[:, -1] - step_BK[:, -1] * further_B
-    share_BK = full_BK - _repeated(step_BK, found) * further_B[:, None]
+    share_BK = full_BK - _repeated(step_BK, found, sizes_K) * further_B[:, None]
     growth = (found[1] / max(found[0], 1)) ** doublings
-    share_BK = _bent(share_BK, used_up_B, bend_B, found[1], found[1] * growth)
+    share_BK = _bent(share_BK, used_up_B, bend_B, sizes_K, found=found[1], later=found[1] * growth)
     share_BK = np.maximum(share_BK, ((weights_BG @ floor_G) / total_B)[:, None])
     share_BK = np.minimum.accumulate(share_BK, axis=1)
     tail = (1 - CONFIDENCE) / 2
@@ -63,9 +65,8 @@ def extrapolated(base_G: Floats, half_KG: Floats, full_KG: Floats, floor_G: Floa
     return share_BK[0].tolist(), low_K.tolist(), high_K.tolist()
 
 
-def _repeated(step_BK: Floats, found: tuple[int, int]) -> Floats:
+def _repeated(step_BK: Floats, found: tuple[int, int], sizes_K: Floats) -> Floats:
     """Return the part of each step that further doublings repeat, where half the text ran out of tokens."""
-    sizes_K = np.array(SIZES[: step_BK.shape[1]], dtype=np.float64)
     in_half, in_full = (int(np.searchsorted(sizes_K, number, side="right")) for number in found)
     if in_half == 0:
         return step_BK
@@ -73,9 +74,9 @@ def _repeated(step_BK: Floats, found: tuple[int, int]) -> Floats:
     return np.concatenate([step_BK[:, :in_half], capped_BK[:, in_half:in_full], step_BK[:, in_full:]], axis=1)
 
 
-def _bent(share_BK: Floats, used_up_B: Floats, bend_B: Floats, found: int, later: float) -> Floats:
+def _bent(share_BK: Floats, used_up_B: Floats, bend_B: Floats, sizes_K: Floats, *, found: int,
+          later: float) -> Floats:
     """Lead the curve from the last size that the text fills to where `later` tokens use up the larger text."""
-    sizes_K = np.array(SIZES[: share_BK.shape[1]], dtype=np.float64)
     filled = int(np.searchsorted(sizes_K, found, side="right"))
     if filled == 0 or filled == len(sizes_K):
         return share_BK

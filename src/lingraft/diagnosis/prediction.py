@@ -83,10 +83,11 @@ class Heldout:
 
 
 def predict(keep: Family, change: Family | None, documents: Sequence[str], learned_from: int, *,
-            wanted: Sequence[str] = ()) -> list[Curve] | None:
+            wanted: Sequence[str] = (), sizes: Sequence[int] = SIZES) -> list[Curve] | None:
     """Predict the curve of a family, and of a changed one (a repaired pre-tokenizer) against the first one's tokens.
 
-    `wanted` is text to predict for; without it a part of the documents is held out and stands for any such text.
+    `wanted` is text to predict for; without it a part of the documents is held out and stands for any such text. Sizes
+    rise.
     Returns `None` where the text is too little to hold some of it out.
     """
     documents = _pieces(documents)
@@ -99,7 +100,7 @@ def predict(keep: Family, change: Family | None, documents: Sequence[str], learn
     curves = []
     for family in (keep, change) if change else (keep,):
         held = _grouped(family, heldout, groups=1 if wanted else GROUPS)
-        curve, base_G = _curve(family, train, held, base_G, learned_from)
+        curve, base_G = _curve(family, train, held, base_G, learned_from, sizes=sizes)
         curves.append(curve)
     return curves
 
@@ -112,18 +113,18 @@ def _pieces(documents: Sequence[str]) -> Sequence[str]:
 
 
 def _curve(family: Family, train: Sequence[str], held: Heldout, base_G: Floats | None,
-           learned_from: int) -> tuple[Curve, Floats]:
+           learned_from: int, *, sizes: Sequence[int]) -> tuple[Curve, Floats]:
     """Learn from all and from half of the text, and carry the difference on."""
     half, other = family.units(train[::2]), family.units(train[1::2])
-    half_KG, found_half = _learn(family, half, held)
-    full_KG, found = _learn(family, half + other, held)
+    half_KG, found_half = _learn(family, half, held, sizes)
+    full_KG, found = _learn(family, half + other, held, sizes)
     base_G = full_KG[0] if base_G is None else base_G
     train_bytes = sum(len(text.encode()) for text in train)
     doublings = max(math.log2(max(learned_from, 1) / train_bytes), 0.0)
     floor_G = held.tokens(np.ones(len(held.units), dtype=np.int64))
     share_K, low_K, high_K = extrapolated(base_G, half_KG[1:], full_KG[1:], floor_G, doublings=doublings,
-                                          found=(found_half, found))
-    points = tuple(Point(*row) for row in zip(SIZES, share_K, low_K, high_K, strict=True))
+                                          found=(found_half, found), sizes=sizes)
+    points = tuple(Point(*row) for row in zip(sizes, share_K, low_K, high_K, strict=True))
     return Curve(points, max(learned_from, train_bytes), train_bytes, held.bytes, found), base_G
 
 
@@ -136,15 +137,16 @@ def _grouped(family: Family, documents: Sequence[str], groups: int = GROUPS) -> 
     return Heldout(list(index), unit_E, group_E, count_E, groups, sum(len(text.encode()) for text in documents))
 
 
-def _learn(family: Family, counts: Counter[str], held: Heldout) -> tuple[Floats, int]:
-    """Return the tokens of each held-out group with 0 and each of `SIZES` tokens added, and how many were found."""
+def _learn(family: Family, counts: Counter[str], held: Heldout,
+           sizes: Sequence[int] = SIZES) -> tuple[Floats, int]:
+    """Return the tokens of each held-out group with 0 and each of `sizes` tokens added, and how many were found."""
     if not isinstance(family, Unigram):
-        return _by_learner(family, counts, held)
-    surfaces = Continued().select(SelectionRequest(family, counts, SIZES[-1])).surfaces
-    return _by_backend(family, surfaces, held), len(surfaces)
+        return _by_learner(family, counts, held, sizes)
+    surfaces = Continued().select(SelectionRequest(family, counts, sizes[-1])).surfaces
+    return _by_backend(family, surfaces, held, sizes), len(surfaces)
 
 
-def _by_learner(family: Family, counts: Counter[str], held: Heldout) -> tuple[Floats, int]:
+def _by_learner(family: Family, counts: Counter[str], held: Heldout, sizes: Sequence[int]) -> tuple[Floats, int]:
     """Read the segmentation of the held-out units off the learner: in BPE families it is the tokenizer's own."""
     together = Counter(counts)
     for unit in held.units:
@@ -156,7 +158,7 @@ def _by_learner(family: Family, counts: Counter[str], held: Heldout) -> tuple[Fl
     order = {unit: i for i, unit in enumerate(as_in_cut_words)}
     place = np.array([order[unit] for unit in held.units], dtype=np.int64)
     rows, done = [held.tokens(_lengths(learner)[place])], 0
-    for size in SIZES:
+    for size in sizes:
         for _ in learner.run(size - done):
             pass
         done = size
@@ -173,10 +175,11 @@ def _lengths(learner: Learner) -> npt.NDArray[np.int64]:
     return np.asarray(ends[words.starts[1:]] - ends[words.starts[:-1]])
 
 
-def _by_backend(family: Family, surfaces: Sequence[bytes], held: Heldout) -> Floats:
-    """Extend the family at each of `TARGETS` and cut the held-out units: where merges do not make the tokens."""
-    families = [family, *(type(family)(family.extended(surfaces[:size])) for size in TARGETS)]
+def _by_backend(family: Family, surfaces: Sequence[bytes], held: Heldout, sizes: Sequence[int]) -> Floats:
+    """Extend the family at some of `sizes` and cut the held-out units: where merges do not make the tokens."""
+    targets = sorted({*TARGETS, *(size for size in sizes if size not in SIZES)})
+    families = [family, *(type(family)(family.extended(surfaces[:size])) for size in targets)]
     rows_TG = np.array([held.tokens(np.array([len(ids) for ids in of.segment(held.units)], dtype=np.int64))
                         for of in families])
-    known, wanted = (np.log1p(np.array([0, *sizes])) for sizes in (TARGETS, SIZES))
+    known, wanted = (np.log1p(np.array([0, *each])) for each in (targets, sizes))
     return np.stack([np.interp(wanted, known, tokens_T) for tokens_T in rows_TG.T], axis=1)
