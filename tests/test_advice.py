@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from lingraft.advice import Gpus, Point, Shape, advise_size, cost_of, predict_end, serving_gain, tokens_per_byte
 from lingraft.advice.command import wanted_of
-from lingraft.advice.power_law import ANNEALING
 from lingraft.diagnosis.extrapolation import SIZES
 from lingraft.diagnosis.prediction import Curve
 from lingraft.diagnosis.prediction import Point as CurvePoint
 from lingraft.errors import RecipeError
+from lingraft.training.forecast import ANNEALING
 
 LLAMA = Shape(6_738_415_616, 32_000, 4096, 32, tied=False)
 END = 1e6
@@ -54,6 +54,23 @@ def test_a_run_that_keeps_to_the_law_is_foretold_within_three_percent(schedule, 
     value, low, high = predict_end(steps, END, heldout=heldout, annealed=schedule == "cosine")
     assert low <= truth <= high
     assert abs(value / truth - 1) < 0.03
+
+
+@pytest.mark.parametrize(("alpha", "floor"), LAWS)
+def test_any_plan_of_rates_is_foretold(alpha, floor):
+    """Where the rates still to come are known, as with warm-up, stable, decay, they are counted as they are."""
+    def factor(share: float) -> float:
+        return 1.0 if share < 0.8 else 1 - math.sqrt((share - 0.8) / 0.2)
+
+    def value(share: float, seen: float) -> float:
+        return (floor + (1 - floor) * (seen / 0.02 + 0.5) ** -alpha) * (1 - ANNEALING[0] * (1 - factor(share)))
+
+    whole = np.linspace(0, 1, 501)
+    seen = np.concatenate([[0], np.cumsum([factor(share) for share in whole[1:]])]) / 500
+    points = [Point(share * END, value(share, share), 1.0) for share in np.linspace(0.01, 0.2, 60)]
+    forecast = predict_end(points, END, heldout=points[3::8], ahead=(seen[-1] - 0.2) * END)
+    assert forecast.value == pytest.approx(value(1.0, seen[-1]), rel=0.03)
+    assert forecast.low <= value(1.0, seen[-1]) <= forecast.high
 
 
 def test_intervals_hold_the_end_as_often_as_they_say():

@@ -8,11 +8,11 @@ import pytest
 
 from lingraft.advice import Gpus, Wanted, advise, advised_table, as_json, checked, keep_predictions, predictions
 from lingraft.advice.bases import Standing, rank
-from lingraft.advice.power_law import Forecast
 from lingraft.errors import RecipeError
 from lingraft.pipeline import run
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.reading import Tree
+from lingraft.training.forecast import Forecast
 
 
 def report(folder) -> None:

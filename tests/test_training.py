@@ -20,6 +20,7 @@ from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.checkpoints import latest_checkpoint, remove_drafts, save_checkpoint
 from lingraft.training.loop import Text, open_model
+from lingraft.training.outlook import Outlook
 from tests.conftest import make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
 
@@ -291,3 +292,18 @@ def test_a_plan_without_phases_trains_nothing(tiny_model: Path, text: Text, tmp_
     made, source = weights_of(tmp_path / "output" / "model"), weights_of(tiny_model)
     assert notes["steps"] == 0
     assert all(torch.equal(made[name], source[name]) for name in source)
+
+
+def test_the_end_is_foretold_while_training(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """Beside the progress bar stands where the run will end, made of the log so far and what is planned; then it is."""
+    plan = plan_of(strategy="full", budget="40 steps", batch_tokens=128, schedule="wsd", heldout_points=20)
+    run(tiny_model, text, plan, tmp_path, heldout=lambda _: {"hi": 1.5, "en": 9.0})
+    rows = log_of(tmp_path)
+    outlook = Outlook(plan.phases[0].schedule, 40)
+    assert outlook.note(tmp_path / "output" / "training.jsonl", 3) == ""
+    told = outlook.note(tmp_path / "output" / "training.jsonl", 40)
+    forecast = outlook.forecast(rows, 40)
+    assert forecast is not None
+    assert told == f", end {forecast.value:.3f} ({forecast.low:.3f} to {forecast.high:.3f})"
+    assert 1 < forecast.value < 2  # of the first language, the target
+    assert outlook.note(tmp_path / "output" / "training.jsonl", 41) == told

@@ -7,8 +7,8 @@ and `checked` what was foretold of a finished run and what came out. Nothing her
 from lingraft.advice.advising import Advice, Advised, Wanted, advise, advised_table, as_json
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
 from lingraft.advice.keeping import Checked, Predicted, checked, keep_predictions, predictions
-from lingraft.advice.power_law import Forecast, Point, predict_end
 from lingraft.advice.sizing import SizeAdvice, TokensPerByte, advise_size, tokens_per_byte
+from lingraft.training.forecast import Forecast, Point, predict_end
 
 __all__ = ["Advice", "Advised", "Checked", "Cost", "Forecast", "Gpus", "Point", "Predicted", "Shape", "SizeAdvice",
            "TokensPerByte", "Wanted", "advise", "advise_size", "advised_table", "as_json", "checked", "cost_of",

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from lingraft.advice.bases import BaseRanking, Standing, interval_of, probe, rank, score_base
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
-from lingraft.advice.power_law import Forecast
 from lingraft.advice.sizing import SizeAdvice, advise_size
 from lingraft.bases import Bench, parse_model
 from lingraft.diagnosis import diagnose
@@ -21,6 +20,7 @@ from lingraft.errors import RecipeError
 from lingraft.families import open_tokenizer
 from lingraft.recipe import Given, Runtime
 from lingraft.store import Draft, Store
+from lingraft.training.forecast import Forecast
 
 HELDOUT_BYTES = 20_000
 Interval = tuple[float, float, float]

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from lingraft.advice.keeping import points_of
-from lingraft.advice.power_law import Forecast, predict_end
 from lingraft.intrinsic import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.intrinsic.intervals import difference_interval, ratio_interval
 from lingraft.pipeline import graph_of
 from lingraft.pipeline.running import answer_step, quiet_libraries
 from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
 from lingraft.store import Store
+from lingraft.training.forecast import Forecast, predict_end
+from lingraft.training.outlook import points_of
 
 
 @dataclass(frozen=True)

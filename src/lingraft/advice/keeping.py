@@ -16,7 +16,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from lingraft.advice.power_law import Point, predict_end
 from lingraft.advice.sizing import tokens_per_byte
 from lingraft.corpus import Corpus
 from lingraft.diagnosis.extrapolation import SIZES
@@ -28,6 +27,8 @@ from lingraft.measurement import read_measurements, select
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pretokenizer import repaired
 from lingraft.store import Store
+from lingraft.training.forecast import predict_end
+from lingraft.training.outlook import FALLEN, heldout_points, points_of, weighed_bytes
 
 PREDICTION = "prediction.json"
 FIRST_PART = 0.2
@@ -162,34 +163,12 @@ def _end(folder: Path, part: float) -> Iterator[Predicted]:
         return  # nothing was trained, or in several phases, whose curves do not go on from each other
     language, total = read_record(folder)["language"], steps[-1]["steps"]
     seen = [row for row in rows if row["step"] <= part * total]
-    points, heldout = points_of(seen), heldout_points(seen, language)
-    end = points_of(steps)[-1].bytes
-    forecast = predict_end(points, end, heldout=heldout, annealed=_falls(steps))
+    planned, known = points_of(steps), points_of(seen)
+    forecast = predict_end(known, planned[-1].bytes, heldout=heldout_points(seen, language),
+                           annealed=planned[-1].factor < FALLEN, ahead=weighed_bytes(planned[max(len(known) - 1, 0):]))
     scale = _evaluated(folder, rows, language)
     yield Predicted("bits per byte", language, "bits/byte", forecast.value * scale, forecast.low * scale,
                     forecast.high * scale, f"the first {part:.0%} of the training log")
-
-
-def points_of(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
-    """Return the target's bits per byte, step by step, from rows of training.jsonl."""
-    steps = [row for row in rows if "target_bits_per_byte" in row]
-    peak = max((row["learning_rate_embeddings"] for row in steps), default=0) or 1.0
-    return [Point(row["target_bytes"], row["target_bits_per_byte"], row["learning_rate_embeddings"] / peak)
-            for row in steps]
-
-
-def _falls(steps: Sequence[Mapping[str, Any]]) -> bool:
-    """Say whether the learning rate is planned to fall to the end: known from the schedule before the run."""
-    return bool(steps[-1]["learning_rate_embeddings"] < 0.5 * max(row["learning_rate_embeddings"] for row in steps))
-
-
-def heldout_points(rows: Sequence[Mapping[str, Any]], language: str) -> list[Point]:
-    """Return the points of the held-out curve in a language, from rows of training.jsonl; not that before training."""
-    steps = {row["step"]: row for row in rows if "target_bytes" in row}
-    peak = max((row["learning_rate_embeddings"] for row in steps.values()), default=0) or 1.0
-    return [Point(steps[row["step"]]["target_bytes"], row["heldout"][language],
-                  steps[row["step"]]["learning_rate_embeddings"] / peak)
-            for row in rows if row["step"] in steps and language in row.get("heldout", {})]
 
 
 def _evaluated(folder: Path, rows: Sequence[Mapping[str, Any]], language: str) -> float:

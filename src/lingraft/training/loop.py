@@ -35,6 +35,7 @@ from lingraft.training.log import LOG, Log
 from lingraft.training.merging import merge_back
 from lingraft.training.notes import notes_of, row_of, speed_of
 from lingraft.training.opening import check_apart, open_model, open_placed, recompute_activations
+from lingraft.training.outlook import Outlook
 from lingraft.training.plan import TrainingPlan
 from lingraft.training.progress_state import Done, RunState
 from lingraft.training.saving import keep_whole, write_finished
@@ -94,6 +95,8 @@ class _Run:
         self.loss, self.utilisation = "", Utilisation(0.0)
         self.background = Background(world) if world.size > 1 else None
         self.log: Log | None = None
+        single = job.plan.phases[0].schedule if len(self.legs) == 1 else None  # phases do not go on from each other
+        self.outlook = Outlook(single, self.steps) if single else None
         self.trackers: Sequence[Tracker] = ()
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
@@ -187,7 +190,8 @@ class _Run:
         self._write_row(row)
         if self.world.size == 1:
             self._measure(state.done)
-        return speed_of(state, row["bits_per_byte"], mfu)
+        told = speed_of(state, row["bits_per_byte"], mfu)
+        return told + self.outlook.note(self.log.path, step + 1) if self.outlook and self.log else told
 
     def _finish(self, number: int, stepper: Stepper) -> None:
         """Leave a plain model; what was sharded is put together in a fresh one."""

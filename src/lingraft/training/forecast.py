@@ -72,11 +72,13 @@ class Forecast:
 
 
 def predict_end(points: Sequence[Point | tuple[float, float]], end_bytes: float, *,
-                heldout: Sequence[Point | tuple[float, float]] = (), annealed: bool = True) -> Forecast:
+                heldout: Sequence[Point | tuple[float, float]] = (), annealed: bool = True,
+                ahead: float | None = None) -> Forecast:
     """Predict bits per byte after `end_bytes` from the steps of the run so far, and from its held-out points.
 
-    Points while the learning rate still rises are left out. `annealed` says that the rate falls to the end as a cosine
-    does; without it the rate stays. Raises `RecipeError` with fewer than five points.
+    Points while the learning rate still rises are left out. `annealed` says that the rate falls to the end, `ahead` how
+    many bytes are still to come, each weighed by its rate over the peak; without it, as a cosine gives it (or where the
+    rate does not fall, all). Raises `RecipeError` with fewer than five points.
 
     >>> seen = [Point(b, 0.5 + 40 * (b + 1e4) ** -0.4) for b in range(10_000, 210_000, 5_000)]
     >>> end = predict_end(seen, 1_000_000, annealed=False)
@@ -88,7 +90,7 @@ def predict_end(points: Sequence[Point | tuple[float, float]], end_bytes: float,
         msg = (f"{len(steps) + len(exact)} points of bits per byte after the warm-up; a prediction needs "
                f"{LEAST_POINTS}: wait, or log more of them")
         raise RecipeError(msg)
-    course = _Course.of([*steps, *exact], end_bytes, annealed=annealed)
+    course = _Course.of([*steps, *exact], end_bytes, annealed=annealed, ahead=ahead)
     grid = _Grid.reaching(course.last, course.end)
     fits = [grid.fit(kind, course, noise) for kind, noise in ((exact, LEAST_NOISE), (steps, None)) if kind]
     weights_G = grid.weights(np.sum([fit.likelihood for fit in fits], axis=0))
@@ -124,16 +126,17 @@ class _Course:
     end: float
 
     @classmethod
-    def of(cls, points: Sequence[Point], end_bytes: float, *, annealed: bool) -> _Course:
-        """Add the rates up; what is still to come follows a cosine over the whole run, or stays as it is."""
+    def of(cls, points: Sequence[Point], end_bytes: float, *, annealed: bool, ahead: float | None) -> _Course:
+        """Add the rates up; what is still to come is given, follows a cosine over the whole run, or stays as it is."""
         ordered = sorted(points, key=lambda point: point.bytes)
         bytes_P = np.array([0.0, *(point.bytes for point in ordered)])
         factors = np.array([ordered[0].factor, *(point.factor for point in ordered)])
         weighed = np.concatenate([[0.0], np.cumsum(np.diff(bytes_P) * (factors[1:] + factors[:-1]) / 2)])
         seen, end = bytes_P[-1], max(end_bytes, bytes_P[-1])
         part = seen / end
-        ahead = end * ((1 - part) / 2 - math.sin(math.pi * part) / (2 * math.pi)) if annealed else (
-            (end - seen) * factors[-1])
+        if ahead is None:
+            ahead = end * ((1 - part) / 2 - math.sin(math.pi * part) / (2 * math.pi)) if annealed else (
+                (end - seen) * factors[-1])
         return cls(bytes_P, weighed, float(weighed[-1]), float(weighed[-1] + ahead))
 
     def at(self, points: Sequence[Point]) -> Floats:
