@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,8 +108,29 @@ def test_the_navigation_names_every_page():
     assert set(named) == {page.name for page in DOCS.glob("*.md")}
 
 
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """Mkdocs builds every page; a link or anchor that leads nowhere is an error."""
+    site = tmp_path / "site"
+    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site],
+                          cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.stem for path in DOCS.glob("*.md")} - {"index"} <= {path.name for path in site.iterdir()}
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path):
+    """Its code cells, one after another in one interpreter, end without an error and print what they speak of."""
+    cells = json.loads((ROOT / "notebooks" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)},
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for said in ("bits per byte", "tokens:", "random-rows", "report.html"):
+        assert said in done.stdout
+
+
 def test_the_notebook_is_clean():
-    """The notebook holds no outputs, so that a diff shows what was written; it runs in `make notebook`."""
+    """The notebook holds no outputs, so that a diff shows what was written."""
     cells = json.loads((ROOT / "notebooks" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
     assert not any(cell.get("outputs") for cell in cells)
     for cell in cells:
