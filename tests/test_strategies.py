@@ -260,5 +260,5 @@ def test_default_rates_follow_the_size_of_the_model(name: str) -> None:
 
 def test_the_known_rates_are_met() -> None:
     """8M and 7B models get what was measured there; in between the paper's rates are met within a factor of two."""
-    assert (Differential().rates(8_000_000).body, Differential().rates(7_000_000_000).embeddings) == (3e-4, 1e-4)
+    assert (Differential().rates(8_000_000).body, Differential().rates(7_000_000_000).embeddings) == (6e-4, 1e-4)
     assert 0.5 < Full().rates(2_500_000_000).body / 9e-5 < 2

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from lingraft.errors import RecipeError
 from lingraft.packing import PackingSettings
 from lingraft.packing.mixture import Mixture
+from lingraft.strategies import Differential
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
 from lingraft.training.legs import leg_of
+from lingraft.training.plan import BATCH
 from lingraft.training.watch import Watch
 from tests.conftest import HINDI
 from tests.training_cases import packed, two_streams
@@ -64,7 +66,7 @@ def test_rates_may_be_given_in_part() -> None:
     """One number is for all; what is left out of a pair follows the model's size; the notes say which."""
     phases = [Phase.model_validate({"rates": rates}) for rates in (1e-3, {"embeddings": 0.5}, {})]
     rates = [phase.rates.resolved(phase.strategy, "llama", 8_000_000) for phase in phases]
-    assert [(r.body, r.embeddings) for r in rates] == [(1e-3, 1e-3), (3e-4, 0.5), (3e-4, 3e-3)]
+    assert [(r.body, r.embeddings) for r in rates] == [(1e-3, 1e-3), (6e-4, 0.5), (6e-4, 6e-3)]
     assert rates[0].why == "as the recipe says"
     assert "the other one follows" in rates[1].why
 
@@ -194,3 +196,15 @@ def test_bfloat16_is_computed_only_where_the_device_can() -> None:
         assert Execution(precision="bfloat16").computes_in_bfloat16()
     except RecipeError as error:
         assert "ten times slower" in str(error)  # noqa: PT017 - which of the two holds is the machine's matter
+
+
+def test_what_is_left_out_is_part_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defaults that are looked up by the model's size are part of a run's address; what a recipe says itself is not."""
+    whole = Phase.model_validate({"rates": {"body": 1e-4, "embeddings": 1e-3}, "batch_tokens": 4096})
+    assert whole.tables() == {}
+    told, default = Phase.model_validate({"rates": 1e-4}), Phase()
+    before = told.tables(), default.tables()
+    monkeypatch.setattr(Differential, "small_rates", (1e-9, 1e-9))
+    assert told.tables() == before[0] == {"batch_tokens": BATCH}
+    assert default.tables() != before[1]
+    assert "paper" in Phase.model_validate({"rates": "paper"}).tables()

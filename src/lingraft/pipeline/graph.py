@@ -21,7 +21,7 @@ from lingraft.pipeline import making, scoring
 from lingraft.pipeline.steps import Step, step
 from lingraft.recipe import Recipe, Text
 
-VERSIONS = {"source": 1, "corpus": 1, "vocabulary": 3, "embeddings": 2, "packing": 1, "training": 2,
+VERSIONS = {"source": 1, "corpus": 1, "vocabulary": 3, "embeddings": 2, "packing": 1, "training": 3,
             "chat-vector": 1,
             **scoring.VERSIONS}
 """Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""
@@ -146,8 +146,10 @@ def _packing(recipe: Recipe, role: str, source: Step, vocabulary: Step, corpus: 
 
 def _training(recipe: Recipe, embeddings: Step, packing: dict[str, Step], each: dict[str, Step],
               replay: Step | None) -> Step:
-    settings = {**recipe.training.model_dump(mode="json", exclude={"packing"}), "seed": recipe.seed,
-                "replay": recipe.replay.portion if recipe.replay else 0.0}
+    plan = recipe.training
+    settings = {**plan.model_dump(mode="json", exclude={"packing"}), "seed": recipe.seed,
+                "replay": recipe.replay.portion if recipe.replay else 0.0,
+                "tables": [phase.tables() for phase in plan.phases]}
     return step("training", "training", VERSIONS["training"], settings, making.make_training, model=embeddings,
                 vocabulary=embeddings.inputs["vocabulary"], packed=packing["target"],
                 replayed=packing.get("replay"), replay=replay, **each)

@@ -51,6 +51,10 @@ class Strategy(Choice, ABC):
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:
         """Freeze what does not train and return what does; `added` are the ids of the spliced-in tokens."""
 
+    def learned(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:  # noqa: ARG002 - nothing is put in
+        """Return what `finish` will merge into the weights, so that it can be kept apart; here there is nothing."""
+        return {}
+
     def finish(self, model: torch.nn.Module) -> None:
         """Take out what `prepare` put into the model; here there is nothing."""
 
@@ -59,7 +63,7 @@ class Strategy(Choice, ABC):
 
         >>> from lingraft.strategies import Differential
         >>> Differential().rates(8_000_000).body, round(Differential().rates(240_000_000).embeddings, 6)
-        (0.0003, 0.000544)
+        (0.0006, 0.000768)
         """
         body, embeddings = (between(small, large, parameters)
                             for small, large in zip(self.small_rates, self.large_rates, strict=True))

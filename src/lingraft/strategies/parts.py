@@ -40,7 +40,7 @@ class Differential(Full):
 
     name: ClassVar[str] = "differential"
     reference: ClassVar[str] = "NVIDIA 2026, Nemotron tokenizer-extension guidebook"
-    small_rates: ClassVar[tuple[float, float]] = (3e-4, 3e-3)
+    small_rates: ClassVar[tuple[float, float]] = (6e-4, 6e-3)
     large_rates: ClassVar[tuple[float, float]] = (1e-5, 1e-4)
 
     base_rows: Literal["body", "embeddings"] = Field(
@@ -84,7 +84,7 @@ class Layers(Strategy):
 
     name: ClassVar[str] = "layers"
     reference: ClassVar[str] = "Yamaguchi, Villavicencio and Aletras 2024, arXiv 2406.11477"
-    small_rates: ClassVar[tuple[float, float]] = Differential.small_rates
+    small_rates: ClassVar[tuple[float, float]] = (3e-4, 3e-3)
     large_rates: ClassVar[tuple[float, float]] = Differential.large_rates
 
     k: int = Field(default=2, ge=0, description="how many layers at each end")

@@ -12,8 +12,11 @@ from lingraft.registry import Settings
 from lingraft.strategies import STRATEGIES, Strategy
 from lingraft.strategies.base import Rates, between
 from lingraft.training.budget import Budget
-from lingraft.training.named import named_plan, paper_rate
+from lingraft.training.named import PAPER_RATES, named_plan, paper_rate
 from lingraft.training.schedules import SCHEDULES, Schedule
+
+BATCH = (2048, 131072)
+"""Tokens of a step at 8M and at 7B parameters, where a recipe does not say."""
 
 OptimiserName = Literal["adamw", "adamw8bit"]
 
@@ -72,9 +75,17 @@ class Phase(Settings):
     replay: float | None = Field(default=None, ge=0, lt=1, description="share of replayed bytes in this phase; left "
                                                                        "out: the recipe's replay.share")
 
+    def tables(self) -> dict[str, Any]:
+        """Return the tables that what is left out is looked up in: with others, the same settings mean another run."""
+        batch = {} if self.batch_tokens else {"batch_tokens": BATCH}
+        if None not in (self.rates.body, self.rates.embeddings):
+            return batch
+        paper = {"paper": PAPER_RATES} if self.rates.table == "paper" else {}
+        return {**batch, **paper, "rates": [self.strategy.small_rates, self.strategy.large_rates]}
+
     def rows_of_a_step(self, block: int, parameters: int) -> int:
         """Return how many rows a step takes."""
-        return max(1, round((self.batch_tokens or between(2048, 131072, parameters)) / block))
+        return max(1, round((self.batch_tokens or between(*BATCH, parameters)) / block))
 
 
 class TrainingPlan(Settings):
