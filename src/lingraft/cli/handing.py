@@ -1,4 +1,4 @@
-"""Commands that hand a finished model on: a GGUF file, a hub."""
+"""Commands that hand a finished model on: a GGUF file, an adapter, a hub."""
 
 from __future__ import annotations
 
@@ -14,28 +14,37 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run (
 
 
 def export(run: RunFolder, *,
-           gguf: Annotated[Path, typer.Option("--gguf", metavar="FILE", help="The GGUF file to write, for llama.cpp "
-                                              "and what is built on it.")],
-           numbers: Annotated[str, typer.Option(help="How matrices are stored: auto (as in the folder), f32, f16, bf16 "
-                                                "or q8_0.")] = "auto",
+           gguf: Annotated[Path | None, typer.Option("--gguf", metavar="FILE", help="The GGUF file to write, for "
+                                                     "llama.cpp and what is built on it.")] = None,
+           peft: Annotated[Path | None, typer.Option("--peft", metavar="FOLDER", help="The folder to write, an adapter "
+                                                     "of the base for PEFT.")] = None,
+           numbers: Annotated[str, typer.Option(help="How matrices are stored in GGUF: auto (as in the folder), f32, "
+                                                "f16, bf16 or q8_0.")] = "auto",
            as_json: AsJson = False) -> None:
-    """Write a model as one GGUF file that cuts text and computes as the model folder does, or say why it cannot be.
+    """Write a model as one GGUF file, or as an adapter for PEFT, that computes as the model does; or say why not.
 
-    Llama, Mistral without a window, Qwen2, GPT-2 and GPT-NeoX models; byte-level BPE whose regular expression llama.cpp
-    has a name for, and SentencePiece BPE. A repaired pre-tokenizer has no name there and is refused.
+    GGUF: Llama, Mistral without a window, Qwen2, GPT-2 and GPT-NeoX models; byte-level BPE whose regular expression
+    llama.cpp has a name for, and SentencePiece BPE. A repaired pre-tokenizer has no name there and is refused.
+
+    PEFT: runs that trained with the strategies lora, rows or embeddings, or not at all. What changed the weights of the
+    body as they are (full, differential, layers) is no adapter and is refused.
     """
     from dataclasses import asdict
 
-    from lingraft.export import export_gguf
+    from lingraft.errors import RecipeError
+    from lingraft.export import export_gguf, export_peft
     from lingraft.publishing import model_folder
 
-    done = export_gguf(model_folder(run), gguf, numbers=numbers)
+    if (gguf is None) == (peft is None) or (peft is not None and numbers != "auto"):
+        msg = f"{run}: name either --gguf FILE, with or without --numbers, or --peft FOLDER"
+        raise RecipeError(msg)
+    done = export_peft(run, peft) if peft else export_gguf(model_folder(run), gguf or run, numbers=numbers)
     if as_json:
         print_json({**asdict(done), "path": str(done.path)})
         return
-    for note in done.notes:
+    for note in getattr(done, "notes", ()):
         tell(f"note: {note}")
-    typer.echo(f"{done.path}  {done.architecture}, {done.tokens:,} tokens ({done.pretokenizer}), {done.bytes:,} bytes")
+    typer.echo(f"{done.path}  {done}, {done.bytes:,} bytes")
 
 
 def push(run: RunFolder, *,

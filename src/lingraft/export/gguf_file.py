@@ -37,6 +37,9 @@ class Exported:
     bytes: int
     notes: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return f"{self.architecture}, {self.tokens:,} tokens ({self.pretokenizer})"
+
 
 def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
     """Write a model folder as one GGUF file for llama.cpp.

@@ -147,7 +147,9 @@ def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
     evidence = ("splice.json", "certificate.json", "samples.json", "curve.json")
     link_files(vocabulary, draft, {name: name for name in evidence})
     if graph.training is not None:
-        link_files(store.folder(graph.training.stage), draft, {"training.jsonl": "training.jsonl"})
+        trained = store.folder(graph.training.stage)
+        merged = sorted(path.name for path in trained.glob("low-rank-*.safetensors"))
+        link_files(trained, draft, {name: name for name in ("training.jsonl", *merged)})
     (draft / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
     evaluated = store.folder(graph.evaluation.stage)
     if (evaluated / "generated.json").is_file():  # a recipe may have the models write nothing

@@ -82,6 +82,20 @@ class Lora(Strategy):
             raise RecipeError(msg)
         return [name for name, last in linear.items() if not self.modules or last in self.modules]
 
+    def learned(self, model: Any) -> dict[str, torch.Tensor]:
+        """Return both matrices of each map by its name; alpha / rank is in the second, so that their product is added.
+
+        Shapes: lora_A rank x inputs, lora_B outputs x rank.
+        """
+        from peft.tuners.lora import LoraLayer
+
+        kept = {}
+        for name, module in model.named_modules():
+            if isinstance(module, LoraLayer):
+                kept[f"{name}.lora_A"] = module.lora_A[ADAPTER].weight.detach()
+                kept[f"{name}.lora_B"] = module.lora_B[ADAPTER].weight.detach() * module.scaling[ADAPTER]
+        return kept
+
     def finish(self, model: Any) -> None:
         """Merge the matrices into the weights and take everything out that was put in."""
         from peft.tuners.lora import LoraLayer

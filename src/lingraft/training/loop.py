@@ -38,7 +38,7 @@ from lingraft.training.opening import check_apart, open_model, open_placed, reco
 from lingraft.training.outlook import Outlook
 from lingraft.training.plan import TrainingPlan
 from lingraft.training.progress_state import Done, RunState
-from lingraft.training.saving import keep_whole, write_finished
+from lingraft.training.saving import LEARNED, keep_learned, keep_whole, write_finished
 from lingraft.training.signals import Stopped, stop_signals
 from lingraft.training.steps import Stepper
 from lingraft.training.trackers import Tracker, numbers_of, tracking
@@ -55,6 +55,7 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, w
           heldout: Heldout | None = None, trunks: Path | None = None) -> dict[str, Any]:
     """Train a model by a plan; write `output/model` (weights and config) and `output/training.jsonl`, return notes.
 
+    Low-rank matrices are merged into the weights, and kept beside them (`output/low-rank-N.safetensors`, phase N).
     `added` are the ids of the spliced-in tokens. Progress lives in `workplace`: called again with the same arguments,
     a stopped run goes on. In `trunks`, where it is given, runs leave what longer ones go on from. Raises `Interrupted`
     on SIGTERM and Ctrl-C, after saving, and `TrainingError` where the loss is no number or explodes.
@@ -202,6 +203,8 @@ class _Run:
             for group in strategy.prepare(self.model, self.job.added):
                 for name, parameter in group.parameters.items():
                     put(parameter, trained[name])
+        if self.world.is_first:
+            keep_learned(strategy.learned(self.model), self.job.workplace, number)
         strategy.finish(self.model)
 
     def _begin(self, number: int, device: str) -> Any:
@@ -258,6 +261,9 @@ class _Run:
         return self.job.workplace / f"phase-{number}"
 
     def write(self, output: Path) -> None:
-        """Write the finished model and the log."""
+        """Write the finished model, what was merged into it, and the log."""
         write_finished(self.model, self.types, output / "model")
+        for name in map(LEARNED.format, range(len(self.legs))):
+            if (self.job.workplace / name).is_file():
+                shutil.copyfile(self.job.workplace / name, output / name)
         shutil.copyfile(self.job.workplace / LOG, output / LOG)

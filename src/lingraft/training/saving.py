@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+
+LEARNED = "low-rank-{}.safetensors"
+"""Low-rank matrices that a phase merged into the weights, by the number of the phase."""
 
 
 def keep_whole(model: Any, folder: Path) -> None:
@@ -17,6 +21,16 @@ def keep_whole(model: Any, folder: Path) -> None:
     model.save_pretrained(draft)
     shutil.rmtree(folder, ignore_errors=True)
     draft.replace(folder)
+
+
+def keep_learned(learned: Mapping[str, torch.Tensor], folder: Path, phase: int) -> None:
+    """Save what a phase is about to merge away, whole or absent; nothing is left of an earlier job."""
+    path = folder / LEARNED.format(phase)
+    path.unlink(missing_ok=True)
+    if learned:
+        draft = path.with_suffix(".tmp")
+        save_file({name: tensor.cpu().contiguous() for name, tensor in learned.items()}, draft)
+        draft.replace(path)
 
 
 def write_finished(model: Any, types: Mapping[str, torch.dtype], folder: Path) -> None:

@@ -21,6 +21,7 @@ from lingraft.training.checkpoints import STATE, Checkpoint, complete, drafted, 
 from lingraft.training.job import Job
 from lingraft.training.legs import Leg
 from lingraft.training.log import LOG
+from lingraft.training.saving import LEARNED
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ class Trunk:
             for file in (path for path in checkpoint.folder.iterdir() if path.name != STATE):
                 place(file, draft / file.name)
             begun = workplace / f"phase-{checkpoint.state['phase']}"
-            for file in begun.glob("*"):  # the model that the last phase began with: frozen weights are nowhere else
+            merged = [path for number in range(checkpoint.state["phase"])
+                      if (path := workplace / LEARNED.format(number)).is_file()]
+            # the model that the last phase began with, whose frozen weights are nowhere else, and what it had learned
+            for file in (*begun.glob("*"), *merged):
                 place(file, draft / begun.name / file.name)
             (draft / LOG).write_bytes((workplace / LOG).read_bytes()[:checkpoint.state["log_bytes"]])
             complete(self.folder, at, draft, checkpoint.state)
@@ -62,7 +66,8 @@ class Trunk:
         at, phase = found.state["done"]["step"], f"phase-{found.state['phase']}"
         shutil.rmtree(workplace / phase, ignore_errors=True)
         for file in (found.folder / phase).glob("*"):
-            place(file, workplace / phase / file.name)
+            beside = file.match(LEARNED.format("*"))
+            place(file, workplace / ("" if beside else phase) / file.name)
         state = {**found.state, "fingerprint": fingerprint, "trunk": at, "log_bytes": (workplace / LOG).stat().st_size}
         with drafted(workplace, at) as draft:  # last: without a checkpoint, all of the above is laid out again
             for file in found.folder.iterdir():

@@ -1,0 +1,126 @@
+"""What a run learned, as far as it is low-rank matrices and rows of the embeddings; what is neither is refused.
+
+A run is an adapter of its base where no weight of the body changed but by matrices that were kept (strategy `lora`), no
+id of the base means another token, and the head has no bias. Rows that the base does not have, or has otherwise, are
+stored as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lingraft.checkpoint import Checkpoint, embedding_names
+from lingraft.errors import ModelError
+from lingraft.pipeline.run_folder import read_record
+from lingraft.training.saving import LEARNED
+from lingraft.vocabulary import Splice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OTHERWISE = "hand on the whole model (RUN/model), or train with the strategy lora or rows"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Matrices by the name of their map (A: rank x inputs, B: outputs x rank, to be added as B A), and rows by id.
+
+    `output` is None where one matrix serves the input and the output.
+    """
+
+    maps: Mapping[str, tuple[Tensor, Tensor]]
+    rows: int
+    ids: Sequence[int]
+    input: Tensor
+    output: Tensor | None
+
+    @property
+    def rank(self) -> int:
+        """The rank of the matrices, the same for each map; 0 where there are none."""
+        return next((a.shape[0] for a, _ in self.maps.values()), 0)
+
+
+def learned_by(run: Path, splice: Splice) -> Learned:
+    """Return what a finished run learned; raises `ModelError` with the reason where an adapter cannot hold it."""
+    record = read_record(run)
+    phases = _strategies(record["recipe"])
+    moved = next((target for target, source in splice.kept.items() if target != source), None)
+    if record["recipe"].get("chat_vector"):
+        msg = f"{run}: a chat vector was added to every weight, which no adapter holds; {OTHERWISE}"
+        raise ModelError(msg)
+    if moved is not None:
+        msg = (f"{run}: the vocabulary was renumbered (id {moved} was {splice.kept[moved]} in the base), so that the "
+               f"special ids in the base's configuration would be wrong; {OTHERWISE.partition(',')[0]}")
+        raise ModelError(msg)
+    checkpoint = Checkpoint.open(run / "model")
+    names = embedding_names(checkpoint)
+    if names.output_bias is not None:
+        msg = (f"{run}: the output head has a bias ({names.output_bias}) for each id, which an adapter of PEFT leaves "
+               f"to the base; {OTHERWISE.partition(',')[0]}")
+        raise ModelError(msg)
+    whole = "embeddings" in phases or _notes(record, "embeddings").get("base_rows") != "bit-identical"
+    ids = range(names.rows) if whole else _new_rows(splice, names.rows)
+    sides = [checkpoint.tensor(group[0])[list(ids)] for group in (names.input, () if names.tied else names.output)
+             if group]
+    maps = _added_up(list(_matrices(run, phases)), 1 - _merged_back(record))
+    return Learned(maps, names.rows, ids, sides[0], sides[1] if len(sides) > 1 else None)
+
+
+def _strategies(recipe: Mapping[str, Any]) -> list[str]:
+    names = [next(iter(phase["strategy"])) for phase in recipe["training"]["phases"]]
+    for number, name in enumerate(names, start=1):
+        if name not in {"lora", "rows", "embeddings"}:
+            msg = (f"phase {number} of the training has the strategy {name}, which changes weights of the body as they "
+                   f"are, and no adapter holds that; {OTHERWISE}")
+            raise ModelError(msg)
+    return names
+
+
+def _new_rows(splice: Splice, rows: int) -> list[int]:
+    """Return the ids whose rows are not the base's: added tokens, and rows beyond the base's own ids."""
+    return sorted({*(token.id for token in splice.added), *range(splice.source_size, rows)})
+
+
+def _notes(record: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
+    found: Iterator[Mapping[str, Any]] = (one["notes"] for one in record["stages"] if one["name"] == stage)
+    return next(found, {})
+
+
+def _merged_back(record: Mapping[str, Any]) -> float:
+    return float(_notes(record, "training").get("merge_back", {}).get("share", 0.0))
+
+
+def _matrices(run: Path, phases: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    from safetensors.torch import load_file
+
+    for number in (number for number, name in enumerate(phases) if name == "lora"):
+        path = run / LEARNED.format(number)
+        if not path.is_file():
+            msg = (f"{path}: not there; the run was trained before low-rank matrices were kept beside the model they "
+                   "are merged into: train it again in another --store")
+            raise ModelError(msg)
+        yield load_file(path)
+
+
+def _added_up(phases: Sequence[Mapping[str, Tensor]], share: float) -> dict[str, tuple[Tensor, Tensor]]:
+    """Put the matrices of all phases side by side: the product of long ones is the sum of the products."""
+    import torch
+
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for phase in phases:
+        for name in (key.removesuffix(".lora_A") for key in phase if key.endswith(".lora_A")):
+            parts.setdefault(name, []).append((phase[f"{name}.lora_A"], phase[f"{name}.lora_B"]))
+    rank = max((sum(a.shape[0] for a, _ in pairs) for pairs in parts.values()), default=0)
+    return {name: (_filled(torch.cat([a for a, _ in pairs]), rank),
+                   _filled(torch.cat([b for _, b in pairs], dim=1).T, rank).T.contiguous() * share)
+            for name, pairs in parts.items()}
+
+
+def _filled(matrix: Tensor, rank: int) -> Tensor:
+    """Fill up with rows of zeros to the rank that all maps have."""
+    import torch
+
+    return torch.cat([matrix, matrix.new_zeros(rank - matrix.shape[0], matrix.shape[1])])

@@ -1,0 +1,231 @@
+"""Adapters for PEFT: loaded onto the base they compute what the run's merged model does; what is none is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lingraft.checkpoint import graft
+from lingraft.errors import ModelError, StoreError
+from lingraft.export import export_peft
+from lingraft.families import open_tokenizer
+from lingraft.inits import INITS
+from lingraft.training import Execution, TrainingPlan
+from lingraft.training.loop import Text, train
+from tests.conftest import ENGLISH, HINDI
+from tests.models import ARCHITECTURES, extended_tokenizer
+from tests.training_cases import Killed, packed
+
+peft = pytest.importorskip("peft")
+pytestmark = [  # PEFT's own: an attribute of transformers 5, and ties that hold, as is tested here
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings=True. and a tied layer:UserWarning")]
+
+RATES = {"body": 1e-2, "embeddings": 1e-2}
+LORA = {"strategy": {"lora": {"rank": 4, "alpha": 7}}, "budget": "4 steps", "rates": RATES}
+ROWS = {"strategy": "rows", "budget": "3 steps", "rates": RATES}
+EMBEDDINGS = {"strategy": "embeddings", "budget": "3 steps", "rates": RATES}
+FEW = {"strategy": {"lora": {"rank": 2, "modules": ["q_proj"], "rows": "frozen"}}, "budget": "3 steps", "rates": RATES}
+WITHOUT_BIAS = sorted(set(ARCHITECTURES) - {"gpt-j", "phi"})
+
+
+def run_of(kind: str, phases: list[dict[str, Any]], folder: Path, **settings: Any) -> Path:
+    """Extend a small model of a kind, train it by these phases, and leave what a finished run has of that."""
+    base, run = ARCHITECTURES[kind].build(folder / "base"), folder / "run"
+    splice = extended_tokenizer(base, folder / "tokenizer")
+    mean = INITS.parse("mean")
+    notes = {"embeddings": graft(base, folder / "tokenizer", splice, input_init=mean, output_init=mean,
+                                 output=folder / "grafted")}
+    plan = TrainingPlan.model_validate({"phases": [{"batch_tokens": 64, **one} for one in phases],
+                                        "heldout_points": 0, **settings})
+    if phases:
+        text = Text(packed(folder / "grafted", folder / "packed", (*HINDI, *ENGLISH)))
+        notes["training"] = train(folder / "grafted", text, plan, output=run, workplace=folder / "work",
+                                  added=[token.id for token in splice.added], execution=Execution(device="cpu"))
+        for file in (folder / "tokenizer").iterdir():
+            shutil.copy(file, run / "model")
+    else:
+        shutil.copytree(folder / "grafted", run / "model")
+    (run / "splice.json").write_text(splice.dumps(), encoding="utf-8")
+    recipe = {"model": {"folder": {"path": str(base)}}, "training": plan.model_dump(mode="json"), "chat_vector": None}
+    record = {"name": "small", "language": "hi", "recipe": recipe,
+              "stages": [{"name": name, "notes": found} for name, found in notes.items()]}
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    return run
+
+
+def changed(run: Path, **values: Any) -> None:
+    """Change the recipe of a run."""
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "recipe": {**record["recipe"], **values}}))
+
+
+def loaded(folder: Path, adapter: Path, rows: int) -> Any:
+    """Load an adapter as its README says."""
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(folder / "base")
+    base.resize_token_embeddings(rows, mean_resizing=False)
+    return peft.PeftModel.from_pretrained(base, adapter).eval()
+
+
+@torch.no_grad()
+def check_equal(folder: Path, adapter: Path, rows: int) -> None:
+    """Compare logits of the run's model with those of base and adapter, apart and merged, for every id."""
+    from transformers import AutoModelForCausalLM
+
+    ids = torch.arange(rows)[: rows // 8 * 8].view(8, -1)
+    ids = torch.cat([ids, ids.flip(0)], dim=1)[:, :60]
+    wanted = AutoModelForCausalLM.from_pretrained(folder / "run" / "model").eval()(ids).logits
+    model = loaded(folder, adapter, rows)
+    torch.testing.assert_close(model(ids).logits, wanted, rtol=1e-4, atol=2e-5)
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(merged(ids).logits, wanted, rtol=1e-4, atol=2e-5)
+    source = AutoModelForCausalLM.from_pretrained(folder / "base").eval()(ids.clamp(max=319)).logits
+    assert (source[:, :, :320] - wanted[:, :, :320]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", WITHOUT_BIAS)
+def test_base_and_adapter_compute_what_the_run_does(kind, tmp_path):
+    """Logits are those of the merged model, tied and untied, with and without padding rows, but for rounding."""
+    run = run_of(kind, [LORA], tmp_path)
+    done = export_peft(run, tmp_path / "adapter")
+    check_equal(tmp_path, done.path, done.rows)
+    assert (done.rank, done.base) == (4, str(tmp_path / "base"))
+    assert done.rows_stored < done.rows / 2
+    tokenizer = open_tokenizer(done.path)
+    assert tokenizer.ids(HINDI) == open_tokenizer(run / "model").ids(HINDI)
+
+
+PLANS = {"untrained": ([], {}), "rows": ([ROWS], {}), "embeddings": ([EMBEDDINGS], {}),
+         "embeddings, lora": ([EMBEDDINGS, LORA], {}), "lora, rows, lora": ([LORA, ROWS, FEW], {}),
+         "merged back": ([LORA], {"merge_back": [0.25]})}
+
+
+@pytest.mark.parametrize("kind", ["llama", "llama-tied"])
+@pytest.mark.parametrize("name", PLANS)
+def test_every_plan_that_leaves_an_adapter(name, kind, tmp_path):
+    """Rows alone, whole embeddings, matrices of several phases, and a share of the weights from before."""
+    phases, settings = PLANS[name]
+    run_of(kind, phases, tmp_path, **settings)
+    done = export_peft(tmp_path / "run", tmp_path / "adapter")
+    check_equal(tmp_path, done.path, done.rows)
+    assert (done.rows_stored == done.rows) == ("embeddings" in name)
+
+
+REFUSED = {
+    "full": ({"strategy": "full", "budget": "2 steps"}, "phase 2 of the training has the strategy full"),
+    "differential": ({"strategy": "differential", "budget": "2 steps"}, "strategy differential, which changes weights"),
+    "layers": ({"strategy": {"layers": {"k": 1}}, "budget": "2 steps"}, "strategy layers"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_changed_weights_are_no_adapter(name, tmp_path):
+    """A phase that trained the body as it is is named, and nothing is left behind."""
+    phase, words = REFUSED[name]
+    run = run_of("llama", [LORA, phase], tmp_path)
+    with pytest.raises(ModelError, match=words):
+        export_peft(run, tmp_path / "adapter")
+    assert not list(tmp_path.glob("*adapter*"))
+
+
+def test_what_else_is_no_adapter(tmp_path):
+    """Chat vectors, renumbered vocabularies, heads with a bias, lost matrices and full folders are refused."""
+    run, folder = run_of("llama", [LORA], tmp_path), tmp_path / "adapter"
+    changed(run, chat_vector={"weight": 1.0})
+    with pytest.raises(ModelError, match="a chat vector was added"):
+        export_peft(run, folder)
+    changed(run, chat_vector=None)
+    splice = (run / "splice.json").read_text()
+    (run / "splice.json").write_text(splice.replace("[[0, 0, 320]]", "[[0, 1, 319], [319, 0, 1]]"))
+    with pytest.raises(ModelError, match=r"renumbered \(id 0 was 1 in the base\)"):
+        export_peft(run, folder)
+    (run / "splice.json").write_text(splice)
+    (run / "low-rank-0.safetensors").unlink()
+    with pytest.raises(ModelError, match="before low-rank matrices were kept"):
+        export_peft(run, folder)
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(ModelError, match="is no adapter"):
+        export_peft(run, folder)
+    with pytest.raises(StoreError, match="not a finished run"):
+        export_peft(run / "model", tmp_path / "other")
+    with pytest.raises(ModelError, match="head has a bias"):
+        export_peft(run_of("phi", [], tmp_path / "phi"), tmp_path / "other")
+
+
+def test_an_adapter_is_written_whole_and_again(tmp_path):
+    """A second writing takes the first one's place, byte by byte the same, with nothing beside it."""
+    run = run_of("gpt2", [LORA], tmp_path)
+    before = {path.name: path.read_bytes() for path in export_peft(run, tmp_path / "out" / "adapter").path.iterdir()}
+    after = {path.name: path.read_bytes() for path in export_peft(run, tmp_path / "out" / "adapter").path.iterdir()}
+    assert before == after
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["adapter"]
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "tokenizer.json"} <= after.keys()
+    told = after["README.md"].decode()
+    assert f'from_pretrained("{tmp_path / "base"}")' in told
+    assert "resize_token_embeddings(384, mean_resizing=False)" in told
+
+
+def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):
+    """What an early phase merged is there after a kill in a later one, and in a run that goes on from a trunk."""
+    text = Text(packed(tiny_model, tmp_path / "packed", HINDI))
+
+    def trained(name: str, steps: int, stop: int | None = None) -> Path:
+        def measure(_model: Any) -> dict[str, float]:
+            seen.append(1)
+            if stop is not None and len(seen) > stop:
+                raise Killed
+            return {"hi": 1.0}
+
+        seen: list[int] = []
+        last = {**ROWS, "budget": f"{steps} steps", "schedule": {"constant": {"warmup": 1}}}
+        plan = TrainingPlan.model_validate({"phases": [{"batch_tokens": 64, **one} for one in (LORA, last)],
+                                            "heldout_points": 1000})
+        train(tiny_model, text, plan, output=tmp_path / name / "output", workplace=tmp_path / name / "work",
+              added=(300, 311), execution=Execution(device="cpu", checkpoint_steps=1), heldout=measure,
+              trunks=tmp_path / ("trunks" if name != "alone" else "none"))
+        return tmp_path / name / "output" / "low-rank-0.safetensors"
+
+    wanted = trained("alone", 6).read_bytes()
+    with pytest.raises(Killed):
+        trained("killed", 6, stop=7)
+    assert trained("killed", 6).read_bytes() == wanted
+    assert trained("longer", 8).read_bytes() == wanted
+    assert (tmp_path / "trunks").is_dir()
+
+
+def test_the_command_writes_what_a_run_kept(tiny_model, hindi_file, tmp_path):
+    """A recipe with LoRA leaves its matrices in the run; the command writes the adapter, or says what it wants."""
+    from typer.testing import CliRunner
+
+    from lingraft.cli import app
+    from lingraft.errors import RecipeError
+    from lingraft.pipeline import run
+    from lingraft.recipe import Runtime, parse_recipe
+    from lingraft.recipe.reading import Tree
+
+    (tmp_path / "base").symlink_to(tiny_model)
+    values = {"name": "run", "model": str(tmp_path / "base"), "vocabulary": {"size": 20},
+              "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
+              "training": {**LORA, "batch_tokens": 128, "heldout_points": 0},
+              "evaluation": {"heldout_bytes": 500, "bootstrap": {"resamples": 20},
+                             "generation": {"bytes": 4, "prompts": 1, "repeats": 1}}}
+
+    def report(folder: Path) -> None:
+        (folder / "report.html").write_text("<html>")
+
+    done = run(parse_recipe(Tree(values)), Runtime(runs=tmp_path, store=tmp_path / "store", device="cpu"),
+               write_report=report)
+    assert (done.folder / "low-rank-0.safetensors").is_file()
+    asked = ["export", str(done.folder), "--peft", str(tmp_path / "adapter")]
+    answer = CliRunner().invoke(app, [*asked, "--json"], catch_exceptions=False)
+    check_equal(tmp_path, tmp_path / "adapter", json.loads(answer.stdout)["rows"])
+    for wrong in (asked[:2], [*asked, "--gguf", "x.gguf"], [*asked, "--numbers", "f16"]):
+        assert isinstance(CliRunner().invoke(app, wrong).exception, RecipeError)
