@@ -22,7 +22,6 @@ from lingraft.store import digest
 from lingraft.training.background import Background
 from lingraft.training.checkpoints import (
     Checkpoint,
-    flush,
     latest_checkpoint,
     own_checkpoint,
     remove_drafts,
@@ -31,17 +30,17 @@ from lingraft.training.checkpoints import (
 )
 from lingraft.training.execution import Execution
 from lingraft.training.job import Heldout, Job, Text
-from lingraft.training.log import LOG, Log
+from lingraft.training.log import LOG
 from lingraft.training.merging import merge_back
 from lingraft.training.notes import notes_of, row_of, speed_of
 from lingraft.training.opening import check_apart, open_model, open_placed, recompute_activations
-from lingraft.training.outlook import Outlook
 from lingraft.training.plan import TrainingPlan
 from lingraft.training.progress_state import Done, RunState
+from lingraft.training.record import Record
 from lingraft.training.saving import LEARNED, keep_learned, keep_whole, write_finished
 from lingraft.training.signals import Stopped, stop_signals
 from lingraft.training.steps import Stepper
-from lingraft.training.trackers import Tracker, numbers_of, tracking
+from lingraft.training.trackers import tracking
 from lingraft.training.trunks import trunk_of
 from lingraft.training.utilisation import Utilisation
 from lingraft.training.watch import Watch
@@ -95,10 +94,7 @@ class _Run:
         self.trunk = trunk_of(job, self.legs, self.parameters)
         self.loss, self.utilisation = "", Utilisation(0.0)
         self.background = Background(world) if world.size > 1 else None
-        self.log: Log | None = None
-        single = job.plan.phases[0].schedule if len(self.legs) == 1 else None  # phases do not go on from each other
-        self.outlook = Outlook(single, self.steps) if single else None
-        self.trackers: Sequence[Tracker] = ()
+        self.record = Record(job, self.steps)
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
         """Carry out what is left of the plan and return the notes."""
@@ -110,13 +106,13 @@ class _Run:
         self._keep_trunk(state.done)  # of a process that was killed just before
         if self.world.is_first:
             remove_drafts(self.job.workplace)
-            self.log = Log(self.job.workplace, state.log_bytes)
+            self.record.begin(self.job.workplace, state.log_bytes)
         if state.phase:
             self.model = self._begin(state.phase, self.job.execution.device)
         watched = self.job.execution.trackers if self.world.is_first else ()
         with (progress("training", self.steps, unit="steps") if self.world.is_first else nullcontext(ignore) as advance,
               tracking(watched, self.job.execution.tracking, self.job.execution.tracking_name,
-                       state.done.step) as self.trackers):
+                       state.done.step) as self.record.trackers):
             advance(state.done.step)
             for number in range(state.phase, len(self.legs)):
                 resumed = checkpoint if checkpoint and number == state.phase else None
@@ -142,7 +138,7 @@ class _Run:
     def _train_phase(self, number: int, state: RunState, resumed: Checkpoint | None, stopped: Stopped,
                      advance: Advance) -> None:
         if not state.done.step:
-            self._measure(state.done)
+            self.record.measure(self.model, state.done)
         leg, stepper = self.legs[number], self._stepper(number)
         watch = Watch(self.vocabulary, *state.losses) if resumed else Watch(self.vocabulary)
         if resumed:
@@ -161,7 +157,7 @@ class _Run:
                 raise Interrupted(msg)
         self._finish(number, stepper)
         if self.world.size > 1:
-            self._measure(state.done)
+            self.record.measure(self.model, state.done)
         state.next_phase()
         if number + 1 < len(self.legs) and self.world.is_first:
             keep_whole(self.model, self._phase_folder(number + 1))
@@ -188,11 +184,10 @@ class _Run:
         mfu = self.utilisation.share(batch.tokens, time.monotonic() - began)
         if mfu is not None:
             row["mfu"] = mfu
-        self._write_row(row)
+        self.record.write(row)
         if self.world.size == 1:
-            self._measure(state.done)
-        told = speed_of(state, row["bits_per_byte"], mfu)
-        return told + self.outlook.note(self.log.path, step + 1) if self.outlook and self.log else told
+            self.record.measure(self.model, state.done)
+        return speed_of(state, row["bits_per_byte"], mfu) + self.record.note(step + 1)
 
     def _finish(self, number: int, stepper: Stepper) -> None:
         """Leave a plain model; what was sharded is put together in a fresh one."""
@@ -212,40 +207,19 @@ class _Run:
         folder = self._phase_folder(number) if number else self.job.model_folder
         return open_placed(folder, device, dtype="auto")[0]
 
-    def _write_row(self, row: dict[str, Any]) -> None:
-        if self.log:
-            self.log.write(row)
-        for tracker in self.trackers:
-            tracker.write(row["step"], numbers_of(row))
-
-    def _measure(self, done: Done, **more: Any) -> None:
-        points = self.job.plan.heldout_points
-        due = {round(i * self.steps / points) for i in range(points + 1)} if points else set()
-        if self.job.heldout is not None and (done.step in due or more):
-            self._write_row({"step": done.step, "bytes": done.bytes, "heldout": self._heldout(self.model), **more})
-
-    def _heldout(self, model: Any) -> dict[str, float]:
-        model.eval()
-        with torch.no_grad():
-            values = dict(self.job.heldout(model)) if self.job.heldout else {}
-        model.train()
-        return values
-
     def _merge(self, done: Done) -> dict[str, Any]:
         """Merge back where the plan says so."""
         if not self.job.plan.merge_back:
             return {}
         source, _ = open_placed(self.job.model_folder, "cpu", dtype="auto")
         found = merge_back(self.model, dict(source.named_parameters()), self.job.added, self.job.plan.merge_back,
-                           self._heldout if self.job.heldout else None)
-        self._measure(done, merged=found["share"])
+                           self.record.heldout if self.job.heldout else None)
+        self.record.measure(self.model, done, merged=found["share"])
         return {"merge_back": found}
 
     def _save(self, state: RunState, number: int, step: int, stepper: Stepper, watch: Watch, *, last: bool) -> None:
         state.phase, state.step, state.losses = number, step, (watch.first, watch.last)
-        if self.log:
-            flush(self.log.path)
-        content = state.content(self.fingerprint, self.log.size if self.log else 0)
+        content = state.content(self.fingerprint, self.record.flushed())
         write = self.background.begin if self.background else save_checkpoint
         write(self.job.workplace, state.done.step, stepper.tensors(), content)
         if self.background and last:
