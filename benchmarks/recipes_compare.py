@@ -33,7 +33,7 @@ RECIPE = Path("recipes/english-8m-hindi.yaml")
 LANGUAGES = ("hi", "en")
 DEFAULT, BYTES, TOKENS = "default", "paper, equal bytes", "paper, equal tokens"
 LARGER = ", 4096 a step"
-PAPERS = (BYTES, BYTES + LARGER, TOKENS, TOKENS + LARGER)
+PAPERS = (BYTES, BYTES + LARGER, TOKENS)
 
 
 def main() -> None:

@@ -55,3 +55,16 @@ def test_a_bomb_of_many_lines_is_read_in_little_memory(tmp_path):
     draft, peak = build(path, tmp_path / "draft")
     assert draft.notes["dropped"]["duplicate"]["documents"] == 29
     assert peak < 60e6
+
+
+def test_a_document_too_long_to_tokenise_is_refused_or_dropped(tmp_path):
+    """17 MB on one line: refused with its beginning and the settings to change; dropped or taken where these say so."""
+    path = tmp_path / "a.txt"
+    path.write_text("short enough\n" + "a long story " * 1_310_000 + "\nanother\nand one more\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"a\.txt: a document of 17\.0 MB, which begins with 'a long story .*"
+                                          r"longest_document: 16 MB .*drop it \(maximum_characters\)"):
+        build(path, tmp_path / "refused")
+    draft, _ = build(path, tmp_path / "dropped", maximum_characters=10**6)
+    assert draft.notes["train"]["documents"] + draft.notes["heldout"]["documents"] == 3
+    draft, _ = build(path, tmp_path / "taken", longest_document="20 MB")
+    assert draft.notes["train"]["documents"] + draft.notes["heldout"]["documents"] == 4

@@ -111,6 +111,8 @@ def _gather(inputs: Sequence[Input], cleaner: Cleaner, settings: CorpusSettings,
             with closing(source.texts) as texts:
                 for number, text in enumerate(texts, start=1):
                     lots = gathered.take(index, text)
+                    if lots is not None:
+                        _check_length(text, source.label, settings)
                     if number % 1000 == 0:
                         advance(1000)
                     if source.suffices is None or lots is None or lots.split < to_hold_out:
@@ -120,6 +122,17 @@ def _gather(inputs: Sequence[Input], cleaner: Cleaner, settings: CorpusSettings,
                         gathered.tallies[index].stopped_early = True
                         break
     return gathered
+
+
+def _check_length(text: str, label: str, settings: CorpusSettings) -> None:
+    """Raise `CorpusError` where a document would take more memory to tokenise than is allowed."""
+    size = len(text.encode()) if 4 * len(text) > settings.longest_document else 0
+    if size > settings.longest_document:
+        most = f"{settings.longest_document / 1e6:g} MB"
+        msg = (f"{label}: a document of {size / 1e6:.1f} MB, which begins with {text[:40]!r}; documents are tokenised "
+               f"whole, so no more than longest_document: {most} are taken: cut it (documents: paragraph or line), "
+               f"drop it (maximum_characters), or raise longest_document")
+        raise CorpusError(msg)
 
 
 def _draw(settings: CorpusSettings, train: Gathered, heldout: Gathered | None,

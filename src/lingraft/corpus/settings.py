@@ -146,6 +146,8 @@ class CorpusSettings(Settings):
     heldout_bytes: ByteSize | None = Field(default=None, gt=0, description="bytes of held-out text at most")
     minimum_characters: int = Field(default=1, ge=1, description="shorter documents are dropped")
     maximum_characters: int | None = Field(default=None, ge=1, description="longer documents are dropped")
+    longest_document: ByteSize = Field(default=ByteSize(16_000_000), gt=0, description="a longer document that would "
+                                       "be kept is refused: tokenising takes 110 MB of memory for each MB of it")
     language_check: Annotated[LanguageCheck | None, BeforeValidator(_as_check)] = Field(
         default=None, description="drop documents in another language; `true` or {confidence: 0.05}")
     limit: Limit | None = Field(default=None, description="train text at most: a fair sample of the sources; "
