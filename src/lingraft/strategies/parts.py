@@ -34,8 +34,8 @@ class Differential(Full):
 
     The base's own rows train like the body. At the rate of the added rows they are what forgets: at every step the
     head pushes down each row that the target text does not use, and AdamW makes each push as large as the rate. On
-    english-8m and 1 MB of Hindi that costs English 8% of its bits per byte, without it nothing, for the same Hindi
-    (`benchmarks/results.md`). `base_rows: embeddings` trains them as the reference does.
+    english-8m and 1 MB of Hindi that cost English 8% of its bits per byte, without it nothing, for the same Hindi (one
+    seed, at half the rates of today: `docs/decisions.md`). `base_rows: embeddings` trains them as the reference does.
     """
 
     name: ClassVar[str] = "differential"
