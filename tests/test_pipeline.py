@@ -258,3 +258,17 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
     assert made == ["training", *MEASURED]
     alone, _ = carry_out(recipe, Runtime(tmp_path / "alone", tmp_path / "alone-store", "cpu"))
     assert file_digest(finished.model / "model.safetensors") == file_digest(alone.model / "model.safetensors")
+
+
+def test_a_recipe_without_extras_needs_none(recipe_values, tmp_path):
+    """With the packages of no extra installed, a recipe that asks for none of them is carried out."""
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe_values), encoding="utf-8")
+    code = ("import sys\n"
+            "for name in ('bitsandbytes', 'gensim', 'gguf', 'lingua', 'lm_eval', 'peft', 'ray', 'sacrebleu'):\n"
+            "    sys.modules[name] = None\n"
+            "from lingraft.cli import main\n"
+            "sys.argv = ['lingraft', 'adapt', 'recipe.yaml']\n"
+            "main()")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "tiny-hi" / "report.html").is_file()

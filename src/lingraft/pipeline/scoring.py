@@ -149,9 +149,11 @@ def make_evaluation(chosen: Evaluation, names: tuple[str, ...], work: Work) -> N
 
 
 def _task_rows(names: tuple[str, ...], work: Work) -> list[Measurement]:
-    from lingraft.tasks.changes import task_changes
-
     folders = {name: work.folders[f"tasks:{name}"] for name in names if f"tasks:{name}" in work.folders}
+    if not folders:
+        return []
+    from lingraft.tasks.changes import task_changes  # which needs the extra `eval`
+
     rows = {name: [replace(row, subject=name) for row in read_measurements(folder / "measurements.parquet")]
             for name, folder in folders.items()}
     changes = [change for name in names[1:] if name in folders
