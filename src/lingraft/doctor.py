@@ -60,6 +60,14 @@ def verify(store: Path) -> list[Finding]:
     return [*findings, Finding("stored answers", f"{whole} of {len(folders)} in {store} are as they were written")]
 
 
+def look_at(model: Path) -> list[Finding]:
+    """Look at a model folder as vLLM would: a line for each thing that it asks."""
+    from lingraft.checkpoint.vllm_layout import vllm_layout
+
+    verdicts: dict[str, Literal["ok", "note", "bad"]] = {"yes": "ok", "note": "note", "no": "bad"}
+    return [Finding(one.what, one.found, verdicts[one.holds], one.advice) for one in vllm_layout(model)]
+
+
 def _packages() -> Iterator[Finding]:
     for name in NEEDED:
         number = _version(name)

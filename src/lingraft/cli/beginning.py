@@ -54,16 +54,23 @@ def init(file: RecipeToWrite = Path("recipe.yaml"), *,
 def doctor(*, store: StoreFolder = None,
            verify: Annotated[bool, typer.Option("--verify", help="Read every stored answer instead, and compare its "
                                                 "checksums.")] = False,
+           model: Annotated[Path | None, typer.Option("--model", metavar="RUN", help="Look at a run's model, or a "
+                                                      "model folder, instead: would vLLM load it as it is?")] = None,
            as_json: AsJson = False) -> None:
     """Look at this machine: versions, device, memory, disk, hub. Works without a network.
 
-    The exit code is 2 where a run would stop, or with --verify where a stored answer is damaged, else 0.
+    The exit code is 2 where a run would stop, or with --verify where a stored answer is damaged, or with --model where
+    vLLM would refuse the folder or compute otherwise; else 0.
     """
     from lingraft import doctor
+    from lingraft.publishing import model_folder
     from lingraft.recipe import Runtime
 
-    folder = Runtime(store=store or Path()).store
-    findings = doctor.verify(folder) if verify else doctor.examine(folder)
+    if model is not None:
+        findings = doctor.look_at(model_folder(model))
+    else:
+        folder = Runtime(store=store or Path()).store
+        findings = doctor.verify(folder) if verify else doctor.examine(folder)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -48,6 +48,7 @@ def make_chat_vector(work: Work) -> None:
         work.draft.notes.update(add_chat_vector(
             folders["adapted"], folders["source"], folders["instruct"], read_splice(work.folders["vocabulary"]),
             weight=chosen.weight, output=work.draft.folder / "model"))
+        look_over(work)
 
 
 def make_instruct(work: Work) -> None:
@@ -122,6 +123,7 @@ def make_embeddings(work: Work) -> None:
                   output=work.draft.folder / "model", corpus=corpus, seed=work.recipe.seed,
                   device=work.execution.device, workplace=work.workplace)
     work.draft.notes.update(notes)
+    look_over(work)
 
 
 def make_packing(work: Work) -> None:
@@ -161,6 +163,15 @@ def make_training(work: Work) -> None:
     if (trained := work.draft.folder / "model").is_dir():  # of several processes, the first one writes the model
         for file in (file for pattern in BESIDE_WEIGHTS for file in model.glob(pattern)):
             shutil.copyfile(file, trained / file.name)
+        look_over(work)
+
+
+def look_over(work: Work) -> None:
+    """Warn of whatever would keep a model that was made from being served as it is."""
+    from lingraft.checkpoint.vllm_layout import vllm_faults
+
+    if faults := vllm_faults(work.draft.folder / "model"):
+        work.draft.notes["warnings"] = faults
 
 
 def heldout_of(work: Work) -> dict[str, Corpus]:

@@ -85,7 +85,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         device = runtime.device if all(one.cached for one in done) else runtime.resolved_device()
         record = {"format": FORMAT, "key": key, **_description(recipe), "stages": [one.record() for one in done],
                   "versions": versions(), "device": device, "started": _clock(started), "finished": _clock(time.time()),
-                  "warnings": list(_warnings(recipe, done)), "files": results(draft)}
+                  "warnings": list(dict.fromkeys(_warnings(recipe, done))), "files": results(draft)}
         (draft / RUN).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_card(draft)
         write_report(draft)

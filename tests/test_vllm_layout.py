@@ -1,0 +1,176 @@
+"""What vLLM asks of a model folder: grafted models have it, and each fault is found in a folder that has it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lingraft.checkpoint import graft
+from lingraft.checkpoint.vllm_layout import CHECKS, Looked, vllm_faults, vllm_layout
+from lingraft.inits import INITS
+from tests.models import ARCHITECTURES, extended_tokenizer
+
+MEAN = INITS.parse("mean")
+
+
+def grafted(kind: str, folder: Path, shards: str | None = None) -> Path:
+    """Return a grafted model of a kind."""
+    base = ARCHITECTURES[kind].build(folder / "base", dtype="bfloat16", shards=shards)
+    splice = extended_tokenizer(base, folder / "tokenizer")
+    graft(base, folder / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=folder / "model")
+    return folder / "model"
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_a_grafted_model_has_what_vllm_asks(kind, tmp_path):
+    """Of every architecture, with one file and with shards: each thing is looked at, and no tensor is at fault."""
+    for shards in (None, "20KB"):
+        found = vllm_layout(grafted(kind, tmp_path / str(shards), shards))
+        assert {one.what for one in found} == set(CHECKS)
+        rebuilt = {"tokenizer"} if kind.startswith("qwen2") else set()  # whatever class is named, by transformers 5
+        assert {one.what for one in found if one.holds == "no"} == rebuilt
+        assert not [one for one in found if one.what in {"ids", "files", "numbers"} and one.holds != "yes"]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    return grafted("llama", tmp_path_factory.mktemp("sound"))
+
+
+def set_json(name: str, **values: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / name
+        content = json.loads(path.read_text()) if path.is_file() else {}
+        path.write_text(json.dumps({key: value for key, value in {**content, **values}.items() if value is not None}))
+    return change
+
+
+def set_tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        (folder / "model.safetensors").unlink()
+        save_file(tensors, folder / "model.safetensors")
+    return write
+
+
+def shorter_head(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1].clone()
+
+
+def fewer_rows(folder: Path) -> None:
+    def cut(tensors: dict[str, torch.Tensor]) -> None:
+        tensors.update({name: tensors[name][:320].clone() for name in ("model.embed_tokens.weight", "lm_head.weight")})
+
+    set_tensors(cut)(folder)
+    set_json("config.json", vocab_size=320)(folder)
+
+
+def more_rows(folder: Path) -> None:
+    def fill(tensors: dict[str, torch.Tensor]) -> None:
+        for name in ("model.embed_tokens.weight", "lm_head.weight"):
+            tensors[name] = torch.cat([tensors[name], tensors[name][:1]])
+
+    set_tensors(fill)(folder)
+    set_json("config.json", vocab_size=385)(folder)
+
+
+def wrong_index(folder: Path) -> None:
+    names = load_file(folder / "model.safetensors")
+    content = {"weight_map": {name: "model.safetensors" for name in names if "norm" not in name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+
+def another_file(folder: Path) -> None:
+    save_file({"lm_head.weight": torch.zeros(1)}, folder / "adapter.safetensors")
+
+
+def other_class(folder: Path) -> None:
+    set_json("tokenizer_config.json", tokenizer_class="GPT2Tokenizer")(folder)
+
+
+def own_class(folder: Path) -> None:
+    other_class(folder)
+    set_json("tokenizer_config.json", auto_map={"AutoTokenizer": [None, "tokenizer_lingraft.Own"]})(folder)
+
+
+def another_end(folder: Path) -> None:
+    for name in ("config.json", "generation_config.json"):
+        set_json(name, eos_token_id=3)(folder)
+
+
+FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "no architecture": ("architecture", set_json("config.json", architectures=None), "names none"),
+    "own code": ("architecture", set_json("config.json", auto_map={"AutoModel": "model.py"}), "code of its own"),
+    "vocab_size": ("rows", set_json("config.json", vocab_size=500), "384 in model.embed_tokens.weight, vocab_size 500"),
+    "short head": ("rows", set_tensors(shorter_head), "383 in lm_head.weight, vocab_size 384"),
+    "tied in words": ("head", set_json("config.json", tie_word_embeddings=True), "differ"),
+    "no head": ("head", set_tensors(lambda tensors: tensors.pop("lm_head.weight")), "the output embedding"),
+    "few rows": ("ids", fewer_rows, "327 ids, 320 rows"),
+    "no tokenizer": ("tokenizer", lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer"),
+    "type": ("numbers", set_json("config.json", dtype="float16"), "BF16, while config.json says float16"),
+    "end": ("end of text", set_json("generation_config.json", eos_token_id=[319, 9000]),
+            "9000 in generation_config.json"),
+    "index": ("files", wrong_index, "0 tensors not where model.safetensors.index.json says, 5 not in it"),
+    "another file": ("files", another_file, "adapter.safetensors beside the weights"),
+    "broken config": ("rows", lambda folder: (folder / "config.json").write_text("{"), "config.json"),
+}
+
+
+def found_in(sound: Path, change: Callable[[Path], None], what: str, folder: Path) -> list[Looked]:
+    folder.mkdir()
+    for file in sound.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    change(folder)
+    return [one for one in vllm_layout(folder) if one.what == what]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found(name, sound, tmp_path):
+    """A folder with one thing wrong is told so, with what is there and what to do."""
+    what, change, words = FAULTS[name]
+    found = [one for one in found_in(sound, change, what, tmp_path / "m") if one.holds == "no"]
+    assert any(words in one.found for one in found), found
+    assert all(one.advice for one in found)
+    assert any(what in line for line in vllm_faults(tmp_path / "m"))
+
+
+NOTES: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "padding": ("rows", more_rows, "385, no multiple of 64"),
+    "no template": ("chat template", set_json("config.json"), "none"),
+    "other end": ("end of text", another_end, "the tokenizer's own is 319"),
+    "own class": ("tokenizer", own_class, "awkward texts otherwise"),
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_what_is_no_fault_is_told(name, sound, tmp_path):
+    """Rows that vLLM fills up, a template that only chats need, another end, a class of the folder's own are notes."""
+    what, change, words = NOTES[name]
+    found = found_in(sound, change, what, tmp_path / "m")
+    assert any(one.holds == "note" and words in one.found for one in found), found
+    assert vllm_faults(tmp_path / "m") == []
+
+
+def test_a_class_that_cuts_otherwise_is_found(sound, tmp_path):
+    """AutoTokenizer is asked itself: a class that builds a pre-tokenizer of its own cuts text otherwise."""
+    found = found_in(sound, other_class, "tokenizer", tmp_path / "m")
+    assert [one.holds for one in found] == ["no"]
+
+
+def test_the_doctor_looks_at_a_model(sound, tmp_path):
+    """`lingraft doctor --model` lists what vLLM asks; its exit code is 2 where something is wrong."""
+    from typer.testing import CliRunner
+
+    from lingraft.cli import app
+
+    answer = CliRunner().invoke(app, ["doctor", "--model", str(sound), "--json"])
+    assert answer.exit_code == 0
+    assert {one["what"] for one in json.loads(answer.stdout)} == set(CHECKS)
+    found_in(sound, set_json("config.json", vocab_size=500), "rows", tmp_path / "m")
+    assert CliRunner().invoke(app, ["doctor", "--model", str(tmp_path / "m")]).exit_code == 2
