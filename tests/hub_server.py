@@ -35,16 +35,20 @@ class HubServer:
 
     `gated` holds ids whose files answer 401, as long as conditions are not accepted; `cut` says after how many bytes
     of a file ("OWNER/NAME/PATH") the connection breaks; `requests` lists what was asked ("GET /api/...").
-    Who shows `token` may make models and commit files to them; without one, nobody may.
+    Who shows `token` may make models and commit files to them; without one, nobody may. `always` is a status and a body
+    for every question; `elsewhere` is the address of another server that files are fetched from; `tokens` lists the
+    Authorization headers that were shown.
     """
 
     def __init__(self, root: Path, *, gated: set[str] | None = None, cut: dict[str, int] | None = None,
-                 token: str | None = None) -> None:
+                 token: str | None = None, always: tuple[int, bytes] | None = None, elsewhere: str = "") -> None:
         self.root = root
         self.gated = gated or set()
         self.cut = cut or {}
         self.token = token
+        self.always, self.elsewhere = always, elsewhere
         self.requests: list[str] = []
+        self.tokens: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -108,6 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {self.path}")
+        self.hub.tokens.append(self.headers.get("Authorization", ""))
+        if self.hub.always:
+            self._send(*self.hub.always, {})
+            return
         pushed = PUSH.fullmatch(path) if self.command == "POST" else None
         if pushed:
             self._pushed(pushed, body)
@@ -183,6 +191,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "EntryNotFound", f"{name} is not in {repository}")
             return
         content = path.read_bytes()
+        if self.hub.elsewhere:
+            self._send(302, b"", {"Location": self.hub.elsewhere + self.path, "X-Linked-Size": str(len(content)),
+                                  "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
+                                  "X-Repo-Commit": self.hub.commit(kind, repository)})
+            return
         start, stop = 0, len(content)
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked:

@@ -56,10 +56,14 @@ class HubBase(Base):
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+        from lingraft.corpus.hub import NO_ANSWER
+
         wanted = revision or self.commit()
         try:
             return Path(snapshot_download(self.id, revision=wanted, allow_patterns=list(patterns)))
         except LocalEntryNotFoundError as error:
+            if isinstance(error.__cause__, HfHubHTTPError):  # it answered, if not what was asked for
+                raise self._refused(error.__cause__) from error
             msg = (f"model: {self.id}: the hub at {constants.ENDPOINT} cannot be reached and revision {wanted} is not "
                    "in the cache; connect, or name a local folder")
             raise HubError(msg) from error
@@ -71,11 +75,19 @@ class HubBase(Base):
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             msg = f"model: {self.id}: the download broke off ({reason}); run again to go on"
             raise HubError(msg) from error
+        except NO_ANSWER as error:
+            msg = (f"model: {self.id}: what {constants.ENDPOINT} answered is no answer of a hub "
+                   f"({str(error).partition(chr(10))[0]}); look at HF_ENDPOINT, and whether a network's sign-in page "
+                   "answers in its place")
+            raise HubError(msg) from error
 
     def _refused(self, error: Any) -> HubError:
-        status = int(error.response.status_code) if error.response is not None else 0
-        meaning = {401: "it is private or gated, or there is no such model: check the name, or `hf auth login`",
-                   403: "access is not granted: ask for it on the model's page, or `hf auth login`",
+        from huggingface_hub import constants
+
+        status, page = int(error.response.status_code) if error.response is not None else 0, constants.ENDPOINT
+        meaning = {401: f"it is private or gated, or there is no such model: look at {page}/{self.id}, then "
+                        "`hf auth login`",
+                   403: f"access is not granted: ask for it on {page}/{self.id}, then `hf auth login`",
                    404: f"there is no such model, or no revision {self.revision!r}: check both"}
         advice = meaning.get(status, "try again later")
         return HubError(f"model: {self.id}: the hub answered {status or 'nothing'}; {advice}")

@@ -14,15 +14,23 @@ from lingraft.corpus.readers import text_of
 from lingraft.corpus.settings import Source
 from lingraft.errors import HubError
 
+NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError)
+"""What the hub's library raises at a page that is no JSON, or JSON that is something else."""
+
 
 def commit_of(source: Source) -> str:
     """Return the commit that a source's revision stands for; raises `HubError`. A whole commit needs no network."""
     if source.revision and re.fullmatch(r"[0-9a-f]{40}", source.revision):
         return source.revision
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
-    with _explained(source, [0]):
-        return str(HfApi().dataset_info(str(source.hub), revision=source.revision).sha)
+    try:
+        with _explained(source, [0]):
+            return str(HfApi().dataset_info(str(source.hub), revision=source.revision).sha)
+    except NO_ANSWER as error:
+        msg = (f"{source.label}: what {constants.ENDPOINT} answered is no answer of a hub ({_one_line(error)}); look "
+               f"at HF_ENDPOINT, and whether a network's sign-in page answers in its place")
+        raise HubError(msg) from None
 
 
 def read_hub(source: Source) -> Iterator[str]:

@@ -1,0 +1,105 @@
+"""Odd answers of a hub, for models and data sets alike: one line that names what to look at, and no token anywhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hub_server import HubServer
+
+TOKEN = "hf_a_token_that_nobody_may_see"
+ASK = """
+import json, sys, time
+time.sleep = lambda _seconds: None  # the libraries wait between their attempts
+from pathlib import Path
+from lingraft.bases import BASES, Bench
+from lingraft.corpus import CorpusSettings, build_corpus, identity_of
+from lingraft.errors import LingraftError
+from lingraft.store import Draft
+
+def model(draft):
+    base = BASES.parse({"hub": {"id": "me/model"}})
+    base.identity()
+    base.materialise(Bench(draft, draft.folder))
+
+def texts(draft):
+    settings = CorpusSettings.model_validate({"sources": "me/texts"})
+    identity_of(settings, "en")
+    build_corpus(settings, "en", draft)
+
+for name, ask in (("model", model), ("texts", texts)):
+    folder = Path(sys.argv[1]) / name
+    folder.mkdir(parents=True)
+    try:
+        ask(Draft(folder))
+        print(json.dumps("whole"))
+    except LingraftError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+@pytest.fixture
+def served(tiny_model: Path, tmp_path: Path) -> Path:
+    """Return the folder of a hub with a model and a data set."""
+    shutil.copytree(tiny_model, tmp_path / "hub/models/me/model")
+    texts = tmp_path / "hub/datasets/me/texts"
+    texts.mkdir(parents=True)
+    (texts / "train.jsonl").write_text("".join(json.dumps({"text": f"story {n}"}) + "\n" for n in range(50)))
+    return tmp_path / "hub"
+
+
+def asked(hub: HubServer, folder: Path) -> list[str]:
+    """Return what came of the model and of the data set, asked for with a token; it is in no output."""
+    environment = hub.environment(folder / "home") | {"HF_TOKEN": TOKEN}
+    done = subprocess.run([sys.executable, "-c", ASK, str(folder / "drafts")], env=environment, check=True,
+                          capture_output=True, text=True)
+    assert TOKEN not in done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(("status", "body", "said"), [
+    (200, b"<html><title>Sign in to the network</title>", "is no answer of a hub"),
+    (200, b"[1, 2]", "is no answer of a hub"),
+    (500, b"oops", "500"),
+    (403, b"{}", "/me/"),
+], ids=["a page", "other JSON", "an error of its own", "forbidden"])
+def test_what_is_no_answer_is_told(status: int, body: bytes, said: str, served: Path, tmp_path: Path) -> None:
+    """A sign-in page, JSON of something else, the hub's own errors: one line with the address; nothing half-written."""
+    with HubServer(served, always=(status, body)) as hub:
+        for line in asked(hub, tmp_path):
+            assert said in line
+            assert "\n" not in line
+            assert hub.url in line or str(status) in line
+    assert not [path for path in (tmp_path / "drafts").rglob("*") if path.is_file()]
+
+
+def test_a_gated_page_is_named(served: Path, tmp_path: Path) -> None:
+    """The message names the page on which the conditions stand."""
+    with HubServer(served, gated={"me/model", "me/texts"}) as hub:
+        model, texts = asked(hub, tmp_path)
+        assert f"{hub.url}/me/model, then `hf auth login`" in model
+        assert f"{hub.url}/datasets/me/texts" in texts
+
+
+def test_a_transfer_that_is_cut_is_told(served: Path, tmp_path: Path) -> None:
+    """A file that ends early is no file; what to do is said."""
+    with HubServer(served, cut={"me/model/model.safetensors": 1000, "me/texts/train.jsonl": 100}) as hub:
+        model, texts = asked(hub, tmp_path)
+        assert "me/model: the download broke off" in model
+        assert f"the connection to {hub.url} failed" in texts or "cannot be read" in texts
+
+
+def test_a_token_does_not_follow_elsewhere(served: Path, tmp_path: Path) -> None:
+    """Files that another host holds are fetched from there; that host is not shown the token."""
+    with HubServer(served) as other, HubServer(served, elsewhere=other.url) as hub:
+        answers: list[Any] = asked(hub, tmp_path)
+        assert answers == ["whole", "whole"]
+        assert TOKEN in " ".join(hub.tokens)
+        assert any("/resolve/" in request for request in other.requests)
+        assert set(other.tokens) == {""}
