@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from lingraft.corpus import Source, files
+from lingraft.corpus.files import find_files
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError
 
@@ -232,3 +233,23 @@ def test_unreadable_files_are_told(tmp_path):
     else:
         pytest.skip("this user may read everything")
     assert Path(path).exists()
+
+
+def test_links_in_circles_are_not_followed(tmp_path, monkeypatch):
+    """Folders that contain themselves twice over are read once, by folder or by pattern; a link to itself is named."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "texts"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("a.txt", "deep/b.txt", ".hidden.txt"):
+        (folder / name).write_text(name)
+    for name in ("loop", "deep/other", "deep/third"):
+        (folder / name).symlink_to(folder, target_is_directory=True)
+    (folder / "self.jsonl").symlink_to(folder / "self.jsonl")
+    wanted = [folder / "a.txt", folder / "deep/b.txt"]
+    assert find_files(f"{folder}/**/*.txt") == wanted
+    assert find_files(str(folder / "**")) == wanted
+    assert find_files("texts/**/*.txt") == [path.relative_to(tmp_path) for path in wanted]
+    assert find_files(f"{folder}/.h*.txt") == [folder / ".hidden.txt"]
+    assert set(wanted) <= set(find_files(str(folder)))
+    with pytest.raises(CorpusError, match=r"self\.jsonl: a link that leads nowhere"):
+        find_files("texts/self.jsonl")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import codecs
 import difflib
-import glob
 import gzip
 import io
+import itertools
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,14 +59,28 @@ def find_files(pattern: str) -> list[Path]:
         return found
     if path.is_file():
         return [path]
-    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207 - the pattern may be absolute
+    found = sorted(_matches(path))
     if found:
         return found
     if any(sign in pattern for sign in "*?["):
         msg = f"{pattern}: no file matches; the pattern is relative to {Path.cwd()}"
         raise CorpusError(msg)
-    msg = f"{pattern}: no such file; {_nearest_sibling(path)}"
+    where = "a link that leads nowhere" if path.is_symlink() else f"no such file; {_nearest_sibling(path)}"
+    msg = f"{pattern}: {where}"
     raise CorpusError(msg)
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """Yield the files that a pattern matches: `**` enters no linked folder, wildcards match no hidden name."""
+    literal = list(itertools.takewhile(lambda part: not any(sign in part for sign in "*?["), pattern.parts))
+    rest = pattern.parts[len(literal):]
+    if not rest:
+        return
+    wild = Path(*rest, "*") if rest[-1] == "**" else Path(*rest)
+    for path in Path(*literal).glob(str(wild)):
+        hidden = any(part.startswith(".") for part in path.parts[len(literal):])
+        if path.is_file() and (not hidden or any(part.startswith(".") for part in rest)):
+            yield path
 
 
 def _nearest_sibling(path: Path) -> str:
