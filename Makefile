@@ -8,7 +8,7 @@ JOBS   ?= 2
 SEED   ?= 0
 ROUNDS ?= 25
 
-.PHONY: demo test torture fuzz audit sbom check setup clean docs docs-pages notebook dist
+.PHONY: demo test compat torture fuzz audit sbom check setup clean docs docs-pages notebook dist
 
 setup: $(VENV)/.ready
 
@@ -27,6 +27,18 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests src
+
+# Adapted models and adapters in the last transformers 4.
+FOUR := $(VENV)/transformers-4
+
+$(FOUR)/.ready: constraints.txt
+	$(PYTHON) -m venv $(FOUR)
+	$(FOUR)/bin/python -m pip install -q --disable-pip-version-check $$(grep '^torch==' constraints.txt) \
+	    'transformers>=4.56,<5' peft
+	touch $@
+
+compat: setup $(FOUR)/.ready
+	$(BIN)/python -m pytest tests/test_compat.py
 
 # Ten thousand files of each kind, other ones each time.
 fuzz: setup

@@ -21,6 +21,7 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     for part in (config, config.get("text_config")):
         if isinstance(part, dict):
             _renumber(part, splice, source / "config.json")
+            _say_twice(part)
             if "vocab_size" in part or (part is config and "text_config" not in config):
                 part["vocab_size"] = layout.rows
     _write(output / "config.json", config)
@@ -32,6 +33,20 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
         generation["suppress_tokens"] = [*suppressed, *beyond]
     if generation:
         _write(output / "generation_config.json", generation)
+
+
+def _say_twice(part: dict[str, Any]) -> None:
+    """Name the turning of positions as transformers 4 does, too, which would else take its defaults without a word."""
+    turning = part.get("rope_parameters")
+    if not isinstance(turning, dict) or "rope_theta" not in turning:
+        return
+    part.setdefault("rope_theta", turning["rope_theta"])
+    if "partial_rotary_factor" in turning:
+        part.setdefault("partial_rotary_factor", turning["partial_rotary_factor"])
+        if part.get("model_type") == "gpt_neox":
+            part.setdefault("rotary_pct", turning["partial_rotary_factor"])
+    if turning.get("rope_type", "default") != "default":
+        part.setdefault("rope_scaling", {key: value for key, value in turning.items() if key != "rope_theta"})
 
 
 def _generation(source: Path, config: dict[str, Any]) -> dict[str, Any]:

@@ -236,7 +236,7 @@ class _Run:
 
     def write(self, output: Path) -> None:
         """Write the finished model, what was merged into it, and the log."""
-        write_finished(self.model, self.types, output / "model")
+        write_finished(self.model, self.types, self.job.model_folder, output / "model")
         for name in map(LEARNED.format, range(len(self.legs))):
             if (self.job.workplace / name).is_file():
                 shutil.copyfile(self.job.workplace / name, output / name)

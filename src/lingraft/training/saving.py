@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,11 +34,18 @@ def keep_learned(learned: Mapping[str, torch.Tensor], folder: Path, phase: int) 
         draft.replace(path)
 
 
-def write_finished(model: Any, types: Mapping[str, torch.dtype], folder: Path) -> None:
-    """Save a finished model with each parameter in the data type that the source had for it."""
+def write_finished(model: Any, types: Mapping[str, torch.dtype], source: Path, folder: Path) -> None:
+    """Save a finished model with each parameter in the data type that the source had for it.
+
+    config.json is the source's, as whoever published it wrote it: transformers 5 would write one of which
+    transformers 4 leaves out, without a word, how positions are turned.
+    """
     for name, parameter in model.named_parameters():
         parameter.requires_grad = True
         parameter.data = parameter.data.to(types[name])
-    model.config.use_cache = True
-    model.config.dtype = next(iter(types.values()))
     model.save_pretrained(folder)
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    named = "torch_dtype" if "torch_dtype" in config else "dtype"
+    config |= {"use_cache": True, named: str(next(iter(types.values()))).removeprefix("torch.")}
+    config.setdefault("architectures", [type(model).__name__])
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,85 @@
+"""An adapted model and an adapter in transformers 4: the same ids and logits, where `make compat` has set one up.
+
+Models are as runs leave them: grafted, trained, and saved by the transformers that lingraft runs with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from lingraft.export import export_peft
+from tests import models
+from tests.compat import answer
+from tests.conftest import ENGLISH, HINDI
+from tests.test_adapter import LORA, ROWS, pytestmark, run_of
+
+__all__ = ["pytestmark"]
+
+PYTHON = Path(__file__).parent.parent / ".venv" / "transformers-4" / "bin" / "python"
+SCALED = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 32}
+KINDS = {"llama": {}, "llama-tied": {}, "turned": {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
+         "scaled": {"rope_parameters": SCALED}, "gpt2": {}, "gemma": {}, "neox": {}, "qwen3": {}, "mistral": {}}
+TEXTS = [*ENGLISH, *HINDI, "12 shells, naïve 🙂  two  spaces\n\nand lines"]
+
+
+def with_turned_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add Llamas whose positions are turned otherwise than by default."""
+    plain = models.ARCHITECTURES["llama"]
+    for kind in ("turned", "scaled"):
+        changed = dataclasses.replace(plain, settings={**plain.settings, **KINDS[kind]})
+        monkeypatch.setitem(models.ARCHITECTURES, kind, changed)
+
+
+@pytest.mark.parametrize("kind", ["turned", "scaled", "neox"])
+def test_positions_are_named_in_both_ways(kind, tmp_path, monkeypatch):
+    """config.json says how positions are turned as transformers 4 and 5 say it, and 5 reads what it read before."""
+    from transformers import AutoConfig
+
+    with_turned_positions(monkeypatch)
+    run = run_of(kind, [ROWS], tmp_path)
+    config = json.loads((run / "model" / "config.json").read_text())
+    turning = AutoConfig.from_pretrained(tmp_path / "base").rope_parameters
+    assert AutoConfig.from_pretrained(run / "model").rope_parameters == turning
+    assert config["rope_theta"] == turning["rope_theta"]
+    assert config.get("rotary_pct") == turning.get("partial_rotary_factor")
+    scaling = {key: value for key, value in turning.items() if key != "rope_theta"}
+    assert config.get("rope_scaling") == (scaling if kind == "scaled" else None)
+    assert config["use_cache"] is True
+
+
+@pytest.mark.skipif(not PYTHON.is_file(), reason="no transformers 4 in .venv/transformers-4: `make compat` sets it up")
+def test_transformers_4_computes_the_same(tmp_path, monkeypatch):
+    """Ids are equal, logits equal but for rounding, of models and of adapters on their base."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with_turned_positions(monkeypatch)
+    asked = {}
+    for kind in KINDS:
+        run = run_of(kind, [LORA], tmp_path / kind)
+        asked[str(run / "model")] = run
+        if kind in {"llama", "llama-tied", "gpt2"}:
+            done = export_peft(run, tmp_path / kind / "adapter")
+            asked[f"{tmp_path / kind / 'base'}+{done.path}:{done.rows}"] = run
+    (tmp_path / "texts.json").write_text(json.dumps([text[:16] for text in TEXTS]), encoding="utf-8")
+    program = Path(__file__).with_name("compat.py")
+    command = [PYTHON, program, tmp_path / "texts.json", tmp_path / "answers.json", *asked]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    there = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
+    assert there.returncode == 0, there.stderr[-2000:]
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    assert answers["version"].startswith("4.")
+    for folder, run in asked.items():
+        model = AutoModelForCausalLM.from_pretrained(run / "model").eval()
+        wanted = answer(model, AutoTokenizer.from_pretrained(run / "model"), [text[:16] for text in TEXTS])
+        assert answers[folder]["ids"] == wanted["ids"], folder
+        for mine, other in zip(wanted["logits"], answers[folder]["logits"], strict=True):
+            torch.testing.assert_close(torch.tensor(other), torch.tensor(mine), rtol=1e-4, atol=2e-5,
+                                       msg=lambda told, folder=folder: f"{folder}: {told}")
