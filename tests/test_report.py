@@ -405,3 +405,13 @@ def test_the_curve_of_the_vocabulary_is_drawn(tmp_path):
     page = write_report(folder).read_text(encoding="utf-8")
     assert "300 tokens bring the text to 25% of its tokens" in page
     assert (folder / "charts" / "vocabulary.svg").is_file()
+
+
+@pytest.mark.parametrize("metric", ["tokens per word", "repeated tokens", "bits per byte"])
+@pytest.mark.parametrize(("before", "after"), [(3.0, 0.0), (0.0, 3.0), (0.0, 0.0)])
+def test_values_that_fall_to_nothing_or_rise_from_it_are_shown(metric, before, after, tmp_path):
+    """A change from or to 0 has no factor to divide by; the page still shows it."""
+    found = [measured(metric, subject, value, "hi", 0.0) for subject, value in (("source", before), ("adapted", after))]
+    page = html_of(make_run(tmp_path / "run", measurements=found))
+    assert metric in page
+    assert (">to 0<" in page) == (before > after)

@@ -54,7 +54,7 @@ def _sentences(run: RunFiles, table: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _reading(one: Comparison | None, source: str, target: str) -> str:
-    if one is None or one.factor is None or one.last is None:
+    if one is None or not one.factor or one.last is None:
         return f"How many tokens {source} needs for {target} was not measured."
     before, after = one.rows["source"], one.last
     numbers = f"{number(before.value)} before, {number(after.value)} after, {one.metric}"

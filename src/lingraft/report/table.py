@@ -123,6 +123,8 @@ def change(one: Comparison) -> str:
     if one.difference and not one.metric.startswith("tokens"):  # of tokens the factor says more
         span = signed_interval(one.difference)
         return signed(one.difference.value) + (f" ({span})" if span else "")
+    if one.factor == 0:
+        return "to 0"
     if one.factor <= 1 / 1.5:
         return f"{1 / one.factor:.2f}× fewer" if one.metric.startswith("tokens") else f"÷ {1 / one.factor:.2f}"
     return f"× {one.factor:.2f}" if one.factor >= 1.5 else f"{one.factor - 1:+.1%}".replace("-", "−")
