@@ -253,3 +253,13 @@ def test_links_in_circles_are_not_followed(tmp_path, monkeypatch):
     assert set(wanted) <= set(find_files(str(folder)))
     with pytest.raises(CorpusError, match=r"self\.jsonl: a link that leads nowhere"):
         find_files("texts/self.jsonl")
+
+
+@pytest.mark.parametrize("name", ["9" * 300, "a/" * 3000 + "b", "ü" * 200, "a\0b"],
+                         ids=["a name", "a path", "bytes", "NUL"])
+def test_names_that_no_file_can_have_are_told(name):
+    """A path too long for any file system, or with a NUL in it, is refused in one line like any other."""
+    with pytest.raises(CorpusError, match="no file can have such a name") as caught:
+        find_files(name)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 120

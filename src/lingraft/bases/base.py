@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
+from lingraft.paths import is_folder
 from lingraft.registry import Choice, Registry
 from lingraft.store import Draft
 from lingraft.training import Execution
@@ -75,7 +76,7 @@ def _long_form(value: object) -> object:
 
     if not isinstance(value, str) or value in BASES.names():
         return value
-    if Path(value).expanduser().is_dir():
+    if is_folder(value):
         return {"folder": {"path": value}}
     name, _, revision = value.partition("@")
     if HUB_ID.fullmatch(name) and not value.startswith("."):

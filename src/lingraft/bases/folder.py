@@ -12,6 +12,7 @@ from pydantic import Field
 from lingraft.bases.base import BASES, Base, Bench
 from lingraft.digests import known_digest
 from lingraft.errors import ModelError
+from lingraft.paths import is_folder
 
 WEIGHTS = ("*.safetensors",)
 SMALL_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json",
@@ -55,7 +56,7 @@ def model_files(folder: Path) -> list[Path]:
 
 def check_folder(folder: Path) -> None:
     """Raise `ModelError` where a folder holds no complete model that can be read safely."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         msg = (f"model: {folder} is no folder (looked from {Path.cwd()} and beside the recipe) and no hub id; expected "
                "a folder with config.json, or owner/name of a model on the hub")
         raise ModelError(msg)

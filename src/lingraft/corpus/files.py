@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from lingraft.errors import CorpusError
+from lingraft.paths import is_folder, is_possible, is_there
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -49,15 +50,15 @@ def find_files(pattern: str) -> list[Path]:
 
     Raises `CorpusError` where there are none, with the nearest name that is there.
     """
-    path = Path(pattern).expanduser()
-    if path.is_dir():
+    path = Path(pattern).expanduser() if is_there(pattern) else Path(pattern)
+    if is_folder(path):
         known = tuple(ending + compression for ending in ENDINGS for compression in ("", *COMPRESSIONS))
         found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(known))
         if not found:
             msg = f"{pattern}: the folder holds no {', '.join(ENDINGS)} file"
             raise CorpusError(msg)
         return found
-    if path.is_file():
+    if is_there(path) and path.is_file():
         return [path]
     found = sorted(_matches(path))
     if found:
@@ -65,9 +66,17 @@ def find_files(pattern: str) -> list[Path]:
     if any(sign in pattern for sign in "*?["):
         msg = f"{pattern}: no file matches; the pattern is relative to {Path.cwd()}"
         raise CorpusError(msg)
+    if not is_possible(path):
+        msg = f"{pattern[:40]!r}...: no file can have such a name ({len(pattern)} characters)"
+        raise CorpusError(msg)
     where = "a link that leads nowhere" if path.is_symlink() else f"no such file; {_nearest_sibling(path)}"
     msg = f"{pattern}: {where}"
     raise CorpusError(msg)
+
+
+def is_matched(pattern: str) -> bool:
+    """Say whether a pattern matches any file."""
+    return next(_matches(Path(pattern)), None) is not None
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
@@ -75,6 +84,8 @@ def _matches(pattern: Path) -> Iterator[Path]:
     literal = list(itertools.takewhile(lambda part: not any(sign in part for sign in "*?["), pattern.parts))
     rest = pattern.parts[len(literal):]
     if not rest:
+        return
+    if not is_possible(pattern):
         return
     wild = Path(*rest, "*") if rest[-1] == "**" else Path(*rest)
     for path in Path(*literal).glob(str(wild)):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
 from lingraft.corpus.files import COMPRESSIONS, ENDINGS
+from lingraft.paths import is_there
 from lingraft.registry import Settings
 
 HELDOUT_SHARE = 0.01
@@ -109,7 +109,7 @@ def looks_like_a_path(text: str) -> bool:
     for compression in COMPRESSIONS:
         bare = bare.removesuffix(compression)
     return (bare.endswith(ENDINGS) or text.startswith((".", "/", "~")) or any(sign in text for sign in "*?[")
-            or Path(text).exists())
+            or is_there(text))
 
 
 def _as_list(value: object) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lingraft.corpus.files import is_matched
 from lingraft.errors import RecipeError
+from lingraft.paths import is_there
 from lingraft.recipe.problems import recipe_error
 from lingraft.recipe.reading import Tree, dump, override, read_file
 from lingraft.recipe.settings import Recipe
@@ -107,10 +108,7 @@ def found_beside(value: Any, folder: Path) -> Any:
 
 
 def _there(path: str) -> bool:
-    try:
-        return Path(path).expanduser().exists() or bool(glob.glob(path, recursive=True))  # noqa: PTH207 - any pattern
-    except (OSError, ValueError, RuntimeError):
-        return False
+    return is_there(path) or is_matched(path)
 
 
 def _plain(model: str) -> str:
