@@ -31,6 +31,7 @@ from lingraft.study import read_study
 from tests.conftest import HINDI, ROOT
 from tests.small_bases import BASES
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # a tokenizer that fails is told whole
 EXAMPLES = int(os.environ.get("LINGRAFT_FUZZ", "25"))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, database=None,
                   suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -32,7 +32,10 @@ def check_sound(data: Data, source: Path) -> None:
             _refuse(source, f"{owners[token_id]!r} and {piece!r} both have the id {token_id}; every piece needs an id "
                             "of its own")
         owners[token_id] = piece
-    for token in data.get("added_tokens") or []:
+    added = data.get("added_tokens") or []
+    if not isinstance(added, list):
+        _refuse(source, f"added_tokens is a {type(added).__name__}; expected a list")
+    for token in added:
         if not isinstance(token, dict) or not isinstance(token.get("content"), str) or not _is_id(token.get("id")):
             _refuse(source, f"added_tokens holds {str(token)[:60]}; expected an id and a content")
         owner = owners.setdefault(token["id"], token["content"])
