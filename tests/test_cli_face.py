@@ -16,6 +16,7 @@ from lingraft.doctor import Finding, is_well
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, load_recipe
 from lingraft.recipe.beginning import commented_recipe
+from tests.conftest import ROOT
 from tests.test_cli import LINGRAFT, lingraft
 
 ANSI = "\x1b["
@@ -146,3 +147,17 @@ def test_every_command_teaches_itself_and_speaks_json(tmp_path):
             assert "as_json" in command.__annotations__ or command.__name__ == "init", command.__name__
     for command in (["version"], ["settings", "vocabulary"]):
         assert json.loads(lingraft(*command, "--json", cwd=tmp_path).stdout)
+
+
+@pytest.mark.parametrize("command", ["report NAME", "evaluate NAME --text hi=a.txt", "diagnose NAME --text hi=a.txt",
+                                     "study NAME", "adapt NAME", "adapt RECIPE --runs NAME", "export NAME --gguf x"])
+def test_a_name_that_no_file_can_have_is_one_line(command, tmp_path):
+    """Whatever is named, four hundred letters are told in one line, with exit code 2."""
+    (tmp_path / "a.txt").write_text("text\n" * 50)
+    words = [{"NAME": "9" * 400, "RECIPE": str(ROOT / "recipes" / "demo.yaml")}.get(word, word)
+             for word in command.split()]
+    done = subprocess.run([Path(sys.executable).with_name("lingraft"), *words], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr

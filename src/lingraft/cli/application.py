@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from typing import Any
@@ -31,6 +32,12 @@ def main() -> None:
     except LingraftError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = str(error.filename)
+        typer.echo(f"error: {name[:40]}...: no file can have a name of {len(name)} characters", err=True)
+        sys.exit(LingraftError.exit_code)
 
 
 def _stop(number: int, _frame: Any) -> None:
