@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.corpus import CorpusSettings
 from lingraft.corpus.build import build_corpus
-from lingraft.errors import LingraftError
+from lingraft.errors import LingraftError, TokenizerError
 from lingraft.families import open_tokenizer
 from lingraft.recipe import load_recipe
 from lingraft.store import Draft
@@ -247,3 +247,12 @@ def text_file(ending: str) -> bytes:
 
         return zstandard.compress(plain)
     return plain
+
+
+def test_a_piece_that_is_no_utf8_is_named(place: Path) -> None:
+    """A SentencePiece model whose piece holds other bytes is refused with the number of the piece."""
+    folder = place / "not-utf8"
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.model").write_bytes(sentencepiece_model().replace("▁क".encode(), b"\xff\x96\x81\xe0\xa4\x95"))
+    with pytest.raises(TokenizerError, match=r"piece 3 is b'\\xff.*which is not UTF-8"):
+        open_tokenizer(folder)

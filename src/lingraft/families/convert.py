@@ -122,6 +122,11 @@ def read_message(source: Path) -> Any:
     if not message.pieces:
         msg = f"{source}: a SentencePiece model without pieces"
         raise TokenizerError(msg)
+    broken = next((i for i, piece in enumerate(message.pieces) if not isinstance(piece.piece, str)), None)
+    if broken is not None:  # protobuf leaves as bytes what is no UTF-8
+        piece = message.pieces[broken].piece[:40]
+        msg = f"{source}: piece {broken} is {piece!r}, which is not UTF-8; fetch the file again"
+        raise TokenizerError(msg)
     return message
 
 
