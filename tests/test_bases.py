@@ -44,11 +44,11 @@ def copied(tiny_model, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(("written", "chosen"), [
-    ("owner/name", {"hub": {"id": "owner/name", "revision": "main"}}),
-    ("owner/name@v1.0", {"hub": {"id": "owner/name", "revision": "v1.0"}}),
-    ("./owner/name", {"folder": {"path": "./owner/name"}}),
-    ("/absolute/path", {"folder": {"path": "/absolute/path"}}),
-    ({"folder": {"path": "a/b"}}, {"folder": {"path": "a/b"}}),
+    ("owner/name", {"hub": {"id": "owner/name", "revision": "main", "code": False}}),
+    ("owner/name@v1.0", {"hub": {"id": "owner/name", "revision": "v1.0", "code": False}}),
+    ("./owner/name", {"folder": {"path": "./owner/name", "code": False}}),
+    ("/absolute/path", {"folder": {"path": "/absolute/path", "code": False}}),
+    ({"folder": {"path": "a/b"}}, {"folder": {"path": "a/b", "code": False}}),
 ])
 def test_short_forms(written, chosen):
     """A folder, a hub id and a hub id with a revision are told apart."""
@@ -60,7 +60,7 @@ def test_a_folder_that_is_there_is_a_folder(tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "name").symlink_to(tiny_model)
-    assert parse_model("owner/name").chosen() == {"folder": {"path": "owner/name"}}
+    assert parse_model("owner/name").chosen() == {"folder": {"path": "owner/name", "code": False}}
 
 
 def test_a_folder_gives_a_model_that_loads(tiny_model, tmp_path):
@@ -92,7 +92,8 @@ def broken(folder: Path, what: str) -> None:
     elif what == "pickle":
         (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     elif what == "remote code":
-        (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x.Y"}}))
+        brought = {**config, "model_type": "own", "auto_map": {"AutoModel": "x.Y"}}
+        (folder / "config.json").write_text(json.dumps(brought))
     elif what == "gone":
         shutil.rmtree(folder)
 

@@ -39,10 +39,19 @@ def complaints(tree: ast.AST) -> Iterator[str]:
 
 
 def test_nothing_is_unpickled_and_no_text_is_run_as_code() -> None:
-    """No module of lingraft imports a pickler, evaluates text, starts a shell, or lets a model bring its own code."""
+    """No module of lingraft imports a pickler, evaluates text, starts a shell, or trusts what a model brings."""
     found = {str(path.relative_to(ROOT)): list(complaints(ast.parse(path.read_text(encoding="utf-8"))))
              for path in sources()}
     assert {path: said for path, said in found.items() if said} == {}
+
+
+def test_one_module_alone_can_trust_code() -> None:
+    """Elsewhere, `trust_remote_code` is False, or text for people: the other modules ask that one."""
+    name = "trust_remote_code"
+    asking = [path.name for path in sources() for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+              if (isinstance(node, ast.Constant) and node.value == name)
+              or (isinstance(node, ast.keyword) and node.arg == name and ast.unparse(node.value) != "False")]
+    assert asking == ["model_code.py"]
 
 
 @pytest.mark.parametrize("code", ["import pickle", "from dill import loads", "eval('1')", "torch.load(f)",

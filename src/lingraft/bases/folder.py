@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, Bench
-from lingraft.digests import known_digest
+from lingraft.digests import file_digest, known_digest
 from lingraft.errors import ModelError
+from lingraft.model_code import check_without, code_files, permit, permitted
 from lingraft.paths import is_folder
 
 WEIGHTS = ("*.safetensors",)
@@ -28,20 +29,26 @@ class FolderBase(Base):
     name: ClassVar[str] = "folder"
 
     path: str = Field(description="the folder of the model, as save_pretrained writes it")
+    code: bool = Field(default=False, description="run the code that the model brings (auto_map); read it first")
 
     @property
     def folder(self) -> Path:
         """The folder; a leading ~ is the home folder."""
         return Path(self.path).expanduser()
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether the model's own code runs: because this base says so, or another one of which it has all its code."""
+        return self.code or (is_folder(self.folder) and permitted(self.folder))
+
     def identity(self) -> dict[str, Any]:
         """Name every file that makes the model by its hash: the same model elsewhere is the same question."""
-        check_folder(self.folder)
-        return {"files": {path.name: known_digest(path) for path in model_files(self.folder)}}
+        check_folder(self.folder, code=self.runs_code)
+        return {"files": {path.name: known_digest(path) for path in model_files(self.folder, code=self.runs_code)}}
 
     def materialise(self, bench: Bench) -> None:
         """Link the weights, copy the rest."""
-        fill(bench.folder, self.folder)
+        bench.draft.notes.update(fill(bench.folder, self.folder, code=self.runs_code))
         bench.draft.notes["from"] = self.path
 
     def config(self) -> dict[str, Any]:
@@ -49,22 +56,23 @@ class FolderBase(Base):
         return read_config(self.folder)
 
 
-def model_files(folder: Path) -> list[Path]:
+def model_files(folder: Path, *, code: bool = False) -> list[Path]:
     """Return the files that make a model, by name."""
-    return sorted({path for pattern in (*WEIGHTS, *SMALL_FILES) for path in folder.glob(pattern) if path.is_file()})
+    named = {path for pattern in (*WEIGHTS, *SMALL_FILES) for path in folder.glob(pattern) if path.is_file()}
+    return sorted({*named, *(code_files(folder) if code else ())})
 
 
-def check_folder(folder: Path) -> None:
-    """Raise `ModelError` where a folder holds no complete model that can be read safely."""
+def check_folder(folder: Path, *, code: bool = False) -> None:
+    """Raise `ModelError` where a folder holds no complete model that can be read safely; `code` permits its code."""
     if not is_folder(folder):
         msg = (f"model: {folder} is no folder (looked from {Path.cwd()} and beside the recipe) and no hub id; expected "
                "a folder with config.json, or owner/name of a model on the hub")
         raise ModelError(msg)
     config = read_config(folder)
-    if "auto_map" in config:
-        msg = (f"{folder / 'config.json'}: the model brings code of its own (auto_map), which is not run; "
-               "use a model whose architecture transformers holds")
-        raise ModelError(msg)
+    if code:
+        permit(folder)
+    else:
+        check_without(config, folder)
     if not list(folder.glob("*.safetensors")):
         others = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "none"
         msg = (f"{folder}: no *.safetensors (other weights: {others}); pickled weights are not read, because loading "
@@ -89,11 +97,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def fill(target: Path, source: Path) -> None:
-    """Make `target` a model folder like `source`: weights as links (a 7B model is 13 GB), small files as copies."""
-    check_folder(source)
-    for path in model_files(source):
+def fill(target: Path, source: Path, *, code: bool = False) -> dict[str, Any]:
+    """Make `target` a model folder like `source`: weights as links (a 7B model is 13 GB), small files as copies.
+
+    Returns notes on the code that the model brings: without `code`, its configuration does not name it any more.
+    """
+    check_folder(source, code=code)
+    for path in model_files(source, code=code):
         if path.suffix == ".safetensors":
             (target / path.name).symlink_to(path.resolve())
         else:
             shutil.copyfile(path, target / path.name)
+    config = read_config(source)
+    if "auto_map" not in config:
+        return {}
+    if code:
+        return {"code": {path.name: file_digest(path) for path in code_files(target)}}
+    del config["auto_map"]
+    (target / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return {"code left out": f"transformers' own {config['model_type']} is used"}

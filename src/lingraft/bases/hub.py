@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lingraft.bases.base import BASES, Base, Bench
 from lingraft.bases.folder import SMALL_FILES, WEIGHTS, fill, read_config
 from lingraft.errors import HubError
+from lingraft.model_code import PATTERN, permit
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -25,6 +26,8 @@ class HubBase(Base):
 
     id: str = Field(description="owner/name of the model")
     revision: str = Field(default="main", description="branch, tag or commit; the commit that it meant is recorded")
+    code: bool = Field(default=False, description="run the code that the model brings (auto_map); read it first, and "
+                       "name the commit that you read as revision")
 
     @field_validator("id")
     @classmethod
@@ -34,9 +37,19 @@ class HubBase(Base):
             raise ValueError(msg)
         return value
 
+    @model_validator(mode="after")
+    def _pinned(self) -> HubBase:
+        if self.code and not COMMIT.fullmatch(self.revision):
+            msg = (f"code that {self.id} brings is run for a pinned revision only, got {self.revision!r}; name the "
+                   "commit (40 hexadecimal digits) whose code you read")
+            raise ValueError(msg)
+        return self
+
     def identity(self) -> dict[str, Any]:
         """Name the commit: a branch that moves on is another question."""
-        return {"hub": self.id, "commit": self.commit()}
+        if self.code:
+            permit(self._fetch(("config.json", PATTERN)))
+        return {"hub": self.id, "commit": self.commit(), **({"code": True} if self.code else {})}
 
     def commit(self) -> str:
         """Resolve the revision to a commit; without a connection, to the one that the cache holds."""
@@ -44,7 +57,8 @@ class HubBase(Base):
 
     def materialise(self, bench: Bench) -> None:
         """Fetch what the commit holds and link it."""
-        fill(bench.folder, self._fetch((*WEIGHTS, *SMALL_FILES)))
+        folder = self._fetch((*WEIGHTS, *SMALL_FILES, *([PATTERN] if self.code else ())))
+        bench.draft.notes.update(fill(bench.folder, folder, code=self.code))
         bench.draft.notes["from"] = f"{self.id}@{self.commit()}"
 
     def config(self) -> dict[str, Any] | None:

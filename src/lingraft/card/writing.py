@@ -53,7 +53,9 @@ def _ids(record: Mapping[str, Any]) -> str:
 
 
 def _use(record: Mapping[str, Any]) -> str:
+    code = next(iter(record["recipe"]["model"].values())).get("code", False)
+    more = ", trust_remote_code=True" if code else ""
     return ("## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             f'folder = "path/to/{record["name"]}/model"  # or its name on a hub\n'
-            "model = AutoModelForCausalLM.from_pretrained(folder)\n"
+            f"model = AutoModelForCausalLM.from_pretrained(folder{more})\n"
             "tokenizer = AutoTokenizer.from_pretrained(folder)\n```")

@@ -28,6 +28,7 @@ from lingraft.checkpoint.through_transformers import opened
 from lingraft.corpus import Corpus
 from lingraft.errors import ModelError
 from lingraft.families import open_tokenizer
+from lingraft.model_code import code_files
 from lingraft.vocabulary import Splice
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_
         linked = _write_tensors(patient, _changed(patient, made), output)
         write_configs(checkpoint.folder, output, splice, patient.layout)
         _copy_tokenizer(Path(tokenizer_folder), output)
+        for file in code_files(Path(source_folder)):
+            shutil.copyfile(file, output / file.name)
     methods = {"input": input_init.chosen(), "output": "tied to input" if names.tied else output_init.chosen()}
     return {
         "architecture": names.architecture, "surgery": way, "tied": names.tied, "rows": patient.layout.rows,

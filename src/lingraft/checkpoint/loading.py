@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import ModelError
+from lingraft.model_code import trust
 
 
 def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
@@ -20,7 +21,7 @@ def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
         dtype = "float32"  # half precision without hardware for it is ten times slower, and less exact
     try:
         wanted = dtype if dtype == "auto" else getattr(torch, dtype)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, **trust(folder))
     except (OSError, ValueError, KeyError) as error:
         msg = f"{folder}: cannot be loaded as a causal language model ({' '.join(str(error).split())[:200]})"
         raise ModelError(msg) from error

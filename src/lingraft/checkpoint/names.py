@@ -16,6 +16,7 @@ from typing import Any
 
 from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import ModelError
+from lingraft.model_code import trust
 
 EARLIER_NAMES = {"lm_head": ("embed_out", "output", "head")}
 
@@ -72,10 +73,11 @@ def _on_meta(folder: Path) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    trusted = trust(folder)
     try:
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")
-            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **trusted), **trusted)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError) as error:
         msg = f"{folder}: not a causal language model that transformers knows ({' '.join(str(error).split())[:200]})"
         raise ModelError(msg) from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from lingraft.checkpoint.names import EmbeddingNames, TensorsNotFound, embedding_names
 from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import ModelError
+from lingraft.model_code import trust
 
 BY_FILES = "on the safetensors files"
 
@@ -46,7 +47,8 @@ def _save_anew(folder: Path, output: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model, account = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", output_loading_info=True)
+            model, account = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", output_loading_info=True,
+                                                                  **trust(folder))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         msg = f"{folder}: transformers cannot load it ({' '.join(str(error).split())[:200]})"
         raise ModelError(msg) from error

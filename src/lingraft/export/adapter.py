@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.learned import Learned, learned_by
+from lingraft.model_code import trust
 from lingraft.pipeline.making import BESIDE_WEIGHTS, read_splice
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pipeline.running import describe_source
@@ -88,8 +89,10 @@ def _write_adapter(learned: Learned, base: str, model_folder: Path, folder: Path
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    trusted = trust(model_folder)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_folder))
+        described = AutoConfig.from_pretrained(model_folder, **trusted)
+        model = AutoModelForCausalLM.from_config(described, **trusted)
     model.tie_weights()
     config = _config(learned, model)
     sides = _name_of(model, model.get_input_embeddings()), _name_of(model, model.get_output_embeddings())

@@ -11,6 +11,7 @@ from lingraft.families.convert import read_message
 from lingraft.families.sentencepiece import SentencePieceBPE
 from lingraft.families.unigram import Unigram
 from lingraft.families.unigram_file import write_unigram_file
+from lingraft.model_code import OF_TOKENIZER
 from lingraft.vocabulary import Splice
 
 CLASS_NAME = "PreTrainedTokenizerFast"
@@ -22,7 +23,6 @@ _REBUILT = {"qwen2", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen4_exp", 
 it the regex of that class. Only a configuration that names code of its own is spared; that code is not run unless a
 caller trusts it, and then it is the file below, which does the same."""
 
-_CODE_NAME = "tokenizer_as_it_stands"
 _CODE = '''"""Loads tokenizer.json as it stands, where a loader is told to run a model's own code."""
 
 from transformers import PreTrainedTokenizerFast
@@ -55,8 +55,8 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
     clean_up = bool(config.get("clean_up_tokenization_spaces"))
     config |= {"tokenizer_class": CLASS_NAME, "clean_up_tokenization_spaces": clean_up}
     if source.config.get("model_config", {}).get("model_type") in _REBUILT:
-        config["auto_map"] = {"AutoTokenizer": [None, f"{_CODE_NAME}.TokenizerAsItStands"]}
-        (folder / f"{_CODE_NAME}.py").write_text(_CODE, encoding="utf-8")
+        config["auto_map"] = {"AutoTokenizer": [None, f"{Path(OF_TOKENIZER).stem}.TokenizerAsItStands"]}
+        (folder / OF_TOKENIZER).write_text(_CODE, encoding="utf-8")
     text = json.dumps(config, ensure_ascii=False, indent=1)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
     for name in _COPIED:

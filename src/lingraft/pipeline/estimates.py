@@ -50,11 +50,17 @@ def _source_bytes(source: Source) -> int | None:
     return min(size, limit) if limit else size
 
 
-def parameters_of(config: dict[str, Any]) -> tuple[int, int]:
-    """Return how many parameters a configuration gives, and how many of them are the input embedding."""
+def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
+    """Return how many parameters a configuration gives, and how many of them are the input embedding.
+
+    They are not known beforehand (`None`, 0) where transformers has no such type: the model brings code of its own.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
+    if config["model_type"] not in CONFIG_MAPPING_NAMES:
+        return None, 0
     settings = {key: value for key, value in config.items() if key not in {"model_type", "architectures"}}
     built = AutoConfig.for_model(config["model_type"], **settings)
     with torch.device("meta"):

@@ -56,6 +56,8 @@ def evaluate_models(asked: Asked, runtime: Runtime, output: Path, *, tell: Tell 
         raise CorpusError(msg)
     places = {name: model_place(model) for name, model in named(asked.models).items()}
     recipe = _recipe(asked, next(iter(places.values())))
+    if getattr(recipe.model, "code", False):
+        recipe.model.identity()  # permits the code that its model brings, which models made from it bring, too
     models = {name: _model_step(name, parse_model(place)) for name, place in places.items()}
     texts = _texts(asked, recipe)
     measured = measuring_steps(models, texts, recipe.evaluation, seed=recipe.seed,

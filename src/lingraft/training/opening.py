@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lingraft.errors import ModelError
+from lingraft.model_code import trust
 from lingraft.packing.mixture import positions_of
 
 
@@ -18,7 +19,8 @@ def open_model(folder: Path, **settings: Any) -> Any:
 
     logging.disable_progress_bar()
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **settings)  # SDPA where it can
+        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **trust(folder),
+                                                    **settings)  # SDPA where it can
     except (OSError, ValueError, KeyError) as error:
         msg = f"{folder}: no model that transformers can load: {str(error).splitlines()[0]}"
         raise ModelError(msg) from error

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from lingraft.model_code import code_files
+
 LEARNED = "low-rank-{}.safetensors"
 """Low-rank matrices that a phase merged into the weights, by the number of the phase."""
 
@@ -49,3 +51,5 @@ def write_finished(model: Any, types: Mapping[str, torch.dtype], source: Path, f
     config |= {"use_cache": True, named: str(next(iter(types.values()))).removeprefix("torch.")}
     config.setdefault("architectures", [type(model).__name__])
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for file in code_files(source):
+        shutil.copyfile(file, folder / file.name)

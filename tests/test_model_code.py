@@ -1,0 +1,157 @@
+"""Code that a model brings: it runs where a recipe permits it for a pinned revision, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from lingraft import model_code
+from lingraft.bases import parse_model
+from lingraft.errors import ModelError
+from tests.hub_server import HubServer
+from tests.test_bases import loads, materialised
+
+CONFIGURATION = """
+import os
+from pathlib import Path
+from transformers import LlamaConfig
+
+if "SHOW_THAT_CODE_RAN" in os.environ:
+    Path(os.environ["SHOW_THAT_CODE_RAN"]).touch()
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+"""
+MODELLING = """
+from transformers import LlamaForCausalLM
+from .configuration_own import OwnConfig
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+AUTO_MAP = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+
+
+def bring_code(folder: Path, **changed: object) -> Path:
+    """Make a model one that transformers cannot load without the code beside it."""
+    config = json.loads((folder / "config.json").read_text())
+    own = {**config, "model_type": "own", "architectures": ["OwnForCausalLM"], "auto_map": AUTO_MAP, **changed}
+    (folder / "config.json").write_text(json.dumps(own))
+    (folder / "configuration_own.py").write_text(CONFIGURATION)
+    (folder / "modeling_own.py").write_text(MODELLING)
+    return folder
+
+
+@pytest.fixture
+def own(tiny_model, tmp_path) -> Path:
+    return bring_code(Path(shutil.copytree(tiny_model, tmp_path / "own")))
+
+
+@pytest.fixture(autouse=True)
+def nothing_permitted(monkeypatch):
+    """Whatever a test permits is forgotten after it."""
+    monkeypatch.setattr(model_code, "_permitted", set())
+
+
+def run(command: list[str], tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run lingraft with a cache of its own, where transformers copies the code that it runs."""
+    with HubServer(tmp_path / "hub") as hub:
+        seen = hub.environment(tmp_path / "home") | {"SHOW_THAT_CODE_RAN": str(tmp_path / "ran")} | environment
+        return subprocess.run([sys.executable, "-m", "lingraft", *command], capture_output=True, text=True,
+                              cwd=tmp_path, env=seen, check=False)
+
+
+def recipe(tmp_path: Path, model: object, hindi: Path) -> Path:
+    """Write the recipe of a short run in two phases."""
+    quick = {"bootstrap": {"resamples": 20}, "heldout_bytes": 2000,
+             "generation": {"bytes": 8, "prompts": 1, "repeats": 1, "samples": 2, "sample_bytes": 8}}
+    content = {"name": "run", "model": model, "target": {"language": "hi", "corpus": str(hindi)},
+               "vocabulary": {"size": 20}, "evaluation": quick,
+               "training": {"phases": [{"strategy": "rows", "budget": {"steps": 2}}, {"budget": {"steps": 2}}]}}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_code_that_no_recipe_permits_never_runs(own, hindi_file, tmp_path):
+    """A model that needs its own code is refused in one line, with what would permit it, before any of it runs."""
+    done = run(["adapt", str(recipe(tmp_path, str(own), hindi_file))], tmp_path)
+    assert done.returncode == 2
+    assert "brings code of its own" in done.stderr
+    assert "code: true" in done.stderr
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "runs" / "run").exists()
+
+
+def test_a_permitted_model_is_adapted_with_its_code(own, hindi_file, tmp_path):
+    """From a pinned commit of a hub to a model that loads with the same code, the whole job runs."""
+    place = tmp_path / "hub" / "models" / "me" / "own"
+    place.parent.mkdir(parents=True)
+    shutil.copytree(own, place)
+    with HubServer(tmp_path / "hub") as hub:
+        commit = hub.commit("models", "me/own")
+    path = recipe(tmp_path, {"hub": {"id": "me/own", "revision": commit, "code": True}}, hindi_file)
+    done = run(["adapt", str(path)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "ran").exists()
+    finished = tmp_path / "runs" / "run" / "model"
+    assert (finished / "modeling_own.py").read_text() == MODELLING
+    assert json.loads((finished / "config.json").read_text())["auto_map"] == AUTO_MAP
+    assert "trust_remote_code=True" in (finished / "README.md").read_text()
+    evaluated = run(["evaluate", str(finished), "--recipe", str(path), "--output", "out"], tmp_path,
+                    HF_HUB_OFFLINE="1")
+    assert evaluated.returncode == 0, evaluated.stderr
+    with pytest.raises(ModelError, match="brings code of its own"):
+        parse_model(str(finished)).identity()
+
+
+def test_one_changed_byte_of_code_is_other_code(own):
+    """What was permitted are these very files: another file, or one that was changed since, is refused."""
+    model_code.permit(own)
+    assert model_code.trust(own) == {"trust_remote_code": True}
+    with (own / "modeling_own.py").open("a") as file:
+        file.write("\n")
+    with pytest.raises(ModelError, match="brings code of its own"):
+        model_code.trust(own)
+
+
+def test_code_of_a_branch_is_refused():
+    """Code on the hub runs for a commit only; a branch may hold other code tomorrow."""
+    with pytest.raises(ValidationError, match="pinned revision only, got 'main'"):
+        parse_model({"hub": {"id": "me/own", "code": True}})
+    pinned = parse_model({"hub": {"id": "me/own", "revision": "a" * 40, "code": True}})
+    assert pinned.chosen()["hub"]["code"]
+
+
+def test_code_of_another_repository_is_refused(own):
+    """A configuration that points at code elsewhere is refused: no revision pins it."""
+    bring_code(own, auto_map={"AutoConfig": "configuration_own.OwnConfig",
+                              "AutoModelForCausalLM": "else/where--modeling_own.OwnForCausalLM"})
+    with pytest.raises(ModelError, match="lies elsewhere"):
+        parse_model({"folder": {"path": str(own), "code": True}}).identity()
+
+
+def test_permission_for_code_that_is_not_there(tiny_model):
+    """A recipe that permits code of a model without any is told so: no setting is ignored."""
+    with pytest.raises(ModelError, match="brings no code"):
+        parse_model({"folder": {"path": str(tiny_model), "code": True}}).identity()
+
+
+def test_a_model_that_transformers_knows_does_without_its_code(tiny_model, tmp_path):
+    """Code that is not needed is left out: the folder loads with the architecture that transformers has."""
+    folder = bring_code(Path(shutil.copytree(tiny_model, tmp_path / "known")), model_type="llama",
+                        architectures=["LlamaForCausalLM"])
+    base = parse_model(str(folder))
+    base.identity()
+    made = materialised(base, tmp_path)
+    assert not list(made.glob("*.py"))
+    assert "auto_map" not in json.loads((made / "config.json").read_text())
+    assert loads(made) == loads(tiny_model)
