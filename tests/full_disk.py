@@ -3,23 +3,32 @@
     python -m tests.full_disk FOLDER                       no file may be larger than so many bytes: EFBIG
     unshare -rm python -m tests.full_disk FOLDER tmpfs     a small file system of memory as well: ENOSPC
 
-Prints a JSON list, an entry for each attempt: the room, the exit code, what was told, what is stored, what is left.
+First the room grows from nothing to enough for the whole run. Then there is none, while the run folder, its last stage,
+and so on to its first are forgotten one after the other. Prints JSON, an entry for each attempt of both: the room, the
+exit code, what was told, what is stored, what is left.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lingraft.manifest import answer_damage
 from tests.torture import commands, left_over, start, warm
 
-ROOMS = (("tmpfs", 24), ("tmpfs", 200), ("limit", 9000), ("limit", 60_000), ("tmpfs", 1000), ("none", 0))
-"""KiB of the file system, or bytes of the largest file; the last attempt has all the room."""
+ROOMS = (("tmpfs", 24), ("tmpfs", 200), ("limit", 9000), ("limit", 60_000), ("tmpfs", 1000))
+"""KiB of the file system, or bytes of the largest file."""
+
+ENOUGH = ("none", 0)
+
+
+RUN = "tiny-hi"
 
 
 def attempt(arguments: list[str], folder: Path, kind: str, room: int) -> dict[str, Any]:
@@ -41,6 +50,21 @@ def mount(folder: Path, size: str, *options: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"]), "none", folder], check=True)
 
 
+def backwards(arguments: list[str], place: Path, *, mounted: bool) -> list[dict[str, Any]]:
+    """Forget the run folder, then its last stage, and so on to the first; without any room, each is tried again."""
+    stages = [stage["name"] for stage in json.loads((place / "runs" / RUN / "run.json").read_text())["stages"]]
+    shutil.rmtree(place / "runs" / RUN)
+    outcomes = []
+    for stage in [RUN, *dict.fromkeys(reversed(stages))]:
+        for answer in (place / "runs" / ".store" / "answers").glob(f"{stage}-*"):
+            shutil.rmtree(answer)
+        if mounted:
+            taken = os.statvfs(place)
+            mount(place, f"{max(taken.f_blocks - taken.f_bfree, 1) * taken.f_frsize}", "remount")  # 0 is no limit
+        outcomes.append({"stage": stage, **attempt(arguments, place, *(("tmpfs", 0) if mounted else ("limit", 1)))})
+    return outcomes
+
+
 def main() -> None:
     """Try with more and more room."""
     folder, kinds = Path(sys.argv[1]), {"limit", "none", *sys.argv[2:]}
@@ -50,13 +74,18 @@ def main() -> None:
     if "tmpfs" in kinds:
         mount(place, "1g")
     arguments = commands("tiny", folder)[0]
-    outcomes = []
-    for kind, room in ROOMS:
-        if kind in kinds:
+
+    def attempts(rooms: Sequence[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+        for kind, room in rooms:
+            if kind not in kinds:
+                continue
             if "tmpfs" in kinds:
                 mount(place, f"{room}k" if kind == "tmpfs" else "1g", "remount")
-            outcomes.append(attempt(arguments, place, kind, room))
-    json.dump(outcomes, sys.stdout)
+            yield attempt(arguments, place, kind, room)
+
+    growing = [*attempts(ROOMS), *attempts([ENOUGH])]
+    shrinking = [*backwards(arguments, place, mounted="tmpfs" in kinds), *attempts([ENOUGH])]
+    json.dump({"growing": growing, "shrinking": shrinking}, sys.stdout)
 
 
 if __name__ == "__main__":

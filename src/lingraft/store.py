@@ -216,7 +216,9 @@ def room_on_disk(where: Path, doing: str = "") -> Iterator[None]:
         place = error.filename2 or error.filename or where  # of a copy, the second is the one that is written
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             free = shutil.disk_usage(_existing(where)).free / 2**20
-            msg = (f"{during}{place}: no room on the disk ({free:.0f} MiB free); free some, or name "
+            reason = "the limit of its file system, or `ulimit -f`, is reached" if error.errno == errno.EFBIG else (
+                f"{free:.0f} MiB free")
+            msg = (f"{during}{place}: no room on the disk ({reason}); free some, or name "
                    f"another place with --store; what was finished is kept")
             raise DiskError(msg) from error
         if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and error.filename:

@@ -91,13 +91,13 @@ def carry_out(study: Study, how: StudyRuntime, *, write_report: WriteReport, fol
     if not laid.broken and _finished(target, key):
         tell(f"{target}: this study is finished already, nothing to do")
         return StudyFolder(target)
-    started = time.time()
+    started, begun = time.time(), time.monotonic()
     with working_on(target, {cell.name for cell in laid.cells}) as workplace:
         outcomes, asked = _work(laid, how, workplace, write_report, tell)
         record = {"format": FORMAT, "key": key, **_description(study), **_gathered(study, laid, workplace, outcomes),
                   "stages": _stages(laid, outcomes, asked), "versions": versions(), "workers": how.workers,
                   "executor": "ray" if how.ray else "local", "started": _clock(started),
-                  "finished": _clock(time.time()), "seconds": round(time.time() - started, 1)}
+                  "finished": _clock(time.time()), "seconds": round(time.monotonic() - begun, 1)}
         (workplace / STUDY).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return StudyFolder(target)
 
