@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ from tests.torture import ROOT
 
 DEADLINE = 60
 NAMESPACE = ["unshare", "-rm"]
+POWERLESS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+"""Before a command: root without the right to write what is read-only."""
 
 
 def may_mount() -> bool:
@@ -61,7 +64,7 @@ def stage_without_room(outcome: dict) -> str:
     where, told, advice = errors[0].partition(f": no room on the disk ({reason}); ")
     stage, _, path = where.partition(": ")
     assert told, errors
-    assert "name another place with --store; what was finished is kept" in advice
+    assert f"name another place with --{'runs' if not path else 'store'}; what was finished is kept" in advice
     assert all("/work/" in left for left in outcome["left"]), outcome["left"]
     assert stage.startswith("runs/") or path.startswith("runs/.store")
     return stage.removeprefix("runs/")
@@ -196,3 +199,48 @@ def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
         assert line in capsys.readouterr().err
     assert file_digest(here.runs / "tiny" / "model" / "model.safetensors") == whole
     assert {path.name: file_digest(path) for path in model.iterdir()} == before  # the read-only model is as it was
+
+
+def test_a_clock_that_goes_backwards(recipe, tmp_path, monkeypatch):
+    """Each look at the clock is an hour behind the last one: the run comes to the same files, and is found again."""
+    there, here = (Runtime(runs=tmp_path / name, store=tmp_path / f"{name}-store", device="cpu")
+                   for name in ("there", "here"))
+    carry_out(recipe, there)
+    hours = itertools.count(400_000, -1)
+    monkeypatch.setattr(time, "time", lambda: next(hours) * 3600.0)
+    monkeypatch.setattr(time, "time_ns", lambda: next(hours) * 3600 * 10**9)
+    finished, made, _ = carry_out(recipe, here)
+    assert len(made) == len(finished.record["stages"])
+    files = [{path.relative_to(runtime.runs): file_digest(path) for path in runtime.runs.rglob("*.safetensors")}
+             for runtime in (there, here)]
+    assert files[0] == files[1] != {}
+    assert finished.record["finished"] < finished.record["started"]  # told as it was seen
+    assert carry_out(recipe, here)[2] == [f"{here.runs / 'tiny'}: this run is finished already, nothing to do"]
+
+
+@pytest.mark.parametrize("what", ["the model", "the place of the runs", "a file where a folder is wanted"])
+def test_folders_that_may_not_be_written(what, recipe, tmp_path):
+    """Of a model that its user may only read, nothing is changed; a place for runs like that is named in one line."""
+    if os.geteuid() == 0 and subprocess.run([*POWERLESS, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("as root, only setpriv can take away the right to write everywhere")
+    folder = tmp_path / "model" if what == "the model" else tmp_path / "closed"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o555)
+    before = {path.name: (file_digest(path), path.stat().st_mtime_ns) for path in (tmp_path / "model").iterdir()}
+    values = recipe.model_dump(mode="json", by_alias=True)
+    (tmp_path / "tiny.yaml").write_text(json.dumps(values), encoding="utf-8")
+    runs = {"the model": tmp_path, "the place of the runs": folder}.get(what, tmp_path / "tiny.yaml") / "runs"
+    command = [*(POWERLESS if os.geteuid() == 0 else []), sys.executable, "-m", "lingraft", "adapt",
+               str(tmp_path / "tiny.yaml"), "--device", "cpu", "--runs", str(runs)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if what == "the model":
+        assert done.returncode == 0, done.stderr
+        assert (runs / "tiny" / "model" / "model.safetensors").is_file()
+    else:
+        assert done.returncode == 2
+        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [done.stderr.strip()]
+        assert ("may not be read or written by you" if runs.parent == folder else "is a file, not a folder") in done.stderr
+        assert "name another place" in done.stderr
+        assert list(folder.iterdir()) == []
+    after = {path.name: (file_digest(path), path.stat().st_mtime_ns) for path in (tmp_path / "model").iterdir()}
+    assert after == before

@@ -204,8 +204,8 @@ class DiskError(StoreError):
 
 
 @contextmanager
-def room_on_disk(where: Path, doing: str = "") -> Iterator[None]:
-    """Turn the errors of a full, read-only or forbidden disk into a `DiskError` that names path and stage."""
+def room_on_disk(where: Path, doing: str = "", *, option: str = "--store") -> Iterator[None]:
+    """Turn the errors of a full, read-only or forbidden disk into a `DiskError` that names path, stage and way out."""
     during = f"{doing}: " if doing else ""
     try:
         yield
@@ -219,10 +219,10 @@ def room_on_disk(where: Path, doing: str = "") -> Iterator[None]:
             reason = "the limit of its file system, or `ulimit -f`, is reached" if error.errno == errno.EFBIG else (
                 f"{free:.0f} MiB free")
             msg = (f"{during}{place}: no room on the disk ({reason}); free some, or name "
-                   f"another place with --store; what was finished is kept")
+                   f"another place with {option}; what was finished is kept")
             raise DiskError(msg) from error
         if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and error.filename:
-            msg = f"{during}{place}: cannot be written ({error.strerror}); name another place with --store"
+            msg = f"{during}{place}: cannot be written ({error.strerror}); name another place with {option}"
             raise DiskError(msg) from error
         raise
 

@@ -23,6 +23,20 @@ app = typer.Typer(
            "training run that cannot go on; 130 stopped, and the same command goes on from there.")
 
 
+FORBIDDEN = "may not be read or written by you; change its rights, or name another place"
+NO_ROOM = "no room on the disk; free some, or name another place"
+FILE_SYSTEM = {
+    errno.EACCES: FORBIDDEN, errno.EPERM: FORBIDDEN,
+    errno.EROFS: "lies on a disk that is read-only; name another place",
+    errno.ENOSPC: NO_ROOM, errno.EDQUOT: NO_ROOM, errno.EFBIG: NO_ROOM,
+    errno.ENOTDIR: "a part of this path is a file, not a folder; name another place",
+    errno.EISDIR: "is a folder, where a file is expected; name another place",
+    errno.ENAMETOOLONG: "no file can have so long a name"}
+"""What a file system can say no to, wherever a command touches it; stages say it themselves, with their names."""
+
+LONG = 300
+
+
 def main() -> None:
     """Run the command line."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -33,10 +47,11 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in FILE_SYSTEM or not error.filename:
             raise
-        name = str(error.filename)
-        typer.echo(f"error: {name[:40]}...: no file can have a name of {len(name)} characters", err=True)
+        name = str(error.filename2 or error.filename)  # of a copy, the second is the one that is written
+        shown = name if len(name) < LONG else f"{name[:LONG // 4]}..."
+        typer.echo(f"error: {shown}: {FILE_SYSTEM[error.errno]}", err=True)
         sys.exit(LingraftError.exit_code)
 
 

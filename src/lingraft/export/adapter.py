@@ -61,7 +61,7 @@ def export_peft(run: Path, folder: Path) -> Adapter:
     record, learned = read_record(run), learned_by(run, read_splice(run))
     base = _base(record)
     draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    with room_on_disk(folder):
+    with room_on_disk(folder, option="--peft"):
         try:
             draft.mkdir(parents=True)
             _write_adapter(learned, base, run / "model", draft)

@@ -59,7 +59,7 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
     found = gguf_tokens(tokenizer, _rows(config, checkpoint))
     names = _names(architecture, config, checkpoint)
     draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    with room_on_disk(path):
+    with room_on_disk(path, option="--gguf"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             writer = GGUFWriter(str(draft), architecture.name)

@@ -69,7 +69,7 @@ def evaluate_models(asked: Asked, runtime: Runtime, output: Path, *, tell: Tell 
         check_tasks(recipe.evaluation.tasks)
     if not all(one.done(store) for one in steps):
         quiet_libraries()
-    with whole_folder(output) as draft:
+    with whole_folder(output, "--output") as draft:
         done = [answer_step(one, recipe, runtime, store, tell) for one in steps]
         return _assembled(draft, places, measured, store=store, done=done)
 

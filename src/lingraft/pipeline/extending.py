@@ -32,7 +32,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
     steps, final, vocabulary = _steps(recipe)
     if not all(one.done(store) for one in steps):
         quiet_libraries()
-    with whole_folder(output) as draft:
+    with whole_folder(output, "--output") as draft:
         for one in steps:
             answer_step(one, recipe, runtime, store, tell)
         answer = store.folder(final.stage)

@@ -94,18 +94,18 @@ def run_damage(folder: Path) -> str:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
     """Yield a draft folder that takes `target`'s place when the block ends well, and vanishes when it does not.
 
     An earlier run of the same name is replaced; a folder that is no run is never touched. Where another process is
-    writing the same folder, this one waits for it.
+    writing the same folder, this one waits for it. `option` is what a user names another place with.
     """
     if target.exists() and not (target / RUN).is_file() and any(target.iterdir()):
         msg = f"{target}: is there already and is no run of lingraft; choose another name with --name, or move it away"
         raise StoreError(msg)
     draft = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
     waiting = partial(say, f"another process is writing {target}; waiting for it")
-    with room_on_disk(target), alone(lock_of(target), waiting) as held:
+    with room_on_disk(target, option=option), alone(lock_of(target), waiting) as held:
         if held:
             remove_drafts(target)
         try:

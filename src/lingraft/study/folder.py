@@ -81,7 +81,7 @@ def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
         msg = f"{target}: is there already and is no study; choose another name with -o name=NAME, or move it away"
         raise StoreError(msg)
     workplace = workplace_of(target)
-    with room_on_disk(target), alone(lock_of(target), partial(_busy, target)):
+    with room_on_disk(target, option="--runs"), alone(lock_of(target), partial(_busy, target)):
         (workplace / CELLS).mkdir(parents=True, exist_ok=True)
         for name in sorted(cells):
             _link_run(target / CELLS / name, workplace / CELLS / name)
