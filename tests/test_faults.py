@@ -239,7 +239,8 @@ def test_folders_that_may_not_be_written(what, recipe, tmp_path):
     else:
         assert done.returncode == 2
         assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [done.stderr.strip()]
-        assert ("may not be read or written by you" if runs.parent == folder else "is a file, not a folder") in done.stderr
+        reason = "may not be read or written by you" if runs.parent == folder else "is a file, not a folder"
+        assert reason in done.stderr
         assert "name another place" in done.stderr
         assert list(folder.iterdir()) == []
     after = {path.name: (file_digest(path), path.stat().st_mtime_ns) for path in (tmp_path / "model").iterdir()}
