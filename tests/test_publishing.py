@@ -77,6 +77,25 @@ def test_without_a_token_nothing_is_asked(run, tmp_path):
     assert TOKEN not in gone.stderr
 
 
+def test_an_adapter_arrives_where_its_base_is_on_a_hub(tmp_path):
+    """An adapter goes with its card and tokenizer; one of a base in a folder of this machine does not go at all."""
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "README.md").write_text("# small\n")
+    (folder / "adapter_model.safetensors").write_bytes(b"rows")
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps({"base_model_name_or_path": "me/base"}))
+    with HubServer(tmp_path / "hub", token=TOKEN) as hub:
+        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN}
+        done = lingraft("push", folder, "--to", "me/small", cwd=tmp_path, environment=environment)
+        assert done.returncode == 0, done.stderr
+        assert {*hub.files("models", "me/small")} == {path.name for path in folder.iterdir()}
+    for base in ("/home/me/base", "models/mine/base", "a model trained here on en text"):
+        config.write_text(json.dumps({"base_model_name_or_path": base}))
+        with pytest.raises(ModelError, match="not owner/name of a hub"):
+            push(folder, "me/small")
+
+
 def test_nothing_goes_without_a_card(run, tmp_path):
     """No card, no push; what is no model, or no name of a hub, is refused before anything is asked."""
     with pytest.raises(RecipeError, match="owner/name"):

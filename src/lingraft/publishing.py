@@ -6,11 +6,13 @@ that it stands in no shell history, log, manifest or report.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from lingraft.errors import HubError, ModelError, RecipeError
+from lingraft.paths import is_folder
 from lingraft.store import room_on_disk
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -25,8 +27,24 @@ def model_folder(path: Path) -> Path:
     return folder
 
 
+def publishable(path: Path) -> Path:
+    """Return the folder that is put on a hub: an adapter of a base that is there, or what `model_folder` returns.
+
+    Raises `ModelError` for an adapter of a base that others cannot have, since it says where that lies on this machine.
+    """
+    config = path / "adapter_config.json"
+    if not config.is_file():
+        return model_folder(path)
+    base = str(json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path"))
+    if not HUB_ID.fullmatch(base) or is_folder(base):
+        msg = (f"{config}: the adapter's base is {base!r}, not owner/name of a hub; adapt from a hub's model, or push "
+               "the run itself")
+        raise ModelError(msg)
+    return path
+
+
 def push(path: Path, repository: str, *, private: bool = True, revision: str | None = None) -> str:
-    """Upload a run's model to a hub and return the address of the commit.
+    """Upload a run's model, or its adapter, to a hub and return the address of the commit.
 
     Raises `ModelError` where there is no card, `HubError` where the hub says no or cannot be reached.
     """
@@ -35,7 +53,7 @@ def push(path: Path, repository: str, *, private: bool = True, revision: str | N
 
     client_error: Any = HfHubHTTPError.__mro__[1]  # of whichever HTTP client the library has today
 
-    folder = model_folder(path)
+    folder = publishable(path)
     if not HUB_ID.fullmatch(repository):
         msg = f"--to {repository!r}: a model on a hub is named owner/name"
         raise RecipeError(msg)

@@ -54,10 +54,10 @@ def push(run: RunFolder, *,
          revision: Annotated[str | None, typer.Option(help="A branch of it [default: main].")] = None,
          dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the files.")] = False,
          as_json: AsJson = False) -> None:
-    """Put a model and its card on the hub, with the token of `hf auth login` or HF_TOKEN."""
+    """Put a model or an adapter, and its card, on the hub, with the token of `hf auth login` or HF_TOKEN."""
     from lingraft import publishing
 
-    folder = publishing.model_folder(run)
+    folder = publishing.publishable(run)
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*"))
              if path.is_file()}
     address = None if dry_run else publishing.push(run, to, private=not public, revision=revision)
