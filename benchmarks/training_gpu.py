@@ -31,6 +31,7 @@ from lingraft.packing.mixture import Batch
 from lingraft.strategies import STRATEGIES
 from lingraft.strategies.base import Rates
 from lingraft.training import Execution
+from lingraft.training.losses import loss_of
 from lingraft.training.opening import recompute_activations
 from lingraft.training.optimisers import state_of
 from lingraft.training.plan import Phase
@@ -89,7 +90,8 @@ def trained(shape: str, strategy: str, loss: str, arguments: argparse.Namespace)
     utilisation = Utilisation.of(model, execution, 1)
     with tempfile.TemporaryDirectory() as folder:
         stepper = Stepper(model, groups, Rates(1e-5, 1e-4), phase=Phase(strategy=chosen), steps=arguments.steps,
-                          execution=execution, text=no_text(Path(folder)), world=World())
+                          execution=execution, text=no_text(Path(folder)), world=World(),
+                          loss=loss_of(model, loss, autocast=execution.computes_in_bfloat16()))
     speed = 0.0
     for step in range(arguments.steps):
         batch = batch_of(step, SHAPES[shape][-1], arguments.tokens)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lingraft.errors import LingraftError
 from lingraft.packing.blocks import Blocks
-from lingraft.training import Execution
+from lingraft.training import Execution, losses
 from lingraft.training.legs import Leg
 from lingraft.training.loop import Text
 from tests.training_cases import plan_of, run
@@ -30,9 +30,11 @@ if __name__ == "__main__":
 
     Leg.batch = stopping
     text = Text(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
+    losses.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
-        run(Path(model), text, plan_of(**json.loads(plan)), Path(folder), execution=Execution(sharded=True),
-            heldout=lambda _: {"hi": 1.0})
+        notes = run(Path(model), text, plan_of(**json.loads(plan)), Path(folder),
+                    execution=Execution(sharded=True), heldout=lambda _: {"hi": 1.0})
+        sys.stdout.write(notes["loss"])
     except LingraftError as error:
         sys.stdout.write(str(error))
         sys.exit(error.exit_code)

@@ -16,7 +16,7 @@ from lingraft.packing.mixture import IGNORED, Mixture, positions_of
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.averaging import Average
-from lingraft.training.losses import ChunkedLoss, PlainLoss, head_is_last, loss_of
+from lingraft.training.losses import ChunkedInsideLoss, ChunkedLoss, PlainLoss, head_is_last, loss_of
 from lingraft.training.merging import merge_back
 from lingraft.training.opening import check_apart, open_model
 from lingraft.training.trackers import TRACKERS, tracking
@@ -41,16 +41,17 @@ def test_the_loss_in_pieces_is_the_plain_loss(folder: Path, tmp_path: Path, stra
     batch = Mixture(blocks).batch(len(blocks) - 4, 4)
     inputs, labels = {"input_ids": torch.from_numpy(batch.inputs)}, torch.from_numpy(batch.labels)
     found = []
-    for kind in (PlainLoss, ChunkedLoss):
+    for kind in (PlainLoss, ChunkedLoss, ChunkedInsideLoss):
         model = open_model(folder, dtype="auto")
         groups = STRATEGIES.parse(strategy).prepare(model, ADDED)
         nats = kind(model, autocast=False).backward(inputs, labels, 0.5)
         found.append((nats, {name: p.grad for group in groups for name, p in group.parameters.items()}))
-    (plain, plain_gradients), (pieces, gradients) = found
-    assert len(pieces) == (labels != IGNORED).sum()
-    torch.testing.assert_close(pieces, plain)
-    for name, gradient in plain_gradients.items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-5)
+    (plain, plain_gradients), *others = found
+    for pieces, gradients in others:
+        assert len(pieces) == (labels != IGNORED).sum()
+        torch.testing.assert_close(pieces, plain)
+        for name, gradient in plain_gradients.items():
+            torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-5)
 
 
 class Largest(TorchDispatchMode):
@@ -72,12 +73,13 @@ def test_the_loss_in_pieces_never_holds_all_logits(tiny_model: Path, monkeypatch
     monkeypatch.setattr("lingraft.training.losses.LOGITS_AT_ONCE", {"cpu": 320 * 64})
     ids = torch.arange(2048).view(32, 64) % 300
     sizes = {}
-    for kind in (PlainLoss, ChunkedLoss):
+    for kind in (PlainLoss, ChunkedLoss, ChunkedInsideLoss):
         with Largest() as largest:
             kind(open_model(tiny_model, dtype="auto"), autocast=False).backward({"input_ids": ids}, ids, 1.0)
         sizes[kind] = largest.size
     assert sizes[PlainLoss] >= 2048 * 320
     assert sizes[ChunkedLoss] < 2048 * 320 / 2
+    assert sizes[ChunkedInsideLoss] < 2048 * 320 / 2
 
 
 def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> None:

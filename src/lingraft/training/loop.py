@@ -31,6 +31,7 @@ from lingraft.training.checkpoints import (
 from lingraft.training.execution import Execution
 from lingraft.training.job import Heldout, Job, Text
 from lingraft.training.log import LOG
+from lingraft.training.losses import loss_of
 from lingraft.training.merging import merge_back
 from lingraft.training.notes import notes_of, row_of, speed_of
 from lingraft.training.opening import check_apart, open_model, open_placed, recompute_activations
@@ -128,11 +129,14 @@ class _Run:
         if job.execution.recompute:
             recompute_activations(self.model)
         self.utilisation = Utilisation.of(self.model, job.execution, self.world.size)
+        loss = loss_of(self.model, job.execution.loss, autocast=job.execution.computes_in_bfloat16(),
+                       sharded=self.world.size > 1)
         groups = self.world.shard(self.model, groups)
         rates = phase.rates.resolved(phase.strategy, self.kind, self.parameters)
         stepper = Stepper(self.model, groups, rates, phase=phase, steps=self.legs[number].steps,
-                          execution=job.execution, text=job.text.target, world=self.world, apart=job.plan.apart)
-        self.loss = type(stepper.loss).__name__
+                          execution=job.execution, text=job.text.target, world=self.world, loss=loss,
+                          apart=job.plan.apart)
+        self.loss = type(loss).__name__
         return stepper
 
     def _train_phase(self, number: int, state: RunState, resumed: Checkpoint | None, stopped: Stopped,

@@ -3,13 +3,14 @@
 Logits of all tokens at once are the largest tensor of a small step: 2,048 tokens by 128,000 ids in float32 are 1 GB,
 and their gradient another. So the head runs on a piece of the tokens at a time, forward and backward, and hands the
 body the gradient of its hidden states at the end: the same numbers up to the order of sums. It is used where the
-model's logits really are `head(hidden)`, which is tried out on the model; else the plain way, and the notes say so.
+model's logits really are `head(hidden)`, which is tried out on the model; else the plain way, and the notes say so. A
+sharded model has its head whole only while it is called: there, the pieces run inside of that call.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ class ChunkedLoss(Loss):
         predicted_BT = labels_BT != IGNORED
         hidden_PD, labels_P = hidden_BTD[predicted_BT], labels_BT[predicted_BT]
         head = self.model.get_output_embeddings()
-        size = max(1, LOGITS_AT_ONCE.get(labels_BT.device.type, 1 << 25) // head.weight.shape[0])
+        size = _tokens_at_once(head)
         nats: list[Tensor] = []
         gradients: list[Tensor] = []
         for hidden_CD, labels_C in zip(torch.split(hidden_PD.detach(), size), torch.split(labels_P, size), strict=True):
@@ -74,6 +75,76 @@ class ChunkedLoss(Loss):
         if hidden_PD.requires_grad:
             hidden_PD.backward(torch.cat(gradients))
         return torch.cat(nats)
+
+
+class ChunkedInsideLoss(Loss):
+    """The logits of some tokens at a time, inside of the model's own call."""
+
+    def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
+        """Add the gradient and return the nats."""
+        predicted_BT = labels_BT != IGNORED
+        head = self.model.get_output_embeddings()
+        plain = head.forward
+        nats: list[Tensor] = []
+
+        def inside(hidden_BTD: Tensor) -> Tensor:
+            trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+            pieces = _Pieces(plain, labels_BT[predicted_BT], _tokens_at_once(head), weight, nats)
+            total: Tensor = _OnTheWay.apply(pieces, hidden_BTD[predicted_BT], *trained)  # type: ignore[no-untyped-call]
+            return total
+
+        head.forward = inside
+        try:
+            with self._precision(labels_BT.device):
+                total = self.model(**inputs, use_cache=False).logits
+        finally:
+            del head.forward
+        total.backward()
+        return torch.cat(nats)
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """What to do with hidden states, `size` at a time: through the head, to nats, which are put into `nats`."""
+
+    head: Callable[[Tensor], Tensor]
+    labels_P: Tensor  # noqa: N815
+    size: int
+    weight: float
+    nats: list[Tensor]
+
+
+class _OnTheWay(torch.autograd.Function):
+    """The sum of weight * nats of all predicted tokens; the forward pass works out its gradient, piece by piece."""
+
+    @staticmethod
+    def forward(ctx: Any, pieces: _Pieces, hidden_PD: Tensor, *trained: Tensor) -> Tensor:
+        """Keep the gradients of the hidden states and of the head's parameters."""
+        of_hidden: list[Tensor] = []
+        of_trained = [torch.zeros_like(parameter) for parameter in trained]
+        parts = torch.split(hidden_PD, pieces.size), torch.split(pieces.labels_P, pieces.size)
+        for hidden_CD, labels_C in zip(*parts, strict=True):
+            with torch.enable_grad():
+                own_CD = hidden_CD.detach().requires_grad_()
+                nats_C = cross_entropy(pieces.head(own_CD).float(), labels_C, reduction="none")
+                gradients = torch.autograd.grad(nats_C.sum() * pieces.weight, [own_CD, *trained])
+            pieces.nats.append(nats_C.detach())
+            of_hidden.append(gradients[0])
+            for so_far, gradient in zip(of_trained, gradients[1:], strict=True):
+                so_far.add_(gradient)
+        ctx.save_for_backward(torch.cat(of_hidden), *of_trained)
+        return torch.cat(pieces.nats).sum() * pieces.weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return what was kept."""
+        return (None, *(kept.mul_(gradient) for kept in ctx.saved_tensors))
+
+
+def _tokens_at_once(head: Any) -> int:
+    """Return how many tokens a piece has."""
+    weight = head.weight
+    return max(1, int(LOGITS_AT_ONCE.get(weight.device.type, 1 << 25) // weight.shape[0]))
 
 
 @torch.no_grad()
@@ -93,7 +164,8 @@ def head_is_last(model: Any) -> bool:
     return bool(torch.allclose(head(state), whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max())))
 
 
-def loss_of(model: Any, kind: str, *, autocast: bool) -> Loss:
-    """Return the chunked loss where it is wanted and holds for the model, else the plain one."""
-    chunked = kind == "chunked" and head_is_last(model)
-    return ChunkedLoss(model, autocast) if chunked else PlainLoss(model, autocast)
+def loss_of(model: Any, kind: str, *, autocast: bool, sharded: bool = False) -> Loss:
+    """Return a chunked loss where it is wanted and holds for the model, else the plain one; ask before sharding."""
+    if kind != "chunked" or not head_is_last(model):
+        return PlainLoss(model, autocast)
+    return ChunkedInsideLoss(model, autocast) if sharded else ChunkedLoss(model, autocast)

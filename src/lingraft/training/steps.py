@@ -17,7 +17,7 @@ from lingraft.strategies.base import Group, Rates
 from lingraft.training.averaging import Average
 from lingraft.training.checkpoints import Checkpoint
 from lingraft.training.execution import Execution
-from lingraft.training.losses import loss_of
+from lingraft.training.losses import Loss
 from lingraft.training.optimisers import begin_state, optimiser_of, state_of, take_numbers
 from lingraft.training.plan import Phase
 from lingraft.training.world import World, whole
@@ -40,7 +40,7 @@ class Stepper:
     """A model with the optimiser of a phase; `apart` keeps the documents of a row apart."""
 
     def __init__(self, model: Any, groups: Sequence[Group], rates: Rates, *, phase: Phase, steps: int,
-                 execution: Execution, text: Blocks, world: World, apart: bool = False) -> None:
+                 execution: Execution, text: Blocks, world: World, loss: Loss, apart: bool = False) -> None:
         self.model, self.rates, self.clip = model, rates, phase.clip
         self.parameters = {name: p for group in groups for name, p in group.parameters.items()}
         self.peaks = [getattr(rates, group.role) for group in groups]
@@ -50,8 +50,7 @@ class Stepper:
         self.optimiser = optimiser_of(phase.optimiser, settings, weight_decay=phase.weight_decay,
                                       fused=world.size == 1 and kind in {"cpu", "cuda"}, sharded=world.size > 1)
         self.average = Average(self.parameters, round(phase.average * steps)) if phase.average else None
-        way = execution.loss if world.size == 1 else "plain"  # a sharded model has to be called as a whole
-        self.loss = loss_of(model, way, autocast=execution.computes_in_bfloat16())
+        self.loss = loss
         self.world, self.device, self.tokens_at_once = world, execution.device, execution.tokens_at_once
         self.opening = text.opening if apart else None
         self.separators = torch.tensor(sorted(text.separators), device=self.device)
