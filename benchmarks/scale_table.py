@@ -3,9 +3,9 @@
     python benchmarks/scale_table.py
     python benchmarks/scale_table.py --tokens 2e9 --added 20000 --gpus H100:8 --gpus H100:64
 
-A GPU holds its share of the states while training; while the model is opened it holds all weights in float32, before
-they are shared out. A machine's main memory holds twice the weights for each of its processes (8 here) when a phase
-ends, and the shards of its own processes while a checkpoint is written.
+A GPU holds its share of the states, and embeddings, head and two layers whole while the model is called; opening takes
+less, since each process reads its shards alone. When a phase ends, the first process's main memory holds the weights in
+float32; while a checkpoint is written, a machine's holds the shards of its own processes (8 here).
 
 Nothing is run: the table comes from `lingraft.advice.costs`, the estimator behind `lingraft advise`. A price per
 GPU-hour is yours to give (--price), for prices age.
@@ -39,8 +39,8 @@ def main() -> None:
     print(f"{arguments.tokens / 1e9:g}B tokens, +{arguments.added:,} rows, every weight trained, "
           f"{UTILISATION:.0%} of the data sheet's speed\n")
     price = " | cost" if arguments.price else ""
-    print("| model | GPUs | GB on each, training | opening | fits | hours | GPU-hours | tokens/s | disk, GB | "
-          f"main memory, GB, checkpoint | end of a phase{price} |\n|{'---|' * (11 + bool(price))}")
+    print("| model | GPUs | GB on each | fits | hours | GPU-hours | tokens/s | disk, GB | "
+          f"main memory, GB, checkpoint | end of a phase{price} |\n|{'---|' * (10 + bool(price))}")
     for name, shape in SHAPES.items():
         for text in arguments.gpus or ("H100:8", "H100:16", "H100:64"):
             extended, gpus = shape.extended(arguments.added), Gpus.parse(text)
@@ -52,13 +52,10 @@ def row(name: str, shape: Shape, gpus: Gpus, tokens: int, price: float | None) -
     """Return the line of a model on some GPUs."""
     cost = cost_of(shape, tokens, gpus)
     hours, gpu_hours = cost.hours or 0.0, cost.gpu_hours or 0.0
-    opening = 4 * shape.parameters
-    fits = bool(cost.fits) and opening < 0.9 * gpus.memory
-    cells = [name, f"{gpus.count} x {gpus.kind}", f"{cost.memory_per_device / 1e9:.0f}", f"{opening / 1e9:.0f}",
-             "yes" if fits else "no",
+    cells = [name, f"{gpus.count} x {gpus.kind}", f"{cost.memory_per_device / 1e9:.0f}", "yes" if cost.fits else "no",
              f"{hours:.1f}", f"{gpu_hours:,.0f}", f"{tokens / (hours * 3600):,.0f}", f"{cost.disk / 1e9:,.0f}",
              f"{PROGRESS_BYTES * shape.parameters * min(1, MACHINE / gpus.count) / 1e9:,.0f}",
-             f"{2 * opening * min(gpus.count, MACHINE) / 1e9:,.0f}", *([f"{gpu_hours * price:,.0f}"] if price else [])]
+             f"{4 * shape.parameters / 1e9:,.0f}", *([f"{gpu_hours * price:,.0f}"] if price else [])]
     return f"| {' | '.join(cells)} |"
 
 

@@ -17,7 +17,7 @@ from lingraft.packing.blocks import Blocks
 from lingraft.training import Execution, losses
 from lingraft.training.legs import Leg
 from lingraft.training.loop import Text
-from tests.training_cases import plan_of, run
+from tests.training_cases import heldout, plan_of, run
 
 if __name__ == "__main__":
     model, texts, folder, plan, stop = sys.argv[1:]
@@ -33,8 +33,8 @@ if __name__ == "__main__":
     losses.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
         notes = run(Path(model), text, plan_of(**json.loads(plan)), Path(folder),
-                    execution=Execution(sharded=True), heldout=lambda _: {"hi": 1.0})
-        sys.stdout.write(notes["loss"])
+                    execution=Execution(sharded=True), heldout=heldout)
+        sys.stdout.write(f"{notes['loss']}, opened {notes['opened']}")
     except LingraftError as error:
         sys.stdout.write(str(error))
         sys.exit(error.exit_code)

@@ -24,7 +24,7 @@ from lingraft.training.launch import Launch, launched
 from lingraft.training.loop import Text
 from lingraft.training.world import World
 from tests.conftest import ROOT
-from tests.training_cases import log_of, plan_of, run, two_streams, weights_of
+from tests.training_cases import heldout, log_of, plan_of, run, two_streams, weights_of
 
 PLAN: dict[str, Any] = {"phases": [
     {"strategy": "rows", "budget": "4 steps", "batch_tokens": 160},
@@ -58,7 +58,7 @@ def test_two_processes_train_as_one_and_go_on_as_one(tiny_model: Path, text: Tex
 
     A run of one process goes on with two as well. Each of two processes writes its own file of a checkpoint.
     """
-    run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=lambda _: {"hi": 1.0})
+    run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=heldout)
     stopped = launch(tiny_model, text, tmp_path / "two", stop=5)
     assert [code for code, _ in stopped] == [130, 130], stopped
     assert "stopped by SIGTERM after step 9 of 10" in stopped[1][1]
@@ -69,8 +69,9 @@ def test_two_processes_train_as_one_and_go_on_as_one(tiny_model: Path, text: Tex
     assert not [path for path in saved.folder.iterdir() if path.suffix not in {".safetensors", ".json"}]
     shutil.copytree(tmp_path / "two", tmp_path / "alone")
     went_on = launch(tiny_model, text, tmp_path / "two", stop=0)
-    assert [(code, told.endswith("ChunkedInsideLoss")) for code, told in went_on] == [(0, True)] * 2
-    run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=lambda _: {"hi": 1.0})
+    ways = [(code, told.endswith("ChunkedInsideLoss, opened shard by shard")) for code, told in went_on]
+    assert ways == [(0, True), (0, True)]
+    run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=heldout)
     (tmp_path / "joined").mkdir()
     shutil.copytree(tmp_path / "one" / "work", tmp_path / "joined" / "work")
     shutil.rmtree(tmp_path / "joined" / "work" / "step-00000010")
@@ -86,7 +87,11 @@ def test_two_processes_train_as_one_and_go_on_as_one(tiny_model: Path, text: Tex
 
 
 def losses(folder: Path) -> list[float]:
-    return [row["bits_per_byte"] for row in log_of(folder) if "bits_per_byte" in row]
+    """Return the losses of the steps, and those on held-out text."""
+    rows = log_of(folder)
+    curve = [row["heldout"]["hi"] for row in rows if "heldout" in row]
+    assert len(curve) == 11
+    return [row["bits_per_byte"] for row in rows if "bits_per_byte" in row] + curve
 
 
 def test_a_steps_rows_are_shared_out(tiny_model: Path, text: Text) -> None:

@@ -45,6 +45,15 @@ def run(model: Path, text: Text, plan: TrainingPlan, folder: Path, **more: Any) 
     return train(model, text, plan, output=folder / "output", workplace=folder / "work", **more)
 
 
+def heldout(model: Any) -> dict[str, float]:
+    """Return the loss on a few ids."""
+    import torch
+
+    ids = torch.arange(40).view(2, 20) * 7 % 300
+    logits = model(input_ids=ids, use_cache=False).logits
+    return {"hi": float(torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()))}
+
+
 def log_of(folder: Path) -> list[dict[str, Any]]:
     """Return the log of a finished run, without times."""
     lines = (folder / "output" / "training.jsonl").read_text(encoding="utf-8").splitlines()

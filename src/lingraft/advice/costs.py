@@ -24,6 +24,9 @@ MICRO_TOKENS = 4096
 LOGITS_BYTES = 2 * 4 * 2**24
 """Two blocks of 16M float32 numbers: the loss is made a block of positions at a time."""
 
+GATHERED_BYTES = 8
+"""Of a parameter that a sharded model has whole for a while: the weight and its gradient, float32."""
+
 ACTIVATION_BYTES = 34
 """Kept for each token and unit of width in the one layer that is being recomputed (Korthikanti et al. 2022)."""
 
@@ -92,6 +95,11 @@ class Shape:
         return self.parameters - self.rows * self.width * (1 if self.tied else 2)
 
     @property
+    def whole(self) -> int:
+        """Parameters that a sharded model has whole on each device: embeddings, head, one layer and the next."""
+        return self.parameters - self.body + 2 * self.body // max(1, self.layers)
+
+    @property
     def multiplied(self) -> int:
         """Parameters that a token is multiplied with: the body and the head."""
         return self.body + self.rows * self.width
@@ -135,12 +143,14 @@ def cost_of(shape: Shape, tokens: int, gpus: Gpus | None = None, *, trained: int
     >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)
     >>> cost = cost_of(llama, 200_000_000, Gpus.parse("A40:4"))
     >>> f"{cost.flops:.2g} FLOPs, {cost.hours:.0f} h, {cost.memory_per_device / 1e9:.0f} GB, fits: {cost.fits}"
-    '7.9e+18 FLOPs, 9 h, 29 GB, fits: True'
+    '7.9e+18 FLOPs, 9 h, 34 GB, fits: True'
     """
     trained = shape.parameters if trained is None else trained
     states = TRAINED_BYTES * trained + FROZEN_BYTES * (shape.parameters - trained)
     activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)  # 2: what enters each layer
     memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
+    if gpus and gpus.count > 1:
+        memory += GATHERED_BYTES * shape.whole
     disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * 12.0 * trained  # spliced and adapted model, progress
     return Cost(tokens, tokens * flops_per_token(shape.multiplied, shape.multiplied), memory, disk, gpus)
 

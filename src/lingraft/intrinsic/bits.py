@@ -130,6 +130,8 @@ class _Scorer:
         """Take the head apart and check on a few tokens that body and head together are the model."""
         import torch
 
+        if _is_sharded(model):
+            return cls(model, None, ("sharded: whole logits were made",))
         apart = cls(model, _head_of(model), ())
         if not windows:
             return apart
@@ -161,13 +163,18 @@ class _Scorer:
             scored[row, window.first - 1 - window.start:window.length] = True
         wanted = np.concatenate([sequences[w.document][w.first:w.end + 1] for w in batch])
         device = self.model.device
-        with torch.inference_mode():
+        with torch.no_grad() if _is_sharded(self.model) else torch.inference_mode():
             ids, mask = torch.from_numpy(inputs).to(device), torch.from_numpy(scored).to(device)
             targets = torch.from_numpy(wanted).to(device)
             if self.head is None:
                 flat = self.model(input_ids=ids, use_cache=False).logits[mask]
                 return _losses(flat, targets, lambda logits: logits.float())
             return _losses(self.hidden(ids)[mask], targets, self.head)
+
+
+def _is_sharded(model: Any) -> bool:
+    """Say whether several processes hold a model: it has to be called as a whole, by all, and will be trained on."""
+    return any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)
 
 
 def _head_of(model: Any) -> Callable[[Tensor], Tensor]:

@@ -46,6 +46,8 @@ class Strategy(Choice, ABC):
 
     small_rates: ClassVar[tuple[float, float]]
     large_rates: ClassVar[tuple[float, float]]
+    reads_whole: ClassVar[str] = ""
+    """Why `prepare` needs the numbers of the body, too; else those of embeddings and head are enough."""
 
     @abstractmethod
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:

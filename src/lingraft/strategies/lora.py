@@ -29,6 +29,7 @@ class Lora(Strategy):
     reference: ClassVar[str] = "Hu et al. 2021, arXiv 2106.09685"
     small_rates: ClassVar[tuple[float, float]] = (1e-3, 3e-3)
     large_rates: ClassVar[tuple[float, float]] = (2e-4, 1e-3)
+    reads_whole: ClassVar[str] = "low-rank matrices begin random, beside maps that are there"
 
     rank: int = Field(default=64, ge=1, description="rank of the added matrices")
     alpha: float = Field(default=64, gt=0, description="their product is scaled by alpha / rank")

@@ -42,6 +42,10 @@ class Job:
     heldout: Heldout | None
     trunks: Path | None = None
 
+    def folder(self, phase: int) -> Path:
+        """Return the folder of the model that a phase begins with."""
+        return self.workplace / f"phase-{phase}" if phase else self.model_folder
+
     def legs(self, parameters: int) -> list[Leg]:
         """Work out the phases; raises `RecipeError` where one replays and there is no text to replay."""
         legs, start = [], Start()

@@ -34,7 +34,14 @@ from lingraft.training.log import LOG
 from lingraft.training.losses import loss_of
 from lingraft.training.merging import merge_back
 from lingraft.training.notes import notes_of, row_of, speed_of
-from lingraft.training.opening import check_apart, open_model, open_placed, recompute_activations
+from lingraft.training.opening import (
+    check_apart,
+    open_model,
+    open_phase,
+    open_placed,
+    put_together,
+    recompute_activations,
+)
 from lingraft.training.plan import TrainingPlan
 from lingraft.training.progress_state import Done, RunState
 from lingraft.training.record import Record
@@ -45,7 +52,7 @@ from lingraft.training.trackers import tracking
 from lingraft.training.trunks import trunk_of
 from lingraft.training.utilisation import Utilisation
 from lingraft.training.watch import Watch
-from lingraft.training.world import World, joined, put, whole
+from lingraft.training.world import World, joined, reshard
 
 __all__ = ["Text", "open_model", "train"]
 
@@ -83,9 +90,8 @@ class _Run:
 
     def __init__(self, job: Job, world: World) -> None:
         self.job, self.world = job, world
-        self.model, self.types = open_placed(job.model_folder, job.execution.device, dtype="auto")
-        if job.plan.apart:
-            check_apart(self.model, job.text.target.opening)
+        self._open_phase(0)
+        self.types = self.opened.types
         self.kind = str(self.model.config.model_type)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
@@ -109,7 +115,7 @@ class _Run:
             remove_drafts(self.job.workplace)
             self.record.begin(self.job.workplace, state.log_bytes)
         if state.phase:
-            self.model = self._begin(state.phase, self.job.execution.device)
+            self._open_phase(state.phase)
         watched = self.job.execution.trackers if self.world.is_first else ()
         with (progress("training", self.steps, unit="steps") if self.world.is_first else nullcontext(ignore) as advance,
               tracking(watched, self.job.execution.tracking, self.job.execution.tracking_name,
@@ -119,19 +125,25 @@ class _Run:
                 resumed = checkpoint if checkpoint and number == state.phase else None
                 self._train_phase(number, state, resumed, stopped, advance)
             merged = self._merge(state.done)
-        return {**notes_of(self.job, self.legs, state, self.kind, self.parameters), "loss": self.loss, **merged}
+        shared = {"processes": self.world.size, "opened": self.opened.way} if self.world.size > 1 else {}
+        return {**notes_of(self.job, self.legs, state, self.kind, self.parameters), "loss": self.loss, **shared,
+                **merged}
 
     def _stepper(self, number: int) -> Stepper:
         job, phase = self.job, self.job.plan.phases[number]
         torch.manual_seed(int(digest([job.seed, number])[:15], 16))  # low-rank matrices begin random
         groups = phase.strategy.prepare(self.model, job.added)
-        self.model.to(job.execution.device)
+        if self.world.size == 1:
+            self.model.to(job.execution.device)
         if job.execution.recompute:
             recompute_activations(self.model)
         self.utilisation = Utilisation.of(self.model, job.execution, self.world.size)
+        groups = self.world.shard(self.model, groups, self.opened.fill)
+        if job.plan.apart:
+            check_apart(self.model, job.text.target.opening)
         loss = loss_of(self.model, job.execution.loss, autocast=job.execution.computes_in_bfloat16(),
                        sharded=self.world.size > 1)
-        groups = self.world.shard(self.model, groups)
+        reshard(self.model)
         rates = phase.rates.resolved(phase.strategy, self.kind, self.parameters)
         stepper = Stepper(self.model, groups, rates, phase=phase, steps=self.legs[number].steps,
                           execution=job.execution, text=job.text.target, world=self.world, loss=loss,
@@ -141,9 +153,11 @@ class _Run:
 
     def _train_phase(self, number: int, state: RunState, resumed: Checkpoint | None, stopped: Stopped,
                      advance: Advance) -> None:
-        if not state.done.step:
+        if not state.done.step and self.world.size == 1:
             self.record.measure(self.model, state.done)
         leg, stepper = self.legs[number], self._stepper(number)
+        if not state.done.step and self.world.size > 1:  # what is not shared out has no numbers yet
+            self.record.measure(self.model, state.done)
         watch = Watch(self.vocabulary, *state.losses) if resumed else Watch(self.vocabulary)
         if resumed:
             stepper.load(resumed)
@@ -160,11 +174,13 @@ class _Run:
                        f"{self.steps}; progress is saved in {self.job.workplace}, the same command goes on from there")
                 raise Interrupted(msg)
         self._finish(number, stepper)
-        if self.world.size > 1:
-            self.record.measure(self.model, state.done)
         state.next_phase()
-        if number + 1 < len(self.legs) and self.world.is_first:
-            keep_whole(self.model, self._phase_folder(number + 1))
+        if number + 1 < len(self.legs):
+            if self.world.is_first:
+                keep_whole(self.model, self.job.folder(number + 1))
+            self.world.wait()
+            if self.world.size > 1:
+                self._open_phase(number + 1)
 
     def _step(self, number: int, step: int, stepper: Stepper, watch: Watch, state: RunState) -> str:
         leg, phase = self.legs[number], self.job.plan.phases[number]
@@ -189,31 +205,25 @@ class _Run:
         if mfu is not None:
             row["mfu"] = mfu
         self.record.write(row)
-        if self.world.size == 1:
-            self.record.measure(self.model, state.done)
+        self.record.measure(self.model, state.done)
         return speed_of(state, row["bits_per_byte"], mfu) + self.record.note(step + 1)
 
     def _finish(self, number: int, stepper: Stepper) -> None:
-        """Leave a plain model; what was sharded is put together in a fresh one."""
+        """Leave a plain model; of several processes, the first one puts it together, a parameter at a time."""
         strategy = self.job.plan.phases[number].strategy
         if self.world.size > 1:
-            trained = {name: whole(parameter).cpu() for name, parameter in stepper.parameters.items()}
-            self.model = self._begin(number, "cpu")
-            for group in strategy.prepare(self.model, self.job.added):
-                for name, parameter in group.parameters.items():
-                    put(parameter, trained[name])
+            self.model = put_together(self.job, number, stepper.parameters, first=self.world.is_first)
         if self.world.is_first:
             keep_learned(strategy.learned(self.model), self.job.workplace, number)
-        strategy.finish(self.model)
+            strategy.finish(self.model)
 
-    def _begin(self, number: int, device: str) -> Any:
-        """Return the model that a phase begins with."""
-        folder = self._phase_folder(number) if number else self.job.model_folder
-        return open_placed(folder, device, dtype="auto")[0]
+    def _open_phase(self, number: int) -> None:
+        self.opened = open_phase(self.job, number, shared=self.world.size > 1)
+        self.model = self.opened.model
 
     def _merge(self, done: Done) -> dict[str, Any]:
         """Merge back where the plan says so."""
-        if not self.job.plan.merge_back:
+        if not self.job.plan.merge_back or not self.world.is_first:
             return {}
         source, _ = open_placed(self.job.model_folder, "cpu", dtype="auto")
         found = merge_back(self.model, dict(source.named_parameters()), self.job.added, self.job.plan.merge_back,
@@ -234,9 +244,6 @@ class _Run:
     def _keep_trunk(self, done: Done) -> None:
         if self.trunk and self.world.is_first:
             self.trunk.keep(self.job.workplace, done.step)
-
-    def _phase_folder(self, number: int) -> Path:
-        return self.job.workplace / f"phase-{number}"
 
     def write(self, output: Path) -> None:
         """Write the finished model, what was merged into it, and the log."""

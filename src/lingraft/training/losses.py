@@ -148,24 +148,40 @@ def _tokens_at_once(head: Any) -> int:
 
 
 @torch.no_grad()
-def head_is_last(model: Any) -> bool:
-    """Say whether the logits are the head applied to the last hidden states, by trying it out."""
+def head_is_last(model: Any, *, apart: bool = True) -> bool:
+    """Say whether the logits are what the head makes, and `apart` from the model, of the last hidden states: tried out.
+
+    A sharded model cannot be taken apart: then all its processes have to try.
+    """
     head, body = model.get_output_embeddings(), model.base_model
     if head is None or body is model:
         return False
     ids = (torch.arange(1, 17, device=model.device) % head.weight.shape[0]).unsqueeze(0)
-    training = model.training
+    seen: list[Tensor] = []
+    plain, training = head.forward, model.training
+
+    def seeing(hidden: Tensor) -> Tensor:
+        seen.extend((hidden, plain(hidden)))
+        return seen[-1]
+
     model.eval()
-    whole = model(input_ids=ids, use_cache=False).logits
-    state = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None)
+    head.forward = seeing
+    try:
+        whole = model(input_ids=ids, use_cache=False).logits
+    finally:
+        del head.forward
+    state = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None) if apart else seen[0]
     model.train(training)
-    if state is None or state.shape[-1] != head.weight.shape[1]:
-        return False
-    return bool(torch.allclose(head(state), whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max())))
+    return len(seen) == 2 and _close(seen[1], whole) and state is not None and _close(seen[0], state)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    same = one.shape == other.shape
+    return same and torch.allclose(one, other.to(one.dtype), rtol=1e-4, atol=1e-4 * float(one.abs().max()))
 
 
 def loss_of(model: Any, kind: str, *, autocast: bool, sharded: bool = False) -> Loss:
-    """Return a chunked loss where it is wanted and holds for the model, else the plain one; ask before sharding."""
-    if kind != "chunked" or not head_is_last(model):
+    """Return a chunked loss where it is wanted and holds for the model, else the plain one."""
+    if kind != "chunked" or not head_is_last(model, apart=not sharded):
         return PlainLoss(model, autocast)
     return ChunkedInsideLoss(model, autocast) if sharded else ChunkedLoss(model, autocast)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import torch
 from lingraft.errors import ModelError
 from lingraft.model_code import trust
 from lingraft.packing.mixture import positions_of
+from lingraft.training.by_shards import NotByShardsError, Shapes
+from lingraft.training.job import Job
+from lingraft.training.world import put, whole
 
 
 def open_model(folder: Path, **settings: Any) -> Any:
@@ -32,6 +37,61 @@ def open_placed(folder: Path, device: str, **settings: Any) -> tuple[Any, dict[s
     types = {name: parameter.dtype for name, parameter in model.named_parameters()}
     model.config.use_cache = False
     return model.float().to(device).train(), types
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to train, the data types that its parameters had, and how it was come by.
+
+    `shapes`, where there are some, still have to be filled once the model is shared out.
+    """
+
+    model: Any
+    types: dict[str, torch.dtype]
+    way: str = "whole"
+    shapes: Shapes | None = None
+
+    def fill(self) -> None:
+        """Read this process's shards, where they were not read yet."""
+        if self.shapes:
+            self.shapes.fill()
+
+
+def open_phase(job: Job, number: int, *, shared: bool) -> Opened:
+    """Open the model that a phase begins with, for one process or to be `shared` among several."""
+    folder, device = job.folder(number), job.execution.device
+    if shared and job.plan.phases:
+        return open_shared(folder, device, whole=job.plan.phases[number].strategy.reads_whole)
+    return Opened(*open_placed(folder, device, dtype="auto"))
+
+
+def open_shared(folder: Path, device: str, *, whole: str = "") -> Opened:
+    """Open a model that several processes are about to share out; `whole` is a reason to open it whole at once."""
+    if not whole:
+        try:
+            shapes = Shapes.open(folder)
+        except NotByShardsError as error:
+            whole = str(error)
+        else:
+            return Opened(shapes.model.train(), shapes.types, "shard by shard", shapes)
+    model, types = open_placed(folder, device, dtype="auto")
+    return Opened(model, types, f"whole by every process: {whole}")
+
+
+def put_together(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, first: bool) -> Any:
+    """Return, in the `first` process, the model that a phase began with, with what its strategy trained, whole.
+
+    Every process has to call it, and sends its shard of one parameter after the other.
+    """
+    strategy = job.plan.phases[number].strategy
+    model = open_placed(job.folder(number), "cpu", dtype="auto")[0] if first else None
+    own = {name: parameter for group in (strategy.prepare(model, job.added) if model else ())
+           for name, parameter in group.parameters.items()}
+    for name, shard in shards.items():
+        value = whole(shard)
+        if first:
+            put(own[name], value.cpu())
+    return model
 
 
 @torch.no_grad()

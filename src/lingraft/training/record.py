@@ -14,6 +14,7 @@ from lingraft.training.log import Log
 from lingraft.training.outlook import Outlook
 from lingraft.training.progress_state import Done
 from lingraft.training.trackers import Tracker, numbers_of
+from lingraft.training.world import reshard
 
 
 class Record:
@@ -61,4 +62,5 @@ class Record:
         with torch.no_grad():
             values = dict(self.job.heldout(model)) if self.job.heldout else {}
         model.train()
+        reshard(model)
         return values

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from lingraft.errors import TrainingError
 from lingraft.packing.mixture import IGNORED, Batch
 from lingraft.strategies.base import Group
 from lingraft.strategies.parts import layer_stack
+
+PATIENCE = timedelta(hours=1)
+"""How long processes wait for the first one, which writes whole models: 70B in bfloat16 are 141 GB."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class World:
         labels = np.where((wanted < len(batch.inputs))[:, None], batch.labels[own], IGNORED)
         return dataclasses.replace(batch, inputs=batch.inputs[own], labels=labels, replayed=batch.replayed[own])
 
-    def shard(self, model: Any, groups: Sequence[Group]) -> list[Group]:
-        """Shard a model layer by layer and return the groups with what their parameters have become."""
+    def shard(self, model: Any, groups: Sequence[Group], fill: Callable[[], None]) -> list[Group]:
+        """Shard a model layer by layer, fill it, and return the groups with what their parameters have become."""
         if self.size == 1:
             return list(groups)
         from torch.distributed.fsdp import fully_shard
@@ -61,6 +65,7 @@ class World:
         for layer in model.get_submodule(prefix):
             fully_shard(layer)
         fully_shard(model)
+        fill()
         now = dict(model.named_parameters())
         left = [name for name, parameter in now.items() if not isinstance(parameter, DTensor)]
         if left:
@@ -85,6 +90,12 @@ class World:
         """Wait until every process is here."""
         if self.size > 1:
             torch.distributed.barrier()
+
+
+def reshard(model: Any) -> None:
+    """Give up whole parameters, which a call without a backward pass leaves: they would outlast a change of shards."""
+    if hasattr(model, "reshard"):
+        model.reshard()
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -119,7 +130,7 @@ def joined(*, sharded: bool, device: str) -> Iterator[World]:
     if ours:
         if device.startswith("cuda"):
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     try:
         yield World(torch.distributed.get_rank(), size)
     finally:

@@ -1,0 +1,50 @@
+"""Opening a model for several processes: shapes first, each process's numbers later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lingraft.strategies.base import embedding_parameters
+from lingraft.strategies.lora import Lora
+from lingraft.training.by_shards import NotByShardsError, Shapes
+from lingraft.training.opening import open_placed, open_shared
+from tests.models import ARCHITECTURES
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_opened_by_shards_a_model_is_what_it_is_whole(name: str, dtype: str, tmp_path: Path) -> None:
+    """Shapes first, numbers later, give the same parameters, types and logits; until then the body has no numbers."""
+    folder = ARCHITECTURES[name].build(tmp_path / "model", dtype=dtype, shards="20kB")
+    whole, types = open_placed(folder, "cpu", dtype="auto")
+    if name == "neox":
+        with pytest.raises(NotByShardsError, match=r"the files have no|translates"):
+            Shapes.open(folder)
+        return
+    shapes = Shapes.open(folder)
+    read = embedding_parameters(shapes.model)
+    assert {one for one, parameter in shapes.model.named_parameters() if not parameter.is_meta} == {*read}
+    assert (shapes.model.get_input_embeddings().weight is shapes.model.get_output_embeddings().weight) == (
+        ARCHITECTURES[name].tied)
+    assert shapes.types == types
+    shapes.fill()
+    expected = dict(whole.named_parameters())
+    assert {*expected} == {one for one, _ in shapes.model.named_parameters()}
+    for one, parameter in shapes.model.named_parameters():
+        assert torch.equal(parameter, expected[one]), one
+        assert parameter.requires_grad == expected[one].requires_grad
+    ids = torch.arange(1, 33)[None]
+    with torch.no_grad():
+        assert torch.equal(shapes.model.eval()(ids).logits, whole.eval()(ids).logits)
+
+
+def test_a_strategy_that_reads_the_body_has_the_model_opened_whole(tiny_model: Path) -> None:
+    """Where shapes are not enough, every process opens the model whole, and the notes say why."""
+    opened = open_shared(tiny_model, "cpu", whole=Lora.reads_whole)
+    assert opened.way == f"whole by every process: {Lora.reads_whole}"
+    assert not any(parameter.is_meta for parameter in opened.model.parameters())
+    opened.fill()
+    assert open_shared(tiny_model, "cpu").way == "shard by shard"
