@@ -304,6 +304,6 @@ def test_the_end_is_foretold_while_training(tiny_model: Path, text: Text, tmp_pa
     told = outlook.note(tmp_path / "output" / "training.jsonl", 40)
     forecast = outlook.forecast(rows, 40)
     assert forecast is not None
-    assert told == f", end {forecast.value:.3f} ({forecast.low:.3f} to {forecast.high:.3f})"
+    assert told == f", held-out end {forecast.value:.3f} ({forecast.low:.3f} to {forecast.high:.3f})"
     assert 1 < forecast.value < 2  # of the first language, the target
     assert outlook.note(tmp_path / "output" / "training.jsonl", 41) == told

@@ -33,11 +33,12 @@ class Outlook:
     told: str = ""
 
     def note(self, log: Path, step: int) -> str:
-        """Return what stands beside the progress bar after so many steps: ", end 0.931 (0.902 to 0.958)"."""
+        """Return what stands beside the progress bar after so many steps: ", held-out end 0.931 (0.902 to 0.958)"."""
         if step >= FIRST * self.steps and step % max(1, round(EVERY * self.steps)) == 0:
             rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
             found = self.forecast(rows, step)
-            self.told = f", end {found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found else ""
+            what = "held-out end" if any(row.get("heldout") for row in rows) else "end"
+            self.told = f", {what} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found else ""
         return self.told
 
     def forecast(self, rows: Sequence[Mapping[str, Any]], step: int) -> Forecast | None:
