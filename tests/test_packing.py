@@ -148,17 +148,17 @@ def test_packing_goes_on_where_it_was_stopped(tiny_model: Path, tmp_path: Path,
 
 
 def test_memory_does_not_grow_with_the_text(tiny_model: Path, tmp_path: Path) -> None:
-    """Packing three times the text takes the same memory."""
-    tokenizer, peaks = open_tokenizer(tiny_model), []
+    """Packing three times the text takes the same memory, by the least of some looks: threads of pytest take some."""
+    tokenizer, peaks = open_tokenizer(tiny_model), {8: [], 24: []}
     batch = [f"{i}" for i in range(250)]
-    for times in (12, 12, 36):
-        folder = tmp_path / str(len(peaks))
+    for number, times in enumerate((8, 8, 8, 24, 24)):
+        folder = tmp_path / str(number)
         folder.mkdir()
         tracemalloc.start()
         pack_texts((batch for _ in range(times)), tokenizer, PackingSettings(block=32), folder)
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        peaks[times].append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[2] < 1.2 * peaks[1]
+    assert min(peaks[24]) < 1.2 * min(peaks[8])
 
 
 def test_a_model_without_a_separator_is_refused() -> None:

@@ -159,7 +159,7 @@ def test_what_is_given_is_laid_over_a_recipe(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_bytes(BASIC)
     recipe = chosen_recipe(path, Given("other/model@v1", "ta", ["ta.txt"], "de", ["de.txt"]))
-    assert recipe.model.chosen() == {"hub": {"id": "other/model", "revision": "v1"}}
+    assert recipe.model.chosen() == {"hub": {"id": "other/model", "revision": "v1", "code": False}}
     assert (recipe.target.language, recipe.replay.language) == ("ta", "de")
     assert recipe.replay.portion == 0.1
 
