@@ -25,19 +25,30 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+# The last transformers 4 with what it needs otherwise than 5, laid over .venv for the tests that load models there.
+FOUR := $(VENV)/transformers-4
+
+$(FOUR)/.ready: $(VENV)/.ready
+	rm -rf $(FOUR)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(FOUR) \
+	    transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2
+	touch $@
+
+# llama.cpp for a CPU, as an npm package brings it; without npm, the tests that ask it are skipped.
+LLAMA_CPP := $(VENV)/llama.cpp
+LLAMA_CPP_BINARY ?= linux-x64
+
+$(LLAMA_CPP)/.ready: $(VENV)/.ready
+	if command -v npm > /dev/null; then mkdir -p $(LLAMA_CPP) && npm install --loglevel=error --prefix $(LLAMA_CPP) \
+	    --no-save --ignore-scripts --omit=optional --no-audit --no-fund \
+	    node-llama-cpp@3.22.1 @node-llama-cpp/$(LLAMA_CPP_BINARY)@3.22.1 && touch $@; \
+	else echo "no npm here: llama.cpp itself is not asked by the tests"; fi
+
+test: check $(FOUR)/.ready $(LLAMA_CPP)/.ready
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests src
 
 # Adapted models and adapters in the last transformers 4.
-FOUR := $(VENV)/transformers-4
-
-$(FOUR)/.ready: constraints.txt
-	$(PYTHON) -m venv $(FOUR)
-	$(FOUR)/bin/python -m pip install -q --disable-pip-version-check $$(grep '^torch==' constraints.txt) \
-	    'transformers>=4.56,<5' peft
-	touch $@
-
-compat: setup $(FOUR)/.ready
+compat: $(FOUR)/.ready
 	$(BIN)/python -m pytest tests/test_compat.py
 
 # Ten thousand files of each kind, other ones each time.

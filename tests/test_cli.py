@@ -171,21 +171,6 @@ def left_in(folder: Path) -> list[str]:
     return [path.name for path in [*runs.glob("*"), *drafts] if path.name != ".store"]
 
 
-@pytest.mark.parametrize("limit", [20_000, 120_000], ids=["at the vocabulary", "at the weights"])
-def test_a_disk_without_room(basic, tmp_path, limit):
-    """Where files cannot grow, the run ends in one line that says so; with room, the same command finishes."""
-    def no_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-
-    arguments = ["adapt", *options(basic), *QUICK, "--name", "full"]
-    done = lingraft(*arguments, cwd=tmp_path, preexec_fn=no_room)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert (done.returncode, len(errors)) == (2, 1), done.stderr
-    assert "no room on the disk" in errors[0]
-    assert left_in(tmp_path) == []
-    assert lingraft(*arguments, cwd=tmp_path).returncode == 0
-
-
 def test_a_stopped_run_says_how_to_go_on(basic, tmp_path):
     """SIGTERM in training saves, ends with 130 and one line, leaves no run; the same command then finishes."""
     arguments = ["adapt", *options(basic), "-o", "vocabulary.size=10", "-o", QUICK[-1], "--name", "stopped", "-o",

@@ -1,4 +1,4 @@
-"""An adapted model and an adapter in transformers 4: the same ids and logits, where `make compat` has set one up.
+"""An adapted model and an adapter in transformers 4, which `make test` lays over .venv: the same ids and logits.
 
 Models are as runs leave them: grafted, trained, and saved by the transformers that lingraft runs with.
 """
@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tests.test_adapter import LORA, ROWS, pytestmark, run_of
 
 __all__ = ["pytestmark"]
 
-PYTHON = Path(__file__).parent.parent / ".venv" / "transformers-4" / "bin" / "python"
+FOUR = Path(__file__).parent.parent / ".venv" / "transformers-4"
 SCALED = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 32}
 KINDS = {"llama": {}, "llama-tied": {}, "turned": {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
@@ -55,7 +56,7 @@ def test_positions_are_named_in_both_ways(kind, tmp_path, monkeypatch):
     assert config["use_cache"] is True
 
 
-@pytest.mark.skipif(not PYTHON.is_file(), reason="no transformers 4 in .venv/transformers-4: `make compat` sets it up")
+@pytest.mark.skipif(not (FOUR / ".ready").is_file(), reason="no .venv/transformers-4: `make compat` sets it up")
 def test_transformers_4_computes_the_same(tmp_path, monkeypatch):
     """Ids are equal, logits equal but for rounding, of models and of adapters on their base."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -70,8 +71,8 @@ def test_transformers_4_computes_the_same(tmp_path, monkeypatch):
             asked[f"{tmp_path / kind / 'base'}+{done.path}:{done.rows}"] = run
     (tmp_path / "texts.json").write_text(json.dumps([text[:16] for text in TEXTS]), encoding="utf-8")
     program = Path(__file__).with_name("compat.py")
-    command = [PYTHON, program, tmp_path / "texts.json", tmp_path / "answers.json", *asked]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, program, tmp_path / "texts.json", tmp_path / "answers.json", *asked]
+    environment = {**os.environ, "PYTHONPATH": str(FOUR), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     there = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
     assert there.returncode == 0, there.stderr[-2000:]
     answers = json.loads((tmp_path / "answers.json").read_text())

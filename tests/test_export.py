@@ -1,7 +1,7 @@
 """GGUF files: what is written reads back as the same tokens and the same numbers; what would differ is refused.
 
-Where node-llama-cpp is installed (LINGRAFT_LLAMA_CPP names the folder with its node_modules), real llama.cpp gives
-equal ids and equal greedy tokens on small trained models.
+Real llama.cpp, which `make test` sets up where there is npm, gives equal ids and equal greedy tokens on small trained
+models.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from tests.small_bases import byte_level, sentencepiece
 
 gguf = pytest.importorskip("gguf")
 
+LLAMA_CPP = Path(__file__).parent.parent / ".venv" / "llama.cpp"
 SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "max_position_embeddings": 64}
 SCALED = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -135,12 +134,11 @@ def test_llama_cpp_gives_equal_ids_and_tokens(trained, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
 
-    home = os.environ.get("LINGRAFT_LLAMA_CPP", "")
-    if not home or shutil.which("node") is None:
-        pytest.skip("LINGRAFT_LLAMA_CPP names no folder with node-llama-cpp")
+    if not (LLAMA_CPP / ".ready").is_file():
+        pytest.skip("no .venv/llama.cpp: `make test` sets it up where there is npm")
     done = export_gguf(trained, tmp_path / "model.gguf")
     (tmp_path / "texts.json").write_text(json.dumps(TEXTS))
-    subprocess.run(["node", Path(__file__).with_name("llama_cpp.mjs"), home, done.path, tmp_path / "texts.json", "8",
+    subprocess.run(["node", Path(__file__).with_name("llama_cpp.mjs"), LLAMA_CPP, done.path, tmp_path / "texts.json", "8",
                     tmp_path / "answers.json"], capture_output=True, check=True)
     model = AutoModelForCausalLM.from_pretrained(trained)
     wanted = open_tokenizer(trained).ids(TEXTS)
