@@ -45,7 +45,7 @@ $(LLAMA_CPP)/.ready: $(VENV)/.ready
 	else echo "no npm here: llama.cpp itself is not asked by the tests"; fi
 
 test: check $(FOUR)/.ready $(LLAMA_CPP)/.ready
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests src
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests src
 
 # Adapted models and adapters in the last transformers 4.
 compat: $(FOUR)/.ready

@@ -27,7 +27,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.families import Family, open_tokenizer
-from lingraft.families.base import backend_of
+from lingraft.families.content import backend_of
 from lingraft.selection import SELECTIONS, Selected, SelectionRequest
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
@@ -76,7 +76,7 @@ def same(one: Tokenizer, other: Tokenizer, documents: list[str]) -> int:
 
 def unreachable(family: Family, tokenizer: Tokenizer, chosen: Selected) -> int:
     """Count added tokens that the model does not make of their own spelling."""
-    from lingraft.families.base import bare_of
+    from lingraft.families.content import bare_of
 
     bare = bare_of(json.loads(tokenizer.to_str()))
     cut = bare.encode_batch_fast([family.piece_of(surface) for surface in chosen.surfaces], add_special_tokens=False)

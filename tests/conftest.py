@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,24 @@ def assets() -> Path:
     if not ASSETS.is_dir():
         pytest.skip(f"real assets are not there ({ASSETS.relative_to(ROOT.parent)}); they live beside the checkout")
     return ASSETS
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """Keep one Ray cluster of two CPUs on this machine for all tests that need one: to start it takes 14 seconds."""
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    from lingraft.workers import cluster
+
+    with cluster("", 2):
+        yield
+
+
+@pytest.fixture
+def executor(request: pytest.FixtureRequest) -> str:
+    """Return the name of an executor, once it is there."""
+    if request.param == "ray":
+        request.getfixturevalue("local_ray")
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

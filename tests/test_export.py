@@ -138,8 +138,8 @@ def test_llama_cpp_gives_equal_ids_and_tokens(trained, tmp_path):
         pytest.skip("no .venv/llama.cpp: `make test` sets it up where there is npm")
     done = export_gguf(trained, tmp_path / "model.gguf")
     (tmp_path / "texts.json").write_text(json.dumps(TEXTS))
-    subprocess.run(["node", Path(__file__).with_name("llama_cpp.mjs"), LLAMA_CPP, done.path, tmp_path / "texts.json", "8",
-                    tmp_path / "answers.json"], capture_output=True, check=True)
+    subprocess.run(["node", Path(__file__).with_name("llama_cpp.mjs"), LLAMA_CPP, done.path, tmp_path / "texts.json",
+                    "8", tmp_path / "answers.json"], capture_output=True, check=True)
     model = AutoModelForCausalLM.from_pretrained(trained)
     wanted = open_tokenizer(trained).ids(TEXTS)
     for answer, ids in zip(json.loads((tmp_path / "answers.json").read_text()), wanted, strict=True):

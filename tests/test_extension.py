@@ -16,7 +16,7 @@ from lingraft.certificate import Claim, Evidence, certify_rules, certify_texts, 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import CertificateError, RecipeError
 from lingraft.families import family_of, open_tokenizer
-from lingraft.families.base import backend_of
+from lingraft.families.content import backend_of
 from lingraft.families.saving import save_tokenizer
 from lingraft.selection import SELECTIONS, AutoSize, Extension, SelectionRequest, ServingCost, extend_tokenizer
 from lingraft.selection.splicing import spliced

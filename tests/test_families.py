@@ -78,7 +78,7 @@ def test_counting_stretches_first_counts_the_same_units(name, texts):
 
 
 def open_written(data):
-    from lingraft.families.base import backend_of
+    from lingraft.families.content import backend_of
 
     return backend_of(data)
 

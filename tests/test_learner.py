@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lingraft.families import family_of
-from lingraft.families.base import bare_of
+from lingraft.families.content import bare_of
 from lingraft.selection import Continued, SelectionRequest
 from lingraft.selection.learner import Learner
 from lingraft.selection.reach import cut_by_base

@@ -123,11 +123,9 @@ def pack(corpus: Any, model: Path, folder: Path, **how: Any) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
 def test_who_tokenises_changes_nothing(executor: str, tiny_model: Path, tmp_path: Path) -> None:
     """Two processes, or two tasks of a Ray cluster, pack the same bytes as one; the order is that of the documents."""
-    if executor == "ray":
-        pytest.importorskip("ray", reason="the extra ray is not installed")
     two = pack(Documents(), tiny_model, tmp_path / "two", workers=Workers(2, executor))
     assert two == pack(Documents(), tiny_model, tmp_path / "one")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
 from lingraft.families import family_of, open_tokenizer
-from lingraft.families.base import backend_of
+from lingraft.families.content import backend_of
 from lingraft.families.convert import GPT2_REGEX, LLAMA3_REGEX, QWEN_REGEX
 from lingraft.pretokenizer import patterns, repaired, repaired_pattern
 from tests.small_bases import byte_level

@@ -196,9 +196,9 @@ class _Own:
         return os.getpid, ()
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_ray_with_two_workers_one_of_them_killed(study_file, here, tmp_path):
     """On a local Ray a lost worker's cell is done again by another one, and the study is whole."""
-    pytest.importorskip("ray", reason="the extra ray is not installed")
     ray = Ray(slots=2)
     finished, _ = done(study_file, StudyRuntime(here, workers=2, ray=ray), "seeds=0",
                        write_report=partial(die_once, tmp_path / "died"))

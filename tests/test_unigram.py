@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import TokenizerError
 from lingraft.families import ModelTokenizer, family_of, open_tokenizer
-from lingraft.families.base import backend_of
+from lingraft.families.content import backend_of
 from lingraft.families.losing import as_faithful, lengths, lost_characters, unknown_piece
 from lingraft.families.scoring import best_segmentation, scored
 from lingraft.families.unigram import Unigram

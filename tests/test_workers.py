@@ -35,15 +35,9 @@ def dying(folder: Path, piece: int) -> int:
     return piece
 
 
-def wanted(executor: str) -> None:
-    if executor == "ray":
-        pytest.importorskip("ray", reason="the extra ray is not installed")
-
-
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
 def test_results_are_those_of_one_process_in_order(executor: str, tmp_path: Path) -> None:
     """Several workers give what one gives, in the order of the pieces, whichever is finished first."""
-    wanted(executor)
     workers = Workers(2, executor)
     found = list(workers.map(power, 3, range(9)))
     assert [value for value, _ in found] == [value for value, _ in Workers().map(power, 3, range(9))]
@@ -65,9 +59,9 @@ def test_pieces_are_taken_as_they_are_needed() -> None:
     assert len(taken) <= 4
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_a_lost_task_is_done_again_on_a_cluster(tmp_path: Path) -> None:
     """A worker of a cluster that dies costs nothing but time."""
-    wanted("ray")
     assert list(Workers(2, "ray").map(dying, tmp_path, range(4))) == [0, 1, 2, 3]
 
 

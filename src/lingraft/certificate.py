@@ -16,7 +16,7 @@ from pathlib import Path
 from lingraft.awkward import awkward_texts, endless_word
 from lingraft.errors import CertificateError
 from lingraft.families import ModelTokenizer
-from lingraft.families.base import bare_of
+from lingraft.families.content import bare_of
 from lingraft.families.losing import as_faithful, lengths, unknown_piece
 from lingraft.families.sentencepiece import SpaceMarked
 from lingraft.families.unigram import Unigram
@@ -132,8 +132,8 @@ def _reachable(evidence: Evidence) -> Iterator[Claim]:
     family = evidence.target.family
     model = family.data["model"]
     for lookup in (False, True) if model["type"] == "BPE" else (False,):
-        data = {**family.data, "model": {**model, "ignore_merges": lookup}} if model["type"] == "BPE" else family.data
-        bare = bare_of(data)
+        as_it_is = lookup == bool(model.get("ignore_merges"))
+        bare = family.bare if as_it_is else bare_of({**family.data, "model": {**model, "ignore_merges": lookup}})
         added = evidence.splice.added
         units = [family.piece_of(token.surface) for token in added]
         encodings = bare.encode_batch_fast(units, add_special_tokens=False) if units else []

@@ -10,11 +10,10 @@ variation selector, which is a mark, is cut as before.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-from lingraft.families.base import Data
 from lingraft.families.byte_level import pre_tokenizers
+from lingraft.families.content import Data
 from lingraft.families.convert import GPT2_REGEX
 
 LETTERS = r"\p{L}+"
@@ -51,10 +50,8 @@ def repaired(data: Data) -> Data | None:
     parts = [_repaired_part(part) for part in pre_tokenizers(data)]
     if all(part is None for part in parts):
         return None
-    fixed = copy.deepcopy(data)
     sequence = [piece for part, mended in zip(pre_tokenizers(data), parts, strict=True) for piece in mended or [part]]
-    fixed["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": sequence}
-    return fixed
+    return {**data, "pre_tokenizer": {"type": "Sequence", "pretokenizers": sequence}}
 
 
 def _repaired_part(part: dict[str, Any]) -> list[dict[str, Any]] | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from lingraft.errors import ModelError
-from lingraft.families.base import Data
 from lingraft.families.byte_level import pre_tokenizers
+from lingraft.families.content import Data
 from lingraft.families.convert import GPT2_REGEX
 from lingraft.pretokenizer import WORD
 

@@ -10,8 +10,8 @@ from typing import Any
 from lingraft.errors import ModelError
 from lingraft.export.pretokenizers import pretokenizer_name
 from lingraft.families import ModelTokenizer
-from lingraft.families.base import Data
 from lingraft.families.byte_level import ByteLevel
+from lingraft.families.content import Data
 from lingraft.families.sentencepiece import SPACE, SentencePieceBPE
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6

@@ -10,21 +10,19 @@ learner, `tokenizer.json` and `tokenizer.model` agree. Nothing here needs torch 
 
 from __future__ import annotations
 
-import copy
-import json
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from tokenizers import Tokenizer
 
 from lingraft.errors import TokenizerError
+from lingraft.families.content import Data, backend_of, copied, refusals
 from lingraft.vocabulary import Vocabulary
 
 _ALLOWED = re.compile(rb"[^0-9A-Za-z\x80-\xff]*[A-Za-z\x80-\xff][^0-9]*", re.DOTALL)
@@ -33,17 +31,18 @@ _RUN_OF_SPACE = re.compile(r"\s \s|  |^ | $")
 _BEFORE_WORD = re.compile(r" (?=\w)")
 _STRETCHES = 500_000  # distinct stretches held at a time, about 60 MB
 
-Data = dict[str, Any]
-"""The content of a tokenizer.json."""
-
-
 class Family(ABC):
-    """A kind of tokenizer, bound to the content of one tokenizer.json."""
+    """A kind of tokenizer, bound to the content of one tokenizer.json; `where` it stands is told in messages."""
 
     name: ClassVar[str]
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, where: object = "the tokenizer") -> None:
         self.data = data
+        self.where = where
+
+    def __getstate__(self) -> Data:
+        """Leave what is built of the content behind: another process builds it again where it needs it."""
+        return {"data": self.data, "where": self.where}
 
     @staticmethod
     @abstractmethod
@@ -161,9 +160,22 @@ class Family(ABC):
                          if surface and token_id not in self.fallback)
 
     @cached_property
+    def backend(self) -> Tokenizer:
+        """The `tokenizers` object, without truncation and padding."""
+        backend = backend_of(self.data, self.where)
+        backend.no_truncation()
+        backend.no_padding()
+        return backend
+
+    @cached_property
     def bare(self) -> Tokenizer:
         """The model alone: no normalizer, no pre-tokenizer, no added tokens. It takes units."""
-        return bare_of(self.data)
+        return Tokenizer(self.backend.model)  # the same model, not a copy: 0.02 ms instead of 450 (Qwen2)
+
+    def with_model_of(self, other: Family) -> Self:
+        """Take over the built model of a family that differs in what stands before its model alone."""
+        self.bare = other.bare
+        return self
 
     def segment(self, units: Sequence[str]) -> list[list[int]]:
         """Return the ids of each unit under the model's own rules."""
@@ -180,41 +192,10 @@ class Family(ABC):
         `tokenizers` numbers an added token that the model does not hold by the size of the model's vocabulary, not by
         the id in the file: once the vocabulary grows, GPT-2-style specials would move on the next load.
         """
-        data = copy.deepcopy(self.data)
+        data = copied(self.data)
         for token_id, content in self.special.items():
             data["model"]["vocab"].setdefault(content, token_id)
         return data
-
-
-def backend_of(data: Data, where: object = "the tokenizer") -> Tokenizer:
-    """Build the tokenizer of a tokenizer.json's content; raises `TokenizerError` where `tokenizers` refuses it."""
-    with _refusals(where):
-        return Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
-
-
-@contextmanager
-def _refusals(where: object) -> Iterator[None]:
-    """Turn what `tokenizers` raises into a `TokenizerError`: bare exceptions, and panics, which are no `Exception`."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error) is not Exception and type(error).__name__ != "PanicException":
-            raise
-        msg = f"{where}: tokenizers cannot use it ({' '.join(str(error).split())[:200]}); fetch or save it again"
-        raise TokenizerError(msg) from error
-
-
-def bare_of(data: Data) -> Tokenizer:
-    """Build the model alone: no normalizer, no pre-tokenizer, no added tokens. It takes units."""
-    alone = dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding"))
-    return backend_of({**data, **alone, "added_tokens": []})
-
-
-def front_of(data: Data) -> tuple[Any, Any]:
-    """Return what stands before the model: the normalizer and the pre-tokenizer (either may be None)."""
-    empty = {"type": "BPE", "vocab": {}, "merges": []}
-    backend = backend_of({**data, "model": empty, "added_tokens": [], "post_processor": None})
-    return backend.normalizer, backend.pre_tokenizer
 
 
 @dataclass(frozen=True)
@@ -225,13 +206,10 @@ class ModelTokenizer:
     family: Family
     config: Mapping[str, Any]
 
-    @cached_property
+    @property
     def backend(self) -> Tokenizer:
         """The `tokenizers` object, without truncation and padding."""
-        backend = backend_of(self.family.data, self.folder)
-        backend.no_truncation()
-        backend.no_padding()
-        return backend
+        return self.family.backend
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -245,7 +223,7 @@ class ModelTokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text; no special tokens are added around it."""
-        with _refusals(self.folder):
+        with refusals(self.folder):
             return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def text(self, ids: Sequence[int]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from lingraft.families.base import Data, Family
+from lingraft.families.base import Family
+from lingraft.families.content import Data
 
 
 def splits(piece: str, known: Collection[str]) -> Iterator[tuple[str, str]]:

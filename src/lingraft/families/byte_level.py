@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
-from lingraft.families.base import Data, front_of
 from lingraft.families.bpe import BPE
+from lingraft.families.content import Data, front_of
 
 
 @cache

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-
-from lingraft.families.base import Data
+from lingraft.families.content import Data, copied
 
 
 def compacted(data: Data) -> tuple[Data, dict[int, int]]:
@@ -16,7 +14,7 @@ def compacted(data: Data) -> tuple[Data, dict[int, int]]:
     """
     taken = {*data["model"]["vocab"].values(), *(token["id"] for token in data["added_tokens"])}
     moved = {token_id: i for i, token_id in enumerate(sorted(taken))}
-    data = copy.deepcopy(data)
+    data = copied(data)
     data["model"]["vocab"] = {piece: moved[token_id] for piece, token_id in data["model"]["vocab"].items()}
     for token in data["added_tokens"]:
         token["id"] = moved[token["id"]]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import TokenizerError
-from lingraft.families.base import Data
 from lingraft.families.bpe import splits
+from lingraft.families.content import Data
 
 GPT2_REGEX = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3_REGEX = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import TokenizerError
-from lingraft.families.base import Data, Family, ModelTokenizer
+from lingraft.families.base import Family, ModelTokenizer
 from lingraft.families.byte_level import ByteLevel
+from lingraft.families.content import Data
 from lingraft.families.convert import from_sentencepiece, from_tiktoken, from_vocab_and_merges
 from lingraft.families.sentencepiece import SentencePieceBPE
 from lingraft.families.soundness import check_sound, read_by_the_library
@@ -27,7 +28,7 @@ def family_of(data: Data, where: Path) -> Family:
     """Bind a tokenizer.json's content to its family; raises `TokenizerError` with what was seen."""
     for family in FAMILIES:
         if family.recognises(data):
-            return family(data)
+            return family(data, where)
     known = ", ".join(family.name for family in FAMILIES)
     kind = data["model"].get("type")
     pre = json.dumps(data.get("pre_tokenizer"))[:120]

@@ -6,7 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from lingraft.families.base import Data, ModelTokenizer
+from lingraft.families.base import ModelTokenizer
+from lingraft.families.content import Data
 from lingraft.families.convert import read_message
 from lingraft.families.sentencepiece import SentencePieceBPE
 from lingraft.families.unigram import Unigram

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 import regex
 
-from lingraft.families.base import Data, Family, front_of
+from lingraft.families.base import Family
 from lingraft.families.bpe import BPE
 from lingraft.families.byte_level import pre_tokenizers
+from lingraft.families.content import Data, front_of
 
 SPACE = "▁"
 UNIT_PATTERN = rf"{SPACE}+[^{SPACE}\n]*|[^{SPACE}\n]+|\n+"

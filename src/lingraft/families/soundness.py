@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lingraft.errors import TokenizerError
-from lingraft.families.base import Data, backend_of
+from lingraft.families.content import Data, backend_of
 
 SPREAD = 16
 """The highest id is at most so many times the number of tokens (real files: 1.0)."""

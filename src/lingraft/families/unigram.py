@@ -8,13 +8,12 @@ for a whole run of such characters (`losing.py`).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 from lingraft.errors import TokenizerError
-from lingraft.families.base import Data
+from lingraft.families.content import Data, copied
 from lingraft.families.scoring import scored
 from lingraft.families.sentencepiece import SpaceMarked
 from lingraft.vocabulary import Vocabulary
@@ -69,7 +68,7 @@ class Unigram(SpaceMarked):
 
         The vocabulary is a list and an id its index: ids that no token has are filled with placeholders.
         """
-        data = copy.deepcopy(self.data)
+        data = copied(self.data)
         vocab: list[list[Any]] = data["model"]["vocab"]
         outside = range(len(vocab), self.size)
         vocab += [[self.special.get(token_id, f"<unused{token_id}>"), 0.0] for token_id in outside]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lingraft.families.base import Data
+from lingraft.families.content import Data
 from lingraft.families.convert import read_message
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from lingraft.families.base import Data, Family, bare_of
+from lingraft.families.base import Family
+from lingraft.families.content import Data, bare_of
 from lingraft.selection.base import Selected
 
 REASON = "left out: it would change protected text"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from lingraft.families.base import Data, Family
+from lingraft.families.base import Family
 from lingraft.families.compact import compacted
+from lingraft.families.content import Data
 from lingraft.families.opening import family_of
 from lingraft.selection.base import Selected
 from lingraft.vocabulary import AddedToken, Splice

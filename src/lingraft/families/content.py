@@ -1,0 +1,56 @@
+"""The content of a tokenizer.json, and the `tokenizers` objects that are built of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from lingraft.errors import TokenizerError
+
+Data = dict[str, Any]
+"""The content of a tokenizer.json."""
+
+
+def copied(data: Data) -> Data:
+    """Return a copy whose tables may grow; the entries of the tables, which nothing changes, are shared.
+
+    `copy.deepcopy` walks every merge, and leaves as many lists for the garbage collector to walk again.
+    """
+    tables = {name: copy.copy(value) for name, value in data["model"].items()}
+    return {**copy.deepcopy({name: value for name, value in data.items() if name != "model"}), "model": tables}
+
+
+def backend_of(data: Data, where: object = "the tokenizer") -> Tokenizer:
+    """Build the tokenizer of a tokenizer.json's content; raises `TokenizerError` where `tokenizers` refuses it."""
+    with refusals(where):
+        return Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
+
+
+@contextmanager
+def refusals(where: object) -> Iterator[None]:
+    """Turn what `tokenizers` raises into a `TokenizerError`: bare exceptions, and panics, which are no `Exception`."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        msg = f"{where}: tokenizers cannot use it ({' '.join(str(error).split())[:200]}); fetch or save it again"
+        raise TokenizerError(msg) from error
+
+
+def bare_of(data: Data) -> Tokenizer:
+    """Build the model alone: no normalizer, no pre-tokenizer, no added tokens. It takes units."""
+    alone = dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding"))
+    return backend_of({**data, **alone, "added_tokens": []})
+
+
+def front_of(data: Data) -> tuple[Any, Any]:
+    """Return what stands before the model: the normalizer and the pre-tokenizer (either may be None)."""
+    empty = {"type": "BPE", "vocab": {}, "merges": []}
+    backend = backend_of({**data, "model": empty, "added_tokens": [], "post_processor": None})
+    return backend.normalizer, backend.pre_tokenizer
