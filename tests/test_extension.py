@@ -236,7 +236,7 @@ def test_a_special_token_that_moved_is_seen(tmp_path, name):
 
 def test_who_counts_changes_nothing(assets, corpora, tmp_path):
     """Words counted by two processes give the files that words counted by one give."""
-    source, made = assets / "tokenizers" / "qwen2", {}
+    source, made = assets / "tokenizers" / "pythia", {}
     for name, workers in (("one", Workers()), ("two", Workers(2))):
         extend(source, [corpora("hi")], tmp_path / name, base=corpora("en"), protect=True, workers=workers)
         made[name] = {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*")
