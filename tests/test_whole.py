@@ -66,7 +66,7 @@ def test_a_really_pretrained_model_learns_hindi(assets, tmp_path, monkeypatch):
     assert assets
     run = adapt("english-8m-hindi.yaml", tmp_path, monkeypatch, {
         "target.limit.bytes": "400kB", "target.heldout_bytes": "8kB", "replay.limit.bytes": "150kB",
-        "replay.heldout_bytes": "8kB", "vocabulary.size": 1000, "training.budget": "20 steps",
+        "replay.heldout_bytes": "8kB", "vocabulary.size": 1000, "training.budget": "14 steps",
         "training.batch_tokens": 1024, "training.heldout_points": 1, "evaluation.heldout_bytes": 4000,
         "evaluation.generation.repeats": 1, "evaluation.generation.bytes": 64, "evaluation.generation.samples": 1})
     check_whole(run)
