@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -178,19 +177,17 @@ def test_tasks_are_run_once_a_model_and_paired(models, hindi_file, here, tmp_pat
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
-def test_a_thousand_sentences_by_two_real_models(assets, tmp_path):
-    """Two real models, real held-out sentences: a few dozen of a thousand, at a rate that stays under a minute."""
+def test_real_sentences_by_two_real_models(assets, tmp_path):
+    """Two real models and real held-out sentences: the larger model needs fewer bits for every byte, in its range."""
     import gzip
 
     with gzip.open(assets / "text" / "en.heldout.jsonl.gz", "rt", encoding="utf-8") as file:
         lines = [line for line in file if 60 < len(line) < 400][:60]
     (tmp_path / "en.jsonl").write_text("".join(lines), encoding="utf-8")
     names = [str(assets / "models" / name) for name in ("english-8m", "stories260K-hf")]
-    begun = time.process_time()
     found = evaluate_models(Asked(names, text={"en": [str(tmp_path / "en.jsonl")]}, overrides=[
         "evaluation.generation=null", "evaluation.bootstrap.resamples=100"]),
         Runtime(tmp_path / "runs", tmp_path / "store", "cpu"), tmp_path / "out")
-    assert time.process_time() - begun < 15
     bits = {row["subject"]: row["value"] for row in found["measurements"] if row["metric"] == "bits per byte"}
     assert 1.2 < bits["english-8m"] < 2.2
     assert bits["english-8m"] < bits["stories260K-hf"]
