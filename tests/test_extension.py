@@ -18,10 +18,11 @@ from lingraft.errors import CertificateError, RecipeError
 from lingraft.families import family_of, open_tokenizer
 from lingraft.families.content import backend_of
 from lingraft.families.saving import save_tokenizer
+from lingraft.pipeline import claims_table
 from lingraft.selection import SELECTIONS, AutoSize, Extension, SelectionRequest, ServingCost, extend_tokenizer
 from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
-from lingraft.vocabulary import Splice
+from lingraft.vocabulary import Splice, identity
 from lingraft.workers import Workers
 from tests.small_bases import BASES, ENGLISH
 
@@ -216,6 +217,28 @@ def test_a_broken_claim_stops_the_run_unless_it_is_waived(tmp_path):
     write_certificate(claims, tmp_path / "certificate.json", waived=["base ids kept"])
     rows = json.loads((tmp_path / "certificate.json").read_text())["claims"]
     assert [(row["holds"], row["waived"]) for row in rows] == [(False, True), (False, False)]
+
+
+def test_a_claim_that_was_checked_on_nothing_does_not_hold(tmp_path):
+    """0 of 0 is "not checked", in the file, the table and the error; only a recipe can accept it."""
+    claims = [Claim("tokenizer.model agrees", 0, 0, "texts", "agrees")]
+    certificate = tmp_path / "certificate.json"
+    with pytest.raises(CertificateError, match="agrees: not checked, there were no texts"):
+        write_certificate(claims, certificate)
+    (row,) = json.loads(certificate.read_text())["claims"]
+    assert (row["checked"], row["holds"]) == (False, False)
+    assert list(claims_table(certificate).columns[2].cells) == ["not checked"]
+    write_certificate(claims, certificate, waived=["tokenizer.model agrees"])
+
+
+@pytest.mark.parametrize("name", ["byte-level BPE"])
+def test_no_held_out_text_is_no_proof(tmp_path, name):
+    """Without held-out documents the claims about them are not checked; claims that cannot apply are not made."""
+    source = written_base(name, tmp_path / "source")
+    splice = identity(source.size)
+    claims = certify_texts(Evidence(source, source, splice, list, list))
+    assert {claim.name: claim.holds for claim in claims} == {"no target document longer": False,
+                                                             "round trip on target text": False}
 
 
 @pytest.mark.parametrize("name", BASES)

@@ -39,9 +39,17 @@ def claims_table(certificate: Path) -> Table:
     for heading in ("claim", "exceptions", "holds"):
         table.add_column(heading, justify="right" if heading == "exceptions" else "left")
     for claim in json.loads(certificate.read_text(encoding="utf-8"))["claims"]:
-        verdict = "yes" if claim["holds"] else "no" if claim["fatal"] else "for information"
-        table.add_row(claim["name"], f"{claim['value']:,} of {claim['of']:,} {claim['unit']}", verdict)
+        table.add_row(claim["name"], f"{claim['value']:,} of {claim['of']:,} {claim['unit']}", _verdict(claim))
     return table
+
+
+def _verdict(claim: dict[str, Any]) -> str:
+    """Return whether a claim holds; certificates of earlier versions call 0 of 0 held."""
+    if not claim["of"]:
+        return "not checked"
+    if claim["holds"]:
+        return "yes"
+    return "no" if claim["fatal"] else "for information"
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -156,8 +156,8 @@ def _evidence(source: ModelTokenizer, target: ModelTokenizer, splice: Splice, co
         source, target, splice, by_rules=by_rules,
         target_train=lambda: _texts(corpora),
         target_heldout=lambda: chain.from_iterable(corpus.documents("heldout") for corpus in corpora),
-        base_text=lambda: base.documents("heldout") if base else (),
-        protected_text=lambda: base.documents("train") if base and protect else ())
+        base_text=(lambda: base.documents("heldout")) if base else None,
+        protected_text=(lambda: base.documents("train")) if base and protect else None)
 
 
 def _write_samples(source: ModelTokenizer, target: ModelTokenizer, corpora: Sequence[Corpus], path: Path) -> None:

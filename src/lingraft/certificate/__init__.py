@@ -1,0 +1,26 @@
+"""The certificate of an extended tokenizer: what it promises, each promise measured on the saved files."""
+
+from lingraft.certificate.claims import Claim, Evidence, refuse_broken, write_certificate
+from lingraft.certificate.loading_claims import certify_loading
+from lingraft.certificate.text_claims import certify_awkward, certify_texts
+from lingraft.certificate.vocabulary_claims import certify_rules
+
+__all__ = [
+    "Claim",
+    "Evidence",
+    "certify",
+    "certify_rules",
+    "certify_texts",
+    "refuse_broken",
+    "write_certificate",
+]
+
+
+def certify(evidence: Evidence) -> list[Claim]:
+    """Check every claim."""
+    return [
+        *certify_rules(evidence),
+        *certify_texts(evidence),
+        certify_awkward(evidence),
+        *certify_loading(evidence),
+    ]

@@ -1,0 +1,100 @@
+"""What a claim is, what claims are checked on, and how a certificate is written.
+
+A claim counts its exceptions among the cases that were checked. It holds where there are cases and no exception. A
+claim that was checked on nothing (0 of 0) does not hold: it is *not checked*. Fatal claims that do not hold stop the
+run unless the recipe waives them by name; the others are for information. A claim that cannot apply to a tokenizer
+(the merges of a model without merges) is not made at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import CertificateError
+from lingraft.families import ModelTokenizer
+from lingraft.vocabulary import Splice
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A promise and its exceptions: `value` of `of` `unit`.
+
+    `exceptions` names the first few, so that a message can say which token or text breaks the promise.
+    """
+
+    name: str
+    value: int
+    of: int
+    unit: str
+    detail: str
+    fatal: bool = True
+    exceptions: tuple[str, ...] = ()
+
+    @property
+    def checked(self) -> bool:
+        """Whether there was anything to check."""
+        return self.of > 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether something was checked and nothing is an exception."""
+        return self.checked and self.value == 0
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """The claim with its verdict, as certificate.json holds it."""
+        return {**asdict(self), "checked": self.checked, "holds": self.holds}
+
+    def __str__(self) -> str:
+        """The claim in one line, as error messages show it."""
+        if not self.checked:
+            return f"{self.name}: not checked, there were no {self.unit}"
+        examples = f" ({', '.join(self.exceptions)})" if self.exceptions else ""
+        return f"{self.name}: {self.value} of {self.of} {self.unit}{examples}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What claims are checked on: both tokenizers, the splice between them, and texts.
+
+    Each call of a text function reads the texts again. `base_text` and `protected_text` are `None`
+    where no base-language text is given, or none is protected: no claim is made about it then.
+    """
+
+    source: ModelTokenizer
+    target: ModelTokenizer
+    splice: Splice
+    target_train: Callable[[], Iterable[str]]
+    target_heldout: Callable[[], Iterable[str]]
+    base_text: Callable[[], Iterable[str]] | None = None
+    protected_text: Callable[[], Iterable[str]] | None = None
+    by_rules: bool = True  # new tokens are produced by merges, not only looked up whole
+
+
+def write_certificate(claims: Sequence[Claim], path: Path, *, waived: Sequence[str] = ()) -> None:
+    """Write certificate.json; raises `CertificateError` where a fatal claim does not hold and is not waived."""
+    rows = [{**claim.as_json, "waived": claim.name in waived} for claim in claims]
+    document = {"format": 1, "claims": rows}
+    path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+    refuse_broken(claims, waived=waived)
+
+
+def refuse_broken(claims: Iterable[Claim], *, waived: Sequence[str] = ()) -> None:
+    """Raise `CertificateError` where a fatal claim does not hold and is not waived."""
+    broken = [
+        claim
+        for claim in claims
+        if claim.fatal and not claim.holds and claim.name not in waived
+    ]
+    if not broken:
+        return
+    facts = "; ".join(str(claim) for claim in broken)
+    msg = (
+        f"the extended tokenizer breaks what it promises ({facts}); "
+        f"vocabulary.allow: [{broken[0].name!r}] accepts it by name"
+    )
+    raise CertificateError(msg)

@@ -1,0 +1,130 @@
+"""Claims about texts: round trips, lengths, tokens that are used, and documents that keep their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+from lingraft.awkward import awkward_texts, endless_word
+from lingraft.certificate.claims import Claim, Evidence
+from lingraft.families.losing import as_faithful, lengths, unknown_piece
+
+_BATCH = 512
+
+
+def certify_texts(evidence: Evidence) -> list[Claim]:
+    """Check the claims about the texts that were given."""
+    return [*_on_target(evidence), *_used(evidence), *_on_base(evidence)]
+
+
+def certify_awkward(evidence: Evidence) -> Claim:
+    """decode(encode(x)) is what it was with the source (or more), on texts that tokenizers get wrong."""
+    texts = [*awkward_texts(), endless_word(next(iter(evidence.target_heldout()), "x"))]
+    before = [evidence.source.text(ids) for ids in evidence.source.ids(texts)]
+    after = [evidence.target.text(ids) for ids in evidence.target.ids(texts)]
+    unknown = unknown_piece(evidence.source)
+    changed = 0
+    for one, other in zip(before, after, strict=True):
+        changed += not as_faithful(one, other, unknown)
+    return Claim(
+        "round trip on awkward text",
+        changed,
+        len(texts),
+        "texts",
+        f"decoding what was encoded gives what it gave with the base{_or_more(unknown)}: emoji, "
+        "joiners, marks, controls, code, a megabyte without a space",
+    )
+
+
+def _on_target(evidence: Evidence) -> Iterator[Claim]:
+    """On held-out text of the target language: nothing grows, and everything comes back."""
+    longer = changed = documents = 0
+    source, target = evidence.source, evidence.target
+    unknown = unknown_piece(source)
+    for batch in _batches(evidence.target_heldout()):
+        documents += len(batch)
+        for size_before, size_after in zip(
+            lengths(source, batch), lengths(target, batch), strict=True
+        ):
+            longer += size_after > size_before
+        for before, after in zip(source.ids(batch), target.ids(batch), strict=True):
+            changed += not as_faithful(source.text(before), target.text(after), unknown)
+    lost = ", a lost character counted as one" if unknown else ""
+    yield Claim(
+        "no target document longer",
+        longer,
+        documents,
+        "held-out documents",
+        f"no held-out document of the target language needs more tokens than before{lost}",
+        fatal=not evidence.splice.dropped,  # the text of a pruned token is spelled by its parts
+    )
+    yield Claim(
+        "round trip on target text",
+        changed,
+        documents,
+        "held-out documents",
+        f"decoding what was encoded gives what it gave with the base{_or_more(unknown)}",
+    )
+
+
+def _used(evidence: Evidence) -> Iterator[Claim]:
+    """Each added token occurs in the training text."""
+    added = evidence.splice.added
+    if not added:
+        return
+    unseen = {token.id for token in added}
+    for batch in _batches(evidence.target_train()):
+        if not unseen:
+            break
+        for ids in evidence.target.ids(batch):
+            unseen.difference_update(ids)
+    yield Claim(
+        "added tokens used in running text",
+        len(unseen),
+        len(added),
+        "tokens",
+        "each added token occurs in the training text; others are steps on the way to longer tokens",
+        fatal=False,
+    )
+
+
+def _on_base(evidence: Evidence) -> Iterator[Claim]:
+    """Base-language documents that are tokenised differently are counted; protected text has none."""
+    for name, texts, fatal in (
+        ("base-language documents identical", evidence.base_text, False),
+        ("protected documents identical", evidence.protected_text, True),
+    ):
+        if texts is not None:
+            yield _identical(evidence, name, texts, fatal=fatal)
+
+
+def _identical(
+    evidence: Evidence, name: str, texts: Callable[[], Iterable[str]], *, fatal: bool
+) -> Claim:
+    """Count the documents whose ids change, and what that does to the number of tokens."""
+    changed = documents = grew = tokens_before = tokens_after = 0
+    kept = evidence.splice.kept
+    for batch in _batches(texts()):
+        for before, after in zip(
+            evidence.source.ids(batch), evidence.target.ids(batch), strict=True
+        ):
+            documents += 1
+            changed += [kept.get(token_id) for token_id in after] != before
+            grew += len(after) > len(before)
+            tokens_before += len(before)
+            tokens_after += len(after)
+    detail = (
+        f"{documents - changed} of {documents} documents keep their ids; over all of them tokens "
+        f"went from {tokens_before} to {tokens_after}, {grew} documents grew"
+    )
+    return Claim(name, changed, documents, "documents", detail, fatal=fatal)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    stream = iter(texts)
+    while batch := list(islice(stream, _BATCH)):
+        yield batch
+
+
+def _or_more(unknown: str | None) -> str:
+    return f", or text where the base gave {unknown}" if unknown else ""

@@ -1,0 +1,136 @@
+"""Claims about the vocabulary itself: ids, special tokens, the order of rules, and reachability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lingraft.certificate.claims import Claim, Evidence
+from lingraft.families import ModelTokenizer
+from lingraft.families.content import bare_of
+
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+
+
+def certify_rules(evidence: Evidence) -> list[Claim]:
+    """Check the claims about the vocabulary itself."""
+    return [
+        _base_ids(evidence),
+        *_special_tokens(evidence),
+        *_ranks(evidence),
+        *_reachable(evidence),
+    ]
+
+
+def _base_ids(evidence: Evidence) -> Claim:
+    """Every piece of the source has the id in the target that the splice gives it."""
+    before, after = evidence.source.family.pieces, evidence.target.family.pieces
+    target_id_of = _target_ids(evidence)
+    moved = 0
+    for piece, token_id in before.items():
+        if token_id in target_id_of and after.get(piece) != target_id_of[token_id]:
+            moved += 1
+    return Claim(
+        "base ids kept",
+        moved,
+        len(before),
+        "tokens",
+        "every token of the base keeps its id and its spelling",
+    )
+
+
+def _special_tokens(evidence: Evidence) -> Iterator[Claim]:
+    """Added tokens keep id, content and flags; a chat template is the same, byte for byte."""
+    before, after = _added_tokens(evidence.source), _added_tokens(evidence.target)
+    target_id_of = _target_ids(evidence)
+    backend = evidence.target.backend
+    changed = 0
+    for content in before.keys() | after.keys():
+        old, new = before.get(content), after.get(content)
+        wanted = {**old, "id": target_id_of.get(old["id"])} if old else None
+        same = new == wanted and new is not None and backend.token_to_id(content) == new["id"]
+        changed += not same
+    templates = [name for name in _TEMPLATES if (evidence.source.folder / name).is_file()]
+    for name in templates:
+        written = evidence.target.folder / name
+        original = (evidence.source.folder / name).read_bytes()
+        changed += not written.is_file() or written.read_bytes() != original
+    inline = evidence.source.config.get("chat_template")
+    changed += inline != evidence.target.config.get("chat_template")
+    of = len(before.keys() | after.keys()) + len(templates) + (inline is not None)
+    if of or changed:
+        yield Claim(
+            "special tokens and chat template kept",
+            changed,
+            max(of, changed),
+            "tokens and templates",
+            "special and added tokens keep their ids and flags, also after saving and loading",
+        )
+
+
+def _ranks(evidence: Evidence) -> Iterator[Claim]:
+    """The base's merges come unchanged before all others (a Unigram base keeps its scores)."""
+    before, after = _rules(evidence.source), _rules(evidence.target)
+    if evidence.splice.dropped:  # rules of pruned tokens are gone: compare those that are left
+        left = {tuple(rule) for rule in after}
+        before = [rule for rule in before if tuple(rule) in left]
+    if not before:
+        return
+    changed = max(len(before) - len(after), 0)
+    for old, new in zip(before, after, strict=False):
+        changed += old != new
+    yield Claim(
+        "new tokens rank below the base",
+        changed,
+        len(before),
+        "rules",
+        "every rule of the base comes before every new one, unchanged",
+    )
+
+
+def _reachable(evidence: Evidence) -> Iterator[Claim]:
+    """The surface of each added token, given to the model alone, becomes that token.
+
+    A BPE is checked with whole-word lookup (`ignore_merges`) off and on.
+    """
+    added = evidence.splice.added
+    if not added:
+        return
+    family = evidence.target.family
+    model = family.data["model"]
+    units = [family.piece_of(token.surface) for token in added]
+    for lookup in (False, True) if model["type"] == "BPE" else (False,):
+        if lookup == bool(model.get("ignore_merges")):
+            bare = family.bare
+        else:
+            bare = bare_of({**family.data, "model": {**model, "ignore_merges": lookup}})
+        encodings = bare.encode_batch_fast(units, add_special_tokens=False)
+        lost = 0
+        for encoding, token in zip(encodings, added, strict=True):
+            lost += encoding.ids != [token.id]
+        how = " by whole-word lookup" if lookup else ""
+        yield Claim(
+            f"added tokens reachable{how}",
+            lost,
+            len(added),
+            "tokens",
+            f"the model turns the spelling of each added token into that token{how or ' by its rules'}",
+            fatal=evidence.by_rules or lookup,
+        )
+
+
+def _target_ids(evidence: Evidence) -> dict[int, int]:
+    """Return the target id of each source id that is kept."""
+    return {source_id: target_id for target_id, source_id in evidence.splice.kept.items()}
+
+
+def _added_tokens(tokenizer: ModelTokenizer) -> dict[str, dict[str, Any]]:
+    """Return the added tokens of tokenizer.json by content."""
+    return {token["content"]: token for token in tokenizer.family.data.get("added_tokens") or []}
+
+
+def _rules(tokenizer: ModelTokenizer) -> list[Any]:
+    """Return the merges of a BPE, the scored pieces of a Unigram."""
+    model = tokenizer.family.data["model"]
+    rules: list[Any] = model["merges"] if model["type"] == "BPE" else model["vocab"]
+    return rules
