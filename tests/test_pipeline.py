@@ -261,10 +261,11 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
 
 
 def test_a_recipe_without_extras_needs_none(recipe_values, tmp_path):
-    """With the packages of no extra installed, a recipe that asks for none of them is carried out."""
+    """Without the packages of extras, of charts and of hub data sets, a recipe on local text is carried out."""
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe_values), encoding="utf-8")
     code = ("import sys\n"
-            "for name in ('bitsandbytes', 'gensim', 'gguf', 'lingua', 'lm_eval', 'peft', 'ray', 'sacrebleu'):\n"
+            "for name in ('altair', 'bitsandbytes', 'datasets', 'gensim', 'gguf', 'lingua', 'lm_eval', 'peft', 'ray',\n"
+            "             'sacrebleu', 'vl_convert'):\n"
             "    sys.modules[name] = None\n"
             "from lingraft.cli import main\n"
             "sys.argv = ['lingraft', 'adapt', 'recipe.yaml']\n"

@@ -324,6 +324,21 @@ def test_forgetting_and_predictions_have_their_tables(tmp_path):
     assert "fifth &lt;b&gt;" in foretold
 
 
+def test_without_the_packages_that_draw_the_page_says_so(tmp_path, monkeypatch, capsys):
+    """A run finishes where altair or vl-convert is missing; its page has no charts, says why, and gets them later."""
+    folder = make_run(tmp_path / "run")
+    with monkeypatch.context() as node:
+        node.setitem(sys.modules, "vl_convert", None)
+        undrawn = html_of(folder)
+    assert "<figure" not in undrawn
+    assert "There are no charts: the packages that draw them" in undrawn
+    assert not (folder / "charts").exists()
+    assert "vl_convert not installed); to draw them, copy the folder" in capsys.readouterr().err
+    drawn = html_of(folder)
+    assert "<figure" in drawn
+    assert "There are no charts" not in drawn
+
+
 def test_charts_of_an_earlier_report_do_not_stay(tmp_path):
     """The folder of charts holds what this report shows, each file saying in words what it draws."""
     folder = make_run(tmp_path / "run")

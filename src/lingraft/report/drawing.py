@@ -6,17 +6,35 @@ two charts on a page do not meet, and it says in words what it shows.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
+from lingraft.progress import say
 from lingraft.report.words import plain
 
 SVG = "http://www.w3.org/2000/svg"
 SHAPES = frozenset({"svg", "g", "path", "rect", "line", "circle", "text", "tspan", "defs", "clipPath", "linearGradient",
                     "stop"})
+
+
+NEEDED = ("altair", "vl_convert")
+
+
+def chart_packages_missing(page: Path) -> bool:
+    """Say whether a package that draws is missing; if so, print which, and how the charts get into `page` later.
+
+    A compute node often has neither package. A finished run must not fail there for want of a picture.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        say(f"{page}: written without charts ({', '.join(missing)} not installed); to draw them, copy the folder to a "
+            f"machine that has altair and vl-convert-python and run `lingraft report {page.parent}`")
+    return bool(missing)
 
 
 def draw_svg(chart: Any, *, background: str | None = None) -> str:

@@ -15,7 +15,7 @@ from lingraft.intrinsic import forgetting
 from lingraft.report import stages, table, words
 from lingraft.report.answer import answer, question
 from lingraft.report.charts import Chart, charts
-from lingraft.report.drawing import draw_png, draw_svg, inlined, titled
+from lingraft.report.drawing import chart_packages_missing, draw_png, draw_svg, inlined, titled
 from lingraft.report.reading import RunFiles, read_run
 from lingraft.report.tokens import samples
 from lingraft.report.writing import written
@@ -27,14 +27,15 @@ PAGE = "report.html"
 def write_report(run_folder: Path) -> Path:
     """Write report.html and charts/ into a run folder and return the page's path.
 
-    The page is one file that opens from disk, without the network and without scripts. Raises `StoreError` where the
-    folder is no finished run.
+    The page is one file that opens from disk, without the network and without scripts. Without altair or vl-convert
+    it has no charts and says so. Raises `StoreError` where the folder is no finished run.
     """
     run = read_run(run_folder)
     compared = [one for one in table.comparisons(run.measurements) if not _says_nothing(one, run)]
-    drawn = charts(run, compared)
-    save_charts(drawn, run_folder / "charts")
     path = run_folder / PAGE
+    drawn = None if chart_packages_missing(path) else charts(run, compared)
+    if drawn is not None:
+        save_charts(drawn, run_folder / "charts")
     write_whole(path, page(run, compared, drawn))
     return path
 
@@ -60,17 +61,18 @@ def write_whole(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart]) -> str:
-    """Return the HTML of a run's report."""
+def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart] | None) -> str:
+    """Return the HTML of a run's report; `drawn` is `None` where charts could not be drawn."""
     added = run.splice.added if run.splice else ()
     figures = [(chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
-               for chart in drawn]
+               for chart in drawn or ()]
     headline, further = table.parted(compared)
     return environment().get_template("page.html.j2").render(
         headline=headline, further=further, run=run, record=run.record, style=style(), question=question(run),
         answer=answer(run, compared),
         forgotten=forgetting(run.measurements, run.base) if run.base else None, checked=checked(run.folder),
         compared=compared, verdicts=table.VERDICTS, subjects=_subjects(compared), figures=figures,
+        undrawn=drawn is None,
         samples=samples(run.samples or (), {token.id for token in added}),
         written=written(run.generated or ()), frequent=stages.frequent(added),
         row_notes=stages.row_notes(run), stages=stages.stage_rows(run.record), drops=stages.drop_rows(run.record),

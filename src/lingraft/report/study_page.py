@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lingraft.report.charts import Chart
-from lingraft.report.drawing import draw_svg, inlined
+from lingraft.report.drawing import chart_packages_missing, draw_svg, inlined
 from lingraft.report.page import PAGE, environment, save_charts, style, write_whole
 from lingraft.report.study_charts import study_charts
 from lingraft.report.study_reading import (
@@ -37,20 +37,22 @@ def write_study_report(folder: Path) -> Path:
     finished study.
     """
     study = read_study_files(folder)
-    drawn = study_charts(study)
-    save_charts(drawn, folder / "charts")
     path = folder / PAGE
+    drawn = None if chart_packages_missing(path) else study_charts(study)
+    if drawn is not None:
+        save_charts(drawn, folder / "charts")
     write_whole(path, study_page(study, drawn))
     return path
 
 
-def study_page(study: StudyFiles, drawn: Sequence[Chart]) -> str:
-    """Return the HTML of a study's report."""
+def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
+    """Return the HTML of a study's report; `drawn` is `None` where charts could not be drawn."""
     figures = [(chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
-               for chart in drawn]
+               for chart in drawn or ()]
     record = study.record
     return environment().get_template("study.html.j2").render(
-        record=record, study=study, style=style(), figures=figures, axes=[(axis, short(axis)) for axis in study.axes],
+        record=record, study=study, style=style(), figures=figures, undrawn=drawn is None,
+        axes=[(axis, short(axis)) for axis in study.axes],
         question=record.get("question") or f"What do {', '.join(map(short, study.axes)) or 'seeds'} change?",
         answer=answer(record), columns=[name for name, _ in COLUMNS], choices=choices(study),
         differences=[row for row in study.differences if row["low"] is not None], failures=record["failures"],
