@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from lingraft.cli import app
 from lingraft.corpus import Corpus
 from lingraft.errors import LingraftError, RecipeError
 from lingraft.families import open_tokenizer
@@ -77,6 +79,33 @@ def test_what_was_extended_is_not_done_again_by_a_full_run(values, here, tmp_pat
     finished = run(parse_recipe(Tree(values)), here, write_report=report)
     cached = {stage["name"] for stage in finished.record["stages"] if stage["cached"]}
     assert {"source", "corpus", "vocabulary", "embeddings"} <= cached
+
+
+def test_fewer_tokens_than_asked_for_are_warned_of_at_once_and_above_the_table(
+        values, tmp_path, capsys):
+    """A text with too few tokens: standard error says it, then the lines above the table, again from the store."""
+    text = values["target"]["corpus"]
+    command = ["extend", "--model", values["model"], "--language", "hi", "--text", text, "--size", "50000",
+               "--store", str(tmp_path / "store"), "--output", str(tmp_path / "out")]
+    for _ in range(2):
+        app(command, standalone_mode=False)
+        printed = capsys.readouterr()
+        (warning,) = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+        assert re.match(r"warning: vocabulary: [0-9,]+ of 50,000 tokens were added \([0-9]+%\), ", warning)
+        assert printed.out.splitlines()[0] == warning
+        assert "claim" in printed.out
+    app([*command, "--json"], standalone_mode=False)
+    assert [f"warning: {line}" for line in json.loads(capsys.readouterr().out)["warnings"]] == [warning]
+
+
+def test_no_token_at_all_is_an_error(values, here, tmp_path):
+    """Where the base has every token that the text could use, asking for more ends in one line and exit code 2."""
+    text = tmp_path / "sums.txt"
+    text.write_text("".join(f"{number} + {number} = {2 * number}\n" for number in range(100)))
+    with pytest.raises(RecipeError, match="vocabulary: 0 of 30 tokens can be added") as refused:
+        extended({**values, "target": {"language": "tr", "corpus": str(text)}}, here, tmp_path / "out")
+    assert refused.value.exit_code == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_something_else_is_never_overwritten(values, here, tmp_path):

@@ -125,11 +125,11 @@ def test_one_page_that_needs_nothing_beside_it(tmp_path):
 
 
 def test_the_order_of_the_sections_and_their_landmarks(tmp_path):
-    """Question and answer come first, provenance last; every section, table and chart says what it is."""
+    """Warnings come first, then question and answer, provenance last; all sections, tables and charts are named."""
     outline = Outline(html_of(make_run(tmp_path / "run")))
     assert [section["id"] for section in outline.all("section")] == [
-        "answer", "numbers", "forgetting", "predictions", "charts", "sentences", "writing", "certificate", "added",
-        "stages", "warnings", "provenance"]
+        "warnings", "answer", "numbers", "forgetting", "predictions", "charts", "sentences", "writing", "certificate",
+        "added", "stages", "provenance"]
     assert len(outline.all("main")) == len(outline.all("h1")) == 1
     assert len(outline.all("caption")) == len(outline.all("table"))
     assert all(header.get("scope") in {"row", "col"} for header in outline.all("th"))

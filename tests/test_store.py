@@ -21,8 +21,10 @@ from lingraft.locks import alone
 from lingraft.manifest import answer_damage
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.registry import Choice, Registry
-from lingraft.store import Stage, Store, digest, place
+from lingraft.store import Draft, Manifest, Stage, Store, digest, place
 from lingraft.vocabulary import AddedToken, Splice, Vocabulary, identity
+
+REPEATED = "corpus: half of it is a repetition; remove duplicates"
 
 KINDS: Registry[Choice] = Registry("test method")
 
@@ -45,6 +47,27 @@ class Holder(BaseModel):
 
 def write(text):
     return lambda draft: draft.path("answer.txt").write_text(text)
+
+
+def test_a_warning_is_printed_at_once_and_kept_once(tmp_path, capsys):
+    """A warning goes to standard error when it is given and into the manifest; notes cannot overwrite it."""
+    store, stage = Store(tmp_path), Stage("corpus", 1, {})
+
+    def make(draft):
+        draft.warn(REPEATED)
+        assert REPEATED in capsys.readouterr().err
+        draft.note({"documents": 3, "warnings": ["corpus: short", REPEATED]})
+
+    notes = Manifest.read(store.answer(stage, make)).notes
+    assert notes == {"documents": 3, "warnings": [REPEATED, "corpus: short"]}
+    assert capsys.readouterr().err == "warning: corpus: short\n"
+
+
+def test_only_the_first_of_several_processes_prints_a_warning(tmp_path, capsys):
+    """The other processes of a launcher keep a warning without printing it."""
+    draft = Draft(tmp_path, is_first=False)
+    draft.warn("training: one step")
+    assert (draft.notes, capsys.readouterr().err) == ({"warnings": ["training: one step"]}, "")
 
 
 def test_an_answer_is_made_once(tmp_path):

@@ -31,7 +31,11 @@ from lingraft.progress import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DiskError", "Draft", "Manifest", "Stage", "Store", "digest", "file_digest", "place", "room_on_disk"]
+__all__ = ["WARNINGS", "DiskError", "Draft", "Manifest", "Stage", "Store", "digest", "file_digest", "place",
+           "room_on_disk"]
+
+WARNINGS = "warnings"
+"""The note that holds the warnings of a stage."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,40 @@ class Stage:
 
 
 class Draft:
-    """An answer in the making: a folder to write into, and notes for the manifest (plain JSON)."""
+    """A stage output in the making: a folder to write into, and notes for the manifest (plain JSON).
 
-    def __init__(self, folder: Path) -> None:
+    A stage warns with `warn`, and with nothing else. One call has four effects: the line goes to standard error at
+    once (from one process only, see `is_first`), the manifest keeps it under the note `warnings`, a later run that
+    takes this output from the store prints it again, and the run collects it: above the final table, in run.json,
+    first in the report, in the model card. A function that has no draft returns its warnings in its notes, as a list
+    under `warnings`, and the stage calls `note` with them.
+
+    A warning is one line, `WHERE: what is wrong; what to do`, without a full stop at its end:
+
+    >>> draft = Draft(Path("vocabulary"))
+    >>> draft.warn("vocabulary: 4,860 of 50,000 tokens were added; give more text")
+    >>> draft.notes
+    {'warnings': ['vocabulary: 4,860 of 50,000 tokens were added; give more text']}
+    """
+
+    def __init__(self, folder: Path, *, is_first: bool = True) -> None:
         self.folder = folder
         self.notes: dict[str, Any] = {}
+        self.is_first = is_first
+
+    def warn(self, warning: str) -> None:
+        """Print a warning now and keep it; the same warning twice is kept once."""
+        kept: list[str] = self.notes.setdefault(WARNINGS, [])
+        if warning not in kept:
+            kept.append(warning)
+            if self.is_first:
+                say(f"warning: {warning}")
+
+    def note(self, notes: Mapping[str, Any]) -> None:
+        """Add notes; those under `warnings`, a list, are warned of."""
+        for warning in notes.get(WARNINGS, ()):
+            self.warn(warning)
+        self.notes |= {name: value for name, value in notes.items() if name != WARNINGS}
 
     def path(self, name: str) -> Path:
         """Return the path of a file of the answer, its parent folder made."""

@@ -78,6 +78,8 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     if as_json:
         print_json(pipeline.summary(run))
         return
+    for line in pipeline.warning_lines(run.folder):
+        typer.echo(line)
     print_table(pipeline.before_after(run))
     typer.echo(f"model   {run.model}\nreport  {run.report}")
 
@@ -136,8 +138,12 @@ def extend(recipe: RecipeFile = None, *, model: Model = None, language: Language
     folder = pipeline.extend(chosen, Runtime(Path("runs"), store or Path(), "auto", "auto"), output, tell=tell)
     certificate = folder / "lingraft" / "certificate.json"
     if as_json:
-        print_json({"extended": str(folder), **json.loads(certificate.read_text(encoding="utf-8"))})
+        warnings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["warnings"]
+        print_json({"extended": str(folder), "warnings": warnings,
+                    **json.loads(certificate.read_text(encoding="utf-8"))})
         return
+    for line in pipeline.warning_lines(folder):
+        typer.echo(line)
     print_table(pipeline.claims_table(certificate))
     typer.echo(f"extended  {folder}")
 

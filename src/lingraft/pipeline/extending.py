@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ from lingraft.families.opening import tokenizer_file
 from lingraft.families.saving import save_tokenizer
 from lingraft.pipeline.graph import VERSIONS, corpus_steps, graph_of, vocabulary_step
 from lingraft.pipeline.run_folder import RUN, link_files, model_files, whole_folder
-from lingraft.pipeline.running import answer_step, quiet_libraries
+from lingraft.pipeline.running import answer_step, quiet_libraries, warnings_of
 from lingraft.pipeline.steps import Step, Work, step
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
 from lingraft.store import Store, file_digest
@@ -33,8 +34,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
     if not all(one.done(store) for one in steps):
         quiet_libraries()
     with whole_folder(output, "--output") as draft:
-        for one in steps:
-            answer_step(one, recipe, runtime, store, tell)
+        done = [answer_step(one, recipe, runtime, store, tell) for one in steps]
         answer = store.folder(final.stage)
         source = answer / ("model" if final is not vocabulary else "tokenizer")
         link_files(source, draft, {stored: stored for stored in model_files(source)})
@@ -42,7 +42,8 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
         names = [name for name in (*EVIDENCE, "id_remap.json") if (evidence / name).is_file()]
         link_files(evidence, draft, {name: f"lingraft/{name}" for name in names})
         (draft / "lingraft" / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
-        (draft / RUN).write_text('{"format": 1, "made by": "lingraft extend"}\n', encoding="utf-8")
+        record = {"format": 1, "made by": "lingraft extend", "warnings": warnings_of(done)}
+        (draft / RUN).write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
     return output
 
 

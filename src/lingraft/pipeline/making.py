@@ -45,7 +45,7 @@ def make_chat_vector(work: Work) -> None:
     folders = {role: work.folders[role] / "model" for role in ("adapted", "source", "instruct")}
     chosen = work.recipe.chat_vector
     if chosen is not None:
-        work.draft.notes.update(add_chat_vector(
+        work.draft.note(add_chat_vector(
             folders["adapted"], folders["source"], folders["instruct"], read_splice(work.folders["vocabulary"]),
             weight=chosen.weight, output=work.draft.folder / "model"))
         look_over(work)
@@ -122,7 +122,7 @@ def make_embeddings(work: Work) -> None:
                   read_splice(work.folders["vocabulary"]), input_init=chosen.input, output_init=chosen.output,
                   output=work.draft.folder / "model", corpus=corpus, seed=work.recipe.seed,
                   device=work.execution.device, workplace=work.workplace)
-    work.draft.notes.update(notes)
+    work.draft.note(notes)
     look_over(work)
 
 
@@ -159,7 +159,7 @@ def make_training(work: Work) -> None:
     added = [token.id for token in read_splice(work.folders["vocabulary"]).added]
     notes = train(model, text, work.recipe.training, output=work.draft.folder, workplace=work.workplace, added=added,
                   seed=work.recipe.seed, execution=work.execution, heldout=measure, trunks=work.trunks)
-    work.draft.notes.update(notes)
+    work.draft.note(notes)
     if (trained := work.draft.folder / "model").is_dir():  # of several processes, the first one writes the model
         for file in (file for pattern in BESIDE_WEIGHTS for file in model.glob(pattern)):
             shutil.copyfile(file, trained / file.name)
@@ -170,8 +170,8 @@ def look_over(work: Work) -> None:
     """Warn of whatever would keep a model that was made from being served as it is."""
     from lingraft.checkpoint.vllm_layout import vllm_faults
 
-    if faults := vllm_faults(work.draft.folder / "model"):
-        work.draft.notes["warnings"] = faults
+    for fault in vllm_faults(work.draft.folder / "model"):
+        work.draft.warn(fault)
 
 
 def heldout_of(work: Work) -> dict[str, Corpus]:

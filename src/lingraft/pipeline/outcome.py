@@ -11,7 +11,8 @@ from typing import Any
 from rich.table import Table
 
 from lingraft.measurement import Measurement
-from lingraft.pipeline.run_folder import Run
+from lingraft.pipeline.run_folder import Run, read_record
+from lingraft.store import WARNINGS
 
 SUBJECTS = ("source", "spliced", "adapted")
 SHOWN = ("tokens per word", "bits per byte", "generation speed", "documents tokenised identically")
@@ -31,6 +32,11 @@ def before_after(run: Run) -> Table:
         shown = [number(values[subject]) if subject in values else "" for subject in SUBJECTS]
         table.add_row(metric if " per " in metric else f"{metric} ({unit})", language, *shown, _change(metric, values))
     return table
+
+
+def warning_lines(folder: Path) -> list[str]:
+    """Return the warnings of a finished run or extension, one line each, as they stand above its final table."""
+    return [f"warning: {warning}" for warning in read_record(folder).get(WARNINGS, ())]
 
 
 def claims_table(certificate: Path) -> Table:

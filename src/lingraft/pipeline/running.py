@@ -31,14 +31,18 @@ from lingraft.pipeline.steps import Step
 from lingraft.pipeline.together import company, train_along
 from lingraft.pipeline.versions import versions
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
-from lingraft.store import Manifest, Store, digest
+from lingraft.store import WARNINGS, Manifest, Store, digest
 from lingraft.tasks import check_tasks
 
 Tell = Callable[[str], None]
 WriteReport = Callable[[Path], Any]
 
-REPORT_VERSION = 4
+REPORT_VERSION = 5
 """Raised when run folders change: what an older version left is written anew from the stored answers."""
+
+
+NO_REPLAY = ("replay: no replay text is named, so forgetting of the base language is neither measured nor prevented; "
+             "name some with --base-text")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         check_tasks(recipe.evaluation.tasks)
     if not all(step.done(store) for step in graph):
         quiet_libraries()
+    warned = _recipe_warnings(recipe)
+    for warning in warned:
+        tell(f"warning: {warning}")
     with whole_folder(folder) as draft:
         done = []
         for step in graph:
@@ -85,7 +92,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         device = runtime.device if all(one.cached for one in done) else runtime.resolved_device()
         record = {"format": FORMAT, "key": key, **_description(recipe), "stages": [one.record() for one in done],
                   "versions": versions(), "device": device, "started": _clock(started), "finished": _clock(time.time()),
-                  "warnings": list(dict.fromkeys(_warnings(recipe, done))), "files": results(draft)}
+                  "warnings": [*warned, *warnings_of(done)], "files": results(draft)}
         (draft / RUN).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_card(draft)
         write_report(draft)
@@ -126,6 +133,8 @@ def answer_step(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell
         raise told from error
     manifest = Manifest.read(folder)
     tell(f"{step.title:<24} {'from the store' if cached else f'{manifest.seconds:.1f} s'}")
+    for warning in manifest.notes.get(WARNINGS, ()) if cached else ():  # a stage that runs now has printed its own
+        tell(f"warning: {warning}")
     return Done(step, manifest, cached)
 
 
@@ -184,14 +193,17 @@ def describe_source(model: dict[str, Any]) -> str:
     return f"a model trained here on {settings['language']} text" if kind == "pretrain" else kind
 
 
-def _warnings(recipe: Recipe, done: Iterable[Done]) -> Iterable[str]:
+def warnings_of(done: Iterable[Done]) -> list[str]:
+    """Return the warnings of these stages in their order, each once."""
+    found = [warning for one in done for warning in one.manifest.notes.get(WARNINGS, ())]
+    return list(dict.fromkeys(found))
+
+
+def _recipe_warnings(recipe: Recipe) -> list[str]:
+    """Return the warnings that follow from the recipe alone."""
     if recipe.replay is None:
-        yield "no replay text is named: what the model forgets of its own language is neither measured nor held off"
-    for one in done:
-        notes = one.manifest.notes
-        yield from notes.get("warnings", [])
-        if "fewer than requested" in notes:
-            yield f"fewer tokens were added than requested: {notes['fewer than requested']}"
+        return [NO_REPLAY]
+    return []
 
 
 def _clock(moment: float) -> str:

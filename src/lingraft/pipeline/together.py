@@ -41,7 +41,8 @@ def train_along(recipe: Recipe, runtime: Runtime, graph: Graph) -> None:
     with company(training, graph, runtime, store) as done, tempfile.TemporaryDirectory() as folder:
         if not done:
             folders = {role: store.folder(one.stage) for role, one in training.inputs.items()}
-            training.make(Work(recipe, runtime, Draft(Path(folder)), folders, store.workplace(training.stage),
+            draft = Draft(Path(folder), is_first=False)
+            training.make(Work(recipe, runtime, draft, folders, store.workplace(training.stage),
                                store.trunks(training.stage)))
 
 

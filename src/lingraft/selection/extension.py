@@ -27,6 +27,8 @@ from lingraft.vocabulary import Splice
 from lingraft.workers import HERE, Workers
 
 COUNTED_AT_ONCE = 1000
+FEW = 0.9
+"""A smaller share of the tokens asked for is warned of."""
 SAMPLES = 24
 SAMPLE_CHARACTERS = 240
 
@@ -73,6 +75,7 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
                           base_texts=base.documents("heldout") if base else (), size=extension.most,
                           where=source_folder)
         full, selected = _select(decision.family, corpora, extension, base, source_folder)
+        _check_found(selected, extension, corpora, draft)
     else:
         decision = Decision(source.family, repaired=False, reason="kept: nothing is added")
         full = selected = Selected(())
@@ -90,6 +93,27 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
     _write_samples(source, target, corpora, draft.path("samples.json"))
     draft.path("curve.json").write_text(json.dumps(curve(full)), encoding="utf-8")
     _note(draft, source, decision, selected, extension)
+
+
+def _check_found(selected: Selected, extension: Extension, corpora: Sequence[Corpus], draft: Draft) -> None:
+    """Warn where clearly fewer tokens were found than asked for; raise `RecipeError` where none was."""
+    found, asked = len(selected.surfaces), extension.size
+    if isinstance(asked, AutoSize):
+        if not found:
+            draft.warn("vocabulary: size auto adds 0 tokens, no number of them pays for itself; set vocabulary.size to "
+                       "a number to add tokens all the same")
+        return
+    if found >= FEW * asked or selected.dropped:
+        return
+    counts = [corpus.counts("train") for corpus in corpora]
+    text = f"{sum(count.documents for count in counts):,} documents, {sum(count.bytes for count in counts):,} bytes"
+    left_out = "".join(f"; {reason}: {count:,}" for reason, count in selected.notes.items() if count)
+    why = f"the training text ({text}) holds no more that save a token{left_out}"
+    if not found:
+        msg = f"vocabulary: 0 of {asked:,} tokens can be added, {why}; give more text, or set vocabulary.size: 0"
+        raise RecipeError(msg)
+    draft.warn(f"vocabulary: {found:,} of {asked:,} tokens were added ({found / asked:.0%}), {why}; give more text, or "
+               f"set vocabulary.size: {found}")
 
 
 def _texts(corpora: Sequence[Corpus]) -> Iterator[str]:
@@ -190,5 +214,3 @@ def _note(draft: Draft, source: ModelTokenizer, decision: Decision, selected: Se
     draft.notes |= {"family": source.family.name, "method": extension.selection.name, "requested": rule,
                     "added": len(selected.surfaces), "dropped": len(selected.dropped),
                     "pre-tokenizer": decision.reason, "pre-tokenizer repaired": decision.repaired, **selected.notes}
-    if isinstance(size, int) and len(selected.surfaces) < size and not selected.dropped:
-        draft.notes["fewer than requested"] = f"the text holds only {len(selected.surfaces)} tokens that save anything"
