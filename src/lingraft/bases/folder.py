@@ -10,16 +10,19 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, Bench
+from lingraft.checkpoint.companions import COMPANIONS
 from lingraft.digests import file_digest, known_digest
 from lingraft.errors import ModelError
 from lingraft.model_code import check_without, code_files, permit, permitted
 from lingraft.paths import is_folder
 
 WEIGHTS = ("*.safetensors",)
+SECOND_COPY = "consolidated"
+"""How the files begin in which Mistral publishes the same weights once more, in a form of its own."""
 SMALL_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json",
                "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
                "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt", "vocab.txt",
-               "chat_template.jinja", "LICENSE*", "NOTICE*", "USE_POLICY*")
+               "chat_template.jinja", *COMPANIONS)
 
 
 @BASES.register
@@ -44,7 +47,8 @@ class FolderBase(Base):
     def identity(self) -> dict[str, Any]:
         """Name every file that makes the model by its hash: the same model elsewhere is the same question."""
         check_folder(self.folder, code=self.runs_code)
-        return {"files": {path.name: known_digest(path) for path in model_files(self.folder, code=self.runs_code)}}
+        return {"files": {path.relative_to(self.folder).as_posix(): known_digest(path)
+                          for path in model_files(self.folder, code=self.runs_code)}}
 
     def materialise(self, bench: Bench) -> None:
         """Link the weights, copy the rest."""
@@ -59,6 +63,10 @@ class FolderBase(Base):
 def model_files(folder: Path, *, code: bool = False) -> list[Path]:
     """Return the files that make a model, by name."""
     named = {path for pattern in (*WEIGHTS, *SMALL_FILES) for path in folder.glob(pattern) if path.is_file()}
+    weights = {path for path in named if path.suffix == ".safetensors"}
+    second = {path for path in weights if path.name.startswith(SECOND_COPY)}
+    if second != weights:
+        named -= second
     return sorted({*named, *(code_files(folder) if code else ())})
 
 
@@ -107,7 +115,8 @@ def fill(target: Path, source: Path, *, code: bool = False) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             (target / path.name).symlink_to(path.resolve())
         else:
-            shutil.copyfile(path, target / path.name)
+            (target / path.relative_to(source)).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target / path.relative_to(source))
     config = read_config(source)
     if "auto_map" not in config:
         return {}

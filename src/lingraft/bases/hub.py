@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.bases.base import BASES, Base, Bench
-from lingraft.bases.folder import SMALL_FILES, WEIGHTS, fill, read_config
+from lingraft.bases.folder import SECOND_COPY, SMALL_FILES, WEIGHTS, fill, read_config
 from lingraft.errors import HubError
 from lingraft.model_code import PATTERN, permit
 
@@ -74,7 +74,8 @@ class HubBase(Base):
 
         wanted = revision or self.commit()
         try:
-            return Path(snapshot_download(self.id, revision=wanted, allow_patterns=list(patterns)))
+            return Path(snapshot_download(self.id, revision=wanted, allow_patterns=list(patterns),
+                                          ignore_patterns=[f"{SECOND_COPY}*.safetensors"]))
         except LocalEntryNotFoundError as error:
             if isinstance(error.__cause__, HfHubHTTPError):  # it answered, if not what was asked for
                 raise self._refused(error.__cause__) from error

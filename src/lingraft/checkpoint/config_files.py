@@ -18,12 +18,10 @@ ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) -> None:
     """Write both files; a model without generation_config.json gets one where it has ids to suppress."""
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    for part in (config, config.get("text_config")):
-        if isinstance(part, dict):
-            _renumber(part, splice, source / "config.json")
-            _say_twice(part)
-            if "vocab_size" in part or (part is config and "text_config" not in config):
-                part["vocab_size"] = layout.rows
+    for part in text_parts(config):
+        _renumber(part, splice, source / "config.json")
+        _say_twice(part)
+    set_vocabulary(config, layout.rows)
     _write(output / "config.json", config)
     generation = _generation(source, config)
     _renumber(generation, splice, source / "generation_config.json")
@@ -33,6 +31,37 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
         generation["suppress_tokens"] = [*suppressed, *beyond]
     if generation:
         _write(output / "generation_config.json", generation)
+
+
+TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
+"""Where multimodal configurations keep that of their language model."""
+
+
+def text_parts(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the whole configuration and, within it, those of the language model, the innermost last."""
+    parts, found = [config], config
+    while True:
+        inner = next((found[name] for name in TEXT_PARTS if isinstance(found.get(name), dict)), None)
+        if inner is None:
+            return parts
+        parts.append(inner)
+        found = inner
+
+
+def set_vocabulary(config: dict[str, Any], rows: int) -> None:
+    """Set the number of rows in config.json: always for the language model, and where it was repeated outside of it.
+
+    A configuration that leaves vocab_size to the default of its type gets it written out. A number outside that was
+    another one before is something else (PaliGemma's vocab_size without its location tokens) and stays.
+    """
+    *outer, text = text_parts(config)
+    before = text.get("vocab_size")
+    for part in outer:
+        if "vocab_size" in part and (before is None or part["vocab_size"] == before):
+            part["vocab_size"] = rows
+    text["vocab_size"] = rows
+    if "vocab_size_per_layer_input" in text:
+        text["vocab_size_per_layer_input"] = rows
 
 
 def _say_twice(part: dict[str, Any]) -> None:

@@ -18,13 +18,15 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lingraft.checkpoint.companions import copy_companions
 from lingraft.checkpoint.config_files import write_configs
 from lingraft.checkpoint.layout import Layout, lay_out, tensor_from
-from lingraft.checkpoint.names import EmbeddingNames
+from lingraft.checkpoint.loadable import check_loadable
+from lingraft.checkpoint.names import EmbeddingNames, embedding_names
 from lingraft.checkpoint.request import InitRequest, InitRows, RowMaker, Side
 from lingraft.checkpoint.rewriting import NewTensor, link_or_copy, rewrite
+from lingraft.checkpoint.table_rows import table_rows
 from lingraft.checkpoint.tensor_files import INDEX, Checkpoint, blocks
-from lingraft.checkpoint.through_transformers import opened
 from lingraft.corpus import Corpus
 from lingraft.errors import ModelError
 from lingraft.families import open_tokenizer
@@ -52,6 +54,13 @@ class _Patient:
     def matrix(self, name: str) -> Tensor:
         return self.checkpoint.tensor(name)[: self.splice.source_size]
 
+    def layout_of(self, name: str) -> Layout:
+        """Return the layout of one tensor: it keeps what it has beyond, or lacks of, the vocabulary's rows."""
+        rows = self.checkpoint.tensors[name].shape[0]
+        if rows == self.names.vocabulary:
+            return self.layout
+        return lay_out(self.splice, rows, 1, self.layout.rows + max(0, rows - self.names.vocabulary))
+
 
 def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_init: RowMaker, output_init: RowMaker,
           output: Path, corpus: Corpus | None = None, seed: int = 0, pad_to: int = 64, device: str = "cpu",
@@ -67,27 +76,36 @@ def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_
     not run the model (all but `distilled` and `learned`, which hold it in float32). Raises `ModelError` where the
     tokenizer does not fit the model.
     """
-    with opened(Path(source_folder), output) as (checkpoint, names, way):
-        _check_fit(names, splice, Path(source_folder), Path(tokenizer_folder))
-        patient = _Patient(checkpoint, names, splice, lay_out(splice, names.rows, pad_to))
-        inits: dict[Side, RowMaker] = {"input": input_init, **({} if names.tied else {"output": output_init})}
-        about = InitRequest(patient.matrix(names.input[0]), splice, "input", names.tied, None, Path(source_folder),
-                            Path(tokenizer_folder), corpus, seed, device, workplace)
-        made = _make_rows(patient, inits, about)
-        output.mkdir(parents=True, exist_ok=True)
-        linked = _write_tensors(patient, _changed(patient, made), output)
-        write_configs(checkpoint.folder, output, splice, patient.layout)
-        _copy_tokenizer(Path(tokenizer_folder), output)
-        for file in code_files(Path(source_folder)):
-            shutil.copyfile(file, output / file.name)
+    source_folder, tokenizer_folder = Path(source_folder), Path(tokenizer_folder)
+    checkpoint = Checkpoint.open(source_folder)
+    names = embedding_names(checkpoint)
+    check_fit(names, splice, source_folder, tokenizer_folder)
+    patient = _Patient(checkpoint, names, splice, lay_out(splice, names.vocabulary, pad_to))
+    inits: dict[Side, RowMaker] = {"input": input_init, **({} if names.tied else {"output": output_init})}
+    about = InitRequest(patient.matrix(names.input[0]), splice, "input", names.tied, None, source_folder,
+                        tokenizer_folder, corpus, seed, device, workplace)
+    made = _make_rows(patient, inits, about)
+    output.mkdir(parents=True, exist_ok=True)
+    changed = _changed(patient, made)
+    tables = table_rows(checkpoint, names, splice, made)
+    changed |= {name: tensor_from(patient.layout_of(name), checkpoint.tensors[name], rows.added, rows.padding)
+                for name, rows in tables.items()}
+    linked = _write_tensors(patient, changed, output)
+    write_configs(checkpoint.folder, output, splice, patient.layout)
+    copy_companions(source_folder, output)
+    _copy_tokenizer(tokenizer_folder, output)
+    for file in code_files(source_folder):
+        shutil.copyfile(file, output / file.name)
+    check_loadable(output, names)
     methods = {"input": input_init.chosen(), "output": "tied to input" if names.tied else output_init.chosen()}
     return {
-        "architecture": names.architecture, "surgery": way, "tied": names.tied, "rows": patient.layout.rows,
+        "architecture": names.architecture, "tied": names.tied, "rows": patient.layout.rows,
         "rows_before": names.rows, "padding_rows": patient.layout.rows - splice.target_size, "kept": len(splice.kept),
         "added": len(splice.added), "dropped": len(splice.dropped), "parameters": Checkpoint.open(output).parameters,
         "parameters_before": checkpoint.parameters, "files_linked": linked, "base_rows": base_rows(made),
         "inits": {side: {"method": method, **(_account(made[side]) if side in made else {})}
                   for side, method in methods.items()},
+        **({"tables": {name: rows.how for name, rows in tables.items()}} if tables else {}),
     }
 
 
@@ -95,10 +113,25 @@ def _account(made: InitRows) -> dict[str, Any]:
     return {"origins": made.counted, **made.notes}
 
 
-def _check_fit(names: EmbeddingNames, splice: Splice, folder: Path, tokenizer_folder: Path) -> None:
+def check_fit(names: EmbeddingNames, splice: Splice, folder: Path, tokenizer_folder: Path) -> None:
+    """Raise `ModelError` where a tokenizer or a splice does not fit a model."""
     if splice.source_size > names.rows:
         msg = (f"the tokenizer does not fit the model: the source tokenizer has {splice.source_size:,} ids, while "
                f"{folder} has {names.rows:,} rows in {names.input[0]}; give the model's own tokenizer")
+        raise ModelError(msg)
+    beyond = names.rows - names.vocabulary
+    if beyond > 0 and splice.source_size <= names.vocabulary:
+        msg = (f"{folder}: {names.input[0]} has {beyond} rows beyond the vocabulary that belong to no id of the "
+               f"tokenizer, where new ids would go; {names.architecture} cannot be extended")
+        raise ModelError(msg)
+    taken = [token.id for token in splice.added if token.id >= (names.first_reserved or token.id + 1)]
+    if taken:
+        msg = (f"{folder}: {names.architecture} takes the ids from {names.first_reserved:,} on for images and sound, "
+               f"and the first new token would be {taken[0]:,}; extend its language model, saved alone as a text model")
+        raise ModelError(msg)
+    if names.multimodal and not splice.is_extension:
+        msg = (f"{folder}: {names.architecture} is multimodal, and its processor knows tokens by their ids; tokens can "
+               f"be added to it, not dropped")
         raise ModelError(msg)
     size = open_tokenizer(tokenizer_folder).size
     if size != splice.target_size:
@@ -152,19 +185,21 @@ def _changed(patient: _Patient, made: Mapping[str, InitRows]) -> dict[str, NewTe
     """Return what becomes of every tensor that has a row for each id."""
     import torch
 
-    names, layout = patient.names, patient.layout
+    names = patient.names
     tensors: dict[str, NewTensor] = {}
     sides = (("input", names.input), ("output", names.output))
     for side, group in sides:
         for name in group:
             place, matrix = patient.checkpoint.tensors[name], patient.matrix(name)
             zero = side == "input" and not names.tied
+            layout = patient.layout_of(name)
             padding = torch.zeros(matrix.shape[1]) if zero or not layout.new_padding else mean_row(matrix)
             tensors[name] = tensor_from(layout, place, made[side].rows, padding, made[side].base)
     if names.output_bias is not None:
         place, bias = patient.checkpoint.tensors[names.output_bias], patient.matrix(names.output_bias)
         mean_of_pieces = torch.tensor([float(bias[list(token.pieces)].double().mean())
                                        for token in patient.splice.added], dtype=torch.float32)
+        layout = patient.layout_of(names.output_bias)
         tensors[names.output_bias] = tensor_from(layout, place, mean_of_pieces, torch.tensor(BIAS_OF_PADDING))
     return tensors
 

@@ -42,10 +42,11 @@ class Layout:
         return sum(run.length for run in self.runs if run.origin == "padding")
 
 
-def lay_out(splice: Splice, source_rows: int, pad_to: int) -> Layout:
-    """Lay out the rows of the target.
+def lay_out(splice: Splice, source_rows: int, pad_to: int, rows: int | None = None) -> Layout:
+    """Lay out the rows of the target: as many as `rows` says, or else as the vocabulary needs.
 
-    An extension keeps the source's rows beyond its vocabulary where no added id falls on them, and never shrinks.
+    An extension keeps the source's rows beyond its vocabulary where no added id falls on them, and never shrinks. An id
+    that the source's tensor has no row for (the image token in Mllama's head) gets a padding row.
 
     >>> from lingraft.vocabulary import AddedToken, identity
     >>> layout = lay_out(identity(2, [AddedToken(2, b"ab", (0, 1))]), source_rows=2, pad_to=4)
@@ -53,16 +54,16 @@ def lay_out(splice: Splice, source_rows: int, pad_to: int) -> Layout:
     [('source', 0, 2), ('added', 0, 1), ('padding', 0, 1)]
     """
     vocabulary = splice.target_size
-    rows = -(-vocabulary // pad_to) * pad_to
     extends = splice.is_extension
-    if extends and vocabulary <= source_rows:
-        rows = source_rows
+    if rows is None:
+        keeps = extends and vocabulary <= source_rows
+        rows = source_rows if keeps else -(-vocabulary // pad_to) * pad_to
     position = {token.id: number for number, token in enumerate(splice.added)}
 
     def origin(row: int) -> tuple[Origin, int]:
         if row in position:
             return "added", position[row]
-        if row in splice.kept:
+        if row in splice.kept and splice.kept[row] < source_rows:
             return "source", splice.kept[row]
         if extends and row < source_rows:
             return "source", row

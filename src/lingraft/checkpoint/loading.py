@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lingraft.checkpoint.model_class import auto_class, read_model_config
 from lingraft.errors import ModelError
 from lingraft.model_code import trust
 
@@ -15,13 +16,13 @@ def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
     Raises `ModelError` where the folder is no model.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     if dtype == "auto" and not str(device).startswith("cuda"):
         dtype = "float32"  # half precision without hardware for it is ten times slower, and less exact
     try:
         wanted = dtype if dtype == "auto" else getattr(torch, dtype)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, **trust(folder))
+        model = auto_class(read_model_config(folder), folder).from_pretrained(
+            folder, dtype=wanted, **trust(folder))
     except (OSError, ValueError, KeyError) as error:
         msg = f"{folder}: cannot be loaded as a causal language model ({' '.join(str(error).split())[:200]})"
         raise ModelError(msg) from error

@@ -23,6 +23,8 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 FLOATS = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8}
 """Bytes of one number of each dtype that embedding rows come in."""
+INTEGERS = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
+"""Bytes of one number of each dtype that routing tables come in."""
 HEADER_LIMIT = 100 * 2**20
 
 
@@ -87,11 +89,11 @@ class Checkpoint:
 
 
 def mapped(place: TensorPlace) -> Tensor:
-    """Map a tensor's bytes into memory, copy on write; raises `ModelError` for dtypes that are no plain floats."""
+    """Map a tensor's bytes into memory, copy on write; raises `ModelError` for dtypes that are no plain numbers."""
     import numpy as np
     import torch
 
-    if place.dtype not in FLOATS:
+    if place.dtype not in {*FLOATS, *INTEGERS}:
         msg = (f"{place.file}: {place.name} is stored as {place.dtype}; rows can be added to "
                f"{', '.join(FLOATS)}: save the model unquantised")
         raise ModelError(msg)
@@ -103,7 +105,8 @@ def torch_dtype(name: str) -> Any:
     """Return torch's dtype for a safetensors name."""
     import torch
 
-    return {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}[name]
+    return {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64,
+            "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}[name]
 
 
 def blocks(matrix: Tensor, rows: int = 8192) -> Iterator[Tensor]:

@@ -17,6 +17,7 @@ from typing import Any
 from lingraft.bases import Base, Bench
 from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
+from lingraft.checkpoint.companions import COMPANIONS
 from lingraft.corpus import Corpus, build_corpus
 from lingraft.corpus.blending import blend_corpora
 from lingraft.pipeline.steps import Work
@@ -28,7 +29,7 @@ from lingraft.vocabulary import Splice
 CURVE_BYTES = 20_000
 """Held-out text behind each point of the training curve: enough to see its course, little beside the training."""
 
-BESIDE_WEIGHTS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+BESIDE_WEIGHTS = (*COMPANIONS, "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
                   "*.model", "*.tiktoken", "chat_template.jinja", "generation_config.json")
 """What a trained model folder takes over from the spliced one as it is."""
 
@@ -58,13 +59,14 @@ def make_instruct(work: Work) -> None:
 
 
 def make_model(base: Base, work: Work) -> None:
-    """Fetch, link or make a model, and see that its tokenizer fits it."""
-    from lingraft.checkpoint import Checkpoint
+    """Fetch, link or make a model, and see that it can be extended and that its tokenizer fits it."""
+    from lingraft.checkpoint import Checkpoint, embedding_names
 
     execution = replace(work.execution, trackers=())  # they watch the training of the run, not that of its base
     bench = Bench(work.draft, work.workplace, execution)
     base.materialise(bench)
     tokenizer = complete_tokenizer(bench.folder)
+    embedding_names(Checkpoint.open(bench.folder))  # what cannot be extended is refused before anything is learned
     config = read_config(bench.folder)
     work.draft.notes.update(tokens=tokenizer.size, parameters=Checkpoint.open(bench.folder).parameters,
                             architecture=config["model_type"], context=context_of(config))
@@ -162,7 +164,8 @@ def make_training(work: Work) -> None:
     work.draft.note(notes)
     if (trained := work.draft.folder / "model").is_dir():  # of several processes, the first one writes the model
         for file in (file for pattern in BESIDE_WEIGHTS for file in model.glob(pattern)):
-            shutil.copyfile(file, trained / file.name)
+            (trained / file.relative_to(model)).parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, trained / file.relative_to(model))
         look_over(work)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lingraft.checkpoint.model_class import auto_class, read_model_config
 from lingraft.checkpoint.tensor_files import Checkpoint, torch_dtype
 from lingraft.model_code import trust
 
@@ -39,13 +40,10 @@ class Shapes:
     @classmethod
     def open(cls, folder: Path) -> Shapes:
         """Build the model without its numbers, but for embeddings and head; raises `NotByShardsError`."""
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        trusted, checkpoint = trust(folder), Checkpoint.open(folder)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, **trusted)
+        checkpoint, config = Checkpoint.open(folder), read_model_config(folder)
         dtype = config.dtype or torch_dtype(next(iter(checkpoint.tensors.values())).dtype)
         with parameters_on_meta():
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, **trusted)
+            model = auto_class(config, folder).from_config(config, dtype=dtype, **trust(folder))
         _compute_buffers(model)
         model.float().tie_weights()
         _check(model, checkpoint)

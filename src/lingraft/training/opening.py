@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lingraft.checkpoint.model_class import auto_class, read_model_config
 from lingraft.errors import ModelError
 from lingraft.model_code import trust
 from lingraft.packing.mixture import positions_of
@@ -18,14 +19,13 @@ from lingraft.training.world import put, whole
 
 
 def open_model(folder: Path, **settings: Any) -> Any:
-    """Load a causal language model; raises `ModelError` where transformers cannot."""
-    from transformers import AutoModelForCausalLM
+    """Load a model with its own class; raises `ModelError` where transformers cannot."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **trust(folder),
-                                                    **settings)  # SDPA where it can
+        return auto_class(read_model_config(folder), folder).from_pretrained(
+            folder, local_files_only=True, **trust(folder), **settings)  # SDPA where it can
     except (OSError, ValueError, KeyError) as error:
         msg = f"{folder}: no model that transformers can load: {str(error).splitlines()[0]}"
         raise ModelError(msg) from error
