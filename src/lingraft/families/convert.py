@@ -1,4 +1,4 @@
-"""Files without tokenizer.json: SentencePiece messages, tiktoken ranks, vocab.json + merges.txt.
+"""Files without tokenizer.json: tiktoken ranks, vocab.json + merges.txt (SentencePiece: `sentencepiece_model`).
 
 Each function returns the content of the tokenizer.json that gives the same ids.
 """
@@ -108,50 +108,6 @@ def from_tiktoken(source: Path) -> Data:
     return data
 
 
-def read_message(source: Path) -> Any:
-    """Parse a SentencePiece model file; raises `TokenizerError` where it is none."""
-    from google.protobuf.message import DecodeError
-    from sentencepiece import sentencepiece_model_pb2 as messages
-
-    message = messages.ModelProto()
-    try:
-        message.ParseFromString(source.read_bytes())
-    except DecodeError as error:
-        msg = f"{source}: neither a SentencePiece model nor tiktoken ranks ({error})"
-        raise TokenizerError(msg) from error
-    if not message.pieces:
-        msg = f"{source}: a SentencePiece model without pieces"
-        raise TokenizerError(msg)
-    broken = next((i for i, piece in enumerate(message.pieces) if not isinstance(piece.piece, str)), None)
-    if broken is not None:  # protobuf leaves as bytes what is no UTF-8
-        piece = message.pieces[broken].piece[:40]
-        msg = f"{source}: piece {broken} is {piece!r}, which is not UTF-8; fetch the file again"
-        raise TokenizerError(msg)
-    return message
-
-
-def from_sentencepiece(source: Path) -> Data:
-    """Read a SentencePiece BPE or Unigram model."""
-    message = read_message(source)
-    kinds = {1: "Unigram", 2: "BPE"}
-    kind = kinds.get(message.trainer_spec.model_type)
-    if kind is None:
-        msg = f"{source}: a SentencePiece model of type {message.trainer_spec.model_type}; known: Unigram (1), BPE (2)"
-        raise TokenizerError(msg)
-    data = _bpe_document(message) if kind == "BPE" else _unigram_document(message)
-    normal, user_defined = 1, 4
-    data["added_tokens"] = [added_token(i, piece.piece, special=piece.type != user_defined)
-                            for i, piece in enumerate(message.pieces) if piece.type not in {normal, 6}]
-    spec = message.trainer_spec
-    bos, eos = ((message.pieces[i].piece, i) if 0 <= i < len(message.pieces) else None
-                for i in (spec.bos_id, spec.eos_id))
-    data["post_processor"] = template(before=bos) if kind == "BPE" else template(after=eos)  # Llama's, T5's habit
-    data["lingraft_roles"] = {f"{role}_token": message.pieces[token_id].piece
-                              for role, token_id in (("bos", spec.bos_id), ("eos", spec.eos_id), ("pad", spec.pad_id),
-                                                     ("unk", spec.unk_id)) if 0 <= token_id < len(message.pieces)}
-    return data
-
-
 def template(*, before: tuple[str, int] | None = None, after: tuple[str, int] | None = None) -> dict[str, Any] | None:
     """Return the post-processor that puts a special token (content, id) before or after a text."""
     tokens = [token for token in (before, after) if token]
@@ -165,43 +121,3 @@ def template(*, before: tuple[str, int] | None = None, after: tuple[str, int] | 
 
     return {"type": "TemplateProcessing", "single": around("A", 0), "pair": [*around("A", 0), *around("B", 1)],
             "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in tokens}}
-
-
-def _bpe_document(message: Any) -> Data:
-    vocab = {piece.piece: i for i, piece in enumerate(message.pieces)}
-    normal = {piece.piece: piece.score for piece in message.pieces if piece.type == 1}
-    ranked = sorted(normal, key=lambda piece: -normal[piece])
-    merges = [list(pair) for piece in ranked for pair in splits(piece, normal)]
-    unknown = message.pieces[message.trainer_spec.unk_id].piece
-    model = bpe(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=message.trainer_spec.byte_fallback)
-    space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-    prefix = message.normalizer_spec.add_dummy_prefix
-    normalizers = [{"type": "Prepend", "prepend": "▁"}, space] if prefix else [space]
-    if message.normalizer_spec.precompiled_charsmap:
-        normalizers.insert(0, _charsmap(message))
-    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
-    decoder = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
-               {"type": "Fuse"}, *strip]
-    return document(model, normalizer={"type": "Sequence", "normalizers": normalizers},
-                    decoder={"type": "Sequence", "decoders": decoder})
-
-
-def _unigram_document(message: Any) -> Data:
-    spec = message.trainer_spec
-    model = {"type": "Unigram", "unk_id": spec.unk_id, "byte_fallback": spec.byte_fallback,
-             "vocab": [[piece.piece, piece.score] for piece in message.pieces]}
-    normalizers: list[dict[str, Any]] = []
-    if message.normalizer_spec.precompiled_charsmap:
-        normalizers.append(_charsmap(message))
-    if message.normalizer_spec.remove_extra_whitespaces:
-        normalizers += [{"type": "Strip", "strip_left": False, "strip_right": True},
-                        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}]
-    scheme = "always" if message.normalizer_spec.add_dummy_prefix else "never"
-    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": True}
-    normalizer = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
-    return document(model, normalizer=normalizer, pre_tokenizer=metaspace, decoder=metaspace)
-
-
-def _charsmap(message: Any) -> dict[str, Any]:
-    charsmap = base64.b64encode(message.normalizer_spec.precompiled_charsmap).decode()
-    return {"type": "Precompiled", "precompiled_charsmap": charsmap}

@@ -12,8 +12,9 @@ from lingraft.errors import TokenizerError
 from lingraft.families.base import Family, ModelTokenizer
 from lingraft.families.byte_level import ByteLevel
 from lingraft.families.content import Data
-from lingraft.families.convert import from_sentencepiece, from_tiktoken, from_vocab_and_merges
+from lingraft.families.convert import from_tiktoken, from_vocab_and_merges
 from lingraft.families.sentencepiece import SentencePieceBPE
+from lingraft.families.sentencepiece_model import from_sentencepiece
 from lingraft.families.soundness import check_sound, read_by_the_library
 from lingraft.families.unigram import Unigram
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lingraft.families.base import ModelTokenizer
 from lingraft.families.content import Data
-from lingraft.families.convert import read_message
 from lingraft.families.sentencepiece import SentencePieceBPE
+from lingraft.families.sentencepiece_model import read_message
 from lingraft.families.unigram import Unigram
 from lingraft.families.unigram_file import write_unigram_file
 from lingraft.model_code import OF_TOKENIZER

@@ -7,7 +7,7 @@ apart. Units are therefore cut where no piece of the vocabulary crosses: before 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -58,7 +58,15 @@ class SpaceMarked(Family):
         normalizer, pre_tokenizer = self._front
         seen = normalizer.normalize_str(text) if normalizer else text
         parts = [part for part, _ in pre_tokenizer.pre_tokenize_str(seen)] if pre_tokenizer else [seen]
-        return [unit for part in parts for unit in _UNIT.findall(part)]
+        units: list[str] = []
+        for part in parts:
+            # a piece that is looked up whole stays whole: SentencePiece's user-defined pieces may hold any text
+            units += [part] if part in self._looked_up_whole else _UNIT.findall(part)
+        return units
+
+    @property
+    def _looked_up_whole(self) -> Mapping[str, int]:
+        return self.pieces if self.data["model"].get("ignore_merges") else {}
 
     @cached_property
     def _front(self) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lingraft.families.content import Data
-from lingraft.families.convert import read_message
+from lingraft.families.sentencepiece_model import read_message
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 
