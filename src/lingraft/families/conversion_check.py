@@ -1,0 +1,130 @@
+"""Comparing a converted tokenizer.json with SentencePiece itself, on texts and on all pieces.
+
+`sentencepiece_model` converts what `tokenizers` has a counterpart for. What it cannot express shows
+only in the ids: pieces that hold a character without a piece of its own, pieces of equal scores
+(SentencePiece merges the leftmost, `tokenizers` the one that ranks first), rules of a custom
+character map. Both libraries are asked, and a conversion that differs is refused before anything is
+learned on it.
+
+Two differences are not held against a conversion. SentencePiece adds the scores of a Unigram in 32
+bits and `tokenizers` in 64, so that two segmentations of equal score are told apart differently in
+a long text. And the character map of `tokenizers`, which transformers uses too, does not compose
+characters that a text writes in parts (NFD); those texts are counted.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import TokenizerError
+from lingraft.families.base import ModelTokenizer
+from lingraft.families.sentencepiece_model import BPE, NORMAL, read_message, user_defined
+from lingraft.families.unigram import Unigram
+
+CONVERTED_FROM = "converted_from"
+"""The key in tokenizer_config.json for the SentencePiece file of a converted tokenizer.json."""
+
+_NEAR_TIE = 1e-3
+"""Sums of scores closer than this are equal in 32 bits."""
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Texts compared, those that differ, and how many differ by decomposed characters only."""
+
+    texts: int
+    different: tuple[str, ...]
+    decomposed: int
+
+
+def check_conversion(tokenizer: ModelTokenizer, model: Path, texts: Iterable[str]) -> Comparison:
+    """Compare a converted tokenizer with its SentencePiece file on these texts and all pieces.
+
+    Raises `TokenizerError` where ids differ, with the setting of the model that is the likely
+    cause.
+    """
+    message = read_message(model)
+    pieces = [piece.piece for piece in message.pieces if piece.type == NORMAL]
+    by_pieces = compare(
+        tokenizer, model, [tokenizer.family.surface_of(piece).decode() for piece in pieces]
+    )
+    by_texts = compare(tokenizer, model, texts)
+    differing = by_texts.different or by_pieces.different
+    if differing:
+        found = by_texts if by_texts.different else by_pieces
+        kind = "texts" if by_texts.different else "pieces, given as text,"
+        examples = ", ".join(repr(text[:40]) for text in differing[:_EXAMPLES])
+        msg = (
+            f"{model}: tokenizers cannot give the ids of SentencePiece ({len(differing)} of "
+            f"{found.texts} {kind} differ, such as {examples}); {_cause(message, differing)}; give "
+            "the model's own tokenizer.json instead, if there is one"
+        )
+        raise TokenizerError(msg)
+    return by_texts
+
+
+def compare(tokenizer: ModelTokenizer, model: Path, texts: Iterable[str]) -> Comparison:
+    """Compare the ids of a tokenizer with those of a SentencePiece file."""
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    given = [text for text in texts if text]
+    different: list[str] = []
+    decomposed = 0
+    for text, ours, theirs in zip(
+        given, tokenizer.ids(given), processor.encode(given), strict=True
+    ):
+        if ours == theirs or _near_tie(tokenizer, ours, theirs):
+            continue
+        if _composed_alike(tokenizer, processor, text):
+            decomposed += 1
+        else:
+            different.append(text)
+    return Comparison(len(given), tuple(different), decomposed)
+
+
+def _near_tie(tokenizer: ModelTokenizer, ours: Sequence[int], theirs: Sequence[int]) -> bool:
+    """Say whether two segmentations by a Unigram score the same, as far as 32 bits can tell."""
+    family = tokenizer.family
+    if not isinstance(family, Unigram) or not ours or not theirs:
+        return False
+    scores = [score for _piece, score in family.data["model"]["vocab"]]
+    mine, others = (sum(scores[token_id] for token_id in ids) for ids in (ours, theirs))
+    return abs(mine - others) < _NEAR_TIE * max(1.0, abs(mine) / 100)
+
+
+def _composed_alike(tokenizer: ModelTokenizer, processor: Any, text: str) -> bool:
+    """Say whether a character map is the difference: composed characters are read alike."""
+    parts = (tokenizer.family.data.get("normalizer") or {}).get("normalizers", ())
+    if not any(part["type"] == "Precompiled" for part in parts):
+        return False
+    composed = unicodedata.normalize("NFKC", text)
+    theirs: list[int] = processor.encode(composed)
+    return composed != text and tokenizer.ids([composed])[0] == theirs
+
+
+def _cause(message: Any, texts: Sequence[str]) -> str:
+    """Name the setting of a SentencePiece model that makes the difference, most likely first."""
+    own = {piece.piece for piece in message.pieces}
+    normal = [piece for piece in message.pieces if piece.type == NORMAL]
+    lacking = [
+        piece.piece for piece in normal if any(character not in own for character in piece.piece)
+    ]
+    if any(piece.replace("▁", " ").strip() in text for piece in lacking for text in texts):
+        return (
+            f"{len(lacking)} pieces, such as {lacking[0]!r}, hold a character without a piece of its "
+            "own, from which SentencePiece merges and tokenizers does not"
+        )
+    is_bpe = message.trainer_spec.model_type == BPE
+    if is_bpe and len({piece.score for piece in normal}) < len(normal):
+        return "pieces have the same score, of which SentencePiece merges the leftmost first"
+    if user_defined(message):
+        symbols = ", ".join(user_defined(message)[:_EXAMPLES])
+        return f"its user-defined pieces (user_defined_symbols: {symbols}) are the likely cause"
+    rule = message.normalizer_spec.name or "custom"
+    return f"its normalization ({rule}) or its merges are the likely cause"

@@ -1,0 +1,165 @@
+"""Conversion: a tokenizer.json made of a SentencePiece file gives the ids of SentencePiece and of transformers."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import unicodedata
+
+import pytest
+import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingraft.awkward import awkward_texts
+from lingraft.errors import TokenizerError
+from lingraft.families import open_tokenizer
+from lingraft.families.conversion_check import check_conversion, compare
+from lingraft.families.sentencepiece_model import read_message
+from tests.conftest import ENGLISH, HINDI
+
+CODE = ["def f(x):\n    if x:\n        return x  # ok\n\n\nclass A:\n\tpass\n", "a  b", "  a", "a ", "x▁▁y", "a\r\n  b",
+        "for i in range(10):\n  print(i)   \n", "<tool>a <tool> b<tool>", "<tool>", "   "]
+TEXTS = [*(text for text in awkward_texts() if text), *CODE, *ENGLISH, *HINDI]
+LEARNED_FROM = [*ENGLISH, *HINDI, "def f(x):    return x", "for i in range(10):  print(i)"] * 3
+USER_DEFINED = ["▁▁", "▁▁▁▁", "<tool>"]
+
+SWITCHES = ("remove_extra_whitespaces", "byte_fallback", "add_dummy_prefix")
+GRID = [{"model_type": kind, "user_defined_symbols": pieces, "normalization_rule_name": rule,
+         **dict(zip(SWITCHES, values, strict=True))}
+        for kind, pieces, rule in itertools.product(("bpe", "unigram"), ([], USER_DEFINED), ("nmt_nfkc", "identity"))
+        for values in itertools.product((True, False), repeat=3)]
+
+
+def learn(folder, **settings):
+    """Train a SentencePiece model on a few sentences and write it as tokenizer.model; return SentencePiece's reader."""
+    written = io.BytesIO()
+    size = 400 if settings.get("byte_fallback") else 220
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(LEARNED_FROM), model_writer=written, minloglevel=2,
+        **{"vocab_size": size, "hard_vocab_limit": False, "character_coverage": 0.98} | settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.model").write_bytes(written.getvalue())
+    return sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+
+
+def name_of(cell):
+    """Name a cell of the grid by what is on."""
+    on = [switch for switch in SWITCHES if cell[switch]]
+    symbols = ["user_defined"] if cell["user_defined_symbols"] else []
+    return "-".join([cell["model_type"], cell["normalization_rule_name"], *symbols, *on])
+
+
+def comparable(text, cell, tokenizer):
+    """Compose what the library's character map does not compose; leave out texts that spell special tokens."""
+    if any(content in text for content in tokenizer.family.special.values()):
+        return ""
+    return unicodedata.normalize("NFKC", text) if cell["normalization_rule_name"] == "nmt_nfkc" else text
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """Train each cell of the grid once."""
+    made = {}
+
+    def get(cell):
+        name = name_of(cell)
+        if name not in made:
+            folder = tmp_path_factory.mktemp("sentencepiece") / name
+            made[name] = (learn(folder, **cell), open_tokenizer(folder))
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("cell", GRID, ids=name_of)
+def test_a_converted_model_gives_the_ids_of_sentencepiece_whatever_its_settings(cell, learned):
+    """Awkward text, code and sentences: the ids are SentencePiece's for every combination of settings."""
+    processor, tokenizer = learned(cell)
+    texts = [comparable(text, cell, tokenizer) for text in TEXTS]
+    assert {text: ids for text, ids in zip(texts, tokenizer.ids(texts), strict=True)
+            if ids != processor.encode(text)} == {}
+
+
+@pytest.mark.parametrize("cell", GRID[::5], ids=name_of)
+@settings(max_examples=30, deadline=None)
+@given(text=st.text("ab \n.▁<tol>fx(नि", max_size=30))
+def test_any_text_of_spaces_code_and_letters_is_read_alike(cell, learned, text):
+    """Runs of spaces, user-defined pieces and their parts, in any order."""
+    processor, tokenizer = learned(cell)
+    assert tokenizer.ids([text]) == [processor.encode(text)]
+
+
+@pytest.mark.parametrize(("prefix", "name", "model_type"), [
+    (True, "LlamaTokenizer", "llama"), (False, "GemmaTokenizer", "gemma")])
+def test_a_converted_model_gives_the_ids_of_transformers(prefix, name, model_type, tmp_path):
+    """Where transformers converts the same file by its class, code with runs of spaces has the ids of AutoTokenizer."""
+    from transformers import AutoTokenizer
+
+    learn(tmp_path, model_type="bpe", user_defined_symbols=USER_DEFINED, remove_extra_whitespaces=False,
+          byte_fallback=True, add_dummy_prefix=prefix, normalization_rule_name="identity")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    loaded, tokenizer = AutoTokenizer.from_pretrained(tmp_path), open_tokenizer(tmp_path)
+    # transformers puts no second space before a text that begins with one, and reads special tokens in a text
+    texts = [text for text in TEXTS if not text.startswith((" ", "▁", "<"))]
+    assert tokenizer.ids(texts) == loaded(texts, add_special_tokens=False)["input_ids"]
+
+
+def test_python_files_are_read_as_by_sentencepiece(tmp_path):
+    """A model with pieces for runs of spaces, as Yi has them, reads real code alike."""
+    from pathlib import Path
+
+    import lingraft
+
+    processor = learn(tmp_path, model_type="bpe", user_defined_symbols=["▁▁", "▁▁▁▁", "▁▁▁▁▁▁▁▁"], byte_fallback=True,
+                      remove_extra_whitespaces=False, normalization_rule_name="identity", add_dummy_prefix=False)
+    files = [path.read_text(encoding="utf-8") for path in sorted(Path(lingraft.__file__).parent.glob("*.py"))]
+    tokenizer = open_tokenizer(tmp_path)
+    files = [text for text in files if not any(content in text for content in tokenizer.family.special.values())]
+    assert len(files) > 5
+    assert tokenizer.ids(files) == processor.encode(files)
+
+
+def test_a_piece_with_a_line_break_is_produced_where_the_line_break_is_a_byte(tmp_path):
+    """An ASCII character without a piece takes its byte's id, so that pieces that hold it are still merged."""
+    learn(tmp_path, model_type="bpe", byte_fallback=True, normalization_rule_name="identity")
+    message = read_message(tmp_path / "tokenizer.model")
+    lowest = min(piece.score for piece in message.pieces)
+    message.pieces.add(piece=")\n", score=lowest - 1, type=1)
+    (tmp_path / "tokenizer.model").write_bytes(message.SerializeToString())
+    tokenizer = open_tokenizer(tmp_path)
+    (ids,) = tokenizer.ids(["f(x)\ny\n"])
+    assert len(message.pieces) - 1 in ids
+    assert tokenizer.text(ids) == "f(x)\ny\n"
+    assert not compare(tokenizer, tmp_path / "tokenizer.model", [*TEXTS[:10], "f(x)\ny\n"]).different
+
+
+def test_pieces_that_tokenizers_cannot_produce_are_refused_by_name(assets):
+    """The paper's published Hindi vocabulary makes "और" from a character that is no piece; the message says so."""
+    path = assets / "tokenizers" / "hindi-llama-bpe1k" / "tokenizer.model"
+    with pytest.raises(TokenizerError, match=r"'और▁', hold a character without a piece of its own") as caught:
+        check_conversion(open_tokenizer(path), path, ["एक और किताब"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("setting", "message"), [
+    ({"treat_whitespace_as_suffix": True}, "treat_whitespace_as_suffix is on"),
+    ({"model_type": "word"}, "type 3; known: Unigram"),
+])
+def test_settings_without_a_counterpart_are_refused_by_name(setting, message, tmp_path):
+    """What tokenizer.json cannot say is an error that names the setting, in one line."""
+    learn(tmp_path, **{"model_type": "bpe", **setting})
+    with pytest.raises(TokenizerError, match=message):
+        open_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["llama2/tokenizer.model", "mistral/tokenizer.model.v1", "t5/spiece.model"])
+def test_real_models_are_converted_exactly(assets, name, flores):
+    """Every piece given as text, awkward text and seven languages: the ids of SentencePiece."""
+    path = assets / "tokenizers" / name
+    tokenizer = open_tokenizer(path)
+    texts = [*TEXTS, *(row[language] for row in flores[:60] for language in ("en", "hi", "tr", "ar", "ta", "th", "bn"))]
+    texts = [text for text in texts if not any(content in text for content in tokenizer.family.special.values())]
+    assert check_conversion(tokenizer, path, texts).texts > 400
