@@ -95,7 +95,7 @@ def _near_tie(tokenizer: ModelTokenizer, ours: Sequence[int], theirs: Sequence[i
         return False
     scores = [score for _piece, score in family.data["model"]["vocab"]]
     mine, others = (sum(scores[token_id] for token_id in ids) for ids in (ours, theirs))
-    return abs(mine - others) < _NEAR_TIE * max(1.0, abs(mine) / 100)
+    return bool(abs(mine - others) < _NEAR_TIE * max(1.0, abs(mine) / 100))
 
 
 def _composed_alike(tokenizer: ModelTokenizer, processor: Any, text: str) -> bool:
