@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.paths import is_folder
+from lingraft.paths import is_there
 from lingraft.registry import Choice, Registry
 from lingraft.store import Draft
 from lingraft.training import Execution
@@ -76,7 +76,7 @@ def _long_form(value: object) -> object:
 
     if not isinstance(value, str) or value in BASES.names():
         return value
-    if is_folder(value):
+    if is_there(value):
         return {"folder": {"path": value}}
     name, _, revision = value.partition("@")
     if HUB_ID.fullmatch(name) and not value.startswith("."):

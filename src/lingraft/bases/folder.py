@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, Bench
+from lingraft.bases.weight_formats import check_not_quantised, check_weight_format
 from lingraft.checkpoint.companions import COMPANIONS
 from lingraft.digests import file_digest, known_digest
 from lingraft.errors import ModelError
 from lingraft.model_code import check_without, code_files, permit, permitted
-from lingraft.paths import is_folder
+from lingraft.paths import is_folder, is_there
 
 WEIGHTS = ("*.safetensors",)
 SECOND_COPY = "consolidated"
@@ -72,6 +73,8 @@ def model_files(folder: Path, *, code: bool = False) -> list[Path]:
 
 def check_folder(folder: Path, *, code: bool = False) -> None:
     """Raise `ModelError` where a folder holds no complete model that can be read safely; `code` permits its code."""
+    if is_there(folder):
+        check_weight_format(folder)
     if not is_folder(folder):
         msg = (f"model: {folder} is no folder (looked from {Path.cwd()} and beside the recipe) and no hub id; expected "
                "a folder with config.json, or owner/name of a model on the hub")
@@ -81,10 +84,9 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
         permit(folder)
     else:
         check_without(config, folder)
+    check_not_quantised(config, folder)
     if not list(folder.glob("*.safetensors")):
-        others = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "none"
-        msg = (f"{folder}: no *.safetensors (other weights: {others}); pickled weights are not read, because loading "
-               "them runs code: convert them with save_pretrained(safe_serialization=True)")
+        msg = f"{folder}: holds no weights; expected model.safetensors, or shards with model.safetensors.index.json"
         raise ModelError(msg)
 
 

@@ -11,6 +11,12 @@ from pydantic import Field, field_validator, model_validator
 
 from lingraft.bases.base import BASES, Base, Bench
 from lingraft.bases.folder import SECOND_COPY, SMALL_FILES, WEIGHTS, fill, read_config
+from lingraft.bases.weight_formats import (
+    check_file_names,
+    check_not_quantised,
+    check_weight_format,
+    quantisation_of,
+)
 from lingraft.errors import HubError
 from lingraft.model_code import PATTERN, permit
 
@@ -57,13 +63,32 @@ class HubBase(Base):
 
     def materialise(self, bench: Bench) -> None:
         """Fetch what the commit holds and link it."""
+        self.config()
         folder = self._fetch((*WEIGHTS, *SMALL_FILES, *([PATTERN] if self.code else ())))
+        if not list(folder.glob("*.safetensors")):
+            check_file_names(self._file_names(), self.id)
         bench.draft.notes.update(fill(bench.folder, folder, code=self.code))
         bench.draft.notes["from"] = f"{self.id}@{self.commit()}"
 
     def config(self) -> dict[str, Any] | None:
-        """Return config.json, which is fetched alone."""
-        return read_config(self._fetch(("config.json",)))
+        """Return config.json, fetched before any weights; raises `ModelError` for an adapter or quantised weights."""
+        folder = self._fetch(("config.json", "adapter_config.json"))
+        if (folder / "adapter_config.json").is_file():
+            check_weight_format(folder, self.id)
+        config = read_config(folder)
+        if quantisation_of(config) is not None:
+            check_not_quantised(config, self._fetch(("README.md",)), self.id)
+        return config
+
+    def _file_names(self) -> list[str]:
+        """Return the names of all files of the commit; none where the hub does not answer."""
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            return list(HfApi().list_repo_files(self.id, revision=self.commit()))
+        except (HfHubHTTPError, _client_error(), OSError):
+            return []  # `fill` says that the folder holds no weights
 
     def _fetch(self, patterns: tuple[str, ...], revision: str | None = None) -> Path:
         """Return the folder of a snapshot in the hub's cache, with the files that these patterns name."""

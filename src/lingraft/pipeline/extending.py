@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from lingraft.bases.folder import FolderBase
+from lingraft.bases.weight_formats import check_weight_format
 from lingraft.families import open_tokenizer
 from lingraft.families.opening import tokenizer_file
 from lingraft.families.saving import save_tokenizer
@@ -50,6 +51,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
 def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step]:
     """Return the steps in order, the one whose answer is wanted, and the vocabulary."""
     if isinstance(recipe.model, FolderBase) and not list(recipe.model.folder.glob("*.safetensors")):
+        check_weight_format(recipe.model.folder)
         path = tokenizer_file(recipe.model.folder)
         source = step("source tokenizer", "tokenizer", VERSIONS["source"], {"sha256": file_digest(path)},
                       partial(_make_tokenizer, path))
