@@ -14,7 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -200,11 +200,15 @@ class Family(ABC):
 
 @dataclass(frozen=True)
 class ModelTokenizer:
-    """The tokenizer of a model folder."""
+    """The tokenizer of a model folder.
+
+    `batch_settings` holds the truncation, padding and dropout of the file, which are switched off.
+    """
 
     folder: Path
     family: Family
     config: Mapping[str, Any]
+    batch_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def backend(self) -> Tokenizer:

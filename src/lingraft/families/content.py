@@ -16,6 +16,56 @@ Data = dict[str, Any]
 """The content of a tokenizer.json."""
 
 
+DEPTH = 100
+"""How deeply real files nest: about 10 levels. Python, `tokenizers` and transformers each stop at
+another depth above this one, most of them with a traceback."""
+
+
+def parsed_json(raw: bytes | str) -> Any:
+    """Parse JSON; raises `ValueError` where it is not JSON, or nested more than `DEPTH` deep.
+
+    The vocabulary and the merges of a tokenizer.json are not looked into: `tokenizers` does that.
+
+    >>> parsed_json("[" * 101 + "]" * 101)
+    Traceback (most recent call last):
+    ValueError: nested more than 100 levels deep
+    """
+    too_deep = f"nested more than {DEPTH} levels deep"
+    try:
+        content = json.loads(raw)
+    except RecursionError:
+        raise ValueError(too_deep) from None
+    waiting = [(content, 1)]
+    while waiting:
+        part, depth = waiting.pop()
+        if depth > DEPTH:
+            raise ValueError(too_deep)
+        if isinstance(part, dict):
+            inner = [value for key, value in part.items() if key not in {"vocab", "merges"}]
+        else:
+            inner = part
+        waiting += [(value, depth + 1) for value in inner if isinstance(value, dict | list)]
+    return content
+
+
+BATCH_SETTINGS = ("truncation", "padding")
+"""How a batch is shaped: off while we learn, count and check, and in the result as in the source."""
+
+
+def switched_off(data: Data) -> Data:
+    """Take truncation, padding and dropout out of a tokenizer.json; return those that it had.
+
+    With them the ids of a text would be cut off, filled up or random.
+    """
+    found: Data = {name: data[name] for name in BATCH_SETTINGS if data.get(name)}
+    for name in found:
+        data[name] = None
+    if data["model"].get("dropout"):
+        found["dropout"] = data["model"]["dropout"]
+        data["model"]["dropout"] = None
+    return found
+
+
 def copied(data: Data) -> Data:
     """Return a copy whose tables may grow; the entries of the tables, which nothing changes, are shared.
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import TokenizerError
+from lingraft.families.added_tokens import TokenFiles, complete
 from lingraft.families.base import Family, ModelTokenizer
 from lingraft.families.byte_level import ByteLevel
-from lingraft.families.content import Data
+from lingraft.families.content import Data, parsed_json, switched_off
 from lingraft.families.convert import from_tiktoken, from_vocab_and_merges
 from lingraft.families.sentencepiece import SentencePieceBPE
 from lingraft.families.sentencepiece_model import from_sentencepiece
@@ -48,11 +49,18 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     data = _read(source)
     check_sound(data, source)
     folder = source.parent
-    config = _json(folder / "tokenizer_config.json")
-    config = {**_json(folder / "special_tokens_map.json"), **_roles(data), **config,
-              "model_config": _json(folder / "config.json")}
+    files = TokenFiles(
+        folder,
+        config=_json(folder / "tokenizer_config.json"),
+        special_map=_json(folder / "special_tokens_map.json"),
+        added=_json(folder / "added_tokens.json"),
+    )
+    settings = {**_roles(data), **files.settings}
+    batch_settings = switched_off(data)
+    config = {**settings, "model_config": _json(folder / "config.json")}
     with read_by_the_library(data, source):
-        return ModelTokenizer(folder, family_of(data, source), config)
+        complete(data, settings, files, source)
+        return ModelTokenizer(folder, family_of(data, source), config, batch_settings)
 
 
 def tokenizer_file(path: Path) -> Path:
@@ -88,7 +96,7 @@ def _read(source: Path) -> Data:
 def _tokenizer_json(source: Path) -> Data:
     try:
         raw = source.read_bytes()
-        data = json.loads(gzip.decompress(raw) if source.suffix == ".gz" else raw)
+        data = parsed_json(gzip.decompress(raw) if source.suffix == ".gz" else raw)
     except (ValueError, OSError, EOFError) as error:
         msg = f"{source}: not a readable tokenizer.json ({error})"
         raise TokenizerError(msg) from error
@@ -118,7 +126,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_bytes())
     except ValueError as error:
         msg = f"{path}: not readable JSON ({error})"
         raise TokenizerError(msg) from error

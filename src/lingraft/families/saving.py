@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
 from lingraft.families.base import ModelTokenizer
-from lingraft.families.content import Data
+from lingraft.families.content import BATCH_SETTINGS, Data
 from lingraft.families.sentencepiece import SentencePieceBPE
 from lingraft.families.sentencepiece_model import read_message
 from lingraft.families.unigram import Unigram
@@ -47,6 +48,7 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = {key: value for key, value in data.items() if not key.startswith("lingraft")}
+    plain |= _batch_settings(source, splice)
     (folder / "tokenizer.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
     config = {key: value for key, value in source.config.items() if key not in {"model_config", "auto_map", "backend"}}
     config = {key: value for key, value in config.items() if value is not None or key not in _ROLES}
@@ -68,6 +70,19 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
         write_unigram_file(message, plain, folder / "tokenizer.model")
     elif message and merges:
         _write_message(source, message, splice, folder / "tokenizer.model")
+
+
+def _batch_settings(source: ModelTokenizer, splice: Splice) -> Data:
+    """Return truncation and padding as the source has them.
+
+    Dropout, which makes ids random, stays out of the result.
+    """
+    settings = {name: copy.deepcopy(source.batch_settings.get(name)) for name in BATCH_SETTINGS}
+    padding = settings["padding"]
+    for target_id, source_id in splice.kept.items() if padding else ():
+        if source_id == source.batch_settings["padding"].get("pad_id"):
+            padding["pad_id"] = target_id
+    return settings
 
 
 def sentencepiece_file(source: ModelTokenizer) -> Path | None:
