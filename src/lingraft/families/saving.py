@@ -77,7 +77,7 @@ def _batch_settings(source: ModelTokenizer, splice: Splice) -> Data:
 
     Dropout, which makes ids random, stays out of the result.
     """
-    settings = {name: copy.deepcopy(source.batch_settings.get(name)) for name in BATCH_SETTINGS}
+    settings: Data = {name: copy.deepcopy(source.batch_settings.get(name)) for name in BATCH_SETTINGS}
     padding = settings["padding"]
     for target_id, source_id in splice.kept.items() if padding else ():
         if source_id == source.batch_settings["padding"].get("pad_id"):
