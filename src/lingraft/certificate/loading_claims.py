@@ -37,7 +37,7 @@ def _same_in_transformers(evidence: Evidence) -> Claim:
     texts = [text for text in candidates if text]
     changed = 0
     other = loaded(texts, add_special_tokens=False)["input_ids"]
-    for ours, theirs in zip(target.ids(texts), other, strict=True):
+    for ours, theirs in zip(target.markup_ids(texts), other, strict=True):
         changed += ours != theirs
     roles = [role for role in _ROLES if target.config.get(f"{role}_token")]
     for role in roles:

@@ -145,7 +145,7 @@ def _tokenizer(folder: _Folder) -> Found:
         return
     texts = [text for text in awkward_texts() if text]
     theirs = [loaded(text, add_special_tokens=False)["input_ids"] for text in texts]
-    different = sum(mine != other for mine, other in zip(folder.tokenizer.ids(texts), theirs, strict=True))
+    different = sum(mine != other for mine, other in zip(folder.tokenizer.markup_ids(texts), theirs, strict=True))
     kind = type(loaded).__name__
     if not different:
         yield (f"{kind} cuts {len(texts)} awkward texts alike",)

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 
 from lingraft.errors import TokenizerError
 from lingraft.families.content import Data, backend_of, copied, refusals
+from lingraft.families.special_text import SpecialText, unreachable, without_special_text
 from lingraft.vocabulary import Vocabulary
 
 _ALLOWED = re.compile(rb"[^0-9A-Za-z\x80-\xff]*[A-Za-z\x80-\xff][^0-9]*", re.DOTALL)
@@ -72,7 +73,8 @@ class Family(ABC):
         Texts are first cut before each single space, where the tokenizer cuts too (`_cuts_at_spaces`; before words
         only where it keeps some spaces), and the distinct stretches are counted; `cut` then sees each of them once.
         Texts with runs of spaces, or with spaces at their ends, go through `cut` whole: regular expressions look ahead
-        there, and a dummy prefix joins them.
+        there, and a dummy prefix joins them. Spellings of special tokens are cut out of the units, so that no token
+        is learned from them.
         """
         split = (lambda text: text.split(" ")) if self._cuts_at_spaces else _BEFORE_WORD.split
         units: Counter[str] = Counter()
@@ -87,7 +89,7 @@ class Family(ABC):
             if len(stretches) > _STRETCHES:
                 self._drain(stretches, units)
         self._drain(stretches, units)
-        return units
+        return without_special_text(self.special_text.as_pieces(self.spelled_piece), units)
 
     @cached_property
     def _cuts_at_spaces(self) -> bool:
@@ -124,9 +126,10 @@ class Family(ABC):
 
         Digits, ASCII punctuation and white space alone belong to every language: tokens of them would change how the
         base reads numbers and code (with digits allowed, 10,000 Tamil tokens on Llama-2 change 47 of 1,638 English
-        documents, without 34, and save 1.6% fewer tokens).
+        documents, without 34, and save 1.6% fewer tokens). Nor may a token hold the spelling of a special token.
         """
-        return _ALLOWED.fullmatch(surface) is not None
+        return _ALLOWED.fullmatch(surface) is not None and not self.special_text.mentions(
+            surface.decode(errors="replace"))
 
     @property
     def pieces(self) -> dict[str, int]:
@@ -138,6 +141,20 @@ class Family(ABC):
     def special(self) -> dict[int, str]:
         """Id and content of every added token (special ones, and those matched before the model sees the text)."""
         return {token["id"]: token["content"] for token in self.data.get("added_tokens") or []}
+
+    @cached_property
+    def control(self) -> dict[int, str]:
+        """Id and content of the added tokens that are flagged as special: spelled out in a text, they are text."""
+        return {token["id"]: token["content"] for token in self.data.get("added_tokens") or [] if token.get("special")}
+
+    @cached_property
+    def special_text(self) -> SpecialText:
+        """The spellings that a text must not turn into control tokens."""
+        return SpecialText(tuple(sorted(set(self.control.values()))), bool(self.fallback))
+
+    def spelled_piece(self, content: str) -> str:
+        """Return how the model sees the spelling of a special token in a text."""
+        return self.piece_of(content.encode())
 
     @cached_property
     def size(self) -> int:
@@ -161,11 +178,61 @@ class Family(ABC):
 
     @cached_property
     def backend(self) -> Tokenizer:
-        """The `tokenizers` object, without truncation and padding."""
-        backend = backend_of(self.data, self.where)
+        """The `tokenizers` object, without truncation and padding; it reads special tokens in a text as text."""
+        return self._built(self.data)
+
+    def _built(self, data: Data) -> Tokenizer:
+        backend = backend_of(data, self.where)
         backend.no_truncation()
         backend.no_padding()
+        backend.encode_special_tokens = True
         return backend
+
+    @property
+    def looks_up_pieces(self) -> bool:
+        """Whether the model itself may take a stretch of text for any piece that it spells, without merges."""
+        return bool(self.data["model"].get("ignore_merges"))
+
+    @cached_property
+    def _without_control(self) -> Tokenizer:
+        """The `tokenizers` object whose model cannot reach a control piece either: no text spells its name."""
+        data = copied(self.data)
+        data["added_tokens"] = [token for token in data.get("added_tokens") or [] if not token.get("special")]
+        self._rename_control(data["model"])
+        return self._built(data)
+
+    def _rename_control(self, model: Data) -> None:
+        renamed = {piece: unreachable(piece, model["vocab"][piece])
+                   for piece in self.control.values() if piece in model["vocab"]}
+        model["vocab"] = {renamed.get(piece, piece): token_id for piece, token_id in model["vocab"].items()}
+        model["unk_token"] = renamed.get(model.get("unk_token"), model.get("unk_token"))
+
+    def encodings(self, texts: Sequence[str]) -> list[Any]:
+        """Return the library's encoding of each text as text, no special tokens added around it."""
+        found = self.backend.encode_batch(list(texts), add_special_tokens=False)
+        if not self.looks_up_pieces:
+            return list(found)
+        spelling = [i for i, text in enumerate(texts) if self.special_text.mentions(text)]
+        if spelling:
+            again = self._without_control.encode_batch([texts[i] for i in spelling], add_special_tokens=False)
+            for i, encoding in zip(spelling, again, strict=True):
+                found[i] = encoding
+        return list(found)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text as text: special tokens that it spells are spelled in pieces."""
+        if self.looks_up_pieces and any(self.special_text.mentions(text) for text in texts):
+            return [encoding.ids for encoding in self.encodings(texts)]
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def encode_markup(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of texts in which the spelling of a special token is that token, as in a rendered chat."""
+        try:
+            self.backend.encode_special_tokens = False
+            found = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        finally:
+            self.backend.encode_special_tokens = True
+        return [encoding.ids for encoding in found]
 
     @cached_property
     def bare(self) -> Tokenizer:
@@ -226,9 +293,14 @@ class ModelTokenizer:
         return self.family.size
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text; no special tokens are added around it."""
+        """Return the ids of each text, read as text (`special_text`); no special tokens are added around it."""
         with refusals(self.folder):
-            return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+            return self.family.encode(texts)
+
+    def markup_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, where a special token that is spelled out is that token."""
+        with refusals(self.folder):
+            return self.family.encode_markup(texts)
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of these ids; special tokens are spelled out."""

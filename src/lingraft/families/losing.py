@@ -38,7 +38,7 @@ def _tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[tu
     if unknown_piece(tokenizer) is None or not isinstance(family, Unigram):
         return [(len(ids), 0) for ids in tokenizer.ids(texts)]
     found = []
-    for encoding in tokenizer.backend.encode_batch(list(texts), add_special_tokens=False):  # the fast one has no tokens
+    for encoding in family.encodings(texts):  # those of the fast call hold no tokens
         lost = 0
         if family.unknown in encoding.ids:
             lost = sum(len(token) for token, token_id in zip(encoding.tokens, encoding.ids, strict=True)

@@ -16,6 +16,7 @@ from lingraft.errors import TokenizerError
 from lingraft.families.content import Data, copied
 from lingraft.families.scoring import scored
 from lingraft.families.sentencepiece import SpaceMarked
+from lingraft.families.special_text import unreachable
 from lingraft.vocabulary import Vocabulary
 
 
@@ -42,6 +43,37 @@ class Unigram(SpaceMarked):
     def scores(self) -> dict[str, float]:
         """The score of each piece, which is a logarithm of its probability."""
         return {piece: float(score) for piece, score in self.data["model"]["vocab"]}
+
+    @property
+    def looks_up_pieces(self) -> bool:
+        """A Unigram of `tokenizers` takes any piece that a text spells, control pieces and byte names among them."""
+        return True
+
+    def _rename_control(self, model: Data) -> None:
+        """Rename control pieces and byte names; what falls back to bytes becomes unknown there (`encode`)."""
+        names = set(self.control.values())
+        model["vocab"] = [[unreachable(piece, i) if piece in names or i in self.fallback else piece, score]
+                          for i, (piece, score) in enumerate(model["vocab"])]
+        model["byte_fallback"] = False
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text as text; where bytes are fallen back on, a run without pieces is its bytes."""
+        spelling = [i for i, text in enumerate(texts) if self.special_text.mentions(text)]
+        found = [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        if spelling:
+            again = self._without_control.encode_batch([texts[i] for i in spelling], add_special_tokens=False)
+            for i, encoding in zip(spelling, again, strict=True):
+                found[i] = self._with_bytes(encoding)
+        return found
+
+    def _with_bytes(self, encoding: Any) -> list[int]:
+        if not self.fallback or self.unknown not in encoding.ids:
+            return list(encoding.ids)
+        id_of = {byte: token_id for token_id, byte in self.fallback.items()}
+        ids: list[int] = []
+        for token_id, token in zip(encoding.ids, encoding.tokens, strict=True):
+            ids += [id_of[byte] for byte in token.encode()] if token_id == self.unknown else [token_id]
+        return ids
 
     @property
     def unknown(self) -> int | None:
