@@ -205,7 +205,8 @@ class Family(ABC):
         renamed = {piece: unreachable(piece, model["vocab"][piece])
                    for piece in self.control.values() if piece in model["vocab"]}
         model["vocab"] = {renamed.get(piece, piece): token_id for piece, token_id in model["vocab"].items()}
-        model["unk_token"] = renamed.get(model.get("unk_token"), model.get("unk_token"))
+        unknown = model.get("unk_token")
+        model["unk_token"] = renamed.get(unknown, unknown) if unknown else unknown
 
     def encodings(self, texts: Sequence[str]) -> list[Any]:
         """Return the library's encoding of each text as text, no special tokens added around it."""

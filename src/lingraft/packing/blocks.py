@@ -12,10 +12,10 @@ Both files are mapped into memory and written as a stream: a corpus of any size 
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, StoreError
 from lingraft.families import ModelTokenizer
+from lingraft.families.special_text import as_note, as_sentence
 from lingraft.packing.settings import PackingSettings
 from lingraft.packing.shards import DOCUMENTS, Integers, Shard, shards_of
 from lingraft.progress import progress
@@ -37,7 +38,10 @@ TOKENS, ROWS, SUMMARY = "blocks.bin", "rows.bin", "blocks.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """What is in a folder of blocks: `tokens` are the predicted ones, `dropped` what a cut took away."""
+    """What is in a folder of blocks: `tokens` are the predicted ones, `dropped` what a cut took away.
+
+    `mentions` counts the special tokens that the documents spell; they are packed as text.
+    """
 
     block: int
     rows: int
@@ -48,6 +52,7 @@ class Summary:
     after: int | None
     dropped_tokens: int = 0
     dropped_bytes: int = 0
+    mentions: Mapping[str, int] = field(default_factory=dict)
     format: int = 1
 
 
@@ -119,6 +124,8 @@ def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSett
         shards = shards_of(watched(), tokenizer, workers=workers, workplace=workplace)
         summary = pack_shards(shards, tokenizer, settings, draft.folder, context=context)
     draft.notes.update(notes_of(summary))
+    if summary.mentions:
+        draft.warn(f"text in {corpus.language}: {as_sentence(summary.mentions)}")
 
 
 def notes_of(summary: Summary) -> dict[str, Any]:
@@ -140,11 +147,14 @@ def pack_shards(shards: Iterable[Shard], tokenizer: ModelTokenizer, settings: Pa
     with (folder / TOKENS).open("wb") as tokens, (folder / ROWS).open("wb") as rows:
         kind = _Stream if settings.pack == "stream" else _Documents
         writer = kind(tokens, rows, block, before, after)
-        for ids, sizes in itertools.chain.from_iterable(shards):
-            writer.add(ids, sizes)
+        mentions: Counter[str] = Counter()
+        for shard in shards:
+            mentions.update(shard.mentions)
+            for ids, sizes in shard:
+                writer.add(ids, sizes)
         writer.close()
     summary = Summary(block, writer.rows, writer.tokens, writer.bytes, writer.documents, before, after,
-                      writer.dropped_tokens, writer.dropped_bytes)
+                      writer.dropped_tokens, writer.dropped_bytes, as_note(mentions))
     if not summary.rows:
         msg = "there is no text to train on: every document is empty; see what counts.json says was dropped"
         raise CorpusError(msg)

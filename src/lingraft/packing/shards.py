@@ -8,9 +8,10 @@ made the shards: this process, several, or the ones of yesterday. On disk it is 
 from __future__ import annotations
 
 import itertools
+import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,15 @@ DOCUMENTS = 1000
 
 @dataclass(frozen=True)
 class Shard:
-    """Ids of documents, the bytes that each covers, and the ids of each document; empty documents are left out."""
+    """Ids of documents, the bytes that each covers, and the ids of each document; empty documents are left out.
+
+    `mentions` counts the special tokens that the texts spell, which are read as text.
+    """
 
     ids: Integers
     sizes: Integers
     lengths: Integers
+    mentions: Mapping[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[Integers, Integers]]:
         """Yield ids and sizes of each document."""
@@ -41,14 +46,16 @@ class Shard:
         """Write it, whole or not at all."""
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         with draft.open("wb") as file:
-            np.savez(file, ids=self.ids.astype(np.uint32), sizes=self.sizes.astype(np.uint32), lengths=self.lengths)
+            np.savez(file, ids=self.ids.astype(np.uint32), sizes=self.sizes.astype(np.uint32), lengths=self.lengths,
+                     mentions=np.array(json.dumps(dict(self.mentions))))
         draft.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> Shard:
         """Read what `write` wrote."""
         with np.load(path, allow_pickle=False) as stored:
-            return cls(*(stored[name].astype(np.int64) for name in ("ids", "sizes", "lengths")))
+            ids, sizes, lengths = (stored[name].astype(np.int64) for name in ("ids", "sizes", "lengths"))
+            return cls(ids, sizes, lengths, json.loads(str(stored["mentions"])))
 
 
 def tokenised(texts: Sequence[str], tokenizer: ModelTokenizer, surfaces: Integers) -> Shard:
@@ -58,7 +65,8 @@ def tokenised(texts: Sequence[str], tokenizer: ModelTokenizer, surfaces: Integer
     empty = [np.zeros(0, dtype=np.int64)]
     return Shard(np.concatenate([*empty, *(ids for ids, _ in found)]),
                  np.concatenate([*empty, *(covered_bytes(surfaces[ids], size) for ids, size in found)]),
-                 np.array([len(ids) for ids, _ in found], dtype=np.int64))
+                 np.array([len(ids) for ids, _ in found], dtype=np.int64),
+                 tokenizer.family.special_text.count(texts))
 
 
 def surfaces_of(tokenizer: ModelTokenizer) -> Integers:

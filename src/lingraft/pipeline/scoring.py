@@ -26,7 +26,7 @@ from lingraft.recipe import Evaluation
 from lingraft.store import file_digest
 from lingraft.tasks import task_identity
 
-VERSIONS = {"scoring": 2, "tasks": 1, "evaluation": 3}
+VERSIONS = {"scoring": 3, "tasks": 2, "evaluation": 3}
 SCORED = ("heldout_bytes", "context", "stride")
 
 

@@ -14,6 +14,7 @@ from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
 from lingraft.families import Family, ModelTokenizer, open_tokenizer
 from lingraft.families.saving import save_tokenizer
+from lingraft.families.special_text import as_note, as_sentence
 from lingraft.progress import Advance, progress
 from lingraft.selection.atomic import Nothing
 from lingraft.selection.base import Selected, Selection, SelectionRequest
@@ -74,7 +75,9 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
         decision = decide(source.family, extension.pretokenizer, texts=_texts(corpora), selection=extension.selection,
                           base_texts=base.documents("heldout") if base else (), size=extension.most,
                           where=source_folder)
-        full, selected = _select(decision.family, corpora, extension, base, source_folder)
+        counted = [_count(decision.family, corpus, extension.workers) for corpus in corpora]
+        full, selected = _select(decision.family, counted, extension, base, source_folder)
+        _report_mentions(counted, draft)
         _check_found(selected, extension, corpora, draft)
     else:
         decision = Decision(source.family, repaired=False, reason="kept: nothing is added")
@@ -116,18 +119,37 @@ def _check_found(selected: Selected, extension: Extension, corpora: Sequence[Cor
                f"set vocabulary.size: {found}")
 
 
+@dataclass(frozen=True)
+class Counted:
+    """The words of a corpus; `mentions` counts the special tokens that its text spells."""
+
+    language: str
+    bytes: int
+    units: Counter[str]
+    mentions: Counter[str]
+
+
+def _report_mentions(counted: Sequence[Counted], draft: Draft) -> None:
+    """Report the special tokens that the training text of each language spells."""
+    together = sum((text.mentions for text in counted), Counter[str]())
+    if together:
+        draft.notes["special tokens spelled in the text"] = as_note(together)
+    for text in counted:
+        if text.mentions:
+            draft.warn(f"text in {text.language}: {as_sentence(text.mentions)}")
+
+
 def _texts(corpora: Sequence[Corpus]) -> Iterator[str]:
     return chain.from_iterable(corpus.documents("train") for corpus in corpora)
 
 
-def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, base: Corpus | None,
+def _select(family: Family, counted: Sequence[Counted], extension: Extension, base: Corpus | None,
             where: Path) -> tuple[Selected, Selected]:
     """Return everything that was learned, and what of it is taken."""
-    sizes = [corpus.counts("train").bytes for corpus in corpora]
-    counts = mixed([_count(family, corpus, extension.workers) for corpus in corpora], sizes, extension.temperature,
+    counts = mixed([text.units for text in counted], [text.bytes for text in counted], extension.temperature,
                    extension.weights)
     wanted = base if extension.protect or extension.selection.needs_base else None
-    base_counts = _count(family, wanted, extension.workers) if wanted else Counter()
+    base_counts = _count(family, wanted, extension.workers).units if wanted else Counter()
     protected = frozenset(base_counts) if extension.protect else frozenset()
     request = SelectionRequest(family, counts, extension.most, protected, base_counts, where=where)
     full = protecting(family, extension.selection.select(request), protected)
@@ -140,23 +162,26 @@ def _select(family: Family, corpora: Sequence[Corpus], extension: Extension, bas
     return full, full.first(extension.size.choose(full, extension.serving))
 
 
-def _count(family: Family, corpus: Corpus, workers: Workers) -> Counter[str]:
-    with progress(f"counting {corpus.language} words", corpus.counts("train").documents) as advance:
-        texts = _counted(corpus.documents("train"), advance)
+def _count(family: Family, corpus: Corpus, workers: Workers) -> Counted:
+    train = corpus.counts("train")
+    mentions: Counter[str] = Counter()
+    with progress(f"counting {corpus.language} words", train.documents) as advance:
+        texts = _counted(corpus.documents("train"), advance, family, mentions)
         if workers.here:
-            return family.units(texts)
+            return Counted(corpus.language, train.bytes, family.units(texts), mentions)
         counts: Counter[str] = Counter()
         for found in workers.map(_units, family, iter(lambda: list(islice(texts, COUNTED_AT_ONCE)), [])):
             counts.update(found)
-        return counts
+        return Counted(corpus.language, train.bytes, counts, mentions)
 
 
 def _units(family: Family, texts: Sequence[str]) -> Counter[str]:
     return family.units(texts)
 
 
-def _counted(texts: Iterator[str], advance: Advance) -> Iterator[str]:
+def _counted(texts: Iterator[str], advance: Advance, family: Family, mentions: Counter[str]) -> Iterator[str]:
     for text in texts:
+        mentions.update(family.special_text.mentions(text))
         yield text
         advance(1)
 

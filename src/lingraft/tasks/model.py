@@ -52,8 +52,11 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None,  # noqa: FBT001 - lm-eval's signature
                    left_truncate_len: int | None = None, **_kwargs: Any) -> list[int]:
-        """Return the ids of a text, behind the tokenizer's own prefix unless `add_special_tokens` is false."""
-        ids: list[int] = self.tokenizer.encode(string, add_special_tokens=False)
+        """Return the ids of a text, behind the tokenizer's own prefix unless `add_special_tokens` is false.
+
+        Prompts are text: a special token that one spells is text, as in the text that the model was trained on.
+        """
+        ids: list[int] = self.tokenizer.encode(string, add_special_tokens=False, split_special_tokens=True)
         if add_special_tokens is not False and self.before and ids[:len(self.before)] != self.before:
             ids = [*self.before, *ids]
         return self._cut(ids, left_truncate_len) if left_truncate_len else ids
