@@ -13,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingraft.awkward import awkward_texts
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import TokenizerError
 from lingraft.families import open_tokenizer
 from lingraft.families.conversion_check import check_conversion, compare
 from lingraft.families.sentencepiece_model import read_message
-from tests.conftest import ENGLISH, HINDI
+from lingraft.selection import SELECTIONS, Extension, extend_tokenizer
+from lingraft.store import Draft
+from tests.conftest import ENGLISH, HINDI, write_lines
 
 CODE = ["def f(x):\n    if x:\n        return x  # ok\n\n\nclass A:\n\tpass\n", "a  b", "  a", "a ", "x▁▁y", "a\r\n  b",
         "for i in range(10):\n  print(i)   \n", "<tool>a <tool> b<tool>", "<tool>", "   "]
@@ -163,3 +166,69 @@ def test_real_models_are_converted_exactly(assets, name, flores):
     texts = [*TEXTS, *(row[language] for row in flores[:60] for language in ("en", "hi", "tr", "ar", "ta", "th", "bn"))]
     texts = [text for text in texts if not any(content in text for content in tokenizer.family.special.values())]
     assert check_conversion(tokenizer, path, texts).texts > 400
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Build a corpus of Hindi lines, once."""
+    folder = tmp_path_factory.mktemp("hindi")
+    source = str(write_lines(folder / "hi.txt", HINDI, copies=40))
+    (folder / "corpus").mkdir()
+    settings = CorpusSettings.model_validate({"sources": [source], "heldout_share": 0.2})
+    build_corpus(settings, "hi", Draft(folder / "corpus"))
+    return Corpus.open(folder / "corpus")
+
+
+def extended(source, corpus, folder, size=30):
+    """Extend a tokenizer folder; return the result and the claims of its certificate."""
+    folder.mkdir()
+    extend_tokenizer(source, [corpus], Extension(SELECTIONS.parse("continued"), size), Draft(folder))
+    claims = {row["name"]: row for row in json.loads((folder / "certificate.json").read_text())["claims"]}
+    return open_tokenizer(folder / "tokenizer"), claims
+
+
+EXTENDED = [GRID[i] for i in (0, 3, 5, 14, 16, 23, 29, 30, 32, 39, 45, 54, 56, 61, 63)]
+
+
+@pytest.mark.parametrize("cell", EXTENDED, ids=name_of)
+def test_an_extended_model_is_read_alike_by_sentencepiece_and_transformers(cell, corpus, tmp_path):
+    """The result's tokenizer.model, written again, gives the ids of its tokenizer.json, and so does AutoTokenizer."""
+    from transformers import AutoTokenizer
+
+    learn(tmp_path / "base", **cell)
+    target, claims = extended(tmp_path / "base", corpus, tmp_path / "out")
+    assert [row for row in claims.values() if row["fatal"] and not row["holds"]] == []
+    assert claims["tokenizer.model agrees"]["of"] > 0
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(target.folder / "tokenizer.model"))
+    texts = [text for text in (comparable(text, cell, target) for text in TEXTS) if text]
+    assert target.ids(texts) == processor.encode(texts)
+    loaded = AutoTokenizer.from_pretrained(target.folder)
+    assert loaded(texts, add_special_tokens=False)["input_ids"] == target.ids(texts)
+    assert sum(map(len, target.ids(list(HINDI)))) < sum(map(len, open_tokenizer(tmp_path / "base").ids(list(HINDI))))
+
+
+SETTINGS = [
+    ({"tokenizer_class": "LlamaTokenizer"}, "llama"),
+    ({"tokenizer_class": "LlamaTokenizer", "add_bos_token": False, "add_eos_token": True, "model_max_length": 77,
+      "truncation_side": "left", "padding_side": "right"}, "llama"),
+    ({"tokenizer_class": "GemmaTokenizer", "clean_up_tokenization_spaces": True}, "gemma"),
+    ({"tokenizer_class": "PreTrainedTokenizerFast", "padding_side": "left", "bos_token": "<s>"}, "gpt_neox"),
+]
+
+
+@pytest.mark.parametrize(("config", "model_type"), SETTINGS)
+def test_settings_survive_the_change_of_class(config, model_type, corpus, tmp_path):
+    """What AutoTokenizer says of the source, named in the files or not, it says of the result."""
+    from transformers import AutoTokenizer
+
+    learn(tmp_path / "base", model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
+          remove_extra_whitespaces=False, add_dummy_prefix=model_type == "llama")
+    (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "base" / "config.json").write_text(json.dumps({"model_type": model_type}))
+    target, claims = extended(tmp_path / "base", corpus, tmp_path / "out")
+    assert claims["tokenizer settings kept"]["holds"]
+    before, after = (AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "base", target.folder))
+    for name in ("padding_side", "truncation_side", "clean_up_tokenization_spaces", "model_max_length"):
+        assert getattr(after, name) == getattr(before, name)
+    for texts in (("one",), ("one", "two"), ([("one", "two")],)):
+        assert after(*texts)["input_ids"] == before(*texts)["input_ids"]

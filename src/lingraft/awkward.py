@@ -21,6 +21,17 @@ def awkward_texts() -> list[str]:
     ]
 
 
+def code_texts() -> list[str]:
+    """Return code with the indentation, line ends and spaces that code has."""
+    return [
+        "def f(x):\n    if x:\n        return x  # ok\n\n\nclass A:\n\tpass\n",
+        "for i in range(10):\n  print(i)   \n\n",
+        "    return {'a': [1, 2]}\n",
+        "if (a  &&  b) {\r\n    c();\r\n}\r\n",
+        "a  b", "a   b", "  a", "a ", "a\n  b", "f(x)\ny\n", "x▁▁y",
+    ]
+
+
 def endless_word(seed_text: str) -> str:
     """Return a megabyte without a single white space, made from the letters of a text."""
     letters = "".join(seed_text.split()) or "x"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lingraft.awkward import awkward_texts, code_texts
 from lingraft.bases.folder import read_config
 from lingraft.errors import ModelError
 from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.families.conversion_check import checked_conversion
+from lingraft.families.loaded_settings import with_loaded_settings
+from lingraft.families.saving import saved_config
+from lingraft.progress import say
 
 ROLES = ("bos", "eos", "pad", "unk")
 
@@ -24,15 +30,19 @@ def write_tokenizer(tokenizer: ModelTokenizer, folder: Path, *, context: int) ->
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def complete_tokenizer(folder: Path) -> ModelTokenizer:
-    """Make sure that a model folder has a tokenizer.json (converting what it has), and that it fits the model.
+def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> ModelTokenizer:
+    """Make sure that a model folder has a tokenizer.json, and that it fits the model.
 
-    Raises `TokenizerError` where there is no tokenizer, `ModelError` where its ids reach beyond the model's rows.
+    Other files are converted, which is checked against the library that reads them. Raises
+    `TokenizerError` where there is no tokenizer, or none that can be converted, `ModelError` where
+    its ids reach beyond the model's rows.
     """
     tokenizer = open_tokenizer(folder)
     if not (folder / "tokenizer.json").is_file():
+        checked_conversion(tokenizer, [*awkward_texts(), *code_texts()], warn)
+        tokenizer = with_loaded_settings(tokenizer, warn)
         context = context_of(read_config(folder)) or 1_000_000
-        write_tokenizer(tokenizer, folder, context=context)
+        _write_converted(tokenizer, folder, context=context)
     rows = rows_of(read_config(folder))
     if rows is not None and tokenizer.size > rows:
         msg = (f"the tokenizer does not fit the model: its highest id is {tokenizer.size - 1}, while the model has "
@@ -40,6 +50,15 @@ def complete_tokenizer(folder: Path) -> ModelTokenizer:
                "beside it")
         raise ModelError(msg)
     return tokenizer
+
+
+def _write_converted(tokenizer: ModelTokenizer, folder: Path, *, context: int) -> None:
+    """Write tokenizer.json into the folder that the tokenizer was read from; its settings stay."""
+    data = json.dumps(tokenizer.family.data, ensure_ascii=False)
+    (folder / "tokenizer.json").write_text(data, encoding="utf-8")
+    config = {"model_max_length": context, **saved_config(tokenizer, tokenizer.family.data)}
+    text = json.dumps(config, ensure_ascii=False, indent=1)
+    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def rows_of(config: dict[str, Any]) -> int | None:

@@ -7,16 +7,21 @@ from itertools import islice
 
 from lingraft.awkward import awkward_texts
 from lingraft.certificate.claims import Claim, Evidence
+from lingraft.errors import TokenizerError
 from lingraft.families import ModelTokenizer
+from lingraft.families.loaded_settings import NAMES, loaded_settings, names_a_class
 from lingraft.families.sentencepiece import SpaceMarked
 from lingraft.families.unigram import Unigram
 
 _ROLES = ("bos", "eos", "pad")
+_EXAMPLES = 3
 
 
 def certify_loading(evidence: Evidence) -> list[Claim]:
     """Check that transformers, and SentencePiece where it can, read the saved files alike."""
     claims = [_same_in_transformers(evidence)]
+    if names_a_class(evidence.source.folder):
+        claims += _settings_kept(evidence)
     is_sentencepiece = isinstance(evidence.source.family, SpaceMarked)
     if is_sentencepiece and (evidence.target.folder / "tokenizer.model").is_file():
         claims.append(_same_in_sentencepiece(evidence))
@@ -49,6 +54,37 @@ def _same_in_transformers(evidence: Evidence) -> Claim:
         len(texts) + len(roles),
         "texts and special tokens",
         "AutoTokenizer loads the saved folder and gives every text the same ids",
+    )
+
+
+def _settings_kept(evidence: Evidence) -> Iterator[Claim]:
+    """What AutoTokenizer says of the source beyond ids, it says of the saved folder."""
+    try:
+        before = loaded_settings(evidence.source.folder)
+    except TokenizerError:  # the extension warned of it: nothing can be compared
+        return
+    after = loaded_settings(evidence.target.folder)
+    target_of = {source: target for target, source in evidence.splice.kept.items()}
+    different: list[str] = []
+    for name in NAMES:
+        ours, theirs = (settings.values.get(name) for settings in (before, after))
+        if ours is not None and ours != theirs:  # transformers knows no longest input for some
+            different.append(f"{name} {ours!r} became {theirs!r}")
+    around = {
+        "tokens before a text": (before.before, after.before),
+        "tokens after a text": (before.after, after.after),
+        "tokens around a pair of texts": (before.pair, after.pair),
+    }
+    for name, (source_ids, target_ids) in around.items():
+        if tuple(target_of.get(token_id) for token_id in source_ids) != target_ids:
+            different.append(f"{name} {source_ids} became {target_ids}")
+    yield Claim(
+        "tokenizer settings kept",
+        len(different),
+        len(NAMES) + len(around),
+        "settings",
+        "AutoTokenizer pads, truncates and cleans up alike, and puts the same tokens around a text",
+        exceptions=tuple(different[:_EXAMPLES]),
     )
 
 

@@ -15,18 +15,21 @@ characters that a text writes in parts (NFD); those texts are counted.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lingraft.errors import TokenizerError
 from lingraft.families.base import ModelTokenizer
-from lingraft.families.sentencepiece_model import BPE, NORMAL, read_message, user_defined
+from lingraft.families.sentencepiece_model import (
+    BPE,
+    CONVERTED_FROM,
+    NORMAL,
+    read_message,
+    user_defined,
+)
 from lingraft.families.unigram import Unigram
-
-CONVERTED_FROM = "converted_from"
-"""The key in tokenizer_config.json for the SentencePiece file of a converted tokenizer.json."""
 
 _NEAR_TIE = 1e-3
 """Sums of scores closer than this are equal in 32 bits."""
@@ -40,6 +43,26 @@ class Comparison:
     texts: int
     different: tuple[str, ...]
     decomposed: int
+
+
+def checked_conversion(
+    tokenizer: ModelTokenizer, texts: Iterable[str], warn: Callable[[str], None]
+) -> None:
+    """Compare a tokenizer with the SentencePiece file that it was converted from, if it was.
+
+    Raises `TokenizerError` where ids differ; warns of texts that differ by decomposed characters.
+    """
+    name = tokenizer.config.get(CONVERTED_FROM)
+    if name is None:
+        return
+    model = tokenizer.folder / str(name)
+    found = check_conversion(tokenizer, model, texts)
+    if found.decomposed:
+        warn(
+            f"{model}: {found.decomposed} of {found.texts} texts hold characters in decomposed "
+            "form (NFD), which SentencePiece composes and tokenizers and transformers do not; "
+            "write the text in NFC"
+        )
 
 
 def check_conversion(tokenizer: ModelTokenizer, model: Path, texts: Iterable[str]) -> Comparison:
@@ -69,11 +92,15 @@ def check_conversion(tokenizer: ModelTokenizer, model: Path, texts: Iterable[str
 
 
 def compare(tokenizer: ModelTokenizer, model: Path, texts: Iterable[str]) -> Comparison:
-    """Compare the ids of a tokenizer with those of a SentencePiece file."""
+    """Compare the ids of a tokenizer with those of a SentencePiece file.
+
+    Texts that spell a special token are left out: they are plain text to SentencePiece alone.
+    """
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    given = [text for text in texts if text]
+    special = tuple(tokenizer.family.special.values())
+    given = [text for text in texts if text and not any(content in text for content in special)]
     different: list[str] = []
     decomposed = 0
     for text, ours, theirs in zip(

@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from lingraft.families.base import ModelTokenizer
 from lingraft.families.content import BATCH_SETTINGS, Data
@@ -35,6 +36,7 @@ class TokenizerAsItStands(PreTrainedTokenizerFast):
 '''
 
 _COPIED = ("chat_template.jinja", "chat_template.json", "special_tokens_map.json")
+_OF_THE_CLASS = {"model_config", "auto_map", "backend"}
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _SENTENCEPIECE = ("tokenizer.model", "tokenizer.model.v*", "spiece.model", "sentencepiece.bpe.model")
 _NORMAL, _CONTROL = 1, 3
@@ -50,13 +52,7 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
     plain = {key: value for key, value in data.items() if not key.startswith("lingraft")}
     plain |= _batch_settings(source, splice)
     (folder / "tokenizer.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
-    config = {key: value for key, value in source.config.items() if key not in {"model_config", "auto_map", "backend"}}
-    config = {key: value for key, value in config.items() if value is not None or key not in _ROLES}
-    if "added_tokens_decoder" in config:
-        config["added_tokens_decoder"] = {str(token["id"]): {key: value for key, value in token.items() if key != "id"}
-                                          for token in plain["added_tokens"]}
-    clean_up = bool(config.get("clean_up_tokenization_spaces"))
-    config |= {"tokenizer_class": CLASS_NAME, "clean_up_tokenization_spaces": clean_up}
+    config = saved_config(source, plain)
     if source.config.get("model_config", {}).get("model_type") in _REBUILT:
         config["auto_map"] = {"AutoTokenizer": [None, f"{Path(OF_TOKENIZER).stem}.TokenizerAsItStands"]}
         (folder / OF_TOKENIZER).write_text(_CODE, encoding="utf-8")
@@ -83,6 +79,23 @@ def _batch_settings(source: ModelTokenizer, splice: Splice) -> Data:
         if source_id == source.batch_settings["padding"].get("pad_id"):
             padding["pad_id"] = target_id
     return settings
+
+
+def saved_config(source: ModelTokenizer, data: Data) -> dict[str, Any]:
+    """Return the tokenizer_config.json for a tokenizer.json that is loaded unchanged.
+
+    The settings of the source stay, but for those that belong to its class.
+    """
+    config = {key: value for key, value in source.config.items() if key not in _OF_THE_CLASS}
+    for role in _ROLES:
+        if config.get(role, "") is None:
+            del config[role]
+    if "added_tokens_decoder" in config:
+        decoder = config["added_tokens_decoder"] = {}
+        for token in data["added_tokens"]:
+            decoder[str(token["id"])] = {key: value for key, value in token.items() if key != "id"}
+    clean_up = bool(config.get("clean_up_tokenization_spaces"))
+    return {**config, "tokenizer_class": CLASS_NAME, "clean_up_tokenization_spaces": clean_up}
 
 
 def sentencepiece_file(source: ModelTokenizer) -> Path | None:

@@ -7,6 +7,7 @@ apart. Units are therefore cut where no piece of the vocabulary crosses: before 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ SPACE = "▁"
 UNIT_PATTERN = rf"{SPACE}+[^{SPACE}\n]*|[^{SPACE}\n]+|\n+"
 """Where no piece of such a vocabulary crosses: a run of "▁" opens a unit, line breaks stand alone."""
 
+_LEADS = ("", " ", SPACE)
 _UNIT = regex.compile(UNIT_PATTERN)
 _BYTE = regex.compile(r"<0x([0-9A-F]{2})>")
 
@@ -48,8 +50,22 @@ class SpaceMarked(Family):
 
     @cached_property
     def lead(self) -> str:
-        """Nothing where the tokenizer itself puts a space before every text, else a space."""
-        return "" if list(self.cut("x")) == [f"{SPACE}x"] else " "
+        """What stands for the space before a word: nothing where the tokenizer puts one there itself.
+
+        A space is taken away by a tokenizer that strips texts, and "▁" is made a space by some
+        character maps. Where none of the three gives the word as it stands in a text, texts are cut
+        whole (`units`).
+        """
+        return next((lead for lead in _LEADS if self._stands_for_a_space(lead)), "")
+
+    def _stands_for_a_space(self, lead: str) -> bool:
+        return [*self.cut("x y")] == [*self.cut("x"), *self.cut(f"{lead}y")]
+
+    def units(self, texts: Iterable[str]) -> Counter[str]:
+        """Count the distinct strings that the model sees in these texts."""
+        if self._stands_for_a_space(self.lead):
+            return super().units(texts)
+        return Counter(unit for text in texts for unit in self.cut(text))
 
     def cut(self, text: str) -> Iterable[str]:
         """Return the words, each with the run of spaces before it, and line breaks apart."""

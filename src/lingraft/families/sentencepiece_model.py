@@ -34,6 +34,8 @@ from lingraft.families.content import Data
 from lingraft.families.convert import added_token, bpe, document, template
 
 SPACE = "▁"
+CONVERTED_FROM = "converted_from"
+"""The key in tokenizer_config.json for the SentencePiece file of a converted tokenizer.json."""
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """The types of pieces in a SentencePiece file."""
 
@@ -94,6 +96,7 @@ def from_sentencepiece(source: Path) -> Data:
     # the habit of Llama, and of T5, where tokenizer_config.json says nothing else
     data["post_processor"] = template(before=before) if kind == "BPE" else template(after=after)
     data["lingraft_roles"] = {f"{role}_token": content for role, content in roles.items()}
+    data["lingraft_roles"][CONVERTED_FROM] = source.name
     return data
 
 

@@ -7,10 +7,14 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from lingraft.awkward import awkward_texts, code_texts
 from lingraft.bases.folder import FolderBase
 from lingraft.bases.weight_formats import check_weight_format
 from lingraft.families import open_tokenizer
+from lingraft.families.conversion_check import checked_conversion
+from lingraft.families.loaded_settings import with_loaded_settings
 from lingraft.families.opening import tokenizer_file
 from lingraft.families.saving import save_tokenizer
 from lingraft.pipeline.graph import VERSIONS, corpus_steps, graph_of, vocabulary_step
@@ -22,6 +26,7 @@ from lingraft.store import Store, file_digest
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary import identity
 
+BESIDE = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 EVIDENCE = ("splice.json", "certificate.json", "samples.json", "curve.json")
 
 
@@ -53,7 +58,7 @@ def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step]:
     if isinstance(recipe.model, FolderBase) and not list(recipe.model.folder.glob("*.safetensors")):
         check_weight_format(recipe.model.folder)
         path = tokenizer_file(recipe.model.folder)
-        source = step("source tokenizer", "tokenizer", VERSIONS["source"], {"sha256": file_digest(path)},
+        source = step("source tokenizer", "tokenizer", VERSIONS["source"], _identity_of(path),
                       partial(_make_tokenizer, path))
         texts, replay = corpus_steps(recipe)
         vocabulary = vocabulary_step(recipe, source, texts, replay)
@@ -63,9 +68,17 @@ def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step]:
     return list(graph.making), graph.embeddings, graph.vocabulary
 
 
+def _identity_of(path: Path) -> dict[str, Any]:
+    """Name a tokenizer by its file and by the files next to it that transformers reads too."""
+    beside = {name: file_digest(path.parent / name) for name in BESIDE if (path.parent / name).is_file()}
+    return {"sha256": file_digest(path), "settings": beside}
+
+
 def _make_tokenizer(path: Path, work: Work) -> None:
     """Write a tokenizer without a model, converted where it has to be, where later stages look for a model's."""
     tokenizer = open_tokenizer(path)
+    checked_conversion(tokenizer, [*awkward_texts(), *code_texts()], work.draft.warn)
+    tokenizer = with_loaded_settings(tokenizer, work.draft.warn)
     folder = work.draft.folder / "model"
     save_tokenizer(tokenizer, tokenizer.family.data, identity(tokenizer.size), folder)
     for name in (path.name,) if ".model" in path.name else ():

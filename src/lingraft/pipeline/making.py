@@ -65,7 +65,7 @@ def make_model(base: Base, work: Work) -> None:
     execution = replace(work.execution, trackers=())  # they watch the training of the run, not that of its base
     bench = Bench(work.draft, work.workplace, execution)
     base.materialise(bench)
-    tokenizer = complete_tokenizer(bench.folder)
+    tokenizer = complete_tokenizer(bench.folder, warn=work.draft.warn)
     embedding_names(Checkpoint.open(bench.folder))  # what cannot be extended is refused before anything is learned
     config = read_config(bench.folder)
     work.draft.notes.update(tokens=tokenizer.size, parameters=Checkpoint.open(bench.folder).parameters,

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
+from lingraft.awkward import awkward_texts, code_texts
 from lingraft.certificate import Evidence, certify, write_certificate
 from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
 from lingraft.families import Family, ModelTokenizer, open_tokenizer
+from lingraft.families.conversion_check import checked_conversion
+from lingraft.families.loaded_settings import with_loaded_settings
 from lingraft.families.saving import save_tokenizer
+<<<<<<< HEAD
 from lingraft.families.special_text import as_note, as_sentence
+=======
+from lingraft.families.sentencepiece_model import CONVERTED_FROM
+from lingraft.families.unigram import Unigram
+>>>>>>> 2823d97 (Conversions are checked before learning; tokenizer settings survive the change of class)
 from lingraft.progress import Advance, progress
 from lingraft.selection.atomic import Nothing
 from lingraft.selection.base import Selected, Selection, SelectionRequest
@@ -28,6 +36,8 @@ from lingraft.vocabulary import Splice
 from lingraft.workers import HERE, Workers
 
 COUNTED_AT_ONCE = 1000
+COMPARED = 200
+"""Held-out documents of each language on which a converted tokenizer is compared with SentencePiece."""
 FEW = 0.9
 """A smaller share of the tokens asked for is warned of."""
 SAMPLES = 24
@@ -70,7 +80,7 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
     if extension.protect and base is None:
         msg = "vocabulary.protect needs base-language text: name a replay corpus (its share may be 0)"
         raise RecipeError(msg)
-    source = open_tokenizer(source_folder)
+    source = _opened(source_folder, corpora, base, draft)
     if extension.most and not isinstance(extension.selection, Nothing):
         decision = decide(source.family, extension.pretokenizer, texts=_texts(corpora), selection=extension.selection,
                           base_texts=base.documents("heldout") if base else (), size=extension.most,
@@ -96,6 +106,18 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
     _write_samples(source, target, corpora, draft.path("samples.json"))
     draft.path("curve.json").write_text(json.dumps(curve(full)), encoding="utf-8")
     _note(draft, source, decision, selected, extension)
+
+
+def _opened(folder: Path, corpora: Sequence[Corpus], base: Corpus | None, draft: Draft) -> ModelTokenizer:
+    """Open the source; what was converted is compared on real text before anything is learned on it."""
+    source = open_tokenizer(folder)
+    texts = [text for corpus in (*corpora, *([base] if base else []))
+             for text in islice(corpus.documents("heldout"), COMPARED)]
+    if isinstance(source.family, Unigram):  # sums of scores over thousands of tokens are not the same in 32 and 64 bits
+        texts = [line for text in texts for line in text.splitlines()]
+    checked_conversion(source, [*awkward_texts(), *code_texts(), *texts], draft.warn)
+    source = with_loaded_settings(source, draft.warn)
+    return replace(source, config={key: value for key, value in source.config.items() if key != CONVERTED_FROM})
 
 
 def _check_found(selected: Selected, extension: Extension, corpora: Sequence[Corpus], draft: Draft) -> None:
