@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,13 +74,14 @@ class Family(ABC):
         only where it keeps some spaces), and the distinct stretches are counted; `cut` then sees each of them once.
         Texts with runs of spaces, or with spaces at their ends, go through `cut` whole: regular expressions look ahead
         there, and a dummy prefix joins them. Spellings of special tokens are cut out of the units, so that no token
-        is learned from them.
+        is learned from them; other added tokens are cut out of the texts first, as the tokenizer does.
         """
+        texts = self._between_added_tokens(texts)
         split = (lambda text: text.split(" ")) if self._cuts_at_spaces else _BEFORE_WORD.split
         units: Counter[str] = Counter()
         stretches: Counter[str] = Counter()
         for text in texts:
-            if _RUN_OF_SPACE.search(text):
+            if not self.cuts_stretches or _RUN_OF_SPACE.search(text):
                 units.update(self.cut(text))
                 continue
             first, *rest = split(text)
@@ -90,6 +91,18 @@ class Family(ABC):
                 self._drain(stretches, units)
         self._drain(stretches, units)
         return without_special_text(self.special_text.as_pieces(self.spelled_piece), units)
+
+    @property
+    def cuts_stretches(self) -> bool:
+        """Whether a stretch after `lead` is cut as it is inside of a text."""
+        return True
+
+    def _between_added_tokens(self, texts: Iterable[str]) -> Iterator[str]:
+        """Yield what lies between added tokens that are not special: the model does not see those."""
+        contents = {token["content"] for token in self.data.get("added_tokens") or []} - set(self.control.values())
+        pattern = SpecialText(tuple(sorted(contents)))
+        for text in texts:
+            yield from pattern.stretches(text)
 
     @cached_property
     def _cuts_at_spaces(self) -> bool:

@@ -7,7 +7,6 @@ apart. Units are therefore cut where no piece of the vocabulary crosses: before 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -54,18 +53,17 @@ class SpaceMarked(Family):
 
         A space is taken away by a tokenizer that strips texts, and "▁" is made a space by some
         character maps. Where none of the three gives the word as it stands in a text, texts are cut
-        whole (`units`).
+        whole (`cuts_stretches`).
         """
         return next((lead for lead in _LEADS if self._stands_for_a_space(lead)), "")
 
+    @cached_property
+    def cuts_stretches(self) -> bool:
+        """Whether a stretch after `lead` is cut as it is inside of a text."""
+        return self._stands_for_a_space(self.lead)
+
     def _stands_for_a_space(self, lead: str) -> bool:
         return [*self.cut("x y")] == [*self.cut("x"), *self.cut(f"{lead}y")]
-
-    def units(self, texts: Iterable[str]) -> Counter[str]:
-        """Count the distinct strings that the model sees in these texts."""
-        if self._stands_for_a_space(self.lead):
-            return super().units(texts)
-        return Counter(unit for text in texts for unit in self.cut(text))
 
     def cut(self, text: str) -> Iterable[str]:
         """Return the words, each with the run of spaces before it, and line breaks apart."""

@@ -21,11 +21,7 @@ from lingraft.pipeline import making, scoring
 from lingraft.pipeline.steps import Step, step
 from lingraft.recipe import Recipe, Text
 
-<<<<<<< HEAD
-VERSIONS = {"source": 3, "corpus": 1, "vocabulary": 4, "embeddings": 4, "packing": 2, "training": 4,
-=======
-VERSIONS = {"source": 4, "corpus": 1, "vocabulary": 4, "embeddings": 4, "packing": 1, "training": 4,
->>>>>>> 2823d97 (Conversions are checked before learning; tokenizer settings survive the change of class)
+VERSIONS = {"source": 4, "corpus": 1, "vocabulary": 5, "embeddings": 4, "packing": 2, "training": 4,
             "chat-vector": 1,
             **scoring.VERSIONS}
 """Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""

@@ -17,12 +17,9 @@ from lingraft.families import Family, ModelTokenizer, open_tokenizer
 from lingraft.families.conversion_check import checked_conversion
 from lingraft.families.loaded_settings import with_loaded_settings
 from lingraft.families.saving import save_tokenizer
-<<<<<<< HEAD
-from lingraft.families.special_text import as_note, as_sentence
-=======
 from lingraft.families.sentencepiece_model import CONVERTED_FROM
+from lingraft.families.special_text import as_note, as_sentence
 from lingraft.families.unigram import Unigram
->>>>>>> 2823d97 (Conversions are checked before learning; tokenizer settings survive the change of class)
 from lingraft.progress import Advance, progress
 from lingraft.selection.atomic import Nothing
 from lingraft.selection.base import Selected, Selection, SelectionRequest
@@ -111,11 +108,13 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
 def _opened(folder: Path, corpora: Sequence[Corpus], base: Corpus | None, draft: Draft) -> ModelTokenizer:
     """Open the source; what was converted is compared on real text before anything is learned on it."""
     source = open_tokenizer(folder)
-    texts = [text for corpus in (*corpora, *([base] if base else []))
-             for text in islice(corpus.documents("heldout"), COMPARED)]
-    if isinstance(source.family, Unigram):  # sums of scores over thousands of tokens are not the same in 32 and 64 bits
-        texts = [line for text in texts for line in text.splitlines()]
-    checked_conversion(source, [*awkward_texts(), *code_texts(), *texts], draft.warn)
+    if CONVERTED_FROM in source.config:
+        texts = [*awkward_texts(), *code_texts()]
+        for corpus in (*corpora, *([base] if base else [])):
+            texts += islice(corpus.documents("heldout"), COMPARED)
+        if isinstance(source.family, Unigram):  # sums over thousands of tokens differ in 32 and 64 bits
+            texts = [line for text in texts for line in text.splitlines()]
+        checked_conversion(source, texts, draft.warn)
     source = with_loaded_settings(source, draft.warn)
     return replace(source, config={key: value for key, value in source.config.items() if key != CONVERTED_FROM})
 
