@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from lingraft.corpus import Counts
 from lingraft.errors import CorpusError, StoreError, TokenizerError
 from lingraft.families import open_tokenizer
+from lingraft.families.separators import separators_of
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, pack_corpus, pack_texts
 from lingraft.packing.mixture import IGNORED, Mixture, Start, shuffled
@@ -159,13 +161,15 @@ def test_memory_does_not_grow_with_the_text(tiny_model: Path, tmp_path: Path) ->
     assert min(peaks[24]) < 1.2 * min(peaks[8])
 
 
-def test_a_model_without_a_separator_is_refused() -> None:
+def test_a_model_without_a_separator_is_refused(tiny_model: Path) -> None:
     """Without BOS and EOS the error says which files and settings decide; a named one must exist."""
-    with pytest.raises(TokenizerError, match=r"names no BOS OR EOS token.*tokenizer_config\.json"):
-        PackingSettings().separators(None, None)
+    tokenizer = open_tokenizer(tiny_model)
+    without = replace(tokenizer, config={})
+    with pytest.raises(TokenizerError, match=r"names no BOS or EOS token.*tokenizer_config\.json"):
+        separators_of(without)
     with pytest.raises(TokenizerError, match="names no EOS token"):
-        PackingSettings(separator="bos-eos").separators(1, None)
-    assert PackingSettings(separator="eos").separators(1, 2) == (None, 2)
+        separators_of(replace(tokenizer, config={"bos_token": "<s>"}), "bos-eos")
+    assert separators_of(tokenizer, "eos").ids(tokenizer) == (None, 319)
 
 
 def test_no_text_is_an_error(tiny_model: Path, tmp_path: Path) -> None:

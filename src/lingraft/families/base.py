@@ -283,13 +283,15 @@ class Family(ABC):
 class ModelTokenizer:
     """The tokenizer of a model folder.
 
-    `batch_settings` holds the truncation, padding and dropout of the file, which are switched off.
+    `batch_settings` holds the truncation, padding and dropout of the file, which are switched off; `separator` names
+    what stands between documents, as `training.packing.separator` does.
     """
 
     folder: Path
     family: Family
     config: Mapping[str, Any]
     batch_settings: Mapping[str, Any] = field(default_factory=dict)
+    separator: str = "auto"
 
     @property
     def backend(self) -> Tokenizer:

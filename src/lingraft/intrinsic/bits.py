@@ -19,6 +19,7 @@ import numpy as np
 
 from lingraft.errors import ModelError
 from lingraft.families import ModelTokenizer
+from lingraft.families.separators import start_of_document
 from lingraft.intrinsic.intervals import Floats
 from lingraft.intrinsic.windows import Window, batches_of, windows_of
 from lingraft.progress import progress
@@ -96,10 +97,10 @@ def nats_of(model: Any, start: int, ids: Sequence[Sequence[int]], *, context: in
 
 
 def start_id(tokenizer: ModelTokenizer) -> int:
-    """Return the id that stands before a text: BOS, or else EOS."""
-    for token_id in (tokenizer.bos_id, tokenizer.eos_id):
-        if token_id is not None:
-            return token_id
+    """Return the id that stands before a text, as in packed text: BOS, or else the token that ends documents."""
+    found = start_of_document(tokenizer, tokenizer.separator)
+    if found is not None:
+        return found
     msg = (f"{tokenizer.folder}: neither a BOS nor an EOS token, so nothing can stand before the first token; name one "
            f"in tokenizer_config.json (bos_token) or config.json (bos_token_id)")
     raise ModelError(msg)

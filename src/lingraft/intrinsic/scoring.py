@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ class Scored:
 
 
 def score_folder(folder: Path, texts: Mapping[str, Sequence[str]], settings: EvaluationSettings, *,
-                 device: str = "cpu", dtype: str = "auto") -> Scored:
-    """Score the documents of each language with a model folder; raises `ModelError` where it is no model."""
-    tokenizer = open_tokenizer(folder)
+                 device: str = "cpu", dtype: str = "auto", separator: str = "auto") -> Scored:
+    """Score the documents of each language with a model folder; raises `ModelError` where it is no model.
+
+    `separator` names what stands between documents: a text is read behind the token that begins one in packed text.
+    """
+    tokenizer = replace(open_tokenizer(folder), separator=separator)
     model = load_model(folder, device, dtype)
     scores = {language: score_text(model, tokenizer, documents, settings) for language, documents in texts.items()}
     writing, samples = settings.generation, {}

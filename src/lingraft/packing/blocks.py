@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, StoreError
 from lingraft.families import ModelTokenizer
+from lingraft.families.separators import Separators, separators_of
 from lingraft.families.special_text import as_note, as_sentence
 from lingraft.packing.settings import PackingSettings
 from lingraft.packing.shards import DOCUMENTS, Integers, Shard, shards_of
@@ -110,11 +111,14 @@ class Blocks:
 
 def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSettings, draft: Draft, *,
                 context: int | None = None, split: str = "train", workers: Workers = HERE,
-                workplace: Path | None = None) -> None:
+                workplace: Path | None = None, separators: Separators | None = None) -> None:
     """Tokenise a split of a corpus into `draft`; raises `CorpusError` where it holds no text.
 
-    What `workers` have tokenised is kept in `workplace`, so that a killed run goes on. Neither changes the answer.
+    `separators` are those of the source model, whose files say more than the folder of an extended tokenizer. What
+    `workers` have tokenised is kept in `workplace`, so that a killed run goes on. Neither changes the answer.
     """
+    separators = separators or separators_of(tokenizer, settings.separator)
+    draft.notes["separators"] = separators.shown
     with progress(f"packing {corpus.language}", corpus.counts(split).documents, unit="documents") as advance:
         def watched() -> Iterator[list[str]]:
             for texts in corpus.batches(split, DOCUMENTS):
@@ -122,7 +126,7 @@ def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSett
                 advance(len(texts))
 
         shards = shards_of(watched(), tokenizer, workers=workers, workplace=workplace)
-        summary = pack_shards(shards, tokenizer, settings, draft.folder, context=context)
+        summary = pack_shards(shards, tokenizer, settings, draft.folder, context=context, separators=separators)
     draft.notes.update(notes_of(summary))
     if summary.mentions:
         draft.warn(f"text in {corpus.language}: {as_sentence(summary.mentions)}")
@@ -140,9 +144,10 @@ def pack_texts(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, sett
 
 
 def pack_shards(shards: Iterable[Shard], tokenizer: ModelTokenizer, settings: PackingSettings, folder: Path, *,
-                context: int | None = None) -> Summary:
-    """Put tokenised documents together into a folder of blocks."""
-    before, after = settings.separators(tokenizer.bos_id, tokenizer.eos_id)
+                context: int | None = None, separators: Separators | None = None) -> Summary:
+    """Put tokenised documents together into a folder of blocks; `separators` are the tokenizer's own by default."""
+    separators = separators or separators_of(tokenizer, settings.separator)
+    before, after = separators.ids(tokenizer)
     block = settings.row_length(context)
     with (folder / TOKENS).open("wb") as tokens, (folder / ROWS).open("wb") as rows:
         kind = _Stream if settings.pack == "stream" else _Documents

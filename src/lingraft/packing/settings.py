@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lingraft.errors import RecipeError, TokenizerError
+from lingraft.errors import RecipeError
 from lingraft.registry import Settings
 
 DEFAULT_BLOCK = 1024
@@ -20,9 +20,13 @@ class PackingSettings(Settings):
     pack: Literal["stream", "documents"] = Field(
         default="stream", description="stream: documents one after another, cut into full rows, no text lost; "
                                       "documents: a document a row, cut at `block` tokens, the rest dropped, counted")
-    separator: Literal["auto", "eos", "bos", "bos-eos"] = Field(
-        default="auto", description="what stands between documents; auto: BOS before and EOS after each document, as "
-                                    "far as the model has them")
+    separator: str = Field(
+        default="auto",
+        min_length=1,
+        description="what stands between documents; auto: the BOS and EOS of pretraining, as far as the model has "
+        "them, never a chat turn's mark; eos, bos or bos-eos: as the tokenizer names them; or the spelling of a token, "
+        "which then ends each document: <|endoftext|>. Scoring begins texts behind the same token",
+    )
 
     def row_length(self, context: int | None) -> int:
         """Return the tokens of a row for a model of this context (None: unknown); raises `RecipeError` beyond it."""
@@ -31,19 +35,3 @@ class PackingSettings(Settings):
                    f"name at most {context}, or leave it out")
             raise RecipeError(msg)
         return self.block or min(context or DEFAULT_BLOCK, DEFAULT_BLOCK)
-
-    def separators(self, bos: int | None, eos: int | None) -> tuple[int | None, int | None]:
-        """Return the id before and the id after each document; raises `TokenizerError` where a named one is missing.
-
-        >>> PackingSettings().separators(1, 2), PackingSettings().separators(7, 7)
-        ((1, 2), (None, 7))
-        """
-        wanted = {"auto": (bos, eos), "eos": (None, eos), "bos": (bos, None), "bos-eos": (bos, eos)}[self.separator]
-        missing = [role for role, found in (("bos", bos), ("eos", eos)) if role in self.separator and found is None]
-        if missing or wanted == (None, None):
-            names = " and ".join(missing or ["bos or eos"]).upper()
-            msg = (f"the tokenizer names no {names} token, which training puts between documents; set bos_token or "
-                   f"eos_token in its tokenizer_config.json, or choose training.packing.separator: auto, bos or eos")
-            raise TokenizerError(msg)
-        before, after = wanted
-        return (None, after) if before == after else (before, after)

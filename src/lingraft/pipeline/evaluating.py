@@ -61,7 +61,7 @@ def evaluate_models(asked: Asked, runtime: Runtime, output: Path, *, tell: Tell 
     models = {name: _model_step(name, parse_model(place)) for name, place in places.items()}
     texts = _texts(asked, recipe)
     measured = measuring_steps(models, texts, recipe.evaluation, seed=recipe.seed,
-                               learned={} if asked.text else texts)
+                               learned={} if asked.text else texts, separator=recipe.training.packing.separator)
     steps = list({one.stage.key: one for one in (*models.values(), *texts.values(), *measured.scoring, *measured.tasks,
                                                  measured.evaluation)}.values())
     store = Store(runtime.store)

@@ -21,7 +21,7 @@ from lingraft.pipeline import making, scoring
 from lingraft.pipeline.steps import Step, step
 from lingraft.recipe import Recipe, Text
 
-VERSIONS = {"source": 4, "corpus": 1, "vocabulary": 5, "embeddings": 4, "packing": 2, "training": 4,
+VERSIONS = {"source": 4, "corpus": 1, "vocabulary": 5, "embeddings": 4, "packing": 3, "training": 4,
             "chat-vector": 1,
             **scoring.VERSIONS}
 """Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""
@@ -87,7 +87,8 @@ def graph_of(recipe: Recipe) -> Graph:
     adapted = chat_vector or training
     models = {"source": source, "spliced": embeddings, **({"adapted": adapted} if adapted else {})}
     texts = {**each, **({"replay": replay} if replay else {})}
-    measured = scoring.measuring_steps(models, texts, recipe.evaluation, seed=recipe.seed, packed=packing.get("target"))
+    measured = scoring.measuring_steps(models, texts, recipe.evaluation, seed=recipe.seed, packed=packing.get("target"),
+                                       separator=recipe.training.packing.separator)
     return Graph(source, targets, target, replay, vocabulary, embeddings, packing, training, instruct, chat_vector,
                  measured.scoring, measured.tasks, measured.evaluation)
 

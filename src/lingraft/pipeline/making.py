@@ -131,12 +131,13 @@ def make_embeddings(work: Work) -> None:
 def make_packing(work: Work) -> None:
     """Tokenise the train text of one language into rows."""
     from lingraft.families import open_tokenizer
+    from lingraft.families.separators import separators_of
     from lingraft.packing.blocks import pack_corpus
 
-    context = context_of(read_config(work.folders["source"] / "model"))
+    source, settings = work.folders["source"] / "model", work.recipe.training.packing
     pack_corpus(Corpus.open(work.folders["corpus"]), open_tokenizer(work.folders["vocabulary"] / "tokenizer"),
-                work.recipe.training.packing, work.draft, context=context, workers=work.runtime.workers,
-                workplace=work.workplace)
+                settings, work.draft, context=context_of(read_config(source)), workers=work.runtime.workers,
+                workplace=work.workplace, separators=separators_of(open_tokenizer(source), settings.separator))
 
 
 def make_training(work: Work) -> None:
@@ -149,7 +150,7 @@ def make_training(work: Work) -> None:
     model, replay = work.folders["model"] / "model", work.recipe.replay
     replayed = Blocks.open(work.folders["replayed"]) if "replayed" in work.folders else None
     text = PackedText(Blocks.open(work.folders["packed"]), replayed, replay.portion if replay and replayed else 0.0)
-    tokenizer = open_tokenizer(model)
+    tokenizer = replace(open_tokenizer(model), separator=work.recipe.training.packing.separator)
     documents = {language: list(first_documents(corpus, CURVE_BYTES)) for language, corpus in heldout_of(work).items()}
 
     def measure(trained: Any) -> dict[str, float]:

@@ -26,7 +26,7 @@ from lingraft.recipe import Evaluation
 from lingraft.store import file_digest
 from lingraft.tasks import task_identity
 
-VERSIONS = {"scoring": 3, "tasks": 2, "evaluation": 3}
+VERSIONS = {"scoring": 4, "tasks": 2, "evaluation": 3}
 SCORED = ("heldout_bytes", "context", "stride")
 
 
@@ -40,15 +40,16 @@ class Measured:
 
 
 def measuring_steps(models: Mapping[str, Step], texts: Mapping[str, Step], chosen: Evaluation, *, seed: int = 0,
-                    learned: Mapping[str, Step] | None = None, packed: Step | None = None) -> Measured:
+                    learned: Mapping[str, Step] | None = None, packed: Step | None = None,
+                    separator: str = "auto") -> Measured:
     """Return the steps that score each model on each text, run its tasks, and compare it with the first model.
 
     In the texts `learned` (by default all of them) documents of tasks are looked for; `packed` is training text, where
-    exposures of added tokens are counted. Raises `LingraftError` where a file that
-    the settings name is not there.
+    exposures of added tokens are counted; `separator` is the recipe's `training.packing.separator`. Raises
+    `LingraftError` where a file that the settings name is not there.
     """
     where = {f"text:{role}": text for role, text in texts.items()}
-    scoring = {name: _scoring(name, model, where, chosen) for name, model in models.items()}
+    scoring = {name: _scoring(name, model, where, chosen, separator) for name, model in models.items()}
     seen = {f"text:{role}": text for role, text in (texts if learned is None else learned).items()}
     tasks = {name: _tasks(name, model, seen, chosen, seed) for name, model in models.items() if chosen.tasks.names}
     evaluation = step("evaluation", "evaluation", VERSIONS["evaluation"], _identity(chosen),
@@ -60,12 +61,13 @@ def measuring_steps(models: Mapping[str, Step], texts: Mapping[str, Step], chose
     return Measured(tuple(scoring.values()), tuple(tasks.values()), evaluation)
 
 
-def _scoring(name: str, model: Step, where: Mapping[str, Step], chosen: Evaluation) -> Step:
+def _scoring(name: str, model: Step, where: Mapping[str, Step], chosen: Evaluation, separator: str) -> Step:
     settings: dict[str, Any] = chosen.model_dump(mode="json", include=set(SCORED))
     if chosen.generation is not None:
         settings["samples"] = chosen.generation.model_dump(mode="json",
                                                            include={"prompt_bytes", "samples", "sample_bytes"})
-    return step(f"scoring {name}", "scoring", VERSIONS["scoring"], settings, partial(make_scoring, chosen),
+    settings["separator"] = separator
+    return step(f"scoring {name}", "scoring", VERSIONS["scoring"], settings, partial(make_scoring, chosen, separator),
                 model=model, **where)
 
 
@@ -87,13 +89,14 @@ def _identity(chosen: Evaluation) -> dict[str, Any]:
     return settings
 
 
-def make_scoring(chosen: Evaluation, work: Work) -> None:
+def make_scoring(chosen: Evaluation, separator: str, work: Work) -> None:
     """Score one model on every text."""
     from lingraft.intrinsic import score_folder
     from lingraft.intrinsic.scoring import heldout_documents
 
     texts = {corpus.language: heldout_documents(corpus, chosen.heldout_bytes) for corpus in texts_of(work)}
-    scored = score_folder(work.folders["model"] / "model", texts, chosen, device=work.execution.device)
+    scored = score_folder(work.folders["model"] / "model", texts, chosen, device=work.execution.device,
+                          separator=separator)
     for number, (language, scores) in enumerate(scored.scores.items()):
         scores.write(work.draft.path(f"scores-{number}.npz"))
         work.draft.notes[language] = {"documents": len(scores.tokens), "tokens": len(scores.ids),

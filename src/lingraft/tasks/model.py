@@ -21,6 +21,8 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, TokenizerError
+from lingraft.families import open_tokenizer
+from lingraft.families.separators import start_of_document
 from lingraft.progress import Advance, progress
 
 BATCH = {"cpu": 8}
@@ -46,6 +48,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             raise TokenizerError(msg) from error
         _name_roles(tokenizer, model.config.get_text_config())
         self.before = _leading(tokenizer, folder)
+        self.start = start_of_document(open_tokenizer(folder))
         size = BATCH.get(torch.device(device).type, BATCH_ON_ACCELERATOR)
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=size)
         self.has_eos = tokenizer.eos_token_id is not None
@@ -100,10 +103,9 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without context: BOS, or else EOS."""
-        for token_id in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
-            if token_id is not None:
-                return int(token_id)
+        """What stands before a text without context: what begins a document in packed text (BOS, or else EOS)."""
+        if self.start is not None:
+            return self.start
         msg = (f"{self.folder}: neither a BOS nor an EOS token, so nothing can stand before the first token; name one "
                f"in tokenizer_config.json")
         raise ModelError(msg)
