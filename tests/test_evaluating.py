@@ -44,9 +44,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     plain = scoring.make_scoring
 
-    def counted(chosen: object, work: object) -> None:
+    def counted(chosen: object, separator: str, work: object) -> None:
         calls.append("scored")
-        plain(chosen, work)
+        plain(chosen, separator, work)
 
     monkeypatch.setattr(scoring, "make_scoring", counted)
     return calls
