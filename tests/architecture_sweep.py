@@ -86,7 +86,7 @@ def randomise(model: Any) -> None:
         if tensor.dtype == torch.long and "tid2eid" in name:
             experts = model.config.get_text_config().num_local_experts
             tensor.copy_(torch.stack([torch.randperm(experts)[: tensor.shape[1]] for _ in range(len(tensor))]))
-        elif tensor.is_floating_point() and tensor.dim() == 1:
+        elif tensor.is_floating_point() and (tensor.dim() == 1 or not tensor.any()):
             tensor.add_(torch.randn_like(tensor) * 0.02)
 
 
@@ -174,3 +174,45 @@ def _files(found: Extended) -> Iterator[str]:
         if wrong or json.loads((found.result / "model.safetensors.index.json").read_text())["metadata"][
                 "total_size"] != total:
             yield f"the index is wrong: {wrong[:3]}"
+
+
+def image_inputs(model: Any) -> dict[str, torch.Tensor]:
+    """Return a random image with its tokens, in the form that a multimodal model takes."""
+    config, kind = model.config, model.config.model_type
+    seed = torch.Generator().manual_seed(1)
+    vision = getattr(config, "vision_config", None)
+    token = next(getattr(config, name) for name in ("image_token_id", "image_token_index")
+                 if isinstance(getattr(config, name, None), int))
+    if hasattr(vision, "spatial_merge_size") and "qwen" in kind:
+        grid, side = (1, 4, 4), vision.spatial_merge_size
+        patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        pixels = torch.randn(16, patch, generator=seed)
+        ids = [5, config.vision_start_token_id, *[token] * (16 // side**2), 6, 7]
+        return {"input_ids": torch.tensor([ids]), "pixel_values": pixels,
+                "image_grid_thw": torch.tensor([grid]),
+                "mm_token_type_ids": torch.tensor([[int(i == token) for i in ids]])}
+    side = vision.image_size if isinstance(getattr(vision, "image_size", None), int) else 28
+    pixels = torch.randn(1, 3, side, side, generator=seed)
+    extra: dict[str, Any] = {"pixel_values": pixels}
+    if kind == "mistral3":
+        extra["image_sizes"] = torch.tensor([[side, side]])
+    if kind in {"idefics3", "smolvlm"}:
+        extra["pixel_values"] = pixels[:, None]
+    if kind == "gemma4":
+        patch = 3 * vision.patch_size**2
+        extra = {"pixel_values": torch.randn(1, 36, patch, generator=seed),
+                 "image_position_ids": torch.stack(torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij"),
+                                                   dim=-1).reshape(1, 36, 2)}
+    if kind == "lfm2_vl":
+        patch = 3 * vision.patch_size**2
+        extra = {"pixel_values": torch.randn(1, 16, patch, generator=seed),
+                 "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
+                 "spatial_shapes": torch.tensor([[4, 4]])}
+    with torch.inference_mode():
+        features = model.get_image_features(**extra)
+    pooled = getattr(features, "pooler_output", features)
+    features = features.last_hidden_state if pooled is None else pooled
+    features = features[0] if isinstance(features, (list, tuple)) else features
+    count = features.numel() // features.shape[-1]
+    ids = [5, *[token] * count, 6, 7]
+    return {"input_ids": torch.tensor([ids]), **extra}

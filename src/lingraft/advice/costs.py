@@ -78,10 +78,13 @@ class Shape:
         """Read the sizes of a model folder."""
         from lingraft.bases.folder import read_config
         from lingraft.checkpoint import Checkpoint, embedding_names
+        from lingraft.checkpoint.config_files import text_parts
 
         checkpoint = Checkpoint.open(folder)
         names, config = embedding_names(checkpoint), read_config(folder)
-        layers = next((int(config[key]) for key in ("num_hidden_layers", "n_layer", "num_layers") if key in config), 0)
+        named = ("num_hidden_layers", "n_layer", "num_layers")
+        text = text_parts(config)[-1]
+        layers = next((int(text[key]) for key in named if key in text), 0)
         return cls(checkpoint.parameters, names.rows, names.width, layers, names.tied)
 
     def extended(self, added: int) -> Shape:

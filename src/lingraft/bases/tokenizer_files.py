@@ -9,6 +9,7 @@ from typing import Any
 
 from lingraft.awkward import awkward_texts, code_texts
 from lingraft.bases.folder import read_config
+from lingraft.checkpoint.config_files import text_parts
 from lingraft.errors import ModelError
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.families.conversion_check import checked_conversion
@@ -63,12 +64,13 @@ def _write_converted(tokenizer: ModelTokenizer, folder: Path, *, context: int) -
 
 def rows_of(config: dict[str, Any]) -> int | None:
     """Return the number of embedding rows that a config.json promises."""
-    rows = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
-    return int(rows) if rows is not None else None
+    rows = [part["vocab_size"] for part in text_parts(config) if part.get("vocab_size") is not None]
+    return int(rows[-1]) if rows else None
 
 
 def context_of(config: dict[str, Any]) -> int | None:
     """Return the longest input that a config.json promises, in tokens."""
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-    found = next((config[name] for name in names if config.get(name)), None)
+    parts = reversed(text_parts(config))
+    found = next((part[name] for part in parts for name in names if part.get(name)), None)
     return int(found) if found else None

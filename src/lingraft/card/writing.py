@@ -39,7 +39,8 @@ def card_text(record: Mapping[str, Any], rows: Sequence[Measurement]) -> str:
 def _title(record: Mapping[str, Any]) -> str:
     recipe = record["recipe"]
     names = " and ".join(text["language"] for text in texts(recipe) if text is not recipe.get("replay"))
-    return (f"# {record['name']}\n\nA causal language model: {names} grafted onto {record['source']} with "
+    kind = "causal language model" if _loads_with(record) == "AutoModelForCausalLM" else "multimodal language model"
+    return (f"# {record['name']}\n\nA {kind}: {names} grafted onto {record['source']} with "
             f"[lingraft](https://pypi.org/project/lingraft/) {record['versions'].get('lingraft', '')}. Tokens of the "
             "language were learned from text and added to the base's tokenizer, got embedding rows, and the model was "
             f"trained on. {_ids(record)}")
@@ -55,7 +56,16 @@ def _ids(record: Mapping[str, Any]) -> str:
 def _use(record: Mapping[str, Any]) -> str:
     code = next(iter(record["recipe"]["model"].values())).get("code", False)
     more = ", trust_remote_code=True" if code else ""
-    return ("## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+    made_by = _loads_with(record)
+    images = "" if made_by == "AutoModelForCausalLM" else (
+        "\n\nImages and sound are read as by the base: what reads them was not trained, the tokens that stand for them "
+        "have the ids they had, and the processor files are the base's.")
+    return (f"## Use\n\n```python\nfrom transformers import {made_by}, AutoTokenizer\n\n"
             f'folder = "path/to/{record["name"]}/model"  # or its name on a hub\n'
-            f"model = AutoModelForCausalLM.from_pretrained(folder{more})\n"
-            "tokenizer = AutoTokenizer.from_pretrained(folder)\n```")
+            f"model = {made_by}.from_pretrained(folder{more})\n"
+            f"tokenizer = AutoTokenizer.from_pretrained(folder)\n```{images}")
+
+
+def _loads_with(record: Mapping[str, Any]) -> str:
+    notes: Mapping[str, Any] = next((one["notes"] for one in record["stages"] if one["name"] == "embeddings"), {})
+    return str(notes.get("loads_with", "AutoModelForCausalLM"))

@@ -7,6 +7,7 @@ vocab.json or merges.txt would be stale.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
@@ -16,15 +17,15 @@ LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "COPYING*")
 COMPANIONS = (*PROCESSOR_FILES, *TEMPLATES, *LICENCES)
 
 
-def companions(folder: Path) -> list[Path]:
-    """Return the files of a folder that come along, by name."""
-    found = {path for pattern in COMPANIONS for path in folder.glob(pattern) if path.is_file()}
-    return sorted(found)
-
-
 def copy_companions(source: Path, output: Path) -> None:
     """Copy the files that belong to a model into another folder of it, those in subfolders too."""
-    for path in companions(source):
+    copy_matching(source, output, COMPANIONS)
+
+
+def copy_matching(source: Path, output: Path, patterns: Iterable[str]) -> None:
+    """Copy the files that any of the patterns names into the same place below another folder."""
+    found = {path for pattern in patterns for path in source.glob(pattern) if path.is_file()}
+    for path in sorted(found):
         target = output / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)

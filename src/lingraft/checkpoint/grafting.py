@@ -99,7 +99,8 @@ def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_
     check_loadable(output, names)
     methods = {"input": input_init.chosen(), "output": "tied to input" if names.tied else output_init.chosen()}
     return {
-        "architecture": names.architecture, "tied": names.tied, "rows": patient.layout.rows,
+        "architecture": names.architecture, "loads_with": names.loads_with, "tied": names.tied,
+        "rows": patient.layout.rows,
         "rows_before": names.rows, "padding_rows": patient.layout.rows - splice.target_size, "kept": len(splice.kept),
         "added": len(splice.added), "dropped": len(splice.dropped), "parameters": Checkpoint.open(output).parameters,
         "parameters_before": checkpoint.parameters, "files_linked": linked, "base_rows": base_rows(made),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoint.model_class import auto_class, read_model_config
+from lingraft.checkpoint.text_reading import read_text_alone
 from lingraft.errors import ModelError
 from lingraft.model_code import trust
 
@@ -26,4 +27,4 @@ def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
     except (OSError, ValueError, KeyError) as error:
         msg = f"{folder}: cannot be loaded as a causal language model ({' '.join(str(error).split())[:200]})"
         raise ModelError(msg) from error
-    return model.to(device).eval()
+    return read_text_alone(model.to(device).eval(), folder)

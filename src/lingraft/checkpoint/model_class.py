@@ -49,9 +49,12 @@ def auto_class(config: Any, where: Path | str = "config.json") -> Any:
     causal = known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
     multimodal = _multimodal_names().get(config.model_type)
     brings_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if multimodal is None or brings_code or (named is not None and named == causal):
+    text_only = named is not None and named == causal and named != multimodal
+    if multimodal is None or brings_code or text_only:
         return transformers.AutoModelForCausalLM
-    return getattr(transformers, "AutoModelForMultimodalLM", transformers.AutoModelForImageTextToText)
+    if config.model_type in known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForMultimodalLM
 
 
 def check_runs_on_text(model: Any, where: Path | str) -> None:
@@ -108,9 +111,7 @@ def _multimodal_names() -> Mapping[str, str]:
 
 def is_multimodal(config: Any) -> bool:
     """Say whether a configuration is loaded as a model that also reads images, video or sound."""
-    named = next(iter(getattr(config, "architectures", None) or ()), None)
-    text_only = "CausalLM" in auto_class(config).__name__
-    return not text_only or (named is not None and named == _multimodal_names().get(config.model_type))
+    return "CausalLM" not in auto_class(config).__name__
 
 
 def meta_model(config: Any, folder: Path) -> Any:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from lingraft.checkpoint.model_class import (
+    auto_class,
     check_runs_on_text,
     is_multimodal,
     meta_model,
@@ -66,6 +67,7 @@ class EmbeddingNames:
     vocabulary: int = 0
     tables: tuple[VocabularyTable, ...] = ()
     multimodal: bool = False
+    loads_with: str = "AutoModelForCausalLM"
     first_reserved: int | None = None
     """The first id that the model takes for an image or a sound, whatever the tokenizer says (Gemma 3n)."""
 
@@ -102,7 +104,7 @@ def embedding_names(checkpoint: Checkpoint) -> EmbeddingNames:
     return EmbeddingNames(input_names, output_names, bias_names[0] if bias_names else None, tied,
                           stored.shape[0], stored.shape[1], type(model).__name__,
                           int(config.get_text_config(decoder=True).vocab_size), tables,
-                          is_multimodal(config), _first_reserved(config))
+                          is_multimodal(config), auto_class(config).__name__, _first_reserved(config))
 
 
 def _first_reserved(config: Any) -> int | None:

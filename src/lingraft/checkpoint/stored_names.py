@@ -26,6 +26,8 @@ def stored_names(model: Any, stored: Iterable[str]) -> dict[str, tuple[str, ...]
     found: dict[str, list[str]] = {}
     for name in stored:
         translated, _ = rename_source_key(name, renamings, converters, model.base_model_prefix, own)
+        if translated not in own and name in own:
+            translated = name
         if translated in own:
             found.setdefault(translated, []).append(name)
     return {name: tuple(names) for name, names in found.items()}

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lingraft.checkpoint.companions import copy_matching
+from lingraft.checkpoint.model_class import meta_model, read_model_config
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.learned import Learned, learned_by
-from lingraft.model_code import trust
 from lingraft.pipeline.making import BESIDE_WEIGHTS, read_splice
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pipeline.running import describe_source
@@ -65,8 +66,7 @@ def export_peft(run: Path, folder: Path) -> Adapter:
         try:
             draft.mkdir(parents=True)
             _write_adapter(learned, base, run / "model", draft)
-            for file in (file for pattern in BESIDE_WEIGHTS for file in (run / "model").glob(pattern)):
-                shutil.copyfile(file, draft / file.name)
+            copy_matching(run / "model", draft, BESIDE_WEIGHTS)
             (draft / "README.md").write_text(_readme(record, base, learned), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             draft.replace(folder)
@@ -87,12 +87,8 @@ def _write_adapter(learned: Learned, base: str, model_folder: Path, folder: Path
     import peft
     import torch
     from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    trusted = trust(model_folder)
-    with torch.device("meta"):
-        described = AutoConfig.from_pretrained(model_folder, **trusted)
-        model = AutoModelForCausalLM.from_config(described, **trusted)
+    model = meta_model(read_model_config(model_folder), model_folder)
     model.tie_weights()
     config = _config(learned, model)
     sides = _name_of(model, model.get_input_embeddings()), _name_of(model, model.get_output_embeddings())

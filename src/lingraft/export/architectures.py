@@ -35,6 +35,11 @@ class Architecture:
 def architecture_of(config: Config) -> Architecture:
     """Return how a model is written; raises `ModelError` for one that llama.cpp computes otherwise, or not at all."""
     kind = str(config.get("model_type"))
+    if "vision_config" in config or "audio_config" in config:
+        msg = (f"config.json: {kind!r} is multimodal, and GGUF keeps its language model and what reads images in two "
+               "files; use llama.cpp's own converter (convert_hf_to_gguf.py, once more with --mmproj), and see that "
+               "its pre-tokenizer fits")
+        raise ModelError(msg)
     if kind not in ARCHITECTURES:
         msg = (f"config.json: model_type {kind!r} is not written as GGUF; known: {', '.join(sorted(ARCHITECTURES))}; "
                "use llama.cpp's own converter, and see that its pre-tokenizer fits")

@@ -10,11 +10,13 @@ and that time counts as decoding.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from lingraft.errors import ModelError
 from lingraft.families import ModelTokenizer
 from lingraft.intrinsic.bits import context_of, start_id
 from lingraft.intrinsic.settings import GenerationSettings
@@ -124,10 +126,27 @@ class _Writer:
         """Read tokens, work out the likeliest next one, and return the cache."""
         import torch
 
-        output = self.model(input_ids=torch.tensor([ids], device=self.model.device), past_key_values=cache,
-                            use_cache=True)
-        output.logits[0, -1].argmax().item()  # waits for the device, as decoding would
-        return output.past_key_values
+        logits, cache = read_on(self.model, torch.tensor([ids], device=self.model.device), cache)
+        logits[0, -1].argmax().item()  # waits for the device, as decoding would
+        return cache
+
+
+CACHES = ("past_key_values", "cache_params", "state")
+"""What models call the cache that they take and return: attention, Mamba, RWKV."""
+
+
+def read_on(model: Any, ids: Any, cache: Any) -> tuple[Any, Any]:
+    """Read ids behind those that the cache holds; return the logits and the cache.
+
+    Raises `ModelError` for a model that keeps no cache between calls.
+    """
+    known = inspect.signature(model.forward).parameters
+    name = next((name for name in CACHES if name in known), None)
+    if name is None:
+        msg = f"{type(model).__name__} takes none of {', '.join(CACHES)}, so that it cannot write token by token"
+        raise ModelError(msg)
+    output = model(input_ids=ids, use_cache=True, **{name: cache})
+    return output.logits, getattr(output, name)
 
 
 def _sum(parts: Sequence[GenerationSpeed]) -> GenerationSpeed:

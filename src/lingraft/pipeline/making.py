@@ -8,7 +8,6 @@ that measure are in `scoring`.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from lingraft.bases import Base, Bench
 from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
-from lingraft.checkpoint.companions import COMPANIONS
+from lingraft.checkpoint.companions import COMPANIONS, copy_matching
 from lingraft.corpus import Corpus, build_corpus
 from lingraft.corpus.blending import blend_corpora
 from lingraft.pipeline.steps import Work
@@ -164,9 +163,7 @@ def make_training(work: Work) -> None:
                   seed=work.recipe.seed, execution=work.execution, heldout=measure, trunks=work.trunks)
     work.draft.note(notes)
     if (trained := work.draft.folder / "model").is_dir():  # of several processes, the first one writes the model
-        for file in (file for pattern in BESIDE_WEIGHTS for file in model.glob(pattern)):
-            (trained / file.relative_to(model)).parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, trained / file.relative_to(model))
+        copy_matching(model, trained, BESIDE_WEIGHTS)
         look_over(work)
 
 

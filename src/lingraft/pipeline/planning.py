@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from lingraft.bases.tokenizer_files import rows_of
 from lingraft.corpus import Corpus
 from lingraft.pipeline.estimates import (
     BYTES_PER_TOKEN,
@@ -95,9 +96,9 @@ class _Planner:
         config = dict(self.recipe.model.config() or {})
         total, self.input_parameters = parameters_of(config) if config else (None, 0)
         self.parameters = notes["parameters"] if notes else total
-        self.source_tokens = notes["tokens"] if notes else config.get("vocab_size")
+        self.source_tokens = notes["tokens"] if notes else rows_of(config)
         self.tied = bool(config.get("tie_word_embeddings"))
-        self.width = self.input_parameters // max(config.get("vocab_size") or 1, 1)
+        self.width = self.input_parameters // max(rows_of(config) or 1, 1)
         tokens = self.recipe.model.training_tokens()
         flops = 6.0 * tokens * (self.parameters or 0) if tokens else None
         return self._row(step, {"tokens": self.source_tokens, "parameters": self.parameters}, flops=flops, seconds=2.0)

@@ -16,6 +16,7 @@ from typing import Any
 
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.intrinsic.bits import context_of, start_id
+from lingraft.intrinsic.generation import read_on
 from lingraft.report.words import direction, plain
 
 Event = dict[str, Any]
@@ -99,13 +100,11 @@ class Writer:
         unread, cache, held = list(read), None, 0
         while held + len(unread) <= context:
             with torch.inference_mode():  # not around the yield: it would hold for whoever runs in between
-                begin = time.perf_counter()
-                output = self.model(input_ids=torch.tensor([unread], device=self.model.device), past_key_values=cache,
-                                    use_cache=True)
-                token = int((output.logits[0, -1].float() + self._bar).argmax())
+                first, begin = cache is None, time.perf_counter()
+                logits, cache = read_on(self.model, torch.tensor([unread], device=self.model.device), cache)
+                token = int((logits[0, -1].float() + self._bar).argmax())
                 seconds = time.perf_counter() - begin
-            first = cache is None
-            held, cache = held + len(unread), output.past_key_values
+            held += len(unread)
             ended = token == self.tokenizer.eos_id
             self._count(clock, token, seconds, first=first)
             if ended:

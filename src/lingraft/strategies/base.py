@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from lingraft.checkpoint.model_class import is_multimodal
 from lingraft.registry import Choice, Registry
 
 if TYPE_CHECKING:
@@ -94,6 +95,32 @@ def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     modules = [model.get_input_embeddings(), model.get_output_embeddings()]
     own = {id(p) for module in modules if module is not None for p in module.parameters()}
     return {name: p for name, p in model.named_parameters() if id(p) in own}
+
+
+def text_module(model: Any) -> str:
+    """Return the name of the module that reads text in a multimodal model; of a language model, the whole (`""`).
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> text_module(LlamaForCausalLM(LlamaConfig(8, 8, 8, 1, 2)))
+    ''
+    """
+    if not is_multimodal(model.config):
+        return ""
+    embedding = model.get_input_embeddings()
+    embedding = getattr(embedding, "plain", embedding)
+    name = next(name for name, module in model.named_modules() if module is embedding)
+    return str(name.removesuffix(".plain").rpartition(".")[0])
+
+
+def text_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters that text is read with: all, or those of a multimodal model's language model and head.
+
+    What reads images or sound, and what projects it into the language model, is never trained here.
+    """
+    within, embeddings = text_module(model), embedding_parameters(model)
+    prefix = f"{within}." if within else ""
+    return {name: parameter for name, parameter in model.named_parameters()
+            if name.startswith(prefix) or name in embeddings}
 
 
 def groups_of(model: Any, trains: set[str]) -> list[Group]:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from lingraft.errors import RecipeError
-from lingraft.strategies.base import STRATEGIES, Group, Strategy, embedding_parameters, groups_of
+from lingraft.strategies.base import (
+    STRATEGIES,
+    Group,
+    Strategy,
+    embedding_parameters,
+    groups_of,
+    text_module,
+    text_parameters,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +33,7 @@ class Full(Strategy):
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:  # noqa: ARG002 - all rows train
         """Train everything."""
-        return groups_of(model, {name for name, _ in model.named_parameters()})
+        return groups_of(model, set(text_parameters(model)))
 
 
 @STRATEGIES.register
@@ -107,8 +115,9 @@ def layer_stack(model: Any) -> tuple[str, int]:
     import torch
 
     count = model.config.get_text_config().num_hidden_layers
+    within = text_module(model)
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count and name.startswith(within):
             return name, count
     msg = f"{type(model).__name__} has no list of {count} layers; choose another training.strategy: differential"
     raise RecipeError(msg)

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 from lingraft.checkpoint.model_class import auto_class, read_model_config
+from lingraft.checkpoint.stored_names import stored_names
+from lingraft.checkpoint.tensor_files import FLOATS, Checkpoint, torch_dtype
+from lingraft.checkpoint.text_reading import read_text_alone
 from lingraft.errors import ModelError
 from lingraft.model_code import trust
 from lingraft.packing.mixture import positions_of
@@ -32,11 +35,27 @@ def open_model(folder: Path, **settings: Any) -> Any:
 
 
 def open_placed(folder: Path, device: str, **settings: Any) -> tuple[Any, dict[str, torch.dtype]]:
-    """Return a model ready to train in float32 on a device, and the data types that its parameters had."""
+    """Return a model ready to train in float32 on a device, and the data types of its parameters and buffers."""
     model = open_model(folder, **settings)
-    types = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    types = stored_types(model, folder)
     model.config.use_cache = False
-    return model.float().to(device).train(), types
+    return read_text_alone(model.float().to(device).train(), folder), types
+
+
+def stored_types(model: Any, folder: Path) -> dict[str, torch.dtype]:
+    """Return the data type of every parameter and buffer: as it was loaded, or as the files have it if that is shorter.
+
+    transformers keeps a few tensors in float32 that the files hold in 16 bits (the bias of DeepSeek's router).
+    """
+    checkpoint = Checkpoint.open(folder)
+    places = stored_names(model, checkpoint.tensors)
+    types = {name: buffer.dtype for name, buffer in model.named_buffers() if name in places}
+    types |= {name: parameter.dtype for name, parameter in model.named_parameters()}
+    for name in types.keys() & places.keys():
+        kind = checkpoint.tensors[places[name][0]].dtype
+        if kind in FLOATS and torch_dtype(kind).itemsize < types[name].itemsize:
+            types[name] = torch_dtype(kind)
+    return types
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,39 @@
+"""A run of a few steps on a small random model, through the same functions as `lingraft adapt`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lingraft.pipeline import Run, run
+from lingraft.recipe import Runtime, parse_recipe
+from lingraft.recipe.reading import Tree, override
+from tests.conftest import ENGLISH, HINDI
+
+
+def write_texts(root: Path) -> None:
+    """Write some text in both languages."""
+    for name, sentences in (("hi", HINDI), ("en", ENGLISH)):
+        rows = [{"text": f"{sentences[i % 4]} {i} {sentences[(i + 1) % 4]}"} for i in range(60)]
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        (root / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+def short_adapt(source: Path, root: Path, *overrides: str, report: Any = None) -> Run:
+    """Adapt a model folder in a few steps; return the finished run."""
+    write_texts(root)
+    texts = {language: {"language": language, "corpus": str(root / f"{language}.jsonl"), "heldout_share": 0.1}
+             for language in ("hi", "en")}
+    values = {"name": "short", "model": str(source), "target": texts["hi"], "replay": texts["en"],
+              "vocabulary": {"size": 20},
+              "training": {"budget": "4 steps", "batch_tokens": 128, "heldout_points": 1},
+              "evaluation": {"heldout_bytes": 400, "bootstrap": {"resamples": 20},
+                             "generation": {"bytes": 8, "prompts": 1, "repeats": 1}}}
+    recipe = parse_recipe(override(Tree(values), overrides))
+    runtime = Runtime(runs=root / "runs", store=root / "store", device="cpu")
+    return run(recipe, runtime, write_report=report or _no_report, tell=lambda *_: None)
+
+
+def _no_report(folder: Path) -> None:
+    (folder / "report.html").write_text("", encoding="utf-8")
