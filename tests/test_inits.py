@@ -6,10 +6,12 @@ import dataclasses
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from lingraft.checkpoint import Checkpoint, embedding_names
@@ -313,14 +315,18 @@ def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Sp
     torch.testing.assert_close(anchors.T.double() @ solution, made.rows[0].double(), rtol=0, atol=1e-6)
 
 
+def given_vectors(source: tuple[Path, Path, Splice]) -> tuple[list[str], list[list[float]]]:
+    """Return names and vectors of three anchors, and of the added tokens, which equal the first anchor."""
+    added = [token.id for token in request_of(source).splice.added]
+    names = [str(i) for i in (0, 1, 2, *added)]
+    return names, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], *([[1.0, 0.0, 0.0]] * len(added))]
+
+
 def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: Path) -> None:
-    """With vectors from a file, each token takes the row of the anchor that it equals."""
+    """With vectors from a word2vec file, each token takes the row of the anchor that it equals."""
     pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
     request = request_of(source)
-    tokens = request.splice.added
-    rows = [(i, [float(i == j) for j in range(3)]) for i in range(3)]
-    rows += [(token.id, [1.0, 0.0, 0.0]) for token in tokens]
-    lines = [f"{i} {' '.join(map(str, vector))}" for i, vector in rows]
+    lines = [f"{name} {' '.join(map(str, vector))}" for name, vector in zip(*given_vectors(source), strict=True)]
     (tmp_path / "vectors.txt").write_text(f"{len(lines)} 3\n" + "\n".join(lines) + "\n")
     made = INITS.parse({"focus": {"vectors": str(tmp_path / "vectors.txt")}}).rows(request)
     for row in made.rows:
@@ -328,6 +334,21 @@ def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: P
     (tmp_path / "vectors.txt").write_text("1 3\nword 1 2 3\n")
     with pytest.raises(ModelError, match=r"vectors.txt: not a word2vec file"):
         INITS.parse({"focus": {"vectors": str(tmp_path / "vectors.txt")}}).rows(request_of(source))
+
+
+def test_focus_with_given_vectors_needs_no_gensim(source: tuple[Path, Path, Splice], tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors in safetensors are read without gensim: where the model trains, nothing else is needed."""
+    monkeypatch.setitem(sys.modules, "gensim", None)
+    names, vectors = given_vectors(source)
+    path = tmp_path / "vectors.safetensors"
+    save_file({"vectors": torch.tensor(vectors, dtype=torch.float16)}, path, {"words": json.dumps(names)})
+    request = request_of(source)
+    for row in INITS.parse({"focus": {"vectors": str(path)}}).rows(request).rows:
+        torch.testing.assert_close(row, request.matrix[0])
+    save_file({"vectors": torch.tensor(vectors)}, path, {"words": json.dumps(["the", *names[1:]])})
+    with pytest.raises(ModelError, match="the words of these vectors are no token ids"):
+        INITS.parse({"focus": {"vectors": str(path)}}).rows(request_of(source))
 
 
 def test_pursuit_finds_sparse_combinations() -> None:

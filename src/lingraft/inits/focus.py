@@ -8,6 +8,7 @@ N anchors, E size of the static vectors.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +20,7 @@ from lingraft.inits.align import text_of
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows, digest_of
 from lingraft.inits.sparsemax import sparsemax
 from lingraft.inits.subtokens import SubtokenMean
+from lingraft.inits.word_vectors import read_word_vectors
 from lingraft.progress import progress
 
 if TYPE_CHECKING:
@@ -41,8 +43,9 @@ class Focus(EmbeddingInit):
     width: int = Field(default=300, gt=0, description="size of the static vectors")
     epochs: int = Field(default=3, gt=0, description="passes over the text")
     least_count: int = Field(default=10, gt=0, description="a token rarer than this in the text gets no vector")
-    vectors: str | None = Field(default=None, description="a word2vec file, text or .bin, with a vector for each "
-                                "token, named by its id; replaces training")
+    vectors: str | None = Field(default=None, description="a file with a vector for each token, named by its id; "
+                                "replaces training: .safetensors, .npz (arrays `words`, `vectors`), or word2vec's "
+                                "own text and .bin (these need gensim)")
 
     def identity(self) -> dict[str, Any]:
         """Return the settings, the file of vectors by what is in it."""
@@ -76,13 +79,16 @@ class Focus(EmbeddingInit):
 
         key = f"focus {self.model_dump_json()}"
         if key not in request.scratch:
-            ids, vectors = _read_vectors(Path(self.vectors)) if self.vectors else self._train(request)
+            ids, vectors = _read_vectors(Path(self.vectors)) if self.vectors else self.train(request)
             request.scratch[key] = ids, torch.from_numpy(vectors).float()
         made: tuple[list[int], Tensor] = request.scratch[key]
         return made
 
-    def _train(self, request: InitRequest) -> tuple[list[int], Any]:
-        """Train FastText on the text as the target tokenizer cuts it, one thread, so that a seed gives one result."""
+    def train(self, request: InitRequest) -> tuple[list[int], Any]:
+        """Train FastText on the text as the target tokenizer cuts it; return token ids and a vector for each.
+
+        One thread, so that a seed gives one result. Of the request, only text, tokenizers and seed are used.
+        """
         import numpy as np
 
         sentences = _Sentences(request, self.text)
@@ -142,13 +148,27 @@ def mixtures(added_AE: Tensor, anchors_NE: Tensor, matrix_VD: Tensor, sources_N:
     return torch.cat(mixed)
 
 
+WITHOUT_GENSIM = frozenset({".safetensors", ".npz"})
+
+
 def _read_vectors(path: Path) -> tuple[list[int], Any]:
+    if path.suffix in WITHOUT_GENSIM:
+        return _read_arrays(path)
     keyed = _gensim("keyedvectors").KeyedVectors
     try:
         read = keyed.load_word2vec_format(str(path), binary=path.suffix == ".bin")
         return [int(name) for name in read.index_to_key], read.vectors.copy()
     except (OSError, ValueError, UnicodeDecodeError) as error:
         msg = f"{path}: not a word2vec file whose words are token ids ({error})"
+        raise ModelError(msg) from error
+
+
+def _read_arrays(path: Path) -> tuple[list[int], Any]:
+    found = read_word_vectors(path, sys.maxsize)
+    try:
+        return [int(name) for name in found.words], found.vectors_WE
+    except ValueError as error:
+        msg = f"{path}: the words of these vectors are no token ids ({error}); name each vector by its token's id"
         raise ModelError(msg) from error
 
 

@@ -31,14 +31,24 @@ def flops_per_token(multiplied: float, trained: float) -> float:
     return 4.0 * multiplied + 2.0 * trained
 
 
-def peak_of(name: str) -> float | None:
-    """Return the FLOP/s of a device by the name that its driver gives it, or None for one that the table does not know.
+def kind_of(name: str) -> str | None:
+    """Return the entry of `SPEEDS` for the name that a driver gives a device, or None for an unknown one.
 
-    >>> peak_of("NVIDIA A100-SXM4-80GB"), peak_of("NVIDIA GeForce RTX 4090"), peak_of("NVIDIA H200"), peak_of("Vega 20")
-    (312000000000000.0, 165000000000000.0, 989000000000000.0, None)
+    >>> kind_of("NVIDIA A100-SXM4-80GB"), kind_of("NVIDIA GeForce RTX 4090"), kind_of("NVIDIA H200"), kind_of("Vega 20")
+    ('A100', 'RTX4090', 'H200', None)
     """
     words = set(re.split(r"[\s\-]+", name.upper().replace("RTX ", "RTX")))
-    return next((speed for kind, (speed, _) in SPEEDS.items() if kind in words), None)
+    return next((kind for kind in SPEEDS if kind in words), None)
+
+
+def peak_of(name: str) -> float | None:
+    """Return the FLOP/s of a device by the name that its driver gives it, or None for an unknown one.
+
+    >>> peak_of("NVIDIA A100-SXM4-80GB"), peak_of("Vega 20")
+    (312000000000000.0, None)
+    """
+    kind = kind_of(name)
+    return SPEEDS[kind][0] if kind else None
 
 
 @dataclass(frozen=True)
