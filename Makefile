@@ -14,7 +14,8 @@ MAKEFLAGS += --jobs=3
 SEED   ?= 0
 ROUNDS ?= 25
 
-.PHONY: demo test compat torture fuzz audit sbom check lint types floors setup clean docs docs-pages notebook dist
+.PHONY: demo test compat torture fuzz audit sbom check lint types floors setup clean docs docs-pages notebook dist \
+	gpu gpu-pack gpu-smoke gpu-estimates
 
 setup: $(VENV)/.ready
 
@@ -56,8 +57,29 @@ $(LLAMA_CPP)/.ready: $(VENV)/.ready
 	    node-llama-cpp@3.22.1 @node-llama-cpp/$(LLAMA_CPP_BINARY)@3.22.1 && touch $@; \
 	else echo "no npm here: llama.cpp itself is not asked by the tests"; fi
 
-test: check $(FOUR)/.ready $(LLAMA_CPP)/.ready
+test: check gpu-smoke $(FOUR)/.ready $(LLAMA_CPP)/.ready
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests src
+
+# A compute node with a GPU and without a network (docs/hpc.md): make the pack here, run it there, for nine minutes.
+# GPU_PIECES=a,d chooses, GPU_OUT names the folder of results, GPU_SECONDS the time; GPU_PACK and GPU_WORK the others.
+GPU_PYTHON         ?= python3
+GPU_PYTHON_VERSION ?= 3.12
+GPU_ASSETS         ?= ../shared/assets
+GPU_OUT            ?= gpu-results
+export GPU_PIECES GPU_OUT GPU_SECONDS GPU_PACK GPU_WORK GPU_AT_ONCE
+
+gpu-pack: setup
+	$(BIN)/python -m benchmarks.gpu.pack --python $(GPU_PYTHON_VERSION) --assets $(GPU_ASSETS)
+
+gpu:
+	$(GPU_PYTHON) -m benchmarks.gpu.run
+
+# All of it at tiny sizes on a CPU, in an environment that has what an image with torch has and no more.
+gpu-smoke: setup
+	$(BIN)/python -m benchmarks.gpu.smoke
+
+gpu-estimates: setup
+	$(BIN)/python -m benchmarks.gpu.estimates $(GPU_OUT)
 
 # Adapted models and adapters in the last transformers 4.
 compat: $(FOUR)/.ready

@@ -22,11 +22,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.browser import browser
-from tests.test_report_study import make_study
-
 from lingraft.measurement import read_measurements, write_measurements
 from lingraft.report import compare_runs, write_report, write_study_report
+from tests.browser import browser
+from tests.test_report_study import make_study
 
 LOADED = """new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))))"""
 SMALL_FILES = ("recipe.yaml", "certificate.json", "samples.json", "generated.json", "splice.json", "training.jsonl",

@@ -159,6 +159,18 @@ def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
     json.dumps([row.as_json() for row in rows])
 
 
+def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):
+    """Where documents are cut, a budget of bytes buys tokens of the packed text, not of all the text there is."""
+    del recipe_values["replay"]
+    cut = ["training.packing={pack: documents, block: 8}", "training.budget=600 bytes"]
+    carry_out(read(recipe_values, *cut, "seed=0"), here)
+    again = read(recipe_values, *cut, "seed=1")  # other rows and training, the same packed text
+    planned = {row.title: row for row in plan(again, here)}["training"].amounts["tokens"]
+    finished, _ = carry_out(again, here)
+    trained = next(stage for stage in finished.record["stages"] if stage["name"] == "training")["notes"]["tokens"]
+    assert abs(planned - trained) <= 128  # a step, by which training passes its budget
+
+
 def test_without_replay_and_without_training(recipe_values, here):
     """No replay text and no phases: the spliced model is the result, English is not measured, and a warning says so."""
     del recipe_values["replay"]

@@ -130,6 +130,8 @@ class _Planner:
         tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
         if role == "target":
             self.target_tokens = tokens
+            if notes:  # where documents are cut, less text is packed than there is
+                self.target_bytes = notes["bytes"]
         return self._row(step, {"tokens": tokens, "rows": notes["rows"] if notes else None},
                          seconds=1 + (size or 0) * READING_SECONDS_PER_BYTE)
 

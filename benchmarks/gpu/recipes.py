@@ -1,0 +1,114 @@
+"""The recipes that pieces b and c carry out, made from what the pack holds.
+
+The same function prepares text when the pack is made, so that the run finds it in the store.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lingraft.recipe import Recipe, parse_recipe
+from lingraft.recipe.reading import Tree
+
+DEFAULT, PAPER, NOTHING = "default", "paper", "no added tokens"
+ARMS = (DEFAULT, PAPER, NOTHING)
+FACTS = "facts.json"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is added, trained on and scored. `megabytes` is text in the target language."""
+
+    added: int = 8000
+    megabytes: float = 10.0
+    init_megabytes: float = 1.0
+    block: int = 1024
+    heldout: str = "100 kB"
+    points: int = 8
+    seeds: int = 3
+
+
+SMOKE = Sizes(
+    added=60, megabytes=0.02, init_megabytes=0.004, block=64, heldout="1 kB", points=2, seeds=1
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is adapted.
+
+    A model folder, text in Hindi (hi) and English (en), and what was made beforehand.
+
+    `vectors` are those of FOCUS, in a file; without it, that initialization is left out.
+    """
+
+    name: str
+    folder: Path
+    text: Path
+    store: Path
+    sizes: Sizes
+    vectors: Path | None = None
+
+
+def read_base(folder: Path, text: Path, store: Path, *, smoke: bool) -> Base:
+    """Read what `facts.json` of a model folder says of it."""
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    vectors = folder / "focus-vectors.safetensors"
+    sizes = SMOKE if smoke else replace(Sizes(), block=facts["block"])
+    return Base(facts["name"], folder, text, store, sizes, vectors if vectors.is_file() else None)
+
+
+def recipe_of(base: Base, arm: str, seed: int) -> Recipe:
+    """Return the recipe of an arm.
+
+    Trained on the same bytes of Hindi, everything else as the arm has it.
+
+    `default`: lingraft's own defaults. `paper`: Tejaswi et al. 2024 (arXiv 2406.14670): tokens
+    learned apart and appended, the base's regex, mean rows, all weights at one rate, documents cut,
+    no replay. `no added tokens`: the defaults with the base's own tokenizer, English replayed as in
+    `default`.
+    """
+    sizes = base.sizes
+    budget, packing = f"{sizes.megabytes} MB", {"block": sizes.block}
+    training: dict[str, Any] = {
+        "budget": budget,
+        "packing": packing,
+        "heldout_points": sizes.points,
+    }
+    vocabulary: dict[str, Any] = {"size": sizes.added}
+    embeddings: Any = {}
+    if arm == PAPER:
+        training = {**training, "plan": "paper", "packing": {"pack": "documents", **packing}}
+        vocabulary |= {"method": "append", "pretokenizer": "keep"}
+        embeddings = "mean"
+    if arm == NOTHING:
+        vocabulary["size"] = 0
+    evaluation = {
+        "heldout_bytes": sizes.heldout,
+        "context": sizes.block,
+        "generation": None,
+        "bootstrap": {"resamples": 100},
+    }
+    values = {
+        "name": f"{arm.replace(' ', '-')}-{seed}",
+        "seed": seed,
+        "model": {"folder": {"path": str(base.folder)}},
+        "target": _text(base, "hi"),
+        "replay": {**_text(base, "en"), "share": 0.2},
+        "vocabulary": vocabulary,
+        "embeddings": embeddings,
+        "training": training,
+        "evaluation": evaluation,
+    }
+    return parse_recipe(Tree(values))
+
+
+def _text(base: Base, language: str) -> dict[str, str]:
+    return {
+        "language": language,
+        "corpus": str(base.text / f"{language}.train.jsonl.gz"),
+        "heldout": str(base.text / f"{language}.heldout.jsonl.gz"),
+    }

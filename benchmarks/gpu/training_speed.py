@@ -1,0 +1,214 @@
+"""Piece a.
+
+Tokens a second, MFU and peak memory of training 1B and 7B shapes with an extended vocabulary.
+
+Weights in float32, computed in bfloat16 (autocast) as a run does; AdamW, fused on one GPU; rows of
+2,048 tokens drawn at random, 32,000 rows of vocabulary and 10,000 added. `compile` is torch.compile
+of each layer, which compiles one layer for all. With `masks` a document begins every 512 tokens and
+attention stays inside of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.gpu.results import Column, Results
+from benchmarks.gpu.shapes import ADDED, SHAPES, SOURCE_ROWS
+from lingraft.packing.blocks import ROWS, SUMMARY, TOKENS, Blocks, Summary
+from lingraft.packing.mixture import Batch
+from lingraft.strategies import STRATEGIES
+from lingraft.strategies.base import Rates
+from lingraft.training import Execution
+from lingraft.training.losses import loss_of
+from lingraft.training.opening import recompute_activations
+from lingraft.training.optimisers import state_of
+from lingraft.training.plan import Phase
+from lingraft.training.steps import Stepper
+from lingraft.training.utilisation import Utilisation
+from lingraft.training.world import World, reshard
+
+TITLE = "Training speed and memory"
+COLUMNS = (
+    Column("shape", "shape"),
+    Column("strategy", "strategy"),
+    Column("loss", "loss"),
+    Column("compile", "compile"),
+    Column("masks", "masks"),
+    Column("tokens a step", "tokens", ","),
+    Column("s a step", "seconds", ".3f"),
+    Column("tokens/s", "speed", ",.0f"),
+    Column("MFU", "mfu", ".1%"),
+    Column("peak GB", "peak_gb", ".1f"),
+    Column("optimizer GB", "optimizer_gb", ".2f"),
+    Column("first step, s", "first", ".1f"),
+    Column("failed", "error"),
+)
+SEPARATOR = 2
+DOCUMENT = 512
+STEPS = 5
+"""Of each case; the first one, which compiles and allocates, is not counted."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to train a shape."""
+
+    shape: str
+    strategy: str = "full"
+    loss: str = "chunked"
+    compile: bool = False
+    masks: bool = False
+    tokens: int = 2048
+
+
+def cases(shapes: tuple[str, ...], tokens: int) -> Iterator[Case]:
+    """Yield the cases by worth.
+
+    What every run uses for each shape, then what differs from it in one way.
+    """
+    ways: list[dict[str, Any]] = [
+        {},
+        {"strategy": "rows"},
+        {"loss": "plain"},
+        {"masks": True},
+        {"compile": True},
+        {"loss": "plain", "compile": True},
+        {"masks": True, "compile": True},
+        {"loss": "plain", "masks": True},
+        {"strategy": "rows", "compile": True},
+    ]
+    for way in ways:
+        for shape in shapes:
+            yield Case(shape, tokens=tokens, **way)
+
+
+def run(results: Results, device: str, *, smoke: bool) -> None:
+    """Measure case after case until the time is over."""
+    planned = list(cases(("tiny",), 64) if smoke else cases(("1B", "7B"), 2048))
+    slowest = 0.0
+    for number, case in enumerate(planned):
+        if results.left() < slowest:
+            results.end(f"stopped after {number} of {len(planned)} cases: the time was over")
+            return
+        started = time.monotonic()
+        results.add(measure_or_fail(case, device))
+        slowest = max(slowest, time.monotonic() - started)
+    results.end("complete")
+
+
+def measure_or_fail(case: Case, device: str) -> dict[str, Any]:
+    """Return the row of a case; where it fails, such as for want of memory, the row says so."""
+    try:
+        found = measure(case, device, World())
+    except Exception as error:  # noqa: BLE001 - the next case may fit
+        found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"}
+    torch._dynamo.reset()  # noqa: SLF001 - compiled code holds on to the model
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    return {**asdict(case), **found}
+
+
+def measure(case: Case, device: str, world: World) -> dict[str, Any]:
+    """Train some steps; return the median step and what memory it took at most."""
+    shape, cuda = SHAPES[case.shape], device.startswith("cuda")
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    execution = Execution(
+        device=device, loss=case.loss, tokens_at_once=case.tokens * shape.batch_rows
+    )
+    model = shape.model(SOURCE_ROWS + ADDED, case.tokens, device, torch.float32).train()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    stepper, utilisation = stepper_of(model, case, execution, world)
+    batch_tokens = case.tokens * shape.batch_rows * world.size
+    times = []
+    for step in range(STEPS):
+        batch = batch_of(step, shape.batch_rows * world.size, case)
+        started = time.perf_counter()
+        stepper.forward_backward(batch)
+        stepper.update(step, 1.0)
+        if cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    seconds = median(times[1:])
+    optimizer = sum(
+        tensor.nbytes for tensor in state_of(stepper.optimiser, stepper.parameters).values()
+    )
+    return {
+        "parameters": parameters,
+        "trained": sum(one.numel() for one in stepper.parameters.values()),
+        "tokens": batch_tokens,
+        "first": times[0],
+        "seconds": seconds,
+        "speed": batch_tokens / seconds,
+        "mfu": utilisation.share(batch_tokens, seconds),
+        "devices": world.size,
+        "optimizer_gb": optimizer / 1e9,
+        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
+    }
+
+
+def stepper_of(
+    model: Any, case: Case, execution: Execution, world: World
+) -> tuple[Stepper, Utilisation]:
+    """Return the optimizer step of a case, and what counts its FLOPs."""
+    strategy = STRATEGIES.parse(case.strategy)
+    if SHAPES[case.shape].recompute:
+        recompute_activations(model)
+    groups = strategy.prepare(model, range(SOURCE_ROWS, SOURCE_ROWS + ADDED))
+    utilisation = Utilisation.of(model, execution, world.size)
+    groups = world.shard(model, groups, lambda: None)
+    loss = loss_of(
+        model, case.loss, autocast=execution.computes_in_bfloat16(), sharded=world.size > 1
+    )
+    reshard(model)
+    if case.compile:
+        backend = "inductor" if execution.device.startswith("cuda") else "eager"
+        for layer in model.model.layers:
+            layer.compile(backend=backend)
+    with tempfile.TemporaryDirectory() as folder:
+        text = no_text(Path(folder))
+        stepper = Stepper(
+            model,
+            groups,
+            Rates(1e-5, 1e-4),
+            phase=Phase(strategy=strategy),
+            steps=STEPS,
+            execution=execution,
+            text=text,
+            world=world,
+            loss=loss,
+            apart=case.masks,
+        )
+    return stepper, utilisation
+
+
+def batch_of(step: int, rows: int, case: Case) -> Batch:
+    """Return random rows; with masks, a separator opens a document every 512 tokens."""
+    ids = np.random.default_rng(step).integers(3, SOURCE_ROWS + ADDED, (rows, case.tokens + 1))
+    if case.masks:
+        ids[:, :: min(DOCUMENT, case.tokens // 2)] = SEPARATOR
+    size = rows * case.tokens
+    return Batch(ids[:, :-1], ids[:, 1:], np.zeros(rows, dtype=bool), size, size, size, rows)
+
+
+def no_text(folder: Path) -> Blocks:
+    """Return packed text of a single row: a stepper asks it for its separators alone."""
+    np.zeros(3, dtype=np.uint32).tofile(folder / TOKENS)
+    np.array([0, 2, 2, 1], dtype=np.int64).tofile(folder / ROWS)
+    summary = asdict(
+        Summary(block=2, rows=1, tokens=2, bytes=2, documents=1, before=None, after=SEPARATOR)
+    )
+    (folder / SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
+    return Blocks.open(folder)
