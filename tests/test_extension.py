@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from lingraft.certificate import Claim, Evidence, certify_rules, certify_texts, write_certificate
+from lingraft.certificate import NEVER_WAIVED, Claim, Evidence, certify_rules, certify_texts, write_certificate
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import CertificateError, RecipeError
 from lingraft.families import family_of, open_tokenizer
 from lingraft.families.content import backend_of
 from lingraft.families.saving import save_tokenizer
 from lingraft.pipeline import claims_table
+from lingraft.recipe.settings import VocabularySettings
 from lingraft.selection import SELECTIONS, AutoSize, Extension, SelectionRequest, ServingCost, extend_tokenizer
 from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
@@ -210,13 +212,24 @@ def test_claims_hold_over_random_bases_and_texts(  # noqa: PLR0917 - hypothesis 
 
 def test_a_broken_claim_stops_the_run_unless_it_is_waived(tmp_path):
     """A fatal claim that does not hold is an error that names it, its number, and the setting that accepts it."""
-    claims = [Claim("base ids kept", 3, 100, "tokens", "kept"),
+    claims = [Claim("tokenizer.model agrees", 3, 100, "texts", "alike"),
               Claim("added tokens used", 5, 9, "tokens", "used", fatal=False)]
-    with pytest.raises(CertificateError, match=r"base ids kept: 3 of 100 tokens.*allow: \['base ids kept'\]"):
+    message = r"tokenizer.model agrees: 3 of 100 texts.*allow: \['tokenizer.model agrees'\]"
+    with pytest.raises(CertificateError, match=message):
         write_certificate(claims, tmp_path / "certificate.json")
-    write_certificate(claims, tmp_path / "certificate.json", waived=["base ids kept"])
+    write_certificate(claims, tmp_path / "certificate.json", waived=["tokenizer.model agrees"])
     rows = json.loads((tmp_path / "certificate.json").read_text())["claims"]
     assert [(row["holds"], row["waived"]) for row in rows] == [(False, True), (False, False)]
+
+
+@pytest.mark.parametrize("name", NEVER_WAIVED)
+def test_no_waiver_moves_a_token_of_the_base(tmp_path, name):
+    """Ids of base and special tokens are never waived: the setting is refused, and no message offers it."""
+    with pytest.raises(ValidationError, match=f"'{name}' cannot be waived"):
+        VocabularySettings.model_validate({"allow": [name]})
+    with pytest.raises(CertificateError, match=f"'{name}' cannot be waived") as caught:
+        write_certificate([Claim(name, 1, 9, "tokens", "kept")], tmp_path / "certificate.json", waived=[name])
+    assert "vocabulary.allow" not in str(caught.value)
 
 
 def test_a_claim_that_was_checked_on_nothing_does_not_hold(tmp_path):

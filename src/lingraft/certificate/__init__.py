@@ -1,11 +1,18 @@
 """The certificate of an extended tokenizer: what it promises, each promise measured on the saved files."""
 
-from lingraft.certificate.claims import Claim, Evidence, refuse_broken, write_certificate
+from lingraft.certificate.claims import (
+    NEVER_WAIVED,
+    Claim,
+    Evidence,
+    refuse_broken,
+    write_certificate,
+)
 from lingraft.certificate.loading_claims import certify_loading
 from lingraft.certificate.text_claims import certify_awkward, certify_texts
 from lingraft.certificate.vocabulary_claims import certify_rules
 
 __all__ = [
+    "NEVER_WAIVED",
     "Claim",
     "Evidence",
     "certify",

@@ -8,13 +8,14 @@ from itertools import islice
 from lingraft.awkward import awkward_texts
 from lingraft.certificate.claims import Claim, Evidence
 from lingraft.errors import TokenizerError
-from lingraft.families import ModelTokenizer
+from lingraft.families.conversion_check import compare
 from lingraft.families.loaded_settings import NAMES, loaded_settings, names_a_class
 from lingraft.families.sentencepiece import SpaceMarked
 from lingraft.families.unigram import Unigram
 
 _ROLES = ("bos", "eos", "pad")
 _EXAMPLES = 3
+_COMPARED = 500
 
 
 def certify_loading(evidence: Evidence) -> list[Claim]:
@@ -90,21 +91,15 @@ def _settings_kept(evidence: Evidence) -> Iterator[Claim]:
 
 def _same_in_sentencepiece(evidence: Evidence) -> Claim:
     """tokenizer.model, read by SentencePiece itself, gives the ids of tokenizer.json."""
-    import sentencepiece
-
-    model = str(evidence.target.folder / "tokenizer.model")
-    processor = sentencepiece.SentencePieceProcessor(model_file=model)
-    candidates = islice(_sentencepiece_texts(evidence), 500)
-    texts = [text for text in candidates if not _holds_special(text, evidence.target)]
-    changed = 0
-    for text, ids in zip(texts, evidence.target.ids(texts), strict=True):
-        changed += processor.encode(text) != ids
+    texts = list(islice(_sentencepiece_texts(evidence), _COMPARED))
+    found = compare(evidence.target, evidence.target.folder / "tokenizer.model", texts)
     return Claim(
         "tokenizer.model agrees",
-        changed,
-        len(texts),
+        len(found.different),
+        found.texts,
         "texts",
         "SentencePiece reads the saved tokenizer.model and gives the ids of tokenizer.json",
+        exceptions=tuple(repr(text[:40]) for text in found.different[:_EXAMPLES]),
     )
 
 
@@ -118,8 +113,4 @@ def _sentencepiece_texts(evidence: Evidence) -> Iterator[str]:
         yield from evidence.target_heldout()
         return
     for text in evidence.target_heldout():
-        yield from filter(None, text.splitlines())
-
-
-def _holds_special(text: str, tokenizer: ModelTokenizer) -> bool:
-    return any(content in text for content in tokenizer.family.special.values())
+        yield from text.splitlines()

@@ -76,7 +76,7 @@ class Family(ABC):
         there, and a dummy prefix joins them. Spellings of special tokens are cut out of the units, so that no token
         is learned from them; other added tokens are cut out of the texts first, as the tokenizer does.
         """
-        texts = self._between_added_tokens(texts)
+        texts = self.between_added_tokens(texts)
         split = (lambda text: text.split(" ")) if self._cuts_at_spaces else _BEFORE_WORD.split
         units: Counter[str] = Counter()
         stretches: Counter[str] = Counter()
@@ -97,7 +97,7 @@ class Family(ABC):
         """Whether a stretch after `lead` is cut as it is inside of a text."""
         return True
 
-    def _between_added_tokens(self, texts: Iterable[str]) -> Iterator[str]:
+    def between_added_tokens(self, texts: Iterable[str]) -> Iterator[str]:
         """Yield what lies between added tokens that are not special: the model does not see those."""
         contents = {token["content"] for token in self.data.get("added_tokens") or []} - set(self.control.values())
         pattern = SpecialText(tuple(sorted(contents)))

@@ -11,7 +11,7 @@ from typing import Any
 from lingraft.families.base import ModelTokenizer
 from lingraft.families.content import BATCH_SETTINGS, Data
 from lingraft.families.sentencepiece import SentencePieceBPE
-from lingraft.families.sentencepiece_model import read_message
+from lingraft.families.sentencepiece_model import CONTROL, NORMAL, USER_DEFINED, read_message
 from lingraft.families.unigram import Unigram
 from lingraft.families.unigram_file import write_unigram_file
 from lingraft.model_code import OF_TOKENIZER
@@ -39,7 +39,6 @@ _COPIED = ("chat_template.jinja", "chat_template.json", "special_tokens_map.json
 _OF_THE_CLASS = {"model_config", "auto_map", "backend"}
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _SENTENCEPIECE = ("tokenizer.model", "tokenizer.model.v*", "spiece.model", "sentencepiece.bpe.model")
-_NORMAL, _CONTROL = 1, 3
 
 
 def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: Path, *, merges: bool = True) -> None:
@@ -109,18 +108,20 @@ def sentencepiece_file(source: ModelTokenizer) -> Path | None:
 def _write_message(source: ModelTokenizer, path: Path, splice: Splice, target: Path) -> None:
     """Write the pieces in the order of the target's ids, new ones scored below the lowest score.
 
-    SentencePiece numbers pieces by their place: tokens that were added outside the file take theirs as control pieces.
+    SentencePiece numbers pieces by their place: special tokens that were added outside the file take theirs as control
+    pieces, which no text spells, other added tokens as user-defined pieces.
     """
     message = read_message(path)
     before = list(message.pieces)
     for token_id in range(len(before), source.size):
         content = source.family.special.get(token_id, f"<unused{token_id}>")
-        before.append(type(before[0])(piece=content, score=0.0, type=_CONTROL))
-    lowest = min((piece.score for piece in before if piece.type == _NORMAL and piece.score > -1e6), default=0.0)
+        is_text = token_id in source.family.special.keys() - source.family.control.keys()
+        before.append(type(before[0])(piece=content, score=0.0, type=USER_DEFINED if is_text else CONTROL))
+    lowest = min((piece.score for piece in before if piece.type == NORMAL and piece.score > -1e6), default=0.0)
     after = {target_id: before[source_id] for target_id, source_id in splice.kept.items()}
     for rank, token in enumerate(splice.added, 1):
         piece = source.family.piece_of(token.surface)
-        after[token.id] = type(before[0])(piece=piece, score=lowest - rank, type=_NORMAL)
+        after[token.id] = type(before[0])(piece=piece, score=lowest - rank, type=NORMAL)
     del message.pieces[:]
     message.pieces.extend(after[token_id] for token_id in range(splice.target_size))
     message.trainer_spec.vocab_size = len(message.pieces)

@@ -42,9 +42,25 @@ def check_sound(data: Data, source: Path) -> None:
         if owner != token["content"]:
             _refuse(source, f"the added token {token['content']!r} has the id {token['id']}, which is {owner!r}")
     _check_charsmap(data.get("normalizer"), source)
+    _check_affixes(data["model"], source)
     highest = max(owners, default=0)
     if highest > SPREAD * len(owners) + 1000:
         _refuse(source, f"{owners[highest]!r} has the id {highest}, among {len(owners)} tokens; ids count from 0 on")
+
+
+def _check_affixes(model: dict[str, Any], source: Path) -> None:
+    """Refuse a BPE that marks ends or insides of words: one spelling has two pieces there.
+
+    A token is one surface here, and its merges are all ways to spell that surface. With "</w>" (GPT-1, CLIP) or "##"
+    the pieces of a word and of its inside are told apart, so that merges of learned tokens would be wrong.
+    """
+    spellings = {"end_of_word_suffix": "{piece}{affix}", "continuing_subword_prefix": "{affix}{piece}"}
+    for setting, spelling in spellings.items():
+        affix = model.get(setting)
+        if affix:
+            other = spelling.format(piece="a", affix=affix)
+            _refuse(source, f"its BPE has the {setting} {affix!r}: 'a' and {other!r} are two pieces for one spelling, "
+                            "which is not supported; choose a base with a byte-level or SentencePiece tokenizer")
 
 
 def _check_charsmap(normalizer: Any, source: Path) -> None:

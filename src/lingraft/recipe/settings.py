@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 from lingraft.bases import Base, parse_model
+from lingraft.certificate import NEVER_WAIVED
 from lingraft.corpus import CorpusSettings, parse_language
 from lingraft.corpus.settings import Sources
 from lingraft.errors import RecipeError
@@ -74,6 +75,17 @@ class VocabularySettings(Settings):
                                "size^(1/temperature); above 1 evens them out")
     protect: bool = Field(default=False, description="add no token that would change how replay text is cut")
     allow: tuple[str, ...] = Field(default=(), description="claims of the certificate that may fail, by name")
+
+    @field_validator("allow")
+    @classmethod
+    def _check_allowed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse to waive what keeps the ids of the base."""
+        for name in names:
+            if name in NEVER_WAIVED:
+                msg = (f"{name!r} cannot be waived: special tokens and tokens of the base would get the embedding rows "
+                       "of others; leave it out")
+                raise ValueError(msg)
+        return names
 
     @model_validator(mode="before")
     @classmethod
