@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 from lingraft.checkpoint.names import EmbeddingNames, embedding_names
 from lingraft.checkpoint.rewriting import NewTensor, rewrite
 from lingraft.checkpoint.tensor_files import Checkpoint, blocks
+from lingraft.checkpoint.weight_checks import check_finite_tensor
 from lingraft.errors import ModelError
 from lingraft.families import open_tokenizer
 from lingraft.vocabulary import Splice
@@ -82,6 +83,8 @@ class _Bytes(Sequence[memoryview]):
         import torch
 
         made = self.models.added_up(self.name).contiguous()
+        check_finite_tensor(made, f"{self.models.instruct.folder}: the sum of its {self.name} with the adapted model's",
+                            advice="a weight of it is damaged, or chat_vector.weight is too high")
         return memoryview(made.reshape(-1).view(torch.uint8).numpy().data)
 
 

@@ -27,9 +27,10 @@ from lingraft.checkpoint.request import InitRequest, InitRows, RowMaker, Side
 from lingraft.checkpoint.rewriting import NewTensor, link_or_copy, rewrite
 from lingraft.checkpoint.table_rows import table_rows
 from lingraft.checkpoint.tensor_files import INDEX, Checkpoint, blocks
+from lingraft.checkpoint.weight_checks import finite_norms, row_warnings
 from lingraft.corpus import Corpus
 from lingraft.errors import ModelError
-from lingraft.families import open_tokenizer
+from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.model_code import code_files
 from lingraft.vocabulary import Splice
 
@@ -74,12 +75,13 @@ def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_
 
     Peak memory stays under 2.5 times the embedding matrix + 1 GB, whatever the size of the model, for methods that do
     not run the model (all but `distilled` and `learned`, which hold it in float32). Raises `ModelError` where the
-    tokenizer does not fit the model.
+    tokenizer does not fit the model, or rows hold NaN or inf. Rows that were never trained are named in the notes.
     """
     source_folder, tokenizer_folder = Path(source_folder), Path(tokenizer_folder)
     checkpoint = Checkpoint.open(source_folder)
     names = embedding_names(checkpoint)
     check_fit(names, splice, source_folder, tokenizer_folder)
+    norms = {name: finite_norms(checkpoint, name) for name in names.all}
     patient = _Patient(checkpoint, names, splice, lay_out(splice, names.vocabulary, pad_to))
     inits: dict[Side, RowMaker] = {"input": input_init, **({} if names.tied else {"output": output_init})}
     about = InitRequest(patient.matrix(names.input[0]), splice, "input", names.tied, None, source_folder,
@@ -106,8 +108,24 @@ def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_
         "parameters_before": checkpoint.parameters, "files_linked": linked, "base_rows": base_rows(made),
         "inits": {side: {"method": method, **(_account(made[side]) if side in made else {})}
                   for side, method in methods.items()},
+        "warnings": _warnings(patient, made, norms, about.source_tokenizer),
         **({"tables": {name: rows.how for name, rows in tables.items()}} if tables else {}),
     }
+
+
+def _warnings(patient: _Patient, made: Mapping[str, InitRows], norms: Mapping[str, Tensor | None],
+              tokenizer: ModelTokenizer) -> list[str]:
+    """Return what has to be known of rows that were never trained; of a copy of a matrix nothing is said twice."""
+    names = patient.names
+    stored = {group[0]: side for side, group in (("input", names.input), ("output", names.output)) if side in made}
+    source = {name: found[: patient.splice.source_size] for name in stored if (found := norms[name]) is not None}
+    ids = {f"{role}_token": number for role, number in (("bos", tokenizer.bos_id), ("eos", tokenizer.eos_id))
+           if number is not None and number < patient.splice.source_size}
+    separators = {name: {role: number for role, number in ids.items() if stored[name] == "input" or role == "eos_token"}
+                  for name in source}  # no document is to be continued by the token that begins one
+    rows = {name: replace(made[side], rows=made[side].rows.to(patient.matrix(name).dtype))
+            for name, side in stored.items()}
+    return row_warnings(source, rows, patient.splice, separators)
 
 
 def _account(made: InitRows) -> dict[str, Any]:

@@ -60,12 +60,14 @@ def make_instruct(work: Work) -> None:
 def make_model(base: Base, work: Work) -> None:
     """Fetch, link or make a model, and see that it can be extended and that its tokenizer fits it."""
     from lingraft.checkpoint import Checkpoint, embedding_names
+    from lingraft.checkpoint.weight_checks import check_finite
 
     execution = replace(work.execution, trackers=())  # they watch the training of the run, not that of its base
     bench = Bench(work.draft, work.workplace, execution)
     base.materialise(bench)
     tokenizer = complete_tokenizer(bench.folder, warn=work.draft.warn)
-    embedding_names(Checkpoint.open(bench.folder))  # what cannot be extended is refused before anything is learned
+    checkpoint = Checkpoint.open(bench.folder)
+    check_finite(checkpoint, embedding_names(checkpoint).all)  # what cannot be extended is refused before text is read
     config = read_config(bench.folder)
     work.draft.notes.update(tokens=tokenizer.size, parameters=Checkpoint.open(bench.folder).parameters,
                             architecture=config["model_type"], context=context_of(config))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lingraft.checkpoint.model_class import auto_class, read_model_config
 from lingraft.checkpoint.tensor_files import Checkpoint, torch_dtype
+from lingraft.checkpoint.weight_checks import check_finite_tensor
 from lingraft.model_code import trust
 
 
@@ -77,7 +78,10 @@ class Shapes:
         """Read a parameter, or the rows of it that one of several processes has: `fully_shard` cuts as `chunk` does."""
         parts = torch.chunk(self.checkpoint.tensor(name), size)
         rows = parts[rank] if rank < len(parts) else parts[0][:0]
-        return rows.to(self.dtype).float()
+        numbers = rows.to(self.dtype).float()
+        before = len(parts[0]) * rank
+        check_finite_tensor(numbers, f"{self.checkpoint.tensors[name].file.resolve()}: {name}", first_row=before)
+        return numbers
 
     def _read_embeddings(self) -> None:
         head = self.model.get_output_embeddings()

@@ -13,6 +13,7 @@ from lingraft.checkpoint.model_class import auto_class, read_model_config
 from lingraft.checkpoint.stored_names import stored_names
 from lingraft.checkpoint.tensor_files import FLOATS, Checkpoint, torch_dtype
 from lingraft.checkpoint.text_reading import read_text_alone
+from lingraft.checkpoint.weight_checks import check_finite_model
 from lingraft.errors import ModelError
 from lingraft.model_code import trust
 from lingraft.packing.mixture import positions_of
@@ -22,16 +23,18 @@ from lingraft.training.world import put, whole
 
 
 def open_model(folder: Path, **settings: Any) -> Any:
-    """Load a model with its own class; raises `ModelError` where transformers cannot."""
+    """Load a model with its own class; raises `ModelError` where transformers cannot, or a weight is NaN or inf."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        return auto_class(read_model_config(folder), folder).from_pretrained(
+        model = auto_class(read_model_config(folder), folder).from_pretrained(
             folder, local_files_only=True, **trust(folder), **settings)  # SDPA where it can
     except (OSError, ValueError, KeyError) as error:
         msg = f"{folder}: no model that transformers can load: {str(error).splitlines()[0]}"
         raise ModelError(msg) from error
+    check_finite_model(model, folder)
+    return model
 
 
 def open_placed(folder: Path, device: str, **settings: Any) -> tuple[Any, dict[str, torch.dtype]]:
