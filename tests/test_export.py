@@ -18,11 +18,11 @@ from sentencepiece import SentencePieceTrainer
 from lingraft.errors import ModelError, RecipeError
 from lingraft.export import export_gguf
 from lingraft.export.architectures import ARCHITECTURES, rope_factors
-from lingraft.export.pretokenizers import NAMES, pretokenizer_name
 from lingraft.export.tokens import BYTE, CONTROL, UNKNOWN, UNUSED, gguf_tokens
 from lingraft.families import open_tokenizer
 from lingraft.families.saving import save_tokenizer
 from lingraft.pretokenizer import repaired
+from lingraft.pretokenizer.llama_cpp import NAMES, pretokenizer_name
 from lingraft.vocabulary import identity
 from tests.conftest import ENGLISH, HINDI
 from tests.small_bases import byte_level, sentencepiece

@@ -75,7 +75,7 @@ def test_a_real_tokenizer_is_extended_and_every_claim_holds(assets, corpora, tmp
     """For each real family: base ids kept, tokens reachable, round trips, nothing longer, transformers agrees."""
     _, claims, splice = extend(assets / "tokenizers" / name, [corpora(language)], tmp_path, base=corpora("en"))
     assert [claim["name"] for claim in claims.values() if claim["fatal"] and not claim["holds"]] == []
-    assert len(splice.added) == 300
+    assert len(splice.new) == 300
     assert splice.is_extension
     target, source = open_tokenizer(tmp_path / "tokenizer"), open_tokenizer(assets / "tokenizers" / name)
     texts = list(islice(corpora(language).documents("heldout"), 20))
@@ -151,7 +151,7 @@ def test_automatic_size_follows_its_rule(assets, corpora, tmp_path):
     costly = ServingCost(body=0, head_per_row=1e3, rows=1500)
     _, _, splice = extend(source, [corpora("tr")], tmp_path / "auto", size=AutoSize(rule="serving", maximum=2000),
                           serving=costly)
-    chosen = len(splice.added)
+    chosen = len(splice.new)
     assert 0 < chosen < 2000
     _, _, fixed = extend(source, [corpora("tr")], tmp_path / "fixed", size=chosen)
     assert fixed == splice

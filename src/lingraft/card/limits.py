@@ -19,6 +19,10 @@ def _limits(record: Mapping[str, Any]) -> Iterator[str]:
     yield "One run with one seed: the intervals are over held-out documents, not over trainings."
     measured = ", ".join(dict.fromkeys(text["language"] for text in texts(recipe)))
     yield f"Measured in {measured} only; what became of other languages that the base knows was not looked at."
+    notes: Mapping[str, Any] = next((stage["notes"] for stage in record["stages"] if stage["name"] == "vocabulary"), {})
+    if touched := notes.get("scripts cut otherwise"):
+        yield ("The pre-tokenizer was changed, so the base's text in these scripts is cut otherwise than in its "
+               f"pretraining (tokens of two sample sentences, before any token was added): {plain(touched)}.")
     if any(not text.get("heldout") for text in texts(recipe)):
         yield ("Held-out text was set apart from the same sources as the training text; on text of another kind the "
                "numbers will be other ones.")

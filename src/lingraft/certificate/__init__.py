@@ -8,6 +8,7 @@ from lingraft.certificate.claims import (
     write_certificate,
 )
 from lingraft.certificate.loading_claims import certify_loading
+from lingraft.certificate.pretokenizer_claims import certify_pretokenizer
 from lingraft.certificate.text_claims import certify_awkward, certify_texts
 from lingraft.certificate.vocabulary_claims import certify_rules
 
@@ -28,6 +29,7 @@ def certify(evidence: Evidence) -> list[Claim]:
     return [
         *certify_rules(evidence),
         *certify_texts(evidence),
+        *certify_pretokenizer(evidence),
         certify_awkward(evidence),
         *certify_loading(evidence),
     ]

@@ -68,8 +68,8 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
 
 
 def _used(evidence: Evidence) -> Iterator[Claim]:
-    """Each added token occurs in the training text."""
-    added = evidence.splice.added
+    """Each new token occurs in the training text; those that the base had are not chosen for this text."""
+    added = evidence.splice.new
     if not added:
         return
     unseen = {token.id for token in added}

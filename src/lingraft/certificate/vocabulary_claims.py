@@ -120,8 +120,9 @@ def _reachable(evidence: Evidence) -> Iterator[Claim]:
 
 
 def _target_ids(evidence: Evidence) -> dict[int, int]:
-    """Return the target id of each source id that is kept."""
-    return {source_id: target_id for target_id, source_id in evidence.splice.kept.items()}
+    """Return the target id of each source id whose token is kept, with its row or without."""
+    pairs = evidence.splice.corresponding.items()
+    return {source_id: target_id for target_id, source_id in pairs}
 
 
 def _added_tokens(tokenizer: ModelTokenizer) -> dict[str, dict[str, Any]]:

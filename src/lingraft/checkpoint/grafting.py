@@ -41,6 +41,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
                    "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "*.tiktoken", "chat_template.jinja",
                    "tokenizer_*.py")
 BIAS_OF_PADDING = -1e4
+BIT_IDENTICAL = "bit-identical"
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,9 @@ def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_
         "architecture": names.architecture, "loads_with": names.loads_with, "tied": names.tied,
         "rows": patient.layout.rows,
         "rows_before": names.rows, "padding_rows": patient.layout.rows - splice.target_size, "kept": len(splice.kept),
-        "added": len(splice.added), "dropped": len(splice.dropped), "parameters": Checkpoint.open(output).parameters,
-        "parameters_before": checkpoint.parameters, "files_linked": linked, "base_rows": base_rows(made),
+        "added": len(splice.new), "reinitialised": len(splice.reinitialised), "dropped": len(splice.dropped),
+        "parameters": Checkpoint.open(output).parameters,
+        "parameters_before": checkpoint.parameters, "files_linked": linked, "base_rows": base_rows(made, splice),
         "inits": {side: {"method": method, **(_account(made[side]) if side in made else {})}
                   for side, method in methods.items()},
         "warnings": _warnings(patient, made, norms, about.source_tokenizer),
@@ -159,10 +161,12 @@ def check_fit(names: EmbeddingNames, splice: Splice, folder: Path, tokenizer_fol
         raise ModelError(msg)
 
 
-def base_rows(made: Mapping[str, InitRows]) -> str:
-    """Say whether the rows of the source's own ids are what they were, and which matrices are the exception."""
+def base_rows(made: Mapping[str, InitRows], splice: Splice) -> str:
+    """Say whether the rows of the source's own ids are what they were, and which matrices or rows are the exception."""
     changed = [side for side, rows in made.items() if rows.base is not None]
-    return f"changed by their method: {' and '.join(changed)}" if changed else "bit-identical"
+    said = f"changed by their method: {' and '.join(changed)}" if changed else BIT_IDENTICAL
+    again = len(splice.reinitialised)
+    return said + (f", but for {again:,} reinitialised (unreachable with the base's pre-tokenizer)" if again else "")
 
 
 def _make_rows(patient: _Patient, inits: Mapping[Side, RowMaker], about: InitRequest) -> dict[str, InitRows]:

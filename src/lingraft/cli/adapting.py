@@ -81,6 +81,8 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     for line in pipeline.warning_lines(run.folder):
         typer.echo(line)
     print_table(pipeline.before_after(run))
+    if line := pipeline.pretokenizer_line(run.folder):
+        typer.echo(line)
     typer.echo(f"model   {run.model}\nreport  {run.report}")
 
 
@@ -115,6 +117,7 @@ def _print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
         print_json([row.as_json() for row in rows])
     else:
         print_table(pipeline.plan_table(rows))
+        typer.echo(pipeline.planned_pretokenizer(recipe, runtime))
 
 
 def extend(recipe: RecipeFile = None, *, model: Model = None, language: Language = None, text: TextFiles = None,
@@ -139,12 +142,14 @@ def extend(recipe: RecipeFile = None, *, model: Model = None, language: Language
     certificate = folder / "lingraft" / "certificate.json"
     if as_json:
         warnings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["warnings"]
-        print_json({"extended": str(folder), "warnings": warnings,
+        changed = json.loads((certificate.parent / "pretokenizer.json").read_text(encoding="utf-8"))
+        print_json({"extended": str(folder), "warnings": warnings, "pretokenizer": changed,
                     **json.loads(certificate.read_text(encoding="utf-8"))})
         return
     for line in pipeline.warning_lines(folder):
         typer.echo(line)
     print_table(pipeline.claims_table(certificate))
+    typer.echo(pipeline.pretokenizer_line(certificate.parent))
     typer.echo(f"extended  {folder}")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lingraft.diagnosis.extrapolation import TARGETS
 from lingraft.diagnosis.measures import Measures
 from lingraft.diagnosis.prediction import Curve, Point
-from lingraft.selection.repairing import THRESHOLD
+from lingraft.selection.pretokenizer_choice import THRESHOLD
 
 RATE = 0.01
 LEAST_SAVING = 0.15

@@ -13,7 +13,7 @@ from lingraft.diagnosis.sample import Parallel, Sample
 from lingraft.families import Family, ModelTokenizer, family_of
 from lingraft.pretokenizer import repaired
 from lingraft.progress import progress
-from lingraft.selection.repairing import THRESHOLD
+from lingraft.selection.pretokenizer_choice import THRESHOLD
 
 REFERENCE = "en"
 _SAME_FLOOR = 0.99

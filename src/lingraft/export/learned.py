@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.checkpoint import Checkpoint, embedding_names
+from lingraft.checkpoint.grafting import BIT_IDENTICAL
 from lingraft.errors import ModelError
 from lingraft.pipeline.run_folder import read_record
 from lingraft.training.saving import LEARNED
@@ -61,7 +62,8 @@ def learned_by(run: Path, splice: Splice) -> Learned:
         msg = (f"{run}: the output head has a bias ({names.output_bias}) for each id, which an adapter of PEFT leaves "
                f"to the base; {OTHERWISE.partition(',')[0]}")
         raise ModelError(msg)
-    whole = "embeddings" in phases or _notes(record, "embeddings").get("base_rows") != "bit-identical"
+    kept = str(_notes(record, "embeddings").get("base_rows")).startswith(BIT_IDENTICAL)
+    whole = "embeddings" in phases or not kept
     ids = range(names.rows) if whole else _new_rows(splice, names.rows)
     sides = [checkpoint.tensor(group[0])[list(ids)] for group in (names.input, () if names.tied else names.output)
              if group]
@@ -80,7 +82,7 @@ def _strategies(recipe: Mapping[str, Any]) -> list[str]:
 
 
 def _new_rows(splice: Splice, rows: int) -> list[int]:
-    """Return the ids whose rows are not the base's: added tokens, and rows beyond the base's own ids."""
+    """Return the ids whose rows are not the base's: added and reinitialised tokens, and rows beyond the base's ids."""
     return sorted({*(token.id for token in splice.added), *range(splice.source_size, rows)})
 
 

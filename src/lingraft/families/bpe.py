@@ -56,7 +56,8 @@ class BPE(Family):
 
     def without(self, token_ids: Iterable[int]) -> Data:
         """Take tokens out, with every merge that makes or uses them; the ids of the others stay, with holes."""
-        gone = {piece for piece, token_id in self.pieces.items() if token_id in set(token_ids)}
+        dropped = set(token_ids)
+        gone = {piece for piece, token_id in self.pieces.items() if token_id in dropped}
         data = self.with_added_in_vocabulary()
         model = data["model"]
         model["vocab"] = {piece: token_id for piece, token_id in model["vocab"].items() if piece not in gone}

@@ -52,7 +52,9 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
     plain |= _batch_settings(source, splice)
     (folder / "tokenizer.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
     config = saved_config(source, plain)
-    if source.config.get("model_config", {}).get("model_type") in _REBUILT:
+    model_type = source.config.get("model_config", {}).get("model_type")
+    changed = plain.get("pre_tokenizer") != source.family.data.get("pre_tokenizer")
+    if model_type in _REBUILT or (changed and model_type is None):  # a configuration may be put there later
         config["auto_map"] = {"AutoTokenizer": [None, f"{Path(OF_TOKENIZER).stem}.TokenizerAsItStands"]}
         (folder / OF_TOKENIZER).write_text(_CODE, encoding="utf-8")
     text = json.dumps(config, ensure_ascii=False, indent=1)
@@ -118,8 +120,8 @@ def _write_message(source: ModelTokenizer, path: Path, splice: Splice, target: P
         is_text = token_id in source.family.special.keys() - source.family.control.keys()
         before.append(type(before[0])(piece=content, score=0.0, type=USER_DEFINED if is_text else CONTROL))
     lowest = min((piece.score for piece in before if piece.type == NORMAL and piece.score > -1e6), default=0.0)
-    after = {target_id: before[source_id] for target_id, source_id in splice.kept.items()}
-    for rank, token in enumerate(splice.added, 1):
+    after = {target_id: before[source_id] for target_id, source_id in splice.corresponding.items()}
+    for rank, token in enumerate(splice.new, 1):
         piece = source.family.piece_of(token.surface)
         after[token.id] = type(before[0])(piece=piece, score=lowest - rank, type=NORMAL)
     del message.pieces[:]

@@ -68,7 +68,10 @@ class Calibrated(EmbeddingInit):
         most = main_script([token.surface for token in tokens])
         script_of_token = [script_of(token.surface) or most for token in tokens]
         of_script: dict[str | None, list[int]] = {}
+        untrained = request.splice.untrained  # their rows have whatever norm they began with
         for i, surface in enumerate(request.source_tokenizer.vocabulary.surfaces):
+            if i in untrained:
+                continue
             of_script.setdefault(script_of(surface) if surface else None, []).append(i)
         norms, origins, notes = {}, {}, {}
         for script in sorted(set(script_of_token), key=str):

@@ -54,7 +54,7 @@ class Donor(EmbeddingInit):
         donor_ids = open_tokenizer(folder).vocabulary.ids
         donor = _matrix(folder, request.side, len(open_tokenizer(folder).vocabulary))
         tokens = request.splice.added
-        shared = _shared(donor_ids, request.source_tokenizer.vocabulary)
+        shared = _shared(donor_ids, request.source_tokenizer.vocabulary, request.splice.untrained)
         known = [number for number, token in enumerate(tokens) if token.surface in donor_ids]
         origins = ["fallback: the donor has no such token, subtoken mean"] * len(tokens)
         rows_AD = SubtokenMean().rows(request).rows
@@ -82,9 +82,9 @@ def _matrix(folder: Path, side: str, ids: int) -> Tensor:
     return checkpoint.tensor((names.output if side == "output" and names.output else names.input)[0])
 
 
-def _shared(donor_ids: dict[bytes, int], source: Vocabulary) -> list[tuple[int, int]]:
-    """Return donor id and source id of every surface that both vocabularies have."""
-    return [(donor_ids[surface], i) for surface, i in source.ids.items() if surface in donor_ids]
+def _shared(donor_ids: dict[bytes, int], source: Vocabulary, untrained: frozenset[int]) -> list[tuple[int, int]]:
+    """Return donor id and source id of every surface that both vocabularies have, and the source trained."""
+    return [(donor_ids[surface], i) for surface, i in source.ids.items() if surface in donor_ids and i not in untrained]
 
 
 def pursue(wanted_AE: Tensor, shared_SE: Tensor, terms: int) -> tuple[Tensor, Tensor]:

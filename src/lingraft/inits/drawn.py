@@ -39,8 +39,9 @@ class RandomToken(EmbeddingInit):
         """Draw A source ids and return their rows."""
         import torch
 
-        drawn = torch.randint(request.matrix.shape[0], (len(request.splice.added),),
-                              generator=generator_of(request))
+        untrained = request.splice.untrained
+        trained = torch.tensor([i for i in range(request.matrix.shape[0]) if i not in untrained])
+        drawn = trained[torch.randint(len(trained), (len(request.splice.added),), generator=generator_of(request))]
         return InitRows(request.matrix[drawn].float(), ("random token",) * len(drawn))
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
 from lingraft.families import ModelTokenizer, open_tokenizer
@@ -25,6 +27,7 @@ from lingraft.intrinsic.scores import TextScores
 from lingraft.intrinsic.scoring import Scored, heldout_documents, passages_of, score_folder
 from lingraft.intrinsic.settings import EvaluationSettings, GenerationSettings
 from lingraft.measurement import Measurement
+from lingraft.pretokenizer import newly_reachable
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def compare(entrants: Mapping[str, Entrant], texts: Mapping[str, Sequence[str]],
             device: str = "cpu", dtype: str = "auto") -> Evaluation:
     """Measure models that are scored, and time them; the first one is the reference."""
     result = Evaluation()
-    added = added_ids({subject: entrant.tokenizer for subject, entrant in entrants.items()})
+    added = added_ids(entrants)
     for language, documents in texts.items():
         scores = {subject: entrant.scored.scores[language] for subject, entrant in entrants.items()}
         result.notes[language] = {"documents": len(documents), "bytes": sum(len(text.encode()) for text in documents),
@@ -80,11 +83,28 @@ def compare(entrants: Mapping[str, Entrant], texts: Mapping[str, Sequence[str]],
     return result
 
 
-def added_ids(tokenizers: Mapping[str, ModelTokenizer]) -> dict[str, frozenset[int]]:
-    """Return, for each model, the ids whose surface the first model's vocabulary does not have."""
-    known = set(next(iter(tokenizers.values())).vocabulary.ids)
-    return {subject: frozenset(i for surface, i in tokenizer.vocabulary.ids.items() if surface not in known)
-            for subject, tokenizer in tokenizers.items()}
+def added_ids(entrants: Mapping[str, Entrant]) -> dict[str, frozenset[int]]:
+    """Return, for each model, the ids of tokens that the first model lacks, or had and could not produce.
+
+    Of the latter (`pretokenizer.reach`) only those count that the scored text uses: the others belong to other
+    languages, and no training text was chosen for them.
+    """
+    first = next(iter(entrants.values())).tokenizer
+    known = first.vocabulary.ids
+    found = {}
+    for subject, entrant in entrants.items():
+        new = {i for surface, i in entrant.tokenizer.vocabulary.ids.items() if surface not in known}
+        reached = _reached(first, entrant.tokenizer)
+        used = {i for score in entrant.scored.scores.values() for i in np.unique(score.ids).tolist()} if reached else ()
+        found[subject] = frozenset(new | reached.intersection(used))
+    return found
+
+
+def _reached(first: ModelTokenizer, other: ModelTokenizer) -> set[int]:
+    """Return the ids of the other tokenizer for tokens that the first has and cannot produce."""
+    surfaces, ids = first.vocabulary.surfaces, other.vocabulary.ids
+    reachable = newly_reachable(first.family, other.family) if first is not other else frozenset()
+    return {ids[surface] for i in reachable if (surface := surfaces[i]) in ids}
 
 
 def score_rows(scores: Mapping[str, TextScores], added: Mapping[str, frozenset[int]], language: str,

@@ -20,7 +20,7 @@ def added_measurements(entrants: Mapping[str, Any], language: str, work: Work) -
     from lingraft.intrinsic.added_tokens import AddedUse, exposure_rows, turns_of
     from lingraft.intrinsic.evaluation import added_ids
 
-    added = added_ids({name: entrant.tokenizer for name, entrant in entrants.items()})
+    added = added_ids(entrants)
     rows: list[Measurement] = []
     table: list[dict[str, Any]] = []
     before = None

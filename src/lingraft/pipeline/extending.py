@@ -21,13 +21,14 @@ from lingraft.pipeline.graph import VERSIONS, corpus_steps, graph_of, vocabulary
 from lingraft.pipeline.run_folder import RUN, link_files, model_files, whole_folder
 from lingraft.pipeline.running import answer_step, quiet_libraries, warnings_of
 from lingraft.pipeline.steps import Step, Work, step
+from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
 from lingraft.store import Store, file_digest
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary import identity
 
 BESIDE = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-EVIDENCE = ("splice.json", "certificate.json", "samples.json", "curve.json")
+EVIDENCE = ("splice.json", "certificate.json", "samples.json", "curve.json", PRETOKENIZER)
 
 
 def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[str], None]) -> Path:

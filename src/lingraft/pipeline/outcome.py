@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lingraft.measurement import Measurement
 from lingraft.pipeline.run_folder import Run, read_record
+from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.store import WARNINGS
 
 SUBJECTS = ("source", "spliced", "adapted")
@@ -39,6 +40,12 @@ def warning_lines(folder: Path) -> list[str]:
     return [f"warning: {warning}" for warning in read_record(folder).get(WARNINGS, ())]
 
 
+def pretokenizer_line(folder: Path) -> str:
+    """Return what became of the pre-tokenizer in one line, from the folder that holds pretokenizer.json."""
+    path = folder / PRETOKENIZER
+    return str(json.loads(path.read_text(encoding="utf-8"))["summary"]) if path.is_file() else ""
+
+
 def claims_table(certificate: Path) -> Table:
     """Return the claims of a certificate: the promise, its exceptions, and whether it holds."""
     table = Table(title="certificate", title_justify="left", pad_edge=False, box=None)
@@ -61,7 +68,9 @@ def _verdict(claim: dict[str, Any]) -> str:
 def summary(run: Run) -> dict[str, Any]:
     """Return what a program wants to know of a finished run, as plain JSON."""
     record = run.record
-    return {"run": str(run.folder), "model": str(run.model), "report": str(run.report),
+    path = run.folder / PRETOKENIZER
+    pretokenizer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return {"run": str(run.folder), "model": str(run.model), "report": str(run.report), "pretokenizer": pretokenizer,
             "stages": record["stages"], "warnings": record["warnings"],
             "measurements": [asdict(row) for row in run.measurements()]}
 

@@ -21,6 +21,7 @@ from lingraft.pipeline.estimates import (
     training_tokens,
 )
 from lingraft.pipeline.graph import Graph, graph_of
+from lingraft.pipeline.outcome import pretokenizer_line
 from lingraft.pipeline.steps import Step
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.store import Manifest, Store
@@ -160,6 +161,19 @@ class _Planner:
             return None
         lookup = 0 if self.tied else self.input_parameters + self.added * self.width
         return float(each) * tokens * (self.adapted_parameters - lookup)
+
+
+def planned_pretokenizer(recipe: Recipe, runtime: Runtime) -> str:
+    """Return in one line what becomes of the pre-tokenizer, as far as that is known before the vocabulary is made."""
+    store, step = Store(runtime.store), graph_of(recipe).vocabulary
+    if step.done(store):
+        return pretokenizer_line(store.folder(step.stage))
+    mode = recipe.vocabulary.pretokenizer
+    if mode == "auto":
+        return ("pre-tokenizer: auto decides in the stage vocabulary, on the target's text; a changed one loads in "
+                "transformers, tokenizers, vLLM and SGLang, in llama.cpp only where that knows it by name")
+    what = {"keep": "stays the base's", "repair": "is made mark-aware where it cuts words at combining marks"}[mode]
+    return f"pre-tokenizer: {what} ({mode}: the recipe says so)"
 
 
 def plan_table(rows: list[PlanRow]) -> Table:

@@ -30,6 +30,7 @@ from lingraft.pipeline.run_folder import (
 from lingraft.pipeline.steps import Step
 from lingraft.pipeline.together import company, train_along
 from lingraft.pipeline.versions import versions
+from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.store import WARNINGS, Manifest, Store, digest
 from lingraft.tasks import check_tasks
@@ -153,7 +154,7 @@ def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
     """Put everything but run.json and the report into the draft of the run folder."""
     final, vocabulary = store.folder(graph.final.stage), store.folder(graph.vocabulary.stage)
     link_files(final / "model", draft, model_files(final / "model"))
-    evidence = ("splice.json", "certificate.json", "samples.json", "curve.json")
+    evidence = ("splice.json", "certificate.json", "samples.json", "curve.json", PRETOKENIZER)
     link_files(vocabulary, draft, {name: name for name in evidence})
     if graph.training is not None:
         trained = store.folder(graph.training.stage)

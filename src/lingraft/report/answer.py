@@ -13,8 +13,8 @@ def question(run: RunFiles) -> str:
     """Return what the run was made to find out."""
     target = joined([language_name(tag) for tag in run.targets])
     doings = []
-    if run.splice is not None and run.splice.added:
-        doings.append(f"given {len(run.splice.added):,} tokens for {target}")
+    if run.splice is not None and run.splice.new:
+        doings.append(f"given {len(run.splice.new):,} tokens for {target}")
     if trained := training_bytes(run):
         doings.append(f"trained on {size(trained)} of text")
     given = f", {joined(doings)}," if doings else ""

@@ -84,7 +84,7 @@ def vocabulary_chart(run: RunFiles) -> Chart | None:
     if run.curve is None or len(run.curve["added"]) < 2:
         return None
     added, tokens = run.curve["added"], run.curve["tokens"]
-    taken = len(run.splice.added) if run.splice else added[-1]
+    taken = len(run.splice.new) if run.splice else added[-1]
     rows = [{"added": size, "share": count / tokens[0]} for size, count in zip(added, tokens, strict=True)]
     line = alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=2, color=BLUE).encode(
         x=alt.X("added:Q", title="tokens added", axis=alt.Axis(tickCount=6)),

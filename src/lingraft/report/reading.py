@@ -15,6 +15,7 @@ from typing import Any
 from lingraft.errors import StoreError
 from lingraft.measurement import Measurement, read_measurements
 from lingraft.pipeline.run_folder import read_record
+from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
 from lingraft.vocabulary import Splice
 
 
@@ -32,6 +33,7 @@ class RunFiles:
     recipe: str | None
     curve: Mapping[str, Sequence[int]] | None = None
     generated: Sequence[Mapping[str, str]] | None = None
+    pretokenizer: PretokenizerChange | None = None
 
     @property
     def target(self) -> str:
@@ -71,10 +73,16 @@ def read_run(folder: Path) -> RunFiles:
                         None if splice is None else Splice.from_json(splice),
                         None if certificate is None else certificate["claims"],
                         _json(folder / "samples.json"), _text(folder / "recipe.yaml"), _json(folder / "curve.json"),
-                        _json(folder / "generated.json"))
+                        _json(folder / "generated.json"), _pretokenizer(folder))
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"{folder}: splice.json or certificate.json is not what lingraft wrote ({error!r}); run the recipe again"
+        msg = (f"{folder}: splice.json, certificate.json or pretokenizer.json is not what lingraft wrote ({error!r}); "
+               "run the recipe again")
         raise StoreError(msg) from error
+
+
+def _pretokenizer(folder: Path) -> PretokenizerChange | None:
+    found = _json(folder / PRETOKENIZER)
+    return None if found is None else PretokenizerChange.from_json(found)
 
 
 def _measurements(folder: Path) -> list[Measurement]:

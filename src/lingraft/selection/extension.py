@@ -20,12 +20,13 @@ from lingraft.families.saving import save_tokenizer
 from lingraft.families.sentencepiece_model import CONVERTED_FROM
 from lingraft.families.special_text import as_note, as_sentence
 from lingraft.families.unigram import Unigram
+from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
 from lingraft.progress import Advance, progress
 from lingraft.selection.atomic import Nothing
 from lingraft.selection.base import Selected, Selection, SelectionRequest
 from lingraft.selection.mixture import mixed
+from lingraft.selection.pretokenizer_choice import SAMPLE_BYTES, choose_pretokenizer, first_bytes, kept
 from lingraft.selection.protection import protecting
-from lingraft.selection.repairing import Decision, decide
 from lingraft.selection.sizing import AutoSize, ServingCost
 from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
@@ -70,30 +71,32 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
                      base: Corpus | None = None) -> None:
     """Learn tokens from the corpora (one a language) and write the target tokenizer with its evidence.
 
-    Writes tokenizer/, splice.json, id_remap.json (where ids moved), certificate.json, samples.json, curve.json. `base`
-    is text of the base language, on which the certificate checks that segmentation stays. Raises `TokenizerError` for
-    a family that is not known, `CertificateError` where a claim fails, `RecipeError` where settings contradict.
+    Writes tokenizer/, splice.json, id_remap.json (where ids moved), certificate.json, samples.json, curve.json, and
+    pretokenizer.json (what became of the pre-tokenizer). `base` is text of the base language, on which the certificate
+    checks that segmentation stays. Raises `TokenizerError` for a family that is not known, `CertificateError` where a
+    claim fails, `RecipeError` where settings contradict.
     """
     if extension.protect and base is None:
         msg = "vocabulary.protect needs base-language text: name a replay corpus (its share may be 0)"
         raise RecipeError(msg)
     source = _opened(source_folder, corpora, base, draft)
     if extension.most and not isinstance(extension.selection, Nothing):
-        decision = decide(source.family, extension.pretokenizer, texts=_texts(corpora), selection=extension.selection,
-                          base_texts=base.documents("heldout") if base else (), size=extension.most,
-                          where=source_folder)
+        decision = choose_pretokenizer(source.family, extension.pretokenizer, texts=_sample(corpora),
+                                       base_texts=base.documents("heldout") if base else (),
+                                       selection=extension.selection, size=extension.most, where=source_folder)
         counted = [_count(decision.family, corpus, extension.workers) for corpus in corpora]
         full, selected = _select(decision.family, counted, extension, base, source_folder)
         _report_mentions(counted, draft)
         _check_found(selected, extension, corpora, draft)
     else:
-        decision = Decision(source.family, repaired=False, reason="kept: nothing is added")
+        decision = kept(source.family, "nothing is added")
         full = selected = Selected(())
     data, splice = spliced(source.family, decision.family, selected, source_folder)
+    change = replace(decision.change, reinitialised=len(splice.reinitialised))
     save_tokenizer(source, data, splice, draft.folder / "tokenizer", merges=not selected.whole_units)
     draft.path("splice.json").write_text(splice.dumps(), encoding="utf-8")
     if splice.dropped:
-        remap = {str(source_id): target_id for target_id, source_id in sorted(splice.kept.items())}
+        remap = {str(source_id): target_id for target_id, source_id in sorted(splice.corresponding.items())}
         draft.path("id_remap.json").write_text(json.dumps(remap), encoding="utf-8")
     target = open_tokenizer(draft.folder / "tokenizer")
     evidence = _evidence(source, target, splice, corpora, base, protect=extension.protect,
@@ -102,7 +105,9 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
         write_certificate(certify(evidence), draft.path("certificate.json"), waived=extension.allow)
     _write_samples(source, target, corpora, draft.path("samples.json"))
     draft.path("curve.json").write_text(json.dumps(curve(full)), encoding="utf-8")
-    _note(draft, source, decision, selected, extension)
+    text = json.dumps(change.as_json(), ensure_ascii=False, indent=1)
+    draft.path(PRETOKENIZER).write_text(text + "\n", encoding="utf-8")
+    _note(draft, source, change, selected, extension)
 
 
 def _opened(folder: Path, corpora: Sequence[Corpus], base: Corpus | None, draft: Draft) -> ModelTokenizer:
@@ -158,6 +163,12 @@ def _report_mentions(counted: Sequence[Counted], draft: Draft) -> None:
     for text in counted:
         if text.mentions:
             draft.warn(f"text in {text.language}: {as_sentence(text.mentions)}")
+
+
+def _sample(corpora: Sequence[Corpus]) -> Iterator[str]:
+    """Yield the first part of each corpus, as much of one as of another."""
+    for corpus in corpora:
+        yield from first_bytes(corpus.documents("train"), SAMPLE_BYTES // len(corpora))
 
 
 def _texts(corpora: Sequence[Corpus]) -> Iterator[str]:
@@ -254,9 +265,13 @@ def _pieces(tokenizer: ModelTokenizer, text: str) -> list[tuple[int, str]]:
     return [(token_id, (surfaces[token_id] or b"").decode("utf-8", errors="backslashreplace")) for token_id in ids]
 
 
-def _note(draft: Draft, source: ModelTokenizer, decision: Decision, selected: Selected, extension: Extension) -> None:
+def _note(draft: Draft, source: ModelTokenizer, change: PretokenizerChange, selected: Selected,
+          extension: Extension) -> None:
     size = extension.size
     rule = f"auto ({size.rule})" if isinstance(size, AutoSize) else size
     draft.notes |= {"family": source.family.name, "method": extension.selection.name, "requested": rule,
                     "added": len(selected.surfaces), "dropped": len(selected.dropped),
-                    "pre-tokenizer": decision.reason, "pre-tokenizer repaired": decision.repaired, **selected.notes}
+                    "reinitialised": change.reinitialised, "pre-tokenizer": str(change),
+                    "pre-tokenizer repaired": change.changed, **selected.notes}
+    if change.scripts:
+        draft.notes["scripts cut otherwise"] = "; ".join(map(str, change.scripts))

@@ -12,7 +12,7 @@ from lingraft.errors import ModelError
 from lingraft.families.byte_level import pre_tokenizers
 from lingraft.families.content import Data
 from lingraft.families.convert import GPT2_REGEX
-from lingraft.pretokenizer import WORD
+from lingraft.pretokenizer.repair import WORD
 
 _GPT4_START = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?"
 _GPT4_END = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -46,6 +46,14 @@ def pretokenizer_name(data: Data) -> str:
     name = NAMES.get((expressions[0], whole_words))
     return name or _refuse(f"its regular expression is {expressions[0]!r}"
                            + (", with words looked up before merges" if whole_words else ""))
+
+
+def known_to_llama_cpp(data: Data) -> str | None:
+    """Return llama.cpp's name for a byte-level tokenizer's pre-tokenizer, `None` where it has none."""
+    try:
+        return pretokenizer_name(data)
+    except ModelError:
+        return None
 
 
 def _isolates(part: dict[str, Any]) -> bool:

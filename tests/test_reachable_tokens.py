@@ -1,0 +1,291 @@
+"""Base tokens that the base's own pre-tokenizer can never produce, and what becomes of them when it is changed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import shutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from tokenizers import Regex, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lingraft.checkpoint import graft
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus
+from lingraft.families import family_of, open_tokenizer
+from lingraft.families.convert import GPT2_REGEX, LLAMA3_REGEX
+from lingraft.families.saving import save_tokenizer
+from lingraft.inits import INITS
+from lingraft.pretokenizer import newly_reachable, parts_of, repaired
+from lingraft.pretokenizer.pieces import completions, factors
+from lingraft.selection import SELECTIONS, Extension, extend_tokenizer
+from lingraft.selection.pretokenizer_choice import Sampled, Weighed, options, weigh
+from lingraft.store import Draft
+from lingraft.vocabulary import AddedToken, Splice, identity
+from tests.small_bases import ENGLISH, byte_level
+
+WORDS = """ที่ นี่ ได้ ไม่ มี เป็น ว่า กับ ข้อมูล น้ำ แม่น้ำ เด็ก พี่ น้อง โรงเรียน ทุกวัน วันนี้ เมื่อ คน บ้าน เมือง ต้นไม้
+สีเขียว นก ร้องเพลง หนังสือ อ่าน เขียน จดหมาย พี่ชาย เช้า เดิน ริมฝั่ง ชาวนา แอปเปิล ลูกสาว ให้ สูง ตัวเล็ก ยาว""".split()  # noqa: SIM905
+STRANGE = st.text("aB1 '!\n\u0e01\u0e35\u0e48\u0915\u093f\u200d\u0301\ufe0fж中", max_size=12)
+
+
+def thai(documents, seed=0):
+    """Return documents of Thai words, which are written without spaces between them."""
+    chance = random.Random(seed)
+    lines = [["".join(chance.choices(WORDS, k=6)) for _ in range(4)] for _ in range(documents)]
+    return [" ".join(line) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def borrowed(tmp_path_factory):
+    """Return a base whose vocabulary was learned without the expression that it cuts with, as Qwen2's was."""
+    folder = tmp_path_factory.mktemp("borrowed")
+    data = byte_level([*ENGLISH, *thai(40)], 420, r"\s?\S+|\s+")
+    split = {"type": "Split", "pattern": {"Regex": LLAMA3_REGEX}, "behavior": "Isolated", "invert": False}
+    data["pre_tokenizer"]["pretokenizers"][0] = split
+    (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
+    config = LlamaConfig(vocab_size=424, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                         num_attention_heads=2, max_position_embeddings=64, tie_word_embeddings=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return open_tokenizer(folder)
+
+
+@pytest.fixture(scope="session")
+def extended(borrowed, tmp_path_factory):
+    """Extend that base for Thai, with the pre-tokenizer left to `auto`; return the folder."""
+    root = tmp_path_factory.mktemp("extended")
+    lines = "\n".join(json.dumps({"text": text}) for text in thai(150, seed=1))
+    (root / "thai.jsonl").write_text(lines, encoding="utf-8")
+    (root / "corpus").mkdir()
+    chosen = CorpusSettings.model_validate({"sources": {"path": str(root / "thai.jsonl")}, "heldout_share": 0.2})
+    build_corpus(chosen, "th", Draft(root / "corpus"))
+    (root / "made").mkdir()
+    extension = Extension(SELECTIONS.parse("continued"), 40)
+    extend_tokenizer(borrowed.folder, [Corpus.open(root / "corpus")], extension, Draft(root / "made"))
+    return root / "made"
+
+
+def produced_by(tokenizer, texts):
+    """Return every id of these texts, and of the texts of the tokenizer's own tokens."""
+    own = [text for surface in tokenizer.vocabulary.surfaces if surface for text in completions(surface)[:64]]
+    return {i for ids in tokenizer.ids([*texts, *own]) for i in ids}
+
+
+def splice_of(folder):
+    return Splice.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))
+
+
+def claims_of(folder):
+    return {claim["name"]: claim for claim in json.loads((folder / "certificate.json").read_text())["claims"]}
+
+
+@pytest.mark.parametrize("pattern", [GPT2_REGEX, LLAMA3_REGEX, r"\p{N}{1,3}", r" ?[^(\s|[.,!?])]+",
+                                     LLAMA3_REGEX.replace(r"\p{L}+", r"[\p{L}\p{M}]+")])
+@settings(max_examples=150, deadline=None)
+@given(text=STRANGE, ends=st.tuples(st.integers(0, 40), st.integers(0, 40)))
+def test_whatever_a_pre_token_holds_is_found_possible(pattern, text, ends):
+    """No part of a pre-token that `tokenizers` cuts, torn characters included, is ever said to be always cut."""
+    cutting = factors(pattern, matches=True, gaps=True)
+    for part, _ in pre_tokenizers.Split(Regex(pattern), "isolated").pre_tokenize_str(text):
+        encoded = part.encode()
+        begin, end = sorted(ends)
+        assert cutting.whole(encoded[begin:end])
+
+
+@pytest.mark.parametrize(("surface", "whole"), [
+    ("ab", True), (" ab", True), ("กา", True), ("่ย", True), ("!!\n", True), ("123", True),
+    ("ที่", False), ("ี่ย", False), ("a b", False), ("1234", False), ("a1", False), ("  a", False),
+])
+def test_what_llama_3_can_produce(surface, whole):
+    """Two marks before a letter, or a mark after one, never stand in one pre-token of Llama-3's expression."""
+    assert factors(LLAMA3_REGEX, matches=True, gaps=True).whole(surface.encode()) == whole
+
+
+def test_parts_of_characters_stand_for_every_character_that_has_them():
+    """A letter and the first byte of a mark or a letter may be whole; so may not a mark between two letters."""
+    cutting = factors(LLAMA3_REGEX, matches=True, gaps=True)
+    assert cutting.whole("ก".encode() + b"\xe0\xb8")
+    assert not cutting.whole("ที".encode() + b"\xe0\xb8")
+    assert cutting.whole(b"\xb8\x81" + "ก".encode())
+    assert not cutting.whole(b"\xff" + "ก".encode())
+    assert "กข" in completions("ก".encode() + b"\xe0\xb8")
+
+
+def test_unreachable_tokens_are_never_produced_and_reachable_ones_are(borrowed):
+    """By `tokenizers`: the base produces none of them on any text, the changed one does, and no other untrained id."""
+    changed = family_of(repaired(borrowed.family.data), borrowed.folder)
+    found = newly_reachable(borrowed.family, changed)
+    texts = [*thai(300, seed=2), *WORDS, *ENGLISH]
+    by_base = produced_by(borrowed, texts)
+    by_changed = {i for encoding in changed.backend.encode_batch(texts, add_special_tokens=False) for i in encoding.ids}
+    assert not found & by_base
+    assert len(found & by_changed) > 20
+    assert by_changed <= by_base | found
+
+
+def test_nothing_becomes_reachable_where_nothing_changed(borrowed):
+    """The same pre-tokenizer produces the same tokens."""
+    assert newly_reachable(borrowed.family, borrowed.family) == frozenset()
+
+
+def test_thai_on_a_borrowed_vocabulary_uses_no_untrained_row(borrowed, extended):
+    """Every token of held-out text has a row that the base trained, or that is made for it."""
+    splice, target = splice_of(extended), open_tokenizer(extended / "tokenizer")
+    texts = thai(30, seed=3)
+    used = [i for ids in target.ids(texts) for i in ids]
+    by_base = produced_by(borrowed, texts)
+    assert {splice.kept[i] for i in used if i in splice.kept} <= by_base
+    assert sum(i in splice.reinitialised for i in used) > 0.1 * len(used)  # what would be untrained else
+    claims = claims_of(extended)
+    assert claims["no untrained base row in use"]["holds"]
+    assert claims["no base token becomes reachable"]["value"] == len(splice.reinitialised)
+    assert claims["base ids kept"]["holds"]
+    assert claims["scripts cut as before"]["exceptions"][:1] == ["Thai"]
+
+
+def test_reinitialised_rows_are_made_from_what_the_base_really_cuts(borrowed, extended, tmp_path):
+    """Their pieces are the base's own segmentation, their rows the initialisation's; all other base rows stay."""
+    splice = splice_of(extended)
+    assert splice.is_extension
+    assert len(splice.new) == 40
+    again = [token for token in splice.added if token.id in splice.reinitialised]
+    for token in again:
+        assert b"".join(borrowed.vocabulary.surfaces[i] for i in token.pieces) == token.surface
+        if b"\\" not in token.text.encode():
+            assert list(token.pieces) == borrowed.ids([token.surface.decode()])[0]
+    notes = graft(borrowed.folder, extended / "tokenizer", splice, input_init=INITS.parse("mean"),
+                  output_init=INITS.parse("calibrated"), output=tmp_path / "model")
+    before, after = (load_file(folder / "model.safetensors") for folder in (borrowed.folder, tmp_path / "model"))
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        kept = torch.tensor(sorted(splice.kept))
+        assert torch.equal(after[name][kept], before[name][kept])
+        for token in again:
+            assert not torch.equal(after[name][token.id], before[name][token.id])
+    rows = before["model.embed_tokens.weight"]
+    for token in again:
+        torch.testing.assert_close(after["model.embed_tokens.weight"][token.id], rows[list(token.pieces)].mean(0))
+    assert notes["base_rows"].startswith(f"bit-identical, but for {len(again)} reinitialised")
+    assert (notes["added"], notes["reinitialised"]) == (40, len(again))
+
+
+def test_norms_and_shared_rows_leave_untrained_rows_out(borrowed, extended, tmp_path):
+    """Calibration reads the norm of a script from trained rows: untrained ones of any size change nothing."""
+    splice = splice_of(extended)
+    folders = []
+    for factor in (1.0, 1e4):
+        folder = tmp_path / f"base-{factor:g}"
+        folder.mkdir()
+        weights = load_file(borrowed.folder / "model.safetensors")
+        for name in ("model.embed_tokens.weight", "lm_head.weight"):
+            weights[name][sorted(splice.untrained)] *= factor
+        for file in borrowed.folder.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        model = LlamaForCausalLM.from_pretrained(folder)
+        model.load_state_dict(weights)
+        model.save_pretrained(folder)
+        made = tmp_path / f"made-{factor:g}"
+        init = INITS.parse("calibrated")
+        graft(folder, extended / "tokenizer", splice, input_init=init, output_init=init, output=made)
+        folders.append(load_file(made / "model.safetensors"))
+    ids = torch.tensor([token.id for token in splice.added])
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        assert torch.equal(folders[0][name][ids], folders[1][name][ids])
+
+
+def test_the_change_is_stated_with_its_reason_and_its_consumers(extended):
+    """pretokenizer.json says what was changed, why, which scripts it touches and who can load it, in one line too."""
+    change = json.loads((extended / "pretokenizer.json").read_text(encoding="utf-8"))
+    assert change["changed"]
+    assert change["llama_cpp"] is None
+    assert change["before"] == [LLAMA3_REGEX]
+    assert "Thai" in [row["script"] for row in change["scripts"]]
+    line = change["summary"]
+    assert "\n" not in line
+    assert line.startswith("pre-tokenizer changed (mark-aware: combining marks continue the letters")
+    assert "saves " in line
+    assert f"{change['reinitialised']} base tokens reinitialised" in line
+    assert "loads in transformers, tokenizers, vLLM and SGLang" in line
+    assert line.endswith("not in llama.cpp, which has no name for it")
+
+
+def test_the_saving_is_that_of_a_base_that_never_held_the_untrained_tokens(borrowed):
+    """What `auto` weighs does not depend on base tokens that nothing trained."""
+    (option,) = options(borrowed.family, borrowed.folder)
+    sampled = Sampled(thai(100, seed=4), SELECTIONS.parse("continued"), 40)
+    clean = family_of(borrowed.family.without(option.reachable), borrowed.folder)
+    (other,) = options(clean, borrowed.folder)
+    assert not other.reachable
+    assert weigh(borrowed.family, option, sampled) == weigh(clean, other, sampled)
+    assert 0 < weigh(borrowed.family, option, sampled).saving < 1
+
+
+def test_growth_of_the_base_s_own_tokens_counts_against_a_change():
+    """What the base knows of the language is a cost where it gets longer, and no further gain where it gets shorter."""
+    assert Weighed(0.30, 0.05).net == pytest.approx(0.25)
+    assert Weighed(0.30, -0.05).net == 0.30
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"kept": {0: 0, 1: 1, 2: 2}}, "names every target id once"),
+    ({"reinitialised": {}}, "keeps, reinitialises or drops every one"),
+    ({"reinitialised": {2: 2, 0: 0}, "kept": {1: 1}}, "names every target id once"),
+    ({"reinitialised": {1: 2}}, "a reinitialised id is an added one"),
+    ({"added": (AddedToken(2, b"ab", (2,)),)}, "are reinitialised: the source never cut so"),
+])
+def test_a_splice_checks_its_reinitialised_ids(changes, message):
+    """Each id has one row, from one place, and no row is made from an untrained one."""
+    sound = {"source_size": 3, "kept": {0: 0, 1: 1}, "added": (AddedToken(2, b"ab", (0, 1)),), "reinitialised": {2: 2}}
+    splice = Splice(**sound)
+    assert Splice.from_json(json.loads(splice.dumps())) == splice
+    assert splice.is_extension
+    assert splice.new == ()
+    with pytest.raises(ValueError, match=message):
+        Splice(**{**sound, **changes})
+
+
+def test_a_splice_of_an_earlier_version_is_read():
+    """A file without reinitialised ids has none."""
+    old = {"format": 1, "source_size": 2, "kept": [[0, 0, 2]], "added": [[2, "6162", [0, 1], 4]], "dropped": []}
+    splice = Splice.from_json(old)
+    assert splice.reinitialised == {}
+    assert splice.to_json() == old
+
+
+def test_qwen2_thai_tokens_are_found(assets):
+    """Qwen2 holds Thai tokens that its expression never produces: ที่, ได้, ข้อมูล, a third of the text."""
+    qwen2 = open_tokenizer(assets / "tokenizers" / "qwen2")
+    changed = family_of(repaired(qwen2.family.data), qwen2.folder).with_model_of(qwen2.family)
+    found = newly_reachable(qwen2.family, changed)
+    assert {qwen2.vocabulary.ids[word.encode()] for word in ("ที่", "ได้", "ข้อมูล", "ี่ย")} <= found
+    with gzip.open(assets / "text" / "th.heldout.jsonl.gz", "rt", encoding="utf-8") as file:
+        texts = [json.loads(line)["text"] for _, line in zip(range(10), file, strict=False)]
+    by_base = {i for ids in qwen2.ids(texts) for i in ids}
+    used = [i for encoding in changed.backend.encode_batch(texts, add_special_tokens=False) for i in encoding.ids]
+    assert not found & by_base
+    assert sum(i in found for i in used) > 0.3 * len(used)
+    assert parts_of(qwen2.family, "ที่ได้".encode()) == ["ท".encode(), "ี่".encode(), "ได".encode(), "้".encode()]
+
+
+@pytest.mark.parametrize("model_type", [None, "qwen2", "llama"])
+def test_a_model_type_written_later_does_not_undo_the_change(borrowed, tmp_path, model_type):
+    """AutoTokenizer builds Qwen2's own pre-tokenizer where config.json says qwen2; the folder guards against that."""
+    from transformers import AutoTokenizer
+
+    alone, folder = tmp_path / "alone", tmp_path / "changed"
+    alone.mkdir()
+    shutil.copyfile(borrowed.folder / "tokenizer.json", alone / "tokenizer.json")
+    source = open_tokenizer(alone)
+    save_tokenizer(source, repaired(source.family.data), identity(source.size), folder)
+    if model_type:
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}), encoding="utf-8")
+    texts = [*thai(3, seed=5), *ENGLISH]
+    loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    assert loaded(texts, add_special_tokens=False)["input_ids"] == open_tokenizer(folder).ids(texts)
