@@ -14,8 +14,8 @@ MAKEFLAGS += --jobs=3
 SEED   ?= 0
 ROUNDS ?= 25
 
-.PHONY: demo test compat torture fuzz audit sbom check lint types floors setup clean docs docs-pages notebook dist \
-	gpu gpu-pack gpu-smoke gpu-estimates
+.PHONY: architectures demo test compat torture fuzz audit sbom check lint types floors setup clean docs docs-pages \
+	notebook dist gpu gpu-pack gpu-smoke gpu-estimates
 
 setup: $(VENV)/.ready
 
@@ -107,6 +107,12 @@ sbom: setup $(TOOLS)/.ready
 
 torture: setup
 	$(BIN)/python -m tests.torture --rounds $(ROUNDS) --seed $(SEED)
+
+# Every architecture of transformers that can be built small, extended; docs/architectures.md is written from it.
+# Then a short run of LoRA and of all weights on each family that the page names.
+architectures: setup
+	$(BIN)/python -m tests.architecture_table
+	LINGRAFT_ARCHITECTURES=all $(BIN)/python -m pytest tests/test_architectures.py tests/test_multimodal.py
 
 docs: setup docs-pages
 	$(BIN)/python $(PIP) -c constraints.txt -e ".[docs]"

@@ -7,6 +7,7 @@ table (`LINGRAFT_ARCHITECTURES=all`), `make test` the kinds below.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.architecture_sweep import MEAN, build, extend, extend_folder, load, problems, run
 from tests.models import IDS, SURFACES, extended_tokenizer
 
+EVERY = os.environ.get("LINGRAFT_ARCHITECTURES") == "all"
 KINDS = ("llama", "qwen3_moe", "gemma3_text", "gemma3n_text", "gemma4_text", "deepseek_v4", "phi3", "mamba2",
          "nemotron_h", "gpt_oss", "qwen3_5_text", "gemma3", "gemma4", "qwen3_5", "qwen2_5_vl", "mistral3", "llava")
 
@@ -140,7 +142,8 @@ def test_rows_that_config_json_does_not_promise_are_refused(tmp_path: Path) -> N
 @pytest.mark.parametrize(("kind", "reason"), [
     ("bart", "an encoder-decoder"), ("mbart", "an encoder-decoder"), ("bert", "an encoder"),
     ("whisper", "a speech recogniser"), ("moshi", "a model that generates audio"),
-    ("diffusion_gemma", "a diffusion model"), ("blip", "needs pixel_values in every call")])
+    ("diffusion_gemma", "a diffusion model"), ("xlnet", "in both directions"),
+    ("blip", "needs pixel_values in every call")])
 def test_other_kinds_of_model_are_refused_with_the_reason(kind: str, reason: str, tmp_path: Path) -> None:
     """Encoder-decoders, encoders, speech models: one line that says why not."""
     from tests.tiny_configs import tiny_config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from lingraft.errors import ModelError
 from lingraft.export.architectures import architecture_of
 from lingraft.strategies.base import text_module, text_parameters
 from tests.architecture_sweep import build, extend, image_inputs, load
+from tests.architecture_table import IMAGES
 from tests.short_adapt import short_adapt
 
-FAMILIES = ("gemma3", "qwen2_5_vl", "mistral3", "qwen3_5")
+FAMILIES = IMAGES if os.environ.get("LINGRAFT_ARCHITECTURES") == "all" else ("gemma3", "qwen2_5_vl", "mistral3")
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -16,7 +16,7 @@ LAYERS = 2
 
 SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "embedding_size", "word_embed_proj_dim",
-                     "attention_hidden_size", "lru_width", "residual_in_embd", "model_dim", "text_hidden_size",
+                     "lru_width", "residual_in_embd", "model_dim", "text_hidden_size",
                      "out_hidden_size", "vision_hidden_size"), WIDTH),
     **dict.fromkeys(("intermediate_size", "ffn_dim", "ffn_hidden_size", "d_ff", "dim_ff", "n_inner", "dff", "mlp_dim",
                      "moe_intermediate_size", "shared_expert_intermediate_size", "decoder_ffn_dim", "encoder_ffn_dim",
@@ -90,7 +90,10 @@ _GEMMA4 = {**_MIXED, "num_kv_shared_layers": 0, "global_head_dim": 8}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "bamba": {**_MAMBA, "attn_layer_indices": [1]},
     "granitemoehybrid": {**_MAMBA, "layer_types": ["mamba", "attention"]},
-    "cohere_compass_text": _MIXED,
+    "cohere_compass_text": {**_MIXED, "rope_parameters": {
+        kind: {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
+        for kind in ("sliding_attention", "full_attention")}},
+    "dbrx.attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0},
     "gptj": {"rotary_dim": 4}, "codegen": {"rotary_dim": 4},
     "gemma4_text": _GEMMA4, "gemma4_unified_text": {**_GEMMA4, "hidden_size_per_layer_input": 0},
     "gemma3n_text": {**_MIXED, "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0],
@@ -114,10 +117,16 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "lfm3": {"layer_types": ["conv", "full_attention"]},
     "longcat_flash": {"zero_expert_num": 2},
     "mamba2": {"num_heads": 8, "head_dim": 8},
-    "qwen3_5_text": _HYBRID, "qwen3_5_moe_text": _HYBRID, "qwen3_next": _HYBRID, "qwen4_exp_text": _HYBRID,
+    "qwen3_5_text": _HYBRID, "qwen3_5_moe_text": _HYBRID, "qwen3_next": _HYBRID,
+    "qwen4_exp_text": {**_HYBRID, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8,
+                       "indexer_budget": 16, "indexer_compress_ratio": 4, "ple_layer_ids": [1],
+                       "ngram_vocab_size_base": 200, "heads_per_ngram": 2, "split_ngram_parts": 4,
+                       "make_ngram_vocab_size_divisible_by": 8, "hc_lowrank": 8, "ple_embed_dim": 32},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "attention_window_size": 32},
-    "reformer": {"is_decoder": True},
+    "reformer": {"is_decoder": True, "axial_pos_embds": False},
     "zaya": {"num_experts_per_tok": 1},
-    "zamba": {"layer_types": ["mamba", "hybrid"]},
-    "zamba2": {"layers_block_type": ["mamba", "hybrid"], "layer_types": ["mamba", "hybrid"]},
+    "zamba": {"num_hidden_layers": 3, "layer_types": ["mamba", "hybrid", "hybrid"],
+              "attention_head_dim": 16},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"], "n_mamba_heads": 8, "mamba_headdim": 8,
+               "attention_head_dim": 16},
 }

@@ -17,6 +17,11 @@ from lingraft.errors import ModelError
 from lingraft.model_code import trust
 
 DECODERS = "lingraft adapts models that generate text token by token: decoder-only language models and multimodal ones"
+NOT_FROM_LEFT_TO_RIGHT = {
+    "xlnet": "a permutation language model: without a mask for each token it reads text in both directions",
+    "bert-generation": "half of an encoder-decoder", "trocr": "the half of an encoder-decoder that writes"}
+"""Types among transformers' causal language models whose logits follow from later tokens, too, or from an encoder."""
+
 UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError)
 """What transformers raises for a configuration that it cannot make a model of."""
 
@@ -89,6 +94,8 @@ def check_kind(config: Any, where: Path | str = "config.json") -> None:
                               "summarisation")
     if kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         _refuse(where, named, "an encoder, which reads text in both directions and generates none")
+    if kind in NOT_FROM_LEFT_TO_RIGHT:
+        _refuse(where, named, NOT_FROM_LEFT_TO_RIGHT[kind])
     if kind not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         _refuse(where, named, f"a {kind!r} model, not a causal language model that transformers knows")
     if kind in known.MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES or hasattr(config, "audio_encoder_config"):
