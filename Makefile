@@ -112,7 +112,8 @@ torture: setup
 # Then a short run of LoRA and of all weights on each family that the page names.
 architectures: setup
 	$(BIN)/python -m tests.architecture_table
-	LINGRAFT_ARCHITECTURES=all $(BIN)/python -m pytest tests/test_architectures.py tests/test_multimodal.py
+	LINGRAFT_ARCHITECTURES=all $(BIN)/python -m pytest tests/test_architectures.py tests/test_multimodal.py \
+	    tests/test_short_adapts.py
 
 docs: setup docs-pages
 	$(BIN)/python $(PIP) -c constraints.txt -e ".[docs]"

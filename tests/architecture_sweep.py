@@ -54,7 +54,7 @@ def build(kind: str, folder: Path, *, dtype: str = "float32", **settings: Any) -
             raise _cannot(error) from error
         made_by = auto_class(config)
         try:
-            model = _random_model(made_by, config).to(getattr(torch, dtype))
+            model = random_model(made_by, config).to(getattr(torch, dtype))
             run(model, BASE_IDS)
         except Exception as error:
             raise _cannot(error) from error
@@ -67,7 +67,8 @@ def _cannot(error: Exception) -> CannotBuild:
     return CannotBuild(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
-def _random_model(made_by: Any, config: Any) -> Any:
+def random_model(made_by: Any, config: Any) -> Any:
+    """Return a model with random numbers; raises `CannotBuild` for a large one."""
     with torch.device("meta"):
         size = sum(parameter.numel() for parameter in made_by.from_config(config).parameters())
     if size > LARGEST:

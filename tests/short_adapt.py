@@ -14,6 +14,7 @@ from tests.conftest import ENGLISH, HINDI
 
 def write_texts(root: Path) -> None:
     """Write some text in both languages."""
+    root.mkdir(parents=True, exist_ok=True)
     for name, sentences in (("hi", HINDI), ("en", ENGLISH)):
         rows = [{"text": f"{sentences[i % 4]} {i} {sentences[(i + 1) % 4]}"} for i in range(60)]
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]

@@ -104,7 +104,12 @@ def _matrices(run: Path, phases: Sequence[str]) -> Iterator[dict[str, Tensor]]:
             msg = (f"{path}: not there; the run was trained before low-rank matrices were kept beside the model they "
                    "are merged into: train it again in another --store")
             raise ModelError(msg)
-        yield load_file(path)
+        found = load_file(path)
+        if experts := next((name for name in found if name.endswith("expert_A")), None):
+            msg = (f"{path}: {experts.removesuffix('.expert_A')} holds experts, and matrices on these are not written "
+                   f"as an adapter; {OTHERWISE.partition(',')[0]}")
+            raise ModelError(msg)
+        yield found
 
 
 def _added_up(phases: Sequence[Mapping[str, Tensor]], share: float) -> dict[str, tuple[Tensor, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -9,12 +10,15 @@ from pydantic import Field
 
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.strategies.base import STRATEGIES, Group, Strategy
+from lingraft.strategies.lora_targets import WHERE, Targets, config_of, targets_of
 from lingraft.strategies.parts import layer_stack
 
 if TYPE_CHECKING:
     import torch
 
 ADAPTER = "lingraft"
+EXPERTS = "expert"
+"""How kept matrices are named that belong to the experts of one parameter."""
 
 
 @STRATEGIES.register
@@ -38,6 +42,9 @@ class Lora(Strategy):
     base: Literal["float32", "nf4"] = Field(
         default="float32", description="how the frozen maps are kept: nf4 takes 4 bits a weight of the device (extra "
                                        "`bits`, one process), the originals wait in main memory for the merge")
+    experts: Literal["train", "frozen"] = Field(
+        default="train", description="whether experts get matrices too, each of rank / experts that a token meets; "
+                                     "one process")
     rows: Literal["train", "frozen"] = Field(default="train", description="whether the added rows train, in full")
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:
@@ -46,18 +53,18 @@ class Lora(Strategy):
             import peft
         except ModuleNotFoundError as error:
             raise MissingExtraError("peft", extra="lora") from error
-        from transformers.pytorch_utils import Conv1D
-
         from lingraft.strategies.quantised import quantise
         from lingraft.strategies.row_modules import put_rows
 
-        targets = self._targets(model)
+        targets = targets_of(model, self.modules, experts=self.experts == "train")
+        check_one_process(targets)
         if self.base == "nf4":
-            quantise(model, targets)
-        transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in targets)
-        config = peft.LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets,
-                                 fan_in_fan_out=transposed)
-        peft.inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+            quantise(model, [f"{targets.stack}.{name}" for name in targets.maps])
+        config = config_of(targets, model, {"rank": self.rank, "alpha": self.alpha, "dropout": self.dropout})
+        # Into the layers alone: given the model, PEFT would rename the targets of architectures that it knows.
+        with warnings.catch_warnings():  # PEFT looks for the experts' own rank among modules only, and then takes it
+            warnings.filterwarnings("ignore", message=r"The following (rank|alpha)_pattern keys did not match")
+            peft.inject_adapter_in_model(config, model.get_submodule(targets.stack), adapter_name=ADAPTER)
         body = {}
         for name, parameter in model.named_parameters():
             parameter.requires_grad = f".{ADAPTER}." in name
@@ -68,51 +75,54 @@ class Lora(Strategy):
             groups.append(Group("embeddings", put_rows(model, added)))
         return groups
 
-    def _targets(self, model: Any) -> list[str]:
-        """Return the full names of the maps; raises `RecipeError` where a name matches none."""
-        import torch
-        from transformers.pytorch_utils import Conv1D  # the linear map of GPT-2, transposed
-
-        prefix, _ = layer_stack(model)
-        linear = {name: name.rsplit(".", 1)[-1] for name, module in model.named_modules()
-                  if name.startswith(f"{prefix}.") and isinstance(module, torch.nn.Linear | Conv1D)}
-        unknown = set(self.modules) - set(linear.values())
-        if unknown or not linear:
-            msg = (f"training.strategy.lora.modules: {', '.join(sorted(unknown)) or 'linear maps'} not in this "
-                   f"{type(model).__name__}; it has {', '.join(sorted(set(linear.values()))) or 'none'}")
-            raise RecipeError(msg)
-        return [name for name, last in linear.items() if not self.modules or last in self.modules]
-
     def learned(self, model: Any) -> dict[str, torch.Tensor]:
         """Return both matrices of each map by its name; alpha / rank is in the second, so that their product is added.
 
-        Shapes: lora_A rank x inputs, lora_B outputs x rank.
+        Shapes: lora_A rank x inputs, lora_B outputs x rank; of experts, the matrices of all under each other.
         """
-        from peft.tuners.lora import LoraLayer
-
         kept = {}
-        for name, module in model.named_modules():
-            if isinstance(module, LoraLayer):
-                kept[f"{name}.lora_A"] = module.lora_A[ADAPTER].weight.detach()
-                kept[f"{name}.lora_B"] = module.lora_B[ADAPTER].weight.detach() * module.scaling[ADAPTER]
+        for name, module in lora_layers(model):
+            outer = name.partition(".base_layer")[0]
+            parameter = getattr(module, "parameter_name", None)
+            full, kind = (outer, "lora") if parameter is None else (f"{outer}.{parameter}", EXPERTS)
+            kept[f"{full}.{kind}_A"] = module.lora_A[ADAPTER].weight.detach()
+            kept[f"{full}.{kind}_B"] = module.lora_B[ADAPTER].weight.detach() * module.scaling[ADAPTER]
         return kept
 
     def finish(self, model: Any) -> None:
         """Merge the matrices into the weights and take everything out that was put in."""
-        from peft.tuners.lora import LoraLayer
-
         from lingraft.strategies.quantised import is_quantised, merged, replace
         from lingraft.strategies.row_modules import RowsEmbedding, take_rows
 
         if isinstance(model.get_input_embeddings(), RowsEmbedding):
             take_rows(model)
-        for name, module in list(model.named_modules()):
-            if isinstance(module, LoraLayer):
-                if is_quantised(module.get_base_layer()):
-                    replace(model, name, merged(module, ADAPTER))
-                else:
-                    module.merge()
-                    replace(model, name, module.get_base_layer())
-        if hasattr(model, "peft_config"):
-            del model.peft_config
+        for name, module in lora_layers(model):
+            if is_quantised(module.get_base_layer()):
+                replace(model, name, merged(module, ADAPTER))
+            else:
+                module.merge()
+        for name, module in lora_layers(model):
+            if ".base_layer" not in name:
+                replace(model, name, module.get_base_layer())
+        layers = model.get_submodule(layer_stack(model)[0])
+        if hasattr(layers, "peft_config"):
+            del layers.peft_config
         model._hf_peft_config_loaded = False  # noqa: SLF001 - else save_pretrained would look for adapters
+
+
+def lora_layers(model: Any) -> list[tuple[str, Any]]:
+    """Return the modules that PEFT has put in, by name; one on an experts' parameter may hold another as its base."""
+    from peft.tuners.lora import LoraLayer
+
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+
+
+def check_one_process(targets: Targets) -> None:
+    """Raise `RecipeError` where several processes would share out experts that carry low-rank matrices."""
+    import torch
+
+    shared = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if targets.experts and shared and torch.distributed.get_world_size() > 1:
+        msg = (f"{WHERE}: {len(targets.experts)} parameters hold experts, and matrices on these are trained by one "
+               f"process only; set experts: frozen")
+        raise RecipeError(msg)

@@ -1,0 +1,59 @@
+"""Short runs on small random models of each family: train, stop and go on, evaluate, report.
+
+`make test` runs one of experts with LoRA; `make architectures` all of them (`LINGRAFT_ARCHITECTURES=all`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from lingraft.checkpoint.tensor_files import Checkpoint
+from lingraft.errors import Interrupted
+from lingraft.report import write_report
+from lingraft.training.record import Record
+from tests.architecture_sweep import build, load
+from tests.short_adapt import short_adapt
+
+EVERY = os.environ.get("LINGRAFT_ARCHITECTURES") == "all"
+FAMILIES = ("llama", "qwen3", "qwen3_moe", "gemma3_text", "gemma3", "gemma4_text", "qwen3_5", "mistral3", "phi3",
+            "gpt2", "mamba2", "nemotron_h", "gpt_oss", "deepseek_v4", "qwen2_5_vl", "llava")
+
+
+@pytest.mark.parametrize("strategy", ["differential", "lora"] if EVERY else ["lora"])
+@pytest.mark.parametrize("kind", FAMILIES if EVERY else ["qwen3_moe"])
+def test_a_short_run_stops_goes_on_and_reports(kind: str, strategy: str, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run stopped by SIGTERM ends as an undisturbed one, loads whole under its own names, and is reported."""
+    source = build(kind, tmp_path / "source", dtype="bfloat16")
+    overrides = (f"training.strategy={strategy}", "training.heldout_points=4")
+    whole = short_adapt(source, tmp_path / "whole", *overrides)
+    measure, calls = Record.measure, []
+
+    def stopping(*arguments: object, **named: object) -> None:
+        measure(*arguments, **named)  # type: ignore[arg-type]
+        calls.append(len(calls))
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Record, "measure", stopping)
+    with pytest.raises(Interrupted):
+        short_adapt(source, tmp_path / "stopped", *overrides)
+    stopped = short_adapt(source, tmp_path / "stopped", *overrides, report=write_report)
+    one, other = (Checkpoint.open(run.model) for run in (whole, stopped))
+    before = Checkpoint.open(source)
+    assert one.tensors.keys() == other.tensors.keys() == before.tensors.keys()
+    for name, place in one.tensors.items():
+        assert place.dtype == other.tensors[name].dtype == before.tensors[name].dtype
+        assert torch.equal(one.tensor(name), other.tensor(name)), name
+    model, account = load(stopped.model)
+    assert not any(account.values())
+    assert type(model).__name__ == type(load(source)[0]).__name__
+    assert "bits per byte" in stopped.report.read_text()
+    assert {row.subject for row in stopped.measurements()} == {"source", "spliced", "adapted"}
+    assert any(not torch.equal(one.tensor(name), before.tensor(name)) for name in one.tensors
+               if one.tensors[name].shape == before.tensors[name].shape)
