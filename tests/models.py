@@ -126,6 +126,7 @@ class MemoryCorpus:
     texts: tuple[str, ...] = (*HINDI, *ENGLISH)
     language: str = "hi"
     folder: Path = Path("in-memory")
+    has_chats: bool = False
 
     def counts(self, _split: str) -> Counts:
         """Return how much text there is."""

@@ -105,6 +105,7 @@ class Documents:
     """A corpus of 2,500 short documents, which may break off."""
 
     language = "hi"
+    has_chats = False
 
     def __init__(self, until: int = 2500) -> None:
         self.until = until

@@ -20,9 +20,9 @@ def blend_corpora(corpora: Sequence[Corpus], shares: Sequence[float], draft: Dra
     """
     sizes = [corpus.counts("train").bytes for corpus in corpora]
     total = min(size / share for size, share in zip(sizes, shares, strict=True))
-    counts = {}
+    counts, chats = {}, any(corpus.has_chats for corpus in corpora)
     for split in SPLITS:
-        with DocumentWriter(draft.path(f"{split}.parquet")) as writer:
+        with DocumentWriter(draft.path(f"{split}.parquet"), chats=chats) as writer:
             for text in _interleaved(corpora, shares, total) if split == "train" else _joined(corpora):
                 writer.write(text, len(text.encode()))
         counts[split] = asdict(writer.counts)

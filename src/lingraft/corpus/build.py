@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lingraft.corpus.chat import as_bytes, from_bytes
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, sum_of_drops
 from lingraft.corpus.drawing import EVERYTHING, Ledger, Lots
 from lingraft.corpus.language import parse_language
@@ -39,15 +40,15 @@ class Gathered:
 
     def take(self, source: int, text: str) -> Lots | None:
         """Keep or drop a document, counted either way; return its numbers where it is kept."""
-        content, tally = text.encode(), self.tallies[source]
-        tally.count(len(content))
+        size, tally = len(text.encode()), self.tallies[source]
+        tally.count(size)
         reason, digest = self.cleaner.judge(text)
         if reason is not None:
-            tally.drop(reason, len(content))
+            tally.drop(reason, size)
             return None
         lots = Lots.of(digest, self.seed)
-        self.shuffle.put(Kept(lots.order, source, digest, content))
-        self.ledger.add(source, lots, len(content))
+        self.shuffle.put(Kept(lots.order, source, digest, as_bytes(text)))
+        self.ledger.add(source, lots, size)
         return lots
 
 
@@ -145,8 +146,9 @@ def _draw(settings: CorpusSettings, train: Gathered, heldout: Gathered | None,
             msg = "sources: only one document is left, and one has to be held out; name more text, or heldout"
             raise CorpusError(msg)
         threshold = train.ledger.heldout_threshold(settings.share or 0, settings.heldout_bytes)
-    with (DocumentWriter(draft.path("train.parquet")) as train_file,
-          DocumentWriter(draft.path("heldout.parquet")) as heldout_file):
+    chats = any(source.format == "chat" for source in (*settings.sources, *(settings.heldout or ())))
+    with (DocumentWriter(draft.path("train.parquet"), chats=chats) as train_file,
+          DocumentWriter(draft.path("heldout.parquet"), chats=chats) as heldout_file):
         _write_train(settings, train, threshold, train_file, heldout_file)
         if heldout is not None:
             _write_heldout(settings, heldout, heldout_file)
@@ -164,10 +166,11 @@ def _write_train(settings: CorpusSettings, train: Gathered, threshold: int, trai
     used = train.ledger.train_thresholds(_weights(settings, train), threshold)
     full = False
     for _, source, digest, content in train.shuffle.documents():
-        tally, size, lots = train.tallies[source], len(content), Lots.of(digest, train.seed)
+        text = from_bytes(content)
+        tally, size, lots = train.tallies[source], len(text.encode()), Lots.of(digest, train.seed)
         if lots.split < threshold:
             tally.keep("heldout", size)
-            heldout_file.write(content.decode(), size)
+            heldout_file.write(text, size)
             continue
         if lots.select >= used[source]:
             tally.drop(Reason.share, size)
@@ -178,7 +181,7 @@ def _write_train(settings: CorpusSettings, train: Gathered, threshold: int, trai
             tally.drop(Reason.limit, size)
             continue
         tally.keep("train", size)
-        train_file.write(content.decode(), size)
+        train_file.write(text, size)
 
 
 def _weights(settings: CorpusSettings, train: Gathered) -> list[float] | None:
@@ -195,13 +198,14 @@ def _weights(settings: CorpusSettings, train: Gathered) -> list[float] | None:
 def _write_heldout(settings: CorpusSettings, heldout: Gathered, file: DocumentWriter) -> None:
     full = False
     for _, source, _, content in heldout.shuffle.documents():
-        size = len(content)
+        text = from_bytes(content)
+        size = len(text.encode())
         full = full or (settings.heldout_bytes is not None and file.bytes + size > settings.heldout_bytes)
         if full:
             heldout.tallies[source].drop(Reason.heldout_bytes, size)
         else:
             heldout.tallies[source].keep("heldout", size)
-            file.write(content.decode(), size)
+            file.write(text, size)
 
 
 def _require(there_is_text: bool, gathered: Gathered, field: str) -> None:  # noqa: FBT001 - a guard, not a mode

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lingraft.corpus.readers import text_of
+from lingraft.corpus.readers import document_of
 from lingraft.corpus.settings import Source
 from lingraft.errors import HubError
 
@@ -42,7 +42,7 @@ def read_hub(source: Source) -> Iterator[str]:
         with _explained(source, read):
             for row in _rows(source):
                 read[0] += 1
-                yield text_of(row, source.text, f"{source.label}, row {read[0]}")
+                yield document_of(row, source, f"{source.label}, row {read[0]}")
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         # an unknown split or configuration (the message lists the known ones), or files that cannot be read
         causes = dict.fromkeys(_one_line(cause) for cause in _chain(error))
@@ -63,7 +63,7 @@ def _rows(source: Source) -> Iterator[dict[str, Any]]:
     column = source.text.split(".")[0]
     columns = rows.column_names or []
     column = source.text if source.text in columns else source.text.split(".")[0]
-    if column in columns:  # the others are not fetched
+    if column in columns and source.format == "text":  # the others are not fetched
         rows = rows.select_columns([column])
     iterator = iter(rows)
     try:

@@ -30,6 +30,8 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
 
 def _identity(source: Source) -> dict[str, Any]:
     identity = source.model_dump(mode="json", exclude={"path", "revision", "streaming"})
+    if identity["format"] == "text":  # as the identity of text was before there were formats
+        del identity["format"]
     if source.path is not None:
         identity["files"] = [[ending_of(path), file_digest(path)] for path in find_files(source.path)]
     elif source.hub is not None:

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
+from lingraft.corpus.chat import MESSAGES, conversation_of, from_markup
 from lingraft.corpus.files import COMPRESSIONS, MAX_DOCUMENT_BYTES, ending_of, find_files, lines, opened
 from lingraft.corpus.settings import Source
 from lingraft.errors import CorpusError, did_you_mean
@@ -81,6 +82,20 @@ def text_of(row: Mapping[str, Any], field: str, place: str) -> str:
     return value
 
 
+def document_of(row: Mapping[str, Any], source: Source, place: str) -> str:
+    """Return the document of a row: its text, or a `Conversation` where the source holds chats."""
+    if source.format == "chat":
+        return conversation_of(row, source.text, place)
+    try:
+        return text_of(row, source.text, place)
+    except CorpusError as error:
+        held = next((name for name in MESSAGES if isinstance(row.get(name), list)), None)
+        if held is None or source.text in row:
+            raise
+        msg = f"{place}: the row holds a conversation in {held!r}; read it as one with format: chat"
+        raise CorpusError(msg) from error
+
+
 def _kind(value: object) -> str:
     names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping",
              bytes: "bytes"}
@@ -88,16 +103,22 @@ def _kind(value: object) -> str:
 
 
 def _plain(path: Path, source: Source) -> Iterator[str]:
+    for number, text in _plain_texts(path, source):
+        yield from_markup(text, f"{path}, line {number}") if source.format == "chat" else text
+
+
+def _plain_texts(path: Path, source: Source) -> Iterator[tuple[int, str]]:
+    """Yield the documents of a .txt file, each with the number of its last line."""
     numbered = lines(path)
     if source.documents == "line":
-        yield from (text for _, text in numbered)
+        yield from numbered
         return
     held: list[str] = []
-    size = 0
+    size = number = 0
     for number, text in numbered:
         if source.documents == "paragraph" and not text.strip():
             if held:
-                yield "\n".join(held)
+                yield number, "\n".join(held)
             held, size = [], 0
             continue
         held.append(text)
@@ -108,7 +129,7 @@ def _plain(path: Path, source: Source) -> Iterator[str]:
                    f"held in memory whole; choose documents: {smaller}")
             raise CorpusError(msg)
     if held:
-        yield "\n".join(held)
+        yield number, "\n".join(held)
 
 
 def _json_lines(path: Path, source: Source) -> Iterator[str]:
@@ -154,7 +175,7 @@ def _row_text(row: object, source: Source, place: str) -> str:
     if not isinstance(row, dict):
         msg = f"{place}: holds {_kind(row)}, expected an object with the field {source.text!r}"
         raise CorpusError(msg)
-    return text_of(row, source.text, place)
+    return document_of(row, source, place)
 
 
 def _parquet(path: Path, source: Source) -> Iterator[str]:
@@ -175,14 +196,14 @@ def _parquet_rows(path: Path, file: IO[bytes], source: Source) -> Iterator[str]:
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
             column = source.text if source.text in names else source.text.split(".")[0]
-            if column not in names:
+            if column not in names and source.format == "text":
                 msg = f"{path}: there is no column {column!r} to take the text from; {did_you_mean(column, names)}"
                 raise CorpusError(msg)
             number = 0
-            for batch in table.iter_batches(batch_size=256, columns=[column]):
+            for batch in table.iter_batches(batch_size=256, columns=None if source.format == "chat" else [column]):
                 for row in batch.to_pylist():
                     number += 1
-                    yield text_of(row, source.text, f"{path}, row {number}")
+                    yield document_of(row, source, f"{path}, row {number}")
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())
         msg = f"{path}: cannot be read as parquet ({reason}); write it again"

@@ -57,6 +57,11 @@ class Source(Settings):
     revision: str | None = Field(default=None, description="branch, tag or commit of the hub data set")
     streaming: bool = Field(default=True, description="read the hub data set without storing all of it")
     text: str = Field(default="text", description="field that holds the text; 'translation.hi' reaches into a mapping")
+    format: Literal["text", "chat"] = Field(
+        default="text",
+        description="text: every row is plain text; chat: every row is a conversation (messages, instruction and "
+        "output, or text with chat markup), which the model's own chat template writes",
+    )
     documents: Literal["line", "paragraph", "file"] = Field(default="line", description="what one document of a .txt "
                                                             "file is; paragraphs are parted by blank lines")
     weight: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="share of the train bytes, "
@@ -95,7 +100,7 @@ class Source(Settings):
             msg = f"hub: {self.hub!r} is no data set id; expected owner/name"
             raise ValueError(msg)
         idle = {"hub": ("documents",), "path": ("config", "split", "revision", "streaming"),
-                "miniature": ("config", "split", "revision", "streaming", "text", "documents")}[places[0]]
+                "miniature": ("config", "split", "revision", "streaming", "text", "documents", "format")}[places[0]]
         for name in idle:
             if getattr(self, name) != type(self).model_fields[name].default:
                 msg = f"{name} has no meaning for a source with {places[0]}; leave it out"

@@ -10,12 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from lingraft.corpus.chat import Conversation
 from lingraft.errors import CorpusError, StoreError
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetWriter
 
 COUNTS = "counts.json"
+MESSAGES = "messages"
+"""The column that holds the messages of a conversation as JSON, where a corpus has any."""
 SPLITS = ("train", "heldout")
 GROUP_DOCUMENTS = 1000
 GROUP_BYTES = 16 * 2**20
@@ -57,21 +60,36 @@ class Corpus:
         """Return how much text a split ("train" or "heldout") holds."""
         return Counts(**self.report["splits"][_known(split)])
 
+    @cached_property
+    def has_chats(self) -> bool:
+        """Whether documents may be conversations: their text is then the contents of their messages."""
+        import pyarrow.parquet as pq
+
+        return MESSAGES in pq.read_schema(self.folder / "train.parquet").names
+
     def documents(self, split: str) -> Iterator[str]:
         """Yield the texts of a split in their order, which is a fair shuffle: any prefix is a sample."""
         for batch in self.batches(split):
             yield from batch
 
     def batches(self, split: str, documents: int = GROUP_DOCUMENTS) -> Iterator[list[str]]:
-        """Yield the texts of a split in lists of so many documents (the last one may be shorter)."""
+        """Yield the texts of a split in lists of so many documents (the last one may be shorter).
+
+        A document that is a conversation is a `Conversation`.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self.folder / f"{_known(split)}.parquet"
         try:
             with pq.ParquetFile(path) as table:
-                for batch in table.iter_batches(batch_size=documents, columns=["text"]):
-                    yield batch.column(0).to_pylist()
+                columns = [name for name in ("text", MESSAGES) if name in table.schema_arrow.names]
+                for batch in table.iter_batches(batch_size=documents, columns=columns):
+                    texts = batch.column(0).to_pylist()
+                    if MESSAGES in columns:
+                        texts = [Conversation.from_json(stored) if stored else text
+                                 for text, stored in zip(texts, batch.column(1).to_pylist(), strict=True)]
+                    yield texts
         except (pa.ArrowException, OSError) as error:
             msg = f"{path}: cannot be read ({' '.join(str(error).split())}); remove its folder and run again"
             raise StoreError(msg) from error
@@ -95,10 +113,14 @@ def _read_counts(folder: Path) -> dict[str, Any]:
 
 
 class DocumentWriter:
-    """Writes documents into a parquet file, in row groups of 1,000 documents or 16 MiB, and counts them."""
+    """Writes documents into a parquet file, in row groups of 1,000 documents or 16 MiB, and counts them.
 
-    def __init__(self, path: Path) -> None:
+    With `chats`, conversations keep their messages in a column of their own; else their text alone is kept.
+    """
+
+    def __init__(self, path: Path, *, chats: bool = False) -> None:
         self._path = path
+        self._chats = chats
         self._group: list[str] = []
         self._group_bytes = 0
         self._writer: ParquetWriter
@@ -108,7 +130,9 @@ class DocumentWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._writer = pq.ParquetWriter(self._path, pa.schema([("text", pa.string())]), compression="zstd")
+        names = ["text", *([MESSAGES] if self._chats else [])]
+        self._writer = pq.ParquetWriter(self._path, pa.schema([(name, pa.string()) for name in names]),
+                                        compression="zstd")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None,
@@ -136,5 +160,9 @@ class DocumentWriter:
         import pyarrow as pa
 
         if self._group:
-            self._writer.write_table(pa.table({"text": pa.array(self._group, pa.string())}))
+            columns = {"text": pa.array([str(text) for text in self._group], pa.string())}
+            if self._chats:
+                columns[MESSAGES] = pa.array(
+                    [text.to_json() if isinstance(text, Conversation) else None for text in self._group], pa.string())
+            self._writer.write_table(pa.table(columns))
         self._group, self._group_bytes = [], 0

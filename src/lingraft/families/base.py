@@ -208,15 +208,34 @@ class Family(ABC):
 
     @cached_property
     def _without_control(self) -> Tokenizer:
-        """The `tokenizers` object whose model cannot reach a control piece either: no text spells its name."""
+        """The `tokenizers` object in which control pieces have names that no text spells (`mark`)."""
         data = copied(self.data)
-        data["added_tokens"] = [token for token in data.get("added_tokens") or [] if not token.get("special")]
+        data["added_tokens"] = [{**token, "content": self.marks.get(token["content"], token["content"])}
+                                for token in data.get("added_tokens") or []]
         self._rename_control(data["model"])
-        return self._built(data)
+        backend = self._built(data)
+        backend.encode_special_tokens = False
+        return backend
+
+    @cached_property
+    def marks(self) -> dict[str, str]:
+        """For each special token a name that no text spells, by content: `encode_marked` reads it as the token."""
+        return {content: unreachable(content, token_id) for token_id, content in self.control.items()}
+
+    def encode_marked(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of texts in which only the names in `marks` are special tokens; spellings are text."""
+        backend = self._without_control
+        moved = {backend.token_to_id(mark): token_id
+                 for token_id, mark in ((token_id, self.marks[content]) for token_id, content in self.control.items())}
+        encodings = backend.encode_batch(list(texts), add_special_tokens=False)
+        return [[moved.get(token_id, token_id) for token_id in self._ids(encoding)] for encoding in encodings]
+
+    def _ids(self, encoding: Any) -> list[int]:
+        """Return the ids of an encoding of `_without_control`."""
+        return list(encoding.ids)
 
     def _rename_control(self, model: Data) -> None:
-        renamed = {piece: unreachable(piece, model["vocab"][piece])
-                   for piece in self.control.values() if piece in model["vocab"]}
+        renamed = {piece: mark for piece, mark in self.marks.items() if piece in model["vocab"]}
         model["vocab"] = {renamed.get(piece, piece): token_id for piece, token_id in model["vocab"].items()}
         unknown = model.get("unk_token")
         model["unk_token"] = renamed.get(unknown, unknown) if unknown else unknown

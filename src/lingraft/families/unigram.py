@@ -63,10 +63,11 @@ class Unigram(SpaceMarked):
         if spelling:
             again = self._without_control.encode_batch([texts[i] for i in spelling], add_special_tokens=False)
             for i, encoding in zip(spelling, again, strict=True):
-                found[i] = self._with_bytes(encoding)
+                found[i] = self._ids(encoding)
         return found
 
-    def _with_bytes(self, encoding: Any) -> list[int]:
+    def _ids(self, encoding: Any) -> list[int]:
+        """Spell what is unknown there in bytes, where bytes are fallen back on."""
         if not self.fallback or self.unknown not in encoding.ids:
             return list(encoding.ids)
         id_of = {byte: token_id for token_id, byte in self.fallback.items()}

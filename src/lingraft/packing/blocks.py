@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, StoreError
 from lingraft.families import ModelTokenizer
+from lingraft.families.chat_template import ChatTemplate
 from lingraft.families.separators import Separators, separators_of
 from lingraft.families.special_text import as_note, as_sentence
+from lingraft.packing.chats import NO_TEMPLATE, ChatEncoder
 from lingraft.packing.settings import PackingSettings
 from lingraft.packing.shards import DOCUMENTS, Integers, Shard, shards_of
 from lingraft.progress import progress
@@ -41,7 +43,9 @@ TOKENS, ROWS, SUMMARY = "blocks.bin", "rows.bin", "blocks.json"
 class Summary:
     """What is in a folder of blocks: `tokens` are the predicted ones, `dropped` what a cut took away.
 
-    `mentions` counts the special tokens that the documents spell; they are packed as text.
+    `mentions` counts the special tokens that the documents spell; they are packed as text. `chats` of the documents are
+    conversations that the chat template wrote; `refused` counts those that it would not write. `control` are the ids
+    that are no text: a chat template puts them around messages.
     """
 
     block: int
@@ -54,6 +58,9 @@ class Summary:
     dropped_tokens: int = 0
     dropped_bytes: int = 0
     mentions: Mapping[str, int] = field(default_factory=dict)
+    chats: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    control: Sequence[int] = ()
     format: int = 1
 
 
@@ -103,6 +110,11 @@ class Blocks:
         """The ids that stand between documents."""
         return tuple(i for i in (self.summary.before, self.summary.after) if i is not None)
 
+    @property
+    def no_text(self) -> tuple[int, ...]:
+        """The ids that stand for no text: separators, and what a chat template puts around messages."""
+        return tuple(sorted({*self.separators, *self.summary.control}))
+
     def row(self, index: int) -> Integers:
         """Return the length + 1 ids of a row."""
         start, length = self.rows[index, :2]
@@ -111,7 +123,8 @@ class Blocks:
 
 def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSettings, draft: Draft, *,
                 context: int | None = None, split: str = "train", workers: Workers = HERE,
-                workplace: Path | None = None, separators: Separators | None = None) -> None:
+                workplace: Path | None = None, separators: Separators | None = None,
+                template: ChatTemplate | None = None) -> None:
     """Tokenise a split of a corpus into `draft`; raises `CorpusError` where it holds no text.
 
     `separators` are those of the source model, whose files say more than the folder of an extended tokenizer. What
@@ -119,15 +132,23 @@ def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSett
     """
     separators = separators or separators_of(tokenizer, settings.separator)
     draft.notes["separators"] = separators.shown
+    chats = ChatEncoder(tokenizer, template) if template and corpus.has_chats else None
+    if corpus.has_chats and chats is None:
+        msg = f"text in {corpus.language}: holds conversations (format: chat), and {NO_TEMPLATE}"
+        raise CorpusError(msg)
     with progress(f"packing {corpus.language}", corpus.counts(split).documents, unit="documents") as advance:
         def watched() -> Iterator[list[str]]:
             for texts in corpus.batches(split, DOCUMENTS):
                 yield texts
                 advance(len(texts))
 
-        shards = shards_of(watched(), tokenizer, workers=workers, workplace=workplace)
+        shards = shards_of(watched(), tokenizer, workers=workers, workplace=workplace, chats=chats)
         summary = pack_shards(shards, tokenizer, settings, draft.folder, context=context, separators=separators)
     draft.notes.update(notes_of(summary))
+    if summary.refused:
+        reasons = ", ".join(f"{count:,}: {reason}" for reason, count in summary.refused.items())
+        left_out = sum(summary.refused.values())
+        draft.warn(f"text in {corpus.language}: {left_out:,} conversations are left out ({reasons})")
     if summary.mentions:
         draft.warn(f"text in {corpus.language}: {as_sentence(summary.mentions)}")
 
@@ -152,14 +173,17 @@ def pack_shards(shards: Iterable[Shard], tokenizer: ModelTokenizer, settings: Pa
     with (folder / TOKENS).open("wb") as tokens, (folder / ROWS).open("wb") as rows:
         kind = _Stream if settings.pack == "stream" else _Documents
         writer = kind(tokens, rows, block, before, after)
-        mentions: Counter[str] = Counter()
+        mentions, refused, chats = Counter[str](), Counter[str](), 0
         for shard in shards:
             mentions.update(shard.mentions)
+            refused.update(shard.refused)
+            chats += shard.chats
             for ids, sizes in shard:
                 writer.add(ids, sizes)
         writer.close()
     summary = Summary(block, writer.rows, writer.tokens, writer.bytes, writer.documents, before, after,
-                      writer.dropped_tokens, writer.dropped_bytes, as_note(mentions))
+                      writer.dropped_tokens, writer.dropped_bytes, as_note(mentions), chats, as_note(refused),
+                      sorted(tokenizer.family.control))
     if not summary.rows:
         msg = "there is no text to train on: every document is empty; see what counts.json says was dropped"
         raise CorpusError(msg)
@@ -183,6 +207,12 @@ class _Writer:
     def close(self) -> None:
         """Write what is still held back."""
 
+    def _without_ends(self, ids: Integers, sizes: Integers) -> tuple[Integers, Integers]:
+        """Leave out separators that a chat template put at the ends already; text holds none."""
+        first = int(len(ids) > 1 and int(ids[0]) == self.before)
+        last = len(ids) - int(len(ids) > 1 and int(ids[-1]) == self.after)
+        return ids[first:last], sizes[first:last]
+
     def _write_row(self, length: int, size: int, documents: int) -> None:
         self._rows.write(np.array([self.start, length, size, documents], dtype=np.int64).tobytes())
         self.rows += 1
@@ -204,6 +234,7 @@ class _Stream(_Writer):
 
     def add(self, ids: Integers, sizes: Integers) -> None:
         """Append a document."""
+        ids, sizes = self._without_ends(ids, sizes)
         begins = np.zeros(len(ids), dtype=np.int64)
         begins[0] = 1
         opening = self.before if self.before is not None else self.after
@@ -233,6 +264,7 @@ class _Documents(_Writer):
 
     def add(self, ids: Integers, sizes: Integers) -> None:
         """Append a document as a row of its own."""
+        ids, sizes = self._without_ends(ids, sizes)
         head = self.before if self.before is not None else self.after
         whole = [*ids, self.after] if self.after is not None else ids
         kept = whole[: self.block]

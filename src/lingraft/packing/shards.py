@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lingraft.corpus.chat import Conversation
 from lingraft.families import ModelTokenizer
+from lingraft.packing.chats import NO_TEMPLATE, ChatEncoder
 from lingraft.workers import HERE, Workers
 
 Integers = NDArray[np.int64]
@@ -29,13 +32,16 @@ DOCUMENTS = 1000
 class Shard:
     """Ids of documents, the bytes that each covers, and the ids of each document; empty documents are left out.
 
-    `mentions` counts the special tokens that the texts spell, which are read as text.
+    `mentions` counts the special tokens that the texts spell, which are read as text; `chats` the conversations, which
+    the chat template wrote, and `refused` those that it would not write, by reason.
     """
 
     ids: Integers
     sizes: Integers
     lengths: Integers
     mentions: Mapping[str, int] = field(default_factory=dict)
+    chats: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[Integers, Integers]]:
         """Yield ids and sizes of each document."""
@@ -47,7 +53,7 @@ class Shard:
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         with draft.open("wb") as file:
             np.savez(file, ids=self.ids.astype(np.uint32), sizes=self.sizes.astype(np.uint32), lengths=self.lengths,
-                     mentions=np.array(json.dumps(dict(self.mentions))))
+                     counts=np.array(json.dumps([dict(self.mentions), self.chats, dict(self.refused)])))
         draft.replace(path)
 
     @classmethod
@@ -55,18 +61,32 @@ class Shard:
         """Read what `write` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             ids, sizes, lengths = (stored[name].astype(np.int64) for name in ("ids", "sizes", "lengths"))
-            return cls(ids, sizes, lengths, json.loads(str(stored["mentions"])))
+            return cls(ids, sizes, lengths, *json.loads(str(stored["counts"])))
 
 
-def tokenised(texts: Sequence[str], tokenizer: ModelTokenizer, surfaces: Integers) -> Shard:
-    """Return the shard of some documents; `surfaces` are the bytes of each id's surface."""
-    found = [(np.array(ids, dtype=np.int64), len(text.encode()))
-             for text, ids in zip(texts, tokenizer.ids(texts), strict=True) if ids]
+def tokenised(texts: Sequence[str], tokenizer: ModelTokenizer, surfaces: Integers,
+              chats: ChatEncoder | None = None) -> Shard:
+    """Return the shard of some documents; `surfaces` are the bytes of each id's surface, `chats` writes conversations.
+
+    The bytes of a conversation are those of its contents: what the template puts around them is no text.
+    """
+    plain = [text for text in texts if not isinstance(text, Conversation)]
+    rest, refused = iter(tokenizer.ids(plain)), Counter[str]()
+    written: list[list[int]] = []
+    for text in texts:
+        if not isinstance(text, Conversation):
+            written.append(next(rest))
+            continue
+        ids, reason = chats.encode(text.messages) if chats else ([], NO_TEMPLATE)
+        refused.update([reason] if reason else [])
+        written.append(ids)
+    found = [(np.array(ids, dtype=np.int64), len(text.encode())) for text, ids in zip(texts, written, strict=True)
+             if ids]
     empty = [np.zeros(0, dtype=np.int64)]
     return Shard(np.concatenate([*empty, *(ids for ids, _ in found)]),
                  np.concatenate([*empty, *(covered_bytes(surfaces[ids], size) for ids, size in found)]),
                  np.array([len(ids) for ids, _ in found], dtype=np.int64),
-                 tokenizer.family.special_text.count(texts))
+                 tokenizer.family.special_text.count(texts), len(texts) - len(plain) - refused.total(), refused)
 
 
 def surfaces_of(tokenizer: ModelTokenizer) -> Integers:
@@ -88,12 +108,12 @@ def covered_bytes(sizes: Integers, total: int) -> Integers:
 
 
 def shards_of(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, *, workers: Workers = HERE,
-              workplace: Path | None = None) -> Iterator[Shard]:
+              workplace: Path | None = None, chats: ChatEncoder | None = None) -> Iterator[Shard]:
     """Yield the shards of a text in order, whoever makes them; those kept in `workplace` are read again.
 
     Memory does not grow with the text.
     """
-    shared = (tokenizer, surfaces_of(tokenizer), workplace)
+    shared = (tokenizer, surfaces_of(tokenizer), workplace, chats)
     yield from workers.map(_made, shared, enumerate(_regrouped(batches)))
 
 
@@ -103,12 +123,13 @@ def _regrouped(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         yield texts
 
 
-def _made(shared: tuple[ModelTokenizer, Integers, Path | None], piece: tuple[int, Sequence[str]]) -> Shard:
-    (tokenizer, surfaces, workplace), (number, texts) = shared, piece
+def _made(shared: tuple[ModelTokenizer, Integers, Path | None, ChatEncoder | None],
+          piece: tuple[int, Sequence[str]]) -> Shard:
+    (tokenizer, surfaces, workplace, chats), (number, texts) = shared, piece
     path = workplace / f"shard-{number:06d}.npz" if workplace else None
     if path and path.exists():
         return Shard.read(path)
-    shard = tokenised(texts, tokenizer, surfaces)
+    shard = tokenised(texts, tokenizer, surfaces, chats)
     if path:
         shard.write(path)
     return shard

@@ -21,7 +21,7 @@ from lingraft.pipeline import making, scoring
 from lingraft.pipeline.steps import Step, step
 from lingraft.recipe import Recipe, Text
 
-VERSIONS = {"source": 4, "corpus": 1, "vocabulary": 6, "embeddings": 6, "packing": 3, "training": 6,
+VERSIONS = {"source": 4, "corpus": 1, "vocabulary": 6, "embeddings": 6, "packing": 4, "training": 6,
             "chat-vector": 1,
             **scoring.VERSIONS}
 """Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""

@@ -132,13 +132,16 @@ def make_embeddings(work: Work) -> None:
 def make_packing(work: Work) -> None:
     """Tokenise the train text of one language into rows."""
     from lingraft.families import open_tokenizer
+    from lingraft.families.chat_template import chat_template_of
     from lingraft.families.separators import separators_of
     from lingraft.packing.blocks import pack_corpus
 
     source, settings = work.folders["source"] / "model", work.recipe.training.packing
+    tokenizer = open_tokenizer(source)
     pack_corpus(Corpus.open(work.folders["corpus"]), open_tokenizer(work.folders["vocabulary"] / "tokenizer"),
                 settings, work.draft, context=context_of(read_config(source)), workers=work.runtime.workers,
-                workplace=work.workplace, separators=separators_of(open_tokenizer(source), settings.separator))
+                workplace=work.workplace, separators=separators_of(tokenizer, settings.separator),
+                template=chat_template_of(tokenizer))
 
 
 def make_training(work: Work) -> None:

@@ -53,7 +53,7 @@ class Stepper:
         self.loss = loss
         self.world, self.device, self.tokens_at_once = world, execution.device, execution.tokens_at_once
         self.opening = text.opening if apart else None
-        self.separators = torch.tensor(sorted(text.separators), device=self.device)
+        self.separators = torch.tensor(text.no_text, device=self.device)
 
     def forward_backward(self, batch: Batch) -> StepResult:
         """Leave the clipped gradient of the mean loss of a batch in the parameters."""
