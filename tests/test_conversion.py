@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import random
 import unicodedata
 
 import pytest
@@ -18,7 +19,7 @@ from lingraft.errors import TokenizerError
 from lingraft.families import open_tokenizer
 from lingraft.families.conversion_check import check_conversion, compare
 from lingraft.families.sentencepiece_model import read_message
-from lingraft.selection import SELECTIONS, Extension, extend_tokenizer
+from lingraft.selection import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from lingraft.store import Draft
 from tests.conftest import ENGLISH, HINDI, write_lines
 
@@ -35,12 +36,12 @@ GRID = [{"model_type": kind, "user_defined_symbols": pieces, "normalization_rule
         for values in itertools.product((True, False), repeat=3)]
 
 
-def learn(folder, **settings):
+def learn(folder, *, sentences=LEARNED_FROM, **settings):
     """Train a SentencePiece model on a few sentences and write it as tokenizer.model; return SentencePiece's reader."""
     written = io.BytesIO()
     size = 400 if settings.get("byte_fallback") else 220
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(LEARNED_FROM), model_writer=written, minloglevel=2,
+        sentence_iterator=iter(sentences), model_writer=written, minloglevel=2,
         **{"vocab_size": size, "hard_vocab_limit": False, "character_coverage": 0.98} | settings)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.model").write_bytes(written.getvalue())
@@ -258,3 +259,13 @@ def test_special_tokens_in_the_text_are_cut_out_before_counting(kind, place, tmp
     assert learned
     assert [token for token in learned if "im_" in token or "<|" in token] == []
     assert [target.backend.id_to_token(i) for i in source.family.special] == list(source.family.special.values())
+
+
+def test_a_unigram_with_byte_fallback_learns_the_characters_that_cost_most(tmp_path):
+    """A character of three bytes saves two tokens each time: where words share nothing else, characters are learned."""
+    learn(tmp_path, model_type="unigram", byte_fallback=True, sentences=list(ENGLISH) * 5)
+    family = open_tokenizer(tmp_path).family
+    letters, draw = "कखगघचजटड", random.Random(3)
+    texts = [" ".join("".join(draw.choices(letters, k=6)) for _ in range(10)) for _ in range(30)]
+    chosen = SELECTIONS.parse("continued").select(SelectionRequest(family, family.units(texts), len(letters)))
+    assert {surface.decode() for surface in chosen.surfaces} == set(letters)

@@ -40,8 +40,10 @@ class Score(NamedTuple):
     others: int
 
 
-def scored(pieces: Sequence[str], base: Mapping[str, float]) -> list[Score]:
+def scored(pieces: Sequence[str], base: Mapping[str, float], *, byte_fallback: bool = False) -> list[Score]:
     """Return a score for each new piece, the first in rank first; the scores of `base` stay as they are.
+
+    With `byte_fallback`, a character without a piece counts as its bytes.
 
     >>> [(round(score, 2), others) for score, others in scored(["ab", "abc"], {"a": -2.0, "b": -3.0, "c": -9.0})]
     [(-4.5, 2), (-7.88, 2)]
@@ -52,21 +54,24 @@ def scored(pieces: Sequence[str], base: Mapping[str, float]) -> list[Score]:
     bonus = {piece: BONUS / (1 + rank / _HALF) for rank, piece in enumerate(pieces)}
     spread = {piece: SPREAD * (rank * _GOLDEN % 1) for rank, piece in enumerate(pieces)}
     for piece in sorted(pieces, key=len):
-        score, others = best_segmentation(piece, known, lowest - UNKNOWN_PENALTY)
+        score, others = best_segmentation(piece, known, lowest - UNKNOWN_PENALTY, byte_fallback=byte_fallback)
         known[piece] = _single(max(lowest + bonus[piece], score + STEP * (others - 1)) + spread[piece])
         found[piece] = Score(known[piece], others)
     return [found[piece] for piece in pieces]
 
 
-def best_segmentation(piece: str, known: Mapping[str, float], unknown: float) -> tuple[float, int]:
-    """Return score and number of pieces of the best way to spell a piece by others.
+def best_segmentation(piece: str, known: Mapping[str, float], unknown: float, *,
+                      byte_fallback: bool = False) -> tuple[float, int]:
+    """Return score and number of tokens of the best way to spell a piece by others.
 
-    A character that no piece spells costs `unknown`.
+    A character that no piece spells costs `unknown`; it is one token, or as many as it has bytes.
 
     >>> best_segmentation("abc", {"a": -1.0, "b": -1.0, "ab": -1.5, "abc": 0.0}, -20.0)
     (-21.5, 2)
     """
     size = len(piece)
+    if size == 1:
+        return unknown, len(piece.encode()) if byte_fallback else 1
     best: list[tuple[float, int]] = [(0.0, 0)] + [(-np.inf, 0)] * size
     for start in range(size):
         score, count = best[start]
@@ -74,9 +79,11 @@ def best_segmentation(piece: str, known: Mapping[str, float], unknown: float) ->
             if end - start == size:
                 continue
             own = known.get(piece[start:end], unknown if end == start + 1 else None)
-            if own is not None and score + own > best[end][0]:
-                best[end] = (score + own, count + 1)
-    return best[size] if best[size][1] else (unknown, 1)
+            if own is None or score + own <= best[end][0]:
+                continue
+            lacks_piece = byte_fallback and piece[start:end] not in known
+            best[end] = (score + own, count + (len(piece[start:end].encode()) if lacks_piece else 1))
+    return best[size]
 
 
 def _single(score: float) -> float:

@@ -118,6 +118,6 @@ class Unigram(SpaceMarked):
         data = self.with_added_in_vocabulary()
         pieces = [self.piece_of(surface) for surface in surfaces]
         vocab: list[list[Any]] = data["model"]["vocab"]
-        scores = scored(pieces, self.scores)
+        scores = scored(pieces, self.scores, byte_fallback=not self.loses)
         vocab += [[piece, score.score] for piece, score in zip(pieces, scores, strict=True)]
         return data

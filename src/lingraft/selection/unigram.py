@@ -136,8 +136,8 @@ class _Search:
         surfaces = [*self.characters, *kept]
         pieces = [self.family.piece_of(surface) for surface in surfaces]
         uses = self.uses(surfaces)
-        return {surface: uses[surface] * (score.others - 1)
-                for surface, score in zip(surfaces, scored(pieces, self.family.scores), strict=True)}
+        scores = scored(pieces, self.family.scores, byte_fallback=not self.family.loses)
+        return {surface: uses[surface] * (score.others - 1) for surface, score in zip(surfaces, scores, strict=True)}
 
     def uses(self, surfaces: Sequence[bytes]) -> Counter[bytes]:
         """Count each new piece in the text."""
