@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -278,3 +279,49 @@ def test_who_counts_changes_nothing(assets, corpora, tmp_path):
         made[name] = {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*")
                       if path.is_file()}
     assert made["one"] == made["two"]
+
+
+LATIN = ["wan kat sat ona mat tha", "wan dog ran tha kat ona", "there is a wan mat ona", "the kat and the dog sat"]
+
+
+def lines_corpus(folder, language, lines, heldout_share=0.2):
+    """Build a corpus of these lines, one document each."""
+    folder.mkdir()
+    (folder / "text.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    chosen = CorpusSettings.model_validate({"sources": [str(folder / "text.txt")], "heldout_share": heldout_share})
+    build_corpus(chosen, language, Draft(folder))
+    return Corpus.open(folder)
+
+
+def test_much_changed_base_text_is_warned_of_with_the_price_of_protection(tmp_path):
+    """A target in the base's script changes base text; the warning names how much, and what `protect` costs is true."""
+    written_base("byte-level BPE", tmp_path / "source", texts=["ab cd"], size=260)
+    target = lines_corpus(tmp_path / "sw", "sw", [f"{line} {i}" for i in range(40) for line in LATIN])
+    base = lines_corpus(tmp_path / "en", "en", [f"{line} {i}" for i in range(30) for line in ENGLISH[:3]])
+    free, _, _ = extend(tmp_path / "source", [target], tmp_path / "free", size=40, base=base)
+    strict, _, _ = extend(tmp_path / "source", [target], tmp_path / "strict", size=40, base=base, protect=True)
+    (warning,) = [line for line in free.notes["warnings"] if "tokenised differently" in line]
+    found = re.search(r"([\d,]+) of ([\d,]+) held-out texts in en .*protect: true.* for ([\d.]+)% more tokens", warning)
+    assert int(found[1]) > 0.02 * int(found[2])
+    tokens = [json.loads((tmp_path / name / "curve.json").read_text())["tokens"][-1] for name in ("free", "strict")]
+    assert float(found[3]) == pytest.approx(100 * (tokens[1] / tokens[0] - 1), abs=0.06)
+    assert not any("tokenised differently" in line for line in strict.notes.get("warnings", ()))
+
+
+def test_few_held_out_documents_are_cut_into_lines_and_called_thin(tmp_path):
+    """Three documents are checked line by line, 200 texts and more; the claims name the bytes, a warning the count."""
+    written_base("byte-level BPE", tmp_path / "source")
+    documents = ["\n".join(f"{HINDI[i % 3]} {n} {i}" for i in range(80)) for n in range(15)]
+    (tmp_path / "hi").mkdir()
+    rows = [json.dumps({"text": text}) for text in documents]
+    (tmp_path / "hi" / "text.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    chosen = {"sources": [str(tmp_path / "hi" / "text.jsonl")], "heldout_share": 0.2}
+    build_corpus(CorpusSettings.model_validate(chosen), "hi", Draft(tmp_path / "hi"))
+    corpus = Corpus.open(tmp_path / "hi")
+    held_out = corpus.counts("heldout")
+    draft, claims, _ = extend(tmp_path / "source", [corpus], tmp_path / "out", size=20)
+    assert held_out.documents < 20
+    assert claims["no target document longer"]["of"] >= 200
+    assert "bytes" in claims["no target document longer"]["detail"]
+    (warning,) = [line for line in draft.notes["warnings"] if "thin evidence" in line]
+    assert f"{held_out.documents} held-out documents of hi ({held_out.bytes:,} bytes)" in warning

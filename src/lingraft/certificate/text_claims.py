@@ -9,6 +9,9 @@ from lingraft.awkward import awkward_texts, endless_word
 from lingraft.certificate.claims import Claim, Evidence
 from lingraft.families.losing import as_faithful, lengths, unknown_piece
 
+BASE_IDENTICAL = "base-language documents identical"
+"""The name of the claim about text that the base already knows."""
+
 _BATCH = 512
 
 
@@ -38,11 +41,12 @@ def certify_awkward(evidence: Evidence) -> Claim:
 
 def _on_target(evidence: Evidence) -> Iterator[Claim]:
     """On held-out text of the target language: nothing grows, and everything comes back."""
-    longer = changed = documents = 0
+    longer = changed = documents = size = 0
     source, target = evidence.source, evidence.target
     unknown = unknown_piece(source)
     for batch in _batches(evidence.target_heldout()):
         documents += len(batch)
+        size += _bytes(batch)
         for size_before, size_after in zip(
             lengths(source, batch), lengths(target, batch), strict=True
         ):
@@ -54,16 +58,18 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
         "no target document longer",
         longer,
         documents,
-        "held-out documents",
-        f"no held-out document of the target language needs more tokens than before{lost}",
+        "held-out texts",
+        f"no held-out text of the target language needs more tokens than before{lost} "
+        f"({size:,} bytes)",
         fatal=not evidence.splice.dropped,  # the text of a pruned token is spelled by its parts
     )
     yield Claim(
         "round trip on target text",
         changed,
         documents,
-        "held-out documents",
-        f"decoding what was encoded gives what it gave with the base{_or_more(unknown)}",
+        "held-out texts",
+        f"decoding what was encoded gives what it gave with the base{_or_more(unknown)} "
+        f"({size:,} bytes)",
     )
 
 
@@ -91,7 +97,7 @@ def _used(evidence: Evidence) -> Iterator[Claim]:
 def _on_base(evidence: Evidence) -> Iterator[Claim]:
     """Base-language documents that are tokenised differently are counted; protected text has none."""
     for name, texts, fatal in (
-        ("base-language documents identical", evidence.base_text, False),
+        (BASE_IDENTICAL, evidence.base_text, False),
         ("protected documents identical", evidence.protected_text, True),
     ):
         if texts is not None:
@@ -102,9 +108,10 @@ def _identical(
     evidence: Evidence, name: str, texts: Callable[[], Iterable[str]], *, fatal: bool
 ) -> Claim:
     """Count the documents whose ids change, and what that does to the number of tokens."""
-    changed = documents = grew = tokens_before = tokens_after = 0
+    changed = documents = grew = tokens_before = tokens_after = size = 0
     kept = evidence.splice.kept
     for batch in _batches(texts()):
+        size += _bytes(batch)
         for before, after in zip(
             evidence.source.ids(batch), evidence.target.ids(batch), strict=True
         ):
@@ -114,8 +121,8 @@ def _identical(
             tokens_before += len(before)
             tokens_after += len(after)
     detail = (
-        f"{documents - changed} of {documents} documents keep their ids; over all of them tokens "
-        f"went from {tokens_before} to {tokens_after}, {grew} documents grew"
+        f"{documents - changed} of {documents} documents ({size:,} bytes) keep their ids; over all "
+        f"of them tokens went from {tokens_before} to {tokens_after}, {grew} documents grew"
     )
     return Claim(name, changed, documents, "documents", detail, fatal=fatal)
 
@@ -124,6 +131,11 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     stream = iter(texts)
     while batch := list(islice(stream, _BATCH)):
         yield batch
+
+
+def _bytes(texts: Iterable[str]) -> int:
+    """Return the bytes of UTF-8 that texts have."""
+    return sum(len(text.encode()) for text in texts)
 
 
 def _or_more(unknown: str | None) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 from lingraft.awkward import awkward_texts, code_texts
-from lingraft.certificate import Evidence, certify, write_certificate
+from lingraft.certificate import Claim, Evidence, certify, write_certificate
+from lingraft.certificate.text_claims import BASE_IDENTICAL
+from lingraft.certificate.thin_text import enough_texts
 from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
 from lingraft.families import Family, ModelTokenizer, open_tokenizer
@@ -26,14 +29,17 @@ from lingraft.selection.atomic import Nothing
 from lingraft.selection.base import Selected, Selection, SelectionRequest
 from lingraft.selection.mixture import mixed
 from lingraft.selection.pretokenizer_choice import SAMPLE_BYTES, choose_pretokenizer, first_bytes, kept
-from lingraft.selection.protection import protecting
+from lingraft.selection.protection import cost_of_protecting, protecting
 from lingraft.selection.sizing import AutoSize, ServingCost
 from lingraft.selection.splicing import spliced
+from lingraft.selection.warnings import changed_base_text, warn_of_thin_evidence
 from lingraft.store import Draft
 from lingraft.vocabulary import Splice
 from lingraft.workers import HERE, Workers
 
 COUNTED_AT_ONCE = 1000
+MANY = 0.02
+"""Where more than this share of base-language documents is tokenised differently, protecting them is suggested."""
 COMPARED = 200
 """Held-out documents of each language on which a converted tokenizer is compared with SentencePiece."""
 FEW = 0.9
@@ -89,6 +95,7 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
         _report_mentions(counted, draft)
         _check_found(selected, extension, corpora, draft)
     else:
+        counted = []
         decision = kept(source.family, "nothing is added")
         full = selected = Selected(())
     data, splice = spliced(source.family, decision.family, selected, source_folder)
@@ -102,7 +109,14 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
     evidence = _evidence(source, target, splice, corpora, base, protect=extension.protect,
                          by_rules=not selected.whole_units)
     with progress("checking the certificate"):
-        write_certificate(certify(evidence), draft.path("certificate.json"), waived=extension.allow)
+        claims = certify(evidence)
+        write_certificate(claims, draft.path("certificate.json"), waived=extension.allow)
+    for corpus in (*corpora, *([base] if base else [])):
+        warn_of_thin_evidence(corpus, draft)
+    if base is not None and counted and not extension.protect:
+        strict = replace(extension, protect=True)
+        learn = partial(_select, decision.family, counted, strict, base, source_folder)
+        _suggest_protection(claims, selected, learn, base, draft)
     _write_samples(source, target, corpora, draft.path("samples.json"))
     draft.path("curve.json").write_text(json.dumps(curve(full)), encoding="utf-8")
     text = json.dumps(change.as_json(), ensure_ascii=False, indent=1)
@@ -236,9 +250,18 @@ def _evidence(source: ModelTokenizer, target: ModelTokenizer, splice: Splice, co
     return Evidence(
         source, target, splice, by_rules=by_rules,
         target_train=lambda: _texts(corpora),
-        target_heldout=lambda: chain.from_iterable(corpus.documents("heldout") for corpus in corpora),
-        base_text=(lambda: base.documents("heldout")) if base else None,
+        target_heldout=lambda: chain.from_iterable(enough_texts(corpus.documents("heldout")) for corpus in corpora),
+        base_text=(lambda: enough_texts(base.documents("heldout"))) if base else None,
         protected_text=(lambda: base.documents("train")) if base and protect else None)
+
+
+def _suggest_protection(claims: Sequence[Claim], free: Selected, learn: Callable[[], tuple[Selected, Selected]],
+                        base: Corpus, draft: Draft) -> None:
+    """Where much base-language text changes, say what `protect` would cost: `learn` with it, and compare."""
+    changed = next(claim for claim in claims if claim.name == BASE_IDENTICAL)
+    if changed.value > MANY * changed.of:
+        _, strict = learn()
+        draft.warn(changed_base_text(changed, base.language, cost_of_protecting(free, strict)))
 
 
 def _write_samples(source: ModelTokenizer, target: ModelTokenizer, corpora: Sequence[Corpus], path: Path) -> None:

@@ -34,6 +34,19 @@ def protecting(family: Family, selected: Selected, protected: Collection[str]) -
     return replace(selected, notes=notes)
 
 
+def cost_of_protecting(free: Selected, strict: Selected) -> float | None:
+    """Return by what share the target text grows where base text is protected; `None` where a method cannot say.
+
+    >>> free, strict = Selected((b"ab",), (60,), 100), Selected((b"c",), (50,), 100)
+    >>> cost_of_protecting(free, strict)
+    0.25
+    """
+    if not free.saved:
+        return None
+    tokens_free, tokens_strict = (one.tokens_before - sum(one.saved) for one in (free, strict))
+    return tokens_strict / tokens_free - 1 if tokens_free and strict.saved else None
+
+
 def _data(family: Family, selected: Selected) -> Data:
     return family.with_units(selected.surfaces) if selected.whole_units else family.extended(selected.surfaces)
 
