@@ -42,13 +42,15 @@ def test_a_disk_that_is_full_at_every_stage(tmp_path):
     *failed, finished = outcomes["growing"]
     stored: set[str] = set()
     for outcome in failed:
-        assert stage_without_room(outcome) in {"source", "corpus", "vocabulary", "embeddings", "training"}
+        assert stage_without_room(outcome) in {"source", "corpus", "source-check", "vocabulary", "embeddings",
+                                                  "result-check", "training"}
         assert stored <= set(outcome["stored"])
         stored = set(outcome["stored"])
     assert len(stored) >= 3
     *failed, mended = outcomes["shrinking"]
     assert [stage_without_room(outcome) for outcome in failed] == [outcome["stage"] for outcome in failed]
-    assert {outcome["stage"] for outcome in failed} == {"source", "corpus", "vocabulary", "embeddings", "packing",
+    assert {outcome["stage"] for outcome in failed} == {"source", "corpus", "source-check", "vocabulary", "embeddings",
+                                                        "result-check", "packing",
                                                         "training", "scoring", "evaluation", "tiny-hi"}
     for outcome in (finished, mended):
         assert (outcome["code"], outcome["left"], outcome["damaged"]) == (0, [], [])

@@ -21,8 +21,10 @@ from lingraft.recipe.reading import Tree, override
 from lingraft.store import Store, file_digest
 
 MEASURED = ["scoring", "scoring", "scoring", "evaluation"]
-STAGES = ["source", "corpus", "corpus", "vocabulary", "embeddings", "packing", "packing", "training", *MEASURED]
-TRAINED = ["training", "scoring", "evaluation"]
+EXTENDED = ["source-check", "vocabulary", "embeddings", "result-check"]
+STAGES = ["source", "corpus", "corpus", *EXTENDED, "packing", "packing", "training", "result-check", *MEASURED]
+TRAINED = ["training", "result-check", "scoring", "evaluation"]
+SPLICED = ["embeddings", "result-check", "training", "result-check", "scoring", "scoring", "evaluation"]
 
 
 def report(folder: Path) -> None:
@@ -105,16 +107,16 @@ def check_model(finished: Run) -> None:
 CHANGED = {
     "training.rates=1e-3": TRAINED,
     "training.budget=7 steps": TRAINED,
-    "embeddings.input=random": ["embeddings", "training", "scoring", "scoring", "evaluation"],
+    "embeddings.input=random": SPLICED,
     "replay.share=0.3": TRAINED,
     "evaluation.heldout_bytes=500": MEASURED,
     "evaluation.bootstrap.resamples=30": ["evaluation"],
     "evaluation.generation.repeats=3": ["evaluation"],
     "training.packing.block=32": ["packing", "packing", *TRAINED],
-    "vocabulary.size=10": ["vocabulary", "embeddings", "packing", "packing", "training", "scoring", "scoring",
-                           "evaluation"],
-    "target.heldout_share=0.2": ["corpus", "vocabulary", "embeddings", "packing", "packing", "training", *MEASURED],
-    "seed=1": ["embeddings", "training", "scoring", "scoring", "evaluation"],
+    "vocabulary.size=10": ["vocabulary", "embeddings", "result-check", "packing", "packing", "training", "result-check",
+                           "scoring", "scoring", "evaluation"],
+    "target.heldout_share=0.2": ["corpus", *EXTENDED, "packing", "packing", "training", "result-check", *MEASURED],
+    "seed=1": SPLICED,
     "name=other": [],
 }
 
@@ -175,7 +177,7 @@ def test_without_replay_and_without_training(recipe_values, here):
     """No replay text and no phases: the spliced model is the result, English is not measured, and a warning says so."""
     del recipe_values["replay"]
     finished, made = carry_out(read(recipe_values, "training={phases: []}"), here)
-    assert made == ["source", "corpus", "vocabulary", "embeddings", "scoring", "scoring", "evaluation"]
+    assert made == ["source", "corpus", *EXTENDED, "scoring", "scoring", "evaluation"]
     assert {row.subject for row in finished.measurements()} == {"source", "spliced"}
     assert {row.language for row in finished.measurements()} == {"hi"}
     assert "no replay text" in finished.record["warnings"][0]
@@ -203,7 +205,7 @@ def test_a_failing_stage_leaves_no_run_and_keeps_what_was_done(recipe_values, he
     assert list(here.runs.iterdir()) == []
     monkeypatch.undo()
     _, made = carry_out(read(recipe_values), here)
-    assert made == ["training", *MEASURED]
+    assert made == ["training", "result-check", *MEASURED]
 
 
 def test_a_full_disk_told_by_rust_is_a_store_error(recipe_values, here, monkeypatch):
@@ -267,7 +269,7 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
     process.wait()
     assert not (here.runs / "tiny-hi").exists()
     finished, made = carry_out(recipe, here)
-    assert made == ["training", *MEASURED]
+    assert made == ["training", "result-check", *MEASURED]
     alone, _ = carry_out(recipe, Runtime(tmp_path / "alone", tmp_path / "alone-store", "cpu"))
     assert file_digest(finished.model / "model.safetensors") == file_digest(alone.model / "model.safetensors")
 

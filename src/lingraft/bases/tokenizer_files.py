@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lingraft.awkward import awkward_texts, code_texts
+from lingraft.bases.as_transformers import as_transformers_reads
 from lingraft.bases.folder import read_config
 from lingraft.checkpoint.config_files import text_parts
 from lingraft.errors import ModelError
 from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.families.content import BATCH_SETTINGS
 from lingraft.families.conversion_check import checked_conversion
 from lingraft.families.loaded_settings import with_loaded_settings
-from lingraft.families.saving import saved_config
+from lingraft.families.saving import batch_settings, saved_config
 from lingraft.progress import say
 
 ROLES = ("bos", "eos", "pad", "unk")
+GIVEN = "given"
+"""Next to a stored model: its small files as they were given, where its tokenizer was changed."""
 
 
 def write_tokenizer(tokenizer: ModelTokenizer, folder: Path, *, context: int) -> None:
@@ -32,31 +37,82 @@ def write_tokenizer(tokenizer: ModelTokenizer, folder: Path, *, context: int) ->
 
 
 def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> ModelTokenizer:
-    """Make sure that a model folder has a tokenizer.json, and that it fits the model.
+    """Make sure that a model folder has a tokenizer.json that says all, and that it fits the model.
 
-    Other files are converted, which is checked against the library that reads them. Raises
+    Other tokenizer files are converted, which is checked against the library that reads them. What
+    only transformers knows, such as the tokens that the named class adds, is written down, and
+    dropout is taken out; the files as given are then in the folder `given` next to this one. Raises
     `TokenizerError` where there is no tokenizer, or none that can be converted, `ModelError` where
     its ids reach beyond the model's rows.
     """
     tokenizer = open_tokenizer(folder)
-    if not (folder / "tokenizer.json").is_file():
-        checked_conversion(tokenizer, [*awkward_texts(), *code_texts()], warn)
-        tokenizer = with_loaded_settings(tokenizer, warn)
+    completed = completed_tokenizer(tokenizer, warn)
+    is_changed = completed is not tokenizer or "dropout" in tokenizer.batch_settings
+    if is_changed or not (folder / "tokenizer.json").is_file():
+        _keep_given(folder)
         context = context_of(read_config(folder)) or 1_000_000
-        _write_converted(tokenizer, folder, context=context)
+        _write_converted(completed, folder, context=context)
     rows = rows_of(read_config(folder))
-    if rows is not None and tokenizer.size > rows:
-        msg = (f"the tokenizer does not fit the model: its highest id is {tokenizer.size - 1}, while the model has "
+    if rows is not None and completed.size > rows:
+        msg = (f"the tokenizer does not fit the model: its highest id is {completed.size - 1}, while the model has "
                f"{rows} embedding rows (vocab_size in config.json); put the tokenizer that the model was trained with "
                "beside it")
         raise ModelError(msg)
-    return tokenizer
+    return completed
+
+
+def completed_tokenizer(
+    tokenizer: ModelTokenizer, warn: Callable[[str], None] = say
+) -> ModelTokenizer:
+    """Return a tokenizer with all that transformers knows of its folder; the same one if it is all.
+
+    A conversion is checked first. Warns of settings that are off while lingraft reads texts.
+    """
+    _warn_of_settings(tokenizer, warn)
+    folder = tokenizer.folder
+    is_converted = not (folder / "tokenizer.json").is_file()
+    if is_converted:
+        checked_conversion(tokenizer, [*awkward_texts(), *code_texts()], warn)
+    completed = as_transformers_reads(tokenizer, folder)
+    return with_loaded_settings(completed, warn) if is_converted else completed
+
+
+def _warn_of_settings(tokenizer: ModelTokenizer, warn: Callable[[str], None]) -> None:
+    """Warn of truncation, padding and dropout."""
+    found = tokenizer.batch_settings
+    kept = " and ".join(name for name in BATCH_SETTINGS if name in found)
+    if kept:
+        warn(
+            f"tokenizer.json sets {kept}: off while lingraft learns, counts and checks, and in the "
+            "result as in the source"
+        )
+    if "dropout" in found:
+        warn(
+            f"tokenizer.json sets dropout {found['dropout']}, with which the ids of a text are "
+            "random: off while lingraft learns, counts and checks, and removed from the result"
+        )
+
+
+def given_folder(model: Path) -> Path:
+    """Return the folder of a stored model's tokenizer files as the user gave them."""
+    given = model.with_name(GIVEN)
+    return given if given.is_dir() else model
+
+
+def _keep_given(folder: Path) -> None:
+    """Copy the files that say what the tokenizer is, before they are changed."""
+    given = folder.with_name(GIVEN)
+    given.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_file() and not path.is_symlink() and path.suffix != ".safetensors":
+            shutil.copyfile(path, given / path.name)
 
 
 def _write_converted(tokenizer: ModelTokenizer, folder: Path, *, context: int) -> None:
     """Write tokenizer.json into the folder that the tokenizer was read from; its settings stay."""
-    data = json.dumps(tokenizer.family.data, ensure_ascii=False)
-    (folder / "tokenizer.json").write_text(data, encoding="utf-8")
+    content = {**tokenizer.family.data, **batch_settings(tokenizer)}
+    text = json.dumps(content, ensure_ascii=False)
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     config = {"model_max_length": context, **saved_config(tokenizer, tokenizer.family.data)}
     text = json.dumps(config, ensure_ascii=False, indent=1)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")

@@ -1,12 +1,6 @@
 """The certificate of an extended tokenizer: what it promises, each promise measured on the saved files."""
 
-from lingraft.certificate.claims import (
-    NEVER_WAIVED,
-    Claim,
-    Evidence,
-    refuse_broken,
-    write_certificate,
-)
+from lingraft.certificate.claims import NEVER_WAIVED, Claim, Evidence, write_certificate
 from lingraft.certificate.loading_claims import certify_loading
 from lingraft.certificate.pretokenizer_claims import certify_pretokenizer
 from lingraft.certificate.text_claims import certify_awkward, certify_texts
@@ -19,7 +13,6 @@ __all__ = [
     "certify",
     "certify_rules",
     "certify_texts",
-    "refuse_broken",
     "write_certificate",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,32 @@ from lingraft.vocabulary import Splice
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id",
                "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
 ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
+
+
+def named_ids(config: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return the token ids that a configuration names, by key (`text_config.` and such before it).
+
+    Ids that are no ids (-1, `None`) are left out.
+
+    >>> named_ids({"eos_token_id": [2, 7], "pad_token_id": -1, "hidden_size": 64})
+    {'eos_token_id': [2, 7]}
+    """
+    found: dict[str, list[int]] = {}
+    for key, value in config.items():
+        if key in TEXT_PARTS and isinstance(value, dict):
+            nested = named_ids(value)
+            found |= {f"{key}.{name}": ids for name, ids in nested.items()}
+        elif is_token_id(key):
+            ids = value if isinstance(value, list) else [value]
+            ids = [number for number in ids if type(number) is int and number >= 0]
+            if ids:
+                found[key] = ids
+    return found
+
+
+def is_token_id(key: str) -> bool:
+    """Say whether a setting names one or more tokens by id."""
+    return key in SPECIAL_IDS or key.endswith(("_token_id", "_token_index"))
 
 
 def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) -> None:
@@ -91,7 +118,7 @@ def _renumber(part: dict[str, Any], splice: Splice, where: Path) -> None:
     if splice.is_extension:
         return
     numbers = {source: target for target, source in splice.kept.items()}
-    for key in (*SPECIAL_IDS, *ID_LISTS):
+    for key in [key for key in part if is_token_id(key) or key in ID_LISTS]:
         value = part.get(key)
         if value is None:
             continue

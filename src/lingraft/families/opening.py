@@ -110,10 +110,14 @@ def _tokenizer_json(source: Path) -> Data:
 
 def _from_model_file(source: Path) -> Data:
     """tokenizer.model is SentencePiece's message, or tiktoken's lines (Llama-3)."""
+    return from_tiktoken(source) if is_tiktoken(source) else from_sentencepiece(source)
+
+
+def is_tiktoken(source: Path) -> bool:
+    """Say whether a tokenizer file holds the lines of tiktoken: a token in base64 and its rank."""
     with source.open("rb") as file:
         first_line = file.readline(200)
-    is_tiktoken = first_line.rstrip().endswith(b" 0") and len(first_line.split()) == 2
-    return from_tiktoken(source) if is_tiktoken else from_sentencepiece(source)
+    return first_line.rstrip().endswith(b" 0") and len(first_line.split()) == 2
 
 
 def _roles(data: Data) -> dict[str, Any]:

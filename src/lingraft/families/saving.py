@@ -49,7 +49,7 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = {key: value for key, value in data.items() if not key.startswith("lingraft")}
-    plain |= _batch_settings(source, splice)
+    plain |= batch_settings(source, splice)
     (folder / "tokenizer.json").write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
     config = saved_config(source, plain)
     model_type = source.config.get("model_config", {}).get("model_type")
@@ -69,14 +69,22 @@ def save_tokenizer(source: ModelTokenizer, data: Data, splice: Splice, folder: P
         _write_message(source, message, splice, folder / "tokenizer.model")
 
 
-def _batch_settings(source: ModelTokenizer, splice: Splice) -> Data:
+def decoder_of(data: Data) -> dict[str, Any]:
+    """Return the added tokens of a tokenizer.json as tokenizer_config.json names them."""
+    decoder = {}
+    for token in data["added_tokens"]:
+        decoder[str(token["id"])] = {key: value for key, value in token.items() if key != "id"}
+    return decoder
+
+
+def batch_settings(source: ModelTokenizer, splice: Splice | None = None) -> Data:
     """Return truncation and padding as the source has them.
 
     Dropout, which makes ids random, stays out of the result.
     """
     settings: Data = {name: copy.deepcopy(source.batch_settings.get(name)) for name in BATCH_SETTINGS}
     padding = settings["padding"]
-    for target_id, source_id in splice.kept.items() if padding else ():
+    for target_id, source_id in splice.kept.items() if padding and splice else ():
         if source_id == source.batch_settings["padding"].get("pad_id"):
             padding["pad_id"] = target_id
     return settings
@@ -92,9 +100,7 @@ def saved_config(source: ModelTokenizer, data: Data) -> dict[str, Any]:
         if config.get(role, "") is None:
             del config[role]
     if "added_tokens_decoder" in config:
-        decoder = config["added_tokens_decoder"] = {}
-        for token in data["added_tokens"]:
-            decoder[str(token["id"])] = {key: value for key, value in token.items() if key != "id"}
+        config["added_tokens_decoder"] = decoder_of(data)
     clean_up = bool(config.get("clean_up_tokenization_spaces"))
     return {**config, "tokenizer_class": CLASS_NAME, "clean_up_tokenization_spaces": clean_up}
 

@@ -7,16 +7,14 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from lingraft.awkward import awkward_texts, code_texts
-from lingraft.bases.folder import FolderBase
+from lingraft.bases.folder import SMALL_FILES, FolderBase
+from lingraft.bases.tokenizer_files import GIVEN, completed_tokenizer
 from lingraft.bases.weight_formats import check_weight_format
 from lingraft.families import open_tokenizer
-from lingraft.families.conversion_check import checked_conversion
-from lingraft.families.loaded_settings import with_loaded_settings
 from lingraft.families.opening import tokenizer_file
 from lingraft.families.saving import save_tokenizer
+from lingraft.pipeline.checking import certificate_of, result_check, source_check, write_whole_certificate
 from lingraft.pipeline.graph import VERSIONS, corpus_steps, graph_of, vocabulary_step
 from lingraft.pipeline.run_folder import RUN, link_files, model_files, whole_folder
 from lingraft.pipeline.running import answer_step, quiet_libraries, warnings_of
@@ -27,8 +25,7 @@ from lingraft.store import Store, file_digest
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary import identity
 
-BESIDE = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-EVIDENCE = ("splice.json", "certificate.json", "samples.json", "curve.json", PRETOKENIZER)
+EVIDENCE = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
 
 
 def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[str], None]) -> Path:
@@ -37,7 +34,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
     Stages are taken from the store and left there, as in a full run: adapting later begins from what was extended.
     """
     store = Store(runtime.store)
-    steps, final, vocabulary = _steps(recipe)
+    steps, final, vocabulary, checks = _steps(recipe)
     if not all(one.done(store) for one in steps):
         quiet_libraries()
     with whole_folder(output, "--output") as draft:
@@ -48,39 +45,45 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
         evidence = store.folder(vocabulary.stage)
         names = [name for name in (*EVIDENCE, "id_remap.json") if (evidence / name).is_file()]
         link_files(evidence, draft, {name: f"lingraft/{name}" for name in names})
+        certificate = certificate_of(store, checks[0], vocabulary, *checks[1:])
+        write_whole_certificate(draft / "lingraft" / "certificate.json", certificate)
         (draft / "lingraft" / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
         record = {"format": 1, "made by": "lingraft extend", "warnings": warnings_of(done)}
         (draft / RUN).write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
     return output
 
 
-def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step]:
-    """Return the steps in order, the one whose answer is wanted, and the vocabulary."""
+def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step, list[Step]]:
+    """Return the steps in order, the one whose answer is wanted, the vocabulary, and the checks."""
     if isinstance(recipe.model, FolderBase) and not list(recipe.model.folder.glob("*.safetensors")):
         check_weight_format(recipe.model.folder)
         path = tokenizer_file(recipe.model.folder)
-        source = step("source tokenizer", "tokenizer", VERSIONS["source"], _identity_of(path),
+        files = {one.name: file_digest(one) for one in _tokenizer_files(path)}
+        source = step("source tokenizer", "tokenizer", VERSIONS["source"], {"file": path.name, "files": files},
                       partial(_make_tokenizer, path))
         texts, replay = corpus_steps(recipe)
         vocabulary = vocabulary_step(recipe, source, texts, replay)
-        steps = [source, *texts.values(), *([replay] if replay else []), vocabulary]
-        return steps, vocabulary, vocabulary
+        checks = [source_check(recipe, source, texts, replay),
+                  result_check("result check", recipe, source, vocabulary, None, rows=False)]
+        steps = [source, *texts.values(), *([replay] if replay else []), checks[0], vocabulary, checks[1]]
+        return steps, vocabulary, vocabulary, checks
     graph = graph_of(recipe.model_copy(update={"training": TrainingPlan(phases=()), "chat_vector": None}))
-    return list(graph.making), graph.embeddings, graph.vocabulary
+    return list(graph.making), graph.embeddings, graph.vocabulary, [graph.source_check, *graph.result_checks]
 
 
-def _identity_of(path: Path) -> dict[str, Any]:
-    """Name a tokenizer by its file and by the files next to it that transformers reads too."""
-    beside = {name: file_digest(path.parent / name) for name in BESIDE if (path.parent / name).is_file()}
-    return {"sha256": file_digest(path), "settings": beside}
+def _tokenizer_files(path: Path) -> list[Path]:
+    """Return a tokenizer file with the files next to it that say something of the tokenizer."""
+    found = {one for pattern in SMALL_FILES for one in path.parent.glob(pattern) if one.is_file()}
+    return sorted(found | {path})
 
 
 def _make_tokenizer(path: Path, work: Work) -> None:
     """Write a tokenizer without a model, converted where it has to be, where later stages look for a model's."""
-    tokenizer = open_tokenizer(path)
-    checked_conversion(tokenizer, [*awkward_texts(), *code_texts()], work.draft.warn)
-    tokenizer = with_loaded_settings(tokenizer, work.draft.warn)
-    folder = work.draft.folder / "model"
+    folder, given = work.draft.folder / "model", work.draft.folder / GIVEN
+    given.mkdir()
+    for file in _tokenizer_files(path):
+        shutil.copyfile(file, given / file.name)
+    tokenizer = completed_tokenizer(open_tokenizer(given / path.name), work.draft.warn)
     save_tokenizer(tokenizer, tokenizer.family.data, identity(tokenizer.size), folder)
     for name in (path.name,) if ".model" in path.name else ():
         shutil.copyfile(path, folder / name)

@@ -1,8 +1,10 @@
 """The stages of a run and what each depends on.
 
 source, text in the target language, text for replay: what a recipe names
+source check: source, both texts (what transformers reads of it; nothing depends on it)
 vocabulary: source, both texts
 embeddings: source, vocabulary
+result check (of the model of embeddings, and of the one that is kept): source, vocabulary, the model
 packing (each text): vocabulary, text, and the source for its context
 training: embeddings, packed texts, and both texts for the held-out curve
 chat vector: the model of training (or embeddings), source, instruct, vocabulary
@@ -17,13 +19,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from lingraft.corpus import identity_of
-from lingraft.pipeline import making, scoring
+from lingraft.pipeline import checking, making, scoring
 from lingraft.pipeline.steps import Step, step
 from lingraft.recipe import Recipe, Text
 
-VERSIONS = {"source": 4, "corpus": 1, "vocabulary": 6, "embeddings": 6, "packing": 4, "training": 6,
+VERSIONS = {"source": 5, "corpus": 1, "vocabulary": 7, "embeddings": 6, "packing": 4, "training": 6,
             "chat-vector": 1,
-            **scoring.VERSIONS}
+            **scoring.VERSIONS, **checking.VERSIONS}
 """Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""
 
 
@@ -35,8 +37,10 @@ class Graph:
     targets: tuple[Step, ...]
     target: Step
     replay: Step | None
+    source_check: Step
     vocabulary: Step
     embeddings: Step
+    result_checks: tuple[Step, ...]
     packing: dict[str, Step]
     training: Step | None
     instruct: Step | None
@@ -58,8 +62,9 @@ class Graph:
 
     def __iter__(self) -> Iterator[Step]:
         blend = self.target if len(self.targets) > 1 else None
-        steps = (self.source, *self.targets, blend, self.replay, self.vocabulary, self.embeddings,
-                 *self.packing.values(), self.training, self.instruct, self.chat_vector,
+        steps = (self.source, *self.targets, blend, self.replay, self.source_check, self.vocabulary,
+                 self.embeddings, *self.result_checks[:1], *self.packing.values(), self.training, self.instruct,
+                 self.chat_vector, *self.result_checks[1:],
                  *self.scoring, *self.tasks, self.evaluation)
         return (one for one in steps if one is not None)
 
@@ -89,8 +94,12 @@ def graph_of(recipe: Recipe) -> Graph:
     texts = {**each, **({"replay": replay} if replay else {})}
     measured = scoring.measuring_steps(models, texts, recipe.evaluation, seed=recipe.seed, packed=packing.get("target"),
                                        separator=recipe.training.packing.separator)
-    return Graph(source, targets, target, replay, vocabulary, embeddings, packing, training, instruct, chat_vector,
-                 measured.scoring, measured.tasks, measured.evaluation)
+    checks = [checking.result_check("result check", recipe, source, vocabulary, embeddings, rows=True)]
+    if adapted:
+        checks.append(checking.result_check("trained result check", recipe, source, vocabulary, adapted, rows=False))
+    source_check = checking.source_check(recipe, source, each, replay)
+    return Graph(source, targets, target, replay, source_check, vocabulary, embeddings, tuple(checks), packing,
+                 training, instruct, chat_vector, measured.scoring, measured.tasks, measured.evaluation)
 
 
 def _chat_vector(recipe: Recipe, source: Step, vocabulary: Step, adapted: Step) -> tuple[Step | None, Step | None]:

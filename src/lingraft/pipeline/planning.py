@@ -26,6 +26,8 @@ from lingraft.pipeline.steps import Step
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.store import Manifest, Store
 
+CHECK_SECONDS = 2.0
+
 
 @dataclass(frozen=True)
 class PlanRow:
@@ -73,11 +75,14 @@ class _Planner:
                                   seconds=1 + (self.target_bytes or 0) * READING_SECONDS_PER_BYTE))
         if graph.replay is not None and self.recipe.replay is not None:
             rows.append(self._corpus(graph.replay, self.recipe.replay))
+        rows.append(self._row(graph.source_check, {}, seconds=CHECK_SECONDS))
         rows += [self._vocabulary(graph.vocabulary), self._embeddings(graph.embeddings)]
+        rows += [self._row(one, {}, seconds=CHECK_SECONDS) for one in graph.result_checks[:1]]
         rows += [self._packing(role, step) for role, step in graph.packing.items()]
         if graph.training is not None:
             rows.append(self._training(graph.training))
         rows += [self._row(one, {}, seconds=3.0) for one in (graph.instruct, graph.chat_vector) if one is not None]
+        rows += [self._row(one, {}, seconds=CHECK_SECONDS) for one in graph.result_checks[1:]]
         tasks = (self._row(one, {}) for one in graph.tasks)
         return [*rows, *self._scoring(graph), *tasks, self._timing(graph.evaluation)]
 

@@ -13,6 +13,7 @@ from typing import Any
 from lingraft.card import write_card
 from lingraft.errors import LingraftError, StoreError
 from lingraft.measurement import read_measurements, write_measurements
+from lingraft.pipeline.checking import certificate_of, write_whole_certificate
 from lingraft.pipeline.graph import Graph, graph_of
 from lingraft.pipeline.run_folder import (
     FORMAT,
@@ -154,8 +155,10 @@ def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
     """Put everything but run.json and the report into the draft of the run folder."""
     final, vocabulary = store.folder(graph.final.stage), store.folder(graph.vocabulary.stage)
     link_files(final / "model", draft, model_files(final / "model"))
-    evidence = ("splice.json", "certificate.json", "samples.json", "curve.json", PRETOKENIZER)
+    evidence = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
     link_files(vocabulary, draft, {name: name for name in evidence})
+    certificate = certificate_of(store, graph.source_check, graph.vocabulary, *graph.result_checks)
+    write_whole_certificate(draft / "certificate.json", certificate)
     if graph.training is not None:
         trained = store.folder(graph.training.stage)
         merged = sorted(path.name for path in trained.glob("low-rank-*.safetensors"))

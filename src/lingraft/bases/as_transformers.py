@@ -1,0 +1,86 @@
+"""Bringing our reading of a model's tokenizer into line with that of transformers.
+
+The class that a model names may add what no file says: T5 has 100 `<extra_id_N>` after its pieces,
+GPT-2 an end-of-text token with three roles, Llama a begin token in a plain call. Only the class
+knows, so it is asked once, when the model is fetched, and the answer is written into the stored
+tokenizer.json. What cannot be brought into line (the ids of pieces and texts) stays as it is: the
+first claim of the certificate then names the difference.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lingraft.certificate.readings import Reading, our_reading, their_reading
+from lingraft.families import ModelTokenizer, family_of
+from lingraft.families.added_tokens import FLAGS
+from lingraft.families.content import Data
+
+_TEXTS = ("one two", "  Three\n4 & fünf's", "एक और किताब")
+
+
+def as_transformers_reads(tokenizer: ModelTokenizer, folder: Path) -> ModelTokenizer:
+    """Return the tokenizer with what transformers knows of it; the same object where nothing differs.
+
+    Whatever is no tokenizer to transformers is left as it is.
+    """
+    theirs = their_reading(folder)
+    if not isinstance(theirs, Reading):
+        return tokenizer
+    ours = our_reading(tokenizer)
+    if not (folder / "tokenizer.json").is_file() and ours.ids(_TEXTS) != theirs.ids(_TEXTS):
+        tokenizer = _taken_over(tokenizer, theirs, folder)
+        ours = our_reading(tokenizer)
+    data: Data = {}
+    if _holds(ours, theirs) and (ours.flags != theirs.flags or ours.vocab != theirs.vocab):
+        data["added_tokens"] = _added_tokens(theirs)
+    if ours.plain(_TEXTS) != theirs.plain(_TEXTS) and theirs.loaded is not None:
+        data["post_processor"] = _state(theirs.loaded.backend_tokenizer.post_processor)
+    roles = _roles(ours, theirs)
+    if data:
+        family = family_of({**tokenizer.family.data, **data}, folder)
+        tokenizer = replace(tokenizer, family=family)
+    if roles:
+        tokenizer = replace(tokenizer, config={**tokenizer.config, **roles})
+    return tokenizer
+
+
+def _holds(ours: Reading, theirs: Reading) -> bool:
+    """Say whether every token that we read has the same id in transformers."""
+    return ours.vocab.items() <= theirs.vocab.items()
+
+
+def _added_tokens(theirs: Reading) -> list[dict[str, Any]]:
+    """Return the added tokens of transformers as tokenizer.json lists them."""
+    tokens: list[dict[str, Any]] = []
+    for content, flags in theirs.flags.items():
+        named = dict(zip(FLAGS, flags, strict=True))
+        tokens.append({"id": theirs.vocab[content], "content": content, **named})
+    tokens.sort(key=lambda token: theirs.vocab[token["content"]])
+    return tokens
+
+
+def _roles(ours: Reading, theirs: Reading) -> dict[str, str]:
+    """Return the special tokens that the class names and no file does."""
+    spelled = {token_id: content for content, token_id in theirs.vocab.items()}
+    found = {}
+    for role, token_id in theirs.roles.items():
+        if token_id is not None and ours.roles[role] is None:
+            found[f"{role}_token"] = spelled[token_id]
+    return found
+
+
+def _taken_over(tokenizer: ModelTokenizer, theirs: Reading, folder: Path) -> ModelTokenizer:
+    """Take over a tokenizer that only its class can build, such as Qwen's from vocab.json."""
+    if theirs.loaded is None or not (folder / "vocab.json").is_file():
+        return tokenizer
+    data = json.loads(theirs.loaded.backend_tokenizer.to_str())
+    return replace(tokenizer, family=family_of(data, folder))
+
+
+def _state(part: Any) -> Any:
+    """Return a part of a `tokenizers` object as tokenizer.json holds it."""
+    return None if part is None else json.loads(part.__getstate__())

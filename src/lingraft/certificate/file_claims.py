@@ -1,0 +1,99 @@
+"""The first claim for sources that transformers cannot open: a lone SentencePiece or tiktoken file.
+
+SentencePiece reads its own files. For tiktoken's ranks no library is at hand, so the lines of the
+file are the judge: the bytes of every line are one token, whose id is the rank.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from lingraft.awkward import awkward_texts
+from lingraft.certificate.claims import Claim
+from lingraft.families import ModelTokenizer
+from lingraft.families.conversion_check import compare
+from lingraft.families.opening import is_tiktoken, tokenizer_file
+
+AS_SENTENCEPIECE = "source read as SentencePiece reads it"
+AS_LISTED = "source read as its file lists it"
+
+_EXAMPLES = 3
+
+
+def certify_file(
+    tokenizer: ModelTokenizer, given: Path, texts: Sequence[str], *, reason: str
+) -> Claim:
+    """Compare our reading with the file itself; `reason` says why transformers was not asked."""
+    source = tokenizer_file(given)
+    if is_tiktoken(source):
+        return _as_listed(tokenizer, source, reason)
+    if ".model" in source.name:
+        return _as_sentencepiece(tokenizer, source, texts, reason)
+    return Claim(
+        "source read as transformers reads it",
+        0,
+        0,
+        "ids, flags and texts",
+        f"nothing was compared ({reason})",
+        exceptions=(reason,),
+    )
+
+
+def _as_sentencepiece(
+    tokenizer: ModelTokenizer, source: Path, texts: Sequence[str], reason: str
+) -> Claim:
+    """Compare all pieces and ids, the special ids, and the ids of awkward and real texts."""
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(source))
+    pieces = tokenizer.family.pieces
+    differences = []
+    for token_id in range(processor.get_piece_size()):
+        piece = processor.id_to_piece(token_id)
+        # A conversion may write the piece of a byte as the character of that byte.
+        byte = bytes([int(piece[3:5], 16)]) if processor.is_byte(token_id) else None
+        is_byte = byte is not None and tokenizer.vocabulary.surfaces[token_id] == byte
+        if pieces.get(piece) != token_id and not is_byte:
+            differences.append(f"id of {piece!r}: {pieces.get(piece)}, not {token_id}")
+    for role, theirs in (("bos", processor.bos_id()), ("eos", processor.eos_id())):
+        ours = getattr(tokenizer, f"{role}_id")
+        if theirs >= 0 and ours != theirs:
+            differences.append(f"{role} id: {ours}, not {theirs}")
+    special = tokenizer.family.special.values()
+    given = [*awkward_texts(), *texts]
+    plain = [text for text in given if text and not any(token in text for token in special)]
+    compared = compare(tokenizer, source, plain)
+    differences += [f"ids of {text[:40]!r}" for text in compared.different]
+    return Claim(
+        AS_SENTENCEPIECE,
+        len(differences),
+        processor.get_piece_size() + 2 + compared.texts,
+        "ids and texts",
+        f"compared with SentencePiece ({reason}): every id, bos and eos, awkward and real texts",
+        exceptions=tuple(differences[:_EXAMPLES]),
+    )
+
+
+def _as_listed(tokenizer: ModelTokenizer, source: Path, reason: str) -> Claim:
+    """Compare every line of a tiktoken file with the token of its rank, and with its encoding."""
+    family = tokenizer.family
+    listed: list[tuple[bytes, int]] = []
+    for line in source.read_bytes().splitlines():
+        content, number = line.split()
+        listed.append((base64.b64decode(content), int(number)))
+    encoded = family.segment([family.piece_of(surface) for surface, _ in listed])
+    differences = []
+    for (surface, rank), ids in zip(listed, encoded, strict=True):
+        if ids != [rank] or family.vocabulary.surfaces[rank] != surface:
+            differences.append(f"{surface!r} of rank {rank} is read as {ids}")
+    return Claim(
+        AS_LISTED,
+        len(differences),
+        len(listed),
+        "lines",
+        f"compared with the lines of {source.name} ({reason}): each token has its rank as id and "
+        "is what its own bytes are read as",
+        exceptions=tuple(differences[:_EXAMPLES]),
+    )
