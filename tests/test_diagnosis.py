@@ -255,6 +255,8 @@ def test_advice_repairs_where_the_floor_binds():
     slight = advise(high, curve_of(0.6, 0.5), curve_of(0.6, 0.48), None, 1.15)
     assert slight.action == "extend"
     assert "no repair" in slight.warnings[0]
+    grown = dataclasses.replace(curve_of(0.6, 0.5, 0.4, 0.3), growth=0.5)  # the base's own tokens for it get longer
+    assert advise(high, curve_of(0.6, 0.55), grown, None, 1.15).action == "extend"
 
 
 def test_wide_intervals_are_warned_of():

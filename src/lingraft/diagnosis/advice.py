@@ -4,7 +4,8 @@ Three stated rates decide. Sizes are worth adding while a thousand more tokens s
 are left; with less, the rows cost more to train and serve than they bring (the knee that 7B models show near 15,000 to
 30,000 tokens). Extending is not worth it where it saves under `LEAST_SAVING` in all, or where the language already
 needs no more than `LOW_PREMIUM` times the tokens of English. A repair is worth it where it saves over 10% of the
-tokens, as in `pretokenizer: auto`.
+tokens, less the share by which the base's own tokens grow before any is added, as in `pretokenizer: auto`; tokens of
+the base that only a repaired pre-tokenizer produces count as tokens to be added.
 """
 
 from __future__ import annotations
@@ -65,8 +66,10 @@ def worthwhile_size(curve: Curve, rate: float = RATE) -> int:
 
 
 def repair_saving(keep: Curve, repaired: Curve | None) -> float:
-    """Return the share of the tokens that a repair saves beside 10,000 added tokens."""
-    return 1 - repaired.at(COMPARED).share / keep.at(COMPARED).share if repaired else 0.0
+    """Return the share of the tokens that a repair saves with 10,000 added tokens, less its growth, as `auto` does."""
+    if repaired is None:
+        return 0.0
+    return 1 - repaired.at(COMPARED).share / keep.at(COMPARED).share - max(repaired.growth, 0.0)
 
 
 def advise(measures: Measures, keep: Curve | None, repaired: Curve | None, premium: float | None,

@@ -10,10 +10,9 @@ from lingraft.diagnosis.advice import COMPARED, UNREADABLE, Advice, advise, repa
 from lingraft.diagnosis.measures import Measures, measure, premium
 from lingraft.diagnosis.prediction import Curve, Point, predict
 from lingraft.diagnosis.sample import Parallel, Sample
-from lingraft.families import Family, ModelTokenizer, family_of
-from lingraft.pretokenizer import repaired
+from lingraft.families import Family, ModelTokenizer
 from lingraft.progress import progress
-from lingraft.selection.pretokenizer_choice import THRESHOLD
+from lingraft.selection.pretokenizer_choice import THRESHOLD, options
 
 REFERENCE = "en"
 _SAME_FLOOR = 0.99
@@ -130,11 +129,14 @@ def _finding(name: str, tokenizer: ModelTokenizer, sample: Sample, parallel: Par
 
 
 def _repair(tokenizer: ModelTokenizer, sample: Sample, measures: Measures) -> tuple[Family | None, float | None]:
-    """Return the family with a mark-aware pre-tokenizer and its floor, where that is lower on this text."""
-    data = repaired(tokenizer.family.data)
-    if data is None:
+    """Return the family with a mark-aware pre-tokenizer and its floor, where that is lower on this text.
+
+    It is without the base tokens that its own pre-tokenizer never produces: their rows were never trained.
+    """
+    found = options(tokenizer.family, tokenizer.folder)
+    if not found:
         return None, None
-    fixed = family_of(data, tokenizer.folder)
+    fixed = found[0].trained
     units = fixed.units(sample.documents).total()
     return (fixed, units / max(measures.words, 1)) if units < _SAME_FLOOR * measures.units else (None, None)
 

@@ -52,6 +52,7 @@ class Curve:
     """Points by size. `learned_from` are the bytes it speaks of, `train_bytes` those it was learned from.
 
     `found` is how many tokens the training part held that save anything: larger sizes are carried on from there.
+    `growth` is the share by which a changed pre-tokenizer makes the text longer before any token is added.
     """
 
     points: tuple[Point, ...]
@@ -59,6 +60,7 @@ class Curve:
     train_bytes: int
     heldout_bytes: int
     found: int
+    growth: float = 0.0
 
     def at(self, added: int) -> Point:
         """Return the point of one of `SIZES`."""
@@ -125,7 +127,8 @@ def _curve(family: Family, train: Sequence[str], held: Heldout, base_G: Floats |
     share_K, low_K, high_K = extrapolated(base_G, half_KG[1:], full_KG[1:], floor_G, doublings=doublings,
                                           found=(found_half, found), sizes=sizes)
     points = tuple(Point(*row) for row in zip(sizes, share_K, low_K, high_K, strict=True))
-    return Curve(points, max(learned_from, train_bytes), train_bytes, held.bytes, found), base_G
+    growth = float(full_KG[0].sum() / base_G.sum()) - 1 if base_G.sum() else 0.0
+    return Curve(points, max(learned_from, train_bytes), train_bytes, held.bytes, found, growth), base_G
 
 
 def _grouped(family: Family, documents: Sequence[str], groups: int = GROUPS) -> Heldout:
