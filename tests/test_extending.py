@@ -99,6 +99,24 @@ def test_fewer_tokens_than_asked_for_are_warned_of_at_once_and_above_the_table(
     assert [f"warning: {line}" for line in json.loads(capsys.readouterr().out)["warnings"]] == warned
 
 
+def test_what_became_of_the_pre_tokenizer_is_said_in_one_line(values, here, tmp_path, capsys):
+    """`extend` says that it was changed, to what, why and who can load it; `plan` says so before and after."""
+    words = ["--model", values["model"], "--language", "hi", "--text", values["target"]["corpus"],
+             "--override", "vocabulary.pretokenizer=repair", "--override", "vocabulary.size=30",
+             "--store", str(here.store)]
+    app(["plan", *words], standalone_mode=False)
+    assert "pre-tokenizer: is made mark-aware where it cuts words" in capsys.readouterr().out
+    app(["extend", *words, "--output", str(tmp_path / "out")], standalone_mode=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pre-tokenizer")]
+    assert line.startswith("pre-tokenizer changed (mark-aware: combining marks continue the letters")
+    assert "the recipe says so" in line
+    assert "loads in transformers, tokenizers, vLLM and SGLang, not in llama.cpp" in line
+    app(["plan", *words], standalone_mode=False)
+    assert line in capsys.readouterr().out.splitlines()
+    app(["extend", *words, "--output", str(tmp_path / "out"), "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["pretokenizer"]["summary"] == line
+
+
 def test_no_token_at_all_is_an_error(values, here, tmp_path):
     """Where the base has every token that the text could use, asking for more ends in one line and exit code 2."""
     text = tmp_path / "sums.txt"
