@@ -47,6 +47,10 @@ class Base(Choice):
     def materialise(self, bench: Bench) -> None:
         """Fill the draft with a model folder; raises `LingraftError` where that cannot be done."""
 
+    def tokenizer_folder(self) -> Path | None:
+        """Return a folder with the tokenizer's files, where they are there before the model is."""
+        return None
+
     def config(self) -> Mapping[str, Any] | None:
         """Return the model's config.json, where it is known before the model is there."""
         return None

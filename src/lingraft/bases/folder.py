@@ -56,6 +56,10 @@ class FolderBase(Base):
         bench.draft.notes.update(fill(bench.folder, self.folder, code=self.runs_code))
         bench.draft.notes["from"] = self.path
 
+    def tokenizer_folder(self) -> Path:
+        """Return the folder itself."""
+        return self.folder
+
     def config(self) -> dict[str, Any]:
         """Return the content of config.json."""
         return read_config(self.folder)

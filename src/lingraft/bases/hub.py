@@ -70,6 +70,10 @@ class HubBase(Base):
         bench.draft.notes.update(fill(bench.folder, folder, code=self.code))
         bench.draft.notes["from"] = f"{self.id}@{self.commit()}"
 
+    def tokenizer_folder(self) -> Path:
+        """Return the snapshot's folder with everything but the weights."""
+        return self._fetch(SMALL_FILES)
+
     def config(self) -> dict[str, Any] | None:
         """Return config.json, fetched before any weights; raises `ModelError` for an adapter or quantised weights."""
         folder = self._fetch(("config.json", "adapter_config.json"))

@@ -33,6 +33,25 @@ def _limits(record: Mapping[str, Any]) -> Iterator[str]:
         yield "The base brings code of its own, which whoever loads the model runs: read the *.py files first."
     if kind in {"random", "pretrain"}:
         yield "The base is no published model: it was made here, small, to show or test the method."
-    yield ("A base language model, not tuned to follow instructions by this run; nobody has checked what it says for "
-           "truth, harm or bias, and it has those of its base and of the texts above.")
+    yield _kind_of_model(record)
+    yield ("Nobody has checked what it says for truth, harm or bias, and it has those of its base and of the texts "
+           "above.")
     yield from (plain(warning) + "." for warning in record.get("warnings", ()))
+
+
+def is_chat(record: Mapping[str, Any]) -> bool:
+    """Say whether the result is a chat model: its source is one, or a chat vector was added."""
+    kind = record.get("source_kind") or {}
+    return bool(kind.get("chat") or record["recipe"].get("chat_vector"))
+
+
+def _kind_of_model(record: Mapping[str, Any]) -> str:
+    kind = record.get("source_kind") or {}
+    if record["recipe"].get("chat_vector"):
+        return ("A chat model: what an instruct model learned beyond the base was added to the adapted base (a chat "
+                "vector). How well it follows instructions was not measured.")
+    if kind.get("chat"):
+        text = "with chat text among it" if kind.get("chat_text") else "without chat text, so that it may chat worse"
+        return (f"A chat model: the source is one, its chat template and turn marks are kept, and it was trained "
+                f"directly, {text}. How well it follows instructions was not measured.")
+    return "A base language model, not tuned to follow instructions by this run."

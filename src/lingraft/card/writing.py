@@ -9,7 +9,7 @@ from typing import Any
 
 from lingraft.card.data import data_section
 from lingraft.card.front_matter import front_matter, texts
-from lingraft.card.limits import limits_section
+from lingraft.card.limits import is_chat, limits_section
 from lingraft.card.method import method_section
 from lingraft.card.table import measurement_table
 from lingraft.measurement import Measurement, read_measurements
@@ -40,6 +40,7 @@ def _title(record: Mapping[str, Any]) -> str:
     recipe = record["recipe"]
     names = " and ".join(text["language"] for text in texts(recipe) if text is not recipe.get("replay"))
     kind = "causal language model" if _loads_with(record) == "AutoModelForCausalLM" else "multimodal language model"
+    kind = f"chat model ({kind})" if is_chat(record) else kind
     return (f"# {record['name']}\n\nA {kind}: {names} grafted onto {record['source']} with "
             f"[lingraft](https://pypi.org/project/lingraft/) {record['versions'].get('lingraft', '')}. Tokens of the "
             "language were learned from text and added to the base's tokenizer, got embedding rows, and the model was "
@@ -63,7 +64,17 @@ def _use(record: Mapping[str, Any]) -> str:
     return (f"## Use\n\n```python\nfrom transformers import {made_by}, AutoTokenizer\n\n"
             f'folder = "path/to/{record["name"]}/model"  # or its name on a hub\n'
             f"model = {made_by}.from_pretrained(folder{more})\n"
-            f"tokenizer = AutoTokenizer.from_pretrained(folder)\n```{images}")
+            f"tokenizer = AutoTokenizer.from_pretrained(folder)\n{_chatting(record)}```{images}")
+
+
+def _chatting(record: Mapping[str, Any]) -> str:
+    """Return how a chat model is asked."""
+    if not is_chat(record):
+        return ""
+    return ('messages = [{"role": "user", "content": "..."}]\n'
+            "inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True,\n"
+            '                                       return_tensors="pt")\n'
+            "answer = model.generate(**inputs, max_new_tokens=200)\n")
 
 
 def _loads_with(record: Mapping[str, Any]) -> str:

@@ -116,6 +116,8 @@ def _print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
     if as_json:
         print_json([row.as_json() for row in rows])
     else:
+        for line in (note for row in rows for note in row.notes):
+            typer.echo(line)
         print_table(pipeline.plan_table(rows))
         typer.echo(pipeline.planned_pretokenizer(recipe, runtime))
 

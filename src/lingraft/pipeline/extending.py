@@ -17,7 +17,7 @@ from lingraft.families.saving import save_tokenizer
 from lingraft.pipeline.checking import certificate_of, result_check, source_check, write_whole_certificate
 from lingraft.pipeline.graph import VERSIONS, corpus_steps, graph_of, vocabulary_step
 from lingraft.pipeline.run_folder import RUN, link_files, model_files, whole_folder
-from lingraft.pipeline.running import answer_step, quiet_libraries, warnings_of
+from lingraft.pipeline.running import answer_step, quiet_libraries, told_statement, warnings_of
 from lingraft.pipeline.steps import Step, Work, step
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
@@ -38,7 +38,11 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
     if not all(one.done(store) for one in steps):
         quiet_libraries()
     with whole_folder(output, "--output") as draft:
-        done = [answer_step(one, recipe, runtime, store, tell) for one in steps]
+        first, *others = steps
+        done = [answer_step(first, recipe, runtime, store, tell)]
+        untrained = recipe.model_copy(update={"training": TrainingPlan(phases=()), "chat_vector": None})
+        statement = told_statement(untrained, store.folder(first.stage) / "model", tell)
+        done += [answer_step(one, recipe, runtime, store, tell) for one in others]
         answer = store.folder(final.stage)
         source = answer / ("model" if final is not vocabulary else "tokenizer")
         link_files(source, draft, {stored: stored for stored in model_files(source)})
@@ -48,7 +52,8 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
         certificate = certificate_of(store, checks[0], vocabulary, *checks[1:])
         write_whole_certificate(draft / "lingraft" / "certificate.json", certificate)
         (draft / "lingraft" / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
-        record = {"format": 1, "made by": "lingraft extend", "warnings": warnings_of(done)}
+        record = {"format": 1, "made by": "lingraft extend", "source_kind": statement.kind,
+                  "warnings": [*statement.warnings, *warnings_of(done)]}
         (draft / RUN).write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
     return output
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rich.table import Table
@@ -22,6 +22,7 @@ from lingraft.pipeline.estimates import (
 )
 from lingraft.pipeline.graph import Graph, graph_of
 from lingraft.pipeline.outcome import pretokenizer_line
+from lingraft.pipeline.source_statement import source_statement
 from lingraft.pipeline.steps import Step
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.store import Manifest, Store
@@ -34,7 +35,7 @@ class PlanRow:
     """One stage.
 
     `amounts` holds documents, bytes, tokens, rows and parameters, as far as they are known; `seconds` are those still
-    to be spent: 0 where the answer is there, `None` where nothing is known.
+    to be spent: 0 where the answer is there, `None` where nothing is known. `notes` say what the source model is.
     """
 
     title: str
@@ -43,6 +44,7 @@ class PlanRow:
     amounts: dict[str, int] = field(default_factory=dict)
     flops: float | None = None
     seconds: float | None = None
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -107,7 +109,17 @@ class _Planner:
         self.width = self.input_parameters // max(rows_of(config) or 1, 1)
         tokens = self.recipe.model.training_tokens()
         flops = 6.0 * tokens * (self.parameters or 0) if tokens else None
-        return self._row(step, {"tokens": self.source_tokens, "parameters": self.parameters}, flops=flops, seconds=2.0)
+        row = self._row(step, {"tokens": self.source_tokens, "parameters": self.parameters}, flops=flops, seconds=2.0)
+        return replace(row, notes=self._statement(step))
+
+    def _statement(self, step: Step) -> tuple[str, ...]:
+        """Say what the source is, as far as its files can be seen before the run."""
+        folder = (self.store.folder(step.stage) / "model" if step.done(self.store)
+                  else self.recipe.model.tokenizer_folder())
+        if folder is None:
+            return ()
+        statement = source_statement(self.recipe, folder)
+        return (*statement.lines, *(f"warning: {warning}" for warning in statement.warnings))
 
     def _corpus(self, step: Step, text: Text) -> PlanRow:
         if step.done(self.store):

@@ -28,6 +28,7 @@ from lingraft.pipeline.run_folder import (
     sweep,
     whole_folder,
 )
+from lingraft.pipeline.source_statement import SourceStatement, source_statement
 from lingraft.pipeline.steps import Step
 from lingraft.pipeline.together import company, train_along
 from lingraft.pipeline.versions import versions
@@ -39,7 +40,7 @@ from lingraft.tasks import check_tasks
 Tell = Callable[[str], None]
 WriteReport = Callable[[Path], Any]
 
-REPORT_VERSION = 5
+REPORT_VERSION = 6
 """Raised when run folders change: what an older version left is written anew from the stored answers."""
 
 
@@ -90,10 +91,14 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         for step in graph:
             with company(step, graph, runtime, store):
                 done.append(answer_step(step, recipe, runtime, store, tell))
+            if step is graph.source:
+                statement = told_statement(recipe, store.folder(step.stage) / "model", tell)
         _assemble(draft, recipe, graph, store)
         device = runtime.device if all(one.cached for one in done) else runtime.resolved_device()
-        record = {"format": FORMAT, "key": key, **_description(recipe), "stages": [one.record() for one in done],
-                  "versions": versions(), "device": device, "started": _clock(started), "finished": _clock(time.time()),
+        warned += statement.warnings
+        record = {"format": FORMAT, "key": key, **_description(recipe), "source_kind": statement.kind,
+                  "stages": [one.record() for one in done], "versions": versions(), "device": device,
+                  "started": _clock(started), "finished": _clock(time.time()),
                   "warnings": [*warned, *warnings_of(done)], "files": results(draft)}
         (draft / RUN).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_card(draft)
@@ -201,6 +206,14 @@ def warnings_of(done: Iterable[Done]) -> list[str]:
     """Return the warnings of these stages in their order, each once."""
     found = [warning for one in done for warning in one.manifest.notes.get(WARNINGS, ())]
     return list(dict.fromkeys(found))
+
+
+def told_statement(recipe: Recipe, folder: Path, tell: Tell) -> SourceStatement:
+    """Tell what the source model is and what the recipe makes of it."""
+    statement = source_statement(recipe, folder)
+    for line in (*statement.lines, *(f"warning: {warning}" for warning in statement.warnings)):
+        tell(line)
+    return statement
 
 
 def _recipe_warnings(recipe: Recipe) -> list[str]:
