@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import resource
 from itertools import product
 
 import pytest
@@ -169,3 +170,22 @@ def test_runs_and_studies_are_written_again_side_by_side(tmp_path):
         write_again([tmp_path])
     with pytest.raises(StoreError, match="takes two runs or more; got 1"):
         write_again([first], tmp_path / "one.html")
+
+
+@pytest.mark.parametrize("room", [1, 20_000])
+def test_a_full_disk_is_one_line_and_leaves_the_run_as_it_was(tmp_path, room):
+    """`lingraft report` on a disk without room, or with room for some of the files: nothing of the run is changed."""
+    run = with_recipe(make_run(tmp_path / "run"))
+    write_again([run])
+    (run / "charts" / "of-before.svg").write_text("a chart that the new report does not have")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(StoreError) as caught:
+            write_again([run])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = rf"{run}.*: no room on the disk \(.*\); free some; what was finished is kept"
+    assert re.fullmatch(said, str(caught.value))
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -193,3 +195,44 @@ def test_the_command_listens_on_the_loopback_address_and_ends_cleanly(served):
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == 0, errors
     assert "stopped" in errors
+
+
+def hang_up(desk, request: bytes) -> None:
+    """Send bytes and break the connection at once, as a browser does whose page is closed."""
+    with socket.create_connection(("127.0.0.1", desk.port), timeout=30) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not a goodbye
+        connection.sendall(request)
+
+
+def test_clients_that_hang_up_are_no_news(desk, capfd):
+    """Connections broken before, within and after a request leave nothing on the terminal, and the server goes on."""
+    body = json.dumps(question(size=30)).encode()
+    head = (f"POST /write HTTP/1.1\r\nHost: {desk.hosts[0]}\r\nContent-Type: application/json\r\n"
+            f"X-Lingraft-Token: {desk.token}\r\nContent-Length: {len(body)}\r\n\r\n").encode()
+    page = f"GET /?token={desk.token} HTTP/1.1\r\nHost: {desk.hosts[0]}\r\n\r\n".encode()
+    refused = b"GET / HTTP/1.1\r\nHost: elsewhere\r\n\r\n"
+    for request in (b"", page[:20], head[:60], head + body[:5], head + body, page, refused):
+        for _ in range(20 if request in {b"", page[:20], refused} else 2):
+            hang_up(desk, request)
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(60)
+    assert ask(desk, body=question())[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("target", ["http://[::1", "http://[", f"http://[{'a' * 2000}"])
+def test_an_address_that_is_none_is_a_bad_request(desk, capfd, target):
+    """It is answered with 400, not with a closed connection and a traceback."""
+    with socket.create_connection(("127.0.0.1", desk.port), timeout=30) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {desk.hosts[0]}\r\nConnection: close\r\n\r\n".encode())
+        assert connection.makefile("rb").readline().split()[1] == b"400"
+    assert capfd.readouterr().err == ""
+
+
+def test_a_fault_of_ours_still_shows_its_traceback(desk, capfd, monkeypatch):
+    """Only broken connections are passed over: anything else that goes wrong in an answer is shown."""
+    monkeypatch.setattr("lingraft.serving.server.page", lambda *_given, **_named: 1 / 0)
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask(desk, "GET", f"/?token={desk.token}")
+    assert "ZeroDivisionError" in capfd.readouterr().err

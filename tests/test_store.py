@@ -9,10 +9,12 @@ import threading
 import time
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from safetensors.numpy import save_file
 
 from lingraft import digests, manifest
 from lingraft.doctor import verify
@@ -240,6 +242,29 @@ def test_a_full_disk_names_the_place_and_the_way_out(tmp_path):
     with pytest.raises(StoreError, match=r"no room on the disk .* --store"):
         store.answer(stage, fill)
     assert not store.has(stage)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_answers_have_the_mode_that_the_umask_says(tmp_path, mask, mode):
+    """Whatever a library made of it, each file of an answer is as the umask says; files of others stay as they are."""
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"the user's")
+    own.chmod(0o600)
+
+    def fill(draft):
+        save_file({"x": np.zeros(2)}, draft.path("model/model.safetensors"))
+        draft.path("model/config.json").write_text("{}")
+        os.link(own, draft.path("model/linked.safetensors"))
+        draft.path("model/named.safetensors").symlink_to(own)
+
+    before = os.umask(mask)
+    try:
+        folder = Store(tmp_path / "store").answer(Stage("count", 1, {}), fill)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+    assert modes == {"model.safetensors": mode, "config.json": mode, "manifest.json": mode,
+                     "linked.safetensors": 0o600, "named.safetensors": 0o600}
 
 
 def test_recipes_that_differ_anywhere_differ_in_key():

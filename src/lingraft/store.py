@@ -31,8 +31,8 @@ from lingraft.progress import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["WARNINGS", "DiskError", "Draft", "Manifest", "Stage", "Store", "digest", "file_digest", "place",
-           "room_on_disk"]
+__all__ = ["WARNINGS", "DiskError", "Draft", "Manifest", "Stage", "Store", "apply_umask", "digest", "file_digest",
+           "place", "room_on_disk", "write_whole"]
 
 WARNINGS = "warnings"
 """The note that holds the warnings of a stage."""
@@ -168,6 +168,7 @@ class Store:
 
     def _publish(self, stage: Stage, draft: Draft, seconds: float) -> None:
         target = self.folder(stage)
+        apply_umask(draft.folder)
         files = checksums(draft.folder)
         if target.exists():
             _check_sources(target, draft.folder, files)
@@ -238,7 +239,11 @@ class DiskError(StoreError):
 
 @contextmanager
 def room_on_disk(where: Path, doing: str = "", *, option: str = "--store") -> Iterator[None]:
-    """Turn the errors of a full, read-only or forbidden disk into a `DiskError` that names path, stage and way out."""
+    """Turn the errors of a full, read-only or forbidden disk into a `DiskError` that names path, stage and way out.
+
+    `option` is what a user names another place with, empty where there is none.
+    """
+    elsewhere = f", or name another place with {option}" if option else ""
     during = f"{doing}: " if doing else ""
     try:
         yield
@@ -251,11 +256,10 @@ def room_on_disk(where: Path, doing: str = "", *, option: str = "--store") -> It
             free = shutil.disk_usage(_existing(where)).free / 2**20
             reason = "the limit of its file system, or `ulimit -f`, is reached" if error.errno == errno.EFBIG else (
                 f"{free:.0f} MiB free")
-            msg = (f"{during}{place}: no room on the disk ({reason}); free some, or name "
-                   f"another place with {option}; what was finished is kept")
+            msg = f"{during}{place}: no room on the disk ({reason}); free some{elsewhere}; what was finished is kept"
             raise DiskError(msg) from error
         if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and error.filename:
-            msg = f"{during}{place}: cannot be written ({error.strerror}); name another place with {option}"
+            msg = f"{during}{place}: cannot be written ({error.strerror}); change its rights{elsewhere}"
             raise DiskError(msg) from error
         raise
 
@@ -264,6 +268,39 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
+
+
+def apply_umask(folder: Path) -> None:
+    """Give the files of a folder the mode that the process's umask says: safetensors makes its own with 0600.
+
+    Links are left alone: what they lead to, or share, may be the user's own file.
+    """
+    probe = folder / f".{uuid.uuid4().hex}"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1 and path.stat().st_mode != mode:
+            path.chmod(mode)
+
+
+def write_whole(files: Mapping[Path, str | bytes]) -> None:
+    """Write files so that none is ever seen half written, and none is changed where the disk has no room for all.
+
+    Raises `DiskError` where the disk is full or may not be written. A file that is a link into the store is replaced,
+    not written through.
+    """
+    drafts = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}") for path in files}
+    try:
+        for path, content in files.items():
+            with room_on_disk(path, option=""):
+                drafts[path].parent.mkdir(parents=True, exist_ok=True)
+                drafts[path].write_bytes(content.encode() if isinstance(content, str) else content)
+        for path, draft in drafts.items():
+            draft.replace(path)
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
 
 
 def place(source: Path, target: Path) -> None:

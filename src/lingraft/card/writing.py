@@ -13,6 +13,7 @@ from lingraft.card.limits import is_chat, limits_section
 from lingraft.card.method import method_section
 from lingraft.card.table import measurement_table
 from lingraft.measurement import Measurement, read_measurements
+from lingraft.store import write_whole
 
 CARD = Path("model") / "README.md"
 """Where a run folder keeps its card."""
@@ -23,8 +24,7 @@ def write_card(folder: Path) -> Path:
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     text = card_text(record, read_measurements(folder / "measurements.parquet"))
     path = folder / CARD
-    path.unlink(missing_ok=True)  # it may be a link into the store, which is not to be written through
-    path.write_text(text, encoding="utf-8")
+    write_whole({path: text})
     return path
 
 

@@ -47,9 +47,10 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in FILE_SYSTEM or not error.filename:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # while it writes, a disk names no file
+        if error.errno not in FILE_SYSTEM or not (error.filename or full):
             raise
-        name = str(error.filename2 or error.filename)  # of a copy, the second is the one that is written
+        name = str(error.filename2 or error.filename or "this command")  # of a copy, the second is what is written
         shown = name if len(name) < LONG else f"{name[:LONG // 4]}..."
         typer.echo(f"error: {shown}: {FILE_SYSTEM[error.errno]}", err=True)
         sys.exit(LingraftError.exit_code)

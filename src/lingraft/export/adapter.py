@@ -22,7 +22,7 @@ from lingraft.export.learned import Learned, learned_by
 from lingraft.pipeline.making import BESIDE_WEIGHTS, read_splice
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pipeline.running import describe_source
-from lingraft.store import room_on_disk
+from lingraft.store import apply_umask, room_on_disk
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +69,7 @@ def export_peft(run: Path, folder: Path) -> Adapter:
             copy_matching(run / "model", draft, BESIDE_WEIGHTS)
             (draft / "README.md").write_text(_readme(record, base, learned), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
+            apply_umask(draft)
             draft.replace(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.errors import StoreError
-from lingraft.report.page import environment, style, write_whole
+from lingraft.report.page import environment, style
 from lingraft.report.reading import read_run
 from lingraft.report.table import Comparison, comparisons, find
+from lingraft.store import write_whole
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,5 @@ def compare_runs(runs: Sequence[Path], output: Path) -> Path:
                         comparisons(run.measurements)) for run in read]
     lines = list(dict.fromkeys((one.metric, one.language, one.unit) for column in columns for one in column.table))
     text = environment().get_template("comparison.html.j2").render(style=style(), columns=columns, lines=lines)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(output, text)
+    write_whole({output: text})
     return output

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from lingraft.report.drawing import chart_packages_missing, draw_png, draw_svg, 
 from lingraft.report.reading import RunFiles, read_run
 from lingraft.report.tokens import samples
 from lingraft.report.writing import written
+from lingraft.store import write_whole
 
 HERE = Path(__file__).parent
 PAGE = "report.html"
@@ -34,31 +34,22 @@ def write_report(run_folder: Path) -> Path:
     compared = [one for one in table.comparisons(run.measurements) if not _says_nothing(one, run)]
     path = run_folder / PAGE
     drawn = None if chart_packages_missing(path) else charts(run, compared)
-    if drawn is not None:
-        save_charts(drawn, run_folder / "charts")
-    write_whole(path, page(run, compared, drawn))
+    write_page(path, page(run, compared, drawn), drawn)
     return path
 
 
-def save_charts(drawn: list[Chart], folder: Path) -> None:
-    """Write each chart as SVG and PNG, on white, for papers and slides."""
-    folder.mkdir(exist_ok=True)
-    for chart in drawn:
-        write_whole(folder / f"{chart.name}.svg", titled(draw_svg(chart.declared, background="white"), chart.label))
-        (folder / f"{chart.name}.png").write_bytes(draw_png(chart.declared))
-    names = {chart.name for chart in drawn}
-    for left in (file for file in folder.glob("*.*") if file.suffix in {".svg", ".png"} and file.stem not in names):
-        left.unlink()  # a chart of an earlier report, of which this run has no numbers
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half written."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+def write_page(path: Path, text: str, drawn: Sequence[Chart] | None) -> None:
+    """Write a page, and its charts as SVG and PNG on white, for papers and slides; all of them or none."""
+    folder = path.parent / "charts"
+    files: dict[Path, str | bytes] = {path: text}
+    for chart in drawn or ():
+        svg = draw_svg(chart.declared, background="white")
+        files |= {folder / f"{chart.name}.svg": titled(svg, chart.label),
+                  folder / f"{chart.name}.png": draw_png(chart.declared)}
+    write_whole(files)
+    left = [file for file in folder.glob("*.*") if file.suffix in {".svg", ".png"} and file not in files]
+    for file in left if drawn is not None else ():
+        file.unlink()  # a chart of an earlier report, of which this run has no numbers
 
 
 def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart] | None) -> str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from lingraft.report.charts import Chart
 from lingraft.report.drawing import chart_packages_missing, draw_svg, inlined
-from lingraft.report.page import PAGE, environment, save_charts, style, write_whole
+from lingraft.report.page import PAGE, environment, style, write_page
 from lingraft.report.study_charts import study_charts
 from lingraft.report.study_reading import (
     ADDED,
@@ -39,9 +39,7 @@ def write_study_report(folder: Path) -> Path:
     study = read_study_files(folder)
     path = folder / PAGE
     drawn = None if chart_packages_missing(path) else study_charts(study)
-    if drawn is not None:
-        save_charts(drawn, folder / "charts")
-    write_whole(path, study_page(study, drawn))
+    write_page(path, study_page(study, drawn), drawn)
     return path
 
 

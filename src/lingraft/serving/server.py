@@ -11,6 +11,7 @@ import errno
 import hmac
 import json
 import secrets
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -94,6 +95,11 @@ class Desk(ThreadingHTTPServer):
         """Say whether the token of this start was given, in a time that does not tell how much of it was right."""
         return hmac.compare_digest((given or "").encode(), self.token.encode())
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing where the page was closed, or Stop pressed, at whatever point; anything else is our bug."""
+        if not isinstance(sys.exception(), GONE):
+            super().handle_error(request, client_address)
+
     def write(self, asked: Asked) -> Iterator[Event]:
         """Let one side write, when it is its turn."""
         with self.turn:
@@ -137,15 +143,16 @@ class Handler(BaseHTTPRequestHandler):
             answer()
         except Refused as refused:
             self._send(refused.status, f"{refused}\n".encode(), "text/plain; charset=utf-8")
-        except GONE:
-            self.close_connection = True  # the page was closed, or Stop was pressed
 
     def _check_host(self) -> None:
         if self.headers.get("Host") not in self.server.hosts:
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"this server answers as {self.server.hosts[0]} only")
 
     def _get(self) -> None:
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            raise Refused(HTTPStatus.BAD_REQUEST, "the address is none: open the one that was printed") from None
         if parts.path != "/":
             raise Refused(HTTPStatus.NOT_FOUND, "there is one page here: /")
         if not self.server.is_token(parse_qs(parts.query).get("token", [""])[0]):
