@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from scipy.stats import t
+from gpu.intervals import interval
 
 import lingraft
 from lingraft.measurement import select
@@ -88,14 +87,6 @@ def carried_out(arguments: argparse.Namespace, arm: str, seed: int, budget: str 
     notes = next(stage["notes"] for stage in record["stages"] if stage["name"] == "training")
     return {"seed": seed, "bits_per_byte": bits, "rates": [phase["rates"] for phase in notes["phases"]],
             **{key: notes[key] for key in ("tokens", "target_bytes", "replayed_bytes", "seconds", "target_epochs")}}
-
-
-def interval(values: Sequence[float]) -> str:
-    """Return a mean with its interval, as far as there are several values."""
-    if len(values) < 2:
-        return f"{values[0]:.3f}"
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-    return f"{fmean(values):.3f} ± {half:.3f}"
 
 
 def show(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> None:

@@ -56,7 +56,9 @@ def run(results: Results, base: Base, work: Path, device: str, *, at_once: int) 
         for arm in ARMS
     ]
     for done in run_jobs(prepare, work / "jobs", at_once=len(ARMS), deadline=results.deadline):
-        print(f"b | {done.name}: {done.seconds} s {done.result.get('error', '')}", flush=True)
+        said = done.result.get("error") or done.result["made here"] or "nothing"
+        results.facts[f"made here, {done.name}"] = said
+        print(f"b | {done.name}: {done.seconds} s; made here: {said}", flush=True)
     jobs = [
         Job(f"{arm.replace(' ', '-')}-{seed}", partial(adapted, base, arm, seed, work, device))
         for seed in range(base.sizes.seeds)
@@ -81,19 +83,18 @@ def run(results: Results, base: Base, work: Path, device: str, *, at_once: int) 
 
 
 def prepared(base: Base, arm: str, device: str) -> dict[str, Any]:
-    """Carry out the stages before the rows: from the store where the pack has them."""
+    """Carry out the stages before the rows; return which of them the pack had not prepared.
+
+    That costs a minute and no more: stages change their address with the code that makes them.
+    """
     recipe, runtime = recipe_of(base, arm, 0), Runtime(store=base.store, device=device)
     graph, store = graph_of(recipe), Store(base.store)
-    for step in (
-        graph.source,
-        *graph.targets,
-        graph.replay,
-        graph.vocabulary,
-        *graph.packing.values(),
-    ):
+    steps = (*graph.targets, graph.replay, graph.vocabulary, *graph.packing.values())
+    made = [step.title for step in steps if step is not None and not step.done(store)]
+    for step in (graph.source, *steps):
         if step is not None:
             answer_step(step, recipe, runtime, store, lambda line: print(line, flush=True))
-    return {}
+    return {"made here": ", ".join(made)}
 
 
 def adapted(base: Base, arm: str, seed: int, work: Path, device: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from scipy.stats import t
+from scipy.special import stdtrit  # scipy.stats takes seconds to import
 
 
 def interval(values: Sequence[float]) -> str:
@@ -17,5 +17,5 @@ def interval(values: Sequence[float]) -> str:
     """
     if len(values) < 2:
         return f"{values[0]:.3f}"
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
     return f"{fmean(values):.3f} ± {half:.3f}"

@@ -30,7 +30,7 @@ def facts(command: str) -> dict[str, Any]:
         "executable": sys.executable,
     }
     if not torch.cuda.is_available():
-        return {"card": "none: a CPU", **found}
+        return {"card": "none: a CPU", "cards": 0, **found}
     properties = torch.cuda.get_device_properties(0)
     kind = kind_of(properties.name)
     peak = (

@@ -26,7 +26,7 @@ from benchmarks.gpu import wheels
 from benchmarks.gpu.gguf_base import take_gguf, write_weights
 from benchmarks.gpu.recipes import ARMS, DEFAULT, FACTS, Base, Sizes, recipe_of
 from benchmarks.gpu.tokens_per_word import measure_vocabularies, vocabularies
-from benchmarks.gpu.unpack import ENGLISH, MAIN, MANIFEST, PREPARED, sha256
+from benchmarks.gpu.unpack import ENGLISH, MAIN, MANIFEST, PREPARED, VECTORS, WORDS, sha256
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.inits import INITS, InitRequest
 from lingraft.pipeline.graph import Graph, graph_of
@@ -92,7 +92,7 @@ def write_main(output: Path, python: str, assets: Path) -> None:
     (small / FACTS).write_text(json.dumps(SMALL), encoding="utf-8")
     finish(small, {})
     words = measure_vocabularies(vocabularies(assets / "tokenizers"), main / "text")
-    (main / "tokens-per-word.json").write_text(json.dumps(words, indent=1), encoding="utf-8")
+    (main / WORDS).write_text(json.dumps(words, indent=1), encoding="utf-8")
     finish(main, {"python": python})
 
 
@@ -121,10 +121,7 @@ def write_second(
         (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
         base = Base(facts["name"], folder, output / MAIN / "text", Path(scratch) / "store", sizes)
         prepare(base, last)
-        small = last / "base"
-        shutil.copytree(folder, small, ignore=shutil.ignore_patterns("*.safetensors"))
-        if (last / "focus-vectors.safetensors").is_file():
-            (last / "focus-vectors.safetensors").rename(small / "focus-vectors.safetensors")
+        shutil.copytree(folder, last / "base", ignore=shutil.ignore_patterns("*.safetensors"))
     finish(last, {"parts": [path.name for path in parts], "weights": sha256(parts)})
 
 
@@ -191,7 +188,7 @@ def prepare(base: Base, folder: Path) -> None:
                 if step.stage.name in PREPARED_STAGES:
                     names.add(store.folder(step.stage).name)
         if arm == DEFAULT:
-            write_vectors(graph, store, folder / "focus-vectors.safetensors")
+            write_vectors(graph, store, folder / VECTORS)
     with tarfile.open(folder / PREPARED, "w:xz", preset=6) as archive:
         for name in sorted(names):
             archive.add(base.store / "answers" / name, name)

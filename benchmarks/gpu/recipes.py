@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.unpack import VECTORS
 from lingraft.recipe import Recipe, parse_recipe
 from lingraft.recipe.reading import Tree
 
@@ -56,7 +57,7 @@ class Base:
 def read_base(folder: Path, text: Path, store: Path, *, smoke: bool) -> Base:
     """Read what `facts.json` of a model folder says of it."""
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    vectors = folder / "focus-vectors.safetensors"
+    vectors = folder.parent / VECTORS
     sizes = SMOKE if smoke else replace(Sizes(), block=facts["block"])
     return Base(facts["name"], folder, text, store, sizes, vectors if vectors.is_file() else None)
 

@@ -30,7 +30,9 @@ from typing import Any
 from benchmarks.gpu.unpack import (
     ENGLISH,
     MAIN,
+    VECTORS,
     WEIGHTS,
+    WORDS,
     PackError,
     read_manifest,
     unpack_main,
@@ -38,10 +40,12 @@ from benchmarks.gpu.unpack import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARES = {"a": 0.22, "b": 0.40, "c": 0.20, "d": 0.15, "e": 0.03}
+SHARES = {"a": 0.21, "b": 0.40, "c": 0.19, "d": 0.14, "e": 0.06}
 """Of the time of the pieces that are asked for."""
 GRACE = 15
 """Seconds that a piece may take beyond its share, to end what it is doing; then it is killed."""
+PATIENCE = 120
+"""Seconds for the model of the second pack to be written, and for CUDA to start."""
 UNPACKED = "LINGRAFT_GPU_UNPACKED"
 
 
@@ -69,6 +73,10 @@ def main() -> None:
     asked = _arguments()
     if UNPACKED not in os.environ:
         _start_again(asked)
+    try:
+        base = _base(asked.pack, asked.work)
+    except PackError as error:
+        sys.exit(str(error))
     settings = Settings(
         tuple(asked.pieces.split(",")),
         asked.pack,
@@ -77,7 +85,7 @@ def main() -> None:
         asked.seconds,
         asked.at_once,
         asked.smoke,
-        _base(asked.pack, asked.work),
+        base,
     )
     measure(settings, started + asked.seconds - float(os.environ[UNPACKED]))
 
@@ -97,7 +105,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--work",
         type=Path,
-        default=Path(told("GPU_WORK") or "gpu-results/work"),
+        default=Path(told("GPU_WORK") or "gpu-work"),
         help="models and run folders: some gigabytes that may be thrown away",
     )
     parser.add_argument(
@@ -136,6 +144,7 @@ def _start_again(asked: argparse.Namespace) -> None:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "HF_HUB_OFFLINE": "1",
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # to ask for GPUs without starting CUDA
         UNPACKED: str(time.monotonic() - started),
     }
     os.execve(
@@ -146,21 +155,30 @@ def _start_again(asked: argparse.Namespace) -> None:
 def _base(pack: Path, work: Path) -> Path:
     """Return the folder of the model that b and c adapt.
 
-    The second pack's, or the small one of the first.
+    That of the second pack, which `_write_base` makes, or the small one of the first.
+    """
+    if (work / WEIGHTS).is_file():
+        return work / "base"
+    read_manifest(pack / ENGLISH)
+    return pack / ENGLISH
+
+
+def _write_base(settings: Settings) -> None:
+    """Write the model of the second pack; it computes, so that it has to be a process of its own.
+
+    OpenMP, which torch uses on a CPU, does not outlive a fork: later processes would hang.
     """
     from benchmarks.gpu.gguf_base import take_gguf, write_weights
 
-    if not (work / WEIGHTS).is_file():
-        read_manifest(pack / ENGLISH)
-        return pack / ENGLISH
-    small = next(pack.glob("base-*/base"))
-    shutil.rmtree(work / "base", ignore_errors=True)
-    shutil.copytree(small, work / "base")
-    gguf_file = take_gguf(work / WEIGHTS, work)
-    write_weights(gguf_file, work / "base")
+    shutil.rmtree(settings.base, ignore_errors=True)
+    shutil.copytree(next(settings.pack.glob("base-*/base")), settings.base)
+    (settings.work / VECTORS).unlink(missing_ok=True)
+    for vectors in settings.pack.glob(f"base-*/{VECTORS}"):
+        shutil.copyfile(vectors, settings.work / VECTORS)
+    gguf_file = take_gguf(settings.work / WEIGHTS, settings.work)
+    write_weights(gguf_file, settings.base)
     gguf_file.unlink()
-    (work / WEIGHTS).unlink()
-    return work / "base"
+    (settings.work / WEIGHTS).unlink()
 
 
 def measure(settings: Settings, deadline: float) -> None:
@@ -168,7 +186,10 @@ def measure(settings: Settings, deadline: float) -> None:
     import_all()
     settings.out.mkdir(parents=True, exist_ok=True)
     command = f"python3 {shlex.join(sys.argv)}"
-    if not _in_process(_write_machine, 120, settings, command):
+    second = settings.base == settings.work / "base"
+    if second and not _in_process(_write_base, PATIENCE, settings):
+        sys.exit(2)
+    if not _in_process(_write_machine, PATIENCE, settings, command):
         sys.exit(2)
     shares = [SHARES[piece] for piece in settings.pieces]
     for number, piece in enumerate(settings.pieces):
@@ -229,24 +250,17 @@ def _write_machine(settings: Settings, command: str) -> None:
     from benchmarks.gpu.machine import facts
     from benchmarks.gpu.results import MACHINE, write_json
 
-    if not settings.smoke and not _devices(smoke=False)[1]:
+    found = facts(command)
+    if not settings.smoke and not found["cards"]:
         print(
             "no GPU here that torch can use (torch.cuda.is_available()); "
             "--smoke runs tiny sizes on a CPU"
         )
         sys.exit(2)
-    found = {
-        **facts(command),
-        "base of b and c": _name_of(settings.base),
-        "runs at once in b and c": settings.at_once,
-    }
+    name = json.loads((settings.base / "facts.json").read_text(encoding="utf-8"))["name"]
+    found |= {"base of b and c": name, "runs at once in b and c": settings.at_once}
     write_json(settings.out / MACHINE, found)
     print("\n".join(f"{name}: {value}" for name, value in found.items()), flush=True)
-
-
-def _name_of(base: Path) -> str:
-    name: str = json.loads((base / "facts.json").read_text(encoding="utf-8"))["name"]
-    return name
 
 
 def carry_out(piece: str, settings: Settings, deadline: float) -> None:
@@ -273,39 +287,32 @@ def carry_out(piece: str, settings: Settings, deadline: float) -> None:
     results.write()
     work = settings.work / piece
     work.mkdir(parents=True, exist_ok=True)
-    if piece in "bc":  # these fork, so that CUDA must not be started here
-        base = read_base(
-            settings.base,
-            settings.pack / MAIN / "text",
-            settings.work / "store",
-            smoke=settings.smoke,
-        )
+    device, devices = _devices(settings)
+    if piece in "bc":
+        text, store = settings.pack / MAIN / "text", settings.work / "store"
+        base = read_base(settings.base, text, store, smoke=settings.smoke)
         results.facts |= {"base": base.name, "runs at once": settings.at_once}
-        device = "cpu" if settings.smoke else "auto"
         chosen.run(results, base, work, device, at_once=settings.at_once)
-        return
-    device, devices = _devices(smoke=settings.smoke)
-    if piece == "a":
+    elif piece == "a":
         training_speed.run(results, device, smoke=settings.smoke)
     elif piece == "d":
-        words = json.loads(
-            (settings.pack / MAIN / "tokens-per-word.json").read_text(encoding="utf-8")
-        )
+        words = json.loads((settings.pack / MAIN / WORDS).read_text(encoding="utf-8"))
         decoding.run(results, device, words, smoke=settings.smoke)
     else:
         sharded_training.run(results, device, work, devices, smoke=settings.smoke)
 
 
-def _devices(*, smoke: bool) -> tuple[str, int]:
-    """Return what to compute on, and how many of them.
+def _devices(settings: Settings) -> tuple[str, int]:
+    """Return what to compute on, and how many of them, without starting CUDA: pieces fork.
 
     The smoke run takes two processes for two devices.
     """
-    import torch
+    from benchmarks.gpu.results import MACHINE
 
-    if smoke or not torch.cuda.is_available():
-        return "cpu", 2 if smoke else 0
-    return "cuda", torch.cuda.device_count()
+    if settings.smoke:
+        return "cpu", 2
+    machine = json.loads((settings.out / MACHINE).read_text(encoding="utf-8"))
+    return "cuda", int(machine["cards"])
 
 
 if __name__ == "__main__":

@@ -1,23 +1,21 @@
-"""Piece e.
+"""Piece e: the 1B shape of piece a on all GPUs of the machine, sharded by FSDP2 (`fully_shard`).
 
-The 1B shape of piece a on all GPUs of the machine, sharded by FSDP2 (torch's `fully_shard`).
-
-Started by torchrun, a process a GPU: `python -m torch.distributed.run --standalone --nproc-per-node
-N -m benchmarks.gpu.sharded_training FILE DEVICE SHAPE`. The first process writes the row as JSON.
+A forked process for each GPU, with the environment that torchrun would set. To be read next to
+piece a, which trains the same shape on one GPU.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
+import socket
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import training_speed
-from benchmarks.gpu.results import Column, Results, write_json
+from benchmarks.gpu.jobs import Job, run_jobs
+from benchmarks.gpu.results import Column, Results
 from benchmarks.gpu.training_speed import Case, measure
 from lingraft.training.world import joined
 
@@ -26,54 +24,44 @@ COLUMNS = (Column("devices", "devices"), *training_speed.COLUMNS)
 
 
 def run(results: Results, device: str, work: Path, devices: int, *, smoke: bool) -> None:
-    """Measure the shape on all devices, to be read next to piece a.
-
-    Peak memory is that of the first process.
-    """
+    """Measure the shape on all devices; peak memory is that of the first one."""
     if devices < 2:
         results.end("left out: it takes two GPUs or more, and there is one")
         return
-    shape, tokens = ("tiny", 64) if smoke else ("1B", 2048)
-    output = work / "sharded.json"
-    output.unlink(missing_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={devices}",
-        "-m",
-        "benchmarks.gpu.sharded_training",
-        str(output),
-        device,
-        shape,
-        str(tokens),
+    case = Case("tiny", tokens=64) if smoke else Case("1B")
+    port = free_port()
+    jobs = [
+        Job(f"rank-{rank}", partial(take_part, rank, devices, port, case, device))
+        for rank in range(devices)
     ]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=max(10, results.left())
-        )
-        failed = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:160]
-    except subprocess.TimeoutExpired:
-        failed = "the time was over"
-    if output.is_file():
-        row: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
-    else:
-        row = {**asdict(Case(shape, tokens=tokens)), "devices": devices, "error": failed}
+    ended = run_jobs(jobs, work / "jobs", at_once=devices, deadline=results.deadline)
+    found = {one.name: one.result for one in ended}
+    failed = [one["error"] for one in found.values() if "error" in one]
+    row = {
+        **asdict(case),
+        "devices": devices,
+        **found.get("rank-0", {"error": "the time was over"}),
+    }
+    if failed:
+        row["error"] = failed[0]
     results.add(row)
     results.end("complete")
 
 
-def main() -> None:
-    """Take part as one of several processes."""
-    output, device, shape, tokens = sys.argv[1:]
-    local = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
-    case = Case(shape, tokens=int(tokens))
+def take_part(rank: int, devices: int, port: int, case: Case, device: str) -> dict[str, Any]:
+    """Train as one of several processes; the first one returns what it measured."""
+    addresses = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": devices}
+    for name, value in {**addresses, **numbers}.items():
+        os.environ[name] = str(value)
+    local = f"cuda:{rank}" if device == "cuda" else device
     with joined(sharded=True, device=local) as world:
         found = measure(case, local, world)
-        if world.is_first:
-            write_json(Path(output), {**asdict(case), **found})
+        return found if world.is_first else {}
 
 
-if __name__ == "__main__":
-    main()
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

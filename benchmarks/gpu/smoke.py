@@ -34,7 +34,7 @@ from benchmarks.gpu.estimates import table
 from benchmarks.gpu.recipes import SMOKE
 from benchmarks.gpu.results import PIECES, SUMMARY, read_results
 from benchmarks.gpu.tokens_per_word import measure_vocabularies
-from benchmarks.gpu.unpack import MAIN
+from benchmarks.gpu.unpack import MAIN, WORDS
 from lingraft.export import export_gguf
 
 NODE_PYTHON = "3.12"
@@ -124,11 +124,11 @@ def make_pack(output: Path, folder: Path, python: str) -> None:
     main_folder.mkdir(parents=True)
     pack.write_wheels(main_folder, python)
     for language in ("hi", "en"):
-        miniature = {"sources": [{"miniature": {"stories": 300}}], "heldout_share": 0.1}
+        miniature = {"sources": [{"miniature": {"stories": 150}}], "heldout_share": 0.1}
         pack.write_text(miniature, language, 100_000, main_folder / "text")
     model = tiny_model(folder / "tiny", main_folder / "text" / "en.train.jsonl.gz")
     words = measure_vocabularies([(model, 60, 320, 420)], main_folder / "text")
-    (main_folder / "tokens-per-word.json").write_text(json.dumps(words), encoding="utf-8")
+    (main_folder / WORDS).write_text(json.dumps(words), encoding="utf-8")
     pack.finish(main_folder, {"python": python})
     gguf_file = export_gguf(model, folder / "tiny.gguf").path
     with zipfile.ZipFile(folder / "tiny.whl", "w") as archive:
@@ -207,7 +207,6 @@ def run(python: Path, folder: Path) -> list[str]:
     environment |= {
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     results = folder / "results"
     command = [
@@ -235,6 +234,9 @@ def run(python: Path, folder: Path) -> list[str]:
         wrong += _faults(piece, result)
     if "focus" not in {row["init"] for row in found.get("c", {"rows": []})["rows"]}:
         wrong.append("c: FOCUS was left out; the pack has no vectors")
+    for name, made in found.get("b", {"facts": {}})["facts"].items():
+        if name.startswith("made here") and made != "nothing":
+            wrong.append(f"b: {name}: {made}; the pack has it, under another address")
     if not (results / SUMMARY).is_file():
         wrong.append(f"{SUMMARY}: was not written")
     return wrong

@@ -25,6 +25,9 @@ MAIN = "main"
 ENGLISH = "english-8m"
 PREPARED = "prepared.tar.xz"
 WEIGHTS = "weights.whl"
+VECTORS = "focus-vectors.safetensors"
+"""Next to the model's folder: in it, they would be taken for weights."""
+WORDS = "tokens-per-word.json"
 CHUNK = 1 << 20
 
 
