@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 from pydantic import Field
@@ -11,8 +13,9 @@ from lingraft.progress import progress
 from lingraft.selection.base import SELECTIONS, Selected, Selection, SelectionRequest
 from lingraft.selection.learner import Learner
 from lingraft.selection.reach import cut_by_base
+from lingraft.selection.steps import find_steps
 from lingraft.selection.unigram import continue_unigram
-from lingraft.selection.words import cut_words
+from lingraft.selection.words import Words, cut_words
 
 
 @SELECTIONS.register
@@ -25,6 +28,8 @@ class Continued(Selection):
     minimum_saving: int = Field(1, ge=1, description="a token must save this many tokens of the text; 2 leaves out "
                                                     "tokens that it would use once")
     maximum_bytes: int = Field(96, ge=2, description="longest token, in bytes of UTF-8")
+    step_cost: int = Field(10, ge=0, description="a token that leaves an earlier new one without any use must save so "
+                                                 "many times more; 0 is plain continued BPE")
 
     def select(self, request: SelectionRequest) -> Selected:
         """Return the tokens that the learner finds, with what each saved."""
@@ -36,11 +41,38 @@ class Continued(Selection):
 
         if isinstance(family, Unigram):
             return continue_unigram(request, allowed=allowed, minimum=self.minimum_saving)
-        words = cut_words(family, request.counts, request.protected)
-        learner = Learner(words, allowed=allowed, cut_alone=cut_by_base(family), minimum=self.minimum_saving)
-        with progress("learning tokens", request.size) as advance:
-            for _ in learner.run(request.size):
-                advance(1)
-        learned = learner.learned
-        return Selected(tuple(learned.surfaces), tuple(learned.saved), words.tokens,
-                        {f"left out: {reason}": count for reason, count in learned.left_out.items()})
+        return self._learned(request, cut_words(family, request.counts, request.protected), allowed)
+
+    def _learned(
+        self, request: SelectionRequest, words: Words, allowed: Callable[[bytes], bool]
+    ) -> Selected:
+        """Learn, and learn again without what was of no use in the end, until everything is."""
+        cut_alone = cut_by_base(request.family)
+        spare: set[bytes] = set()
+        while True:
+            learner = Learner(
+                words,
+                allowed=partial(_is_allowed, allowed, frozenset(spare)),
+                cut_alone=cut_alone,
+                minimum=self.minimum_saving,
+                step_cost=self.step_cost,
+            )
+            with progress("learning tokens", request.size) as advance:
+                for _ in learner.run(request.size):
+                    advance(1)
+            learned = learner.learned
+            steps = find_steps(learned.surfaces, learner.idle, cut_alone)
+            if not steps.spare or not self.step_cost:
+                break
+            spare |= steps.spare
+        left_out = {f"left out: {reason}": count for reason, count in learned.left_out.items()}
+        return Selected(
+            tuple(learned.surfaces),
+            tuple(learned.saved),
+            words.tokens,
+            {**left_out, **steps.notes},
+        )
+
+
+def _is_allowed(allowed: Callable[[bytes], bool], spare: frozenset[bytes], surface: bytes) -> bool:
+    return surface not in spare and allowed(surface)

@@ -27,6 +27,8 @@ COVERAGE = 0.9999
 """Characters get pieces of their own, most frequent first, until they cover this share of the letters that are lost."""
 SURPLUS = 2.0
 """Candidates for each wanted piece."""
+REFILLS = 4
+"""How often pieces without a use in the text are replaced by the next ones."""
 SHRINK = 0.8
 """At most a fifth goes in one round: weights of pieces depend on each other."""
 _SLICE = 50_000
@@ -58,11 +60,22 @@ def continue_unigram(request: SelectionRequest, *, allowed: Allowed, minimum: in
             kept = search.shrink([*kept, *extra], wanted)
     saved = search.attributed(grown, kept, words.tokens)
     kept.sort(key=lambda surface: (-saved[surface], surface))
-    kept = search.without_protected(kept)  # ranks moved, and scores with them
+    for _ in range(REFILLS):  # ranks moved, scores and uses with them
+        idle = search.idle(kept)
+        if not idle:
+            break
+        left = [surface for surface in kept if surface not in idle]
+        kept = search.shrink([*left, *more(2 * len(idle))], wanted)
+        saved = search.attributed(grown, kept, words.tokens)
+        kept.sort(key=lambda surface: (-saved[surface], surface))
+    kept = search.without_protected(kept)
     notes = Counter({f"left out: {reason}": count for reason, count in learner.learned.left_out.items()})
     notes.update(search.notes)
     if characters:
         notes["characters that were lost before"] = len(characters)
+        uses = search.uses([*characters, *kept])
+        notes["characters: only in longer tokens, kept so that none is lost"] = sum(
+            not uses[surface] for surface in characters)
     return Selected((*characters, *kept), (0,) * len(characters) + tuple(saved[surface] for surface in kept),
                     words.tokens, dict(notes))
 
@@ -138,6 +151,11 @@ class _Search:
         uses = self.uses(surfaces)
         scores = scored(pieces, self.family.scores, byte_fallback=not self.family.loses)
         return {surface: uses[surface] * (score.others - 1) for surface, score in zip(surfaces, scores, strict=True)}
+
+    def idle(self, kept: Sequence[bytes]) -> set[bytes]:
+        """Return the pieces that the text does not use, with ranks as they are in `kept`."""
+        uses = self.uses([*self.characters, *kept])
+        return {surface for surface in kept if not uses[surface]}
 
     def uses(self, surfaces: Sequence[bytes]) -> Counter[bytes]:
         """Count each new piece in the text."""
