@@ -7,6 +7,7 @@ from itertools import islice
 
 from lingraft.awkward import awkward_texts, endless_word
 from lingraft.certificate.claims import Claim, Evidence
+from lingraft.families.bpe import BPE
 from lingraft.families.losing import as_faithful, lengths, unknown_piece
 
 BASE_IDENTICAL = "base-language documents identical"
@@ -74,7 +75,10 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
 
 
 def _used(evidence: Evidence) -> Iterator[Claim]:
-    """Each new token occurs in the training text; those that the base had are not chosen for this text."""
+    """Each new token occurs in the training text, or one that does is made of it.
+
+    Tokens that the base had are not chosen for this text.
+    """
     added = evidence.splice.new
     if not added:
         return
@@ -84,14 +88,50 @@ def _used(evidence: Evidence) -> Iterator[Claim]:
             break
         for ids in evidence.target.ids(batch):
             unseen.difference_update(ids)
+    steps = _steps(evidence, unseen)
+    lost = _were_lost(evidence, unseen)
     yield Claim(
         "added tokens used in running text",
-        len(unseen),
+        len(unseen - steps - lost),
         len(added),
         "tokens",
-        "each added token occurs in the training text; others are steps on the way to longer tokens",
+        f"{len(added) - len(unseen)} of {len(added)} added tokens occur in the training text; of the "
+        f"others, {len(steps)} are steps, without which tokens that do occur could not be merged, "
+        f"and {len(lost)} are characters that the base loses, which occur inside longer tokens",
         fatal=False,
     )
+
+
+def _steps(evidence: Evidence, unseen: set[int]) -> set[int]:
+    """Return the unseen tokens that merges of used ones need: no merge of theirs does without."""
+    family = evidence.target.family
+    if not isinstance(family, BPE):
+        return set()
+    ids = family.pieces
+    added = {token.id for token in evidence.splice.new}
+    parts_of: dict[int, list[tuple[int, int]]] = {}
+    for left, right in family.merges:
+        made = ids[left + right]
+        if made in added:
+            parts_of.setdefault(made, []).append((ids[left], ids[right]))
+    steps: set[int] = set()
+    waiting = list(added - unseen)
+    while waiting:
+        pairs = parts_of.get(waiting.pop(), [])
+        if any(unseen.isdisjoint(pair) for pair in pairs):
+            continue
+        found = {part for pair in pairs for part in pair if part in unseen} - steps
+        steps |= found
+        waiting += found
+    return steps
+
+
+def _were_lost(evidence: Evidence, unseen: set[int]) -> set[int]:
+    """Return the unseen tokens that are single characters which the base has no way to write."""
+    if unknown_piece(evidence.source) is None:
+        return set()
+    added = evidence.splice.new
+    return {token.id for token in added if token.id in unseen and len(token.text) == 1}
 
 
 def _on_base(evidence: Evidence) -> Iterator[Claim]:

@@ -295,6 +295,7 @@ def _note(draft: Draft, source: ModelTokenizer, change: PretokenizerChange, sele
     draft.notes |= {"family": source.family.name, "method": extension.selection.name, "requested": rule,
                     "added": len(selected.surfaces), "dropped": len(selected.dropped),
                     "reinitialised": change.reinitialised, "pre-tokenizer": str(change),
-                    "pre-tokenizer repaired": change.changed, **selected.notes}
+                    "pre-tokenizer repaired": change.changed,
+                    "digits": f"as the base cuts ASCII digits: {source.family.digit_rule}", **selected.notes}
     if change.scripts:
         draft.notes["scripts cut otherwise"] = "; ".join(map(str, change.scripts))
