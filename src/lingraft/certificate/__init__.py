@@ -3,14 +3,21 @@
 from lingraft.certificate.claims import NEVER_WAIVED, Claim, Evidence, write_certificate
 from lingraft.certificate.loading_claims import certify_loading
 from lingraft.certificate.pretokenizer_claims import certify_pretokenizer
-from lingraft.certificate.text_claims import certify_awkward, certify_texts
+from lingraft.certificate.text_claims import (
+    BASE_LOSS,
+    certify_any_text,
+    certify_awkward,
+    certify_texts,
+)
 from lingraft.certificate.vocabulary_claims import certify_rules
 
 __all__ = [
+    "BASE_LOSS",
     "NEVER_WAIVED",
     "Claim",
     "Evidence",
     "certify",
+    "certify_any_text",
     "certify_rules",
     "certify_texts",
     "write_certificate",
@@ -24,5 +31,6 @@ def certify(evidence: Evidence) -> list[Claim]:
         *certify_texts(evidence),
         *certify_pretokenizer(evidence),
         certify_awkward(evidence),
+        certify_any_text(evidence),
         *certify_loading(evidence),
     ]

@@ -6,14 +6,19 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from lingraft.awkward import awkward_texts, endless_word
+from lingraft.broad_sample import broad_sample
 from lingraft.certificate.claims import Claim, Evidence
 from lingraft.families.bpe import BPE
-from lingraft.families.losing import as_faithful, lengths, unknown_piece
+from lingraft.families.losing import as_faithful, lengths, round_trip, unknown_piece
+from lingraft.families.unigram import Unigram
 
 BASE_IDENTICAL = "base-language documents identical"
 """The name of the claim about text that the base already knows."""
 
 _BATCH = 512
+BASE_LOSS = "round trip of the base itself"
+_SAMPLED = 500
+"""Documents of each given text that the claim about any text is checked on."""
 
 
 def certify_texts(evidence: Evidence) -> list[Claim]:
@@ -40,6 +45,56 @@ def certify_awkward(evidence: Evidence) -> Claim:
     )
 
 
+def certify_any_text(evidence: Evidence) -> Claim:
+    """Text of any kind needs no more tokens than before.
+
+    For a BPE whose pre-tokenizer is kept this follows from "new tokens rank below the base": base
+    merges involve base tokens only, so all of them are done before the first new one, and new
+    merges only join what they leave. A repaired pre-tokenizer that never cuts a text of the sample
+    into more parts is held to it, too. It is not promised where tokens were taken out or where the
+    pre-tokenizer cuts more; for a Unigram, which weighs whole segmentations, it is only counted.
+    """
+    source, target = evidence.source, evidence.target
+    given = [*islice(evidence.target_heldout(), _SAMPLED)]
+    if evidence.base_text is not None:
+        given += islice(evidence.base_text(), _SAMPLED)
+    longer = finer = texts = 0
+    exceptions: list[str] = []
+    same_cut = source.family.data.get("pre_tokenizer") == target.family.data.get("pre_tokenizer")
+    for batch in _batches([*broad_sample(), *given]):
+        texts += len(batch)
+        sizes = zip(lengths(source, batch), lengths(target, batch), batch, strict=True)
+        for before, after, text in sizes:
+            if after > before:
+                longer += 1
+                exceptions.append(repr(text[:40]))
+            if not same_cut:
+                parts = len([*target.family.cut(text)]), len([*source.family.cut(text)])
+                finer += parts[0] > parts[1]
+    why = _not_promised(evidence, finer)
+    return Claim(
+        "no text of any kind longer",
+        longer,
+        texts,
+        "texts",
+        f"{why or 'promised for any text'}; checked on languages, code, markup, random Unicode, "
+        "base-language and held-out documents",
+        fatal=not why,
+        exceptions=tuple(exceptions[:3]),
+    )
+
+
+def _not_promised(evidence: Evidence, finer: int) -> str:
+    """Return why texts may grow, nothing where they may not."""
+    if evidence.splice.dropped:
+        return "not promised: tokens were taken out, their text is spelled by others"
+    if isinstance(evidence.source.family, Unigram):
+        return "not promised: a Unigram weighs whole segmentations by their scores"
+    if finer:
+        return f"not promised: the changed pre-tokenizer cuts {finer} texts into more parts"
+    return ""
+
+
 def _on_target(evidence: Evidence) -> Iterator[Claim]:
     """On held-out text of the target language: nothing grows, and everything comes back."""
     longer = changed = documents = size = 0
@@ -64,6 +119,7 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
         f"({size:,} bytes)",
         fatal=not evidence.splice.dropped,  # the text of a pruned token is spelled by its parts
     )
+    yield from _of_the_base(evidence)
     yield Claim(
         "round trip on target text",
         changed,
@@ -72,6 +128,16 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
         f"decoding what was encoded gives what it gave with the base{_or_more(unknown)} "
         f"({size:,} bytes)",
     )
+
+
+def _of_the_base(evidence: Evidence) -> Iterator[Claim]:
+    """State what the base itself loses of the target's text: the target can only do as well."""
+    found = round_trip(evidence.source, islice(evidence.target_heldout(), _SAMPLED))
+    detail = f"the base itself: {found}" if found.changed else "the base gives every document back"
+    if found.documents:
+        yield Claim(
+            BASE_LOSS, found.changed, found.documents, "held-out documents", detail, fatal=False
+        )
 
 
 def _used(evidence: Evidence) -> Iterator[Claim]:

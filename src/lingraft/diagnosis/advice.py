@@ -79,7 +79,7 @@ def advise(measures: Measures, keep: Curve | None, repaired: Curve | None, premi
     if measures.unknown > UNREADABLE:
         reason = (f"{measures.unknown:.1%} of its tokens stand for unknown characters, which are lost; how few tokens "
                   "that takes says nothing")
-        return Advice("choose another base", 0, (reason,))
+        return Advice("choose another base", 0, (reason,), warnings)
     low = premium is not None and premium <= LOW_PREMIUM
     if keep is None:
         reason = "the text is too little for a prediction; give at least 20 lines and 20 kB"
@@ -161,4 +161,6 @@ def _warnings(measures: Measures, keep: Curve | None, repaired: Curve | None,
                         "save anything; give more text")
     if measures.unknown > LOST:
         warnings.append(f"{measures.unknown:.1%} of the tokens are unknown characters, which this tokenizer loses")
+    if measures.round_trip.changed:
+        warnings.append(f"the tokenizer itself loses text: {measures.round_trip}")
     return tuple(warnings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -17,9 +17,12 @@ import numpy as np
 from lingraft.diagnosis.sample import Parallel
 from lingraft.families import ModelTokenizer
 from lingraft.families.base import Family
+from lingraft.families.losing import RoundTrip, round_trip
 from lingraft.intrinsic.fertility import is_unspaced, words_in
 
 _BATCH = 256
+_TRIED = 500
+"""Documents that are encoded and decoded to see what the tokenizer loses."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Measures:
 
     A word lies between Unicode's word boundaries; `spaced_words` are what white space separates, as most papers count.
     `torn` tokens are part of a character (of several, where they straddle); `single` are one character, with or
-    without a space; `fallback` stand for one byte of a character without a piece; `unknown` lose the text.
+    without a space; `fallback` stand for one byte of a character without a piece; `unknown` lose the text. `round_trip`
+    says what does not come back from the ids of the first documents.
     """
 
     documents: int
@@ -43,6 +47,7 @@ class Measures:
     single: float
     torn: float
     unknown: float
+    round_trip: RoundTrip = field(default_factory=RoundTrip)
 
     @property
     def tokens_per_word(self) -> float:
@@ -92,7 +97,7 @@ def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
         spaced_words=sum(len(text.split()) for text in documents), tokens=tokens,
         units=tokenizer.family.units(documents).total(), unspaced=is_unspaced(documents),
         fallback=share.get("fallback", 0.0), single=share.get("single", 0.0), torn=share.get("torn", 0.0),
-        unknown=share.get("unknown", 0.0))
+        unknown=share.get("unknown", 0.0), round_trip=round_trip(tokenizer, documents[:_TRIED]))
 
 
 def _kinds(family: Family, token_id: int) -> list[str]:

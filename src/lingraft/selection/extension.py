@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 from lingraft.awkward import awkward_texts, code_texts
-from lingraft.certificate import Claim, Evidence, certify, write_certificate
+from lingraft.certificate import BASE_LOSS, Claim, Evidence, certify, write_certificate
 from lingraft.certificate.text_claims import BASE_IDENTICAL
 from lingraft.certificate.thin_text import enough_texts
 from lingraft.corpus import Corpus
@@ -111,6 +111,7 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
     with progress("checking the certificate"):
         claims = certify(evidence)
         write_certificate(claims, draft.path("certificate.json"), waived=extension.allow)
+    _warn_of_losses(claims, draft)
     for corpus in (*corpora, *([base] if base else [])):
         warn_of_thin_evidence(corpus, draft)
     if base is not None and counted and not extension.protect:
@@ -136,6 +137,14 @@ def _opened(folder: Path, corpora: Sequence[Corpus], base: Corpus | None, draft:
         checked_conversion(source, texts, draft.warn)
     source = with_loaded_settings(source, draft.warn)
     return replace(source, config={key: value for key, value in source.config.items() if key != CONVERTED_FROM})
+
+
+def _warn_of_losses(claims: Iterable[Claim], draft: Draft) -> None:
+    """Warn of what the base tokenizer itself loses of the target's text."""
+    for claim in claims:
+        if claim.name == BASE_LOSS and claim.value:
+            draft.warn(f"source tokenizer: {claim.detail}; tokens for the characters bring back those without a "
+                       "piece, not those that its normalizer takes out: for these choose another base")
 
 
 def _check_found(selected: Selected, extension: Extension, corpora: Sequence[Corpus], draft: Draft) -> None:
