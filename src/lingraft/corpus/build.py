@@ -12,11 +12,12 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
-from lingraft.corpus.chat import as_bytes, from_bytes
+from lingraft.corpus.chat import as_bytes, from_bytes, normalised
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, sum_of_drops
 from lingraft.corpus.drawing import EVERYTHING, Ledger, Lots
+from lingraft.corpus.findings import Findings
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.language_check import language_judge
 from lingraft.corpus.readers import read_source
@@ -36,16 +37,20 @@ class Gathered:
     tallies: list[Tally]
     cleaner: Cleaner
     seed: int
+    form: Literal["NFC", "NFKC"] | None = None
     ledger: Ledger = field(default_factory=Ledger)
+    findings: Findings = field(default_factory=Findings)
 
     def take(self, source: int, text: str) -> Lots | None:
         """Keep or drop a document, counted either way; return its numbers where it is kept."""
+        text = normalised(text, self.form) if self.form else text
         size, tally = len(text.encode()), self.tallies[source]
         tally.count(size)
         reason, digest = self.cleaner.judge(text)
         if reason is not None:
             tally.drop(reason, size)
             return None
+        self.findings.look(text)
         lots = Lots.of(digest, self.seed)
         self.shuffle.put(Kept(lots.order, source, digest, as_bytes(text)))
         self.ledger.add(source, lots, size)
@@ -69,7 +74,9 @@ def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
         train = _gather(_bounded_texts(settings, language), cleaner, settings, Path(scratch, "train"))
         counts, notes = _draw(settings, train, heldout, draft)
     report = {split: asdict(count) for split, count in counts.items()}
-    draft.notes.update(report | notes)
+    draft.note(report | notes)
+    for warning in train.findings.warnings():
+        draft.warn(f"text in {language}: {warning}")
     content = {"format": 1, "language": language, "splits": report, **notes}
     draft.path(COUNTS).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -104,7 +111,8 @@ def _bounded_texts(settings: CorpusSettings, language: str) -> list[Input]:
 
 def _gather(inputs: Sequence[Input], cleaner: Cleaner, settings: CorpusSettings, folder: Path) -> Gathered:
     """Read and clean all sources."""
-    gathered = Gathered(Shuffle(folder), [Tally(source.label) for source in inputs], cleaner, settings.seed)
+    gathered = Gathered(Shuffle(folder), [Tally(source.label) for source in inputs], cleaner, settings.seed,
+                        settings.normalise)
     to_hold_out = int((settings.share or 0) * EVERYTHING)
     with gathered.shuffle, progress("reading text", unit="documents") as advance:
         for index, source in enumerate(inputs):
@@ -157,6 +165,7 @@ def _draw(settings: CorpusSettings, train: Gathered, heldout: Gathered | None,
     groups = {"sources": train.tallies, "heldout_sources": heldout.tallies if heldout else []}
     notes: dict[str, Any] = {"dropped": sum_of_drops([tally for group in groups.values() for tally in group])}
     notes |= {name: [tally.report() for tally in group] for name, group in groups.items()}
+    notes["findings"] = train.findings.notes()
     return {"train": train_file.counts, "heldout": heldout_file.counts}, notes
 
 

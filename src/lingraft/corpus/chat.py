@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from lingraft.errors import CorpusError
 
@@ -90,6 +91,17 @@ class Conversation(str):
     def from_json(cls, stored: str) -> Self:
         """Read what `to_json` wrote."""
         return cls.of(json.loads(stored))
+
+
+def normalised(text: str, form: Literal["NFC", "NFKC"]) -> str:
+    """Return a document in a Unicode form: text, or every message of a conversation."""
+    if not isinstance(text, Conversation):
+        return unicodedata.normalize(form, text)
+    messages = []
+    for message in text.messages:
+        content = unicodedata.normalize(form, message["content"])
+        messages.append({**message, "content": content})
+    return Conversation.of(messages)
 
 
 def as_bytes(text: str) -> bytes:

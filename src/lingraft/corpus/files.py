@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
 COMPRESSIONS = (".gz", ".zst")
+_HEAD = 2**16
+NUL_SHARE = 0.005
+"""A file with more NUL bytes than this share at its beginning is no UTF-8."""
 MAX_DOCUMENT_BYTES = 64 * 2**20
 """A longer document is refused rather than held in memory: it is mostly a file without line ends."""
 
@@ -184,6 +187,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     bytes are not UTF-8, and where a line is longer than a document may be.
     """
     offset = 0
+    _refuse_wide(path)
     with opened(path) as file:
         for number, raw in enumerate(iter(lambda: file.readline(MAX_DOCUMENT_BYTES + 1), b""), start=1):
             if len(raw) > MAX_DOCUMENT_BYTES:
@@ -196,6 +200,24 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 raise CorpusError(_not_utf8(path, number, raw, start + error.start, offset)) from None
             offset += len(raw)
+
+
+def _refuse_wide(path: Path) -> None:
+    """Raise `CorpusError` where a file is UTF-16 or UTF-32 without a byte order mark.
+
+    Its bytes may be valid UTF-8: every second one of Cyrillic, Greek or Latin is below 0x20.
+    """
+    with opened(path) as file:
+        head = file.read(_HEAD)
+    nul = head.count(0)
+    if nul < NUL_SHARE * len(head) or not nul:
+        return
+    even = head[::2].count(0)
+    order = "BE" if even > nul - even else "LE"
+    wide = f"UTF-32{order}" if nul > len(head) / 2 else f"UTF-16{order}"
+    msg = (f"{path}: {nul:,} of the first {len(head):,} bytes are NUL, as in {wide}; expected UTF-8; convert it: "
+           f"iconv -f {wide} -t UTF-8")
+    raise CorpusError(msg)
 
 
 def _not_utf8(path: Path, number: int, raw: bytes, position: int, offset: int) -> str:

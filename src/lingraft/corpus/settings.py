@@ -153,6 +153,8 @@ class CorpusSettings(Settings):
     maximum_characters: int | None = Field(default=None, ge=1, description="longer documents are dropped")
     longest_document: ByteSize = Field(default=ByteSize(16_000_000), gt=0, description="a longer document that would "
                                        "be kept is refused: tokenising takes 110 MB of memory for each MB of it")
+    normalise: Literal["NFC", "NFKC"] | None = Field(default=None, description="bring the text into this Unicode form; "
+                                                     "left out: as it was read, what is not in NFC is reported")
     language_check: Annotated[LanguageCheck | None, BeforeValidator(_as_check)] = Field(
         default=None, description="drop documents in another language; `true` or {confidence: 0.05}")
     limit: Limit | None = Field(default=None, description="train text at most: a fair sample of the sources; "
