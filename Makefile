@@ -87,7 +87,7 @@ compat: $(FOUR)/.ready
 
 # Ten thousand files of each kind, other ones each time.
 fuzz: setup
-	LINGRAFT_FUZZ=10000 LINGRAFT_EXPLORE=1 RUST_BACKTRACE=0 $(BIN)/python -m pytest -n $(JOBS) tests/test_fuzz.py
+	LINGRAFT_FUZZ=10000 LINGRAFT_EXPLORE=1 RUST_BACKTRACE=0 $(BIN)/python -m pytest -n $(JOBS) tests/test_fuzz.py tests/test_fuzz_sources.py
 
 # What the checked versions are known to be weak in, and what is installed here.
 # The tools live in a venv of their own, since they would change the versions in this one.

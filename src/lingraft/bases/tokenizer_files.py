@@ -17,7 +17,7 @@ from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.families.content import BATCH_SETTINGS
 from lingraft.families.conversion_check import checked_conversion
 from lingraft.families.loaded_settings import with_loaded_settings
-from lingraft.families.saving import batch_settings, saved_config
+from lingraft.families.saving import batch_settings, decoder_of, saved_config
 from lingraft.progress import say
 
 ROLES = ("bos", "eos", "pad", "unk")
@@ -114,6 +114,8 @@ def _write_converted(tokenizer: ModelTokenizer, folder: Path, *, context: int) -
     text = json.dumps(content, ensure_ascii=False)
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     config = {"model_max_length": context, **saved_config(tokenizer, tokenizer.family.data)}
+    # With it, what added_tokens.json and special_tokens_map.json said is not applied a second time.
+    config["added_tokens_decoder"] = decoder_of(tokenizer.family.data)
     text = json.dumps(config, ensure_ascii=False, indent=1)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
