@@ -21,7 +21,7 @@ from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.reading import Tree
 from tests.hub_server import HubServer
 
-METHODS = ("bitsandbytes", "gptq", "awq", "fp8", "mxfp4", "compressed-tensors", "mlx")
+METHODS = ("bitsandbytes", "gptq", "awq", "compressed-tensors", "mlx")
 
 
 @pytest.fixture

@@ -51,6 +51,9 @@ class Base(Choice):
         """Return a folder with the tokenizer's files, where they are there before the model is."""
         return None
 
+    def check_trainable(self) -> None:
+        """Raise `LingraftError` for a model to which rows can be added, but which cannot be trained or scored."""
+
     def config(self) -> Mapping[str, Any] | None:
         """Return the model's config.json, where it is known before the model is there."""
         return None

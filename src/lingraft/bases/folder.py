@@ -10,7 +10,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, Bench
-from lingraft.bases.weight_formats import check_not_quantised, check_weight_format
+from lingraft.bases.weight_formats import (
+    check_not_quantised,
+    check_rows_are_plain,
+    check_weight_format,
+)
 from lingraft.checkpoint.companions import COMPANIONS
 from lingraft.digests import file_digest, known_digest
 from lingraft.errors import ModelError
@@ -60,6 +64,11 @@ class FolderBase(Base):
         """Return the folder itself."""
         return self.folder
 
+    def check_trainable(self) -> None:
+        """Raise `ModelError` for quantised weights."""
+        if is_folder(self.folder):
+            check_not_quantised(read_config(self.folder), self.folder)
+
     def config(self) -> dict[str, Any]:
         """Return the content of config.json."""
         return read_config(self.folder)
@@ -88,7 +97,7 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
         permit(folder)
     else:
         check_without(config, folder)
-    check_not_quantised(config, folder)
+    check_rows_are_plain(config, folder)
     if not list(folder.glob("*.safetensors")):
         msg = f"{folder}: holds no weights; expected model.safetensors, or shards with model.safetensors.index.json"
         raise ModelError(msg)

@@ -14,6 +14,7 @@ from lingraft.bases.folder import SECOND_COPY, SMALL_FILES, WEIGHTS, fill, read_
 from lingraft.bases.weight_formats import (
     check_file_names,
     check_not_quantised,
+    check_rows_are_plain,
     check_weight_format,
     quantisation_of,
 )
@@ -74,15 +75,20 @@ class HubBase(Base):
         """Return the snapshot's folder with everything but the weights."""
         return self._fetch(SMALL_FILES)
 
-    def config(self) -> dict[str, Any] | None:
+    def config(self) -> dict[str, Any]:
         """Return config.json, fetched before any weights; raises `ModelError` for an adapter or quantised weights."""
         folder = self._fetch(("config.json", "adapter_config.json"))
         if (folder / "adapter_config.json").is_file():
             check_weight_format(folder, self.id)
         config = read_config(folder)
         if quantisation_of(config) is not None:
-            check_not_quantised(config, self._fetch(("README.md",)), self.id)
+            check_rows_are_plain(config, self._fetch(("README.md",)), self.id)
         return config
+
+    def check_trainable(self) -> None:
+        """Raise `ModelError` for quantised weights."""
+        if quantisation_of(config := self.config()) is not None:
+            check_not_quantised(config, self._fetch(("README.md",)), self.id)
 
     def _file_names(self) -> list[str]:
         """Return the names of all files of the commit; none where the hub does not answer."""

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lingraft.checkpoint.tensor_files import FLOATS, Checkpoint
 from lingraft.errors import ModelError
 
 OTHER_WEIGHTS = ("pytorch_model*.bin", "*.pth", "*.pt", "*.ckpt", "tf_model*.h5", "flax_model*.msgpack")
@@ -24,6 +25,11 @@ NOT_WEIGHTS = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state")
 
 OLD_SETTINGS = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
 """Files that name a quantisation where an older writer did not put it into config.json."""
+
+ROWS_STAY_PLAIN = ("fp8", "mxfp4")
+"""Quantisations that leave embeddings and head as they were, unless somebody asked for more."""
+
+OF_ROWS = ("embed", "wte", "lm_head")
 
 AUTO = "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T"
 
@@ -73,6 +79,20 @@ def check_not_quantised(config: Mapping[str, Any], folder: Path, name: str = "")
     if command := _dequantise(method, name):
         msg += f", or convert it: {command}"
     raise ModelError(msg)
+
+
+def check_rows_are_plain(config: Mapping[str, Any], folder: Path, name: str = "") -> None:
+    """Raise `ModelError` for quantised weights, but for those whose embeddings and head are stored as plain floats.
+
+    FP8 and MXFP4 checkpoints quantise the layers alone: rows can be added to them, while training and scoring need the
+    plain model. Without weights in the folder (a hub's config.json, fetched first) the files are looked at later.
+    """
+    if quantisation_of(config) not in ROWS_STAY_PLAIN:
+        check_not_quantised(config, folder, name)
+    elif any(folder.glob("*.safetensors")):
+        for tensor, place in Checkpoint.open(folder).tensors.items():
+            if place.dtype not in FLOATS and any(word in tensor for word in OF_ROWS):
+                check_not_quantised(config, folder, name)
 
 
 def quantisation_of(config: Mapping[str, Any]) -> str | None:

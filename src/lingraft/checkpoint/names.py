@@ -22,7 +22,7 @@ from lingraft.checkpoint.model_class import (
     read_model_config,
 )
 from lingraft.checkpoint.stored_names import stored_names
-from lingraft.checkpoint.tensor_files import FLOATS, INTEGERS, Checkpoint, TensorPlace, blocks
+from lingraft.checkpoint.tensor_files import FLOATS, INTEGERS, Checkpoint, TensorPlace, blocks, mapped
 from lingraft.errors import ModelError
 
 EARLIER_NAMES = {"lm_head": ("embed_out", "output", "head")}
@@ -126,6 +126,7 @@ class _Found:
         names, shape = self.of(weight), tuple(weight.shape)
         if names:
             self.check_rows(names[0], shape)
+            mapped(self.checkpoint.tensors[names[0]])  # refuses rows that are no plain numbers
             return names
         msg = (f"{self.checkpoint.folder}: the {side} embedding of {type(self.model).__name__}, {shape[0]:,} rows "
                f"of {shape[1]}, is in none of {len(self.checkpoint.files)} files; is it whole, and does config.json "

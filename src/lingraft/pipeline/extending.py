@@ -72,7 +72,8 @@ def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step, list[Step]]:
                   result_check("result check", recipe, source, vocabulary, None, rows=False)]
         steps = [source, *texts.values(), *([replay] if replay else []), checks[0], vocabulary, checks[1]]
         return steps, vocabulary, vocabulary, checks
-    graph = graph_of(recipe.model_copy(update={"training": TrainingPlan(phases=()), "chat_vector": None}))
+    untrained = recipe.model_copy(update={"training": TrainingPlan(phases=()), "chat_vector": None})
+    graph = graph_of(untrained, extends_only=True)
     return list(graph.making), graph.embeddings, graph.vocabulary, [graph.source_check, *graph.result_checks]
 
 

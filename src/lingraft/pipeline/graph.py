@@ -69,9 +69,14 @@ class Graph:
         return (one for one in steps if one is not None)
 
 
-def graph_of(recipe: Recipe) -> Graph:
-    """Return the steps of a recipe; raises `LingraftError` where model or text are not there."""
+def graph_of(recipe: Recipe, *, extends_only: bool = False) -> Graph:
+    """Return the steps of a recipe; raises `LingraftError` where model or text are not there.
+
+    A graph that `extends_only` is not trained or scored, which quantised layers would not allow.
+    """
     source = step("source model", "source", VERSIONS["source"], recipe.model.identity(), making.make_source)
+    if not extends_only:
+        recipe.model.check_trainable()
     each, replay = corpus_steps(recipe)
     targets = tuple(each.values())
     target = _blend(recipe, targets) if len(targets) > 1 else targets[0]
@@ -108,6 +113,7 @@ def _chat_vector(recipe: Recipe, source: Step, vocabulary: Step, adapted: Step) 
     if chosen is None:
         return None, None
     instruct = step("instruct model", "source", VERSIONS["source"], chosen.instruct.identity(), making.make_instruct)
+    chosen.instruct.check_trainable()
     return instruct, step("chat vector", "chat-vector", VERSIONS["chat-vector"], {"weight": chosen.weight},
                           making.make_chat_vector, adapted=adapted, source=source, instruct=instruct,
                           vocabulary=vocabulary)
