@@ -23,8 +23,9 @@ from lingraft.families.saving import save_tokenizer
 from lingraft.inits import INITS
 from lingraft.pretokenizer import newly_reachable, parts_of, repaired
 from lingraft.pretokenizer.pieces import completions, factors
-from lingraft.selection import SELECTIONS, Extension, extend_tokenizer
+from lingraft.selection import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from lingraft.selection.pretokenizer_choice import Sampled, Weighed, options, weigh
+from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
 from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.small_bases import ENGLISH, byte_level
@@ -198,6 +199,24 @@ def test_norms_and_shared_rows_leave_untrained_rows_out(borrowed, extended, tmp_
     ids = torch.tensor([token.id for token in splice.added])
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         assert torch.equal(folders[0][name][ids], folders[1][name][ids])
+
+
+@pytest.mark.parametrize("method", ["append", "atomic", "prune", "replace"])
+def test_every_method_names_reinitialised_ids(borrowed, tmp_path, method):
+    """Where tokens are dropped or ids close up, those that remain and become reachable have made rows all the same."""
+    (option,) = options(borrowed.family, borrowed.folder)
+    counts = option.family.units(thai(60, seed=6))
+    request = SelectionRequest(option.family, counts, 30, base_counts=borrowed.family.units(ENGLISH), where=tmp_path)
+    data, splice = spliced(borrowed.family, option.family, SELECTIONS.parse(method).select(request), tmp_path)
+    target = family_of(data, tmp_path)
+    assert target.size == splice.target_size
+    assert splice.reinitialised
+    assert splice.untrained >= option.reachable - set(splice.dropped)
+    for target_id, source_id in splice.reinitialised.items():
+        assert target.vocabulary.surfaces[target_id] == borrowed.vocabulary.surfaces[source_id]
+    used = {i for ids in target.encode([*thai(60, seed=6), *ENGLISH]) for i in ids}
+    by_base = produced_by(borrowed, [*thai(60, seed=6), *ENGLISH])
+    assert {splice.kept[i] for i in used if i in splice.kept} <= by_base
 
 
 def test_the_change_is_stated_with_its_reason_and_its_consumers(extended):

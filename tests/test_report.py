@@ -15,6 +15,8 @@ import pytest
 
 from lingraft.errors import StoreError
 from lingraft.measurement import Measurement, write_measurements
+from lingraft.pretokenizer import ScriptChange
+from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.report import compare_runs, write_report
 from lingraft.report.answer import answer
 from lingraft.report.drawing import inlined
@@ -68,6 +70,9 @@ def make_run(folder, *, word="plain", language="hi", measurements=None, warnings
     surface = f"so {word}".encode("utf-8", "replace")
     splice = identity(300, (AddedToken(300, surface, (1, 2), 9), AddedToken(301, "है".encode(), (3,), 7)))
     (folder / "splice.json").write_text(splice.dumps(), encoding="utf-8")
+    change = PretokenizerChange(f"why {word}", "mark-aware", f"effect {word}", (f"before {word}",), (f"after {word}",),
+                                (ScriptChange(f"Thai {word}", 24, 15),), reinitialised=7)
+    (folder / "pretokenizer.json").write_text(json.dumps(change.as_json()), encoding="utf-8")
     claims = [{"name": f"base ids kept {word}", "holds": True, "value": 0, "of": 300, "unit": "tokens", "fatal": True,
                "detail": f"all keep their place {word}"},
               {"name": "added tokens used", "holds": False, "value": 2, "of": 9, "unit": word, "fatal": False,
@@ -219,6 +224,17 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def sentences(tmp_path, measurements):
     run = read_run(make_run(tmp_path / "run", measurements=measurements))
     return answer(run, comparisons(run.measurements))
+
+
+def test_a_changed_pre_tokenizer_is_stated(tmp_path):
+    """The page says that it was changed, from what to what, why, what that touches, and who can load it."""
+    folder = make_run(tmp_path / "run")
+    page = html_of(folder)
+    for words in ("pre-tokenizer changed (mark-aware: effect plain): why plain; 7 base tokens reinitialised",
+                  "not in llama.cpp", "before plain", "after plain", "Thai plain 24 -&gt; 15"):
+        assert words in page, words
+    (folder / "pretokenizer.json").unlink()  # a run of an earlier version has none
+    assert "why plain" not in html_of(folder)
 
 
 def test_the_answer_is_made_from_the_numbers(tmp_path):

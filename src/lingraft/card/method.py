@@ -24,7 +24,7 @@ def _vocabulary(record: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator
     yield (f"**Vocabulary:** {found.get('family', 'tokenizer')}; {_cited(SELECTIONS, name)}: "
            f"{found.get('added', 0):,} tokens added, {found.get('dropped', 0):,} dropped.")
     if "pre-tokenizer" in found:
-        yield f"**Pre-tokenizer:** {plain(found['pre-tokenizer'])}."
+        yield f"**Pre-tokenizer:** {plain(str(found['pre-tokenizer']).removeprefix('pre-tokenizer '))}."
 
 
 def _embeddings(record: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator[str]:
