@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import json
@@ -18,6 +19,7 @@ from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import TokenizerError
 from lingraft.families import open_tokenizer
 from lingraft.families.conversion_check import check_conversion, compare
+from lingraft.families.convert import LLAMA3_REGEX, QWEN_REGEX
 from lingraft.families.sentencepiece_model import read_message
 from lingraft.selection import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from lingraft.store import Draft
@@ -269,3 +271,32 @@ def test_a_unigram_with_byte_fallback_learns_the_characters_that_cost_most(tmp_p
     texts = [" ".join("".join(draw.choices(letters, k=6)) for _ in range(10)) for _ in range(30)]
     chosen = SELECTIONS.parse("continued").select(SelectionRequest(family, family.units(texts), len(letters)))
     assert {surface.decode() for surface in chosen.surfaces} == set(letters)
+
+
+def test_a_source_whose_own_files_disagree_is_extended_by_its_tokenizer_json(corpus, tmp_path):
+    """Texts on which tokenizer.json and tokenizer.model of the source differ prove nothing about the result."""
+    base = tmp_path / "base"
+    learn(base, model_type="bpe", byte_fallback=True, normalization_rule_name="identity")
+    tokenizer = open_tokenizer(base)
+    data = json.loads(json.dumps(tokenizer.family.data))
+    digits = {"type": "Replace", "pattern": {"Regex": "[0-4]"}, "content": "5"}
+    data["normalizer"]["normalizers"].insert(0, digits)
+    (base / "tokenizer.json").write_text(json.dumps(data))
+    _, claims = extended(base, corpus, tmp_path / "out")
+    claim = claims["tokenizer.model agrees"]
+    assert claim["holds"]
+    assert "on which the files of the source disagree" in claim["detail"]
+
+
+def test_a_converted_tiktoken_file_gives_the_ids_of_tiktoken(assets, flores):
+    """Llama-3 and Qwen: the library that wrote the ranks reads awkward text, code and seven languages alike."""
+    tiktoken = pytest.importorskip("tiktoken")
+    files = {"llama3/tokenizer.model": LLAMA3_REGEX, "qwen2/qwen.tiktoken": QWEN_REGEX}
+    texts = [*TEXTS, *(row[language] for row in flores[:40] for language in ("en", "hi", "tr", "ar", "ta", "th", "bn"))]
+    for name, pattern in files.items():
+        path = assets / "tokenizers" / name
+        lines = [line.split() for line in path.read_bytes().splitlines()]
+        ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
+        judge = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+        given = [unicodedata.normalize("NFC", text) for text in texts]  # Qwen's own code normalizes first
+        assert open_tokenizer(path).ids(given) == [judge.encode(text, disallowed_special=()) for text in given]

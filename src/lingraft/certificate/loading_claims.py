@@ -10,6 +10,7 @@ from lingraft.certificate.claims import Claim, Evidence
 from lingraft.errors import TokenizerError
 from lingraft.families.conversion_check import compare
 from lingraft.families.loaded_settings import NAMES, loaded_settings, names_a_class
+from lingraft.families.saving import sentencepiece_file
 from lingraft.families.sentencepiece import SpaceMarked
 from lingraft.families.unigram import Unigram
 
@@ -93,13 +94,23 @@ def _same_in_sentencepiece(evidence: Evidence) -> Claim:
     """tokenizer.model, read by SentencePiece itself, gives the ids of tokenizer.json."""
     texts = list(islice(_sentencepiece_texts(evidence), _COMPARED))
     found = compare(evidence.target, evidence.target.folder / "tokenizer.model", texts)
+    different = list(found.different)
+    before = sentencepiece_file(evidence.source)
+    apart: set[str] = set()
+    if different and before is not None:
+        apart = set(compare(evidence.source, before, different).different)
+        different = [text for text in different if text not in apart]
+    left_out = ""
+    if apart:
+        left_out = f"; {len(apart)} texts are left out, on which the files of the source disagree"
     return Claim(
         "tokenizer.model agrees",
-        len(found.different),
-        found.texts,
+        len(different),
+        found.texts - len(apart),
         "texts",
-        "SentencePiece reads the saved tokenizer.model and gives the ids of tokenizer.json",
-        exceptions=tuple(repr(text[:40]) for text in found.different[:_EXAMPLES]),
+        "SentencePiece reads the saved tokenizer.model and gives the ids of tokenizer.json"
+        + left_out,
+        exceptions=tuple(repr(text[:40]) for text in different[:_EXAMPLES]),
     )
 
 
