@@ -24,6 +24,7 @@ from lingraft.families.sentencepiece_model import read_message
 from lingraft.selection import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from lingraft.store import Draft
 from tests.conftest import ENGLISH, HINDI, write_lines
+from tests.test_source_check import extended as extended_model
 
 CODE = ["def f(x):\n    if x:\n        return x  # ok\n\n\nclass A:\n\tpass\n", "a  b", "  a", "a ", "x▁▁y", "a\r\n  b",
         "for i in range(10):\n  print(i)   \n", "<tool>a <tool> b<tool>", "<tool>", "   "]
@@ -232,6 +233,34 @@ def test_settings_survive_the_change_of_class(config, model_type, corpus, tmp_pa
         assert getattr(after, name) == getattr(before, name)
     for texts in (("one",), ("one", "two"), ([("one", "two")],)):
         assert after(*texts)["input_ids"] == before(*texts)["input_ids"]
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_model_with_a_sentencepiece_file_alone_is_extended_as_its_class_reads_it(prefix, tmp_path):
+    """A Llama with tokenizer.model and a class: source and result read code, chat and text alike in transformers."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    processor = learn(tmp_path / "base", model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
+                      remove_extra_whitespaces=False, user_defined_symbols=["▁▁", "▁▁▁▁"], add_dummy_prefix=prefix)
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(vocab_size=processor.get_piece_size(), **size)).save_pretrained(tmp_path / "base")
+    config = {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": prefix}
+    (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps(config))
+    result, claims = extended_model(tmp_path / "base", tmp_path / "work")
+    assert [row["name"] for row in claims.values() if row["fatal"] and not row["holds"]] == []
+    before, after = (AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "base", result))
+    assert (before.padding_side, after.padding_side) == ("left", "left")
+    texts = [text for text in [*CODE, *ENGLISH, "<s>[INST] hi</s>there", " a"] if not any(map(is_hindi, text))]
+    assert after(texts)["input_ids"] == before(texts)["input_ids"]
+    code = [text for text in CODE if not text.startswith((" ", "<")) and "▁" not in text]
+    assert after(code, add_special_tokens=False)["input_ids"] == processor.encode(code)
+
+
+def is_hindi(character):
+    """Say whether a character is of the script that the tokens were learned in."""
+    return "\u0900" <= character < "\u0980"
 
 
 CHAT = "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>"

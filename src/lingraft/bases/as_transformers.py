@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lingraft.awkward import awkward_texts, code_texts
 from lingraft.certificate.readings import Reading, our_reading, their_reading
 from lingraft.families import ModelTokenizer, family_of
 from lingraft.families.added_tokens import FLAGS
 from lingraft.families.content import Data
+from lingraft.families.sentencepiece_model import CONVERTED_FROM, with_prefix_once
 
 _TEXTS = ("one two", "  Three\n4 & fünf's", "एक और किताब")
 
@@ -33,7 +35,9 @@ def as_transformers_reads(tokenizer: ModelTokenizer, folder: Path) -> ModelToken
     ours = our_reading(tokenizer)
     if not (folder / "tokenizer.json").is_file() and ours.ids(_TEXTS) != theirs.ids(_TEXTS):
         tokenizer = _taken_over(tokenizer, theirs, folder)
-        ours = our_reading(tokenizer)
+    if CONVERTED_FROM in tokenizer.config:
+        tokenizer = _prefixed_alike(tokenizer, theirs)
+    ours = our_reading(tokenizer)
     data: Data = {}
     if _holds(ours, theirs) and (ours.flags != theirs.flags or ours.vocab != theirs.vocab):
         data["added_tokens"] = _added_tokens(theirs)
@@ -46,6 +50,22 @@ def as_transformers_reads(tokenizer: ModelTokenizer, folder: Path) -> ModelToken
     if roles:
         tokenizer = replace(tokenizer, config={**tokenizer.config, **roles})
     return tokenizer
+
+
+def _prefixed_alike(tokenizer: ModelTokenizer, theirs: Reading) -> ModelTokenizer:
+    """Put the dummy prefix of a converted SentencePiece file where the named class puts it."""
+    data = with_prefix_once(tokenizer.family.data)
+    if data is None:
+        return tokenizer
+    once = replace(tokenizer, family=family_of(data, tokenizer.folder))
+    texts = [f"one{content}two" for content in tokenizer.family.control.values()]
+    texts += [text for text in (*awkward_texts(), *code_texts()) if text]
+    wanted = theirs.ids(texts)
+    differing = []
+    for candidate in (tokenizer, once):
+        found = our_reading(candidate).ids(texts)
+        differing.append(sum(ids != other for ids, other in zip(found, wanted, strict=True)))
+    return once if differing[1] < differing[0] else tokenizer
 
 
 def _holds(ours: Reading, theirs: Reading) -> bool:

@@ -72,7 +72,7 @@ def completed_tokenizer(
     folder = tokenizer.folder
     is_converted = not (folder / "tokenizer.json").is_file()
     if is_converted:
-        checked_conversion(tokenizer, [*awkward_texts(), *code_texts()], warn)
+        checked_conversion(tokenizer, [*awkward_texts(), *code_texts()], warn=warn)
     completed = as_transformers_reads(tokenizer, folder)
     return with_loaded_settings(completed, warn) if is_converted else completed
 

@@ -26,6 +26,8 @@ from lingraft.families.sentencepiece_model import (
     BPE,
     CONVERTED_FROM,
     NORMAL,
+    SPACE,
+    has_prefix_once,
     read_message,
     user_defined,
 )
@@ -46,17 +48,25 @@ class Comparison:
 
 
 def checked_conversion(
-    tokenizer: ModelTokenizer, texts: Iterable[str], warn: Callable[[str], None]
+    tokenizer: ModelTokenizer,
+    probes: Iterable[str],
+    texts: Iterable[str] = (),
+    *,
+    warn: Callable[[str], None],
 ) -> None:
     """Compare a tokenizer with the SentencePiece file that it was converted from, if it was.
 
-    Raises `TokenizerError` where ids differ; warns of texts that differ by decomposed characters.
+    Raises `TokenizerError` where the ids of probes or texts differ; warns of texts that differ by
+    decomposed characters only.
     """
     name = tokenizer.config.get(CONVERTED_FROM)
     if name is None:
         return
     model = tokenizer.folder / str(name)
-    found = check_conversion(tokenizer, model, texts)
+    check_conversion(tokenizer, model, probes)
+    found = compare(tokenizer, model, texts)
+    if found.different:
+        raise TokenizerError(_refusal(model, read_message(model), found, "texts"))
     if found.decomposed:
         warn(
             f"{model}: {found.decomposed} of {found.texts} texts hold characters in decomposed "
@@ -73,34 +83,39 @@ def check_conversion(tokenizer: ModelTokenizer, model: Path, texts: Iterable[str
     """
     message = read_message(model)
     pieces = [piece.piece for piece in message.pieces if piece.type == NORMAL]
-    by_pieces = compare(
-        tokenizer, model, [tokenizer.family.surface_of(piece).decode() for piece in pieces]
-    )
+    spellings = [tokenizer.family.surface_of(piece).decode() for piece in pieces]
     by_texts = compare(tokenizer, model, texts)
-    differing = by_texts.different or by_pieces.different
-    if differing:
-        found = by_texts if by_texts.different else by_pieces
-        kind = "texts" if by_texts.different else "pieces, given as text,"
-        examples = ", ".join(repr(text[:40]) for text in differing[:_EXAMPLES])
-        msg = (
-            f"{model}: tokenizers cannot give the ids of SentencePiece ({len(differing)} of "
-            f"{found.texts} {kind} differ, such as {examples}); {_cause(message, differing)}; give "
-            "the model's own tokenizer.json instead, if there is one"
-        )
-        raise TokenizerError(msg)
+    by_pieces = compare(tokenizer, model, spellings)
+    if by_texts.different:
+        raise TokenizerError(_refusal(model, message, by_texts, "texts"))
+    if by_pieces.different:
+        raise TokenizerError(_refusal(model, message, by_pieces, "pieces, given as text,"))
     return by_texts
+
+
+def _refusal(model: Path, message: Any, found: Comparison, kind: str) -> str:
+    """Return the message for a conversion that differs."""
+    examples = ", ".join(repr(text[:40]) for text in found.different[:_EXAMPLES])
+    return (
+        f"{model}: tokenizers cannot give the ids of SentencePiece ({len(found.different)} of "
+        f"{found.texts} {kind} differ, such as {examples}); {_cause(message, found.different)}; "
+        "give the model's own tokenizer.json instead, if there is one"
+    )
 
 
 def compare(tokenizer: ModelTokenizer, model: Path, texts: Iterable[str]) -> Comparison:
     """Compare the ids of a tokenizer with those of a SentencePiece file.
 
     Special tokens that a text spells are plain text to both. Other added tokens are known to one of
-    them only: what lies between them is compared.
+    them only: what lies between them is compared. Where the tokenizer follows LlamaTokenizer
+    (`with_prefix_once`), texts that begin with a space are left out, which it reads differently.
     """
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
     given = list(tokenizer.family.between_added_tokens(texts))
+    if has_prefix_once(tokenizer.family.data):
+        given = [text for text in given if not text.startswith((" ", SPACE))]
     different: list[str] = []
     decomposed = 0
     for text, ours, theirs in zip(

@@ -30,6 +30,7 @@ from tokenizers import normalizers
 
 from lingraft.errors import TokenizerError
 from lingraft.families.bpe import splits
+from lingraft.families.byte_level import pre_tokenizers
 from lingraft.families.content import Data
 from lingraft.families.convert import added_token, bpe, document, template
 
@@ -153,6 +154,31 @@ def _normalizer(message: Any) -> dict[str, Any]:
         steps.append({"type": "Prepend", "prepend": SPACE})
     steps.append(_literal(" ", SPACE))
     return {"type": "Sequence", "normalizers": steps}
+
+
+def with_prefix_once(data: Data) -> Data | None:
+    """Return a converted BPE with the dummy prefix of LlamaTokenizer; `None` where it has no prefix.
+
+    SentencePiece puts a space in front of every text. The tokenizer of transformers puts it only at
+    the start of a text, not after a special token inside of one, and not where the text begins with
+    a space already. A model whose files name that class is prompted so.
+    """
+    steps = (data.get("normalizer") or {}).get("normalizers", [])
+    kept = [step for step in steps if step["type"] != "Prepend"]
+    if data["model"]["type"] != "BPE" or len(kept) == len(steps):
+        return None
+    first = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first", "split": False}
+    parts = [first, *pre_tokenizers(data)]
+    return {
+        **data,
+        "normalizer": {"type": "Sequence", "normalizers": kept},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": parts},
+    }
+
+
+def has_prefix_once(data: Data) -> bool:
+    """Say whether a tokenizer puts no second space before a text that begins with one."""
+    return any(part.get("prepend_scheme") == "first" for part in pre_tokenizers(data))
 
 
 def _kept_from_charsmap(message: Any) -> dict[str, str]:

@@ -129,12 +129,11 @@ def _opened(folder: Path, corpora: Sequence[Corpus], base: Corpus | None, draft:
     """Open the source; what was converted is compared on real text before anything is learned on it."""
     source = open_tokenizer(folder)
     if CONVERTED_FROM in source.config:
-        texts = [*awkward_texts(), *code_texts()]
-        for corpus in (*corpora, *([base] if base else [])):
-            texts += islice(corpus.documents("heldout"), COMPARED)
+        texts = [text for corpus in (*corpora, *([base] if base else []))
+                 for text in islice(corpus.documents("heldout"), COMPARED)]
         if isinstance(source.family, Unigram):  # sums over thousands of tokens differ in 32 and 64 bits
             texts = [line for text in texts for line in text.splitlines()]
-        checked_conversion(source, texts, draft.warn)
+        checked_conversion(source, [*awkward_texts(), *code_texts()], texts, warn=draft.warn)
     source = with_loaded_settings(source, draft.warn)
     return replace(source, config={key: value for key, value in source.config.items() if key != CONVERTED_FROM})
 
