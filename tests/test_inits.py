@@ -20,6 +20,7 @@ from lingraft.families import open_tokenizer
 from lingraft.inits import INITS, EmbeddingInit, InitRequest
 from lingraft.inits.align import aligned_pieces
 from lingraft.inits.donor import pursue
+from lingraft.inits.focus import mixtures
 from lingraft.inits.sparsemax import sparsemax
 from lingraft.recipe.settings import EmbeddingSettings
 from lingraft.vocabulary import AddedToken, Splice, identity
@@ -381,3 +382,13 @@ def test_a_donor_with_the_sources_own_rows_gives_combinations_back(source: tuple
     made = INITS.parse({"donor": {"model": str(donor), "terms": 2}}).rows(request)
     torch.testing.assert_close(made.rows[0], request.matrix[70] + 2 * request.matrix[90], rtol=0, atol=1e-5)
     assert made.origins[1].startswith("fallback: the donor has no such token")
+
+
+def test_focus_compares_vectors_by_their_angle() -> None:
+    """Similarity is the cosine: how long a static vector is, of an anchor or of an added token, changes no mixture."""
+    generator = torch.Generator().manual_seed(0)
+    added, anchors, matrix = (torch.randn(shape, generator=generator) for shape in ((4, 6), (9, 6), (12, 5)))
+    sources = [3, 1, 11, 0, 7, 5, 2, 8, 10]
+    expected = mixtures(added, anchors, matrix, sources)
+    lengths = torch.rand(9, 1, generator=generator) * 10 + 0.1
+    assert torch.allclose(mixtures(added * 7, anchors * lengths, matrix, sources), expected, atol=1e-5)

@@ -11,9 +11,11 @@ import torch
 
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.strategies import STRATEGIES, Differential, Embeddings, Full, Layers, Lora, Rows, Strategy
+from lingraft.strategies.row_modules import put_rows, take_rows
 from lingraft.training.losses import loss_of
 from lingraft.training.opening import open_model
 from tests.conftest import make_tiny_model
+from tests.models import ARCHITECTURES as MODELS
 from tests.training_cases import ADDED, ARCHITECTURES, other_model
 
 EMBEDDINGS = {"model.embed_tokens.weight", "lm_head.weight"}
@@ -262,3 +264,17 @@ def test_the_known_rates_are_met() -> None:
     """8M and 7B models get what was measured there; in between the paper's rates are met within a factor of two."""
     assert (Differential().rates(8_000_000).body, Differential().rates(7_000_000_000).embeddings) == (6e-4, 1e-4)
     assert 0.5 < Full().rates(2_500_000_000).body / 9e-5 < 2
+
+
+@pytest.mark.parametrize("kind", ["phi", "gpt-j", "llama", "xglm"])
+def test_rows_apart_compute_what_one_matrix_does(kind: str, tmp_path: Path) -> None:
+    """With rows of their own, added ids keep their embedding, their logits and, of a biased head, their own bias."""
+    folder = MODELS[kind].build(tmp_path / "model")
+    ids, added = torch.tensor([[5, 300, 7, 311, 12, 300]]), (300, 305, 311)
+    with torch.no_grad():
+        plain = open_model(folder).eval()(ids).logits
+        model = open_model(folder).eval()
+        put_rows(model, added)
+        assert torch.allclose(model(ids).logits, plain, atol=1e-6)
+        take_rows(model)
+        assert torch.equal(model(ids).logits, plain)

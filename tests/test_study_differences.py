@@ -111,3 +111,15 @@ def test_languages_are_not_compared_with_each_other():
     rows = rows_of({"a": [1.0, 1.1], "b": [2.0, 2.1]}) + rows_of({"a": [3.0, 3.1], "b": [4.0, 4.2]}, language="tr")
     assert {one.language for one in differences(rows, ["init"], BITS)} == {"hi", "tr"}
     assert {one.language for one in ranking(rows, ["init"], "init", BITS)} == {"hi", "tr"}
+
+
+def test_several_comparisons_at_once_are_held_to_less():
+    """Three values make three pairs, each held to a third of 5%: what a pair carries alone it may not among them."""
+    first, second = [1.00, 1.10, 0.95, 1.05, 1.02], [1.06, 1.28, 1.02, 1.08, 1.18]
+    third = [1.40, 1.02, 1.23, 0.90, 1.11]
+    p_value = stats.ttest_rel(first, second).pvalue
+    assert 0.05 / 3 < p_value < 0.05
+    (alone,) = ranking(rows_of({"a": first, "b": second}), ["init"], "init", BITS)
+    (among,) = ranking(rows_of({"a": first, "b": second, "c": third}), ["init"], "init", BITS)
+    assert alone.carried == (("a", "b"),)
+    assert ("a", "b") not in among.carried
