@@ -32,11 +32,11 @@ class SpecialText:
     @cached_property
     def pattern(self) -> re.Pattern[str] | None:
         """What matches any spelling, the longest first; `None` where there is no special token."""
-        ordered = sorted(filter(None, self.contents), key=lambda content: (-len(content), content))
-        parts = [re.escape(content) for content in ordered]
+        parts = [_any_of({content for content in self.contents if content})]
         if self.has_byte_names:
             parts.append(BYTE_NAME)
-        return re.compile("|".join(parts)) if parts else None
+        known = [part for part in parts if part]
+        return re.compile("|".join(known)) if known else None
 
     def mentions(self, text: str) -> list[str]:
         """Return the special tokens that a text spells, in order.
@@ -65,6 +65,29 @@ class SpecialText:
         """
         parts = self.pattern.split(text) if self.pattern else [text]
         return [part for part in parts if part]
+
+
+def _any_of(contents: set[str]) -> str:
+    """Return an expression for the longest of some strings, as a tree of their characters.
+
+    Python tries the alternatives of a list one by one. With the 1,000 special tokens of
+    Mistral-Nemo, a tree reads Hindi at 40 MB/s where a list reads 14, and code at 193 where a list
+    reads 2 (one look).
+
+    >>> _any_of({"<s>", "<sep>", "</s>"})
+    '<(?:/s>|s(?:>|ep>))'
+    """
+    if not contents:
+        return ""
+    if len(contents) == 1:
+        return re.escape(next(iter(contents)))
+    heads: dict[str, set[str]] = {}
+    for content in sorted(contents):
+        if content:
+            heads.setdefault(content[0], set()).add(content[1:])
+    parts = [re.escape(head) + _any_of(tails) for head, tails in heads.items()]
+    tree = parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
+    return f"(?:{tree})?" if "" in contents else tree
 
 
 def without_special_text(spelled: SpecialText, units: Counter[str]) -> Counter[str]:
