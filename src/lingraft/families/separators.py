@@ -42,7 +42,7 @@ class Separators:
         """How people read it.
 
         >>> Separators("<s>", "</s>", "the tokenizer's own").shown
-        '<s> document </s>: the tokenizer's own'
+        "<s> document </s>: the tokenizer's own"
         """
         return " ".join(filter(None, (self.before, "document", self.after))) + f": {self.why}"
 
