@@ -162,8 +162,7 @@ def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
 
 
 def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):
-    """Where documents are cut, a budget of bytes buys tokens of the packed text, not of all the text there is."""
-    del recipe_values["replay"]
+    """Where documents are cut, a budget of bytes buys tokens of the packed text; replayed text has its own rate."""
     cut = ["training.packing={pack: documents, block: 8}", "training.budget=600 bytes"]
     carry_out(read(recipe_values, *cut, "seed=0"), here)
     again = read(recipe_values, *cut, "seed=1")  # other rows and training, the same packed text

@@ -71,8 +71,13 @@ def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
     return total, model.get_input_embeddings().weight.numel()
 
 
-def training_tokens(recipe: Recipe, target_bytes: int | None, target_tokens: int | None, block: int) -> int | None:
-    """Return about how many tokens the plan predicts, replayed ones included."""
+def training_tokens(recipe: Recipe, target_bytes: int | None, target_tokens: int | None, block: int, *,
+                    replay_bytes_per_token: float | None = None) -> int | None:
+    """Return about how many tokens the plan predicts, replayed ones included.
+
+    A share of replay is a share of the bytes. Without `replay_bytes_per_token`, replayed text is taken to need as many
+    tokens a byte as the target's.
+    """
     total = 0.0
     share = recipe.replay.portion if recipe.replay else 0.0
     for phase in recipe.training.phases:
@@ -86,7 +91,10 @@ def training_tokens(recipe: Recipe, target_bytes: int | None, target_tokens: int
         if target_bytes is None or target_tokens is None or unit == "documents":
             return None
         part = amount if unit == "epochs" else amount / max(target_bytes, 1)
-        total += part * target_tokens / (1 - (share if phase.replay is None else phase.replay))
+        portion = share if phase.replay is None else phase.replay
+        replayed = part * portion / (1 - portion)
+        total += part * target_tokens
+        total += replayed * (target_bytes / replay_bytes_per_token if replay_bytes_per_token else target_tokens)
     return round(total)
 
 

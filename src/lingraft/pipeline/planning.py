@@ -62,6 +62,7 @@ class _Planner:
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
         self.graph = graph_of(recipe)
+        self.replay_bytes_per_token: float | None = None
         size = recipe.vocabulary.size
         self.size = size if isinstance(size, int) else size.maximum
 
@@ -145,6 +146,7 @@ class _Planner:
         size = self.target_bytes
         if role == "replay" and self.recipe.replay is not None:
             size = text_bytes(self.recipe.replay.corpus)
+            self.replay_bytes_per_token = notes["bytes_per_token"] if notes else None
         tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
         if role == "target":
             self.target_tokens = tokens
@@ -156,7 +158,8 @@ class _Planner:
     def _training(self, step: Step) -> PlanRow:
         notes = self._notes(step)
         tokens = notes["tokens"] if notes else training_tokens(
-            self.recipe, self.target_bytes, self.target_tokens, 512)
+            self.recipe, self.target_bytes, self.target_tokens, 512,
+            replay_bytes_per_token=self.replay_bytes_per_token)
         return self._row(step, {"tokens": tokens}, flops=self._flops(6, tokens))
 
     def _scoring(self, graph: Graph) -> Iterator[PlanRow]:
