@@ -69,7 +69,7 @@ def checked_conversion(
         raise TokenizerError(_refusal(model, read_message(model), found, "texts"))
     if found.decomposed:
         warn(
-            f"{model}: {found.decomposed} of {found.texts} texts hold characters in decomposed "
+            f"{name}: {found.decomposed} of {found.texts} texts hold characters in decomposed "
             "form (NFD), which SentencePiece composes and tokenizers and transformers do not; "
             "write the text in NFC"
         )
@@ -97,7 +97,7 @@ def _refusal(model: Path, message: Any, found: Comparison, kind: str) -> str:
     """Return the message for a conversion that differs."""
     examples = ", ".join(repr(text[:40]) for text in found.different[:_EXAMPLES])
     return (
-        f"{model}: tokenizers cannot give the ids of SentencePiece ({len(found.different)} of "
+        f"{model.name}: tokenizers cannot give the ids of SentencePiece ({len(found.different)} of "
         f"{found.texts} {kind} differ, such as {examples}); {_cause(message, found.different)}; "
         "give the model's own tokenizer.json instead, if there is one"
     )
@@ -153,14 +153,14 @@ def _composed_alike(tokenizer: ModelTokenizer, processor: Any, text: str) -> boo
 def _cause(message: Any, texts: Sequence[str]) -> str:
     """Name the setting of a SentencePiece model that makes the difference, most likely first."""
     own = {piece.piece for piece in message.pieces}
+    if message.trainer_spec.byte_fallback:  # the conversion makes pieces of these
+        own |= {chr(byte) for byte in range(128)}
     normal = [piece for piece in message.pieces if piece.type == NORMAL]
-    lacking = [
-        piece.piece for piece in normal if any(character not in own for character in piece.piece)
-    ]
+    lacking = [piece.piece for piece in normal if not own.issuperset(piece.piece)]
     if any(piece.replace("▁", " ").strip() in text for piece in lacking for text in texts):
         return (
-            f"{len(lacking)} pieces, such as {lacking[0]!r}, hold a character without a piece of its "
-            "own, from which SentencePiece merges and tokenizers does not"
+            f"pieces such as {lacking[0]!r} ({len(lacking)} in all) hold a character without a piece "
+            "of its own, from which SentencePiece merges and tokenizers does not"
         )
     is_bpe = message.trainer_spec.model_type == BPE
     if is_bpe and len({piece.score for piece in normal}) < len(normal):
