@@ -21,8 +21,11 @@ from lingraft.families import family_of, open_tokenizer
 from lingraft.families.convert import GPT2_REGEX, LLAMA3_REGEX
 from lingraft.families.saving import save_tokenizer
 from lingraft.inits import INITS
+from lingraft.pipeline import extend
 from lingraft.pretokenizer import newly_reachable, parts_of, repaired
 from lingraft.pretokenizer.pieces import completions, factors
+from lingraft.recipe import Runtime, parse_recipe
+from lingraft.recipe.reading import Tree
 from lingraft.selection import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from lingraft.selection.pretokenizer_choice import Sampled, Weighed, options, weigh
 from lingraft.selection.splicing import spliced
@@ -175,6 +178,24 @@ def test_reinitialised_rows_are_made_from_what_the_base_really_cuts(borrowed, ex
         torch.testing.assert_close(after["model.embed_tokens.weight"][token.id], rows[list(token.pieces)].mean(0))
     assert notes["base_rows"].startswith(f"bit-identical, but for {len(again)} reinitialised")
     assert (notes["added"], notes["reinitialised"]) == (40, len(again))
+
+
+def test_extend_writes_a_model_with_reinitialised_rows(borrowed, tmp_path):
+    """The whole command: every fatal claim of the certificate holds, those on rows and on transformers' reading too."""
+    text = tmp_path / "thai.jsonl"
+    text.write_text("\n".join(json.dumps({"text": line}) for line in thai(150, seed=1)), encoding="utf-8")
+    recipe = parse_recipe(Tree({"name": "thai", "model": str(borrowed.folder), "vocabulary": {"size": 40},
+                                "target": {"language": "th", "corpus": str(text), "heldout_share": 0.2}}))
+    runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
+    folder = extend(recipe, runtime, tmp_path / "out", tell=lambda _line: None)
+    claims = claims_of(folder / "lingraft")
+    assert [name for name, claim in claims.items() if claim["fatal"] and not claim["holds"]] == []
+    splice = splice_of(folder / "lingraft")
+    assert splice.reinitialised
+    before, after = (load_file(one / "model.safetensors") for one in (borrowed.folder, folder))
+    kept = torch.tensor(sorted(splice.kept))
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        assert torch.equal(after[name][kept], before[name][kept])
 
 
 def test_norms_and_shared_rows_leave_untrained_rows_out(borrowed, extended, tmp_path):

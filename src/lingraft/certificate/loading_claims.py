@@ -66,7 +66,7 @@ def _settings_kept(evidence: Evidence) -> Iterator[Claim]:
     except TokenizerError:  # the extension warned of it: nothing can be compared
         return
     after = loaded_settings(evidence.target.folder)
-    target_of = {source: target for target, source in evidence.splice.kept.items()}
+    target_of = {source: target for target, source in evidence.splice.corresponding.items()}
     different: list[str] = []
     for name in NAMES:
         ours, theirs = (settings.values.get(name) for settings in (before, after))

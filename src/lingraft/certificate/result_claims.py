@@ -133,7 +133,7 @@ def _by_id(reading: Reading) -> dict[int | None, str]:
 
 
 def _target_ids(splice: Splice) -> dict[int, int]:
-    return {source_id: target_id for target_id, source_id in splice.kept.items()}
+    return {source_id: target_id for target_id, source_id in splice.corresponding.items()}
 
 
 def _tables(source: Path, target: Path, splice: Splice) -> Iterator[tuple[str, Any, Any]]:

@@ -173,7 +173,7 @@ def _take_over_chat(instruct: Path, output: Path, splice: Splice) -> None:
             ours[names[0]][key] = theirs[names[0]][key]
     ends = theirs[names[1]].get("eos_token_id")
     if ends is not None:
-        target = {source: number for number, source in splice.kept.items()}
+        target = {source: number for number, source in splice.corresponding.items()}
         ours[names[1]]["eos_token_id"] = [target[one] for one in (ends if isinstance(ends, list) else [ends])
                                           if one in target]
     for name, content in ours.items():

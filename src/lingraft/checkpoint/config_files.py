@@ -117,7 +117,7 @@ def _renumber(part: dict[str, Any], splice: Splice, where: Path) -> None:
     """Give every special id the number that it has in the target; an extension changes none."""
     if splice.is_extension:
         return
-    numbers = {source: target for target, source in splice.kept.items()}
+    numbers = {source: target for target, source in splice.corresponding.items()}
     for key in [key for key in part if is_token_id(key) or key in ID_LISTS]:
         value = part.get(key)
         if value is None:

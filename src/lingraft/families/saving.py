@@ -84,7 +84,7 @@ def batch_settings(source: ModelTokenizer, splice: Splice | None = None) -> Data
     """
     settings: Data = {name: copy.deepcopy(source.batch_settings.get(name)) for name in BATCH_SETTINGS}
     padding = settings["padding"]
-    for target_id, source_id in splice.kept.items() if padding and splice else ():
+    for target_id, source_id in splice.corresponding.items() if padding and splice else ():
         if source_id == source.batch_settings["padding"].get("pad_id"):
             padding["pad_id"] = target_id
     return settings

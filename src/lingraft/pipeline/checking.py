@@ -114,10 +114,11 @@ def _first_texts(corpus: Corpus) -> Iterator[str]:
 
 def _method(work: Work) -> str:
     """Return which matrices the initialisation changed on purpose, if any."""
+    from lingraft.checkpoint.grafting import BIT_IDENTICAL
     from lingraft.store import Manifest
 
-    said = Manifest.read(work.folders["model"]).notes.get("base_rows", "bit-identical")
-    return "" if said == "bit-identical" else str(said)
+    said = str(Manifest.read(work.folders["model"]).notes.get("base_rows", BIT_IDENTICAL))
+    return "" if said.startswith(BIT_IDENTICAL) else said
 
 
 def write_whole_certificate(path: Path, certificate: dict[str, Any]) -> None:
