@@ -50,9 +50,10 @@ def certify_any_text(evidence: Evidence) -> Claim:
 
     For a BPE whose pre-tokenizer is kept this follows from "new tokens rank below the base": base
     merges involve base tokens only, so all of them are done before the first new one, and new
-    merges only join what they leave. A repaired pre-tokenizer that never cuts a text of the sample
-    into more parts is held to it, too. It is not promised where tokens were taken out or where the
-    pre-tokenizer cuts more; for a Unigram, which weighs whole segmentations, it is only counted.
+    merges only join what they leave. It is only counted where tokens were taken out, for a Unigram,
+    which weighs whole segmentations, and where the pre-tokenizer is changed: even one that never
+    cuts more lets base merges act across its former cuts, and the first of them may be a bad one
+    (Llama-3, repaired for Tamil: of 271 built-in texts one in Hindi grows, from 33 to 35 tokens).
     """
     source, target = evidence.source, evidence.target
     given = [*islice(evidence.target_heldout(), _SAMPLED)]
@@ -71,7 +72,7 @@ def certify_any_text(evidence: Evidence) -> Claim:
             if not same_cut:
                 parts = len([*target.family.cut(text)]), len([*source.family.cut(text)])
                 finer += parts[0] > parts[1]
-    why = _not_promised(evidence, finer)
+    why = _not_promised(evidence, same_cut=same_cut, finer=finer)
     return Claim(
         "no text of any kind longer",
         longer,
@@ -84,14 +85,17 @@ def certify_any_text(evidence: Evidence) -> Claim:
     )
 
 
-def _not_promised(evidence: Evidence, finer: int) -> str:
+def _not_promised(evidence: Evidence, *, same_cut: bool, finer: int) -> str:
     """Return why texts may grow, nothing where they may not."""
     if evidence.splice.dropped:
         return "not promised: tokens were taken out, their text is spelled by others"
     if isinstance(evidence.source.family, Unigram):
         return "not promised: a Unigram weighs whole segmentations by their scores"
-    if finer:
-        return f"not promised: the changed pre-tokenizer cuts {finer} texts into more parts"
+    if not same_cut:
+        return (
+            f"not promised: the changed pre-tokenizer cuts {finer} texts into more parts, and lets "
+            "base merges act across former cuts in others"
+        )
     return ""
 
 
