@@ -67,7 +67,8 @@ def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, he
     assert made == STAGES
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {"run.json", "recipe.yaml", "model", "measurements.parquet", "measurements.csv", "training.jsonl",
-                     "splice.json", "certificate.json", "samples.json", "curve.json", "generated.json",
+                     "splice.json", "certificate.json", "samples.json", "curve.json", "pretokenizer.json",
+                     "generated.json",
                      "added_tokens.parquet", "report.html"}
     check_record(finished)
     check_model(finished)
