@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from collections import Counter
 from itertools import islice, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,10 +17,11 @@ from hypothesis import strategies as st
 from lingraft.families import family_of, open_tokenizer
 from lingraft.families.content import bare_of
 from lingraft.selection import Continued, SelectionRequest
+from lingraft.selection.chain import Chain
 from lingraft.selection.learner import Learner
 from lingraft.selection.reach import cut_by_base
 from lingraft.selection.steps import is_whole
-from lingraft.selection.words import cut_words
+from lingraft.selection.words import Words, cut_words
 from tests.small_bases import BASES
 
 ALPHABET = "abt eho्काि\nத"
@@ -197,3 +200,21 @@ def test_protected_text_keeps_its_segmentation(name):
     assert cut(after) == cut(before)
     assert cut(unprotected) != cut(before)
     assert kept.notes["left out: it would change protected text"] > 0
+
+
+def test_memory_for_a_text_of_distinct_words_is_bounded():
+    """Counting pairs takes at most 56 bytes for each symbol of the distinct words, the linked list with it."""
+    size, length = 40_000, 10
+    symbols = np.random.default_rng(0).integers(1, 300, size * length).astype(np.int32)
+    surfaces = [None, *(b"%d" % symbol for symbol in range(1, 300))]
+    words = Words(symbols, np.arange(0, size * length + 1, length, dtype=np.int64), np.ones(size, dtype=np.int64),
+                  surfaces, 300, (), size)
+    inert = np.array([not surface for surface in surfaces])
+    tracemalloc.start()
+    try:
+        found = sum(count for _, _, count in Chain(words).index(inert))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == size * (length - 1)
+    assert peak / len(symbols) < 56

@@ -59,15 +59,20 @@ class Chain:
 
     def index(self, inert: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int, int]]:
         """Index every pair of symbols that are not inert, and yield each (left, right) with how often it stands."""
-        places = np.flatnonzero(self.next != END)
+        places = np.flatnonzero(self.next != END).astype(np.int32)
         left, right = self.symbol[places], self.symbol[self.next[places]]
         live = ~(inert[left] | inert[right])
-        places, keys = places[live], left[live].astype(np.int64) << 32 | right[live]
+        places, keys = places[live], left[live].astype(np.int64)
+        keys <<= 32
+        keys |= right[live]
+        del left, right, live  # a text of a million distinct words has ten million symbols: each array counts
         order = np.argsort(keys, kind="stable")
-        self._places = places[order].astype(np.int32)
-        self._keys, self._starts = np.unique(keys[order], return_index=True)
-        self._ends = np.append(self._starts[1:], len(order))
-        if len(order):
+        self._places, keys = places[order], keys[order]
+        del places, order
+        self._starts = np.flatnonzero(np.concatenate([np.ones(min(len(keys), 1), dtype=bool), keys[1:] != keys[:-1]]))
+        self._keys, self._ends = keys[self._starts], np.append(self._starts[1:], len(keys))
+        del keys
+        if len(self._places):
             counts = np.add.reduceat(self.weight[self._places], self._starts)
             for key, count in zip(self._keys.tolist(), counts.tolist(), strict=True):
                 yield key >> 32, key & 0xFFFFFFFF, count

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lingraft.families.base import Family
 
 Ints = npt.NDArray[np.int32]
-_SLICE = 50_000  # units cut at a time: bounds the memory of encodings
+_SLICE = 10_000  # units cut at a time: bounds the memory of encodings
 
 
 @dataclass(frozen=True)
