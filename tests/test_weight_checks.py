@@ -158,3 +158,23 @@ def test_trained_models_are_warned_of_nothing(assets, tmp_path):
         unchanged = identity(open_tokenizer(source).size, [])
         notes = graft(source, source, unchanged, input_init=MEAN, output_init=MEAN, output=tmp_path / name)
         assert notes["warnings"] == []
+
+
+def test_a_row_is_counted_from_the_start_of_its_tensor(tmp_path):
+    """Tensors are read in pieces, and the row that is named is that of the whole."""
+    save_file({"x": torch.zeros(3000, 4).index_fill(0, torch.tensor([2500]), float("nan"))},
+              tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="x holds NaN in row 2500;"):
+        check_finite(Checkpoint.open(tmp_path), ["x"])
+
+
+def test_padding_of_a_biased_head_is_never_chosen_and_data_begin_on_eight_bytes(tmp_path):
+    """Rows beyond the vocabulary have a bias of -10,000; the tensors of the file are aligned as safetensors does it."""
+    source = ARCHITECTURES["phi"].build(tmp_path / "source")
+    grafted(source, tmp_path)
+    written = Checkpoint.open(tmp_path / "model")
+    bias = written.tensor("lm_head.bias")
+    size = open_tokenizer(tmp_path / "tokenizer").size
+    assert len(bias) > size
+    assert bool((bias[size:] == -1e4).all())
+    assert min(place.begin for place in written.tensors.values()) % 8 == 0
