@@ -53,8 +53,9 @@ def _linear_maps(layers: Any) -> dict[str, str]:
     found = {}
     for name, module in layers.named_modules():
         parent, _, last = name.rpartition(".")
-        if isinstance(module, torch.nn.Linear | Conv1D) and not _read_past(
-                type(layers.get_submodule(parent)), last):
+        # A subclass with a forward pass of its own (DeepSeek-V4's map in groups) takes inputs of another shape.
+        plain = isinstance(module, Conv1D) or getattr(type(module), "forward", None) is torch.nn.Linear.forward
+        if plain and not _read_past(type(layers.get_submodule(parent)), last):
             found[name] = last
     return found
 
