@@ -28,12 +28,12 @@ from lingraft.intrinsic import (
 )
 from lingraft.intrinsic.fertility import fertility_changes
 from lingraft.intrinsic.generation import Passage
-from lingraft.intrinsic.intervals import difference_interval, ratio_interval
+from lingraft.intrinsic.intervals import difference_interval, ratio_interval, resampled_ratios
 from lingraft.intrinsic.scoring import passages_of
 from lingraft.intrinsic.windows import windows_of
 from lingraft.measurement import select
 from tests.conftest import ENGLISH, HINDI
-from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
+from tests.models import ARCHITECTURES, Architecture, MemoryCorpus, extended_tokenizer
 
 SETTINGS = EvaluationSettings(bootstrap=BootstrapSettings(resamples=50), generation=None)
 DOCUMENTS = [*ENGLISH, "", "a", HINDI[0], " ".join(HINDI), " ".join(ENGLISH) * 2]
@@ -245,3 +245,20 @@ def test_settings_are_read_without_torch() -> None:
     code = ("import sys, lingraft.intrinsic, lingraft.inits, lingraft.checkpoint; "
             "assert not {'torch', 'transformers', 'pyarrow'} & set(sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_interval_leaves_out_as_much_at_each_end() -> None:
+    """A 95% interval runs from the 2.5th to the 97.5th percentile of the resampled ratios."""
+    random = np.random.default_rng(0)
+    tops, bottoms, settings = random.normal(2, 0.5, 60), np.ones(60), BootstrapSettings()
+    expected = np.quantile(resampled_ratios(tops, bottoms, settings), [0.025, 0.975])
+    assert ratio_interval(tops, bottoms, settings) == pytest.approx(tuple(expected))
+
+
+def test_a_head_with_a_softcap_is_taken_apart(tmp_path: Path) -> None:
+    """Gemma 2 caps its logits after the head: the head apart does the same, and no whole logits are made."""
+    settings = {**ARCHITECTURES["gemma"].settings, "final_logit_softcapping": 0.05}
+    gemma = Architecture("Gemma2Config", settings, tied=True)
+    folder = gemma.build(tmp_path)
+    scores = bits_per_byte(load_model(folder), open_tokenizer(folder), DOCUMENTS[:2], context=64)
+    assert scores.notes == ()
