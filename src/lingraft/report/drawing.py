@@ -32,8 +32,8 @@ def chart_packages_missing(page: Path) -> bool:
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        say(f"{page}: written without charts ({', '.join(missing)} not installed); to draw them, copy the folder to a "
-            f"machine that has altair and vl-convert-python and run `lingraft report {page.parent}`")
+        say(f"{page.name}: written without charts ({', '.join(missing)} not installed); to draw them, copy the "
+            "folder to a machine that has altair and vl-convert-python and run `lingraft report` on it")
     return bool(missing)
 
 
