@@ -198,6 +198,34 @@ def test_a_lone_file_is_compared_with_the_library_that_wrote_it(tmp_path, kind, 
     assert claim.of > 100
 
 
+@pytest.mark.parametrize("named", [{"tokenizer_class": "LlamaTokenizer"}, {}])
+def test_a_side_file_next_to_a_sentencepiece_file_is_read(tmp_path, named):
+    """Tokens are those of transformers, with a named class or without; texts are compared with SentencePiece."""
+    from transformers import AutoTokenizer
+
+    path = sentencepiece(tmp_path / "tokenizer.model", model_type="bpe", byte_fallback=True,
+                         normalization_rule_name="identity")
+    size = open_tokenizer(path).size
+    side = {"config": {"model_type": "llama", "vocab_size": size + 2}, "added_tokens": {"<|im_end|>": size},
+            "tokenizer_config": {**named, "eos_token": "<|im_end|>"}}
+    for name, content in side.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    tokenizer = as_transformers_reads(open_tokenizer(path), tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.size == len(loaded) == size + 1
+    assert tokenizer.eos_id == loaded.eos_token_id == size
+    claim = certify_source(tokenizer, tmp_path, [*HINDI, "runs   of  spaces"])
+    assert claim.holds, claim
+    assert "SentencePiece" in claim.detail
+    (tmp_path / "added_tokens.json").write_text("{}", encoding="utf-8")
+    alone = {key: content for key, content in side["tokenizer_config"].items() if key != "eos_token"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(alone), encoding="utf-8")
+    without = open_tokenizer(path)
+    for name in ("added_tokens", "tokenizer_config"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(side[name]), encoding="utf-8")
+    assert "<|im_end|>" in str(certify_source(without, tmp_path))
+
+
 def test_real_sources_are_read_alike(assets):
     """Real tokenizers: compared with transformers, SentencePiece or its own lines, and never with nothing."""
     readers = {}

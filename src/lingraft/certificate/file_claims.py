@@ -7,11 +7,13 @@ file are the judge: the bytes of every line are one token, whose id is the rank.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from lingraft.awkward import awkward_texts
 from lingraft.certificate.claims import Claim
+from lingraft.certificate.readings import in_transformers
 from lingraft.families import ModelTokenizer
 from lingraft.families.conversion_check import compare
 from lingraft.families.opening import is_tiktoken, tokenizer_file
@@ -57,23 +59,59 @@ def _as_sentencepiece(
         is_byte = byte is not None and tokenizer.vocabulary.surfaces[token_id] == byte
         if pieces.get(piece) != token_id and not is_byte:
             differences.append(f"id of {piece!r}: {pieces.get(piece)}, not {token_id}")
-    for role, theirs in (("bos", processor.bos_id()), ("eos", processor.eos_id())):
+    roles = (("bos", processor.bos_id()), ("eos", processor.eos_id()))
+    for role, theirs in roles:
         ours = getattr(tokenizer, f"{role}_id")
-        if theirs >= 0 and ours != theirs:
+        if theirs >= 0 and ours != theirs and not _names_role(source.parent, role):
             differences.append(f"{role} id: {ours}, not {theirs}")
-    special = tokenizer.family.special.values()
-    given = [*awkward_texts(), *texts]
-    plain = [text for text in given if text and not any(token in text for token in special)]
-    compared = compare(tokenizer, source, plain)
+    of = processor.get_piece_size() + len(roles)
+    for content, token_id in _side_tokens(source.parent, processor.get_piece_size()).items():
+        of += 1
+        if tokenizer.family.special.get(token_id) != content:
+            differences.append(f"id {token_id} of {content!r} in transformers is no token")
+    compared = compare(tokenizer, source, plain_texts(tokenizer, texts))
     differences += [f"ids of {text[:40]!r}" for text in compared.different]
     return Claim(
         AS_SENTENCEPIECE,
         len(differences),
-        processor.get_piece_size() + 2 + compared.texts,
+        of + compared.texts,
         "ids and texts",
         f"compared with SentencePiece ({reason}): every id, bos and eos, awkward and real texts",
         exceptions=tuple(differences[:_EXAMPLES]),
     )
+
+
+def plain_texts(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[str]:
+    """Return awkward texts and these, without those that mention an added token."""
+    special = tokenizer.family.special.values()
+    given = [*awkward_texts(), *texts]
+    return [text for text in given if text and not any(token in text for token in special)]
+
+
+def sentencepiece_source(given: Path) -> Path | None:
+    """Return the SentencePiece file that a tokenizer is read from, where it is one."""
+    source = tokenizer_file(given)
+    return source if ".model" in source.name and not is_tiktoken(source) else None
+
+
+def _names_role(folder: Path, role: str) -> bool:
+    """Say whether a file next to a model file names the token of a role; that one counts then."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        if path.is_file() and json.loads(path.read_bytes()).get(f"{role}_token"):
+            return True
+    return False
+
+
+def _side_tokens(folder: Path, pieces: int) -> dict[str, int]:
+    """Return the tokens after the pieces that transformers reads from the files next to a model file.
+
+    The class that transformers guesses gives other ids to texts, but it reads these files.
+    """
+    if not any((folder / name).is_file() for name in ("tokenizer_config.json", "added_tokens.json")):
+        return {}
+    vocab = in_transformers(folder).vocab
+    return {content: token_id for content, token_id in vocab.items() if token_id >= pieces}
 
 
 def _as_listed(tokenizer: ModelTokenizer, source: Path, reason: str) -> Claim:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from lingraft.awkward import awkward_texts
 from lingraft.certificate.claims import Claim
-from lingraft.certificate.file_claims import certify_file
+from lingraft.certificate.file_claims import certify_file, plain_texts, sentencepiece_source
 from lingraft.certificate.readings import ROLES, Reading, our_reading, their_reading
 from lingraft.families import ModelTokenizer
 from lingraft.families.added_tokens import FLAGS
+from lingraft.families.conversion_check import compare
 
 SOURCE_READ = "source read as transformers reads it"
 
@@ -55,6 +56,9 @@ def certify_source(tokenizer: ModelTokenizer, given: Path, texts: Iterable[str] 
     """
     theirs = their_reading(given)
     if isinstance(theirs, Reading):
+        model = sentencepiece_source(given)
+        if model is not None:
+            return _with_sentencepiece(tokenizer, theirs, model, list(texts))
         return compare_readings(our_reading(tokenizer), theirs, texts)
     return certify_file(tokenizer, given, list(texts), reason=theirs)
 
@@ -62,6 +66,44 @@ def certify_source(tokenizer: ModelTokenizer, given: Path, texts: Iterable[str] 
 def compare_readings(ours: Reading, theirs: Reading, texts: Iterable[str] = ()) -> Claim:
     """Return the claim that two readings of one tokenizer agree in everything."""
     found = Differences()
+    _compare_vocabulary(found, ours, theirs)
+    _compare_texts(found, ours, theirs, [*_probes(theirs.flags), *texts])
+    detail = (
+        f"compared with {theirs.reader}: every id, the flags of added tokens, the special ids, and "
+        "the ids of awkward and real texts, alone and in a plain call"
+    )
+    return _claim(SOURCE_READ, found, "ids, flags and texts", detail)
+
+
+def _with_sentencepiece(
+    tokenizer: ModelTokenizer, theirs: Reading, model: Path, texts: Sequence[str]
+) -> Claim:
+    """Compare tokens with transformers, and texts with SentencePiece, which wrote the file.
+
+    A class of transformers converts the file too, and may give other ids than SentencePiece: those
+    texts are counted in the detail.
+    """
+    ours, found = our_reading(tokenizer), Differences()
+    _compare_vocabulary(found, ours, theirs)
+    found.compare("ids around a text", ours.plain([""]), theirs.plain([""]))
+    plain = plain_texts(tokenizer, texts)
+    compared = compare(tokenizer, model, plain)
+    found.of += compared.texts - len(compared.different)
+    for text in compared.different:
+        found.check(holds=False, exception=f"ids of {text[:_SPENT]!r}")
+    otherwise = 0
+    for mine, other in zip(ours.ids(plain), theirs.ids(plain), strict=True):
+        otherwise += mine != other
+    detail = (
+        f"ids, flags and special ids compared with {theirs.reader}, texts with SentencePiece, which "
+        f"wrote {model.name}; the conversion of transformers gives other ids for {otherwise} of "
+        f"{len(plain)} texts"
+    )
+    return _claim(SOURCE_READ, found, "ids, flags and texts", detail)
+
+
+def _compare_vocabulary(found: Differences, ours: Reading, theirs: Reading) -> None:
+    """Compare ids, flags and roles."""
     found.compare("number of ids", len(ours.vocab), len(theirs.vocab))
     _compare_tokens(found, ours.vocab, theirs.vocab)
     for content in theirs.flags.keys() | ours.flags.keys():
@@ -69,12 +111,6 @@ def compare_readings(ours: Reading, theirs: Reading, texts: Iterable[str] = ()) 
         found.compare(f"flags of {content!r}", _flags(mine), _flags(other))
     for role in ROLES:
         found.compare(f"{role} id", ours.roles[role], theirs.roles[role])
-    _compare_texts(found, ours, theirs, [*_probes(theirs.flags), *texts])
-    detail = (
-        f"compared with {theirs.reader}: every id, the flags of added tokens, the special ids, and "
-        "the ids of awkward and real texts, alone and in a plain call"
-    )
-    return _claim(SOURCE_READ, found, "ids, flags and texts", detail)
 
 
 def _claim(name: str, found: Differences, unit: str, detail: str) -> Claim:

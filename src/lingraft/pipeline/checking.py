@@ -24,7 +24,7 @@ from lingraft.recipe import Recipe
 from lingraft.store import Store
 from lingraft.vocabulary import Splice
 
-VERSIONS = {"source-check": 1, "result-check": 1}
+VERSIONS = {"source-check": 2, "result-check": 1}
 CLAIMS = "claims.json"
 
 _DOCUMENTS = 40
