@@ -52,12 +52,12 @@ def mount(folder: Path, size: str, *options: str) -> None:
 
 def backwards(arguments: list[str], place: Path, *, mounted: bool) -> list[dict[str, Any]]:
     """Forget the run folder, then its last stage, and so on to the first; without any room, each is tried again."""
-    stages = [stage["name"] for stage in json.loads((place / "runs" / RUN / "run.json").read_text())["stages"]]
+    stages = json.loads((place / "runs" / RUN / "run.json").read_text())["stages"]
     shutil.rmtree(place / "runs" / RUN)
     outcomes = []
-    for stage in [RUN, *dict.fromkeys(reversed(stages))]:
-        for answer in (place / "runs" / ".store" / "answers").glob(f"{stage}-*"):
-            shutil.rmtree(answer)
+    answers = {f"{stage['name']}-{stage['key']}": stage["name"] for stage in reversed(stages)}
+    for answer, stage in {RUN: RUN, **answers}.items():
+        shutil.rmtree(place / "runs" / ".store" / "answers" / answer, ignore_errors=answer == RUN)
         if mounted:
             taken = os.statvfs(place)
             mount(place, f"{max(taken.f_blocks - taken.f_bfree, 1) * taken.f_frsize}", "remount")  # 0 is no limit

@@ -115,7 +115,11 @@ def test_a_file_reads_back(trained, tmp_path):
 
 
 def test_transformers_reads_the_same_numbers(trained, tmp_path):
-    """The reader of GGUF in transformers undoes the layout: logits are equal, where it knows the architecture."""
+    """The reader of GGUF in transformers undoes the layout: every weight is equal, where it knows the architecture.
+
+    Logits are compared to rounding only: Conv1D weights come back as transposed views, and which kernel multiplies
+    those depends on the processor.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -124,9 +128,13 @@ def test_transformers_reads_the_same_numbers(trained, tmp_path):
         pytest.skip("transformers reads no GPT-NeoX and no rope_freqs from GGUF")
     export_gguf(trained, tmp_path / "model.gguf")
     ids = torch.tensor([[5, 300, 17, 260, 99]])
-    before = AutoModelForCausalLM.from_pretrained(trained)(ids).logits
-    after = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf")(ids).logits
-    assert torch.equal(before, after)
+    before = AutoModelForCausalLM.from_pretrained(trained)
+    after = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf")
+    weights = after.state_dict()
+    assert before.state_dict().keys() == weights.keys()
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, weights[name]), name
+    torch.testing.assert_close(before(ids).logits, after(ids).logits, rtol=1e-5, atol=1e-5)
 
 
 def test_llama_cpp_gives_equal_ids_and_tokens(trained, tmp_path):

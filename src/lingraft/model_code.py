@@ -53,10 +53,14 @@ def trust(folder: Path) -> dict[str, bool]:
 
     Raises `ModelError` for a model that cannot be had without code that nobody permitted.
     """
-    runs = permitted(folder)
-    if not runs:
+    if not permitted(folder):
         check_without(_config(folder), folder)
-    return {"trust_remote_code": runs}
+    return as_permitted(folder)
+
+
+def as_permitted(folder: Path) -> dict[str, bool]:
+    """Return the setting with which transformers loads a folder: its code runs only where all of it was permitted."""
+    return {"trust_remote_code": permitted(folder)}
 
 
 def check_without(config: Mapping[str, Any], folder: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from lingraft.families import ModelTokenizer
 from lingraft.families.added_tokens import FLAGS, content_of
 from lingraft.families.opening import tokenizer_file
-from lingraft.model_code import permitted
+from lingraft.model_code import as_permitted, permitted
 
 ROLES = ("bos", "eos", "pad", "unk")
 
@@ -127,14 +127,14 @@ def auto_tokenizer(folder: Path) -> Any:
 
 @lru_cache(maxsize=3)  # the source, the result and the trained model of one run
 def _loaded(folder: str, stamp: tuple[object, ...], *, runs_code: bool) -> Any:
-    del stamp  # part of the key of the cache
+    del stamp, runs_code  # parts of the key of the cache
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=runs_code)
+        loaded = AutoTokenizer.from_pretrained(folder, **as_permitted(Path(folder)))
     finally:
         logging.set_verbosity(verbosity)
     return _plain(loaded)

@@ -160,7 +160,7 @@ def _course(rows: Sequence[Mapping[str, Any]]) -> str:
 def styled(layered: Any, height: int) -> Any:
     """Return a chart at its size, in the look that all charts share."""
     return (layered.properties(width=WIDTH, height=height)
-            .configure(font="sans-serif").configure_view(stroke=None)
+            .configure(font="Arial, Liberation Sans, sans-serif").configure_view(stroke=None)
             .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", grid=True, domain=False,
                             gridColor="#dddddd", tickColor="#dddddd", labelLimit=140)
             .configure_axisY(labelPadding=6).configure_text(fontSize=12)

@@ -101,7 +101,8 @@ def text_module(model: Any) -> str:
     """Return the name of the module that reads text in a multimodal model; of a language model, the whole (`""`).
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> text_module(LlamaForCausalLM(LlamaConfig(8, 8, 8, 1, 2)))
+    >>> text_module(LlamaForCausalLM(LlamaConfig(
+    ...     vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)))
     ''
     """
     if not is_multimodal(model.config):
