@@ -180,3 +180,13 @@ def test_a_language_named_twice_is_refused(values):
     """Two entries for one language are sources of one corpus."""
     with pytest.raises(RecipeError, match="every target language is named once"):
         parse_recipe(Tree({**values, "target": [values["target"], values["target"]]}))
+
+
+def test_words_beyond_what_memory_allows_are_left_out_and_named(values, here, tmp_path, monkeypatch):
+    """Of more distinct words than the limit, the most frequent are learned from, and a warning gives the numbers."""
+    monkeypatch.setattr("lingraft.selection.extension.MAX_WORDS", 20)
+    folder = extend(parse_recipe(Tree(values)), here, tmp_path / "out", tell=lambda _line: None)
+    warnings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["warnings"]
+    (said,) = [line for line in warnings if "distinct words" in line]
+    assert re.fullmatch(r"text in hi: tokens are learned from the 20 most frequent of [\d,]+ distinct words; "
+                        r"those left out occur at most [\d,]+ times each", said)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.selection.mixture import mixed, shares
+from lingraft.selection.mixture import mixed, most_frequent, shares
 
 SIZES = st.lists(st.integers(1_000, 1_000_000), min_size=2, max_size=4)
 
@@ -38,3 +38,14 @@ def test_a_weight_counts_as_more_text():
 def test_a_unit_seen_once_does_not_vanish():
     """However little a language weighs, each of its units is there."""
     assert mixed([Counter(a=10**6), Counter(b=1)], [10**6, 10**6], 1.0, [1.0, 1e-9])["b"] == 1
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 5), max_size=20), st.integers(1, 12), st.randoms())
+def test_of_too_many_words_the_most_frequent_stay(counts, limit, chance):
+    """Whatever the order of counting, the same words stay, none rarer than one left out, and the limit is kept."""
+    items = list(counts.items())
+    chance.shuffle(items)
+    kept, least = most_frequent(Counter(dict(items)), limit)
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    assert kept == {word: counts[word] for word in ranked[:limit]}
+    assert least == max((counts[word] for word in ranked[limit:]), default=0)

@@ -22,6 +22,7 @@ from lingraft.recipe.reading import Tree
 from lingraft.training.by_shards import Shapes
 from lingraft.training.opening import open_model
 from lingraft.vocabulary import identity
+from tests.chat_models import write_chat_model
 from tests.conftest import make_tiny_model
 from tests.models import ARCHITECTURES, extended_tokenizer
 
@@ -132,6 +133,19 @@ def test_a_separator_far_below_the_median_is_warned_of_with_its_norm(tiny_model,
     assert "eos_token (id 319)" in warnings[0]
     assert "5.0% of the median" in warnings[0]
     assert "1.0% of the median" in warnings[1]
+
+
+def test_the_end_of_text_of_a_chat_model_is_looked_at(tmp_path):
+    """Documents of a chat model end with its end-of-text token, which is not its EOS: a zero row of it is named."""
+    (tmp_path / "base").mkdir()
+    write_chat_model(tmp_path / "base")
+    tokenizer = open_tokenizer(tmp_path / "base")
+    end = tokenizer.backend.token_to_id("<|endoftext|>")
+    assert end != tokenizer.eos_id
+    source = with_weights(tmp_path / "base", tmp_path / "source", set_to(INPUT, (end,), 0.0))
+    (warning,) = [line for line in grafted(source, tmp_path) if "which separates documents" in line]
+    assert f"the token after documents (id {end})" in warning
+    assert "is zero" in warning
 
 
 @pytest.mark.parametrize("tied", [False, True])

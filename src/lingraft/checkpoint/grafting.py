@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -29,8 +30,9 @@ from lingraft.checkpoint.table_rows import table_rows
 from lingraft.checkpoint.tensor_files import INDEX, Checkpoint, blocks
 from lingraft.checkpoint.weight_checks import finite_norms, row_warnings
 from lingraft.corpus import Corpus
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, TokenizerError
 from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.families.separators import separators_of
 from lingraft.model_code import code_files
 from lingraft.vocabulary import Splice
 
@@ -121,13 +123,28 @@ def _warnings(patient: _Patient, made: Mapping[str, InitRows], norms: Mapping[st
     names = patient.names
     stored = {group[0]: side for side, group in (("input", names.input), ("output", names.output)) if side in made}
     source = {name: found[: patient.splice.source_size] for name in stored if (found := norms[name]) is not None}
-    ids = {f"{role}_token": number for role, number in (("bos", tokenizer.bos_id), ("eos", tokenizer.eos_id))
-           if number is not None and number < patient.splice.source_size}
-    separators = {name: {role: number for role, number in ids.items() if stored[name] == "input" or role == "eos_token"}
+    begins, ends = _separators(tokenizer, patient.splice.source_size)
+    separators = {name: {**begins, **ends} if stored[name] == "input" else ends
                   for name in source}  # no document is to be continued by the token that begins one
     rows = {name: replace(made[side], rows=made[side].rows.to(patient.matrix(name).dtype))
             for name, side in stored.items()}
     return row_warnings(source, rows, patient.splice, separators)
+
+
+def _separators(tokenizer: ModelTokenizer, size: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the ids of the tokens that begin and that end documents, by role.
+
+    For a chat model, the token that ends a text is not its EOS, which ends a turn.
+    """
+    before, after = tokenizer.bos_id, tokenizer.eos_id
+    with suppress(TokenizerError):  # a tokenizer without separators: packing refuses it
+        before, after = separators_of(tokenizer).ids(tokenizer)
+    begins, ends = {}, {}
+    if before is not None and before < size:
+        begins["bos_token" if before == tokenizer.bos_id else "the token before documents"] = before
+    if after is not None and after < size:
+        ends["eos_token" if after == tokenizer.eos_id else "the token after documents"] = after
+    return begins, ends
 
 
 def _account(made: InitRows) -> dict[str, Any]:

@@ -23,9 +23,17 @@ from lingraft.pipeline import checking, making, scoring
 from lingraft.pipeline.steps import Step, step
 from lingraft.recipe import Recipe, Text
 
-VERSIONS = {"source": 6, "corpus": 2, "vocabulary": 8, "embeddings": 6, "packing": 4, "training": 6,
-            "chat-vector": 1,
-            **scoring.VERSIONS, **checking.VERSIONS}
+VERSIONS = {
+    "source": 6,
+    "corpus": 2,
+    "vocabulary": 9,
+    "embeddings": 7,
+    "packing": 4,
+    "training": 6,
+    "chat-vector": 1,
+    **scoring.VERSIONS,
+    **checking.VERSIONS,
+}
 """Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""
 
 

@@ -27,7 +27,7 @@ from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
 from lingraft.progress import Advance, progress
 from lingraft.selection.atomic import Nothing
 from lingraft.selection.base import Selected, Selection, SelectionRequest
-from lingraft.selection.mixture import mixed
+from lingraft.selection.mixture import MAX_WORDS, mixed, most_frequent
 from lingraft.selection.pretokenizer_choice import SAMPLE_BYTES, choose_pretokenizer, first_bytes, kept
 from lingraft.selection.protection import cost_of_protecting, protecting
 from lingraft.selection.sizing import AutoSize, ServingCost
@@ -90,7 +90,7 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
         decision = choose_pretokenizer(source.family, extension.pretokenizer, texts=_sample(corpora),
                                        base_texts=base.documents("heldout") if base else (),
                                        selection=extension.selection, size=extension.most, where=source_folder)
-        counted = [_count(decision.family, corpus, extension.workers) for corpus in corpora]
+        counted = [_bounded(_count(decision.family, corpus, extension.workers), draft) for corpus in corpora]
         full, selected = _select(decision.family, counted, extension, base, source_folder)
         _report_mentions(counted, draft)
         _check_found(selected, extension, corpora, draft)
@@ -175,6 +175,17 @@ class Counted:
     bytes: int
     units: Counter[str]
     mentions: Counter[str]
+
+
+def _bounded(counted: Counted, draft: Draft) -> Counted:
+    """Keep the most frequent words, as many as the learner's memory allows; report what is left out."""
+    kept, least = most_frequent(counted.units, MAX_WORDS)
+    if len(kept) < len(counted.units):
+        draft.warn(
+            f"text in {counted.language}: tokens are learned from the {MAX_WORDS:,} most frequent of "
+            f"{len(counted.units):,} distinct words; those left out occur at most {least:,} times each"
+        )
+    return replace(counted, units=kept)
 
 
 def _report_mentions(counted: Sequence[Counted], draft: Draft) -> None:
