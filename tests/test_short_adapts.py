@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import Interrupted
@@ -26,10 +27,15 @@ FAMILIES = ("llama", "qwen3", "qwen3_moe", "gemma3_text", "gemma3", "gemma4_text
 
 
 def name_roles(folder: Path) -> None:
-    """Name every role, since the class that transformers takes for Qwen3.5 adds a token for each that is not."""
+    """Name every role and store the tokenizer as transformers reads it.
+
+    The class that transformers takes for Qwen3.5 adds a token for a role that is not named, and cuts text by an
+    expression of its own, whatever the files say.
+    """
     path = folder / "tokenizer_config.json"
     named = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**named, "pad_token": "</s>", "unk_token": None}), encoding="utf-8")
+    AutoTokenizer.from_pretrained(folder).backend_tokenizer.save(str(folder / "tokenizer.json"))
 
 
 @pytest.mark.parametrize("strategy", ["differential", "lora"] if EVERY else ["lora"])
