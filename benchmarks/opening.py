@@ -51,8 +51,8 @@ def open_one(rank: int, place: dict[str, str], folder: str, reason: str, told: m
     from torch.distributed.fsdp import fully_shard  # noqa: F401 - its memory is not the model's
 
     from lingraft.strategies.parts import Full
-    from lingraft.training.opening import open_shared
-    from lingraft.training.world import joined
+    from lingraft.training.distributed import init_process_group
+    from lingraft.training.prepare_model import open_shared
 
     torch.set_num_threads(1)
     before, peaks, done = resident(), [0, 0], threading.Event()
@@ -61,7 +61,7 @@ def open_one(rank: int, place: dict[str, str], folder: str, reason: str, told: m
         while not done.wait(0.005):
             peaks[:] = [max(peak, now - then) for peak, now, then in zip(peaks, resident(), before, strict=True)]
 
-    with joined(sharded=True, device="cpu") as world:
+    with init_process_group(sharded=True, device="cpu") as world:
         watching = threading.Thread(target=watch)
         watching.start()
         begun = time.monotonic()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 
 from lingraft.advice.costs import UTILISATION, Gpus, Shape, cost_of
-from lingraft.training.utilisation import SPEEDS
+from lingraft.training.mfu import SPEEDS
 
 SHAPES = {  # parameters, rows, width, layers, tied, as the models' configurations say
     "Llama-2-7B": Shape(6_738_415_616, 32_000, 4096, 32, tied=False),

@@ -32,7 +32,7 @@ from lingraft.families import open_tokenizer
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, pack_texts
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.loop import Text, train
+from lingraft.training.trainer import Text, train
 
 BLOCK, ROWS = 512, 8
 IGNORED = -100

@@ -15,20 +15,20 @@ from pathlib import Path
 from lingraft.errors import LingraftError
 from lingraft.packing.blocks import Blocks
 from lingraft.training import Execution, losses
-from lingraft.training.legs import Leg
-from lingraft.training.loop import Text
+from lingraft.training.job import PhaseSteps
+from lingraft.training.trainer import Text
 from tests.training_cases import heldout, plan_of, run
 
 if __name__ == "__main__":
     model, texts, folder, plan, stop = sys.argv[1:]
-    batch = Leg.batch
+    batch = PhaseSteps.batch
 
-    def stopping(leg: Leg, step: int):
+    def stopping(leg: PhaseSteps, step: int):
         if os.environ["RANK"] == "1" and step + 1 == int(stop):
             os.kill(os.getpid(), signal.SIGTERM)
         return batch(leg, step)
 
-    Leg.batch = stopping
+    PhaseSteps.batch = stopping
     text = Text(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
     losses.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:

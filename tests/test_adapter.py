@@ -16,7 +16,7 @@ from lingraft.export import export_peft
 from lingraft.families import open_tokenizer
 from lingraft.inits import INITS
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.loop import Text, train
+from lingraft.training.trainer import Text, train
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, extended_tokenizer
 from tests.training_cases import Killed, packed

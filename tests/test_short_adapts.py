@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import Interrupted
 from lingraft.report import write_report
-from lingraft.training.record import Record
+from lingraft.training.train_log import Record
 from tests.architecture_sweep import build, load
 from tests.short_adapt import short_adapt
 

@@ -12,8 +12,8 @@ import torch
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.strategies import STRATEGIES, Differential, Embeddings, Full, Layers, Lora, Rows, Strategy
 from lingraft.strategies.row_modules import put_rows, take_rows
-from lingraft.training.losses import loss_of
-from lingraft.training.opening import open_model
+from lingraft.training.loss import loss_of
+from lingraft.training.prepare_model import open_model
 from tests.conftest import make_tiny_model
 from tests.models import ARCHITECTURES as MODELS
 from tests.training_cases import ADDED, ARCHITECTURES, other_model

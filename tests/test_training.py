@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
-from lingraft.training.checkpoints import latest_checkpoint, remove_drafts, save_checkpoint
-from lingraft.training.loop import Text, open_model
+from lingraft.training.checkpointing import latest_checkpoint, remove_drafts, save_checkpoint
 from lingraft.training.outlook import Outlook
+from lingraft.training.trainer import Text, open_model
 from tests.conftest import make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
 
@@ -107,7 +107,7 @@ def test_a_process_killed_outright_loses_only_the_last_steps(tiny_model: Path, t
     script = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
         "import tests.training_cases as c; from lingraft.packing.blocks import Blocks;"
-        "from lingraft.training.loop import Text;"
+        "from lingraft.training.trainer import Text;"
         "import json; seen = iter(range(99));"
         "b = Path(sys.argv[3]);"
         "c.run(Path(sys.argv[2]), Text(Blocks.open(b / 'hi'), Blocks.open(b / 'en'), 0.2),"

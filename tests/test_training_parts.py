@@ -15,12 +15,11 @@ from lingraft.errors import MissingExtraError, ModelError, RecipeError
 from lingraft.packing.mixture import IGNORED, Mixture, positions_of
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
-from lingraft.training.averaging import Average
-from lingraft.training.losses import ChunkedInsideLoss, ChunkedLoss, PlainLoss, head_is_last, loss_of
-from lingraft.training.merging import merge_back
-from lingraft.training.opening import check_apart, open_model
+from lingraft.training.loss import ChunkedInsideLoss, ChunkedLoss, PlainLoss, head_is_last, loss_of
+from lingraft.training.mfu import Utilisation
+from lingraft.training.optimizer import Average, merge_back
+from lingraft.training.prepare_model import check_apart, open_model
 from lingraft.training.trackers import TRACKERS, tracking
-from lingraft.training.utilisation import Utilisation
 from tests.conftest import HINDI, make_tiny_model
 from tests.training_cases import ADDED, log_of, other_model, packed, plan_of, run, two_streams, weights_of
 
@@ -36,7 +35,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_the_loss_in_pieces_is_the_plain_loss(folder: Path, tmp_path: Path, strategy: str,
                                               monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses and gradients are the same up to rounding, with padding, tied or not, whatever trains."""
-    monkeypatch.setattr("lingraft.training.losses.LOGITS_AT_ONCE", {"cpu": 320 * 7})
+    monkeypatch.setattr("lingraft.training.loss.LOGITS_AT_ONCE", {"cpu": 320 * 7})
     blocks = packed(folder, tmp_path, HINDI)
     batch = Mixture(blocks).batch(len(blocks) - 4, 4)
     inputs, labels = {"input_ids": torch.from_numpy(batch.inputs)}, torch.from_numpy(batch.labels)
@@ -70,7 +69,7 @@ class Largest(TorchDispatchMode):
 
 def test_the_loss_in_pieces_never_holds_all_logits(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest tensor of a step no longer grows with tokens times vocabulary."""
-    monkeypatch.setattr("lingraft.training.losses.LOGITS_AT_ONCE", {"cpu": 320 * 64})
+    monkeypatch.setattr("lingraft.training.loss.LOGITS_AT_ONCE", {"cpu": 320 * 64})
     ids = torch.arange(2048).view(32, 64) % 300
     sizes = {}
     for kind in (PlainLoss, ChunkedLoss, ChunkedInsideLoss):

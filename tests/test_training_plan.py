@@ -14,9 +14,9 @@ from lingraft.packing import PackingSettings
 from lingraft.packing.mixture import Mixture
 from lingraft.strategies import Differential
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
-from lingraft.training.legs import leg_of
-from lingraft.training.plan import BATCH
-from lingraft.training.watch import Watch
+from lingraft.training.config import BATCH
+from lingraft.training.job import phase_steps
+from lingraft.training.train_log import DivergenceMonitor
 from tests.conftest import HINDI
 from tests.training_cases import packed, two_streams
 
@@ -141,7 +141,7 @@ def test_a_budget_is_met_to_the_row(tiny_model: Path, tmp_path: Path, budget: st
     """A leg ends with the first row that reaches its budget: bytes and documents of the target, tokens of both."""
     text = two_streams(tiny_model, tmp_path)
     wanted = Budget.model_validate(budget)
-    leg = leg_of(Mixture(text.target, text.replay, 0.3), wanted, 4)
+    leg = phase_steps(Mixture(text.target, text.replay, 0.3), wanted, 4)
 
     def reached(rows: int) -> int:
         measures = leg.mixture.measures(0, rows)
@@ -156,7 +156,7 @@ def test_an_epoch_sees_each_target_row_once(tiny_model: Path, tmp_path: Path) ->
     """Replay comes on top of an epoch, it does not shorten it."""
     text = two_streams(tiny_model, tmp_path)
     for share in (0.0, 0.4):
-        leg = leg_of(Mixture(text.target, text.replay, share), Budget(epochs=1), 3)
+        leg = phase_steps(Mixture(text.target, text.replay, share), Budget(epochs=1), 3)
         replayed, rows = leg.mixture.places(0, leg.rows)
         assert sorted(rows[~replayed]) == list(range(len(text.target)))
         batches = [leg.batch(step) for step in range(leg.steps)]
@@ -167,7 +167,7 @@ def test_equal_bytes_are_equal_whatever_the_vocabulary(tiny_model: Path, tmp_pat
     """Rows of another length reach the same budget of bytes within one row."""
     seen = []
     for block in (16, 48):
-        leg = leg_of(Mixture(packed(tiny_model, tmp_path / str(block), HINDI, block=block)), Budget(bytes=3000), 2)
+        leg = phase_steps(Mixture(packed(tiny_model, tmp_path / str(block), HINDI, block=block)), Budget(bytes=3000), 2)
         seen.append(leg.mixture.measures(0, leg.rows)[:, 2].sum())
     assert all(3000 <= size < 3000 + 48 * 4 for size in seen)
 
@@ -180,13 +180,13 @@ def test_the_batch_follows_the_size_of_the_model() -> None:
 
 def test_an_exploding_loss_is_told_from_a_bad_batch() -> None:
     """One high loss passes; a mean of twenty far above the beginning does not; nor does what is no number."""
-    calm = Watch(320)
-    assert all(calm.complaint(loss, 1.0) is None for loss in [*[5.0] * 30, 80.0, *[5.0] * 30])
-    wild = Watch(320)
-    said = [wild.complaint(loss, 1.0) for loss in [*[5.0] * 20, *[40.0] * 20]]
+    calm = DivergenceMonitor(320)
+    assert all(calm.check(loss, 1.0) is None for loss in [*[5.0] * 30, 80.0, *[5.0] * 30])
+    wild = DivergenceMonitor(320)
+    said = [wild.check(loss, 1.0) for loss in [*[5.0] * 20, *[40.0] * 20]]
     assert "explodes" in next(reason for reason in said if reason)
-    assert Watch(320).complaint(math.nan, 1.0) == "the loss is nan"
-    assert "gradient" in str(Watch(320).complaint(1.0, math.inf))
+    assert DivergenceMonitor(320).check(math.nan, 1.0) == "the loss is nan"
+    assert "gradient" in str(DivergenceMonitor(320).check(1.0, math.inf))
 
 
 def test_bfloat16_is_computed_only_where_the_device_can() -> None:

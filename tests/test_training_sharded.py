@@ -19,10 +19,10 @@ from lingraft import pipeline
 from lingraft.errors import RecipeError, TrainingError
 from lingraft.packing.mixture import IGNORED, Mixture
 from lingraft.recipe import Runtime, load_recipe
-from lingraft.training.checkpoints import latest_checkpoint
+from lingraft.training.checkpointing import latest_checkpoint
+from lingraft.training.distributed import ProcessGroup
 from lingraft.training.launch import Launch, launched
-from lingraft.training.loop import Text
-from lingraft.training.world import World
+from lingraft.training.trainer import Text
 from tests.conftest import ROOT
 from tests.training_cases import heldout, log_of, plan_of, run, two_streams, weights_of
 
@@ -97,11 +97,11 @@ def losses(folder: Path) -> list[float]:
 def test_a_steps_rows_are_shared_out(tiny_model: Path, text: Text) -> None:
     """Every process gets as many rows; together they are the step's, once each, and fillers teach nothing."""
     batch = Mixture(text.target, text.replay, 0.5).batch(0, 5)
-    parts = [World(rank, 3).part(batch) for rank in range(3)]
+    parts = [ProcessGroup(rank, 3).part(batch) for rank in range(3)]
     assert {len(part.inputs) for part in parts} == {2}
     taught = np.concatenate([part.inputs[(part.labels != IGNORED).any(axis=1)] for part in parts])
     assert np.array_equal(taught, batch.inputs)
-    assert World().part(batch) is batch
+    assert ProcessGroup().part(batch) is batch
 
 
 def test_several_unsharded_processes_are_refused(tiny_model: Path, text: Text, tmp_path: Path,

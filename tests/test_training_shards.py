@@ -9,8 +9,8 @@ import torch
 
 from lingraft.strategies.base import embedding_parameters
 from lingraft.strategies.lora import Lora
-from lingraft.training.by_shards import NotByShardsError, Shapes
-from lingraft.training.opening import open_placed, open_shared
+from lingraft.training.prepare_model import open_placed, open_shared
+from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 from tests.models import ARCHITECTURES
 
 
@@ -22,9 +22,9 @@ def test_opened_by_shards_a_model_is_what_it_is_whole(name: str, dtype: str, tmp
     whole, types = open_placed(folder, "cpu", dtype="auto")
     if name == "neox":
         with pytest.raises(NotByShardsError, match=r"the files have no|translates"):
-            Shapes.open(folder)
+            MetaModel.open(folder)
         return
-    shapes = Shapes.open(folder)
+    shapes = MetaModel.open(folder)
     read = embedding_parameters(shapes.model)
     assert {one for one, parameter in shapes.model.named_parameters() if not parameter.is_meta} == {*read}
     assert (shapes.model.get_input_embeddings().weight is shapes.model.get_output_embeddings().weight) == (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lingraft.training import Execution
-from lingraft.training.loop import Text
+from lingraft.training.trainer import Text
 from tests.training_cases import Killed, log_of, plan_of, run, two_streams, weights_of
 
 WSD = {"wsd": {"warmup": 2, "decay": 0.4}}

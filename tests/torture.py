@@ -202,7 +202,7 @@ def warm() -> None:
     import lingraft.selection
     import lingraft.study
     import lingraft.tasks.scoring
-    import lingraft.training.loop  # noqa: F401
+    import lingraft.training.trainer  # noqa: F401
 
     torch.set_num_threads(1)
 

@@ -10,7 +10,7 @@ from lingraft.families import open_tokenizer
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, pack_texts
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.loop import Text, train
+from lingraft.training.trainer import Text, train
 from tests.conftest import ENGLISH, HINDI
 
 ADDED = (300, 305, 306, 311)

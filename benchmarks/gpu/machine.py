@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from lingraft.training.utilisation import SPEEDS, kind_of
+from lingraft.training.mfu import SPEEDS, kind_of
 
 
 def facts(command: str) -> dict[str, Any]:

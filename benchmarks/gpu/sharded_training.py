@@ -17,7 +17,7 @@ from benchmarks.gpu import training_speed
 from benchmarks.gpu.jobs import Job, run_jobs
 from benchmarks.gpu.results import Column, Results
 from benchmarks.gpu.training_speed import Case, measure
-from lingraft.training.world import joined
+from lingraft.training.distributed import init_process_group
 
 TITLE = "FSDP2 on all GPUs of the machine"
 COLUMNS = (Column("devices", "devices"), *training_speed.COLUMNS)
@@ -55,7 +55,7 @@ def take_part(rank: int, devices: int, port: int, case: Case, device: str) -> di
     for name, value in {**addresses, **numbers}.items():
         os.environ[name] = str(value)
     local = f"cuda:{rank}" if device == "cuda" else device
-    with joined(sharded=True, device=local) as world:
+    with init_process_group(sharded=True, device=local) as world:
         found = measure(case, local, world)
         return found if world.is_first else {}
 

@@ -30,13 +30,13 @@ from lingraft.packing.mixture import Batch
 from lingraft.strategies import STRATEGIES
 from lingraft.strategies.base import Rates
 from lingraft.training import Execution
-from lingraft.training.losses import loss_of
-from lingraft.training.opening import recompute_activations
-from lingraft.training.optimisers import state_of
-from lingraft.training.plan import Phase
-from lingraft.training.steps import Stepper
-from lingraft.training.utilisation import Utilisation
-from lingraft.training.world import World, reshard
+from lingraft.training.config import Phase
+from lingraft.training.distributed import ProcessGroup, reshard
+from lingraft.training.loss import loss_of
+from lingraft.training.mfu import Utilisation
+from lingraft.training.optimizer import state_of
+from lingraft.training.prepare_model import recompute_activations
+from lingraft.training.train_step import Stepper
 
 TITLE = "Training speed and memory"
 COLUMNS = (
@@ -110,7 +110,7 @@ def run(results: Results, device: str, *, smoke: bool) -> None:
 def measure_or_fail(case: Case, device: str) -> dict[str, Any]:
     """Return the row of a case; where it fails, such as for want of memory, the row says so."""
     try:
-        found = measure(case, device, World())
+        found = measure(case, device, ProcessGroup())
     except Exception as error:  # noqa: BLE001 - the next case may fit
         found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"}
     torch._dynamo.reset()  # noqa: SLF001 - compiled code holds on to the model
@@ -120,7 +120,7 @@ def measure_or_fail(case: Case, device: str) -> dict[str, Any]:
     return {**asdict(case), **found}
 
 
-def measure(case: Case, device: str, world: World) -> dict[str, Any]:
+def measure(case: Case, device: str, world: ProcessGroup) -> dict[str, Any]:
     """Train some steps; return the median step and what memory it took at most."""
     shape, cuda = SHAPES[case.shape], device.startswith("cuda")
     if cuda:
@@ -160,7 +160,7 @@ def measure(case: Case, device: str, world: World) -> dict[str, Any]:
 
 
 def stepper_of(
-    model: Any, case: Case, execution: Execution, world: World
+    model: Any, case: Case, execution: Execution, world: ProcessGroup
 ) -> tuple[Stepper, Utilisation]:
     """Return the optimizer step of a case, and what counts its FLOPs."""
     strategy = STRATEGIES.parse(case.strategy)

@@ -45,7 +45,7 @@ class BaseRanking:
 def score_base(folder: Path, documents: Sequence[str], device: str) -> DocumentScores:
     """Return what a base model predicts of documents."""
     from lingraft.families import open_tokenizer
-    from lingraft.training.opening import open_model
+    from lingraft.training.prepare_model import open_model
 
     return bits_per_byte(open_model(folder, dtype="auto").to(device).eval(), open_tokenizer(folder), documents)
 

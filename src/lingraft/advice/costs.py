@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
 from lingraft.selection import ServingCost
-from lingraft.training.utilisation import SPEEDS, flops_per_token
+from lingraft.training.mfu import SPEEDS, flops_per_token
 
 UTILISATION = 0.4
 """The part of a GPU's data-sheet speed that training of dense models reaches; well-tuned ones reach half."""

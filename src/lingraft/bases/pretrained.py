@@ -95,7 +95,7 @@ class PretrainedHere(Base):
 
     def _train(self, start: Path, packed: Path, bench: Bench) -> dict[str, Any]:
         from lingraft.packing.blocks import Blocks
-        from lingraft.training.loop import Text, train
+        from lingraft.training.trainer import Text, train
 
         return train(start, Text(Blocks.open(packed)), self.training, output=bench.draft.folder, seed=self.seed,
                      workplace=bench.workplace / "training", execution=bench.execution)

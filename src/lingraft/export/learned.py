@@ -16,7 +16,7 @@ from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.grafting import BIT_IDENTICAL
 from lingraft.errors import ModelError
 from lingraft.pipeline.run_folder import read_record
-from lingraft.training.saving import LEARNED
+from lingraft.training.checkpointing import LEARNED
 from lingraft.vocabulary import Splice
 
 if TYPE_CHECKING:

@@ -148,8 +148,8 @@ def make_training(work: Work) -> None:
     """Continue pretraining on the packed text."""
     from lingraft.families import open_tokenizer
     from lingraft.packing.blocks import Blocks
-    from lingraft.training.loop import Text as PackedText
-    from lingraft.training.loop import train
+    from lingraft.training.trainer import Text as PackedText
+    from lingraft.training.trainer import train
 
     model, replay = work.folders["model"] / "model", work.recipe.replay
     replayed = Blocks.open(work.folders["replayed"]) if "replayed" in work.folders else None

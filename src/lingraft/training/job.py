@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lingraft.errors import RecipeError
 from lingraft.packing.blocks import Blocks
-from lingraft.packing.mixture import Mixture, Start
+from lingraft.packing.mixture import Batch, Mixture, Start
 from lingraft.store import digest
+from lingraft.training.budget import Budget
+from lingraft.training.config import TrainingPlan
 from lingraft.training.execution import Execution
-from lingraft.training.legs import Leg, leg_of
-from lingraft.training.plan import TrainingPlan
 
 Heldout = Callable[[Any], Mapping[str, float]]
 """Measures a model: language -> bits per byte."""
@@ -46,7 +49,7 @@ class Job:
         """Return the folder of the model that a phase begins with."""
         return self.workplace / f"phase-{phase}" if phase else self.model_folder
 
-    def legs(self, parameters: int) -> list[Leg]:
+    def legs(self, parameters: int) -> list[PhaseSteps]:
         """Work out the phases; raises `RecipeError` where one replays and there is no text to replay."""
         legs, start = [], Start()
         for phase in self.plan.phases:
@@ -56,7 +59,8 @@ class Job:
                        f"name some under replay, or set training.replay: 0")
                 raise RecipeError(msg)
             mixture = Mixture(self.text.target, self.text.replay, share, self.seed, start)
-            legs.append(leg_of(mixture, phase.budget, phase.rows_of_a_step(self.text.target.summary.block, parameters)))
+            rows = phase.rows_of_a_step(self.text.target.summary.block, parameters)
+            legs.append(phase_steps(mixture, phase.budget, rows))
             start = mixture.used(legs[-1].rows)
         return legs
 
@@ -68,3 +72,44 @@ class Job:
         """Return what a run depends on besides its plan and its model."""
         blocks = [vars(blocks.summary) for blocks in (self.text.target, self.text.replay) if blocks]
         return [self.text.share, self.seed, self.added, parameters, *blocks]
+
+
+CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class PhaseSteps:
+    """A phase of `rows` rows, `rows_of_a_step` at a time; the last step may take fewer."""
+
+    mixture: Mixture
+    rows: int
+    rows_of_a_step: int
+
+    @property
+    def steps(self) -> int:
+        """The number of optimiser steps."""
+        return math.ceil(self.rows / self.rows_of_a_step)
+
+    def batch(self, step: int) -> Batch:
+        """Return the rows of a step (from 0)."""
+        first = step * self.rows_of_a_step
+        return self.mixture.batch(first, min(self.rows_of_a_step, self.rows - first))
+
+
+def phase_steps(mixture: Mixture, budget: Budget, rows_of_a_step: int) -> PhaseSteps:
+    """Return the leg that first reaches the budget, to the row."""
+    unit, amount = budget.amount
+    if unit == "steps":
+        return PhaseSteps(mixture, int(amount) * rows_of_a_step, rows_of_a_step)
+    if unit == "epochs":
+        unit, amount = "target rows", math.ceil(amount * len(mixture.target))
+    first, reached = 0, 0
+    while True:
+        measures = mixture.measures(first, CHUNK)
+        target = 1 - measures[:, 0]
+        each = {"tokens": measures[:, 1], "bytes": measures[:, 2] * target, "documents": measures[:, 3] * target,
+                "target rows": target}[unit]
+        sums = reached + np.cumsum(each)
+        if sums[-1] >= amount:
+            return PhaseSteps(mixture, first + int(np.searchsorted(sums, amount)) + 1, rows_of_a_step)
+        first, reached = first + CHUNK, int(sums[-1])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from lingraft.errors import RecipeError
 
 if TYPE_CHECKING:
-    from lingraft.training.world import World
+    from lingraft.training.distributed import ProcessGroup
 
 VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
              "ROLE_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
@@ -41,13 +41,13 @@ class Launch:
         return cls(int(found["RANK"]), int(found["WORLD_SIZE"]), found)
 
     @contextmanager
-    def together(self, device: str) -> Iterator[World]:
+    def together(self, device: str) -> Iterator[ProcessGroup]:
         """Meet the other processes; in the block, this process trains as one of them."""
-        from lingraft.training.world import joined
+        from lingraft.training.distributed import init_process_group
 
         os.environ.update(self.variables)
         try:
-            with joined(sharded=True, device=device) as world:
+            with init_process_group(sharded=True, device=device) as world:
                 yield world
         finally:
             for name in self.variables:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.errors import TrainingError
-from lingraft.training.checkpoints import complete, drafted, room_for_tensors
-from lingraft.training.world import World
+from lingraft.training.checkpointing import complete, drafted, room_for_tensors
+from lingraft.training.distributed import ProcessGroup
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Background:
     """Writes the checkpoints of a `world` of several processes; every process has to call every method."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ProcessGroup) -> None:
         from torch.distributed import new_group
 
         self.world = world

@@ -19,40 +19,39 @@ import torch
 from lingraft.errors import Interrupted, TrainingError
 from lingraft.progress import Advance, progress
 from lingraft.store import digest
-from lingraft.training.background import Background
-from lingraft.training.checkpoints import (
-    Checkpoint,
+from lingraft.training.async_checkpoints import Background
+from lingraft.training.checkpointing import (
+    LEARNED,
+    TrainingCheckpoint,
+    keep_learned,
+    keep_whole,
     latest_checkpoint,
     own_checkpoint,
     remove_drafts,
     room_for_tensors,
     save_checkpoint,
+    write_finished,
 )
+from lingraft.training.config import TrainingPlan
+from lingraft.training.distributed import ProcessGroup, init_process_group, reshard
 from lingraft.training.execution import Execution
 from lingraft.training.job import Heldout, Job, Text
-from lingraft.training.log import LOG
-from lingraft.training.losses import loss_of
-from lingraft.training.merging import merge_back
-from lingraft.training.notes import notes_of, row_of, speed_of
-from lingraft.training.opening import (
+from lingraft.training.loss import loss_of
+from lingraft.training.mfu import Utilisation
+from lingraft.training.optimizer import merge_back
+from lingraft.training.prepare_model import (
     check_apart,
+    gather_model,
     open_model,
     open_phase,
     open_placed,
-    put_together,
     recompute_activations,
 )
-from lingraft.training.plan import TrainingPlan
-from lingraft.training.progress_state import Done, RunState
-from lingraft.training.record import Record
-from lingraft.training.saving import LEARNED, keep_learned, keep_whole, write_finished
-from lingraft.training.signals import Stopped, stop_signals
-from lingraft.training.steps import Stepper
+from lingraft.training.shared_prefix import prefix_checkpoint
+from lingraft.training.state import Done, RunState, Stopped, stop_signals
 from lingraft.training.trackers import tracking
-from lingraft.training.trunks import trunk_of
-from lingraft.training.utilisation import Utilisation
-from lingraft.training.watch import Watch
-from lingraft.training.world import World, joined, reshard
+from lingraft.training.train_log import LOG, DivergenceMonitor, Record, notes_of, row_of, speed_of
+from lingraft.training.train_step import Stepper
 
 __all__ = ["Text", "open_model", "train"]
 
@@ -70,7 +69,7 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, w
     workplace.mkdir(parents=True, exist_ok=True)
     execution = (execution or Execution()).for_this_process()
     job = Job(model_folder, text, plan, workplace, tuple(added), seed, execution, heldout, trunks)
-    with (joined(sharded=execution.sharded, device=execution.device) as world, room_for_tensors(workplace),
+    with (init_process_group(sharded=execution.sharded, device=execution.device) as world, room_for_tensors(workplace),
           torch.random.fork_rng(), stop_signals() as stopped):
         run = _Run(job, world)
         notes = run.train(stopped)
@@ -88,7 +87,7 @@ def ignore(_amount: float, _note: str = "", /) -> None:
 class _Run:
     """One call of `train`: the model, and how far it is."""
 
-    def __init__(self, job: Job, world: World) -> None:
+    def __init__(self, job: Job, world: ProcessGroup) -> None:
         self.job, self.world = job, world
         self._open_phase(0)
         self.types = self.opened.types
@@ -98,7 +97,7 @@ class _Run:
         self.fingerprint = job.fingerprint(self.parameters)
         self.legs = job.legs(self.parameters)
         self.steps = sum(leg.steps for leg in self.legs)
-        self.trunk = trunk_of(job, self.legs, self.parameters)
+        self.trunk = prefix_checkpoint(job, self.legs, self.parameters)
         self.loss, self.utilisation = "", Utilisation(0.0)
         self.background = Background(world) if world.size > 1 else None
         self.record = Record(job, self.steps)
@@ -151,14 +150,14 @@ class _Run:
         self.loss = type(loss).__name__
         return stepper
 
-    def _train_phase(self, number: int, state: RunState, resumed: Checkpoint | None, stopped: Stopped,
+    def _train_phase(self, number: int, state: RunState, resumed: TrainingCheckpoint | None, stopped: Stopped,
                      advance: Advance) -> None:
         if not state.done.step and self.world.size == 1:
             self.record.measure(self.model, state.done)
         leg, stepper = self.legs[number], self._stepper(number)
         if not state.done.step and self.world.size > 1:  # what is not shared out has no numbers yet
             self.record.measure(self.model, state.done)
-        watch = Watch(self.vocabulary, *state.losses) if resumed else Watch(self.vocabulary)
+        watch = DivergenceMonitor(self.vocabulary, *state.losses) if resumed else DivergenceMonitor(self.vocabulary)
         if resumed:
             stepper.load(resumed)
         for step in range(state.step, leg.steps):
@@ -182,16 +181,16 @@ class _Run:
             if self.world.size > 1:
                 self._open_phase(number + 1)
 
-    def _step(self, number: int, step: int, stepper: Stepper, watch: Watch, state: RunState) -> str:
+    def _step(self, number: int, step: int, stepper: Stepper, watch: DivergenceMonitor, state: RunState) -> str:
         leg, phase = self.legs[number], self.job.plan.phases[number]
         torch.manual_seed(int(digest([self.job.seed, number, step])[:15], 16))
         factor = phase.schedule.factor(step, leg.steps)
         batch, began = leg.batch(step), time.monotonic()
         result = stepper.forward_backward(batch)
-        complaint = watch.complaint(result.nats_a_token, result.gradient_norm)
-        if complaint:
+        check = watch.check(result.nats_a_token, result.gradient_norm)
+        if check:
             good = latest_checkpoint(self.job.workplace)
-            msg = (f"{complaint} at step {state.done.step + 1} of {self.steps}; the last good checkpoint is "
+            msg = (f"{check} at step {state.done.step + 1} of {self.steps}; the last good checkpoint is "
                    f"{good.folder if good else 'none'}; lower training.rates or training.clip, or look at the data")
             raise TrainingError(msg)
         stepper.update(step, factor)
@@ -212,7 +211,7 @@ class _Run:
         """Leave a plain model; of several processes, the first one puts it together, a parameter at a time."""
         strategy = self.job.plan.phases[number].strategy
         if self.world.size > 1:
-            self.model = put_together(self.job, number, stepper.parameters, first=self.world.is_first)
+            self.model = gather_model(self.job, number, stepper.parameters, first=self.world.is_first)
         if self.world.is_first:
             keep_learned(strategy.learned(self.model), self.job.workplace, number)
             strategy.finish(self.model)
@@ -231,7 +230,8 @@ class _Run:
         self.record.measure(self.model, done, merged=found["share"])
         return {"merge_back": found}
 
-    def _save(self, state: RunState, number: int, step: int, stepper: Stepper, watch: Watch, *, last: bool) -> None:
+    def _save(self, state: RunState, number: int, step: int, stepper: Stepper, watch: DivergenceMonitor, *,
+              last: bool) -> None:
         state.phase, state.step, state.losses = number, step, (watch.first, watch.last)
         content = state.content(self.fingerprint, self.record.flushed())
         write = self.background.begin if self.background else save_checkpoint

@@ -1,4 +1,4 @@
-"""One optimiser step: forward and backward over a batch, clipping, AdamW. Shapes: B rows, T tokens, P predicted."""
+"""One optimiser step: forward and backward over a batch, clipping, AdamW. MetaModel: B rows, T tokens, P predicted."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from torch import Tensor
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import IGNORED, Batch, positions_of
 from lingraft.strategies.base import Group, Rates
-from lingraft.training.averaging import Average
-from lingraft.training.checkpoints import Checkpoint
+from lingraft.training.checkpointing import TrainingCheckpoint
+from lingraft.training.config import Phase
+from lingraft.training.distributed import ProcessGroup, whole
 from lingraft.training.execution import Execution
-from lingraft.training.losses import Loss
-from lingraft.training.optimisers import begin_state, optimiser_of, state_of, take_numbers
-from lingraft.training.plan import Phase
-from lingraft.training.world import World, whole
+from lingraft.training.loss import Loss
+from lingraft.training.optimizer import Average, begin_state, make_optimizer, state_of, take_numbers
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,14 @@ class Stepper:
     """A model with the optimiser of a phase; `apart` keeps the documents of a row apart."""
 
     def __init__(self, model: Any, groups: Sequence[Group], rates: Rates, *, phase: Phase, steps: int,
-                 execution: Execution, text: Blocks, world: World, loss: Loss, apart: bool = False) -> None:
+                 execution: Execution, text: Blocks, world: ProcessGroup, loss: Loss, apart: bool = False) -> None:
         self.model, self.rates, self.clip = model, rates, phase.clip
         self.parameters = {name: p for group in groups for name, p in group.parameters.items()}
         self.peaks = [getattr(rates, group.role) for group in groups]
         settings = [{"params": list(group.parameters.values())} for group in groups]
         kind = execution.device.split(":")[0]
         self.sum_type = torch.float32 if kind == "mps" else torch.float64  # Apple's devices have no float64
-        self.optimiser = optimiser_of(phase.optimiser, settings, weight_decay=phase.weight_decay,
+        self.optimiser = make_optimizer(phase.optimiser, settings, weight_decay=phase.weight_decay,
                                       fused=world.size == 1 and kind in {"cpu", "cuda"}, sharded=world.size > 1)
         self.average = Average(self.parameters, round(phase.average * steps)) if phase.average else None
         self.loss = loss
@@ -104,7 +103,7 @@ class Stepper:
                 **state_of(self.optimiser, self.parameters),
                 **{f"average/{name}": mean for name, mean in means.items()}}
 
-    def load(self, checkpoint: Checkpoint) -> None:
+    def load(self, checkpoint: TrainingCheckpoint) -> None:
         """Go back to what `tensors` returned."""
         begin_state(self.optimiser)
         tensors = self.tensors()

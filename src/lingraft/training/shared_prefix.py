@@ -17,15 +17,21 @@ from pathlib import Path
 
 from lingraft.locks import alone
 from lingraft.store import digest, place
-from lingraft.training.checkpoints import STATE, Checkpoint, complete, drafted, latest_checkpoint, whole_checkpoints
-from lingraft.training.job import Job
-from lingraft.training.legs import Leg
-from lingraft.training.log import LOG
-from lingraft.training.saving import LEARNED
+from lingraft.training.checkpointing import (
+    LEARNED,
+    STATE,
+    TrainingCheckpoint,
+    complete,
+    drafted,
+    latest_checkpoint,
+    whole_checkpoints,
+)
+from lingraft.training.job import Job, PhaseSteps
+from lingraft.training.train_log import LOG
 
 
 @dataclass(frozen=True)
-class Trunk:
+class PrefixCheckpoint:
     """The trunk of a run of `steps` steps: where those of its key lie, and after how many steps its own ends."""
 
     folder: Path
@@ -59,7 +65,7 @@ class Trunk:
             (draft / LOG).write_bytes((workplace / LOG).read_bytes()[:checkpoint.state["log_bytes"]])
             complete(self.folder, at, draft, checkpoint.state)
 
-    def _lay_out(self, found: Checkpoint, workplace: Path, fingerprint: str) -> None:
+    def _lay_out(self, found: TrainingCheckpoint, workplace: Path, fingerprint: str) -> None:
         rows = [json.loads(line) for line in (found.folder / LOG).read_text(encoding="utf-8").splitlines()]
         lines = [json.dumps({**row, **({"steps": self.steps} if "steps" in row else {})}) + "\n" for row in rows]
         (workplace / LOG).write_text("".join(lines), encoding="utf-8")
@@ -79,7 +85,7 @@ class Trunk:
         return self.folder.with_name(f"{self.folder.name}.lock")
 
 
-def trunk_of(job: Job, legs: Sequence[Leg], parameters: int) -> Trunk | None:
+def prefix_checkpoint(job: Job, legs: Sequence[PhaseSteps], parameters: int) -> PrefixCheckpoint | None:
     """Return the trunk of a run; None where it keeps none, or where its schedule leaves none."""
     if job.trunks is None or not legs or job.plan.phases[-1].average:
         return None
@@ -92,4 +98,4 @@ def trunk_of(job: Job, legs: Sequence[Leg], parameters: int) -> Trunk | None:
     phase = beginning["phases"][-1]
     phase["budget"], phase["schedule"] = None, [last.schedule.name, last.schedule.rise(steps)]
     key = digest([beginning, leg.rows_of_a_step, *job.identity(parameters)])[:20]
-    return Trunk(job.trunks / key, before + end, before + steps)
+    return PrefixCheckpoint(job.trunks / key, before + end, before + steps)

@@ -28,7 +28,7 @@ PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """This process among the others: `rank` of `size`."""
 
     rank: int = 0
@@ -116,11 +116,11 @@ def put(target: Tensor, value: Tensor) -> None:
 
 
 @contextmanager
-def joined(*, sharded: bool, device: str) -> Iterator[World]:
+def init_process_group(*, sharded: bool, device: str) -> Iterator[ProcessGroup]:
     """Join the processes of a launcher; raises `TrainingError` where they would train copies of the model."""
     size = int(os.environ.get("WORLD_SIZE") or 1)
     if size == 1:
-        yield World()
+        yield ProcessGroup()
         return
     if not sharded:
         msg = (f"{size} processes were launched (WORLD_SIZE={size}), and each would train an unsharded copy of the "
@@ -132,7 +132,7 @@ def joined(*, sharded: bool, device: str) -> Iterator[World]:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     try:
-        yield World(torch.distributed.get_rank(), size)
+        yield ProcessGroup(torch.distributed.get_rank(), size)
     finally:
         if ours:
             torch.distributed.destroy_process_group()

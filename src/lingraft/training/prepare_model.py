@@ -17,9 +17,9 @@ from lingraft.checkpoint.weight_checks import check_finite_model
 from lingraft.errors import ModelError
 from lingraft.model_code import trust
 from lingraft.packing.mixture import positions_of
-from lingraft.training.by_shards import NotByShardsError, Shapes
+from lingraft.training.distributed import put, whole
 from lingraft.training.job import Job
-from lingraft.training.world import put, whole
+from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 
 
 def open_model(folder: Path, **settings: Any) -> Any:
@@ -71,7 +71,7 @@ class Opened:
     model: Any
     types: dict[str, torch.dtype]
     way: str = "whole"
-    shapes: Shapes | None = None
+    shapes: MetaModel | None = None
 
     def fill(self) -> None:
         """Read this process's shards, where they were not read yet."""
@@ -91,7 +91,7 @@ def open_shared(folder: Path, device: str, *, whole: str = "") -> Opened:
     """Open a model that several processes are about to share out; `whole` is a reason to open it whole at once."""
     if not whole:
         try:
-            shapes = Shapes.open(folder)
+            shapes = MetaModel.open(folder)
         except NotByShardsError as error:
             whole = str(error)
         else:
@@ -100,7 +100,7 @@ def open_shared(folder: Path, device: str, *, whole: str = "") -> Opened:
     return Opened(model, types, f"whole by every process: {whole}")
 
 
-def put_together(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, first: bool) -> Any:
+def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, first: bool) -> Any:
     """Return, in the `first` process, the model that a phase began with, with what its strategy trained, whole.
 
     Every process has to call it, and sends its shard of one parameter after the other.

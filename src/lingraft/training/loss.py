@@ -1,4 +1,4 @@
-"""The loss and its gradient. Shapes: B rows, T tokens, P predicted tokens, V vocabulary, D width.
+"""The loss and its gradient. MetaModel: B rows, T tokens, P predicted tokens, V vocabulary, D width.
 
 Logits of all tokens at once are the largest tensor of a small step: 2,048 tokens by 128,000 ids in float32 are 1 GB,
 and their gradient another. So the head runs on a piece of the tokens at a time, forward and backward, and hands the
@@ -90,7 +90,7 @@ class ChunkedInsideLoss(Loss):
         def inside(hidden_BTD: Tensor) -> Tensor:
             trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
             pieces = _Pieces(plain, labels_BT[predicted_BT], _tokens_at_once(head), weight, nats)
-            total: Tensor = _OnTheWay.apply(pieces, hidden_BTD[predicted_BT], *trained)  # type: ignore[no-untyped-call]
+            total: Tensor = ChunkedCrossEntropy.apply(pieces, hidden_BTD[predicted_BT], *trained)  # type: ignore[no-untyped-call]
             return total
 
         head.forward = inside
@@ -114,7 +114,7 @@ class _Pieces:
     nats: list[Tensor]
 
 
-class _OnTheWay(torch.autograd.Function):
+class ChunkedCrossEntropy(torch.autograd.Function):
     """The sum of weight * nats of all predicted tokens; the forward pass works out its gradient, piece by piece."""
 
     @staticmethod

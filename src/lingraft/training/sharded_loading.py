@@ -28,7 +28,7 @@ class NotByShardsError(Exception):
 
 
 @dataclass(frozen=True)
-class Shapes:
+class MetaModel:
     """A model of which only embeddings and head have numbers, and the files with all of them.
 
     `dtype` is the one that transformers would read the files in; numbers are rounded to it first, as it does.
@@ -39,7 +39,7 @@ class Shapes:
     dtype: torch.dtype
 
     @classmethod
-    def open(cls, folder: Path) -> Shapes:
+    def open(cls, folder: Path) -> MetaModel:
         """Build the model without its numbers, but for embeddings and head; raises `NotByShardsError`."""
         checkpoint, config = Checkpoint.open(folder), read_model_config(folder)
         dtype = config.dtype or torch_dtype(next(iter(checkpoint.tensors.values())).dtype)

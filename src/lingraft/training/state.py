@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from lingraft.training.execution import Execution
 
 if TYPE_CHECKING:
     from lingraft.packing.mixture import Batch
-
 
 @dataclass(frozen=True)
 class Done:
@@ -74,3 +77,30 @@ class RunState:
         return {"fingerprint": fingerprint, "phase": self.phase, "step": self.step,
                 "done": dataclasses.asdict(self.done), "first": self.losses[0], "last": self.losses[1],
                 "log_bytes": log_bytes, "seconds": self.seconds, "trunk": self.trunk}
+
+
+Stopped = Callable[[], str | None]
+"""Returns the name of the signal that came, or None."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stopped]:
+    """Catch SIGTERM and SIGINT while the block runs; a second one of them has its usual effect."""
+    came: list[str] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield lambda: None
+        return
+
+    def catch(number: int, _frame: FrameType | None) -> None:
+        came.append(signal.Signals(number).name)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    for each in before:
+        signal.signal(each, catch)
+    try:
+        yield lambda: came[0] if came else None
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
