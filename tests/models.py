@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.corpus.value import Counts
+from lingraft.corpus.corpus import Counts
 from lingraft.families import open_tokenizer
 from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.conftest import ENGLISH, HINDI

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.bases import BASES, Bench, parse_model
+from lingraft.bases import BASES, BuildContext, parse_model
 from lingraft.bases.tokenizer_files import complete_tokenizer
 from lingraft.corpus import CorpusSettings, Source
 from lingraft.errors import LingraftError, ModelError, TokenizerError
@@ -26,7 +26,7 @@ def materialised(base, tmp_path: Path) -> Path:
     draft.folder.mkdir(parents=True)
     workplace = tmp_path / "workplace"
     workplace.mkdir(exist_ok=True)
-    base.materialise(Bench(draft, workplace))
+    base.materialise(BuildContext(draft, workplace))
     return draft.folder / "model"
 
 
@@ -192,7 +192,7 @@ def test_identity_of_a_base_trained_here_follows_the_text(english_file):
 
 ASK = """
 import json, sys
-from lingraft.bases import BASES, Bench
+from lingraft.bases import BASES, BuildContext
 from lingraft.errors import LingraftError
 from lingraft.store import Draft
 from pathlib import Path
@@ -200,7 +200,7 @@ base = BASES.parse({"hub": json.loads(sys.argv[1])})
 try:
     identity = base.identity()
     draft = Draft(Path(sys.argv[2])); draft.folder.mkdir()
-    base.materialise(Bench(draft, draft.folder))
+    base.materialise(BuildContext(draft, draft.folder))
     files = sorted(path.name for path in (draft.folder / "model").iterdir())
     print(json.dumps([identity, base.config()["model_type"], files]))
 except LingraftError as error:

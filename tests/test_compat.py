@@ -19,7 +19,7 @@ from lingraft.export import export_peft
 from tests import models
 from tests.compat import answer
 from tests.conftest import ENGLISH, HINDI
-from tests.test_adapter import LORA, ROWS, pytestmark, run_of
+from tests.test_export_peft import LORA, ROWS, pytestmark, run_of
 
 __all__ = ["pytestmark"]
 

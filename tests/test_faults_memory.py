@@ -9,8 +9,8 @@ import tracemalloc
 import pytest
 
 from lingraft.corpus.build import build_corpus
+from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.files import MAX_DOCUMENT_BYTES
-from lingraft.corpus.settings import CorpusSettings
 from lingraft.errors import CorpusError
 from lingraft.store import Draft
 

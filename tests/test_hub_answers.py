@@ -18,7 +18,7 @@ ASK = """
 import json, sys, time
 time.sleep = lambda _seconds: None  # the libraries wait between their attempts
 from pathlib import Path
-from lingraft.bases import BASES, Bench
+from lingraft.bases import BASES, BuildContext
 from lingraft.corpus import CorpusSettings, build_corpus, identity_of
 from lingraft.errors import LingraftError
 from lingraft.store import Draft
@@ -26,7 +26,7 @@ from lingraft.store import Draft
 def model(draft):
     base = BASES.parse({"hub": {"id": "me/model"}})
     base.identity()
-    base.materialise(Bench(draft, draft.folder))
+    base.materialise(BuildContext(draft, draft.folder))
 
 def texts(draft):
     settings = CorpusSettings.model_validate({"sources": "me/texts"})

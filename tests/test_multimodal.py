@@ -14,7 +14,7 @@ import yaml
 from lingraft.checkpoint.loading import load_model
 from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import ModelError
-from lingraft.export.architectures import architecture_of
+from lingraft.export.gguf_architectures import architecture_of
 from lingraft.strategies.base import text_module, text_parameters
 from tests.architecture_sweep import build, extend, image_inputs, load
 from tests.architecture_table import IMAGES

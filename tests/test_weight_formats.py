@@ -177,7 +177,7 @@ def test_the_commands_do_what_they_say(model, tmp_path, change, ending):
 ASK_ALL = """
 import json, sys
 from pathlib import Path
-from lingraft.bases import BASES, Bench
+from lingraft.bases import BASES, BuildContext
 from lingraft.errors import ModelError
 from lingraft.store import Draft
 answers = {}
@@ -185,7 +185,7 @@ for name in sys.argv[2:]:
     draft = Draft(Path(sys.argv[1]) / name)
     draft.folder.mkdir()
     try:
-        BASES.parse({"hub": {"id": f"owner/{name}"}}).materialise(Bench(draft, draft.folder))
+        BASES.parse({"hub": {"id": f"owner/{name}"}}).materialise(BuildContext(draft, draft.folder))
     except ModelError as error:
         answers[name] = str(error)
 print(json.dumps(answers))

@@ -12,7 +12,7 @@ from rich.table import Table
 from lingraft.advice.bases import BaseRanking, Standing, interval_of, probe, rank, score_base
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
 from lingraft.advice.sizing import SizeAdvice, advise_size
-from lingraft.bases import Bench, parse_model
+from lingraft.bases import BuildContext, parse_model
 from lingraft.diagnosis import diagnose
 from lingraft.diagnosis.diagnosis import Finding
 from lingraft.diagnosis.sample import SAMPLE_BYTES, Sample, read_sample
@@ -132,7 +132,7 @@ def _folder(model: str, runtime: Runtime) -> Path:
     def fetch(draft: Draft) -> None:
         from lingraft.training import Execution
 
-        chosen.materialise(Bench(draft, store.workplace(stage), Execution()))
+        chosen.materialise(BuildContext(draft, store.workplace(stage), Execution()))
 
     return store.answer(stage, fetch) / "model"
 

@@ -4,6 +4,6 @@ from lingraft.bases import folder as _folder  # noqa: F401 - registers
 from lingraft.bases import fresh as _fresh  # noqa: F401
 from lingraft.bases import hub as _hub  # noqa: F401
 from lingraft.bases import pretrained as _pretrained  # noqa: F401
-from lingraft.bases.base import BASES, Base, Bench, parse_model
+from lingraft.bases.base import BASES, Base, BuildContext, parse_model
 
-__all__ = ["BASES", "Base", "Bench", "parse_model"]
+__all__ = ["BASES", "Base", "BuildContext", "parse_model"]

@@ -21,7 +21,7 @@ from lingraft.training import Execution
 
 
 @dataclass(frozen=True)
-class Bench:
+class BuildContext:
     """What a base works with: the draft that it fills, a folder that outlives a killed process, and the machine."""
 
     draft: Draft
@@ -44,7 +44,7 @@ class Base(Choice):
         """Return JSON that changes whenever the model would; raises `LingraftError` where there is no such model."""
 
     @abstractmethod
-    def materialise(self, bench: Bench) -> None:
+    def materialise(self, bench: BuildContext) -> None:
         """Fill the draft with a model folder; raises `LingraftError` where that cannot be done."""
 
     def tokenizer_folder(self) -> Path | None:
@@ -79,7 +79,7 @@ def parse_model(value: object) -> Base:
 
 
 def _long_form(value: object) -> object:
-    from lingraft.bases.hub import HUB_ID
+    from lingraft.bases.hub_model import HUB_ID
 
     if not isinstance(value, str) or value in BASES.names():
         return value

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from lingraft.bases.base import BASES, Base, Bench
+from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.weight_formats import (
     check_not_quantised,
     check_rows_are_plain,
@@ -55,7 +55,7 @@ class FolderBase(Base):
         return {"files": {path.relative_to(self.folder).as_posix(): known_digest(path)
                           for path in model_files(self.folder, code=self.runs_code)}}
 
-    def materialise(self, bench: Bench) -> None:
+    def materialise(self, bench: BuildContext) -> None:
         """Link the weights, copy the rest."""
         bench.draft.notes.update(fill(bench.folder, self.folder, code=self.runs_code))
         bench.draft.notes["from"] = self.path

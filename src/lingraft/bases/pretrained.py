@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from lingraft.bases.base import BASES, Base, Bench
-from lingraft.bases.fresh import make_model, model_config
+from lingraft.bases.base import BASES, Base, BuildContext
+from lingraft.bases.random_weights import make_model, model_config
 from lingraft.bases.tokenizer_files import write_tokenizer
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of
 from lingraft.families import open_tokenizer
@@ -59,7 +59,7 @@ class PretrainedHere(Base):
         settings = self.model_dump(mode="json", by_alias=True, exclude={"corpus"})
         return {"pretrain": 1, **settings, "corpus": identity_of(self.corpus, self.language)}
 
-    def materialise(self, bench: Bench) -> None:
+    def materialise(self, bench: BuildContext) -> None:
         """Read the text, learn the tokenizer, train the weights; each step is kept, a killed one goes on."""
         corpus = Corpus.open(_kept(bench.workplace / "corpus", self._build_corpus))
         start = _kept(bench.workplace / "start", lambda draft: self._begin(corpus, draft))
@@ -93,7 +93,7 @@ class PretrainedHere(Base):
         context = json.loads((start / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
         pack_corpus(corpus, open_tokenizer(start), self.training.packing, draft, context=context)
 
-    def _train(self, start: Path, packed: Path, bench: Bench) -> dict[str, Any]:
+    def _train(self, start: Path, packed: Path, bench: BuildContext) -> dict[str, Any]:
         from lingraft.packing.blocks import Blocks
         from lingraft.training.trainer import Text, train
 

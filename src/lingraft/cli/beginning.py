@@ -63,7 +63,7 @@ def doctor(*, store: StoreFolder = None,
     vLLM would refuse the folder or compute otherwise; else 0.
     """
     from lingraft import doctor
-    from lingraft.publishing import model_folder
+    from lingraft.export.hub_upload import model_folder
     from lingraft.recipe import Runtime
 
     if model is not None:

@@ -33,7 +33,7 @@ def export(run: RunFolder, *,
 
     from lingraft.errors import RecipeError
     from lingraft.export import export_gguf, export_peft
-    from lingraft.publishing import model_folder
+    from lingraft.export.hub_upload import model_folder
 
     if (gguf is None) == (peft is None) or (peft is not None and numbers != "auto"):
         msg = f"{run}: name either --gguf FILE, with or without --numbers, or --peft FOLDER"
@@ -55,12 +55,12 @@ def push(run: RunFolder, *,
          dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the files.")] = False,
          as_json: AsJson = False) -> None:
     """Put a model or an adapter, and its card, on the hub, with the token of `hf auth login` or HF_TOKEN."""
-    from lingraft import publishing
+    from lingraft.export.hub_upload import publishable, upload
 
-    folder = publishing.publishable(run)
+    folder = publishable(run)
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*"))
              if path.is_file()}
-    address = None if dry_run else publishing.push(run, to, private=not public, revision=revision)
+    address = None if dry_run else upload(run, to, private=not public, revision=revision)
     if as_json:
         print_json({"to": to, "files": files, "address": address})
         return

@@ -6,10 +6,10 @@ for which it was dropped; both are counted by source, in documents and bytes.
 """
 
 from lingraft.corpus.build import build_corpus
+from lingraft.corpus.config import CorpusSettings, LanguageCheck, Limit, Miniature, Source
+from lingraft.corpus.corpus import Corpus, Counts
 from lingraft.corpus.identity import identity_of
 from lingraft.corpus.language import is_domain, parse_language
-from lingraft.corpus.settings import CorpusSettings, LanguageCheck, Limit, Miniature, Source
-from lingraft.corpus.value import Corpus, Counts
 
 __all__ = ["Corpus", "CorpusSettings", "Counts", "LanguageCheck", "Limit", "Miniature", "Source", "build_corpus",
            "identity_of", "is_domain", "parse_language"]

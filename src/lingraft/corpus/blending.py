@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from lingraft.corpus.value import COUNTS, SPLITS, Corpus, DocumentWriter
+from lingraft.corpus.corpus import COUNTS, SPLITS, Corpus, DocumentWriter
 from lingraft.store import Draft
 
 SEVERAL = "mul"

@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 from lingraft.corpus.chat import as_bytes, from_bytes, normalised
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, sum_of_drops
-from lingraft.corpus.drawing import EVERYTHING, Ledger, Lots
+from lingraft.corpus.config import CorpusSettings, Limit, Source
+from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
 from lingraft.corpus.findings import Findings
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.language_check import language_judge
 from lingraft.corpus.readers import read_source
-from lingraft.corpus.settings import CorpusSettings, Limit, Source
 from lingraft.corpus.shuffling import Kept, Shuffle
-from lingraft.corpus.value import COUNTS, Counts, DocumentWriter
+from lingraft.corpus.splits import EVERYTHING, Ledger, Lots
 from lingraft.errors import CorpusError
 from lingraft.progress import progress
 from lingraft.store import Draft

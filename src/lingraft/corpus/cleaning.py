@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from lingraft.corpus.settings import CorpusSettings
+from lingraft.corpus.config import CorpusSettings
 
 DIGEST_BYTES = 16
 

@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lingraft.corpus.config import CorpusSettings, Source
 from lingraft.corpus.files import ending_of, find_files
 from lingraft.corpus.language import parse_language
-from lingraft.corpus.settings import CorpusSettings, Source
 from lingraft.store import digest, file_digest
 
 VERSION = 1
@@ -35,7 +35,7 @@ def _identity(source: Source) -> dict[str, Any]:
     if source.path is not None:
         identity["files"] = [[ending_of(path), file_digest(path)] for path in find_files(source.path)]
     elif source.hub is not None:
-        from lingraft.corpus.hub import commit_of
+        from lingraft.corpus.hub_dataset import commit_of
 
         identity["revision"] = commit_of(source)
     else:

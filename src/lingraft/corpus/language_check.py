@@ -9,7 +9,7 @@ from lingraft.corpus.language import is_domain
 from lingraft.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
-    from lingraft.corpus.settings import LanguageCheck
+    from lingraft.corpus.config import LanguageCheck
 
 CHARACTERS = 1000
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from lingraft.corpus.chat import MESSAGES, conversation_of, from_markup
+from lingraft.corpus.config import Source
 from lingraft.corpus.files import COMPRESSIONS, MAX_DOCUMENT_BYTES, ending_of, find_files, lines, opened
-from lingraft.corpus.settings import Source
 from lingraft.errors import CorpusError, did_you_mean
 
 
@@ -33,7 +33,7 @@ def read_source(source: Source, language: str) -> Generator[str, None, None]:
 
 def _everything(source: Source, language: str) -> Generator[str, None, None]:
     if source.hub is not None:
-        from lingraft.corpus.hub import read_hub
+        from lingraft.corpus.hub_dataset import read_hub
 
         yield from read_hub(source)
     elif source.miniature is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lingraft.bases.folder import SMALL_FILES
-from lingraft.bases.hub import HUB_ID, HubBase
+from lingraft.bases.hub_model import HUB_ID, HubBase
 from lingraft.diagnosis.diagnosis import REFERENCE, Diagnosis, diagnose
 from lingraft.diagnosis.page import as_page
 from lingraft.diagnosis.sample import SAMPLE_BYTES, Parallel, Sample, language_and_place, read_parallel, read_sample

@@ -5,7 +5,7 @@ low-rank matrices and rows. What cannot be named, computed or held exactly is re
 loads and cuts text in another way would be worse than none.
 """
 
-from lingraft.export.adapter import Adapter, export_peft
-from lingraft.export.gguf_file import Exported, export_gguf
+from lingraft.export.gguf import Exported, export_gguf
+from lingraft.export.peft import Adapter, export_peft
 
 __all__ = ["Adapter", "Exported", "export_gguf", "export_peft"]

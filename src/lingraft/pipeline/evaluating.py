@@ -79,7 +79,7 @@ def model_place(model: str) -> str:
 
     Raises `ModelError` for what is neither a folder nor a hub id.
     """
-    from lingraft.bases.hub import HUB_ID
+    from lingraft.bases.hub_model import HUB_ID
 
     path = Path(model).expanduser()
     if (path / RUN).is_file() and (path / "model").is_dir():
@@ -140,8 +140,8 @@ def _given_text(language: str, places: Sequence[str], chosen: Evaluation) -> Ste
 
 def _make_text(sources: CorpusSettings, language: str, chosen: Evaluation, work: Work) -> None:
     """Take documents as they are, up to the bytes that are scored, and store them as held-out text."""
+    from lingraft.corpus.corpus import COUNTS, DocumentWriter
     from lingraft.corpus.readers import read_source
-    from lingraft.corpus.value import COUNTS, DocumentWriter
 
     left = int(chosen.heldout_bytes)
     with DocumentWriter(work.draft.path("train.parquet")) as train, \

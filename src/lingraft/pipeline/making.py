@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.bases import Base, Bench
+from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.checkpoint.companions import COMPANIONS, copy_matching
@@ -63,7 +63,7 @@ def make_model(base: Base, work: Work) -> None:
     from lingraft.checkpoint.weight_checks import check_finite
 
     execution = replace(work.execution, trackers=())  # they watch the training of the run, not that of its base
-    bench = Bench(work.draft, work.workplace, execution)
+    bench = BuildContext(work.draft, work.workplace, execution)
     base.materialise(bench)
     tokenizer = complete_tokenizer(bench.folder, warn=work.draft.warn)
     checkpoint = Checkpoint.open(bench.folder)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_
 from lingraft.bases import Base, parse_model
 from lingraft.certificate import NEVER_WAIVED
 from lingraft.corpus import CorpusSettings, parse_language
-from lingraft.corpus.settings import Sources
+from lingraft.corpus.config import Sources
 from lingraft.errors import RecipeError
 from lingraft.inits import INITS, EmbeddingInit
 from lingraft.intrinsic import EvaluationSettings

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import ModelError
+from lingraft.export.hub_upload import model_folder
 from lingraft.families import open_tokenizer
-from lingraft.publishing import model_folder
 from lingraft.report.reading import RunFiles, read_run
 
 PROMPTS = 6

@@ -152,7 +152,7 @@ def test_what_else_is_no_adapter(tmp_path):
         export_peft(run, folder)
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(ModelError, match="is no adapter"):
+    with pytest.raises(ModelError, match="is not an adapter"):
         export_peft(run, folder)
     with pytest.raises(StoreError, match="not a finished run"):
         export_peft(run / "model", tmp_path / "other")

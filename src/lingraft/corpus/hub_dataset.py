@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lingraft.corpus.config import Source
 from lingraft.corpus.readers import document_of
-from lingraft.corpus.settings import Source
 from lingraft.errors import HubError
 
 NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError)

@@ -26,7 +26,7 @@ OTHERWISE = "hand on the whole model (RUN/model), or train with the strategy lor
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainedDelta:
     """Matrices by the name of their map (A: rank x inputs, B: outputs x rank, to be added as B A), and rows by id.
 
     `output` is None where one matrix serves the input and the output.
@@ -44,7 +44,7 @@ class Learned:
         return next((a.shape[0] for a, _ in self.maps.values()), 0)
 
 
-def learned_by(run: Path, splice: Splice) -> Learned:
+def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
     """Return what a finished run learned; raises `ModelError` with the reason where an adapter cannot hold it."""
     record = read_record(run)
     phases = _strategies(record["recipe"])
@@ -67,8 +67,8 @@ def learned_by(run: Path, splice: Splice) -> Learned:
     ids = range(names.rows) if whole else _new_rows(splice, names.rows)
     sides = [checkpoint.tensor(group[0])[list(ids)] for group in (names.input, () if names.tied else names.output)
              if group]
-    maps = _added_up(list(_matrices(run, phases)), 1 - _merged_back(record))
-    return Learned(maps, names.rows, ids, sides[0], sides[1] if len(sides) > 1 else None)
+    maps = _summed(list(_matrices(run, phases)), 1 - _merged_back(record))
+    return TrainedDelta(maps, names.rows, ids, sides[0], sides[1] if len(sides) > 1 else None)
 
 
 def _strategies(recipe: Mapping[str, Any]) -> list[str]:
@@ -112,7 +112,7 @@ def _matrices(run: Path, phases: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         yield found
 
 
-def _added_up(phases: Sequence[Mapping[str, Tensor]], share: float) -> dict[str, tuple[Tensor, Tensor]]:
+def _summed(phases: Sequence[Mapping[str, Tensor]], share: float) -> dict[str, tuple[Tensor, Tensor]]:
     """Put the matrices of all phases side by side: the product of long ones is the sum of the products."""
     import torch
 
@@ -121,12 +121,12 @@ def _added_up(phases: Sequence[Mapping[str, Tensor]], share: float) -> dict[str,
         for name in (key.removesuffix(".lora_A") for key in phase if key.endswith(".lora_A")):
             parts.setdefault(name, []).append((phase[f"{name}.lora_A"], phase[f"{name}.lora_B"]))
     rank = max((sum(a.shape[0] for a, _ in pairs) for pairs in parts.values()), default=0)
-    return {name: (_filled(torch.cat([a for a, _ in pairs]), rank),
-                   _filled(torch.cat([b for _, b in pairs], dim=1).T, rank).T.contiguous() * share)
+    return {name: (_pad_rank(torch.cat([a for a, _ in pairs]), rank),
+                   _pad_rank(torch.cat([b for _, b in pairs], dim=1).T, rank).T.contiguous() * share)
             for name, pairs in parts.items()}
 
 
-def _filled(matrix: Tensor, rank: int) -> Tensor:
+def _pad_rank(matrix: Tensor, rank: int) -> Tensor:
     """Fill up with rows of zeros to the rank that all maps have."""
     import torch
 

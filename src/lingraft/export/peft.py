@@ -1,7 +1,7 @@
-"""Writing what a run learned as an adapter of PEFT beside its tokenizer; whole or absent.
+"""Write what a run trained as a PEFT adapter with its tokenizer, atomically.
 
-The names of an adapter's tensors are asked of PEFT, with a model that has shapes and no weights: nothing of the base is
-read, and nothing is as large as the model.
+PEFT names the tensors of the adapter, on a meta-device model without weights: the weights of the
+base are not read, and memory stays far below the size of the model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lingraft.checkpoint.companions import copy_matching
 from lingraft.checkpoint.model_class import meta_model, read_model_config
 from lingraft.errors import MissingExtraError, ModelError
-from lingraft.export.learned import Learned, learned_by
+from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
 from lingraft.pipeline.making import BESIDE_WEIGHTS, read_splice
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pipeline.running import describe_source
@@ -32,7 +32,7 @@ CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "b
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that was written: the rows that its base has to have, how many it brings, the maps it adds to."""
+    """An adapter that was written; `rows` is the number of embedding rows that its base must have."""
 
     path: Path
     base: str
@@ -44,7 +44,7 @@ class Adapter:
 
     def __str__(self) -> str:
         return (f"for {self.base} with {self.rows:,} rows: {self.rows_stored:,} rows, "
-                f"matrices of rank {self.rank} beside {self.maps} maps")
+                f"matrices of rank {self.rank} for {self.maps} linear layers")
 
 
 def export_peft(run: Path, folder: Path) -> Adapter:
@@ -53,52 +53,52 @@ def export_peft(run: Path, folder: Path) -> Adapter:
     Raises `MissingExtraError` without the package `peft`, and `ModelError` where what the run changed is no adapter.
     """
     try:
-        import peft  # noqa: F401 - asked for before anything is read
+        import peft  # noqa: F401 - checked before anything is read
     except ModuleNotFoundError as error:
         raise MissingExtraError("peft", extra="lora") from error
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        msg = f"{folder}: is there already and is no adapter; choose another folder, or move it away"
+        msg = f"{folder}: exists and is not an adapter; choose another folder, or move this one away"
         raise ModelError(msg)
-    record, learned = read_record(run), learned_by(run, read_splice(run))
+    record, delta = read_record(run), read_trained_delta(run, read_splice(run))
     base = _base(record)
     draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     with room_on_disk(folder, option="--peft"):
         try:
             draft.mkdir(parents=True)
-            _write_adapter(learned, base, run / "model", draft)
+            _write_adapter(delta, base, run / "model", draft)
             copy_matching(run / "model", draft, BESIDE_WEIGHTS)
-            (draft / "README.md").write_text(_readme(record, base, learned), encoding="utf-8")
+            (draft / "README.md").write_text(_readme(record, base, delta), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             apply_umask(draft)
             draft.replace(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    return Adapter(folder, base, learned.rows, len(learned.ids), len(learned.maps), learned.rank,
+    return Adapter(folder, base, delta.rows, len(delta.ids), len(delta.maps), delta.rank,
                    (folder / WEIGHTS).stat().st_size)
 
 
 def _base(record: Mapping[str, Any]) -> str:
-    """Return what loads the base: its hub id or folder; of one that was made by the run, only a description."""
+    """Return the hub id or folder of the base; a description for a base that the run made."""
     kind, settings = next(iter(record["recipe"]["model"].items()))
     return str(settings["path"]) if kind == "folder" else describe_source(record["recipe"]["model"])
 
 
-def _write_adapter(learned: Learned, base: str, model_folder: Path, folder: Path) -> None:
-    """Write the configuration, with its lists in order, and the tensors under the names that PEFT has for them."""
+def _write_adapter(delta: TrainedDelta, base: str, model_folder: Path, folder: Path) -> None:
+    """Write adapter_config.json with sorted lists, and the tensors under PEFT's names."""
     import peft
     import torch
     from safetensors.torch import save_file
 
     model = meta_model(read_model_config(model_folder), model_folder)
     model.tie_weights()
-    config = _config(learned, model)
+    config = _config(delta, model)
     sides = _name_of(model, model.get_input_embeddings()), _name_of(model, model.get_output_embeddings())
-    with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of PEFT, to whoever trains or merges
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # PEFT's, on training and merging
         wanted = peft.get_peft_model_state_dict(peft.get_peft_model(model, config), save_embedding_layers=False)
-    tensors = {name: _tensor(name.removeprefix(PREFIX), learned, *sides) for name in wanted}
+    tensors = {name: _tensor(name.removeprefix(PREFIX), delta, *sides) for name in wanted}
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
-            msg = f"{name}: {tuple(tensor.shape)} was learned, while the model has {tuple(wanted[name].shape)}"
+            msg = f"{name}: {tuple(tensor.shape)} was trained, while the model has {tuple(wanted[name].shape)}"
             raise ModelError(msg)
     save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
     settings = {**config.to_dict(), "base_model_name_or_path": base, "inference_mode": True}
@@ -110,58 +110,58 @@ def _name_of(model: Any, module: Any) -> str:
     return next(str(name) for name, own in model.named_modules() if own is module)
 
 
-def _config(learned: Learned, model: Any) -> Any:
-    """Return PEFT's configuration: low-rank matrices with rows beside them, or rows alone."""
+def _config(delta: TrainedDelta, model: Any) -> Any:
+    """Return PEFT's configuration: LoRA with trainable tokens, or trainable tokens alone."""
     import peft
     from transformers.pytorch_utils import Conv1D
 
-    sides = [model.get_input_embeddings(), *([model.get_output_embeddings()] if learned.output is not None else [])]
+    sides = [model.get_input_embeddings(), *([model.get_output_embeddings()] if delta.output is not None else [])]
     names = [_name_of(model, side).rpartition(".")[-1] for side in sides]
-    ids = list(learned.ids)
-    if not learned.maps:
+    ids = list(delta.ids)
+    if not delta.maps:
         return peft.TrainableTokensConfig(task_type="CAUSAL_LM", token_indices=ids, target_modules=names)
-    transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in learned.maps)
-    return peft.LoraConfig(task_type="CAUSAL_LM", r=learned.rank, lora_alpha=learned.rank, lora_dropout=0.0,
-                           target_modules=_targets(learned, model), fan_in_fan_out=transposed,
+    transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in delta.maps)
+    return peft.LoraConfig(task_type="CAUSAL_LM", r=delta.rank, lora_alpha=delta.rank, lora_dropout=0.0,
+                           target_modules=_targets(delta, model), fan_in_fan_out=transposed,
                            trainable_token_indices=dict.fromkeys(names, ids) if ids else None)
 
 
-def _targets(learned: Learned, model: Any) -> list[str]:
-    """Return the last names of the maps where these mean no other module, as people write them, else the full ones."""
-    last = {name.rpartition(".")[-1] for name in learned.maps}
+def _targets(delta: TrainedDelta, model: Any) -> list[str]:
+    """Return the short names of the layers where these match no other module, else the full names."""
+    last = {name.rpartition(".")[-1] for name in delta.maps}
     meant = {name for name, _ in model.named_modules() if name.rpartition(".")[-1] in last}
-    return sorted(last if meant == learned.maps.keys() else learned.maps)
+    return sorted(last if meant == delta.maps.keys() else delta.maps)
 
 
-def _tensor(name: str, learned: Learned, input_name: str, output_name: str) -> Tensor:
-    """Return the tensor that PEFT has a name for."""
+def _tensor(name: str, delta: TrainedDelta, input_name: str, output_name: str) -> Tensor:
+    """Return the trained tensor for a name of PEFT's."""
     for ending, which in ((".lora_A.weight", 0), (".lora_B.weight", 1)):
         if name.endswith(ending):
-            return learned.maps[name.removesuffix(ending)][which]
+            return delta.maps[name.removesuffix(ending)][which]
     if name.startswith(f"{input_name}."):
-        return learned.input
-    if name.startswith(f"{output_name}."):  # beside tied matrices, PEFT stores the rows alone once for each side
-        return learned.input if learned.output is None else learned.output
-    msg = f"PEFT has a tensor {name!r}, for which nothing was learned"
+        return delta.input
+    if name.startswith(f"{output_name}."):  # PEFT stores the rows of tied matrices once per side
+        return delta.input if delta.output is None else delta.output
+    msg = f"PEFT expects a tensor {name!r} that was not trained"
     raise ValueError(msg)
 
 
-def _readme(record: Mapping[str, Any], base: str, learned: Learned) -> str:
+def _readme(record: Mapping[str, Any], base: str, delta: TrainedDelta) -> str:
     kind = next(iter(record["recipe"]["model"]))
     front = ["---", "library_name: peft", f"language: {record['language']}", "pipeline_tag: text-generation",
              *([f"base_model: {base}"] if kind == "hub" else []), "---"]
     revision = record["recipe"]["model"][kind].get("revision") if kind == "hub" else None
     named = f'"{base}"' + (f', revision="{revision}"' if revision else "")
     made = "" if kind in {"hub", "folder"} else f"\nThe base is {base}; put its folder in place of the name below.\n"
-    brings = f"{len(learned.ids):,} rows of the embeddings" + (
-        f", and matrices of rank {learned.rank} beside {len(learned.maps)} maps" if learned.maps else "")
+    brings = f"{len(delta.ids):,} rows of the embeddings" + (
+        f", and matrices of rank {delta.rank} for {len(delta.maps)} linear layers" if delta.maps else "")
     return "\n".join([
         *front, "", f"# {record['name']}", "",
         f"An adapter of PEFT for {base}, made with lingraft: {brings}. It needs its own tokenizer, which is here",
-        f"too, and a base with {learned.rows:,} rows.", made,
+        f"too, and a base with {delta.rows:,} rows.", made,
         "```python", "from peft import PeftModel", "from transformers import AutoModelForCausalLM, AutoTokenizer", "",
         f"base = AutoModelForCausalLM.from_pretrained({named})",
-        f"base.resize_token_embeddings({learned.rows}, mean_resizing=False)",
+        f"base.resize_token_embeddings({delta.rows}, mean_resizing=False)",
         'model = PeftModel.from_pretrained(base, "THIS FOLDER")',
         'tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")', "```", "",
         "`model.merge_and_unload()` gives a plain model again. Logits are those of the run's merged model, but for",

@@ -17,8 +17,8 @@ from sentencepiece import SentencePieceTrainer
 
 from lingraft.errors import ModelError, RecipeError
 from lingraft.export import export_gguf
-from lingraft.export.architectures import ARCHITECTURES, rope_factors
-from lingraft.export.tokens import BYTE, CONTROL, UNKNOWN, UNUSED, gguf_tokens
+from lingraft.export.gguf_architectures import ARCHITECTURES, rope_factors
+from lingraft.export.gguf_tokenizer import BYTE, CONTROL, UNKNOWN, UNUSED, gguf_tokens
 from lingraft.families import open_tokenizer
 from lingraft.families.saving import save_tokenizer
 from lingraft.pretokenizer import repaired

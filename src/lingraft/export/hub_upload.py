@@ -43,7 +43,7 @@ def publishable(path: Path) -> Path:
     return path
 
 
-def push(path: Path, repository: str, *, private: bool = True, revision: str | None = None) -> str:
+def upload(path: Path, repository: str, *, private: bool = True, revision: str | None = None) -> str:
     """Upload a run's model, or its adapter, to a hub and return the address of the commit.
 
     Raises `ModelError` where there is no card, `HubError` where the hub says no or cannot be reached.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lingraft.bases.base import BASES, Base, Bench
+from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.tokenizer_files import context_of, write_tokenizer
 from lingraft.errors import ModelError, TokenizerError
 from lingraft.families import ModelTokenizer, open_tokenizer
@@ -48,7 +48,7 @@ class RandomBase(Base):
         roles = {key: value for key, value in tokenizer.config.items() if key.endswith("_token")}
         return {"tokenizer": digest(tokenizer.family.data), "roles": roles, "config": self.body, "seed": self.seed}
 
-    def materialise(self, bench: Bench) -> None:
+    def materialise(self, bench: BuildContext) -> None:
         """Make the weights and save them beside the tokenizer."""
         tokenizer = self._open()
         config = self._config(tokenizer)

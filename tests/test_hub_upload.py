@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import ModelError, RecipeError
-from lingraft.publishing import model_folder, push
+from lingraft.export.hub_upload import model_folder, upload
 from tests.hub_server import HubServer
 
 TOKEN = "hf_onlyforthistest0123456789"
@@ -93,16 +93,16 @@ def test_an_adapter_arrives_where_its_base_is_on_a_hub(tmp_path):
     for base in ("/home/me/base", "models/mine/base", "a model trained here on en text"):
         config.write_text(json.dumps({"base_model_name_or_path": base}))
         with pytest.raises(ModelError, match="not owner/name of a hub"):
-            push(folder, "me/small")
+            upload(folder, "me/small")
 
 
 def test_nothing_goes_without_a_card(run, tmp_path):
     """No card, no push; what is no model, or no name of a hub, is refused before anything is asked."""
     with pytest.raises(RecipeError, match="owner/name"):
-        push(run, "small")
+        upload(run, "small")
     (run / "model" / "README.md").unlink()
     with pytest.raises(ModelError, match="no card"):
-        push(run, "me/small")
+        upload(run, "me/small")
     with pytest.raises(ModelError, match="neither a finished run nor a model folder"):
         model_folder(tmp_path)
     assert model_folder(run) == model_folder(run / "model") == run / "model"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from lingraft.bases.folder import read_config
 from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_mean
-from lingraft.export.architectures import Architecture, architecture_of, rope_factors
-from lingraft.export.tokens import GgufTokens, gguf_tokens
+from lingraft.export.gguf_architectures import Architecture, architecture_of, rope_factors
+from lingraft.export.gguf_tokenizer import GgufTokens, gguf_tokens
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.store import room_on_disk
 

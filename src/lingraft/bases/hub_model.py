@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from lingraft.bases.base import BASES, Base, Bench
+from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.folder import SECOND_COPY, SMALL_FILES, WEIGHTS, fill, read_config
 from lingraft.bases.weight_formats import (
     check_file_names,
@@ -62,7 +62,7 @@ class HubBase(Base):
         """Resolve the revision to a commit; without a connection, to the one that the cache holds."""
         return self.revision if COMMIT.fullmatch(self.revision) else self._fetch(("config.json",), self.revision).name
 
-    def materialise(self, bench: Bench) -> None:
+    def materialise(self, bench: BuildContext) -> None:
         """Fetch what the commit holds and link it."""
         self.config()
         folder = self._fetch((*WEIGHTS, *SMALL_FILES, *([PATTERN] if self.code else ())))
@@ -105,7 +105,7 @@ class HubBase(Base):
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-        from lingraft.corpus.hub import NO_ANSWER
+        from lingraft.corpus.hub_dataset import NO_ANSWER
 
         wanted = revision or self.commit()
         try:
