@@ -54,7 +54,7 @@ def main() -> None:
         arguments.kilobytes, arguments.rounds = 6, 1
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        bench = BuildContext(arguments, Path(folder))
+        bench = Bench(arguments, Path(folder))
         sides: dict[str, Callable[[int], float]] = {PADDED: bench.padded, PACKED: bench.packed, OURS: bench.ours}
         sizes = {PADDED: bench.documents.summary.bytes, PACKED: bench.stream.summary.bytes,
                  OURS: bench.stream.summary.bytes}
@@ -65,7 +65,7 @@ def main() -> None:
     show(arguments, bench, sizes, speeds)
 
 
-class BuildContext:
+class Bench:
     """The model and the text, packed in both ways."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
@@ -141,7 +141,7 @@ def texts_of(file: Path, unit: str, size: int) -> Iterator[str]:
                     return
 
 
-def show(arguments: argparse.Namespace, bench: BuildContext, sizes: dict[str, int], speeds: dict[str, list[float]]) -> None:
+def show(arguments: argparse.Namespace, bench: Bench, sizes: dict[str, int], speeds: dict[str, list[float]]) -> None:
     """Print the table, and write it where it was asked for."""
     ours = max(speeds[OURS])
     print(f"{bench.parameters / 1e6:.1f}M parameters, {bench.text_bytes:,} bytes of {arguments.language} in "
