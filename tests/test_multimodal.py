@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from lingraft.checkpoint.loading import load_model
+from lingraft.checkpoint.load_model import load_model
 from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import ModelError
 from lingraft.export.gguf_architectures import architecture_of

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from lingraft.checkpoint import load_model
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.strategies import STRATEGIES, Differential, Embeddings, Full, Layers, Lora, Rows, Strategy
 from lingraft.strategies.row_modules import put_rows, take_rows
 from lingraft.training.loss import loss_of
-from lingraft.training.prepare_model import open_model
 from tests.conftest import make_tiny_model
 from tests.models import ARCHITECTURES as MODELS
 from tests.training_cases import ADDED, ARCHITECTURES, other_model
@@ -55,7 +55,7 @@ def snapshot(model: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", STRATEGIES.names())
 def test_only_the_declared_parameters_move(folder: Path, name: str) -> None:
     """A step moves what the strategy trains and nothing else, and the model that is left is a plain one."""
-    model = open_model(folder, dtype="auto")
+    model = load_model(folder, dtype="stored")
     before, layout = snapshot(model), str(model)
     step(model, choice(name))
     after = snapshot(model)
@@ -70,7 +70,7 @@ def test_only_the_declared_parameters_move(folder: Path, name: str) -> None:
 
 def test_rows_leaves_base_rows_bit_identical(folder: Path) -> None:
     """Under `rows` only the added rows change, tied or not, in spite of weight decay."""
-    model = open_model(folder, dtype="auto")
+    model = load_model(folder, dtype="stored")
     before = snapshot(model)
     step(model, Rows())
     for name in EMBEDDINGS & before.keys():
@@ -85,7 +85,7 @@ def test_differential_moves_the_bases_rows_like_the_body(folder: Path) -> None:
     """
     rates = {"body": 1e-4, "embeddings": 1e-2}
     for strategy, base_rate in ((Differential(), 1e-4), (Differential(base_rows="embeddings"), 1e-2)):
-        model = open_model(folder, dtype="auto")
+        model = load_model(folder, dtype="stored")
         before = snapshot(model)
         groups = strategy.prepare(model, ADDED)
         ids = torch.tensor([[1, 2, 300, 305, 4, 306, 311, 9]])
@@ -99,13 +99,13 @@ def test_differential_moves_the_bases_rows_like_the_body(folder: Path) -> None:
             assert steps[list(ADDED)].tolist() == pytest.approx([1e-2] * len(ADDED), rel=0.02)
             assert steps[[1, 2, 4]].tolist() == pytest.approx([base_rate] * 3, rel=0.02)
             assert float(steps[:300].max()) <= base_rate * 1.02
-    assert [group.role for group in Differential().prepare(open_model(folder, dtype="auto"), ())] == ["body"]
+    assert [group.role for group in Differential().prepare(load_model(folder, dtype="stored"), ())] == ["body"]
 
 
 def test_rows_trains_as_if_the_whole_matrix_did(folder: Path) -> None:
     """The gradient of the added rows is that of the same rows in the full matrix, and so is the loss."""
     ids = torch.tensor([[1, 300, 2, 305, 311, 306, 300]])
-    plain, special = open_model(folder, dtype="auto"), open_model(folder, dtype="auto")
+    plain, special = load_model(folder, dtype="stored"), load_model(folder, dtype="stored")
     parameters = Rows().prepare(special, ADDED)[0].parameters
     losses = [model(input_ids=ids, labels=ids, use_cache=False).loss for model in (plain, special)]
     for loss in losses:
@@ -120,7 +120,7 @@ def test_rows_trains_as_if_the_whole_matrix_did(folder: Path) -> None:
 
 def test_rows_keeps_optimiser_state_for_the_added_rows_only(folder: Path) -> None:
     """What trains is [added rows, width] for each matrix; no gradient exists for the rest."""
-    model = open_model(folder, dtype="auto")
+    model = load_model(folder, dtype="stored")
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     groups = Rows().prepare(model, ADDED)
     assert [tuple(p.shape) for g in groups for p in g.parameters.values()] == [(len(ADDED), 32)] * (1 if tied else 2)
@@ -132,7 +132,7 @@ def test_rows_keeps_optimiser_state_for_the_added_rows_only(folder: Path) -> Non
 def test_a_tied_model_stays_tied(folder: Path) -> None:
     """Input and output share their matrix after training exactly where they did before."""
     for name in STRATEGIES.names():
-        model = open_model(folder, dtype="auto")
+        model = load_model(folder, dtype="stored")
         tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
         step(model, choice(name))
         assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
@@ -165,7 +165,7 @@ def test_strategies_know_other_architectures(kind: str, name: str) -> None:
 
 def test_lora_merges_into_a_plain_model(folder: Path) -> None:
     """Before and after merging the logits are equal; only linear maps and added rows have moved."""
-    model = open_model(folder, dtype="auto")
+    model = load_model(folder, dtype="stored")
     before, ids = snapshot(model), torch.tensor([[1, 2, 300, 305, 4]])
     strategy = Lora(rank=4)
     groups = {group.role: group.parameters for group in strategy.prepare(model, ADDED)}
@@ -185,7 +185,7 @@ def test_a_quantised_base_comes_back_as_it_was(folder: Path) -> None:
 
     While it trains the logits are those of the quantised model, near the true ones; nothing of bitsandbytes is left.
     """
-    model = open_model(folder, dtype="auto")
+    model = load_model(folder, dtype="stored")
     before, ids = snapshot(model), torch.tensor([[1, 2, 300, 305, 4]])
     plain = model(input_ids=ids, use_cache=False).logits.detach()
     strategy = Lora(rank=4, base="nf4")
@@ -214,7 +214,7 @@ def test_a_base_that_cannot_be_quantised_is_named() -> None:
 
 def test_the_papers_released_lora_leaves_the_embeddings_alone(folder: Path) -> None:
     """Rank 8 on query and value maps, rows frozen: nothing else trains."""
-    model = open_model(folder, dtype="auto")
+    model = load_model(folder, dtype="stored")
     before = snapshot(model)
     step(model, Lora(rank=8, alpha=16, modules=("q_proj", "v_proj"), rows="frozen"))
     assert all("q_proj" in name or "v_proj" in name for name in moved(before, snapshot(model)))
@@ -222,7 +222,7 @@ def test_the_papers_released_lora_leaves_the_embeddings_alone(folder: Path) -> N
 
 def test_lora_without_what_it_needs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown map is answered with the known ones, a missing package with the command that installs it."""
-    model = open_model(tiny_model, dtype="auto")
+    model = load_model(tiny_model, dtype="stored")
     with pytest.raises(RecipeError, match=r"query.*it has down_proj.*q_proj"):
         Lora(modules=("query",)).prepare(model, ADDED)
     monkeypatch.setitem(sys.modules, "peft", None)
@@ -232,7 +232,7 @@ def test_lora_without_what_it_needs(tiny_model: Path, monkeypatch: pytest.Monkey
 
 def test_roles_are_told_apart(folder: Path) -> None:
     """Embeddings and head are one group, everything else the other."""
-    model = open_model(folder, dtype="auto")
+    model = load_model(folder, dtype="stored")
     groups = {group.role: set(group.parameters)
               for group in Differential(base_rows="embeddings").prepare(model, ADDED)}
     assert groups["embeddings"] == EMBEDDINGS & set(dict(model.named_parameters()))
@@ -242,7 +242,7 @@ def test_roles_are_told_apart(folder: Path) -> None:
 
 def test_what_cannot_train_is_refused(tiny_model: Path) -> None:
     """No added row, or more layers than there are: said with what to choose instead."""
-    model = open_model(tiny_model, dtype="auto")
+    model = load_model(tiny_model, dtype="stored")
     with pytest.raises(RecipeError, match="no token was added"):
         Rows().prepare(model, ())
     with pytest.raises(RecipeError, match="choose at most 1"):
@@ -272,8 +272,8 @@ def test_rows_apart_compute_what_one_matrix_does(kind: str, tmp_path: Path) -> N
     folder = MODELS[kind].build(tmp_path / "model")
     ids, added = torch.tensor([[5, 300, 7, 311, 12, 300]]), (300, 305, 311)
     with torch.no_grad():
-        plain = open_model(folder).eval()(ids).logits
-        model = open_model(folder).eval()
+        plain = load_model(folder)(ids).logits
+        model = load_model(folder)
         put_rows(model, added)
         assert torch.allclose(model(ids).logits, plain, atol=1e-6)
         take_rows(model)

@@ -15,12 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lingraft.checkpoint import load_model
 from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, remove_drafts, save_checkpoint
 from lingraft.training.outlook import Outlook
-from lingraft.training.trainer import Text, open_model
+from lingraft.training.trainer import Text
 from tests.conftest import make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
 
@@ -127,7 +128,7 @@ def test_a_process_killed_outright_loses_only_the_last_steps(tiny_model: Path, t
 def test_the_folder_loads_and_keeps_the_types_of_the_source(tmp_path: Path) -> None:
     """A bfloat16 model trains in float32 and is saved in bfloat16, tied as before, for plain transformers."""
     make_tiny_model(tmp_path, tied=True)
-    open_model(tmp_path, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    load_model(tmp_path, dtype="bfloat16").save_pretrained(tmp_path)
     text = two_streams(tmp_path, tmp_path / "text")
     run(tmp_path, text, plan_of(**PLANS["rows"]), tmp_path)
     source, made = weights_of(tmp_path), weights_of(tmp_path / "output" / "model")
@@ -136,7 +137,7 @@ def test_the_folder_loads_and_keeps_the_types_of_the_source(tmp_path: Path) -> N
     assert [name for name in made if not torch.equal(made[name], source[name])] == ["model.embed_tokens.weight"]
     changed = (made["model.embed_tokens.weight"] != source["model.embed_tokens.weight"]).any(dim=1).nonzero().flatten()
     assert set(changed.tolist()) <= set(ADDED)
-    model = open_model(tmp_path / "output" / "model", dtype="auto")
+    model = load_model(tmp_path / "output" / "model", dtype="stored")
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
     assert model.config.use_cache
 
@@ -159,7 +160,7 @@ def test_training_learns(tiny_model: Path, text: Text, tmp_path: Path) -> None:
 def test_the_loss_is_that_of_the_text_alone(tiny_model: Path, text: Text, tmp_path: Path) -> None:
     """The first logged value is the source model's own: nats of all text tokens over ln 2 and over the bytes."""
     run(tiny_model, Text(text.target), plan_of(strategy="full", budget="1 steps", batch_tokens=32), tmp_path)
-    row, model = log_of(tmp_path)[0], open_model(tiny_model, dtype="auto")
+    row, model = log_of(tmp_path)[0], load_model(tiny_model, dtype="stored")
     from lingraft.packing.mixture import Mixture
 
     batch = Mixture(text.target).batch(0, 1)
@@ -283,7 +284,7 @@ def test_target_and_replay_are_logged_apart(tiny_model: Path, text: Text, tmp_pa
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     """What transformers cannot load is named in one line."""
     with pytest.raises(ModelError, match="not a causal language model that transformers knows"):
-        open_model(tmp_path)
+        load_model(tmp_path)
 
 
 def test_a_plan_without_phases_trains_nothing(tiny_model: Path, text: Text, tmp_path: Path) -> None:

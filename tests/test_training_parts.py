@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lingraft.checkpoint import load_model
 from lingraft.errors import MissingExtraError, ModelError, RecipeError
 from lingraft.packing.mixture import IGNORED, Mixture, positions_of
 from lingraft.strategies import STRATEGIES
@@ -18,7 +19,7 @@ from lingraft.training import Execution
 from lingraft.training.loss import ChunkedInsideLoss, ChunkedLoss, PlainLoss, head_is_last, loss_of
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import Average, merge_back
-from lingraft.training.prepare_model import check_apart, open_model
+from lingraft.training.prepare_model import check_apart
 from lingraft.training.trackers import TRACKERS, tracking
 from tests.conftest import HINDI, make_tiny_model
 from tests.training_cases import ADDED, log_of, other_model, packed, plan_of, run, two_streams, weights_of
@@ -41,7 +42,7 @@ def test_the_loss_in_pieces_is_the_plain_loss(folder: Path, tmp_path: Path, stra
     inputs, labels = {"input_ids": torch.from_numpy(batch.inputs)}, torch.from_numpy(batch.labels)
     found = []
     for kind in (PlainLoss, ChunkedLoss, ChunkedInsideLoss):
-        model = open_model(folder, dtype="auto")
+        model = load_model(folder, dtype="stored")
         groups = STRATEGIES.parse(strategy).prepare(model, ADDED)
         nats = kind(model, autocast=False).backward(inputs, labels, 0.5)
         found.append((nats, {name: p.grad for group in groups for name, p in group.parameters.items()}))
@@ -74,7 +75,7 @@ def test_the_loss_in_pieces_never_holds_all_logits(tiny_model: Path, monkeypatch
     sizes = {}
     for kind in (PlainLoss, ChunkedLoss, ChunkedInsideLoss):
         with Largest() as largest:
-            kind(open_model(tiny_model, dtype="auto"), autocast=False).backward({"input_ids": ids}, ids, 1.0)
+            kind(load_model(tiny_model, dtype="stored"), autocast=False).backward({"input_ids": ids}, ids, 1.0)
         sizes[kind] = largest.size
     assert sizes[PlainLoss] >= 2048 * 320
     assert sizes[ChunkedLoss] < 2048 * 320 / 2
@@ -94,7 +95,7 @@ def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> No
 
 def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_path: Path) -> None:
     """With positions that begin anew, the logits of a row are those of its documents, each alone."""
-    blocks, model = packed(tiny_model, tmp_path, HINDI, block=60), open_model(tiny_model, dtype="auto").eval()
+    blocks, model = packed(tiny_model, tmp_path, HINDI, block=60), load_model(tiny_model, dtype="stored")
     inputs = Mixture(blocks).batch(0, 4).inputs
     positions = positions_of(inputs, blocks.opening)
     assert ((inputs == blocks.opening)[:, 1:]).any(), "a document must begin inside of a row"
@@ -110,7 +111,7 @@ def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_p
 
 def test_a_model_that_mixes_documents_is_refused(tiny_model: Path) -> None:
     """An architecture without packed attention is found out before training, not trained wrongly."""
-    check_apart(open_model(tiny_model, dtype="auto"), 318)
+    check_apart(load_model(tiny_model, dtype="stored"), 318)
     with pytest.raises(ModelError, match="does not keep the documents of a row apart"):
         check_apart(other_model("bloom"), 1)
 
@@ -158,7 +159,7 @@ def test_a_run_ends_with_its_average(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_merging_back_takes_the_share_that_is_best_on_held_out_text(folder: Path) -> None:
     """Base weights are mixed by the share; added rows stay as trained; the sweep is reported."""
-    model = open_model(folder, dtype="auto")
+    model = load_model(folder, dtype="stored")
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     with torch.no_grad():
         for parameter in model.parameters():
@@ -182,8 +183,8 @@ def test_merging_back_takes_the_share_that_is_best_on_held_out_text(folder: Path
 
 def test_a_sweep_without_held_out_text_is_refused(tiny_model: Path) -> None:
     """Several shares and nothing to choose by: an error; one share needs no choice."""
-    model = open_model(tiny_model, dtype="auto")
-    before = dict(open_model(tiny_model, dtype="auto").named_parameters())
+    model = load_model(tiny_model, dtype="stored")
+    before = dict(load_model(tiny_model, dtype="stored").named_parameters())
     with pytest.raises(RecipeError, match="no held-out text to choose by"):
         merge_back(model, before, (), (0.1, 0.2), None)
     assert merge_back(model, before, (), (0.5,), None) == {"share": 0.5, "tried": []}
@@ -236,7 +237,7 @@ def test_recomputing_activations_changes_nothing_but_memory(tiny_model: Path, tm
 
 def test_utilisation_counts_what_a_token_is_multiplied_with(folder: Path) -> None:
     """Six FLOPs for each weight but a looked-up input embedding, four for a frozen one; no known GPU, no share."""
-    model = open_model(folder, dtype="auto")
+    model = load_model(folder, dtype="stored")
     tied = model.config.tie_word_embeddings
     everything = sum(parameter.numel() for parameter in model.parameters())
     multiplied = everything - (0 if tied else model.get_input_embeddings().weight.numel())

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lingraft.checkpoint.load_model import load_for_training
 from lingraft.strategies.base import embedding_parameters
 from lingraft.strategies.lora import Lora
-from lingraft.training.prepare_model import open_placed, open_shared
+from lingraft.training.prepare_model import open_shared
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 from tests.models import ARCHITECTURES
 
@@ -19,7 +20,7 @@ from tests.models import ARCHITECTURES
 def test_opened_by_shards_a_model_is_what_it_is_whole(name: str, dtype: str, tmp_path: Path) -> None:
     """Shapes first, numbers later, give the same parameters, types and logits; until then the body has no numbers."""
     folder = ARCHITECTURES[name].build(tmp_path / "model", dtype=dtype, shards="20kB")
-    whole, types = open_placed(folder, "cpu", dtype="auto")
+    whole, types = load_for_training(folder, "cpu")
     if name == "neox":
         with pytest.raises(NotByShardsError, match=r"the files have no|translates"):
             MetaModel.open(folder)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lingraft.checkpoint import Checkpoint, embedding_names, graft, load_model
+from lingraft.checkpoint.load_model import load_for_training
 from lingraft.checkpoint.weight_checks import check_finite, check_finite_tensor
 from lingraft.errors import ModelError
 from lingraft.families import open_tokenizer
@@ -19,7 +20,6 @@ from lingraft.inits import INITS
 from lingraft.pipeline import extend, run
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.reading import Tree
-from lingraft.training.prepare_model import open_model
 from lingraft.training.sharded_loading import MetaModel
 from lingraft.vocabulary import identity
 from tests.chat_models import write_chat_model
@@ -92,7 +92,7 @@ def test_a_body_that_is_not_finite_is_refused_when_it_is_opened(tiny_model, tmp_
     """To train, to run, whole or shard by shard: one line with the tensor and its row, in `adapt` as well."""
     source = with_weights(tiny_model, tmp_path / "source", set_to(NORM, (3,), float("inf")))
     said = r"model\.layers\.1\.input_layernorm\.weight holds inf in row 3; the weights are damaged"
-    for opened in (load_model, open_model, lambda folder: MetaModel.open(folder).fill()):
+    for opened in (load_model, load_for_training, lambda folder: MetaModel.open(folder).fill()):
         with pytest.raises(ModelError, match=said):
             opened(source)
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")

@@ -44,10 +44,10 @@ class BaseRanking:
 
 def score_base(folder: Path, documents: Sequence[str], device: str) -> DocumentScores:
     """Return what a base model predicts of documents."""
+    from lingraft.checkpoint import load_model
     from lingraft.families import open_tokenizer
-    from lingraft.training.prepare_model import open_model
 
-    return bits_per_byte(open_model(folder, dtype="auto").to(device).eval(), open_tokenizer(folder), documents)
+    return bits_per_byte(load_model(folder, device), open_tokenizer(folder), documents)
 
 
 def interval_of(scores: DocumentScores) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ files without a changed tensor are hard-linked. Nothing is ever unpickled. No to
 """
 
 from lingraft.checkpoint.grafting import graft
-from lingraft.checkpoint.loading import load_model
+from lingraft.checkpoint.load_model import load_model
 from lingraft.checkpoint.names import EmbeddingNames, embedding_names
 from lingraft.checkpoint.request import InitRequest, InitRows, RowMaker
 from lingraft.checkpoint.tensor_files import Checkpoint, TensorPlace

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lingraft.checkpoint.model_class import meta_model, read_model_config
+from lingraft.checkpoint.load_model import meta_model
+from lingraft.checkpoint.model_class import read_model_config
 from lingraft.checkpoint.names import EmbeddingNames
 from lingraft.checkpoint.stored_names import stored_names
 from lingraft.checkpoint.tensor_files import Checkpoint

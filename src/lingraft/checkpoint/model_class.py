@@ -119,18 +119,3 @@ def _multimodal_names() -> Mapping[str, str]:
 def is_multimodal(config: Any) -> bool:
     """Say whether a configuration is loaded as a model that also reads images, video or sound."""
     return "CausalLM" not in auto_class(config).__name__
-
-
-def meta_model(config: Any, folder: Path) -> Any:
-    """Build a model without its numbers (on the meta device); raises `ModelError` where transformers cannot."""
-    import torch
-
-    made_by = auto_class(config, folder / "config.json")
-    trusted = trust(folder)
-    try:
-        with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")
-            return made_by.from_config(config, **trusted)
-    except UNREADABLE as error:
-        msg = f"{folder}: not a model that transformers can build ({' '.join(str(error).split())[:200]})"
-        raise ModelError(msg) from error

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
+from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import (
     auto_class,
     check_runs_on_text,
     is_multimodal,
-    meta_model,
     read_model_config,
 )
 from lingraft.checkpoint.stored_names import stored_names

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.checkpoint.companions import copy_matching
-from lingraft.checkpoint.model_class import meta_model, read_model_config
+from lingraft.checkpoint.load_model import meta_model
+from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
 from lingraft.pipeline.making import BESIDE_WEIGHTS, read_splice

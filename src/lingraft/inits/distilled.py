@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ByteSize, Field
 
-from lingraft.checkpoint.loading import load_model
+from lingraft.checkpoint.load_model import load_model
 from lingraft.errors import ModelError
 from lingraft.inits.align import sizes_of, text_of
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows

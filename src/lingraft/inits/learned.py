@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lingraft.checkpoint.loading import load_model
+from lingraft.checkpoint.load_model import load_model
 from lingraft.errors import CorpusError, ModelError
 from lingraft.inits.align import text_of
 from lingraft.inits.base import INITS, EmbeddingInit, InitRequest, InitRows, Side

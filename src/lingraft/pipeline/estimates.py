@@ -55,18 +55,16 @@ def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
 
     They are not known beforehand (`None`, 0) where transformers has no such type: the model brings code of its own.
     """
-    import torch
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    from lingraft.checkpoint.model_class import auto_class
+    from lingraft.checkpoint.load_model import meta_model
 
     if config["model_type"] not in CONFIG_MAPPING_NAMES:
         return None, 0
     settings = {key: value for key, value in config.items() if key != "model_type"}
     built = AutoConfig.for_model(config["model_type"], **settings)
-    with torch.device("meta"):
-        model = auto_class(built).from_config(built)
+    model = meta_model(built)
     total = sum(parameter.numel() for parameter in model.parameters())
     return total, model.get_input_embeddings().weight.numel()
 

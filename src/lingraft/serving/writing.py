@@ -153,11 +153,8 @@ def open_writers(folders: Mapping[str, Path], added: frozenset[int], device: str
 
     `added` are ids of the side `adapted`. Raises `LingraftError` where a folder cannot be loaded.
     """
-    from transformers.utils import logging
+    from lingraft.checkpoint.load_model import load_model
 
-    from lingraft.checkpoint.loading import load_model
-
-    logging.disable_progress_bar()
     writers = {side: Writer(load_model(folder, device, dtype), open_tokenizer(folder),
                             added if side == "adapted" else frozenset()) for side, folder in folders.items()}
     for writer in writers.values():

@@ -9,56 +9,12 @@ from typing import Any
 
 import torch
 
-from lingraft.checkpoint.model_class import auto_class, read_model_config
-from lingraft.checkpoint.stored_names import stored_names
-from lingraft.checkpoint.tensor_files import FLOATS, Checkpoint, torch_dtype
-from lingraft.checkpoint.text_reading import read_text_alone
-from lingraft.checkpoint.weight_checks import check_finite_model
+from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import ModelError
-from lingraft.model_code import trust
 from lingraft.packing.mixture import positions_of
 from lingraft.training.distributed import put, whole
 from lingraft.training.job import Job
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
-
-
-def open_model(folder: Path, **settings: Any) -> Any:
-    """Load a model with its own class; raises `ModelError` where transformers cannot, or a weight is NaN or inf."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        model = auto_class(read_model_config(folder), folder).from_pretrained(
-            folder, local_files_only=True, **trust(folder), **settings)  # SDPA where it can
-    except (OSError, ValueError, KeyError) as error:
-        msg = f"{folder}: no model that transformers can load: {str(error).splitlines()[0]}"
-        raise ModelError(msg) from error
-    check_finite_model(model, folder)
-    return model
-
-
-def open_placed(folder: Path, device: str, **settings: Any) -> tuple[Any, dict[str, torch.dtype]]:
-    """Return a model ready to train in float32 on a device, and the data types of its parameters and buffers."""
-    model = open_model(folder, **settings)
-    types = stored_types(model, folder)
-    model.config.use_cache = False
-    return read_text_alone(model.float().to(device).train(), folder), types
-
-
-def stored_types(model: Any, folder: Path) -> dict[str, torch.dtype]:
-    """Return the data type of every parameter and buffer: as it was loaded, or as the files have it if that is shorter.
-
-    transformers keeps a few tensors in float32 that the files hold in 16 bits (the bias of DeepSeek's router).
-    """
-    checkpoint = Checkpoint.open(folder)
-    places = stored_names(model, checkpoint.tensors)
-    types = {name: buffer.dtype for name, buffer in model.named_buffers() if name in places}
-    types |= {name: parameter.dtype for name, parameter in model.named_parameters()}
-    for name in types.keys() & places.keys():
-        kind = checkpoint.tensors[places[name][0]].dtype
-        if kind in FLOATS and torch_dtype(kind).itemsize < types[name].itemsize:
-            types[name] = torch_dtype(kind)
-    return types
 
 
 @dataclass(frozen=True)
@@ -84,7 +40,7 @@ def open_phase(job: Job, number: int, *, shared: bool) -> Opened:
     folder, device = job.folder(number), job.execution.device
     if shared and job.plan.phases:
         return open_shared(folder, device, whole=job.plan.phases[number].strategy.reads_whole)
-    return Opened(*open_placed(folder, device, dtype="auto"))
+    return Opened(*load_for_training(folder, device))
 
 
 def open_shared(folder: Path, device: str, *, whole: str = "") -> Opened:
@@ -96,7 +52,7 @@ def open_shared(folder: Path, device: str, *, whole: str = "") -> Opened:
             whole = str(error)
         else:
             return Opened(shapes.model.train(), shapes.types, "shard by shard", shapes)
-    model, types = open_placed(folder, device, dtype="auto")
+    model, types = load_for_training(folder, device)
     return Opened(model, types, f"whole by every process: {whole}")
 
 
@@ -106,7 +62,7 @@ def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, f
     Every process has to call it, and sends its shard of one parameter after the other.
     """
     strategy = job.plan.phases[number].strategy
-    model = open_placed(job.folder(number), "cpu", dtype="auto")[0] if first else None
+    model = load_for_training(job.folder(number))[0] if first else None
     own = {name: parameter for group in (strategy.prepare(model, job.added) if model else ())
            for name, parameter in group.parameters.items()}
     for name, shard in shards.items():

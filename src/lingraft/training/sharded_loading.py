@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lingraft.checkpoint.model_class import auto_class, read_model_config
+from lingraft.checkpoint.load_model import build_model
+from lingraft.checkpoint.model_class import read_model_config
 from lingraft.checkpoint.tensor_files import Checkpoint, torch_dtype
 from lingraft.checkpoint.weight_checks import check_finite_tensor
-from lingraft.model_code import trust
 
 
 class NotByShardsError(Exception):
@@ -44,7 +44,7 @@ class MetaModel:
         checkpoint, config = Checkpoint.open(folder), read_model_config(folder)
         dtype = config.dtype or torch_dtype(next(iter(checkpoint.tensors.values())).dtype)
         with parameters_on_meta():
-            model = auto_class(config, folder).from_config(config, dtype=dtype, **trust(folder))
+            model = build_model(config, folder, dtype=dtype)
         _compute_buffers(model)
         model.float().tie_weights()
         _check(model, checkpoint)

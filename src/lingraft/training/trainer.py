@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import Interrupted, TrainingError
 from lingraft.progress import Advance, progress
 from lingraft.store import digest
@@ -42,9 +43,7 @@ from lingraft.training.optimizer import merge_back
 from lingraft.training.prepare_model import (
     check_apart,
     gather_model,
-    open_model,
     open_phase,
-    open_placed,
     recompute_activations,
 )
 from lingraft.training.shared_prefix import prefix_checkpoint
@@ -53,7 +52,7 @@ from lingraft.training.trackers import tracking
 from lingraft.training.train_log import LOG, DivergenceMonitor, Record, notes_of, row_of, speed_of
 from lingraft.training.train_step import Stepper
 
-__all__ = ["Text", "open_model", "train"]
+__all__ = ["Text", "train"]
 
 
 def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, workplace: Path,
@@ -224,7 +223,7 @@ class _Run:
         """Merge back where the plan says so."""
         if not self.job.plan.merge_back or not self.world.is_first:
             return {}
-        source, _ = open_placed(self.job.model_folder, "cpu", dtype="auto")
+        source, _ = load_for_training(self.job.model_folder)
         found = merge_back(self.model, dict(source.named_parameters()), self.job.added, self.job.plan.merge_back,
                            self.record.heldout if self.job.heldout else None)
         self.record.measure(self.model, done, merged=found["share"])

@@ -1,0 +1,108 @@
+"""Loading a model folder: to run it, to train it, or as shapes without weights.
+
+Every model in lingraft is loaded here. All variants use the class that config.json names
+(`model_class`), run the model's own code only where a recipe permits it (`model_code`), and refuse
+weights with NaN or inf. `training.sharded_loading` loads one shard per process with the same checks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lingraft.checkpoint.model_class import UNREADABLE, auto_class, read_model_config
+from lingraft.checkpoint.stored_names import stored_names
+from lingraft.checkpoint.tensor_files import FLOATS, Checkpoint, torch_dtype
+from lingraft.checkpoint.text_reading import read_text_alone
+from lingraft.checkpoint.weight_checks import check_finite_model
+from lingraft.errors import ModelError
+from lingraft.model_code import trust
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
+    """Load a model folder to run it, in evaluation mode.
+
+    `dtype` is the name of a torch data type, "stored" for the one of the files, or "auto": the
+    stored one on a GPU, float32 elsewhere. Raises `ModelError` where the folder holds no causal
+    language model, or a weight is NaN or inf.
+    """
+    if dtype == "auto":
+        # Half precision on a CPU is about ten times slower than float32, and less exact.
+        dtype = "stored" if str(device).startswith("cuda") else "float32"
+    model = _from_pretrained(folder, dtype).to(device).eval()
+    check_finite_model(model, folder)
+    return read_text_alone(model, folder)
+
+
+def load_for_training(folder: Path, device: str = "cpu") -> tuple[Any, dict[str, torch.dtype]]:
+    """Load a model folder to train it in float32, and return it with its `stored_types`."""
+    model = _from_pretrained(folder, "stored")
+    check_finite_model(model, folder)
+    types = stored_types(model, folder)
+    model.config.use_cache = False
+    return read_text_alone(model.float().to(device).train(), folder), types
+
+
+def meta_model(config: Any, folder: Path | None = None) -> Any:
+    """Build a model of a configuration on the meta device: shapes without weights."""
+    import torch
+
+    with torch.device("meta"):
+        return build_model(config, folder)
+
+
+def build_model(config: Any, folder: Path | None = None, *, dtype: torch.dtype | None = None) -> Any:
+    """Build a model of a configuration; raises `ModelError` where transformers cannot.
+
+    `folder` is where the configuration was read: it may bring code, and errors name it.
+    """
+    where = folder / "config.json" if folder else Path("config.json")
+    settings: dict[str, Any] = dict(trust(folder)) if folder else {}
+    if dtype is not None:
+        settings["dtype"] = dtype
+    made_by = auto_class(config, where)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return made_by.from_config(config, **settings)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        msg = f"{folder or where}: not a model that transformers can build ({reason})"
+        raise ModelError(msg) from error
+
+
+def stored_types(model: Any, folder: Path) -> dict[str, torch.dtype]:
+    """Return the data type of every parameter, and of every buffer that the files hold.
+
+    transformers loads a few tensors in float32 that the files hold in 16 bits (the bias of
+    DeepSeek's router). These have the type of the files here.
+    """
+    checkpoint = Checkpoint.open(folder)
+    places = stored_names(model, checkpoint.tensors)
+    types = {name: buffer.dtype for name, buffer in model.named_buffers() if name in places}
+    types |= {name: parameter.dtype for name, parameter in model.named_parameters()}
+    for name in types.keys() & places.keys():
+        kind = checkpoint.tensors[places[name][0]].dtype
+        if kind in FLOATS and torch_dtype(kind).itemsize < types[name].itemsize:
+            types[name] = torch_dtype(kind)
+    return types
+
+
+def _from_pretrained(folder: Path, dtype: str) -> Any:
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    wanted = "auto" if dtype == "stored" else getattr(torch, dtype)
+    made_by = auto_class(read_model_config(folder), folder)
+    trusted = trust(folder)
+    try:
+        return made_by.from_pretrained(folder, dtype=wanted, local_files_only=True, **trusted)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        msg = f"{folder}: cannot be loaded as a causal language model ({reason})"
+        raise ModelError(msg) from error
