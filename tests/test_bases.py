@@ -226,7 +226,7 @@ def test_a_model_on_a_hub(tiny_model, tmp_path):
         assert (identity, kind) == ({"hub": "owner/name", "commit": commit}, "llama")
         assert "model.safetensors" in files
         assert not any("pytorch_model" in request for request in hub.requests)
-        assert "404" in ask_hub(environment, tmp_path / "b", id="owner/gone")
+        assert "there is no such model" in ask_hub(environment, tmp_path / "b", id="owner/gone")
         assert "no revision 'v9'" in ask_hub(environment, tmp_path / "c", id="owner/name", revision="v9")
     answer = ask_hub(environment, tmp_path / "d", id="owner/name")
     assert answer[0] == {"hub": "owner/name", "commit": commit}, answer
@@ -238,7 +238,7 @@ def test_a_gated_model(tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "models" / "owner" / "gated")
     with HubServer(tmp_path, gated={"owner/gated"}) as hub:
         answer = ask_hub(hub.environment(tmp_path / "home"), tmp_path / "a", id="owner/gated")
-    assert "owner/gated: the hub answered 401; it is private or gated" in answer
+    assert "owner/gated: access is restricted; accept the conditions on" in answer
 
 
 def test_every_base_is_refused_with_the_users_error(tmp_path):

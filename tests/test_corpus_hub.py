@@ -100,12 +100,12 @@ def test_refusals_say_what_to_do(hub, tmp_path):
         "me/none", {"hub": "me/lines", "revision": "v9"}, {"hub": "me/lines", "split": "dev"},
         {"hub": "me/lines", "config": "hi"}, "me/secret", {"hub": "me/lines", "text": "content"}, "me/broken")))
     expected = [
-        f"hf:me/none/train: there is no such data set, or it is private; check {hub.url}/datasets/me/none",
-        f"there is no revision 'v9'; its branches and tags are on {hub.url}/datasets/me/lines/tree/main",
+        f"hf:me/none/train: there is no such dataset, or it is private; check {hub.url}/datasets/me/none",
+        f"there is no revision 'v9'; see the branches and tags on {hub.url}/datasets/me/lines/tree/main",
         "hf:me/lines/dev: the data set cannot be read: Bad split: dev. Available splits: ['train', 'test']",
         "BuilderConfig 'hi' not found. Available: ['default']",
-        f"access is restricted; accept the conditions on {hub.url}/datasets/me/secret, then 'hf auth login'",
-        "hf:me/lines/train, row 1: there is no field 'content' to take the text from; known: id, text",
+        f"access is restricted; accept the conditions on {hub.url}/datasets/me/secret, then `hf auth login`",
+        "hf:me/lines/train:row 1: there is no field 'content' to take the text from; known: id, text",
         "hf:me/broken/train: the data set cannot be read: ",
     ]
     for answer, message in zip(answers, expected, strict=True):

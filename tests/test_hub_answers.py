@@ -64,8 +64,8 @@ def asked(hub: HubServer, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("status", "body", "said"), [
-    (200, b"<html><title>Sign in to the network</title>", "is no answer of a hub"),
-    (200, b"[1, 2]", "is no answer of a hub"),
+    (200, b"<html><title>Sign in to the network</title>", "unexpected response"),
+    (200, b"[1, 2]", "unexpected response"),
     (500, b"oops", "500"),
     (403, b"{}", "/me/"),
 ], ids=["a page", "other JSON", "an error of its own", "forbidden"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
+from lingraft.hub_client import HUB_ID
 from lingraft.paths import is_there
 from lingraft.registry import Choice, Registry
 from lingraft.store import Draft
@@ -79,8 +80,6 @@ def parse_model(value: object) -> Base:
 
 
 def _long_form(value: object) -> object:
-    from lingraft.bases.hub_model import HUB_ID
-
     if not isinstance(value, str) or value in BASES.names():
         return value
     if is_there(value):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,11 +16,16 @@ from lingraft.bases.weight_formats import (
     check_weight_format,
     quantisation_of,
 )
-from lingraft.errors import HubError
+from lingraft.hub_client import (
+    COMMIT,
+    HUB_ID,
+    client_errors,
+    hub_errors,
+    one_line,
+    refusal,
+    well_formed_response,
+)
 from lingraft.model_code import PATTERN, permit
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @BASES.register
@@ -40,7 +43,7 @@ class HubBase(Base):
     @classmethod
     def _well_formed(cls, value: str) -> str:
         if not HUB_ID.fullmatch(value):
-            msg = f"{value!r} is no model id; expected owner/name"
+            msg = f"{value!r} is not a model id; expected owner/name"
             raise ValueError(msg)
         return value
 
@@ -93,58 +96,39 @@ class HubBase(Base):
     def _file_names(self) -> list[str]:
         """Return the names of all files of the commit; none where the hub does not answer."""
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
 
         try:
             return list(HfApi().list_repo_files(self.id, revision=self.commit()))
-        except (HfHubHTTPError, _client_error(), OSError):
-            return []  # `fill` says that the folder holds no weights
+        except client_errors():
+            return []  # `fill` reports that the folder holds no weights
 
     def _fetch(self, patterns: tuple[str, ...], revision: str | None = None) -> Path:
-        """Return the folder of a snapshot in the hub's cache, with the files that these patterns name."""
-        from huggingface_hub import constants, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        from lingraft.corpus.hub_dataset import NO_ANSWER
+        """Return a snapshot in the hub's cache with the files that match these patterns."""
+        from huggingface_hub import snapshot_download
 
         wanted = revision or self.commit()
-        try:
-            return Path(snapshot_download(self.id, revision=wanted, allow_patterns=list(patterns),
-                                          ignore_patterns=[f"{SECOND_COPY}*.safetensors"]))
-        except LocalEntryNotFoundError as error:
-            if isinstance(error.__cause__, HfHubHTTPError):  # it answered, if not what was asked for
-                raise self._refused(error.__cause__) from error
-            msg = (f"model: {self.id}: the hub at {constants.ENDPOINT} cannot be reached and revision {wanted} is not "
-                   "in the cache; connect, or name a local folder")
-            raise HubError(msg) from error
-        except HfHubHTTPError as error:
-            raise self._refused(error) from error
-        except (_client_error(), OSError) as error:
-            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EFBIG}:
-                raise  # our own disk, not the hub
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            msg = f"model: {self.id}: the download broke off ({reason}); run again to go on"
-            raise HubError(msg) from error
-        except NO_ANSWER as error:
-            msg = (f"model: {self.id}: what {constants.ENDPOINT} answered is no answer of a hub "
-                   f"({str(error).partition(chr(10))[0]}); look at HF_ENDPOINT, and whether a network's sign-in page "
-                   "answers in its place")
-            raise HubError(msg) from error
+        label = f"model: {self.id}"
+        with (
+            hub_errors(label, lambda error: self._explanation(error, wanted)),
+            well_formed_response(label),
+        ):
+            folder = snapshot_download(
+                self.id,
+                revision=wanted,
+                allow_patterns=list(patterns),
+                ignore_patterns=[f"{SECOND_COPY}*.safetensors"],
+            )
+        return Path(folder)
 
-    def _refused(self, error: Any) -> HubError:
+    def _explanation(self, error: Exception, revision: str) -> str:
         from huggingface_hub import constants
+        from huggingface_hub.errors import LocalEntryNotFoundError
 
-        status, page = int(error.response.status_code) if error.response is not None else 0, constants.ENDPOINT
-        meaning = {401: f"it is private or gated, or there is no such model: look at {page}/{self.id}, then "
-                        "`hf auth login`",
-                   403: f"access is not granted: ask for it on {page}/{self.id}, then `hf auth login`",
-                   404: f"there is no such model, or no revision {self.revision!r}: check both"}
-        advice = meaning.get(status, "try again later")
-        return HubError(f"model: {self.id}: the hub answered {status or 'nothing'}; {advice}")
-
-
-def _client_error() -> Any:
-    """Return the base of all errors of whichever HTTP client the hub's library has today."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return HfHubHTTPError.__mro__[1]
+        if refused := refusal(error, self.id, "model", revision):
+            return refused
+        if isinstance(error, LocalEntryNotFoundError):
+            return (
+                f"the hub at {constants.ENDPOINT} cannot be reached and revision {revision} is not "
+                "in the cache; connect, or name a local folder"
+            )
+        return f"the download broke off ({one_line(error)}); run again to continue it"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
 from lingraft.corpus.files import COMPRESSIONS, ENDINGS
+from lingraft.hub_client import HUB_ID
 from lingraft.paths import is_there
 from lingraft.registry import Settings
 
 HELDOUT_SHARE = 0.01
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class Limit(Settings):

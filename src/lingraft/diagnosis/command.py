@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lingraft.bases.folder import SMALL_FILES
-from lingraft.bases.hub_model import HUB_ID, HubBase
+from lingraft.bases.hub_model import HubBase
 from lingraft.diagnosis.diagnosis import REFERENCE, Diagnosis, diagnose
 from lingraft.diagnosis.page import as_page
 from lingraft.diagnosis.sample import SAMPLE_BYTES, Parallel, Sample, language_and_place, read_parallel, read_sample
 from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.hub_client import HUB_ID
 
 
 def diagnose_command(models: Sequence[str], *, text: Sequence[str], parallel: str | None = None, compare: bool = False,
@@ -49,8 +49,7 @@ def _open(place: str) -> ModelTokenizer:
     name, _, revision = place.partition("@")
     if path.exists() or not HUB_ID.fullmatch(name):
         return open_tokenizer(path)
-    base = HubBase(id=name, revision=revision or "main")
-    return open_tokenizer(base._fetch(SMALL_FILES))  # noqa: SLF001 - the hub's errors are explained there
+    return open_tokenizer(HubBase(id=name, revision=revision or "main").tokenizer_folder())
 
 
 def _parallel(path: str | None, samples: Sequence[Sample]) -> Parallel | None:

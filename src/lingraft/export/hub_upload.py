@@ -7,15 +7,12 @@ that it stands in no shell history, log, manifest or report.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 from lingraft.errors import HubError, ModelError, RecipeError
+from lingraft.hub_client import HUB_ID, hub_errors, one_line, status_of
 from lingraft.paths import is_folder
 from lingraft.store import room_on_disk
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def model_folder(path: Path) -> Path:
@@ -43,41 +40,45 @@ def publishable(path: Path) -> Path:
     return path
 
 
-def upload(path: Path, repository: str, *, private: bool = True, revision: str | None = None) -> str:
-    """Upload a run's model, or its adapter, to a hub and return the address of the commit.
+def upload(
+    path: Path, repository: str, *, private: bool = True, revision: str | None = None
+) -> str:
+    """Upload a run's model, or an adapter, to the hub and return the URL of the commit.
 
-    Raises `ModelError` where there is no card, `HubError` where the hub says no or cannot be reached.
+    Raises `ModelError` where there is no card, `HubError` where the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError
-
-    client_error: Any = HfHubHTTPError.__mro__[1]  # of whichever HTTP client the library has today
 
     folder = publishable(path)
     if not HUB_ID.fullmatch(repository):
-        msg = f"--to {repository!r}: a model on a hub is named owner/name"
+        msg = f"--to {repository!r}: expected owner/name of a model on the hub"
         raise RecipeError(msg)
     if not (folder / "README.md").is_file():
-        msg = f"{folder}: there is no card (README.md), without which nothing is pushed; run `lingraft adapt` again"
+        msg = f"{folder}: no card (README.md), and a model is pushed with its card only; run `lingraft adapt` again"
         raise ModelError(msg)
     if get_token() is None:
         msg = f"{repository}: pushing needs your token; `hf auth login`, or set HF_TOKEN"
         raise HubError(msg)
     api = HfApi()
-    with room_on_disk(folder):
-        try:
-            api.create_repo(repository, private=private, exist_ok=True)
-            done = api.upload_folder(repo_id=repository, folder_path=folder, revision=revision,
-                                     commit_message="Model adapted with lingraft", ignore_patterns=[".*", "*.tmp"])
-        except (HfHubHTTPError, client_error, OSError) as error:
-            raise _told(error, repository, get_token()) from None  # the chain would hold request headers
+    with room_on_disk(folder), hub_errors(repository, _explanation):
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            revision=revision,
+            commit_message="Model adapted with lingraft",
+            ignore_patterns=[".*", "*.tmp"],
+        )
     return str(done.commit_url)
 
 
-def _told(error: Exception, repository: str, token: str | None) -> HubError:
-    response: Any = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    advice = {401: "the token is not valid: `hf auth login`", 403: "the token may not write there: make one with write "
-              "access", 404: "there is no such owner or revision"}.get(status or 0, "try again later")
-    reason = f"the hub answered {status}" if status else (str(error).splitlines() or [type(error).__name__])[0]
-    return HubError(f"{repository}: {reason.replace(token or chr(0), 'the token')}; {advice}")
+def _explanation(error: Exception) -> str:
+    status = status_of(error)
+    if status is None:
+        return f"{one_line(error)}; try again later"
+    advice = {
+        401: "the token is not valid: `hf auth login`",
+        403: "the token may not write there: create one with write access",
+        404: "there is no such owner or revision",
+    }
+    return f"the hub answered {status}; {advice.get(status, 'try again later')}"

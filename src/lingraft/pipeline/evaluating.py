@@ -18,6 +18,7 @@ from typing import Any
 from lingraft.bases import Base, parse_model
 from lingraft.corpus import CorpusSettings, identity_of
 from lingraft.errors import CorpusError, ModelError, RecipeError
+from lingraft.hub_client import HUB_ID
 from lingraft.measurement import read_measurements, write_measurements
 from lingraft.pipeline.graph import VERSIONS, corpus_steps
 from lingraft.pipeline.making import make_model
@@ -79,8 +80,6 @@ def model_place(model: str) -> str:
 
     Raises `ModelError` for what is neither a folder nor a hub id.
     """
-    from lingraft.bases.hub_model import HUB_ID
-
     path = Path(model).expanduser()
     if (path / RUN).is_file() and (path / "model").is_dir():
         return str(path / "model")

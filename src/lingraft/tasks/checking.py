@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lingraft.errors import CorpusError, HubError, MissingExtraError, RecipeError, did_you_mean
+from lingraft.hub_client import MALFORMED, client_errors
 from lingraft.store import digest, file_digest
 from lingraft.tasks.catalogue import FOLDER, Task, expand, find
 from lingraft.tasks.data import local_rows, unavailable
@@ -65,7 +66,7 @@ def hub_commit(task: Task) -> str:
             if found.gated:
                 HfApi().auth_check(task.hub.id, repo_type="dataset")
             return str(found.sha)
-        except Exception as error:  # noqa: BLE001 - of whichever HTTP client the hub's library has today
+        except client_errors() + MALFORMED as error:
             raise HubError(unavailable(task, task.hub, error)) from None
     with contextlib.suppress(CacheNotFound):
         for repository in scan_cache_dir().repos:

@@ -1,0 +1,130 @@
+"""The Hugging Face Hub as the rest of the project sees it: the form of ids, and one error class.
+
+Whatever huggingface_hub, `datasets` or their HTTP client raises becomes a `HubError` of one line.
+Errors of the local disk are not translated. The token never appears in a message, and the original
+exception is not chained, because it holds the headers of the request.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, Literal
+
+from lingraft.errors import HubError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+LOCAL_DISK = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG}
+MALFORMED: tuple[type[Exception], ...] = (ValueError, TypeError, KeyError, AttributeError)
+"""What the hub's client raises for a response that is not JSON, or not the expected JSON."""
+MESSAGE_LENGTH = 300
+
+
+def client_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions of the hub's client and of its HTTP library."""
+    from huggingface_hub import errors
+
+    # HfHubHTTPError extends the base error of the HTTP library: requests, httpx or httpx2, by version.
+    http_error: Any = errors.HfHubHTTPError.__mro__[1]
+    return (http_error, errors.EntryNotFoundError, OSError)
+
+
+@contextmanager
+def hub_errors(label: str, explain: Callable[[Exception], str]) -> Iterator[None]:
+    """Raise errors of the hub's client as `HubError`: the label, then what `explain` says of them."""
+    try:
+        yield
+    except client_errors() as error:
+        if getattr(error, "errno", None) in LOCAL_DISK:
+            raise
+        raise HubError(_without_token(f"{label}: {explain(error)}")) from None
+
+
+@contextmanager
+def well_formed_response(label: str) -> Iterator[None]:
+    """Raise `HubError` where a response is not one of a hub, such as a captive portal's page."""
+    from huggingface_hub import constants
+
+    try:
+        yield
+    except MALFORMED as error:
+        msg = (
+            f"{label}: unexpected response from {constants.ENDPOINT} ({one_line(error)}); check "
+            "HF_ENDPOINT, or a captive portal of the network"
+        )
+        raise HubError(_without_token(msg)) from None
+
+
+def refusal(
+    error: Exception, repository: str, kind: Literal["model", "dataset"], revision: str | None
+) -> str | None:
+    """Say why the hub refused a repository and what to do; `None` where the connection failed."""
+    from huggingface_hub import constants, errors
+
+    folder = "datasets/" if kind == "dataset" else ""
+    page = f"{constants.ENDPOINT}/{folder}{repository}"
+    status = status_of(error)
+    causes = list(causes_of(error))
+    # The first match counts, so special cases come before the general ones.
+    meanings = {
+        errors.GatedRepoError: (
+            f"access is restricted; accept the conditions on {page}, then `hf auth login` or set "
+            "HF_TOKEN"
+        ),
+        errors.RepositoryNotFoundError: (
+            f"there is no such {kind}, or it is private; check {page}, or sign in with "
+            "`hf auth login`"
+        ),
+        errors.RevisionNotFoundError: (
+            f"there is no revision {revision!r}; see the branches and tags on {page}/tree/main"
+        ),
+        errors.OfflineModeIsEnabled: (
+            "HF_HUB_OFFLINE is set, so the hub is not asked; unset it, or name a local path"
+        ),
+    }
+    # `datasets` hides the cause of its own error for a gated data set.
+    if status == HTTPStatus.FORBIDDEN or "gated dataset" in str(error):
+        return meanings[errors.GatedRepoError]
+    for meant, message in meanings.items():
+        if any(isinstance(cause, meant) for cause in causes):
+            return message
+    if status is not None:
+        return f"the hub answered {status}; try again later"
+    missing = (errors.EntryNotFoundError, FileNotFoundError)
+    is_cache_miss = isinstance(error, errors.LocalEntryNotFoundError)
+    if any(isinstance(cause, missing) for cause in causes) and not is_cache_miss:
+        return f"a file is not where it was expected ({one_line(error)}); see {page}/tree/main"
+    return None
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status of a response that raised an error or its direct cause."""
+    for one in (error, error.__cause__):
+        response = getattr(one, "response", None)
+        if response is not None:
+            return int(response.status_code)
+    return None
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and its causes: `datasets` wraps the errors of the hub's own library."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error on one line, cut at 300 characters, or else its class name."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MESSAGE_LENGTH else text[:MESSAGE_LENGTH] + "..."
+
+
+def _without_token(message: str) -> str:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return message.replace(token, "the token") if token else message
