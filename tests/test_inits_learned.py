@@ -64,7 +64,7 @@ def test_whole_matrices_train_and_the_manifest_says_so(patient: Patient, tmp_pat
     for name, tensor in before.items():
         same = torch.equal(tensor, after[name][:len(tensor)])
         assert same == (name not in matrices), name
-    first, last = notes["inits"]["input"]["nats_a_token_first_last"]
+    first, last = notes["inits"]["input"]["bits_per_byte_first_last"]
     assert last < first
     sides = "input" if notes["tied"] else "input and output"
     assert notes["base_rows"] == f"changed by their method: {sides}"
@@ -80,7 +80,7 @@ def test_added_rows_alone(patient: Patient, tmp_path: Path) -> None:
     notes = patient.graft(tmp_path / "model", {"learned": {**QUICK, "base_rows": "keep"}})
     before, after, matrices = tensors(patient, tmp_path / "model")
     assert all(torch.equal(tensor, after[name][:len(tensor)]) for name, tensor in before.items())
-    first, last = notes["inits"]["input"]["nats_a_token_first_last"]
+    first, last = notes["inits"]["input"]["bits_per_byte_first_last"]
     assert last < first
     assert notes["base_rows"] == "bit-identical"
     patient.graft(tmp_path / "start", "calibrated")
@@ -119,9 +119,9 @@ import json, sys
 from pathlib import Path
 from lingraft.checkpoint import graft
 from lingraft.corpus import Corpus
-from lingraft.inits import INITS, resuming
+from lingraft.inits import INITS, learned, resuming
 from lingraft.vocabulary import Splice
-resuming.SAVE_SECONDS, resuming.SHARE_OF_SAVING = 0, 1
+resuming.SAVE_SECONDS, resuming.SHARE_OF_SAVING, learned.CHECKPOINT_SECONDS = 0, 1, 0
 root, output, method = Path(sys.argv[1]), Path(sys.argv[2]), INITS.parse(json.loads(sys.argv[3]))
 splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
 graft(root / "source", root / "tokenizer", splice, input_init=method, output_init=method, output=output,
@@ -144,11 +144,12 @@ def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
     command = [sys.executable, "-c", GO, str(tmp_path), str(output), json.dumps(method), str(work)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(work.glob("*.safetensors")) and process.poll() is None and time.monotonic() < deadline:
+    saved = "distilled-*.safetensors" if "distilled" in method else "learned-*/training/step-*"
+    while not list(work.glob(saved)) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert list(work.glob("*.safetensors"))
+    assert list(work.glob(saved))
     assert not output.exists()
     torch.manual_seed(99)  # nothing may hang on the process's own state
     corpus = Corpus.open(tmp_path / "corpus")

@@ -10,9 +10,9 @@ from lingraft.inits.distilled import Distilled
 from lingraft.inits.donor import Donor
 from lingraft.inits.drawn import MeanResizing, RandomRows, RandomToken
 from lingraft.inits.focus import Focus
-from lingraft.inits.learned import Learned
+from lingraft.inits.learned import LearnedInit
 from lingraft.inits.subtokens import SubtokenMean
 from lingraft.inits.wechsel import Wechsel
 
 __all__ = ["INITS", "Align", "Calibrated", "Distilled", "Donor", "EmbeddingInit", "Focus", "InitRequest", "InitRows",
-           "Learned", "MeanResizing", "RandomRows", "RandomToken", "SubtokenMean", "Wechsel"]
+           "LearnedInit", "MeanResizing", "RandomRows", "RandomToken", "SubtokenMean", "Wechsel"]

@@ -44,6 +44,7 @@ class Job:
     execution: Execution
     heldout: Heldout | None
     trunks: Path | None = None
+    title: str = "training"
 
     def folder(self, phase: int) -> Path:
         """Return the folder of the model that a phase begins with."""

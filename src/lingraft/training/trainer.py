@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ from lingraft.training.trackers import tracking
 from lingraft.training.train_log import LOG, DivergenceMonitor, Record, notes_of, row_of, speed_of
 from lingraft.training.train_step import Stepper
 
-__all__ = ["Text", "train"]
+__all__ = ["Text", "train", "train_model"]
 
 
 def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, workplace: Path,
@@ -65,17 +65,37 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, w
     a stopped run goes on. In `trunks`, where it is given, runs leave what longer ones go on from. Raises `Interrupted`
     on SIGTERM and Ctrl-C, after saving, and `TrainingError` where the loss is no number or explodes.
     """
-    workplace.mkdir(parents=True, exist_ok=True)
+    def write(run: _Run) -> None:
+        with room_for_tensors(output):
+            if run.world.is_first:
+                run.write(output)
+        run.world.wait()
+
     execution = (execution or Execution()).for_this_process()
-    job = Job(model_folder, text, plan, workplace, tuple(added), seed, execution, heldout, trunks)
-    with (init_process_group(sharded=execution.sharded, device=execution.device) as world, room_for_tensors(workplace),
-          torch.random.fork_rng(), stop_signals() as stopped):
+    return _train(Job(model_folder, text, plan, workplace, tuple(added), seed, execution, heldout, trunks), write)
+
+
+def train_model(model_folder: Path, text: Text, plan: TrainingPlan, *, workplace: Path, added: Sequence[int] = (),
+                seed: int = 0, execution: Execution | None = None,
+                title: str = "training") -> tuple[Any, dict[str, Any]]:
+    """Train a model by a plan, in one process; return it, in float32, with the notes.
+
+    As `train`, but nothing is written except the progress in `workplace`. `title` names the progress bar.
+    """
+    found: list[Any] = []
+    job = Job(model_folder, text, plan, workplace, tuple(added), seed, execution or Execution(), None, title=title)
+    notes = _train(job, lambda run: found.append(run.model))
+    return found[0], notes
+
+
+def _train(job: Job, finish: Callable[[_Run], None]) -> dict[str, Any]:
+    """Carry out a job; `finish` takes what was trained while the processes are still joined."""
+    job.workplace.mkdir(parents=True, exist_ok=True)
+    with (init_process_group(sharded=job.execution.sharded, device=job.execution.device) as world,
+          room_for_tensors(job.workplace), torch.random.fork_rng(), stop_signals() as stopped):
         run = _Run(job, world)
         notes = run.train(stopped)
-        with room_for_tensors(output):
-            if world.is_first:
-                run.write(output)
-        world.wait()
+        finish(run)
     return notes
 
 
@@ -115,7 +135,8 @@ class _Run:
         if state.phase:
             self._open_phase(state.phase)
         watched = self.job.execution.trackers if self.world.is_first else ()
-        with (progress("training", self.steps, unit="steps") if self.world.is_first else nullcontext(ignore) as advance,
+        bar = progress(self.job.title, self.steps, unit="steps") if self.world.is_first else nullcontext(ignore)
+        with (bar as advance,
               tracking(watched, self.job.execution.tracking, self.job.execution.tracking_name,
                        state.done.step) as self.record.trackers):
             advance(state.done.step)
