@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -17,17 +15,11 @@ import pytest
 import yaml
 
 from lingraft.store import digest
+from tests.commands import lingraft, start
 
 LINGRAFT = [sys.executable, "-c", "from lingraft.cli import main; main()"]
 QUICK = ["-o", "vocabulary.size=10", "-o", "training={budget: 2 steps, batch_tokens: 64, heldout_points: 1}",
          "-o", "evaluation={heldout_bytes: 300, bootstrap: {resamples: 20}, generation: null}"]
-
-
-def lingraft(*arguments: object, cwd: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run the real command in a subprocess, with a store and runs of its own under `cwd`."""
-    environment = {name: value for name, value in os.environ.items() if name != "LINGRAFT_STORE"}
-    return subprocess.run([*LINGRAFT, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False,
-                          env=environment | {"OMP_NUM_THREADS": "1"}, **settings)
 
 
 @pytest.fixture
@@ -177,18 +169,16 @@ def test_a_stopped_run_says_how_to_go_on(basic, tmp_path):
     """SIGTERM in training saves, ends with 130 and one line, leaves no run; the same command then finishes."""
     arguments = ["adapt", *options(basic), "-o", "vocabulary.size=10", "-o", QUICK[-1], "--name", "stopped", "-o",
                  "training={budget: 400 steps, batch_tokens: 512, heldout_points: 0}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*LINGRAFT, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)
+    command = start(*arguments, cwd=tmp_path)
     deadline = time.monotonic() + 120
     logs = tmp_path / "runs" / ".store" / "work"
     while not any(log.stat().st_size for log in logs.glob("training-*/training.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert "the same command goes on" in told
+    command.process.terminate()
+    stopped = command.finish(60)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "the same command goes on" in stopped.stderr
     assert left_in(tmp_path) == []
     done = lingraft(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -16,8 +16,9 @@ from lingraft.doctor import Finding, is_well
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, load_recipe
 from lingraft.recipe.beginning import commented_recipe
+from tests.commands import lingraft
 from tests.conftest import ROOT
-from tests.test_cli import LINGRAFT, lingraft
+from tests.test_cli import LINGRAFT
 
 ANSI = "\x1b["
 
@@ -60,7 +61,7 @@ def test_init_asks_on_a_terminal(tiny_model, hindi_file, tmp_path):
 
 def test_init_without_answers_says_what_is_missing(tmp_path):
     """Off a terminal nothing is asked: what is missing is named, and nothing is written."""
-    done = lingraft("init", "none.yaml", "-l", "hi", cwd=tmp_path, stdin=subprocess.DEVNULL)
+    done = lingraft("init", "none.yaml", "-l", "hi", cwd=tmp_path)
     assert done.returncode == 2
     assert "model and text must be known" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -14,8 +14,8 @@ from lingraft.pipeline import Asked, comparison_table, evaluate_models, scoring
 from lingraft.pipeline.evaluating import named
 from lingraft.recipe import Runtime
 from lingraft.tasks.changes import task_changes
+from tests.commands import lingraft
 from tests.conftest import make_tiny_model
-from tests.test_cli import lingraft
 
 QUICK = ("evaluation.bootstrap.resamples=20", "evaluation.heldout_bytes=2000",
          "evaluation.generation={bytes: 8, prompts: 1, repeats: 1, samples: 2, sample_bytes: 8}")

@@ -227,8 +227,11 @@ def translated(text: str) -> str:
 
 @cache
 def _every_character() -> str:
-    surrogates = range(0xD800, 0xE000)
-    return "".join("\0" if point in surrogates else chr(point) for point in range(CODE_POINTS))
+    import numpy as np
+
+    points = np.arange(CODE_POINTS, dtype="<u4")
+    points[0xD800:0xE000] = 0
+    return points.tobytes().decode("utf-32-le")
 
 
 @lru_cache(maxsize=128)

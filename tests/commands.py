@@ -1,0 +1,70 @@
+"""Commands of lingraft, each in a process of its own, without the seconds that their imports take.
+
+A command spends about six of its ten seconds of processor time on imports. A server process imports the libraries once
+for each pytest process, and every command is a fork of it: a new process with its own working directory, environment,
+output and exit code. What a library reads from the environment while it is imported (as huggingface_hub does) cannot be
+set this way.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from subprocess import CompletedProcess
+
+IMPORTED = ("altair", "lingraft.certificate", "lingraft.cli", "lingraft.pipeline.added", "lingraft.report", "pandas",
+            "lingraft.training.loop", "pyarrow.dataset", "scipy.optimize", "scipy.stats", "tokenizers.trainers",
+            "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "vl_convert")
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([*IMPORTED])
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command that runs, and the folder of the two files that hold what it prints."""
+
+    process: ForkServerProcess
+    printed: Path
+
+    def finish(self, timeout: float = 300) -> CompletedProcess[str]:
+        """Wait for its end; return exit code and output."""
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, f"still runs after {timeout} s"
+        stdout, stderr = ((self.printed / name).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+        shutil.rmtree(self.printed)
+        return CompletedProcess([], self.process.exitcode, stdout, stderr)
+
+
+def start(*arguments: object, cwd: Path, environment: Mapping[str, str] | None = None) -> Started:
+    """Start `lingraft ARGUMENTS` in a folder, in this process's environment or another."""
+    printed = Path(tempfile.mkdtemp(prefix="lingraft-command-"))
+    given = (list(map(str, arguments)), cwd, dict(os.environ if environment is None else environment), printed)
+    process = SERVER.Process(target=_command, args=given)
+    process.start()
+    return Started(process, printed)
+
+
+def lingraft(*arguments: object, cwd: Path, environment: Mapping[str, str] | None = None) -> CompletedProcess[str]:
+    """Run `lingraft ARGUMENTS` in a folder to its end."""
+    return start(*arguments, cwd=cwd, environment=environment).finish()
+
+
+def _command(arguments: list[str], cwd: Path, environment: dict[str, str], printed: Path) -> None:
+    """Be the process of a command: what follows is what a shell does for it."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(printed / name, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["lingraft", *arguments]
+    from lingraft.cli import main
+
+    main()
