@@ -20,7 +20,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 IMPORTED = ("altair", "lingraft.certificate", "lingraft.cli", "lingraft.pipeline.added", "lingraft.report", "pandas",
-            "lingraft.training.loop", "pyarrow.dataset", "scipy.optimize", "scipy.stats", "tokenizers.trainers",
+            "lingraft.training.trainer", "pyarrow.dataset", "scipy.optimize", "scipy.stats", "tokenizers.trainers",
             "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "vl_convert")
 
 SERVER = multiprocessing.get_context("forkserver")

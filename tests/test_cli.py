@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from lingraft.store import digest
-from tests.commands import lingraft, start
+from tests.commands import IMPORTED, lingraft, start
 
 LINGRAFT = [sys.executable, "-c", "from lingraft.cli import main; main()"]
 QUICK = ["-o", "vocabulary.size=10", "-o", "training={budget: 2 steps, batch_tokens: 64, heldout_points: 1}",
@@ -203,3 +204,9 @@ def test_the_python_call(tiny_model, hindi_file, tmp_path):
                          runs=tmp_path / "runs", device="cpu")
     assert run.report.is_file()
     assert {row.subject for row in run.measurements()} == {"source", "spliced", "adapted"}
+
+
+def test_what_commands_here_are_forked_with_is_there():
+    """A fork server leaves out in silence what it cannot import: every module that it is given can be imported."""
+    for module in IMPORTED:
+        importlib.import_module(module)
