@@ -32,6 +32,8 @@ CONTENT = {
     ".jsonl": lambda: "".join(json.dumps({"id": 1, "text": text}) + "\n\n" for text in TEXTS).encode(),
     ".json": lambda: json.dumps([{"text": text} for text in TEXTS], ensure_ascii=False, indent=1).encode(),
     ".parquet": lambda: parquet_bytes(pa.table({"id": [1, 2, 3, 4], "text": TEXTS})),
+    ".csv": lambda: "".join(["id,text\r\n", *(f'1,"{text}"\r\n' for text in TEXTS)]).encode(),
+    ".tsv": lambda: "".join(["text\tid\n", *(f"{text}\t1\n" for text in TEXTS)]).encode(),
 }
 
 
@@ -50,7 +52,7 @@ def fault(path: object, **more: object) -> str:
 @pytest.mark.parametrize("compression", COMPRESS)
 @pytest.mark.parametrize("ending", CONTENT)
 def test_every_format_gives_the_same_documents(tmp_path, ending, compression):
-    """A text is the same from .txt, .jsonl, .json and .parquet, plain, gzipped or in zstandard."""
+    """A text is the same from .txt, .jsonl, .json, .parquet, .csv and .tsv, plain, gzipped or in zstandard."""
     path = tmp_path / f"text{ending}{compression}"
     path.write_bytes(COMPRESS[compression](CONTENT[ending]()))
     assert read(path) == TEXTS
@@ -61,6 +63,38 @@ def test_a_json_file_may_hold_lines(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(CONTENT[".jsonl"]())
     assert read(path) == TEXTS
+
+
+def test_a_cell_of_a_table_is_a_document(tmp_path):
+    """A quoted cell may hold the delimiter, quotation marks, line ends and 200 KB; a .tsv file has no quoting."""
+    long = "word " * 40_000
+    path = tmp_path / "a.csv"
+    path.write_text(f'\ufefftext,id\n"a, ""b""\nc",1\n\n"{long}",2\n,3\n', encoding="utf-8", newline="")
+    assert read(path) == ['a, "b"\nc', long, ""]
+    assert read(path, text="id") == ["1", "2", "3"]
+    (tmp_path / "a.tsv").write_text('text\n"a" b\n', encoding="utf-8")
+    assert read(tmp_path / "a.tsv") == ['"a" b']
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    ("txt,id\na,1\n", ":2: there is no field 'text' to take the text from; did you mean 'txt'? known: id"),
+    ('text\n"a\nb"\nc,d\n', ":4: 2 cells for 1 columns (text); quote the cells that hold the delimiter"),
+    ('text,id\na,1\n"b,2\nc,3\n', ":3: not CSV (unexpected end of data)"),
+    ("text,id\na,1\n\udce9,2\n", ":3: byte 0xe9 at offset 12 is not UTF-8"),
+])
+def test_a_broken_table_is_placed(tmp_path, content, expected):
+    """The place is the file and the line on which the row begins; a row is never cut or joined with the next."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    assert f"{path}{expected}" in fault(path)
+
+
+def test_tables_in_a_folder_are_read_by_a_pattern_only(tmp_path):
+    """A folder of text may have tables of metadata; `FOLDER/*.csv` reads them."""
+    (tmp_path / "a.txt").write_text("text\n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text("text\ncell\n", encoding="utf-8")
+    assert read(tmp_path) == ["text"]
+    assert read(tmp_path / "*.csv") == ["cell"]
 
 
 def test_compressed_files_may_be_put_end_to_end(tmp_path):
@@ -103,8 +137,8 @@ def test_a_missing_file_names_the_nearest_one(tmp_path):
     assert "no file matches" in fault(tmp_path / "*.txt")
     (tmp_path / "empty").mkdir()
     assert "the folder holds no .txt" in fault(tmp_path / "empty")
-    (tmp_path / "a.csv").touch()
-    assert "unknown kind of file; expected .txt, .jsonl, .json, .parquet" in fault(tmp_path / "a.csv")
+    (tmp_path / "a.xml").touch()
+    assert "unknown kind of file; expected .txt, .jsonl, .json, .parquet, .csv, .tsv" in fault(tmp_path / "a.xml")
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
@@ -112,7 +146,7 @@ def test_bytes_that_are_not_utf8_are_placed(tmp_path, compression):
     """File, line, and the offset of the byte in the decompressed stream."""
     path = tmp_path / f"a.txt{compression}"
     path.write_bytes(COMPRESS[compression]("ok é\n".encode() + b"caf\xe9\n"))
-    assert f"{path}, line 2: byte 0xe9 at offset 9 is not UTF-8" in fault(path)
+    assert f"{path}:2: byte 0xe9 at offset 9 is not UTF-8" in fault(path)
 
 
 def test_utf16_is_recognised(tmp_path):
@@ -122,13 +156,13 @@ def test_utf16_is_recognised(tmp_path):
 
 
 @pytest.mark.parametrize(("line", "expected"), [
-    ('{"text": "a"', "line 2, column 13: not JSON"),
-    ("[1]", "line 2: holds a list, expected an object with the field 'text'"),
-    ('{"txt": "a", "id": 1}', "line 2: there is no field 'text' to take the text from; did you mean 'txt'? known: id"),
-    ('{"text": 3.5, "id": 1}', "line 2: field 'text' holds a number, expected text"),
-    ('{"text": ["a"]}', "line 2: field 'text' holds a list"),
-    ('{"text": "\\ud800"}', "line 2: field 'text' holds half of a surrogate pair"),
-    ("[" * 200_000, "line 2"),
+    ('{"text": "a"', ":2:13: not JSON"),
+    ("[1]", ":2: holds a list, expected an object with named fields"),
+    ('{"txt": "a", "id": 1}', ":2: there is no field 'text' to take the text from; did you mean 'txt'? known: id"),
+    ('{"text": 3.5, "id": 1}', ":2: field 'text' holds a number, expected text"),
+    ('{"text": ["a"]}', ":2: field 'text' holds a list"),
+    ('{"text": "\\ud800"}', ":2: field 'text' holds half of a surrogate pair"),
+    ("[" * 200_000, ":2: "),
 ])
 def test_a_broken_row_is_placed(tmp_path, line, expected):
     """File, line and, for broken JSON, the column."""
@@ -155,7 +189,7 @@ def test_parquet_columns(tmp_path):
     path.write_bytes(parquet_bytes(pa.table({"n": [1, 2], "t": [{"hi": "क"}, {"hi": None}]})))
     assert read(path, text="t.hi") == ["क", ""]
     assert "there is no column 'text' to take the text from; known: n, t" in fault(path)
-    assert "row 1: field 'n' holds a number" in fault(path, text="n")
+    assert ":row 1: field 'n' holds a number" in fault(path, text="n")
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.zst", "a.parquet.gz", "a.parquet"])
@@ -181,9 +215,9 @@ def test_broken_json_lists(tmp_path):
     """Of a .json file, line and column are those of the file, and the number of the entry is given."""
     path = tmp_path / "a.json"
     path.write_text('[\n {"text": "a"},\n {"text" "b"}\n]', encoding="utf-8")
-    assert f"{path}, line 3, column 10: not JSON" in fault(path)
+    assert f"{path}:3:10: not JSON" in fault(path)
     path.write_text('[{"text": "a"}, 5]', encoding="utf-8")
-    assert "entry 2: holds a number" in fault(path)
+    assert ":row 2: holds a number" in fault(path)
     path.write_bytes(b'[{"text": "\xff"}]')
     assert "byte 0xff at offset 11 is not UTF-8" in fault(path)
 
@@ -191,15 +225,16 @@ def test_broken_json_lists(tmp_path):
 def test_a_document_too_large_for_memory_is_refused(tmp_path, monkeypatch):
     """Lines, paragraphs, files and lists have a bound, and the message says what to choose instead."""
     monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", 1000)
-    monkeypatch.setattr("lingraft.corpus.readers.MAX_DOCUMENT_BYTES", 1000)
+    for module in ("readers", "records"):
+        monkeypatch.setattr(f"lingraft.corpus.{module}.MAX_DOCUMENT_BYTES", 1000)
     path = tmp_path / "a.txt"
     path.write_text("short\n" + "x" * 2000, encoding="utf-8")
-    assert "line 2: longer than" in fault(path)
+    assert ":2: longer than" in fault(path)
     path.write_text("some words\n" * 200, encoding="utf-8")
-    assert "choose documents: paragraph or line" in fault(path, documents="file")
-    assert "choose documents: line" in fault(path, documents="paragraph")
+    assert "set documents: paragraph or line" in fault(path, documents="file")
+    assert "set documents: line" in fault(path, documents="paragraph")
     (tmp_path / "a.json").write_text("[" + '{"text": "a"},' * 200 + "0]", encoding="utf-8")
-    assert "write one object a line instead" in fault(tmp_path / "a.json")
+    assert "write one object per line instead" in fault(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("compression", COMPRESS)

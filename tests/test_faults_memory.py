@@ -41,7 +41,7 @@ def test_a_line_without_end_is_refused(tmp_path, compressed):
     else:
         path.write_bytes(b"x" * 10**6)  # a file that begins with NULs is refused as UTF-32
         os.truncate(path, 5 * 10**9)  # takes no room on the disk
-    with pytest.raises(CorpusError, match=rf"{path}, line 1: longer than 64 MiB; .* split it into lines"):
+    with pytest.raises(CorpusError, match=rf"{path}:1: longer than 64 MiB; .* split it into lines"):
         build(path, tmp_path / "draft")
 
 

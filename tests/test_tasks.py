@@ -17,12 +17,13 @@ import torch
 from lm_eval.api.model import LM
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from lingraft.corpus.records import read_records
 from lingraft.errors import CorpusError, HubError, LingraftError, ModelError, RecipeError
 from lingraft.measurement import Measurement, select
 from lingraft.tasks import TaskSettings, check_tasks, run_tasks, task_identity
 from lingraft.tasks.catalogue import expand, families, find, known_names
 from lingraft.tasks.contamination import seen_in
-from lingraft.tasks.data import read_rows, splits_of
+from lingraft.tasks.data import splits_of
 from lingraft.tasks.loading import load_tasks
 from lingraft.tasks.model import FolderLM
 from lingraft.tasks.running import evaluate_tasks
@@ -470,10 +471,10 @@ def test_spbleu_is_sacrebleus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a
 
 @pytest.mark.parametrize(("names", "data", "kind", "said"), [
     (["xcopa-ta"], {"xcopa": "missing.jsonl"}, CorpusError, "missing.jsonl: there is no such file"),
-    (["xcopa-ta"], {"xcopa": "text.txt"}, CorpusError, "unknown kind of file; expected .jsonl"),
-    (["xcopa-ta"], {"xcopa": "columns.jsonl"}, CorpusError, "row 1: xcopa-ta needs a column 'premise'.*found text"),
-    (["xnli-hi"], {"xnli": "labels.jsonl"}, CorpusError, "row 2: the label 'maybe' is none of entailment"),
-    (["xnli-hi"], {"xnli": "broken.jsonl"}, CorpusError, "broken.jsonl, line 2: not a JSON object"),
+    (["xcopa-ta"], {"xcopa": "text.txt"}, CorpusError, "text.txt: a .txt file has no fields; expected one of .jsonl"),
+    (["xcopa-ta"], {"xcopa": "columns.jsonl"}, CorpusError, "jsonl:1: xcopa-ta needs a column 'premise'.*found text"),
+    (["xnli-hi"], {"xnli": "labels.jsonl"}, CorpusError, "labels.jsonl:2: the label 'maybe' is none of entailment"),
+    (["xnli-hi"], {"xnli": "broken.jsonl"}, CorpusError, "broken.jsonl:2:7: not JSON"),
     (["xnli-hi"], {"xnli": "empty.jsonl"}, CorpusError, "no documents for xnli-hi"),
     (["xcopa_tam"], {}, RecipeError, "no task called 'xcopa_tam'; did you mean 'xcopa_ta'"),
     (["xcopia-ta"], {}, RecipeError, "no task called 'xcopia-ta'; did you mean 'xcopa-ta'.*FAMILY-LANGUAGE"),
@@ -493,6 +494,7 @@ def test_data_that_cannot_be_had_is_named(
     write_rows(tmp_path / "labels.jsonl", [{**pair, "label": 0}, {**pair, "label": "maybe"}])
     (tmp_path / "broken.jsonl").write_text('{"a": 1}\n{"a": \n', encoding="utf-8")
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
+    (tmp_path / "text.txt").write_text("text", encoding="utf-8")
     settings = TaskSettings.model_validate({"names": names, "data": data})
     with pytest.raises(kind, match=said) as caught:
         check_tasks(settings)
@@ -512,7 +514,8 @@ def test_local_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.json", "a.csv", "a.tsv", "a.jsonl.gz", "a.parquet"):
-        assert read_rows(tmp_path / name, ["question", "answer"]) == rows, name
+        read = read_records(tmp_path / name, header=["question", "answer"])
+        assert [record for record, _ in read] == rows, name
 
 
 HUB = """

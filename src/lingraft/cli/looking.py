@@ -18,7 +18,8 @@ def diagnose(
         "--text", "-t", metavar="[LANG=]FILE", help="Text to diagnose on: hi=news.jsonl, or a file whose name begins "
         "with the language (hi.train.jsonl.gz). Repeat for several.")] = None,
     parallel: Annotated[str | None, typer.Option(metavar="FILE", help="The same sentences in several languages, "
-                                                 "a column each (.jsonl .parquet): the premium over English.")] = None,
+                                                 "a column each (.jsonl .csv .parquet): the premium over "
+                                                 "English.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Which of these tokenizers suits each language, now and "
                                           "with 10,000 tokens added.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page for people, too.")] = None,

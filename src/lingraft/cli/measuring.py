@@ -22,8 +22,8 @@ def evaluate(
     tasks: Annotated[str | None, typer.Option(metavar="TASK,TASK,...", help="Tasks to run, too: flores-hi, xcopa-ta, "
                                               "or any name of lm-eval.", rich_help_panel="What")] = None,
     parallel: Annotated[str | None, typer.Option(
-        metavar="FILE", help="The same sentences in several languages, a column each (.jsonl .parquet): the premium "
-        "over English.", rich_help_panel="What")] = None,
+        metavar="FILE", help="The same sentences in several languages, a column each (.jsonl .csv .parquet): the "
+        "premium over English.", rich_help_panel="What")] = None,
     reference: Annotated[str | None, typer.Option(metavar="TOKENIZER", help="A tokenizer to compare sequence lengths "
                                                   "with.", rich_help_panel="What")] = None,
     override: Override = None,

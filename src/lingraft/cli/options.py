@@ -16,8 +16,8 @@ Model = Annotated[str | None, typer.Option("--model", "-m", help="What to start 
 Language = Annotated[str | None, typer.Option("--language", "-l", help="The language to graft on, a BCP-47 tag (hi, "
                                               "pt-BR), or domain:NAME.", rich_help_panel="What")]
 TextFiles = Annotated[list[str] | None, typer.Option(
-    "--text", "-t", help="Text in that language: a file (.txt .jsonl .parquet, also .gz .zst), a glob, or a hub data "
-    "set owner/name. Repeat for several.", rich_help_panel="What")]
+    "--text", "-t", help="Text in that language: a file (.txt .jsonl .csv .parquet, also .gz .zst), a glob, or a hub "
+    "data set owner/name. Repeat for several.", rich_help_panel="What")]
 BaseLanguage = Annotated[str | None, typer.Option("--base-language", help="The language that the model knows already, "
                                                   "with --base-text (default: en).", rich_help_panel="What")]
 BaseText = Annotated[list[str] | None, typer.Option(

@@ -23,7 +23,7 @@ class Limit(Settings):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.documents is None and self.bytes is None:
-            msg = "a limit is of documents, of bytes, or both; got neither"
+            msg = "limit: set documents, bytes, or both"
             raise ValueError(msg)
         return self
 
@@ -48,7 +48,7 @@ class Source(Settings):
     """
 
     path: str | None = Field(default=None, description="a file, a folder or a glob; "
-                             ".txt, .jsonl, .json, .parquet, each also .gz or .zst")
+                             ".txt, .jsonl, .json, .parquet, .csv, .tsv, each also .gz or .zst")
     hub: str | None = Field(default=None, description="a hub data set, owner/name")
     miniature: Miniature | None = Field(default=None, description="the embedded miniature world")
     config: str | None = Field(default=None, description="configuration of the hub data set")

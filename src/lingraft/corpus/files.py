@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from zstandard import ZstdDecompressionObj
 
-ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
+ENDINGS = (".txt", ".jsonl", ".json", ".parquet", ".csv", ".tsv")
+FOLDER_ENDINGS = ENDINGS[:4]
+"""What is read of a folder: next to text, .csv and .tsv files are mostly metadata."""
 COMPRESSIONS = (".gz", ".zst")
 _HEAD = 2**16
 NUL_SHARE = 0.005
-"""A file with more NUL bytes than this share at its beginning is no UTF-8."""
+"""A file with a larger share of NUL bytes at its beginning is not UTF-8."""
 MAX_DOCUMENT_BYTES = 64 * 2**20
 """A longer document is refused rather than held in memory: it is mostly a file without line ends."""
 
@@ -51,14 +53,16 @@ def ending_of(path: Path) -> str:
 def find_files(pattern: str) -> list[Path]:
     """Return the files that a path, a folder or a glob means, in the order of their names.
 
-    Raises `CorpusError` where there are none, with the nearest name that is there.
+    A folder gives no .csv and .tsv files; a pattern such as `folder/*.csv` does. Raises `CorpusError`
+    where there are none, with the nearest name that is there.
     """
     path = Path(pattern).expanduser() if is_there(pattern) else Path(pattern)
     if is_folder(path):
-        known = tuple(ending + compression for ending in ENDINGS for compression in ("", *COMPRESSIONS))
+        known = tuple(ending + compression for ending in FOLDER_ENDINGS for compression in ("", *COMPRESSIONS))
         found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(known))
         if not found:
-            msg = f"{pattern}: the folder holds no {', '.join(ENDINGS)} file"
+            read = ", ".join(FOLDER_ENDINGS)
+            msg = f"{pattern}: the folder holds no {read} file; .csv files are named by a pattern ({pattern}/*.csv)"
             raise CorpusError(msg)
         return found
     if is_there(path) and path.is_file():
@@ -106,13 +110,13 @@ def _nearest_sibling(path: Path) -> str:
 
 
 class _DamagedError(Exception):
-    """Compressed data that are not what they should be."""
+    """Compressed data that cannot be decompressed."""
 
 
 class _ZstandardStream(io.RawIOBase):
     """Decompressed bytes of a .zst file, of one frame or more; a frame that is cut raises `EOFError`.
 
-    zstandard's own stream reader ends a cut file without a word.
+    zstandard's own stream reader does not report a cut file.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -157,7 +161,7 @@ class _ZstandardStream(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def open_compressed(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for its decompressed bytes; raises `CorpusError` where it cannot be read or is cut short."""
     name = path.name.lower()
     try:
@@ -173,7 +177,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         msg = f"{path}: ends in the middle of its compressed data; fetch or write the file again"
         raise CorpusError(msg) from None
     except (gzip.BadGzipFile, zlib.error, _DamagedError) as error:
-        msg = f"{path}: is not whole {path.suffix} data ({error}); fetch it again, or rename it if it is not compressed"
+        msg = f"{path}: is not valid {path.suffix} data ({error}); fetch it again, or rename it if it is not compressed"
         raise CorpusError(msg) from None
     except PermissionError:
         msg = f"{path}: cannot be read (permission denied)"
@@ -183,20 +187,29 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number of each line, from 1, and its text without the line end.
 
+    Raises `CorpusError` as `whole_lines` does.
+    """
+    for number, text in whole_lines(path):
+        yield number, text.rstrip("\r\n")
+
+
+def whole_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number of each line, from 1, and its text with the line end.
+
     Only a line feed (or carriage return and line feed) ends a line. Raises `CorpusError` with line and byte where the
     bytes are not UTF-8, and where a line is longer than a document may be.
     """
     offset = 0
     _refuse_wide(path)
-    with opened(path) as file:
+    with open_compressed(path) as file:
         for number, raw in enumerate(iter(lambda: file.readline(MAX_DOCUMENT_BYTES + 1), b""), start=1):
             if len(raw) > MAX_DOCUMENT_BYTES:
-                msg = (f"{path}, line {number}: longer than {MAX_DOCUMENT_BYTES / 2**20:g} MiB; a document is held in "
-                       f"memory whole, so split it into lines")
+                msg = (f"{path}:{number}: longer than {MAX_DOCUMENT_BYTES / 2**20:g} MiB; a document is held in "
+                       f"memory whole, split it into lines")
                 raise CorpusError(msg)
             start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
             try:
-                yield number, raw[start:].decode().rstrip("\r\n")
+                yield number, raw[start:].decode()
             except UnicodeDecodeError as error:
                 raise CorpusError(_not_utf8(path, number, raw, start + error.start, offset)) from None
             offset += len(raw)
@@ -207,7 +220,7 @@ def _refuse_wide(path: Path) -> None:
 
     Its bytes may be valid UTF-8: every second one of Cyrillic, Greek or Latin is below 0x20.
     """
-    with opened(path) as file:
+    with open_compressed(path) as file:
         head = file.read(_HEAD)
     nul = head.count(0)
     if nul < NUL_SHARE * len(head) or not nul:
@@ -223,5 +236,5 @@ def _refuse_wide(path: Path) -> None:
 def _not_utf8(path: Path, number: int, raw: bytes, position: int, offset: int) -> str:
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and number == 1:
         return f"{path}: is UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"
-    return (f"{path}, line {number}: byte 0x{raw[position]:02x} at offset {offset + position} is not UTF-8; "
+    return (f"{path}:{number}: byte 0x{raw[position]:02x} at offset {offset + position} is not UTF-8; "
             f"convert the file (iconv -t UTF-8) or remove the line")

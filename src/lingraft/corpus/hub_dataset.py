@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.config import Source
-from lingraft.corpus.readers import document_of
+from lingraft.corpus.records import document_of
 from lingraft.errors import HubError
 from lingraft.hub_client import (
     COMMIT,

@@ -19,7 +19,7 @@ name: {name}
 model: {model}    # a folder, or owner/name@revision of a hub
 target:
   language: {language}    # a BCP-47 tag, or domain:NAME
-  corpus: {text}    # files (.txt .jsonl .parquet, also .gz .zst), globs, or hub data sets owner/name
+  corpus: {text}    # files (.txt .jsonl .csv .parquet, also .gz .zst), globs, or hub data sets owner/name
   # heldout: {{path: heldout.jsonl}}    # text to measure on; left out: a share of the corpus is set apart
   # limit: {{bytes: 100 MB}}            # at most so much text
 {replay}

@@ -41,8 +41,9 @@ class Text(CorpusSettings):
 
     language: Annotated[str, BeforeValidator(_language)] = Field(
         description="BCP-47 tag (hi, pt-BR, zh-Hant), or domain:NAME for text of your own kind")
-    sources: Sources = Field(alias="corpus", description="text to learn from: a file (.txt .jsonl .parquet, also .gz "
-                             ".zst), a hub data set owner/name, `miniature`, a mapping with details, or a list of them")
+    sources: Sources = Field(alias="corpus", description="text to learn from: a file (.txt .jsonl .csv .parquet, also "
+                             ".gz .zst), a hub data set owner/name, `miniature`, a mapping with details, or "
+                             "a list of them")
 
     weight: float = Field(default=1.0, gt=0, description="where there are several target languages: how much this one "
                           "weighs, times its amount of text")

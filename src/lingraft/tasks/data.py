@@ -6,25 +6,23 @@ its `prepare` step. Whatever cannot be had or read is an error that names the fi
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.corpus.files import COMPRESSIONS, lines, opened
+from lingraft.corpus.records import read_records
 from lingraft.errors import CorpusError, HubError
 from lingraft.tasks.catalogue import Hub, Task
 from lingraft.tasks.settings import TaskData
 
-ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 CHOICES = 4
 """How many objects a cloze task ranks, as in the paper."""
 
 Row = dict[str, Any]
+Placed = tuple[Row, str]
+"""A row and where it was read, for messages."""
 
 
 def splits_of(task: Task, data: TaskData | None) -> dict[str, list[Row]]:
@@ -36,31 +34,36 @@ def splits_of(task: Task, data: TaskData | None) -> dict[str, list[Row]]:
         files = {"test": data.test, **({"shots": data.shots} if data.shots else {})}
         return {role: local_rows(task, path) for role, path in files.items()}
     roles = {"test": task.hub.test, **({"shots": task.hub.shots} if task.hub.shots else {})}
-    return {role: fitted(task, hub_rows(task, split), f"hf:{task.hub.id}, split {split}")
-            for role, split in roles.items()}
+    splits = {}
+    for role, split in roles.items():
+        where = f"hf:{task.hub.id}/{split}"
+        rows = enumerate(hub_rows(task, split), start=1)
+        splits[role] = fitted(task, [(row, f"{where}:row {number}") for number, row in rows], where)
+    return splits
 
 
 def local_rows(task: Task, path: str) -> list[Row]:
     """Return the documents of a local file."""
-    return fitted(task, unfolded(read_rows(Path(path).expanduser(), task.columns), task.language), path)
+    return fitted(task, unfolded(_placed_rows(Path(path).expanduser(), task.columns), task.language), path)
 
 
-def unfolded(rows: Sequence[Row], language: str) -> list[Row]:
+def unfolded(rows: Sequence[Placed], language: str) -> list[Placed]:
     """Return rows of one language of files that hold several side by side, and a row for each question on a passage."""
-    result: list[Row] = []
-    for row in rows:
+    result: list[Placed] = []
+    for row, place in rows:
         own = row[language] if isinstance(row.get(language), dict) else row
         questions = own.get("qas")
-        result.extend([{**own, **question} for question in questions] if isinstance(questions, list) else [own])
+        documents = [{**own, **question} for question in questions] if isinstance(questions, list) else [own]
+        result.extend((document, place) for document in documents)
     return result
 
 
-def fitted(task: Task, rows: Sequence[Row], where: str) -> list[Row]:
+def fitted(task: Task, rows: Sequence[Placed], where: str) -> list[Row]:
     """Return rows with the task's own fields; raises `CorpusError` naming the row and the missing column."""
     if not rows:
         msg = f"{where}: no documents for {task.name}; expected rows with {', '.join(task.fields)}"
         raise CorpusError(msg)
-    documents = [_fitted_row(task, row, f"{where}, row {number}") for number, row in enumerate(rows, start=1)]
+    documents = [_fitted_row(task, row, place) for row, place in rows]
     return PREPARE[task.prepare](documents) if task.prepare else documents
 
 
@@ -89,70 +92,16 @@ def _label(task: Task, value: object, place: str) -> int:
     return number
 
 
-def read_rows(path: Path, columns: Sequence[str] = ()) -> list[Row]:
-    """Read the rows of a file; `columns` are the names of a table without a first line of names."""
-    name = path.name.lower()
-    for compression in COMPRESSIONS:
-        name = name.removesuffix(compression)
-    ending = Path(name).suffix
-    if ending not in ENDINGS:
-        msg = f"{path}: unknown kind of file; expected {', '.join(ENDINGS)}, each also with {' or '.join(COMPRESSIONS)}"
-        raise CorpusError(msg)
+def read_rows(path: Path) -> list[Row]:
+    """Return the records of a local file, as they are."""
+    return [record for record, _ in _placed_rows(path)]
+
+
+def _placed_rows(path: Path, header: Sequence[str] = ()) -> list[Placed]:
     if not path.is_file():
         msg = f"{path}: there is no such file; evaluation.tasks.data names one for each task that has no hub data set"
         raise CorpusError(msg)
-    if ending == ".parquet":
-        return _parquet(path)
-    if ending in {".csv", ".tsv"}:
-        return list(_table(path, "\t" if ending == ".tsv" else ",", columns))
-    return list(_json(path))
-
-
-def _json(path: Path) -> Iterator[Row]:
-    place, text = str(path), ""
-    try:
-        with opened(path) as stream:
-            is_list = stream.read(100).lstrip().startswith(b"[")
-        if is_list:
-            with opened(path) as stream:
-                yield from json.loads(stream.read())
-            return
-        for number, text in lines(path):
-            if text.strip():
-                place = f"{path}, line {number}"
-                yield dict(json.loads(text))
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        msg = f"{place}: not a JSON object ({error}); expected one object a line, or a list of objects"
-        raise CorpusError(msg) from None
-
-
-class _Tabs(csv.excel_tab):
-    """Columns parted by tabs, in which a quotation mark is nothing but itself."""
-
-    quoting = csv.QUOTE_NONE
-
-
-def _table(path: Path, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
-    with opened(path) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-        rows = csv.reader(text, csv.excel if delimiter == "," else _Tabs)
-        first = next(rows, [])
-        named = not columns or set(columns) <= set(first)
-        names = first if named else list(columns)
-        for row in rows if named else [first, *rows]:
-            yield dict(zip(names, row, strict=False))
-
-
-def _parquet(path: Path) -> list[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows: list[Row] = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        msg = f"{path}: cannot be read as parquet ({' '.join(str(error).split())}); write it again"
-        raise CorpusError(msg) from None
-    return rows
+    return list(read_records(path, header=header))
 
 
 def hub_rows(task: Task, split: str) -> list[Row]:
