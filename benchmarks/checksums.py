@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lingraft.digests import file_digest
+from lingraft.store import file_digest
 
 SIZE = 2**28
 

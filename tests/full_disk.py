@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.manifest import answer_damage
+from lingraft.store import output_damage
 from tests.torture import commands, left_over, start, warm
 
 ROOMS = (("tmpfs", 24), ("tmpfs", 200), ("limit", 9000), ("limit", 60_000), ("tmpfs", 1000))
@@ -42,7 +42,7 @@ def attempt(arguments: list[str], folder: Path, kind: str, room: int) -> dict[st
     answers = sorted((folder / "runs" / ".store" / "answers").glob("*"))
     return {"kind": kind, "room": room, "code": os.waitstatus_to_exitcode(status), "told": lines,
             "stored": [answer.name for answer in answers], "left": left_over(folder),
-            "damaged": [answer.name for answer in answers if answer_damage(answer)]}
+            "damaged": [answer.name for answer in answers if output_damage(answer)]}
 
 
 def mount(folder: Path, size: str, *options: str) -> None:

@@ -262,16 +262,15 @@ def test_roles_of_special_tokens_may_be_named(tiny_model, tmp_path):
 
 def test_large_files_are_hashed_once(tmp_path, monkeypatch):
     """A large file's hash is remembered until the file changes; where it cannot be remembered it is still right."""
-    from lingraft import digests
-    from lingraft.store import file_digest
+    from lingraft.store import digests, file_digest
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = tmp_path / "weights"
     file.write_bytes(b"0" * 100)
-    first = digests.known_digest(file, large=10)
+    first = digests.cached_sha256(file, cached_from=10)
     monkeypatch.setattr(digests, "file_digest", lambda _path: pytest.fail("read again"))
-    assert digests.known_digest(file, large=10) == first == file_digest(file)
+    assert digests.cached_sha256(file, cached_from=10) == first == file_digest(file)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     file.write_bytes(b"1" * 100)
-    assert digests.known_digest(file, large=10) == file_digest(file) != first
+    assert digests.cached_sha256(file, cached_from=10) == file_digest(file) != first

@@ -241,7 +241,7 @@ def test_a_corpus_is_the_answer_of_a_stage(tmp_path):
     stage = Stage("corpus", 1, identity_of(recipe, "hi"))
     store, made = Store(tmp_path / "store"), []
     for _ in range(2):
-        folder = store.answer(stage, lambda draft: (made.append(1), build_corpus(recipe, "hi", draft))[0])
+        folder = store.build(stage, lambda draft: (made.append(1), build_corpus(recipe, "hi", draft))[0])
     assert made == [1]
     assert Corpus.open(folder).counts("train").documents > 0
 

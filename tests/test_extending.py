@@ -131,7 +131,7 @@ def test_a_folder_of_something_else_is_never_overwritten(values, here, tmp_path)
     """The output may be new, empty or an earlier extension; anything else is left alone."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(LingraftError, match="is there already"):
+    with pytest.raises(LingraftError, match="exists and is not a run"):
         extended(values, here, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 

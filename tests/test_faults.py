@@ -62,11 +62,11 @@ def stage_without_room(outcome: dict) -> str:
     errors = [line.removeprefix("error: ") for line in outcome["told"] if "error" in line.lower()]
     assert (outcome["code"], len(errors), outcome["damaged"]) == (2, 1, []), outcome
     reason = {"tmpfs": "0 MiB free",
-              "limit": "the limit of its file system, or `ulimit -f`, is reached"}[outcome["kind"]]
-    where, told, advice = errors[0].partition(f": no room on the disk ({reason}); ")
+              "limit": "file size limit of the file system or of `ulimit -f`"}[outcome["kind"]]
+    where, told, advice = errors[0].partition(f": no space left on the disk ({reason}); ")
     stage, _, path = where.partition(": ")
     assert told, errors
-    assert f"name another place with --{'runs' if not path else 'store'}; what was finished is kept" in advice
+    assert f"choose another location with --{'runs' if not path else 'store'}; finished work is kept" in advice
     assert all("/work/" in left for left in outcome["left"]), outcome["left"]
     assert stage.startswith("runs/") or path.startswith("runs/.store")
     return stage.removeprefix("runs/")
@@ -82,7 +82,7 @@ def make(draft):
     (root / f"{text}.making").touch()
     while not go.exists():
         time.sleep(0.01)
-print((Store(root).answer(Stage("count", version, {}), make) / "answer.txt").read_text())
+print((Store(root).build(Stage("count", version, {}), make) / "answer.txt").read_text())
 """
 
 
@@ -114,7 +114,7 @@ def test_two_processes_with_one_question(tmp_path, killed):
     first = Answering(tmp_path, 1, "first", go)
     first.until(first.making)
     second = Answering(tmp_path, 1, "second", go)
-    second.until(second.told, "another process is making count; waiting for it")
+    second.until(second.told, "another process is building count; waiting for it")
     if killed:
         first.process.kill()
         second.until(second.making)
@@ -138,13 +138,13 @@ def test_two_processes_with_different_questions(tmp_path):
 def test_a_clock_that_jumps(tmp_path, moment):
     """Times long past or far ahead make no answer stale and no lock or draft younger or older than it is."""
     store, stage = Store(tmp_path), Stage("count", 1, {})
-    folder = store.answer(stage, lambda draft: draft.path("answer.txt").write_text("whole"))
+    folder = store.build(stage, lambda draft: draft.path("answer.txt").write_text("whole"))
     holder = Answering(tmp_path, 2, "held", tmp_path / "go")
     holder.until(holder.making)
     (tmp_path / "drafts" / "count-0123-01234567").mkdir()
     for path in [tmp_path, *tmp_path.rglob("*")]:
         os.utime(path, (moment, moment))
-    assert Store(tmp_path).answer(stage, lambda _draft: pytest.fail("made again")) == folder
+    assert Store(tmp_path).build(stage, lambda _draft: pytest.fail("made again")) == folder
     assert len(left_over(tmp_path)) == 2  # lock and draft of the process that is at work
     (tmp_path / "go").touch()
     assert holder.answer() == "held"
@@ -186,7 +186,7 @@ def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
     whole = file_digest(weights)
     flipped(weights)
     _, made, lines = carry_out(recipe, here)
-    assert f"{weights} is not what was written (another checksum); writing the run anew" in lines
+    assert f"{weights} changed since it was written (checksum differs); writing the run folder again" in lines
     assert (made, file_digest(weights)) == (["training"], whole)
     assert "training" in capsys.readouterr().err
     for step in graph_of(recipe):
@@ -197,7 +197,7 @@ def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
         shutil.rmtree(here.runs)
         _, made, _ = carry_out(recipe, here)
         assert made == [step.stage.name]
-        line = f"{largest} is not what was written (another checksum); making {made[0]} again\n"
+        line = f"{largest} changed since it was written (checksum differs); building {made[0]} again\n"
         assert line in capsys.readouterr().err
     assert file_digest(here.runs / "tiny" / "model" / "model.safetensors") == whole
     assert {path.name: file_digest(path) for path in model.iterdir()} == before  # the read-only model is as it was

@@ -217,7 +217,7 @@ def test_a_full_disk_told_by_rust_is_a_store_error(recipe_values, here, monkeypa
         raise RuntimeError(msg)
 
     monkeypatch.setattr(making, "make_embeddings", fails)
-    with pytest.raises(StoreError, match="no room on the disk"):
+    with pytest.raises(StoreError, match="no space left on the disk"):
         carry_out(read(recipe_values), here)
 
 

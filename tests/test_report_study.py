@@ -186,6 +186,6 @@ def test_a_full_disk_is_one_line_and_leaves_the_run_as_it_was(tmp_path, room):
             write_again([run])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    said = rf"{run}.*: no room on the disk \(.*\); free some; what was finished is kept"
+    said = rf"{run}.*: no space left on the disk \(.*\); free some; finished work is kept"
     assert re.fullmatch(said, str(caught.value))
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before

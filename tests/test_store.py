@@ -16,14 +16,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from safetensors.numpy import save_file
 
-from lingraft import digests, manifest
 from lingraft.doctor import verify
 from lingraft.errors import RecipeError, StoreError
-from lingraft.locks import alone
-from lingraft.manifest import answer_damage
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.registry import Choice, Registry
-from lingraft.store import Draft, Manifest, Stage, Store, digest, place
+from lingraft.store import Draft, Manifest, Stage, Store, digest, digests, link_or_copy, lock, manifest, output_damage
 from lingraft.vocabulary import AddedToken, Splice, Vocabulary, identity
 
 REPEATED = "corpus: half of it is a repetition; remove duplicates"
@@ -60,7 +57,7 @@ def test_a_warning_is_printed_at_once_and_kept_once(tmp_path, capsys):
         assert REPEATED in capsys.readouterr().err
         draft.note({"documents": 3, "warnings": ["corpus: short", REPEATED]})
 
-    notes = Manifest.read(store.answer(stage, make)).notes
+    notes = Manifest.read(store.build(stage, make)).notes
     assert notes == {"documents": 3, "warnings": [REPEATED, "corpus: short"]}
     assert capsys.readouterr().err == "warning: corpus: short\n"
 
@@ -81,7 +78,7 @@ def test_an_answer_is_made_once(tmp_path):
         made.append(1)
         write("3")(draft)
 
-    assert store.answer(stage, make) == store.answer(stage, make) == store.folder(stage)
+    assert store.build(stage, make) == store.build(stage, make) == store.folder(stage)
     assert made == [1]
     others = [Stage("count", 1, {"size": 4}, {"text": "abc"}), Stage("count", 2, {"size": 3}, {"text": "abc"}),
               Stage("sum", 1, {"size": 3}, {"text": "abc"}), Stage("count", 1, {"size": 3}, {"text": "abd"})]
@@ -97,10 +94,10 @@ def test_a_failed_stage_leaves_nothing(tmp_path):
         raise ValueError
 
     with pytest.raises(ValueError):
-        store.answer(stage, fail)
+        store.build(stage, fail)
     assert not store.has(stage)
     assert list((tmp_path / "drafts").iterdir()) == []
-    store.answer(stage, write("whole"))
+    store.build(stage, write("whole"))
     assert store.has(stage)
 
 
@@ -130,17 +127,17 @@ DAMAGES = {
 def test_a_damaged_answer_is_named_and_made_again(tmp_path, damage, capsys):
     """An answer whose files are not those of its manifest is none; one line names it, a whole one takes its place."""
     stage = Stage("count", 1, {})
-    folder = Store(tmp_path).answer(stage, write("whole"))
+    folder = Store(tmp_path).build(stage, write("whole"))
     assert Store(tmp_path).has(stage)
     DAMAGES[damage](folder)
     store = Store(tmp_path)
     assert not store.has(stage)
-    assert (store.answer(stage, write("again")) / "answer.txt").read_text() == "again"
+    assert (store.build(stage, write("again")) / "answer.txt").read_text() == "again"
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     name = "manifest.json" if "manifest" in damage or damage == "notes" else "answer.txt"
     assert str(folder / name) in line
-    assert line.endswith("making count again\n")
+    assert line.endswith("building count again\n")
     assert store.has(stage)
     assert left_over(tmp_path) == []
 
@@ -148,24 +145,24 @@ def test_a_damaged_answer_is_named_and_made_again(tmp_path, damage, capsys):
 def test_what_changes_under_a_store_that_is_open_is_found(tmp_path):
     """An answer that was whole a moment ago is looked at again when size or time of a file differ."""
     store, stage = Store(tmp_path), Stage("count", 1, {})
-    folder = store.answer(stage, write("whole"))
-    place(folder / "answer.txt", tmp_path / "run" / "answer.txt")
+    folder = store.build(stage, write("whole"))
+    link_or_copy(folder / "answer.txt", tmp_path / "run" / "answer.txt")
     (tmp_path / "run" / "answer.txt").write_text("WHOLE")  # a hard link: an edit in a run folder
     assert not store.has(stage)
 
 
 def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
-    """From `REREAD` bytes on, size, time and inode are trusted once seen; reading all finds what they hide."""
+    """From `TRUSTED_FROM` bytes on, size, time and inode are trusted once seen; reading all finds what they hide."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(manifest, "REREAD", 4)
-    monkeypatch.setattr(digests, "LARGE", 4)
-    folder = Store(tmp_path).answer(Stage("count", 1, {}), write("whole"))
+    monkeypatch.setattr(manifest, "TRUSTED_FROM", 4)
+    monkeypatch.setattr(digests, "CACHED_FROM", 4)
+    folder = Store(tmp_path).build(Stage("count", 1, {}), write("whole"))
     flipped(folder / "answer.txt")
-    assert answer_damage(folder, reread=4) == ""
+    assert output_damage(folder, trusted_from=4) == ""
     assert [finding.verdict for finding in verify(tmp_path)] == ["bad", "ok"]
-    assert "another checksum" in answer_damage(folder, reread=4)  # what was found is not forgotten
+    assert "checksum differs" in output_damage(folder, trusted_from=4)  # what was found is not forgotten
     (folder / "answer.txt").write_text("WHOLE")
-    assert "another checksum" in answer_damage(folder, reread=4)
+    assert "checksum differs" in output_damage(folder, trusted_from=4)
 
 
 def test_a_linked_source_that_changed_unseen_is_refused(tmp_path):
@@ -176,10 +173,10 @@ def test_a_linked_source_that_changed_unseen_is_refused(tmp_path):
     def link(draft):
         draft.path("model/weights").symlink_to(weights)
 
-    Store(tmp_path).answer(stage, link)
+    Store(tmp_path).build(stage, link)
     flipped(weights)
-    with pytest.raises(StoreError, match=r"weights: is not what it was when it was first read .*; fetch it again"):
-        Store(tmp_path).answer(stage, link)
+    with pytest.raises(StoreError, match=r"weights: content changed but size and time did not; download it again"):
+        Store(tmp_path).build(stage, link)
     weights.write_text("weights")
     assert Store(tmp_path).has(stage)
 
@@ -192,18 +189,18 @@ def left_over(root):
 def test_what_a_killed_process_left_is_removed(tmp_path):
     """Drafts, locks that nobody holds and the progress of an answered stage go with the next answer; others stay."""
     store, stage, other = Store(tmp_path), Stage("count", 1, {}), Stage("count", 2, {})
-    store.answer(stage, write("whole"))
-    (store.workplace(stage) / "progress").write_text("9")
+    store.build(stage, write("whole"))
+    (store.scratch_dir(stage) / "progress").write_text("9")
     for draft in (f"count-{stage.key}-12345678", f"count-{other.key}-broken12"):
         (tmp_path / "drafts" / draft).mkdir(parents=True)
     (tmp_path / "locks" / f"x-{stage.key}.lock").write_text("")
-    (store.workplace(other) / "progress").write_text("9")
-    with alone(tmp_path / "locks" / "held-1.lock"):
+    (store.scratch_dir(other) / "progress").write_text("9")
+    with lock(tmp_path / "locks" / "held-1.lock"):
         (tmp_path / "drafts" / "held-1-abcdefgh").mkdir()
-        store.answer(stage, write("never"))
+        store.build(stage, write("never"))
         assert sorted(path.name for path in left_over(tmp_path)) == sorted(
             ["held-1.lock", "held-1-abcdefgh", f"count-{other.key}"])
-    store.answer(other, write("other"))
+    store.build(other, write("other"))
     assert left_over(tmp_path) == []
 
 
@@ -220,9 +217,9 @@ def test_two_that_race_make_one_answer(tmp_path, capsys):
 
     def wait():
         making.wait(timeout=20)
-        found.append(Store(tmp_path).answer(stage, write("never")))
+        found.append(Store(tmp_path).build(stage, write("never")))
 
-    threads = [threading.Thread(target=lambda: found.append(store.answer(stage, make))), threading.Thread(target=wait)]
+    threads = [threading.Thread(target=lambda: found.append(store.build(stage, make))), threading.Thread(target=wait)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -239,8 +236,8 @@ def test_a_full_disk_names_the_place_and_the_way_out(tmp_path):
     def fill(draft):
         raise OSError(errno.ENOSPC, "No space left on device", str(draft.folder / "big"))
 
-    with pytest.raises(StoreError, match=r"no room on the disk .* --store"):
-        store.answer(stage, fill)
+    with pytest.raises(StoreError, match=r"no space left on the disk .* --store"):
+        store.build(stage, fill)
     assert not store.has(stage)
 
 
@@ -259,7 +256,7 @@ def test_answers_have_the_mode_that_the_umask_says(tmp_path, mask, mode):
 
     before = os.umask(mask)
     try:
-        folder = Store(tmp_path / "store").answer(Stage("count", 1, {}), fill)
+        folder = Store(tmp_path / "store").build(Stage("count", 1, {}), fill)
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}

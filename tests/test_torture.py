@@ -23,16 +23,16 @@ def test_killed_at_a_random_moment_and_resumed():
 def test_leftovers_and_other_files_are_seen(tmp_path):
     """A draft, a lock or progress beside a finished run is named, and another file is another fingerprint."""
     store, stage = Store(tmp_path / "runs" / ".store"), Stage("count", 1, {})
-    folder = store.answer(stage, lambda draft: draft.path("answer.txt").write_text("whole"))
+    folder = store.build(stage, lambda draft: draft.path("answer.txt").write_text("whole"))
     assert left_over(tmp_path) == []
     before = fingerprint(tmp_path)
     assert list(before) == [f"{folder.name}/answer.txt"]
-    store.workplace(stage)
+    store.scratch_dir(stage)
     for name in (".x-0123abcd", ".x.lock", "x/model.tmp", ".store/locks/x.lock"):
         path = tmp_path / "runs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert len(left_over(tmp_path)) >= 5
     other = Store(tmp_path / "other" / "runs" / ".store")
-    other.answer(stage, lambda draft: draft.path("answer.txt").write_text("other"))
+    other.build(stage, lambda draft: draft.path("answer.txt").write_text("other"))
     assert fingerprint(tmp_path / "other") != before

@@ -237,7 +237,7 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path) -> None:
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(StoreError, match="no room on the disk"):
+        with pytest.raises(StoreError, match="no space left on the disk"):
             save_checkpoint(tmp_path, 2, {"a": torch.zeros(100_000)}, {"n": 2})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

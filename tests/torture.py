@@ -23,9 +23,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lingraft.manifest import Manifest, answer_damage
 from lingraft.pipeline.run_folder import run_damage
 from lingraft.progress import say
+from lingraft.store import Manifest, output_damage
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMED = {"evaluation", "training.jsonl"}
@@ -123,7 +123,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
     """Return the checksum of every stored file; raises `AssertionError` where one is not what its manifest says."""
     found = {}
     for answer in sorted((folder / "runs" / ".store" / "answers").iterdir()):
-        assert not answer_damage(answer), answer_damage(answer)
+        assert not output_damage(answer), output_damage(answer)
         manifest = Manifest.read(answer)
         if manifest.stage not in TIMED:
             found |= {f"{answer.name}/{name}": sha for name, (_, sha) in manifest.files.items() if name not in TIMED}

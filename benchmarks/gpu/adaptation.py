@@ -23,7 +23,7 @@ from benchmarks.gpu.results import Column, Results
 from lingraft import pipeline
 from lingraft.measurement import select
 from lingraft.pipeline.graph import graph_of
-from lingraft.pipeline.running import answer_step
+from lingraft.pipeline.running import build_step
 from lingraft.recipe import Runtime
 from lingraft.report import write_report
 from lingraft.store import Manifest, Store
@@ -93,7 +93,7 @@ def prepared(base: Base, arm: str, device: str) -> dict[str, Any]:
     made = [step.title for step in steps if step is not None and not step.done(store)]
     for step in (graph.source, *steps):
         if step is not None:
-            answer_step(step, recipe, runtime, store, lambda line: print(line, flush=True))
+            build_step(step, recipe, runtime, store, lambda line: print(line, flush=True))
     return {"made here": ", ".join(made)}
 
 

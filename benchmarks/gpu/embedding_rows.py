@@ -19,7 +19,7 @@ from benchmarks.gpu.results import Column, Results
 from lingraft.inits import INITS
 from lingraft.measurement import Measurement
 from lingraft.pipeline.graph import graph_of
-from lingraft.pipeline.running import answer_step
+from lingraft.pipeline.running import build_step
 from lingraft.probing import Probe, ProbeOutcome, probe
 from lingraft.probing.outcome import Scored
 from lingraft.recipe import Runtime
@@ -89,7 +89,7 @@ def steps_of(base: Base, runtime: Runtime) -> int:
         *graph.packing.values(),
     ):
         if step is not None:
-            answer_step(step, recipe, runtime, store, lambda _line: None)
+            build_step(step, recipe, runtime, store, lambda _line: None)
     share = recipe.replay.portion if recipe.replay else 0.0
     for role, part in (("target", 1.0), ("replay", share / (1 - share))):
         notes = Manifest.read(store.folder(graph.packing[role].stage)).notes

@@ -31,7 +31,7 @@ from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.inits import INITS, InitRequest
 from lingraft.pipeline.graph import Graph, graph_of
 from lingraft.pipeline.making import read_splice
-from lingraft.pipeline.running import answer_step
+from lingraft.pipeline.running import build_step
 from lingraft.recipe import Runtime
 from lingraft.store import Draft, Store
 
@@ -182,7 +182,7 @@ def prepare(base: Base, folder: Path) -> None:
             *graph.packing.values(),
         ):
             if step is not None:
-                answer_step(
+                build_step(
                     step, recipe, runtime, store, lambda line: print("  ", line, flush=True)
                 )
                 if step.stage.name in PREPARED_STAGES:

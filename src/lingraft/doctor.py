@@ -19,8 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from lingraft.manifest import answer_damage
 from lingraft.progress import progress
+from lingraft.store import Store, output_damage
 
 NEEDED = ("lingraft", "torch", "transformers", "tokenizers", "datasets", "safetensors")
 EXTRAS = {"peft": "lora", "gguf": "gguf", "gensim": "focus", "lingua-language-detector": "language-id",
@@ -48,16 +48,16 @@ def examine(store: Path) -> list[Finding]:
 
 
 def verify(store: Path) -> list[Finding]:
-    """Read every stored answer and compare its checksums: a line for each that is damaged, and one for all."""
-    folders = sorted(path for path in (store / "answers").glob("*") if path.is_dir())
+    """Read every stored output and compare its checksums: a finding for each damaged one, and a total."""
+    folders = sorted(path for path in Store(store).outputs.glob("*") if path.is_dir())
     findings = []
-    with progress("reading the store", len(folders), unit="answers") as advance:
+    with progress("reading the store", len(folders), unit="outputs") as advance:
         for folder in folders:
-            if found := answer_damage(folder, reread=sys.maxsize):
-                findings.append(Finding("answer", found, "bad", "the run that needs it makes it again"))
+            if found := output_damage(folder, trusted_from=sys.maxsize):
+                findings.append(Finding("stage output", found, "bad", "the next run that needs it builds it again"))
             advance(1)
     whole = len(folders) - len(findings)
-    return [*findings, Finding("stored answers", f"{whole} of {len(folders)} in {store} are as they were written")]
+    return [*findings, Finding("stored outputs", f"{whole} of {len(folders)} in {store} are unchanged")]
 
 
 def look_at(model: Path) -> list[Finding]:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.digests import file_digest
 from lingraft.errors import ModelError
+from lingraft.store import file_digest
 
 PATTERN = "*.py"
 OF_TOKENIZER = "tokenizer_as_it_stands.py"

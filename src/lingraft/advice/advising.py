@@ -132,9 +132,9 @@ def _folder(model: str, runtime: Runtime) -> Path:
     def fetch(draft: Draft) -> None:
         from lingraft.training import Execution
 
-        chosen.materialise(BuildContext(draft, store.workplace(stage), Execution()))
+        chosen.materialise(BuildContext(draft, store.scratch_dir(stage), Execution()))
 
-    return store.answer(stage, fetch) / "model"
+    return store.build(stage, fetch) / "model"
 
 
 def _has_weights(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from lingraft.intrinsic import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.intrinsic.intervals import difference_interval, ratio_interval
 from lingraft.pipeline import graph_of
-from lingraft.pipeline.running import answer_step, quiet_libraries
+from lingraft.pipeline.running import build_step, quiet_libraries
 from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
 from lingraft.store import Store
 from lingraft.training.forecast import Forecast, predict_end
@@ -68,7 +68,7 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     graph, store = graph_of(recipe), Store(runtime.store)
     quiet_libraries()
     for step in graph.making:
-        answer_step(step, recipe, runtime, store, lambda _line: None)
+        build_step(step, recipe, runtime, store, lambda _line: None)
     log = store.folder((graph.training or graph.final).stage) / "training.jsonl"
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return predict_end(points_of(rows), end_bytes)

@@ -143,7 +143,7 @@ def _tokens(folder: Path, store: Path | None) -> Iterator[Predicted]:
 
 
 def _answer(store: Path, stage: Mapping[str, Any]) -> Path:
-    return Store(store).root / "answers" / f"{stage['name']}-{stage['key']}"
+    return Store(store).outputs / f"{stage['name']}-{stage['key']}"
 
 
 def _first_bytes(texts: Iterator[str], limit: int) -> Iterator[str]:

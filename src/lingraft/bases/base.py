@@ -15,9 +15,8 @@ from typing import Any
 
 from lingraft.errors import RecipeError
 from lingraft.hub_client import HUB_ID
-from lingraft.paths import is_there
 from lingraft.registry import Choice, Registry
-from lingraft.store import Draft
+from lingraft.store import Draft, path_exists
 from lingraft.training import Execution
 
 
@@ -82,7 +81,7 @@ def parse_model(value: object) -> Base:
 def _long_form(value: object) -> object:
     if not isinstance(value, str) or value in BASES.names():
         return value
-    if is_there(value):
+    if path_exists(value):
         return {"folder": {"path": value}}
     name, _, revision = value.partition("@")
     if HUB_ID.fullmatch(name) and not value.startswith("."):

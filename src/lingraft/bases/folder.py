@@ -16,10 +16,9 @@ from lingraft.bases.weight_formats import (
     check_weight_format,
 )
 from lingraft.checkpoint.companions import COMPANIONS
-from lingraft.digests import file_digest, known_digest
 from lingraft.errors import ModelError
 from lingraft.model_code import check_without, code_files, permit, permitted
-from lingraft.paths import is_folder, is_there
+from lingraft.store import cached_sha256, file_digest, is_folder, path_exists
 
 WEIGHTS = ("*.safetensors",)
 SECOND_COPY = "consolidated"
@@ -52,7 +51,7 @@ class FolderBase(Base):
     def identity(self) -> dict[str, Any]:
         """Name every file that makes the model by its hash: the same model elsewhere is the same question."""
         check_folder(self.folder, code=self.runs_code)
-        return {"files": {path.relative_to(self.folder).as_posix(): known_digest(path)
+        return {"files": {path.relative_to(self.folder).as_posix(): cached_sha256(path)
                           for path in model_files(self.folder, code=self.runs_code)}}
 
     def materialise(self, bench: BuildContext) -> None:
@@ -86,7 +85,7 @@ def model_files(folder: Path, *, code: bool = False) -> list[Path]:
 
 def check_folder(folder: Path, *, code: bool = False) -> None:
     """Raise `ModelError` where a folder holds no complete model that can be read safely; `code` permits its code."""
-    if is_there(folder):
+    if path_exists(folder):
         check_weight_format(folder)
     if not is_folder(folder):
         msg = (f"model: {folder} is no folder (looked from {Path.cwd()} and beside the recipe) and no hub id; expected "

@@ -19,7 +19,7 @@ from lingraft.bases.tokenizer_files import write_tokenizer
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of
 from lingraft.families import open_tokenizer
 from lingraft.families.convert import GPT2_REGEX
-from lingraft.store import Draft
+from lingraft.store import Draft, atomic_folder, remove_drafts
 from lingraft.training import TrainingPlan
 
 BEGIN, END = "<s>", "</s>"
@@ -122,9 +122,7 @@ def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
 def _kept(folder: Path, make: Callable[[Draft], None]) -> Path:
     """Return a folder of the workplace, made whole where it is not there."""
     if not folder.exists():
-        draft = Draft(folder.with_name(f".draft-{folder.name}"))
-        shutil.rmtree(draft.folder, ignore_errors=True)
-        draft.folder.mkdir(parents=True)
-        make(draft)
-        draft.folder.replace(folder)
+        remove_drafts(folder.parent, folder.name)
+        with atomic_folder(folder) as draft:
+            make(Draft(draft))
     return folder

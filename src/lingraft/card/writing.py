@@ -13,7 +13,7 @@ from lingraft.card.limits import is_chat, limits_section
 from lingraft.card.method import method_section
 from lingraft.card.table import measurement_table
 from lingraft.measurement import Measurement, read_measurements
-from lingraft.store import write_whole
+from lingraft.store import write_files
 
 CARD = Path("model") / "README.md"
 """Where a run folder keeps its card."""
@@ -24,7 +24,7 @@ def write_card(folder: Path) -> Path:
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     text = card_text(record, read_measurements(folder / "measurements.parquet"))
     path = folder / CARD
-    write_whole({path: text})
+    write_files({path: text})
     return path
 
 

@@ -25,7 +25,7 @@ from lingraft.checkpoint.layout import Layout, lay_out, tensor_from
 from lingraft.checkpoint.loadable import check_loadable
 from lingraft.checkpoint.names import EmbeddingNames, embedding_names
 from lingraft.checkpoint.request import InitRequest, InitRows, RowMaker, Side
-from lingraft.checkpoint.rewriting import NewTensor, link_or_copy, rewrite
+from lingraft.checkpoint.rewriting import NewTensor, rewrite
 from lingraft.checkpoint.table_rows import table_rows
 from lingraft.checkpoint.tensor_files import INDEX, Checkpoint, blocks
 from lingraft.checkpoint.weight_checks import finite_norms, row_warnings
@@ -34,6 +34,7 @@ from lingraft.errors import ModelError, TokenizerError
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.families.separators import separators_of
 from lingraft.model_code import code_files
+from lingraft.store import link_or_copy
 from lingraft.vocabulary import Splice
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,16 +65,6 @@ def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int
         for segment in _merged(_segments(places, changed)):
             _write(segment, reader, writer)
     return position
-
-
-def link_or_copy(source: Path, target: Path) -> bool:
-    """Hard-link a file, or copy it where the file system cannot; say whether it was linked."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
-        return False
-    return True
 
 
 def _segments(places: Iterable[TensorPlace], changed: Mapping[str, NewTensor]) -> Iterable[Segment]:

@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
 from lingraft.corpus.files import COMPRESSIONS, ENDINGS
 from lingraft.hub_client import HUB_ID
-from lingraft.paths import is_there
 from lingraft.registry import Settings
+from lingraft.store import path_exists
 
 HELDOUT_SHARE = 0.01
 
@@ -113,7 +113,7 @@ def looks_like_a_path(text: str) -> bool:
     for compression in COMPRESSIONS:
         bare = bare.removesuffix(compression)
     return (bare.endswith(ENDINGS) or text.startswith((".", "/", "~")) or any(sign in text for sign in "*?[")
-            or is_there(text))
+            or path_exists(text))
 
 
 def _as_list(value: object) -> object:

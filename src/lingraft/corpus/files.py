@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from lingraft.errors import CorpusError
-from lingraft.paths import is_folder, is_possible, is_there
+from lingraft.store import is_folder, is_valid_path, path_exists
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -56,7 +56,7 @@ def find_files(pattern: str) -> list[Path]:
     A folder gives no .csv and .tsv files; a pattern such as `folder/*.csv` does. Raises `CorpusError`
     where there are none, with the nearest name that is there.
     """
-    path = Path(pattern).expanduser() if is_there(pattern) else Path(pattern)
+    path = Path(pattern).expanduser() if path_exists(pattern) else Path(pattern)
     if is_folder(path):
         known = tuple(ending + compression for ending in FOLDER_ENDINGS for compression in ("", *COMPRESSIONS))
         found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(known))
@@ -65,7 +65,7 @@ def find_files(pattern: str) -> list[Path]:
             msg = f"{pattern}: the folder holds no {read} file; .csv files are named by a pattern ({pattern}/*.csv)"
             raise CorpusError(msg)
         return found
-    if is_there(path) and path.is_file():
+    if path_exists(path) and path.is_file():
         return [path]
     found = sorted(_matches(path))
     if found:
@@ -73,7 +73,7 @@ def find_files(pattern: str) -> list[Path]:
     if any(sign in pattern for sign in "*?["):
         msg = f"{pattern}: no file matches; the pattern is relative to {Path.cwd()}"
         raise CorpusError(msg)
-    if not is_possible(path):
+    if not is_valid_path(path):
         msg = f"{pattern[:40]!r}...: no file can have such a name ({len(pattern)} characters)"
         raise CorpusError(msg)
     where = "a link that leads nowhere" if path.is_symlink() else f"no such file; {_nearest_sibling(path)}"
@@ -92,7 +92,7 @@ def _matches(pattern: Path) -> Iterator[Path]:
     rest = pattern.parts[len(literal):]
     if not rest:
         return
-    if not is_possible(pattern):
+    if not is_valid_path(pattern):
         return
     wild = Path(*rest, "*") if rest[-1] == "**" else Path(*rest)
     for path in Path(*literal).glob(str(wild)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_
 from lingraft.export.gguf_architectures import Architecture, architecture_of, rope_factors
 from lingraft.export.gguf_tokenizer import GgufTokens, gguf_tokens
 from lingraft.families import ModelTokenizer, open_tokenizer
-from lingraft.store import room_on_disk
+from lingraft.store import atomic_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,18 +57,12 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
     architecture = architecture_of(config)
     found = gguf_tokens(tokenizer, _rows(config, checkpoint))
     names = _names(architecture, config, checkpoint)
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    with room_on_disk(path, option="--gguf"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            writer = GGUFWriter(str(draft), architecture.name)
-            _write_metadata(writer, architecture, config, model)
-            _write_tokens(writer, found, tokenizer)
-            _write_tensors(writer, list(_tensors(architecture, config, checkpoint, names, NUMBERS[numbers])))
-            writer.close()
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+    with atomic_file(path, option="--gguf") as draft:
+        writer = GGUFWriter(str(draft), architecture.name)
+        _write_metadata(writer, architecture, config, model)
+        _write_tokens(writer, found, tokenizer)
+        _write_tensors(writer, list(_tensors(architecture, config, checkpoint, names, NUMBERS[numbers])))
+        writer.close()
     return Exported(path, architecture.name, found.pre, len(found.tokens), len(names), path.stat().st_size,
                     tuple(found.notes))
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from lingraft.errors import HubError, ModelError, RecipeError
 from lingraft.hub_client import HUB_ID, hub_errors, one_line, status_of
-from lingraft.paths import is_folder
-from lingraft.store import room_on_disk
+from lingraft.store import disk_errors, is_folder
 
 
 def model_folder(path: Path) -> Path:
@@ -60,7 +59,7 @@ def upload(
         msg = f"{repository}: pushing needs your token; `hf auth login`, or set HF_TOKEN"
         raise HubError(msg)
     api = HfApi()
-    with room_on_disk(folder), hub_errors(repository, _explanation):
+    with disk_errors(folder), hub_errors(repository, _explanation):
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(
             repo_id=repository,

@@ -7,8 +7,6 @@ base are not read, and memory stays far below the size of the model.
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
 from lingraft.pipeline.making import BESIDE_WEIGHTS, read_splice
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pipeline.running import describe_source
-from lingraft.store import apply_umask, room_on_disk
+from lingraft.store import atomic_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,18 +60,10 @@ def export_peft(run: Path, folder: Path) -> Adapter:
         raise ModelError(msg)
     record, delta = read_record(run), read_trained_delta(run, read_splice(run))
     base = _base(record)
-    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    with room_on_disk(folder, option="--peft"):
-        try:
-            draft.mkdir(parents=True)
-            _write_adapter(delta, base, run / "model", draft)
-            copy_matching(run / "model", draft, BESIDE_WEIGHTS)
-            (draft / "README.md").write_text(_readme(record, base, delta), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            apply_umask(draft)
-            draft.replace(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    with atomic_folder(folder, option="--peft") as draft:
+        _write_adapter(delta, base, run / "model", draft)
+        copy_matching(run / "model", draft, BESIDE_WEIGHTS)
+        (draft / "README.md").write_text(_readme(record, base, delta), encoding="utf-8")
     return Adapter(folder, base, delta.rows, len(delta.ids), len(delta.maps), delta.rank,
                    (folder / WEIGHTS).stat().st_size)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lingraft.checkpoint.request import InitRequest, InitRows, Side
-from lingraft.digests import known_digest
 from lingraft.errors import ModelError
 from lingraft.registry import Choice, Registry
+from lingraft.store import cached_sha256
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -48,7 +48,7 @@ def generator_of(request: InitRequest) -> Generator:
 def digest_of(path: Path | str) -> str:
     """Return the hash of a file that a recipe names; raises `ModelError` where there is none."""
     try:
-        return known_digest(Path(path).expanduser())
+        return cached_sha256(Path(path).expanduser())
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror}), and the embeddings are to be made with it"
         raise ModelError(msg) from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lingraft.progress import progress
-from lingraft.store import digest, room_on_disk
+from lingraft.store import atomic_file, digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,12 +60,9 @@ class Loop:
         tensors = {f"{i} parameter": parameter.detach() for i, parameter in enumerate(self.parameters)}
         for i, parameter in enumerate(self.parameters):
             tensors |= {f"{i} state {name}": value for name, value in self.optimiser.state[parameter].items()}
-        draft = file.with_suffix(".draft")
-        with room_on_disk(file.parent):
-            file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file, option="--store") as draft:
             save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, draft,
                       metadata={"losses": json.dumps(losses)})
-            draft.replace(file)
 
     def _restore(self) -> list[Losses]:
         """Put the saved state in place; return what the steps done so far returned."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from lingraft.corpus.chat import Conversation
 from lingraft.families import ModelTokenizer
 from lingraft.packing.chats import NO_TEMPLATE, ChatEncoder
+from lingraft.store import atomic_file
 from lingraft.workers import HERE, Workers
 
 Integers = NDArray[np.int64]
@@ -49,12 +49,10 @@ class Shard:
         yield from zip(np.split(self.ids, ends), np.split(self.sizes, ends), strict=True) if len(self.lengths) else ()
 
     def write(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        with draft.open("wb") as file:
+        """Write the shard atomically."""
+        with atomic_file(path) as draft, draft.open("wb") as file:
             np.savez(file, ids=self.ids.astype(np.uint32), sizes=self.sizes.astype(np.uint32), lengths=self.lengths,
                      counts=np.array(json.dumps([dict(self.mentions), self.chats, dict(self.refused)])))
-        draft.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> Shard:

@@ -17,7 +17,7 @@ from lingraft.families.saving import save_tokenizer
 from lingraft.pipeline.checking import certificate_of, result_check, source_check, write_whole_certificate
 from lingraft.pipeline.graph import VERSIONS, corpus_steps, graph_of, vocabulary_step
 from lingraft.pipeline.run_folder import RUN, link_files, model_files, whole_folder
-from lingraft.pipeline.running import answer_step, quiet_libraries, told_statement, warnings_of
+from lingraft.pipeline.running import build_step, quiet_libraries, told_statement, warnings_of
 from lingraft.pipeline.steps import Step, Work, step
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
@@ -39,10 +39,10 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
         quiet_libraries()
     with whole_folder(output, "--output") as draft:
         first, *others = steps
-        done = [answer_step(first, recipe, runtime, store, tell)]
+        done = [build_step(first, recipe, runtime, store, tell)]
         untrained = recipe.model_copy(update={"training": TrainingPlan(phases=()), "chat_vector": None})
         statement = told_statement(untrained, store.folder(first.stage) / "model", tell)
-        done += [answer_step(one, recipe, runtime, store, tell) for one in others]
+        done += [build_step(one, recipe, runtime, store, tell) for one in others]
         answer = store.folder(final.stage)
         source = answer / ("model" if final is not vocabulary else "tokenizer")
         link_files(source, draft, {stored: stored for stored in model_files(source)})

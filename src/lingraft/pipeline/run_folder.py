@@ -1,16 +1,13 @@
-"""The run folder: what a finished run leaves for people and for `from_pretrained`, whole or not at all.
+"""The run folder: the results of a finished run, for people and for `from_pretrained`; complete or absent.
 
-Its files are links to the answers in the store where the file system can link, so a run folder costs no second copy
-of the model, and removing the store takes nothing away from it. run.json holds their checksums, so that a file which
-was edited or damaged since is found when the run is asked for again.
+Its files are hard links to the stage outputs in the store if the file system has them, so a run folder needs no second
+copy of the model and does not depend on the store. run.json holds their checksums: a file that was edited or damaged
+is found when the run is requested again.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import StoreError
-from lingraft.locks import alone, alone_now
-from lingraft.manifest import checksums, damage
 from lingraft.measurement import Measurement, read_measurements
 from lingraft.progress import say
-from lingraft.store import place, room_on_disk
+from lingraft.store import (
+    atomic_folder,
+    checksums,
+    disk_errors,
+    find_damage,
+    link_or_copy,
+    lock,
+    remove_drafts,
+    try_lock,
+)
 
 RUN = "run.json"
 FORMAT = 1
@@ -90,64 +94,44 @@ def results(folder: Path) -> dict[str, tuple[int, str]]:
 
 def run_damage(folder: Path) -> str:
     """Return what is wrong with the first result of a run that is not what was written, nothing where all are."""
-    return damage(folder, {name: (size, sha) for name, (size, sha) in read_record(folder).get("files", {}).items()})
+    files = read_record(folder).get("files", {})
+    return find_damage(folder, {name: (size, sha) for name, (size, sha) in files.items()})
 
 
 @contextmanager
 def whole_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
-    """Yield a draft folder that takes `target`'s place when the block ends well, and vanishes when it does not.
+    """Yield a draft folder that replaces `target` when the block ends without an error, and is removed otherwise.
 
-    An earlier run of the same name is replaced; a folder that is no run is never touched. Where another process is
-    writing the same folder, this one waits for it. `option` is what a user names another place with.
+    An earlier run of the same name is replaced; a folder that is not a run is never touched. If another process is
+    writing the same folder, this one waits for it. `option` is the command-line option that chooses another location.
     """
     if target.exists() and not (target / RUN).is_file() and any(target.iterdir()):
-        msg = f"{target}: is there already and is no run of lingraft; choose another name with --name, or move it away"
+        msg = f"{target}: exists and is not a run of lingraft; choose another name with --name, or move it away"
         raise StoreError(msg)
-    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
     waiting = partial(say, f"another process is writing {target}; waiting for it")
-    with room_on_disk(target, option=option), alone(lock_of(target), waiting) as held:
+    with disk_errors(target, option=option), lock(lock_path(target), waiting) as held:
         if held:
-            remove_drafts(target)
-        try:
-            draft.mkdir(parents=True)
+            remove_drafts(target.parent, target.name)
+        with atomic_folder(target) as draft:
             yield draft
-            _swap(draft, target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
 
-def lock_of(target: Path) -> Path:
-    """Return the lock of whoever writes a folder."""
+def lock_path(target: Path) -> Path:
+    """Return the lock file for writing a folder."""
     return target.with_name(f".{target.name}.lock")
 
 
 def sweep(target: Path) -> None:
-    """Remove what processes that were killed while they wrote a folder left beside it."""
-    with alone_now(lock_of(target)) as held:
+    """Remove the drafts of a folder that killed processes left next to it."""
+    with try_lock(lock_path(target)) as held:
         if held:
-            remove_drafts(target)
-
-
-def remove_drafts(target: Path) -> None:
-    """Remove drafts of a folder; for who holds its lock."""
-    ours = re.compile(re.escape(f".{target.name}-") + "[0-9a-f]{8}(-before)?")
-    for folder in target.parent.glob(".*"):
-        if ours.fullmatch(folder.name):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _swap(draft: Path, target: Path) -> None:
-    before = draft.with_name(f"{draft.name}-before")
-    if target.exists():
-        target.replace(before)
-    draft.replace(target)
-    shutil.rmtree(before, ignore_errors=True)
+            remove_drafts(target.parent, target.name)
 
 
 def link_files(source: Path, target: Path, names: Mapping[str, str]) -> None:
-    """Place stored files (name in the answer -> name in the run) without copying where links work."""
+    """Link or copy stored files into a run (name in the stage output -> name in the run)."""
     for stored, shown in names.items():
-        place((source / stored).resolve(), target / shown)
+        link_or_copy(source / stored, target / shown)
 
 
 def model_files(folder: Path) -> dict[str, str]:

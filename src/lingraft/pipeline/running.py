@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.card import write_card
-from lingraft.errors import LingraftError, StoreError
 from lingraft.measurement import read_measurements, write_measurements
 from lingraft.pipeline.checking import certificate_of, write_whole_certificate
 from lingraft.pipeline.graph import Graph, graph_of
@@ -41,7 +39,7 @@ Tell = Callable[[str], None]
 WriteReport = Callable[[Path], Any]
 
 REPORT_VERSION = 6
-"""Raised when run folders change: what an older version left is written anew from the stored answers."""
+"""Raised when run folders change: older ones are written again from the stored outputs."""
 
 
 NO_REPLAY = ("replay: no replay text is named, so forgetting of the base language is neither measured nor prevented; "
@@ -77,7 +75,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         tell(f"{folder}: this run is finished already, nothing to do")
         return Run(folder)
     if has_key(folder, key):
-        tell(f"{run_damage(folder)}; writing the run anew")
+        tell(f"{run_damage(folder)}; writing the run folder again")
     started = time.time()
     if not all(step.done(store) for step in graph.tasks):
         check_tasks(recipe.evaluation.tasks)
@@ -90,7 +88,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
         done = []
         for step in graph:
             with company(step, graph, runtime, store):
-                done.append(answer_step(step, recipe, runtime, store, tell))
+                done.append(build_step(step, recipe, runtime, store, tell))
             if step is graph.source:
                 statement = told_statement(recipe, store.folder(step.stage) / "model", tell)
         _assemble(draft, recipe, graph, store)
@@ -126,34 +124,14 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def answer_step(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell: Tell) -> Done:
-    """Take a stage's answer from the store, or make it; raises `StoreError` where the disk is full."""
+def build_step(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell: Tell) -> Done:
+    """Take a stage's output from the store, or build it; raises `StoreError` if the disk is full."""
     cached = step.done(store)
-    try:
-        folder = step.answer(store, recipe, runtime)
-    except LingraftError:
-        raise
-    except Exception as error:
-        told = _disk_error(error, runtime.store, step.stage.name)
-        if told is None:
-            raise
-        raise told from error
-    manifest = Manifest.read(folder)
+    manifest = Manifest.read(step.build(store, recipe, runtime))
     tell(f"{step.title:<24} {'from the store' if cached else f'{manifest.seconds:.1f} s'}")
     for warning in manifest.notes.get(WARNINGS, ()) if cached else ():  # a stage that runs now has printed its own
         tell(f"warning: {warning}")
     return Done(step, manifest, cached)
-
-
-def _disk_error(error: Exception, where: Path, stage: str) -> StoreError | None:
-    """Recognise a full disk in the words of libraries in Rust, which raise no OSError for it."""
-    signs = ("os error 28", "os error 27", "os error 122", "No space left on device", "File too large")
-    if not any(sign in str(error) for sign in signs):
-        return None
-    free = shutil.disk_usage(where).free / 2**20
-    reason = " ".join(str(error).split())[:100]
-    return StoreError(f"{stage}: {where}: no room on the disk ({free:.0f} MiB free: {reason}); free some, or name "
-                      "another place with --store; what was finished is kept")
 
 
 def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:

@@ -1,8 +1,8 @@
-"""A recipe as a graph of questions.
+"""A recipe as a graph of stages.
 
-Each `Step` is a question for the store (its settings, and the keys of what it builds on) and the function that
-answers it. All keys are known before anything runs: a plan needs no computing, and a changed setting changes the keys
-of exactly those steps that depend on it.
+Each `Step` is a stage of the store (its settings, and the keys of its inputs) and the function that builds its output.
+All keys are known before anything runs: a plan needs no computing, and a changed setting changes the keys of exactly
+those steps that depend on it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lingraft.training import Execution
 
 @dataclass(frozen=True)
 class Work:
-    """What the maker of an answer works with: a draft to fill, and the folders of the answers that it builds on.
+    """What a function that builds a stage output works with: a draft to fill, and the folders of its inputs.
 
-    `workplace` outlives a killed process, for stages that can go on where they stopped; `trunks` outlives the answer,
-    for stages that can go on where another one was.
+    `workplace` survives a killed process, for stages that can resume; `trunks` survives the output, for stages that can
+    resume from another stage.
     """
 
     recipe: Recipe
@@ -47,7 +47,7 @@ Make = Callable[[Work], None]
 
 @dataclass(frozen=True)
 class Step:
-    """A question, and how it is answered."""
+    """A stage, and the function that builds its output."""
 
     title: str
     stage: Stage
@@ -55,17 +55,17 @@ class Step:
     inputs: Mapping[str, Step] = field(default_factory=dict)
 
     def done(self, store: Store) -> bool:
-        """Say whether the answer is there."""
+        """Say whether the output is stored."""
         return store.has(self.stage)
 
-    def answer(self, store: Store, recipe: Recipe, runtime: Runtime) -> Path:
-        """Return the folder of the answer, made where it is not there."""
+    def build(self, store: Store, recipe: Recipe, runtime: Runtime) -> Path:
+        """Return the output folder; build the output if it is missing."""
         folders = {role: store.folder(one.stage) for role, one in self.inputs.items()}
 
         def make(draft: Draft) -> None:
-            self.make(Work(recipe, runtime, draft, folders, store.workplace(self.stage), store.trunks(self.stage)))
+            self.make(Work(recipe, runtime, draft, folders, store.scratch_dir(self.stage), store.trunks(self.stage)))
 
-        return store.answer(self.stage, make)
+        return store.build(self.stage, make)
 
 
 def step(title: str, name: str, version: int, settings: Mapping[str, Any], make: Make, **inputs: Step | None) -> Step:

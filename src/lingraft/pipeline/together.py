@@ -1,6 +1,6 @@
 """A run in several processes: the first one makes every stage, the others wait in the store for what training reads.
 
-An answer in the store is whole or absent, so it is waited for by looking: no lock, and the processes may be on several
+A stage output is complete or absent, so the others wait by polling: no lock, and the processes may be on several
 machines that share the store's folder. All meet when training begins. The first one says whether it is done already;
 if not, all train, and the first one's answer is kept. Where one fails, the launcher ends the others.
 """
@@ -42,12 +42,12 @@ def train_along(recipe: Recipe, runtime: Runtime, graph: Graph) -> None:
         if not done:
             folders = {role: store.folder(one.stage) for role, one in training.inputs.items()}
             draft = Draft(Path(folder), is_first=False)
-            training.make(Work(recipe, runtime, draft, folders, store.workplace(training.stage),
+            training.make(Work(recipe, runtime, draft, folders, store.scratch_dir(training.stage),
                                store.trunks(training.stage)))
 
 
 def wait_for(steps: Iterable[Step], store: Store) -> None:
-    """Wait until all of these are answered; the launcher ends this process where the one that answers fails."""
+    """Wait until the outputs of all steps are stored; the launcher ends this process if the building one fails."""
     for step in steps:
         while not step.done(store):
             time.sleep(SECONDS_BETWEEN_LOOKS)

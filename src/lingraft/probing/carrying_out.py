@@ -9,7 +9,7 @@ from typing import Any
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.pipeline.graph import VERSIONS, Graph, graph_of
 from lingraft.pipeline.making import heldout_of
-from lingraft.pipeline.running import answer_step, quiet_libraries
+from lingraft.pipeline.running import build_step, quiet_libraries
 from lingraft.pipeline.steps import Step, step
 from lingraft.probing.outcome import ProbeOutcome, Scored
 from lingraft.probing.trials import Probe, Trial, trials_of
@@ -42,7 +42,7 @@ def _scores(trial: Trial, runtime: Runtime, store: Store, tell: Tell) -> tuple[t
         steps = graph.making
         passing = [one for one in (graph.embeddings, graph.training) if one is not None and not one.done(store)]
         for one in (*steps, scoring):
-            answer_step(one, trial.recipe, runtime, store, _only_new(one, store, tell))
+            build_step(one, trial.recipe, runtime, store, _only_new(one, store, tell))
         for one in passing:  # a model for every init and seed would fill a disk
             shutil.rmtree(store.folder(one.stage), ignore_errors=True)
     folder = store.folder(scoring.stage)

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from lingraft.corpus.files import is_matched
 from lingraft.errors import RecipeError
-from lingraft.paths import is_there
 from lingraft.recipe.problems import recipe_error
 from lingraft.recipe.reading import Tree, dump, override, read_file
 from lingraft.recipe.settings import Recipe
+from lingraft.store import path_exists
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -108,7 +108,7 @@ def found_beside(value: Any, folder: Path) -> Any:
 
 
 def _there(path: str) -> bool:
-    return is_there(path) or is_matched(path)
+    return path_exists(path) or is_matched(path)
 
 
 def _plain(model: str) -> str:

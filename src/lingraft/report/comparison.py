@@ -10,7 +10,7 @@ from lingraft.errors import StoreError
 from lingraft.report.page import environment, style
 from lingraft.report.reading import read_run
 from lingraft.report.table import Comparison, comparisons, find
-from lingraft.store import write_whole
+from lingraft.store import write_files
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,5 @@ def compare_runs(runs: Sequence[Path], output: Path) -> Path:
                         comparisons(run.measurements)) for run in read]
     lines = list(dict.fromkeys((one.metric, one.language, one.unit) for column in columns for one in column.table))
     text = environment().get_template("comparison.html.j2").render(style=style(), columns=columns, lines=lines)
-    write_whole({output: text})
+    write_files({output: text})
     return output

@@ -18,7 +18,7 @@ from lingraft.report.drawing import chart_packages_missing, draw_png, draw_svg, 
 from lingraft.report.reading import RunFiles, read_run
 from lingraft.report.tokens import samples
 from lingraft.report.writing import written
-from lingraft.store import write_whole
+from lingraft.store import write_files
 
 HERE = Path(__file__).parent
 PAGE = "report.html"
@@ -46,7 +46,7 @@ def write_page(path: Path, text: str, drawn: Sequence[Chart] | None) -> None:
         svg = draw_svg(chart.declared, background="white")
         files |= {folder / f"{chart.name}.svg": titled(svg, chart.label),
                   folder / f"{chart.name}.png": draw_png(chart.declared)}
-    write_whole(files)
+    write_files(files)
     left = [file for file in folder.glob("*.*") if file.suffix in {".svg", ".png"} and file not in files]
     for file in left if drawn is not None else ():
         file.unlink()  # a chart of an earlier report, of which this run has no numbers

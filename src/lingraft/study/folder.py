@@ -1,14 +1,13 @@
-"""The study folder: the cells' runs, the tables and study.json, whole or not at all.
+"""The study folder: the cells' runs, the tables and study.json; complete or absent.
 
-A study works in `.NAME.study` beside it, which outlives a killed process, and takes its place with one rename. The
-runs of an earlier study of that name are linked into it first, so that only what is missing is done.
+A study works in `.NAME.study` next to it, which survives a killed process and is renamed at the end. The runs of an
+earlier study of that name are linked into it first, so that only missing runs are done.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import StoreError
-from lingraft.locks import alone
-from lingraft.pipeline.run_folder import lock_of, remove_drafts
-from lingraft.store import place, room_on_disk
+from lingraft.pipeline.run_folder import lock_path
+from lingraft.store import atomic_folder, disk_errors, link_or_copy, lock, remove_drafts, replace_folder
 from lingraft.study.table import Row, read_table
 
 STUDY = "study.json"
@@ -78,10 +76,10 @@ def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
     What was done stays in the workplace when the block is left by an error.
     """
     if target.exists() and not (target / STUDY).is_file() and any(target.iterdir()):
-        msg = f"{target}: is there already and is no study; choose another name with -o name=NAME, or move it away"
+        msg = f"{target}: exists and is not a study; choose another name with -o name=NAME, or move it away"
         raise StoreError(msg)
     workplace = workplace_of(target)
-    with room_on_disk(target, option="--runs"), alone(lock_of(target), partial(_busy, target)):
+    with disk_errors(target, option="--runs"), lock(lock_path(target), partial(_busy, target)):
         (workplace / CELLS).mkdir(parents=True, exist_ok=True)
         for name in sorted(cells):
             _link_run(target / CELLS / name, workplace / CELLS / name)
@@ -91,8 +89,8 @@ def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
                 left.unlink()
             elif left.name not in cells:
                 shutil.rmtree(left, ignore_errors=True)
-        remove_drafts(target)
-        _swap(workplace, target)
+        remove_drafts(target.parent, target.name)
+        replace_folder(workplace, target)
 
 
 def _busy(target: Path) -> None:
@@ -103,16 +101,7 @@ def _busy(target: Path) -> None:
 def _link_run(source: Path, target: Path) -> None:
     if target.exists() or not source.is_dir():
         return
-    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
-    for file in source.rglob("*"):
-        if file.is_file():
-            place(file, draft / file.relative_to(source))
-    draft.replace(target)
-
-
-def _swap(draft: Path, target: Path) -> None:
-    before = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}-before")
-    if target.exists():
-        target.replace(before)
-    draft.replace(target)
-    shutil.rmtree(before, ignore_errors=True)
+    with atomic_folder(target) as draft:
+        for file in source.rglob("*"):
+            if file.is_file():
+                link_or_copy(file, draft / file.relative_to(source))

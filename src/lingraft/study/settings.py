@@ -26,11 +26,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lingraft.errors import RecipeError, did_you_mean
-from lingraft.paths import is_there
 from lingraft.recipe.problems import recipe_error
 from lingraft.recipe.reading import Tree, override, read_file
 from lingraft.recipe.settings import NAME
 from lingraft.registry import Settings
+from lingraft.store import path_exists
 
 SEED = "seed"
 MERGED = ("settings", "axes")
@@ -177,4 +177,4 @@ def _lay_over(values: dict[str, Any], dotted: str, text: str, assignment: str) -
 
 def _beside(recipe: str, study: Path) -> Path:
     beside = study.parent / recipe
-    return beside if is_there(beside) and not Path(recipe).is_absolute() else Path(recipe)
+    return beside if path_exists(beside) and not Path(recipe).is_absolute() else Path(recipe)

@@ -16,7 +16,7 @@ from typing import Any
 
 from lingraft.errors import Interrupted, LingraftError
 from lingraft.pipeline import Graph, graph_of
-from lingraft.pipeline.running import answer_step, quiet_libraries, run
+from lingraft.pipeline.running import build_step, quiet_libraries, run
 from lingraft.recipe import Runtime, parse_recipe, recipe_values
 from lingraft.recipe.reading import Tree
 from lingraft.store import Manifest, Store
@@ -66,7 +66,7 @@ def _carry_out(parcel: Parcel, built: list[Built]) -> None:
     quiet_libraries()
     if parcel.key is not None:
         step = next(step for step in graph if step.stage.key == parcel.key)
-        done = answer_step(step, recipe, parcel.runtime, store, _say_nothing)
+        done = build_step(step, recipe, parcel.runtime, store, _say_nothing)
         if not done.cached:
             built.append(Built(step.stage.name, step.stage.key, done.manifest.seconds))
         return

@@ -26,7 +26,7 @@ from lingraft.checkpoint.stored_names import stored_names
 from lingraft.checkpoint.tensor_files import INDEX, Checkpoint
 from lingraft.errors import TrainingError
 from lingraft.model_code import code_files
-from lingraft.store import file_digest, room_on_disk
+from lingraft.store import disk_errors, file_digest
 
 if TYPE_CHECKING:
     import torch
@@ -128,10 +128,10 @@ def remove_drafts(workplace: Path) -> None:
 
 @contextmanager
 def room_for_tensors(where: Path) -> Iterator[None]:
-    """`room_on_disk` for writers of safetensors, whose errors are no OSErrors and name the number in their text."""
+    """`disk_errors` for writers of safetensors, whose errors are no OSErrors and name the number in their text."""
     from safetensors import SafetensorError
 
-    with room_on_disk(where):
+    with disk_errors(where):
         try:
             yield
         except SafetensorError as error:

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lingraft.locks import alone
-from lingraft.store import digest, place
+from lingraft.store import digest, link_or_copy, lock
 from lingraft.training.checkpointing import (
     LEARNED,
     STATE,
@@ -42,7 +41,7 @@ class PrefixCheckpoint:
         """Begin a workplace that has no checkpoint with the longest trunk that is no longer than this run's own."""
         if latest_checkpoint(workplace) or not self.folder.is_dir():
             return
-        with alone(self._lock()):
+        with lock(self._lock()):
             for found in whole_checkpoints(self.folder):
                 if found.state["done"]["step"] <= self.end:
                     self._lay_out(found, workplace, fingerprint)
@@ -53,15 +52,15 @@ class PrefixCheckpoint:
         if at != self.end or at in {one.state["done"]["step"] for one in whole_checkpoints(self.folder)}:
             return
         checkpoint = next(one for one in whole_checkpoints(workplace) if one.state["done"]["step"] == at)
-        with alone(self._lock()), drafted(self.folder, at) as draft:
+        with lock(self._lock()), drafted(self.folder, at) as draft:
             for file in (path for path in checkpoint.folder.iterdir() if path.name != STATE):
-                place(file, draft / file.name)
+                link_or_copy(file, draft / file.name)
             begun = workplace / f"phase-{checkpoint.state['phase']}"
             merged = [path for number in range(checkpoint.state["phase"])
                       if (path := workplace / LEARNED.format(number)).is_file()]
             # the model that the last phase began with, whose frozen weights are nowhere else, and what it had learned
             for file in (*begun.glob("*"), *merged):
-                place(file, draft / begun.name / file.name)
+                link_or_copy(file, draft / begun.name / file.name)
             (draft / LOG).write_bytes((workplace / LOG).read_bytes()[:checkpoint.state["log_bytes"]])
             complete(self.folder, at, draft, checkpoint.state)
 
@@ -73,12 +72,12 @@ class PrefixCheckpoint:
         shutil.rmtree(workplace / phase, ignore_errors=True)
         for file in (found.folder / phase).glob("*"):
             beside = file.match(LEARNED.format("*"))
-            place(file, workplace / ("" if beside else phase) / file.name)
+            link_or_copy(file, workplace / ("" if beside else phase) / file.name)
         state = {**found.state, "fingerprint": fingerprint, "trunk": at, "log_bytes": (workplace / LOG).stat().st_size}
         with drafted(workplace, at) as draft:  # last: without a checkpoint, all of the above is laid out again
             for file in found.folder.iterdir():
                 if file.is_file() and file.name not in {STATE, LOG}:
-                    place(file, draft / file.name)
+                    link_or_copy(file, draft / file.name)
             complete(workplace, at, draft, state)
 
     def _lock(self) -> Path:

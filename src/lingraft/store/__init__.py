@@ -1,0 +1,29 @@
+"""Content-addressed cache of stage outputs, and how lingraft writes files. No torch.
+
+`Store.build` returns the output folder of a `Stage` and builds it if it is missing or damaged. `atomic_file`,
+`atomic_folder` and `write_files` write results that are either complete or absent, `link_or_copy` reuses stored
+files, `lock` and `try_lock` exclude other processes, `digest`, `file_digest` and `cached_sha256` hash.
+"""
+
+from lingraft.store.digests import cached_sha256, digest, file_digest
+from lingraft.store.files import (
+    DiskError,
+    atomic_file,
+    atomic_folder,
+    disk_errors,
+    is_folder,
+    is_valid_path,
+    link_or_copy,
+    path_exists,
+    remove_drafts,
+    replace_folder,
+    write_files,
+)
+from lingraft.store.locks import lock, try_lock
+from lingraft.store.manifest import MANIFEST, Manifest, checksums, find_damage, output_damage
+from lingraft.store.store import WARNINGS, Draft, Stage, Store
+
+__all__ = ["MANIFEST", "WARNINGS", "DiskError", "Draft", "Manifest", "Stage", "Store", "atomic_file",
+           "atomic_folder", "cached_sha256", "checksums", "digest", "disk_errors", "file_digest", "find_damage",
+           "is_folder", "is_valid_path", "link_or_copy", "lock", "output_damage", "path_exists", "remove_drafts",
+           "replace_folder", "try_lock", "write_files"]

@@ -1,0 +1,60 @@
+"""SHA-256 of JSON values and of files. Hashes of large files are cached: a 7B model takes half a minute to read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from lingraft.progress import progress
+from lingraft.store.files import atomic_file
+
+CACHED_FROM = 64 * 2**20
+"""Bytes from which on the hash of a file is cached."""
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cached_sha256(path: Path, *, cached_from: int = CACHED_FROM) -> str:
+    """Return the SHA-256 of a file; a large file is read again only if its size, time or inode changed.
+
+    `cached_from` is the size in bytes from which the cache is used. The cache is in XDG_CACHE_HOME or ~/.cache; if
+    it cannot be written, the file is read each time.
+    """
+    if path.stat().st_size < cached_from:
+        return file_digest(path)
+    entry = _cache_entry(path)
+    with suppress(OSError, ValueError):
+        cached = entry.read_text(encoding="ascii")
+        if len(cached) == len(digest(None)):
+            return cached
+    with progress(f"hashing {path.name}"):
+        found = file_digest(path)
+    with suppress(OSError), atomic_file(entry) as draft:
+        draft.write_text(found, encoding="ascii")
+    return found
+
+
+def invalidate(path: Path) -> None:
+    """Remove the cached hash of a file, so that `cached_sha256` reads it again."""
+    with suppress(OSError):
+        _cache_entry(path).unlink(missing_ok=True)
+
+
+def _cache_entry(path: Path) -> Path:
+    state = path.stat()
+    version = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "lingraft" / "digests" / digest(version)

@@ -1,0 +1,248 @@
+"""Files on disk: atomic writes, links, and paths as users type them.
+
+A file or folder is written under a temporary name (`.draft-NAME-XXXXXXXX`) next to its target, flushed to the disk and
+renamed. A reader sees either the previous content or the complete new one. If the block that writes fails, the draft
+is removed; `remove_drafts` removes what killed processes left. Linked files are not flushed and keep their mode: they
+are stored already, and may be the user's own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+
+from lingraft.errors import LingraftError, StoreError
+
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Limits in bytes of a file name and of a path on Linux."""
+
+
+@contextmanager
+def atomic_file(path: Path, *, option: str | None = None) -> Iterator[Path]:
+    """Yield a temporary path to write a file to; it replaces `path` when the block ends without an error.
+
+    Its folder is created. A `path` that is a link is replaced, not written through. With `option`, disk errors are
+    raised as `disk_errors` says; without it, they are left to the caller.
+    """
+    draft = _draft_of(path)
+    with nullcontext() if option is None else disk_errors(path, option=option):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.touch()
+            mode = draft.stat().st_mode
+            yield draft
+            _finish(draft, mode)
+            draft.replace(path)
+            _fsync(path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def write_files(files: Mapping[Path, str | bytes]) -> None:
+    """Write files atomically; none is changed if the disk has no space for all of them.
+
+    Raises `DiskError` if the disk is full or not writable.
+    """
+    with ExitStack() as drafts:
+        for path, content in files.items():
+            draft = drafts.enter_context(atomic_file(path, option=""))
+            draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic_folder(target: Path, *, draft: Path | None = None, option: str | None = None) -> Iterator[Path]:
+    """Yield a new folder to write to; it replaces `target` when the block ends without an error.
+
+    `draft` is the temporary folder, on the same file system; by default it is next to `target`. Files get the mode
+    that the umask says, because some libraries create theirs with 0600. `option`: as for `atomic_file`.
+    """
+    draft = draft or _draft_of(target)
+    with nullcontext() if option is None else disk_errors(target, option=option):
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            draft.mkdir(parents=True)
+            yield draft
+            _finish_folder(draft)
+            replace_folder(draft, target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Rename a folder to `target`, and remove the folder that was there before."""
+    previous = _draft_of(target) if source.parent == target.parent else source.with_name(f"{target.name}-{_random()}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.replace(previous)
+    try:
+        source.replace(target)
+    except OSError:
+        if previous.exists():
+            previous.replace(target)
+        raise
+    _fsync(target.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def remove_drafts(folder: Path, name: str | None = None) -> None:
+    """Remove drafts of the target `name` (of every target without it) that killed processes left in a folder.
+
+    The caller must hold the lock of whoever writes there.
+    """
+    pattern = re.compile(rf"\.draft-{'.+' if name is None else re.escape(name)}-[0-9a-f]{{8}}")
+    for path in folder.glob(".draft-*"):
+        if pattern.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> bool:
+    """Put a file at `target` atomically: a hard link, or a copy if the file system has none; return if it is a link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source, draft = source.resolve(), _draft_of(target)
+    try:
+        os.link(source, draft)
+    except OSError:
+        with atomic_file(target) as copy:
+            shutil.copyfile(source, copy)
+        return False
+    try:
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)  # a rename onto a link to the same file does nothing, by POSIX
+    return True
+
+
+def _draft_of(target: Path) -> Path:
+    return target.with_name(f".draft-{target.name}-{_random()}")
+
+
+def _random() -> str:
+    return uuid.uuid4().hex[:8]
+
+
+def _finish_folder(draft: Path) -> None:
+    probe = draft / f".{_random()}"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for path in draft.rglob("*"):
+        if path.is_dir() and not path.is_symlink():
+            _fsync(path)
+        elif path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1:
+            _finish(path, mode)
+    _fsync(draft)
+
+
+def _finish(file: Path, mode: int) -> None:
+    if file.stat().st_mode != mode:
+        file.chmod(mode)
+    _fsync(file)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class DiskError(StoreError):
+    """The disk is full, read-only, or access is denied."""
+
+
+@contextmanager
+def disk_errors(path: Path, stage: str = "", *, option: str = "--store") -> Iterator[None]:
+    """Turn errors of a full, read-only or forbidden disk into a `DiskError` that names path, stage and remedy.
+
+    Libraries in Rust (safetensors, tokenizers) raise errors of their own; these are recognised by their text. `path`
+    is named if the error names no file. `option` is the command-line option that chooses another location, "" if
+    there is none.
+    """
+    elsewhere = f" or choose another location with {option}" if option else ""
+    prefix = f"{stage}: " if stage else ""
+    try:
+        yield
+    except DiskError as error:
+        msg = f"{prefix}{error}"
+        raise DiskError(msg) from error
+    except LingraftError:
+        raise
+    except Exception as error:
+        failure = _as_os_error(error, path)
+        if failure is None:
+            raise
+        where = failure.filename2 or failure.filename or path  # of a copy, the second name is the file written
+        if failure.errno in _FULL:
+            reason = "file size limit of the file system or of `ulimit -f`"
+            if failure.errno != errno.EFBIG:
+                reason = f"{shutil.disk_usage(_existing(path)).free / 2**20:.0f} MiB free"
+            msg = f"{prefix}{where}: no space left on the disk ({reason}); free some{elsewhere}; finished work is kept"
+            raise DiskError(msg) from error
+        if failure.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and failure.filename:
+            msg = f"{prefix}{where}: cannot be written ({failure.strerror}); change its permissions{elsewhere}"
+            raise DiskError(msg) from error
+        raise
+
+
+def _as_os_error(error: Exception, path: Path) -> OSError | None:
+    """Return the operating system's error behind an error, None if there is none."""
+    if isinstance(error, OSError):
+        return error
+    text = str(error)
+    named = re.search(r"os error (\d+)", text)
+    numbers = [int(named[1])] if named else [number for number in _FULL if os.strerror(number) in text]
+    return OSError(numbers[0], os.strerror(numbers[0]), str(path)) if numbers else None
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def path_exists(path: str | Path) -> bool:
+    r"""Say whether a file or folder exists; False for a name that no file system could hold.
+
+    >>> path_exists("."), path_exists("9" * 5000), path_exists("a\0b"), path_exists("~nobody-of-this-name/x")
+    (True, False, False, False)
+    """
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, an unknown user
+        return False
+
+
+def is_folder(path: str | Path) -> bool:
+    """Say whether a folder exists.
+
+    >>> is_folder("."), is_folder("9" * 5000)
+    (True, False)
+    """
+    return path_exists(path) and Path(path).expanduser().is_dir()
+
+
+def is_valid_path(path: str | Path) -> bool:
+    r"""Say whether a file of this name could exist: no NUL, no part and no path that is too long.
+
+    >>> is_valid_path("a/b"), is_valid_path("9" * 5000), is_valid_path("a\0b")
+    (True, False, False)
+    """
+    try:
+        parts = [os.fsencode(part) for part in Path(path).parts]
+    except ValueError:
+        return False
+    size = sum(map(len, parts)) + len(parts)
+    return size <= LONGEST_PATH and all(len(part) <= LONGEST_NAME and b"\0" not in part for part in parts)

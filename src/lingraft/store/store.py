@@ -1,0 +1,223 @@
+"""A content-addressed cache of stage outputs; writes are atomic.
+
+A `Stage` is a name, a version of the code that builds it, settings, and the keys of its inputs. The hash of these four
+is its key. `Store.build` returns the output folder and builds it if it is missing: into a draft folder, manifest last,
+then one rename. A lock, which is freed when its process ends, keeps other processes from building the same output. The
+manifest holds checksums; an output that does not match them is reported and built again. A long stage keeps its
+progress in `Store.scratch_dir`, which survives a killed process and is removed when the output is complete. Execution
+details (device, workers, paths) never enter a key.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import StoreError
+from lingraft.progress import say
+from lingraft.store.digests import digest
+from lingraft.store.files import atomic_folder, disk_errors
+from lingraft.store.locks import lock, try_lock
+from lingraft.store.manifest import MANIFEST, Manifest, checksums, output_damage
+
+WARNINGS = "warnings"
+"""The note that holds the warnings of a stage."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What determines a stage output. `settings` and `inputs` (name -> key of the input) are plain JSON."""
+
+    name: str
+    version: int
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The address of the output: 20 hexadecimal digits."""
+        fields = {"name": self.name, "version": self.version, "settings": self.settings, "inputs": self.inputs}
+        return digest(fields)[:20]
+
+
+class Draft:
+    """A stage output that is being built: a folder to write into, and notes for the manifest (plain JSON).
+
+    Stages report problems with `warn` only. A warning is printed to standard error at once (by one process only, see
+    `is_first`), kept in the manifest under the note `warnings`, and printed again by a later run that takes this
+    output from the store. The run lists it above the final table, in run.json, in the report and in the model card. A
+    function that has no draft returns its warnings in its notes, as a list under `warnings`; the stage passes them to
+    `note`.
+
+    A warning is one line, `WHERE: what is wrong; what to do`, without a full stop at its end:
+
+    >>> draft = Draft(Path("vocabulary"))
+    >>> draft.warn("vocabulary: 4,860 of 50,000 tokens were added; give more text")
+    >>> draft.notes
+    {'warnings': ['vocabulary: 4,860 of 50,000 tokens were added; give more text']}
+    """
+
+    def __init__(self, folder: Path, *, is_first: bool = True) -> None:
+        self.folder = folder
+        self.notes: dict[str, Any] = {}
+        self.is_first = is_first
+
+    def warn(self, warning: str) -> None:
+        """Print a warning and keep it; a repeated warning is ignored."""
+        kept: list[str] = self.notes.setdefault(WARNINGS, [])
+        if warning not in kept:
+            kept.append(warning)
+            if self.is_first:
+                say(f"warning: {warning}")
+
+    def note(self, notes: Mapping[str, Any]) -> None:
+        """Add notes; those under `warnings`, a list, are passed to `warn`."""
+        for warning in notes.get(WARNINGS, ()):
+            self.warn(warning)
+        self.notes |= {name: value for name, value in notes.items() if name != WARNINGS}
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file of the output; its parent folder is created."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+class _BuiltElsewhereError(Exception):
+    """Another process stored the same output first; only possible on a file system without locks."""
+
+
+class Store:
+    """A folder of stage outputs.
+
+    Each object verifies an output once, and again if size, time or inode of one of its files changed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._verified: dict[str, list[tuple[int, int, int]]] = {}
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of all stage outputs; its name on disk stays what it was, so that existing stores open."""
+        return self.root / "answers"
+
+    def folder(self, stage: Stage) -> Path:
+        """Return where the output of a stage is or would be."""
+        return self.outputs / _name(stage)
+
+    def has(self, stage: Stage) -> bool:
+        """Say whether a complete output is stored: a manifest, and every file as it was written."""
+        return (self.folder(stage) / MANIFEST).exists() and not self._damage(stage)
+
+    def _damage(self, stage: Stage) -> str:
+        folder = self.folder(stage)
+        state = _state(folder)
+        if self._verified.get(stage.key) == state:
+            return ""
+        found = output_damage(folder)
+        if not found:
+            self._verified[stage.key] = state
+        return found
+
+    def scratch_dir(self, stage: Stage) -> Path:
+        """Return a folder for the progress of a long stage; it survives a killed process."""
+        folder = self.root / "work" / _name(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def trunks(self, stage: Stage) -> Path:
+        """Return where stages with these inputs keep progress that stages with other settings can resume from."""
+        return self.root / "trunks" / f"{stage.name}-{digest([stage.version, dict(stage.inputs)])[:20]}"
+
+    def build(self, stage: Stage, make: Callable[[Draft], None]) -> Path:
+        """Return the output folder of a stage; call `make` if it is missing or damaged.
+
+        If another process is building it, wait for its output; if that process ends without one, build it here.
+        Raises `StoreError` if the disk is full or denies access; nothing half-written is left.
+        """
+        self._remove_leftovers()
+        if self.has(stage):
+            return self.folder(stage)
+        on_wait = partial(say, f"another process is building {stage.name}; waiting for it")
+        with disk_errors(self.root, stage.name), lock(self._lock_path(_name(stage)), on_wait) as held:
+            if held:
+                self._remove_drafts(_name(stage))  # of a process that was killed while this one waited
+            if not self.has(stage):  # the process that this one waited for may have built it
+                self._build(stage, make)
+        return self.folder(stage)
+
+    def _build(self, stage: Stage, make: Callable[[Draft], None]) -> None:
+        target = self.folder(stage)
+        if target.exists():
+            say(f"{self._damage(stage)}; building {stage.name} again")
+        draft_folder = self.root / "drafts" / f"{_name(stage)}-{uuid.uuid4().hex[:8]}"
+        with suppress(_BuiltElsewhereError), atomic_folder(target, draft=draft_folder) as folder:
+            draft, started = Draft(folder), time.monotonic()
+            make(draft)
+            self._write_manifest(stage, draft, time.monotonic() - started)
+            if self.has(stage):
+                raise _BuiltElsewhereError
+        shutil.rmtree(self.root / "work" / _name(stage), ignore_errors=True)
+
+    def _write_manifest(self, stage: Stage, draft: Draft, seconds: float) -> None:
+        files = checksums(draft.folder)
+        _check_links(self.folder(stage), draft.folder, files)
+        key_fields = {"version": stage.version, "settings": stage.settings, "inputs": dict(stage.inputs)}
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        manifest = Manifest(stage.name, stage.key, key_fields, files, draft.notes, round(seconds, 3), created)
+        manifest.write(draft.folder)
+
+    def _lock_path(self, name: str) -> Path:
+        return self.root / "locks" / f"{name}.lock"
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes left: locks, drafts, and the progress of stages whose output is stored."""
+        names = {path.name.removesuffix(".lock") for path in (self.root / "locks").glob("*.lock")}
+        names |= {path.name.rpartition("-")[0] for path in (self.root / "drafts").glob("*")}
+        names |= {path.name for path in (self.root / "work").glob("*") if (self.outputs / path.name).exists()}
+        with suppress(OSError):
+            for name in names:
+                with try_lock(self._lock_path(name)) as held:
+                    if held:
+                        self._remove_drafts(name)
+                        if not output_damage(self.outputs / name):
+                            shutil.rmtree(self.root / "work" / name, ignore_errors=True)
+
+    def _remove_drafts(self, name: str) -> None:
+        for folder in (self.root / "drafts").glob(f"{name}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(stage: Stage) -> str:
+    return f"{stage.name}-{stage.key}"
+
+
+def _state(folder: Path) -> list[tuple[int, int, int]]:
+    """Return what shows without reading whether any file of an output changed: sizes, times, inodes."""
+    states = [path.stat() for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [(state.st_size, state.st_mtime_ns, state.st_ino) for state in states]
+
+
+def _check_links(stored: Path, draft: Path, files: Mapping[str, tuple[int, str]]) -> None:
+    """Raise `StoreError` if a rebuilt output links to a file whose content changed unnoticed.
+
+    The key of the stage says that the linked file is unchanged, so the manifest of the damaged output and the new
+    checksum must agree.
+    """
+    try:
+        known = Manifest.read(stored).files if stored.exists() else {}
+    except StoreError:
+        return
+    for name, found in files.items():
+        if (draft / name).is_symlink() and name in known and known[name] != found:
+            msg = (f"{(draft / name).resolve()}: content changed but size and time did not; "
+                   "download it again, or `touch` it to use the new content")
+            raise StoreError(msg)
