@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
+from lingraft.store import remove_drafts
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
-from lingraft.training.checkpointing import latest_checkpoint, remove_drafts, save_checkpoint
+from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
 from lingraft.training.outlook import Outlook
 from lingraft.training.trainer import Text
 from tests.conftest import make_tiny_model
@@ -207,7 +208,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     """Half-written, altered or state-less checkpoints do not count: the one before does."""
     for step in (1, 2):
         save_checkpoint(tmp_path, step, {"a": torch.full((4,), float(step))}, {"n": step})
-    (tmp_path / ".draft-ab").mkdir()
+    (tmp_path / ".draft-step-00000003").mkdir()
     tensors = tmp_path / "step-00000002" / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"x")
     found = latest_checkpoint(tmp_path)
@@ -217,7 +218,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     found.read(tensors_of)
     assert tensors_of["a"].tolist() == [1.0] * 4
     remove_drafts(tmp_path)
-    assert not (tmp_path / ".draft-ab").exists()
+    assert not (tmp_path / ".draft-step-00000003").exists()
     (tmp_path / "step-00000001" / "state.json").unlink()
     assert latest_checkpoint(tmp_path) is None
 

@@ -39,7 +39,7 @@ def atomic_file(path: Path, *, option: str | None = None) -> Iterator[Path]:
             yield draft
             _finish(draft, mode)
             draft.replace(path)
-            _fsync(path.parent)
+            fsync(path.parent)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -86,7 +86,7 @@ def replace_folder(source: Path, target: Path) -> None:
         if previous.exists():
             previous.replace(target)
         raise
-    _fsync(target.parent)
+    fsync(target.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
@@ -136,19 +136,20 @@ def _finish_folder(draft: Path) -> None:
     probe.unlink()
     for path in draft.rglob("*"):
         if path.is_dir() and not path.is_symlink():
-            _fsync(path)
+            fsync(path)
         elif path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1:
             _finish(path, mode)
-    _fsync(draft)
+    fsync(draft)
 
 
 def _finish(file: Path, mode: int) -> None:
     if file.stat().st_mode != mode:
         file.chmod(mode)
-    _fsync(file)
+    fsync(file)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make the operating system write a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

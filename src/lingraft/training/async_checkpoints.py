@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.errors import TrainingError
-from lingraft.training.checkpointing import complete, drafted, room_for_tensors
+from lingraft.store import disk_errors
+from lingraft.training.checkpointing import draft_folder, new_checkpoint
 from lingraft.training.distributed import ProcessGroup
 
 if TYPE_CHECKING:
@@ -40,20 +41,17 @@ class Background:
         self.finish()
         left = ExitStack()
         if self.world.is_first:
-            with room_for_tensors(workplace):
-                left.enter_context(drafted(workplace, step))
+            with disk_errors(workplace):
+                left.enter_context(new_checkpoint(workplace, step, state))
         self.world.wait()
-        draft = workplace / f".draft-{step:08d}"
         kept = {name: tensor.clone() if tensor.device.type == "cpu" else tensor for name, tensor in tensors.items()}
-        writer = HuggingFaceStorageWriter(str(draft), save_distributed=True)
+        writer = HuggingFaceStorageWriter(str(draft_folder(workplace, step)), save_distributed=True)
         with _plain_errors():
             written: Any = async_save(kept, storage_writer=writer, process_group=self.group)
 
         def finish() -> None:
-            with left, room_for_tensors(workplace), _plain_errors():
+            with disk_errors(workplace), left, _plain_errors():
                 written.result()
-                if self.world.is_first:
-                    complete(workplace, step, draft, state)
 
         self._under_way = self._pool.submit(finish)
 

@@ -1,16 +1,13 @@
-"""Progress on disk that a killed process leaves whole or not at all.
+"""Training checkpoints and whole models on disk; written atomically.
 
-A checkpoint is a folder `step-00000120`: tensors in safetensors (one file of one process, a file of each of several),
-and state.json with the hashes of all its files. All is written into a draft folder and flushed to the disk before one
-rename; the two last ones are kept, and an older one is removed only when a newer one is in place. What does not match
-its hashes is passed over. torch's distributed checkpoint reads both kinds, into shards of any number of processes.
+A checkpoint is a folder `step-00000120`: tensors in safetensors (one file per process), and state.json with the hashes
+of all its files. The last two are kept; an older one is removed only after a newer one is complete. A checkpoint that
+does not match its hashes is ignored. torch's distributed checkpoint reads them into shards of any number of processes.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,7 +23,7 @@ from lingraft.checkpoint.stored_names import stored_names
 from lingraft.checkpoint.tensor_files import INDEX, Checkpoint
 from lingraft.errors import TrainingError
 from lingraft.model_code import code_files
-from lingraft.store import disk_errors, file_digest
+from lingraft.store import atomic_file, atomic_folder, disk_errors, file_digest
 
 if TYPE_CHECKING:
     import torch
@@ -53,42 +50,28 @@ class TrainingCheckpoint:
 
 
 def save_checkpoint(workplace: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> Path:
-    """Save progress; raises `StoreError` where the disk is full, with the earlier checkpoints intact."""
-    from safetensors.torch import save_file
-
-    with room_for_tensors(workplace), drafted(workplace, step) as draft:
+    """Save progress; raises `StoreError` if the disk is full, with the earlier checkpoints intact."""
+    with disk_errors(workplace), new_checkpoint(workplace, step, state) as draft:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, draft / f"tensors{SUFFIX}")
-        return complete(workplace, step, draft, state)
+    return workplace / f"step-{step:08d}"
 
 
 @contextmanager
-def drafted(workplace: Path, step: int) -> Iterator[Path]:
-    """Make a draft folder for a checkpoint; what is left of it at the end is removed."""
-    draft = workplace / f".draft-{step:08d}"
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
+def new_checkpoint(workplace: Path, step: int, state: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield a folder to write tensors to; it becomes a checkpoint when the block ends, and old ones are removed."""
+    with atomic_folder(workplace / f"step-{step:08d}", draft=draft_folder(workplace, step)) as draft:
         yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def complete(workplace: Path, step: int, draft: Path, state: Mapping[str, Any]) -> Path:
-    """Make a checkpoint of a draft that holds all its tensors, and remove old ones."""
-    target = workplace / f"step-{step:08d}"
-    files = sorted(path for path in draft.rglob("*") if path.is_file())
-    sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
-    content = {"step": step, "sha256": sums, "state": state}
-    (draft / STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-    for path in (*files, draft / STATE, draft):
-        flush(path)
-    if target.exists():
-        shutil.rmtree(target)
-    draft.replace(target)
-    flush(workplace)
+        files = sorted(path for path in draft.rglob("*") if path.is_file())
+        sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
+        content = {"step": step, "sha256": sums, "state": state}
+        (draft / STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     for old in sorted(workplace.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-    return target
+
+
+def draft_folder(workplace: Path, step: int) -> Path:
+    """Return the temporary folder of a checkpoint, which every process can name."""
+    return workplace / f".draft-step-{step:08d}"
 
 
 def latest_checkpoint(workplace: Path) -> TrainingCheckpoint | None:
@@ -120,36 +103,6 @@ def own_checkpoint(workplace: Path, fingerprint: str) -> TrainingCheckpoint | No
     return checkpoint
 
 
-def remove_drafts(workplace: Path) -> None:
-    """Remove what a killed process left half-written."""
-    for draft in workplace.glob(".draft-*"):
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-@contextmanager
-def room_for_tensors(where: Path) -> Iterator[None]:
-    """`disk_errors` for writers of safetensors, whose errors are no OSErrors and name the number in their text."""
-    from safetensors import SafetensorError
-
-    with disk_errors(where):
-        try:
-            yield
-        except SafetensorError as error:
-            number = re.search(r"os error (\d+)", str(error))
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(where)) from error
-
-
-def flush(path: Path) -> None:
-    """Have the operating system put a file or folder on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 LEARNED = "low-rank-{}.safetensors"
 """Low-rank matrices that a phase merged into the weights, by the number of the phase."""
 
@@ -161,22 +114,18 @@ COMPUTED = (".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", "
 
 
 def keep_whole(model: Any, folder: Path) -> None:
-    """Save a model in float32, whole or absent: a phase begins with it, whose frozen weights are in no checkpoint."""
-    draft = folder.with_name(f".draft-{folder.name}")
-    shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.replace(folder)
+    """Save the model that a phase starts with, in float32: its frozen weights are in no checkpoint."""
+    with atomic_folder(folder) as draft:
+        model.save_pretrained(draft)
 
 
 def keep_learned(learned: Mapping[str, torch.Tensor], folder: Path, phase: int) -> None:
-    """Save what a phase is about to merge away, whole or absent; nothing is left of an earlier job."""
+    """Save the matrices that a phase is about to merge; those of an earlier job are removed."""
     path = folder / LEARNED.format(phase)
     path.unlink(missing_ok=True)
     if learned:
-        draft = path.with_suffix(".tmp")
-        save_file({name: tensor.cpu().contiguous() for name, tensor in learned.items()}, draft)
-        draft.replace(path)
+        with atomic_file(path) as draft:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in learned.items()}, draft)
 
 
 def write_finished(model: Any, types: Mapping[str, torch.dtype], source: Path, folder: Path) -> None:

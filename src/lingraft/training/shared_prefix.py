@@ -20,9 +20,8 @@ from lingraft.training.checkpointing import (
     LEARNED,
     STATE,
     TrainingCheckpoint,
-    complete,
-    drafted,
     latest_checkpoint,
+    new_checkpoint,
     whole_checkpoints,
 )
 from lingraft.training.job import Job, PhaseSteps
@@ -52,7 +51,7 @@ class PrefixCheckpoint:
         if at != self.end or at in {one.state["done"]["step"] for one in whole_checkpoints(self.folder)}:
             return
         checkpoint = next(one for one in whole_checkpoints(workplace) if one.state["done"]["step"] == at)
-        with lock(self._lock()), drafted(self.folder, at) as draft:
+        with lock(self._lock()), new_checkpoint(self.folder, at, checkpoint.state) as draft:
             for file in (path for path in checkpoint.folder.iterdir() if path.name != STATE):
                 link_or_copy(file, draft / file.name)
             begun = workplace / f"phase-{checkpoint.state['phase']}"
@@ -62,7 +61,6 @@ class PrefixCheckpoint:
             for file in (*begun.glob("*"), *merged):
                 link_or_copy(file, draft / begun.name / file.name)
             (draft / LOG).write_bytes((workplace / LOG).read_bytes()[:checkpoint.state["log_bytes"]])
-            complete(self.folder, at, draft, checkpoint.state)
 
     def _lay_out(self, found: TrainingCheckpoint, workplace: Path, fingerprint: str) -> None:
         rows = [json.loads(line) for line in (found.folder / LOG).read_text(encoding="utf-8").splitlines()]
@@ -74,11 +72,11 @@ class PrefixCheckpoint:
             beside = file.match(LEARNED.format("*"))
             link_or_copy(file, workplace / ("" if beside else phase) / file.name)
         state = {**found.state, "fingerprint": fingerprint, "trunk": at, "log_bytes": (workplace / LOG).stat().st_size}
-        with drafted(workplace, at) as draft:  # last: without a checkpoint, all of the above is laid out again
+        # The checkpoint comes last: as long as there is none, everything above is done again.
+        with new_checkpoint(workplace, at, state) as draft:
             for file in found.folder.iterdir():
                 if file.is_file() and file.name not in {STATE, LOG}:
                     link_or_copy(file, draft / file.name)
-            complete(workplace, at, draft, state)
 
     def _lock(self) -> Path:
         return self.folder.with_name(f"{self.folder.name}.lock")

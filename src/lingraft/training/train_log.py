@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lingraft.packing.mixture import Batch
-from lingraft.training.checkpointing import flush
+from lingraft.store import fsync
 from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
 from lingraft.training.job import Job, PhaseSteps
@@ -49,7 +49,7 @@ class Record:
         """Have what was written lie on the disk; return its size."""
         if self.log is None:
             return 0
-        flush(self.log.path)
+        fsync(self.log.path)
         return self.log.size
 
     def note(self, step: int) -> str:

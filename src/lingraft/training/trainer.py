@@ -19,7 +19,7 @@ import torch
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import Interrupted, TrainingError
 from lingraft.progress import Advance, progress
-from lingraft.store import digest
+from lingraft.store import digest, disk_errors, remove_drafts
 from lingraft.training.async_checkpoints import Background
 from lingraft.training.checkpointing import (
     LEARNED,
@@ -28,8 +28,6 @@ from lingraft.training.checkpointing import (
     keep_whole,
     latest_checkpoint,
     own_checkpoint,
-    remove_drafts,
-    room_for_tensors,
     save_checkpoint,
     write_finished,
 )
@@ -66,7 +64,7 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, w
     on SIGTERM and Ctrl-C, after saving, and `TrainingError` where the loss is no number or explodes.
     """
     def write(run: _Run) -> None:
-        with room_for_tensors(output):
+        with disk_errors(output):
             if run.world.is_first:
                 run.write(output)
         run.world.wait()
@@ -92,7 +90,7 @@ def _train(job: Job, finish: Callable[[_Run], None]) -> dict[str, Any]:
     """Carry out a job; `finish` takes what was trained while the processes are still joined."""
     job.workplace.mkdir(parents=True, exist_ok=True)
     with (init_process_group(sharded=job.execution.sharded, device=job.execution.device) as world,
-          room_for_tensors(job.workplace), torch.random.fork_rng(), stop_signals() as stopped):
+          disk_errors(job.workplace), torch.random.fork_rng(), stop_signals() as stopped):
         run = _Run(job, world)
         notes = run.train(stopped)
         finish(run)
