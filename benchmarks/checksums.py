@@ -1,4 +1,4 @@
-"""What checking a stored answer costs: the speed of hashes on one core, beside that of reading a file.
+"""What checking a stored output costs: the speed of hashes on one core, beside that of reading a file.
 
 python benchmarks/checksums.py [FILE]
 """

@@ -30,6 +30,7 @@ def init(file: RecipeToWrite = Path("recipe.yaml"), *,
     from lingraft.errors import RecipeError
     from lingraft.recipe import Given
     from lingraft.recipe.beginning import commented_recipe
+    from lingraft.store import write_files
 
     if file.exists() and not force:
         msg = f"{file}: is there already; name another file, or --force to write over it"
@@ -46,20 +47,19 @@ def init(file: RecipeToWrite = Path("recipe.yaml"), *,
             base_language = typer.prompt("Which language is that", default="en")
     written = commented_recipe(Given(model, language, text or (), base_language, base_text or ()), file, size=size,
                                budget=budget)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(written, encoding="utf-8")
+    write_files({file: written})
     typer.echo(f"{file}\nnext: lingraft plan {file}")
 
 
 def doctor(*, store: StoreFolder = None,
-           verify: Annotated[bool, typer.Option("--verify", help="Read every stored answer instead, and compare its "
-                                                "checksums.")] = False,
+           verify: Annotated[bool, typer.Option("--verify", help="Read every stored stage output instead, and compare "
+                                                "its checksums.")] = False,
            model: Annotated[Path | None, typer.Option("--model", metavar="RUN", help="Look at a run's model, or a "
                                                       "model folder, instead: would vLLM load it as it is?")] = None,
            as_json: AsJson = False) -> None:
     """Look at this machine: versions, device, memory, disk, hub. Works without a network.
 
-    The exit code is 2 where a run would stop, or with --verify where a stored answer is damaged, or with --model where
+    The exit code is 2 where a run would stop, or with --verify where a stored output is damaged, or with --model where
     vLLM would refuse the folder or compute otherwise; else 0.
     """
     from lingraft import doctor

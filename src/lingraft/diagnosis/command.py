@@ -12,6 +12,7 @@ from lingraft.diagnosis.sample import SAMPLE_BYTES, Parallel, Sample, language_a
 from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.hub_client import HUB_ID
+from lingraft.store import write_files
 
 
 def diagnose_command(models: Sequence[str], *, text: Sequence[str], parallel: str | None = None, compare: bool = False,
@@ -76,10 +77,9 @@ def _named(models: Sequence[str]) -> dict[str, str]:
 
 def _write(path: Path, page: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        write_files({path: page})
     except OSError as error:
-        msg = f"--html {path}: cannot be written ({error.strerror}); choose another place"
+        msg = f"--html {path}: cannot be written ({error.strerror}); choose another location"
         raise StoreError(msg) from error
 
 
