@@ -1,8 +1,8 @@
 """The run folder: the results of a finished run, for people and for `from_pretrained`; complete or absent.
 
-Its files are hard links to the stage outputs in the store if the file system has them, so a run folder needs no second
-copy of the model and does not depend on the store. run.json holds their checksums: a file that was edited or damaged
-is found when the run is requested again.
+Its files are hard links to the stage outputs in the store if the file system has them, so a run
+folder needs no second copy of the model and does not depend on the store. run.json holds their
+checksums: a file that was edited or damaged is found when the run is requested again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ REWRITTEN = ("recipe.yaml", "model/README.md")
 class Run:
     """A finished run.
 
-    `model` loads with plain `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`.
+    `model` loads with plain `AutoModelForCausalLM.from_pretrained` and
+    `AutoTokenizer.from_pretrained`.
     """
 
     folder: Path
@@ -102,8 +103,9 @@ def run_damage(folder: Path) -> str:
 def whole_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
     """Yield a draft folder that replaces `target` when the block ends without an error, and is removed otherwise.
 
-    An earlier run of the same name is replaced; a folder that is not a run is never touched. If another process is
-    writing the same folder, this one waits for it. `option` is the command-line option that chooses another location.
+    An earlier run of the same name is replaced; a folder that is not a run is never touched. If
+    another process is writing the same folder, this one waits for it. `option` is the command-line
+    option that chooses another location.
     """
     if target.exists() and not (target / RUN).is_file() and any(target.iterdir()):
         msg = f"{target}: exists and is not a run of lingraft; choose another name with --name, or move it away"

@@ -1,8 +1,9 @@
 """Content-addressed cache of stage outputs, and how lingraft writes files. No torch.
 
-`Store.build` returns the output folder of a `Stage` and builds it if it is missing or damaged. `atomic_file`,
-`atomic_folder` and `write_files` write results that are either complete or absent, `link_or_copy` reuses stored
-files, `lock` and `try_lock` exclude other processes, `digest`, `file_digest` and `cached_sha256` hash.
+`Store.build` returns the output folder of a `Stage` and builds it if it is missing or damaged.
+`atomic_file`, `atomic_folder` and `write_files` write results that are either complete or absent,
+`link_or_copy` reuses stored files, `lock` and `try_lock` exclude other processes, `digest`,
+`file_digest` and `cached_sha256` hash.
 """
 
 from lingraft.store.digests import cached_sha256, digest, file_digest

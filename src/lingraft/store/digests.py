@@ -1,4 +1,7 @@
-"""SHA-256 of JSON values and of files. Hashes of large files are cached: a 7B model takes half a minute to read."""
+"""SHA-256 of JSON values and of files.
+
+Hashes of large files are cached: a 7B model takes half a minute to read.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ CACHED_FROM = 64 * 2**20
 
 def digest(value: object) -> str:
     """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -28,10 +31,10 @@ def file_digest(path: Path) -> str:
 
 
 def cached_sha256(path: Path, *, cached_from: int = CACHED_FROM) -> str:
-    """Return the SHA-256 of a file; a large file is read again only if its size, time or inode changed.
+    """Return the SHA-256 of a file; a large one is read again only if size, time or inode changed.
 
-    `cached_from` is the size in bytes from which the cache is used. The cache is in XDG_CACHE_HOME or ~/.cache; if
-    it cannot be written, the file is read each time.
+    `cached_from` is the size in bytes from which the cache is used. The cache is in XDG_CACHE_HOME
+    or ~/.cache; if it cannot be written, the file is read each time.
     """
     if path.stat().st_size < cached_from:
         return file_digest(path)

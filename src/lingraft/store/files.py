@@ -1,9 +1,10 @@
 """Files on disk: atomic writes, links, and paths as users type them.
 
-A file or folder is written under a temporary name (`.draft-NAME-XXXXXXXX`) next to its target, flushed to the disk and
-renamed. A reader sees either the previous content or the complete new one. If the block that writes fails, the draft
-is removed; `remove_drafts` removes what killed processes left. Linked files are not flushed and keep their mode: they
-are stored already, and may be the user's own.
+A file or folder is written under a temporary name (`.draft-NAME-XXXXXXXX`) next to its target,
+flushed to the disk and renamed. A reader sees either the previous content or the complete new one.
+If the block that writes fails, the draft is removed; `remove_drafts` removes what killed processes
+left. Linked files are not flushed and keep their mode: they are stored already, and may be the
+user's own.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ LONGEST_NAME, LONGEST_PATH = 255, 4095
 
 @contextmanager
 def atomic_file(path: Path, *, option: str | None = None) -> Iterator[Path]:
-    """Yield a temporary path to write a file to; it replaces `path` when the block ends without an error.
+    """Yield a temporary path to write to; it replaces `path` when the block ends without an error.
 
-    Its folder is created. A `path` that is a link is replaced, not written through. With `option`, disk errors are
-    raised as `disk_errors` says; without it, they are left to the caller.
+    Its folder is created. A `path` that is a link is replaced, not written through. With `option`,
+    disk errors are raised as `disk_errors` says; without it, they are left to the caller.
     """
     draft = _draft_of(path)
     with nullcontext() if option is None else disk_errors(path, option=option):
@@ -56,11 +57,13 @@ def write_files(files: Mapping[Path, str | bytes]) -> None:
 
 
 @contextmanager
-def atomic_folder(target: Path, *, draft: Path | None = None, option: str | None = None) -> Iterator[Path]:
+def atomic_folder(target: Path, *, draft: Path | None = None,
+                  option: str | None = None) -> Iterator[Path]:
     """Yield a new folder to write to; it replaces `target` when the block ends without an error.
 
-    `draft` is the temporary folder, on the same file system; by default it is next to `target`. Files get the mode
-    that the umask says, because some libraries create theirs with 0600. `option`: as for `atomic_file`.
+    `draft` is the temporary folder, on the same file system; by default it is next to `target`.
+    Files get the mode that the umask says, because some libraries create theirs with 0600.
+    `option`: as for `atomic_file`.
     """
     draft = draft or _draft_of(target)
     with nullcontext() if option is None else disk_errors(target, option=option):
@@ -76,7 +79,9 @@ def atomic_folder(target: Path, *, draft: Path | None = None, option: str | None
 
 def replace_folder(source: Path, target: Path) -> None:
     """Rename a folder to `target`, and remove the folder that was there before."""
-    previous = _draft_of(target) if source.parent == target.parent else source.with_name(f"{target.name}-{_random()}")
+    # Named like a draft in its folder: if the process is killed here, it is removed like one.
+    previous = (_draft_of(target) if source.parent == target.parent
+                else source.with_name(f"{target.name}-{_random()}"))
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         target.replace(previous)
@@ -91,7 +96,7 @@ def replace_folder(source: Path, target: Path) -> None:
 
 
 def remove_drafts(folder: Path, name: str | None = None) -> None:
-    """Remove drafts of the target `name` (of every target without it) that killed processes left in a folder.
+    """Remove drafts that killed processes left in a folder: those of the target `name`, or all.
 
     The caller must hold the lock of whoever writes there.
     """
@@ -105,7 +110,10 @@ def remove_drafts(folder: Path, name: str | None = None) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> bool:
-    """Put a file at `target` atomically: a hard link, or a copy if the file system has none; return if it is a link."""
+    """Put a file at `target` atomically; return True if it is a hard link, False if a copy.
+
+    Files are copied if the file system has no hard links.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     source, draft = source.resolve(), _draft_of(target)
     try:
@@ -117,7 +125,8 @@ def link_or_copy(source: Path, target: Path) -> bool:
     try:
         draft.replace(target)
     finally:
-        draft.unlink(missing_ok=True)  # a rename onto a link to the same file does nothing, by POSIX
+        # By POSIX, a rename does nothing if both names are links to the same file.
+        draft.unlink(missing_ok=True)
     return True
 
 
@@ -166,11 +175,11 @@ class DiskError(StoreError):
 
 @contextmanager
 def disk_errors(path: Path, stage: str = "", *, option: str = "--store") -> Iterator[None]:
-    """Turn errors of a full, read-only or forbidden disk into a `DiskError` that names path, stage and remedy.
+    """Turn errors of a full, read-only or forbidden disk into a `DiskError` that says what to do.
 
-    Libraries in Rust (safetensors, tokenizers) raise errors of their own; these are recognised by their text. `path`
-    is named if the error names no file. `option` is the command-line option that chooses another location, "" if
-    there is none.
+    Libraries in Rust (safetensors, tokenizers) raise errors of their own; these are recognised by
+    their text. `path` is named if the error names no file. `option` is the command-line option that
+    chooses another location, "" if there is none.
     """
     elsewhere = f" or choose another location with {option}" if option else ""
     prefix = f"{stage}: " if stage else ""
@@ -185,15 +194,18 @@ def disk_errors(path: Path, stage: str = "", *, option: str = "--store") -> Iter
         failure = _as_os_error(error, path)
         if failure is None:
             raise
-        where = failure.filename2 or failure.filename or path  # of a copy, the second name is the file written
+        # Of a copy, the second name is the file that is written.
+        where = failure.filename2 or failure.filename or path
         if failure.errno in _FULL:
             reason = "file size limit of the file system or of `ulimit -f`"
             if failure.errno != errno.EFBIG:
                 reason = f"{shutil.disk_usage(_existing(path)).free / 2**20:.0f} MiB free"
-            msg = f"{prefix}{where}: no space left on the disk ({reason}); free some{elsewhere}; finished work is kept"
+            msg = (f"{prefix}{where}: no space left on the disk ({reason}); "
+                   f"free some{elsewhere}; finished work is kept")
             raise DiskError(msg) from error
         if failure.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and failure.filename:
-            msg = f"{prefix}{where}: cannot be written ({failure.strerror}); change its permissions{elsewhere}"
+            msg = (f"{prefix}{where}: cannot be written ({failure.strerror}); "
+                   f"change its permissions{elsewhere}")
             raise DiskError(msg) from error
         raise
 
@@ -204,8 +216,9 @@ def _as_os_error(error: Exception, path: Path) -> OSError | None:
         return error
     text = str(error)
     named = re.search(r"os error (\d+)", text)
-    numbers = [int(named[1])] if named else [number for number in _FULL if os.strerror(number) in text]
-    return OSError(numbers[0], os.strerror(numbers[0]), str(path)) if numbers else None
+    number = next((known for known in _FULL if os.strerror(known) in text), 0)
+    number = int(named[1]) if named else number
+    return OSError(number, os.strerror(number), str(path)) if number else None
 
 
 def _existing(path: Path) -> Path:
@@ -215,10 +228,10 @@ def _existing(path: Path) -> Path:
 
 
 def path_exists(path: str | Path) -> bool:
-    r"""Say whether a file or folder exists; False for a name that no file system could hold.
+    """Say whether a file or folder exists; False for a name that no file system could hold.
 
-    >>> path_exists("."), path_exists("9" * 5000), path_exists("a\0b"), path_exists("~nobody-of-this-name/x")
-    (True, False, False, False)
+    >>> path_exists("."), path_exists("9" * 5000), path_exists("~nobody-of-this-name/x")
+    (True, False, False)
     """
     try:
         return Path(path).expanduser().exists()
@@ -246,4 +259,5 @@ def is_valid_path(path: str | Path) -> bool:
     except ValueError:
         return False
     size = sum(map(len, parts)) + len(parts)
-    return size <= LONGEST_PATH and all(len(part) <= LONGEST_NAME and b"\0" not in part for part in parts)
+    return size <= LONGEST_PATH and not any(
+        len(part) > LONGEST_NAME or b"\0" in part for part in parts)

@@ -1,8 +1,9 @@
-"""Locks between processes. They are held on an open file, so the operating system frees them when a process ends.
+"""Locks between processes, held on open files: the operating system frees them when a process ends.
 
-Neither age nor process id of the holder matters: clocks jump, and ids are reused. The holder removes its lock file; a
-file that a killed process left behind is not locked. On a file system without locks nothing is held: two processes
-may then do the same work twice, and the first result is kept.
+Neither age nor process id of the holder matters: clocks jump, and ids are reused. The holder
+removes its lock file; a file that a killed process left behind is not locked. On a file system
+without locks nothing is held: two processes may then do the same work twice, and the first result
+is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ os.register_at_fork(after_in_child=_close_inherited)
 
 @contextmanager
 def lock(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[bool]:
-    """Hold the lock at `path` while the block runs; `on_wait` is called once if another process holds it.
+    """Hold the lock at `path` while the block runs; call `on_wait` once if it is taken.
 
     Yields whether the lock is held: True unless the file system has no locks.
     """
@@ -74,12 +75,15 @@ def _released_at_end(path: Path, descriptor: int) -> Iterator[None]:
 
 
 def _acquire(path: Path, *, blocking: bool = False) -> int | None:
-    """Return the descriptor that holds the lock, -1 if the file system has no locks, None if another holds it."""
+    """Return the descriptor that holds the lock.
+
+    It is -1 if the file system has no locks, and None if another process holds the lock.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     acquired = False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # If the holder removed the file while we waited, the next process locks a new file: try again with that one.
+        # If the holder removed the file while we waited, the next process locks a new one: retry.
         acquired = _is_open_at(descriptor, path)
     except BlockingIOError:
         return None

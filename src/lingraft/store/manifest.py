@@ -1,8 +1,9 @@
 """The manifest of a stage output: what it was built from, and the checksums of its files.
 
-Files are hashed when an output is stored and again when it is used. SHA-256 reads 1.6 GB/s on one core, which is less
-time than any stage takes. A file of `TRUSTED_FROM` bytes or more is read again only if its size, time or inode
-changed since it was last hashed. `lingraft doctor --verify` reads everything.
+Files are hashed when an output is stored and again when it is used. SHA-256 reads 1.6 GB/s on one
+core, which is less time than any stage takes. A file of `TRUSTED_FROM` bytes or more is read again
+only if its size, time or inode changed since it was last hashed. `lingraft doctor --verify` reads
+everything.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ TRUSTED_FROM = 2**30
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a stage output consists of: the fields of its key, files with size and SHA-256, notes, build time.
+    """What a stage output consists of: the fields of its key, its files, notes, build time.
+
+    `files` maps each name to size and SHA-256.
 
     `seal` is the hash of all other fields.
     """
@@ -38,7 +41,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read the manifest of a stage output; raises `StoreError` if it is not as it was written."""
+        """Read the manifest of a stage output; raises `StoreError` if it was changed."""
         path = folder / MANIFEST
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -71,15 +74,20 @@ class Manifest:
 
 def checksums(folder: Path) -> dict[str, tuple[int, str]]:
     """Return size and SHA-256 of every file in a folder by its relative path."""
-    return {path.relative_to(folder).as_posix(): (path.stat().st_size, cached_sha256(path, cached_from=TRUSTED_FROM))
-            for path in sorted(folder.rglob("*")) if path.is_file()}
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            sha = cached_sha256(path, cached_from=TRUSTED_FROM)
+            found[path.relative_to(folder).as_posix()] = path.stat().st_size, sha
+    return found
 
 
-def find_damage(folder: Path, files: Mapping[str, tuple[int, str]], *, trusted_from: int = TRUSTED_FROM) -> str:
+def find_damage(folder: Path, files: Mapping[str, tuple[int, str]], *,
+                trusted_from: int = TRUSTED_FROM) -> str:
     """Return what is wrong with the first file that changed since it was written, "" if none did.
 
-    All sizes are compared before any file is read. Files of fewer than `trusted_from` bytes are read; larger ones
-    only if their size, time or inode changed.
+    All sizes are compared before any file is read. Files of fewer than `trusted_from` bytes are
+    read; larger ones only if their size, time or inode changed.
     """
     for name, (size, _) in files.items():
         path = folder / name

@@ -1,11 +1,12 @@
 """A content-addressed cache of stage outputs; writes are atomic.
 
-A `Stage` is a name, a version of the code that builds it, settings, and the keys of its inputs. The hash of these four
-is its key. `Store.build` returns the output folder and builds it if it is missing: into a draft folder, manifest last,
-then one rename. A lock, which is freed when its process ends, keeps other processes from building the same output. The
-manifest holds checksums; an output that does not match them is reported and built again. A long stage keeps its
-progress in `Store.scratch_dir`, which survives a killed process and is removed when the output is complete. Execution
-details (device, workers, paths) never enter a key.
+A `Stage` is a name, a version of the code that builds it, settings, and the keys of its inputs. The
+hash of these four is its key. `Store.build` returns the output folder and builds it if it is
+missing: into a draft folder, manifest last, then one rename. A lock, which is freed when its
+process ends, keeps other processes from building the same output. The manifest holds checksums; an
+output that does not match them is reported and built again. A long stage keeps its progress in
+`Store.scratch_dir`, which survives a killed process and is removed when the output is complete.
+Execution details (device, workers, paths) never enter a key.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ WARNINGS = "warnings"
 
 @dataclass(frozen=True)
 class Stage:
-    """What determines a stage output. `settings` and `inputs` (name -> key of the input) are plain JSON."""
+    """What determines a stage output.
+
+    `settings` and `inputs` (name -> key of the input) are plain JSON.
+    """
 
     name: str
     version: int
@@ -43,18 +47,18 @@ class Stage:
     @property
     def key(self) -> str:
         """The address of the output: 20 hexadecimal digits."""
-        fields = {"name": self.name, "version": self.version, "settings": self.settings, "inputs": self.inputs}
-        return digest(fields)[:20]
+        return digest({"name": self.name, "version": self.version,
+                       "settings": self.settings, "inputs": self.inputs})[:20]
 
 
 class Draft:
-    """A stage output that is being built: a folder to write into, and notes for the manifest (plain JSON).
+    """A stage output that is being built: a folder to write into, and notes for the manifest.
 
-    Stages report problems with `warn` only. A warning is printed to standard error at once (by one process only, see
-    `is_first`), kept in the manifest under the note `warnings`, and printed again by a later run that takes this
-    output from the store. The run lists it above the final table, in run.json, in the report and in the model card. A
-    function that has no draft returns its warnings in its notes, as a list under `warnings`; the stage passes them to
-    `note`.
+    Stages report problems with `warn` only. A warning is printed to standard error at once (by one
+    process only, see `is_first`), kept in the manifest under the note `warnings`, and printed again
+    by a later run that takes this output from the store. The run lists it above the final table, in
+    run.json, in the report and in the model card. A function that has no draft returns its warnings
+    in its notes, as a list under `warnings`; the stage passes them to `note`.
 
     A warning is one line, `WHERE: what is wrong; what to do`, without a full stop at its end:
 
@@ -91,13 +95,14 @@ class Draft:
 
 
 class _BuiltElsewhereError(Exception):
-    """Another process stored the same output first; only possible on a file system without locks."""
+    """Another process stored the same output first, on a file system without locks."""
 
 
 class Store:
     """A folder of stage outputs.
 
-    Each object verifies an output once, and again if size, time or inode of one of its files changed.
+    Each object verifies an output once, and again if size, time or inode of one of its files
+    changed.
     """
 
     def __init__(self, root: Path) -> None:
@@ -106,7 +111,7 @@ class Store:
 
     @property
     def outputs(self) -> Path:
-        """The folder of all stage outputs; its name on disk stays what it was, so that existing stores open."""
+        """The folder of all stage outputs; its name on disk keeps existing stores readable."""
         return self.root / "answers"
 
     def folder(self, stage: Stage) -> Path:
@@ -134,22 +139,25 @@ class Store:
         return folder
 
     def trunks(self, stage: Stage) -> Path:
-        """Return where stages with these inputs keep progress that stages with other settings can resume from."""
-        return self.root / "trunks" / f"{stage.name}-{digest([stage.version, dict(stage.inputs)])[:20]}"
+        """Return where stages with these inputs keep progress for stages with other settings."""
+        shared = digest([stage.version, dict(stage.inputs)])[:20]
+        return self.root / "trunks" / f"{stage.name}-{shared}"
 
     def build(self, stage: Stage, make: Callable[[Draft], None]) -> Path:
         """Return the output folder of a stage; call `make` if it is missing or damaged.
 
-        If another process is building it, wait for its output; if that process ends without one, build it here.
-        Raises `StoreError` if the disk is full or denies access; nothing half-written is left.
+        If another process is building it, wait for its output; if that process ends without one,
+        build it here. Raises `StoreError` if the disk is full or denies access; nothing
+        half-written is left.
         """
         self._remove_leftovers()
         if self.has(stage):
             return self.folder(stage)
         on_wait = partial(say, f"another process is building {stage.name}; waiting for it")
-        with disk_errors(self.root, stage.name), lock(self._lock_path(_name(stage)), on_wait) as held:
+        name = _name(stage)
+        with disk_errors(self.root, stage.name), lock(self._lock_path(name), on_wait) as held:
             if held:
-                self._remove_drafts(_name(stage))  # of a process that was killed while this one waited
+                self._remove_drafts(name)  # of a process that was killed while this one waited
             if not self.has(stage):  # the process that this one waited for may have built it
                 self._build(stage, make)
         return self.folder(stage)
@@ -170,19 +178,21 @@ class Store:
     def _write_manifest(self, stage: Stage, draft: Draft, seconds: float) -> None:
         files = checksums(draft.folder)
         _check_links(self.folder(stage), draft.folder, files)
-        key_fields = {"version": stage.version, "settings": stage.settings, "inputs": dict(stage.inputs)}
+        key_fields = {"version": stage.version, "settings": stage.settings,
+                      "inputs": dict(stage.inputs)}
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        manifest = Manifest(stage.name, stage.key, key_fields, files, draft.notes, round(seconds, 3), created)
-        manifest.write(draft.folder)
+        Manifest(stage.name, stage.key, key_fields, files, draft.notes, round(seconds, 3),
+                 created).write(draft.folder)
 
     def _lock_path(self, name: str) -> Path:
         return self.root / "locks" / f"{name}.lock"
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed processes left: locks, drafts, and the progress of stages whose output is stored."""
+        """Remove what killed processes left: locks, drafts, and progress of finished stages."""
         names = {path.name.removesuffix(".lock") for path in (self.root / "locks").glob("*.lock")}
         names |= {path.name.rpartition("-")[0] for path in (self.root / "drafts").glob("*")}
-        names |= {path.name for path in (self.root / "work").glob("*") if (self.outputs / path.name).exists()}
+        names |= {path.name for path in (self.root / "work").glob("*")
+                  if (self.outputs / path.name).exists()}
         with suppress(OSError):
             for name in names:
                 with try_lock(self._lock_path(name)) as held:
@@ -201,7 +211,7 @@ def _name(stage: Stage) -> str:
 
 
 def _state(folder: Path) -> list[tuple[int, int, int]]:
-    """Return what shows without reading whether any file of an output changed: sizes, times, inodes."""
+    """Return sizes, times and inodes: what shows that a file changed without reading it."""
     states = [path.stat() for path in sorted(folder.rglob("*")) if path.is_file()]
     return [(state.st_size, state.st_mtime_ns, state.st_ino) for state in states]
 
@@ -209,8 +219,8 @@ def _state(folder: Path) -> list[tuple[int, int, int]]:
 def _check_links(stored: Path, draft: Path, files: Mapping[str, tuple[int, str]]) -> None:
     """Raise `StoreError` if a rebuilt output links to a file whose content changed unnoticed.
 
-    The key of the stage says that the linked file is unchanged, so the manifest of the damaged output and the new
-    checksum must agree.
+    The key of the stage says that the linked file is unchanged, so the manifest of the damaged
+    output and the new checksum must agree.
     """
     try:
         known = Manifest.read(stored).files if stored.exists() else {}

@@ -1,7 +1,8 @@
 """The study folder: the cells' runs, the tables and study.json; complete or absent.
 
-A study works in `.NAME.study` next to it, which survives a killed process and is renamed at the end. The runs of an
-earlier study of that name are linked into it first, so that only missing runs are done.
+A study works in `.NAME.study` next to it, which survives a killed process and is renamed at the
+end. The runs of an earlier study of that name are linked into it first, so that only missing runs
+are done.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def workplace_of(target: Path) -> Path:
 def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
     """Yield the workplace of a study, with the runs of these cells that an earlier one left; then put it in place.
 
-    Raises `StoreError` where another process works on the same study, or a folder that is no study is in the way.
-    What was done stays in the workplace when the block is left by an error.
+    Raises `StoreError` where another process works on the same study, or a folder that is no study
+    is in the way. What was done stays in the workplace when the block is left by an error.
     """
     if target.exists() and not (target / STUDY).is_file() and any(target.iterdir()):
         msg = f"{target}: exists and is not a study; choose another name with -o name=NAME, or move it away"
