@@ -121,7 +121,7 @@ class Bench:
         plan = TrainingPlan.model_validate({"strategy": "full", "rates": 3e-4, "budget": "1 epoch",
                                             "batch_tokens": BLOCK * ROWS, "heldout_points": 0})
         output = self.folder / f"ours-{turn}"
-        train(self.folder / "model", Text(self.stream), plan, output=output, workplace=output / "work",
+        train(self.folder / "model", Text(self.stream), plan, output=output, scratch_dir=output / "work",
               execution=Execution(device="cpu"))
         lines = (output / "training.jsonl").read_text(encoding="utf-8").splitlines()
         return float(json.loads(lines[-1])["seconds"])

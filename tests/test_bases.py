@@ -24,9 +24,9 @@ TEXT = "The old farmer gave the red apple to his daughter."
 def materialised(base, tmp_path: Path) -> Path:
     draft = Draft(tmp_path / "draft")
     draft.folder.mkdir(parents=True)
-    workplace = tmp_path / "workplace"
-    workplace.mkdir(exist_ok=True)
-    base.materialise(BuildContext(draft, workplace))
+    scratch_dir = tmp_path / "scratch_dir"
+    scratch_dir.mkdir(exist_ok=True)
+    base.materialise(BuildContext(draft, scratch_dir))
     return draft.folder / "model"
 
 

@@ -45,7 +45,7 @@ def run_of(kind: str, phases: list[dict[str, Any]], folder: Path, **settings: An
                                         "heldout_points": 0, **settings})
     if phases:
         text = Text(packed(folder / "grafted", folder / "packed", (*HINDI, *ENGLISH)))
-        notes["training"] = train(folder / "grafted", text, plan, output=run, workplace=folder / "work",
+        notes["training"] = train(folder / "grafted", text, plan, output=run, scratch_dir=folder / "work",
                                   added=[token.id for token in splice.added], execution=Execution(device="cpu"))
         for file in (folder / "tokenizer").iterdir():
             shutil.copy(file, run / "model")
@@ -188,7 +188,7 @@ def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):
         last = {**ROWS, "budget": f"{steps} steps", "schedule": {"constant": {"warmup": 1}}}
         plan = TrainingPlan.model_validate({"phases": [{"batch_tokens": 64, **one} for one in (LORA, last)],
                                             "heldout_points": 1000})
-        train(tiny_model, text, plan, output=tmp_path / name / "output", workplace=tmp_path / name / "work",
+        train(tiny_model, text, plan, output=tmp_path / name / "output", scratch_dir=tmp_path / name / "work",
               added=(300, 311), execution=Execution(device="cpu", checkpoint_steps=1), heldout=measure,
               trunks=tmp_path / ("trunks" if name != "alone" else "none"))
         return tmp_path / name / "output" / "low-rank-0.safetensors"

@@ -125,7 +125,7 @@ resuming.SAVE_SECONDS, resuming.SHARE_OF_SAVING, learned.CHECKPOINT_SECONDS = 0,
 root, output, method = Path(sys.argv[1]), Path(sys.argv[2]), INITS.parse(json.loads(sys.argv[3]))
 splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
 graft(root / "source", root / "tokenizer", splice, input_init=method, output_init=method, output=output,
-      corpus=Corpus.open(root / "corpus"), workplace=Path(sys.argv[4]))
+      corpus=Corpus.open(root / "corpus"), scratch_dir=Path(sys.argv[4]))
 """
 
 
@@ -153,7 +153,7 @@ def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
     assert not output.exists()
     torch.manual_seed(99)  # nothing may hang on the process's own state
     corpus = Corpus.open(tmp_path / "corpus")
-    for folder, workplace in ((output, work), (tmp_path / "alone", tmp_path / "other")):
+    for folder, scratch_dir in ((output, work), (tmp_path / "alone", tmp_path / "other")):
         graft(tmp_path / "source", tmp_path / "tokenizer", splice, input_init=INITS.parse(method),
-              output_init=INITS.parse(method), output=folder, corpus=corpus, workplace=workplace)
+              output_init=INITS.parse(method), output=folder, corpus=corpus, scratch_dir=scratch_dir)
     assert file_digest(output / "model.safetensors") == file_digest(tmp_path / "alone" / "model.safetensors")

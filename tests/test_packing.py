@@ -135,16 +135,16 @@ def test_who_tokenises_changes_nothing(executor: str, tiny_model: Path, tmp_path
 
 def test_packing_goes_on_where_it_was_stopped(tiny_model: Path, tmp_path: Path,
                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was tokenised before a stop is read from the workplace, and the answer is the undisturbed one."""
+    """What was tokenised before a stop is read from the scratch directory, and the answer is the undisturbed one."""
     (tmp_path / "work").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        pack(Documents(until=2000), tiny_model, tmp_path / "stopped", workplace=tmp_path / "work")
+        pack(Documents(until=2000), tiny_model, tmp_path / "stopped", scratch_dir=tmp_path / "work")
     kept = sorted(path.name for path in (tmp_path / "work").iterdir())
     assert kept == ["shard-000000.npz", "shard-000001.npz"]
     whole = pack(Documents(), tiny_model, tmp_path / "whole")
     written: list[Path] = []
     monkeypatch.setattr(Shard, "write", lambda _self, path: written.append(path))
-    assert pack(Documents(), tiny_model, tmp_path / "resumed", workplace=tmp_path / "work") == whole
+    assert pack(Documents(), tiny_model, tmp_path / "resumed", scratch_dir=tmp_path / "work") == whole
     assert [path.name for path in written] == ["shard-000002.npz"]
 
 

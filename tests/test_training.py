@@ -248,7 +248,7 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path) -> None:
 
 
 def test_the_progress_of_another_run_is_refused(tiny_model: Path, text: Text, tmp_path: Path) -> None:
-    """A workplace belongs to one plan, text, seed and model."""
+    """A scratch directory belongs to one plan, text, seed and model."""
     with pytest.raises(Killed):
         run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, heldout=stopping({4}, kill))
     with pytest.raises(TrainingError, match="progress of another run"):

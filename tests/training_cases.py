@@ -42,7 +42,7 @@ def plan_of(**settings: Any) -> TrainingPlan:
 def run(model: Path, text: Text, plan: TrainingPlan, folder: Path, **more: Any) -> dict[str, Any]:
     """Train into `folder`/output, with a checkpoint every third step."""
     more = {"added": ADDED, "execution": Execution(checkpoint_steps=3), **more}
-    return train(model, text, plan, output=folder / "output", workplace=folder / "work", **more)
+    return train(model, text, plan, output=folder / "output", scratch_dir=folder / "work", **more)
 
 
 def heldout(model: Any) -> dict[str, float]:

@@ -25,7 +25,7 @@ class BuildContext:
     """What a base works with: the draft that it fills, a folder that outlives a killed process, and the machine."""
 
     draft: Draft
-    workplace: Path
+    scratch_dir: Path
     execution: Execution = field(default_factory=Execution)
 
     @property

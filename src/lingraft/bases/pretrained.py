@@ -61,9 +61,9 @@ class PretrainedHere(Base):
 
     def materialise(self, bench: BuildContext) -> None:
         """Read the text, learn the tokenizer, train the weights; each step is kept, a killed one goes on."""
-        corpus = Corpus.open(_kept(bench.workplace / "corpus", self._build_corpus))
-        start = _kept(bench.workplace / "start", lambda draft: self._begin(corpus, draft))
-        packed = _kept(bench.workplace / "packed", lambda draft: self._pack(corpus, start, draft))
+        corpus = Corpus.open(_kept(bench.scratch_dir / "corpus", self._build_corpus))
+        start = _kept(bench.scratch_dir / "start", lambda draft: self._begin(corpus, draft))
+        packed = _kept(bench.scratch_dir / "packed", lambda draft: self._pack(corpus, start, draft))
         bench.draft.notes["from"] = f"trained here on {self.language} text"
         bench.draft.notes["training"] = self._train(start, packed, bench)
         for file in start.glob("tokenizer*.json"):
@@ -98,7 +98,7 @@ class PretrainedHere(Base):
         from lingraft.training.trainer import Text, train
 
         return train(start, Text(Blocks.open(packed)), self.training, output=bench.draft.folder, seed=self.seed,
-                     workplace=bench.workplace / "training", execution=bench.execution)
+                     scratch_dir=bench.scratch_dir / "training", execution=bench.execution)
 
 
 def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
@@ -120,7 +120,7 @@ def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
 
 
 def _kept(folder: Path, make: Callable[[Draft], None]) -> Path:
-    """Return a folder of the workplace, made whole where it is not there."""
+    """Return a folder of the scratch directory; make it if it is missing."""
     if not folder.exists():
         remove_drafts(folder.parent, folder.name)
         with atomic_folder(folder) as draft:

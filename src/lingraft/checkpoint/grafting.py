@@ -69,12 +69,12 @@ class _Patient:
 
 def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_init: RowMaker, output_init: RowMaker,
           output: Path, corpus: Corpus | None = None, seed: int = 0, pad_to: int = 64, device: str = "cpu",
-          workplace: Path | None = None) -> dict[str, Any]:
+          scratch_dir: Path | None = None) -> dict[str, Any]:
     """Write to `output` the source model with its embeddings spliced; return notes for the manifest.
 
     Where input and output are one matrix (tied), the rows of `input_init` serve both, and the notes say so. `pad_to` is
     the multiple that the number of rows is filled up to (1: no padding); an extension never has fewer rows than the
-    source, whose own padding rows are used first. `workplace` outlives a killed process: long methods keep their
+    source, whose own padding rows are used first. `scratch_dir` survives a killed process: long methods keep their
     progress there. Base rows are bit-identical but where a method changes them, which the notes name.
 
     Peak memory stays under 2.5 times the embedding matrix + 1 GB, whatever the size of the model, for methods that do
@@ -89,7 +89,7 @@ def graft(source_folder: Path, tokenizer_folder: Path, splice: Splice, *, input_
     patient = _Patient(checkpoint, names, splice, lay_out(splice, names.vocabulary, pad_to))
     inits: dict[Side, RowMaker] = {"input": input_init, **({} if names.tied else {"output": output_init})}
     about = InitRequest(patient.matrix(names.input[0]), splice, "input", names.tied, None, source_folder,
-                        tokenizer_folder, corpus, seed, device, workplace)
+                        tokenizer_folder, corpus, seed, device, scratch_dir)
     made = _make_rows(patient, inits, about)
     output.mkdir(parents=True, exist_ok=True)
     changed = _changed(patient, made)

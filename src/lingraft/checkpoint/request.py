@@ -30,7 +30,7 @@ class InitRequest:
     file: read the rows that you need and turn those into float32. `other` is the matrix of the other side, `None`
     where the two are tied. The folders hold the two tokenizers, which are opened only when asked for; `corpus` only
     methods that read text need. `scratch` outlives one side: what is costly and the same for both matrices goes there;
-    `workplace` outlives a killed process. `beside` is the method of the other matrix.
+    `scratch_dir` survives a killed process. `beside` is the method of the other matrix.
     """
 
     matrix: Tensor
@@ -43,7 +43,7 @@ class InitRequest:
     corpus: Corpus | None = None
     seed: int = 0
     device: str = "cpu"
-    workplace: Path | None = None
+    scratch_dir: Path | None = None
     beside: RowMaker | None = None
     scratch: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 

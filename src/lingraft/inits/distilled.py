@@ -80,7 +80,7 @@ class Distilled(EmbeddingInit):
                    (order.sample(windows, len(windows)) for _ in range(self.epochs))
                    for begin in range(0, len(windows), BATCH_WINDOWS)]
         loop = Loop("distilling rows", len(batches), student.learned, student.optimiser,
-                    progress_file(request.workplace, self.name, self.model_dump(mode="json"), request.seed,
+                    progress_file(request.scratch_dir, self.name, self.model_dump(mode="json"), request.seed,
                                   request.splice.source_size, len(request.splice.added), len(windows)))
         losses = loop.run(lambda number: student.step(batches[number]))
         notes = {"windows": len(windows), "steps": len(batches), "state_error_first_last": first_and_last(losses, 0),

@@ -147,10 +147,10 @@ class LearnedInit(EmbeddingInit):
         return InitRows(matrix_TD[added], origins, notes, base)
 
     def _trained(self, request: InitRequest) -> LearnedRows:
-        """Train in a folder of the workplace, or in a temporary one where there is no workplace."""
+        """Train in the scratch directory, or in a temporary one if there is none."""
         identity = [self.model_dump(mode="json"), request.seed, request.splice.source_size,
                     request.splice.target_size]
-        kept = request.workplace and request.workplace / f"learned-{digest(identity)[:20]}"
+        kept = request.scratch_dir and request.scratch_dir / f"learned-{digest(identity)[:20]}"
         with nullcontext(kept) if kept else tempfile.TemporaryDirectory() as folder:
             return self._trained_in(Path(folder), request)
 
@@ -166,7 +166,7 @@ class LearnedInit(EmbeddingInit):
         model_folder = _spliced(request, started, _emptied(folder / "start"))
         sides = tuple(side for side in started if self._is_learned(request, side))
         model, notes = train_model(
-            model_folder, Text(text), self._plan(sides), workplace=folder / "training",
+            model_folder, Text(text), self._plan(sides), scratch_dir=folder / "training",
             added=[token.id for token in request.splice.added], seed=request.seed, title="learning rows",
             execution=Execution(device=request.device, precision="float32",
                                 checkpoint_seconds=CHECKPOINT_SECONDS))

@@ -81,9 +81,9 @@ class Loop:
             return [tuple(pair) for pair in json.loads(saved.metadata()["losses"])]
 
 
-def progress_file(workplace: Path | None, method: str, *identity: object) -> Path | None:
+def progress_file(scratch_dir: Path | None, method: str, *identity: object) -> Path | None:
     """Return where a loop keeps its progress: a name that no other loop has."""
-    return workplace / f"{method}-{digest(list(identity))[:20]}.safetensors" if workplace else None
+    return scratch_dir / f"{method}-{digest(list(identity))[:20]}.safetensors" if scratch_dir else None
 
 
 def first_and_last(losses: Sequence[Losses], which: int) -> list[float]:

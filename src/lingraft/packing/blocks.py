@@ -123,12 +123,12 @@ class Blocks:
 
 def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSettings, draft: Draft, *,
                 context: int | None = None, split: str = "train", workers: Workers = HERE,
-                workplace: Path | None = None, separators: Separators | None = None,
+                scratch_dir: Path | None = None, separators: Separators | None = None,
                 template: ChatTemplate | None = None) -> None:
     """Tokenise a split of a corpus into `draft`; raises `CorpusError` where it holds no text.
 
     `separators` are those of the source model, whose files say more than the folder of an extended tokenizer. What
-    `workers` have tokenised is kept in `workplace`, so that a killed run goes on. Neither changes the answer.
+    `workers` have tokenised is kept in `scratch_dir`, so that a killed run goes on. Neither changes the answer.
     """
     separators = separators or separators_of(tokenizer, settings.separator)
     draft.notes["separators"] = separators.shown
@@ -142,7 +142,7 @@ def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSett
                 yield texts
                 advance(len(texts))
 
-        shards = shards_of(watched(), tokenizer, workers=workers, workplace=workplace, chats=chats)
+        shards = shards_of(watched(), tokenizer, workers=workers, scratch_dir=scratch_dir, chats=chats)
         summary = pack_shards(shards, tokenizer, settings, draft.folder, context=context, separators=separators)
     draft.notes.update(notes_of(summary))
     if summary.refused:

@@ -106,12 +106,12 @@ def covered_bytes(sizes: Integers, total: int) -> Integers:
 
 
 def shards_of(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, *, workers: Workers = HERE,
-              workplace: Path | None = None, chats: ChatEncoder | None = None) -> Iterator[Shard]:
-    """Yield the shards of a text in order, whoever makes them; those kept in `workplace` are read again.
+              scratch_dir: Path | None = None, chats: ChatEncoder | None = None) -> Iterator[Shard]:
+    """Yield the shards of a text in order, whoever makes them; those kept in `scratch_dir` are read again.
 
     Memory does not grow with the text.
     """
-    shared = (tokenizer, surfaces_of(tokenizer), workplace, chats)
+    shared = (tokenizer, surfaces_of(tokenizer), scratch_dir, chats)
     yield from workers.map(_made, shared, enumerate(_regrouped(batches)))
 
 
@@ -123,8 +123,8 @@ def _regrouped(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
 
 def _made(shared: tuple[ModelTokenizer, Integers, Path | None, ChatEncoder | None],
           piece: tuple[int, Sequence[str]]) -> Shard:
-    (tokenizer, surfaces, workplace, chats), (number, texts) = shared, piece
-    path = workplace / f"shard-{number:06d}.npz" if workplace else None
+    (tokenizer, surfaces, scratch_dir, chats), (number, texts) = shared, piece
+    path = scratch_dir / f"shard-{number:06d}.npz" if scratch_dir else None
     if path and path.exists():
         return Shard.read(path)
     shard = tokenised(texts, tokenizer, surfaces, chats)

@@ -63,7 +63,7 @@ def make_model(base: Base, work: Work) -> None:
     from lingraft.checkpoint.weight_checks import check_finite
 
     execution = replace(work.execution, trackers=())  # they watch the training of the run, not that of its base
-    bench = BuildContext(work.draft, work.workplace, execution)
+    bench = BuildContext(work.draft, work.scratch_dir, execution)
     base.materialise(bench)
     tokenizer = complete_tokenizer(bench.folder, warn=work.draft.warn)
     checkpoint = Checkpoint.open(bench.folder)
@@ -124,7 +124,7 @@ def make_embeddings(work: Work) -> None:
     notes = graft(work.folders["source"] / "model", work.folders["vocabulary"] / "tokenizer",
                   read_splice(work.folders["vocabulary"]), input_init=chosen.input, output_init=chosen.output,
                   output=work.draft.folder / "model", corpus=corpus, seed=work.recipe.seed,
-                  device=work.execution.device, workplace=work.workplace)
+                  device=work.execution.device, scratch_dir=work.scratch_dir)
     work.draft.note(notes)
     look_over(work)
 
@@ -140,7 +140,7 @@ def make_packing(work: Work) -> None:
     tokenizer = open_tokenizer(source)
     pack_corpus(Corpus.open(work.folders["corpus"]), open_tokenizer(work.folders["vocabulary"] / "tokenizer"),
                 settings, work.draft, context=context_of(read_config(source)), workers=work.runtime.workers,
-                workplace=work.workplace, separators=separators_of(tokenizer, settings.separator),
+                scratch_dir=work.scratch_dir, separators=separators_of(tokenizer, settings.separator),
                 template=chat_template_of(tokenizer))
 
 
@@ -164,8 +164,9 @@ def make_training(work: Work) -> None:
                 for language, texts in documents.items()}
 
     added = [token.id for token in read_splice(work.folders["vocabulary"]).added]
-    notes = train(model, text, work.recipe.training, output=work.draft.folder, workplace=work.workplace, added=added,
-                  seed=work.recipe.seed, execution=work.execution, heldout=measure, trunks=work.trunks)
+    notes = train(model, text, work.recipe.training, output=work.draft.folder,
+                  scratch_dir=work.scratch_dir, added=added, seed=work.recipe.seed,
+                  execution=work.execution, heldout=measure, trunks=work.trunks)
     work.draft.note(notes)
     if (trained := work.draft.folder / "model").is_dir():  # of several processes, the first one writes the model
         copy_matching(model, trained, BESIDE_WEIGHTS)

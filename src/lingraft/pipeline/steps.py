@@ -21,15 +21,15 @@ from lingraft.training import Execution
 class Work:
     """What a function that builds a stage output works with: a draft to fill, and the folders of its inputs.
 
-    `workplace` survives a killed process, for stages that can resume; `trunks` survives the output, for stages that can
-    resume from another stage.
+    `scratch_dir` survives a killed process, for stages that can resume. `trunks` survives the output, for stages
+    that can resume from another stage.
     """
 
     recipe: Recipe
     runtime: Runtime
     draft: Draft
     folders: Mapping[str, Path]
-    workplace: Path
+    scratch_dir: Path
     trunks: Path
 
     @property

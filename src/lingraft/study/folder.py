@@ -64,34 +64,34 @@ def read_study_folder(folder: Path) -> dict[str, Any]:
     return record
 
 
-def workplace_of(target: Path) -> Path:
+def scratch_dir_of(target: Path) -> Path:
     """Return where a study works before it is whole."""
     return target.with_name(f".{target.name}.study")
 
 
 @contextmanager
 def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
-    """Yield the workplace of a study, with the runs of these cells that an earlier one left; then put it in place.
+    """Yield the scratch directory of a study with the finished runs of these cells; then move it to `target`.
 
     Raises `StoreError` where another process works on the same study, or a folder that is no study
-    is in the way. What was done stays in the workplace when the block is left by an error.
+    is in the way. Finished runs stay in the scratch directory if the block fails.
     """
     if target.exists() and not (target / STUDY).is_file() and any(target.iterdir()):
         msg = f"{target}: exists and is not a study; choose another name with -o name=NAME, or move it away"
         raise StoreError(msg)
-    workplace = workplace_of(target)
+    scratch_dir = scratch_dir_of(target)
     with disk_errors(target, option="--runs"), lock(lock_path(target), partial(_busy, target)):
-        (workplace / CELLS).mkdir(parents=True, exist_ok=True)
+        (scratch_dir / CELLS).mkdir(parents=True, exist_ok=True)
         for name in sorted(cells):
-            _link_run(target / CELLS / name, workplace / CELLS / name)
-        yield workplace
-        for left in (workplace / CELLS).iterdir():  # of other cells, or of a process that was killed
+            _link_run(target / CELLS / name, scratch_dir / CELLS / name)
+        yield scratch_dir
+        for left in (scratch_dir / CELLS).iterdir():  # of other cells, or of a process that was killed
             if left.is_file():
                 left.unlink()
             elif left.name not in cells:
                 shutil.rmtree(left, ignore_errors=True)
         remove_drafts(target.parent, target.name)
-        replace_folder(workplace, target)
+        replace_folder(scratch_dir, target)
 
 
 def _busy(target: Path) -> None:

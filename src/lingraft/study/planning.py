@@ -12,7 +12,7 @@ from rich.table import Table
 from lingraft.pipeline import Graph
 from lingraft.pipeline.run_folder import is_run
 from lingraft.store import Store
-from lingraft.study.folder import CELLS, workplace_of
+from lingraft.study.folder import CELLS, scratch_dir_of
 from lingraft.study.running import Laid, StudyRuntime, laid_out
 from lingraft.study.settings import Study
 
@@ -79,7 +79,7 @@ def _cells(laid: Laid, target: Path, store: Store) -> Iterable[CellPlan]:
             yield CellPlan(cell.name, dict(cell.labels), cell.seed, laid.broken[cell.name], 0, 0, 0)
             continue
         steps = {step.stage.key: step.done(store) for step in laid.graphs[cell.name]}
-        done = any(is_run(place / CELLS / cell.name, keys[cell.name]) for place in (target, workplace_of(target)))
+        done = any(is_run(place / CELLS / cell.name, keys[cell.name]) for place in (target, scratch_dir_of(target)))
         missing = [key for key, there in steps.items() if not there]
         yield CellPlan(cell.name, dict(cell.labels), cell.seed, "finished" if done else "to do",
                        len(steps) - len(missing), len(missing), sum(asked[key] > 1 for key in missing))

@@ -92,13 +92,13 @@ def carry_out(study: Study, how: StudyRuntime, *, write_report: WriteReport, fol
         tell(f"{target}: this study is finished already, nothing to do")
         return StudyFolder(target)
     started, begun = time.time(), time.monotonic()
-    with working_on(target, {cell.name for cell in laid.cells}) as workplace:
-        outcomes, asked = _work(laid, how, workplace, write_report, tell)
-        record = {"format": FORMAT, "key": key, **_description(study), **_gathered(study, laid, workplace, outcomes),
+    with working_on(target, {cell.name for cell in laid.cells}) as scratch_dir:
+        outcomes, asked = _work(laid, how, scratch_dir, write_report, tell)
+        record = {"format": FORMAT, "key": key, **_description(study), **_gathered(study, laid, scratch_dir, outcomes),
                   "stages": _stages(laid, outcomes, asked), "versions": versions(), "workers": how.workers,
                   "executor": "ray" if how.ray else "local", "started": _clock(started),
                   "finished": _clock(time.time()), "seconds": round(time.monotonic() - begun, 1)}
-        (workplace / STUDY).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (scratch_dir / STUDY).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return StudyFolder(target)
 
 
@@ -112,10 +112,10 @@ def _finished(target: Path, key: str) -> bool:
         for cell in record["cells"])
 
 
-def _work(laid: Laid, how: StudyRuntime, workplace: Path, write_report: WriteReport,
+def _work(laid: Laid, how: StudyRuntime, scratch_dir: Path, write_report: WriteReport,
           tell: Tell) -> tuple[dict[str, Outcome], int]:
     """Carry out what is not finished; return the outcomes and how many stages were not in the store."""
-    runtime = Runtime(workplace / CELLS, how.runtime.store, how.runtime.device, how.runtime.precision)
+    runtime = Runtime(scratch_dir / CELLS, how.runtime.store, how.runtime.device, how.runtime.precision)
     store, keys = Store(runtime.store), laid.run_keys()
     todo = {name: graph for name, graph in laid.graphs.items() if not is_run(runtime.runs / name, keys[name])}
     schedule = schedule_of(todo, {cell.name: cell.recipe for cell in laid.cells}, store)
@@ -141,13 +141,13 @@ def _description(study: Study) -> dict[str, Any]:
             "compare": [one.model_dump() for one in study.compare]}
 
 
-def _gathered(study: Study, laid: Laid, workplace: Path, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+def _gathered(study: Study, laid: Laid, scratch_dir: Path, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     """Write the tables; return what study.json says of the cells and of the differences."""
     axes = [axis.name for axis in axes_of(study)]
     rows, curves, cells = [], [], []
     for cell in laid.cells:
         error = outcomes[cell.name].error if cell.name in outcomes else ""
-        run = workplace / CELLS / cell.name
+        run = scratch_dir / CELLS / cell.name
         if not error:
             rows += rows_of(cell, run)
             curves += curve_of(cell, run)
@@ -157,7 +157,7 @@ def _gathered(study: Study, laid: Laid, workplace: Path, outcomes: Mapping[str, 
     found = [one for compared in study.compare for one in differences(rows, axes, compared)]
     rankings = [one for compared in study.compare for axis in axes for one in ranking(rows, axes, axis, compared)]
     for name, table in ((TABLE, rows), (CURVES, curves), (DIFFERENCES, difference_rows(found, axes))):
-        write_table(table, workplace / name)
+        write_table(table, scratch_dir / name)
     ranked = [{"axis": one.axis, "metric": one.metric, "subject": one.subject, "language": one.language,
                "order": list(one.order), "means": list(one.means), "carried": [list(pair) for pair in one.carried],
                "best": one.best, "sentence": one.sentence} for one in rankings]

@@ -33,7 +33,8 @@ class Background:
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._under_way: Future[None] | None = None
 
-    def begin(self, workplace: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+    def begin(self, scratch_dir: Path, step: int, tensors: Mapping[str, torch.Tensor],
+              state: Mapping[str, Any]) -> None:
         """Wait for the checkpoint before, then begin this one: `tensors` may change as soon as this returns."""
         from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
         from torch.distributed.checkpoint.state_dict_saver import async_save
@@ -41,16 +42,16 @@ class Background:
         self.finish()
         left = ExitStack()
         if self.world.is_first:
-            with disk_errors(workplace):
-                left.enter_context(new_checkpoint(workplace, step, state))
+            with disk_errors(scratch_dir):
+                left.enter_context(new_checkpoint(scratch_dir, step, state))
         self.world.wait()
         kept = {name: tensor.clone() if tensor.device.type == "cpu" else tensor for name, tensor in tensors.items()}
-        writer = HuggingFaceStorageWriter(str(draft_folder(workplace, step)), save_distributed=True)
+        writer = HuggingFaceStorageWriter(str(draft_folder(scratch_dir, step)), save_distributed=True)
         with _plain_errors():
             written: Any = async_save(kept, storage_writer=writer, process_group=self.group)
 
         def finish() -> None:
-            with disk_errors(workplace), left, _plain_errors():
+            with disk_errors(scratch_dir), left, _plain_errors():
                 written.result()
 
         self._under_way = self._pool.submit(finish)

@@ -49,39 +49,40 @@ class TrainingCheckpoint:
             load(dict(into), storage_reader=HuggingFaceStorageReader(str(self.folder)), no_dist=True)
 
 
-def save_checkpoint(workplace: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> Path:
+def save_checkpoint(scratch_dir: Path, step: int, tensors: Mapping[str, torch.Tensor],
+                    state: Mapping[str, Any]) -> Path:
     """Save progress; raises `StoreError` if the disk is full, with the earlier checkpoints intact."""
-    with disk_errors(workplace), new_checkpoint(workplace, step, state) as draft:
+    with disk_errors(scratch_dir), new_checkpoint(scratch_dir, step, state) as draft:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, draft / f"tensors{SUFFIX}")
-    return workplace / f"step-{step:08d}"
+    return scratch_dir / f"step-{step:08d}"
 
 
 @contextmanager
-def new_checkpoint(workplace: Path, step: int, state: Mapping[str, Any]) -> Iterator[Path]:
+def new_checkpoint(scratch_dir: Path, step: int, state: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a folder to write tensors to; it becomes a checkpoint when the block ends, and old ones are removed."""
-    with atomic_folder(workplace / f"step-{step:08d}", draft=draft_folder(workplace, step)) as draft:
+    with atomic_folder(scratch_dir / f"step-{step:08d}", draft=draft_folder(scratch_dir, step)) as draft:
         yield draft
         files = sorted(path for path in draft.rglob("*") if path.is_file())
         sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
         content = {"step": step, "sha256": sums, "state": state}
         (draft / STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-    for old in sorted(workplace.glob("step-*"))[:-KEPT]:
+    for old in sorted(scratch_dir.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def draft_folder(workplace: Path, step: int) -> Path:
+def draft_folder(scratch_dir: Path, step: int) -> Path:
     """Return the temporary folder of a checkpoint, which every process can name."""
-    return workplace / f".draft-step-{step:08d}"
+    return scratch_dir / f".draft-step-{step:08d}"
 
 
-def latest_checkpoint(workplace: Path) -> TrainingCheckpoint | None:
+def latest_checkpoint(scratch_dir: Path) -> TrainingCheckpoint | None:
     """Return the newest whole checkpoint, or None; damaged ones are passed over."""
-    return next(whole_checkpoints(workplace), None)
+    return next(whole_checkpoints(scratch_dir), None)
 
 
-def whole_checkpoints(workplace: Path) -> Iterator[TrainingCheckpoint]:
+def whole_checkpoints(scratch_dir: Path) -> Iterator[TrainingCheckpoint]:
     """Yield the whole checkpoints, the newest first."""
-    for folder in sorted(workplace.glob("step-*"), reverse=True):
+    for folder in sorted(scratch_dir.glob("step-*"), reverse=True):
         try:
             content = json.loads((folder / STATE).read_text(encoding="utf-8"))
             whole = content["sha256"] and all(file_digest(folder / name) == sha
@@ -93,11 +94,11 @@ def whole_checkpoints(workplace: Path) -> Iterator[TrainingCheckpoint]:
             yield TrainingCheckpoint(folder, state)
 
 
-def own_checkpoint(workplace: Path, fingerprint: str) -> TrainingCheckpoint | None:
+def own_checkpoint(scratch_dir: Path, fingerprint: str) -> TrainingCheckpoint | None:
     """Return the newest whole checkpoint of a run; raises `TrainingError` where it is another run's."""
-    checkpoint = latest_checkpoint(workplace)
+    checkpoint = latest_checkpoint(scratch_dir)
     if checkpoint and checkpoint.state["fingerprint"] != fingerprint:
-        msg = (f"{workplace}: holds the progress of another run (other plan, text, seed or model); remove it or name "
+        msg = (f"{scratch_dir}: holds the progress of another run (other plan, text, seed or model); remove it or name "
                f"another place")
         raise TrainingError(msg)
     return checkpoint

@@ -38,7 +38,7 @@ class Job:
     model_folder: Path
     text: Text
     plan: TrainingPlan
-    workplace: Path
+    scratch_dir: Path
     added: tuple[int, ...]
     seed: int
     execution: Execution
@@ -48,7 +48,7 @@ class Job:
 
     def folder(self, phase: int) -> Path:
         """Return the folder of the model that a phase begins with."""
-        return self.workplace / f"phase-{phase}" if phase else self.model_folder
+        return self.scratch_dir / f"phase-{phase}" if phase else self.model_folder
 
     def legs(self, parameters: int) -> list[PhaseSteps]:
         """Work out the phases; raises `RecipeError` where one replays and there is no text to replay."""

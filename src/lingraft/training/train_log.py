@@ -34,9 +34,9 @@ class Record:
         single = job.plan.phases[0].schedule if len(job.plan.phases) == 1 else None  # phases do not continue each other
         self.outlook = Outlook(single, steps) if single else None
 
-    def begin(self, workplace: Path, log_bytes: int) -> None:
+    def begin(self, scratch_dir: Path, log_bytes: int) -> None:
         """Open the log where the last checkpoint left it."""
-        self.log = Log(workplace, log_bytes)
+        self.log = Log(scratch_dir, log_bytes)
 
     def write(self, row: dict[str, Any]) -> None:
         """Write a row."""
@@ -170,7 +170,7 @@ LOG = "training.jsonl"
 
 
 class Log:
-    """The log of a run in its workplace."""
+    """The log of a run in its scratch directory."""
 
     def __init__(self, folder: Path, size: int = 0) -> None:
         self.path = folder / LOG

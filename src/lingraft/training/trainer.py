@@ -53,13 +53,13 @@ from lingraft.training.train_step import Stepper
 __all__ = ["Text", "train", "train_model"]
 
 
-def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, workplace: Path,
+def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, scratch_dir: Path,
           added: Sequence[int] = (), seed: int = 0, execution: Execution | None = None,
           heldout: Heldout | None = None, trunks: Path | None = None) -> dict[str, Any]:
     """Train a model by a plan; write `output/model` (weights and config) and `output/training.jsonl`, return notes.
 
     Low-rank matrices are merged into the weights, and kept beside them (`output/low-rank-N.safetensors`, phase N).
-    `added` are the ids of the spliced-in tokens. Progress lives in `workplace`: called again with the same arguments,
+    `added` are the ids of the spliced-in tokens. Progress lives in `scratch_dir`: called again with the same arguments,
     a stopped run goes on. In `trunks`, where it is given, runs leave what longer ones go on from. Raises `Interrupted`
     on SIGTERM and Ctrl-C, after saving, and `TrainingError` where the loss is no number or explodes.
     """
@@ -70,27 +70,27 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, w
         run.world.wait()
 
     execution = (execution or Execution()).for_this_process()
-    return _train(Job(model_folder, text, plan, workplace, tuple(added), seed, execution, heldout, trunks), write)
+    return _train(Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution, heldout, trunks), write)
 
 
-def train_model(model_folder: Path, text: Text, plan: TrainingPlan, *, workplace: Path, added: Sequence[int] = (),
+def train_model(model_folder: Path, text: Text, plan: TrainingPlan, *, scratch_dir: Path, added: Sequence[int] = (),
                 seed: int = 0, execution: Execution | None = None,
                 title: str = "training") -> tuple[Any, dict[str, Any]]:
     """Train a model by a plan, in one process; return it, in float32, with the notes.
 
-    As `train`, but nothing is written except the progress in `workplace`. `title` names the progress bar.
+    As `train`, but nothing is written except the progress in `scratch_dir`. `title` names the progress bar.
     """
     found: list[Any] = []
-    job = Job(model_folder, text, plan, workplace, tuple(added), seed, execution or Execution(), None, title=title)
+    job = Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution or Execution(), None, title=title)
     notes = _train(job, lambda run: found.append(run.model))
     return found[0], notes
 
 
 def _train(job: Job, finish: Callable[[_Run], None]) -> dict[str, Any]:
     """Carry out a job; `finish` takes what was trained while the processes are still joined."""
-    job.workplace.mkdir(parents=True, exist_ok=True)
+    job.scratch_dir.mkdir(parents=True, exist_ok=True)
     with (init_process_group(sharded=job.execution.sharded, device=job.execution.device) as world,
-          disk_errors(job.workplace), torch.random.fork_rng(), stop_signals() as stopped):
+          disk_errors(job.scratch_dir), torch.random.fork_rng(), stop_signals() as stopped):
         run = _Run(job, world)
         notes = run.train(stopped)
         finish(run)
@@ -122,14 +122,14 @@ class _Run:
     def train(self, stopped: Stopped) -> dict[str, Any]:
         """Carry out what is left of the plan and return the notes."""
         if self.trunk and self.world.is_first:
-            self.trunk.take(self.job.workplace, self.fingerprint)
+            self.trunk.take(self.job.scratch_dir, self.fingerprint)
         self.world.wait()
-        checkpoint = own_checkpoint(self.job.workplace, self.fingerprint)
+        checkpoint = own_checkpoint(self.job.scratch_dir, self.fingerprint)
         state = RunState.read(checkpoint.state if checkpoint else {})
         self._keep_trunk(state.done)  # of a process that was killed just before
         if self.world.is_first:
-            remove_drafts(self.job.workplace)
-            self.record.begin(self.job.workplace, state.log_bytes)
+            remove_drafts(self.job.scratch_dir)
+            self.record.begin(self.job.scratch_dir, state.log_bytes)
         if state.phase:
             self._open_phase(state.phase)
         watched = self.job.execution.trackers if self.world.is_first else ()
@@ -188,7 +188,8 @@ class _Run:
                 self._save(state, number, step + 1, stepper, watch, last=stop or ends)
             if stop:
                 msg = (f"stopped by {signal or 'a signal to another process'} after step {state.done.step} of "
-                       f"{self.steps}; progress is saved in {self.job.workplace}, the same command goes on from there")
+                       f"{self.steps}; progress is saved in {self.job.scratch_dir}; "
+                       "run the same command to resume")
                 raise Interrupted(msg)
         self._finish(number, stepper)
         state.next_phase()
@@ -207,7 +208,7 @@ class _Run:
         result = stepper.forward_backward(batch)
         check = watch.check(result.nats_a_token, result.gradient_norm)
         if check:
-            good = latest_checkpoint(self.job.workplace)
+            good = latest_checkpoint(self.job.scratch_dir)
             msg = (f"{check} at step {state.done.step + 1} of {self.steps}; the last good checkpoint is "
                    f"{good.folder if good else 'none'}; lower training.rates or training.clip, or look at the data")
             raise TrainingError(msg)
@@ -231,7 +232,7 @@ class _Run:
         if self.world.size > 1:
             self.model = gather_model(self.job, number, stepper.parameters, first=self.world.is_first)
         if self.world.is_first:
-            keep_learned(strategy.learned(self.model), self.job.workplace, number)
+            keep_learned(strategy.learned(self.model), self.job.scratch_dir, number)
             strategy.finish(self.model)
 
     def _open_phase(self, number: int) -> None:
@@ -253,7 +254,7 @@ class _Run:
         state.phase, state.step, state.losses = number, step, (watch.first, watch.last)
         content = state.content(self.fingerprint, self.record.flushed())
         write = self.background.begin if self.background else save_checkpoint
-        write(self.job.workplace, state.done.step, stepper.tensors(), content)
+        write(self.job.scratch_dir, state.done.step, stepper.tensors(), content)
         if self.background and last:
             self.background.finish()
         state.saved, state.saved_step = time.monotonic(), state.done.step
@@ -261,12 +262,12 @@ class _Run:
 
     def _keep_trunk(self, done: Done) -> None:
         if self.trunk and self.world.is_first:
-            self.trunk.keep(self.job.workplace, done.step)
+            self.trunk.keep(self.job.scratch_dir, done.step)
 
     def write(self, output: Path) -> None:
         """Write the finished model, what was merged into it, and the log."""
         write_finished(self.model, self.types, self.job.model_folder, output / "model")
         for name in map(LEARNED.format, range(len(self.legs))):
-            if (self.job.workplace / name).is_file():
-                shutil.copyfile(self.job.workplace / name, output / name)
-        shutil.copyfile(self.job.workplace / LOG, output / LOG)
+            if (self.job.scratch_dir / name).is_file():
+                shutil.copyfile(self.job.scratch_dir / name, output / name)
+        shutil.copyfile(self.job.scratch_dir / LOG, output / LOG)
