@@ -7,7 +7,7 @@ Run from the root of the repository; ../shared/assets must be there. Each run of
 out (what the store holds is not done again), and its predictions are made from what was known before: tokens per byte
 from the base tokenizer, train text and held-out text, the end from the first 20% of the log. `small` takes 10 minutes
 a language on 2 cores, `full` is for a GPU. `tokens` checks tokenizers alone:
-foretold from a sample, then learned from 12 MB (or all there is) and counted on the same held-out file.
+predicted from a sample, then learned from 12 MB (or all there is) and counted on the same held-out file.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from pathlib import Path
 from diagnose import LEARNED_FROM, Case, measured
 
 import lingraft
-from lingraft.advice import checked, keep_predictions
-from lingraft.advice.sizing import tokens_per_byte
-from lingraft.diagnosis.extrapolation import SIZES
+from lingraft.advice import checked, tokens_per_byte
 from lingraft.diagnosis.measures import measure
-from lingraft.diagnosis.prediction import predict
 from lingraft.diagnosis.sample import read_sample
 from lingraft.families import family_of, open_tokenizer
+from lingraft.forecast.extrapolate import SIZES
+from lingraft.forecast.predict_fertility import predict_fertility
 from lingraft.pretokenizer import repaired
 
 BUDGETS = {"small": "0.4 MB", "full": "8 MB"}
@@ -48,7 +47,6 @@ def main() -> None:
             "name": f"advice-{language}", "training.budget": BUDGETS[scale], "training.batch_tokens": 1024,
             "training.heldout_points": 20, "target.limit.bytes": "3 MB", "evaluation.heldout_bytes": "50 kB",
             "evaluation.generation": None})
-        keep_predictions(run.folder, runs / ".store")
         for row in checked(run.folder):
             one, target = row.prediction, TARGETS.get(row.prediction.metric)
             print(f"| english-8m, {language} | {one.metric} | {one.value:.4g} ({one.low:.4g} to {one.high:.4g}) | "
@@ -57,8 +55,8 @@ def main() -> None:
 
 
 def tokens() -> None:
-    """Print foretold tokens per byte beside counted ones, for samples of two sizes."""
-    print("| tokenizer | language | added | from | foretold (95% interval) | counted | error | inside |")
+    """Print predicted tokens per byte beside counted ones, for samples of two sizes."""
+    print("| tokenizer | language | added | from | predicted (95% interval) | counted | error | inside |")
     print("|---|---|---|---|---|---|---|---|")
     errors: dict[int, list[float]] = {size: [] for size in SAMPLES}
     for language in ("hi", "ta", "tr", "ar"):
@@ -72,8 +70,9 @@ def tokens() -> None:
             case = Case(language, name, base, everything, everything, heldout)
             counted, now = measured(case, family, list(ADDED)), measure(base, heldout.documents).tokens_per_byte
             for size in SAMPLES:
-                curves = predict(base.family, family if fixed else None, read_sample(language, [train], size).documents,
-                                 everything.bytes, wanted=heldout.documents, sizes=sorted({*SIZES, *ADDED}))
+                documents = read_sample(language, [train], size).documents
+                curves = predict_fertility(base.family, family if fixed else None, documents, everything.bytes,
+                                           wanted=heldout.documents, sizes=sorted({*SIZES, *ADDED}))
                 for added in ADDED if curves else ():
                     value, low, high = tokens_per_byte(now, curves[-1]).at(added)
                     found = now / counted[added]

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.diagnosis.diagnosis import diagnose
-from lingraft.diagnosis.extrapolation import TARGETS
 from lingraft.diagnosis.sample import Sample, read_sample
 from lingraft.families import Family, ModelTokenizer, family_of, open_tokenizer
 from lingraft.families.content import backend_of
+from lingraft.forecast.extrapolate import TARGETS
 from lingraft.pretokenizer import repaired
 from lingraft.selection import Continued, SelectionRequest
 

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.advice import Gpus, Point, Shape, advise_size, cost_of, predict_end, serving_gain, tokens_per_byte
+from lingraft.advice import Gpus, LossPoint, Shape, advise_size, cost_of, predict_end, serving_gain, tokens_per_byte
 from lingraft.advice.command import wanted_of
-from lingraft.diagnosis.extrapolation import SIZES
-from lingraft.diagnosis.prediction import Curve
-from lingraft.diagnosis.prediction import Point as CurvePoint
 from lingraft.errors import RecipeError
-from lingraft.training.forecast import ANNEALING
+from lingraft.forecast.extrapolate import SIZES
+from lingraft.forecast.loss_forecast import ANNEALING
+from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 
 LLAMA = Shape(6_738_415_616, 32_000, 4096, 32, tied=False)
 END = 1e6
@@ -30,14 +29,15 @@ def learned(part: float) -> float:
     return part / 2 + math.sin(math.pi * part) / (2 * math.pi)
 
 
-def run(part: float, *, alpha: float, floor: float, schedule: str, noise: float = 0.0, seed: int = 0) -> list[Point]:
+def run(part: float, *, alpha: float, floor: float, schedule: str, noise: float = 0.0,
+        seed: int = 0) -> list[LossPoint]:
     """Return the points of a run that keeps to the law, up to a part of it."""
     random = np.random.default_rng(seed)
     points = []
     for share in np.linspace(0.01, part, 60):
         factor, seen = (cosine(share), learned(share)) if schedule == "cosine" else (1.0, share)
         value = (floor + (1 - floor) * (seen / 0.02 + 0.5) ** -alpha) * (1 - ANNEALING[0] * (1 - factor))
-        points.append(Point(share * END, value * (1 + noise * random.standard_normal()), factor))
+        points.append(LossPoint(share * END, value * (1 + noise * random.standard_normal()), factor))
     return points
 
 
@@ -67,7 +67,7 @@ def test_any_plan_of_rates_is_foretold(alpha, floor):
 
     whole = np.linspace(0, 1, 501)
     seen = np.concatenate([[0], np.cumsum([factor(share) for share in whole[1:]])]) / 500
-    points = [Point(share * END, value(share, share), 1.0) for share in np.linspace(0.01, 0.2, 60)]
+    points = [LossPoint(share * END, value(share, share), 1.0) for share in np.linspace(0.01, 0.2, 60)]
     forecast = predict_end(points, END, heldout=points[3::8], ahead=(seen[-1] - 0.2) * END)
     assert forecast.value == pytest.approx(value(1.0, seen[-1]), rel=0.03)
     assert forecast.low <= value(1.0, seen[-1]) <= forecast.high
@@ -100,7 +100,7 @@ def test_a_forecast_follows_the_units(factor, scale):
     """Bits per byte twice as large, or bytes counted in other units, give the same forecast in these units."""
     points = run(0.2, alpha=0.2, floor=0.2, schedule="cosine", noise=0.03)[::6]
     plain = predict_end(points, END)
-    other = predict_end([Point(one.bytes * scale, one.value * factor, one.factor) for one in points], END * scale)
+    other = predict_end([LossPoint(one.bytes * scale, one.value * factor, one.factor) for one in points], END * scale)
     assert other.value == pytest.approx(plain.value * factor, rel=1e-6)
     assert (other.low, other.high) == pytest.approx((plain.low * factor, plain.high * factor), rel=1e-6)
 
@@ -108,8 +108,8 @@ def test_a_forecast_follows_the_units(factor, scale):
 def test_the_warm_up_is_left_out_and_odd_points_do_no_harm():
     """A rising rate, points before the first byte and numbers that are none change nothing; too few points are told."""
     points = run(0.2, alpha=0.2, floor=0.2, schedule="constant")
-    warm = [Point(0, 9.0, 0.0), Point(100, 8.0, 0.01), Point(200, 7.5, 0.5)]
-    odd = [Point(5_000_000 * END, math.inf), Point(3, math.nan)]
+    warm = [LossPoint(0, 9.0, 0.0), LossPoint(100, 8.0, 0.01), LossPoint(200, 7.5, 0.5)]
+    odd = [LossPoint(5_000_000 * END, math.inf), LossPoint(3, math.nan)]
     assert predict_end([*warm, *points], END, annealed=False).value == pytest.approx(
         predict_end(points, END, annealed=False).value, rel=1e-3)
     with pytest.raises(RecipeError, match="needs 5"):
@@ -117,18 +117,18 @@ def test_the_warm_up_is_left_out_and_odd_points_do_no_harm():
 
 
 @pytest.fixture
-def curve() -> Curve:
+def curve() -> FertilityCurve:
     shares = [1 / (1 + size / 1500) * 0.8 + 0.2 for size in SIZES]
-    points = tuple(CurvePoint(size, share, share * 0.98, share * 1.02)
+    points = tuple(FertilityPoint(size, share, share * 0.98, share * 1.02)
                    for size, share in zip(SIZES, shares, strict=True))
-    return Curve(points, 10**7, 10**6, 10**5, 30_000)
+    return FertilityCurve(points, 10**7, 10**6, 10**5, 30_000)
 
 
 def test_tokens_per_byte_between_the_sizes_that_were_looked_at(curve):
     """Left out of the curve, every inner size is still met within 1%, and more tokens never cost more of them."""
     whole = tokens_per_byte(0.5, curve)
     for left_out in curve.points[1:-1]:
-        rest = Curve(tuple(point for point in curve.points if point != left_out), 1, 1, 1, 1)
+        rest = FertilityCurve(tuple(point for point in curve.points if point != left_out), 1, 1, 1, 1)
         assert tokens_per_byte(0.5, rest).at(left_out.added)[0] == pytest.approx(0.5 * left_out.share, rel=0.01)
     values = [whole.at(size)[0] for size in range(0, 30_000, 100)]
     assert values == sorted(values, reverse=True)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from lingraft.advice import Gpus, Wanted, advise, advised_table, as_json, checked, keep_predictions, predictions
+import lingraft
+from lingraft.advice import Gpus, Wanted, advise, advised_table, as_json, checked, predictions
 from lingraft.advice.bases import Standing, rank
+from lingraft.cli import app
 from lingraft.errors import RecipeError
-from lingraft.pipeline import run
+from lingraft.forecast.loss_forecast import Forecast, read_log
+from lingraft.forecast.run_predictions import TrainingLog, predict_bits, predict_run
+from lingraft.pipeline import Run, run
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.reading import Tree
-from lingraft.training.forecast import Forecast
 
 
 def report(folder) -> None:
@@ -21,7 +25,7 @@ def report(folder) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_model):
-    """Return a run on the miniature, with enough steps to foretell its end, and where its stages lie."""
+    """Return a run on the miniature, with enough steps to predict its end."""
     folder = tmp_path_factory.mktemp("advice")
     here = Runtime(folder / "runs", folder / "store", "cpu")
     text = {"corpus": {"miniature": {"stories": 400}}, "heldout_share": 0.2}
@@ -29,14 +33,15 @@ def finished(tmp_path_factory, tiny_model):
         "name": "r", "model": str(tiny_model), "target": {"language": "tr", **text}, "vocabulary": {"size": 300},
         "training": {"budget": "40 steps", "batch_tokens": 128, "heldout_points": 20},
         "evaluation": {"heldout_bytes": 25_000, "bootstrap": {"resamples": 20}, "generation": None}}))
-    return run(recipe, here, write_report=report), here
+    return run(recipe, here, write_report=report)
 
 
-def test_predictions_are_kept_and_checked(finished):
-    """prediction.json holds what was foretold and from what; beside it stands what was measured."""
-    made, here = finished
-    kept = keep_predictions(made.folder, here.store)
-    assert predictions(made.folder) == kept
+def test_a_run_holds_its_predictions_and_checks_them(finished):
+    """prediction.json holds each prediction and its basis, and is compared with the measured numbers."""
+    made = finished
+    assert made.record["stages"][-1]["name"] == "prediction"
+    assert "prediction.json" in made.record["files"]
+    assert len(predictions(made.folder)) == 3
     rows = {(row.prediction.metric, row.prediction.language): row for row in checked(made.folder)}
     assert set(rows) == {("tokens per byte", "tr"), ("bits per byte", "tr"), ("training time", "")}
     for row in rows.values():
@@ -50,31 +55,44 @@ def test_predictions_are_kept_and_checked(finished):
     assert rows["bits per byte", "tr"].measured == measured["bits per byte", "tr"]
 
 
-def test_what_is_foretold_looks_at_no_later_step(finished, tmp_path):
-    """With the later steps of the log spoiled, the prediction of the end is the same to the last digit."""
-    made, _ = finished
-    draft = tmp_path / "run"
-    draft.mkdir()
-    for name in ("run.json", "measurements.parquet"):
-        (draft / name).write_bytes((made.folder / name).read_bytes())
-    rows = [json.loads(line) for line in (made.folder / "training.jsonl").read_text(encoding="utf-8").splitlines()]
-    for row in rows:
+def test_a_prediction_reads_no_later_step(finished):
+    """With the later steps of the log changed, the prediction of the end is the same to the last digit."""
+    rows = read_log(finished.folder / "training.jsonl")
+    changed = [dict(row) for row in rows]
+    for row in changed:
         if row["step"] > 8:
             row.update({key: 7.0 for key in ("bits_per_byte", "target_bits_per_byte") if key in row})
             row.update({"heldout": {"tr": 7.0}} if "heldout" in row else {})
-    (draft / "training.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    honest, spoiled = (next(row for row in keep_predictions(folder) if row.metric == "bits per byte")
-                       for folder in (made.folder, draft))
-    assert honest == spoiled
+    honest, other = (list(predict_bits(TrainingLog(log, "tr"))) for log in (rows, changed))
+    assert len(honest) == 1
+    assert honest == other
 
 
-def test_a_run_without_predictions_has_none(tmp_path, finished):
-    """No file, no rows; and what cannot be foretold is said with its reason."""
-    made, _ = finished
+def test_a_missing_prediction_has_its_reason(finished, tmp_path):
+    """A folder without prediction.json has no predictions; a part with too few points is named as the reason."""
     assert predictions(tmp_path) == []
-    keep_predictions(made.folder, part=0.01)
-    content = json.loads((made.folder / "prediction.json").read_text(encoding="utf-8"))
-    assert "needs 5" in content["not predicted"]["bits per byte"]
+    log = TrainingLog(read_log(finished.folder / "training.jsonl"), "tr", part=0.01)
+    assert "needs 5" in predict_run(None, log)["not predicted"]["bits per byte"]
+
+
+def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
+    """The same recipe from Python and from the command line gives the same key and the same prediction.json."""
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(json.dumps({
+        "name": "same", "model": str(tiny_model), "vocabulary": {"size": 20}, "seed": 3,
+        "target": {"language": "tr", "corpus": {"miniature": {"stories": 200}}, "heldout_share": 0.2},
+        "training": {"budget": "20 steps", "batch_tokens": 64},
+        "evaluation": {"heldout_bytes": 1_000, "bootstrap": {"resamples": 20}, "generation": None}}), encoding="utf-8")
+    store = tmp_path / "store"
+    from_python = lingraft.adapt(recipe, runs=tmp_path / "python", store=store, device="cpu")
+    options = ["adapt", str(recipe), "--runs", str(tmp_path / "cli"), "--store", str(store), "--device", "cpu"]
+    assert CliRunner().invoke(app, options, catch_exceptions=False).exit_code == 0
+    from_cli = Run(tmp_path / "cli" / "same")
+    assert from_cli.record["key"] == from_python.record["key"]
+    held = [(one.folder / "prediction.json").read_bytes() for one in (from_python, from_cli)]
+    assert held[0] == held[1]
+    assert json.loads(held[0])["rows"]
+    assert all(one.report.is_file() for one in (from_python, from_cli))
 
 
 def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file):
@@ -89,7 +107,7 @@ def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file
     assert len(advised_table(found)) == 2
 
 
-def test_bases_are_ranked_by_what_is_foretold_where_intervals_part():
+def test_bases_are_ranked_by_their_predicted_end():
     """A lower end is better only where the intervals do not meet."""
     standings = [Standing(name, None, Forecast(value, value - 0.1, value + 0.1))
                  for name, value in (("late", 1.5), ("near", 1.0), ("best", 0.95))]

@@ -13,21 +13,25 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.diagnosis import (
-    Curve,
     Measures,
     Parallel,
-    Point,
     Sample,
     advise,
     diagnose,
     measure,
-    predict,
-    prediction,
     premium,
 )
-from lingraft.diagnosis.extrapolation import SHRINKING, SIZES, extrapolated
 from lingraft.diagnosis.sample import read_parallel
 from lingraft.families import ModelTokenizer, family_of, open_tokenizer
+from lingraft.forecast.extrapolate import SHRINKING, SIZES, extrapolate
+from lingraft.forecast.predict_fertility import (
+    HELDOUT_SHARE,
+    FertilityCurve,
+    FertilityPoint,
+    _grouped,
+    _learn,
+    predict_fertility,
+)
 from lingraft.pretokenizer import repaired
 from lingraft.selection import Continued, SelectionRequest
 from tests.small_bases import BASES, byte_level
@@ -57,11 +61,11 @@ def tokenizer_of(data) -> ModelTokenizer:
     return ModelTokenizer(Path(), family_of(data, Path()), {})
 
 
-def curve_of(*shares: float, width: float = 0.02, found: int = 50_000) -> Curve:
+def curve_of(*shares: float, width: float = 0.02, found: int = 50_000) -> FertilityCurve:
     """A curve through these shares, one for each size, the last one for all that follow."""
     filled = [*shares, *[shares[-1]] * (len(SIZES) - len(shares))]
-    points = tuple(Point(size, s, s - width / 2, s + width / 2) for size, s in zip(SIZES, filled, strict=True))
-    return Curve(points, 1_000_000, 800_000, 200_000, found)
+    points = tuple(FertilityPoint(size, s, s - width / 2, s + width / 2) for size, s in zip(SIZES, filled, strict=True))
+    return FertilityCurve(points, 1_000_000, 800_000, 200_000, found)
 
 
 MEASURES = Measures(documents=100, bytes=12_000, characters=5_000, words=1_000, spaced_words=1_000, tokens=5_000,
@@ -114,8 +118,8 @@ def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
     family = family_of(BASES[name](), Path())
     train, heldout = made_up(), made_up(60, seed=1)
     counts = family.units(train)
-    held = prediction._grouped(family, heldout)
-    rows_KG, found = prediction._learn(family, counts, held)
+    held = _grouped(family, heldout)
+    rows_KG, found = _learn(family, counts, held)
     surfaces = Continued().select(SelectionRequest(family, counts, SIZES[-1])).surfaces
     assert found == len(surfaces) > 100
     for row_G, size in zip(rows_KG, (0, *SIZES), strict=True):
@@ -127,11 +131,11 @@ def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_named_text_is_foretold_to_the_token_where_all_text_is_known(name):
+def test_named_text_is_predicted_to_the_token_where_all_text_is_known(name):
     """Where the sample is the train text and the text that is counted is named, nothing is left to guess."""
     family = family_of(BASES[name](), Path())
     train, wanted = made_up(), made_up(60, seed=1)
-    (curve,) = predict(family, None, train, 0, wanted=wanted)
+    (curve,) = predict_fertility(family, None, train, 0, wanted=wanted)
     surfaces = Continued().select(SelectionRequest(family, family.units(train), SIZES[0])).surfaces
     extended = family_of(family.extended(surfaces), Path())
     before, after = (sum(len(of.segment([unit])[0]) * n for unit, n in family.units(wanted).items())
@@ -147,8 +151,8 @@ def test_unigram_is_counted_by_the_extended_tokenizer():
     trainer = trainers.UnigramTrainer(vocab_size=120, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False)
     learner.train_from_iterator(made_up(200), trainer)
     family = family_of(json.loads(learner.to_str()), Path())
-    counts, held = family.units(made_up()), prediction._grouped(family, made_up(60, seed=1))
-    rows_KG, _ = prediction._learn(family, counts, held)
+    counts, held = family.units(made_up()), _grouped(family, made_up(60, seed=1))
+    rows_KG, _ = _learn(family, counts, held)
     surfaces = Continued().select(SelectionRequest(family, counts, 1_000)).surfaces
     units = family.units(made_up(60, seed=1))
     for row, added in ((0, ()), (1 + SIZES.index(1_000), surfaces)):
@@ -160,8 +164,8 @@ def test_unigram_is_counted_by_the_extended_tokenizer():
 def test_held_out_text_teaches_nothing():
     """Words that stand in the held-out text alone do not become tokens."""
     family = family_of(byte_level(), Path())
-    held = prediction._grouped(family, ["zebra " * 50, "zebras " * 50])
-    rows_KG, _ = prediction._learn(family, Counter({" hello": 5}), held)
+    held = _grouped(family, ["zebra " * 50, "zebras " * 50])
+    rows_KG, _ = _learn(family, Counter({" hello": 5}), held)
     assert (rows_KG == rows_KG[0]).all()
 
 
@@ -170,8 +174,8 @@ def test_a_repair_is_counted_against_the_tokens_of_the_base():
     data = byte_level()
     family, fixed = family_of(data, Path()), family_of(repaired(data), Path())
     documents = made_up(800)
-    keep, mended = predict(family, fixed, documents, learned_from=100_000)
-    heldout = documents[: round(len(documents) * prediction.HELDOUT_SHARE)]
+    keep, mended = predict_fertility(family, fixed, documents, learned_from=100_000)
+    heldout = documents[: round(len(documents) * HELDOUT_SHARE)]
     floor = family.units(heldout).total() / sum(map(len, family.segment(list(family.units(heldout).elements()))))
     assert keep.at(30_000).share >= floor > mended.at(5_000).high
     assert keep.train_bytes + keep.heldout_bytes == sum(len(text.encode()) for text in documents)
@@ -180,10 +184,10 @@ def test_a_repair_is_counted_against_the_tokens_of_the_base():
 def test_too_little_text_is_not_predicted_from():
     """Without 20 documents and 20 kB there is no prediction; a few long documents are taken by their lines."""
     family = family_of(byte_level(), Path())
-    assert predict(family, None, made_up(5), 10_000) is None
-    assert predict(family, None, ["short"] * 500, 10_000) is None
+    assert predict_fertility(family, None, made_up(5), 10_000) is None
+    assert predict_fertility(family, None, ["short"] * 500, 10_000) is None
     long = ["\n".join(made_up(100, seed=seed)) for seed in range(3)]
-    assert predict(family, None, long, 10_000) is not None
+    assert predict_fertility(family, None, long, 10_000) is not None
 
 
 def test_a_prediction_holds_on_text_learned_from_four_times_as_much():
@@ -191,7 +195,7 @@ def test_a_prediction_holds_on_text_learned_from_four_times_as_much():
     family = family_of(BASES["SentencePiece BPE"](), Path())
     everything, heldout = made_up(1_600), made_up(2_000)[1_600:]
     size = sum(len(text.encode()) for text in everything)
-    (curve,) = predict(family, None, everything[:400], size)
+    (curve,) = predict_fertility(family, None, everything[:400], size)
     surfaces = Continued().select(SelectionRequest(family, family.units(everything), 1_000)).surfaces
     units = family.units(heldout)
     tokens = {k: sum(len(ids) * n for ids, n in zip(of.segment(list(units)), units.values(), strict=True))
@@ -204,21 +208,21 @@ def test_the_curve_is_carried_on_by_shrinking_steps():
     """One doubling brings q of the step from half the text; none brings nothing; never below the floor."""
     base_G, half_KG, full_KG = np.full(4, 100.0), np.full((2, 4), 60.0), np.full((2, 4), 50.0)
     floor_G = np.full(4, 10.0)
-    assert extrapolated(base_G, half_KG, full_KG, floor_G, doublings=0.0, found=(900, 900))[0] == [0.5, 0.5]
-    share, low, high = extrapolated(base_G, half_KG, full_KG, floor_G, doublings=1.0, found=(900, 900))
+    assert extrapolate(base_G, half_KG, full_KG, floor_G, doublings=0.0, found=(900, 900))[0] == [0.5, 0.5]
+    share, low, high = extrapolate(base_G, half_KG, full_KG, floor_G, doublings=1.0, found=(900, 900))
     assert share == pytest.approx([0.5 - 0.1 * SHRINKING] * 2)
     assert low[0] < share[0] < high[0] < 0.5
-    assert extrapolated(base_G, half_KG, full_KG, np.full(4, 48.0), doublings=9.0, found=(900, 900))[0] == [0.48, 0.48]
+    assert extrapolate(base_G, half_KG, full_KG, np.full(4, 48.0), doublings=9.0, found=(900, 900))[0] == [0.48, 0.48]
 
 
 def test_running_out_of_tokens_is_not_taken_for_learning():
     """Where half the text ran out of tokens, the step is that of the sizes it filled, in proportion."""
     base_G = np.full(4, 100.0)
     half_KG, full_KG = (np.repeat([[row] for row in rows], 4, axis=1) for rows in ((61.0, 60, 60), (60.0, 50, 40)))
-    share, _, _ = extrapolated(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 1_000))
+    share, _, _ = extrapolate(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 1_000))
     q = SHRINKING
     assert share == pytest.approx([0.6 - 0.01 * q, 0.5 - 0.02 * q, 0.4 - 0.04 * q])
-    further = extrapolated(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 600))[0]
+    further = extrapolate(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 600))[0]
     assert 0.4 - 0.2 * q < further[2] < further[1] == share[1]
 
 

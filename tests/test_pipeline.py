@@ -20,11 +20,12 @@ from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.reading import Tree, override
 from lingraft.store import Store, file_digest
 
-MEASURED = ["scoring", "scoring", "scoring", "evaluation"]
+MEASURED = ["scoring", "scoring", "scoring", "evaluation", "prediction"]
 EXTENDED = ["source-check", "vocabulary", "embeddings", "result-check"]
 STAGES = ["source", "corpus", "corpus", *EXTENDED, "packing", "packing", "training", "result-check", *MEASURED]
-TRAINED = ["training", "result-check", "scoring", "evaluation"]
-SPLICED = ["embeddings", "result-check", "training", "result-check", "scoring", "scoring", "evaluation"]
+TRAINED = ["training", "result-check", "scoring", "evaluation", "prediction"]
+SPLICED = ["embeddings", "result-check", "training", "result-check", "scoring", "scoring", "evaluation",
+           "prediction"]
 
 
 def report(folder: Path) -> None:
@@ -111,11 +112,11 @@ CHANGED = {
     "embeddings.input=random": SPLICED,
     "replay.share=0.3": TRAINED,
     "evaluation.heldout_bytes=500": MEASURED,
-    "evaluation.bootstrap.resamples=30": ["evaluation"],
-    "evaluation.generation.repeats=3": ["evaluation"],
+    "evaluation.bootstrap.resamples=30": ["evaluation", "prediction"],
+    "evaluation.generation.repeats=3": ["evaluation", "prediction"],
     "training.packing.block=32": ["packing", "packing", *TRAINED],
     "vocabulary.size=10": ["vocabulary", "embeddings", "result-check", "packing", "packing", "training", "result-check",
-                           "scoring", "scoring", "evaluation"],
+                           "scoring", "scoring", "evaluation", "prediction"],
     "target.heldout_share=0.2": ["corpus", *EXTENDED, "packing", "packing", "training", "result-check", *MEASURED],
     "seed=1": SPLICED,
     "name=other": [],
@@ -177,7 +178,7 @@ def test_without_replay_and_without_training(recipe_values, here):
     """No replay text and no phases: the spliced model is the result, English is not measured, and a warning says so."""
     del recipe_values["replay"]
     finished, made = carry_out(read(recipe_values, "training={phases: []}"), here)
-    assert made == ["source", "corpus", *EXTENDED, "scoring", "scoring", "evaluation"]
+    assert made == ["source", "corpus", *EXTENDED, "scoring", "scoring", "evaluation", "prediction"]
     assert {row.subject for row in finished.measurements()} == {"source", "spliced"}
     assert {row.language for row in finished.measurements()} == {"hi"}
     assert "no replay text" in finished.record["warnings"][0]

@@ -334,10 +334,10 @@ def test_forgetting_and_predictions_have_their_tables(tmp_path):
     assert re.findall(r"<td>(\w+)</td>", lost) == ["spliced", "adapted"]
     assert "+0.200" in lost
     assert "+0.150 to +0.250" in lost
-    foretold = page[page.index('id="predictions"'):page.index('id="charts"')]
-    assert "+5.0%" in foretold
-    assert "✓ yes" in foretold
-    assert "fifth &lt;b&gt;" in foretold
+    predicted = page[page.index('id="predictions"'):page.index('id="charts"')]
+    assert "+5.0%" in predicted
+    assert "✓ yes" in predicted
+    assert "fifth &lt;b&gt;" in predicted
 
 
 def test_without_the_packages_that_draw_the_page_says_so(tmp_path, monkeypatch, capsys):

@@ -124,7 +124,7 @@ def test_more_cells_later_make_only_what_is_missing(study_file, here):
     assert sum(stage.to_do for stage in plan.stages) == second.record["stages"]["built"] == len(
         second.record["stages"]["made"])
     assert {one["stage"] for one in second.record["stages"]["made"]} <= {
-        "embeddings", "result-check", "training", "scoring", "evaluation"}
+        "embeddings", "result-check", "training", "scoring", "evaluation", "prediction"}
     assert model.stat().st_ino == inode
 
 

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
+from lingraft.forecast.loss_forecast import ProgressForecast
 from lingraft.store import remove_drafts
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
-from lingraft.training.outlook import Outlook
 from lingraft.training.trainer import Text
 from tests.conftest import make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
@@ -296,16 +296,16 @@ def test_a_plan_without_phases_trains_nothing(tiny_model: Path, text: Text, tmp_
     assert all(torch.equal(made[name], source[name]) for name in source)
 
 
-def test_the_end_is_foretold_while_training(tiny_model: Path, text: Text, tmp_path: Path) -> None:
-    """Beside the progress bar stands where the run will end, made of the log so far and what is planned; then it is."""
+def test_the_end_is_predicted_while_training(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+    """The progress bar shows the predicted end of training, from the log so far and the planned rates."""
     plan = plan_of(strategy="full", budget="40 steps", batch_tokens=128, schedule="wsd", heldout_points=20)
     run(tiny_model, text, plan, tmp_path, heldout=lambda _: {"hi": 1.5, "en": 9.0})
     rows = log_of(tmp_path)
-    outlook = Outlook(plan.phases[0].schedule, 40)
-    assert outlook.note(tmp_path / "output" / "training.jsonl", 3) == ""
-    told = outlook.note(tmp_path / "output" / "training.jsonl", 40)
-    forecast = outlook.forecast(rows, 40)
+    progress = ProgressForecast(plan.phases[0].schedule.factor, 40)
+    assert progress.update(tmp_path / "output" / "training.jsonl", 3) == ""
+    shown = progress.update(tmp_path / "output" / "training.jsonl", 40)
+    forecast = progress.predict(rows, 40)
     assert forecast is not None
-    assert told == f", held-out end {forecast.value:.3f} ({forecast.low:.3f} to {forecast.high:.3f})"
+    assert shown == f", held-out end {forecast.value:.3f} ({forecast.low:.3f} to {forecast.high:.3f})"
     assert 1 < forecast.value < 2  # of the first language, the target
-    assert outlook.note(tmp_path / "output" / "training.jsonl", 41) == told
+    assert progress.update(tmp_path / "output" / "training.jsonl", 41) == shown

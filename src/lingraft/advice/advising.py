@@ -18,9 +18,9 @@ from lingraft.diagnosis.diagnosis import Finding
 from lingraft.diagnosis.sample import SAMPLE_BYTES, Sample, read_sample
 from lingraft.errors import RecipeError
 from lingraft.families import open_tokenizer
+from lingraft.forecast.loss_forecast import Forecast
 from lingraft.recipe import Given, Runtime
 from lingraft.store import Draft, Store
-from lingraft.training.forecast import Forecast
 
 HELDOUT_BYTES = 20_000
 Interval = tuple[float, float, float]

@@ -8,20 +8,18 @@ better only where the intervals say so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from lingraft.forecast.loss_forecast import Forecast, points_of, predict_end, read_log
 from lingraft.intrinsic import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.intrinsic.intervals import difference_interval, ratio_interval
 from lingraft.pipeline import graph_of
 from lingraft.pipeline.running import build_step, quiet_libraries
 from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
 from lingraft.store import Store
-from lingraft.training.forecast import Forecast, predict_end
-from lingraft.training.outlook import points_of
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     for step in graph.making:
         build_step(step, recipe, runtime, store, lambda _line: None)
     log = store.folder((graph.training or graph.final).stage) / "training.jsonl"
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return predict_end(points_of(rows), end_bytes)
+    return predict_end(points_of(read_log(log)), end_bytes)
 
 
 def rank(standings: Sequence[Standing]) -> BaseRanking:

@@ -13,55 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lingraft.diagnosis.advice import worthwhile_size
-from lingraft.diagnosis.prediction import Curve
+from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
 from lingraft.selection import ServingCost
 
 FLAT = 0.01
 GRID = 400
-
-
-@dataclass(frozen=True)
-class TokensPerByte:
-    """Tokens per byte by added tokens: [sizes, values, low, high], from none added on; 95% intervals."""
-
-    sizes: tuple[int, ...]
-    values: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    def at(self, added: float) -> tuple[float, float, float]:
-        """Return value, low and high at any size up to the largest that was looked at.
-
-        >>> curve = TokensPerByte((0, 1000), (0.5, 0.25), (0.5, 0.24), (0.5, 0.26))
-        >>> curve.at(0), curve.at(1000), 0.25 < curve.at(300)[0] < 0.5
-        ((0.5, 0.5, 0.5), (0.25, 0.24, 0.26), True)
-        """
-        if len(self.sizes) == 1:
-            return self.values[0], self.low[0], self.high[0]
-        where = np.log1p(min(max(added, 0), self.sizes[-1]) / self._scale)
-        known = np.log1p(np.array(self.sizes) / self._scale)
-        found = [float(_monotone(known, np.log(each), where)) for each in (self.values, self.low, self.high)]
-        value, low, high = (float(np.exp(one)) for one in found)
-        return round(value, 12), round(low, 12), round(high, 12)
-
-    @property
-    def _scale(self) -> float:
-        return self.sizes[1] / 2
-
-
-def _monotone(known: object, values: object, where: float) -> float:
-    """Interpolate by monotone cubic pieces (Fritsch and Carlson 1980)."""
-    from scipy.interpolate import PchipInterpolator
-
-    return float(PchipInterpolator(known, values)(where))
-
-
-def tokens_per_byte(now: float, curve: Curve) -> TokensPerByte:
-    """Return the curve in tokens per byte, from what the tokenizer takes now."""
-    points = curve.points
-    return TokensPerByte((0, *(point.added for point in points)), (now, *(now * point.share for point in points)),
-                         (now, *(now * point.low for point in points)),
-                         (now, *(now * point.high for point in points)))
 
 
 @dataclass(frozen=True)
@@ -82,7 +38,7 @@ class SizeAdvice:
     tokens: tuple[float, float, float]
 
 
-def advise_size(curve: Curve, now: float, serving: ServingCost | None) -> SizeAdvice:
+def advise_size(curve: FertilityCurve, now: float, serving: ServingCost | None) -> SizeAdvice:
     """Recommend a size; `now` are the tokens per byte without added tokens."""
     known = tokens_per_byte(now, curve)
     if serving is None:

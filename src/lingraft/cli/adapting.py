@@ -50,10 +50,7 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
     Stages that were done before are taken from the store; a run that was stopped goes on where it was. The result is
     runs/NAME: model/ (loads with plain from_pretrained), report.html, measurements.csv, and the recipe that was used.
     """
-    from functools import partial
-
     from lingraft import pipeline
-    from lingraft.advice.keeping import report_with_predictions
     from lingraft.recipe import Given, Runtime, chosen_recipe
     from lingraft.report import write_report
     from lingraft.training.launch import launched, start_processes
@@ -73,8 +70,7 @@ def adapt(recipe: RecipeFile = None, *, model: Model = None, language: Language 
         return
     if launch is None and nproc and nproc > 1:
         sys.exit(start_processes(nproc, sys.argv[1:]))
-    write = partial(report_with_predictions, store=runtime.store, write_report=write_report)
-    run = pipeline.run(chosen, runtime, write_report=write, tell=tell)
+    run = pipeline.run(chosen, runtime, write_report=write_report, tell=tell)
     if as_json:
         print_json(pipeline.summary(run))
         return

@@ -110,7 +110,7 @@ def advise(models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=
            budget: Annotated[str | None, typer.Option(metavar="SIZE", help="Text of the language that it would be "
                                                       "trained on, like 200 MB [default: all that is given].")] = None,
            probe: Annotated[str | None, typer.Option(metavar="SIZE", help="Adapt each base on so much text, like 1 MB, "
-                                                     "and foretell the end from that.")] = None,
+                                                     "and predict the end from that.")] = None,
            store: StoreFolder = None, device: Device = "auto", precision: Precision = "auto",
            as_json: AsJson = False) -> None:
     """Say how many tokens to add, which base to take, what the end will be and what it costs, before anything runs.

@@ -11,10 +11,9 @@ from lingraft.diagnosis.diagnosis import Diagnosis, Finding, Rank, TokenizerFind
 from lingraft.diagnosis.document import as_json
 from lingraft.diagnosis.measures import Measures, measure, premium
 from lingraft.diagnosis.page import as_page
-from lingraft.diagnosis.prediction import Curve, Point, predict
 from lingraft.diagnosis.sample import Parallel, Sample, read_parallel, read_sample
 from lingraft.diagnosis.terminal import as_tables
 
-__all__ = ["Advice", "Curve", "Diagnosis", "Finding", "Measures", "Parallel", "Point", "Rank", "Sample",
+__all__ = ["Advice", "Diagnosis", "Finding", "Measures", "Parallel", "Rank", "Sample",
            "TokenizerFindings", "advise", "as_json", "as_page", "as_tables", "diagnose", "diagnose_command", "measure",
-           "predict", "premium", "read_parallel", "read_sample"]
+           "premium", "read_parallel", "read_sample"]

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lingraft.diagnosis.extrapolation import TARGETS
 from lingraft.diagnosis.measures import Measures
-from lingraft.diagnosis.prediction import Curve, Point
+from lingraft.forecast.extrapolate import TARGETS
+from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 from lingraft.selection.pretokenizer_choice import THRESHOLD
 
 RATE = 0.01
@@ -54,9 +54,9 @@ class Advice:
             self.action, self.action)
 
 
-def worthwhile_size(curve: Curve, rate: float = RATE) -> int:
+def worthwhile_size(curve: FertilityCurve, rate: float = RATE) -> int:
     """Return the largest size up to which each thousand tokens saves at least `rate` of the tokens left before it."""
-    before = Point(0, 1.0, 1.0, 1.0)
+    before = FertilityPoint(0, 1.0, 1.0, 1.0)
     for point in curve.points:
         per_thousand = (1 - point.share / before.share) / (point.added - before.added) * 1_000
         if per_thousand < rate:
@@ -65,14 +65,14 @@ def worthwhile_size(curve: Curve, rate: float = RATE) -> int:
     return before.added
 
 
-def repair_saving(keep: Curve, repaired: Curve | None) -> float:
+def repair_saving(keep: FertilityCurve, repaired: FertilityCurve | None) -> float:
     """Return the share of the tokens that a repair saves with 10,000 added tokens, less its growth, as `auto` does."""
     if repaired is None:
         return 0.0
     return 1 - repaired.at(COMPARED).share / keep.at(COMPARED).share - max(repaired.growth, 0.0)
 
 
-def advise(measures: Measures, keep: Curve | None, repaired: Curve | None, premium: float | None,
+def advise(measures: Measures, keep: FertilityCurve | None, repaired: FertilityCurve | None, premium: float | None,
            repaired_floor: float | None) -> Advice:
     """Recommend, with the numbers that speak for it."""
     warnings = _warnings(measures, keep, repaired, repaired_floor)
@@ -105,7 +105,7 @@ def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
     return "tokens a word", lambda share: measures.tokens_per_word * share
 
 
-def _gain(measures: Measures, point: Point, premium: float | None) -> str:
+def _gain(measures: Measures, point: FertilityPoint, premium: float | None) -> str:
     unit, read = reading(measures)
     text = (f"{point.added:,} tokens bring {read(1):.2f} {unit} to {read(point.share):.2f} "
             f"({point.reduction:.2f} times fewer tokens; 95% interval {1 / point.high:.2f} to {1 / point.low:.2f})")
@@ -114,7 +114,7 @@ def _gain(measures: Measures, point: Point, premium: float | None) -> str:
     return text
 
 
-def _why_here(curve: Curve, size: int) -> str:
+def _why_here(curve: FertilityCurve, size: int) -> str:
     if size == curve.points[-1].added:
         return f"every thousand tokens up to {size:,}, the most looked at, saves {RATE:.0%} or more of those left"
     text = f"beyond {size:,}, a thousand tokens more save less than {RATE:.0%} of the tokens that are left"
@@ -124,7 +124,7 @@ def _why_here(curve: Curve, size: int) -> str:
     return text
 
 
-def _why_repair(measures: Measures, keep: Curve, repaired: Curve) -> str:
+def _why_repair(measures: Measures, keep: FertilityCurve, repaired: FertilityCurve) -> str:
     unit, read = reading(measures)
     kept, fixed = (read(curve.at(COMPARED).share) for curve in (keep, repaired))
     return (f"the pre-tokenizer cuts words at combining marks: with {COMPARED:,} tokens it leaves {kept:.2f} {unit}, a "
@@ -132,7 +132,7 @@ def _why_repair(measures: Measures, keep: Curve, repaired: Curve) -> str:
             "marks keeps its ids)")
 
 
-def _against(premium: float | None, curve: Curve, size: int) -> tuple[str, ...]:
+def _against(premium: float | None, curve: FertilityCurve, size: int) -> tuple[str, ...]:
     reasons = []
     if premium is not None:
         reasons.append(f"it needs only {premium:.2f} times the tokens of English (up to {LOW_PREMIUM:g} is left alone)")
@@ -146,7 +146,7 @@ def _against(premium: float | None, curve: Curve, size: int) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _warnings(measures: Measures, keep: Curve | None, repaired: Curve | None,
+def _warnings(measures: Measures, keep: FertilityCurve | None, repaired: FertilityCurve | None,
               repaired_floor: float | None) -> tuple[str, ...]:
     warnings = []
     saving = repair_saving(keep, repaired) if keep else 0.0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from lingraft.diagnosis.advice import COMPARED, UNREADABLE, Advice, advise, repair_saving
 from lingraft.diagnosis.measures import Measures, measure, premium
-from lingraft.diagnosis.prediction import Curve, Point, predict
 from lingraft.diagnosis.sample import Parallel, Sample
 from lingraft.families import Family, ModelTokenizer
+from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, predict_fertility
 from lingraft.progress import progress
 from lingraft.selection.pretokenizer_choice import THRESHOLD, options
 
@@ -29,13 +29,13 @@ class Finding:
     language: str
     measures: Measures
     premium: float | None
-    keep: Curve | None
-    repaired: Curve | None
+    keep: FertilityCurve | None
+    repaired: FertilityCurve | None
     repaired_floor: float | None
     advice: Advice
     unpredicted: str = ""
 
-    def after(self, added: int = COMPARED) -> tuple[Point, bool] | None:
+    def after(self, added: int = COMPARED) -> tuple[FertilityPoint, bool] | None:
         """Return the point at a size with the pre-tokenizer that `auto` would choose, and whether that is repaired."""
         if self.keep is None:
             return None
@@ -142,9 +142,9 @@ def _repair(tokenizer: ModelTokenizer, sample: Sample, measures: Measures) -> tu
 
 
 def _curves(keep: Family, fixed: Family | None, sample: Sample,
-            learned_from: int) -> tuple[tuple[Curve | None, Curve | None], str]:
+            learned_from: int) -> tuple[tuple[FertilityCurve | None, FertilityCurve | None], str]:
     try:
-        curves = predict(keep, fixed, sample.documents, learned_from)
+        curves = predict_fertility(keep, fixed, sample.documents, learned_from)
     except NotImplementedError:
         return (None, None), f"tokens cannot be added to a {keep.name} tokenizer"
     if curves is None:

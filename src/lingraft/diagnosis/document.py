@@ -29,10 +29,10 @@ from typing import Any
 
 from lingraft.diagnosis.advice import COMPARED
 from lingraft.diagnosis.diagnosis import Diagnosis, Finding, Rank
-from lingraft.diagnosis.extrapolation import CONFIDENCE
 from lingraft.diagnosis.measures import Measures
-from lingraft.diagnosis.prediction import Curve, Point
 from lingraft.diagnosis.sample import Sample
+from lingraft.forecast.extrapolate import CONFIDENCE
+from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 
 FORMAT = 1
 
@@ -71,7 +71,7 @@ def _finding(finding: Finding, sample: Sample) -> dict[str, Any]:
                    "reasons": list(finding.advice.reasons), "warnings": list(finding.advice.warnings)}}
 
 
-def _curve(curve: Curve | None, measures: Measures) -> dict[str, Any] | None:
+def _curve(curve: FertilityCurve | None, measures: Measures) -> dict[str, Any] | None:
     if curve is None:
         return None
     return {"learned_from_bytes": curve.learned_from, "train_bytes": curve.train_bytes,
@@ -79,7 +79,7 @@ def _curve(curve: Curve | None, measures: Measures) -> dict[str, Any] | None:
             "points": [_point(point, measures) for point in curve.points]}
 
 
-def _point(point: Point, measures: Measures) -> dict[str, float]:
+def _point(point: FertilityPoint, measures: Measures) -> dict[str, float]:
     words = measures.tokens_per_word
     return {"added": point.added, "share": point.share, "share_low": point.low, "share_high": point.high,
             "reduction": point.reduction, "reduction_low": 1 / point.high, "reduction_high": 1 / point.low,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.diagnosis.diagnosis import Diagnosis, Finding
-from lingraft.diagnosis.extrapolation import SIZES
-from lingraft.diagnosis.prediction import Curve
 from lingraft.diagnosis.terminal import warnings_of
 from lingraft.diagnosis.wording import comparison_grid, now_grid, prediction_grid, verdict
+from lingraft.forecast.extrapolate import SIZES
+from lingraft.forecast.predict_fertility import FertilityCurve
 
 WIDTH, HEIGHT = 420, 200
 MARGIN = 36
@@ -56,7 +56,7 @@ def lines(finding: Finding) -> list[Line]:
     return [_line(name, curve, color) for name, curve, color in named if curve]
 
 
-def _line(name: str, curve: Curve, color: str) -> Line:
+def _line(name: str, curve: FertilityCurve, color: str) -> Line:
     def spelled(pairs: list[tuple[int, float]]) -> str:
         return " ".join(f"{across(added)},{down(value)}" for added, value in pairs)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from lingraft.diagnosis.advice import UNREADABLE, reading
 from lingraft.diagnosis.diagnosis import Diagnosis, Finding, Rank, TokenizerFindings
-from lingraft.diagnosis.extrapolation import TARGETS
-from lingraft.diagnosis.prediction import Curve
+from lingraft.forecast.extrapolate import TARGETS
+from lingraft.forecast.predict_fertility import FertilityCurve
 
 NOTHING = "–"
 
@@ -59,7 +59,7 @@ def prediction_grid(of: TokenizerFindings) -> Grid:
     return Grid(f"predicted with tokens added, reduction (95% interval); {units}", columns, tuple(rows))
 
 
-def _prediction(finding: Finding, name: str, curve: Curve) -> tuple[str, ...]:
+def _prediction(finding: Finding, name: str, curve: FertilityCurve) -> tuple[str, ...]:
     _, read = reading(finding.measures)
     return (finding.language, name,
             *(f"{read(point.share):.2f}  {point.reduction:.2f}x ({1 / point.high:.2f}–{1 / point.low:.2f})"

@@ -10,6 +10,7 @@ training: embeddings, packed texts, and both texts for the held-out curve
 chat vector: the model of training (or embeddings), source, instruct, vocabulary
 scoring, tasks (each of the models of source and embeddings, and the one that is kept): the model, both texts
 evaluation: those models, their scores and tasks, both texts, and the packed text
+prediction: source, vocabulary, the target's text (of a single target), training, evaluation
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ VERSIONS = {
     "packing": 4,
     "training": 6,
     "chat-vector": 1,
+    "prediction": 1,
     **scoring.VERSIONS,
     **checking.VERSIONS,
 }
@@ -56,6 +58,7 @@ class Graph:
     scoring: tuple[Step, ...]
     tasks: tuple[Step, ...]
     evaluation: Step
+    prediction: Step
 
     @property
     def final(self) -> Step:
@@ -64,8 +67,8 @@ class Graph:
 
     @property
     def making(self) -> tuple[Step, ...]:
-        """The steps up to the model that the run keeps, without those that measure."""
-        measuring = (*self.scoring, *self.tasks, self.evaluation)
+        """The steps up to the model that the run keeps, without those that measure or predict."""
+        measuring = (*self.scoring, *self.tasks, self.evaluation, self.prediction)
         return tuple(one for one in self if one not in measuring)
 
     def __iter__(self) -> Iterator[Step]:
@@ -73,7 +76,7 @@ class Graph:
         steps = (self.source, *self.targets, blend, self.replay, self.source_check, self.vocabulary,
                  self.embeddings, *self.result_checks[:1], *self.packing.values(), self.training, self.instruct,
                  self.chat_vector, *self.result_checks[1:],
-                 *self.scoring, *self.tasks, self.evaluation)
+                 *self.scoring, *self.tasks, self.evaluation, self.prediction)
         return (one for one in steps if one is not None)
 
 
@@ -111,8 +114,20 @@ def graph_of(recipe: Recipe, *, extends_only: bool = False) -> Graph:
     if adapted:
         checks.append(checking.result_check("trained result check", recipe, source, vocabulary, adapted, rows=False))
     source_check = checking.source_check(recipe, source, each, replay)
+    prediction = _prediction(recipe, source=source, vocabulary=vocabulary, training=training,
+                             corpus=target if len(targets) == 1 else None,
+                             evaluation=measured.evaluation if training else None)
     return Graph(source, targets, target, replay, source_check, vocabulary, embeddings, tuple(checks), packing,
-                 training, instruct, chat_vector, measured.scoring, measured.tasks, measured.evaluation)
+                 training, instruct, chat_vector, measured.scoring, measured.tasks, measured.evaluation, prediction)
+
+
+def _prediction(recipe: Recipe, **inputs: Step | None) -> Step:
+    """Return the step that writes prediction.json.
+
+    Tokens per byte are predicted for a single target, the end of training where there is one.
+    """
+    settings = {"heldout_bytes": int(recipe.evaluation.heldout_bytes), "language": recipe.target.language}
+    return step("prediction", "prediction", VERSIONS["prediction"], settings, making.make_prediction, **inputs)
 
 
 def _chat_vector(recipe: Recipe, source: Step, vocabulary: Step, adapted: Step) -> tuple[Step | None, Step | None]:

@@ -1,8 +1,8 @@
 """How each stage is answered: thin callers that open the answers a stage builds on and fill its draft.
 
 Answers hold: source, embeddings and training a `model/` folder; corpus its parquet files; vocabulary `tokenizer/`,
-splice.json, certificate.json and samples.json; packing rows of tokens; training also training.jsonl. The stages
-that measure are in `scoring`.
+splice.json, certificate.json and samples.json; packing rows of tokens; training also training.jsonl; prediction
+prediction.json. The stages that measure are in `scoring`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.checkpoint.companions import COMPANIONS, copy_matching
 from lingraft.corpus import Corpus, build_corpus
 from lingraft.corpus.blending import blend_corpora
+from lingraft.forecast.loss_forecast import read_log
+from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingLog, predict_run
+from lingraft.measurement import read_measurements, select
 from lingraft.pipeline.steps import Work
 from lingraft.recipe import Text
 from lingraft.selection import AutoSize, ServingCost
 from lingraft.selection.mixture import shares
+from lingraft.store import Manifest
 from lingraft.vocabulary import Splice
 
 CURVE_BYTES = 20_000
@@ -171,6 +175,26 @@ def make_training(work: Work) -> None:
     if (trained := work.draft.folder / "model").is_dir():  # of several processes, the first one writes the model
         copy_matching(model, trained, BESIDE_WEIGHTS)
         look_over(work)
+
+
+def make_prediction(work: Work) -> None:
+    """Predict tokens per byte, bits per byte and training time from what is known before each."""
+    from lingraft.families import open_tokenizer
+
+    recipe, tokens, log, spliced = work.recipe, None, [], None
+    if "corpus" in work.folders:
+        notes = Manifest.read(work.folders["vocabulary"]).notes
+        tokens = AddedTokens(open_tokenizer(work.folders["source"] / "model"), Corpus.open(work.folders["corpus"]),
+                             int(recipe.evaluation.heldout_bytes), notes.get("added", 0),
+                             repairs=bool(notes.get("pre-tokenizer repaired")))
+    if "training" in work.folders:
+        log = read_log(work.folders["training"] / "training.jsonl")
+        rows = read_measurements(work.folders["evaluation"] / "measurements.parquet")
+        before = select(rows, metric="bits per byte", subject="spliced", language=recipe.target.language)
+        spliced = before[0].value if before else None
+    content = predict_run(tokens, TrainingLog(log, recipe.target.language, spliced))
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    work.draft.path(PREDICTION).write_text(text, encoding="utf-8")
 
 
 def look_over(work: Work) -> None:

@@ -28,6 +28,7 @@ from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.store import Manifest, Store
 
 CHECK_SECONDS = 2.0
+PREDICTION_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class _Planner:
         rows += [self._row(one, {}, seconds=3.0) for one in (graph.instruct, graph.chat_vector) if one is not None]
         rows += [self._row(one, {}, seconds=CHECK_SECONDS) for one in graph.result_checks[1:]]
         tasks = (self._row(one, {}) for one in graph.tasks)
-        return [*rows, *self._scoring(graph), *tasks, self._timing(graph.evaluation)]
+        predicted = self._row(graph.prediction, {}, seconds=PREDICTION_SECONDS)
+        return [*rows, *self._scoring(graph), *tasks, self._timing(graph.evaluation), predicted]
 
     def _notes(self, step: Step) -> dict[str, Any] | None:
         return dict(Manifest.read(self.store.folder(step.stage)).notes) if step.done(self.store) else None

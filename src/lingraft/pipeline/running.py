@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.card import write_card
+from lingraft.forecast.run_predictions import PREDICTION
 from lingraft.measurement import read_measurements, write_measurements
 from lingraft.pipeline.checking import certificate_of, write_whole_certificate
 from lingraft.pipeline.graph import Graph, graph_of
@@ -152,6 +153,7 @@ def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
         link_files(evaluated, draft, {"generated.json": "generated.json"})
     if (evaluated / "added_tokens.parquet").is_file():
         link_files(evaluated, draft, {"added_tokens.parquet": "added_tokens.parquet"})
+    link_files(store.folder(graph.prediction.stage), draft, {PREDICTION: PREDICTION})
     for step in graph.tasks:
         name = step.title.removeprefix("tasks of ")
         link_files(store.folder(step.stage), draft, {f"{kind}": f"tasks/{name}/{kind}"

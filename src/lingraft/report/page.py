@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lingraft.advice import checked
+from lingraft.forecast.run_predictions import checked
 from lingraft.intrinsic import forgetting
 from lingraft.report import stages, table, words
 from lingraft.report.answer import answer, question

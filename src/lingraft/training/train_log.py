@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
+from lingraft.forecast.loss_forecast import ProgressForecast
 from lingraft.packing.mixture import Batch
 from lingraft.store import fsync
 from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
 from lingraft.training.job import Job, PhaseSteps
-from lingraft.training.outlook import Outlook
 from lingraft.training.state import Done, RunState
 from lingraft.training.trackers import Tracker, numbers_of
 from lingraft.training.train_step import StepResult
@@ -32,7 +32,7 @@ class Record:
         self.log: Log | None = None
         self.trackers: Sequence[Tracker] = ()
         single = job.plan.phases[0].schedule if len(job.plan.phases) == 1 else None  # phases do not continue each other
-        self.outlook = Outlook(single, steps) if single else None
+        self.forecast = ProgressForecast(single.factor, steps) if single else None
 
     def begin(self, scratch_dir: Path, log_bytes: int) -> None:
         """Open the log where the last checkpoint left it."""
@@ -53,8 +53,8 @@ class Record:
         return self.log.size
 
     def note(self, step: int) -> str:
-        """Return what is foretold of the end, for the progress bar."""
-        return self.outlook.note(self.log.path, step) if self.outlook and self.log else ""
+        """Return the predicted end of training, for the progress bar."""
+        return self.forecast.update(self.log.path, step) if self.forecast and self.log else ""
 
     def measure(self, model: Any, done: Done, **more: Any) -> None:
         """Write a point of the held-out curve where one is due, and with `more` always."""

@@ -1,18 +1,18 @@
-"""From what half of a text and all of it give, to what more of it would give.
+"""Extrapolate the saving of added tokens from half of a text and all of it to a larger text.
 
-From half the text to all of it the saving grows by a step; every further doubling brings a part q of the step before:
+From half the text to all of it the saving grows by a step; every further doubling adds a share q of the step before:
 
     share(bytes) = share(text) - step * (q + q**2 + ... + q**doublings),   q = 0.55
 
 Measured with 5,000, 10,000 and 30,000 tokens learned from 0.25, 0.5, 1, 2 and 4 MB against 12 MB, on Llama-2 (Hindi,
-Turkish) and Qwen2 (Arabic), the q that would have been right lies between 0.36 and 0.8, with the mean 0.56.
+Turkish) and Qwen2 (Arabic), the best q was between 0.36 and 0.8, with the mean 0.56.
 
-A small text runs out of tokens that save anything. Where half of it did, the step also holds what the further tokens
-saved, which no doubling repeats: it is taken from the largest size that half the text filled, in proportion to size.
-Beyond what all of the text fills, the curve bends towards where the tokens of the larger text would be used up: with t
-the part of the way there in the logarithm of the size, 1 - (1 - t)**2 of the gap is gone.
+A small text runs out of tokens that save anything. Where half of it did, the step includes the saving of further
+tokens, which no doubling repeats. The step is then scaled from the largest size that half the text reached.
+Beyond the number of tokens found in all of the text, the curve bends towards the point where the tokens of the larger
+text run out: with t the share of the way there in the logarithm of the size, 1 - (1 - t)**2 of the gap is closed.
 
-The interval (95%) draws held-out groups again, and q and that exponent from their ranges. Suffixes: G groups of
+The 95% interval resamples held-out groups, and draws q and the exponent from their ranges. Suffixes: G groups of
 held-out documents, K sizes, B draws.
 """
 
@@ -37,12 +37,12 @@ CONFIDENCE = 0.95
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def extrapolated(base_G: Floats, half_KG: Floats, full_KG: Floats, floor_G: Floats, *,
+def extrapolate(base_G: Floats, half_KG: Floats, full_KG: Floats, floor_G: Floats, *,
                  doublings: float, found: tuple[int, int],
                  sizes: Sequence[int] = SIZES) -> tuple[list[float], list[float], list[float]]:
-    """Return the share of the tokens that is left at each size, and its interval, after so many doublings.
+    """Return the share of the tokens left at each size, with its interval, after `doublings` of the text.
 
-    `found` is how many tokens half of the text and all of it held.
+    `found` is how many tokens that save anything were found in half of the text and in all of it.
     """
     groups, sizes_K = len(base_G), np.array(sizes[: len(full_KG)], dtype=np.float64)
     random = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def _repeated(step_BK: Floats, found: tuple[int, int], sizes_K: Floats) -> Float
 
 def _bent(share_BK: Floats, used_up_B: Floats, bend_B: Floats, sizes_K: Floats, *, found: int,
           later: float) -> Floats:
-    """Lead the curve from the last size that the text fills to where `later` tokens use up the larger text."""
+    """Bend the curve beyond the last size that the text reached towards `later` tokens."""
     filled = int(np.searchsorted(sizes_K, found, side="right"))
     if filled == 0 or filled == len(sizes_K):
         return share_BK

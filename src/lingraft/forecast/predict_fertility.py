@@ -1,11 +1,10 @@
-"""What added tokens would save, predicted from a sample, on text that they were not learned from.
+"""Predict how many tokens added tokens save, measured on text that they were not learned from.
 
-A fifth of the sample is held out. Tokens are learned by continued BPE from the rest, and from half of it: the held-out
-text is part of what is learned on with the weight nought, so that its segmentation is known after every token without
-building a tokenizer. Where text is named that is to be predicted itself (a run's held-out text), it takes the place of
-that fifth, and no other text is thought of in its stead: groups of it are not drawn again. What half of the text and
-all of it give is carried on to the text that tokens would really be learned from (`extrapolation`). Suffixes: G groups
-of held-out documents, K sizes, T targets.
+A fifth of the sample is held out. Continued BPE learns tokens from the rest, and from half of the rest. Held-out text
+is given to the learner with weight 0, so its segmentation is known after every token without building a tokenizer.
+Where `wanted` text is named (a run's held-out text), it replaces that fifth, and the interval does not cover other
+texts: groups of documents are not resampled. `extrapolate` carries the result of half and all of the text on to the
+text that tokens would really be learned from. Suffixes: G groups of held-out documents, K sizes, T targets.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.diagnosis.extrapolation import SIZES, TARGETS, Floats, extrapolated
 from lingraft.families.base import Family
 from lingraft.families.unigram import Unigram
+from lingraft.forecast.extrapolate import SIZES, TARGETS, Floats, extrapolate
 from lingraft.selection import Continued, SelectionRequest
 from lingraft.selection.learner import Learner
 from lingraft.selection.reach import cut_by_base
@@ -33,7 +32,7 @@ LEAST_BYTES = 20_000
 
 
 @dataclass(frozen=True)
-class Point:
+class FertilityPoint:
     """The share of the text's tokens that is left with so many added, with its 95% interval."""
 
     added: int
@@ -48,21 +47,22 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Points by size. `learned_from` are the bytes it speaks of, `train_bytes` those it was learned from.
+class FertilityCurve:
+    """The share of tokens left by number of added tokens.
 
-    `found` is how many tokens the training part held that save anything: larger sizes are carried on from there.
-    `growth` is the share by which a changed pre-tokenizer makes the text longer before any token is added.
+    The curve is for tokens learned from `learned_from` bytes; `train_bytes` were really read. `found` is how many
+    tokens that save anything were found in them: larger sizes are extrapolated. `growth` is the share by which a
+    changed pre-tokenizer makes the text longer before any token is added.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[FertilityPoint, ...]
     learned_from: int
     train_bytes: int
     heldout_bytes: int
     found: int
     growth: float = 0.0
 
-    def at(self, added: int) -> Point:
+    def at(self, added: int) -> FertilityPoint:
         """Return the point of one of `SIZES`."""
         return next(point for point in self.points if point.added == added)
 
@@ -84,13 +84,12 @@ class Heldout:
         return np.bincount(self.group_by_entry, weights=weights, minlength=self.groups).astype(np.float64)
 
 
-def predict(keep: Family, change: Family | None, documents: Sequence[str], learned_from: int, *,
-            wanted: Sequence[str] = (), sizes: Sequence[int] = SIZES) -> list[Curve] | None:
-    """Predict the curve of a family, and of a changed one (a repaired pre-tokenizer) against the first one's tokens.
+def predict_fertility(keep: Family, change: Family | None, documents: Sequence[str], learned_from: int, *,
+                      wanted: Sequence[str] = (), sizes: Sequence[int] = SIZES) -> list[FertilityCurve] | None:
+    """Predict the curve of a family, and of a changed one, relative to the tokens of the first one.
 
-    `wanted` is text to predict for; without it a part of the documents is held out and stands for any such text. Sizes
-    rise.
-    Returns `None` where the text is too little to hold some of it out.
+    The changed one has a repaired pre-tokenizer. `wanted` is the text to predict for; by default a part of the
+    documents is held out. `sizes` are in ascending order. Returns `None` where the text is too short to split.
     """
     documents = _pieces(documents)
     size = sum(len(text.encode()) for text in documents)
@@ -115,8 +114,8 @@ def _pieces(documents: Sequence[str]) -> Sequence[str]:
 
 
 def _curve(family: Family, train: Sequence[str], held: Heldout, base_G: Floats | None,
-           learned_from: int, *, sizes: Sequence[int]) -> tuple[Curve, Floats]:
-    """Learn from all and from half of the text, and carry the difference on."""
+           learned_from: int, *, sizes: Sequence[int]) -> tuple[FertilityCurve, Floats]:
+    """Learn from all and from half of the text, and extrapolate."""
     half, other = family.units(train[::2]), family.units(train[1::2])
     half_KG, found_half = _learn(family, half, held, sizes)
     full_KG, found = _learn(family, half + other, held, sizes)
@@ -124,11 +123,11 @@ def _curve(family: Family, train: Sequence[str], held: Heldout, base_G: Floats |
     train_bytes = sum(len(text.encode()) for text in train)
     doublings = max(math.log2(max(learned_from, 1) / train_bytes), 0.0)
     floor_G = held.tokens(np.ones(len(held.units), dtype=np.int64))
-    share_K, low_K, high_K = extrapolated(base_G, half_KG[1:], full_KG[1:], floor_G, doublings=doublings,
-                                          found=(found_half, found), sizes=sizes)
-    points = tuple(Point(*row) for row in zip(sizes, share_K, low_K, high_K, strict=True))
+    share_K, low_K, high_K = extrapolate(base_G, half_KG[1:], full_KG[1:], floor_G, doublings=doublings,
+                                         found=(found_half, found), sizes=sizes)
+    points = tuple(FertilityPoint(*row) for row in zip(sizes, share_K, low_K, high_K, strict=True))
     growth = float(full_KG[0].sum() / base_G.sum()) - 1 if base_G.sum() else 0.0
-    return Curve(points, max(learned_from, train_bytes), train_bytes, held.bytes, found, growth), base_G
+    return FertilityCurve(points, max(learned_from, train_bytes), train_bytes, held.bytes, found, growth), base_G
 
 
 def _grouped(family: Family, documents: Sequence[str], groups: int = GROUPS) -> Heldout:
@@ -150,7 +149,7 @@ def _learn(family: Family, counts: Counter[str], held: Heldout,
 
 
 def _by_learner(family: Family, counts: Counter[str], held: Heldout, sizes: Sequence[int]) -> tuple[Floats, int]:
-    """Read the segmentation of the held-out units off the learner: in BPE families it is the tokenizer's own."""
+    """Take the segmentation of held-out units from the learner: in BPE families it is the tokenizer's."""
     together = Counter(counts)
     for unit in held.units:
         together.setdefault(unit, 0)
@@ -171,7 +170,7 @@ def _by_learner(family: Family, counts: Counter[str], held: Heldout, sizes: Sequ
 
 
 def _lengths(learner: Learner) -> npt.NDArray[np.int64]:
-    """Return how many tokens each word has by now; a character without a piece costs its bytes."""
+    """Return the current tokens of each word; a character without a piece costs its bytes."""
     words, symbols = learner.words, learner.chain.symbol
     cost = np.ones(len(learner.surfaces), dtype=np.int64)
     cost[words.virtual : words.virtual + len(words.costs)] = words.costs
@@ -180,10 +179,54 @@ def _lengths(learner: Learner) -> npt.NDArray[np.int64]:
 
 
 def _by_backend(family: Family, surfaces: Sequence[bytes], held: Heldout, sizes: Sequence[int]) -> Floats:
-    """Extend the family at some of `sizes` and cut the held-out units: where merges do not make the tokens."""
+    """Extend the family at some of `sizes` and segment held-out units: for families without merges."""
     targets = sorted({*TARGETS, *(size for size in sizes if size not in SIZES)})
     families = [family, *(type(family)(family.extended(surfaces[:size])) for size in targets)]
     rows_TG = np.array([held.tokens(np.array([len(ids) for ids in of.segment(held.units)], dtype=np.int64))
                         for of in families])
     known, wanted = (np.log1p(np.array([0, *each])) for each in (targets, sizes))
     return np.stack([np.interp(wanted, known, tokens_T) for tokens_T in rows_TG.T], axis=1)
+
+
+@dataclass(frozen=True)
+class TokensPerByte:
+    """Tokens per byte by number of added tokens, from 0 on, with 95% intervals."""
+
+    sizes: tuple[int, ...]
+    values: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def at(self, added: float) -> tuple[float, float, float]:
+        """Return value, low and high at any size up to the largest one.
+
+        >>> curve = TokensPerByte((0, 1000), (0.5, 0.25), (0.5, 0.24), (0.5, 0.26))
+        >>> curve.at(0), curve.at(1000), 0.25 < curve.at(300)[0] < 0.5
+        ((0.5, 0.5, 0.5), (0.25, 0.24, 0.26), True)
+        """
+        if len(self.sizes) == 1:
+            return self.values[0], self.low[0], self.high[0]
+        where = np.log1p(min(max(added, 0), self.sizes[-1]) / self._scale)
+        known = np.log1p(np.array(self.sizes) / self._scale)
+        found = [float(_monotone(known, np.log(each), where)) for each in (self.values, self.low, self.high)]
+        value, low, high = (float(np.exp(one)) for one in found)
+        return round(value, 12), round(low, 12), round(high, 12)
+
+    @property
+    def _scale(self) -> float:
+        return self.sizes[1] / 2
+
+
+def _monotone(known: object, values: object, where: float) -> float:
+    """Interpolate by monotone cubic pieces (Fritsch and Carlson 1980)."""
+    from scipy.interpolate import PchipInterpolator
+
+    return float(PchipInterpolator(known, values)(where))
+
+
+def tokens_per_byte(now: float, curve: FertilityCurve) -> TokensPerByte:
+    """Return the curve in tokens per byte; `now` are those of the tokenizer without added tokens."""
+    points = curve.points
+    return TokensPerByte((0, *(point.added for point in points)), (now, *(now * point.share for point in points)),
+                         (now, *(now * point.low for point in points)),
+                         (now, *(now * point.high for point in points)))
