@@ -70,7 +70,7 @@ def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, he
     assert names == {"run.json", "recipe.yaml", "model", "measurements.parquet", "measurements.csv", "training.jsonl",
                      "splice.json", "certificate.json", "samples.json", "curve.json", "pretokenizer.json",
                      "generated.json",
-                     "added_tokens.parquet", "report.html"}
+                     "added_tokens.parquet", "prediction.json", "report.html"}
     check_record(finished)
     check_model(finished)
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
