@@ -13,6 +13,7 @@ from lingraft.advice.bases import BaseRanking, Standing, interval_of, probe, ran
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
 from lingraft.advice.sizing import SizeAdvice, advise_size
 from lingraft.bases import BuildContext, parse_model
+from lingraft.corpus import first_documents
 from lingraft.diagnosis import diagnose
 from lingraft.diagnosis.diagnosis import Finding
 from lingraft.diagnosis.sample import SAMPLE_BYTES, Sample, read_sample
@@ -150,14 +151,8 @@ def _curve(finding: Finding) -> Any:
 
 
 def _first(sample: Sample) -> list[str]:
-    """Return the first documents, which are a random draw, up to what is scored."""
-    kept, size = [], 0
-    for text in sample.documents:
-        if size >= HELDOUT_BYTES:
-            break
-        kept.append(text)
-        size += len(text.encode())
-    return kept
+    """Return the documents that are scored: the first ones, which are a random sample."""
+    return list(first_documents(sample.documents, HELDOUT_BYTES))
 
 
 def _training_tokens(wanted: Wanted, budget: int, size: SizeAdvice, tokenizer: Any, base: Sample | None) -> int:

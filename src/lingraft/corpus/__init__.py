@@ -7,9 +7,9 @@ for which it was dropped; both are counted by source, in documents and bytes.
 
 from lingraft.corpus.build import build_corpus
 from lingraft.corpus.config import CorpusSettings, LanguageCheck, Limit, Miniature, Source
-from lingraft.corpus.corpus import Corpus, Counts
+from lingraft.corpus.corpus import Corpus, Counts, first_documents
 from lingraft.corpus.identity import identity_of
 from lingraft.corpus.language import is_domain, parse_language
 
 __all__ = ["Corpus", "CorpusSettings", "Counts", "LanguageCheck", "Limit", "Miniature", "Source", "build_corpus",
-           "identity_of", "is_domain", "parse_language"]
+           "first_documents", "identity_of", "is_domain", "parse_language"]

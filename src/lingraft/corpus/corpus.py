@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,6 +93,20 @@ class Corpus:
         except (pa.ArrowException, OSError) as error:
             msg = f"{path}: cannot be read ({' '.join(str(error).split())}); remove its folder and run again"
             raise StoreError(msg) from error
+
+
+def first_documents(texts: Iterable[str], limit: int) -> Iterator[str]:
+    """Yield texts until their bytes of UTF-8 reach the limit: none is cut, and the last one may pass it.
+
+    >>> list(first_documents(["ab", "cd", "ef"], 3)), list(first_documents(["ab"], 0))
+    (['ab', 'cd'], [])
+    """
+    size = 0
+    for text in texts:
+        if size >= limit:
+            return
+        yield text
+        size += len(text.encode())
 
 
 def _known(split: str) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from lingraft.corpus import Source, parse_language
+from lingraft.corpus import Source, first_documents, parse_language
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.intrinsic import parallel
@@ -81,7 +81,7 @@ def read_sample(language: str, places: Sequence[str], sample_bytes: int = SAMPLE
         raise CorpusError(msg)
     shuffled = list(documents)
     random.Random(0).shuffle(shuffled)
-    chosen = tuple(_first_bytes(shuffled, sample_bytes))
+    chosen = tuple(first_documents(shuffled, sample_bytes))
     return Sample(language, chosen, sum(len(text.encode()) for text in chosen), given, cut_short)
 
 
@@ -91,16 +91,6 @@ def _texts(language: str, places: Sequence[str]) -> Iterator[str]:
         assert isinstance(source, Source)  # noqa: S101 - a string was given
         with closing(read_source(source, language)) as texts:
             yield from texts
-
-
-def _first_bytes(documents: Iterable[str], limit: int) -> Iterator[str]:
-    """Yield documents up to the limit, which the last one may pass."""
-    size = 0
-    for text in documents:
-        if size >= limit:
-            return
-        yield text
-        size += len(text.encode())
 
 
 def read_parallel(path: str, languages: Sequence[str], reference: str = "en") -> Parallel:

@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from lingraft.corpus import Corpus
+from lingraft.corpus import Corpus, first_documents
 from lingraft.errors import LingraftError
 from lingraft.families import ModelTokenizer, family_of
 from lingraft.forecast.extrapolate import SIZES
@@ -141,7 +141,7 @@ def predict_tokens(known: AddedTokens | None) -> Iterator[Predicted]:
     if known is None or not known.added:
         return
     tokenizer, corpus, added = known.tokenizer, known.corpus, known.added
-    documents = list(_first_bytes(corpus.documents("train"), SAMPLE_BYTES))
+    documents = list(first_documents(corpus.documents("train"), SAMPLE_BYTES))
     fixed = repaired(tokenizer.family.data) if known.repairs else None
     change = family_of(fixed, tokenizer.folder) if fixed else None
     counted = heldout_documents(corpus, known.heldout_bytes)
@@ -155,15 +155,6 @@ def predict_tokens(known: AddedTokens | None) -> Iterator[Predicted]:
     size = sum(len(text.encode()) for text in documents)
     yield Predicted("tokens per byte", corpus.language, "tokens/byte", value, low, high,
                     f"the base tokenizer, {size:,} bytes of train text and the held-out text")
-
-
-def _first_bytes(texts: Iterator[str], limit: int) -> Iterator[str]:
-    size = 0
-    for text in texts:
-        yield text
-        size += len(text.encode())
-        if size >= limit:
-            return
 
 
 def predict_bits(known: TrainingLog) -> Iterator[Predicted]:

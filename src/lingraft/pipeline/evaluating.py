@@ -8,7 +8,7 @@ text, where a later evaluation, or a run that begins from the same model, finds 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.bases import Base, parse_model
-from lingraft.corpus import CorpusSettings, identity_of
+from lingraft.corpus import CorpusSettings, first_documents, identity_of
 from lingraft.errors import CorpusError, ModelError, RecipeError
 from lingraft.hub_client import HUB_ID
 from lingraft.measurement import read_measurements, write_measurements
@@ -140,19 +140,12 @@ def _given_text(language: str, places: Sequence[str], chosen: Evaluation) -> Ste
 def _make_text(sources: CorpusSettings, language: str, chosen: Evaluation, work: Work) -> None:
     """Take documents as they are, up to the bytes that are scored, and store them as held-out text."""
     from lingraft.corpus.corpus import COUNTS, DocumentWriter
-    from lingraft.corpus.readers import read_source
 
-    left = int(chosen.heldout_bytes)
     with DocumentWriter(work.draft.path("train.parquet")) as train, \
-            DocumentWriter(work.draft.path("heldout.parquet")) as heldout:
-        for source in sources.sources:
-            with closing(read_source(source, language)) as texts:
-                for text in texts:
-                    if left <= 0:
-                        break
-                    if text.strip():
-                        heldout.write(text, len(text.encode()))
-                        left -= len(text.encode())
+            DocumentWriter(work.draft.path("heldout.parquet")) as heldout, \
+            closing(_documents_of(sources, language)) as texts:
+        for text in first_documents(texts, int(chosen.heldout_bytes)):
+            heldout.write(text, len(text.encode()))
     if not heldout.counts.documents:
         msg = f"{', '.join(source.label for source in sources.sources)}: holds no text in {language} to evaluate on"
         raise CorpusError(msg)
@@ -160,6 +153,15 @@ def _make_text(sources: CorpusSettings, language: str, chosen: Evaluation, work:
     counts = json.dumps({"language": language, "splits": splits}, ensure_ascii=False, indent=1)
     work.draft.path(COUNTS).write_text(counts, encoding="utf-8")
     work.draft.notes["heldout"] = splits["heldout"]
+
+
+def _documents_of(sources: CorpusSettings, language: str) -> Generator[str, None, None]:
+    """Yield the documents of all sources that are not blank."""
+    from lingraft.corpus.readers import read_source
+
+    for source in sources.sources:
+        with closing(read_source(source, language)) as texts:
+            yield from (text for text in texts if text.strip())
 
 
 def _assembled(draft: Path, places: Mapping[str, str], measured: Measured, *, store: Store,

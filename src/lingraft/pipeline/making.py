@@ -8,7 +8,6 @@ prediction.json. The stages that measure are in `scoring`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.checkpoint.companions import COMPANIONS, copy_matching
-from lingraft.corpus import Corpus, build_corpus
+from lingraft.corpus import Corpus, build_corpus, first_documents
 from lingraft.corpus.blending import blend_corpora
 from lingraft.forecast.loss_forecast import read_log
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingLog, predict_run
@@ -159,7 +158,8 @@ def make_training(work: Work) -> None:
     replayed = Blocks.open(work.folders["replayed"]) if "replayed" in work.folders else None
     text = PackedText(Blocks.open(work.folders["packed"]), replayed, replay.portion if replay and replayed else 0.0)
     tokenizer = replace(open_tokenizer(model), separator=work.recipe.training.packing.separator)
-    documents = {language: list(first_documents(corpus, CURVE_BYTES)) for language, corpus in heldout_of(work).items()}
+    documents = {language: list(first_documents(corpus.documents("heldout"), CURVE_BYTES))
+                 for language, corpus in heldout_of(work).items()}
 
     def measure(trained: Any) -> dict[str, float]:
         from lingraft.intrinsic import bits_per_byte
@@ -209,16 +209,6 @@ def heldout_of(work: Work) -> dict[str, Corpus]:
     """Return the corpora that are measured on, by language, the targets' first."""
     corpora = [*_targets(work), *([Corpus.open(work.folders["replay"])] if "replay" in work.folders else [])]
     return {corpus.language: corpus for corpus in corpora}
-
-
-def first_documents(corpus: Corpus, size: int) -> Iterator[str]:
-    """Yield held-out documents until so many bytes are reached; they are shuffled, so that any prefix is a sample."""
-    seen = 0
-    for text in corpus.documents("heldout"):
-        yield text
-        seen += len(text.encode())
-        if seen >= size:
-            return
 
 
 def read_splice(folder: Path) -> Splice:

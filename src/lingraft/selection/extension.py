@@ -14,7 +14,7 @@ from lingraft.awkward import awkward_texts, code_texts
 from lingraft.certificate import BASE_LOSS, Claim, Evidence, certify, write_certificate
 from lingraft.certificate.text_claims import BASE_IDENTICAL
 from lingraft.certificate.thin_text import enough_texts
-from lingraft.corpus import Corpus
+from lingraft.corpus import Corpus, first_documents
 from lingraft.errors import RecipeError
 from lingraft.families import Family, ModelTokenizer, open_tokenizer
 from lingraft.families.conversion_check import checked_conversion
@@ -28,7 +28,7 @@ from lingraft.progress import Advance, progress
 from lingraft.selection.atomic import Nothing
 from lingraft.selection.base import Selected, Selection, SelectionRequest
 from lingraft.selection.mixture import MAX_WORDS, mixed, most_frequent
-from lingraft.selection.pretokenizer_choice import SAMPLE_BYTES, choose_pretokenizer, first_bytes, kept
+from lingraft.selection.pretokenizer_choice import SAMPLE_BYTES, choose_pretokenizer, kept
 from lingraft.selection.protection import cost_of_protecting, protecting
 from lingraft.selection.sizing import AutoSize, ServingCost
 from lingraft.selection.splicing import spliced
@@ -201,7 +201,7 @@ def _report_mentions(counted: Sequence[Counted], draft: Draft) -> None:
 def _sample(corpora: Sequence[Corpus]) -> Iterator[str]:
     """Yield the first part of each corpus, as much of one as of another."""
     for corpus in corpora:
-        yield from first_bytes(corpus.documents("train"), SAMPLE_BYTES // len(corpora))
+        yield from first_documents(corpus.documents("train"), SAMPLE_BYTES // len(corpora))
 
 
 def _texts(corpora: Sequence[Corpus]) -> Iterator[str]:

@@ -11,7 +11,7 @@ saving less growth is above `THRESHOLD`, and no base-language document changes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -166,13 +166,3 @@ def _learned(family: Family, sampled: Sampled) -> tuple[int, int]:
 
 def _weighted(units: Sequence[str], counts: Counter[str], lengths: Sequence[int]) -> int:
     return sum(counts[unit] * length for unit, length in zip(units, lengths, strict=True))
-
-
-def first_bytes(texts: Iterable[str], limit: int) -> Iterator[str]:
-    """Yield texts until so many bytes are reached."""
-    size = 0
-    for text in texts:
-        yield text
-        size += len(text.encode())
-        if size >= limit:
-            return
