@@ -18,9 +18,7 @@ from pathlib import Path
 from diagnose import LEARNED_FROM, Case, measured
 
 import lingraft
-from lingraft.advice import checked, tokens_per_byte
-from lingraft.diagnosis.measures import measure
-from lingraft.diagnosis.sample import read_sample
+from lingraft.advice import checked, measure, read_sample, tokens_per_byte
 from lingraft.families import family_of, open_tokenizer
 from lingraft.forecast.extrapolate import SIZES
 from lingraft.forecast.predict_fertility import predict_fertility

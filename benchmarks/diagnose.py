@@ -14,8 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lingraft.diagnosis.diagnosis import diagnose
-from lingraft.diagnosis.sample import Sample, read_sample
+from lingraft.advice import TextSample, diagnose, read_sample
 from lingraft.families import Family, ModelTokenizer, family_of, open_tokenizer
 from lingraft.families.content import backend_of
 from lingraft.forecast.extrapolate import TARGETS
@@ -55,9 +54,9 @@ class Case:
     language: str
     name: str
     tokenizer: ModelTokenizer
-    sample: Sample
-    everything: Sample
-    heldout: Sample
+    sample: TextSample
+    everything: TextSample
+    heldout: TextSample
 
 
 def compared(case: Case, sizes: list[int]) -> list[tuple[bool, float]]:

@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.advice import Gpus, LossPoint, Shape, advise_size, cost_of, predict_end, serving_gain, tokens_per_byte
-from lingraft.advice.command import wanted_of
+from lingraft.advice import (
+    Gpus,
+    LossPoint,
+    Shape,
+    advise_size,
+    cost_of,
+    predict_end,
+    request_of,
+    serving_gain,
+    tokens_per_byte,
+)
 from lingraft.errors import RecipeError
 from lingraft.forecast.extrapolate import SIZES
 from lingraft.forecast.loss_forecast import ANNEALING
@@ -198,4 +207,4 @@ def test_mistakes_of_a_command_are_told(words, told):
     given = {"language": "hi", "text": ["x"], "base_language": None, "base_text": None, "gpus": None, "budget": None,
              "probe": None, **words}
     with pytest.raises(RecipeError, match=told):
-        wanted_of(**given)
+        request_of(**given)

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 import lingraft
-from lingraft.advice import Gpus, Wanted, advise, advised_table, as_json, checked, predictions
-from lingraft.advice.bases import Standing, rank
+from lingraft.advice import AdviceRequest, Gpus, advice_json, advice_tables, advise, checked, predictions
+from lingraft.advice.choose import BaseScore, rank_bases
 from lingraft.cli import app
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast, read_log
@@ -47,7 +47,7 @@ def test_a_run_holds_its_predictions_and_checks_them(finished):
     for row in rows.values():
         assert row.prediction.low <= row.prediction.value <= row.prediction.high
         assert row.prediction.known
-        assert row.as_json()["error"] == pytest.approx(row.prediction.value / row.measured - 1)
+        assert row.advice_json()["error"] == pytest.approx(row.prediction.value / row.measured - 1)
     measured = {(row.metric, row.language): row.value for row in made.measurements() if row.subject == "adapted"}
     assert rows["tokens per byte", "tr"].measured == measured["tokens per byte", "tr"]
     assert abs(rows["tokens per byte", "tr"].error) < 0.005
@@ -97,21 +97,21 @@ def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
 
 def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file):
     """Each base gets its answers, as a table and as plain JSON; the same base twice is not better than itself."""
-    wanted = Wanted("hi", (str(hindi_file),), "en", (str(english_file),), Gpus.parse("H100:8"), budget=10**6)
-    found = advise([str(tiny_model), str(tiny_model)], wanted, Runtime(tmp_path / "runs", device="cpu"))
+    request = AdviceRequest("hi", (str(hindi_file),), "en", (str(english_file),), Gpus.parse("H100:8"), budget=10**6)
+    found = advise([str(tiny_model), str(tiny_model)], request, Runtime(tmp_path / "runs", device="cpu"))
     first = found.bases[0]
     assert first.target_bits[0] > first.base_bits[0] * 0.5
     assert first.shape.rows == 320
     assert found.ranking.carried == ()
-    assert json.loads(json.dumps(as_json(found)))["bases"][0]["budget"] == 10**6
-    assert len(advised_table(found)) == 2
+    assert json.loads(json.dumps(advice_json(found)))["bases"][0]["budget"] == 10**6
+    assert len(advice_tables(found)) == 2
 
 
 def test_bases_are_ranked_by_their_predicted_end():
     """A lower end is better only where the intervals do not meet."""
-    standings = [Standing(name, None, Forecast(value, value - 0.1, value + 0.1))
+    scores = [BaseScore(name, None, Forecast(value, value - 0.1, value + 0.1))
                  for name, value in (("late", 1.5), ("near", 1.0), ("best", 0.95))]
-    ranked = rank(standings)
+    ranked = rank_bases(scores)
     assert ranked.order == ("best", "near", "late")
     assert set(ranked.carried) == {("best", "late"), ("near", "late")}
 
@@ -119,4 +119,4 @@ def test_bases_are_ranked_by_their_predicted_end():
 def test_advice_needs_text(tiny_model):
     """Without text there is nothing to say."""
     with pytest.raises(RecipeError, match="text in the language"):
-        advise([str(tiny_model)], Wanted("hi", ()))
+        advise([str(tiny_model)], AdviceRequest("hi", ()))

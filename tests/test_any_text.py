@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingraft.advice import measure, recommend
 from lingraft.broad_sample import broad_sample, random_texts
 from lingraft.certificate import BASE_LOSS, Evidence, certify_any_text, certify_texts
-from lingraft.diagnosis.advice import advise
-from lingraft.diagnosis.measures import measure
 from lingraft.families import family_of, open_tokenizer
 from lingraft.families.bpe import BPE
 from lingraft.families.byte_level import pre_tokenizers
@@ -110,7 +109,7 @@ def test_what_the_base_loses_is_stated_by_the_certificate_and_by_diagnose(assets
     assert found.lost["\u200c"] == 150
     measures = measure(base, persian)
     assert measures.round_trip == found
-    (warning,) = [one for one in advise(measures, None, None, None, None).warnings if "itself loses" in one]
+    (warning,) = [one for one in recommend(measures, None, None, None, None).warnings if "itself loses" in one]
     assert "U+200C ZERO WIDTH NON-JOINER (150 times)" in warning
 
 

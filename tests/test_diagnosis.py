@@ -12,16 +12,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from lingraft.diagnosis import (
-    Measures,
-    Parallel,
-    Sample,
-    advise,
-    diagnose,
-    measure,
-    premium,
-)
-from lingraft.diagnosis.sample import read_parallel
+from lingraft.advice import Measures, TextSample, diagnose, measure, premium, recommend
 from lingraft.families import ModelTokenizer, family_of, open_tokenizer
 from lingraft.forecast.extrapolate import SHRINKING, SIZES, extrapolate
 from lingraft.forecast.predict_fertility import (
@@ -32,6 +23,7 @@ from lingraft.forecast.predict_fertility import (
     _learn,
     predict_fertility,
 )
+from lingraft.intrinsic.parallel import read_parallel
 from lingraft.pretokenizer import repaired
 from lingraft.selection import Continued, SelectionRequest
 from tests.small_bases import BASES, byte_level
@@ -89,7 +81,7 @@ def test_unknown_tokens_are_counted(assets):
     t5 = open_tokenizer(assets / "tokenizers" / "t5")
     measures = measure(t5, ["السلام عليكم"])
     assert measures.unknown > 0.3
-    assert advise(measures, None, None, 1.0, None).action == "choose another base"
+    assert recommend(measures, None, None, 1.0, None).action == "choose another base"
 
 
 @pytest.mark.parametrize("name", WHITESPACE_FERTILITY)
@@ -99,7 +91,7 @@ def test_published_fertility_is_reproduced(assets, name):
     table = WHITESPACE_FERTILITY[name]
     parallel = read_parallel(str(assets / "parallel" / "flores200-devtest.jsonl.gz"), list(table))
     for language, expected in table.items():
-        documents = parallel.columns[language]
+        documents = parallel[language]
         fertility = sum(map(len, tokenizer.ids(documents))) / sum(len(text.split()) for text in documents)
         assert fertility == pytest.approx(expected, abs=0.0051), language
 
@@ -107,8 +99,8 @@ def test_published_fertility_is_reproduced(assets, name):
 def test_premium_is_the_ratio_of_all_tokens():
     """The premium divides the tokens of all sentences by those of their English, not sentence by sentence."""
     tokenizer = tokenizer_of(byte_level())
-    parallel = Parallel({"en": ("the cat", "hello world"), "hi": ("का", "की सु")})
-    counts = {tag: sum(len(ids) for ids in tokenizer.ids(texts)) for tag, texts in parallel.columns.items()}
+    parallel = {"en": ("the cat", "hello world"), "hi": ("का", "की सु")}
+    counts = {tag: sum(len(ids) for ids in tokenizer.ids(texts)) for tag, texts in parallel.items()}
     assert premium(tokenizer, parallel, "hi") == counts["hi"] / counts["en"]
 
 
@@ -229,7 +221,7 @@ def test_running_out_of_tokens_is_not_taken_for_learning():
 def test_advice_extends_up_to_the_knee():
     """Tokens are advised while a thousand more save one percent of those left, and the reasons carry the numbers."""
     curve = curve_of(0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.38, 0.378)
-    advice = advise(MEASURES, curve, None, 4.0, None)
+    advice = recommend(MEASURES, curve, None, 4.0, None)
     assert (advice.action, advice.size, advice.headline) == ("extend", 7_500, "extend by 7,500 tokens")
     assert "5.00 tokens a word to 1.90" in advice.reasons[0]
     assert "from 4.00 to about 1.52" in advice.reasons[0]
@@ -241,50 +233,50 @@ def test_advice_extends_up_to_the_knee():
 def test_advice_leaves_alone_what_is_good_already():
     """A low premium, or a gain under 15%, is left alone, and the reason says which."""
     gain = curve_of(0.8, 0.7, 0.6)
-    assert "1.10 times the tokens of English" in advise(MEASURES, gain, None, 1.1, None).reasons[0]
-    small = advise(MEASURES, curve_of(0.97, 0.95, 0.94, 0.93), None, 3.0, None)
+    assert "1.10 times the tokens of English" in recommend(MEASURES, gain, None, 1.1, None).reasons[0]
+    small = recommend(MEASURES, curve_of(0.97, 0.95, 0.94, 0.93), None, 3.0, None)
     assert (small.action, small.size) == ("leave alone", 0)
     assert "under 15%" in small.reasons[0]
-    assert advise(MEASURES, None, None, None, None).action == "undecided"
+    assert recommend(MEASURES, None, None, None, None).action == "undecided"
 
 
 def test_advice_repairs_where_the_floor_binds():
     """Where a mark-aware pre-tokenizer saves over 10%, it is advised, with a warning that the floor binds."""
     high = dataclasses.replace(MEASURES, units=2_500)
-    advice = advise(high, curve_of(0.6, 0.55), curve_of(0.6, 0.5, 0.4, 0.3), None, 1.15)
+    advice = recommend(high, curve_of(0.6, 0.55), curve_of(0.6, 0.5, 0.4, 0.3), None, 1.15)
     assert advice.action == "repair and extend"
     assert advice.headline.startswith("repair the pre-tokenizer and extend by")
     assert "2.50 parts" in advice.warnings[0]
     assert "repaired, it is 1.15" in advice.warnings[0]
-    slight = advise(high, curve_of(0.6, 0.5), curve_of(0.6, 0.48), None, 1.15)
+    slight = recommend(high, curve_of(0.6, 0.5), curve_of(0.6, 0.48), None, 1.15)
     assert slight.action == "extend"
     assert "no repair" in slight.warnings[0]
     grown = dataclasses.replace(curve_of(0.6, 0.5, 0.4, 0.3), growth=0.5)  # the base's own tokens for it get longer
-    assert advise(high, curve_of(0.6, 0.55), grown, None, 1.15).action == "extend"
+    assert recommend(high, curve_of(0.6, 0.55), grown, None, 1.15).action == "extend"
 
 
 def test_wide_intervals_are_warned_of():
     """A prediction that is uncertain by more than a quarter says so, and what would help."""
-    (warning,) = advise(MEASURES, curve_of(0.5, 0.4, 0.3, width=0.2), None, None, None).warnings
+    (warning,) = recommend(MEASURES, curve_of(0.5, 0.4, 0.3, width=0.2), None, None, None).warnings
     assert "give more text" in warning
 
 
 def test_real_hindi_is_predicted(assets):
     """Llama-2 and Qwen2 on 0.4 MB of Hindi: the intervals hold what 12 MB give (4.08x; 1.87x, repaired 3.43x)."""
     documents = prediction_sample(assets)
-    sample = Sample("hi", tuple(documents), 400_000, 12_000_000)
+    sample = TextSample("hi", tuple(documents), 400_000, 12_000_000)
     found = diagnose({name: open_tokenizer(assets / "tokenizers" / name) for name in ("llama2", "qwen2")}, [sample])
     llama2, qwen2 = (of.findings[0] for of in found.tokenizers)
     for curve, truth in ((llama2.keep, 4.08), (qwen2.keep, 1.87), (qwen2.repaired, 3.43)):
         point = curve.at(10_000)
         assert 1 / point.high <= truth <= 1 / point.low
-    assert llama2.advice.action == "extend"
-    assert qwen2.advice.action == "repair and extend"
+    assert llama2.recommendation.action == "extend"
+    assert qwen2.recommendation.action == "repair and extend"
     ranks = found.ranking("hi")
     assert [(rank.name, rank.best_now) for rank in ranks] == [("qwen2", True), ("llama2", False)]
 
 
 def prediction_sample(assets) -> tuple[str, ...]:
-    from lingraft.diagnosis import read_sample
+    from lingraft.advice import read_sample
 
     return read_sample("hi", [str(assets / "text" / "hi.train.jsonl.gz")], 400_000).documents

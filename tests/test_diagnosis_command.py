@@ -12,10 +12,17 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from lingraft.advice import (
+    diagnose_command,
+    diagnosis_json,
+    diagnosis_page,
+    diagnosis_tables,
+    language_and_place,
+    read_sample,
+)
 from lingraft.cli import app
-from lingraft.diagnosis import as_json, as_page, as_tables, diagnose_command, read_sample
-from lingraft.diagnosis.sample import language_and_place, read_parallel
 from lingraft.errors import CorpusError, LingraftError
+from lingraft.intrinsic.parallel import read_parallel
 from tests.small_bases import BASES
 from tests.test_diagnosis import made_up
 
@@ -53,7 +60,7 @@ def printed(renderable) -> str:
 
 def test_json_keeps_its_promise(compared):
     """The JSON has the documented keys, and numbers that agree with one another."""
-    content = json.loads(json.dumps(as_json(compared)))
+    content = json.loads(json.dumps(diagnosis_json(compared)))
     assert content["format"] == 1
     (finding,) = content["tokenizers"][0]["languages"]
     assert finding["tokens_per_word"] == pytest.approx(finding["tokens"] / finding["text"]["words"])
@@ -74,12 +81,12 @@ def test_json_keeps_its_promise(compared):
 
 def test_the_terminal_shows_advice_and_comparison(compared):
     """In full, each tokenizer has its tables and advice; compared, each language has a ranking and a sentence."""
-    full = printed(as_tables(compared))
+    full = printed(diagnosis_tables(compared))
     assert "tokens/word" in full
     assert "+10,000" in full
     assert "the floor binds" in full
     assert "repair the pre-tokenizer and extend" in full
-    short = printed(as_tables(compared, compare=True))
+    short = printed(diagnosis_tables(compared, compare=True))
     assert "which base suits hi" in short
     assert "needs the fewest tokens now" in short
     assert "the floor binds" not in short
@@ -88,7 +95,7 @@ def test_the_terminal_shows_advice_and_comparison(compared):
 def test_the_page_stands_alone_and_escapes(compared, place):
     """The page fetches nothing, draws each curve, and shows names as text whatever they hold."""
     page = (place / "page" / "d.html").read_text(encoding="utf-8")
-    assert page == as_page(compared)
+    assert page == diagnosis_page(compared)
     for outside in ("http:", "https:", "<script", "<link", "src="):
         assert outside not in page
     assert page.count("<polyline") == 3  # kept and repaired for the byte-level one, kept for the other
@@ -96,7 +103,7 @@ def test_the_page_stands_alone_and_escapes(compared, place):
     nasty = place / "<script>alert(1)"
     nasty.mkdir()
     (nasty / "tokenizer.json").write_bytes((place / "byte-level" / "tokenizer.json").read_bytes())
-    escaped = as_page(diagnose_command([str(nasty)], text=[str(place / "hi.txt")], sample_bytes=30_000))
+    escaped = diagnosis_page(diagnose_command([str(nasty)], text=[str(place / "hi.txt")], sample_bytes=30_000))
     assert "<script" not in escaped
     assert "&lt;script&gt;alert(1)" in escaped
 
@@ -126,9 +133,9 @@ def test_too_little_text_is_measured_all_the_same(place, tmp_path):
     finding = found.tokenizers[0].findings[0]
     assert finding.keep is None
     assert finding.measures.words == 4
-    assert "too little text" in printed(as_tables(found))
-    assert as_json(found)["tokenizers"][0]["languages"][0]["keep"] is None
-    assert "<polyline" not in as_page(found)
+    assert "too little text" in printed(diagnosis_tables(found))
+    assert diagnosis_json(found)["tokenizers"][0]["languages"][0]["keep"] is None
+    assert "<polyline" not in diagnosis_page(found)
 
 
 def test_a_sample_is_drawn_from_everything(tmp_path):

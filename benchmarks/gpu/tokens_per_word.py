@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lingraft.advice import measure
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
-from lingraft.diagnosis.measures import measure
 from lingraft.families import open_tokenizer
 from lingraft.selection import SELECTIONS, Extension, extend_tokenizer
 from lingraft.store import Draft

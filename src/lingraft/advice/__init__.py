@@ -1,16 +1,34 @@
-"""Advice before a run: how many tokens, which base, how much text, what it costs, what the loss will be.
+"""Advice before a run: what a tokenizer does to a language, how many tokens to add, which base, and the costs.
 
-`advise` answers for one or several bases, `predict_end` where a run will end, `cost_of` what it takes, `predictions`
-and `checked` what was predicted of a finished run and what it measured. Nothing here imports torch on import.
+`diagnose` needs only tokenizers and text, and takes seconds. `advise` also scores the bases, predicts the end of
+training and computes the costs. Every prediction is made on text that the tokens were not learned from, and has an
+interval. No torch at import.
 """
 
-from lingraft.advice.advising import Advice, Advised, Wanted, advise, advised_table, as_json
+from lingraft.advice.advise import (
+    Advice,
+    AdviceRequest,
+    BaseAdvice,
+    advice_json,
+    advice_tables,
+    advise,
+    request_of,
+)
+from lingraft.advice.choose import SizeAdvice, advise_size
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
-from lingraft.advice.sizing import SizeAdvice, advise_size
+from lingraft.advice.diagnose import Diagnosis, LanguageFinding, Rank, TokenizerFindings, diagnose
+from lingraft.advice.diagnose_command import diagnose_command
+from lingraft.advice.diagnosis_json import diagnosis_json
+from lingraft.advice.measures import Measures, TextSample, language_and_place, measure, premium, read_sample
+from lingraft.advice.recommend import Recommendation, recommend
+from lingraft.advice.render import diagnosis_page, diagnosis_tables
 from lingraft.forecast.loss_forecast import Forecast, LossPoint, predict_end
 from lingraft.forecast.predict_fertility import TokensPerByte, tokens_per_byte
 from lingraft.forecast.run_predictions import Checked, Predicted, checked, predictions
 
-__all__ = ["Advice", "Advised", "Checked", "Cost", "Forecast", "Gpus", "LossPoint", "Predicted", "Shape", "SizeAdvice",
-           "TokensPerByte", "Wanted", "advise", "advise_size", "advised_table", "as_json", "checked", "cost_of",
-           "predict_end", "predictions", "serving_gain", "tokens_per_byte"]
+__all__ = ["Advice", "AdviceRequest", "BaseAdvice", "Checked", "Cost", "Diagnosis", "Forecast", "Gpus",
+           "LanguageFinding", "LossPoint", "Measures", "Predicted", "Rank", "Recommendation", "Shape", "SizeAdvice",
+           "TextSample", "TokenizerFindings", "TokensPerByte", "advice_json", "advice_tables", "advise", "advise_size",
+           "checked", "cost_of", "diagnose", "diagnose_command", "diagnosis_json", "diagnosis_page", "diagnosis_tables",
+           "language_and_place", "measure", "predict_end", "predictions", "premium", "read_sample", "recommend",
+           "request_of", "serving_gain", "tokens_per_byte"]

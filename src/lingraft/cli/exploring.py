@@ -119,13 +119,12 @@ def advise(models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=
     95% interval, and a base is called better only where the intervals say so.
     """
     from lingraft import advice
-    from lingraft.advice.command import wanted_of
     from lingraft.recipe import Runtime
 
-    wanted = wanted_of(language, text, base_language, base_text, gpus=gpus, budget=budget, probe=probe)
-    found = advice.advise(models, wanted, Runtime(Path("runs"), store or Path(), device, precision))
+    request = advice.request_of(language, text, base_language, base_text, gpus=gpus, budget=budget, probe=probe)
+    found = advice.advise(models, request, Runtime(Path("runs"), store or Path(), device, precision))
     if as_json:
-        print_json(advice.as_json(found))
+        print_json(advice.advice_json(found))
         return
-    for table in advice.advised_table(found):
+    for table in advice.advice_tables(found):
         print_table(table)

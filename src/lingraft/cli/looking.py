@@ -33,13 +33,13 @@ def diagnose(
     Nothing is trained or changed, and no model weights are needed. Predictions are made on held-out text and carry
     their 95% interval.
     """
-    from lingraft import diagnosis
+    from lingraft import advice
 
-    found = diagnosis.diagnose_command(models, text=text or [], parallel=parallel, compare=compare, html=html,
-                                       sample_bytes=sample_bytes, learned_from=learned_from)
+    found = advice.diagnose_command(models, text=text or [], parallel=parallel, compare=compare, html=html,
+                                    sample_bytes=sample_bytes, learned_from=learned_from)
     if as_json:
-        print_json(diagnosis.as_json(found))
+        print_json(advice.diagnosis_json(found))
         return
-    print_table(diagnosis.as_tables(found, compare=compare))
+    print_table(advice.diagnosis_tables(found, compare=compare))
     if html:
         typer.echo(f"page  {html}")

@@ -37,7 +37,7 @@ def evaluate(
     FOLDER gets measurements.parquet and .csv, what the models wrote, and the results of tasks.
     """
     from lingraft import pipeline
-    from lingraft.diagnosis.sample import language_and_place
+    from lingraft.advice import language_and_place
     from lingraft.recipe import Runtime
 
     places: dict[str, list[str]] = {}

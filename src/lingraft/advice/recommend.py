@@ -1,11 +1,11 @@
-"""The recommendation: extend by so many tokens, repair the pre-tokenizer first, or leave the tokenizer alone.
+"""Recommend: add so many tokens, repair the pre-tokenizer first, or leave the tokenizer alone.
 
-Three stated rates decide. Sizes are worth adding while a thousand more tokens save at least `RATE` of the tokens that
-are left; with less, the rows cost more to train and serve than they bring (the knee that 7B models show near 15,000 to
-30,000 tokens). Extending is not worth it where it saves under `LEAST_SAVING` in all, or where the language already
-needs no more than `LOW_PREMIUM` times the tokens of English. A repair is worth it where it saves over 10% of the
-tokens, less the share by which the base's own tokens grow before any is added, as in `pretokenizer: auto`; tokens of
-the base that only a repaired pre-tokenizer produces count as tokens to be added.
+Three thresholds decide. A size is worth adding while a thousand more tokens save at least `RATE` of the remaining
+tokens; below that, the rows cost more to train and serve than they save (7B models show this near 15,000 to 30,000
+tokens). Extending is not worth it where it saves under `LEAST_SAVING` overall, or where the language needs no more than
+`LOW_PREMIUM` times the tokens of English. A repair is worth it where it saves over 10% of the tokens, minus the growth
+of the text before any token is added, as in `pretokenizer: auto`. Base tokens that only a repaired pre-tokenizer
+produces count as tokens to be added.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lingraft.diagnosis.measures import Measures
+from lingraft.advice.measures import Measures
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 from lingraft.selection.pretokenizer_choice import THRESHOLD
@@ -23,18 +23,18 @@ LEAST_SAVING = 0.15
 LOW_PREMIUM = 1.2
 COMPARED = 10_000
 BINDING_FLOOR = 1.5
-"""A floor is high where words are cut into more than so many parts before any merge."""
+"""A floor is high where the pre-tokenizer cuts a word into more parts than this."""
 
 SHAKY = 0.25
 """An interval wider than this share of its value is called wide."""
 
 LOST = 0.001
 UNREADABLE = 0.01
-"""More tokens than these shares that are unknown, and lose the text, are worth a warning; rule a tokenizer out."""
+"""Shares of unknown tokens, which lose the text: above `LOST` a warning, above `UNREADABLE` another base."""
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     """What to do: `size` are the tokens to add.
 
     `action` is "extend", "repair and extend", "leave alone", "choose another base" (this one loses the text) or
@@ -55,7 +55,7 @@ class Advice:
 
 
 def worthwhile_size(curve: FertilityCurve, rate: float = RATE) -> int:
-    """Return the largest size up to which each thousand tokens saves at least `rate` of the tokens left before it."""
+    """Return the largest size up to which each thousand tokens saves at least `rate` of those left before."""
     before = FertilityPoint(0, 1.0, 1.0, 1.0)
     for point in curve.points:
         per_thousand = (1 - point.share / before.share) / (point.added - before.added) * 1_000
@@ -66,40 +66,40 @@ def worthwhile_size(curve: FertilityCurve, rate: float = RATE) -> int:
 
 
 def repair_saving(keep: FertilityCurve, repaired: FertilityCurve | None) -> float:
-    """Return the share of the tokens that a repair saves with 10,000 added tokens, less its growth, as `auto` does."""
+    """Return the share of tokens that a repair saves at 10,000 added tokens, minus its growth, as `auto` does."""
     if repaired is None:
         return 0.0
     return 1 - repaired.at(COMPARED).share / keep.at(COMPARED).share - max(repaired.growth, 0.0)
 
 
-def advise(measures: Measures, keep: FertilityCurve | None, repaired: FertilityCurve | None, premium: float | None,
-           repaired_floor: float | None) -> Advice:
-    """Recommend, with the numbers that speak for it."""
+def recommend(measures: Measures, keep: FertilityCurve | None, repaired: FertilityCurve | None, premium: float | None,
+              repaired_floor: float | None) -> Recommendation:
+    """Return the recommendation with its reasons."""
     warnings = _warnings(measures, keep, repaired, repaired_floor)
     if measures.unknown > UNREADABLE:
         reason = (f"{measures.unknown:.1%} of its tokens stand for unknown characters, which are lost; how few tokens "
                   "that takes says nothing")
-        return Advice("choose another base", 0, (reason,), warnings)
+        return Recommendation("choose another base", 0, (reason,), warnings)
     low = premium is not None and premium <= LOW_PREMIUM
     if keep is None:
         reason = "the text is too little for a prediction; give at least 20 lines and 20 kB"
         known = [f"it already needs only {premium:.2f} times the tokens of English"] if premium and low else []
-        return Advice("leave alone" if low else "undecided", 0, (*known, reason), warnings)
+        return Recommendation("leave alone" if low else "undecided", 0, (*known, reason), warnings)
     repair = repair_saving(keep, repaired) > THRESHOLD
     curve = repaired if repair and repaired else keep
     size = worthwhile_size(curve)
     saving = 1 - curve.at(size).share if size else 0.0
     if low or saving < LEAST_SAVING:
-        return Advice("leave alone", 0, _against(premium if low else None, curve, size), warnings)
+        return Recommendation("leave alone", 0, _against(premium if low else None, curve, size), warnings)
     reasons = [_gain(measures, curve.at(size), premium), _why_here(curve, size)]
     if repair and repaired:
         reasons.append(_why_repair(measures, keep, repaired))
     reasons.append(f"in a recipe: vocabulary: {{size: {size}, pretokenizer: {'repair' if repair else 'keep'}}}")
-    return Advice("repair and extend" if repair else "extend", size, tuple(reasons), warnings)
+    return Recommendation("repair and extend" if repair else "extend", size, tuple(reasons), warnings)
 
 
 def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
-    """Return the unit to read a share of the tokens in, and how: by words, or by characters where none are parted."""
+    """Return a unit for shares of tokens, and the conversion: per word, or per token in unspaced scripts."""
     if measures.unspaced:
         return "characters a token", lambda share: measures.characters_per_token / share
     return "tokens a word", lambda share: measures.tokens_per_word * share

@@ -1,4 +1,4 @@
-"""From tokenizers and text to findings: for each tokenizer and language what is, what could be, and what to do."""
+"""Diagnose tokenizers: for each tokenizer and language its measures, its predicted fertility, and a recommendation."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lingraft.diagnosis.advice import COMPARED, UNREADABLE, Advice, advise, repair_saving
-from lingraft.diagnosis.measures import Measures, measure, premium
-from lingraft.diagnosis.sample import Parallel, Sample
+from lingraft.advice.measures import Measures, TextSample, measure, premium
+from lingraft.advice.recommend import COMPARED, UNREADABLE, Recommendation, recommend, repair_saving
 from lingraft.families import Family, ModelTokenizer
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, predict_fertility
 from lingraft.progress import progress
@@ -19,11 +18,11 @@ _SAME_FLOOR = 0.99
 
 
 @dataclass(frozen=True)
-class Finding:
+class LanguageFinding:
     """One tokenizer on one language.
 
-    `keep` and `repaired` are the curves with the base's pre-tokenizer and with a mark-aware one; `None` where there is
-    too little text, where nothing is to be repaired or a repair changes nothing, and where `unpredicted` says why.
+    `keep` and `repaired` are the curves with the base's pre-tokenizer and with a mark-aware one. They are `None` where
+    there is too little text or a repair changes nothing; `unpredicted` gives the reason.
     """
 
     language: str
@@ -32,7 +31,7 @@ class Finding:
     keep: FertilityCurve | None
     repaired: FertilityCurve | None
     repaired_floor: float | None
-    advice: Advice
+    recommendation: Recommendation
     unpredicted: str = ""
 
     def after(self, added: int = COMPARED) -> tuple[FertilityPoint, bool] | None:
@@ -50,29 +49,29 @@ class TokenizerFindings:
     name: str
     family: str
     size: int
-    findings: tuple[Finding, ...]
+    findings: tuple[LanguageFinding, ...]
 
 
 @dataclass(frozen=True)
 class Rank:
-    """A tokenizer's place on one language: `best_now` needs fewest tokens today, `best_after` after 10,000 more.
+    """A tokenizer's rank on one language: `best_now` needs the fewest tokens today, `best_after` after 10,000 more.
 
-    One that loses the text, with many unknown characters, is never best.
+    A tokenizer that loses text, with many unknown characters, is never best.
     """
 
     name: str
     size: int
-    finding: Finding
+    finding: LanguageFinding
     best_now: bool
     best_after: bool
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything that was found out."""
+    """The findings for all tokenizers, the samples by language, and notes on them."""
 
     tokenizers: tuple[TokenizerFindings, ...]
-    samples: Mapping[str, Sample]
+    samples: Mapping[str, TextSample]
     notes: tuple[str, ...]
     seconds: float
 
@@ -87,13 +86,14 @@ class Diagnosis:
                 for of, finding in rows]
 
 
-def tokens_per_byte_after(finding: Finding, added: int = COMPARED) -> float | None:
+def tokens_per_byte_after(finding: LanguageFinding, added: int = COMPARED) -> float | None:
     """Return the predicted tokens per byte with so many added."""
     after = finding.after(added)
     return finding.measures.tokens_per_byte * after[0].share if after else None
 
 
-def diagnose(tokenizers: Mapping[str, ModelTokenizer], samples: Sequence[Sample], parallel: Parallel | None = None, *,
+def diagnose(tokenizers: Mapping[str, ModelTokenizer], samples: Sequence[TextSample],
+             parallel: Mapping[str, Sequence[str]] | None = None, *,
              learned_from: int | None = None) -> Diagnosis:
     """Diagnose each tokenizer on each sample.
 
@@ -108,30 +108,30 @@ def diagnose(tokenizers: Mapping[str, ModelTokenizer], samples: Sequence[Sample]
     return Diagnosis(found, by_language, _notes(samples), time.monotonic() - started)
 
 
-def _notes(samples: Sequence[Sample]) -> tuple[str, ...]:
+def _notes(samples: Sequence[TextSample]) -> tuple[str, ...]:
     return tuple(f"{sample.language}: the text is longer than {sample.given_bytes / 1e6:.0f} MB; only its first part "
                  "was read, so a source that comes later is not in the sample" for sample in samples
                  if sample.cut_short)
 
 
-def _finding(name: str, tokenizer: ModelTokenizer, sample: Sample, parallel: Parallel | None,
-             learned_from: int | None) -> Finding:
+def _finding(name: str, tokenizer: ModelTokenizer, sample: TextSample, parallel: Mapping[str, Sequence[str]] | None,
+             learned_from: int | None) -> LanguageFinding:
     with progress(f"{name} on {sample.language}"):
         measures = measure(tokenizer, sample.documents)
         over = None
-        if parallel and sample.language in parallel.columns and sample.language != REFERENCE:
+        if parallel and sample.language in parallel and sample.language != REFERENCE:
             over = premium(tokenizer, parallel, sample.language, REFERENCE)
         fixed, floor = _repair(tokenizer, sample, measures)
         curves, why = _curves(tokenizer.family, fixed, sample, learned_from or sample.given_bytes)
-    keep, mended = curves
-    advice = advise(measures, keep, mended, over, floor)
-    return Finding(sample.language, measures, over, keep, mended, floor, advice, why)
+    keep, repaired = curves
+    recommendation = recommend(measures, keep, repaired, over, floor)
+    return LanguageFinding(sample.language, measures, over, keep, repaired, floor, recommendation, why)
 
 
-def _repair(tokenizer: ModelTokenizer, sample: Sample, measures: Measures) -> tuple[Family | None, float | None]:
+def _repair(tokenizer: ModelTokenizer, sample: TextSample, measures: Measures) -> tuple[Family | None, float | None]:
     """Return the family with a mark-aware pre-tokenizer and its floor, where that is lower on this text.
 
-    It is without the base tokens that its own pre-tokenizer never produces: their rows were never trained.
+    It has no base tokens that its own pre-tokenizer never produces: their rows were never trained.
     """
     found = options(tokenizer.family, tokenizer.folder)
     if not found:
@@ -141,7 +141,7 @@ def _repair(tokenizer: ModelTokenizer, sample: Sample, measures: Measures) -> tu
     return (fixed, units / max(measures.words, 1)) if units < _SAME_FLOOR * measures.units else (None, None)
 
 
-def _curves(keep: Family, fixed: Family | None, sample: Sample,
+def _curves(keep: Family, fixed: Family | None, sample: TextSample,
             learned_from: int) -> tuple[tuple[FertilityCurve | None, FertilityCurve | None], str]:
     try:
         curves = predict_fertility(keep, fixed, sample.documents, learned_from)

@@ -1,4 +1,4 @@
-"""The JSON of a diagnosis: format 1. Names say their units; shares are between 0 and 1; null is what is not known.
+"""The JSON of a diagnosis, format 1. Names hold the units; shares are between 0 and 1; null is unknown.
 
     {"format": 1, "seconds", "notes": [str],
      "tokenizers": [{"name", "family", "size", "languages": [
@@ -27,18 +27,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from lingraft.diagnosis.advice import COMPARED
-from lingraft.diagnosis.diagnosis import Diagnosis, Finding, Rank
-from lingraft.diagnosis.measures import Measures
-from lingraft.diagnosis.sample import Sample
+from lingraft.advice.diagnose import Diagnosis, LanguageFinding, Rank
+from lingraft.advice.measures import Measures, TextSample
+from lingraft.advice.recommend import COMPARED
 from lingraft.forecast.extrapolate import CONFIDENCE
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 
 FORMAT = 1
 
 
-def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Return plain JSON of everything that was found out."""
+def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return a diagnosis as plain JSON."""
     content: dict[str, Any] = {
         "format": FORMAT, "seconds": round(diagnosis.seconds, 2), "notes": list(diagnosis.notes),
         "tokenizers": [
@@ -51,8 +50,8 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
     return content
 
 
-def _finding(finding: Finding, sample: Sample) -> dict[str, Any]:
-    measures = finding.measures
+def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
+    measures, advice = finding.measures, finding.recommendation
     named = ("documents", "bytes", "characters", "words", "spaced_words", "unspaced")
     return {
         "language": finding.language,
@@ -67,8 +66,8 @@ def _finding(finding: Finding, sample: Sample) -> dict[str, Any]:
         "floor_tokens_per_word": measures.floor, "floor_tokens_per_word_repaired": finding.repaired_floor,
         "keep": _curve(finding.keep, measures), "repaired": _curve(finding.repaired, measures),
         "unpredicted": finding.unpredicted,
-        "advice": {**dataclasses.asdict(finding.advice), "headline": finding.advice.headline,
-                   "reasons": list(finding.advice.reasons), "warnings": list(finding.advice.warnings)}}
+        "advice": {**dataclasses.asdict(advice), "headline": advice.headline, "reasons": list(advice.reasons),
+                   "warnings": list(advice.warnings)}}
 
 
 def _curve(curve: FertilityCurve | None, measures: Measures) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""`lingraft advise`: every question that a run leaves open, answered for one base or several."""
+"""`lingraft advise`: tokens to add, base, training cost and expected loss, before anything runs."""
 
 from __future__ import annotations
 
@@ -7,31 +7,42 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.table import Table
 
-from lingraft.advice.bases import BaseRanking, Standing, interval_of, probe, rank, score_base
+from lingraft.advice.choose import (
+    BaseRanking,
+    BaseScore,
+    SizeAdvice,
+    advise_size,
+    interval_of,
+    probe,
+    rank_bases,
+    score_base,
+)
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
-from lingraft.advice.sizing import SizeAdvice, advise_size
+from lingraft.advice.diagnose import LanguageFinding, diagnose
+from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
-from lingraft.corpus import first_documents
-from lingraft.diagnosis import diagnose
-from lingraft.diagnosis.diagnosis import Finding
-from lingraft.diagnosis.sample import SAMPLE_BYTES, Sample, read_sample
+from lingraft.corpus import first_documents, parse_language
 from lingraft.errors import RecipeError
-from lingraft.families import open_tokenizer
+from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.forecast.loss_forecast import Forecast
+from lingraft.forecast.predict_fertility import FertilityCurve
+from lingraft.pipeline.graph import VERSIONS
 from lingraft.recipe import Given, Runtime
-from lingraft.store import Draft, Store
+from lingraft.store import Draft, Stage, Store
+from lingraft.training import Budget, Execution
 
 HELDOUT_BYTES = 20_000
 Interval = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked: text in the language, what it would be trained on, on which GPUs, and how far to look.
+class AdviceRequest:
+    """The request: text in the language, the GPUs, and the budgets.
 
-    `budget` are the bytes of target text of the real run, `probe` those of a probe (0: none).
+    `budget` is the target text of the real run in bytes, `probe` that of a probe (0: none).
     """
 
     language: str
@@ -46,8 +57,8 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Advised:
-    """The answers for one base. `None`: there are no weights, too little text, or it was not asked for."""
+class BaseAdvice:
+    """The advice on one base. `None`: no weights, too little text, or not requested."""
 
     name: str
     headline: str
@@ -65,74 +76,101 @@ class Advised:
 
 @dataclass(frozen=True)
 class Advice:
-    """The answers for every base, and the bases' ranking where there are several."""
+    """The advice on every base, and their ranking where there are several."""
 
-    bases: tuple[Advised, ...]
+    bases: tuple[BaseAdvice, ...]
     ranking: BaseRanking | None
     language: str
 
 
-def advise(models: Sequence[str], wanted: Wanted, runtime: Runtime | None = None) -> Advice:
-    """Answer for each base; raises a `LingraftError` where a model or the text is missing."""
-    if not wanted.text or not models:
+def request_of(language: str | None, text: Sequence[str] | None, base_language: str | None,
+               base_text: Sequence[str] | None, *, gpus: str | None, budget: str | None,
+               probe: str | None) -> AdviceRequest:
+    """Return the request of a command line; raises `RecipeError` where an option is missing or not a size."""
+    missing = " and ".join(option for option, value in (("--language", language), ("--text", text)) if not value)
+    if missing or not language or not text:
+        msg = f"{missing} must be given: lingraft advise MODEL --language hi --text hindi.jsonl.gz"
+        raise RecipeError(msg)
+    return AdviceRequest(
+        parse_language(language), tuple(text), parse_language(base_language or "en"), tuple(base_text or ()),
+        gpus=Gpus.parse(gpus) if gpus else None, budget=_bytes("--budget", budget) if budget else None,
+        probe=_bytes("--probe", probe) if probe else 0)
+
+
+def _bytes(option: str, text: str) -> int:
+    """Read a size; raises `RecipeError` where the text is no size.
+
+    >>> _bytes("--budget", "1.5 MB")
+    1500000
+    """
+    try:
+        size = Budget.model_validate(text).bytes
+    except ValidationError:
+        size = None
+    if size is None:
+        msg = f"{option} {text!r}: expected a size of text, like '200 MB'"
+        raise RecipeError(msg)
+    return size
+
+
+def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | None = None) -> Advice:
+    """Return the advice on each base; raises a `LingraftError` where a model or the text is missing."""
+    if not request.text or not models:
         msg = "advice needs a model and text in the language: lingraft advise MODEL --language hi --text FILE"
         raise RecipeError(msg)
     runtime = runtime or Runtime()
-    sample = read_sample(wanted.language, wanted.text, wanted.sample_bytes)
-    base = read_sample(wanted.base_language, wanted.base_text, wanted.sample_bytes) if wanted.base_text else None
-    advised, standings = [], []
+    sample = read_sample(request.language, request.text, request.sample_bytes)
+    base = read_sample(request.base_language, request.base_text, request.sample_bytes) if request.base_text else None
+    answers, scored = [], []
     for model in models:
-        one, standing = _advise(model, wanted, runtime, sample, base)
-        advised.append(one)
-        standings.append(standing)
-    ranked = rank(standings) if len(standings) > 1 and any(one.now for one in standings) else None
-    return Advice(tuple(advised), ranked, wanted.language)
+        one, score = _advise(model, request, runtime, sample, base)
+        answers.append(one)
+        scored.append(score)
+    ranked = rank_bases(scored) if len(scored) > 1 and any(one.now for one in scored) else None
+    return Advice(tuple(answers), ranked, request.language)
 
 
-def _advise(model: str, wanted: Wanted, runtime: Runtime, sample: Sample,
-            base: Sample | None) -> tuple[Advised, Standing]:
+def _advise(model: str, request: AdviceRequest, runtime: Runtime, sample: TextSample,
+            base: TextSample | None) -> tuple[BaseAdvice, BaseScore]:
     folder = _folder(model, runtime)
     name = Path(model.partition("@")[0]).name or model
-    weighted = _has_weights(folder)
+    has_weights = _has_weights(folder)
     tokenizer = open_tokenizer(folder)
     finding = diagnose({name: tokenizer}, [sample]).tokenizers[0].findings[0]
-    shape = Shape.of(folder) if weighted else None
+    shape = Shape.of(folder) if has_weights else None
     curve = _curve(finding)
     size = advise_size(curve, finding.measures.tokens_per_byte, shape.serving if shape else None) if curve else None
-    budget = wanted.budget or sample.given_bytes
+    budget = request.budget or sample.given_bytes
     end = None
-    if wanted.probe and size and weighted:
-        given = Given(model, wanted.language, wanted.text, wanted.base_language, wanted.base_text)
-        end = probe(given, size.size, wanted.probe, budget, runtime)
-    device = runtime.resolved_device() if weighted else ""
-    target = score_base(folder, _first(sample), device) if weighted else None
-    others = score_base(folder, _first(base), device) if weighted and base else None
+    if request.probe and size and has_weights:
+        given = Given(model, request.language, request.text, request.base_language, request.base_text)
+        end = probe(given, size.size, request.probe, budget, runtime)
+    device = runtime.resolved_device() if has_weights else ""
+    target = score_base(folder, _first(sample), device) if has_weights else None
+    others = score_base(folder, _first(base), device) if has_weights and base else None
     now = finding.measures.tokens_per_byte
     cost = gain = None
     if shape and size:
-        tokens = _training_tokens(wanted, budget, size, tokenizer, base)
-        cost = cost_of(shape.extended(size.size), tokens, wanted.gpus)
+        tokens = _training_tokens(request, budget, size, tokenizer, base)
+        cost = cost_of(shape.extended(size.size), tokens, request.gpus)
         gain = serving_gain(shape, now, size.tokens[0], size.size)
-    answered = Advised(name, finding.advice.action, finding.advice.reasons, (now, now, now), size, shape,
-                       interval_of(target) if target else None, interval_of(others) if others else None, end, budget,
-                       cost, gain)
-    return answered, Standing(name, target, end)
+    recommended = finding.recommendation
+    answer = BaseAdvice(
+        name, recommended.action, recommended.reasons, (now, now, now), size, shape,
+        target_bits=interval_of(target) if target else None,
+        base_bits=interval_of(others) if others else None, end=end, budget=budget, cost=cost, gain=gain)
+    return answer, BaseScore(name, target, end)
 
 
 def _folder(model: str, runtime: Runtime) -> Path:
-    """Return a folder or file of the model: of a hub's, an answer in the store as a run makes it."""
+    """Return the folder or file of a model; one of a hub is fetched into the store."""
     path = Path(model).expanduser()
     if path.exists():
         return path
-    from lingraft.pipeline.graph import VERSIONS
-    from lingraft.store import Stage
-
     chosen, store = parse_model(model), Store(runtime.store)
     stage = Stage("advised model", VERSIONS["source"], chosen.identity())
 
     def fetch(draft: Draft) -> None:
-        from lingraft.training import Execution
-
         chosen.materialise(BuildContext(draft, store.scratch_dir(stage), Execution()))
 
     return store.build(stage, fetch) / "model"
@@ -142,7 +180,7 @@ def _has_weights(folder: Path) -> bool:
     return folder.is_dir() and (folder / "config.json").is_file() and any(folder.glob("*.safetensors*"))
 
 
-def _curve(finding: Finding) -> Any:
+def _curve(finding: LanguageFinding) -> FertilityCurve | None:
     """Return the curve with the pre-tokenizer that `auto` would choose."""
     after = finding.after()
     if after is None:
@@ -150,23 +188,24 @@ def _curve(finding: Finding) -> Any:
     return finding.repaired if after[1] else finding.keep
 
 
-def _first(sample: Sample) -> list[str]:
+def _first(sample: TextSample) -> list[str]:
     """Return the documents that are scored: the first ones, which are a random sample."""
     return list(first_documents(sample.documents, HELDOUT_BYTES))
 
 
-def _training_tokens(wanted: Wanted, budget: int, size: SizeAdvice, tokenizer: Any, base: Sample | None) -> int:
-    """Return the tokens of the real run: the target's bytes, and the replayed ones that come on top."""
+def _training_tokens(request: AdviceRequest, budget: int, size: SizeAdvice,
+                     tokenizer: ModelTokenizer, base: TextSample | None) -> int:
+    """Return the tokens of the real run: those of the target and the replayed ones."""
     target = budget * size.tokens[0]
     if base is None:
         return round(target)
-    replayed = budget * wanted.replay / (1 - wanted.replay)
+    replayed = budget * request.replay / (1 - request.replay)
     texts = _first(base)
     per_byte = sum(map(len, tokenizer.ids(texts))) / sum(len(text.encode()) for text in texts)
     return round(target + replayed * per_byte)
 
 
-def as_json(advice: Advice) -> dict[str, Any]:
+def advice_json(advice: Advice) -> dict[str, Any]:
     """Return plain JSON."""
     bases = []
     for one in advice.bases:
@@ -176,8 +215,8 @@ def as_json(advice: Advice) -> dict[str, Any]:
     return {"language": advice.language, "bases": bases, "ranking": asdict(advice.ranking) if advice.ranking else None}
 
 
-def advised_table(advice: Advice) -> list[Table]:
-    """Return the answers for people: a line for each question, a column for each base."""
+def advice_tables(advice: Advice) -> list[Table]:
+    """Return tables for the terminal: a line for each question, a column for each base."""
     table = Table(pad_edge=False, box=None, title=f"adapting to {advice.language}", title_justify="left")
     table.add_column("question")
     for one in advice.bases:
@@ -191,11 +230,11 @@ def advised_table(advice: Advice) -> list[Table]:
     said.add_column()
     said.add_row(f"by {advice.ranking.measure}: {', '.join(advice.ranking.order)}")
     pairs = "; ".join(f"{better} better than {worse}" for better, worse in advice.ranking.carried)
-    said.add_row(f"carried by the intervals: {pairs or 'no difference'}")
+    said.add_row(f"shown by the intervals: {pairs or 'no difference'}")
     return [table, said]
 
 
-def _lines(one: Advised) -> dict[str, str]:
+def _lines(one: BaseAdvice) -> dict[str, str]:
     size, cost = one.size, one.cost
     return {
         "what to do": one.headline,
@@ -222,6 +261,3 @@ def _fit(cost: Cost) -> str:
 def _shown(interval: Interval) -> str:
     value, low, high = interval
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
-
-
-

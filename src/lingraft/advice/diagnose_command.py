@@ -1,24 +1,25 @@
-"""`lingraft diagnose`: from the words of a command line to a diagnosis and its files."""
+"""`lingraft diagnose`: from command-line arguments to a diagnosis and its files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lingraft.advice.diagnose import REFERENCE, Diagnosis, diagnose
+from lingraft.advice.measures import SAMPLE_BYTES, TextSample, language_and_place, read_sample
+from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
-from lingraft.diagnosis.diagnosis import REFERENCE, Diagnosis, diagnose
-from lingraft.diagnosis.page import as_page
-from lingraft.diagnosis.sample import SAMPLE_BYTES, Parallel, Sample, language_and_place, read_parallel, read_sample
 from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.hub_client import HUB_ID
+from lingraft.intrinsic.parallel import read_parallel
 from lingraft.store import write_files
 
 
 def diagnose_command(models: Sequence[str], *, text: Sequence[str], parallel: str | None = None, compare: bool = False,
                      html: Path | None = None, sample_bytes: int = SAMPLE_BYTES,
                      learned_from: int | None = None) -> Diagnosis:
-    """Diagnose tokenizers on text given as [LANG=]FILE, write the page where one is wanted, and return what was found.
+    """Diagnose tokenizers on text given as [LANG=]FILE, and write the page where `html` names one.
 
     Raises a `LingraftError` where something is missing.
     """
@@ -40,7 +41,7 @@ def diagnose_command(models: Sequence[str], *, text: Sequence[str], parallel: st
     sentences = _parallel(parallel, samples)
     diagnosis = diagnose(tokenizers, samples, sentences, learned_from=learned_from)
     if html is not None:
-        _write(html, as_page(diagnosis))
+        _write(html, diagnosis_page(diagnosis))
     return diagnosis
 
 
@@ -53,7 +54,7 @@ def _open(place: str) -> ModelTokenizer:
     return open_tokenizer(HubBase(id=name, revision=revision or "main").tokenizer_folder())
 
 
-def _parallel(path: str | None, samples: Sequence[Sample]) -> Parallel | None:
+def _parallel(path: str | None, samples: Sequence[TextSample]) -> Mapping[str, Sequence[str]] | None:
     languages = [sample.language for sample in samples if sample.language != REFERENCE]
     return read_parallel(path, languages, REFERENCE) if path and languages else None
 
@@ -81,6 +82,3 @@ def _write(path: Path, page: str) -> None:
     except OSError as error:
         msg = f"--html {path}: cannot be written ({error.strerror}); choose another location"
         raise StoreError(msg) from error
-
-
-
