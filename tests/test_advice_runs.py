@@ -47,7 +47,7 @@ def test_a_run_holds_its_predictions_and_checks_them(finished):
     for row in rows.values():
         assert row.prediction.low <= row.prediction.value <= row.prediction.high
         assert row.prediction.known
-        assert row.advice_json()["error"] == pytest.approx(row.prediction.value / row.measured - 1)
+        assert row.as_json()["error"] == pytest.approx(row.prediction.value / row.measured - 1)
     measured = {(row.metric, row.language): row.value for row in made.measurements() if row.subject == "adapted"}
     assert rows["tokens per byte", "tr"].measured == measured["tokens per byte", "tr"]
     assert abs(rows["tokens per byte", "tr"].error) < 0.005
