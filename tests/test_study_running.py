@@ -150,7 +150,7 @@ def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path)
 def test_what_breaks_inside_a_cell_is_told_with_its_trace(study_file, here):
     """A bug in one cell leaves the others whole, and its traceback in study.json."""
     def breaks_at_mean(folder: Path) -> None:
-        if folder.name.startswith(".mean-"):
+        if folder.name.startswith(".draft-mean-"):
             raise ZeroDivisionError("oh")
         report(folder)
 

@@ -49,7 +49,7 @@ class FolderBase(Base):
         return self.code or (is_folder(self.folder) and permitted(self.folder))
 
     def identity(self) -> dict[str, Any]:
-        """Name every file that makes the model by its hash: the same model elsewhere is the same question."""
+        """Name every file that makes the model by its hash: the same model elsewhere has the same key."""
         check_folder(self.folder, code=self.runs_code)
         return {"files": {path.relative_to(self.folder).as_posix(): cached_sha256(path)
                           for path in model_files(self.folder, code=self.runs_code)}}

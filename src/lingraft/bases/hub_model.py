@@ -56,7 +56,7 @@ class HubBase(Base):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Name the commit: a branch that moves on is another question."""
+        """Name the commit: a branch that moves on gives another key."""
         if self.code:
             permit(self._fetch(("config.json", PATTERN)))
         return {"hub": self.id, "commit": self.commit(), **({"code": True} if self.code else {})}

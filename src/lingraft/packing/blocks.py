@@ -128,7 +128,7 @@ def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSett
     """Tokenise a split of a corpus into `draft`; raises `CorpusError` where it holds no text.
 
     `separators` are those of the source model, whose files say more than the folder of an extended tokenizer. What
-    `workers` have tokenised is kept in `scratch_dir`, so that a killed run goes on. Neither changes the answer.
+    `workers` have tokenised is kept in `scratch_dir`, so that a killed run can resume. Neither changes the output.
     """
     separators = separators or separators_of(tokenizer, settings.separator)
     draft.notes["separators"] = separators.shown

@@ -22,7 +22,7 @@ from lingraft.hub_client import HUB_ID
 from lingraft.measurement import read_measurements, write_measurements
 from lingraft.pipeline.graph import VERSIONS, corpus_steps
 from lingraft.pipeline.making import make_model
-from lingraft.pipeline.run_folder import FORMAT, RUN, link_files, whole_folder
+from lingraft.pipeline.run_folder import FORMAT, RUN, link_files, new_run_folder
 from lingraft.pipeline.running import Done, build_step, quiet_libraries
 from lingraft.pipeline.scoring import Measured, measuring_steps
 from lingraft.pipeline.steps import Step, Work, step
@@ -70,7 +70,7 @@ def evaluate_models(asked: Asked, runtime: Runtime, output: Path, *, tell: Tell 
         check_tasks(recipe.evaluation.tasks)
     if not all(one.done(store) for one in steps):
         quiet_libraries()
-    with whole_folder(output, "--output") as draft:
+    with new_run_folder(output, "--output") as draft:
         done = [build_step(one, recipe, runtime, store, tell) for one in steps]
         return _assembled(draft, places, measured, store=store, done=done)
 

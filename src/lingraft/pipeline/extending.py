@@ -16,7 +16,7 @@ from lingraft.families.opening import tokenizer_file
 from lingraft.families.saving import save_tokenizer
 from lingraft.pipeline.checking import certificate_of, result_check, source_check, write_whole_certificate
 from lingraft.pipeline.graph import VERSIONS, corpus_steps, graph_of, vocabulary_step
-from lingraft.pipeline.run_folder import RUN, link_files, model_files, whole_folder
+from lingraft.pipeline.run_folder import RUN, link_files, model_files, new_run_folder
 from lingraft.pipeline.running import build_step, quiet_libraries, told_statement, warnings_of
 from lingraft.pipeline.steps import Step, Work, step
 from lingraft.pretokenizer.change import PRETOKENIZER
@@ -37,14 +37,13 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
     steps, final, vocabulary, checks = _steps(recipe)
     if not all(one.done(store) for one in steps):
         quiet_libraries()
-    with whole_folder(output, "--output") as draft:
+    with new_run_folder(output, "--output") as draft:
         first, *others = steps
         done = [build_step(first, recipe, runtime, store, tell)]
         untrained = recipe.model_copy(update={"training": TrainingPlan(phases=()), "chat_vector": None})
         statement = told_statement(untrained, store.folder(first.stage) / "model", tell)
         done += [build_step(one, recipe, runtime, store, tell) for one in others]
-        answer = store.folder(final.stage)
-        source = answer / ("model" if final is not vocabulary else "tokenizer")
+        source = store.folder(final.stage) / ("model" if final is not vocabulary else "tokenizer")
         link_files(source, draft, {stored: stored for stored in model_files(source)})
         evidence = store.folder(vocabulary.stage)
         names = [name for name in (*EVIDENCE, "id_remap.json") if (evidence / name).is_file()]
@@ -59,7 +58,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, tell: Callable[[st
 
 
 def _steps(recipe: Recipe) -> tuple[list[Step], Step, Step, list[Step]]:
-    """Return the steps in order, the one whose answer is wanted, the vocabulary, and the checks."""
+    """Return the steps in order, the one whose output is wanted, the vocabulary, and the checks."""
     if isinstance(recipe.model, FolderBase) and not list(recipe.model.folder.glob("*.safetensors")):
         check_weight_format(recipe.model.folder)
         path = tokenizer_file(recipe.model.folder)

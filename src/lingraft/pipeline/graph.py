@@ -36,7 +36,7 @@ VERSIONS = {
     **scoring.VERSIONS,
     **checking.VERSIONS,
 }
-"""Raised when the code of a stage changes its answers: what was stored by the code before is not taken any more."""
+"""Raised when the code of a stage changes its output: outputs of earlier code are not used any more."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""How each stage is answered: thin callers that open the answers a stage builds on and fill its draft.
+"""How each stage output is built: thin callers that open the inputs of a stage and fill its draft.
 
-Answers hold: source, embeddings and training a `model/` folder; corpus its parquet files; vocabulary `tokenizer/`,
+Outputs hold: source, embeddings and training a `model/` folder; corpus its parquet files; vocabulary `tokenizer/`,
 splice.json, certificate.json and samples.json; packing rows of tokens; training also training.jsonl; prediction
 prediction.json. The stages that measure are in `scoring`.
 """
@@ -212,5 +212,5 @@ def heldout_of(work: Work) -> dict[str, Corpus]:
 
 
 def read_splice(folder: Path) -> Splice:
-    """Read the splice of a vocabulary answer."""
+    """Read the splice of a vocabulary output."""
     return Splice.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))

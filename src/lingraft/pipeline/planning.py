@@ -1,4 +1,4 @@
-"""What a run would do: every stage, whether its answer is there, its size, its cost and an estimated time."""
+"""What a run would do: every stage, whether its output is stored, its size, cost and estimated time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PlanRow:
     """One stage.
 
     `amounts` holds documents, bytes, tokens, rows and parameters, as far as they are known; `seconds` are those still
-    to be spent: 0 where the answer is there, `None` where nothing is known. `notes` say what the source model is.
+    to be spent: 0 if the output is stored, `None` where nothing is known. `notes` say what the source model is.
     """
 
     title: str

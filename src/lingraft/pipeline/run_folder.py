@@ -32,7 +32,7 @@ from lingraft.store import (
 RUN = "run.json"
 FORMAT = 1
 REWRITTEN = ("recipe.yaml", "model/README.md")
-"""What people may edit or write again; everything else in a run folder is a result."""
+"""Files that users may edit; everything else in a run folder is a result."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Run:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read run.json; raises `StoreError` where a folder is no finished run."""
+    """Read run.json; raises `StoreError` if a folder is not a finished run."""
     try:
         record: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -76,12 +76,12 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def is_run(folder: Path, key: str) -> bool:
-    """Say whether a folder already holds the finished run with this key, its files as they were written."""
+    """Say whether a folder holds the finished run with this key, with unchanged files."""
     return has_key(folder, key) and not run_damage(folder)
 
 
 def has_key(folder: Path, key: str) -> bool:
-    """Say whether a folder holds the finished run with this key, whatever became of its files."""
+    """Say whether a folder holds the finished run with this key, changed files included."""
     try:
         return bool(read_record(folder).get("key") == key and (folder / "report.html").is_file())
     except StoreError:
@@ -94,13 +94,13 @@ def results(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 def run_damage(folder: Path) -> str:
-    """Return what is wrong with the first result of a run that is not what was written, nothing where all are."""
+    """Return what is wrong with the first result of a run that changed, "" if none did."""
     files = read_record(folder).get("files", {})
     return find_damage(folder, {name: (size, sha) for name, (size, sha) in files.items()})
 
 
 @contextmanager
-def whole_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
+def new_run_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
     """Yield a draft folder that replaces `target` when the block ends without an error, and is removed otherwise.
 
     An earlier run of the same name is replaced; a folder that is not a run is never touched. If
@@ -123,7 +123,7 @@ def lock_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.lock")
 
 
-def sweep(target: Path) -> None:
+def remove_leftovers(target: Path) -> None:
     """Remove the drafts of a folder that killed processes left next to it."""
     with try_lock(lock_path(target)) as held:
         if held:

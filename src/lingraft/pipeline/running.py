@@ -22,10 +22,10 @@ from lingraft.pipeline.run_folder import (
     is_run,
     link_files,
     model_files,
+    new_run_folder,
+    remove_leftovers,
     results,
     run_damage,
-    sweep,
-    whole_folder,
 )
 from lingraft.pipeline.source_statement import SourceStatement, source_statement
 from lingraft.pipeline.steps import Step
@@ -49,7 +49,7 @@ NO_REPLAY = ("replay: no replay text is named, so forgetting of the base languag
 
 @dataclass(frozen=True)
 class Done:
-    """A stage that is answered."""
+    """A stage whose output is stored."""
 
     step: Step
     manifest: Manifest
@@ -71,7 +71,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
     store, folder = Store(runtime.store), runtime.runs / recipe.run_name
     graph = graph_of(recipe)
     key = run_key(recipe, graph)
-    sweep(folder)
+    remove_leftovers(folder)
     if is_run(folder, key):
         tell(f"{folder}: this run is finished already, nothing to do")
         return Run(folder)
@@ -85,7 +85,7 @@ def run(recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Te
     warned = _recipe_warnings(recipe)
     for warning in warned:
         tell(f"warning: {warning}")
-    with whole_folder(folder) as draft:
+    with new_run_folder(folder) as draft:
         done = []
         for step in graph:
             with company(step, graph, runtime, store):
@@ -114,7 +114,7 @@ def take_part(recipe: Recipe, runtime: Runtime) -> None:
 
 
 def run_key(recipe: Recipe, graph: Graph) -> str:
-    """Return the address of a run: its recipe, and the questions that it asks."""
+    """Return the key of a run: the hash of its recipe and of its stages."""
     return digest([FORMAT, REPORT_VERSION, recipe_values(recipe), [step.stage.key for step in graph]])[:20]
 
 

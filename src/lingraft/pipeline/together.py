@@ -2,7 +2,7 @@
 
 A stage output is complete or absent, so the others wait by polling: no lock, and the processes may be on several
 machines that share the store's folder. All meet when training begins. The first one says whether it is done already;
-if not, all train, and the first one's answer is kept. Where one fails, the launcher ends the others.
+if not, all train, and the first one's output is kept. If one fails, the launcher ends the others.
 """
 
 from __future__ import annotations

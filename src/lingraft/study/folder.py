@@ -65,7 +65,7 @@ def read_study_folder(folder: Path) -> dict[str, Any]:
 
 
 def scratch_dir_of(target: Path) -> Path:
-    """Return where a study works before it is whole."""
+    """Return where a study works until it is complete."""
     return target.with_name(f".{target.name}.study")
 
 
@@ -73,8 +73,8 @@ def scratch_dir_of(target: Path) -> Path:
 def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
     """Yield the scratch directory of a study with the finished runs of these cells; then move it to `target`.
 
-    Raises `StoreError` where another process works on the same study, or a folder that is no study
-    is in the way. Finished runs stay in the scratch directory if the block fails.
+    Raises `StoreError` if another process works on the same study, or if `target` is a folder that
+    is not a study. Finished runs stay in the scratch directory if the block fails.
     """
     if target.exists() and not (target / STUDY).is_file() and any(target.iterdir()):
         msg = f"{target}: exists and is not a study; choose another name with -o name=NAME, or move it away"

@@ -12,7 +12,7 @@ from typing import Any
 
 from lingraft.errors import LingraftError
 from lingraft.pipeline import Graph, graph_of
-from lingraft.pipeline.run_folder import is_run, run_damage, sweep
+from lingraft.pipeline.run_folder import is_run, remove_leftovers, run_damage
 from lingraft.pipeline.running import run_key
 from lingraft.pipeline.versions import versions
 from lingraft.recipe import Runtime
@@ -87,7 +87,7 @@ def carry_out(study: Study, how: StudyRuntime, *, write_report: WriteReport, fol
     target = how.runtime.runs / study.name
     laid = laid_out(study, folder)
     key = digest([FORMAT, study.model_dump(mode="json", exclude={"scales"}), laid.run_keys()])[:20]
-    sweep(target)
+    remove_leftovers(target)
     if not laid.broken and _finished(target, key):
         tell(f"{target}: this study is finished already, nothing to do")
         return StudyFolder(target)
