@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,21 @@ def test_everything_is_flushed_before_the_rename(tmp_path, monkeypatch):
     drafted = {Path(path).relative_to(draft).as_posix() for path in flushed if Path(path).is_relative_to(draft)}
     assert drafted == {".", "model", "model/config.json"}
     assert flushed[-1] == str(tmp_path)
+
+
+def test_a_file_system_that_cannot_flush_folders_is_written_to(tmp_path, monkeypatch):
+    """Some network file systems refuse to flush a folder; a file that cannot be flushed is an error."""
+    def refuse(descriptor: int) -> None:
+        if refused(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    refused = stat.S_ISDIR
+    write_files({tmp_path / "a": "new"})
+    refused = stat.S_ISREG
+    with pytest.raises(OSError, match="Invalid argument"):
+        write_files({tmp_path / "b": "new"})
+    assert names(tmp_path) == ["a"]
 
 
 def test_a_file_has_the_mode_of_the_umask(tmp_path):

@@ -45,7 +45,7 @@ class Holder(BaseModel):
 
 
 def write(text):
-    return lambda draft: draft.path("answer.txt").write_text(text)
+    return lambda draft: draft.path("output.txt").write_text(text)
 
 
 def test_a_warning_is_printed_at_once_and_kept_once(tmp_path, capsys):
@@ -69,8 +69,8 @@ def test_only_the_first_of_several_processes_prints_a_warning(tmp_path, capsys):
     assert (draft.notes, capsys.readouterr().err) == ({"warnings": ["training: one step"]}, "")
 
 
-def test_an_answer_is_made_once(tmp_path):
-    """The same question finds the same folder; another setting, version, name or input asks anew."""
+def test_an_output_is_built_once(tmp_path):
+    """The same key finds the same folder; another setting, version, name or input gives another key."""
     store, made = Store(tmp_path), []
     stage = Stage("count", 1, {"size": 3}, {"text": "abc"})
 
@@ -86,7 +86,7 @@ def test_an_answer_is_made_once(tmp_path):
 
 
 def test_a_failed_stage_leaves_nothing(tmp_path):
-    """Neither draft nor answer stays behind when making fails; the next try starts afresh."""
+    """Neither draft nor output is left if building fails; the next attempt starts from nothing."""
     store, stage = Store(tmp_path), Stage("count", 1, {})
 
     def fail(draft):
@@ -110,11 +110,11 @@ def flipped(path):
 
 
 DAMAGES = {
-    "shorter": lambda folder: (folder / "answer.txt").write_text("wh"),
-    "empty": lambda folder: (folder / "answer.txt").write_text(""),
-    "same size": lambda folder: (folder / "answer.txt").write_text("WHOLE"),
-    "bit flip": lambda folder: flipped(folder / "answer.txt"),
-    "gone": lambda folder: (folder / "answer.txt").unlink(),
+    "shorter": lambda folder: (folder / "output.txt").write_text("wh"),
+    "empty": lambda folder: (folder / "output.txt").write_text(""),
+    "same size": lambda folder: (folder / "output.txt").write_text("WHOLE"),
+    "bit flip": lambda folder: flipped(folder / "output.txt"),
+    "gone": lambda folder: (folder / "output.txt").unlink(),
     "no manifest": lambda folder: (folder / "manifest.json").unlink(),
     "empty manifest": lambda folder: (folder / "manifest.json").write_text(""),
     "manifest": lambda folder: flipped(folder / "manifest.json"),
@@ -124,18 +124,18 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_answer_is_named_and_made_again(tmp_path, damage, capsys):
-    """An answer whose files are not those of its manifest is none; one line names it, a whole one takes its place."""
+def test_a_damaged_output_is_named_and_built_again(tmp_path, damage, capsys):
+    """If a file differs from the manifest, one line names it and the output is built again."""
     stage = Stage("count", 1, {})
     folder = Store(tmp_path).build(stage, write("whole"))
     assert Store(tmp_path).has(stage)
     DAMAGES[damage](folder)
     store = Store(tmp_path)
     assert not store.has(stage)
-    assert (store.build(stage, write("again")) / "answer.txt").read_text() == "again"
+    assert (store.build(stage, write("again")) / "output.txt").read_text() == "again"
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    name = "manifest.json" if "manifest" in damage or damage == "notes" else "answer.txt"
+    name = "manifest.json" if "manifest" in damage or damage == "notes" else "output.txt"
     assert str(folder / name) in line
     assert line.endswith("building count again\n")
     assert store.has(stage)
@@ -143,11 +143,11 @@ def test_a_damaged_answer_is_named_and_made_again(tmp_path, damage, capsys):
 
 
 def test_what_changes_under_a_store_that_is_open_is_found(tmp_path):
-    """An answer that was whole a moment ago is looked at again when size or time of a file differ."""
+    """A verified output is verified again if size or time of a file changed."""
     store, stage = Store(tmp_path), Stage("count", 1, {})
     folder = store.build(stage, write("whole"))
-    link_or_copy(folder / "answer.txt", tmp_path / "run" / "answer.txt")
-    (tmp_path / "run" / "answer.txt").write_text("WHOLE")  # a hard link: an edit in a run folder
+    link_or_copy(folder / "output.txt", tmp_path / "run" / "output.txt")
+    (tmp_path / "run" / "output.txt").write_text("WHOLE")  # a hard link: an edit in a run folder
     assert not store.has(stage)
 
 
@@ -157,16 +157,16 @@ def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(manifest, "TRUSTED_FROM", 4)
     monkeypatch.setattr(digests, "CACHED_FROM", 4)
     folder = Store(tmp_path).build(Stage("count", 1, {}), write("whole"))
-    flipped(folder / "answer.txt")
+    flipped(folder / "output.txt")
     assert output_damage(folder, trusted_from=4) == ""
     assert [finding.verdict for finding in verify(tmp_path)] == ["bad", "ok"]
     assert "checksum differs" in output_damage(folder, trusted_from=4)  # what was found is not forgotten
-    (folder / "answer.txt").write_text("WHOLE")
+    (folder / "output.txt").write_text("WHOLE")
     assert "checksum differs" in output_damage(folder, trusted_from=4)
 
 
 def test_a_linked_source_that_changed_unseen_is_refused(tmp_path):
-    """An answer may link to a user's file; where that is another one behind the same name, no answer is made of it."""
+    """An output may link to a user's file; if its content changed unnoticed, nothing is built from it."""
     weights, stage = tmp_path / "weights", Stage("source", 1, {})
     weights.write_text("weights")
 
@@ -187,7 +187,7 @@ def left_over(root):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    """Drafts, locks that nobody holds and the progress of an answered stage go with the next answer; others stay."""
+    """Building removes old drafts, free locks and the progress of finished stages; others stay."""
     store, stage, other = Store(tmp_path), Stage("count", 1, {}), Stage("count", 2, {})
     store.build(stage, write("whole"))
     (store.scratch_dir(stage) / "progress").write_text("9")
@@ -204,8 +204,8 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_two_that_race_make_one_answer(tmp_path, capsys):
-    """One makes it, the other waits, says so, and takes it."""
+def test_two_processes_that_race_build_one_output(tmp_path, capsys):
+    """One builds it; the other waits, reports that, and uses it."""
     store, stage, making, found = Store(tmp_path), Stage("count", 1, {}), threading.Event(), []
 
     def make(draft):
@@ -225,7 +225,7 @@ def test_two_that_race_make_one_answer(tmp_path, capsys):
     for thread in threads:
         thread.join()
     assert found == [store.folder(stage)] * 2
-    assert (store.folder(stage) / "answer.txt").read_text() == "same"
+    assert (store.folder(stage) / "output.txt").read_text() == "same"
     assert left_over(tmp_path) == []
 
 
@@ -242,8 +242,8 @@ def test_a_full_disk_names_the_place_and_the_way_out(tmp_path):
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
-def test_answers_have_the_mode_that_the_umask_says(tmp_path, mask, mode):
-    """Whatever a library made of it, each file of an answer is as the umask says; files of others stay as they are."""
+def test_outputs_have_the_mode_that_the_umask_says(tmp_path, mask, mode):
+    """Each file of an output has the mode of the umask; linked files of the user keep theirs."""
     own = tmp_path / "own.safetensors"
     own.write_bytes(b"the user's")
     own.chmod(0o600)

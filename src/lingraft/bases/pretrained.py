@@ -61,9 +61,9 @@ class PretrainedHere(Base):
 
     def materialise(self, bench: BuildContext) -> None:
         """Read the text, learn the tokenizer, train the weights; each step is kept, a killed one goes on."""
-        corpus = Corpus.open(_kept(bench.scratch_dir / "corpus", self._build_corpus))
-        start = _kept(bench.scratch_dir / "start", lambda draft: self._begin(corpus, draft))
-        packed = _kept(bench.scratch_dir / "packed", lambda draft: self._pack(corpus, start, draft))
+        corpus = Corpus.open(_built_once(bench.scratch_dir / "corpus", self._build_corpus))
+        start = _built_once(bench.scratch_dir / "start", lambda draft: self._begin(corpus, draft))
+        packed = _built_once(bench.scratch_dir / "packed", lambda draft: self._pack(corpus, start, draft))
         bench.draft.notes["from"] = f"trained here on {self.language} text"
         bench.draft.notes["training"] = self._train(start, packed, bench)
         for file in start.glob("tokenizer*.json"):
@@ -119,7 +119,7 @@ def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
 
 
-def _kept(folder: Path, make: Callable[[Draft], None]) -> Path:
+def _built_once(folder: Path, make: Callable[[Draft], None]) -> Path:
     """Return a folder of the scratch directory; make it if it is missing."""
     if not folder.exists():
         remove_drafts(folder.parent, folder.name)

@@ -162,6 +162,10 @@ def fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot flush folders.
+        if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP} or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
