@@ -62,15 +62,15 @@ def main() -> None:
 
 def carried_out(arguments: argparse.Namespace, arm: str, seed: int, budget: str | None = None) -> dict[str, Any]:
     """Return what came of a recipe with a seed: bits per byte before and after, and what was trained on."""
-    size, rows = arguments.size, {"block": 256}
+    size, rows = arguments.size, {"block_size": 256}
     budget = budget or arguments.bytes
     own: dict[str, Any] = {"vocabulary": {"size": size}, "embeddings": {},
                            "training": {"budget": budget, "packing": rows, "heldout_points": 0}}
     if arm != DEFAULT:
         plan: dict[str, Any] = {"plan": "paper", "budget": budget, "heldout_points": 0,
-                                "packing": {"pack": "documents", **rows}}
+                                "packing": {"layout": "documents", **rows}}
         if arguments.paper_rate or LARGER in arm:  # the same, written out
-            plan = {"strategy": "full", "rates": arguments.paper_rate or "paper", "replay": 0.0,
+            plan = {"strategy": "full", "learning_rates": arguments.paper_rate or "paper", "replay_share": 0.0,
                     "schedule": {"cosine": {"warmup": 0.03}}, **({"batch_tokens": 4096} if LARGER in arm else {}),
                     **{key: value for key, value in plan.items() if key != "plan"}}
         own = {"vocabulary": {"method": "append", "size": size, "pretokenizer": "keep"}, "embeddings": "mean",
@@ -85,7 +85,8 @@ def carried_out(arguments: argparse.Namespace, arm: str, seed: int, budget: str 
                       for language in LANGUAGES} for subject in ("source", "spliced", "adapted")}
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     notes = next(stage["notes"] for stage in record["stages"] if stage["name"] == "training")
-    return {"seed": seed, "bits_per_byte": bits, "rates": [phase["rates"] for phase in notes["phases"]],
+    return {"seed": seed, "bits_per_byte": bits,
+            "learning_rates": [phase["learning_rates"] for phase in notes["phases"]],
             **{key: notes[key] for key in ("tokens", "target_bytes", "replayed_bytes", "seconds", "target_epochs")}}
 
 
@@ -113,8 +114,8 @@ def show(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) 
         times = f"{fmean(mine) / fmean(theirs):.2f} times as much" if both else "not both gain, so there is no ratio"
         print(f"default against {arm}: {times}; {interval(pairs)} bits per byte more, paired by seed")
     for arm, runs in found.items():
-        rates = (f"body {one['body']:.2g}, embeddings {one['embeddings']:.2g} ({one['why']})"
-                 for one in runs[0]["rates"])
+        rates = (f"body {one['body']:.2g}, added rows {one['added_rows']:.2g} ({one['why']})"
+                 for one in runs[0]["learning_rates"])
         print(f"rates, {arm}: {'; '.join(rates)}")
     if arguments.json:
         values = {"settings": {key: str(value) for key, value in vars(arguments).items()}, "runs": found}

@@ -86,7 +86,7 @@ class Bench:
     def _packed(self, texts: list[str], tokenizer: Any, way: str) -> Blocks:
         folder = self.folder / way
         folder.mkdir()
-        pack_texts([texts], tokenizer, PackingSettings(block=BLOCK, pack=way), folder)
+        pack_texts([texts], tokenizer, PackingSettings(block_size=BLOCK, layout=way), folder)
         return Blocks.open(folder)
 
     def padded(self, turn: int) -> float:
@@ -118,7 +118,7 @@ class Bench:
 
     def ours(self, turn: int) -> float:
         """Train with lingraft; return the seconds up to the end of the last step."""
-        plan = TrainingPlan.model_validate({"strategy": "full", "rates": 3e-4, "budget": "1 epoch",
+        plan = TrainingPlan.model_validate({"strategy": "full", "learning_rates": 3e-4, "budget": "1 epoch",
                                             "batch_tokens": BLOCK * ROWS, "heldout_points": 0})
         output = self.folder / f"ours-{turn}"
         train(self.folder / "model", Text(self.stream), plan, output=output, scratch_dir=output / "work",

@@ -8,7 +8,8 @@ from typing import Any
 
 from lingraft.pipeline import Run, run
 from lingraft.recipe import Runtime, parse_recipe
-from lingraft.recipe.reading import Tree, override
+from lingraft.recipe.tree import Tree
+from lingraft.recipe.yaml import override
 from tests.conftest import ENGLISH, HINDI
 
 
@@ -30,7 +31,7 @@ def short_adapt(source: Path, root: Path, *overrides: str, report: Any = None) -
               "vocabulary": {"size": 20},
               "training": {"budget": "4 steps", "batch_tokens": 128, "heldout_points": 1},
               "evaluation": {"heldout_bytes": 400, "bootstrap": {"resamples": 20},
-                             "generation": {"bytes": 8, "prompts": 1, "repeats": 1}}}
+                             "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1}}}
     recipe = parse_recipe(override(Tree(values), overrides))
     runtime = Runtime(runs=root / "runs", store=root / "store", device="cpu")
     return run(recipe, runtime, write_report=report or _no_report, tell=lambda *_: None)

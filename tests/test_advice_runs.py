@@ -16,7 +16,7 @@ from lingraft.forecast.loss_forecast import Forecast, read_log
 from lingraft.forecast.run_predictions import TrainingLog, predict_bits, predict_run
 from lingraft.pipeline import Run, run
 from lingraft.recipe import Runtime, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 
 
 def report(folder) -> None:

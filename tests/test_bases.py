@@ -44,11 +44,11 @@ def copied(tiny_model, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(("written", "chosen"), [
-    ("owner/name", {"hub": {"id": "owner/name", "revision": "main", "code": False}}),
-    ("owner/name@v1.0", {"hub": {"id": "owner/name", "revision": "v1.0", "code": False}}),
-    ("./owner/name", {"folder": {"path": "./owner/name", "code": False}}),
-    ("/absolute/path", {"folder": {"path": "/absolute/path", "code": False}}),
-    ({"folder": {"path": "a/b"}}, {"folder": {"path": "a/b", "code": False}}),
+    ("owner/name", {"hub": {"id": "owner/name", "revision": "main", "trust_remote_code": False}}),
+    ("owner/name@v1.0", {"hub": {"id": "owner/name", "revision": "v1.0", "trust_remote_code": False}}),
+    ("./owner/name", {"folder": {"path": "./owner/name", "trust_remote_code": False}}),
+    ("/absolute/path", {"folder": {"path": "/absolute/path", "trust_remote_code": False}}),
+    ({"folder": {"path": "a/b"}}, {"folder": {"path": "a/b", "trust_remote_code": False}}),
 ])
 def test_short_forms(written, chosen):
     """A folder, a hub id and a hub id with a revision are told apart."""
@@ -60,7 +60,7 @@ def test_a_folder_that_is_there_is_a_folder(tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "name").symlink_to(tiny_model)
-    assert parse_model("owner/name").chosen() == {"folder": {"path": "owner/name", "code": False}}
+    assert parse_model("owner/name").chosen() == {"folder": {"path": "owner/name", "trust_remote_code": False}}
 
 
 def test_a_folder_gives_a_model_that_loads(tiny_model, tmp_path):
@@ -174,7 +174,7 @@ def test_a_base_trained_here(english_file, tmp_path):
         "corpus": {"sources": [str(english_file)], "heldout_share": 0.1}, "vocabulary_size": 300, "seed": 3,
         "config": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
                    "num_key_value_heads": 2, "max_position_embeddings": 32},
-        "training": {"strategy": "full", "budget": "30 steps", "batch_tokens": 128, "rates": 1e-2}}})
+        "training": {"strategy": "full", "budget": "30 steps", "batch_tokens": 128, "learning_rates": 1e-2}}})
     folder = materialised(base, tmp_path)
     assert complete_tokenizer(folder).size == 300
     loads(folder)
@@ -253,11 +253,11 @@ def test_every_base_is_refused_with_the_users_error(tmp_path):
 
 def test_roles_of_special_tokens_may_be_named(tiny_model, tmp_path):
     """Where a tokenizer file names no end of text, the recipe does; a token that is not there is refused."""
-    settings = {"tokenizer": str(tiny_model / "tokenizer.json"), "special": {"eos_token": "<s>"}}
+    settings = {"tokenizer": str(tiny_model / "tokenizer.json"), "special_tokens": {"eos_token": "<s>"}}
     folder = materialised(BASES.parse({"random": settings}), tmp_path)
     assert open_tokenizer(folder).eos_id == 318
     with pytest.raises(TokenizerError, match="has no token '<eot>'"):
-        BASES.parse({"random": {**settings, "special": {"eos_token": "<eot>"}}}).identity()
+        BASES.parse({"random": {**settings, "special_tokens": {"eos_token": "<eot>"}}}).identity()
 
 
 def test_large_files_are_hashed_once(tmp_path, monkeypatch):

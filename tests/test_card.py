@@ -82,7 +82,7 @@ def test_a_hub_s_names_are_its_own(run):
     source = recipe["target"]["corpus"][0] | {"path": None, "hub": "wiki/hindi"}
     target = recipe["target"] | {"language": "pt-BR", "corpus": [source]}
     changed = recipe | {"model": {"hub": {"id": "small/model", "revision": "main"}}, "target": target,
-                        "also": [target | {"language": "domain:law"}]}
+                        "extra_targets": [target | {"language": "domain:law"}]}
     head, _ = parts(front_matter(run.record | {"recipe": changed}))
     assert head["base_model"] == "small/model"
     assert head["datasets"] == ["wiki/hindi"]

@@ -14,7 +14,7 @@ from lingraft import pipeline
 from lingraft.checkpoint.chat_vector import add_chat_vector
 from lingraft.errors import ModelError
 from lingraft.recipe import Recipe, Runtime, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from lingraft.store import Store
 from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.conftest import make_tiny_model

@@ -124,7 +124,7 @@ def test_replayed_chats_are_packed_in_the_models_own_markup(tmp_path: Path) -> N
     draft = Draft(tmp_path / "packed")
     draft.folder.mkdir()
     template = chat_template_of(tokenizer)
-    pack_corpus(corpus, tokenizer, PackingSettings(block=64), draft, template=template)
+    pack_corpus(corpus, tokenizer, PackingSettings(block_size=64), draft, template=template)
     blocks = Blocks.open(draft.folder)
     text = tokenizer.text(blocks.tokens.tolist())
     conversations = corpus.counts("train").documents
@@ -141,7 +141,7 @@ def test_a_model_without_a_template_cannot_take_chats(tiny_model: Path, tmp_path
     corpus = corpus_of(rows, tmp_path, format="chat")
     draft = Draft(tmp_path / "packed")
     with pytest.raises(CorpusError, match=r"no chat template.*instruct model.*format: text"):
-        pack_corpus(corpus, open_tokenizer(tiny_model), PackingSettings(block=64), draft)
+        pack_corpus(corpus, open_tokenizer(tiny_model), PackingSettings(block_size=64), draft)
 
 
 def test_conversations_that_a_template_refuses_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_conversations_that_a_template_refuses_are_left_out_and_counted(tmp_path
     corpus = corpus_of(rows, tmp_path, format="chat")
     draft = Draft(tmp_path / "packed")
     draft.folder.mkdir()
-    pack_corpus(corpus, tokenizer, PackingSettings(block=64), draft, template=chat_template_of(tokenizer))
+    pack_corpus(corpus, tokenizer, PackingSettings(block_size=64), draft, template=chat_template_of(tokenizer))
     ((reason, count),) = draft.notes["refused"].items()
     assert "only user and assistant" in reason
     assert count + draft.notes["chats"] == corpus.counts("train").documents

@@ -15,7 +15,7 @@ from lingraft.cli import COMMANDS
 from lingraft.doctor import Finding, is_well
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, load_recipe
-from lingraft.recipe.beginning import commented_recipe
+from lingraft.recipe.load import commented_recipe
 from tests.commands import lingraft
 from tests.conftest import ROOT
 from tests.test_cli import LINGRAFT

@@ -44,7 +44,7 @@ def test_every_document_is_in_one_split_or_has_one_reason(tmp_path):
     """Kept, held out and dropped documents together are exactly those that were read, in number and in bytes."""
     texts = [*sentences(300), *sentences(20), "", "   ", "छोटा", "लंबा " * 100]
     corpus, notes = build(tmp_path / "c", sources=write_lines(tmp_path / "a.jsonl", texts), heldout_share=0.1,
-                          minimum_characters=6, maximum_characters=200)
+                          min_characters=6, max_characters=200)
     [source] = notes["sources"]
     assert source["read"] == {"documents": len(texts), "bytes": sum(len(text.encode()) for text in texts)}
     for unit in ("documents", "bytes"):
@@ -257,14 +257,14 @@ def test_an_empty_corpus_is_an_error_that_lists_the_reasons(tmp_path):
     """Where every document is dropped, the message says how many for which reason."""
     path = write_lines(tmp_path / "a.jsonl", ["", "एक", "एक", "दो"])
     with pytest.raises(CorpusError) as error:
-        build(tmp_path / "c", sources=path, minimum_characters=9)
+        build(tmp_path / "c", sources=path, min_characters=9)
     assert str(error.value) == (f"sources: none of the 4 documents of {path} is left: 3 too short, 1 empty; "
                                 "loosen what drops them")
     (tmp_path / "none.jsonl").touch()
     with pytest.raises(CorpusError, match=r"none\.jsonl holds no document"):
         build(tmp_path / "c", sources=str(tmp_path / "none.jsonl"))
     with pytest.raises(CorpusError, match=r"heldout: none of the 1 documents of .*: 1 too short"):
-        build(tmp_path / "c", sources=write_lines(tmp_path / "b.jsonl", sentences(20)), minimum_characters=4,
+        build(tmp_path / "c", sources=write_lines(tmp_path / "b.jsonl", sentences(20)), min_characters=4,
               heldout=write_lines(tmp_path / "h.jsonl", ["एक"]))
     with pytest.raises(CorpusError, match="beyond the limit"):
         build(tmp_path / "c", sources=write_lines(tmp_path / "b.jsonl", sentences(20)), limit={"bytes": 2})
@@ -279,7 +279,7 @@ def test_the_language_check_drops_what_is_in_another_language(tmp_path):
     assert sorted(texts_of(corpus, "train") + texts_of(corpus, "heldout")) == sorted(hindi)
     assert notes["dropped"]["wrong language"]["documents"] == 1
     with pytest.raises(CorpusError, match="4 wrong language"):
-        build(tmp_path / "strict", sources=path, language_check={"confidence": 1})
+        build(tmp_path / "strict", sources=path, language_check={"min_confidence": 1})
     with pytest.raises(RecipeError, match="domain:law names a domain, not a language"):
         build(tmp_path / "d", "domain:law", sources=path, language_check=True)
     with pytest.raises(RecipeError, match="lingua does not know haw"):

@@ -62,15 +62,15 @@ def test_one_source_or_several_in_any_form():
     ({"sources": {"path": "a", "hub": "b/c"}}, "got path and hub"),
     ({"sources": {"hub": "name"}}, "'name' is no data set id; expected owner/name"),
     ({"sources": {"path": "a", "revision": "main"}}, "revision has no meaning for a source with path"),
-    ({"sources": {"hub": "a/b", "documents": "file"}}, "documents has no meaning for a source with hub"),
+    ({"sources": {"hub": "a/b", "document_unit": "file"}}, "document_unit has no meaning for a source with hub"),
     ({"sources": {"path": "a", "weight": 0}}, "greater than 0"),
     ({"sources": {"path": "a", "colour": 1}}, "colour"),
     ({"sources": [{"path": "a", "weight": 1}, "b.txt"]}, "b.txt has no weight while others have"),
-    ({"sources": "a", "limit": {}}, "of documents, of bytes, or both; got neither"),
+    ({"sources": "a", "limit": {}}, "set documents, bytes, or both"),
     ({"sources": "a", "heldout": {"path": "b", "weight": 1}}, "weight has no meaning in heldout"),
     ({"sources": "a", "heldout": "b", "heldout_share": 0.1}, "heldout and heldout_share exclude each other"),
     ({"sources": "a", "heldout_share": 0.9}, "less than or equal to 0.5"),
-    ({"sources": "a", "minimum_characters": 9, "maximum_characters": 8}, "maximum_characters 8 is below"),
+    ({"sources": "a", "min_characters": 9, "max_characters": 8}, "max_characters 8 is below"),
 ])
 def test_contradictions_are_refused(recipe, expected):
     """A setting that is unknown, impossible, or would be ignored is an error that says so."""
@@ -126,10 +126,11 @@ def test_identity_is_of_content_and_not_of_names(tmp_path):
               identity_of(corpus(sources=str(tmp_path / "a.txt")), "ta"),
               identity_of(corpus(sources="miniature"), "hi")]
     others += [identity_of(corpus(sources={"path": str(tmp_path / "a.txt"), **more}), "hi")
-               for more in ({"documents": "file"}, {"weight": 1}, {"limit": {"documents": 5}}, {"text": "body"})]
+               for more in ({"document_unit": "file"}, {"weight": 1}, {"limit": {"documents": 5}},
+                            {"text_field": "body"})]
     others += [identity_of(corpus(sources=str(tmp_path / "a.txt"), **more), "hi")
                for more in ({"seed": 1}, {"heldout_share": 0.02}, {"heldout": str(tmp_path / "b.txt")},
-                            {"heldout_bytes": 9}, {"minimum_characters": 2}, {"maximum_characters": 9},
+                            {"heldout_bytes": 9}, {"min_characters": 2}, {"max_characters": 9},
                             {"language_check": True}, {"limit": {"bytes": 9}})]
     assert len({digest(identity) for identity in [base, *others]}) == len(others) + 1
     with pytest.raises(CorpusError, match="did you mean"):

@@ -14,8 +14,9 @@ import yaml
 
 from lingraft.cli import COMMANDS
 from lingraft.errors import RecipeError
-from lingraft.recipe.loading import parse_recipe
-from lingraft.recipe.reading import Tree, read_text
+from lingraft.recipe.load import parse_recipe
+from lingraft.recipe.tree import Tree
+from lingraft.recipe.yaml import read_text
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"

@@ -26,11 +26,12 @@ pytestmark = [  # PEFT's own: an attribute of transformers 5, and ties that hold
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings=True. and a tied layer:UserWarning")]
 
-RATES = {"body": 1e-2, "embeddings": 1e-2}
-LORA = {"strategy": {"lora": {"rank": 4, "alpha": 7}}, "budget": "4 steps", "rates": RATES}
-ROWS = {"strategy": "rows", "budget": "3 steps", "rates": RATES}
-EMBEDDINGS = {"strategy": "embeddings", "budget": "3 steps", "rates": RATES}
-FEW = {"strategy": {"lora": {"rank": 2, "modules": ["q_proj"], "rows": "frozen"}}, "budget": "3 steps", "rates": RATES}
+RATES = {"body": 1e-2, "added_rows": 1e-2}
+LORA = {"strategy": {"lora": {"rank": 4, "alpha": 7}}, "budget": "4 steps", "learning_rates": RATES}
+ROWS = {"strategy": "rows", "budget": "3 steps", "learning_rates": RATES}
+EMBEDDINGS = {"strategy": "embeddings", "budget": "3 steps", "learning_rates": RATES}
+FEW = {"strategy": {"lora": {"rank": 2, "target_modules": ["q_proj"], "rows": "frozen"}}, "budget": "3 steps",
+       "learning_rates": RATES}
 WITHOUT_BIAS = sorted(set(ARCHITECTURES) - {"gpt-j", "phi"})
 
 
@@ -209,14 +210,14 @@ def test_the_command_writes_what_a_run_kept(tiny_model, hindi_file, tmp_path):
     from lingraft.errors import RecipeError
     from lingraft.pipeline import run
     from lingraft.recipe import Runtime, parse_recipe
-    from lingraft.recipe.reading import Tree
+    from lingraft.recipe.tree import Tree
 
     (tmp_path / "base").symlink_to(tiny_model)
     values = {"name": "run", "model": str(tmp_path / "base"), "vocabulary": {"size": 20},
               "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
               "training": {**LORA, "batch_tokens": 128, "heldout_points": 0},
               "evaluation": {"heldout_bytes": 500, "bootstrap": {"resamples": 20},
-                             "generation": {"bytes": 4, "prompts": 1, "repeats": 1}}}
+                             "generation": {"timed_bytes": 4, "timed_prompts": 1, "timed_repeats": 1}}}
 
     def report(folder: Path) -> None:
         (folder / "report.html").write_text("<html>")

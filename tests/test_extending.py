@@ -14,7 +14,7 @@ from lingraft.families import open_tokenizer
 from lingraft.measurement import select
 from lingraft.pipeline import claims_table, extend, run
 from lingraft.recipe import Runtime, load_recipe, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from lingraft.store import Store
 from lingraft.vocabulary import Splice
 from tests.conftest import write_lines

@@ -21,7 +21,7 @@ from lingraft.families import family_of, open_tokenizer
 from lingraft.families.content import backend_of
 from lingraft.families.saving import save_tokenizer
 from lingraft.pipeline import claims_table
-from lingraft.recipe.settings import VocabularySettings
+from lingraft.recipe.schema import VocabularySettings
 from lingraft.selection import SELECTIONS, AutoSize, Extension, SelectionRequest, ServingCost, extend_tokenizer
 from lingraft.selection.splicing import spliced
 from lingraft.store import Draft
@@ -150,7 +150,7 @@ def test_automatic_size_follows_its_rule(assets, corpora, tmp_path):
     """A rule cuts the curve of savings, and what it takes is what a fixed budget of that size would have taken."""
     source = assets / "tokenizers" / "llama2"
     costly = ServingCost(body=0, head_per_row=1e3, rows=1500)
-    _, _, splice = extend(source, [corpora("tr")], tmp_path / "auto", size=AutoSize(rule="serving", maximum=2000),
+    _, _, splice = extend(source, [corpora("tr")], tmp_path / "auto", size=AutoSize(rule="serving", max_size=2000),
                           serving=costly)
     chosen = len(splice.new)
     assert 0 < chosen < 2000

@@ -15,7 +15,7 @@ import pytest
 
 from lingraft.pipeline import Run, graph_of, run
 from lingraft.recipe import Recipe, Runtime, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from lingraft.store import Stage, Store, file_digest
 from tests.test_store import flipped, left_over
 from tests.torture import ROOT

@@ -64,7 +64,7 @@ def test_a_document_too_long_to_tokenise_is_refused_or_dropped(tmp_path):
     with pytest.raises(CorpusError, match=r"a\.txt: a document of 17\.0 MB, which begins with 'a long story .*"
                                           r"longest_document: 16 MB .*drop it \(maximum_characters\)"):
         build(path, tmp_path / "refused")
-    draft, _ = build(path, tmp_path / "dropped", maximum_characters=10**6)
+    draft, _ = build(path, tmp_path / "dropped", max_characters=10**6)
     assert draft.notes["train"]["documents"] + draft.notes["heldout"]["documents"] == 3
-    draft, _ = build(path, tmp_path / "taken", longest_document="20 MB")
+    draft, _ = build(path, tmp_path / "taken", max_document_bytes="20 MB")
     assert draft.notes["train"]["documents"] + draft.notes["heldout"]["documents"] == 4

@@ -22,7 +22,7 @@ from lingraft.inits.align import aligned_pieces
 from lingraft.inits.donor import pursue
 from lingraft.inits.focus import mixtures
 from lingraft.inits.sparsemax import sparsemax
-from lingraft.recipe.settings import EmbeddingSettings
+from lingraft.recipe.schema import EmbeddingSettings
 from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, IDS, SURFACES, MemoryCorpus, extended_tokenizer, write_tokenizer
@@ -172,7 +172,7 @@ def test_hf_is_the_resizing_of_transformers(source: tuple[Path, Path, Splice]) -
     """The rows have the mean and the tiny deviation of those that transformers' own resizing makes."""
     request = request_of(source)
     tokens = tuple(AddedToken(IDS + i, b"x", (1,)) for i in range(2000))
-    made = INITS.parse("hf").rows(dataclasses.replace(request, splice=identity(IDS, tokens))).rows
+    made = INITS.parse("mean_resizing").rows(dataclasses.replace(request, splice=identity(IDS, tokens))).rows
     model = AutoModelForCausalLM.from_pretrained(source[0])
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -307,7 +307,7 @@ def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Sp
     texts = ("the zq", "a zq is the", "the bird a zq")
     request = dataclasses.replace(request_of(source), splice=splice, tokenizer_folder=tokenizer,
                                   corpus=MemoryCorpus(texts * 10))
-    made = INITS.parse({"focus": {"width": 16, "least_count": 5}}).rows(request)
+    made = INITS.parse({"focus": {"vector_size": 16, "min_count": 5}}).rows(request)
     assert made.origins == ("mixture of anchors", "fallback: too rare in the text, subtoken mean")
     seen = sorted({i for ids in open_tokenizer(tokenizer).ids(texts) for i in ids if i < IDS})
     anchors = request.matrix[seen]
@@ -379,7 +379,7 @@ def test_a_donor_with_the_sources_own_rows_gives_combinations_back(source: tuple
     model.save_pretrained(donor)
     splice = identity(IDS, [AddedToken(IDS, b"zq", (1, 2)), AddedToken(IDS + 1, b"zzq", (1, 2))])
     request = dataclasses.replace(request_of(source), splice=splice)
-    made = INITS.parse({"donor": {"model": str(donor), "terms": 2}}).rows(request)
+    made = INITS.parse({"donor": {"model": str(donor), "max_terms": 2}}).rows(request)
     torch.testing.assert_close(made.rows[0], request.matrix[70] + 2 * request.matrix[90], rtol=0, atol=1e-5)
     assert made.origins[1].startswith("fallback: the donor has no such token")
 

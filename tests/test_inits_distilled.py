@@ -33,7 +33,7 @@ def request_(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> None:
     """Each window is the same text twice; every pair of ends spells the same bytes up to there."""
-    windows, seen = find_windows(request_, Distilled(window=4, snippets=3))
+    windows, seen = find_windows(request_, Distilled(window_tokens=4, windows_per_token=3))
     source, target = (open_tokenizer(folder).vocabulary.surfaces
                       for folder in (request_.source_folder, request_.tokenizer_folder))
     added = {token.id for token in request_.splice.added}
@@ -51,8 +51,8 @@ def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> No
 
 def test_enough_windows_are_enough(request_: InitRequest) -> None:
     """Once every token that occurs has its snippets, only windows of the others are still taken."""
-    few, _ = find_windows(request_, Distilled(snippets=1))
-    many, _ = find_windows(request_, Distilled(snippets=100))
+    few, _ = find_windows(request_, Distilled(windows_per_token=1))
+    many, _ = find_windows(request_, Distilled(windows_per_token=100))
     assert 0 < len(few) < len(many)
 
 

@@ -32,9 +32,10 @@ CASES = {"byte-level, untied": ("llama", "byte-level BPE", "bfloat16"),
          "SentencePiece, tied and scaled": ("gemma", "Gemma", "float32"),
          "byte-level, tied": ("gpt2", "BLOOM", "float16"),
          "padded": ("qwen2", "Llama-3", "bfloat16")}
-SETTINGS: dict[str, dict[str, Any]] = {"focus": {"width": 16, "least_count": 1, "epochs": 1},
-                                       "distilled": {"snippets": 1, "epochs": 1, "window": 16},
-                                       "learned": {"base_rows": "keep", "share": 1, "tokens": 64, "block": 16}}
+SETTINGS: dict[str, dict[str, Any]] = {"focus": {"vector_size": 16, "min_count": 1, "epochs": 1},
+                                       "distilled": {"windows_per_token": 1, "epochs": 1, "window_tokens": 16},
+                                       "learned": {"base_rows": "keep", "max_text_share": 1, "max_tokens": 64,
+                                                   "block_size": 16}}
 TOKENS = 24
 
 

@@ -27,7 +27,7 @@ from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
 SURFACES = ("zq", "ren", "zzq")
 SENTENCES = ("the zq of the river", "a zq reads the red letter", "children and the river zq", "the children rest")
 TEXT = MemoryCorpus(SENTENCES * 20)
-QUICK = {"share": 1, "tokens": 4000, "block": 16, "batch_tokens": 64, "rate": 1e-2}
+QUICK = {"max_text_share": 1, "max_tokens": 4000, "block_size": 16, "batch_tokens": 64, "learning_rate": 1e-2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ graft(root / "source", root / "tokenizer", splice, input_init=method, output_ini
 
 
 @pytest.mark.parametrize("method", [{"learned": {**QUICK, "tokens": 60_000}},
-                                    {"distilled": {"epochs": 150, "snippets": 8, "window": 8}}],
+                                    {"distilled": {"epochs": 150, "windows_per_token": 8, "window_tokens": 8}}],
                          ids=["learned", "distilled"])
 def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
     """Killed with SIGKILL in the middle, the same call finishes with the weights of a run that was left alone."""

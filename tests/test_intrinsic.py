@@ -221,7 +221,8 @@ def test_passages_begin_with_whole_words_and_go_on_to_the_byte() -> None:
 
 def test_evaluation_measures_every_model_on_the_same_bytes(folder: Path) -> None:
     """Two names for one model differ in nothing; the cap on held-out text is kept and stated."""
-    settings = EvaluationSettings(heldout_bytes=300, generation=GenerationSettings(bytes=8, prompts=1, repeats=1))
+    generation = GenerationSettings(timed_bytes=8, timed_prompts=1, timed_repeats=1)
+    settings = EvaluationSettings(heldout_bytes=300, generation=generation)
     result = evaluate({"source": folder, "adapted": folder}, {"hi": MemoryCorpus()}, settings)
     assert result.notes["hi"]["bytes"] <= 300 < result.notes["hi"]["bytes"] + 3
     source, adapted = (select(result.measurements, metric="bits per byte", subject=s)[0] for s in ("source", "adapted"))

@@ -211,7 +211,7 @@ def test_a_task_score_that_rises_is_called_better() -> None:
 def test_samples_carry_repetition_and_new_tokens(folder: Path) -> None:
     """Repetition and the share of new tokens have intervals over samples, apart from what is timed."""
     chosen = EvaluationSettings(bootstrap=BOOTSTRAP, generation=GenerationSettings(
-        bytes=8, prompts=1, repeats=1, samples=3, sample_bytes=40))
+        timed_bytes=8, timed_prompts=1, timed_repeats=1, samples=3, sample_bytes=40))
     rows = evaluate({"source": folder}, {"hi": MemoryCorpus()}, chosen).measurements
     new = select(rows, metric="new tokens generated")[0]
     assert (new.value, new.n, new.per) == (0, 3, "sample")

@@ -68,4 +68,4 @@ def test_a_map_that_kernels_read_past_is_named() -> None:
     """Mamba's fused kernel reads the weight of `out_proj` without calling the map: matrices there are refused."""
     config = tiny_config("mamba2")
     with pytest.raises(RecipeError, match=r"modules: out_proj not in this Mamba2ForCausalLM; it has in_proj"):
-        Lora(modules=("out_proj",)).prepare(random_model(auto_class(config), config), [])
+        Lora(target_modules=("out_proj",)).prepare(random_model(auto_class(config), config), [])

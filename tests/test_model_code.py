@@ -72,7 +72,7 @@ def run(command: list[str], tmp_path: Path, **environment: str) -> subprocess.Co
 def recipe(tmp_path: Path, model: object, hindi: Path) -> Path:
     """Write the recipe of a short run in two phases."""
     quick = {"bootstrap": {"resamples": 20}, "heldout_bytes": 2000,
-             "generation": {"bytes": 8, "prompts": 1, "repeats": 1, "samples": 2, "sample_bytes": 8}}
+             "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1, "samples": 2, "sample_bytes": 8}}
     content = {"name": "run", "model": model, "target": {"language": "hi", "corpus": str(hindi)},
                "vocabulary": {"size": 20}, "evaluation": quick,
                "training": {"phases": [{"strategy": "rows", "budget": {"steps": 2}}, {"budget": {"steps": 2}}]}}
@@ -98,7 +98,7 @@ def test_a_permitted_model_is_adapted_with_its_code(own, hindi_file, tmp_path):
     shutil.copytree(own, place)
     with HubServer(tmp_path / "hub") as hub:
         commit = hub.commit("models", "me/own")
-    path = recipe(tmp_path, {"hub": {"id": "me/own", "revision": commit, "code": True}}, hindi_file)
+    path = recipe(tmp_path, {"hub": {"id": "me/own", "revision": commit, "trust_remote_code": True}}, hindi_file)
     done = run(["adapt", str(path)], tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ran").exists()
@@ -126,9 +126,9 @@ def test_one_changed_byte_of_code_is_other_code(own):
 def test_code_of_a_branch_is_refused():
     """Code on the hub runs for a commit only; a branch may hold other code tomorrow."""
     with pytest.raises(ValidationError, match="pinned revision only, got 'main'"):
-        parse_model({"hub": {"id": "me/own", "code": True}})
-    pinned = parse_model({"hub": {"id": "me/own", "revision": "a" * 40, "code": True}})
-    assert pinned.chosen()["hub"]["code"]
+        parse_model({"hub": {"id": "me/own", "trust_remote_code": True}})
+    pinned = parse_model({"hub": {"id": "me/own", "revision": "a" * 40, "trust_remote_code": True}})
+    assert pinned.chosen()["hub"]["trust_remote_code"]
 
 
 def test_code_of_another_repository_is_refused(own):
@@ -136,13 +136,13 @@ def test_code_of_another_repository_is_refused(own):
     bring_code(own, auto_map={"AutoConfig": "configuration_own.OwnConfig",
                               "AutoModelForCausalLM": "else/where--modeling_own.OwnForCausalLM"})
     with pytest.raises(ModelError, match="lies elsewhere"):
-        parse_model({"folder": {"path": str(own), "code": True}}).identity()
+        parse_model({"folder": {"path": str(own), "trust_remote_code": True}}).identity()
 
 
 def test_permission_for_code_that_is_not_there(tiny_model):
     """A recipe that permits code of a model without any is told so: no setting is ignored."""
     with pytest.raises(ModelError, match="brings no code"):
-        parse_model({"folder": {"path": str(tiny_model), "code": True}}).identity()
+        parse_model({"folder": {"path": str(tiny_model), "trust_remote_code": True}}).identity()
 
 
 def test_a_model_that_transformers_knows_does_without_its_code(tiny_model, tmp_path):

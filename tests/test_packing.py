@@ -52,7 +52,7 @@ def test_only_the_last_row_is_short(tiny_model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", [2, 7, 32, 100_000])
 def test_bytes_and_documents_add_up(tiny_model: Path, tmp_path: Path, block: int) -> None:
     """The bytes and documents of all rows are those of the text, whatever the length of a row."""
-    blocks = packed(tiny_model, tmp_path, HINDI, block=block)
+    blocks = packed(tiny_model, tmp_path, HINDI, block_size=block)
     texts = texts_of(HINDI)
     assert blocks.rows[:, 2].sum() == blocks.summary.bytes == sum(len(text.encode()) for text in texts)
     assert blocks.rows[:, 3].sum() == blocks.summary.documents == len(texts)
@@ -82,7 +82,7 @@ def test_a_documents_bytes_are_shared_without_remainder(sizes: list[int], total:
 
 def test_documents_can_be_cut_instead(tiny_model: Path, tmp_path: Path) -> None:
     """With `pack: documents` a row is a document, cut; what is dropped is counted to the byte."""
-    blocks = packed(tiny_model, tmp_path, HINDI, pack="documents")
+    blocks = packed(tiny_model, tmp_path, HINDI, layout="documents")
     summary = blocks.summary
     assert len(blocks) == 60
     assert blocks.rows[:, 1].max() <= 32
@@ -96,7 +96,7 @@ def test_the_number_of_documents_in_a_batch_of_text_changes_nothing(tiny_model: 
     for name, step in (("one", 1), ("seven", 7)):
         (tmp_path / name).mkdir()
         batches = [texts[i : i + step] for i in range(0, len(texts), step)]
-        pack_texts(batches, tokenizer, PackingSettings(block=32), tmp_path / name)
+        pack_texts(batches, tokenizer, PackingSettings(block_size=32), tmp_path / name)
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "seven" / file).read_bytes()
                for file in ("blocks.bin", "rows.bin", "blocks.json"))
 
@@ -122,7 +122,7 @@ class Documents:
 
 def pack(corpus: Any, model: Path, folder: Path, **how: Any) -> list[bytes]:
     folder.mkdir()
-    pack_corpus(corpus, open_tokenizer(model), PackingSettings(block=32), Draft(folder), **how)
+    pack_corpus(corpus, open_tokenizer(model), PackingSettings(block_size=32), Draft(folder), **how)
     return [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
@@ -156,7 +156,7 @@ def test_memory_does_not_grow_with_the_text(tiny_model: Path, tmp_path: Path) ->
         folder = tmp_path / str(number)
         folder.mkdir()
         tracemalloc.start()
-        pack_texts((batch for _ in range(times)), tokenizer, PackingSettings(block=32), folder)
+        pack_texts((batch for _ in range(times)), tokenizer, PackingSettings(block_size=32), folder)
         peaks[times].append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert min(peaks[24]) < 1.2 * min(peaks[8])

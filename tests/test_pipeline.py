@@ -17,7 +17,8 @@ from lingraft.errors import LingraftError, StoreError
 from lingraft.families import open_tokenizer
 from lingraft.pipeline import Run, before_after, graph_of, plan, plan_table, run, summary
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
-from lingraft.recipe.reading import Tree, override
+from lingraft.recipe.tree import Tree
+from lingraft.recipe.yaml import override
 from lingraft.store import Store, file_digest
 
 MEASURED = ["scoring", "scoring", "scoring", "evaluation", "prediction"]
@@ -43,7 +44,7 @@ def recipe_values(tiny_model, hindi_file, english_file) -> dict:
         "vocabulary": {"size": 20},
         "training": {"budget": "6 steps", "batch_tokens": 128, "heldout_points": 1},
         "evaluation": {"heldout_bytes": 1000, "bootstrap": {"resamples": 20},
-                       "generation": {"bytes": 8, "prompts": 1, "repeats": 1}}}
+                       "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1}}}
 
 
 @pytest.fixture
@@ -107,14 +108,14 @@ def check_model(finished: Run) -> None:
 
 
 CHANGED = {
-    "training.rates=1e-3": TRAINED,
+    "training.learning_rates=1e-3": TRAINED,
     "training.budget=7 steps": TRAINED,
     "embeddings.input=random": SPLICED,
     "replay.share=0.3": TRAINED,
     "evaluation.heldout_bytes=500": MEASURED,
     "evaluation.bootstrap.resamples=30": ["evaluation", "prediction"],
-    "evaluation.generation.repeats=3": ["evaluation", "prediction"],
-    "training.packing.block=32": ["packing", "packing", *TRAINED],
+    "evaluation.generation.timed_repeats=3": ["evaluation", "prediction"],
+    "training.packing.block_size=32": ["packing", "packing", *TRAINED],
     "vocabulary.size=10": ["vocabulary", "embeddings", "result-check", "packing", "packing", "training", "result-check",
                            "scoring", "scoring", "evaluation", "prediction"],
     "target.heldout_share=0.2": ["corpus", *EXTENDED, "packing", "packing", "training", "result-check", *MEASURED],
@@ -136,7 +137,7 @@ def test_only_what_changed_is_made_again(recipe_values, here):
     """A second run with another rate trains and scores its model anew; all else is from the store."""
     first, _ = carry_out(read(recipe_values), here)
     weights = file_digest(first.model / "model.safetensors")
-    second, made = carry_out(read(recipe_values, "training.rates=1e-2"), here)
+    second, made = carry_out(read(recipe_values, "training.learning_rates=1e-2"), here)
     assert made == TRAINED
     assert second.folder == first.folder
     assert file_digest(second.model / "model.safetensors") != weights

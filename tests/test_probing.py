@@ -15,7 +15,7 @@ from lingraft.pipeline import graph_of
 from lingraft.probing import Probe, ProbeOutcome, inits_of, probe, trials_of
 from lingraft.probing.outcome import Scored
 from lingraft.recipe import Recipe, Runtime, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from lingraft.store import Store
 
 

@@ -15,7 +15,7 @@ from lingraft.errors import ModelError
 from lingraft.pipeline import plan
 from lingraft.pipeline.extending import extend
 from lingraft.recipe import Recipe, Runtime, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from tests.architecture_sweep import BASE_IDS, build, run
 from tests.models import IDS
 from tests.short_adapt import write_texts

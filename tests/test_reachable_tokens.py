@@ -25,7 +25,7 @@ from lingraft.pipeline import extend
 from lingraft.pretokenizer import newly_reachable, parts_of, repaired
 from lingraft.pretokenizer.pieces import completions, factors
 from lingraft.recipe import Runtime, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from lingraft.selection import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from lingraft.selection.pretokenizer_choice import Sampled, Weighed, options, weigh
 from lingraft.selection.splicing import spliced

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingraft.errors import RecipeError
-from lingraft.recipe.reading import MAX_BYTES, Tree, dump, override, read_file, read_text
+from lingraft.recipe.tree import Tree
+from lingraft.recipe.yaml import MAX_BYTES, dump, override, read_file, read_text
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(
     st.characters(exclude_categories=["Cs", "Cc"]), max_size=12) | st.sampled_from(
@@ -34,8 +35,8 @@ def test_the_core_schema_of_yaml_1_2():
 def test_settings_know_their_line():
     """Every setting remembers the line that it was written in."""
     tree = read_text(b"name: x\ntraining:\n  phases:\n    - share: 1\n", "r.yaml")
-    assert tree.origin(("training", "phases", 0, "share")) == "r.yaml, line 4"
-    assert tree.origin(("training", "phases", 7)) == "r.yaml, line 3"
+    assert tree.origin(("training", "phases", 0, "share")) == "r.yaml:4"
+    assert tree.origin(("training", "phases", 7)) == "r.yaml:3"
     assert tree.origin(("nowhere",)) == "r.yaml"
 
 
@@ -44,8 +45,8 @@ TOWER = b"a: &a [1]\n" + b"".join(b"%c: &%c [%s]\n" % (i + 1, i + 1, b",".join([
 
 
 @pytest.mark.parametrize(("data", "message"), [
-    (b"a: [1,2", "line 1: not YAML"),
-    (b"a: 1\nb: 2\na: 3", "line 3: 'a' is set twice"),
+    (b"a: [1,2", ":1: not YAML"),
+    (b"a: 1\nb: 2\na: 3", ":3: 'a' is set twice"),
     (b"\nname: \xff", "not UTF-8 at byte 7"),
     (b"- 1\n- 2", "a mapping of settings"),
     (b"", "a mapping of settings"),

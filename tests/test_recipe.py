@@ -9,7 +9,7 @@ import pytest
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, Recipe, Runtime, chosen_recipe, load_recipe, parse_recipe, recipe_values, recipe_yaml
 from lingraft.recipe.catalogue import catalogue, settings_table
-from lingraft.recipe.reading import override, read_text
+from lingraft.recipe.yaml import override, read_text
 from lingraft.store import digest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,12 +19,12 @@ BASIC = b"""
 name: base-{language}
 model: some/where/local/model
 target: {language: hi, corpus: hi.jsonl.gz, limit: {bytes: 1MB}}
-replay: {language: en, corpus: {path: en.txt, documents: paragraph}, share: 0.1}
+replay: {language: en, corpus: {path: en.txt, document_unit: paragraph}, share: 0.1}
 vocabulary: {method: continued, size: 500, pretokenizer: keep}
 training:
   phases:
   - {strategy: embeddings, budget: 100K tokens}
-  - {strategy: differential, budget: 1 epoch, replay: 0.3}
+  - {strategy: differential, budget: 1 epoch, replay_share: 0.3}
 """
 
 
@@ -39,11 +39,13 @@ def test_every_recipe_of_the_repository_is_read_and_reads_back(path):
     assert parse_recipe(read_text(recipe_yaml(recipe).encode(), "written")) == recipe
 
 
-CHANGES = ["vocabulary.size=501", "vocabulary.method=append", "vocabulary.minimum_saving=3", "vocabulary.protect=true",
+CHANGES = ["vocabulary.size=501", "vocabulary.method=append", "vocabulary.min_saving=3",
+           "vocabulary.protect_replay=true",
            "vocabulary.pretokenizer=repair", "vocabulary.size=auto", "embeddings.input=random", "seed=1",
-           "embeddings.output=random_token", "training.phases.0.budget=50K tokens", "training.phases.1.replay=0.2",
-           "training.phases.1.rates=1e-4", "training.phases.0.strategy=full", "training.packing.block=64",
-           "replay.share=0.2", "replay=; training.phases.1.replay=", "target.limit.bytes=2MB",
+           "embeddings.output=random_token", "training.phases.0.budget=50K tokens",
+           "training.phases.1.replay_share=0.2",
+           "training.phases.1.learning_rates=1e-4", "training.phases.0.strategy=full", "training.packing.block_size=64",
+           "replay.share=0.2", "replay=; training.phases.1.replay_share=", "target.limit.bytes=2MB",
            "target.language=ta", "target.corpus=other.jsonl",
            "model=other/folder/there", "evaluation.heldout_bytes=1kB", "evaluation.generation=", "name=other"]
 
@@ -84,7 +86,7 @@ def test_a_written_recipe_reads_back_equal(change):
     ("name=a/b", "name: 'a/b' cannot be the name of a folder"),
     ("name=..", "name: '..' cannot be the name of a folder"),
     ("model=", "model: a base model is written as a name or as {name: settings}"),
-    ("model={hub: {id: no-slash}}", "model.id: 'no-slash' is no model id; expected owner/name"),
+    ("model={hub: {id: no-slash}}", "model.id: 'no-slash' is not a model id; expected owner/name"),
     ("training.phases.0.budget=much", "training.phases.0.budget: a budget is written like '20M tokens'"),
     ("seed=-1", "seed: input should be greater than or equal to 0"),
 ])
@@ -98,7 +100,7 @@ def test_a_wrong_setting_is_named_with_its_path_and_what_to_do(change, message):
 
 def test_the_line_of_a_wrong_setting_is_told():
     """A mistake in the file is told with its line, one in an override with the override."""
-    with pytest.raises(RecipeError, match=r"^r\.yaml, line 3: target\.langage"):
+    with pytest.raises(RecipeError, match=r"^r\.yaml:3: target\.langage"):
         parse_recipe(read_text(b"name: x\nmodel: y/y\ntarget: {langage: hi, corpus: z.txt}\n", "r.yaml"))
     with pytest.raises(RecipeError, match=r"^-o seed=x: seed"):
         read("seed=x")
@@ -106,7 +108,7 @@ def test_the_line_of_a_wrong_setting_is_told():
 
 def test_a_missing_setting_is_told_with_its_meaning():
     """What has no default and is not set is named, with what it is for."""
-    with pytest.raises(RecipeError, match="model: required, but not set: what to start from"):
+    with pytest.raises(RecipeError, match="model: required, but not set: source model"):
         parse_recipe(read_text(b"name: x\ntarget: {language: hi, corpus: z.txt}\n", "r.yaml"))
 
 
@@ -159,7 +161,7 @@ def test_what_is_given_is_laid_over_a_recipe(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_bytes(BASIC)
     recipe = chosen_recipe(path, Given("other/model@v1", "ta", ["ta.txt"], "de", ["de.txt"]))
-    assert recipe.model.chosen() == {"hub": {"id": "other/model", "revision": "v1", "code": False}}
+    assert recipe.model.chosen() == {"hub": {"id": "other/model", "revision": "v1", "trust_remote_code": False}}
     assert (recipe.target.language, recipe.replay.language) == ("ta", "de")
     assert recipe.replay.portion == 0.1
 

@@ -265,7 +265,7 @@ def test_several_target_languages_are_each_answered(tmp_path):
     """A run on two languages tells of both, and its title names both."""
     folder = make_run(tmp_path / "run", measurements=[*rows(), *rows(target="ta")])
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    record["recipe"]["also"] = [{"language": "ta"}]
+    record["recipe"]["extra_targets"] = [{"language": "ta"}]
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     page = html_of(folder)
     assert "Hindi, Tamil on" in page

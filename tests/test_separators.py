@@ -105,7 +105,7 @@ def test_packing_and_scoring_begin_documents_behind_the_same_token(tmp_path: Pat
     tokenizer = open_tokenizer(tmp_path / "model")
     (tmp_path / "blocks").mkdir()
     texts = ["one document", "another document"]
-    pack_texts([texts], tokenizer, PackingSettings(block=8), tmp_path / "blocks")
+    pack_texts([texts], tokenizer, PackingSettings(block_size=8), tmp_path / "blocks")
     blocks = Blocks.open(tmp_path / "blocks")
     first, second = tokenizer.ids(texts)
     assert blocks.tokens.tolist() == [0, *first, 0, *second, 0]

@@ -17,7 +17,7 @@ from lingraft.families import open_tokenizer
 from lingraft.families.convert import LLAMA3_REGEX
 from lingraft.pipeline import extend
 from lingraft.recipe import Runtime, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from lingraft.vocabulary import Splice
 from tests.conftest import ENGLISH, HINDI, write_lines
 from tests.small_bases import BASES, byte_level

@@ -148,7 +148,7 @@ def test_a_manual_that_mentions_the_end_token_is_packed_as_text_and_counted(
     draft = Draft(tmp_path / "packed")
     draft.folder.mkdir()
     tokenizer = open_tokenizer(tiny_model)
-    pack_corpus(corpus, tokenizer, PackingSettings(block=32), draft)
+    pack_corpus(corpus, tokenizer, PackingSettings(block_size=32), draft)
     blocks = Blocks.open(draft.folder)
     spelled = sum(text.count("</s>") for text in corpus.documents("train"))
     assert spelled > 200

@@ -83,8 +83,8 @@ def test_differential_moves_the_bases_rows_like_the_body(folder: Path) -> None:
 
     Without added tokens everything trains at the body's rate.
     """
-    rates = {"body": 1e-4, "embeddings": 1e-2}
-    for strategy, base_rate in ((Differential(), 1e-4), (Differential(base_rows="embeddings"), 1e-2)):
+    rates = {"body": 1e-4, "added_rows": 1e-2}
+    for strategy, base_rate in ((Differential(), 1e-4), (Differential(base_rows="added_rows"), 1e-2)):
         model = load_model(folder, dtype="stored")
         before = snapshot(model)
         groups = strategy.prepare(model, ADDED)
@@ -170,7 +170,7 @@ def test_lora_merges_into_a_plain_model(folder: Path) -> None:
     strategy = Lora(rank=4)
     groups = {group.role: group.parameters for group in strategy.prepare(model, ADDED)}
     with torch.no_grad():
-        for parameter in [*groups["body"].values(), *groups["embeddings"].values()]:
+        for parameter in [*groups["body"].values(), *groups["added_rows"].values()]:
             parameter.add_(torch.randn_like(parameter) * 0.05)
     adapted = model(input_ids=ids, use_cache=False).logits
     strategy.finish(model)
@@ -188,7 +188,7 @@ def test_a_quantised_base_comes_back_as_it_was(folder: Path) -> None:
     model = load_model(folder, dtype="stored")
     before, ids = snapshot(model), torch.tensor([[1, 2, 300, 305, 4]])
     plain = model(input_ids=ids, use_cache=False).logits.detach()
-    strategy = Lora(rank=4, base="nf4")
+    strategy = Lora(rank=4, base_precision="nf4")
     groups = {group.role: group.parameters for group in strategy.prepare(model, ())}
     rough = model(input_ids=ids, use_cache=False).logits.detach()
     assert 0 < float((rough - plain).norm() / plain.norm()) < 0.2
@@ -209,14 +209,14 @@ def test_a_quantised_base_comes_back_as_it_was(folder: Path) -> None:
 def test_a_base_that_cannot_be_quantised_is_named() -> None:
     """GPT-2's maps are no Linear ones: one line says so, and what to set."""
     with pytest.raises(RecipeError, match=r"c_attn is a Conv1D, 4 bits are for Linear maps; use base: float32"):
-        Lora(base="nf4").prepare(other_model("gpt2"), ())
+        Lora(base_precision="nf4").prepare(other_model("gpt2"), ())
 
 
 def test_the_papers_released_lora_leaves_the_embeddings_alone(folder: Path) -> None:
     """Rank 8 on query and value maps, rows frozen: nothing else trains."""
     model = load_model(folder, dtype="stored")
     before = snapshot(model)
-    step(model, Lora(rank=8, alpha=16, modules=("q_proj", "v_proj"), rows="frozen"))
+    step(model, Lora(rank=8, alpha=16, target_modules=("q_proj", "v_proj"), rows="frozen"))
     assert all("q_proj" in name or "v_proj" in name for name in moved(before, snapshot(model)))
 
 
@@ -224,7 +224,7 @@ def test_lora_without_what_it_needs(tiny_model: Path, monkeypatch: pytest.Monkey
     """An unknown map is answered with the known ones, a missing package with the command that installs it."""
     model = load_model(tiny_model, dtype="stored")
     with pytest.raises(RecipeError, match=r"query.*it has down_proj.*q_proj"):
-        Lora(modules=("query",)).prepare(model, ADDED)
+        Lora(target_modules=("query",)).prepare(model, ADDED)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match=r"lingraft\[lora\]"):
         Lora().prepare(model, ADDED)
@@ -234,10 +234,10 @@ def test_roles_are_told_apart(folder: Path) -> None:
     """Embeddings and head are one group, everything else the other."""
     model = load_model(folder, dtype="stored")
     groups = {group.role: set(group.parameters)
-              for group in Differential(base_rows="embeddings").prepare(model, ADDED)}
-    assert groups["embeddings"] == EMBEDDINGS & set(dict(model.named_parameters()))
+              for group in Differential(base_rows="added_rows").prepare(model, ADDED)}
+    assert groups["added_rows"] == EMBEDDINGS & set(dict(model.named_parameters()))
     assert groups["body"] == set(dict(model.named_parameters())) - EMBEDDINGS
-    assert [group.role for group in Embeddings().prepare(model, ())] == ["embeddings"]
+    assert [group.role for group in Embeddings().prepare(model, ())] == ["added_rows"]
 
 
 def test_what_cannot_train_is_refused(tiny_model: Path) -> None:
@@ -246,7 +246,7 @@ def test_what_cannot_train_is_refused(tiny_model: Path) -> None:
     with pytest.raises(RecipeError, match="no token was added"):
         Rows().prepare(model, ())
     with pytest.raises(RecipeError, match="choose at most 1"):
-        Layers(k=2).prepare(model, ADDED)
+        Layers(layers_per_end=2).prepare(model, ADDED)
 
 
 @pytest.mark.parametrize("name", STRATEGIES.names())
@@ -254,15 +254,15 @@ def test_default_rates_follow_the_size_of_the_model(name: str) -> None:
     """Rates fall from small models to large ones, stay constant outside, and say what they follow from."""
     strategy = STRATEGIES.parse(name)
     rates = [strategy.rates(int(n)) for n in (1e5, 8e6, 1e8, 1e9, 7e9, 7e10)]
-    assert [r.embeddings for r in rates] == sorted((r.embeddings for r in rates), reverse=True)
-    assert rates[0].embeddings == rates[1].embeddings
-    assert rates[-1].embeddings == rates[-2].embeddings
+    assert [r.added_rows for r in rates] == sorted((r.added_rows for r in rates), reverse=True)
+    assert rates[0].added_rows == rates[1].added_rows
+    assert rates[-1].added_rows == rates[-2].added_rows
     assert "follows the model's size" in rates[0].why
 
 
 def test_the_known_rates_are_met() -> None:
     """8M and 7B models get what was measured there; in between the paper's rates are met within a factor of two."""
-    assert (Differential().rates(8_000_000).body, Differential().rates(7_000_000_000).embeddings) == (6e-4, 1e-4)
+    assert (Differential().rates(8_000_000).body, Differential().rates(7_000_000_000).added_rows) == (6e-4, 1e-4)
     assert 0.5 < Full().rates(2_500_000_000).body / 9e-5 < 2
 
 

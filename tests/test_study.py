@@ -9,7 +9,7 @@ import pytest
 
 from lingraft.errors import RecipeError
 from lingraft.pipeline import graph_of
-from lingraft.recipe.reading import dump
+from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.study import cells_of, read_study
 from lingraft.study.cells import axes_of
@@ -80,12 +80,12 @@ def test_cells_one_by_one_skipped_and_drawn(recipe_file):
     kept = cells(study_file(recipe_file, axes=GRID, skip=[{"vocabulary.size": 10, "embeddings": ["mean", "random"]}]))
     assert len(kept) == 4
     grid = {cell.name for cell in cells(study_file(recipe_file, axes=GRID, seeds=[0, 1]))}
-    path = study_file(recipe_file, axes=GRID, seeds=[0, 1], random=2)
+    path = study_file(recipe_file, axes=GRID, seeds=[0, 1], sample_cells=2)
     drawn = [cell.name for cell in cells(path)]
     assert len(drawn) == 4
     assert set(drawn) < grid
     assert drawn == [cell.name for cell in cells(path)]
-    assert any([cell.name for cell in cells(path, f"draw={draw}")] != drawn for draw in range(1, 5))
+    assert any([cell.name for cell in cells(path, f"sample_seed={draw}")] != drawn for draw in range(1, 5))
 
 
 def test_overrides_change_the_study_an_axis_or_every_cell(recipe_file):
@@ -113,7 +113,7 @@ def test_overrides_change_the_study_an_axis_or_every_cell(recipe_file):
     ({"axes": GRID}, ("training",), "path=value"),
     ({"axes": GRID, "axis": {}}, (), "did you mean 'axes'"),
     ({"cells": [{"vocabulary.size": 1}, {"replay.share": 0.1}]}, (), "but not"),
-    ({"cells": [{"vocabulary.size": 1}], "random": 1}, (), "choose from the grid"),
+    ({"cells": [{"vocabulary.size": 1}], "sample_cells": 1}, (), "select from the grid"),
     ({"axes": GRID, "recipe": "nowhere.yaml"}, (), "nowhere.yaml: cannot be read"),
 ])
 def test_mistakes_are_told_in_one_line_before_anything_runs(recipe_file, values, overrides, told):

@@ -15,7 +15,7 @@ from lingraft.errors import RecipeError, StoreError
 from lingraft.measurement import read_measurements, select
 from lingraft.pipeline import Run
 from lingraft.recipe import Runtime
-from lingraft.recipe.reading import dump
+from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.study import StudyFolder, StudyRuntime, carry_out, cells_of, read_study, study_plan
 from lingraft.study.cluster import Ray

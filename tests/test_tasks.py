@@ -83,7 +83,7 @@ def settings_for(folder: Path, family: str, **more: Any) -> TaskSettings:
     """Return settings for one Hindi task on the rows above."""
     file = write_rows(folder / f"{family}.jsonl", ROWS[family])
     return TaskSettings.model_validate({"names": [f"{family}-hi"], "data": {family: file},
-                                        "translation_metrics": ["chrF++"], "shots": 1, **more})
+                                        "translation_metrics": ["chrF++"], "num_fewshot": 1, **more})
 
 
 def main_row(rows: list[Measurement]) -> Measurement:
@@ -195,7 +195,7 @@ def test_results_have_lm_evals_shape_and_samples_are_kept(tmp_path: Path) -> Non
 
 def test_worked_examples_never_show_the_question(tmp_path: Path) -> None:
     """Without a file of their own, worked examples come from the scored file, but never the document in question."""
-    evaluate_tasks(Answers(knows=True), settings_for(tmp_path, "flores", shots=7), tmp_path, subject="me")
+    evaluate_tasks(Answers(knows=True), settings_for(tmp_path, "flores", num_fewshot=7), tmp_path, subject="me")
     for line in (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines():
         prompt = json.loads(line)["arguments"][0][0]
         assert prompt.count("English:") == 8
@@ -205,13 +205,13 @@ def test_worked_examples_never_show_the_question(tmp_path: Path) -> None:
 def test_too_few_worked_examples_are_named(tmp_path: Path) -> None:
     """Where there are fewer documents to draw examples from than are wanted, the error says how many there are."""
     with pytest.raises(CorpusError, match="flores-hi: 8 worked examples are wanted, there are 7 to draw from"):
-        load_tasks(settings_for(tmp_path, "flores", shots=8))
+        load_tasks(settings_for(tmp_path, "flores", num_fewshot=8))
 
 
 def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
     """Worked examples depend on the seed alone; fewer documents do not change the prompts of the others."""
     def prompts(where: str, **more: Any) -> list[str]:
-        settings = settings_for(tmp_path, "xcopa", shots=2, **{k: v for k, v in more.items() if k != "seed"})
+        settings = settings_for(tmp_path, "xcopa", num_fewshot=2, **{k: v for k, v in more.items() if k != "seed"})
         evaluate_tasks(Answers(knows=True), settings, tmp_path / where, subject="me", seed=more.get("seed", 0))
         lines = (tmp_path / where / "samples.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["arguments"][0][0] for line in lines]
@@ -384,7 +384,7 @@ def test_a_model_without_end_or_beginning_is_named(tmp_path: Path) -> None:
     (tmp_path / "bare/config.json").write_text(json.dumps({**config, "eos_token_id": [number, 5]}), encoding="utf-8")
     assert FolderLM(tmp_path / "bare").prefix_token_id == number
     strict = FolderLM(build(tmp_path / "strict", data, {"eos_token": "<s>"}), too_long="refuse")
-    with pytest.raises(ModelError, match=r"lower evaluation\.tasks\.shots, or set too_long: cut"):
+    with pytest.raises(ModelError, match=r"lower evaluation\.tasks\.num_fewshot, or set too_long: cut"):
         strict.loglikelihood([ask(" ".join(ENGLISH) * 3, " a")])
 
 

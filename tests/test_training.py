@@ -31,9 +31,9 @@ PLANS: dict[str, dict[str, Any]] = {
               "batch_tokens": 128} for name in STRATEGIES.names()},
     "two phases": {"phases": [{"strategy": "rows", "budget": "5 steps", "batch_tokens": 128},
                               {"strategy": "differential", "budget": "6 steps", "batch_tokens": 128}]},
-    "average": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "average": 0.5},
+    "average": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "average_share": 0.5},
     "dropout": {"strategy": {"lora": {"dropout": 0.3, "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
-    "8 bits": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "optimiser": "adamw8bit"},
+    "8 bits": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "optimizer": "adamw8bit"},
     "4 bits": {"strategy": {"lora": {"base": "nf4", "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
     "merged": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "merge_back": [0.25]},
 }
@@ -145,14 +145,14 @@ def test_the_folder_loads_and_keeps_the_types_of_the_source(tmp_path: Path) -> N
 
 def test_training_learns(tiny_model: Path, text: Text, tmp_path: Path) -> None:
     """A few epochs over little text bring the loss down, and the log counts what was read to the byte."""
-    notes = run(tiny_model, text, plan_of(strategy={"differential": {"base_rows": "embeddings"}}, budget="4 epochs",
+    notes = run(tiny_model, text, plan_of(strategy={"differential": {"base_rows": "added_rows"}}, budget="4 epochs",
                                           batch_tokens=256, heldout_points=4), tmp_path, heldout=lambda _: {"hi": 1.0})
     rows = [row for row in log_of(tmp_path) if "bits_per_byte" in row]
     assert rows[-1]["bits_per_byte"] < 0.7 * rows[0]["bits_per_byte"]
     assert notes["target_bytes"] == rows[-1]["target_bytes"] == 4 * text.target.summary.bytes
     assert notes["replay_share"] == pytest.approx(0.2, abs=0.01)
     assert notes["phases"][0]["epochs"] == pytest.approx(4)
-    assert "follows the model's size" in notes["phases"][0]["rates"]["why"]
+    assert "follows the model's size" in notes["phases"][0]["learning_rates"]["why"]
     held = [row["step"] for row in log_of(tmp_path) if "heldout" in row]
     assert len(held) == 5
     assert (held[0], held[-1]) == (0, notes["steps"])
@@ -198,9 +198,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model: Path, text: Text, tm
 
 def test_an_exploding_loss_stops_the_run(tiny_model: Path, text: Text, tmp_path: Path) -> None:
     """A learning rate that is far too high is noticed, not trained through."""
-    plan = plan_of(strategy="full", budget="200 steps", batch_tokens=64, rates=4.0,
+    plan = plan_of(strategy="full", budget="200 steps", batch_tokens=64, learning_rates=4.0,
                    schedule="constant", heldout_points=0)
-    with pytest.raises(TrainingError, match=r"explodes.*lower training\.rates"):
+    with pytest.raises(TrainingError, match=r"explodes.*lower training\.learning_rates"):
         run(tiny_model, text, plan, tmp_path)
 
 
@@ -265,12 +265,13 @@ def test_another_seed_is_another_run(tiny_model: Path, text: Text, undisturbed: 
 def test_replay_is_asked_for_and_not_there(tiny_model: Path, text: Text, tmp_path: Path) -> None:
     """A share of text that nobody named is an error, not a run without it."""
     with pytest.raises(RecipeError, match="there is no replay text"):
-        run(tiny_model, Text(text.target), plan_of(budget="2 steps", replay=0.2), tmp_path)
+        run(tiny_model, Text(text.target), plan_of(budget="2 steps", replay_share=0.2), tmp_path)
 
 
 def test_target_and_replay_are_logged_apart(tiny_model: Path, text: Text, tmp_path: Path) -> None:
     """Each step says the bits per byte of both texts, which make up the whole by their bytes."""
-    notes = run(tiny_model, text, plan_of(strategy="full", budget="1 epoch", batch_tokens=512, replay=0.5), tmp_path)
+    notes = run(tiny_model, text, plan_of(strategy="full", budget="1 epoch", batch_tokens=512, replay_share=0.5),
+                tmp_path)
     rows, before = [row for row in log_of(tmp_path) if "bits_per_byte" in row], (0, 0)
     for row in rows:
         target, replayed = row["target_bytes"] - before[1], row["bytes"] - row["target_bytes"] - before[0] + before[1]

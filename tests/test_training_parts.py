@@ -95,7 +95,7 @@ def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> No
 
 def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_path: Path) -> None:
     """With positions that begin anew, the logits of a row are those of its documents, each alone."""
-    blocks, model = packed(tiny_model, tmp_path, HINDI, block=60), load_model(tiny_model, dtype="stored")
+    blocks, model = packed(tiny_model, tmp_path, HINDI, block_size=60), load_model(tiny_model, dtype="stored")
     inputs = Mixture(blocks).batch(0, 4).inputs
     positions = positions_of(inputs, blocks.opening)
     assert ((inputs == blocks.opening)[:, 1:]).any(), "a document must begin inside of a row"
@@ -120,7 +120,8 @@ def test_training_apart_differs_and_runs(tiny_model: Path, tmp_path: Path) -> No
     """The option changes what is computed: the first step's loss is another one."""
     text = two_streams(tiny_model, tmp_path / "text")
     for apart in (False, True):
-        run(tiny_model, text, plan_of(budget="3 steps", batch_tokens=512, apart=apart), tmp_path / str(apart))
+        run(tiny_model, text, plan_of(budget="3 steps", batch_tokens=512, document_attention_mask=apart),
+            tmp_path / str(apart))
     first = [log_of(tmp_path / str(apart))[0]["bits_per_byte"] for apart in (False, True)]
     assert first[0] != first[1]
     assert first[0] == pytest.approx(first[1], rel=0.05)
@@ -148,7 +149,7 @@ def test_a_run_ends_with_its_average(tiny_model: Path, tmp_path: Path) -> None:
         seen.append(model.get_input_embeddings().weight.detach().clone())
         return {"hi": 1.0}
 
-    run(tiny_model, text, plan_of(budget="4 steps", batch_tokens=64, average=1.0), tmp_path, heldout=heldout)
+    run(tiny_model, text, plan_of(budget="4 steps", batch_tokens=64, average_share=1.0), tmp_path, heldout=heldout)
     run(tiny_model, text, plan_of(budget="4 steps", batch_tokens=64), tmp_path / "plain",
         heldout=heldout)
     mean = torch.stack(seen[6:10]).mean(dim=0)

@@ -49,9 +49,10 @@ def test_the_settings_of_one_phase_may_stand_in_the_plan() -> None:
 
 def test_a_dumped_plan_reads_back_equal() -> None:
     """No setting of a strategy or schedule is lost on the way through JSON."""
-    plan = TrainingPlan.model_validate({"strategy": {"layers": {"k": 5}}, "schedule": {"wsd": {"decay": 0.4}}})
+    plan = TrainingPlan.model_validate({"strategy": {"layers": {"layers_per_end": 5}},
+                                        "schedule": {"wsd": {"decay_share": 0.4}}})
     dumped = plan.model_dump(mode="json")
-    assert dumped["phases"][0]["strategy"] == {"layers": {"k": 5}}
+    assert dumped["phases"][0]["strategy"] == {"layers": {"layers_per_end": 5}}
     assert TrainingPlan.model_validate(dumped) == plan
 
 
@@ -64,9 +65,9 @@ def test_the_default_is_differential_over_one_epoch() -> None:
 
 def test_rates_may_be_given_in_part() -> None:
     """One number is for all; what is left out of a pair follows the model's size; the notes say which."""
-    phases = [Phase.model_validate({"rates": rates}) for rates in (1e-3, {"embeddings": 0.5}, {})]
-    rates = [phase.rates.resolved(phase.strategy, "llama", 8_000_000) for phase in phases]
-    assert [(r.body, r.embeddings) for r in rates] == [(1e-3, 1e-3), (6e-4, 0.5), (6e-4, 6e-3)]
+    phases = [Phase.model_validate({"learning_rates": rates}) for rates in (1e-3, {"added_rows": 0.5}, {})]
+    rates = [phase.learning_rates.resolved(phase.strategy, "llama", 8_000_000) for phase in phases]
+    assert [(r.body, r.added_rows) for r in rates] == [(1e-3, 1e-3), (6e-4, 0.5), (6e-4, 6e-3)]
     assert rates[0].why == "as the recipe says"
     assert "the other one follows" in rates[1].why
 
@@ -79,17 +80,17 @@ def test_the_paper_plan_uses_the_rate_of_each_base(kind: str, parameters: int, r
     """`paper` is full training at the rate of the paper's table for the base, on cut documents, without replay."""
     plan = TrainingPlan.model_validate("paper")
     phase = plan.phases[0]
-    rates = phase.rates.resolved(phase.strategy, kind, parameters)
-    assert (rates.body, rates.embeddings) == (rate, rate)
+    rates = phase.learning_rates.resolved(phase.strategy, kind, parameters)
+    assert (rates.body, rates.added_rows) == (rate, rate)
     assert "paper's table" in rates.why
-    assert (phase.strategy.name, phase.replay, plan.packing.pack) == ("full", 0.0, "documents")
+    assert (phase.strategy.name, phase.replay_share, plan.packing.layout) == ("full", 0.0, "documents")
     assert phase.schedule.warmup == 0.03
 
 
 def test_a_base_that_the_paper_does_not_have_is_said() -> None:
     """For any other model the paper's plan follows the size, and the notes say that the table lacks it."""
     phase = TrainingPlan.model_validate("paper").phases[0]
-    rates = phase.rates.resolved(phase.strategy, "llama", 8_000_000)
+    rates = phase.learning_rates.resolved(phase.strategy, "llama", 8_000_000)
     assert rates.body == 5e-4
     assert "the paper's table has no llama of this size" in rates.why
 
@@ -103,7 +104,7 @@ def test_a_named_plan_shares_its_budget_out() -> None:
     learned = TrainingPlan.model_validate("learned_then_full")
     assert [phase.strategy.name for phase in learned.phases] == ["embeddings", "full"]
     assert [phase.budget.epochs for phase in learned.phases] == [0.1, 0.9]
-    assert learned.phases[0].rates.embeddings == 1e-3
+    assert learned.phases[0].learning_rates.added_rows == 1e-3
     with pytest.raises(ValidationError, match="did you mean 'paper'"):
         TrainingPlan.model_validate("papr")
 
@@ -111,7 +112,7 @@ def test_a_named_plan_shares_its_budget_out() -> None:
 def test_a_row_longer_than_the_context_is_refused() -> None:
     """A row that the model cannot see at once is an error; left out, a row is the context, at most 1,024."""
     with pytest.raises(RecipeError, match="sees 512 tokens at once; name at most 512"):
-        PackingSettings(block=1024).row_length(512)
+        PackingSettings(block_size=1024).row_length(512)
     assert [PackingSettings().row_length(context) for context in (512, 4096, None)] == [512, 1024, 1024]
 
 
@@ -167,7 +168,8 @@ def test_equal_bytes_are_equal_whatever_the_vocabulary(tiny_model: Path, tmp_pat
     """Rows of another length reach the same budget of bytes within one row."""
     seen = []
     for block in (16, 48):
-        leg = phase_steps(Mixture(packed(tiny_model, tmp_path / str(block), HINDI, block=block)), Budget(bytes=3000), 2)
+        leg = phase_steps(Mixture(packed(tiny_model, tmp_path / str(block), HINDI, block_size=block)),
+                          Budget(bytes=3000), 2)
         seen.append(leg.mixture.measures(0, leg.rows)[:, 2].sum())
     assert all(3000 <= size < 3000 + 48 * 4 for size in seen)
 
@@ -200,11 +202,11 @@ def test_bfloat16_is_computed_only_where_the_device_can() -> None:
 
 def test_what_is_left_out_is_part_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
     """Defaults that are looked up by the model's size are part of a run's address; what a recipe says itself is not."""
-    whole = Phase.model_validate({"rates": {"body": 1e-4, "embeddings": 1e-3}, "batch_tokens": 4096})
+    whole = Phase.model_validate({"learning_rates": {"body": 1e-4, "added_rows": 1e-3}, "batch_tokens": 4096})
     assert whole.tables() == {}
-    told, default = Phase.model_validate({"rates": 1e-4}), Phase()
+    told, default = Phase.model_validate({"learning_rates": 1e-4}), Phase()
     before = told.tables(), default.tables()
     monkeypatch.setattr(Differential, "small_rates", (1e-9, 1e-9))
     assert told.tables() == before[0] == {"batch_tokens": BATCH}
     assert default.tables() != before[1]
-    assert "paper" in Phase.model_validate({"rates": "paper"}).tables()
+    assert "paper" in Phase.model_validate({"learning_rates": "paper"}).tables()

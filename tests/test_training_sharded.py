@@ -28,7 +28,7 @@ from tests.training_cases import heldout, log_of, plan_of, run, two_streams, wei
 
 PLAN: dict[str, Any] = {"phases": [
     {"strategy": "rows", "budget": "4 steps", "batch_tokens": 160},
-    {"strategy": "differential", "budget": "6 steps", "batch_tokens": 160, "average": 0.5}]}
+    {"strategy": "differential", "budget": "6 steps", "batch_tokens": 160, "average_share": 0.5}]}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from lingraft.training import Execution
 from lingraft.training.trainer import Text
 from tests.training_cases import Killed, log_of, plan_of, run, two_streams, weights_of
 
-WSD = {"wsd": {"warmup": 2, "decay": 0.4}}
+WSD = {"wsd": {"warmup": 2, "decay_share": 0.4}}
 BEGINNINGS: dict[str, dict[str, Any]] = {
     "wsd": {"schedule": WSD},
     "constant": {"schedule": {"constant": {"warmup": 2}}},
@@ -59,7 +59,7 @@ def test_a_longer_run_goes_on_and_ends_bit_identical(name: str, tiny_model: Path
 
 
 @pytest.mark.parametrize("changed", [
-    {"schedule": "cosine"}, {"schedule": {"wsd": {"warmup": 0.25}}}, {"average": 0.5}, {"rates": 1e-4},
+    {"schedule": "cosine"}, {"schedule": {"wsd": {"warmup": 0.25}}}, {"average_share": 0.5}, {"learning_rates": 1e-4},
     {"weight_decay": 0.1}, {"replay": 0.4}], ids=str)
 def test_nothing_is_taken_over_that_would_have_been_otherwise(changed: dict[str, Any], tiny_model: Path, text: Text,
                                                               tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_nothing_is_taken_over_that_would_have_been_otherwise(changed: dict[str,
     trained(tiny_model, text, of(8, schedule=WSD), tmp_path / "short")
     trained(tiny_model, text, of(8, **{"schedule": WSD, **changed}), tmp_path / "changed")
     notes = trained(tiny_model, text, of(14, **{"schedule": WSD, **changed}), tmp_path / "long")
-    if "schedule" in changed or "average" in changed:
+    if "schedule" in changed or "average_share" in changed:
         assert "trunk_steps" not in notes
     else:  # its own shorter run it does go on from
         run(tiny_model, text, plan_of(**of(14, **{"schedule": WSD, **changed})), tmp_path / "alone")
@@ -81,7 +81,7 @@ def test_the_decay_may_differ_and_the_longest_trunk_that_fits_is_taken(tiny_mode
     """Trunks of several lengths lie side by side; a run takes the longest one that ends before its own fall."""
     for steps in (8, 14):
         trained(tiny_model, text, of(steps, schedule=WSD), tmp_path / str(steps))
-    late = {"wsd": {"warmup": 2, "decay": 0.3, "final": 0.1}}
+    late = {"wsd": {"warmup": 2, "decay_share": 0.3, "final_factor": 0.1}}
     assert trained(tiny_model, text, of(10, schedule=late), tmp_path / "10")["trunk_steps"] == 6
     assert trained(tiny_model, text, of(20, schedule=late), tmp_path / "20")["trunk_steps"] == 10
     assert "trunk_steps" not in trained(tiny_model, text, of(4, schedule=WSD), tmp_path / "4")

@@ -292,7 +292,7 @@ def test_the_sentencepiece_file_is_written_with_the_ids_of_tokenizer_json(tmp_pa
     source = sentencepiece_base(tmp_path / "base")
     hindi = corpus_of(tmp_path, HINDI[:3], HINDI[3:], "hi")
     english = corpus_of(tmp_path, ENGLISH[:2], ENGLISH[2:], "en")
-    extend_tokenizer(source, [hindi], Extension(Continued(minimum_saving=1), 60), Draft(tmp_path), base=english)
+    extend_tokenizer(source, [hindi], Extension(Continued(min_saving=1), 60), Draft(tmp_path), base=english)
     claims = {row["name"]: row for row in json.loads((tmp_path / "certificate.json").read_text())["claims"]}
     assert claims["tokenizer.model agrees"]["of"] > 0
     assert all(row["holds"] for row in claims.values() if row["fatal"])

@@ -19,7 +19,7 @@ from lingraft.families import open_tokenizer
 from lingraft.inits import INITS
 from lingraft.pipeline import extend, run
 from lingraft.recipe import Runtime, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from lingraft.training.sharded_loading import MetaModel
 from lingraft.vocabulary import identity
 from tests.chat_models import write_chat_model

@@ -18,7 +18,7 @@ from lingraft.bases.weight_formats import check_weight_format
 from lingraft.errors import LingraftError, ModelError
 from lingraft.pipeline import extend, plan
 from lingraft.recipe import Runtime, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from tests.hub_server import HubServer
 
 METHODS = ("bitsandbytes", "gptq", "awq", "compressed-tensors", "mlx")

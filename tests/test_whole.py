@@ -46,7 +46,8 @@ SMALL_DEMO = {"model.pretrain.training.budget": "80 steps", "model.pretrain.trai
               "model.pretrain.corpus.sources": {"miniature": {"stories": 300}},
               "replay.corpus": {"miniature": {"stories": 300}}, "target.corpus": {"miniature": {"stories": 300}},
               "vocabulary.size": 150, "training.budget": "60 steps", "training.batch_tokens": 512,
-              "evaluation.heldout_bytes": 3000, "evaluation.generation.repeats": 1, "evaluation.generation.samples": 1}
+              "evaluation.heldout_bytes": 3000, "evaluation.generation.timed_repeats": 1,
+              "evaluation.generation.samples": 1}
 
 
 @pytest.mark.parametrize("language", ["hi", "ta"])
@@ -68,7 +69,8 @@ def test_a_really_pretrained_model_learns_hindi(assets, tmp_path, monkeypatch):
         "target.limit.bytes": "400kB", "target.heldout_bytes": "8kB", "replay.limit.bytes": "150kB",
         "replay.heldout_bytes": "8kB", "vocabulary.size": 1000, "training.budget": "14 steps",
         "training.batch_tokens": 1024, "training.heldout_points": 1, "evaluation.heldout_bytes": 4000,
-        "evaluation.generation.repeats": 1, "evaluation.generation.bytes": 64, "evaluation.generation.samples": 1})
+        "evaluation.generation.timed_repeats": 1, "evaluation.generation.timed_bytes": 64,
+        "evaluation.generation.samples": 1})
     check_whole(run)
     fertility = [value(run, "tokens per word", subject, "hi") for subject in ("source", "spliced", "adapted")]
     assert fertility[0] / fertility[1] > 4

@@ -25,7 +25,7 @@ def packed(model: Path, folder: Path, sentences: tuple[str, ...], **settings: An
     """Return sentences, each many times, packed for a model."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = [f"{sentence} {i}" for i in range(15) for sentence in sentences]
-    pack_texts([texts], open_tokenizer(model), PackingSettings.model_validate({"block": 32, **settings}), folder)
+    pack_texts([texts], open_tokenizer(model), PackingSettings.model_validate({"block_size": 32, **settings}), folder)
     return Blocks.open(folder)
 
 

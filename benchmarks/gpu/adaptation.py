@@ -128,7 +128,7 @@ def adapted(base: Base, arm: str, seed: int, work: Path, device: str) -> dict[st
         key: notes[key]
         for key in ("tokens", "target_bytes", "replayed_bytes", "seconds", "parameters")
     }
-    row["rates"] = [phase["rates"] for phase in notes["phases"]]
+    row["learning_rates"] = [phase["learning_rates"] for phase in notes["phases"]]
     row["curve"] = curve(done.folder)
     for step in (
         graph.embeddings,

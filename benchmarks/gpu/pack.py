@@ -207,7 +207,7 @@ def write_vectors(graph: Graph, store: Store, path: Path) -> None:
         tokenizer_folder=vocabulary / "tokenizer",
         corpus=Corpus.open(store.folder(graph.target.stage)),
     )
-    focus: Any = INITS.parse({"focus": {"width": 100}})
+    focus: Any = INITS.parse({"focus": {"vector_size": 100}})
     ids, vectors = focus.train(request)
     if not ids:
         print("   no token is frequent enough for vectors: FOCUS will be left out")

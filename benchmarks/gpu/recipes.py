@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.gpu.unpack import VECTORS
 from lingraft.recipe import Recipe, parse_recipe
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 
 DEFAULT, PAPER, NOTHING = "default", "paper", "no added tokens"
 ARMS = (DEFAULT, PAPER, NOTHING)
@@ -73,7 +73,7 @@ def recipe_of(base: Base, arm: str, seed: int) -> Recipe:
     `default`.
     """
     sizes = base.sizes
-    budget, packing = f"{sizes.megabytes} MB", {"block": sizes.block}
+    budget, packing = f"{sizes.megabytes} MB", {"block_size": sizes.block}
     training: dict[str, Any] = {
         "budget": budget,
         "packing": packing,
@@ -82,7 +82,7 @@ def recipe_of(base: Base, arm: str, seed: int) -> Recipe:
     vocabulary: dict[str, Any] = {"size": sizes.added}
     embeddings: Any = {}
     if arm == PAPER:
-        training = {**training, "plan": "paper", "packing": {"pack": "documents", **packing}}
+        training = {**training, "plan": "paper", "packing": {"layout": "documents", **packing}}
         vocabulary |= {"method": "append", "pretokenizer": "keep"}
         embeddings = "mean"
     if arm == NOTHING:

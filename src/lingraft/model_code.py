@@ -1,8 +1,8 @@
 """Code that a model brings (`auto_map` in config.json): left out, unless a recipe permits it, file by file.
 
-A recipe says `code: true` far above the functions that load models. What passes between them is the SHA-256 of each
-permitted file: its copies in the store and in run folders are the same code wherever they lie, and a file that differs
-in one byte is refused, whoever put it there. Nothing is permitted for longer than the process runs.
+A recipe says `trust_remote_code: true` far above the functions that load models. What passes between them is the
+SHA-256 of each permitted file: its copies in the store and in run folders are the same code wherever they lie, and a
+file that differs in one byte is refused, whoever put it there. Nothing is permitted for longer than the process runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def permit(folder: Path) -> None:
     config = folder / "config.json"
     named = _config(folder).get("auto_map")
     if not isinstance(named, dict):
-        msg = f"{config}: the model brings no code (no auto_map); leave `code` out of the recipe"
+        msg = f"{config}: the model brings no code (no auto_map); leave `trust_remote_code` out of the recipe"
         raise ModelError(msg)
     missing = {name.partition(".")[0] for name in map(str, named.values())} - {file.stem for file in code_files(folder)}
     if missing:
@@ -72,7 +72,8 @@ def check_without(config: Mapping[str, Any], folder: Path) -> None:
     if config.get("model_type") not in CONFIG_MAPPING_NAMES:
         msg = (f"{folder / 'config.json'}: the model brings code of its own (auto_map) and transformers has no "
                f"{config.get('model_type')!r}; read that code, then permit it in a recipe: "
-               "model: {folder: {path: ..., code: true}}, or {hub: {id: ..., revision: COMMIT, code: true}}")
+               "model: {folder: {path: ..., trust_remote_code: true}}, "
+               "or {hub: {id: ..., revision: COMMIT, trust_remote_code: true}}")
         raise ModelError(msg)
 
 

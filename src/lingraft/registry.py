@@ -28,6 +28,8 @@ class Choice(Settings):
 
     name: ClassVar[str]
     reference: ClassVar[str] = ""
+    is_registered: ClassVar[bool] = False
+    """Whether recipes may name this very class; a subclass is not registered with it."""
 
     def chosen(self) -> dict[str, Any]:
         """Return the form that recipes hold: `{name: settings}`, the nested choices included."""
@@ -54,6 +56,7 @@ class Registry(Generic[C]):
             msg = f"two methods of kind {self.kind!r} are called {cls.name!r}"
             raise ValueError(msg)
         self._classes[cls.name] = cls
+        cls.is_registered = True
         return cls
 
     def _all(self) -> dict[str, type[C]]:
@@ -62,6 +65,7 @@ class Registry(Generic[C]):
             for point in entry_points(group=f"lingraft.{self.kind.replace(' ', '_')}"):
                 if point.name not in self._classes:
                     self._classes[point.name] = point.load()
+                    self._classes[point.name].is_registered = True
         return self._classes
 
     def __iter__(self) -> Iterator[type[C]]:

@@ -31,6 +31,7 @@ from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.predict_fertility import FertilityCurve
 from lingraft.pipeline.graph import VERSIONS
 from lingraft.recipe import Given, Runtime
+from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Draft, Stage, Store
 from lingraft.training import Budget, Execution
 
@@ -168,7 +169,7 @@ def _folder(model: str, runtime: Runtime) -> Path:
     if path.exists():
         return path
     chosen, store = parse_model(model), Store(runtime.store)
-    stage = Stage("advised model", VERSIONS["source"], chosen.identity())
+    stage = Stage("advised model", VERSIONS["source"], names_of_0_1(chosen.identity()))
 
     def fetch(draft: Draft) -> None:
         chosen.materialise(BuildContext(draft, store.scratch_dir(stage), Execution()))

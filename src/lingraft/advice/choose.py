@@ -26,6 +26,7 @@ from lingraft.intrinsic.intervals import difference_interval, ratio_interval
 from lingraft.pipeline import graph_of
 from lingraft.pipeline.running import build_step, quiet_libraries
 from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
+from lingraft.recipe.old_names import current_log
 from lingraft.selection import ServingCost
 from lingraft.store import Store
 
@@ -118,7 +119,7 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     for step in graph.making:
         build_step(step, recipe, runtime, store, lambda _line: None)
     log = store.folder((graph.training or graph.final).stage) / "training.jsonl"
-    return predict_end(points_of(read_log(log)), end_bytes)
+    return predict_end(points_of(current_log(read_log(log))), end_bytes)
 
 
 def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:

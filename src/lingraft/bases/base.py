@@ -70,7 +70,7 @@ def parse_model(value: object) -> Base:
     """Read the short forms of a recipe: a folder, a hub id `owner/name` with an optional `@revision`.
 
     >>> parse_model("meta-llama/Llama-2-7b-hf@main").chosen()
-    {'hub': {'id': 'meta-llama/Llama-2-7b-hf', 'revision': 'main', 'code': False}}
+    {'hub': {'id': 'meta-llama/Llama-2-7b-hf', 'revision': 'main', 'trust_remote_code': False}}
     """
     try:
         return BASES.parse(_long_form(value))

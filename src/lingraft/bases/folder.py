@@ -35,8 +35,9 @@ class FolderBase(Base):
 
     name: ClassVar[str] = "folder"
 
-    path: str = Field(description="the folder of the model, as save_pretrained writes it")
-    code: bool = Field(default=False, description="run the code that the model brings (auto_map); read it first")
+    path: str = Field(description="folder of the model, as save_pretrained writes it")
+    trust_remote_code: bool = Field(
+        default=False, description="run the code in the model's folder (auto_map); read it first")
 
     @property
     def folder(self) -> Path:
@@ -46,7 +47,7 @@ class FolderBase(Base):
     @property
     def runs_code(self) -> bool:
         """Whether the model's own code runs: because this base says so, or another one of which it has all its code."""
-        return self.code or (is_folder(self.folder) and permitted(self.folder))
+        return self.trust_remote_code or (is_folder(self.folder) and permitted(self.folder))
 
     def identity(self) -> dict[str, Any]:
         """Name every file that makes the model by its hash: the same model elsewhere has the same key."""

@@ -35,9 +35,12 @@ class HubBase(Base):
     name: ClassVar[str] = "hub"
 
     id: str = Field(description="owner/name of the model")
-    revision: str = Field(default="main", description="branch, tag or commit; the commit that it meant is recorded")
-    code: bool = Field(default=False, description="run the code that the model brings (auto_map); read it first, and "
-                       "name the commit that you read as revision")
+    revision: str = Field(
+        default="main", description="branch, tag or commit; the resolved commit is recorded")
+    trust_remote_code: bool = Field(
+        default=False,
+        description="run the code in the model's repository (auto_map); read it first, and set "
+                    "revision to the commit that you read")
 
     @field_validator("id")
     @classmethod
@@ -49,7 +52,7 @@ class HubBase(Base):
 
     @model_validator(mode="after")
     def _pinned(self) -> HubBase:
-        if self.code and not COMMIT.fullmatch(self.revision):
+        if self.trust_remote_code and not COMMIT.fullmatch(self.revision):
             msg = (f"code that {self.id} brings is run for a pinned revision only, got {self.revision!r}; name the "
                    "commit (40 hexadecimal digits) whose code you read")
             raise ValueError(msg)
@@ -57,9 +60,9 @@ class HubBase(Base):
 
     def identity(self) -> dict[str, Any]:
         """Name the commit: a branch that moves on gives another key."""
-        if self.code:
+        if self.trust_remote_code:
             permit(self._fetch(("config.json", PATTERN)))
-        return {"hub": self.id, "commit": self.commit(), **({"code": True} if self.code else {})}
+        return {"hub": self.id, "commit": self.commit(), **({"code": True} if self.trust_remote_code else {})}
 
     def commit(self) -> str:
         """Resolve the revision to a commit; without a connection, to the one that the cache holds."""
@@ -68,10 +71,10 @@ class HubBase(Base):
     def materialise(self, bench: BuildContext) -> None:
         """Fetch what the commit holds and link it."""
         self.config()
-        folder = self._fetch((*WEIGHTS, *SMALL_FILES, *([PATTERN] if self.code else ())))
+        folder = self._fetch((*WEIGHTS, *SMALL_FILES, *([PATTERN] if self.trust_remote_code else ())))
         if not list(folder.glob("*.safetensors")):
             check_file_names(self._file_names(), self.id)
-        bench.draft.notes.update(fill(bench.folder, folder, code=self.code))
+        bench.draft.notes.update(fill(bench.folder, folder, code=self.trust_remote_code))
         bench.draft.notes["from"] = f"{self.id}@{self.commit()}"
 
     def tokenizer_folder(self) -> Path:

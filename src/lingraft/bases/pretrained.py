@@ -32,7 +32,8 @@ def _as_settings(value: object) -> object:
 
 def _default_plan() -> TrainingPlan:
     """One pass in full, at a rate for fresh weights: ten times what continued pretraining would take."""
-    return TrainingPlan.model_validate({"strategy": "full", "rates": 3e-3, "batch_tokens": 8192, "heldout_points": 0})
+    return TrainingPlan.model_validate({
+        "strategy": "full", "learning_rates": 3e-3, "batch_tokens": 8192, "heldout_points": 0})
 
 
 @BASES.register
@@ -43,11 +44,15 @@ class PretrainedHere(Base):
 
     language: str = Field(default="en", description="BCP-47 tag of the text")
     corpus: Annotated[CorpusSettings, BeforeValidator(_as_settings)] = Field(
-        description="text to learn from: a path, owner/name, `miniature`, or settings of a corpus with `sources`")
-    vocabulary_size: int = Field(default=2000, ge=300, description="tokens of the tokenizer, special ones included")
-    body: dict[str, Any] = Field(alias="config", default_factory=dict,
-                                 description="settings of the transformers model; left out: a small Llama")
-    training: TrainingPlan = Field(default_factory=_default_plan, description="how the weights are trained")
+        description="training text: a path, owner/name, `miniature`, or settings of a corpus with "
+                    "`sources`")
+    vocabulary_size: int = Field(
+        default=2000, ge=300, description="tokens of the tokenizer, including special tokens")
+    body: dict[str, Any] = Field(
+        alias="config", default_factory=dict,
+        description="settings of the transformers model; default: a small Llama")
+    training: TrainingPlan = Field(
+        default_factory=_default_plan, description="how the weights are trained")
     seed: int = Field(default=0, description="seed of the weights and of the order of the text")
 
     def chosen(self) -> dict[str, Any]:

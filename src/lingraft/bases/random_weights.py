@@ -29,13 +29,16 @@ class RandomBase(Base):
 
     name: ClassVar[str] = "random"
 
-    tokenizer: str = Field(description="a tokenizer file (tokenizer.json, tokenizer.model, *.tiktoken, vocab.json; "
-                                       "also .gz), or a folder that holds one")
-    body: dict[str, Any] = Field(alias="config", default_factory=lambda: dict(SMALL_BODY),
-                                 description="settings of the transformers model; model_type names the architecture")
-    special: Mapping[Literal["bos_token", "eos_token", "pad_token"], str] = Field(
-        default_factory=dict, description="roles of special tokens, where the tokenizer's own files name none: "
-                                          "{eos_token: <|endoftext|>}")
+    tokenizer: str = Field(
+        description="tokenizer file (tokenizer.json, tokenizer.model, *.tiktoken, vocab.json; "
+                    "also .gz), or a folder with one")
+    body: dict[str, Any] = Field(
+        alias="config", default_factory=lambda: dict(SMALL_BODY),
+        description="settings of the transformers model; model_type names the architecture")
+    special_tokens: Mapping[Literal["bos_token", "eos_token", "pad_token"], str] = Field(
+        default_factory=dict,
+        description="roles of special tokens that the tokenizer's files do not name: {eos_token: "
+                    "<|endoftext|>}")
     seed: int = Field(default=0, description="seed of the weights")
 
     def chosen(self) -> dict[str, Any]:
@@ -63,11 +66,11 @@ class RandomBase(Base):
 
     def _open(self) -> ModelTokenizer:
         tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
-        unknown = [token for token in self.special.values() if tokenizer.backend.token_to_id(token) is None]
+        unknown = [token for token in self.special_tokens.values() if tokenizer.backend.token_to_id(token) is None]
         if unknown:
-            msg = f"model.random.special: {self.tokenizer} has no token {unknown[0]!r}; name one that it has"
+            msg = f"model.random.special_tokens: {self.tokenizer} has no token {unknown[0]!r}; name one that it has"
             raise TokenizerError(msg)
-        return replace(tokenizer, config={**tokenizer.config, **dict(self.special.items())})
+        return replace(tokenizer, config={**tokenizer.config, **dict(self.special_tokens.items())})
 
     def _config(self, tokenizer: ModelTokenizer) -> Any:
         return model_config(self.body, tokenizer)

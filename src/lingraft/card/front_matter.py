@@ -36,7 +36,7 @@ def _pipeline(record: Mapping[str, Any]) -> str:
 def texts(recipe: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Return every text of a recipe: the targets', then the replayed one."""
     yield recipe["target"]
-    yield from recipe.get("also") or ()
+    yield from recipe.get("extra_targets") or ()
     if recipe.get("replay"):
         yield recipe["replay"]
 

@@ -29,7 +29,7 @@ def _limits(record: Mapping[str, Any]) -> Iterator[str]:
     if not recipe.get("replay"):
         yield "No text of the base's own language was replayed or measured: what the model forgot is not known."
     kind = next(iter(recipe["model"]))
-    if recipe["model"][kind].get("code"):
+    if recipe["model"][kind].get("trust_remote_code"):
         yield "The base brings code of its own, which whoever loads the model runs: read the *.py files first."
     if kind in {"random", "pretrain"}:
         yield "The base is no published model: it was made here, small, to show or test the method."

@@ -46,7 +46,7 @@ def _training(notes: Mapping[str, Any]) -> Iterator[str]:
     if "trunk_steps" in found:
         yield f"**Beginning:** its first {found['trunk_steps']:,} steps are a shorter run's."
     for phase in found["phases"]:
-        rates = ", ".join(f"{name} {value:g}" for name, value in phase["rates"].items()
+        rates = ", ".join(f"{name} {value:g}" for name, value in phase["learning_rates"].items()
                           if isinstance(value, int | float))
         strategy, schedule = (next(iter(phase[key])) for key in ("strategy", "schedule"))
         yield (f"**Phase:** strategy `{strategy}`{_reference(phase.get('reference'))}, {phase['steps']:,} steps, "

@@ -55,7 +55,7 @@ def _ids(record: Mapping[str, Any]) -> str:
 
 
 def _use(record: Mapping[str, Any]) -> str:
-    code = next(iter(record["recipe"]["model"].values())).get("code", False)
+    code = next(iter(record["recipe"]["model"].values())).get("trust_remote_code", False)
     more = ", trust_remote_code=True" if code else ""
     made_by = _loads_with(record)
     images = "" if made_by == "AutoModelForCausalLM" else (

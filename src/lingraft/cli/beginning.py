@@ -29,7 +29,7 @@ def init(file: RecipeToWrite = Path("recipe.yaml"), *,
     """
     from lingraft.errors import RecipeError
     from lingraft.recipe import Given
-    from lingraft.recipe.beginning import commented_recipe
+    from lingraft.recipe.load import commented_recipe
     from lingraft.store import write_files
 
     if file.exists() and not force:

@@ -112,7 +112,7 @@ def _bounded_texts(settings: CorpusSettings, language: str) -> list[Input]:
 def _gather(inputs: Sequence[Input], cleaner: Cleaner, settings: CorpusSettings, folder: Path) -> Gathered:
     """Read and clean all sources."""
     gathered = Gathered(Shuffle(folder), [Tally(source.label) for source in inputs], cleaner, settings.seed,
-                        settings.normalise)
+                        settings.unicode_normalization)
     to_hold_out = int((settings.share or 0) * EVERYTHING)
     with gathered.shuffle, progress("reading text", unit="documents") as advance:
         for index, source in enumerate(inputs):
@@ -135,12 +135,13 @@ def _gather(inputs: Sequence[Input], cleaner: Cleaner, settings: CorpusSettings,
 
 def _check_length(text: str, label: str, settings: CorpusSettings) -> None:
     """Raise `CorpusError` where a document would take more memory to tokenise than is allowed."""
-    size = len(text.encode()) if 4 * len(text) > settings.longest_document else 0
-    if size > settings.longest_document:
-        most = f"{settings.longest_document / 1e6:g} MB"
+    size = len(text.encode()) if 4 * len(text) > settings.max_document_bytes else 0
+    if size > settings.max_document_bytes:
+        most = f"{settings.max_document_bytes / 1e6:g} MB"
         msg = (f"{label}: a document of {size / 1e6:.1f} MB, which begins with {text[:40]!r}; documents are tokenised "
-               f"whole, so no more than longest_document: {most} are taken: cut it (documents: paragraph or line), "
-               f"drop it (maximum_characters), or raise longest_document")
+               f"whole, so no more than max_document_bytes: {most} are taken: cut it "
+               f"(document_unit: paragraph or line), "
+               f"drop it (max_characters), or raise max_document_bytes")
         raise CorpusError(msg)
 
 

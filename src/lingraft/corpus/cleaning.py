@@ -102,8 +102,8 @@ class Cleaner:
 
     def __init__(self, settings: CorpusSettings, *, in_language: Callable[[str], bool] | None,
                  heldout: Collection[bytes] = frozenset()) -> None:
-        self._least = settings.minimum_characters
-        self._most = settings.maximum_characters
+        self._least = settings.min_characters
+        self._most = settings.max_characters
         self._in_language = in_language
         self._heldout = heldout
         self.seen: set[bytes] = set()

@@ -17,8 +17,9 @@ HELDOUT_SHARE = 0.01
 class Limit(Settings):
     """How much is used at most; what would pass either bound is left out."""
 
-    documents: int | None = Field(default=None, gt=0, description="documents at most")
-    bytes: ByteSize | None = Field(default=None, gt=0, description="bytes of UTF-8 text at most; '10MB' is understood")
+    documents: int | None = Field(default=None, gt=0, description="maximum number of documents")
+    bytes: ByteSize | None = Field(
+        default=None, gt=0, description="maximum bytes of UTF-8 text; '10MB' is accepted")
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -36,8 +37,8 @@ class Limit(Settings):
 class Miniature(Settings):
     """Text of the embedded miniature world."""
 
-    stories: int = Field(default=20_000, gt=0, description="how many stories")
-    seed: int = Field(default=0, description="which stories")
+    stories: int = Field(default=20_000, gt=0, description="number of stories")
+    seed: int = Field(default=0, description="seed of the stories")
 
 
 class Source(Settings):
@@ -47,25 +48,35 @@ class Source(Settings):
     ('text/hi.jsonl.gz', 'owner/name')
     """
 
-    path: str | None = Field(default=None, description="a file, a folder or a glob; "
-                             ".txt, .jsonl, .json, .parquet, .csv, .tsv, each also .gz or .zst")
-    hub: str | None = Field(default=None, description="a hub data set, owner/name")
-    miniature: Miniature | None = Field(default=None, description="the embedded miniature world")
+    path: str | None = Field(
+        default=None,
+        description="file, folder or glob: .txt, .jsonl, .json, .parquet, .csv or .tsv, each also "
+                    ".gz or .zst")
+    hub: str | None = Field(default=None, description="hub data set, owner/name")
+    miniature: Miniature | None = Field(default=None, description="the embedded miniature corpus")
     config: str | None = Field(default=None, description="configuration of the hub data set")
     split: str = Field(default="train", description="split of the hub data set")
-    revision: str | None = Field(default=None, description="branch, tag or commit of the hub data set")
-    streaming: bool = Field(default=True, description="read the hub data set without storing all of it")
-    text: str = Field(default="text", description="field that holds the text; 'translation.hi' reaches into a mapping")
+    revision: str | None = Field(
+        default=None, description="branch, tag or commit of the hub data set")
+    streaming: bool = Field(
+        default=True, description="read the hub data set without downloading all of it")
+    text_field: str = Field(
+        default="text",
+        description="field that holds the text; 'translation.hi' is the field hi of translation")
     format: Literal["text", "chat"] = Field(
         default="text",
-        description="text: every row is plain text; chat: every row is a conversation (messages, instruction and "
-        "output, or text with chat markup), which the model's own chat template writes",
-    )
-    documents: Literal["line", "paragraph", "file"] = Field(default="line", description="what one document of a .txt "
-                                                            "file is; paragraphs are parted by blank lines")
-    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="share of the train bytes, "
-                                 "relative to the other sources; without weights every source is used whole")
-    limit: Limit | None = Field(default=None, description="only the first documents of this source, counted as read")
+        description="text: each row is plain text; chat: each row is a conversation (messages, "
+                    "instruction and output, or text with chat markup), written with the model's "
+                    "own chat template")
+    document_unit: Literal["line", "paragraph", "file"] = Field(
+        default="line",
+        description="what one document of a .txt file is; blank lines separate paragraphs")
+    weight: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False,
+        description="share of the training bytes, relative to the other sources; without weights "
+                    "each source is used in full")
+    limit: Limit | None = Field(
+        default=None, description="use the first documents of this source only")
 
     @classmethod
     def parse(cls, value: object) -> object:
@@ -98,8 +109,9 @@ class Source(Settings):
         if self.hub is not None and not HUB_ID.fullmatch(self.hub):
             msg = f"hub: {self.hub!r} is no data set id; expected owner/name"
             raise ValueError(msg)
-        idle = {"hub": ("documents",), "path": ("config", "split", "revision", "streaming"),
-                "miniature": ("config", "split", "revision", "streaming", "text", "documents", "format")}[places[0]]
+        idle = {"hub": ("document_unit",), "path": ("config", "split", "revision", "streaming"),
+                "miniature": ("config", "split", "revision", "streaming", "text_field", "document_unit",
+                              "format")}[places[0]]
         for name in idle:
             if getattr(self, name) != type(self).model_fields[name].default:
                 msg = f"{name} has no meaning for a source with {places[0]}; leave it out"
@@ -136,29 +148,43 @@ class LanguageCheck(Settings):
     wrongly drops 53 % of the English and 9 % of the Hindi documents. Raise it to keep close relatives out.
     """
 
-    confidence: float = Field(default=0.05, ge=0, le=1, description="least confidence in the stated language, as "
-                              "lingua gives it among all its languages for the first 1,000 characters")
+    min_confidence: float = Field(
+        default=0.05, ge=0, le=1,
+        description="minimum confidence (0 to 1) in the stated language, as lingua gives it among "
+                    "all its languages for the first 1,000 characters")
 
 
 class CorpusSettings(Settings):
     """Which text, and what is kept of it."""
 
     sources: Sources = Field(description="one source or several: a path, owner/name, or a mapping")
-    heldout: Sources | None = Field(default=None, description="sources of the held-out text, cleaned like the others")
+    heldout: Sources | None = Field(
+        default=None, description="sources of the held-out text, cleaned like the others")
     heldout_share: float | None = Field(default=None, gt=0, le=0.5, description="share of the documents that is held "
                                         f"out, by their hash; {HELDOUT_SHARE} where `heldout` is not named")
-    heldout_bytes: ByteSize | None = Field(default=None, gt=0, description="bytes of held-out text at most")
-    minimum_characters: int = Field(default=1, ge=1, description="shorter documents are dropped")
-    maximum_characters: int | None = Field(default=None, ge=1, description="longer documents are dropped")
-    longest_document: ByteSize = Field(default=ByteSize(16_000_000), gt=0, description="a longer document that would "
-                                       "be kept is refused: tokenising takes 110 MB of memory for each MB of it")
-    normalise: Literal["NFC", "NFKC"] | None = Field(default=None, description="bring the text into this Unicode form; "
-                                                     "left out: as it was read, what is not in NFC is reported")
+    heldout_bytes: ByteSize | None = Field(
+        default=None, gt=0, description="maximum bytes of held-out text")
+    min_characters: int = Field(default=1, ge=1, description="shorter documents are dropped")
+    max_characters: int | None = Field(
+        default=None, ge=1, description="longer documents are dropped")
+    max_document_bytes: ByteSize = Field(
+        default=ByteSize(16_000_000), gt=0,
+        description="a longer document that would be kept is an error: tokenising needs 110 MB of "
+                    "memory per MB of it")
+    unicode_normalization: Literal["NFC", "NFKC"] | None = Field(
+        default=None,
+        description="convert the text to this Unicode form; by default it stays as read, and text "
+                    "outside NFC is reported")
     language_check: Annotated[LanguageCheck | None, BeforeValidator(_as_check)] = Field(
-        default=None, description="drop documents in another language; `true` or {confidence: 0.05}")
-    limit: Limit | None = Field(default=None, description="train text at most: a fair sample of the sources; "
-                                "a streamed hub data set is read no further than this needs")
-    seed: int = Field(default=0, description="order of the documents; the held-out share does not depend on it")
+        default=None,
+        description="drop documents in another language; `true` or {min_confidence: 0.05}")
+    limit: Limit | None = Field(
+        default=None,
+        description="maximum amount of training text: a random sample of the sources; a streamed "
+                    "hub data set is read no further than needed")
+    seed: int = Field(
+        default=0,
+        description="seed of the order of documents; the held-out share does not depend on it")
 
     @property
     def share(self) -> float | None:
@@ -178,8 +204,8 @@ class CorpusSettings(Settings):
         if self.heldout and self.heldout_share is not None:
             msg = "heldout and heldout_share exclude each other; held-out text is named, or it is a share"
             raise ValueError(msg)
-        if self.maximum_characters is not None and self.maximum_characters < self.minimum_characters:
-            msg = (f"maximum_characters {self.maximum_characters} is below minimum_characters "
-                   f"{self.minimum_characters}; nothing would be kept")
+        if self.max_characters is not None and self.max_characters < self.min_characters:
+            msg = (f"max_characters {self.max_characters} is below min_characters "
+                   f"{self.min_characters}; nothing would be kept")
             raise ValueError(msg)
         return self

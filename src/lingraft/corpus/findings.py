@@ -1,7 +1,7 @@
 """What a look at every kept document finds: text that is not in NFC, text that is cut into pieces, NUL characters.
 
-Each finding is counted, and warned of where it is more than an accident. Nothing is changed here; `normalise: NFC`
-does that where a recipe asks for it.
+Each finding is counted, and warned of where it is more than an accident. Nothing is changed here;
+`unicode_normalization: NFC` does that where a recipe asks for it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Findings:
             found.append(
                 f"{self._of(self.not_nfc)} are not in NFC ({share:.1%} of the characters are in words that "
                 "NFC changes); tokens learned from them do not fit text in NFC, which is usual; set "
-                "normalise: NFC in the corpus settings, unless all text to come is like this"
+                "unicode_normalization: NFC in the corpus settings, unless all text to come is like this"
             )
         for cutter, documents in self.cut.items():
             if self._is_notable(documents):

@@ -70,7 +70,7 @@ def _records(source: Source) -> Iterator[dict[str, Any]]:
         msg = f"{source.label}: {source.split!r} is not a single split; choose one of its splits"
         raise HubError(msg)
     columns = records.column_names or []
-    column = source.text if source.text in columns else source.text.split(".")[0]
+    column = source.text_field if source.text_field in columns else source.text_field.split(".")[0]
     if column in columns and source.format == "text":  # the others are not fetched
         records = records.select_columns([column])
     iterator = iter(records)

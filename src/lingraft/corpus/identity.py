@@ -21,7 +21,7 @@ VERSION = 1
 
 def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
     """Return the identity; raises `CorpusError` for a missing file and `HubError` for a hub that does not answer."""
-    identity: dict[str, Any] = settings.model_dump(mode="json", exclude={"sources", "heldout", "longest_document"})
+    identity: dict[str, Any] = settings.model_dump(mode="json", exclude={"sources", "heldout", "max_document_bytes"})
     identity["heldout_share"] = settings.share
     identity["sources"] = [_identity(source) for source in settings.sources]
     identity["heldout"] = [_identity(source) for source in settings.heldout or ()]

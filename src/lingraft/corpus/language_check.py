@@ -35,6 +35,6 @@ def language_judge(check: LanguageCheck, language: str) -> Callable[[str], bool]
     detector = lingua.LanguageDetectorBuilder.from_all_languages().build()
 
     def in_language(text: str) -> bool:
-        return bool(detector.compute_language_confidence(text[:CHARACTERS], stated) >= check.confidence)
+        return bool(detector.compute_language_confidence(text[:CHARACTERS], stated) >= check.min_confidence)
 
     return in_language

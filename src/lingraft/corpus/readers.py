@@ -48,13 +48,13 @@ def read_file(path: Path, source: Source) -> Iterator[str]:
             is_chat = source.format == "chat"
             yield from_markup(text, f"{path}:{number}") if is_chat else text
         return
-    if source.documents != "line":
+    if source.document_unit != "line":
         msg = (
-            f"{path}: documents: {source.documents} is for .txt files; in {ending} files every row "
+            f"{path}: document_unit: {source.document_unit} is for .txt files; in {ending} files every row "
             "is a document"
         )
         raise CorpusError(msg)
-    field = source.text if source.format == "text" else None
+    field = source.text_field if source.format == "text" else None
     for record, place in read_records(path, field=field):
         yield document_of(record, source, place)
 
@@ -62,13 +62,13 @@ def read_file(path: Path, source: Source) -> Iterator[str]:
 def _plain_texts(path: Path, source: Source) -> Iterator[tuple[int, str]]:
     """Yield the documents of a .txt file, each with the number of its last line."""
     numbered = lines(path)
-    if source.documents == "line":
+    if source.document_unit == "line":
         yield from numbered
         return
     held: list[str] = []
     size = number = 0
     for number, text in numbered:
-        if source.documents == "paragraph" and not text.strip():
+        if source.document_unit == "paragraph" and not text.strip():
             if held:
                 yield number, "\n".join(held)
             held, size = [], 0
@@ -76,10 +76,10 @@ def _plain_texts(path: Path, source: Source) -> Iterator[tuple[int, str]]:
         held.append(text)
         size += len(text.encode()) + 1
         if size > MAX_DOCUMENT_BYTES:
-            smaller = {"file": "paragraph or line", "paragraph": "line"}[source.documents]
+            smaller = {"file": "paragraph or line", "paragraph": "line"}[source.document_unit]
             msg = (
                 f"{path}:{number}: the document is longer than {MAX_DOCUMENT_BYTES / 2**20:g} MiB, "
-                f"and a document is held in memory whole; set documents: {smaller}"
+                f"and a document is held in memory whole; set document_unit: {smaller}"
             )
             raise CorpusError(msg)
     if held:

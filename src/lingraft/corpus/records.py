@@ -86,7 +86,7 @@ def text_of(record: Mapping[str, Any], field: str, place: str) -> str:
     if not isinstance(value, str):
         msg = (
             f"{place}: field {field!r} holds {_kind(value)}, expected text; name the field of the "
-            f"text with text: (fields: {', '.join(map(str, record))})"
+            f"text with text_field: (fields: {', '.join(map(str, record))})"
         )
         raise CorpusError(msg)
     try:
@@ -103,12 +103,12 @@ def text_of(record: Mapping[str, Any], field: str, place: str) -> str:
 def document_of(record: Mapping[str, Any], source: Source, place: str) -> str:
     """Return the document of a record: its text, or a `Conversation` of a source of chats."""
     if source.format == "chat":
-        return conversation_of(record, source.text, place)
+        return conversation_of(record, source.text_field, place)
     try:
-        return text_of(record, source.text, place)
+        return text_of(record, source.text_field, place)
     except CorpusError as error:
         held = next((name for name in MESSAGES if isinstance(record.get(name), list)), None)
-        if held is None or source.text in record:
+        if held is None or source.text_field in record:
             raise
         msg = f"{place}: the row holds a conversation in {held!r}; set format: chat to read it"
         raise CorpusError(msg) from error

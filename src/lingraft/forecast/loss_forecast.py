@@ -256,7 +256,7 @@ def points_of(rows: Sequence[Mapping[str, Any]]) -> list[LossPoint]:
     steps = [row for row in rows if "target_bits_per_byte" in row]
     peak = _peak(steps)
     return [LossPoint(row["target_bytes"], row["target_bits_per_byte"],
-                      row["learning_rate_embeddings"] / peak) for row in steps]
+                      row["learning_rate_added_rows"] / peak) for row in steps]
 
 
 def heldout_points(rows: Sequence[Mapping[str, Any]], language: str) -> list[LossPoint]:
@@ -264,7 +264,7 @@ def heldout_points(rows: Sequence[Mapping[str, Any]], language: str) -> list[Los
     steps = {row["step"]: row for row in rows if "target_bytes" in row}
     peak = _peak(list(steps.values()))
     return [LossPoint(steps[row["step"]]["target_bytes"], row["heldout"][language],
-                      steps[row["step"]]["learning_rate_embeddings"] / peak)
+                      steps[row["step"]]["learning_rate_added_rows"] / peak)
             for row in rows if row["step"] in steps and language in row.get("heldout", {})]
 
 
@@ -275,4 +275,4 @@ def weighted_bytes(planned: Sequence[LossPoint]) -> float:
 
 
 def _peak(rows: Sequence[Mapping[str, Any]]) -> float:
-    return max((float(row["learning_rate_embeddings"]) for row in rows), default=0.0) or 1.0
+    return max((float(row["learning_rate_added_rows"]) for row in rows), default=0.0) or 1.0

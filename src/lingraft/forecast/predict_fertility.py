@@ -154,9 +154,9 @@ def _by_learner(family: Family, counts: Counter[str], held: Heldout, sizes: Sequ
     for unit in held.units:
         together.setdefault(unit, 0)
     settings = Continued()
-    learner = Learner(cut_words(family, together), cut_alone=cut_by_base(family), minimum=settings.minimum_saving,
+    learner = Learner(cut_words(family, together), cut_alone=cut_by_base(family), minimum=settings.min_saving,
                       step_cost=settings.step_cost,
-                      allowed=lambda surface: len(surface) <= settings.maximum_bytes and family.allows(surface))
+                      allowed=lambda surface: len(surface) <= settings.max_token_bytes and family.allows(surface))
     as_in_cut_words = sorted(together, key=lambda unit: (-together[unit], unit))
     order = {unit: i for i, unit in enumerate(as_in_cut_words)}
     place = np.array([order[unit] for unit in held.units], dtype=np.int64)

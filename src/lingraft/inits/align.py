@@ -32,7 +32,8 @@ class Align(EmbeddingInit):
     reference: ClassVar[str] = "Yamaguchi, Villavicencio, Aletras 2024 (arXiv 2406.11477), Align"
     needs_corpus: ClassVar[bool] = True
 
-    text: ByteSize = Field(default=ByteSize(5_000_000), gt=0, description="train text that is read, in bytes")
+    text_bytes: ByteSize = Field(
+        default=ByteSize(5_000_000), gt=0, description="bytes of training text that are read")
 
     def rows(self, request: InitRequest) -> InitRows:
         """Align the two tokenisations and average; a token that the text lacks gets its subtoken mean."""
@@ -50,7 +51,7 @@ class Align(EmbeddingInit):
         """Count the source ids under each added token, once for both sides."""
         key = f"align {self.model_dump_json()}"
         if key not in request.scratch:
-            request.scratch[key] = aligned_pieces(text_of(request, self.text), request.source_tokenizer,
+            request.scratch[key] = aligned_pieces(text_of(request, self.text_bytes), request.source_tokenizer,
                                                   request.target_tokenizer, {t.id for t in request.splice.added})
         counted: tuple[dict[int, dict[int, int]], int] = request.scratch[key]
         return counted

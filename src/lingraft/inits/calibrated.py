@@ -37,8 +37,10 @@ class Calibrated(EmbeddingInit):
     name: ClassVar[str] = "calibrated"
     reference: ClassVar[str] = "Joshi et al. 2026, Beyond Initialization Loss (arXiv 2608.03494)"
 
-    least_rows: int = Field(default=20, gt=0, description="with fewer source rows in the target's script than this, "
-                            "the rows of the pieces themselves give the norm")
+    min_rows: int = Field(
+        default=20, gt=0,
+        description="with fewer source rows in the target's script, the norm comes from the rows "
+                    "of the subtokens")
 
     def rows(self, request: InitRequest) -> InitRows:
         """Average the pieces' rows; rescale those of a separate input matrix."""
@@ -77,7 +79,7 @@ class Calibrated(EmbeddingInit):
         for script in sorted(set(script_of_token), key=str):
             ids = of_script.get(script, []) if script else []
             origins[script] = "subtoken mean at the norm of the script"
-            if len(ids) < self.least_rows:
+            if len(ids) < self.min_rows:
                 ids = sorted({piece for token, own in zip(tokens, script_of_token, strict=True) if own == script
                               for piece in token.pieces})
                 origins[script] = "fallback: subtoken mean at the norm of its pieces"

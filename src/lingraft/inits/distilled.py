@@ -50,11 +50,16 @@ class Distilled(EmbeddingInit):
     reference: ClassVar[str] = "Dobler, Elliott, de Melo 2025, Token Distillation (arXiv 2505.20133)"
     needs_corpus: ClassVar[bool] = True
 
-    text: ByteSize = Field(default=ByteSize(20_000_000), gt=0, description="train text searched for windows, in bytes")
-    snippets: int = Field(default=25, gt=0, description="windows wanted for each token")
-    window: int = Field(default=48, gt=1, description="target tokens of a window")
+    text_bytes: ByteSize = Field(
+        default=ByteSize(20_000_000), gt=0,
+        description="bytes of training text that are searched for windows")
+    windows_per_token: int = Field(
+        default=25, gt=0, description="number of windows per added token")
+    window_tokens: int = Field(default=48, gt=1, description="length of a window in target tokens")
     epochs: int = Field(default=2, gt=0, description="passes over the windows")
-    rate: float = Field(default=0.05, gt=0, description="step size, as a share of the deviation of the matrix")
+    step_size: float = Field(
+        default=0.05, gt=0,
+        description="learning rate, relative to the standard deviation of the matrix")
 
     def rows(self, request: InitRequest) -> InitRows:
         """Learn the rows of both sides in one go; a token without a window keeps its subtoken mean."""
@@ -92,11 +97,11 @@ def find_windows(request: InitRequest, settings: Distilled) -> tuple[list[Window
     """Cut the text into windows and keep those with a token that has too few; return them and the tokens they have."""
     source, target = request.source_tokenizer, request.target_tokenizer
     sizes = [sizes_of(tokenizer.vocabulary) for tokenizer in (source, target)]
-    wanted = {token.id: settings.snippets for token in request.splice.added}
+    wanted = {token.id: settings.windows_per_token for token in request.splice.added}
     missing, seen, windows = set(wanted), set(), []
-    for texts in text_of(request, settings.text):
+    for texts in text_of(request, settings.text_bytes):
         for before, after in zip(source.ids(texts), target.ids(texts), strict=True):
-            for window in _cut(before, after, sizes, settings.window, set(wanted)):
+            for window in _cut(before, after, sizes, settings.window_tokens, set(wanted)):
                 here = missing.intersection(window.target)
                 if not here:
                     continue
@@ -164,7 +169,7 @@ class _Student:
         modules = {id(self.parameters["output"]): self.head, id(self.parameters["input"]): self.table}
         self.learned = list(dict.fromkeys(self.parameters.values()))
         self.optimiser = torch.optim.Adam([
-            {"params": [row], "lr": settings.rate * float(modules[id(row)].weight[:size].float().std())}
+            {"params": [row], "lr": settings.step_size * float(modules[id(row)].weight[:size].float().std())}
             for row in self.learned])
         self.table.register_forward_hook(self._put_rows)
         self.places: Tensor | None = None

@@ -37,14 +37,15 @@ class Donor(EmbeddingInit):
     reference: ClassVar[str] = ("Goddard & Neto 2025, Training-Free Tokenizer Transplantation via Orthogonal Matching "
                                 "Pursuit (arXiv 2506.06607)")
 
-    model: str = Field(description="folder of the donor model, with its tokenizer")
-    terms: int = Field(default=8, gt=0, description="how many shared tokens write one token at most")
+    model: str = Field(description="folder of the donor model with its tokenizer")
+    max_terms: int = Field(
+        default=8, gt=0, description="maximum number of shared tokens per combination")
 
     def identity(self) -> dict[str, Any]:
         """Return the settings, the donor by its weights and its tokenizer."""
         folder = Path(self.model).expanduser()
         files = [tokenizer_file(folder), *sorted(folder.glob("*.safetensors"))]
-        return {self.name: {"terms": self.terms, "model": {file.name: digest_of(file) for file in files}}}
+        return {self.name: {"terms": self.max_terms, "model": {file.name: digest_of(file) for file in files}}}
 
     def rows(self, request: InitRequest) -> InitRows:
         """Write every token that the donor has; the others get their subtoken means."""
@@ -62,7 +63,7 @@ class Donor(EmbeddingInit):
         if not known or not shared:
             return InitRows(rows_AD, tuple(origins), notes)
         wanted_AE = donor[torch.tensor([donor_ids[tokens[i].surface] for i in known])].float()
-        terms_AK, weights_AK = pursue(wanted_AE, donor[torch.tensor([d for d, _ in shared])].float(), self.terms)
+        terms_AK, weights_AK = pursue(wanted_AE, donor[torch.tensor([d for d, _ in shared])].float(), self.max_terms)
         sources_S = torch.tensor([source for _, source in shared])
         combined_AD = torch.zeros((len(known), request.matrix.shape[1]), dtype=torch.float64)
         for places_A, weights_A in zip(terms_AK.T, weights_AK.T, strict=True):

@@ -52,7 +52,7 @@ class MeanResizing(EmbeddingInit):
     All rows are practically the same (their deviation is some 1e-5 of that of the matrix).
     """
 
-    name: ClassVar[str] = "hf"
+    name: ClassVar[str] = "mean_resizing"
     reference: ClassVar[str] = ("Hewitt 2021, Initializing New Word Embeddings for Pretrained Language Models; "
                                 "transformers, resize_token_embeddings(mean_resizing=True)")
 

@@ -39,13 +39,18 @@ class Focus(EmbeddingInit):
     reference: ClassVar[str] = "Dobler & de Melo 2023, FOCUS (arXiv 2305.14481)"
     needs_corpus: ClassVar[bool] = True
 
-    text: ByteSize = Field(default=ByteSize(20_000_000), gt=0, description="train text for the vectors, in bytes")
-    width: int = Field(default=300, gt=0, description="size of the static vectors")
+    text_bytes: ByteSize = Field(
+        default=ByteSize(20_000_000), gt=0,
+        description="bytes of training text that the vectors are trained on")
+    vector_size: int = Field(default=300, gt=0, description="dimensions of the static vectors")
     epochs: int = Field(default=3, gt=0, description="passes over the text")
-    least_count: int = Field(default=10, gt=0, description="a token rarer than this in the text gets no vector")
-    vectors: str | None = Field(default=None, description="a file with a vector for each token, named by its id; "
-                                "replaces training: .safetensors, .npz (arrays `words`, `vectors`), or word2vec's "
-                                "own text and .bin (these need gensim)")
+    min_count: int = Field(
+        default=10, gt=0, description="tokens with fewer occurrences in the text get no vector")
+    vectors: str | None = Field(
+        default=None,
+        description="file with one vector per token id, used instead of training: .safetensors, "
+                    ".npz (arrays `words`, `vectors`), or word2vec's .txt and .bin (these need "
+                    "gensim)")
 
     def identity(self) -> dict[str, Any]:
         """Return the settings, the file of vectors by what is in it."""
@@ -91,12 +96,12 @@ class Focus(EmbeddingInit):
         """
         import numpy as np
 
-        sentences = _Sentences(request, self.text)
-        model = _gensim("fasttext").FastText(vector_size=self.width, min_count=self.least_count, sg=1, workers=1,
+        sentences = _Sentences(request, self.text_bytes)
+        model = _gensim("fasttext").FastText(vector_size=self.vector_size, min_count=self.min_count, sg=1, workers=1,
                                              seed=request.seed, epochs=self.epochs, min_n=3, max_n=6, bucket=BUCKETS)
         model.build_vocab(sentences)
         if not len(model.wv):
-            return [], np.empty((0, self.width), dtype=np.float32)
+            return [], np.empty((0, self.vector_size), dtype=np.float32)
         with progress("training token vectors", self.epochs):
             model.train(sentences, total_examples=model.corpus_count, epochs=self.epochs)
         number = {name: token_id for token_id, name in enumerate(sentences.names)}

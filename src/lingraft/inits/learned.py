@@ -56,7 +56,7 @@ class LearnedMatrices(Embeddings):
         group, = Rows().prepare(model, added) if keep else super().prepare(model, added)
         modules = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
         learned = [modules[side].rows if keep else modules[side].weight for side in self.sides]
-        trained = Group("embeddings")
+        trained = Group("added_rows")
         for name, parameter in group.parameters.items():
             if any(parameter is one for one in learned):
                 trained.parameters[name] = parameter
@@ -106,19 +106,22 @@ class LearnedInit(EmbeddingInit):
 
     start: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
         default_factory=lambda: INITS.parse("calibrated"), validate_default=True,
-        description="rows to start from")
-    share: float = Field(
+        description="method of the rows that training starts from")
+    max_text_share: float = Field(
         default=0.1, gt=0, le=1,
-        description="budget: this share of the train text, or `tokens`, whichever is reached first")
-    tokens: int = Field(default=10_000_000, gt=0, description="budget: predicted tokens at most")
-    rate: float = Field(default=1e-3, gt=0,
-                        description="peak learning rate of AdamW; cosine after a warm-up of 3%")
+        description="budget: share of the training text, or `max_tokens`, whichever is less")
+    max_tokens: int = Field(
+        default=10_000_000, gt=0, description="budget: maximum number of predicted tokens")
+    learning_rate: float = Field(
+        default=1e-3, gt=0,
+        description="peak learning rate of AdamW; warm-up over 3% of the steps, then cosine")
     base_rows: Literal["train", "keep"] = Field(
-        default="train", description="train: whole matrices, as in the paper, so that base rows "
-                                     "change; keep: added rows alone")
-    block: int = Field(default=256, gt=1, description="tokens of a row of text")
-    batch_tokens: int = Field(default=8192, gt=0,
-                              description="tokens of a step, rounded to whole rows")
+        default="train",
+        description="train: whole matrices as in the paper, so base rows change; keep: added rows "
+                    "only")
+    block_size: int = Field(default=256, gt=1, description="tokens per row of text")
+    batch_tokens: int = Field(
+        default=8192, gt=0, description="tokens per step, rounded to whole rows of text")
 
     def identity(self) -> dict[str, Any]:
         """Return the settings, with the identity of the method that rows start from."""
@@ -176,12 +179,12 @@ class LearnedInit(EmbeddingInit):
         log = (folder / "training" / LOG).read_text(encoding="utf-8").splitlines()
         bits = [(float(json.loads(line)["bits_per_byte"]),) for line in log]
         return LearnedRows(matrices, started, set(np.unique(text.tokens).tolist()), {
-            "tokens": notes["tokens"], "steps": notes["steps"], "rate": self.rate,
+            "tokens": notes["tokens"], "steps": notes["steps"], "rate": self.learning_rate,
             "bits_per_byte_first_last": first_and_last(bits, 0)})
 
     def _plan(self, sides: tuple[Side, ...]) -> TrainingPlan:
         phase = Phase(strategy=LearnedMatrices(sides=sides, base_rows=self.base_rows),
-                      budget=Budget(epochs=1), rates={"body": 0.0, "embeddings": self.rate},
+                      budget=Budget(epochs=1), learning_rates={"body": 0.0, "added_rows": self.learning_rate},
                       schedule="cosine", batch_tokens=self.batch_tokens)
         return TrainingPlan(phases=(phase,), heldout_points=0)
 
@@ -218,14 +221,14 @@ class LearnedInit(EmbeddingInit):
         target = request.target_tokenizer
         separators = separators_of(request.source_tokenizer)
         around = sum(one is not None for one in separators.ids(target))
-        size = self.share * request.corpus.counts("train").bytes if request.corpus else 0
+        size = self.max_text_share * request.corpus.counts("train").bytes if request.corpus else 0
         shards = shards_of(text_of(request, max(1, int(size))), target)
         try:
-            pack_shards(_first_tokens(shards, self.tokens, around), target,
-                        PackingSettings(block=self.block), folder, separators=separators)
+            pack_shards(_first_tokens(shards, self.max_tokens, around), target,
+                        PackingSettings(block_size=self.block_size), folder, separators=separators)
         except CorpusError as error:
-            msg = (f"learned rows: no text for a budget of {self.share:g} of the train text and "
-                   f"{self.tokens:,} tokens; raise share or tokens, or give more text")
+            msg = (f"learned rows: no text for a budget of {self.max_text_share:g} of the train text and "
+                   f"{self.max_tokens:,} tokens; raise max_text_share or max_tokens, or give more text")
             raise CorpusError(msg) from error
         return Blocks.open(folder)
 

@@ -25,9 +25,11 @@ class SubtokenMean(EmbeddingInit):
     reference: ClassVar[str] = ("Gee et al. 2022, Fast Vocabulary Transfer (arXiv 2402.09977); "
                                 "Tejaswi, Gupta, Choi 2024 (arXiv 2406.14670), section 3.2")
 
-    weights: Weighting = Field(default="uniform", description="what a piece counts: the same each (uniform), its "
-                               "characters, 1/(i + 1) at position i, only the first or the last, or half as much at "
-                               "each level of the merge tree (merges)")
+    weights: Weighting = Field(
+        default="uniform",
+        description="what a piece counts: the same each (uniform), its characters, 1/(i + 1) at "
+                    "position i, only the first or the last, or half as much at each level of the "
+                    "merge tree (merges)")
 
     def rows(self, request: InitRequest) -> InitRows:
         """Average the rows of each token's pieces, summed in float64."""

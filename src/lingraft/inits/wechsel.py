@@ -35,13 +35,19 @@ class Wechsel(EmbeddingInit):
     name: ClassVar[str] = "wechsel"
     reference: ClassVar[str] = "Minixhofer, Paischer, Rekabsaz 2022, WECHSEL (arXiv 2112.06598)"
 
-    source_vectors: str = Field(description="file of word vectors in the source's language: .vec, .npz or .safetensors")
-    target_vectors: str = Field(description="the same in the target's language")
-    dictionary: str | None = Field(default=None, description="file of word pairs, source and target, by which the "
-                                   "vectors are aligned; left out: both are in one space already")
-    words: int = Field(default=100_000, gt=0, description="words read of each file, from the start")
-    neighbours: int = Field(default=10, gt=0, description="source tokens that make a row")
-    temperature: float = Field(default=0.1, gt=0, description="of the softmax over their cosines")
+    source_vectors: str = Field(
+        description="file of word vectors in the source language: .vec, .npz or .safetensors")
+    target_vectors: str = Field(description="file of word vectors in the target language")
+    dictionary: str | None = Field(
+        default=None,
+        description="file of word pairs (source, target) for the alignment; by default both files "
+                    "share one space")
+    max_words: int = Field(
+        default=100_000, gt=0,
+        description="maximum number of words read from each file, from the start")
+    neighbours: int = Field(default=10, gt=0, description="source tokens per new row")
+    temperature: float = Field(
+        default=0.1, gt=0, description="temperature of the softmax over their cosine similarities")
 
     def identity(self) -> dict[str, Any]:
         """Return the settings with what is in the files in the place of their paths."""
@@ -88,7 +94,7 @@ class Wechsel(EmbeddingInit):
 
     def _spaces(self) -> tuple[WordVectors, WordVectors]:
         """Return both languages' vectors in one space; raises `ModelError` where they cannot be brought there."""
-        source, target = (read_word_vectors(Path(path).expanduser(), self.words)
+        source, target = (read_word_vectors(Path(path).expanduser(), self.max_words)
                           for path in (self.source_vectors, self.target_vectors))
         if self.dictionary:
             pairs = read_dictionary(Path(self.dictionary).expanduser())

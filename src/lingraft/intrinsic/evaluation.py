@@ -155,9 +155,9 @@ def _sequence_rows(scores: Mapping[str, TextScores], documents: Sequence[str], l
 def _premium_rows(entrants: Mapping[str, Entrant], languages: Sequence[str],
                   settings: EvaluationSettings) -> Iterator[Measurement]:
     others = [language for language in languages if language != "en"]
-    if settings.parallel is None or not others:
+    if settings.parallel_file is None or not others:
         return
-    columns = read_parallel(settings.parallel, others)
+    columns = read_parallel(settings.parallel_file, others)
     for subject, entrant in entrants.items():
         yield from premium(entrant.tokenizer, columns, subject, settings.bootstrap)
 
@@ -167,9 +167,9 @@ def _time(entrants: Mapping[str, Entrant], texts: Mapping[str, Sequence[str]], s
     models = {subject: (load_model(entrant.folder, *execution), entrant.tokenizer)
               for subject, entrant in entrants.items()}
     for language, documents in texts.items():
-        passages = passages_of(documents, settings.prompts, settings.prompt_bytes, settings.bytes)
+        passages = passages_of(documents, settings.timed_prompts, settings.prompt_bytes, settings.timed_bytes)
         if not passages:
             result.notes[language]["generation speed"] = "not measured: no document goes on after its prompt"
             continue
-        for subject, speed in generation_speed(models, passages, repeats=settings.repeats).items():
+        for subject, speed in generation_speed(models, passages, repeats=settings.timed_repeats).items():
             result.measurements.extend(speed_rows(speed, subject, language, len(passages), settings))

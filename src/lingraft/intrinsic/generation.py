@@ -54,7 +54,7 @@ class GenerationSpeed:
 def speed_rows(speed: GenerationSpeed, subject: str, language: str, prompts: int,
                settings: GenerationSettings) -> list[Measurement]:
     """Return the rows of one model's speed; reading a prompt (prefill) and writing (decode) stand apart."""
-    note = f"real text, batch of one, {settings.bytes} bytes a prompt, best of {settings.repeats}"
+    note = f"real text, batch of one, {settings.timed_bytes} bytes a prompt, best of {settings.timed_repeats}"
     values = (("generation speed", speed.bytes_per_second, "bytes/s"),
               ("generation speed in characters", speed.characters_per_second, "characters/s"),
               ("prefill speed", speed.prompt_bytes_per_second, "bytes/s"),

@@ -15,7 +15,7 @@ def read_parallel(path: str, languages: Sequence[str], reference: str = "en") ->
     Raises `CorpusError` where a column is not there.
     """
     wanted = list(dict.fromkeys((reference, *languages)))
-    columns = [list(read_source(Source(path=path, text=language), language)) for language in wanted]
+    columns = [list(read_source(Source(path=path, text_field=language), language)) for language in wanted]
     rows = [row for row in zip(*columns, strict=True) if all(text.strip() for text in row)]
     if not rows:
         msg = f"{path}: no row has text in all of {', '.join(wanted)}"

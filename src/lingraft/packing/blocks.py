@@ -171,7 +171,7 @@ def pack_shards(shards: Iterable[Shard], tokenizer: ModelTokenizer, settings: Pa
     before, after = separators.ids(tokenizer)
     block = settings.row_length(context)
     with (folder / TOKENS).open("wb") as tokens, (folder / ROWS).open("wb") as rows:
-        kind = _Stream if settings.pack == "stream" else _Documents
+        kind = _Stream if settings.layout == "stream" else _Documents
         writer = kind(tokens, rows, block, before, after)
         mentions, refused, chats = Counter[str](), Counter[str](), 0
         for shard in shards:

@@ -89,7 +89,7 @@ def training_tokens(recipe: Recipe, target_bytes: int | None, target_tokens: int
         if target_bytes is None or target_tokens is None or unit == "documents":
             return None
         part = amount if unit == "epochs" else amount / max(target_bytes, 1)
-        portion = share if phase.replay is None else phase.replay
+        portion = share if phase.replay_share is None else phase.replay_share
         replayed = part * portion / (1 - portion)
         total += part * target_tokens
         total += replayed * (target_bytes / replay_bytes_per_token if replay_bytes_per_token else target_tokens)

@@ -57,7 +57,7 @@ def evaluate_models(asked: Asked, runtime: Runtime, output: Path, *, tell: Tell 
         raise CorpusError(msg)
     places = {name: model_place(model) for name, model in named(asked.models).items()}
     recipe = _recipe(asked, next(iter(places.values())))
-    if getattr(recipe.model, "code", False):
+    if getattr(recipe.model, "trust_remote_code", False):
         recipe.model.identity()  # permits the code that its model brings, which models made from it bring, too
     models = {name: _model_step(name, parse_model(place)) for name, place in places.items()}
     texts = _texts(asked, recipe)
@@ -112,7 +112,7 @@ def named(models: Sequence[str]) -> dict[str, str]:
 
 def _recipe(asked: Asked, first: str) -> Recipe:
     """Return the recipe whose evaluation is carried out; the models and texts of it may be others."""
-    beside = {"evaluation.tasks": list(asked.tasks), "evaluation.parallel": asked.parallel,
+    beside = {"evaluation.tasks": list(asked.tasks), "evaluation.parallel_file": asked.parallel,
               "evaluation.reference_tokenizer": asked.reference}
     chosen = [f"{path}={json.dumps(value, ensure_ascii=False)}" for path, value in beside.items() if value]
     language, places = next(iter((asked.text or {}).items()), (None, ()))

@@ -161,7 +161,8 @@ def replays(recipe: Recipe) -> bool:
     """Say whether any phase mixes replayed text into training."""
     if recipe.replay is None:
         return False
-    return any(phase.replay if phase.replay is not None else recipe.replay.portion for phase in recipe.training.phases)
+    shares = [phase.replay_share for phase in recipe.training.phases]
+    return any(recipe.replay.portion if share is None else share for share in shares)
 
 
 def _corpus(text: Text) -> Step:

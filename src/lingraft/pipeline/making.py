@@ -23,6 +23,7 @@ from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingL
 from lingraft.measurement import read_measurements, select
 from lingraft.pipeline.steps import Work
 from lingraft.recipe import Text
+from lingraft.recipe.old_names import current_log
 from lingraft.selection import AutoSize, ServingCost
 from lingraft.selection.mixture import shares
 from lingraft.store import Manifest
@@ -88,7 +89,8 @@ def make_vocabulary(work: Work) -> None:
     chosen, source = work.recipe.vocabulary, work.folders["source"] / "model"
     replay = Corpus.open(work.folders["replay"]) if "replay" in work.folders else None
     by_cost = isinstance(chosen.size, AutoSize) and chosen.size.rule == "serving"
-    extension = Extension(chosen.method, chosen.size, chosen.pretokenizer, protect=chosen.protect, allow=chosen.allow,
+    extension = Extension(chosen.method, chosen.size, chosen.pretokenizer, protect=chosen.protect_replay,
+                          allow=chosen.allow,
                           temperature=chosen.temperature, weights=tuple(text.weight for text in work.recipe.targets),
                           serving=serving_cost(source) if by_cost else None, workers=work.runtime.workers)
     extend_tokenizer(source, _targets(work), extension, work.draft, base=replay)
@@ -188,7 +190,7 @@ def make_prediction(work: Work) -> None:
                              int(recipe.evaluation.heldout_bytes), notes.get("added", 0),
                              repairs=bool(notes.get("pre-tokenizer repaired")))
     if "training" in work.folders:
-        log = read_log(work.folders["training"] / "training.jsonl")
+        log = current_log(read_log(work.folders["training"] / "training.jsonl"))
         rows = read_measurements(work.folders["evaluation"] / "measurements.parquet")
         before = select(rows, metric="bits per byte", subject="spliced", language=recipe.target.language)
         spliced = before[0].value if before else None

@@ -65,7 +65,7 @@ class _Planner:
         self.graph = graph_of(recipe)
         self.replay_bytes_per_token: float | None = None
         size = recipe.vocabulary.size
-        self.size = size if isinstance(size, int) else size.maximum
+        self.size = size if isinstance(size, int) else size.max_size
 
     def rows(self) -> list[PlanRow]:
         """Return a row for each stage."""
@@ -175,7 +175,7 @@ class _Planner:
 
     def _timing(self, step: Step) -> PlanRow:
         writing = self.recipe.evaluation.generation
-        tokens = 3 * writing.prompts * writing.bytes * (writing.repeats + 1) if writing else None
+        tokens = 3 * writing.timed_prompts * writing.timed_bytes * (writing.timed_repeats + 1) if writing else None
         return self._row(step, {}, flops=self._flops(2, tokens))
 
     def _flops(self, each: int, tokens: int | None) -> float | None:

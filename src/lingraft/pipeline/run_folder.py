@@ -18,6 +18,7 @@ from typing import Any
 from lingraft.errors import StoreError
 from lingraft.measurement import Measurement, read_measurements
 from lingraft.progress import say
+from lingraft.recipe.old_names import current_record
 from lingraft.store import (
     atomic_folder,
     checksums,
@@ -66,13 +67,13 @@ class Run:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read run.json; raises `StoreError` if a folder is not a finished run."""
+    """Read run.json with the new names; raises `StoreError` if a folder is not a finished run."""
     try:
         record: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         msg = f"{folder}: not a finished run (no readable {RUN}); a run is made by `lingraft adapt RECIPE`"
         raise StoreError(msg) from error
-    return record
+    return current_record(record)
 
 
 def is_run(folder: Path, key: str) -> bool:

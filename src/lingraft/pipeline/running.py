@@ -33,6 +33,7 @@ from lingraft.pipeline.together import company, train_along
 from lingraft.pipeline.versions import versions
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
+from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import WARNINGS, Manifest, Store, digest
 from lingraft.tasks import check_tasks
 
@@ -114,8 +115,9 @@ def take_part(recipe: Recipe, runtime: Runtime) -> None:
 
 
 def run_key(recipe: Recipe, graph: Graph) -> str:
-    """Return the key of a run: the hash of its recipe and of its stages."""
-    return digest([FORMAT, REPORT_VERSION, recipe_values(recipe), [step.stage.key for step in graph]])[:20]
+    """Return the key of a run: the hash of its recipe and of its stages, with the names of 0.1."""
+    values = names_of_0_1(recipe_values(recipe))
+    return digest([FORMAT, REPORT_VERSION, values, [step.stage.key for step in graph]])[:20]
 
 
 def quiet_libraries() -> None:

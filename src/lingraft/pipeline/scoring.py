@@ -81,9 +81,9 @@ def _tasks(name: str, model: Step, where: Mapping[str, Step], chosen: Evaluation
 
 def _identity(chosen: Evaluation) -> dict[str, Any]:
     """Return the settings with files named by their content."""
-    settings = chosen.model_dump(mode="json", exclude={"parallel", "reference_tokenizer", "tasks"})
-    if chosen.parallel is not None:
-        settings["parallel"] = [file_digest(path) for path in find_files(chosen.parallel)]
+    settings = chosen.model_dump(mode="json", exclude={"parallel_file", "reference_tokenizer", "tasks"})
+    if chosen.parallel_file is not None:
+        settings["parallel"] = [file_digest(path) for path in find_files(chosen.parallel_file)]
     if chosen.reference_tokenizer is not None:
         settings["reference_tokenizer"] = file_digest(tokenizer_file(Path(chosen.reference_tokenizer).expanduser()))
     return settings

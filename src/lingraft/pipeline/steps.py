@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.recipe import Recipe, Runtime
+from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Draft, Stage, Store
 from lingraft.training import Execution
 
@@ -69,7 +70,10 @@ class Step:
 
 
 def step(title: str, name: str, version: int, settings: Mapping[str, Any], make: Make, **inputs: Step | None) -> Step:
-    """Build a step whose stage names the keys of its inputs; an input of `None` is none."""
+    """Build a step whose stage names the keys of its inputs; an input of `None` is none.
+
+    The key of a stage is made of the setting names of 0.1, so that outputs that 0.1 stored are found.
+    """
     given = {role: made for role, made in inputs.items() if made is not None}
-    stage = Stage(name, version, dict(settings), {role: made.stage.key for role, made in given.items()})
+    stage = Stage(name, version, names_of_0_1(settings), {role: made.stage.key for role, made in given.items()})
     return Step(title, stage, make, given)

@@ -11,7 +11,7 @@ import yaml
 from lingraft.errors import RecipeError
 from lingraft.inits import INITS, EmbeddingInit
 from lingraft.recipe import Recipe
-from lingraft.recipe.settings import EmbeddingSettings, Evaluation
+from lingraft.recipe.schema import EmbeddingSettings, Evaluation
 from lingraft.training import Budget, Phase
 
 INITS_BY_DEFAULT = "calibrated,mean,random"

@@ -3,7 +3,7 @@
 A `Recipe` bears identity, a `Runtime` never does. Nothing here imports torch.
 """
 
-from lingraft.recipe.loading import (
+from lingraft.recipe.load import (
     Given,
     assignment,
     chosen_recipe,
@@ -13,7 +13,7 @@ from lingraft.recipe.loading import (
     recipe_yaml,
 )
 from lingraft.recipe.runtime import Runtime
-from lingraft.recipe.settings import EmbeddingSettings, Evaluation, Recipe, Replay, Text, VocabularySettings
+from lingraft.recipe.schema import EmbeddingSettings, Evaluation, Recipe, Replay, Text, VocabularySettings
 
 __all__ = ["EmbeddingSettings", "Evaluation", "Given", "Recipe", "Replay", "Runtime", "Text", "VocabularySettings",
            "assignment", "chosen_recipe", "load_recipe", "parse_recipe", "recipe_values", "recipe_yaml"]

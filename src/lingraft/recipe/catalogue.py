@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lingraft.errors import RecipeError, did_you_mean
 from lingraft.recipe.problems import methods_of, models_in
-from lingraft.recipe.settings import Recipe
+from lingraft.recipe.schema import Recipe
 from lingraft.registry import Choice
 
 

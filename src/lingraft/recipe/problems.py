@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lingraft.errors import RecipeError, did_you_mean
-from lingraft.recipe.reading import Place, Tree
+from lingraft.recipe.tree import Place, Tree
 from lingraft.registry import Choice
 
 
@@ -81,9 +81,9 @@ def _chosen(cls: type[BaseModel], values: Any) -> list[type[BaseModel]]:
 
 
 def methods_of(base: type[Choice]) -> Iterator[type[Choice]]:
-    """Yield the methods that derive from a base class, those with a name."""
+    """Yield the methods that derive from a base class, those that recipes may name."""
     for cls in base.__subclasses__():
-        if "name" in cls.__dict__:
+        if cls.__dict__.get("is_registered"):
             yield cls
         yield from methods_of(cls)
 

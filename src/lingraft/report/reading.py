@@ -16,6 +16,7 @@ from lingraft.errors import StoreError
 from lingraft.measurement import Measurement, read_measurements
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
+from lingraft.recipe.old_names import current_log
 from lingraft.vocabulary import Splice
 
 
@@ -43,7 +44,7 @@ class RunFiles:
     @property
     def targets(self) -> list[str]:
         """Every language that the model was adapted to: a recipe may name further ones."""
-        also = (self.record.get("recipe") or {}).get("also") or ()
+        also = (self.record.get("recipe") or {}).get("extra_targets") or ()
         return list(dict.fromkeys([self.target, *(str(text["language"]) for text in also)]))
 
     @property
@@ -110,11 +111,12 @@ def _json(path: Path) -> Any:
     return None if text is None else _parsed(text, path)
 
 
-def _lines(path: Path) -> list[Mapping[str, Any]] | None:
+def _lines(path: Path) -> Sequence[Mapping[str, Any]] | None:
     text = _text(path)
     if text is None:
         return None
-    return [_parsed(line, path, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = enumerate(text.split("\n"), 1)
+    return current_log(_parsed(line, path, number) for number, line in lines if line.strip())
 
 
 def _parsed(text: str, path: Path, line: int = 1) -> Any:

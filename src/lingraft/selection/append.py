@@ -30,7 +30,8 @@ class Append(Selection):
     name: ClassVar[str] = "append"
     reference: ClassVar[str] = "Tejaswi, Gupta, Choi 2024, arXiv 2406.14670, section 3"
 
-    limit_alphabet: int = Field(1000, ge=256, description="how many characters V' may start from")
+    limit_alphabet: int = Field(
+        1000, ge=256, description="number of characters that V' starts from")
 
     def select(self, request: SelectionRequest) -> Selected:
         """Return the first `size` tokens of V' that the base does not have and that can be reached."""

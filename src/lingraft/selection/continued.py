@@ -25,22 +25,27 @@ class Continued(Selection):
     name: ClassVar[str] = "continued"
     reference: ClassVar[str] = "continued BPE: Purason et al. 2025, arXiv 2512.03989; greedy rule: Sennrich et al. 2016"
 
-    minimum_saving: int = Field(1, ge=1, description="a token must save this many tokens of the text; 2 leaves out "
-                                                    "tokens that it would use once")
-    maximum_bytes: int = Field(96, ge=2, description="longest token, in bytes of UTF-8")
-    step_cost: int = Field(10, ge=0, description="a token that leaves an earlier new one without any use must save so "
-                                                 "many times more; 0 is plain continued BPE")
+    min_saving: int = Field(
+        1, ge=1,
+        description="tokens of the text that a new token must save; 2 leaves out tokens that are "
+                    "used once")
+    max_token_bytes: int = Field(
+        96, ge=2, description="maximum length of a token in bytes of UTF-8")
+    step_cost: int = Field(
+        10, ge=0,
+        description="a token that makes an earlier new token unused must save so many times more; "
+                    "0: plain continued BPE")
 
     def select(self, request: SelectionRequest) -> Selected:
         """Return the tokens that the learner finds, with what each saved."""
         family = request.family
 
         def allowed(surface: bytes) -> bool:
-            return (len(surface) <= self.maximum_bytes and surface not in request.excluded
+            return (len(surface) <= self.max_token_bytes and surface not in request.excluded
                     and family.allows(surface))
 
         if isinstance(family, Unigram):
-            return continue_unigram(request, allowed=allowed, minimum=self.minimum_saving)
+            return continue_unigram(request, allowed=allowed, minimum=self.min_saving)
         return self._learned(request, cut_words(family, request.counts, request.protected), allowed)
 
     def _learned(
@@ -54,7 +59,7 @@ class Continued(Selection):
                 words,
                 allowed=partial(_is_allowed, allowed, frozenset(spare)),
                 cut_alone=cut_alone,
-                minimum=self.minimum_saving,
+                minimum=self.min_saving,
                 step_cost=self.step_cost,
             )
             with progress("learning tokens", request.size) as advance:

@@ -70,7 +70,7 @@ class Extension:
     @property
     def most(self) -> int:
         """The greatest number of tokens that may be added."""
-        return self.size.maximum if isinstance(self.size, AutoSize) else self.size
+        return self.size.max_size if isinstance(self.size, AutoSize) else self.size
 
 
 def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: Extension, draft: Draft, *,
@@ -83,7 +83,7 @@ def extend_tokenizer(source_folder: Path, corpora: Sequence[Corpus], extension: 
     claim fails, `RecipeError` where settings contradict.
     """
     if extension.protect and base is None:
-        msg = "vocabulary.protect needs base-language text: name a replay corpus (its share may be 0)"
+        msg = "vocabulary.protect_replay needs base-language text: name a replay corpus (its share may be 0)"
         raise RecipeError(msg)
     source = _opened(source_folder, corpora, base, draft)
     if extension.most and not isinstance(extension.selection, Nothing):

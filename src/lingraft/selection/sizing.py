@@ -28,17 +28,19 @@ class AutoSize(Settings):
     """Add tokens until one more thousand of them saves too little, or serving a text gets no cheaper."""
 
     rule: Literal["marginal", "serving"] = Field(
-        "marginal", description="marginal: stop where a thousand more tokens save less than `rate` of the "
-                                "tokens left; serving: where tokens x (body + head FLOPs at that vocabulary) is least "
-                                "(Dagan et al. 2024, arXiv 2402.01035)")
-    rate: float = Field(0.01, gt=0, lt=1,
-                        description="share of the tokens left that a thousand more tokens must save")
-    maximum: int = Field(50_000, ge=1000, description="never more tokens than this")
+        "marginal",
+        description="marginal: stop where 1,000 more tokens save less than `min_saving_share` of "
+                    "the remaining tokens; serving: minimise tokens x (body + head FLOPs at that "
+                    "vocabulary) (Dagan et al. 2024, arXiv 2402.01035)")
+    min_saving_share: float = Field(
+        0.01, gt=0, lt=1,
+        description="share of the remaining tokens that 1,000 more tokens must save")
+    max_size: int = Field(50_000, ge=1000, description="maximum number of added tokens")
 
     def choose(self, selected: Selected, serving: ServingCost | None) -> int:
         """Return how many of the selected tokens to keep; `saved` must be there."""
         if self.rule == "marginal" or serving is None:
-            return marginal(selected, self.rate)
+            return marginal(selected, self.min_saving_share)
         return cheapest(selected, serving)
 
 

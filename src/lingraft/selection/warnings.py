@@ -32,5 +32,5 @@ def changed_base_text(changed: Claim, language: str, cost: float | None) -> str:
     return (
         f"vocabulary: {changed.value:,} of {changed.of:,} held-out texts in {language} "
         f"({changed.value / changed.of:.1%}) are tokenised differently than before; "
-        f"vocabulary.protect: true keeps all training text in {language} as it was, {price}"
+        f"vocabulary.protect_replay: true keeps all training text in {language} as it was, {price}"
     )

@@ -19,7 +19,7 @@ from lingraft.registry import Choice, Registry
 if TYPE_CHECKING:
     import torch
 
-Role = Literal["body", "embeddings"]
+Role = Literal["body", "added_rows"]
 
 SMALL, LARGE = 8e6, 7e9
 """The two model sizes (parameters) at which default learning rates are known."""
@@ -30,7 +30,7 @@ class Rates:
     """The learning rates of the two roles, and where they come from."""
 
     body: float
-    embeddings: float
+    added_rows: float
     why: str = "as the recipe says"
 
 
@@ -65,14 +65,14 @@ class Strategy(Choice, ABC):
         """Return default learning rates for a model of so many parameters.
 
         >>> from lingraft.strategies import Differential
-        >>> Differential().rates(8_000_000).body, round(Differential().rates(240_000_000).embeddings, 6)
+        >>> Differential().rates(8_000_000).body, round(Differential().rates(240_000_000).added_rows, 6)
         (0.0006, 0.000768)
         """
-        body, embeddings = (between(small, large, parameters)
+        body, added_rows = (between(small, large, parameters)
                             for small, large in zip(self.small_rates, self.large_rates, strict=True))
         why = (f"follows the model's size: {parameters / 1e6:.3g}M parameters, between {self.small_rates} (body, "
                f"embeddings) at 8M and {self.large_rates} at 7B on a log-log line")
-        return Rates(body, embeddings, why)
+        return Rates(body, added_rows, why)
 
 
 STRATEGIES: Registry[Strategy] = Registry("training strategy")
@@ -87,7 +87,7 @@ def between(small: float, large: float, parameters: int) -> float:
 
 def role_of(model: Any, parameter: torch.nn.Parameter) -> Role:
     """Say which role a parameter has."""
-    return "embeddings" if any(parameter is own for own in embedding_parameters(model).values()) else "body"
+    return "added_rows" if any(parameter is own for own in embedding_parameters(model).values()) else "body"
 
 
 def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -127,7 +127,7 @@ def text_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
 def groups_of(model: Any, trains: set[str]) -> list[Group]:
     """Freeze every parameter but the named ones and return these by role."""
     embeddings = embedding_parameters(model)
-    body, rows = Group("body"), Group("embeddings")
+    body, rows = Group("body"), Group("added_rows")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trains)
         if name in trains:

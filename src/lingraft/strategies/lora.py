@@ -35,17 +35,25 @@ class Lora(Strategy):
     large_rates: ClassVar[tuple[float, float]] = (2e-4, 1e-3)
     reads_whole: ClassVar[str] = "low-rank matrices begin random, beside maps that are there"
 
-    rank: int = Field(default=64, ge=1, description="rank of the added matrices")
-    alpha: float = Field(default=64, gt=0, description="their product is scaled by alpha / rank")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before them")
-    modules: tuple[str, ...] = Field(default=(), description="last names of the linear maps; none: all of the layers")
-    base: Literal["float32", "nf4"] = Field(
-        default="float32", description="how the frozen maps are kept: nf4 takes 4 bits a weight of the device (extra "
-                                       "`bits`, one process), the originals wait in main memory for the merge")
+    rank: int = Field(default=64, ge=1, description="rank of the adapter matrices")
+    alpha: float = Field(
+        default=64, gt=0, description="the adapter's product is scaled by alpha / rank")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="dropout probability before the adapter matrices")
+    target_modules: tuple[str, ...] = Field(
+        default=(),
+        description="last names of the adapted linear layers; empty: all linear layers of the body")
+    base_precision: Literal["float32", "nf4"] = Field(
+        default="float32",
+        description="precision of the frozen weights: nf4 takes 4 bits per weight on the device "
+                    "(extra `bits`, one process) and keeps the originals in main memory for the "
+                    "merge")
     experts: Literal["train", "frozen"] = Field(
-        default="train", description="whether experts get matrices too, each of rank / experts that a token meets; "
-                                     "one process")
-    rows: Literal["train", "frozen"] = Field(default="train", description="whether the added rows train, in full")
+        default="train",
+        description="whether experts get adapter matrices too, each of rank / (experts per "
+                    "token); one process only")
+    rows: Literal["train", "frozen"] = Field(
+        default="train", description="whether the added rows train (in full)")
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:
         """Put low-rank matrices beside the linear maps, and row modules where rows train."""
@@ -56,9 +64,9 @@ class Lora(Strategy):
         from lingraft.strategies.quantised import quantise
         from lingraft.strategies.row_modules import put_rows
 
-        targets = targets_of(model, self.modules, experts=self.experts == "train")
+        targets = targets_of(model, self.target_modules, experts=self.experts == "train")
         check_one_process(targets)
-        if self.base == "nf4":
+        if self.base_precision == "nf4":
             quantise(model, [f"{targets.stack}.{name}" for name in targets.maps])
         config = config_of(targets, model, {"rank": self.rank, "alpha": self.alpha, "dropout": self.dropout})
         # Into the layers alone: given the model, PEFT would rename the targets of architectures that it knows.
@@ -72,7 +80,7 @@ class Lora(Strategy):
                 body[name] = parameter
         groups = [Group("body", body)]
         if added and self.rows == "train":
-            groups.append(Group("embeddings", put_rows(model, added)))
+            groups.append(Group("added_rows", put_rows(model, added)))
         return groups
 
     def learned(self, model: Any) -> dict[str, torch.Tensor]:

@@ -37,7 +37,7 @@ def targets_of(model: Any, modules: Sequence[str], *, experts: bool) -> Targets:
     known = {**maps, **(_expert_parameters(layers) if experts else {})}
     unknown = set(modules) - set(known.values())
     if unknown or not known:
-        msg = (f"{WHERE}.modules: {', '.join(sorted(unknown)) or 'linear maps'} not in this "
+        msg = (f"{WHERE}.target_modules: {', '.join(sorted(unknown)) or 'linear maps'} not in this "
                f"{type(model).__name__}; it has {', '.join(sorted(set(known.values()))) or 'none'}")
         raise RecipeError(msg)
     wanted = [name for name, last in known.items() if not modules or last in modules]

@@ -43,7 +43,7 @@ class Differential(Full):
     The base's own rows train like the body. At the rate of the added rows they are what forgets: at every step the
     head pushes down each row that the target text does not use, and AdamW makes each push as large as the rate. On
     english-8m and 1 MB of Hindi that cost English 8% of its bits per byte, without it nothing, for the same Hindi (one
-    seed, at half the rates of today: `docs/decisions.md`). `base_rows: embeddings` trains them as the reference does.
+    seed, at half the rates of today: `docs/decisions.md`). `base_rows: added_rows` trains them as the reference does.
     """
 
     name: ClassVar[str] = "differential"
@@ -51,18 +51,19 @@ class Differential(Full):
     small_rates: ClassVar[tuple[float, float]] = (6e-4, 6e-3)
     large_rates: ClassVar[tuple[float, float]] = (1e-5, 1e-4)
 
-    base_rows: Literal["body", "embeddings"] = Field(
-        default="body", description="at whose rate the base's own rows of embeddings and head train")
+    base_rows: Literal["body", "added_rows"] = Field(
+        default="body",
+        description="which rate the base's own rows of embeddings and head train at")
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:
         """Train everything, the added rows as parameters of their own."""
         groups = super().prepare(model, added)
-        if self.base_rows == "embeddings":
+        if self.base_rows == "added_rows":
             return groups
         from lingraft.strategies.row_modules import put_rows
 
         body = Group("body", {name: parameter for group in groups for name, parameter in group.parameters.items()})
-        return [body, Group("embeddings", put_rows(model, added))] if added else [body]
+        return [body, Group("added_rows", put_rows(model, added))] if added else [body]
 
     def finish(self, model: Any) -> None:
         """Write the added rows into the matrices and put the plain modules back."""
@@ -88,23 +89,24 @@ class Embeddings(Strategy):
 
 @STRATEGIES.register
 class Layers(Strategy):
-    """The first and the last k layers, the embeddings and the head."""
+    """The first and the last layers, `layers_per_end` of each, the embeddings and the head."""
 
     name: ClassVar[str] = "layers"
     reference: ClassVar[str] = "Yamaguchi, Villavicencio and Aletras 2024, arXiv 2406.11477"
     small_rates: ClassVar[tuple[float, float]] = (3e-4, 3e-3)
     large_rates: ClassVar[tuple[float, float]] = Differential.large_rates
 
-    k: int = Field(default=2, ge=0, description="how many layers at each end")
+    layers_per_end: int = Field(default=2, ge=0, description="number of layers at each end")
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:  # noqa: ARG002 - all rows train
         """Train the layers at both ends and the embeddings; raises `RecipeError` where they would overlap."""
         prefix, count = layer_stack(model)
-        if 2 * self.k > count:
-            msg = (f"training.strategy.layers.k is {self.k}, but the model has {count} layers; "
+        if 2 * self.layers_per_end > count:
+            msg = (f"training.strategy.layers.layers_per_end is {self.layers_per_end}, but the model has "
+                   f"{count} layers; "
                    f"choose at most {count // 2}, or the strategy differential, which trains all")
             raise RecipeError(msg)
-        ends = {*range(self.k), *range(count - self.k, count)}
+        ends = {*range(self.layers_per_end), *range(count - self.layers_per_end, count)}
         wanted = tuple(f"{prefix}.{i}." for i in ends)
         layers = {name for name, _ in model.named_parameters() if name.startswith(wanted)}
         return groups_of(model, layers | set(embedding_parameters(model)))

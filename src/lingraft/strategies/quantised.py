@@ -23,7 +23,7 @@ def quantise(model: Any, names: Iterable[str]) -> None:
         from bitsandbytes.nn import Linear4bit, Params4bit
     except ModuleNotFoundError as error:
         raise MissingExtraError("bitsandbytes", extra="bits") from error
-    where = "training.strategy.lora.base: nf4"
+    where = "training.strategy.lora.base_precision: nf4"
     if model.device.type not in DEVICES:
         msg = f"{where}: bitsandbytes does not compute on {model.device.type}; use --device cuda, or base: float32"
         raise RecipeError(msg)

@@ -36,7 +36,7 @@ class Rows(Strategy):
 
         for parameter in model.parameters():
             parameter.requires_grad = False
-        return [Group("embeddings", put_rows(model, added))]
+        return [Group("added_rows", put_rows(model, added))]
 
     def finish(self, model: Any) -> None:
         """Write the rows into the matrices and put the plain modules back."""

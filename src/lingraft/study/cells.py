@@ -16,8 +16,10 @@ from typing import Any
 
 from lingraft.errors import RecipeError
 from lingraft.recipe import Recipe, assignment, parse_recipe
-from lingraft.recipe.loading import found_beside
-from lingraft.recipe.reading import Tree, override, read_file
+from lingraft.recipe.load import found_beside
+from lingraft.recipe.old_names import current_tree
+from lingraft.recipe.tree import Tree
+from lingraft.recipe.yaml import override, read_file
 from lingraft.store import digest
 from lingraft.study.settings import SEED, Study
 
@@ -70,7 +72,7 @@ def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
     """
     axes = axes_of(study)
     base = Path(study.recipe)
-    tree = read_file(base)
+    tree = current_tree(read_file(base))
     tree = Tree(found_beside(tree.values, base.parent), tree.origins)
     points = list(_chosen(study, axes))
     if not points:
@@ -91,8 +93,8 @@ def _chosen(study: Study, axes: Sequence[Axis]) -> Iterator[tuple[Value, ...]]:
     grid = [point for point in itertools.product(*(axis.values for axis in axes))
             if not any(_matches(axes, point, left_out) for left_out in study.skip)]
     kept = range(len(grid))
-    if study.random is not None and study.random < len(grid):
-        kept = sorted(random.Random(study.draw).sample(kept, study.random))  # type: ignore[assignment]
+    if study.sample_cells is not None and study.sample_cells < len(grid):
+        kept = sorted(random.Random(study.sample_seed).sample(kept, study.sample_cells))  # type: ignore[assignment]
     yield from (grid[index] for index in kept)
 
 

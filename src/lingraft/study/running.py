@@ -16,6 +16,7 @@ from lingraft.pipeline.run_folder import is_run, remove_leftovers, run_damage
 from lingraft.pipeline.running import run_key
 from lingraft.pipeline.versions import versions
 from lingraft.recipe import Runtime
+from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Store, digest
 from lingraft.study.cells import Cell, axes_of, cells_of
 from lingraft.study.cluster import Ray
@@ -86,7 +87,8 @@ def carry_out(study: Study, how: StudyRuntime, *, write_report: WriteReport, fol
     """
     target = how.runtime.runs / study.name
     laid = laid_out(study, folder)
-    key = digest([FORMAT, study.model_dump(mode="json", exclude={"scales"}), laid.run_keys()])[:20]
+    settings = names_of_0_1(study.model_dump(mode="json", exclude={"scales"}))
+    key = digest([FORMAT, settings, laid.run_keys()])[:20]
     remove_leftovers(target)
     if not laid.broken and _finished(target, key):
         tell(f"{target}: this study is finished already, nothing to do")

@@ -18,7 +18,7 @@ from lingraft.errors import Interrupted, LingraftError
 from lingraft.pipeline import Graph, graph_of
 from lingraft.pipeline.running import build_step, quiet_libraries, run
 from lingraft.recipe import Runtime, parse_recipe, recipe_values
-from lingraft.recipe.reading import Tree
+from lingraft.recipe.tree import Tree
 from lingraft.store import Manifest, Store
 from lingraft.study.schedule import Built, Outcome, Task
 

@@ -33,8 +33,8 @@ def load_tasks(settings: TaskSettings, *, seed: int = 0) -> dict[str, Any]:
 
 def _prepared(task: Any, settings: TaskSettings, seed: int) -> Any:
     """Set the number of worked examples and the seed that draws them."""
-    if settings.shots is not None:
-        task.set_config(key="num_fewshot", value=settings.shots)
+    if settings.num_fewshot is not None:
+        task.set_config(key="num_fewshot", value=settings.num_fewshot)
     elif task.get_config("num_fewshot") is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=seed)
@@ -43,7 +43,8 @@ def _prepared(task: Any, settings: TaskSettings, seed: int) -> Any:
     if wanted and sampler is not None and len(sampler.df) < wanted + same:
         left = len(sampler.df) - same
         msg = (f"{task.task_name}: {wanted} worked examples are wanted, there are {left} to draw from; "
-               f"lower evaluation.tasks.shots, or give a file of more (data: {{TASK: {{test: FILE, shots: FILE}}}})")
+               f"lower evaluation.tasks.num_fewshot, or give a file of more "
+               f"(data: {{TASK: {{test: FILE, shots: FILE}}}})")
         raise CorpusError(msg)
     return task
 

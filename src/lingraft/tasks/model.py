@@ -70,7 +70,8 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             return ids
         if self.too_long == "refuse":
             msg = (f"{self.folder}: a prompt of {len(ids):,} tokens does not fit into the {room:,} that the model's "
-                   f"context of {self.max_length:,} leaves for it; lower evaluation.tasks.shots, or set too_long: cut")
+                   f"context of {self.max_length:,} leaves for it; lower "
+                   f"evaluation.tasks.num_fewshot, or set too_long: cut")
             raise ModelError(msg)
         self.incidents[f"prompts cut at their beginning, to the model's context of {self.max_length:,}"] += 1
         kept = len(self.before) if ids[:len(self.before)] == self.before and room > len(self.before) else 0

@@ -14,8 +14,10 @@ class TaskData(Settings):
     """Local files in place of a hub data set: .jsonl, .json, .csv, .tsv or .parquet, each also .gz or .zst."""
 
     test: str = Field(description="file of the documents that are scored")
-    shots: str | None = Field(default=None, description="file that worked examples are drawn from; without it they "
-                              "come from the scored file, never the document in question")
+    shots: str | None = Field(
+        default=None,
+        description="file of few-shot examples; default: the scored file, without the scored "
+                    "document")
 
 
 def _as_data(value: object) -> object:
@@ -30,24 +32,31 @@ class TaskSettings(Settings):
     """Downstream tasks, run by lm-eval."""
 
     names: Annotated[tuple[str, ...], BeforeValidator(_as_names)] = Field(
-        default=(), description="FAMILY-LANGUAGE for the tasks that come along (flores-hi, xcopa-ta, paper-hi for all "
-                                "of the paper's), or any name of lm-eval or of `tasks_folder`")
-    limit: int | None = Field(default=None, gt=0, description="documents of each task at most, from the start")
-    shots: int | None = Field(default=None, ge=0, description="worked examples before each document; without it every "
-                              "task has its own number")
+        default=(),
+        description="FAMILY-LANGUAGE for the included tasks (flores-hi, xcopa-ta, paper-hi for "
+                    "all of the paper's), or any task name of lm-eval or of `tasks_folder`")
+    limit: int | None = Field(
+        default=None, gt=0, description="maximum number of documents per task, from the start")
+    num_fewshot: int | None = Field(
+        default=None, ge=0,
+        description="few-shot examples per document; default: the task's own number")
     data: dict[str, Annotated[TaskData, BeforeValidator(_as_data)]] = Field(
-        default_factory=dict, description="local files by task or by family: {xcopa-ta: ta.jsonl, "
-                                          "flores: {test: devtest.jsonl, shots: dev.jsonl}}")
-    tasks_folder: str | None = Field(default=None, description="folder of your own task files in lm-eval's YAML")
+        default_factory=dict,
+        description="local files by task or by family: {xcopa-ta: ta.jsonl, flores: {test: "
+                    "devtest.jsonl, shots: dev.jsonl}}")
+    tasks_folder: str | None = Field(
+        default=None, description="folder of your own task files in lm-eval's YAML format")
     translation_metrics: tuple[Literal["spBLEU", "chrF++"], ...] = Field(
-        default=("spBLEU", "chrF++"), min_length=1, description="how written text is compared with its reference; "
-                                                                "spBLEU needs sacrebleu's model flores200")
+        default=("spBLEU", "chrF++"), min_length=1,
+        description="metrics of translation tasks; spBLEU needs sacrebleu's model flores200")
     contaminated: Literal["count", "drop", "ignore"] = Field(
-        default="count", description="what becomes of documents that stand in the training text: counted, left out, or "
-                                     "not looked for")
+        default="count",
+        description="documents that occur in the training text: counted, dropped, or not searched "
+                    "for")
     too_long: Literal["cut", "refuse"] = Field(
-        default="cut", description="a prompt longer than the model's context: cut at its beginning and counted, or "
-                                   "refused")
+        default="cut",
+        description="a prompt longer than the model's context: cut at its start and counted, or "
+                    "an error")
 
     @model_validator(mode="before")
     @classmethod

@@ -23,11 +23,15 @@ class Budget(Settings):
     200000
     """
 
-    tokens: int | None = Field(default=None, gt=0, description="predicted tokens, replay included: equal compute")
-    bytes: int | None = Field(default=None, gt=0, description="bytes of target text; replay comes on top: equal text")
-    documents: int | None = Field(default=None, gt=0, description="documents of target text; replay comes on top")
-    steps: int | None = Field(default=None, gt=0, description="optimiser steps")
-    epochs: float | None = Field(default=None, gt=0, description="passes over the target text; replay comes on top")
+    tokens: int | None = Field(
+        default=None, gt=0, description="predicted tokens, including replay (equal compute)")
+    bytes: int | None = Field(
+        default=None, gt=0, description="bytes of target text, excluding replay (equal text)")
+    documents: int | None = Field(
+        default=None, gt=0, description="documents of target text, excluding replay")
+    steps: int | None = Field(default=None, gt=0, description="optimizer steps")
+    epochs: float | None = Field(
+        default=None, gt=0, description="passes over the target text, excluding replay")
 
     @model_validator(mode="before")
     @classmethod

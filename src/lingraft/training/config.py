@@ -26,17 +26,23 @@ class LearningRates(Settings):
     """Peak learning rates; what is left out follows the model's size."""
 
     table: Literal["size", "paper"] = Field(
-        default="size", description="where rates come from that are left out: the model's size, or the paper's table "
-                                    "of seven bases (a base that is not in it: its size)")
-    body: float | None = Field(default=None, ge=0, description="of everything but the embeddings and the head")
-    embeddings: float | None = Field(default=None, ge=0, description="of the embeddings and the head")
+        default="size",
+        description="defaults of the rates that are not set: by model size, or from the paper's "
+                    "table of seven bases (by size for other bases)")
+    body: float | None = Field(
+        default=None, ge=0,
+        description="peak learning rate of all weights except embeddings and head")
+    added_rows: float | None = Field(
+        default=None, ge=0,
+        description="peak learning rate of the added rows of embeddings and head; strategies that "
+                    "train whole matrices use it for all rows")
 
     @model_validator(mode="before")
     @classmethod
     def _one_for_all(cls, data: Any) -> Any:
         if isinstance(data, str):
             return {"table": data}
-        return {"body": data, "embeddings": data} if isinstance(data, int | float) else data
+        return {"body": data, "added_rows": data} if isinstance(data, int | float) else data
 
     def resolved(self, strategy: Strategy, kind: str, parameters: int) -> Rates:
         """Return the rates for a model of this type (`config.model_type`) and so many parameters."""
@@ -44,44 +50,55 @@ class LearningRates(Settings):
         if self.table == "paper":
             rate = paper_rate(kind, parameters)
             default = Rates(rate, rate, "the paper's table (arXiv 2406.14670)") if rate else Rates(
-                default.body, default.embeddings, f"{default.why}; the paper's table has no {kind} of this size")
-        if self.body is None and self.embeddings is None:
+                default.body, default.added_rows, f"{default.why}; the paper's table has no {kind} of this size")
+        if self.body is None and self.added_rows is None:
             return default
         body = default.body if self.body is None else self.body
-        embeddings = default.embeddings if self.embeddings is None else self.embeddings
-        partly = self.body is None or self.embeddings is None
-        return Rates(body, embeddings, f"as the recipe says; the other one {default.why}" if partly else Rates.why)
+        added_rows = default.added_rows if self.added_rows is None else self.added_rows
+        partly = self.body is None or self.added_rows is None
+        return Rates(body, added_rows, f"as the recipe says; the other one {default.why}" if partly else Rates.why)
 
 
 class Phase(Settings):
     """One leg of training."""
 
     strategy: STRATEGIES.annotation(Strategy) = Field(  # type: ignore[valid-type]
-        default_factory=lambda: STRATEGIES.parse("differential"), validate_default=True, description="what trains")
-    budget: Budget = Field(default_factory=Budget, description="how long: '20M tokens', '1 MB', '500 steps', '1 epoch'")
-    rates: LearningRates = Field(default_factory=LearningRates,
-                                 description="peak learning rates: one number, {body, embeddings}, or `paper`; left "
-                                             "out: they follow the model's size")
+        default_factory=lambda: STRATEGIES.parse("differential"), validate_default=True,
+        description="which weights train")
+    budget: Budget = Field(
+        default_factory=Budget,
+        description="length of the phase: '20M tokens', '1 MB', '500 steps', '1 epoch'")
+    learning_rates: LearningRates = Field(
+        default_factory=LearningRates,
+        description="peak learning rates: one number, {body, added_rows}, or `paper`; by default "
+                    "they depend on the model's size")
     schedule: SCHEDULES.annotation(Schedule) = Field(  # type: ignore[valid-type]
         default_factory=lambda: SCHEDULES.parse("cosine"), validate_default=True,
-        description="how the learning rate moves")
-    batch_tokens: int | None = Field(default=None, gt=0, description="tokens of a step, rounded to whole rows; left "
-                                                                     "out: 2,048 at 8M parameters, 131,072 at 7B")
-    optimiser: OptimiserName = Field(default="adamw", description="adamw, or adamw8bit (extra `bits`): a quarter of "
-                                                                  "its memory, in one process")
-    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
-    clip: float = Field(default=1.0, gt=0, description="largest norm of a step's gradient")
-    average: float = Field(default=0.0, ge=0, le=1, description="end with the average of the weights over about this "
-                                                                "share of the steps; 0: with the last ones")
-    replay: float | None = Field(default=None, ge=0, lt=1, description="share of replayed bytes in this phase; left "
-                                                                       "out: the recipe's replay.share")
+        description="learning-rate schedule")
+    batch_tokens: int | None = Field(
+        default=None, gt=0,
+        description="tokens per step, rounded to whole rows of text; default: 2,048 at 8M "
+                    "parameters to 131,072 at 7B")
+    optimizer: OptimiserName = Field(
+        default="adamw",
+        description="adamw, or adamw8bit (extra `bits`): a quarter of its memory, one process only")
+    weight_decay: float = Field(default=0.0, ge=0, description="weight decay of AdamW")
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, description="maximum norm of the gradient of a step (gradient clipping)")
+    average_share: float = Field(
+        default=0.0, ge=0, le=1,
+        description="the result is the average of the weights over this last share of the steps; "
+                    "0: the last weights")
+    replay_share: float | None = Field(
+        default=None, ge=0, lt=1,
+        description="share of replayed bytes in this phase; default: the recipe's replay.share")
 
     def tables(self) -> dict[str, Any]:
         """Return the tables that what is left out is looked up in: with others, the same settings mean another run."""
         batch = {} if self.batch_tokens else {"batch_tokens": BATCH}
-        if None not in (self.rates.body, self.rates.embeddings):
+        if None not in (self.learning_rates.body, self.learning_rates.added_rows):
             return batch
-        paper = {"paper": PAPER_RATES} if self.rates.table == "paper" else {}
+        paper = {"paper": PAPER_RATES} if self.learning_rates.table == "paper" else {}
         return {**batch, **paper, "rates": [self.strategy.small_rates, self.strategy.large_rates]}
 
     def rows_of_a_step(self, block: int, parameters: int) -> int:
@@ -95,14 +112,21 @@ class TrainingPlan(Settings):
     A named plan (paper, learned_then_full, rows_then_differential) may be given a budget: {plan: paper, budget: 1 MB}.
     """
 
-    phases: tuple[Phase, ...] = Field(default=(Phase(),), description="legs of training, one after another; none: "
-                                                                      "nothing is trained")
-    packing: PackingSettings = Field(default_factory=PackingSettings, description="how documents become rows of tokens")
-    apart: bool = Field(default=False, description="attention stays inside of a document, whose positions begin at 0")
+    phases: tuple[Phase, ...] = Field(
+        default=(Phase(),),
+        description="phases of training, one after another; an empty list: no training")
+    packing: PackingSettings = Field(
+        default_factory=PackingSettings, description="how documents are packed into rows of tokens")
+    document_attention_mask: bool = Field(
+        default=False,
+        description="attention stays within a document, and positions start at 0 in each document")
     merge_back: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        default=(), description="at the end, mix this share of the weights from before training into the base's part; "
-                                "of several, the one with the lowest mean bits per byte on held-out text is taken")
-    heldout_points: int = Field(default=8, ge=0, description="points of the held-out curve, the end included")
+        default=(),
+        description="at the end, mix this share of the weights before training into the weights "
+                    "of the base; of several values, the one with the lowest mean bits per byte "
+                    "on held-out text is used")
+    heldout_points: int = Field(
+        default=8, ge=0, description="points of the held-out curve, including the end")
 
     @model_validator(mode="before")
     @classmethod
@@ -139,7 +163,7 @@ class TrainingPlan(Settings):
         last = self.phases[-1] if self.phases else Phase()
         warmup, (unit, amount) = last.schedule.warmup, last.budget.amount
         trunk = last.schedule.trunk(1000)
-        if not self.phases or not trunk or last.average or 0 < warmup < 1:
+        if not self.phases or not trunk or last.average_share or 0 < warmup < 1:
             return None
         shared = self.model_dump(mode="json", exclude={"merge_back"})
         shared["phases"][-1].update(budget=unit, schedule=[last.schedule.name, warmup])
@@ -165,15 +189,15 @@ def paper_rate(kind: str, parameters: int) -> float | None:
 
 def _paper(budget: Budget) -> dict[str, Any]:
     """Train every weight over one pass, documents cut at 1,024 tokens (or the context), no replay: as P does."""
-    phase = {"strategy": "full", "rates": "paper", "schedule": {"cosine": {"warmup": 0.03}}, "weight_decay": 0.0,
-             "budget": budget, "replay": 0.0}
-    return {"phases": [phase], "packing": {"pack": "documents"}}
+    phase = {"strategy": "full", "learning_rates": "paper", "schedule": {"cosine": {"warmup": 0.03}},
+             "weight_decay": 0.0, "budget": budget, "replay_share": 0.0}
+    return {"phases": [phase], "packing": {"layout": "documents"}}
 
 
 def _learned_then_full(budget: Budget) -> dict[str, Any]:
     """Learn the embeddings on a tenth at 1e-3 with the body frozen, P's learned initialisation, then all weights."""
-    return {"phases": [{"strategy": "embeddings", "rates": {"embeddings": 1e-3}, "budget": budget.part(0.1)},
-                       {"strategy": "full", "rates": "paper", "budget": budget.part(0.9)}]}
+    return {"phases": [{"strategy": "embeddings", "learning_rates": {"added_rows": 1e-3}, "budget": budget.part(0.1)},
+                       {"strategy": "full", "learning_rates": "paper", "budget": budget.part(0.9)}]}
 
 
 def _rows_then_differential(budget: Budget) -> dict[str, Any]:

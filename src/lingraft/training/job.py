@@ -54,10 +54,10 @@ class Job:
         """Work out the phases; raises `RecipeError` where one replays and there is no text to replay."""
         legs, start = [], Start()
         for phase in self.plan.phases:
-            share = self.text.share if phase.replay is None else phase.replay
+            share = self.text.share if phase.replay_share is None else phase.replay_share
             if share and self.text.replay is None:
                 msg = (f"training replays a share of {share:g}, but there is no replay text; "
-                       f"name some under replay, or set training.replay: 0")
+                       f"name some under replay, or set training.replay_share: 0")
                 raise RecipeError(msg)
             mixture = Mixture(self.text.target, self.text.replay, share, self.seed, start)
             rows = phase.rows_of_a_step(self.text.target.summary.block, parameters)

@@ -29,7 +29,7 @@ def make_optimizer(name: OptimiserName, groups: Sequence[dict[str, Any]], *, wei
     if name == "adamw":
         return torch.optim.AdamW(list(groups), lr=0.0, betas=BETAS, weight_decay=weight_decay, fused=fused)
     if sharded:
-        msg = "training.optimiser: adamw8bit works on whole tensors, and several processes hold shards; use adamw"
+        msg = "training.optimizer: adamw8bit works on whole tensors, and several processes hold shards; use adamw"
         raise RecipeError(msg)
     try:
         from bitsandbytes.optim import AdamW8bit

@@ -85,7 +85,7 @@ def check_apart(model: Any, opening: int) -> None:
     model.train(training)
     if not torch.equal(logits[0, 3:], logits[1, 3:]):
         msg = (f"{type(model).__name__} does not keep the documents of a row apart: the attention of one reaches into "
-               f"the next; leave out training.apart, or use training.packing.pack: documents")
+               f"the next; leave out training.document_attention_mask, or use training.packing.layout: documents")
         raise ModelError(msg)
 
 

@@ -14,8 +14,10 @@ from lingraft.registry import Choice, Registry
 class Schedule(Choice, ABC):
     """A course of the learning rate, after a linear warm-up."""
 
-    warmup: float = Field(default=0.03, ge=0, description="share of the steps in which the rate rises; 1 or more: so "
-                                                         "many steps, at most half of all")
+    warmup: float = Field(
+        default=0.03, ge=0,
+        description="below 1: share of the steps with a rising learning rate; from 1: number of "
+                    "steps, at most half of all")
 
     def rise(self, steps: int) -> int:
         """Return in how many of `steps` the rate rises.
@@ -51,29 +53,31 @@ SCHEDULES: Registry[Schedule] = Registry("schedule")
 
 @SCHEDULES.register
 class Cosine(Schedule):
-    """Half a cosine down to `final`."""
+    """Half a cosine down to `final_factor`."""
 
     name: ClassVar[str] = "cosine"
     reference: ClassVar[str] = "Loshchilov and Hutter 2017, arXiv 1608.03983"
 
-    final: float = Field(default=0.0, ge=0, le=1, description="factor at the end")
+    final_factor: float = Field(
+        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak")
 
     def after_warmup(self, done: float) -> float:
         """Fall slowly, fast, slowly."""
-        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done))
+        return self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @SCHEDULES.register
 class Linear(Schedule):
-    """A straight line down to `final`."""
+    """A straight line down to `final_factor`."""
 
     name: ClassVar[str] = "linear"
 
-    final: float = Field(default=0.0, ge=0, le=1, description="factor at the end")
+    final_factor: float = Field(
+        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak")
 
     def after_warmup(self, done: float) -> float:
         """Fall evenly."""
-        return 1 - (1 - self.final) * done
+        return 1 - (1 - self.final_factor) * done
 
 
 @SCHEDULES.register
@@ -93,7 +97,7 @@ class Constant(Schedule):
 
 @SCHEDULES.register
 class Wsd(Schedule):
-    """Warm-up, stable, decay: constant, then a fall to `final` over the last share of the steps.
+    """Warm-up, stable, decay: constant, then a fall to `final_factor` over the last share of the steps.
 
     The warm-up is a number of steps, so that runs of any length begin alike: a longer one goes on from what a shorter
     one was before its fall.
@@ -102,15 +106,20 @@ class Wsd(Schedule):
     name: ClassVar[str] = "wsd"
     reference: ClassVar[str] = "Hu et al. 2024 (MiniCPM), arXiv 2404.06395; Hägele et al. 2024, arXiv 2405.18392"
 
-    warmup: float = Field(default=20, ge=0, description="number of steps in which the rate rises, at most half of all; "
-                                                       "below 1: their share, and no two lengths begin alike")
-    decay: float = Field(default=0.2, gt=0, le=1, description="share of the steps after the warm-up in which it falls")
-    final: float = Field(default=0.0, ge=0, le=1, description="factor at the end")
+    warmup: float = Field(
+        default=20, ge=0,
+        description="number of steps with a rising learning rate, at most half of all; below 1: "
+                    "their share, and runs of other lengths share no prefix")
+    decay_share: float = Field(
+        default=0.2, gt=0, le=1,
+        description="share of the steps after the warm-up in which the learning rate falls")
+    final_factor: float = Field(
+        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak")
 
     def after_warmup(self, done: float) -> float:
         """Stay, then fall with 1 - sqrt."""
-        fallen = max(0.0, (done - (1 - self.decay)) / self.decay)
-        return self.final + (1 - self.final) * (1 - math.sqrt(fallen))
+        fallen = max(0.0, (done - (1 - self.decay_share)) / self.decay_share)
+        return self.final_factor + (1 - self.final_factor) * (1 - math.sqrt(fallen))
 
     def trunk(self, steps: int) -> int:
         """Return the steps before the fall."""

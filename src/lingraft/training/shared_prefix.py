@@ -85,7 +85,7 @@ class PrefixCheckpoint:
 
 def prefix_checkpoint(job: Job, legs: Sequence[PhaseSteps], parameters: int) -> PrefixCheckpoint | None:
     """Return the trunk of a run; None where it keeps none, or where its schedule leaves none."""
-    if job.trunks is None or not legs or job.plan.phases[-1].average:
+    if job.trunks is None or not legs or job.plan.phases[-1].average_share:
         return None
     last, leg = job.plan.phases[-1], legs[-1]
     before, steps = sum(one.steps for one in legs[:-1]), leg.steps

@@ -123,13 +123,14 @@ def notes_of(job: Job, legs: Sequence[PhaseSteps], state: RunState, kind: str, p
 
 
 def _phase_notes(phase: Phase, leg: PhaseSteps, kind: str, parameters: int) -> dict[str, Any]:
-    rates = phase.rates.resolved(phase.strategy, kind, parameters)
+    rates = phase.learning_rates.resolved(phase.strategy, kind, parameters)
     drawn = leg.mixture.used(leg.rows).target - leg.mixture.start.target
     return {"strategy": phase.strategy.chosen(), "reference": phase.strategy.reference, "steps": leg.steps,
             "rows": leg.rows, "rows_of_a_step": leg.rows_of_a_step, "replay_share": leg.mixture.share,
-            "average_steps": round(phase.average * leg.steps), "epochs": round(drawn / len(leg.mixture.target), 4),
+            "average_steps": round(phase.average_share * leg.steps),
+            "epochs": round(drawn / len(leg.mixture.target), 4),
             "schedule": phase.schedule.chosen(),
-            "rates": {"body": rates.body, "embeddings": rates.embeddings, "why": rates.why}}
+            "learning_rates": {"body": rates.body, "added_rows": rates.added_rows, "why": rates.why}}
 
 
 SPAN = 20

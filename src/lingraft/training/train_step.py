@@ -40,15 +40,15 @@ class Stepper:
 
     def __init__(self, model: Any, groups: Sequence[Group], rates: Rates, *, phase: Phase, steps: int,
                  execution: Execution, text: Blocks, world: ProcessGroup, loss: Loss, apart: bool = False) -> None:
-        self.model, self.rates, self.clip = model, rates, phase.clip
+        self.model, self.rates, self.clip = model, rates, phase.max_grad_norm
         self.parameters = {name: p for group in groups for name, p in group.parameters.items()}
         self.peaks = [getattr(rates, group.role) for group in groups]
         settings = [{"params": list(group.parameters.values())} for group in groups]
         kind = execution.device.split(":")[0]
         self.sum_type = torch.float32 if kind == "mps" else torch.float64  # Apple's devices have no float64
-        self.optimiser = make_optimizer(phase.optimiser, settings, weight_decay=phase.weight_decay,
+        self.optimiser = make_optimizer(phase.optimizer, settings, weight_decay=phase.weight_decay,
                                       fused=world.size == 1 and kind in {"cpu", "cuda"}, sharded=world.size > 1)
-        self.average = Average(self.parameters, round(phase.average * steps)) if phase.average else None
+        self.average = Average(self.parameters, round(phase.average_share * steps)) if phase.average_share else None
         self.loss = loss
         self.world, self.device, self.tokens_at_once = world, execution.device, execution.tokens_at_once
         self.opening = text.opening if apart else None

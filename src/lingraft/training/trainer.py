@@ -156,15 +156,15 @@ class _Run:
             recompute_activations(self.model)
         self.utilisation = Utilisation.of(self.model, job.execution, self.world.size)
         groups = self.world.shard(self.model, groups, self.opened.fill)
-        if job.plan.apart:
+        if job.plan.document_attention_mask:
             check_apart(self.model, job.text.target.opening)
         loss = loss_of(self.model, job.execution.loss, autocast=job.execution.computes_in_bfloat16(),
                        sharded=self.world.size > 1)
         reshard(self.model)
-        rates = phase.rates.resolved(phase.strategy, self.kind, self.parameters)
+        rates = phase.learning_rates.resolved(phase.strategy, self.kind, self.parameters)
         stepper = Stepper(self.model, groups, rates, phase=phase, steps=self.legs[number].steps,
                           execution=job.execution, text=job.text.target, world=self.world, loss=loss,
-                          apart=job.plan.apart)
+                          apart=job.plan.document_attention_mask)
         self.loss = type(loss).__name__
         return stepper
 
@@ -210,14 +210,15 @@ class _Run:
         if check:
             good = latest_checkpoint(self.job.scratch_dir)
             msg = (f"{check} at step {state.done.step + 1} of {self.steps}; the last good checkpoint is "
-                   f"{good.folder if good else 'none'}; lower training.rates or training.clip, or look at the data")
+                   f"{good.folder if good else 'none'}; lower training.learning_rates or "
+                   "training.max_grad_norm, or look at the data")
             raise TrainingError(msg)
         stepper.update(step, factor)
         if step + 1 == leg.steps:
             stepper.close()
         state.done = state.done.plus(batch)
         rates = {"learning_rate": stepper.rates.body * factor,
-                 "learning_rate_embeddings": stepper.rates.embeddings * factor}
+                 "learning_rate_added_rows": stepper.rates.added_rows * factor}
         row = {"step": state.done.step, "steps": self.steps, "phase": number, **row_of(batch, result, state), **rates}
         mfu = self.utilisation.share(batch.tokens, time.monotonic() - began)
         if mfu is not None:

@@ -1,4 +1,4 @@
-"""From a file, or from the few things that have no default, to a `Recipe`; and back to YAML."""
+"""Reads a recipe from a file or from command-line options, and writes one: complete, or a commented first one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 from lingraft.corpus.files import is_matched
 from lingraft.errors import RecipeError
+from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.problems import recipe_error
-from lingraft.recipe.reading import Tree, dump, override, read_file
-from lingraft.recipe.settings import Recipe
+from lingraft.recipe.schema import Recipe
+from lingraft.recipe.tree import Tree
+from lingraft.recipe.yaml import dump, override, read_file, read_text
 from lingraft.store import path_exists
 
 
@@ -71,7 +73,8 @@ def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()
 
 
 def parse_recipe(tree: Tree) -> Recipe:
-    """Check a tree of settings; raises `RecipeError`, one line about the first problem."""
+    """Check a tree of settings; warns of old names, raises `RecipeError` with the first problem."""
+    tree = current_tree(tree)
     try:
         return Recipe.model_validate(tree.values)
     except ValidationError as error:
@@ -84,8 +87,8 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
     for role in ("target", "replay"):
         if values[role]:  # people look for the language first
             values[role] = {"language": values[role]["language"], **values[role]}
-    if not values["also"]:
-        del values["also"]
+    if not values["extra_targets"]:
+        del values["extra_targets"]
     return values
 
 
@@ -115,3 +118,60 @@ def _plain(model: str) -> str:
     last = Path(model.partition("@")[0]).name or "model"
     return "".join(character if character.isascii() and (character.isalnum() or character in "._-") else "-"
                    for character in last).lstrip("._-") or "model"
+
+
+_RECIPE = """\
+# Grafts {language} onto {model}.
+#   lingraft plan {file}       what it would do, what it costs
+#   lingraft adapt {file}      carries it out
+#   lingraft settings          every setting, its default and its meaning
+name: {name}
+model: {model}    # a folder, or owner/name@revision of a hub
+target:
+  language: {language}    # a BCP-47 tag, or domain:NAME
+  corpus: {text}    # files (.txt .jsonl .csv .parquet, also .gz .zst), globs, or hub data sets owner/name
+  # heldout: {{path: heldout.jsonl}}    # text to measure on; left out: a share of the corpus is set apart
+  # limit: {{bytes: 100 MB}}            # at most so much text
+{replay}
+vocabulary:
+  method: continued    # merges learned on top of the base's own; also append, replace, prune, none
+  size: {size}    # tokens to add, or auto
+  pretokenizer: auto    # repaired where it cuts words at vowel signs; keep: the base's own
+# embeddings: calibrated    # how new rows are made; `lingraft settings embeddings` lists the methods
+training:
+  strategy: differential    # every weight, added rows at ten times the rate; also full, lora, rows
+  budget: {budget}    # '100M tokens', '1 GB', '1 epoch'
+# licences: {{result: cc-by-4.0}}    # what the model card states
+seed: 0
+"""
+
+_REPLAY = """\
+replay:    # text the model knows already: mixed in so that it is not forgotten, measured before and after
+  language: {language}
+  corpus: {text}
+  share: 0.2    # of the bytes of training text"""
+
+_NO_REPLAY = """\
+# replay: {{language: en, corpus: english.jsonl, share: 0.2}}    # without it, nothing holds off forgetting"""
+
+
+def commented_recipe(given: Given, file: Path, *, size: str = "10000", budget: str = "1 epoch") -> str:
+    """Return a commented recipe that reads back as what was given; raises `RecipeError` where it would not."""
+    needed = {"model": given.model, "language": given.language, "text": given.text}
+    missing = " and ".join(name for name, value in needed.items() if not value)
+    if missing:
+        msg = f"{file}: {missing} must be known for a recipe; give --model, --language and --text"
+        raise RecipeError(msg)
+    replay = _NO_REPLAY.format()
+    if given.base_text:
+        replay = _REPLAY.format(language=_scalar(given.base_language or "en"), text=_scalar(list(given.base_text)))
+    text = _RECIPE.format(file=file, name=_scalar(f"{file.stem}-{{language}}"), model=_scalar(given.model), size=size,
+                          language=_scalar(given.language), text=_scalar(list(given.text)), replay=replay,
+                          budget=_scalar(budget))
+    tree = read_text(text.encode(), str(file))
+    parse_recipe(Tree(found_beside(tree.values, file.parent), tree.origins))
+    return text
+
+
+def _scalar(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -40,13 +40,15 @@ class Text(CorpusSettings):
                               serialize_by_alias=True)
 
     language: Annotated[str, BeforeValidator(_language)] = Field(
-        description="BCP-47 tag (hi, pt-BR, zh-Hant), or domain:NAME for text of your own kind")
-    sources: Sources = Field(alias="corpus", description="text to learn from: a file (.txt .jsonl .csv .parquet, also "
-                             ".gz .zst), a hub data set owner/name, `miniature`, a mapping with details, or "
-                             "a list of them")
+        description="BCP-47 tag (hi, pt-BR, zh-Hant), or domain:NAME for text of a domain")
+    sources: Sources = Field(
+        alias="corpus",
+        description="training text: a file (.txt .jsonl .csv .parquet, also .gz .zst), a hub "
+                    "data set owner/name, `miniature`, a mapping with details, or a list of these")
 
-    weight: float = Field(default=1.0, gt=0, description="where there are several target languages: how much this one "
-                          "weighs, times its amount of text")
+    weight: float = Field(
+        default=1.0, gt=0,
+        description="with several target languages: factor on this language's amount of text")
 
     @property
     def corpus(self) -> CorpusSettings:
@@ -57,8 +59,9 @@ class Text(CorpusSettings):
 class Replay(Text):
     """Text in the language that the model already knows: mixed into training, and measured before and after."""
 
-    portion: float = Field(default=0.2, ge=0, lt=1, alias="share",
-                           description="share of the bytes of training text that is replayed; 0: measured only")
+    portion: float = Field(
+        default=0.2, ge=0, lt=1, alias="share",
+        description="share of the bytes of training text that is replayed; 0: measured only")
 
 
 class VocabularySettings(Settings):
@@ -66,17 +69,24 @@ class VocabularySettings(Settings):
 
     method: SELECTIONS.annotation(Selection) = Field(  # type: ignore[valid-type]
         default_factory=lambda: SELECTIONS.parse("continued"), validate_default=True,
-        description="how tokens are chosen; its settings may stand beside it: {method: continued, size: 3000}")
+        description="how tokens are chosen; its settings may be given next to it: {method: "
+                    "continued, size: 3000}")
     size: Annotated[int, Field(ge=0)] | AutoSize = Field(
-        default=10_000, description="how many tokens are added; 0 keeps the tokenizer, `auto` lets a rule decide")
+        default=10_000,
+        description="number of added tokens; 0 keeps the tokenizer, `auto` applies a rule")
     pretokenizer: Literal["auto", "keep", "repair"] = Field(
-        default="auto", description="keep the base's regex, or repair it so that words are not cut at vowel signs; "
-                                    "auto repairs where that saves over 10% of the target's tokens, less what the "
-                                    "base's own tokens for it grow by, and changes no base-language document")
-    temperature: float = Field(default=1.0, gt=0, description="several target languages: each has a share of "
-                               "size^(1/temperature); above 1 evens them out")
-    protect: bool = Field(default=False, description="add no token that would change how replay text is cut")
-    allow: tuple[str, ...] = Field(default=(), description="claims of the certificate that may fail, by name")
+        default="auto",
+        description="keep: the base's regex; repair: a regex that does not split words at vowel "
+                    "signs; auto: repair if it saves over 10% of the target's tokens, less the "
+                    "growth of the base's own tokens for it, and changes no base-language document")
+    temperature: float = Field(
+        default=1.0, gt=0,
+        description="with several target languages, each gets a share of size^(1/temperature); "
+                    "above 1 makes the shares more even")
+    protect_replay: bool = Field(
+        default=False, description="add no token that would change the tokens of replay text")
+    allow: tuple[str, ...] = Field(
+        default=(), description="names of certificate claims that may fail")
 
     @field_validator("allow")
     @classmethod
@@ -124,7 +134,8 @@ class EmbeddingSettings(Settings):
         description="rows of the input embedding")
     output: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
         default_factory=lambda: INITS.parse("calibrated"), validate_default=True,
-        description="rows of the output head; a model with tied embeddings has one matrix, made by `input`")
+        description="rows of the output head; a model with tied embeddings has one matrix, made "
+                    "by `input`")
 
     @model_validator(mode="before")
     @classmethod
@@ -142,8 +153,10 @@ class EmbeddingSettings(Settings):
 class Evaluation(EvaluationSettings):
     """What is measured: on held-out text, and by tasks."""
 
-    tasks: TaskSettings = Field(default_factory=TaskSettings, description="downstream tasks, run by lm-eval (extra "
-                                "`eval`): names, or a mapping with their settings; none by default")
+    tasks: TaskSettings = Field(
+        default_factory=TaskSettings,
+        description="downstream tasks, run by lm-eval (extra `eval`): names, or a mapping with "
+                    "their settings; default: none")
 
 
 ModelSettings = Annotated[Base, BeforeValidator(parse_model), PlainSerializer(lambda base: base.chosen())]
@@ -152,9 +165,9 @@ ModelSettings = Annotated[Base, BeforeValidator(parse_model), PlainSerializer(la
 class ChatVector(Settings):
     """What an instruct model learned beyond the base is added to the adapted base: Huang et al. 2024, 2310.04799."""
 
-    instruct: ModelSettings = Field(description="the instruct model that was made from the very base that `model` "
-                                                "names")
-    weight: float = Field(default=1.0, gt=0, description="how much of the difference is added")
+    instruct: ModelSettings = Field(
+        description="the instruct model that was trained from the base that `model` names")
+    weight: float = Field(default=1.0, gt=0, description="factor on the added difference")
 
 
 class Licences(Settings):
@@ -171,29 +184,44 @@ class Recipe(Settings):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
-    name: str = Field(description="name of the run folder; {language} stands for the target language")
-    model: ModelSettings = Field(description="what to start from: a folder, owner/name@revision of a hub, "
-                                             "{random: ...} or {pretrain: ...}")
-    target: Text = Field(description="the language to graft on; a list of such mappings grafts several at once")
-    also: tuple[Text, ...] = Field(default=(), description="further target languages: the rest of a list in `target`")
-    replay: Replay | None = Field(default=None, description="the language that the model already knows")
-    vocabulary: VocabularySettings = Field(default_factory=VocabularySettings, description="which tokens are added")
-    embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings, description="how their rows are made")
-    training: TrainingPlan = Field(default_factory=TrainingPlan, description="how the model is trained then")
-    chat_vector: ChatVector | None = Field(default=None, description="after training, add instruct - base to what the "
-                                           "base has become, so that it chats in the language")
+    name: str = Field(
+        description="name of the run folder; {language} is replaced by the target language")
+    model: ModelSettings = Field(
+        description="source model: a folder, owner/name@revision of a hub, {random: ...} or "
+                    "{pretrain: ...}")
+    target: Text = Field(
+        description="target language and its text; a list of such mappings adapts to several "
+                    "languages at once")
+    extra_targets: tuple[Text, ...] = Field(
+        default=(), description="further target languages: the rest of a list in `target`")
+    replay: Replay | None = Field(
+        default=None, description="text in the base language, replayed in training and measured")
+    vocabulary: VocabularySettings = Field(
+        default_factory=VocabularySettings, description="which tokens are added")
+    embeddings: EmbeddingSettings = Field(
+        default_factory=EmbeddingSettings,
+        description="how the rows of added tokens are initialised")
+    training: TrainingPlan = Field(
+        default_factory=TrainingPlan, description="continued pretraining")
+    chat_vector: ChatVector | None = Field(
+        default=None,
+        description="after training, add (instruct - base) to the adapted model, so that it chats "
+                    "in the language")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="what is measured")
-    licences: Licences = Field(default_factory=Licences, description="licences that the model card states")
-    seed: int = Field(default=0, ge=0, description="seed of everything that draws lots")
+    licences: Licences = Field(
+        default_factory=Licences, description="licences that the model card states")
+    seed: int = Field(default=0, ge=0, description="seed of everything random")
 
     @model_validator(mode="before")
     @classmethod
     def _several(cls, data: Any) -> Any:
-        """Read a list of target languages: the first is `target`, the others are `also`."""
+        """Read a list of target languages: the first is `target`, the others are `extra_targets`."""
         if not isinstance(data, Mapping) or not isinstance(data.get("target"), list) or not data["target"]:
             return data
         first, *others = data["target"]
-        return {**data, "target": first, **({"also": [*others, *data.get("also", ())]} if others else {})}
+        if not others:
+            return {**data, "target": first}
+        return {**data, "target": first, "extra_targets": [*others, *data.get("extra_targets", ())]}
 
     @field_validator("name")
     @classmethod
@@ -212,7 +240,7 @@ class Recipe(Settings):
         if len({*languages}) < len(languages):
             msg = f"every target language is named once; got {', '.join(languages)}: list sources under one corpus"
             raise ValueError(msg)
-        if self.replay is None and any(phase.replay for phase in self.training.phases):
+        if self.replay is None and any(phase.replay_share for phase in self.training.phases):
             msg = "a phase of training has a share of replay, but no replay text is named; set replay, or leave it out"
             raise ValueError(msg)
         return self
@@ -220,7 +248,7 @@ class Recipe(Settings):
     @property
     def targets(self) -> tuple[Text, ...]:
         """All target languages."""
-        return (self.target, *self.also)
+        return (self.target, *self.extra_targets)
 
     @property
     def run_name(self) -> str:

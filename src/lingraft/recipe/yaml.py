@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lingraft.errors import RecipeError
-
-Place = tuple[str | int, ...]
-"""The way to a setting from the top of the recipe: ("training", "phases", 0, "share")."""
+from lingraft.recipe.old_names import current_place, current_tree
+from lingraft.recipe.tree import Place, Tree, place_of
 
 MAX_BYTES = 2**18
 MAX_VALUES = 20_000
@@ -35,21 +33,6 @@ _CORE = (
     (re.compile(r"0x[0-9a-fA-F]+"), lambda text: int(text, base=0)),
     (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
 )
-
-
-@dataclass
-class Tree:
-    """Settings as plain dictionaries, lists and scalars, and where each of them was written."""
-
-    values: dict[str, Any]
-    origins: dict[Place, str] = field(default_factory=dict)
-
-    def origin(self, place: Place) -> str:
-        """Return where the setting at `place`, or the nearest one around it, was written."""
-        for length in range(len(place), -1, -1):
-            if place[:length] in self.origins:
-                return self.origins[place[:length]]
-        return ""
 
 
 def read_file(path: Path) -> Tree:
@@ -81,19 +64,20 @@ def read_text(data: bytes, where: str) -> Tree:
 
 
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
-    """Return the tree with `dotted.path=value` assignments applied; values are YAML.
+    """Return the tree with `dotted.path=value` assignments applied; values are YAML. Old names become the new ones.
 
     >>> override(Tree({"vocabulary": {"size": 1}}), ["vocabulary.size=10000"]).values
     {'vocabulary': {'size': 10000}}
     """
+    tree = current_tree(tree)
     values, origins = _copy(tree.values), dict(tree.origins)
     for assignment in assignments:
-        dotted, equals, text = assignment.partition("=")
+        path, equals, text = assignment.partition("=")
         where = f"-o {assignment}"
-        if not equals or not dotted.strip():
+        if not equals or not path.strip():
             msg = f"{where}: an override is written as path=value, for example -o vocabulary.size=10000"
             raise RecipeError(msg)
-        place = tuple(int(part) if part.isdigit() else part for part in dotted.strip().split("."))
+        place = current_place(place_of(path), where)
         _put(values, place, _Reader(where).value(_compose(text, where), place), where)
         origins[place] = where
     return Tree(values, origins)
@@ -109,7 +93,7 @@ def _compose(text: str, where: str) -> yaml.Node | None:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.MarkedYAMLError, yaml.reader.ReaderError) as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark and not where.startswith("-o") else ""
+        line = f":{mark.line + 1}" if mark and not where.startswith("-o") else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", "unreadable")
         msg = f"{where}{line}: not YAML: {problem}"
         raise RecipeError(msg) from error
@@ -160,7 +144,7 @@ class _Reader:
         return found
 
     def _here(self, node: yaml.Node) -> str:
-        return self.where if self.where.startswith("-o") else f"{self.where}, line {node.start_mark.line + 1}"
+        return self.where if self.where.startswith("-o") else f"{self.where}:{node.start_mark.line + 1}"
 
 
 def scalar(text: str) -> str | int | float | bool | None:
