@@ -1,4 +1,4 @@
-# make demo | make test | make check: each sets up .venv by itself.
+# make demo | make fast | make check | make test: each sets up .venv by itself.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -14,7 +14,7 @@ MAKEFLAGS += --jobs=3
 SEED   ?= 0
 ROUNDS ?= 25
 
-.PHONY: architectures demo test compat torture fuzz audit sbom check lint types floors setup clean docs docs-pages \
+.PHONY: architectures demo fast test compat torture fuzz audit sbom check lint types floors setup clean docs docs-pages \
 	notebook dist gpu gpu-pack gpu-smoke gpu-estimates
 
 setup: $(VENV)/.ready
@@ -56,6 +56,10 @@ $(LLAMA_CPP)/.ready: $(VENV)/.ready
 	    --no-save --ignore-scripts --omit=optional --no-audit --no-fund \
 	    node-llama-cpp@3.22.1 @node-llama-cpp/$(LLAMA_CPP_BINARY)@3.22.1 && touch $@; \
 	else echo "no npm here: llama.cpp itself is not asked by the tests"; fi
+
+# The tests of pure functions, and the doctests: what tests/conftest.py does not mark as slow.
+fast: setup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" tests src
 
 # The smoke run comes first and alone: next to other work, one of five attempts lost a piece.
 test: check $(FOUR)/.ready $(LLAMA_CPP)/.ready

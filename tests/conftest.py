@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,29 @@ ENGLISH = ("The old farmer gave the red apple to his daughter.", "A small bird s
            "In the morning the children walk to the river.", "She reads a long letter from her brother.")
 HINDI = ("बूढ़े किसान ने अपनी बेटी को लाल सेब दिया।", "एक छोटी चिड़िया ऊँचे हरे पेड़ पर गाती है।",
          "सुबह बच्चे नदी की ओर चलते हैं।", "वह अपने भाई का लंबा पत्र पढ़ती है।")
+
+SLOW_IMPORTS = re.compile(r"""^\ *(?:import|from)\ (?:subprocess|transformers|lingraft\.(?:pipeline|report)|
+    tests\.(?:browser|commands|hub_server|models|short_adapt|training_cases))\b""", re.MULTILINE | re.VERBOSE)
+SLOW_FIXTURES = {"assets", "executor", "local_ray", "tiny_model"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out whole files in the fast tier, and the seconds that their imports take.
+
+    A test file is slow when it imports what starts processes, loads models, runs a pipeline or draws charts.
+    """
+    fast = config.getoption("markexpr") == "not slow"
+    if fast and collection_path.match("tests/*.py") and SLOW_IMPORTS.search(collection_path.read_text("utf-8")):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow each test of such a file, and each that asks for a model, for real texts or for a cluster."""
+    for item in items:
+        imports = item.path.parent.name == "tests" and SLOW_IMPORTS.search(item.path.read_text("utf-8"))
+        if imports or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
