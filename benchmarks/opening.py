@@ -66,7 +66,7 @@ def open_one(rank: int, place: dict[str, str], folder: str, reason: str, told: m
         watching.start()
         begun = time.monotonic()
         opened = open_shared(Path(folder), "cpu", whole=reason)
-        world.shard(opened.model, Full().prepare(opened.model, ()), opened.fill)
+        world.shard_model(opened.model, Full().prepare(opened.model, ()), opened.materialize)
         seconds = time.monotonic() - begun
         done.set()
         watching.join()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lingraft.errors import LingraftError
 from lingraft.packing.blocks import Blocks
-from lingraft.training import Execution, losses
+from lingraft.training import Execution, loss
 from lingraft.training.job import PhaseSteps
 from lingraft.training.trainer import Text
 from tests.training_cases import heldout, plan_of, run
@@ -30,7 +30,7 @@ if __name__ == "__main__":
 
     PhaseSteps.batch = stopping
     text = Text(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
-    losses.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
+    loss.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
         notes = run(Path(model), text, plan_of(**json.loads(plan)), Path(folder),
                     execution=Execution(sharded=True), heldout=heldout)

@@ -13,7 +13,7 @@ from lingraft.checkpoint import load_model
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.strategies import STRATEGIES, Differential, Embeddings, Full, Layers, Lora, Rows, Strategy
 from lingraft.strategies.row_modules import put_rows, take_rows
-from lingraft.training.loss import loss_of
+from lingraft.training.loss import make_loss
 from tests.conftest import make_tiny_model
 from tests.models import ARCHITECTURES as MODELS
 from tests.training_cases import ADDED, ARCHITECTURES, other_model
@@ -147,7 +147,7 @@ def test_strategies_know_other_architectures(kind: str, name: str) -> None:
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     strategy = choice(name)
     groups = strategy.prepare(model, added)
-    loss = loss_of(model, "chunked", autocast=False)
+    loss = make_loss(model, "chunked", autocast=False)
     optimiser = torch.optim.AdamW([p for group in groups for p in group.parameters.values()], lr=0.1)
     ids = torch.tensor([[1, 40, 50, 4, 9, 40]])
     loss.backward({"input_ids": ids}, ids, 1.0)

@@ -16,7 +16,7 @@ from lingraft.errors import MissingExtraError, ModelError, RecipeError
 from lingraft.packing.mixture import IGNORED, Mixture, positions_of
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
-from lingraft.training.loss import ChunkedInsideLoss, ChunkedLoss, PlainLoss, head_is_last, loss_of
+from lingraft.training.loss import ChunkedInsideLoss, ChunkedLoss, PlainLoss, head_is_last, make_loss
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import Average, merge_back
 from lingraft.training.prepare_model import check_apart
@@ -89,8 +89,8 @@ def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> No
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(100)
     assert not head_is_last(model)
-    assert isinstance(loss_of(model, "chunked", autocast=False), PlainLoss)
-    assert isinstance(loss_of(other_model("llama"), "plain", autocast=False), PlainLoss)
+    assert isinstance(make_loss(model, "chunked", autocast=False), PlainLoss)
+    assert isinstance(make_loss(other_model("llama"), "plain", autocast=False), PlainLoss)
 
 
 def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def launch(model: Path, text: Text, folder: Path, stop: int) -> list[tuple[int, 
     processes = []
     for rank in range(2):
         place = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+                 "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
         processes.append(subprocess.Popen([sys.executable, "-m", "tests.sharded_run", *arguments], cwd=ROOT, text=True,
                                           env={**os.environ, **place}, stdout=subprocess.PIPE,
                                           stderr=subprocess.STDOUT))
@@ -97,11 +98,11 @@ def losses(folder: Path) -> list[float]:
 def test_a_steps_rows_are_shared_out(tiny_model: Path, text: Text) -> None:
     """Every process gets as many rows; together they are the step's, once each, and fillers teach nothing."""
     batch = Mixture(text.target, text.replay, 0.5).batch(0, 5)
-    parts = [ProcessGroup(rank, 3).part(batch) for rank in range(3)]
+    parts = [ProcessGroup(rank, 3).shard_batch(batch) for rank in range(3)]
     assert {len(part.inputs) for part in parts} == {2}
     taught = np.concatenate([part.inputs[(part.labels != IGNORED).any(axis=1)] for part in parts])
     assert np.array_equal(taught, batch.inputs)
-    assert ProcessGroup().part(batch) is batch
+    assert ProcessGroup().shard_batch(batch) is batch
 
 
 def test_several_unsharded_processes_are_refused(tiny_model: Path, text: Text, tmp_path: Path,

@@ -31,7 +31,7 @@ def test_opened_by_shards_a_model_is_what_it_is_whole(name: str, dtype: str, tmp
     assert (shapes.model.get_input_embeddings().weight is shapes.model.get_output_embeddings().weight) == (
         ARCHITECTURES[name].tied)
     assert shapes.types == types
-    shapes.fill()
+    shapes.materialize()
     expected = dict(whole.named_parameters())
     assert {*expected} == {one for one, _ in shapes.model.named_parameters()}
     for one, parameter in shapes.model.named_parameters():
@@ -47,5 +47,5 @@ def test_a_strategy_that_reads_the_body_has_the_model_opened_whole(tiny_model: P
     opened = open_shared(tiny_model, "cpu", whole=Lora.reads_whole)
     assert opened.way == f"whole by every process: {Lora.reads_whole}"
     assert not any(parameter.is_meta for parameter in opened.model.parameters())
-    opened.fill()
+    opened.materialize()
     assert open_shared(tiny_model, "cpu").way == "shard by shard"

@@ -92,7 +92,7 @@ def test_a_body_that_is_not_finite_is_refused_when_it_is_opened(tiny_model, tmp_
     """To train, to run, whole or shard by shard: one line with the tensor and its row, in `adapt` as well."""
     source = with_weights(tiny_model, tmp_path / "source", set_to(NORM, (3,), float("inf")))
     said = r"model\.layers\.1\.input_layernorm\.weight holds inf in row 3; the weights are damaged"
-    for opened in (load_model, load_for_training, lambda folder: MetaModel.open(folder).fill()):
+    for opened in (load_model, load_for_training, lambda folder: MetaModel.open(folder).materialize()):
         with pytest.raises(ModelError, match=said):
             opened(source)
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")

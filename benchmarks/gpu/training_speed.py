@@ -32,7 +32,7 @@ from lingraft.strategies.base import Rates
 from lingraft.training import Execution
 from lingraft.training.config import Phase
 from lingraft.training.distributed import ProcessGroup, reshard
-from lingraft.training.loss import loss_of
+from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import state_of
 from lingraft.training.prepare_model import recompute_activations
@@ -168,8 +168,8 @@ def stepper_of(
         recompute_activations(model)
     groups = strategy.prepare(model, range(SOURCE_ROWS, SOURCE_ROWS + ADDED))
     utilisation = Utilisation.of(model, execution, world.size)
-    groups = world.shard(model, groups, lambda: None)
-    loss = loss_of(
+    groups = world.shard_model(model, groups, lambda: None)
+    loss = make_loss(
         model, case.loss, autocast=execution.computes_in_bfloat16(), sharded=world.size > 1
     )
     reshard(model)

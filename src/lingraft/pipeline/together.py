@@ -29,7 +29,7 @@ def company(step: Step, graph: Graph, runtime: Runtime, store: Store) -> Iterato
         return
     device = runtime.resolved_device()
     with runtime.launch.together(device) as world:
-        yield world.any(world.is_first and step.done(store), device)
+        yield world.any_rank(world.is_first and step.done(store), device)
 
 
 def train_along(recipe: Recipe, runtime: Runtime, graph: Graph) -> None:

@@ -1,7 +1,7 @@
-"""The processes that train together: one, or several that hold a shard each (torch's own `fully_shard`).
+"""The process group of a training run: one process, or several with a shard each (FSDP2).
 
-Under a launcher such as torchrun each process holds a part of every weight and of the optimiser's state and runs its
-own rows of a step; gradients are averaged over the processes.
+With a launcher such as torchrun, each process holds a shard of every weight and of the optimizer
+state and computes its own rows of a step. Gradients are averaged over the processes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lingraft.packing.mixture import IGNORED, Batch
 from lingraft.strategies.base import Group
 from lingraft.strategies.parts import layer_stack
 
-PATIENCE = timedelta(hours=1)
-"""How long processes wait for the first one, which writes whole models: 70B in bfloat16 are 141 GB."""
+TIMEOUT = timedelta(hours=1)
+"""How long processes wait for rank 0, which writes whole models: 70B in bfloat16 are 141 GB."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among the others: `rank` of `size`."""
+    """This process (`rank`) among `size`."""
 
     rank: int = 0
     size: int = 1
@@ -39,75 +39,90 @@ class ProcessGroup:
         """Whether this process writes logs, checkpoints and the model."""
         return self.rank == 0
 
-    def part(self, batch: Batch) -> Batch:
-        """Return this process's own rows of a step; all get as many, filled up with rows that teach nothing."""
+    def shard_batch(self, batch: Batch) -> Batch:
+        """Return this process's rows of a step.
+
+        All processes get the same number of rows: the last ones are padded with rows whose labels
+        are all ignored.
+        """
         if self.size == 1:
             return batch
         each = -(-len(batch.inputs) // self.size)
         wanted = np.arange(self.rank * each, (self.rank + 1) * each)
         own = wanted % len(batch.inputs)
         labels = np.where((wanted < len(batch.inputs))[:, None], batch.labels[own], IGNORED)
-        return dataclasses.replace(batch, inputs=batch.inputs[own], labels=labels, replayed=batch.replayed[own])
+        return dataclasses.replace(batch, inputs=batch.inputs[own], labels=labels,
+                                   replayed=batch.replayed[own])
 
-    def shard(self, model: Any, groups: Sequence[Group], fill: Callable[[], None]) -> list[Group]:
-        """Shard a model layer by layer, fill it, and return the groups with what their parameters have become."""
+    def shard_model(self, model: Any, groups: Sequence[Group],
+                    materialize: Callable[[], None]) -> list[Group]:
+        """Shard a model layer by layer, materialize it, and return the groups with their shards.
+
+        Raises `TrainingError` where a parameter cannot be sharded.
+        """
         if self.size == 1:
             return list(groups)
         from torch.distributed.fsdp import fully_shard
         from torch.distributed.tensor import DTensor
 
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        packed = [name for name, parameter in model.named_parameters() if not parameter.is_floating_point()]
+        packed = [name for name, parameter in model.named_parameters()
+                  if not parameter.is_floating_point()]
         if packed:
-            msg = f"{packed[0]} is quantised, and {self.size} processes hold shards of whole numbers; use one process"
+            msg = (f"{packed[0]} is quantised and cannot be sharded among {self.size} processes; "
+                   f"use one process")
             raise TrainingError(msg)
         prefix, _ = layer_stack(model)
         for layer in model.get_submodule(prefix):
             fully_shard(layer)
         fully_shard(model)
-        fill()
+        materialize()
         now = dict(model.named_parameters())
-        left = [name for name, parameter in now.items() if not isinstance(parameter, DTensor)]
-        if left:
-            msg = f"{len(left)} parameters stay whole in each of {self.size} processes ({left[0]}); use one process"
+        whole = [name for name, parameter in now.items() if not isinstance(parameter, DTensor)]
+        if whole:
+            msg = (f"{whole[0]} and {len(whole) - 1} other parameters are not sharded among "
+                   f"{self.size} processes; use one process")
             raise TrainingError(msg)
-        return [Group(group.role, {key: now[names[id(parameter)]] for key, parameter in group.parameters.items()})
-                for group in groups]
+        sharded = []
+        for group in groups:
+            own = {key: now[names[id(parameter)]] for key, parameter in group.parameters.items()}
+            sharded.append(Group(group.role, own))
+        return sharded
 
-    def summed(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum of a small tensor over the processes."""
         if self.size > 1:
             torch.distributed.all_reduce(values)
         return values
 
-    def any(self, flag: bool, device: str) -> bool:  # noqa: FBT001 - it is the value
-        """Say whether a flag is set in any process; all of them get the same answer."""
+    def any_rank(self, flag: bool, device: str) -> bool:  # noqa: FBT001 - it is the value
+        """Return True in all processes where the flag is set in one of them."""
         if self.size == 1:
             return flag
-        return bool(self.summed(torch.tensor([int(flag)], device=device)).item())
+        return bool(self.all_reduce(torch.tensor([int(flag)], device=device)).item())
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
+    def barrier(self) -> None:
+        """Wait until every process has called this."""
         if self.size > 1:
             torch.distributed.barrier()
 
 
 def reshard(model: Any) -> None:
-    """Give up whole parameters, which a call without a backward pass leaves: they would outlast a change of shards."""
+    """Reshard after a forward-only call, which leaves parameters unsharded."""
     if hasattr(model, "reshard"):
         model.reshard()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor with all its shards; every process has to ask for it."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return a tensor with all its shards; every process has to call this."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
-def put(target: Tensor, value: Tensor) -> None:
-    """Set a tensor, or this process's shard of it, from a whole one."""
+def copy_into(target: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into a tensor, or into this process's shard of it."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if isinstance(target, DTensor):
@@ -117,20 +132,25 @@ def put(target: Tensor, value: Tensor) -> None:
 
 @contextmanager
 def init_process_group(*, sharded: bool, device: str) -> Iterator[ProcessGroup]:
-    """Join the processes of a launcher; raises `TrainingError` where they would train copies of the model."""
+    """Join the processes of a launcher.
+
+    Raises `TrainingError` where several processes would each train a copy of the model.
+    """
     size = int(os.environ.get("WORLD_SIZE") or 1)
     if size == 1:
         yield ProcessGroup()
         return
     if not sharded:
-        msg = (f"{size} processes were launched (WORLD_SIZE={size}), and each would train an unsharded copy of the "
-               f"model; start one process, or train sharded: lingraft adapt RECIPE --nproc {size}")
+        msg = (f"{size} processes were launched (WORLD_SIZE={size}), and each would train an "
+               f"unsharded copy of the model; start one process, or train sharded: "
+               f"lingraft adapt RECIPE --nproc {size}")
         raise TrainingError(msg)
     ours = not torch.distributed.is_initialized()
     if ours:
-        if device.startswith("cuda"):
+        on_gpu = device.startswith("cuda")
+        if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+        torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     try:
         yield ProcessGroup(torch.distributed.get_rank(), size)
     finally:

@@ -1,4 +1,4 @@
-"""How training is carried out: what the machine offers, and what changes no answer beyond rounding."""
+"""How training is executed. Nothing here changes the result beyond rounding."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from lingraft.errors import RecipeError
 
 @dataclass(frozen=True)
 class Execution:
-    """Device, precision ("auto", "float32", "bfloat16"), tokens of one forward pass, and how often to save.
+    """Device, precision ("auto", "float32", "bfloat16"), tokens of a forward pass, checkpoints.
 
-    `loss` "chunked" computes the logits of some tokens at a time, "plain" all at once: more memory, the same numbers.
-    `recompute` keeps no activations inside of a layer and computes them again for the gradient: slower, less memory.
-    `sharded` shares the model among the processes of a launcher such as torchrun; without it, several are refused.
-    `trackers` (tensorboard, wandb, trackio) get the log too, in the folder `tracking`, under `tracking_name`.
-    `checkpoint_steps` saves every so many steps, `checkpoint_seconds` after so much time, whichever is first.
+    `loss` is "chunked" (logits of a part of the tokens at a time) or "plain" (all at once: more
+    memory, the same numbers). `recompute` turns on activation checkpointing: slower, less memory.
+    `sharded` shards the model among the processes of a launcher such as torchrun; without it,
+    several processes are refused. `trackers` (tensorboard, wandb, trackio) get the numbers of the
+    log in the folder `tracking`, under `tracking_name`. A checkpoint is saved every
+    `checkpoint_steps` steps or `checkpoint_seconds` seconds, whichever comes first.
     """
 
     device: str = "cpu"
@@ -33,19 +34,28 @@ class Execution:
     checkpoint_steps: int | None = None
 
     def for_this_process(self) -> Execution:
-        """Return it with this process's own device where a launcher started one for each."""
+        """Return it with this process's own GPU where a launcher started one process per GPU."""
         local = os.environ.get("LOCAL_RANK")
-        return replace(self, device=f"cuda:{local}") if self.sharded and local and self.device == "cuda" else self
+        if self.sharded and local and self.device == "cuda":
+            return replace(self, device=f"cuda:{local}")
+        return self
 
     def computes_in_bfloat16(self) -> bool:
-        """Say whether to compute in bfloat16; raises `RecipeError` where it is asked of a device without it."""
+        """Return whether to compute in bfloat16.
+
+        Raises `RecipeError` where the recipe asks for it and the device would emulate it.
+        """
         import torch
 
         kind = self.device.split(":")[0]
-        able = torch.cuda.is_bf16_supported(including_emulation=False) if kind == "cuda" else (
-            kind == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))  # noqa: SLF001 - no public question
+        if kind == "cuda":
+            able = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            able = kind == "cpu" and bool(
+                torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - no public function
         if self.precision == "bfloat16" and not able:
-            msg = (f"--precision bfloat16: {kind} computes it by emulation here, about ten times slower than float32; "
-                   f"use --precision auto")
+            msg = (f"--precision bfloat16: {kind} emulates it here, about ten times slower than "
+                   f"float32; use --precision auto")
             raise RecipeError(msg)
-        return self.precision == "bfloat16" or (self.precision == "auto" and kind == "cuda" and able)
+        return self.precision == "bfloat16" or (
+            self.precision == "auto" and kind == "cuda" and able)

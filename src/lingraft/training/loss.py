@@ -1,10 +1,14 @@
-"""The loss and its gradient. MetaModel: B rows, T tokens, P predicted tokens, V vocabulary, D width.
+"""The loss and its gradient.
 
-Logits of all tokens at once are the largest tensor of a small step: 2,048 tokens by 128,000 ids in float32 are 1 GB,
-and their gradient another. So the head runs on a piece of the tokens at a time, forward and backward, and hands the
-body the gradient of its hidden states at the end: the same numbers up to the order of sums. It is used where the
-model's logits really are `head(hidden)`, which is tried out on the model; else the plain way, and the notes say so. A
-sharded model has its head whole only while it is called: there, the pieces run inside of that call.
+Shapes: B rows, T tokens, P predicted tokens, C of them in a chunk, V vocabulary, D width.
+
+The logits of all tokens are the largest tensor of a small step: 2,048 tokens by 128,000 ids take
+1 GB in float32, and their gradient another. The chunked losses run the head on a part of the
+tokens at a time, forward and backward, and pass the gradient of the hidden states to the body at
+the end. The numbers are the same up to the order of sums. This needs logits that are
+`head(hidden)`, which is tested on the model; otherwise the plain loss is used, and the notes of
+the run say so. A sharded model has a whole head only while it is called, so that the chunks run
+inside that call.
 """
 
 from __future__ import annotations
@@ -32,27 +36,28 @@ class Loss(ABC):
 
     @abstractmethod
     def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
-        """Add the gradient of weight * sum of nats; return the nats of every predicted token, [P], without graph."""
+        """Add the gradient of weight * sum of nats; return the detached nats of each token, [P]."""
 
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.autocast)
 
 
 class PlainLoss(Loss):
-    """All logits at once."""
+    """Computes all logits at once."""
 
     def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
         """Add the gradient and return the nats."""
         with self._precision(labels_BT.device):
             logits_BTV = self.model(**inputs, use_cache=False).logits
         predicted_BT = labels_BT != IGNORED
-        nats_P = cross_entropy(logits_BTV[predicted_BT].float(), labels_BT[predicted_BT], reduction="none")
+        logits_PV = logits_BTV[predicted_BT].float()
+        nats_P = cross_entropy(logits_PV, labels_BT[predicted_BT], reduction="none")
         (nats_P.sum() * weight).backward()  # type: ignore[no-untyped-call]
         return nats_P.detach()
 
 
 class ChunkedLoss(Loss):
-    """The logits of some tokens at a time."""
+    """Computes the logits of a part of the tokens at a time, outside the model."""
 
     def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
         """Add the gradient and return the nats."""
@@ -64,21 +69,23 @@ class ChunkedLoss(Loss):
         size = _tokens_at_once(head)
         nats: list[Tensor] = []
         gradients: list[Tensor] = []
-        for hidden_CD, labels_C in zip(torch.split(hidden_PD.detach(), size), torch.split(labels_P, size), strict=True):
+        chunks = torch.split(hidden_PD.detach(), size), torch.split(labels_P, size)
+        for hidden_CD, labels_C in zip(*chunks, strict=True):
             hidden_CD.requires_grad_()
             with self._precision(labels_BT.device):
                 logits_CV = head(hidden_CD)
             nats_C = cross_entropy(logits_CV.float(), labels_C, reduction="none")
             (nats_C.sum() * weight).backward()  # type: ignore[no-untyped-call]
             nats.append(nats_C.detach())
-            gradients.append(hidden_CD.grad if hidden_CD.grad is not None else torch.zeros_like(hidden_CD))
+            gradient = hidden_CD.grad
+            gradients.append(torch.zeros_like(hidden_CD) if gradient is None else gradient)
         if hidden_PD.requires_grad:
             hidden_PD.backward(torch.cat(gradients))
         return torch.cat(nats)
 
 
 class ChunkedInsideLoss(Loss):
-    """The logits of some tokens at a time, inside of the model's own call."""
+    """Computes the logits of a part of the tokens at a time, inside the model's own call."""
 
     def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
         """Add the gradient and return the nats."""
@@ -87,13 +94,14 @@ class ChunkedInsideLoss(Loss):
         plain = head.forward
         nats: list[Tensor] = []
 
-        def inside(hidden_BTD: Tensor) -> Tensor:
+        def chunked(hidden_BTD: Tensor) -> Tensor:
             trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-            pieces = _Pieces(plain, labels_BT[predicted_BT], _tokens_at_once(head), weight, nats)
-            total: Tensor = ChunkedCrossEntropy.apply(pieces, hidden_BTD[predicted_BT], *trained)  # type: ignore[no-untyped-call]
+            chunks = _Chunks(plain, labels_BT[predicted_BT], _tokens_at_once(head), weight, nats)
+            total: Tensor = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+                chunks, hidden_BTD[predicted_BT], *trained)
             return total
 
-        head.forward = inside
+        head.forward = chunked
         try:
             with self._precision(labels_BT.device):
                 total = self.model(**inputs, use_cache=False).logits
@@ -104,8 +112,8 @@ class ChunkedInsideLoss(Loss):
 
 
 @dataclass(frozen=True)
-class _Pieces:
-    """What to do with hidden states, `size` at a time: through the head, to nats, which are put into `nats`."""
+class _Chunks:
+    """How hidden states become nats: `size` tokens at a time; the results are added to `nats`."""
 
     head: Callable[[Tensor], Tensor]
     labels_P: Tensor  # noqa: N815
@@ -115,43 +123,45 @@ class _Pieces:
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """The sum of weight * nats of all predicted tokens; the forward pass works out its gradient, piece by piece."""
+    """weight * sum of nats of all predicted tokens; the forward pass computes its gradient too."""
 
     @staticmethod
-    def forward(ctx: Any, pieces: _Pieces, hidden_PD: Tensor, *trained: Tensor) -> Tensor:
-        """Keep the gradients of the hidden states and of the head's parameters."""
+    def forward(ctx: Any, chunks: _Chunks, hidden_PD: Tensor, *trained: Tensor) -> Tensor:
+        """Save the gradients of the hidden states and of the head's parameters."""
         of_hidden: list[Tensor] = []
         of_trained = [torch.zeros_like(parameter) for parameter in trained]
-        parts = torch.split(hidden_PD, pieces.size), torch.split(pieces.labels_P, pieces.size)
+        parts = torch.split(hidden_PD, chunks.size), torch.split(chunks.labels_P, chunks.size)
         for hidden_CD, labels_C in zip(*parts, strict=True):
             with torch.enable_grad():
-                own_CD = hidden_CD.detach().requires_grad_()
-                nats_C = cross_entropy(pieces.head(own_CD).float(), labels_C, reduction="none")
-                gradients = torch.autograd.grad(nats_C.sum() * pieces.weight, [own_CD, *trained])
-            pieces.nats.append(nats_C.detach())
+                leaf_CD = hidden_CD.detach().requires_grad_()
+                logits_CV = chunks.head(leaf_CD).float()
+                nats_C = cross_entropy(logits_CV, labels_C, reduction="none")
+                gradients = torch.autograd.grad(nats_C.sum() * chunks.weight, [leaf_CD, *trained])
+            chunks.nats.append(nats_C.detach())
             of_hidden.append(gradients[0])
             for so_far, gradient in zip(of_trained, gradients[1:], strict=True):
                 so_far.add_(gradient)
         ctx.save_for_backward(torch.cat(of_hidden), *of_trained)
-        return torch.cat(pieces.nats).sum() * pieces.weight
+        return torch.cat(chunks.nats).sum() * chunks.weight
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return what was kept."""
-        return (None, *(kept.mul_(gradient) for kept in ctx.saved_tensors))
+        """Return the saved gradients."""
+        return (None, *(saved.mul_(gradient) for saved in ctx.saved_tensors))
 
 
 def _tokens_at_once(head: Any) -> int:
-    """Return how many tokens a piece has."""
+    """Return how many tokens a chunk has."""
     weight = head.weight
     return max(1, int(LOGITS_AT_ONCE.get(weight.device.type, 1 << 25) // weight.shape[0]))
 
 
 @torch.no_grad()
 def head_is_last(model: Any, *, apart: bool = True) -> bool:
-    """Say whether the logits are what the head makes, and `apart` from the model, of the last hidden states: tried out.
+    """Test on a few tokens whether the logits are `head(last hidden state)`.
 
-    A sharded model cannot be taken apart: then all its processes have to try.
+    `apart` also tests that the body can be called without the head. A sharded model cannot be
+    called so, and all its processes have to run the test.
     """
     head, body = model.get_output_embeddings(), model.base_model
     if head is None or body is model:
@@ -160,28 +170,34 @@ def head_is_last(model: Any, *, apart: bool = True) -> bool:
     seen: list[Tensor] = []
     plain, training = head.forward, model.training
 
-    def seeing(hidden: Tensor) -> Tensor:
+    def recording(hidden: Tensor) -> Tensor:
         seen.extend((hidden, plain(hidden)))
         return seen[-1]
 
     model.eval()
-    head.forward = seeing
+    head.forward = recording
     try:
-        whole = model(input_ids=ids, use_cache=False).logits
+        logits = model(input_ids=ids, use_cache=False).logits
     finally:
         del head.forward
-    state = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None) if apart else seen[0]
+    state = seen[0] if seen else None
+    if apart:
+        state = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None)
     model.train(training)
-    return len(seen) == 2 and _close(seen[1], whole) and state is not None and _close(seen[0], state)
+    if len(seen) != 2 or state is None:
+        return False
+    return _close(seen[1], logits) and _close(seen[0], state)
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    same = one.shape == other.shape
-    return same and torch.allclose(one, other.to(one.dtype), rtol=1e-4, atol=1e-4 * float(one.abs().max()))
+    if one.shape != other.shape:
+        return False
+    tolerance = 1e-4 * float(one.abs().max())
+    return torch.allclose(one, other.to(one.dtype), rtol=1e-4, atol=tolerance)
 
 
-def loss_of(model: Any, kind: str, *, autocast: bool, sharded: bool = False) -> Loss:
-    """Return a chunked loss where it is wanted and holds for the model, else the plain one."""
+def make_loss(model: Any, kind: str, *, autocast: bool, sharded: bool = False) -> Loss:
+    """Return a chunked loss where it is wanted and valid for the model, otherwise the plain one."""
     if kind != "chunked" or not head_is_last(model, apart=not sharded):
         return PlainLoss(model, autocast)
     return ChunkedInsideLoss(model, autocast) if sharded else ChunkedLoss(model, autocast)

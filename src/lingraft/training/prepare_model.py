@@ -12,7 +12,7 @@ import torch
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import ModelError
 from lingraft.packing.mixture import positions_of
-from lingraft.training.distributed import put, whole
+from lingraft.training.distributed import copy_into, full_tensor
 from lingraft.training.job import Job
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 
@@ -29,10 +29,10 @@ class Opened:
     way: str = "whole"
     shapes: MetaModel | None = None
 
-    def fill(self) -> None:
+    def materialize(self) -> None:
         """Read this process's shards, where they were not read yet."""
         if self.shapes:
-            self.shapes.fill()
+            self.shapes.materialize()
 
 
 def open_phase(job: Job, number: int, *, shared: bool) -> Opened:
@@ -66,9 +66,9 @@ def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, f
     own = {name: parameter for group in (strategy.prepare(model, job.added) if model else ())
            for name, parameter in group.parameters.items()}
     for name, shard in shards.items():
-        value = whole(shard)
+        value = full_tensor(shard)
         if first:
-            put(own[name], value.cpu())
+            copy_into(own[name], value.cpu())
     return model
 
 

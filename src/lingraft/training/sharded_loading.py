@@ -1,9 +1,10 @@
-"""Opening a model shard by shard: its shapes first, and each process's part of the numbers once it is shared out.
+"""Loading a model shard by shard: shapes first, then only the weights that this process holds.
 
-In float32 a 70B model is 282 GB: more than any GPU has, and more than main memory has for each of eight processes. Here
-a process only ever holds its shards, the embeddings and the head (strategies keep rows of them apart), and it reads no
-more than these from the files, which are mapped into memory. It works where the files name their tensors as the model
-does; else the model is opened whole by every process, and the notes say why.
+In float32 a 70B model takes 282 GB, more than any GPU has, and more than main memory has for each
+of eight processes. Here a process only holds its shards, the embeddings and the head (strategies
+train rows of them apart), and reads no more than these from the memory-mapped files. This works
+where the files name their tensors as the model does. Otherwise every process loads the whole
+model, and the notes of the run say why.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from lingraft.checkpoint.weight_checks import check_finite_tensor
 
 
 class NotByShardsError(Exception):
-    """The files do not say, tensor by tensor, what the model holds."""
+    """The tensors of the files do not correspond to the parameters of the model one to one."""
 
 
 @dataclass(frozen=True)
 class MetaModel:
-    """A model of which only embeddings and head have numbers, and the files with all of them.
+    """A model on the meta device except for embeddings and head, and the files with its weights.
 
-    `dtype` is the one that transformers would read the files in; numbers are rounded to it first, as it does.
+    `dtype` is the type in which transformers would load the files. Weights are rounded to it
+    before they become float32, as transformers does.
     """
 
     model: Any
@@ -40,66 +42,70 @@ class MetaModel:
 
     @classmethod
     def open(cls, folder: Path) -> MetaModel:
-        """Build the model without its numbers, but for embeddings and head; raises `NotByShardsError`."""
+        """Build the model and read embeddings and head; raises `NotByShardsError`."""
         checkpoint, config = Checkpoint.open(folder), read_model_config(folder)
         dtype = config.dtype or torch_dtype(next(iter(checkpoint.tensors.values())).dtype)
         with parameters_on_meta():
             model = build_model(config, folder, dtype=dtype)
         _compute_buffers(model)
         model.float().tie_weights()
-        _check(model, checkpoint)
-        shapes = cls(model, checkpoint, dtype)
-        shapes._read_embeddings()
+        _check_names(model, checkpoint)
+        opened = cls(model, checkpoint, dtype)
+        opened._read_embeddings()
         model.config.use_cache = False
-        return shapes
+        return opened
 
     @property
     def types(self) -> dict[str, torch.dtype]:
-        """The data type that each parameter has where the model is opened whole."""
+        """The data type of each parameter where the whole model is loaded."""
         return {name: self.dtype for name, _ in self.model.named_parameters()}
 
-    def fill(self) -> None:
-        """Read every parameter that has no numbers yet, of one that is shared out this process's rows alone."""
+    def materialize(self) -> None:
+        """Read the weights of every parameter on the meta device; of a sharded one, this shard."""
         for name, parameter in list(self.model.named_parameters()):
             if parameter.is_meta:
-                self.model.load_state_dict({name: self._value(name, parameter)}, strict=False, assign=True)
+                value = self._value(name, parameter)
+                self.model.load_state_dict({name: value}, strict=False, assign=True)
 
     def _value(self, name: str, parameter: Tensor) -> Tensor:
         from torch.distributed.tensor import DTensor
 
         if not isinstance(parameter, DTensor):
-            return self._numbers(name)
+            return self._weights(name)
         mesh = parameter.device_mesh
-        rows = self._numbers(name, mesh.get_local_rank(), mesh.size()).to(mesh.device_type)
-        return DTensor.from_local(rows, mesh, parameter.placements, run_check=False, shape=parameter.shape,
-                                  stride=parameter.stride())
+        shard = self._weights(name, mesh.get_local_rank(), mesh.size()).to(mesh.device_type)
+        return DTensor.from_local(shard, mesh, parameter.placements, run_check=False,
+                                  shape=parameter.shape, stride=parameter.stride())
 
-    def _numbers(self, name: str, rank: int = 0, size: int = 1) -> Tensor:
-        """Read a parameter, or the rows of it that one of several processes has: `fully_shard` cuts as `chunk` does."""
+    def _weights(self, name: str, rank: int = 0, size: int = 1) -> Tensor:
+        """Read a parameter, or the shard of one process: `fully_shard` splits like `chunk`."""
         parts = torch.chunk(self.checkpoint.tensor(name), size)
-        rows = parts[rank] if rank < len(parts) else parts[0][:0]
-        numbers = rows.to(self.dtype).float()
-        before = len(parts[0]) * rank
-        check_finite_tensor(numbers, f"{self.checkpoint.tensors[name].file.resolve()}: {name}", first_row=before)
-        return numbers
+        part = parts[rank] if rank < len(parts) else parts[0][:0]
+        weights = part.to(self.dtype).float()
+        where = f"{self.checkpoint.tensors[name].file.resolve()}: {name}"
+        check_finite_tensor(weights, where, first_row=len(parts[0]) * rank)
+        return weights
 
     def _read_embeddings(self) -> None:
-        head = self.model.get_output_embeddings()
-        own = {id(p) for module in (self.model.get_input_embeddings(), head) if module is not None
-               for p in module.parameters()}
-        names = [name for name, parameter in self.model.named_parameters() if id(parameter) in own]
-        self.model.load_state_dict({name: self._numbers(name) for name in names}, strict=False, assign=True)
+        own = set()
+        for module in (self.model.get_input_embeddings(), self.model.get_output_embeddings()):
+            if module is not None:
+                own |= {id(parameter) for parameter in module.parameters()}
+        weights = {name: self._weights(name) for name, parameter in self.model.named_parameters()
+                   if id(parameter) in own}
+        self.model.load_state_dict(weights, strict=False, assign=True)
         self.model.tie_weights()
 
 
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
-    """Let parameters that modules register have a shape and no numbers; buffers are computed as ever."""
+    """Put parameters that modules register on the meta device; buffers are computed as usual."""
     plain = nn.Module.register_parameter
 
     def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        meta = None if parameter is None else nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
-        plain(module, name, meta)
+        if parameter is not None:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        plain(module, name, parameter)
 
     nn.Module.register_parameter = register  # type: ignore[method-assign, assignment]
     try:
@@ -110,14 +116,14 @@ def parameters_on_meta() -> Iterator[None]:
 
 @torch.no_grad()
 def _compute_buffers(model: Any) -> None:
-    """Compute what lies beside parameters as transformers does when it reads a model: GPT-J's positions in float32."""
+    """Compute buffers as transformers does when it loads a model: GPT-J's positions in float32."""
     for module in model.modules():
         if next(module.buffers(recurse=False), None) is not None:
-            model._init_weights(module)  # noqa: SLF001 - what an architecture overrides to say how its modules begin
+            model._init_weights(module)  # noqa: SLF001 - the hook that architectures override
 
 
-def _check(model: Any, checkpoint: Checkpoint) -> None:
-    """Raise `NotByShardsError` unless every parameter lies in the files under its name, in its shape, as it is."""
+def _check_names(model: Any, checkpoint: Checkpoint) -> None:
+    """Raise `NotByShardsError` unless the files hold every parameter by its name and shape."""
     from transformers.conversion_mapping import get_model_conversion_mapping
 
     for name, parameter in model.named_parameters():
@@ -126,9 +132,10 @@ def _check(model: Any, checkpoint: Checkpoint) -> None:
             msg = f"the files have no {name} of shape {tuple(parameter.shape)}"
             raise NotByShardsError(msg)
     if get_model_conversion_mapping(model, add_legacy=False):
-        msg = f"transformers translates the tensors of {type(model).__name__} while it reads them"
+        msg = f"transformers converts the tensors of {type(model).__name__} while it loads them"
         raise NotByShardsError(msg)
-    lost = [name for name, buffer in model.named_buffers() if buffer.is_meta or name in checkpoint.tensors]
+    lost = [name for name, buffer in model.named_buffers()
+            if buffer.is_meta or name in checkpoint.tensors]
     if lost:
-        msg = f"{lost[0]} is kept beside the parameters"
+        msg = f"{lost[0]} is a buffer that the files hold"
         raise NotByShardsError(msg)

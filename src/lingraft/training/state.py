@@ -1,4 +1,4 @@
-"""Where a run stands: what was trained on so far, in the checkpoint's words."""
+"""How far a run is, as checkpoints store it, and whether a signal asks it to stop."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from lingraft.training.execution import Execution
 if TYPE_CHECKING:
     from lingraft.packing.mixture import Batch
 
+Stopped = Callable[[], str | None]
+"""Returns the name of the signal that came, or None."""
+
+
 @dataclass(frozen=True)
-class Done:
-    """What was trained on, over all phases."""
+class Totals:
+    """What the model was trained on so far, over all phases."""
 
     step: int = 0
     tokens: int = 0
@@ -27,36 +31,42 @@ class Done:
     target_bytes: int = 0
     target_documents: int = 0
 
-    def plus(self, batch: Batch) -> Done:
-        """Return the sums one step later."""
-        return Done(self.step + 1, self.tokens + batch.tokens, self.bytes + batch.bytes,
-                    self.target_bytes + batch.target_bytes, self.target_documents + batch.target_documents)
+    def plus(self, batch: Batch) -> Totals:
+        """Return the totals one step later."""
+        return Totals(self.step + 1, self.tokens + batch.tokens, self.bytes + batch.bytes,
+                      self.target_bytes + batch.target_bytes,
+                      self.target_documents + batch.target_documents)
 
 
 @dataclass
 class RunState:
-    """The next step of the current phase, and what lies behind; the first `trunk` steps were a shorter run's."""
+    """The phase and its next step, the totals so far, and what resuming needs.
+
+    `losses` are those of the `DivergenceMonitor`. `begun` are the totals when this process
+    started. The first `trunk` steps are from a shorter run (`shared_prefix`).
+    """
 
     phase: int = 0
     step: int = 0
-    done: Done = Done()
+    done: Totals = Totals()
     losses: tuple[float | None, list[float]] = field(default_factory=lambda: (None, []))
     log_bytes: int = 0
     seconds_before: float = 0.0
     started: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
     saved_step: int = 0
-    begun: Done = Done()
+    begun: Totals = Totals()
     trunk: int = 0
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> RunState:
-        """Read the state of a checkpoint; an empty one is the beginning."""
+        """Read the state of a checkpoint; an empty one is the start of a run."""
         if not state:
             return cls()
-        done = Done(**state["done"])
-        return cls(state["phase"], state["step"], done, (state["first"], state["last"]), state["log_bytes"],
-                   state["seconds"], saved_step=done.step, begun=done, trunk=state.get("trunk", 0))
+        done = Totals(**state["done"])
+        return cls(state["phase"], state["step"], done, (state["first"], state["last"]),
+                   state["log_bytes"], state["seconds"], saved_step=done.step, begun=done,
+                   trunk=state.get("trunk", 0))
 
     @property
     def seconds(self) -> float:
@@ -64,37 +74,39 @@ class RunState:
         return self.seconds_before + time.monotonic() - self.started
 
     def is_due(self, execution: Execution) -> bool:
-        """Say whether it is time for a checkpoint."""
-        by_steps = execution.checkpoint_steps and self.done.step - self.saved_step >= execution.checkpoint_steps
-        return bool(by_steps) or time.monotonic() - self.saved >= execution.checkpoint_seconds
+        """Return whether it is time for a checkpoint."""
+        every = execution.checkpoint_steps
+        if every and self.done.step - self.saved_step >= every:
+            return True
+        return time.monotonic() - self.saved >= execution.checkpoint_seconds
 
     def next_phase(self) -> None:
-        """Stand at the beginning of the next phase."""
+        """Go to the first step of the next phase."""
         self.phase, self.step = self.phase + 1, 0
 
     def content(self, fingerprint: str, log_bytes: int) -> dict[str, Any]:
-        """Return what a checkpoint says of it."""
+        """Return what a checkpoint stores of it."""
         return {"fingerprint": fingerprint, "phase": self.phase, "step": self.step,
-                "done": dataclasses.asdict(self.done), "first": self.losses[0], "last": self.losses[1],
-                "log_bytes": log_bytes, "seconds": self.seconds, "trunk": self.trunk}
-
-
-Stopped = Callable[[], str | None]
-"""Returns the name of the signal that came, or None."""
+                "done": dataclasses.asdict(self.done), "first": self.losses[0],
+                "last": self.losses[1], "log_bytes": log_bytes, "seconds": self.seconds,
+                "trunk": self.trunk}
 
 
 @contextmanager
 def stop_signals() -> Iterator[Stopped]:
-    """Catch SIGTERM and SIGINT while the block runs; a second one of them has its usual effect."""
+    """Turn SIGTERM and SIGINT into a flag that the loop polls; a second signal acts as usual."""
     came: list[str] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers
         yield lambda: None
         return
 
-    def catch(number: int, _frame: FrameType | None) -> None:
-        came.append(signal.Signals(number).name)
+    def restore() -> None:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+    def catch(number: int, _frame: FrameType | None) -> None:
+        came.append(signal.Signals(number).name)
+        restore()
 
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     for each in before:
@@ -102,5 +114,4 @@ def stop_signals() -> Iterator[Stopped]:
     try:
         yield lambda: came[0] if came else None
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        restore()

@@ -1,7 +1,7 @@
-"""Where the numbers of a run can be watched from outside: TensorBoard, Weights & Biases, Trackio.
+"""Experiment trackers that get the numbers of a run: TensorBoard, Weights & Biases, Trackio.
 
-They get what training.jsonl gets; nothing is read back from them, and training.jsonl is always there. Each is an
-extra of its own name.
+They get what training.jsonl gets, and nothing is read back from them. Each is an extra of its own
+name.
 """
 
 from __future__ import annotations
@@ -19,40 +19,41 @@ Values = Mapping[str, float]
 
 
 class Tracker(ABC):
-    """Takes numbers by step."""
+    """Records numbers by step."""
 
     @abstractmethod
     def write(self, step: int, values: Values) -> None:
-        """Take the values of a step."""
+        """Record the values of a step."""
 
     @abstractmethod
     def close(self) -> None:
-        """Write out what is held back."""
+        """Write buffered values and close."""
 
 
 class TensorBoard(Tracker):
-    """Event files in a folder; what an interrupted run wrote after its last checkpoint is superseded on resume."""
+    """Event files in a folder; on resume, values after the last checkpoint are superseded."""
 
     def __init__(self, folder: Path, name: str, step: int) -> None:
         module = _module("torch.utils.tensorboard", "tensorboard")
-        self.writer = module.SummaryWriter(str(folder / "tensorboard" / name), purge_step=step + 1 if step else None)
+        self.writer = module.SummaryWriter(str(folder / "tensorboard" / name),
+                                           purge_step=step + 1 if step else None)
 
     def write(self, step: int, values: Values) -> None:
-        """Take the values of a step."""
+        """Record the values of a step."""
         for key, value in values.items():
             self.writer.add_scalar(key, value, step)
 
     def close(self) -> None:
-        """Write out what is held back."""
+        """Write buffered values and close."""
         self.writer.close()
 
 
 class Wandb(Tracker):
-    """A run of the project `lingraft`; Trackio has the same functions under another name."""
+    """A run of the W&B project `lingraft`; a resumed run is a new one there."""
 
     module = "wandb"
 
-    def __init__(self, folder: Path, name: str, step: int) -> None:  # noqa: ARG002 - a resumed run is a new one there
+    def __init__(self, folder: Path, name: str, step: int) -> None:  # noqa: ARG002 - see above
         self.client = _module(self.module, self.module)
         self.client.init(project="lingraft", name=name, **self._settings(folder))
 
@@ -61,24 +62,25 @@ class Wandb(Tracker):
         return {"dir": str(folder)}
 
     def write(self, step: int, values: Values) -> None:
-        """Take the values of a step."""
+        """Record the values of a step."""
         self.client.log(dict(values), step=step)
 
     def close(self) -> None:
-        """Write out what is held back."""
+        """Write buffered values and close."""
         self.client.finish()
 
 
 class Trackio(Wandb):
-    """Trackio, which keeps its files where TRACKIO_DIR says."""
+    """Trackio, which has the functions of wandb and stores its files in TRACKIO_DIR."""
 
     module = "trackio"
 
-    def _settings(self, folder: Path) -> dict[str, Any]:  # noqa: ARG002 - it has a place of its own
+    def _settings(self, folder: Path) -> dict[str, Any]:  # noqa: ARG002 - it has its own folder
         return {}
 
 
-TRACKERS: dict[str, type[TensorBoard | Wandb]] = {"tensorboard": TensorBoard, "wandb": Wandb, "trackio": Trackio}
+TRACKERS: dict[str, type[TensorBoard | Wandb]] = {
+    "tensorboard": TensorBoard, "wandb": Wandb, "trackio": Trackio}
 """Trackers by name."""
 
 
@@ -90,8 +92,9 @@ def _module(name: str, extra: str) -> Any:
 
 
 @contextmanager
-def tracking(names: Sequence[str], folder: Path, name: str, step: int) -> Iterator[Sequence[Tracker]]:
-    """Open trackers by name for a run that has done `step` steps; raises `RecipeError` for an unknown name."""
+def tracking(names: Sequence[str], folder: Path, name: str,
+             step: int) -> Iterator[Sequence[Tracker]]:
+    """Open trackers by name for a run after `step` steps; raises `RecipeError` for unknown names."""
     for one in names:
         if one not in TRACKERS:
             msg = f"there is no tracker called {one!r}; {did_you_mean(one, TRACKERS)}"
@@ -105,10 +108,12 @@ def tracking(names: Sequence[str], folder: Path, name: str, step: int) -> Iterat
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a row of the log holds for a chart, the held-out values by language.
+    """Return the numbers of a log row that trackers get, held-out values by language.
 
     >>> numbers_of({"step": 3, "bits_per_byte": 1.5, "heldout": {"hi": 1.25}})
     {'bits_per_byte': 1.5, 'heldout/hi': 1.25}
     """
-    flat = {key: value for key, value in row.items() if isinstance(value, int | float) and key not in {"step", "steps"}}
-    return flat | {f"heldout/{language}": value for language, value in row.get("heldout", {}).items()}
+    numbers = {key: value for key, value in row.items()
+               if isinstance(value, int | float) and key not in {"step", "steps"}}
+    heldout = {f"heldout/{language}": value for language, value in row.get("heldout", {}).items()}
+    return numbers | heldout

@@ -19,7 +19,7 @@ from lingraft.store import fsync
 from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
 from lingraft.training.job import Job, PhaseSteps
-from lingraft.training.state import Done, RunState
+from lingraft.training.state import RunState, Totals
 from lingraft.training.trackers import Tracker, numbers_of
 from lingraft.training.train_step import StepResult
 
@@ -56,7 +56,7 @@ class Record:
         """Return the predicted end of training, for the progress bar."""
         return self.forecast.update(self.log.path, step) if self.forecast and self.log else ""
 
-    def measure(self, model: Any, done: Done, **more: Any) -> None:
+    def measure(self, model: Any, done: Totals, **more: Any) -> None:
         """Write a point of the held-out curve where one is due, and with `more` always."""
         points = self.job.plan.heldout_points
         due = {round(i * self.steps / points) for i in range(points + 1)} if points else set()
@@ -89,8 +89,8 @@ def row_of(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any]:
 def speed_of(state: RunState, bits_per_byte: float, mfu: float | None = None) -> str:
     """Return what stands beside the progress bar.
 
-    >>> from lingraft.training.state import Done
-    >>> speed_of(RunState(done=Done(step=1, tokens=4096, bytes=12000), started=time.monotonic() - 2), 1.23456)
+    >>> from lingraft.training.state import Totals
+    >>> speed_of(RunState(done=Totals(step=1, tokens=4096, bytes=12000), started=time.monotonic() - 2), 1.23456)
     '1.235 bits/byte, 2,048 tokens/s, 6,000 bytes/s'
     """
     here = max(time.monotonic() - state.started, 1e-9)

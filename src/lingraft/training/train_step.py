@@ -16,7 +16,7 @@ from lingraft.packing.mixture import IGNORED, Batch, positions_of
 from lingraft.strategies.base import Group, Rates
 from lingraft.training.checkpointing import TrainingCheckpoint
 from lingraft.training.config import Phase
-from lingraft.training.distributed import ProcessGroup, whole
+from lingraft.training.distributed import ProcessGroup, full_tensor
 from lingraft.training.execution import Execution
 from lingraft.training.loss import Loss
 from lingraft.training.optimizer import Average, begin_state, make_optimizer, state_of, take_numbers
@@ -59,11 +59,12 @@ class Stepper:
         predicted = int((batch.labels != IGNORED).sum())
         rows = max(1, self.tokens_at_once // batch.inputs.shape[1])
         sums = torch.zeros(3, dtype=self.sum_type, device=self.device)
-        own, weight = self.world.part(batch), self.world.size / predicted  # gradients are averaged over processes
+        own = self.world.shard_batch(batch)
+        weight = self.world.size / predicted  # gradients are averaged over the processes
         for first in range(0, len(own.inputs), rows):
             sums += self._part(own, slice(first, first + rows), weight)
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.clip))
-        nats, text, replayed = self.world.summed(sums).tolist()
+        norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.clip))
+        nats, text, replayed = self.world.all_reduce(sums).tolist()
         return StepResult(text / math.log(2), replayed / math.log(2), nats / predicted, float(norm))
 
     def _part(self, batch: Batch, rows: slice, weight: float) -> Tensor:

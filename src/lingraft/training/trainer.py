@@ -20,7 +20,7 @@ from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import Interrupted, TrainingError
 from lingraft.progress import Advance, progress
 from lingraft.store import digest, disk_errors, remove_drafts
-from lingraft.training.async_checkpoints import Background
+from lingraft.training.async_checkpoints import AsyncCheckpointWriter
 from lingraft.training.checkpointing import (
     LEARNED,
     TrainingCheckpoint,
@@ -35,7 +35,7 @@ from lingraft.training.config import TrainingPlan
 from lingraft.training.distributed import ProcessGroup, init_process_group, reshard
 from lingraft.training.execution import Execution
 from lingraft.training.job import Heldout, Job, Text
-from lingraft.training.loss import loss_of
+from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import merge_back
 from lingraft.training.prepare_model import (
@@ -45,7 +45,7 @@ from lingraft.training.prepare_model import (
     recompute_activations,
 )
 from lingraft.training.shared_prefix import prefix_checkpoint
-from lingraft.training.state import Done, RunState, Stopped, stop_signals
+from lingraft.training.state import RunState, Stopped, Totals, stop_signals
 from lingraft.training.trackers import tracking
 from lingraft.training.train_log import LOG, DivergenceMonitor, Record, notes_of, row_of, speed_of
 from lingraft.training.train_step import Stepper
@@ -67,7 +67,7 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, s
         with disk_errors(output):
             if run.world.is_first:
                 run.write(output)
-        run.world.wait()
+        run.world.barrier()
 
     execution = (execution or Execution()).for_this_process()
     return _train(Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution, heldout, trunks), write)
@@ -116,14 +116,14 @@ class _Run:
         self.steps = sum(leg.steps for leg in self.legs)
         self.trunk = prefix_checkpoint(job, self.legs, self.parameters)
         self.loss, self.utilisation = "", Utilisation(0.0)
-        self.background = Background(world) if world.size > 1 else None
+        self.background = AsyncCheckpointWriter(world) if world.size > 1 else None
         self.record = Record(job, self.steps)
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
         """Carry out what is left of the plan and return the notes."""
         if self.trunk and self.world.is_first:
             self.trunk.take(self.job.scratch_dir, self.fingerprint)
-        self.world.wait()
+        self.world.barrier()
         checkpoint = own_checkpoint(self.job.scratch_dir, self.fingerprint)
         state = RunState.read(checkpoint.state if checkpoint else {})
         self._keep_trunk(state.done)  # of a process that was killed just before
@@ -155,10 +155,10 @@ class _Run:
         if job.execution.recompute:
             recompute_activations(self.model)
         self.utilisation = Utilisation.of(self.model, job.execution, self.world.size)
-        groups = self.world.shard(self.model, groups, self.opened.fill)
+        groups = self.world.shard_model(self.model, groups, self.opened.materialize)
         if job.plan.document_attention_mask:
             check_apart(self.model, job.text.target.opening)
-        loss = loss_of(self.model, job.execution.loss, autocast=job.execution.computes_in_bfloat16(),
+        loss = make_loss(self.model, job.execution.loss, autocast=job.execution.computes_in_bfloat16(),
                        sharded=self.world.size > 1)
         reshard(self.model)
         rates = phase.learning_rates.resolved(phase.strategy, self.kind, self.parameters)
@@ -181,8 +181,8 @@ class _Run:
         for step in range(state.step, leg.steps):
             advance(1, self._step(number, step, stepper, watch, state))
             signal = stopped()
-            stop = self.world.any(signal is not None, self.job.execution.device)
-            due = self.world.any(state.is_due(self.job.execution), self.job.execution.device)
+            stop = self.world.any_rank(signal is not None, self.job.execution.device)
+            due = self.world.any_rank(state.is_due(self.job.execution), self.job.execution.device)
             ends = step + 1 == leg.steps or (self.trunk is not None and state.done.step == self.trunk.end)
             if stop or due or ends:
                 self._save(state, number, step + 1, stepper, watch, last=stop or ends)
@@ -196,7 +196,7 @@ class _Run:
         if number + 1 < len(self.legs):
             if self.world.is_first:
                 keep_whole(self.model, self.job.folder(number + 1))
-            self.world.wait()
+            self.world.barrier()
             if self.world.size > 1:
                 self._open_phase(number + 1)
 
@@ -240,7 +240,7 @@ class _Run:
         self.opened = open_phase(self.job, number, shared=self.world.size > 1)
         self.model = self.opened.model
 
-    def _merge(self, done: Done) -> dict[str, Any]:
+    def _merge(self, done: Totals) -> dict[str, Any]:
         """Merge back where the plan says so."""
         if not self.job.plan.merge_back or not self.world.is_first:
             return {}
@@ -261,7 +261,7 @@ class _Run:
         state.saved, state.saved_step = time.monotonic(), state.done.step
         self._keep_trunk(state.done)
 
-    def _keep_trunk(self, done: Done) -> None:
+    def _keep_trunk(self, done: Totals) -> None:
         if self.trunk and self.world.is_first:
             self.trunk.keep(self.job.scratch_dir, done.step)
 
