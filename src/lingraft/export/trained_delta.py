@@ -16,7 +16,7 @@ from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.grafting import BIT_IDENTICAL
 from lingraft.errors import ModelError
 from lingraft.pipeline.run_folder import read_record
-from lingraft.training.checkpointing import LEARNED
+from lingraft.training.checkpointing import LOW_RANK
 from lingraft.vocabulary import Splice
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _matrices(run: Path, phases: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     from safetensors.torch import load_file
 
     for number in (number for number, name in enumerate(phases) if name == "lora"):
-        path = run / LEARNED.format(number)
+        path = run / LOW_RANK.format(number)
         if not path.is_file():
             msg = (f"{path}: not there; the run was trained before low-rank matrices were kept beside the model they "
                    "are merged into: train it again in another --store")

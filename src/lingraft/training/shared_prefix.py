@@ -17,12 +17,12 @@ from pathlib import Path
 
 from lingraft.store import digest, link_or_copy, lock
 from lingraft.training.checkpointing import (
-    LEARNED,
+    LOW_RANK,
     STATE,
     TrainingCheckpoint,
     latest_checkpoint,
     new_checkpoint,
-    whole_checkpoints,
+    valid_checkpoints,
 )
 from lingraft.training.job import Job, PhaseSteps
 from lingraft.training.train_log import LOG
@@ -41,22 +41,22 @@ class PrefixCheckpoint:
         if latest_checkpoint(scratch_dir) or not self.folder.is_dir():
             return
         with lock(self._lock()):
-            for found in whole_checkpoints(self.folder):
+            for found in valid_checkpoints(self.folder):
                 if found.state["done"]["step"] <= self.end:
                     self._lay_out(found, scratch_dir, fingerprint)
                     return
 
     def keep(self, scratch_dir: Path, at: int) -> None:
         """Keep the checkpoint that was saved after `at` steps, if that is where the trunk ends."""
-        if at != self.end or at in {one.state["done"]["step"] for one in whole_checkpoints(self.folder)}:
+        if at != self.end or at in {one.state["done"]["step"] for one in valid_checkpoints(self.folder)}:
             return
-        checkpoint = next(one for one in whole_checkpoints(scratch_dir) if one.state["done"]["step"] == at)
+        checkpoint = next(one for one in valid_checkpoints(scratch_dir) if one.state["done"]["step"] == at)
         with lock(self._lock()), new_checkpoint(self.folder, at, checkpoint.state) as draft:
             for file in (path for path in checkpoint.folder.iterdir() if path.name != STATE):
                 link_or_copy(file, draft / file.name)
             begun = scratch_dir / f"phase-{checkpoint.state['phase']}"
             merged = [path for number in range(checkpoint.state["phase"])
-                      if (path := scratch_dir / LEARNED.format(number)).is_file()]
+                      if (path := scratch_dir / LOW_RANK.format(number)).is_file()]
             # the model that the last phase began with, whose frozen weights are nowhere else, and what it had learned
             for file in (*begun.glob("*"), *merged):
                 link_or_copy(file, draft / begun.name / file.name)
@@ -69,7 +69,7 @@ class PrefixCheckpoint:
         at, phase = found.state["done"]["step"], f"phase-{found.state['phase']}"
         shutil.rmtree(scratch_dir / phase, ignore_errors=True)
         for file in (found.folder / phase).glob("*"):
-            beside = file.match(LEARNED.format("*"))
+            beside = file.match(LOW_RANK.format("*"))
             link_or_copy(file, scratch_dir / ("" if beside else phase) / file.name)
         log_bytes = (scratch_dir / LOG).stat().st_size
         state = {**found.state, "fingerprint": fingerprint, "trunk": at, "log_bytes": log_bytes}

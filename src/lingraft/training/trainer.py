@@ -22,14 +22,14 @@ from lingraft.progress import Advance, progress
 from lingraft.store import digest, disk_errors, remove_drafts
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
 from lingraft.training.checkpointing import (
-    LEARNED,
+    LOW_RANK,
     TrainingCheckpoint,
-    keep_learned,
-    keep_whole,
+    checkpoint_to_resume,
     latest_checkpoint,
-    own_checkpoint,
     save_checkpoint,
-    write_finished,
+    save_final_model,
+    save_low_rank,
+    save_phase_model,
 )
 from lingraft.training.config import TrainingPlan
 from lingraft.training.distributed import ProcessGroup, init_process_group, reshard
@@ -124,7 +124,7 @@ class _Run:
         if self.trunk and self.world.is_first:
             self.trunk.take(self.job.scratch_dir, self.fingerprint)
         self.world.barrier()
-        checkpoint = own_checkpoint(self.job.scratch_dir, self.fingerprint)
+        checkpoint = checkpoint_to_resume(self.job.scratch_dir, self.fingerprint)
         state = RunState.read(checkpoint.state if checkpoint else {})
         self._keep_trunk(state.done)  # of a process that was killed just before
         if self.world.is_first:
@@ -195,7 +195,7 @@ class _Run:
         state.next_phase()
         if number + 1 < len(self.legs):
             if self.world.is_first:
-                keep_whole(self.model, self.job.folder(number + 1))
+                save_phase_model(self.model, self.job.folder(number + 1))
             self.world.barrier()
             if self.world.size > 1:
                 self._open_phase(number + 1)
@@ -233,7 +233,7 @@ class _Run:
         if self.world.size > 1:
             self.model = gather_model(self.job, number, stepper.parameters, first=self.world.is_first)
         if self.world.is_first:
-            keep_learned(strategy.learned(self.model), self.job.scratch_dir, number)
+            save_low_rank(strategy.learned(self.model), self.job.scratch_dir, number)
             strategy.finish(self.model)
 
     def _open_phase(self, number: int) -> None:
@@ -267,8 +267,8 @@ class _Run:
 
     def write(self, output: Path) -> None:
         """Write the finished model, what was merged into it, and the log."""
-        write_finished(self.model, self.types, self.job.model_folder, output / "model")
-        for name in map(LEARNED.format, range(len(self.legs))):
+        save_final_model(self.model, self.types, self.job.model_folder, output / "model")
+        for name in map(LOW_RANK.format, range(len(self.legs))):
             if (self.job.scratch_dir / name).is_file():
                 shutil.copyfile(self.job.scratch_dir / name, output / name)
         shutil.copyfile(self.job.scratch_dir / LOG, output / LOG)
