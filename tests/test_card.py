@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 import lingraft
-from lingraft.card import CARD, card_text, write_card
-from lingraft.card.front_matter import front_matter
-from lingraft.card.limits import limits_section
-from lingraft.card.markdown import plain
+from lingraft.formatting import measured
+from lingraft.model_card import CARD, card_text, write_card
+from lingraft.model_card.markdown import escape_markdown, front_matter
+from lingraft.model_card.sections import limits_section
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,7 @@ def test_the_table_holds_every_measured_number(run):
         if row.metric.endswith(" change"):
             continue
         line = next(line for line in lines if line.startswith(f"| {row.metric} | {row.language} |"))
-        number = f"{row.value:,.0f}" if abs(row.value) >= 1000 else f"{row.value:.3g}"
-        assert number in line
-        if row.low is not None and row.low != row.high:
-            assert f"{row.low:.3g} to" in line or f"{row.low:,.0f} to" in line
+        assert f" {measured(row)} " in line
 
 
 def test_the_card_is_written_anew_without_touching_the_store(run):
@@ -108,4 +105,4 @@ def test_an_untrained_run_says_so(run):
 
 def test_names_are_text(run):
     """No name of a file or licence becomes markup."""
-    assert plain("<img src=x>|*a*") == r"\<img src=x\>\|\*a\*"
+    assert escape_markdown("<img src=x>|*a*") == r"\<img src=x\>\|\*a\*"

@@ -223,8 +223,8 @@ def test_advice_extends_up_to_the_knee():
     curve = curve_of(0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.38, 0.378)
     advice = recommend(MEASURES, curve, None, 4.0, None)
     assert (advice.action, advice.size, advice.headline) == ("extend", 7_500, "extend by 7,500 tokens")
-    assert "5.00 tokens a word to 1.90" in advice.reasons[0]
-    assert "from 4.00 to about 1.52" in advice.reasons[0]
+    assert "5 tokens a word to 1.90" in advice.reasons[0]
+    assert "from 4.00x to about 1.52x" in advice.reasons[0]
     assert "less than 1%" in advice.reasons[1]
     assert advice.reasons[2] == "in a recipe: vocabulary: {size: 7500, pretokenizer: keep}"
     assert not advice.warnings
@@ -233,7 +233,7 @@ def test_advice_extends_up_to_the_knee():
 def test_advice_leaves_alone_what_is_good_already():
     """A low premium, or a gain under 15%, is left alone, and the reason says which."""
     gain = curve_of(0.8, 0.7, 0.6)
-    assert "1.10 times the tokens of English" in recommend(MEASURES, gain, None, 1.1, None).reasons[0]
+    assert "1.10x the tokens of English" in recommend(MEASURES, gain, None, 1.1, None).reasons[0]
     small = recommend(MEASURES, curve_of(0.97, 0.95, 0.94, 0.93), None, 3.0, None)
     assert (small.action, small.size) == ("leave alone", 0)
     assert "under 15%" in small.reasons[0]

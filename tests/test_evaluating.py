@@ -77,7 +77,7 @@ def test_one_model_against_itself_changes_nothing(models, hindi_file, english_fi
         assert [(row.value, row.low, row.high, row.subject) for row in select(rows, metric=metric)] \
             == [(0, 0, 0, "copy")] * 2
     table = comparison_table(found)
-    assert [column.header for column in table.columns][3:] == ["one", "copy", "copy - one"]
+    assert [column.header for column in table.columns][3:] == ["one", "copy", "copy, change"]
     json.dumps(found)
     assert {path.name for path in (tmp_path / "out").iterdir()} \
         == {"measurements.parquet", "measurements.csv", "generated.json", "run.json"}
@@ -141,7 +141,7 @@ def test_the_command_prints_a_table_and_json(models, hindi_file, tmp_path):
     options = ["--text", f"hi={hindi_file}", "--device", "cpu", *(f"-o{setting}" for setting in QUICK)]
     done = lingraft("evaluate", *models, *options, "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "two - one" in done.stdout
+    assert "two, change" in done.stdout
     again = lingraft("evaluate", *models, *options, "--output", "out", "--json", cwd=tmp_path)
     assert all(stage["cached"] for stage in json.loads(again.stdout)["stages"])
     wrong = lingraft("evaluate", models[0], cwd=tmp_path)

@@ -32,7 +32,7 @@ from lingraft.intrinsic.fertility import premium
 from lingraft.intrinsic.parallel import read_parallel
 from lingraft.intrinsic.repetition import repetition
 from lingraft.intrinsic.samples import write_samples
-from lingraft.measurement import Measurement, select
+from lingraft.measurement import Measurement, metric_changes, select
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
 
@@ -198,14 +198,12 @@ def test_forgetting_pairs_before_and_after() -> None:
 
 def test_a_task_score_that_rises_is_called_better() -> None:
     """In the report's table, by the paired interval; documents seen in training are neither."""
-    from lingraft.report.table import comparisons
-
     rows = [Measurement("xcopa accuracy", "source", 0.5, "share", "ta", "test"),
             Measurement("xcopa accuracy", "adapted", 0.7, "share", "ta", "test"),
             Measurement("xcopa accuracy change", "adapted", 0.2, "share", "ta", "test", low=0.1, high=0.3),
             Measurement("xcopa documents seen in training", "source", 0, "documents", "ta", "test"),
             Measurement("xcopa documents seen in training", "adapted", 4, "documents", "ta", "test")]
-    assert [one.verdict for one in comparisons(rows)] == ["better", ""]
+    assert [one.verdict for one in metric_changes(rows)] == ["better", ""]
 
 
 def test_samples_carry_repetition_and_new_tokens(folder: Path) -> None:

@@ -24,7 +24,8 @@ def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(monkeypatch: p
         now[0] = 200.0
         advance(2)
     assert capsys.readouterr().err.splitlines() == [
-        "training: 2 of 4 steps, note 31", "training: 4 of 4 steps, note 70", "training: 70.0 s", "counting: 130.0 s"]
+        "training: 2 of 4 steps, note 31", "training: 4 of 4 steps, note 70",
+        "training: 1 min 10 s", "counting: 2 min 10 s"]
 
 
 def test_on_a_terminal_the_note_stands_beside_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,15 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from lingraft.errors import StoreError
-from lingraft.measurement import Measurement, write_measurements
+from lingraft.formatting import plain
+from lingraft.measurement import Measurement, find_change, metric_changes, write_measurements
 from lingraft.pretokenizer import ScriptChange
 from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.report import compare_runs, write_report
-from lingraft.report.answer import answer
-from lingraft.report.drawing import inlined
-from lingraft.report.reading import read_run
-from lingraft.report.table import comparisons, find
-from lingraft.report.tokens import boxes
-from lingraft.report.words import plain
+from lingraft.report.charts import inlined
+from lingraft.report.run_files import read_run
+from lingraft.report.run_tables import boxes
+from lingraft.report.summary import answer
 from lingraft.vocabulary import AddedToken, identity
 
 HOSTILE = ("<script>alert(1)</script>", "\"' onload=alert(1) x='", "</style><b>",
@@ -223,7 +222,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def sentences(tmp_path, measurements):
     run = read_run(make_run(tmp_path / "run", measurements=measurements))
-    return answer(run, comparisons(run.measurements))
+    return answer(run, metric_changes(run.measurements))
 
 
 def test_a_changed_pre_tokenizer_is_stated(tmp_path):
@@ -240,10 +239,10 @@ def test_a_changed_pre_tokenizer_is_stated(tmp_path):
 def test_the_answer_is_made_from_the_numbers(tmp_path):
     """Tokens as a factor, bits per byte with direction and interval, then what was lost and promised."""
     said = sentences(tmp_path, rows())
-    assert said[0] == ("english-8m plain reads Hindi in 7.4 times fewer tokens (13.1 before, 1.76 after, tokens per "
+    assert said[0] == ("english-8m plain reads Hindi in 7.44 times fewer tokens (13.1 before, 1.76 after, tokens per "
                        "word).")
     assert said[1] == ("Bits per byte on Hindi fell from 1.75 to 1.20 (lower is better; 95% interval of the change: "
-                       "−0.600 to −0.500).")
+                       "-0.600 to -0.500).")
     assert said[2].startswith("Bits per byte on English rose from 1.64 to 1.84")
     assert said[-1] == "All 1 checked promises about the tokenizer hold."
 
@@ -280,16 +279,16 @@ def test_several_target_languages_are_each_answered(tmp_path):
     ("new tokens generated", 0.0, 1.0, "")])
 def test_a_verdict_knows_the_direction_of_its_metric(metric, before, after, verdict):
     """Better and worse need intervals that lie apart."""
-    table = comparisons([measured(metric, "source", before, "hi"), measured(metric, "adapted", after, "hi")])
-    assert find(table, metric, "hi").verdict == verdict
+    table = metric_changes([measured(metric, "source", before, "hi"), measured(metric, "adapted", after, "hi")])
+    assert find_change(table, metric, "hi").verdict == verdict
 
 
 def test_a_verdict_prefers_the_paired_difference():
     """Documents differ more than models do: the paired interval decides where it is there."""
     found = [measured("bits per byte", "source", 1.7, "hi", 0.3), measured("bits per byte", "adapted", 1.6, "hi", 0.3)]
-    assert comparisons(found)[0].verdict == "unclear"
+    assert metric_changes(found)[0].verdict == "unclear"
     paired = Measurement("bits per byte change", "adapted", -0.1, "bits/byte", "hi", low=-0.12, high=-0.08)
-    assert comparisons([*found, paired])[0].verdict == "better"
+    assert metric_changes([*found, paired])[0].verdict == "better"
 
 
 def test_the_boxes_of_a_sentence_tell_bytes_from_text():

@@ -12,9 +12,9 @@ import pytest
 
 from lingraft.errors import StoreError
 from lingraft.recipe import load_recipe, recipe_values
-from lingraft.report import write_again, write_study_report
+from lingraft.report import rebuild_pages, write_study_report
 from lingraft.report.study_charts import frontier
-from lingraft.report.study_reading import BITS, COST, read_study_files
+from lingraft.report.study_files import BITS, COST, read_study_files
 from lingraft.study.folder import CURVES, DIFFERENCES, STUDY, TABLE
 from lingraft.study.table import write_table
 from tests.conftest import ROOT
@@ -162,28 +162,28 @@ def with_recipe(folder):
 def test_runs_and_studies_are_written_again_side_by_side(tmp_path):
     """`report` takes runs and studies; two runs or more get a page together; a folder that is neither is refused."""
     first, second = (with_recipe(make_run(tmp_path / name)) for name in ("a", "b"))
-    written = write_again([first, make_study(tmp_path / "s"), second])
+    written = rebuild_pages([first, make_study(tmp_path / "s"), second])
     assert [set(paths) for paths in written] == [{"report", "card"}, {"report"}, {"report", "card"}, {"comparison"}]
     assert written[-1]["comparison"] == tmp_path / "comparison.html"
     assert all(path.is_file() for paths in written for path in paths.values())
     with pytest.raises(StoreError, match="not a finished run"):
-        write_again([tmp_path])
+        rebuild_pages([tmp_path])
     with pytest.raises(StoreError, match="takes two runs or more; got 1"):
-        write_again([first], tmp_path / "one.html")
+        rebuild_pages([first], tmp_path / "one.html")
 
 
 @pytest.mark.parametrize("room", [1, 20_000])
 def test_a_full_disk_is_one_line_and_leaves_the_run_as_it_was(tmp_path, room):
     """`lingraft report` on a disk without room, or with room for some of the files: nothing of the run is changed."""
     run = with_recipe(make_run(tmp_path / "run"))
-    write_again([run])
+    rebuild_pages([run])
     (run / "charts" / "of-before.svg").write_text("a chart that the new report does not have")
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
         with pytest.raises(StoreError) as caught:
-            write_again([run])
+            rebuild_pages([run])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     said = rf"{run}.*: no space left on the disk \(.*\); free some; finished work is kept"

@@ -198,7 +198,7 @@ def warm() -> None:
     import lingraft.intrinsic
     import lingraft.packing.blocks
     import lingraft.pipeline
-    import lingraft.report.page
+    import lingraft.report.run_page
     import lingraft.selection
     import lingraft.study
     import lingraft.tasks.scoring

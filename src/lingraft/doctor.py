@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from lingraft.formatting import size
 from lingraft.progress import progress
 from lingraft.store import Store, output_damage
 
@@ -27,7 +28,6 @@ EXTRAS = {"peft": "lora", "gguf": "gguf", "gensim": "focus", "lingua-language-de
           "lm_eval": "eval", "ray": "ray", "tensorboard": "tensorboard"}
 """Optional packages, and the extra of lingraft that brings each."""
 
-_GIB = 2**30
 _PATIENCE = 3.0  # seconds for a hub to answer
 
 
@@ -96,8 +96,8 @@ def _device() -> Iterator[Finding]:
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
         half = "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-        yield Finding(f"cuda:{number}", f"{torch.cuda.get_device_name(number)}, {free / _GIB:.1f} of "
-                      f"{total / _GIB:.1f} GiB free, bfloat16 {half}")
+        yield Finding(f"cuda:{number}", f"{torch.cuda.get_device_name(number)}, {size(free)} of "
+                      f"{size(total)} free, bfloat16 {half}")
     if torch.backends.mps.is_available():
         yield Finding("mps", "Apple GPU")
     elif not torch.cuda.device_count():
@@ -110,14 +110,14 @@ def _memory() -> Finding:
         free = os.sysconf("SC_AVPHYS_PAGES")
     except (ValueError, OSError, AttributeError):  # not told on every system
         return Finding("memory", "unknown", "note")
-    return Finding("memory", f"{total * page / _GIB:.1f} GiB, {free * page / _GIB:.1f} GiB unused")
+    return Finding("memory", f"{size(total * page)}, {size(free * page)} unused")
 
 
 def _disk(store: Path) -> Finding:
     place = store.resolve()
     while not place.exists():
         place = place.parent
-    free = f"{shutil.disk_usage(place).free / _GIB:.1f} GiB free at {place}"
+    free = f"{size(shutil.disk_usage(place).free)} free at {place}"
     try:
         with tempfile.TemporaryFile(dir=place):
             pass

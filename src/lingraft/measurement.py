@@ -7,9 +7,21 @@ and how sure it is (the interval and its kind). Rows are values; files of them a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+SUBJECTS = ("source", "spliced", "adapted")
+"""The models of a run: the base, the base with new rows before training, the trained result."""
+CHANGE = " change"
+"""A metric with this ending is the paired difference of the metric before it."""
+TASKS = "test"
+"""The split of rows that are scores of tasks."""
+HIGHER_IS_BETTER = frozenset({"characters per token", "generation speed",
+                              "generation speed in characters", "prefill speed",
+                              "documents tokenised identically"})
+NEUTRAL = frozenset({"new tokens generated"})
+"""Metrics that are neither better nor worse when they change."""
 
 
 @dataclass(frozen=True)
@@ -65,3 +77,87 @@ def select(rows: Iterable[Measurement], **wanted: object) -> list[Measurement]:
     [5.5]
     """
     return [row for row in rows if all(getattr(row, key) == value for key, value in wanted.items())]
+
+
+@dataclass(frozen=True)
+class MetricChange:
+    """One metric in one language: its rows by subject, and the paired differences by subject."""
+
+    metric: str
+    language: str
+    unit: str
+    rows: Mapping[str, Measurement]
+    paired: Mapping[str, Measurement]
+
+    @property
+    def before(self) -> Measurement | None:
+        """The row of the source."""
+        return self.rows.get("source")
+
+    @property
+    def last(self) -> Measurement | None:
+        """The row of the adapted model, or of the spliced one where nothing was trained."""
+        return self.rows.get("adapted") or self.rows.get("spliced")
+
+    @property
+    def factor(self) -> float | None:
+        """The last value divided by the source's."""
+        before, after = self.before, self.last
+        return after.value / before.value if before and after and before.value else None
+
+    @property
+    def difference(self) -> Measurement | None:
+        """The paired difference of the last one, where it was measured."""
+        return self.paired.get(self.last.subject) if self.last else None
+
+    @property
+    def verdict(self) -> str:
+        """The change in a word: better, worse, same, unclear or untold.
+
+        Better and worse need intervals that allow it: the paired interval of the difference must
+        not contain 0; without one, the intervals of both values must not overlap. "unclear" says
+        that they do, "untold" that there are no intervals.
+        """
+        before, after = self.before, self.last
+        if not before or not after or self.metric in NEUTRAL or self.unit == "documents":
+            return ""
+        if after.value == before.value:
+            return "same"
+        apart = self._apart(before, after)
+        if apart is not True:
+            return "untold" if apart is None else "unclear"
+        higher = self.metric in HIGHER_IS_BETTER or after.split == TASKS
+        return "better" if (after.value > before.value) == higher else "worse"
+
+    def _apart(self, before: Measurement, after: Measurement) -> bool | None:
+        paired = self.difference
+        if paired and paired.low is not None and paired.high is not None:
+            return not paired.low <= 0 <= paired.high
+        low, high = sorted((before, after), key=lambda row: row.value)
+        if None in (low.low, high.high) or low.high is None or high.low is None:
+            return None
+        return low.high < high.low
+
+
+def metric_changes(rows: Sequence[Measurement]) -> list[MetricChange]:
+    """Return each metric in each language once, in the order of the rows.
+
+    >>> rows = [Measurement("bits per byte", "source", 1.5, "bits/byte", "hi"),
+    ...         Measurement("bits per byte", "adapted", 0.75, "bits/byte", "hi"),
+    ...         Measurement("bits per byte change", "adapted", -0.75, "bits/byte", "hi")]
+    >>> [(one.metric, one.factor, one.difference.value) for one in metric_changes(rows)]
+    [('bits per byte', 0.5, -0.75)]
+    """
+    values: dict[tuple[str, str], dict[str, Measurement]] = {}
+    paired: dict[tuple[str, str], dict[str, Measurement]] = {}
+    for row in rows:
+        found = paired if row.metric.endswith(CHANGE) else values
+        found.setdefault((row.metric.removesuffix(CHANGE), row.language), {})[row.subject] = row
+    return [MetricChange(*key, next(iter(found.values())).unit, found, paired.get(key, {}))
+            for key, found in values.items()]
+
+
+def find_change(changes: Iterable[MetricChange], metric: str,
+                language: str | None) -> MetricChange | None:
+    """Return the entry of a metric in a language."""
+    return next((one for one in changes if (one.metric, one.language) == (metric, language)), None)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from lingraft.formatting import duration
+
 LINE_SECONDS = 30
 """How often something that has notes writes a line where there is no terminal."""
 
@@ -49,7 +51,7 @@ def progress(title: str, total: float | None = None, *, unit: str = "") -> Itera
         yield speak
         seconds = time.monotonic() - started
         if seconds > 1:
-            say(f"{title}: {seconds:.1f} s")
+            say(f"{title}: {duration(seconds)}")
         return
     from rich.console import Console
     from rich.progress import (

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.table import Table
 
+from lingraft import formatting
 from lingraft.advice.choose import (
     BaseRanking,
     BaseScore,
@@ -241,24 +242,21 @@ def _lines(one: BaseAdvice) -> dict[str, str]:
         "what to do": one.headline,
         "how many tokens": f"{size.size:,} ({size.least:,} to {size.most:,} are as good; rule: {size.rule})"
         if size else "unknown",
-        "tokens a byte, now and then": f"{one.now[0]:.3f} -> {_shown(size.tokens)}" if size else f"{one.now[0]:.3f}",
-        "a byte is served cheaper by": f"{one.gain:.2f} times (a token costs {size.tax:.3f} times as much)"
-        if one.gain and size else "unknown",
-        "bits per byte now": _shown(one.target_bits) if one.target_bits else "unknown: no weights",
-        "of the base language": _shown(one.base_bits) if one.base_bits else "not asked",
-        f"after {one.budget / 1e6:,.1f} MB": _shown((one.end.value, one.end.low, one.end.high))
+        "tokens a byte, now and then": formatting.number(one.now[0]) + (
+            f" -> {formatting.with_interval(*size.tokens)}" if size else ""),
+        "a byte is served cheaper by": f"{formatting.factor(one.gain)} "
+        f"(a token costs {formatting.factor(size.tax)} as much)" if one.gain and size else "unknown",
+        "bits per byte now": formatting.with_interval(*one.target_bits) if one.target_bits else "unknown: no weights",
+        "of the base language": formatting.with_interval(*one.base_bits) if one.base_bits else "not asked",
+        f"after {formatting.size(one.budget)}": formatting.with_interval(one.end.value, one.end.low, one.end.high)
         if one.end else "not probed",
-        "training": f"{cost.tokens:,} tokens, {cost.flops:.2g} FLOPs" if cost else "unknown",
-        "GPU-hours": f"{cost.gpu_hours:.3g} on {cost.gpus.count} {cost.gpus.kind}, {cost.hours:.3g} h"
+        "training": f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs" if cost else "unknown",
+        "GPU-hours": f"{formatting.number(cost.gpu_hours)} on {cost.gpus.count} {cost.gpus.kind}, "
+        f"{formatting.number(cost.hours)} h"
         if cost and cost.gpus and cost.gpu_hours is not None and cost.hours is not None else "name --gpus",
-        "memory of each device": f"{cost.memory_per_device / 1e9:.1f} GB{_fit(cost)}" if cost else "unknown",
-        "disk": f"{cost.disk / 1e9:.1f} GB" if cost else "unknown"}
+        "memory of each device": f"{formatting.size(cost.memory_per_device)}{_fit(cost)}" if cost else "unknown",
+        "disk": formatting.size(cost.disk) if cost else "unknown"}
 
 
 def _fit(cost: Cost) -> str:
     return "" if cost.fits is None else ", fits" if cost.fits else ", does NOT fit"
-
-
-def _shown(interval: Interval) -> str:
-    value, low, high = interval
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"

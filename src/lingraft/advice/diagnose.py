@@ -10,6 +10,7 @@ from lingraft.advice.measures import Measures, TextSample, measure, premium
 from lingraft.advice.recommend import COMPARED, UNREADABLE, Recommendation, recommend, repair_saving
 from lingraft.families import Family, ModelTokenizer
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, predict_fertility
+from lingraft.formatting import size
 from lingraft.progress import progress
 from lingraft.selection.pretokenizer_choice import THRESHOLD, options
 
@@ -109,7 +110,7 @@ def diagnose(tokenizers: Mapping[str, ModelTokenizer], samples: Sequence[TextSam
 
 
 def _notes(samples: Sequence[TextSample]) -> tuple[str, ...]:
-    return tuple(f"{sample.language}: the text is longer than {sample.given_bytes / 1e6:.0f} MB; only its first part "
+    return tuple(f"{sample.language}: the text is longer than {size(sample.given_bytes)}; only its first part "
                  "was read, so a source that comes later is not in the sample" for sample in samples
                  if sample.cut_short)
 

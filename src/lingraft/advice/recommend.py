@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from lingraft.advice.measures import Measures
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
+from lingraft.formatting import factor, number, percent
 from lingraft.selection.pretokenizer_choice import THRESHOLD
 
 RATE = 0.01
@@ -77,13 +78,13 @@ def recommend(measures: Measures, keep: FertilityCurve | None, repaired: Fertili
     """Return the recommendation with its reasons."""
     warnings = _warnings(measures, keep, repaired, repaired_floor)
     if measures.unknown > UNREADABLE:
-        reason = (f"{measures.unknown:.1%} of its tokens stand for unknown characters, which are lost; how few tokens "
-                  "that takes says nothing")
+        reason = (f"{percent(measures.unknown)} of its tokens stand for unknown characters, which are lost; how few "
+                  "tokens that takes says nothing")
         return Recommendation("choose another base", 0, (reason,), warnings)
     low = premium is not None and premium <= LOW_PREMIUM
     if keep is None:
         reason = "the text is too little for a prediction; give at least 20 lines and 20 kB"
-        known = [f"it already needs only {premium:.2f} times the tokens of English"] if premium and low else []
+        known = [f"it already needs only {factor(premium)} the tokens of English"] if premium and low else []
         return Recommendation("leave alone" if low else "undecided", 0, (*known, reason), warnings)
     repair = repair_saving(keep, repaired) > THRESHOLD
     curve = repaired if repair and repaired else keep
@@ -107,17 +108,18 @@ def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
 
 def _gain(measures: Measures, point: FertilityPoint, premium: float | None) -> str:
     unit, read = reading(measures)
-    text = (f"{point.added:,} tokens bring {read(1):.2f} {unit} to {read(point.share):.2f} "
-            f"({point.reduction:.2f} times fewer tokens; 95% interval {1 / point.high:.2f} to {1 / point.low:.2f})")
+    text = (f"{point.added:,} tokens bring {number(read(1))} {unit} to {number(read(point.share))} "
+            f"({factor(point.reduction)} fewer tokens; 95% interval {factor(1 / point.high)} to "
+            f"{factor(1 / point.low)})")
     if premium:
-        text += f", and the premium over English from {premium:.2f} to about {premium * point.share:.2f}"
+        text += f", and the premium over English from {factor(premium)} to about {factor(premium * point.share)}"
     return text
 
 
 def _why_here(curve: FertilityCurve, size: int) -> str:
     if size == curve.points[-1].added:
-        return f"every thousand tokens up to {size:,}, the most looked at, saves {RATE:.0%} or more of those left"
-    text = f"beyond {size:,}, a thousand tokens more save less than {RATE:.0%} of the tokens that are left"
+        return f"every thousand tokens up to {size:,}, the most looked at, saves {percent(RATE)} or more of those left"
+    text = f"beyond {size:,}, a thousand tokens more save less than {percent(RATE)} of the tokens that are left"
     further = next(point.added for point in curve.points if point.added > size)
     if further > curve.found:
         text += f", as far as this sample can tell: it holds {curve.found:,} that save anything"
@@ -127,22 +129,22 @@ def _why_here(curve: FertilityCurve, size: int) -> str:
 def _why_repair(measures: Measures, keep: FertilityCurve, repaired: FertilityCurve) -> str:
     unit, read = reading(measures)
     kept, fixed = (read(curve.at(COMPARED).share) for curve in (keep, repaired))
-    return (f"the pre-tokenizer cuts words at combining marks: with {COMPARED:,} tokens it leaves {kept:.2f} {unit}, a "
-            f"mark-aware one {fixed:.2f} ({repair_saving(keep, repaired):.0%} fewer tokens; text without combining "
-            "marks keeps its ids)")
+    return (f"the pre-tokenizer cuts words at combining marks: with {COMPARED:,} tokens it leaves {number(kept)} "
+            f"{unit}, a mark-aware one {number(fixed)} ({percent(repair_saving(keep, repaired))} fewer tokens; "
+            "text without combining marks keeps its ids)")
 
 
 def _against(premium: float | None, curve: FertilityCurve, size: int) -> tuple[str, ...]:
     reasons = []
     if premium is not None:
-        reasons.append(f"it needs only {premium:.2f} times the tokens of English (up to {LOW_PREMIUM:g} is left alone)")
+        reasons.append(f"it needs only {factor(premium)} the tokens of English (up to {LOW_PREMIUM:g} is left alone)")
     point = curve.at(size) if size else curve.points[0]
     saving = 1 - point.share
     if saving < LEAST_SAVING:
-        reasons.append(f"{point.added:,} tokens would save {saving:.1%} (under {LEAST_SAVING:.0%} is left alone), and "
-                       f"each thousand beyond that less than {RATE:.0%}")
+        reasons.append(f"{point.added:,} tokens would save {percent(saving)} (under {percent(LEAST_SAVING)} is left "
+                       f"alone), and each thousand beyond that less than {percent(RATE)}")
     else:
-        reasons.append(f"{point.added:,} tokens would still save {saving:.0%}, if that is worth the training")
+        reasons.append(f"{point.added:,} tokens would still save {percent(saving)}, if that is worth the training")
     return tuple(reasons)
 
 
@@ -151,16 +153,16 @@ def _warnings(measures: Measures, keep: FertilityCurve | None, repaired: Fertili
     warnings = []
     saving = repair_saving(keep, repaired) if keep else 0.0
     if repaired_floor is not None and keep and saving > THRESHOLD:
-        warnings.append(f"the floor binds: the pre-tokenizer cuts a word into {measures.floor:.2f} parts, and no "
-                        f"number of added tokens goes below that; repaired, it is {repaired_floor:.2f}")
+        warnings.append(f"the floor binds: the pre-tokenizer cuts a word into {number(measures.floor)} parts, and no "
+                        f"number of added tokens goes below that; repaired, it is {number(repaired_floor)}")
     elif keep and not measures.unspaced and measures.floor > BINDING_FLOOR:
-        warnings.append(f"the floor is high: the pre-tokenizer cuts a word into {measures.floor:.2f} parts, and no "
+        warnings.append(f"the floor is high: the pre-tokenizer cuts a word into {number(measures.floor)} parts, and no "
                         "number of added tokens goes below that; no repair is known for it")
     if keep and (wide := [f"+{p.added:,}" for p in map(keep.at, TARGETS) if p.high - p.low > SHAKY * p.share]):
         warnings.append(f"the intervals are wide at {', '.join(wide)}: the sample holds {keep.found:,} tokens that "
                         "save anything; give more text")
     if measures.unknown > LOST:
-        warnings.append(f"{measures.unknown:.1%} of the tokens are unknown characters, which this tokenizer loses")
+        warnings.append(f"{percent(measures.unknown)} of the tokens are unknown characters, which this tokenizer loses")
     if measures.round_trip.changed:
         warnings.append(f"the tokenizer itself loses text: {measures.round_trip}")
     return tuple(warnings)

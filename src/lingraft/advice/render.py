@@ -18,6 +18,7 @@ from lingraft.advice.diagnose import Diagnosis, LanguageFinding, Rank, Tokenizer
 from lingraft.advice.recommend import UNREADABLE, reading
 from lingraft.forecast.extrapolate import SIZES, TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve
+from lingraft.formatting import factor, number, percent, size
 
 NOTHING = "–"
 WIDTH, HEIGHT = 420, 200
@@ -36,10 +37,10 @@ class TextTable:
 def share(value: float) -> str:
     """Write a share.
 
-    >>> share(0.4237), share(0.0), share(0.00004)
-    ('42.4%', '–', '<0.1%')
+    >>> share(0.4237), share(0.0)
+    ('42.4%', '–')
     """
-    return NOTHING if value == 0 else "<0.1%" if value < 0.0005 else f"{value:.1%}"
+    return percent(value) if value else NOTHING
 
 
 def now_grid(of: TokenizerFindings) -> TextTable:
@@ -51,30 +52,30 @@ def now_grid(of: TokenizerFindings) -> TextTable:
 
 def _now(finding: LanguageFinding) -> tuple[str, ...]:
     measures = finding.measures
-    words = NOTHING if measures.unspaced else f"{measures.tokens_per_word:.2f}"
-    floor = NOTHING if measures.unspaced else f"{measures.floor:.2f}"
-    repaired = NOTHING if measures.unspaced or finding.repaired_floor is None else f"{finding.repaired_floor:.2f}"
-    over = NOTHING if finding.premium is None else f"{finding.premium:.2f}x"
+    words = NOTHING if measures.unspaced else number(measures.tokens_per_word)
+    floor = NOTHING if measures.unspaced else number(measures.floor)
+    repaired = NOTHING if measures.unspaced or finding.repaired_floor is None else number(finding.repaired_floor)
+    over = NOTHING if finding.premium is None else factor(finding.premium)
     kinds = map(share, (measures.fallback, measures.single, measures.torn, measures.unknown))
-    lengths = (f"{measures.bytes_per_token:.2f}", f"{measures.characters_per_token:.2f}")
+    lengths = (number(measures.bytes_per_token), number(measures.characters_per_token))
     return (finding.language, words, *lengths, over, *kinds, floor, repaired)
 
 
 def prediction_grid(of: TokenizerFindings) -> TextTable:
     """Return the predictions with added tokens, a line for each language and pre-tokenizer."""
-    columns = ("language", "pre-tokenizer", *(f"+{size:,}" for size in TARGETS))
+    columns = ("language", "pre-tokenizer", *(f"+{added:,}" for added in TARGETS))
     rows = [_prediction(finding, name, curve) for finding in of.findings
             for name, curve in (("as it is", finding.keep), ("repaired", finding.repaired)) if curve]
     units = ", ".join(f"{finding.language}: {reading(finding.measures)[0]}, learned from "
-                      f"{finding.keep.learned_from / 1e6:.1f} MB" for finding in of.findings if finding.keep)
+                      f"{size(finding.keep.learned_from)}" for finding in of.findings if finding.keep)
     return TextTable(f"predicted with tokens added, reduction (95% interval); {units}", columns, tuple(rows))
 
 
 def _prediction(finding: LanguageFinding, name: str, curve: FertilityCurve) -> tuple[str, ...]:
     _, read = reading(finding.measures)
     return (finding.language, name,
-            *(f"{read(point.share):.2f}  {point.reduction:.2f}x ({1 / point.high:.2f}–{1 / point.low:.2f})"
-              for point in map(curve.at, TARGETS)))
+            *(f"{number(read(point.share))}  {factor(point.reduction)} "
+              f"({factor(1 / point.high)} to {factor(1 / point.low)})" for point in map(curve.at, TARGETS)))
 
 
 def comparison_grid(diagnosis: Diagnosis, language: str) -> TextTable:
@@ -91,13 +92,13 @@ def _rank(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
     later: tuple[str, ...] = (NOTHING, NOTHING, NOTHING)
     if after:
         point, fixed = after
-        interval = f"{now * point.low:.4f}–{now * point.high:.4f}"
-        later = (f"{now * point.share:.4f}", interval, "repaired" if fixed else "as it is")
+        interval = f"{number(now * point.low)} to {number(now * point.high)}"
+        later = (number(now * point.share), interval, "repaired" if fixed else "as it is")
     best = (("best now", rank.best_now), ("best after", rank.best_after and not _rivals(rank, ranks)))
     marks = " and ".join(name for name, holds in best if holds)
-    marks = f"{measures.unknown:.0%} unknown" if measures.unknown > UNREADABLE else marks
-    return (rank.name, f"{rank.size:,}", NOTHING if measures.unspaced else f"{measures.tokens_per_word:.2f}",
-            NOTHING if rank.finding.premium is None else f"{rank.finding.premium:.2f}x", f"{now:.4f}", *later, marks)
+    marks = f"{percent(measures.unknown)} unknown" if measures.unknown > UNREADABLE else marks
+    return (rank.name, f"{rank.size:,}", NOTHING if measures.unspaced else number(measures.tokens_per_word),
+            NOTHING if rank.finding.premium is None else factor(rank.finding.premium), number(now), *later, marks)
 
 
 def verdict(diagnosis: Diagnosis, language: str) -> str:
@@ -188,6 +189,7 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
     return environment.get_template("diagnosis.html.j2").render(
         diagnosis=diagnosis, languages=languages, now_grid=now_grid, prediction_grid=prediction_grid, lines=lines,
         warnings_of=warnings_of, sizes=SIZES, width=WIDTH, height=HEIGHT, margin=MARGIN, across=across, down=down,
+        number=number, percent=percent,
         comparisons=[(comparison_grid(diagnosis, tag), verdict(diagnosis, tag)) for tag in compared])
 
 

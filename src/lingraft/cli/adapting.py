@@ -158,9 +158,9 @@ def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Ru
                                                        "beside the first one).")] = None,
            as_json: AsJson = False) -> None:
     """Write report.html of finished runs and studies again; of several runs, a page with them side by side, too."""
-    from lingraft.report import write_again
+    from lingraft.report import rebuild_pages
 
-    written = write_again(runs, output)
+    written = rebuild_pages(runs, output)
     if as_json:
         print_json([{name: str(path) for name, path in paths.items()} for paths in written])
         return

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lingraft.intrinsic.rows import CHANGE
-from lingraft.measurement import Measurement
-
-TASKS = "test"
-"""The split of rows that are scores of tasks."""
+from lingraft.measurement import CHANGE, TASKS, Measurement
 
 
 @dataclass(frozen=True)

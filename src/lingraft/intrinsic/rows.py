@@ -7,10 +7,7 @@ import numpy.typing as npt
 
 from lingraft.intrinsic.intervals import difference_interval, ratio_interval
 from lingraft.intrinsic.settings import BootstrapSettings
-from lingraft.measurement import Measurement
-
-CHANGE = " change"
-"""A metric of this ending is the paired difference of the metric before it."""
+from lingraft.measurement import CHANGE, Measurement
 
 
 def ratio_row(metric: str, unit: str, numerators: npt.ArrayLike, denominators: npt.ArrayLike, *, subject: str,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from lingraft.measurement import Measurement
+from lingraft.formatting import change, number, value_of
+from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
 from lingraft.pipeline.run_folder import Run, read_record
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.store import WARNINGS
 
-SUBJECTS = ("source", "spliced", "adapted")
 SHOWN = ("tokens per word", "bits per byte", "generation speed", "documents tokenised identically")
 """What the table of before and after holds; the report and measurements.csv hold everything."""
 
@@ -27,12 +26,17 @@ def before_after(run: Run) -> Table:
                   pad_edge=False, box=None)
     for heading in ("metric", "language", *SUBJECTS, "change"):
         table.add_column(heading, justify="right" if heading in {*SUBJECTS, "change"} else "left")
-    for (metric, language, unit), values in _grouped(run.measurements()).items():
-        if metric not in SHOWN or (metric == SHOWN[-1] and language != record["replay_language"]):
-            continue
-        shown = [number(values[subject]) if subject in values else "" for subject in SUBJECTS]
-        table.add_row(metric if " per " in metric else f"{metric} ({unit})", language, *shown, _change(metric, values))
+    for one in metric_changes(run.measurements()):
+        only_base = one.metric == SHOWN[-1] and one.language != record["replay_language"]
+        if one.metric in SHOWN and not only_base:
+            values = [value_of(one.rows[subject]) if subject in one.rows else "" for subject in SUBJECTS]
+            table.add_row(_label(one), one.language, *values, change(one.before, one.last, one.difference))
     return table
+
+
+def _label(one: MetricChange) -> str:
+    """Return the metric with its unit, unless the name or the values show it."""
+    return one.metric if " per " in one.metric or one.unit == "share" else f"{one.metric} ({one.unit})"
 
 
 def warning_lines(folder: Path) -> list[str]:
@@ -52,7 +56,8 @@ def claims_table(certificate: Path) -> Table:
     for heading in ("claim", "exceptions", "holds"):
         table.add_column(heading, justify="right" if heading == "exceptions" else "left")
     for claim in json.loads(certificate.read_text(encoding="utf-8"))["claims"]:
-        table.add_row(claim["name"], f"{claim['value']:,} of {claim['of']:,} {claim['unit']}", _verdict(claim))
+        exceptions = f"{number(claim['value'])} of {number(claim['of'])} {claim['unit']}"
+        table.add_row(claim["name"], exceptions, _verdict(claim))
     return table
 
 
@@ -73,27 +78,3 @@ def summary(run: Run) -> dict[str, Any]:
     return {"run": str(run.folder), "model": str(run.model), "report": str(run.report), "pretokenizer": pretokenizer,
             "stages": record["stages"], "warnings": record["warnings"],
             "measurements": [asdict(row) for row in run.measurements()]}
-
-
-def _grouped(rows: Sequence[Measurement]) -> dict[tuple[str, str, str], dict[str, float]]:
-    table: dict[tuple[str, str, str], dict[str, float]] = {}
-    for row in rows:
-        table.setdefault((row.metric, row.language, row.unit), {})[row.subject] = row.value
-    return table
-
-
-def number(value: float) -> str:
-    """Return three digits, all of a large number."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _change(metric: str, values: dict[str, float]) -> str:
-    """Return how far the adapted value is from the source's: a factor where tokens fall, else a percentage."""
-    before, after = values.get("source"), values.get("adapted", values.get("spliced"))
-    if not before or not after:
-        return ""
-    if metric.startswith("tokens") and before / after >= 1.5:
-        return f"{before / after:.2f} x fewer"
-    if metric == "generation speed":
-        return f"{after / before:.2f} x"
-    return f"{(after - before) / before:+.1%}"

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.corpus import Corpus
+from lingraft.formatting import duration, flops, number
 from lingraft.pipeline.estimates import (
     BYTES_PER_TOKEN,
     EFFICIENCY,
@@ -209,18 +210,14 @@ def plan_table(rows: list[PlanRow]) -> Table:
     table.add_column("FLOPs", justify="right")
     table.add_column("estimated time", justify="right", footer=_time(left))
     for row in rows:
-        amounts = [f"{row.amounts[name]:,}" if name in row.amounts else ""
+        amounts = [number(row.amounts[name]) if name in row.amounts else ""
                    for name in ("documents", "bytes", "tokens", "rows", "parameters")]
         table.add_row(row.title, "cached" if row.cached else "to do", *amounts,
-                      f"{row.flops:.2g}" if row.flops else "", _time(row.seconds))
+                      flops(row.flops) if row.flops else "", _time(row.seconds))
     return table
 
 
 def _time(seconds: float | None) -> str:
     if seconds is None:
         return "unknown"
-    if seconds < 1:
-        return "" if not seconds else "1 s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return duration(seconds) if seconds else ""

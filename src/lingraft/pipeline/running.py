@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.card import write_card
 from lingraft.forecast.run_predictions import PREDICTION
+from lingraft.formatting import duration
 from lingraft.measurement import read_measurements, write_measurements
+from lingraft.model_card import write_card
 from lingraft.pipeline.checking import certificate_of, write_whole_certificate
 from lingraft.pipeline.graph import Graph, graph_of
 from lingraft.pipeline.run_folder import (
@@ -131,7 +132,7 @@ def build_step(step: Step, recipe: Recipe, runtime: Runtime, store: Store, tell:
     """Take a stage's output from the store, or build it; raises `StoreError` if the disk is full."""
     cached = step.done(store)
     manifest = Manifest.read(step.build(store, recipe, runtime))
-    tell(f"{step.title:<24} {'from the store' if cached else f'{manifest.seconds:.1f} s'}")
+    tell(f"{step.title:<24} {'from the store' if cached else duration(manifest.seconds)}")
     for warning in manifest.notes.get(WARNINGS, ()) if cached else ():  # a stage that runs now has printed its own
         tell(f"warning: {warning}")
     return Done(step, manifest, cached)

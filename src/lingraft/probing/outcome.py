@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from lingraft.formatting import signed, with_interval
 from lingraft.measurement import Measurement
 from lingraft.study.differences import Difference, Ranking, differences, ranking
 from lingraft.study.settings import Compared
@@ -122,14 +123,14 @@ def spread(values: Sequence[float]) -> str:
     """Return a mean with the lowest and the highest value.
 
     >>> spread([1.25, 1.5, 1.75])
-    '1.5000 (1.2500 to 1.7500)'
+    '1.50 (1.25 to 1.75)'
     """
-    return f"{fmean(values):.4f}" + (f" ({min(values):.4f} to {max(values):.4f})" if len(set(values)) > 1 else "")
+    return with_interval(fmean(values), min(values), max(values))
 
 
 def told(one: Difference) -> str:
     """Return a difference with its interval, and what that is over."""
     interval = one.interval()
     if interval is None:
-        return f"{one.value:+.4f} (one seed: no interval)"
-    return f"{one.value:+.4f} ({interval[0]:+.4f} to {interval[1]:+.4f}, over {one.over})"
+        return f"{signed(one.value)} (one seed: no interval)"
+    return f"{signed(one.value, *interval)} over {one.over}"

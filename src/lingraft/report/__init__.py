@@ -4,9 +4,8 @@ The page is made from the files of the run folder alone, so it can be written ag
 Whatever it shows may come from a corpus or a hub: all of it is escaped, and the page runs no script.
 """
 
-from lingraft.report.again import write_again
-from lingraft.report.comparison import compare_runs
-from lingraft.report.page import write_report
+from lingraft.report.rebuild import compare_runs, rebuild_pages
+from lingraft.report.run_page import write_report
 from lingraft.report.study_page import write_study_report
 
-__all__ = ["compare_runs", "write_again", "write_report", "write_study_report"]
+__all__ = ["compare_runs", "rebuild_pages", "write_report", "write_study_report"]

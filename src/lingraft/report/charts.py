@@ -1,19 +1,26 @@
-"""The charts of a report, declared with altair: fertility before and after, and the course of the training.
+"""The charts of a report: declared with altair, drawn by vl-convert without a browser and without the network.
 
-Each is told in words too, for those who do not see it. Colours stand apart on white and on black; what they mean is
-also said by position or by the kind of line.
+Each has a label that describes it, for those who do not see it. Colours are distinct on white and on black; what they
+mean is also shown by position or by the kind of line. The SVG in the page is parsed and written again: only shapes and
+text are left, and its ids carry the chart's name so that two charts on a page do not share one.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
 
-from lingraft.report.reading import RunFiles
-from lingraft.report.table import Comparison, find
-from lingraft.report.words import joined, language_name, number, size
+from lingraft.formatting import joined, language_name, number, percent, plain, size
+from lingraft.measurement import MetricChange, find_change
+from lingraft.progress import say
+from lingraft.report.run_files import RunFiles
 
 GREY, BLUE = "#7b8494", "#2f7fd6"
 COLOURS = [BLUE, "#c9671b", "#8a63d2", "#2a9461", "#c7518f", "#8d7d1f", GREY]
@@ -21,6 +28,10 @@ DASHES = {"held-out": [1, 0], "training": [3, 3]}
 WIDTH = 330
 POINTS = 120
 """Points of a training curve: more are not seen apart at this width."""
+SVG = "http://www.w3.org/2000/svg"
+SHAPES = frozenset({"svg", "g", "path", "rect", "line", "circle", "text", "tspan", "defs", "clipPath", "linearGradient",
+                    "stop"})
+CHART_PACKAGES = ("altair", "vl_convert")
 
 
 @dataclass(frozen=True)
@@ -34,19 +45,19 @@ class Chart:
     declared: Any
 
 
-def charts(run: RunFiles, table: Sequence[Comparison]) -> list[Chart]:
+def charts(run: RunFiles, table: Sequence[MetricChange]) -> list[Chart]:
     """Return every chart that the run has numbers for."""
     return [chart for chart in (fertility_chart(run, table), vocabulary_chart(run), training_chart(run)) if chart]
 
 
-def fertility_chart(run: RunFiles, table: Sequence[Comparison]) -> Chart | None:
+def fertility_chart(run: RunFiles, table: Sequence[MetricChange]) -> Chart | None:
     """Return bars of tokens per word, source and adapted, for each language."""
     import altair as alt
 
     rows: list[dict[str, Any]] = []
     told = []
     for language in run.languages:
-        one = find(table, "tokens per word", language)
+        one = find_change(table, "tokens per word", language)
         if one is None or "source" not in one.rows or one.last is None or not math.isfinite(one.last.value):
             continue
         told.append(f"{language_name(language)} {number(one.rows['source'].value)} before, "
@@ -91,7 +102,7 @@ def vocabulary_chart(run: RunFiles) -> Chart | None:
         y=alt.Y("share:Q", title="tokens of the text, before = 100%", scale=alt.Scale(domain=[0, 1]),
                 axis=alt.Axis(format="%", tickCount=5)))
     rule = alt.Chart(alt.Data(values=[{"added": taken}])).mark_rule(color=GREY, strokeDash=[3, 3]).encode(x="added:Q")
-    told = f"{number(added[-1])} tokens bring the text to {number(100 * rows[-1]['share'])}% of its tokens"
+    told = f"{number(added[-1])} tokens bring the text to {percent(rows[-1]['share'])} of its tokens"
     return Chart("vocabulary", "Tokens against vocabulary size",
                  "The text that the tokens were learned from; the dashed line marks how many were taken.",
                  f"Line chart: {told}; {number(taken)} were taken.", styled(alt.layer(line, rule), 180))
@@ -165,3 +176,92 @@ def styled(layered: Any, height: int) -> Any:
                             gridColor="#dddddd", tickColor="#dddddd", labelLimit=140)
             .configure_axisY(labelPadding=6).configure_text(fontSize=12)
             .configure_legend(labelFontSize=12, symbolStrokeWidth=2, labelLimit=180))
+
+
+def chart_packages_missing(page: Path) -> bool:
+    """Say whether a package that draws is missing; if so, print which, and how the charts get into `page` later.
+
+    A compute node often has neither package. A finished run must not fail there for want of a picture.
+    """
+    missing = [name for name in CHART_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        say(f"{page.name}: written without charts ({', '.join(missing)} not installed); to draw them, copy the "
+            "folder to a machine that has altair and vl-convert-python and run `lingraft report` on it")
+    return bool(missing)
+
+
+def draw_svg(chart: Any, *, background: str | None = None) -> str:
+    """Return a chart as SVG; without a background it takes the colour of what is behind it."""
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(specification(chart, background), vl_version=_version()))
+
+
+def draw_png(chart: Any) -> bytes:
+    """Return a chart as PNG on white, twice as fine as it is wide."""
+    import vl_convert
+
+    return bytes(vl_convert.vegalite_to_png(specification(chart, "white"), vl_version=_version(), scale=2))
+
+
+def _version() -> str:
+    import altair as alt
+    import vl_convert
+
+    wanted = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    known = vl_convert.get_vegalite_versions()
+    return wanted if wanted in known else str(known[-1])
+
+
+def specification(chart: Any, background: str | None) -> dict[str, Any]:
+    """Return the declared chart as Vega-Lite, its words made plain: a control character would make the SVG no XML."""
+    return {**_plain(chart.to_dict()), "background": background or "transparent"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return plain(value) if isinstance(value, str) else value
+
+
+def inlined(svg: str, name: str, label: str) -> str:
+    """Return an SVG for the middle of a page: safe, with its own ids, and with a label for those who do not see it."""
+    ET.register_namespace("", SVG)
+    root = ET.fromstring(svg)  # noqa: S314 - vl-convert wrote it just now
+    _keep_shapes(root)
+    ids = [value for element in root.iter() if (value := element.get("id"))]
+    names = {old: f"{name}-{place}" for place, old in enumerate(dict.fromkeys(ids))}
+    for element in root.iter():
+        element.attrib = {key: _renamed(key, value, names) for key, value in element.attrib.items() if _is_safe(key)}
+    root.set("role", "img")
+    root.set("aria-label", plain(label))
+    root.set("preserveAspectRatio", "xMinYMin meet")
+    return ET.tostring(root, encoding="unicode")
+
+
+def titled(svg: str, label: str) -> str:
+    """Return an SVG file that says in words what it shows."""
+    return svg.replace(">", f"><title>{escape(plain(label))}</title>", 1)
+
+
+def _keep_shapes(parent: ET.Element) -> None:
+    for child in list(parent):
+        if not isinstance(child.tag, str) or child.tag.removeprefix(f"{{{SVG}}}") not in SHAPES:
+            parent.remove(child)
+        else:
+            _keep_shapes(child)
+
+
+def _is_safe(attribute: str) -> bool:
+    """Drop events and links, and the words that vega writes for screen readers: the whole has one label."""
+    bare = attribute.rsplit("}", 1)[-1].lower()
+    return not bare.startswith(("on", "aria")) and bare not in {"href", "role", "style", "tabindex", "font-family"}
+
+
+def _renamed(attribute: str, value: str, names: Mapping[str, str]) -> str:
+    """Number ids anew: vega counts them over all drawings of a process, and a report is to be the same each time."""
+    if attribute == "id":
+        return names[value]
+    return re.sub(r"url\(#([^)]+)\)", lambda match: f"url(#{names.get(match[1], 'none')})", value)

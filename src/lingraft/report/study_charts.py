@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lingraft.formatting import joined, language_name, number, size
 from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, styled
-from lingraft.report.study_reading import (
+from lingraft.report.study_files import (
     ADDED,
     BASE_CHANGE,
     BITS,
@@ -18,7 +19,6 @@ from lingraft.report.study_reading import (
     Wanted,
     short,
 )
-from lingraft.report.words import joined, language_name, number, size
 
 LINES = len(COLOURS)
 """Courses that are told apart by colour and name; of more, each is drawn thin and grey but the best and the worst."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lingraft.report.charts import Chart
-from lingraft.report.drawing import chart_packages_missing, draw_svg, inlined
-from lingraft.report.page import PAGE, environment, style, write_page
+from lingraft.formatting import flat, flops, with_interval
+from lingraft.report.charts import Chart, chart_packages_missing, draw_svg, inlined
+from lingraft.report.run_page import PAGE, environment, style, write_page
 from lingraft.report.study_charts import study_charts
-from lingraft.report.study_reading import (
+from lingraft.report.study_files import (
     ADDED,
     BASE_CHANGE,
     BITS,
@@ -24,7 +24,6 @@ from lingraft.report.study_reading import (
     read_study_files,
     short,
 )
-from lingraft.report.words import flat, number
 
 COLUMNS = (("tokens added", ADDED), ("tokens per word", FERTILITY), ("bits per byte", BITS),
            ("base language, change", BASE_CHANGE), ("training FLOPs", COST))
@@ -48,7 +47,7 @@ def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
     figures = [(chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
                for chart in drawn or ()]
     record = study.record
-    return environment().get_template("study.html.j2").render(
+    return environment().get_template("study_page.html.j2").render(
         record=record, study=study, style=style(), figures=figures, undrawn=drawn is None,
         axes=[(axis, short(axis)) for axis in study.axes],
         question=record.get("question") or f"What do {', '.join(map(short, study.axes)) or 'seeds'} change?",
@@ -82,11 +81,7 @@ def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
 def _cell(found: Spread | None, *, power: bool) -> str:
     if found is None:
         return "–"
-    if power:
-        return f"{found.value:.2e}"
-    if found.low == found.high:
-        return number(found.value)
-    return f"{number(found.value)} ({number(found.low)} to {number(found.high)})"
+    return flops(found.value) if power else with_interval(found.value, found.low, found.high)
 
 
 def provenance(record: Any) -> list[tuple[str, str]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lingraft.report.page import style
-from lingraft.report.words import language_name, language_tag, plain
+from lingraft.formatting import language_name, language_tag, plain
+from lingraft.report.run_page import style
 from lingraft.serving.pair import Pair
 
 HERE = Path(__file__).parent

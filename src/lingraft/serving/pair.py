@@ -10,7 +10,7 @@ from typing import Any
 from lingraft.errors import ModelError
 from lingraft.export.hub_upload import model_folder
 from lingraft.families import open_tokenizer
-from lingraft.report.reading import RunFiles, read_run
+from lingraft.report.run_files import RunFiles, read_run
 
 PROMPTS = 6
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.families import ModelTokenizer, open_tokenizer
+from lingraft.formatting import direction, plain
 from lingraft.intrinsic.bits import context_of, start_id
 from lingraft.intrinsic.generation import read_on
-from lingraft.report.words import direction, plain
 
 Event = dict[str, Any]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from lingraft.errors import LingraftError, RecipeError, did_you_mean
+from lingraft.formatting import duration, number
 from lingraft.recipe import Runtime
 from lingraft.study.cluster import Ray
 from lingraft.study.folder import StudyFolder
@@ -39,7 +40,7 @@ def outcome_tables(study: StudyFolder) -> list[Table]:
     for heading in ("axis", "metric", "language", "mean of each value, best first"):
         table.add_column(heading)
     for one in record["rankings"]:
-        means = "  ".join(f"{label} {mean:.4g}" for label, mean in zip(one["order"], one["means"], strict=True))
+        means = "  ".join(f"{label} {number(mean)}" for label, mean in zip(one["order"], one["means"], strict=True))
         table.add_row(one["axis"], f"{one['metric']} ({one['subject']})", one["language"], means)
     said = Table(pad_edge=False, box=None, show_header=False)
     said.add_column()
@@ -47,7 +48,7 @@ def outcome_tables(study: StudyFolder) -> list[Table]:
         said.add_row(one["sentence"])
     stages = record["stages"]
     said.add_row(f"{len(record['cells'])} cells, {len(record['failures'])} failed; {stages['asked']} stages asked for, "
-                 f"{stages['different']} different ones, {stages['built']} made in {record['seconds']:,.0f} s")
+                 f"{stages['different']} different ones, {stages['built']} made in {duration(record['seconds'])}")
     return [table, said]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import LingraftError
+from lingraft.formatting import duration
 from lingraft.pipeline import Graph, graph_of
 from lingraft.pipeline.run_folder import is_run, remove_leftovers, run_damage
 from lingraft.pipeline.running import run_key
@@ -127,7 +128,7 @@ def _work(laid: Laid, how: StudyRuntime, scratch_dir: Path, write_report: WriteR
          f"{len(missing)} stages to make")
 
     def told(outcome: Outcome) -> None:
-        result = f"FAILED: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s"
+        result = f"FAILED: {outcome.error}" if outcome.error else duration(outcome.seconds)
         tell(f"[{len(schedule.outcomes)}/{len(schedule.tasks)}] {titles[outcome.task]}  {result}")
 
     if schedule.tasks:

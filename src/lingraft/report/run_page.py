@@ -9,15 +9,22 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lingraft import formatting
 from lingraft.forecast.run_predictions import checked
 from lingraft.intrinsic import forgetting
-from lingraft.report import stages, table, words
-from lingraft.report.answer import answer, question
-from lingraft.report.charts import Chart, charts
-from lingraft.report.drawing import chart_packages_missing, draw_png, draw_svg, inlined, titled
-from lingraft.report.reading import RunFiles, read_run
-from lingraft.report.tokens import samples
-from lingraft.report.writing import written
+from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
+from lingraft.report import run_tables
+from lingraft.report.charts import (
+    Chart,
+    chart_packages_missing,
+    charts,
+    draw_png,
+    draw_svg,
+    inlined,
+    titled,
+)
+from lingraft.report.run_files import RunFiles, read_run
+from lingraft.report.summary import answer, question
 from lingraft.store import write_files
 
 HERE = Path(__file__).parent
@@ -31,7 +38,7 @@ def write_report(run_folder: Path) -> Path:
     it has no charts and says so. Raises `StoreError` where the folder is no finished run.
     """
     run = read_run(run_folder)
-    compared = [one for one in table.comparisons(run.measurements) if not _says_nothing(one, run)]
+    compared = [one for one in metric_changes(run.measurements) if not _says_nothing(one, run)]
     path = run_folder / PAGE
     drawn = None if chart_packages_missing(path) else charts(run, compared)
     write_page(path, page(run, compared, drawn), drawn)
@@ -52,32 +59,33 @@ def write_page(path: Path, text: str, drawn: Sequence[Chart] | None) -> None:
         file.unlink()  # a chart of an earlier report, of which this run has no numbers
 
 
-def page(run: RunFiles, compared: list[table.Comparison], drawn: list[Chart] | None) -> str:
+def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None) -> str:
     """Return the HTML of a run's report; `drawn` is `None` where charts could not be drawn."""
     added = run.splice.added if run.splice else ()
     figures = [(chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
                for chart in drawn or ()]
-    headline, further = table.parted(compared)
-    return environment().get_template("page.html.j2").render(
+    headline, further = run_tables.split_headline(compared)
+    return environment().get_template("run_page.html.j2").render(
         headline=headline, further=further, run=run, record=run.record, style=style(), question=question(run),
         answer=answer(run, compared),
         forgotten=forgetting(run.measurements, run.base) if run.base else None, checked=checked(run.folder),
-        compared=compared, verdicts=table.VERDICTS, subjects=_subjects(compared), figures=figures,
+        compared=compared, verdicts=run_tables.VERDICTS, subjects=_subjects(compared), figures=figures,
         undrawn=drawn is None,
-        samples=samples(run.samples or (), {token.id for token in added}),
-        written=written(run.generated or ()), frequent=stages.frequent(added),
-        row_notes=stages.row_notes(run), stages=stages.stage_rows(run.record), drops=stages.drop_rows(run.record),
-        warnings=run.record.get("warnings", []), provenance=list(stages.provenance(run)))
+        samples=run_tables.samples(run.samples or (), {token.id for token in added}),
+        written=run_tables.written(run.generated or ()), frequent=run_tables.frequent(added),
+        row_notes=run_tables.row_notes(run), stages=run_tables.stage_rows(run.record),
+        drops=run_tables.drop_rows(run.record),
+        warnings=run.record.get("warnings", []), provenance=list(run_tables.provenance(run)))
 
 
-def _says_nothing(one: table.Comparison, run: RunFiles) -> bool:
+def _says_nothing(one: MetricChange, run: RunFiles) -> bool:
     """Target text is there to be cut otherwise: the share that is cut as before is no measure of it."""
     return one.metric == "documents tokenised identically" and one.language in run.targets and one.language != run.base
 
 
-def _subjects(compared: list[table.Comparison]) -> list[str]:
+def _subjects(compared: list[MetricChange]) -> list[str]:
     found = {subject for one in compared for subject in one.rows}
-    return [subject for subject in table.SUBJECTS if subject in found] + sorted(found - set(table.SUBJECTS))
+    return [subject for subject in SUBJECTS if subject in found] + sorted(found - set(SUBJECTS))
 
 
 def style() -> Markup:
@@ -89,13 +97,17 @@ def environment() -> Environment:
     """Return the templates' environment: every value is made plain, then escaped."""
     made = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                        lstrip_blocks=True, finalize=_finalized)
-    made.filters |= {"number": words.number, "size": words.size, "percent": words.percent,
-                     "language": words.language_name, "change": table.change, "signed": table.signed,
-                     "signed_interval": table.signed_interval, "interval": table.interval,
-                     "shown": table.shown, "tag": words.language_tag}
+    made.filters |= {"number": formatting.number, "size": formatting.size, "percent": formatting.percent,
+                     "language": formatting.language_name, "tag": formatting.language_tag, "change": _change,
+                     "signed": formatting.signed, "signed_percent": formatting.signed_percent,
+                     "interval": formatting.interval_of, "shown": formatting.value_of}
     return made
+
+
+def _change(one: MetricChange) -> str:
+    return formatting.change(one.before, one.last, one.difference)
 
 
 def _finalized(value: Any) -> Any:
     """Make foreign text harmless; our own markup passes. Undefined values raise when they are escaped."""
-    return words.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return formatting.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value

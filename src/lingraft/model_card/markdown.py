@@ -1,11 +1,40 @@
-"""The YAML that a hub reads: languages, licence, base model, data sets, tags."""
+"""Markdown from values, and the YAML front matter that a hub reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 DOMAIN = "domain:"
+_MARKUP = re.compile(r"([\\`*_\[\]<>|#&])")
+
+
+def escape_markdown(text: object) -> str:
+    r"""Return text on one line that no reader of Markdown or HTML takes for markup.
+
+    >>> print(escape_markdown("a|b <script>\nc"))
+    a\|b \<script\> c
+    """
+    return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; cells are Markdown already.
+
+    >>> print(markdown_table(("a", "b"), [("1", "2")]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    lines = [headings, *rows]
+    written = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([written[0], "|" + "---|" * len(headings), *written[1:]])
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return a list."""
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def front_matter(record: Mapping[str, Any]) -> str:
@@ -13,7 +42,7 @@ def front_matter(record: Mapping[str, Any]) -> str:
 
     A hub wants language codes without region or script, and lists only data sets and base models of its own.
     """
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import ModelCardData  # slow to import, used here only
 
     recipe = record["recipe"]
     languages = dict.fromkeys(code for text in texts(recipe) if (code := _code(text["language"])))

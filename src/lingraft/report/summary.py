@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lingraft.report.reading import RunFiles
-from lingraft.report.table import Comparison, find, signed_interval
-from lingraft.report.words import joined, language_name, number, percent, size
+from lingraft.formatting import joined, language_name, number, percent, signed_interval, size
+from lingraft.measurement import MetricChange, find_change
+from lingraft.report.run_files import RunFiles
 
 
 def question(run: RunFiles) -> str:
@@ -27,7 +27,7 @@ def training_bytes(run: RunFiles) -> int:
     return max((int(row.get("bytes", 0)) for row in run.training or ()), default=0)
 
 
-def answer(run: RunFiles, table: Sequence[Comparison]) -> list[str]:
+def answer(run: RunFiles, table: Sequence[MetricChange]) -> list[str]:
     """Return the sentences of the answer."""
     return [_opened(sentence, str(run.record["source"])) for sentence in _sentences(run, table) if sentence]
 
@@ -38,22 +38,22 @@ def _opened(sentence: str, source: str) -> str:
     return sentence[0].upper() + sentence[1:] if described or not sentence.startswith(source) else sentence
 
 
-def _sentences(run: RunFiles, table: Sequence[Comparison]) -> Iterator[str]:
+def _sentences(run: RunFiles, table: Sequence[MetricChange]) -> Iterator[str]:
     for target in run.targets:
-        yield _reading(find(table, "tokens per word", target) or find(table, "tokens per byte", target),
+        yield _reading(find_change(table, "tokens per word", target) or find_change(table, "tokens per byte", target),
                        str(run.record["source"]), language_name(target))
-        yield _prediction(find(table, "bits per byte", target), language_name(target))
+        yield _prediction(find_change(table, "bits per byte", target), language_name(target))
     if run.base and run.base not in run.targets:
-        yield _prediction(find(table, "bits per byte", run.base), language_name(run.base))
-        yield _kept(find(table, "documents tokenised identically", run.base), language_name(run.base))
+        yield _prediction(find_change(table, "bits per byte", run.base), language_name(run.base))
+        yield _kept(find_change(table, "documents tokenised identically", run.base), language_name(run.base))
     elif not run.base:
         yield "What it lost of its own language was not measured: the recipe names no replay text."
     for target in run.targets:
-        yield _writing(find(table, "generation speed", target), language_name(target))
+        yield _writing(find_change(table, "generation speed", target), language_name(target))
     yield _promises(run)
 
 
-def _reading(one: Comparison | None, source: str, target: str) -> str:
+def _reading(one: MetricChange | None, source: str, target: str) -> str:
     if one is None or not one.factor or one.last is None:
         return f"How many tokens {source} needs for {target} was not measured."
     before, after = one.rows["source"], one.last
@@ -68,11 +68,11 @@ def _reading(one: Comparison | None, source: str, target: str) -> str:
     if one.factor > 1:
         return f"{source} needs {one.factor:.2f} times as many tokens for {target} ({numbers}{bare})."
     times = 1 / one.factor
-    said = f"{times:.1f} times fewer tokens" if times >= 1.5 else f"{percent(round(1 - one.factor, 3))} fewer tokens"
+    said = f"{times:.2f} times fewer tokens" if times >= 1.5 else f"{percent(round(1 - one.factor, 3))} fewer tokens"
     return f"{source} reads {target} in {said} ({numbers}{bare})."
 
 
-def _prediction(one: Comparison | None, language: str) -> str:
+def _prediction(one: MetricChange | None, language: str) -> str:
     if one is None or one.factor is None or one.last is None:
         return f"How well it predicts {language} was not measured."
     before, after = one.rows["source"].value, one.last.value
@@ -82,21 +82,21 @@ def _prediction(one: Comparison | None, language: str) -> str:
     if one.verdict == "unclear":
         return f"On {language}, bits per byte went {moved}, which the intervals do not tell from no change."
     verb = "fell" if after < before else "rose"
-    sure = signed_interval(one.difference)
+    sure = signed_interval(one.difference.value, one.difference.low, one.difference.high) if one.difference else ""
     confidence = one.difference.confidence if one.difference and one.difference.confidence else None
     told = f"; {percent(confidence)} interval of the change: {sure}" if sure and confidence else ""
     told = "; without an interval" if one.verdict == "untold" else told
     return f"Bits per byte on {language} {verb} {moved} (lower is better{told})."
 
 
-def _kept(one: Comparison | None, language: str) -> str:
+def _kept(one: MetricChange | None, language: str) -> str:
     if one is None or one.last is None:
         return ""
     said = "All" if one.last.value == 1 else f"{percent(one.last.value)} of"
     return f"{said} {one.last.n:,} {language} documents are cut into the same tokens as before."
 
 
-def _writing(one: Comparison | None, target: str) -> str:
+def _writing(one: MetricChange | None, target: str) -> str:
     if one is None or one.factor is None or one.last is None:
         return ""
     return (f"It writes {target} at {one.factor:.2f} times the speed in bytes a second ({one.last.n} "

@@ -4,6 +4,6 @@ Everything it says is read from the run folder: recipe, stages and measurements.
 licence of a text, say) is called not stated, never guessed.
 """
 
-from lingraft.card.writing import CARD, card_text, write_card
+from lingraft.model_card.write_card import CARD, card_text, write_card
 
 __all__ = ["CARD", "card_text", "write_card"]

@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.card.data import data_section
-from lingraft.card.front_matter import front_matter, texts
-from lingraft.card.limits import is_chat, limits_section
-from lingraft.card.method import method_section
-from lingraft.card.table import measurement_table
 from lingraft.measurement import Measurement, read_measurements
+from lingraft.model_card.markdown import front_matter, texts
+from lingraft.model_card.sections import data_section, is_chat, limits_section, measurement_table, method_section
 from lingraft.store import write_files
 
 CARD = Path("model") / "README.md"

@@ -1,0 +1,309 @@
+"""How numbers, changes, names and foreign text are written, the same in every output.
+
+The terminal, the model card and the report take the text of a cell from here, so one measurement and
+one change read alike in all of them. A number has three significant digits. `plain` makes text that
+could steer a page harmless: everything a page prints passes through it, then through HTML escaping.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from functools import cache
+from typing import Any
+
+from lingraft.measurement import Measurement
+
+BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of the text after them. Joiners and marks are kept."""
+LARGE_FACTOR = 1.5
+"""A change in tokens is written as a factor from here on, below as a percentage."""
+
+
+def number(value: float | None) -> str:
+    """Return a number with three significant digits, all digits of a large one.
+
+    >>> number(13.4932), number(2.3), number(0.0123), number(12345.6), number(0), number(2.8e-5)
+    ('13.5', '2.30', '0.0123', '12,346', '0', '2.8e-05')
+    >>> number(math.nan), number(None)
+    ('not a number', '')
+    """
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else "infinite"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) < 1e-3:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#,.3g}".rstrip(".")
+
+
+def signed(value: float, low: float | None = None, high: float | None = None) -> str:
+    """Return a difference with its sign, and its interval where there is one.
+
+    All three have as many decimals as the largest of them needs for three significant digits.
+
+    >>> signed(-0.25), signed(0.007, -0.1342, 0.045), signed(-11.204, -11.7, -10.8)
+    ('-0.250', '+0.007 (-0.134 to +0.045)', '-11.2 (-11.7 to -10.8)')
+    """
+    interval = signed_interval(value, low, high)
+    text = f"{value:+,.{_decimals(value, low, high)}f}" if math.isfinite(value) else number(value)
+    return f"{text} ({interval})" if interval else text
+
+
+def signed_interval(value: float, low: float | None, high: float | None) -> str:
+    """Return the interval of a difference, with signs and the decimals that `signed` gives.
+
+    >>> signed_interval(0.1, -0.0875, 0.2), signed_interval(0.1, None, None)
+    ('-0.087 to +0.200', '')
+    """
+    if low is None or high is None:
+        return ""
+    decimals = _decimals(value, low, high)
+    return f"{low:+,.{decimals}f} to {high:+,.{decimals}f}"
+
+
+def _decimals(*values: float | None) -> int:
+    """Return the decimals that give the largest value three significant digits."""
+    largest = max((abs(value) for value in values if value and math.isfinite(value)), default=0.0)
+    return min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest else 0
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with three significant digits, at most two decimals.
+
+    Only all is 100% and only nothing 0%.
+
+    >>> percent(1), percent(0.4237), percent(0.0583), percent(0.0), percent(0.75)
+    ('100%', '42.4%', '5.83%', '0%', '75%')
+    >>> percent(0.9996), percent(0.99999), percent(2e-5)
+    ('99.96%', '>99.99%', '<0.01%')
+    """
+    if not math.isfinite(share):
+        return number(share)
+    if 0 < share < 1e-4:
+        return "<0.01%"
+    if 0.9999 < share < 1:
+        return ">99.99%"
+    decimals = 1 if 0.1 <= abs(share) < 0.9995 or abs(share) >= 1 else 2
+    text = f"{100 * share:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") + "%"
+
+
+def signed_percent(share: float) -> str:
+    """Return a relative change as a percentage.
+
+    >>> signed_percent(-0.3612), signed_percent(0.005)
+    ('-36.1%', '+0.5%')
+    """
+    return f"{share:+.1%}"
+
+
+def factor(value: float) -> str:
+    """Return how many times as large something is.
+
+    >>> factor(5.6081), factor(0.913)
+    ('5.61x', '0.91x')
+    """
+    return f"{value:.2f}x"
+
+
+def with_interval(value: float, low: float | None, high: float | None) -> str:
+    """Return a number and, in brackets, its interval or range; a single point has none.
+
+    >>> with_interval(1.379, 1.26, 1.76), with_interval(1.5, 1.5, 1.5)
+    ('1.38 (1.26 to 1.76)', '1.50')
+    """
+    if low is None or high is None or low == high:
+        return number(value)
+    return f"{number(value)} ({number(low)} to {number(high)})"
+
+
+def value_of(row: Measurement, value: float | None = None) -> str:
+    """Return the value of a measurement, or another value in its unit; a share is a percentage.
+
+    >>> value_of(Measurement("m", "s", 0.256, "share")), value_of(Measurement("m", "s", 13.49, "x"))
+    ('25.6%', '13.5')
+    """
+    shown = row.value if value is None else value
+    return percent(shown) if row.unit == "share" else number(shown)
+
+
+def interval_of(row: Measurement | None) -> str:
+    """Return the interval of a measurement; nothing where there is none or it is a single point.
+
+    >>> interval_of(Measurement("m", "s", 1.5, "u", low=1.25, high=1.75, confidence=0.95))
+    '1.25 to 1.75'
+    """
+    if row is None or row.low is None or row.high is None or row.low == row.high:
+        return ""
+    return f"{value_of(row, row.low)} to {value_of(row, row.high)}"
+
+
+def measured(row: Measurement | None) -> str:
+    """Return the value of a measurement with its interval.
+
+    >>> measured(Measurement("m", "s", 0.5, "share", low=0.25, high=0.75)), measured(None)
+    ('50% (25% to 75%)', '')
+    """
+    if row is None:
+        return ""
+    interval = interval_of(row)
+    return value_of(row) + (f" ({interval})" if interval else "")
+
+
+def change(before: Measurement | None, after: Measurement | None,
+           difference: Measurement | None = None) -> str:
+    """Return the change between two measurements of one metric in one language.
+
+    A speed changes by a factor, and so does a count of tokens where it changes much. Other metrics
+    have the paired `difference` with its interval where it was measured, else a percentage.
+
+    >>> tokens = [Measurement("tokens per word", "source", n, "tokens/word") for n in (13.06, 1.659)]
+    >>> bits = [Measurement("bits per byte", "source", n, "bits/byte") for n in (1.379, 0.881)]
+    >>> change(*tokens), change(*bits), change(bits[0], bits[0]), change(bits[0], None)
+    ('7.87x fewer', '-36.1%', '0', '')
+    >>> paired = Measurement("m", "adapted", -0.498, "bits/byte", low=-0.7031, high=-0.3842)
+    >>> change(*bits, paired)
+    '-0.498 (-0.703 to -0.384)'
+    """
+    if before is None or after is None:
+        return ""
+    if before.value == after.value:
+        return "0"
+    tokens, speed = before.metric.startswith("tokens"), before.unit.endswith("/s")
+    if difference is not None and not tokens and not speed:
+        return signed(difference.value, difference.low, difference.high)
+    if not before.value or not after.value:
+        return f"from 0 to {value_of(after)}" if after.value else "to 0"
+    times = after.value / before.value
+    if tokens and times <= 1 / LARGE_FACTOR:
+        return f"{factor(1 / times)} fewer"
+    return factor(times) if speed or (tokens and times >= LARGE_FACTOR) else signed_percent(times - 1)
+
+
+def size(count: float) -> str:
+    """Return bytes in the unit that fits: decimal units, as disks and networks are measured.
+
+    >>> size(512), size(108481), size(13_159_689), size(24e9)
+    ('512 bytes', '108 kB', '13.2 MB', '24 GB')
+    """
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= limit:
+            return f"{number(count / limit)} {unit}"
+    return f"{count:,.0f} bytes"
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time.
+
+    >>> duration(0.09), duration(82.8), duration(5000)
+    ('0.1 s', '1 min 23 s', '1 h 23 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def flops(value: float) -> str:
+    """Return a number of floating-point operations.
+
+    >>> flops(2.84e15)
+    '2.8e+15'
+    """
+    return f"{value:.2g}"
+
+
+def joined(parts: list[str]) -> str:
+    """Return words as a list in a sentence.
+
+    >>> joined(["a", "b", "c"])
+    'a, b and c'
+    """
+    if len(parts) < 2:
+        return "".join(parts)
+    return ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def flat(notes: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested notes as pairs of name and value, the names joined by a dot.
+
+    >>> flat({"a": {"b": 1234}, "c": [1, 2], "d": None})
+    [('a.b', '1,234'), ('c', '1, 2')]
+    """
+    nested = isinstance(notes, list) and any(isinstance(item, dict | list) for item in notes)
+    if isinstance(notes, dict) or nested:
+        items = notes.items() if isinstance(notes, dict) else enumerate(notes)
+        found = []
+        for key, value in items:
+            found += flat(value, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    if notes is None or notes == []:
+        return []
+    return [(prefix, ", ".join(map(_word, notes)) if isinstance(notes, list) else _word(notes))]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int | float) else str(value)
+
+
+@cache
+def _registered_names() -> dict[str, str]:
+    """Read the English names of the IANA registry that langcodes contains."""
+    from langcodes.registry_parser import parse_registry  # slow to import, used by pages only
+
+    names = {}
+    for entry in parse_registry():
+        if entry.get("Type") == "language" and "Deprecated" not in entry:
+            names[entry["Subtag"]] = re.sub(r"\s*\(.*\)", "", entry["Description"][0])
+    return names
+
+
+def language_name(tag: str) -> str:
+    """Return the English name of a language; a tag in no registry is returned as it is.
+
+    >>> language_name("hi"), language_name("pt-BR"), language_name("domain:law")
+    ('Hindi', 'Portuguese (pt-BR)', 'domain:law')
+    """
+    primary = tag.partition("-")[0]
+    name = _registered_names().get(primary)
+    return tag if name is None else name if tag == primary else f"{name} ({tag})"
+
+
+def language_tag(language: str) -> str:
+    """Return the value of a lang attribute: the tag, or nothing for a `domain:` of the user."""
+    return "" if ":" in language else language
+
+
+def direction(text: str) -> str:
+    """Return the direction of a text, decided by its first character that has one.
+
+    >>> direction("(مرحبا)"), direction("42 a")
+    ('rtl', 'ltr')
+    """
+    kinds = (unicodedata.bidirectional(character) for character in text)
+    first = next((kind for kind in kinds if kind in {"L", "R", "AL"}), "L")
+    return "ltr" if first == "L" else "rtl"
+
+
+def plain(text: str) -> str:
+    r"""Show control characters, direction overrides and lone surrogates by their code point.
+
+    >>> plain("a\u202eb\x00 \u200d")
+    'a[U+202E]b[U+0000] \u200d'
+    """
+    return "".join(f"[U+{ord(character):04X}]" if _steers(character) else character
+                   for character in text)
+
+
+def _steers(character: str) -> bool:
+    if character in "\n\t":
+        return False
+    return (character in BIDI_OVERRIDES or ord(character) & 0xFFFE == 0xFFFE
+            or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"})

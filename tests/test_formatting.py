@@ -1,0 +1,76 @@
+"""One measurement and one change read the same in the terminal, the model card and the report."""
+
+from __future__ import annotations
+
+import re
+
+from lingraft.formatting import change, value_of
+from lingraft.measurement import Measurement, metric_changes
+from lingraft.model_card.sections import measurement_table
+from lingraft.pipeline.outcome import before_after
+from lingraft.pipeline.run_folder import Run
+from tests.test_report import html_of, make_run
+
+VALUES = {("tokens per word", "hi", "tokens/word"): (13.06, 1.66, 1.659),
+          ("tokens per word", "en", "tokens/word"): (1.447, 1.447, 1.447),
+          ("bits per byte", "hi", "bits/byte"): (1.379, 1.475, 0.881),
+          ("bits per byte", "en", "bits/byte"): (1.56, 1.598, 1.6),
+          ("documents tokenised identically", "en", "share"): (1.0, 0.99961, 0.6566),
+          ("generation speed", "hi", "bytes/s"): (186.7, 1088.2, 1047.0),
+          ("generation speed", "en", "bytes/s"): (855.0, 767.0, 781.0)}
+CHANGES = ["7.87x fewer", "0", "-0.498 (-0.703 to -0.384)", "+2.6%", "-34.3%", "5.61x", "0.91x"]
+
+
+def measurements():
+    rows = []
+    for (metric, language, unit), values in VALUES.items():
+        for subject, value in zip(("source", "spliced", "adapted"), values, strict=True):
+            rows.append(Measurement(metric, subject, value, unit, language))
+    rows.append(Measurement("bits per byte change", "adapted", -0.498, "bits/byte", "hi", low=-0.703, high=-0.384,
+                            confidence=0.95))
+    return rows
+
+
+def terminal_cells(folder):
+    table = before_after(Run(folder))
+    columns = [list(column.cells) for column in table.columns]
+    return [row[2:] for row in zip(*columns, strict=True)]
+
+
+def card_cells(rows):
+    lines = [line.strip("| ").split(" | ") for line in measurement_table(rows).splitlines() if line.startswith("| ")]
+    return [tuple(line[3:]) for line in lines[1:]]
+
+
+def report_cells(page):
+    body = page.split('id="numbers"')[1].split("<tbody>")[1].split("</tbody>")[0]
+    lines = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+    return [tuple(re.findall(r'<td class="n">(.*?)</td>', line)[:4]) for line in lines]
+
+
+def test_the_three_tables_show_the_same_cells(tmp_path):
+    """Values and changes of one set of measurements are the same text in terminal, card and report."""
+    rows = measurements()
+    folder = make_run(tmp_path / "run", measurements=rows)
+    shown = terminal_cells(folder)
+    assert [cells[-1] for cells in shown] == CHANGES
+    assert shown == card_cells(rows) == report_cells(html_of(folder))
+
+
+def test_a_share_that_is_not_all_never_reads_100_percent():
+    """1,637 of 1,638 documents are not all of them."""
+    row = Measurement("documents tokenised identically", "adapted", 1637 / 1638, "share", "en")
+    assert value_of(row) == "99.94%"
+
+
+def test_a_change_from_or_to_0_has_no_factor():
+    """The value itself is written instead."""
+    nothing, some = (Measurement("repetition", "source", value, "share", "en") for value in (0, 0.25))
+    assert (change(nothing, some), change(some, nothing)) == ("from 0 to 25%", "to 0")
+
+
+def test_the_change_of_a_run_without_training_is_that_of_the_spliced_model():
+    """The last model of a run is the spliced one where nothing was trained."""
+    rows = [row for row in measurements() if row.subject != "adapted"]
+    one = metric_changes(rows)[0]
+    assert change(one.before, one.last, one.difference) == "7.87x fewer"
