@@ -86,6 +86,33 @@ NEVER_WAIVED = (
 )
 """Claims that no recipe can waive: a token under another id has the embedding row of another token."""
 
+CLAIM_NAMES = (
+    *NEVER_WAIVED,
+    "source read as transformers reads it",
+    "source read as SentencePiece reads it",
+    "source read as its file lists it",
+    "configured ids name the same tokens",
+    "configured ids are tokens",
+    "same ids in transformers",
+    "tokenizer settings kept",
+    "tokenizer.model agrees",
+    "new tokens rank below the base",
+    "added tokens reachable",
+    "added tokens reachable by whole-word lookup",
+    "added tokens used in running text",
+    "no untrained base row in use",
+    "no base token becomes reachable",
+    "scripts cut as before",
+    "round trip of the base itself",
+    "round trip on target text",
+    "round trip on awkward text",
+    "no target document longer",
+    "no text of any kind longer",
+    "base-language documents identical",
+    "protected documents identical",
+)
+"""The names of all claims."""
+
 THE_RESULT = "the extended tokenizer breaks what it promises"
 
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 from lingraft.bases import Base, parse_model
-from lingraft.certificate import NEVER_WAIVED
+from lingraft.certificate import CLAIM_NAMES, NEVER_WAIVED
 from lingraft.corpus import CorpusSettings, parse_language
 from lingraft.corpus.config import Sources
-from lingraft.errors import RecipeError
+from lingraft.errors import RecipeError, did_you_mean
 from lingraft.inits import INITS, EmbeddingInit
 from lingraft.intrinsic import EvaluationSettings
 from lingraft.registry import Settings
@@ -91,11 +91,14 @@ class VocabularySettings(Settings):
     @field_validator("allow")
     @classmethod
     def _check_allowed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse to waive what keeps the ids of the base."""
+        """Refuse unknown claims, and claims that keep the ids of the base."""
         for name in names:
             if name in NEVER_WAIVED:
                 msg = (f"{name!r} cannot be waived: special tokens and tokens of the base would get the embedding rows "
                        "of others; leave it out")
+                raise ValueError(msg)
+            if name not in CLAIM_NAMES:
+                msg = f"there is no claim {name!r}; {did_you_mean(name, CLAIM_NAMES)}"
                 raise ValueError(msg)
         return names
 
