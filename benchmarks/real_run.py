@@ -1,9 +1,9 @@
-"""The main run on a really pretrained model: before and after, with intervals, and how long it took.
+"""The table of a run, as the README and benchmarks/results.md hold it.
 
-    python benchmarks/real_run.py [recipes/english-8m-hindi.yaml]
+    python benchmarks/real_run.py [recipes/english-8m-hindi.yaml | runs/NAME]
 
-Run from the root of the repository; ../shared/assets must be there. Finished stages are taken from the store: remove
-runs/.store for a run from nothing.
+A recipe is carried out first (stages in runs/.store are reused), a finished run folder is only read. Prints the table
+of the terminal, then the Markdown table of the model card with all measurements. Run from the root of the repository.
 """
 
 from __future__ import annotations
@@ -13,33 +13,22 @@ import time
 from pathlib import Path
 
 import lingraft
-from lingraft.measurement import Measurement, select
-
-SHOWN = ("tokens per word", "bits per byte", "generation speed")
-
-
-def cell(rows: list[Measurement]) -> str:
-    """Return a value with its interval."""
-    if not rows:
-        return ""
-    (row,) = rows
-    interval = f" ({row.low:.3g} to {row.high:.3g})" if row.low is not None and row.high is not None else ""
-    return f"{row.value:.4g}{interval}"
+from lingraft.formatting import duration
+from lingraft.model_card.sections import measurement_table
+from lingraft.pipeline import before_after
+from lingraft.pipeline.run_folder import Run
 
 
 def main() -> None:
-    """Carry the recipe out and print its table."""
-    recipe = Path(sys.argv[1] if len(sys.argv) > 1 else "recipes/english-8m-hindi.yaml")
+    """Carry the recipe out if there is no run yet, and print its tables."""
+    from rich.console import Console
+
+    source = Path(sys.argv[1] if len(sys.argv) > 1 else "recipes/english-8m-hindi.yaml")
     started = time.monotonic()
-    run = lingraft.adapt(recipe)
-    rows = run.measurements()
-    print("| metric | language | source | spliced | adapted |\n|---|---|---|---|---|")
-    for metric in SHOWN:
-        for language in dict.fromkeys(row.language for row in rows):
-            cells = [cell(select(rows, metric=metric, language=language, subject=subject))
-                     for subject in ("source", "spliced", "adapted")]
-            print(f"| {metric} | {language} | {' | '.join(cells)} |")
-    print(f"{time.monotonic() - started:.0f} s, report {run.report}")
+    run = Run(source) if source.is_dir() else lingraft.adapt(source)
+    Console(width=160).print(before_after(run))
+    print(f"\n{measurement_table(run.measurements())}\n")
+    print(f"{duration(time.monotonic() - started)}, report {run.report}")
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ target:
 vocabulary:
   method: continued    # merges learned on top of the base's own; also append, replace, prune, none
   size: {size}    # tokens to add, or auto
-  pretokenizer: auto    # repaired where it cuts words at vowel signs; keep: the base's own
+  pretokenizer: auto    # repaired if that saves over 10% of the tokens and re-cuts no base text; or keep, repair
 # embeddings: calibrated    # how new rows are made; `lingraft settings embeddings` lists the methods
 training:
   strategy: differential    # every weight, added rows at ten times the rate; also full, lora, rows
