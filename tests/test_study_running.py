@@ -212,7 +212,7 @@ def test_a_folder_in_the_way_is_left_alone(study_file, here):
     """A folder that is no study is never touched, and nothing runs before that is known."""
     (here.runs / "trial").mkdir(parents=True)
     (here.runs / "trial" / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(StoreError, match="is no study"):
+    with pytest.raises(StoreError, match="exists and is not a study"):
         done(study_file, StudyRuntime(here))
     assert not here.store.exists()
 
