@@ -227,7 +227,7 @@ def test_a_folder_that_is_no_run_is_never_touched(recipe_values, here):
     """A folder of the run's name with other things in it is refused before anything is computed."""
     (here.runs / "tiny-hi").mkdir(parents=True)
     (here.runs / "tiny-hi" / "thesis.tex").write_text("years of work")
-    with pytest.raises(StoreError, match="is no run of lingraft; choose another name with --name"):
+    with pytest.raises(StoreError, match="exists and is not a run of lingraft; choose another name with --name"):
         carry_out(read(recipe_values), here)
     assert (here.runs / "tiny-hi" / "thesis.tex").read_text() == "years of work"
     assert not (here.store / "answers").exists()
