@@ -72,7 +72,7 @@ def test_data_sets_are_read_whatever_their_format(hub, tmp_path):
     """JSON lines and parquet, streamed and stored, give their texts, and the commit is in the identity."""
     lines, stored, table, other = ask(
         hub, tmp_path, {"sources": "me/lines"}, {"sources": {"hub": "me/lines", "streaming": False}},
-        {"sources": {"hub": "me/table", "text": "body", "revision": "main"}},
+        {"sources": {"hub": "me/table", "text_field": "body", "revision": "main"}},
         {"sources": {"hub": "me/lines", "split": "train+test", "limit": {"documents": 302}}})
     assert lines["texts"] == stored["texts"] == sorted(ROWS["lines"])
     assert table["texts"] == sorted(ROWS["table"])
@@ -85,8 +85,8 @@ def test_data_sets_are_read_whatever_their_format(hub, tmp_path):
 
 def test_a_stream_is_read_no_further_than_the_limit_needs(hub, tmp_path):
     """The limit of the corpus ends the reading of a streamed data set, and the notes say so."""
-    [whole, part] = ask(hub, tmp_path, {"sources": {"hub": "me/table", "text": "body"}},
-                        {"sources": {"hub": "me/table", "text": "body"}, "limit": {"documents": 40}})
+    [whole, part] = ask(hub, tmp_path, {"sources": {"hub": "me/table", "text_field": "body"}},
+                        {"sources": {"hub": "me/table", "text_field": "body"}, "limit": {"documents": 40}})
     [source] = part["notes"]["sources"]
     assert part["notes"]["train"]["documents"] == 40
     assert 40 <= source["read"]["documents"] < 60
@@ -98,7 +98,7 @@ def test_refusals_say_what_to_do(hub, tmp_path):
     """A name, revision, split, configuration or field that is not there, and a page whose conditions are to be met."""
     answers = ask(hub, tmp_path, *({"sources": source} for source in (
         "me/none", {"hub": "me/lines", "revision": "v9"}, {"hub": "me/lines", "split": "dev"},
-        {"hub": "me/lines", "config": "hi"}, "me/secret", {"hub": "me/lines", "text": "content"}, "me/broken")))
+        {"hub": "me/lines", "config": "hi"}, "me/secret", {"hub": "me/lines", "text_field": "content"}, "me/broken")))
     expected = [
         f"hf:me/none/train: there is no such dataset, or it is private; check {hub.url}/datasets/me/none",
         f"there is no revision 'v9'; see the branches and tags on {hub.url}/datasets/me/lines/tree/main",
@@ -117,7 +117,7 @@ def test_refusals_say_what_to_do(hub, tmp_path):
 def test_a_connection_that_breaks_is_told(hub, tmp_path, streaming):
     """A transfer that is cut gives no corpus, and the message names the data set and the server."""
     hub.cut["me/table/data/train-00000.parquet"] = 9000
-    [answer] = ask(hub, tmp_path, {"sources": {"hub": "me/table", "text": "body", "streaming": streaming}})
+    [answer] = ask(hub, tmp_path, {"sources": {"hub": "me/table", "text_field": "body", "streaming": streaming}})
     assert answer["error"] == "HubError"
     assert re.search(rf"hf:me/table/train: the connection to {hub.url} failed after \d+ documents", answer["message"])
 

@@ -71,7 +71,7 @@ def test_a_cell_of_a_table_is_a_document(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(f'\ufefftext,id\n"a, ""b""\nc",1\n\n"{long}",2\n,3\n', encoding="utf-8", newline="")
     assert read(path) == ['a, "b"\nc', long, ""]
-    assert read(path, text="id") == ["1", "2", "3"]
+    assert read(path, text_field="id") == ["1", "2", "3"]
     (tmp_path / "a.tsv").write_text('text\n"a" b\n', encoding="utf-8")
     assert read(tmp_path / "a.tsv") == ['"a" b']
 
@@ -110,10 +110,10 @@ def test_what_a_document_is_in_a_text_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\n\r\nthree\r\n")
     assert read(path) == ["one", "two", "", "", "three"]
-    assert read(path, documents="paragraph") == ["one\ntwo", "three"]
-    assert read(path, documents="file") == ["one\ntwo\n\n\nthree"]
+    assert read(path, document_unit="paragraph") == ["one\ntwo", "three"]
+    assert read(path, document_unit="file") == ["one\ntwo\n\n\nthree"]
     (tmp_path / "a.jsonl").touch()
-    assert "documents: paragraph is for .txt files" in fault(tmp_path / "a.jsonl", documents="paragraph")
+    assert "document_unit: paragraph is for .txt files" in fault(tmp_path / "a.jsonl", document_unit="paragraph")
 
 
 def test_a_folder_or_a_pattern_is_its_files_in_order(tmp_path):
@@ -178,18 +178,18 @@ def test_the_text_field_is_named_by_the_recipe(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"body": "x", "translation": {"hi": "क", "en": "k"}}\n{"body": null, "translation": {"hi": null}}',
                     encoding="utf-8")
-    assert read(path, text="body") == ["x", ""]
-    assert read(path, text="translation.hi") == ["क", ""]
-    assert "no field 'translation.ta' to take the text from; known: en, hi" in fault(path, text="translation.ta")
+    assert read(path, text_field="body") == ["x", ""]
+    assert read(path, text_field="translation.hi") == ["क", ""]
+    assert "no field 'translation.ta' to take the text from; known: en, hi" in fault(path, text_field="translation.ta")
 
 
 def test_parquet_columns(tmp_path):
     """Nested columns are reached, unknown ones listed, and a column that is no text refused."""
     path = tmp_path / "a.parquet"
     path.write_bytes(parquet_bytes(pa.table({"n": [1, 2], "t": [{"hi": "क"}, {"hi": None}]})))
-    assert read(path, text="t.hi") == ["क", ""]
+    assert read(path, text_field="t.hi") == ["क", ""]
     assert "there is no column 'text' to take the text from; known: n, t" in fault(path)
-    assert ":row 1: field 'n' holds a number" in fault(path, text="n")
+    assert ":row 1: field 'n' holds a number" in fault(path, text_field="n")
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.zst", "a.parquet.gz", "a.parquet"])
@@ -231,8 +231,8 @@ def test_a_document_too_large_for_memory_is_refused(tmp_path, monkeypatch):
     path.write_text("short\n" + "x" * 2000, encoding="utf-8")
     assert ":2: longer than" in fault(path)
     path.write_text("some words\n" * 200, encoding="utf-8")
-    assert "set documents: paragraph or line" in fault(path, documents="file")
-    assert "set documents: line" in fault(path, documents="paragraph")
+    assert "set document_unit: paragraph or line" in fault(path, document_unit="file")
+    assert "set document_unit: line" in fault(path, document_unit="paragraph")
     (tmp_path / "a.json").write_text("[" + '{"text": "a"},' * 200 + "0]", encoding="utf-8")
     assert "write one object per line instead" in fault(tmp_path / "a.json")
 

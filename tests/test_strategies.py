@@ -29,7 +29,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def choice(name: str) -> Strategy:
-    return STRATEGIES.parse({"layers": {"k": 1}} if name == "layers" else name)
+    return STRATEGIES.parse({"layers": {"layers_per_end": 1}} if name == "layers" else name)
 
 
 def step(model: Any, strategy: Strategy, decay: float = 0.1) -> list[Any]:

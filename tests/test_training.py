@@ -27,14 +27,14 @@ from tests.conftest import make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
 
 PLANS: dict[str, dict[str, Any]] = {
-    **{name: {"strategy": {"layers": {"k": 1}} if name == "layers" else name, "budget": "11 steps",
+    **{name: {"strategy": {"layers": {"layers_per_end": 1}} if name == "layers" else name, "budget": "11 steps",
               "batch_tokens": 128} for name in STRATEGIES.names()},
     "two phases": {"phases": [{"strategy": "rows", "budget": "5 steps", "batch_tokens": 128},
                               {"strategy": "differential", "budget": "6 steps", "batch_tokens": 128}]},
     "average": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "average_share": 0.5},
     "dropout": {"strategy": {"lora": {"dropout": 0.3, "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
     "8 bits": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "optimizer": "adamw8bit"},
-    "4 bits": {"strategy": {"lora": {"base": "nf4", "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
+    "4 bits": {"strategy": {"lora": {"base_precision": "nf4", "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
     "merged": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "merge_back": [0.25]},
 }
 
