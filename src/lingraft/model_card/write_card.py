@@ -10,6 +10,7 @@ from typing import Any
 from lingraft.measurement import Measurement, read_measurements
 from lingraft.model_card.markdown import front_matter, texts
 from lingraft.model_card.sections import data_section, is_chat, limits_section, measurement_table, method_section
+from lingraft.recipe.old_names import current_record
 from lingraft.store import write_files
 
 CARD = Path("model") / "README.md"
@@ -18,7 +19,7 @@ CARD = Path("model") / "README.md"
 
 def write_card(folder: Path) -> Path:
     """Write the card of a run folder (or of the draft of one) from its run.json and measurements; return its path."""
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record = current_record(json.loads((folder / "run.json").read_text(encoding="utf-8")))
     text = card_text(record, read_measurements(folder / "measurements.parquet"))
     path = folder / CARD
     write_files({path: text})
