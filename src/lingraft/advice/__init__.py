@@ -1,8 +1,8 @@
-"""Advice before a run: what a tokenizer does to a language, how many tokens to add, which base, and the costs.
+"""Advice before a run: tokenizer diagnosis, tokens to add, choice of the base, costs.
 
-`diagnose` needs only tokenizers and text, and takes seconds. `advise` also scores the bases, predicts the end of
-training and computes the costs. Every prediction is made on text that the tokens were not learned from, and has an
-interval. No torch at import.
+`diagnose` needs only tokenizers and text, and takes seconds. `advise` also scores the bases,
+predicts the end of training and computes the costs. Every prediction is made on text that the
+tokens were not learned from, and has an interval. No torch at import.
 """
 
 from lingraft.advice.advise import (
@@ -19,16 +19,24 @@ from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
 from lingraft.advice.diagnose import Diagnosis, LanguageFinding, Rank, TokenizerFindings, diagnose
 from lingraft.advice.diagnose_command import diagnose_command
 from lingraft.advice.diagnosis_json import diagnosis_json
-from lingraft.advice.measures import Measures, TextSample, language_and_place, measure, premium, read_sample
+from lingraft.advice.measures import (
+    Measures,
+    TextSample,
+    language_and_place,
+    measure,
+    premium,
+    read_sample,
+)
 from lingraft.advice.recommend import Recommendation, recommend
 from lingraft.advice.render import diagnosis_page, diagnosis_tables
 from lingraft.forecast.loss_forecast import Forecast, LossPoint, predict_end
 from lingraft.forecast.predict_fertility import TokensPerByte, tokens_per_byte
 from lingraft.forecast.run_predictions import Checked, Predicted, checked, predictions
 
-__all__ = ["Advice", "AdviceRequest", "BaseAdvice", "Checked", "Cost", "Diagnosis", "Forecast", "Gpus",
-           "LanguageFinding", "LossPoint", "Measures", "Predicted", "Rank", "Recommendation", "Shape", "SizeAdvice",
-           "TextSample", "TokenizerFindings", "TokensPerByte", "advice_json", "advice_tables", "advise", "advise_size",
-           "checked", "cost_of", "diagnose", "diagnose_command", "diagnosis_json", "diagnosis_page", "diagnosis_tables",
-           "language_and_place", "measure", "predict_end", "predictions", "premium", "read_sample", "recommend",
-           "request_of", "serving_gain", "tokens_per_byte"]
+__all__ = ["Advice", "AdviceRequest", "BaseAdvice", "Checked", "Cost", "Diagnosis", "Forecast",
+           "Gpus", "LanguageFinding", "LossPoint", "Measures", "Predicted", "Rank",
+           "Recommendation", "Shape", "SizeAdvice", "TextSample", "TokenizerFindings",
+           "TokensPerByte", "advice_json", "advice_tables", "advise", "advise_size", "checked",
+           "cost_of", "diagnose", "diagnose_command", "diagnosis_json", "diagnosis_page",
+           "diagnosis_tables", "language_and_place", "measure", "predict_end", "predictions",
+           "premium", "read_sample", "recommend", "request_of", "serving_gain", "tokens_per_byte"]

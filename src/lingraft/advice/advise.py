@@ -88,7 +88,7 @@ class Advice:
 def request_of(language: str | None, text: Sequence[str] | None, base_language: str | None,
                base_text: Sequence[str] | None, *, gpus: str | None, budget: str | None,
                probe: str | None) -> AdviceRequest:
-    """Return the request of a command line; raises `RecipeError` where an option is missing or not a size."""
+    """Return the request of a command line; raises `RecipeError` for wrong options."""
     missing = " and ".join(option for option, value in (("--language", language), ("--text", text)) if not value)
     if missing or not language or not text:
         msg = f"{missing} must be given: lingraft advise MODEL --language hi --text hindi.jsonl.gz"
@@ -116,7 +116,7 @@ def _bytes(option: str, text: str) -> int:
 
 
 def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | None = None) -> Advice:
-    """Return the advice on each base; raises a `LingraftError` where a model or the text is missing."""
+    """Return the advice on each base; raises a `LingraftError` where a model or text is missing."""
     if not request.text or not models:
         msg = "advice needs a model and text in the language: lingraft advise MODEL --language hi --text FILE"
         raise RecipeError(msg)

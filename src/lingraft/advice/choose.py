@@ -1,12 +1,14 @@
 """Choose how many tokens to add, and which base to start from.
 
-Size: the fertility curve of the diagnosis, interpolated. Serving a byte costs tokens per byte times the FLOPs of a
-token, and each added row makes the head larger (Dagan et al. 2024, arXiv 2402.01035). Near the lowest cost the curve is
-flat: every size that costs less than `FLAT` more is as good.
+Size: the fertility curve of the diagnosis, interpolated. Serving a byte costs tokens per byte times
+the FLOPs of a token, and each added row makes the head larger (Dagan et al. 2024, arXiv
+2402.01035). Near the lowest cost the curve is flat: every size that costs less than `FLAT` more is
+as good.
 
-Base: bits per byte now are measured on the same documents for every base, so differences are paired. A probe is the run
-itself with a small budget at a constant rate, through the pipeline and its store; the end is predicted from it. Bases
-are ranked by the predicted end, or by bits per byte now. One is called better only where the intervals show it.
+Base: bits per byte now are measured on the same documents for every base, so differences are
+paired. A probe is the run itself with a small budget at a constant rate, through the pipeline and
+its store; the end is predicted from it. Bases are ranked by the predicted end, or by bits per byte
+now. One is called better only where the intervals show it.
 """
 
 from __future__ import annotations
@@ -38,10 +40,11 @@ GRID = 400
 class SizeAdvice:
     """How many tokens to add.
 
-    `size` has the lowest cost of serving a byte (`rule` "serving"). Without weights it is the largest size at which a
-    thousand more tokens are worth their rows ("marginal"). From `least` to `most` the cost is under 1% higher, at
-    either end of the interval. `saving` is the saved share of the cost of serving a byte, with its interval; `tax` is
-    the cost of a token over that without added tokens.
+    `size` has the lowest cost of serving a byte (`rule` "serving"). Without weights it is the
+    largest size at which a thousand more tokens are worth their rows ("marginal"). From `least` to
+    `most` the cost is under 1% higher, at either end of the interval. `saving` is the saved share
+    of the cost of serving a byte, with its interval; `tax` is the cost of a token over that without
+    added tokens.
     """
 
     size: int
@@ -60,8 +63,12 @@ def advise_size(curve: FertilityCurve, now: float, serving: ServingCost | None) 
         size = worthwhile_size(curve)
         tokens = known.at(size)
         saving = tuple(1 - one / now for one in tokens)
-        return SizeAdvice(size, size, size, "marginal", (saving[0], saving[2], saving[1]), 1.0, tokens)
-    sizes = np.unique(np.round(np.concatenate([[0], np.geomspace(50, known.sizes[-1], GRID)])).astype(int))
+        return SizeAdvice(
+            size, size, size, "marginal", (saving[0], saving[2], saving[1]), 1.0, tokens
+        )
+    sizes = np.unique(
+        np.round(np.concatenate([[0], np.geomspace(50, known.sizes[-1], GRID)])).astype(int)
+    )
     tokens_KS = np.array([known.at(size) for size in sizes]).T
     cost_KS = tokens_KS * np.array([serving.per_token(int(size)) for size in sizes])
     best_K = cost_KS.argmin(axis=1)
@@ -69,8 +76,15 @@ def advise_size(curve: FertilityCurve, now: float, serving: ServingCost | None) 
     good = np.flatnonzero(good_KS.any(axis=0))
     size, before = int(sizes[best_K[0]]), now * serving.per_token(0)
     value, low, high = (1 - float(cost_KS[k, best_K[0]]) / before for k in range(3))
-    return SizeAdvice(size, int(sizes[good[0]]), int(sizes[good[-1]]), "serving", (value, high, low),
-                      serving.per_token(size) / serving.per_token(0), known.at(size))
+    return SizeAdvice(
+        size,
+        int(sizes[good[0]]),
+        int(sizes[good[-1]]),
+        "serving",
+        (value, high, low),
+        serving.per_token(size) / serving.per_token(0),
+        known.at(size),
+    )
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ class BaseScore:
 
 @dataclass(frozen=True)
 class BaseRanking:
-    """Names, best first, by `measure`; `carried` are the pairs (better, worse) that the intervals show."""
+    """Names, best first, by `measure`; `carried`: pairs (better, worse) that the intervals show."""
 
     measure: str
     order: tuple[str, ...]
@@ -107,13 +121,20 @@ def interval_of(scores: DocumentScores) -> tuple[float, float, float]:
 
 
 def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Runtime) -> Forecast:
-    """Adapt a base on a little text and predict its bits per byte on the language after `end_bytes`.
+    """Adapt a base on a little text and predict its bits per byte after `end_bytes`.
 
-    All stages are kept in the store; those that do not depend on the budget are used by the real run.
+    All stages are kept in the store; those that do not depend on the budget are used by the real
+    run.
     """
-    settings = {"vocabulary.size": size, "training.budget": {"bytes": probe_bytes}, "training.schedule": "constant",
-                "training.heldout_points": 0}
-    recipe = chosen_recipe(None, given, [assignment(path, value) for path, value in settings.items()])
+    settings = {
+        "vocabulary.size": size,
+        "training.budget": {"bytes": probe_bytes},
+        "training.schedule": "constant",
+        "training.heldout_points": 0,
+    }
+    recipe = chosen_recipe(
+        None, given, [assignment(path, value) for path, value in settings.items()]
+    )
     graph, store = graph_of(recipe), Store(runtime.store)
     quiet_libraries()
     for step in graph.making:
@@ -123,7 +144,7 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
 
 
 def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:
-    """Rank bases by the predicted end where all were probed, otherwise by bits per byte now where known."""
+    """Rank bases by the predicted end where all were probed, otherwise by bits per byte now."""
     if all(one.end for one in scored):
         return _by_end({one.name: one.end for one in scored if one.end})
     return _by_now({one.name: one.now for one in scored if one.now})
@@ -141,7 +162,9 @@ def _by_now(scores: dict[str, DocumentScores]) -> BaseRanking:
     carried = []
     for first, second in combinations(order, 2):
         one, other = scores[first], scores[second]
-        interval = difference_interval((one.bits, one.bytes), (other.bits, other.bytes), BootstrapSettings())
+        interval = difference_interval(
+            (one.bits, one.bytes), (other.bits, other.bytes), BootstrapSettings()
+        )
         if interval and interval[1] < 0:
             carried.append((first, second))
     return BaseRanking("bits per byte of the base, now", tuple(order), tuple(carried))

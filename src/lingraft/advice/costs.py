@@ -1,8 +1,9 @@
-"""What an adaptation costs: FLOPs, hours of named GPUs, memory of each, disk; and what serving then gains.
+"""The costs of an adaptation: FLOPs, GPU-hours, memory, disk; and the gain in serving.
 
-Training costs 6 FLOPs for each token and each parameter that it is multiplied with (all but the looked-up input
-embedding). Weights, gradients and AdamW's two moments are float32, 16 bytes for each trained parameter and 4 for a
-frozen one, split evenly over the devices; logits and activations of a micro-batch come on top.
+Training costs 6 FLOPs for each token and each parameter that it is multiplied with (all but the
+looked-up input embedding). Weights, gradients and AdamW's two moments are float32, 16 bytes for
+each trained parameter and 4 for a frozen one, split evenly over the devices; logits and activations
+of a micro-batch come on top.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lingraft.selection import ServingCost
 from lingraft.training.mfu import SPEEDS, flops_per_token
 
 UTILISATION = 0.4
-"""The part of a GPU's data-sheet speed that training of dense models reaches; well-tuned ones reach half."""
+"""Share of a GPU's data-sheet speed in training of dense models; well-tuned ones reach half."""
 
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
 CHECKPOINTS_KEPT = 2
@@ -25,10 +26,10 @@ LOGITS_BYTES = 2 * 4 * 2**24
 """Two blocks of 16M float32 numbers: the loss is made a block of positions at a time."""
 
 GATHERED_BYTES = 8
-"""Of a parameter that a sharded model has whole for a while: the weight and its gradient, float32."""
+"""Per gathered parameter of a sharded model: the weight and its gradient, float32."""
 
 ACTIVATION_BYTES = 34
-"""Kept for each token and unit of width in the one layer that is being recomputed (Korthikanti et al. 2022)."""
+"""Per token and unit of width, in the layer that is recomputed (Korthikanti et al. 2022)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Gpus:
         found = re.fullmatch(r"([A-Za-z0-9-]+)(?::([1-9][0-9]*))?", text.strip())
         kinds = {kind.lower(): kind for kind in SPEEDS}
         if found is None or found[1].lower() not in kinds:
-            msg = f"--gpus {text!r}: expected KIND:COUNT, like H100:8; {did_you_mean(text.partition(':')[0], SPEEDS)}"
+            hint = did_you_mean(text.partition(":")[0], SPEEDS)
+            msg = f"--gpus {text!r}: expected KIND:COUNT, like H100:8; {hint}"
             raise RecipeError(msg)
         return cls(kinds[found[1].lower()], int(found[2] or 1))
 
@@ -99,7 +101,7 @@ class Shape:
 
     @property
     def whole(self) -> int:
-        """Parameters that a sharded model has whole on each device: embeddings, head, one layer and the next."""
+        """Parameters gathered on each device: embeddings, head, one layer and the next."""
         return self.parameters - self.body + 2 * self.body // max(1, self.layers)
 
     @property
@@ -115,7 +117,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training costs. `fits` says whether a device holds it; memory and disk are in bytes."""
+    """The costs of a training; memory and disk are in bytes."""
 
     tokens: int
     flops: float
@@ -141,25 +143,33 @@ class Cost:
 
 def cost_of(shape: Shape, tokens: int, gpus: Gpus | None = None, *, trained: int | None = None,
             micro_tokens: int = MICRO_TOKENS) -> Cost:
-    """Return what training an (extended) model on so many tokens costs; `trained` parameters, by default all.
+    """Return the cost of training on `tokens` tokens; `trained` parameters, by default all.
 
     >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)
     >>> cost = cost_of(llama, 200_000_000, Gpus.parse("A40:4"))
-    >>> f"{cost.flops:.2g} FLOPs, {cost.hours:.0f} h, {cost.memory_per_device / 1e9:.0f} GB, fits: {cost.fits}"
-    '7.9e+18 FLOPs, 9 h, 34 GB, fits: True'
+    >>> f"{cost.flops:.2g} FLOPs, {cost.hours:.0f} h, {cost.memory_per_device / 1e9:.0f} GB"
+    '7.9e+18 FLOPs, 9 h, 34 GB'
+    >>> cost.fits
+    True
     """
     trained = shape.parameters if trained is None else trained
     states = TRAINED_BYTES * trained + FROZEN_BYTES * (shape.parameters - trained)
-    activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)  # 2: what enters each layer
+    activations = (
+        micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)
+    )  # 2: what enters each layer
     memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
     if gpus and gpus.count > 1:
         memory += GATHERED_BYTES * shape.whole
-    disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * 12.0 * trained  # spliced and adapted model, progress
-    return Cost(tokens, tokens * flops_per_token(shape.multiplied, shape.multiplied), memory, disk, gpus)
+    disk = (
+        2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * 12.0 * trained
+    )  # spliced and adapted model, progress
+    return Cost(
+        tokens, tokens * flops_per_token(shape.multiplied, shape.multiplied), memory, disk, gpus
+    )
 
 
 def serving_gain(shape: Shape, before: float, after: float, added: int) -> float:
-    """Return how many times cheaper a byte is to serve, the larger head paid: tokens per byte before and after.
+    """Return how many times cheaper serving a byte gets; the larger head is counted.
 
     >>> round(serving_gain(Shape(6_738_000_000, 32_000, 4096, 32, tied=False), 1.0, 0.5, 10_000), 3)
     1.988

@@ -1,4 +1,4 @@
-"""Diagnose tokenizers: for each tokenizer and language its measures, its predicted fertility, and a recommendation."""
+"""Diagnose tokenizers: measures, predicted fertility and a recommendation for each language."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _SAME_FLOOR = 0.99
 class LanguageFinding:
     """One tokenizer on one language.
 
-    `keep` and `repaired` are the curves with the base's pre-tokenizer and with a mark-aware one. They are `None` where
-    there is too little text or a repair changes nothing; `unpredicted` gives the reason.
+    `keep` and `repaired` are the curves with the base's pre-tokenizer and with a mark-aware one.
+    They are `None` where there is too little text or a repair changes nothing; `unpredicted` gives
+    the reason.
     """
 
     language: str
@@ -36,7 +37,7 @@ class LanguageFinding:
     unpredicted: str = ""
 
     def after(self, added: int = COMPARED) -> tuple[FertilityPoint, bool] | None:
-        """Return the point at a size with the pre-tokenizer that `auto` would choose, and whether that is repaired."""
+        """Return the point at a size, and whether `auto` would repair the pre-tokenizer."""
         if self.keep is None:
             return None
         fixed = self.repaired if repair_saving(self.keep, self.repaired) > THRESHOLD else None
@@ -55,7 +56,7 @@ class TokenizerFindings:
 
 @dataclass(frozen=True)
 class Rank:
-    """A tokenizer's rank on one language: `best_now` needs the fewest tokens today, `best_after` after 10,000 more.
+    """The fewest tokens on one language: `best_now`, and `best_after` 10,000 more tokens.
 
     A tokenizer that loses text, with many unknown characters, is never best.
     """
@@ -98,7 +99,8 @@ def diagnose(tokenizers: Mapping[str, ModelTokenizer], samples: Sequence[TextSam
              learned_from: int | None = None) -> Diagnosis:
     """Diagnose each tokenizer on each sample.
 
-    `learned_from` is how much text tokens would be learned from, in bytes; by default what each sample was drawn from.
+    `learned_from` is how much text tokens would be learned from, in bytes; by default what each
+    sample was drawn from.
     """
     started = time.monotonic()
     found = tuple(
@@ -130,7 +132,7 @@ def _finding(name: str, tokenizer: ModelTokenizer, sample: TextSample, parallel:
 
 
 def _repair(tokenizer: ModelTokenizer, sample: TextSample, measures: Measures) -> tuple[Family | None, float | None]:
-    """Return the family with a mark-aware pre-tokenizer and its floor, where that is lower on this text.
+    """Return the family with a mark-aware pre-tokenizer and its floor, where it is lower here.
 
     It has no base tokens that its own pre-tokenizer never produces: their rows were never trained.
     """

@@ -16,21 +16,30 @@ from lingraft.intrinsic.parallel import read_parallel
 from lingraft.store import write_files
 
 
-def diagnose_command(models: Sequence[str], *, text: Sequence[str], parallel: str | None = None, compare: bool = False,
-                     html: Path | None = None, sample_bytes: int = SAMPLE_BYTES,
-                     learned_from: int | None = None) -> Diagnosis:
+def diagnose_command(
+    models: Sequence[str],
+    *,
+    text: Sequence[str],
+    parallel: str | None = None,
+    compare: bool = False,
+    html: Path | None = None,
+    sample_bytes: int = SAMPLE_BYTES,
+    learned_from: int | None = None,
+) -> Diagnosis:
     """Diagnose tokenizers on text given as [LANG=]FILE, and write the page where `html` names one.
 
     Raises a `LingraftError` where something is missing.
     """
     if compare and len(models) < 2:
-        msg = f"--compare needs two tokenizers or more, got {len(models)}; name the others too, or leave it out"
+        msg = (f"--compare needs two tokenizers or more, got {len(models)}; "
+               "name the others too, or leave it out")
         raise RecipeError(msg)
     if sample_bytes < 1:
         msg = f"--sample-bytes {sample_bytes}: expected a number of bytes above 0"
         raise RecipeError(msg)
     if not text:
-        msg = "there is no text to diagnose on; give --text LANG=FILE, for example --text hi=news.jsonl.gz"
+        msg = ("there is no text to diagnose on; "
+               "give --text LANG=FILE, for example --text hi=news.jsonl.gz")
         raise CorpusError(msg)
     places: dict[str, list[str]] = {}
     for argument in text:
@@ -46,7 +55,7 @@ def diagnose_command(models: Sequence[str], *, text: Sequence[str], parallel: st
 
 
 def _open(place: str) -> ModelTokenizer:
-    """Open a folder or file; what is none and looks like owner/name is fetched from the hub, without weights."""
+    """Open a folder or file, or fetch the tokenizer of owner/name from the hub."""
     path = Path(place).expanduser()
     name, _, revision = place.partition("@")
     if path.exists() or not HUB_ID.fullmatch(name):
@@ -54,21 +63,29 @@ def _open(place: str) -> ModelTokenizer:
     return open_tokenizer(HubBase(id=name, revision=revision or "main").tokenizer_folder())
 
 
-def _parallel(path: str | None, samples: Sequence[TextSample]) -> Mapping[str, Sequence[str]] | None:
+def _parallel(
+    path: str | None, samples: Sequence[TextSample]
+) -> Mapping[str, Sequence[str]] | None:
     languages = [sample.language for sample in samples if sample.language != REFERENCE]
     return read_parallel(path, languages, REFERENCE) if path and languages else None
 
 
 def _named(models: Sequence[str]) -> dict[str, str]:
-    """Give each tokenizer the shortest name, from the end of its path, that tells it from the others.
+    """Give each tokenizer the shortest end of its path that is unique.
 
     >>> _named(["a/llama/tokenizer.json", "b/qwen"])
     {'llama': 'a/llama/tokenizer.json', 'qwen': 'b/qwen'}
     >>> list(_named(["a/base", "b/base"]))
     ['a/base', 'b/base']
     """
-    folders = {model: (Path(model).parent if Path(model).is_file() or Path(model).suffix in {".json", ".gz"}
-                       else Path(model)).parts for model in dict.fromkeys(models)}
+    folders = {
+        model: (
+            Path(model).parent
+            if Path(model).is_file() or Path(model).suffix in {".json", ".gz"}
+            else Path(model)
+        ).parts
+        for model in dict.fromkeys(models)
+    }
     for length in range(1, max(map(len, folders.values()), default=1) + 1):
         names = {"/".join(parts[-length:]): model for model, parts in folders.items()}
         if len(names) == len(folders):

@@ -1,4 +1,4 @@
-"""The JSON of a diagnosis, format 1. Names hold the units; shares are between 0 and 1; null is unknown.
+"""The JSON of a diagnosis, format 1. Names hold the units; shares are 0 to 1; null is unknown.
 
     {"format": 1, "seconds", "notes": [str],
      "tokenizers": [{"name", "family", "size", "languages": [
@@ -18,8 +18,9 @@
              "points": [{"added", "share", "share_low", "share_high", "reduction", "reduction_low", "reduction_high",
                          "tokens_per_word", "tokens_per_word_low", "tokens_per_word_high", "characters_per_token"}]}
 
-`action` is "extend", "repair and extend", "leave alone", "choose another base" or "undecided". A curve's `share` is of
-the tokens that the text takes now, with the base's own pre-tokenizer. `comparison` is there for two tokenizers or more.
+`action` is "extend", "repair and extend", "leave alone", "choose another base" or "undecided". A
+curve's `share` is of the tokens that the text takes now, with the base's own pre-tokenizer.
+`comparison` is there for two tokenizers or more.
 """
 
 from __future__ import annotations
@@ -39,11 +40,22 @@ FORMAT = 1
 def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return a diagnosis as plain JSON."""
     content: dict[str, Any] = {
-        "format": FORMAT, "seconds": round(diagnosis.seconds, 2), "notes": list(diagnosis.notes),
+        "format": FORMAT,
+        "seconds": round(diagnosis.seconds, 2),
+        "notes": list(diagnosis.notes),
         "tokenizers": [
-            {"name": of.name, "family": of.family, "size": of.size,
-             "languages": [_finding(finding, diagnosis.samples[finding.language]) for finding in of.findings]}
-            for of in diagnosis.tokenizers]}
+            {
+                "name": of.name,
+                "family": of.family,
+                "size": of.size,
+                "languages": [
+                    _finding(finding, diagnosis.samples[finding.language])
+                    for finding in of.findings
+                ],
+            }
+            for of in diagnosis.tokenizers
+        ],
+    }
     if len(diagnosis.tokenizers) > 1:
         content["comparison"] = {language: [_rank(rank) for rank in diagnosis.ranking(language)]
                                  for language in diagnosis.samples}
@@ -55,46 +67,91 @@ def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
     named = ("documents", "bytes", "characters", "words", "spaced_words", "unspaced")
     return {
         "language": finding.language,
-        "text": {**{name: getattr(measures, name) for name in named}, "given_bytes": sample.given_bytes},
-        "tokens": measures.tokens, "tokens_per_word": measures.tokens_per_word,
-        "tokens_per_spaced_word": measures.tokens_per_spaced_word, "tokens_per_byte": measures.tokens_per_byte,
-        "bytes_per_token": measures.bytes_per_token, "characters_per_token": measures.characters_per_token,
-        "premium": finding.premium, "share_byte_fallback": measures.fallback, "share_single_character": measures.single,
-        "share_torn_character": measures.torn, "share_unknown": measures.unknown,
-        "round_trip": {"documents": measures.round_trip.documents, "changed": measures.round_trip.changed,
-                       "lost_characters": measures.round_trip.named(20)},
-        "floor_tokens_per_word": measures.floor, "floor_tokens_per_word_repaired": finding.repaired_floor,
-        "keep": _curve(finding.keep, measures), "repaired": _curve(finding.repaired, measures),
+        "text": {
+            **{name: getattr(measures, name) for name in named},
+            "given_bytes": sample.given_bytes,
+        },
+        "tokens": measures.tokens,
+        "tokens_per_word": measures.tokens_per_word,
+        "tokens_per_spaced_word": measures.tokens_per_spaced_word,
+        "tokens_per_byte": measures.tokens_per_byte,
+        "bytes_per_token": measures.bytes_per_token,
+        "characters_per_token": measures.characters_per_token,
+        "premium": finding.premium,
+        "share_byte_fallback": measures.fallback,
+        "share_single_character": measures.single,
+        "share_torn_character": measures.torn,
+        "share_unknown": measures.unknown,
+        "round_trip": {
+            "documents": measures.round_trip.documents,
+            "changed": measures.round_trip.changed,
+            "lost_characters": measures.round_trip.named(20),
+        },
+        "floor_tokens_per_word": measures.floor,
+        "floor_tokens_per_word_repaired": finding.repaired_floor,
+        "keep": _curve(finding.keep, measures),
+        "repaired": _curve(finding.repaired, measures),
         "unpredicted": finding.unpredicted,
-        "advice": {**dataclasses.asdict(advice), "headline": advice.headline, "reasons": list(advice.reasons),
-                   "warnings": list(advice.warnings)}}
+        "advice": {
+            **dataclasses.asdict(advice),
+            "headline": advice.headline,
+            "reasons": list(advice.reasons),
+            "warnings": list(advice.warnings),
+        },
+    }
 
 
 def _curve(curve: FertilityCurve | None, measures: Measures) -> dict[str, Any] | None:
     if curve is None:
         return None
-    return {"learned_from_bytes": curve.learned_from, "train_bytes": curve.train_bytes,
-            "heldout_bytes": curve.heldout_bytes, "tokens_found": curve.found, "confidence": CONFIDENCE,
-            "points": [_point(point, measures) for point in curve.points]}
+    return {
+        "learned_from_bytes": curve.learned_from,
+        "train_bytes": curve.train_bytes,
+        "heldout_bytes": curve.heldout_bytes,
+        "tokens_found": curve.found,
+        "confidence": CONFIDENCE,
+        "points": [_point(point, measures) for point in curve.points],
+    }
 
 
 def _point(point: FertilityPoint, measures: Measures) -> dict[str, float]:
     words = measures.tokens_per_word
-    return {"added": point.added, "share": point.share, "share_low": point.low, "share_high": point.high,
-            "reduction": point.reduction, "reduction_low": 1 / point.high, "reduction_high": 1 / point.low,
-            "tokens_per_word": words * point.share, "tokens_per_word_low": words * point.low,
-            "tokens_per_word_high": words * point.high,
-            "characters_per_token": measures.characters_per_token / point.share}
+    return {
+        "added": point.added,
+        "share": point.share,
+        "share_low": point.low,
+        "share_high": point.high,
+        "reduction": point.reduction,
+        "reduction_low": 1 / point.high,
+        "reduction_high": 1 / point.low,
+        "tokens_per_word": words * point.share,
+        "tokens_per_word_low": words * point.low,
+        "tokens_per_word_high": words * point.high,
+        "characters_per_token": measures.characters_per_token / point.share,
+    }
 
 
 def _rank(rank: Rank) -> dict[str, Any]:
     now = rank.finding.measures.tokens_per_byte
-    row: dict[str, Any] = {"name": rank.name, "size": rank.size, "tokens_per_byte": now, "tokens_per_byte_after": None,
-                           "low": None, "high": None, "added": COMPARED, "repaired": None,
-                           "best_now": rank.best_now, "best_after": rank.best_after}
+    row: dict[str, Any] = {
+        "name": rank.name,
+        "size": rank.size,
+        "tokens_per_byte": now,
+        "tokens_per_byte_after": None,
+        "low": None,
+        "high": None,
+        "added": COMPARED,
+        "repaired": None,
+        "best_now": rank.best_now,
+        "best_after": rank.best_after,
+    }
     after = rank.finding.after()
     if after:
         point, fixed = after
-        row |= {"tokens_per_byte_after": now * point.share, "low": now * point.low, "high": now * point.high,
-                "repaired": fixed}
+        row |= {
+            "tokens_per_byte_after": now * point.share,
+            "low": now * point.low,
+            "high": now * point.high,
+            "repaired": fixed,
+        }
     return row

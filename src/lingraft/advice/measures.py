@@ -1,10 +1,11 @@
 """The text that a diagnosis reads, and what a tokenizer does to it.
 
-Files often hold one source after another, so the sample is drawn from everything that is read (at most `READ_BYTES`),
-without repeated documents. The size of all the text is kept too, because tokens would be learned from all of it.
+Files often hold one source after another, so the sample is drawn from everything that is read (at
+most `READ_BYTES`), without repeated documents. The size of all the text is kept too, because tokens
+would be learned from all of it.
 
-The *floor* is the number of tokens if every stretch between two cuts of the pre-tokenizer were one token. No token
-crosses a cut, so adding tokens cannot go below it.
+The *floor* is the number of tokens if every stretch between two cuts of the pre-tokenizer were one
+token. No token crosses a cut, so adding tokens cannot go below it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _TAGGED = re.compile(r"(domain:[A-Za-z0-9._-]+|[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)
 
 @dataclass(frozen=True)
 class TextSample:
-    """Documents of one language in random order; `given_bytes` is all text that they were drawn from.
+    """Documents of one language in random order, drawn from `given_bytes` of text.
 
     `cut_short` says that there was more text than is read.
     """
@@ -66,12 +67,15 @@ def language_and_place(argument: str) -> tuple[str, str]:
     try:
         return parse_language(Path(argument).name.split(".")[0]), argument
     except RecipeError:
-        msg = f"--text {argument}: its name does not say the language; write LANG=FILE, for example hi={argument}"
+        msg = (f"--text {argument}: its name does not say the language; "
+               f"write LANG=FILE, for example hi={argument}")
         raise CorpusError(msg) from None
 
 
-def read_sample(language: str, places: Sequence[str], sample_bytes: int = SAMPLE_BYTES) -> TextSample:
-    """Draw a sample from files, globs or hub data sets; raises `CorpusError` where there is no text."""
+def read_sample(
+    language: str, places: Sequence[str], sample_bytes: int = SAMPLE_BYTES
+) -> TextSample:
+    """Draw a sample from files, globs or hub data sets; raises `CorpusError` without text."""
     limit = max(READ_BYTES, sample_bytes)
     documents: dict[str, None] = {}
     given = 0
@@ -89,7 +93,9 @@ def read_sample(language: str, places: Sequence[str], sample_bytes: int = SAMPLE
     shuffled = list(documents)
     random.Random(0).shuffle(shuffled)
     chosen = tuple(first_documents(shuffled, sample_bytes))
-    return TextSample(language, chosen, sum(len(text.encode()) for text in chosen), given, cut_short)
+    return TextSample(
+        language, chosen, sum(len(text.encode()) for text in chosen), given, cut_short
+    )
 
 
 def _texts(language: str, places: Sequence[str]) -> Iterator[str]:
@@ -104,10 +110,11 @@ def _texts(language: str, places: Sequence[str]) -> Iterator[str]:
 class Measures:
     """Counts of a text and its tokens. Shares are of the tokens.
 
-    `words` are separated by Unicode word boundaries, `spaced_words` by white space, as most papers count. `torn` tokens
-    hold a part of a character; `single` ones hold one character, with or without a space; `fallback` ones stand for a
-    byte of a character without a piece; `unknown` ones lose the text. `round_trip` lists what decoding the ids of the
-    first documents does not give back.
+    `words` are separated by Unicode word boundaries, `spaced_words` by white space, as most papers
+    count. `torn` tokens hold a part of a character; `single` ones hold one character, with or
+    without a space; `fallback` ones stand for a byte of a character without a piece; `unknown` ones
+    lose the text. `round_trip` lists what decoding the ids of the first documents does not give
+    back.
     """
 
     documents: int
@@ -167,12 +174,20 @@ def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
         kinds.update(dict.fromkeys(_kinds(tokenizer.family, token_id), int(used[token_id])))
     share = {kind: count / max(tokens, 1) for kind, count in kinds.items()}
     return Measures(
-        documents=len(documents), bytes=sum(len(text.encode()) for text in documents),
-        characters=sum(map(len, documents)), words=sum(map(words_in, documents)),
-        spaced_words=sum(len(text.split()) for text in documents), tokens=tokens,
-        units=tokenizer.family.units(documents).total(), unspaced=is_unspaced(documents),
-        fallback=share.get("fallback", 0.0), single=share.get("single", 0.0), torn=share.get("torn", 0.0),
-        unknown=share.get("unknown", 0.0), round_trip=round_trip(tokenizer, documents[:ROUND_TRIP_DOCUMENTS]))
+        documents=len(documents),
+        bytes=sum(len(text.encode()) for text in documents),
+        characters=sum(map(len, documents)),
+        words=sum(map(words_in, documents)),
+        spaced_words=sum(len(text.split()) for text in documents),
+        tokens=tokens,
+        units=tokenizer.family.units(documents).total(),
+        unspaced=is_unspaced(documents),
+        fallback=share.get("fallback", 0.0),
+        single=share.get("single", 0.0),
+        torn=share.get("torn", 0.0),
+        unknown=share.get("unknown", 0.0),
+        round_trip=round_trip(tokenizer, documents[:ROUND_TRIP_DOCUMENTS]),
+    )
 
 
 def _kinds(family: Family, token_id: int) -> list[str]:
@@ -192,7 +207,7 @@ def _kinds(family: Family, token_id: int) -> list[str]:
 
 
 def unknown_id(family: Family) -> int | None:
-    """Return the id that stands for what the tokenizer cannot write; `None` where it writes everything."""
+    """Return the id of unknown characters; `None` where the tokenizer can write everything."""
     model: dict[str, Any] = family.data["model"]
     if family.fallback:
         return None
@@ -203,6 +218,6 @@ def unknown_id(family: Family) -> int | None:
 
 def premium(tokenizer: ModelTokenizer, parallel: Mapping[str, Sequence[str]], language: str,
             reference: str = "en") -> float:
-    """Return the tokens of a language over those of the reference, for the same sentences (Petrov et al. 2023)."""
+    """Return the tokens of the same sentences over the reference's (Petrov et al. 2023)."""
     tokens = [sum(map(len, tokenizer.ids(parallel[tag]))) for tag in (language, reference)]
     return tokens[0] / max(tokens[1], 1)

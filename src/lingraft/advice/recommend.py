@@ -1,11 +1,12 @@
 """Recommend: add so many tokens, repair the pre-tokenizer first, or leave the tokenizer alone.
 
-Three thresholds decide. A size is worth adding while a thousand more tokens save at least `RATE` of the remaining
-tokens; below that, the rows cost more to train and serve than they save (7B models show this near 15,000 to 30,000
-tokens). Extending is not worth it where it saves under `LEAST_SAVING` overall, or where the language needs no more than
-`LOW_PREMIUM` times the tokens of English. A repair is worth it where it saves over 10% of the tokens, minus the growth
-of the text before any token is added, as in `pretokenizer: auto`. Base tokens that only a repaired pre-tokenizer
-produces count as tokens to be added.
+Three thresholds decide. A size is worth adding while a thousand more tokens save at least `RATE` of
+the remaining tokens; below that, the rows cost more to train and serve than they save (7B models
+show this near 15,000 to 30,000 tokens). Extending is not worth it where it saves under
+`LEAST_SAVING` overall, or where the language needs no more than `LOW_PREMIUM` times the tokens of
+English. A repair is worth it where it saves over 10% of the tokens, minus the growth of the text
+before any token is added, as in `pretokenizer: auto`. Base tokens that only a repaired
+pre-tokenizer produces count as tokens to be added.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ SHAKY = 0.25
 
 LOST = 0.001
 UNREADABLE = 0.01
-"""Shares of unknown tokens, which lose the text: above `LOST` a warning, above `UNREADABLE` another base."""
+"""Shares of unknown tokens, which lose text, that cause a warning; advise another base."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
     """What to do: `size` are the tokens to add.
 
-    `action` is "extend", "repair and extend", "leave alone", "choose another base" (this one loses the text) or
-    "undecided" (too little text).
+    `action` is "extend", "repair and extend", "leave alone", "choose another base" (this one loses
+    the text) or "undecided" (too little text).
     """
 
     action: str
@@ -56,7 +57,7 @@ class Recommendation:
 
 
 def worthwhile_size(curve: FertilityCurve, rate: float = RATE) -> int:
-    """Return the largest size up to which each thousand tokens saves at least `rate` of those left before."""
+    """Return the largest size up to which each thousand tokens saves at least `rate`."""
     before = FertilityPoint(0, 1.0, 1.0, 1.0)
     for point in curve.points:
         per_thousand = (1 - point.share / before.share) / (point.added - before.added) * 1_000
@@ -67,7 +68,7 @@ def worthwhile_size(curve: FertilityCurve, rate: float = RATE) -> int:
 
 
 def repair_saving(keep: FertilityCurve, repaired: FertilityCurve | None) -> float:
-    """Return the share of tokens that a repair saves at 10,000 added tokens, minus its growth, as `auto` does."""
+    """Return what a repair saves at 10,000 added tokens, minus its growth, as `auto` does."""
     if repaired is None:
         return 0.0
     return 1 - repaired.at(COMPARED).share / keep.at(COMPARED).share - max(repaired.growth, 0.0)
@@ -100,7 +101,7 @@ def recommend(measures: Measures, keep: FertilityCurve | None, repaired: Fertili
 
 
 def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
-    """Return a unit for shares of tokens, and the conversion: per word, or per token in unspaced scripts."""
+    """Return a unit for shares of tokens with its conversion; unspaced scripts have another one."""
     if measures.unspaced:
         return "characters a token", lambda share: measures.characters_per_token / share
     return "tokens a word", lambda share: measures.tokens_per_word * share

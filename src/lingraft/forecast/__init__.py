@@ -1,4 +1,4 @@
-"""Predictions: fertility after adding tokens, loss at the end of training, and the prediction.json of a run.
+"""Predict fertility with added tokens, the loss at the end of training, and the results of a run.
 
 No torch at import.
 """

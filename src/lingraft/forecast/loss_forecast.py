@@ -1,18 +1,19 @@
 """Predict the loss at the end of training from the first part of a run.
 
-Bits per byte fall as a power of the text seen, down to a floor. x is the text seen in bytes, each byte weighted by the
-learning rate over its peak. With x1 the text seen so far, s an offset for what the model knew before, and a the value
-at x1:
+Bits per byte fall as a power of the text seen, down to a floor. x is the text seen in bytes, each
+byte weighted by the learning rate over its peak. With x1 the text seen so far, s an offset for what
+the model knew before, and a the value at x1:
 
     value(x) = a * (e + (1 - e) * ((x + s) / (x1 + s)) ** -alpha) * (1 - g * (1 - rate / peak))
 
-where 0 <= e < 1 is the part that no text removes, and g is the extra gain of a falling rate (the form of Tissue et al.
-2024, arXiv 2408.11029). The first part of a run does not determine e, alpha and s, so all combinations on a grid are
-fitted (a has a closed form). Each is weighted by the likelihood of the points and by a prior on the slope at x1 from
-earlier runs (`SLOPE`). The prediction is the weighted mean; the interval holds 95% of the weight, with g drawn too.
+where 0 <= e < 1 is the part that no text removes, and g is the extra gain of a falling rate (the
+form of Tissue et al. 2024, arXiv 2408.11029). The first part of a run does not determine e, alpha
+and s, so all combinations on a grid are fitted (a has a closed form). Each is weighted by the
+likelihood of the points and by a prior on the slope at x1 from earlier runs (`SLOPE`). The
+prediction is the weighted mean; the interval holds 95% of the weight, with g drawn too.
 
-Training steps are many and noisy, points on held-out text few and exact. The two kinds share the shape, and each has
-its own a. The prediction is for held-out text where there are such points.
+Training steps are many and noisy, points on held-out text few and exact. The two kinds share the
+shape, and each has its own a. The prediction is for held-out text where there are such points.
 
 Letters: P points, G combinations of the grid, D draws.
 """
@@ -43,14 +44,14 @@ SLOPE = (0.1, 0.45)
 """Median of -d log value / d log x at x1, and the standard deviation of its logarithm."""
 
 ANNEALING = (0.055, 0.02)
-"""Of g: mean and standard deviation. Measured on `english-8m` and Hindi: 0.06; larger models gain less."""
+"""Mean and standard deviation of g. `english-8m`, Hindi: 0.06; larger models gain less."""
 
 LEAST_POINTS = 5
 FALLEN = 0.5
 """A learning rate that ends below this share of its peak has the gain of a falling rate."""
 
 FIRST, EVERY = 0.1, 0.05
-"""Shares of the steps: when the progress bar first shows a prediction, and how often it is updated."""
+"""Shares of the steps: the first prediction in the progress bar, and its updates."""
 
 DRAWS = 4_000
 CONFIDENCE = 0.95
@@ -60,7 +61,7 @@ LEAST_NOISE = 0.005
 
 @dataclass(frozen=True)
 class LossPoint:
-    """Bits per byte after so many bytes; `factor` is the learning rate as a share of its peak (1 where unknown)."""
+    """Bits per byte after `bytes`; `factor` is the learning rate over its peak (1 if unknown)."""
 
     bytes: float
     value: float
@@ -83,25 +84,31 @@ class Forecast:
 def predict_end(points: Sequence[LossPoint | tuple[float, float]], end_bytes: float, *,
                 heldout: Sequence[LossPoint | tuple[float, float]] = (), annealed: bool = True,
                 ahead: float | None = None) -> Forecast:
-    """Predict bits per byte after `end_bytes` from the steps of the run so far, and from its held-out points.
+    """Predict bits per byte after `end_bytes` from the steps and held-out points so far.
 
-    Points while the learning rate still rises are left out. `annealed` says that the rate falls to the end, `ahead` how
-    many bytes are still to come, each weighted by its rate over the peak; by default those of a cosine, or
-    of a constant rate where it is not annealed. Raises `RecipeError` with fewer than five points.
+    Points while the learning rate still rises are left out. `annealed` says that the rate falls to
+    the end, `ahead` how many bytes are still to come, each weighted by its rate over the peak; by
+    default those of a cosine, or of a constant rate where it is not annealed. Raises `RecipeError`
+    with fewer than five points.
 
     >>> seen = [LossPoint(b, 0.5 + 40 * (b + 1e4) ** -0.4) for b in range(10_000, 210_000, 5_000)]
     >>> end = predict_end(seen, 1_000_000, annealed=False)
-    >>> abs(end.value / (0.5 + 40 * 1_010_000 ** -0.4) - 1) < 0.03 and end.low < end.value < end.high
+    >>> abs(end.value / (0.5 + 40 * 1_010_000 ** -0.4) - 1) < 0.03
+    True
+    >>> end.low < end.value < end.high
     True
     """
     steps, exact = (_usable(given) for given in (points, heldout))
     if len(steps) + len(exact) < LEAST_POINTS:
-        msg = (f"{len(steps) + len(exact)} points of bits per byte after the warm-up; a prediction needs "
-               f"{LEAST_POINTS}: wait, or log more of them")
+        msg = (
+            f"{len(steps) + len(exact)} points of bits per byte after the warm-up; a prediction "
+            f"needs {LEAST_POINTS}: wait, or log more of them"
+        )
         raise RecipeError(msg)
     course = _Course.of([*steps, *exact], end_bytes, annealed=annealed, ahead=ahead)
     grid = _Grid.reaching(course.last, course.end)
-    fits = [grid.fit(kind, course, noise) for kind, noise in ((exact, LEAST_NOISE), (steps, None)) if kind]
+    kinds = ((exact, LEAST_NOISE), (steps, None))
+    fits = [grid.fit(kind, course, noise) for kind, noise in kinds if kind]
     weights_G = grid.weights(np.sum([fit.likelihood for fit in fits], axis=0))
     now_G, spread = fits[0].now, fits[0].spread
     random = np.random.default_rng(0)
@@ -136,17 +143,20 @@ class _Course:
     end: float
 
     @classmethod
-    def of(cls, points: Sequence[LossPoint], end_bytes: float, *, annealed: bool, ahead: float | None) -> _Course:
+    def of(
+        cls, points: Sequence[LossPoint], end_bytes: float, *, annealed: bool, ahead: float | None
+    ) -> _Course:
         """Integrate the rate; the rest is `ahead`, or follows a cosine, or keeps the last rate."""
         ordered = sorted(points, key=lambda point: point.bytes)
         bytes_P = np.array([0.0, *(point.bytes for point in ordered)])
         factors = np.array([ordered[0].factor, *(point.factor for point in ordered)])
-        weighted = np.concatenate([[0.0], np.cumsum(np.diff(bytes_P) * (factors[1:] + factors[:-1]) / 2)])
+        steps = np.diff(bytes_P) * (factors[1:] + factors[:-1]) / 2
+        weighted = np.concatenate([[0.0], np.cumsum(steps)])
         seen, end = bytes_P[-1], max(end_bytes, bytes_P[-1])
         part = seen / end
         if ahead is None:
-            ahead = end * ((1 - part) / 2 - math.sin(math.pi * part) / (2 * math.pi)) if annealed else (
-                (end - seen) * factors[-1])
+            cosine = end * ((1 - part) / 2 - math.sin(math.pi * part) / (2 * math.pi))
+            ahead = cosine if annealed else (end - seen) * factors[-1]
         return cls(bytes_P, weighted, float(weighted[-1]), float(weighted[-1] + ahead))
 
     def at(self, points: Sequence[LossPoint]) -> Floats:
@@ -156,7 +166,7 @@ class _Course:
 
 @dataclass(frozen=True)
 class _Fit:
-    """For each combination the logarithm of its likelihood, [G], and a, [G]; the relative standard error of a."""
+    """Log-likelihood and a of each combination, [G]; the relative standard error of a."""
 
     likelihood: Floats
     now: Floats
@@ -165,7 +175,7 @@ class _Fit:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Every combination of alpha, e and s, each [G], for x1 = `last`; `end` is the shape at the end."""
+    """All combinations of alpha, e and s, each [G], for x1 = `last`; `end` is the final shape."""
 
     last: float
     alpha: Floats
@@ -176,23 +186,26 @@ class _Grid:
     @classmethod
     def reaching(cls, last: float, end: float) -> _Grid:
         """Build the grid."""
-        alpha, floor, offset = (grid.ravel() for grid in np.meshgrid(ALPHAS, FLOORS, OFFSETS, indexing="ij"))
+        grids = np.meshgrid(ALPHAS, FLOORS, OFFSETS, indexing="ij")
+        alpha, floor, offset = (grid.ravel() for grid in grids)
         shift = offset * last
         return cls(last, alpha, floor, shift, _shape(alpha, floor, (end + shift) / (last + shift)))
 
     def fit(self, points: Sequence[LossPoint], course: _Course, noise: float | None) -> _Fit:
-        """Fit a to points of one kind; the relative noise is given or is the residual of the best one."""
+        """Fit a to points of one kind; by default the noise is the residual of the best fit."""
         seen_P = course.at(points)
         fallen_P = np.array([1 - point.factor for point in points])
         values_P = np.array([point.value for point in points]) / (1 - ANNEALING[0] * fallen_P)
         ratio_GP = (seen_P + self.shift[:, None]) / (self.last + self.shift[:, None])
-        residual_GP = np.log(values_P) - np.log(_shape(self.alpha[:, None], self.floor[:, None], ratio_GP))
-        weights_P = seen_P / self.last  # early points count less: rows settle before the body learns
+        shape_GP = _shape(self.alpha[:, None], self.floor[:, None], ratio_GP)
+        residual_GP = np.log(values_P) - np.log(shape_GP)
+        weights_P = seen_P / self.last  # less for early points: rows settle before the body learns
         now_G = (residual_GP @ weights_P) / weights_P.sum()
         squares_G = (residual_GP - now_G[:, None]) ** 2 @ weights_P
         left = squares_G.min() / max(weights_P.sum() - 2, 1)
         variance = max(left, (noise or LEAST_NOISE) ** 2)
-        return _Fit(-0.5 * squares_G / variance, np.exp(now_G), math.sqrt(variance / weights_P.sum()))
+        error = math.sqrt(variance / weights_P.sum())
+        return _Fit(-0.5 * squares_G / variance, np.exp(now_G), error)
 
     def weights(self, likelihood_G: Floats) -> Floats:
         """Return the weight of each combination, with the prior on the slope."""
@@ -225,7 +238,9 @@ class ProgressForecast:
             rows = read_log(log)
             found = self.predict(rows, step)
             what = "held-out end" if any(row.get("heldout") for row in rows) else "end"
-            self.text = f", {what} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found else ""
+            self.text = (
+                f", {what} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found else ""
+            )
         return self.text
 
     def predict(self, rows: Sequence[Mapping[str, Any]], step: int) -> Forecast | None:
@@ -269,7 +284,7 @@ def heldout_points(rows: Sequence[Mapping[str, Any]], language: str) -> list[Los
 
 
 def weighted_bytes(planned: Sequence[LossPoint]) -> float:
-    """Return the bytes between the first and the last point, each weighted by its rate over the peak."""
+    """Return the bytes from the first to the last point, weighted by the rate over its peak."""
     return sum((later.bytes - before.bytes) * (later.factor + before.factor) / 2
                for before, later in pairwise(planned))
 

@@ -1,10 +1,11 @@
 """Predict how many tokens added tokens save, measured on text that they were not learned from.
 
-A fifth of the sample is held out. Continued BPE learns tokens from the rest, and from half of the rest. Held-out text
-is given to the learner with weight 0, so its segmentation is known after every token without building a tokenizer.
-Where `wanted` text is named (a run's held-out text), it replaces that fifth, and the interval does not cover other
-texts: groups of documents are not resampled. `extrapolate` carries the result of half and all of the text on to the
-text that tokens would really be learned from. Suffixes: G groups of held-out documents, K sizes, T targets.
+A fifth of the sample is held out. Continued BPE learns tokens from the rest, and from half of the
+rest. Held-out text is given to the learner with weight 0, so its segmentation is known after every
+token without building a tokenizer. Where `wanted` text is named (a run's held-out text), it
+replaces that fifth, and the interval does not cover other texts: groups of documents are not
+resampled. `extrapolate` carries the result of half and all of the text on to the text that tokens
+would really be learned from. Suffixes: G groups of held-out documents, K sizes, T targets.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ class FertilityPoint:
 class FertilityCurve:
     """The share of tokens left by number of added tokens.
 
-    The curve is for tokens learned from `learned_from` bytes; `train_bytes` were really read. `found` is how many
-    tokens that save anything were found in them: larger sizes are extrapolated. `growth` is the share by which a
-    changed pre-tokenizer makes the text longer before any token is added.
+    The curve is for tokens learned from `learned_from` bytes; `train_bytes` were really read.
+    `found` is how many tokens that save anything were found in them: larger sizes are extrapolated.
+    `growth` is the share by which a changed pre-tokenizer makes the text longer before any token is
+    added.
     """
 
     points: tuple[FertilityPoint, ...]
@@ -81,15 +83,25 @@ class Heldout:
     def tokens(self, length_by_unit: npt.NDArray[np.int64]) -> Floats:
         """Return the tokens of each group, [G], from those of each unit."""
         weights = (length_by_unit[self.unit_by_entry] * self.count_by_entry).astype(np.float64)
-        return np.bincount(self.group_by_entry, weights=weights, minlength=self.groups).astype(np.float64)
+        return np.bincount(self.group_by_entry, weights=weights, minlength=self.groups).astype(
+            np.float64
+        )
 
 
-def predict_fertility(keep: Family, change: Family | None, documents: Sequence[str], learned_from: int, *,
-                      wanted: Sequence[str] = (), sizes: Sequence[int] = SIZES) -> list[FertilityCurve] | None:
+def predict_fertility(
+    keep: Family,
+    change: Family | None,
+    documents: Sequence[str],
+    learned_from: int,
+    *,
+    wanted: Sequence[str] = (),
+    sizes: Sequence[int] = SIZES,
+) -> list[FertilityCurve] | None:
     """Predict the curve of a family, and of a changed one, relative to the tokens of the first one.
 
-    The changed one has a repaired pre-tokenizer. `wanted` is the text to predict for; by default a part of the
-    documents is held out. `sizes` are in ascending order. Returns `None` where the text is too short to split.
+    The changed one has a repaired pre-tokenizer. `wanted` is the text to predict for; by default a
+    part of the documents is held out. `sizes` are in ascending order. Returns `None` where the text
+    is too short to split.
     """
     documents = _pieces(documents)
     size = sum(len(text.encode()) for text in documents)
@@ -110,7 +122,9 @@ def _pieces(documents: Sequence[str]) -> Sequence[str]:
     """Return the documents, or their lines where there are few: a split needs parts."""
     if len(documents) >= 2 * LEAST_DOCUMENTS:
         return documents
-    return list(dict.fromkeys(line for text in documents for line in text.splitlines() if line.strip()))
+    return list(
+        dict.fromkeys(line for text in documents for line in text.splitlines() if line.strip())
+    )
 
 
 def _curve(family: Family, train: Sequence[str], held: Heldout, base_G: Floats | None,
@@ -123,40 +137,57 @@ def _curve(family: Family, train: Sequence[str], held: Heldout, base_G: Floats |
     train_bytes = sum(len(text.encode()) for text in train)
     doublings = max(math.log2(max(learned_from, 1) / train_bytes), 0.0)
     floor_G = held.tokens(np.ones(len(held.units), dtype=np.int64))
-    share_K, low_K, high_K = extrapolate(base_G, half_KG[1:], full_KG[1:], floor_G, doublings=doublings,
-                                         found=(found_half, found), sizes=sizes)
+    share_K, low_K, high_K = extrapolate(
+        base_G,
+        half_KG[1:],
+        full_KG[1:],
+        floor_G,
+        doublings=doublings,
+        found=(found_half, found),
+        sizes=sizes,
+    )
     points = tuple(FertilityPoint(*row) for row in zip(sizes, share_K, low_K, high_K, strict=True))
     growth = float(full_KG[0].sum() / base_G.sum()) - 1 if base_G.sum() else 0.0
-    return FertilityCurve(points, max(learned_from, train_bytes), train_bytes, held.bytes, found, growth), base_G
+    return FertilityCurve(
+        points, max(learned_from, train_bytes), train_bytes, held.bytes, found, growth
+    ), base_G
 
 
 def _grouped(family: Family, documents: Sequence[str], groups: int = GROUPS) -> Heldout:
     groups = min(groups, len(documents))
     index: dict[str, int] = {}
-    entries = [(index.setdefault(unit, len(index)), group, count)
-               for group in range(groups) for unit, count in family.units(documents[group::groups]).items()]
+    entries = [
+        (index.setdefault(unit, len(index)), group, count)
+        for group in range(groups)
+        for unit, count in family.units(documents[group::groups]).items()
+    ]
     unit_E, group_E, count_E = np.array(entries, dtype=np.int64).reshape(-1, 3).T
-    return Heldout(list(index), unit_E, group_E, count_E, groups, sum(len(text.encode()) for text in documents))
+    return Heldout(
+        list(index), unit_E, group_E, count_E, groups, sum(len(text.encode()) for text in documents)
+    )
 
 
 def _learn(family: Family, counts: Counter[str], held: Heldout,
            sizes: Sequence[int] = SIZES) -> tuple[Floats, int]:
-    """Return the tokens of each held-out group with 0 and each of `sizes` tokens added, and how many were found."""
+    """Return the tokens of each group with 0 and `sizes` tokens added, and how many were found."""
     if not isinstance(family, Unigram):
         return _by_learner(family, counts, held, sizes)
     surfaces = Continued().select(SelectionRequest(family, counts, sizes[-1])).surfaces
     return _by_backend(family, surfaces, held, sizes), len(surfaces)
 
 
-def _by_learner(family: Family, counts: Counter[str], held: Heldout, sizes: Sequence[int]) -> tuple[Floats, int]:
-    """Take the segmentation of held-out units from the learner: in BPE families it is the tokenizer's."""
+def _by_learner(
+    family: Family, counts: Counter[str], held: Heldout, sizes: Sequence[int]
+) -> tuple[Floats, int]:
+    """Take the segmentation from the learner: in BPE families it is the tokenizer's."""
     together = Counter(counts)
     for unit in held.units:
         together.setdefault(unit, 0)
     settings = Continued()
-    learner = Learner(cut_words(family, together), cut_alone=cut_by_base(family), minimum=settings.min_saving,
-                      step_cost=settings.step_cost,
-                      allowed=lambda surface: len(surface) <= settings.max_token_bytes and family.allows(surface))
+    learner = Learner(
+        cut_words(family, together), cut_alone=cut_by_base(family),
+        minimum=settings.min_saving, step_cost=settings.step_cost,
+        allowed=lambda surface: len(surface) <= settings.max_token_bytes and family.allows(surface))
     as_in_cut_words = sorted(together, key=lambda unit: (-together[unit], unit))
     order = {unit: i for i, unit in enumerate(as_in_cut_words)}
     place = np.array([order[unit] for unit in held.units], dtype=np.int64)
@@ -178,12 +209,18 @@ def _lengths(learner: Learner) -> npt.NDArray[np.int64]:
     return np.asarray(ends[words.starts[1:]] - ends[words.starts[:-1]])
 
 
-def _by_backend(family: Family, surfaces: Sequence[bytes], held: Heldout, sizes: Sequence[int]) -> Floats:
-    """Extend the family at some of `sizes` and segment held-out units: for families without merges."""
+def _by_backend(
+    family: Family, surfaces: Sequence[bytes], held: Heldout, sizes: Sequence[int]
+) -> Floats:
+    """Extend the family at some of `sizes` and segment: for families without merges."""
     targets = sorted({*TARGETS, *(size for size in sizes if size not in SIZES)})
     families = [family, *(type(family)(family.extended(surfaces[:size])) for size in targets)]
-    rows_TG = np.array([held.tokens(np.array([len(ids) for ids in of.segment(held.units)], dtype=np.int64))
-                        for of in families])
+    rows_TG = np.array(
+        [
+            held.tokens(np.array([len(ids) for ids in of.segment(held.units)], dtype=np.int64))
+            for of in families
+        ]
+    )
     known, wanted = (np.log1p(np.array([0, *each])) for each in (targets, sizes))
     return np.stack([np.interp(wanted, known, tokens_T) for tokens_T in rows_TG.T], axis=1)
 
@@ -208,7 +245,10 @@ class TokensPerByte:
             return self.values[0], self.low[0], self.high[0]
         where = np.log1p(min(max(added, 0), self.sizes[-1]) / self._scale)
         known = np.log1p(np.array(self.sizes) / self._scale)
-        found = [float(_monotone(known, np.log(each), where)) for each in (self.values, self.low, self.high)]
+        found = [
+            float(_monotone(known, np.log(each), where))
+            for each in (self.values, self.low, self.high)
+        ]
         value, low, high = (float(np.exp(one)) for one in found)
         return round(value, 12), round(low, 12), round(high, 12)
 
@@ -225,8 +265,11 @@ def _monotone(known: object, values: object, where: float) -> float:
 
 
 def tokens_per_byte(now: float, curve: FertilityCurve) -> TokensPerByte:
-    """Return the curve in tokens per byte; `now` are those of the tokenizer without added tokens."""
+    """Return the curve in tokens per byte; `now` are those without added tokens."""
     points = curve.points
-    return TokensPerByte((0, *(point.added for point in points)), (now, *(now * point.share for point in points)),
-                         (now, *(now * point.low for point in points)),
-                         (now, *(now * point.high for point in points)))
+    return TokensPerByte(
+        (0, *(point.added for point in points)),
+        (now, *(now * point.share for point in points)),
+        (now, *(now * point.low for point in points)),
+        (now, *(now * point.high for point in points)),
+    )

@@ -1,8 +1,9 @@
 """The predictions of a run (prediction.json), and their comparison with what the run measured.
 
-Each prediction uses only what is known before its result. Tokens per byte are predicted from the base tokenizer, a
-sample of the train text, and the held-out text that is counted later; the learned tokens are not read. Bits per byte
-at the end and the training time are predicted from the first part of the training log.
+Each prediction uses only what is known before its result. Tokens per byte are predicted from the
+base tokenizer, a sample of the train text, and the held-out text that is counted later; the learned
+tokens are not read. Bits per byte at the end and the training time are predicted from the first
+part of the training log.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ LEAST_WIDTH = 0.01
 
 TIME = "training time"
 TIME_RANGE = (0.8, 1.5)
-"""The range of the training time, as shares of the predicted value. It is a fixed allowance for a shared
+"""The range of the training time over the predicted value: a fixed allowance for a shared
 machine, not a measured interval: a run slows down more easily than it speeds up."""
 
 
@@ -50,7 +51,8 @@ machine, not a measured interval: a run slows down more easily than it speeds up
 class Predicted:
     """A predicted number with its range; `known` says what it was predicted from.
 
-    The range is a 95% interval, except for the training time: there it is 0.8 to 1.5 times the value.
+    The range is a 95% interval, except for the training time: there it is 0.8 to 1.5 times the
+    value.
     """
 
     metric: str
@@ -87,7 +89,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class AddedTokens:
-    """What tokens per byte are predicted from: the base tokenizer, its text, how many tokens are added.
+    """The basis for tokens per byte: the base tokenizer, its text, the number of added tokens.
 
     `repairs` says that the pre-tokenizer is repaired.
     """
@@ -113,11 +115,14 @@ class TrainingLog:
 
 
 def predict_run(tokens: AddedTokens | None, training: TrainingLog) -> dict[str, Any]:
-    """Return the content of prediction.json; "not predicted" gives the reason for what is missing."""
+    """Return the content of prediction.json; "not predicted" holds reasons."""
     rows: list[Predicted] = []
     reasons: dict[str, str] = {}
-    predictors = {"tokens per byte": partial(predict_tokens, tokens),
-                  "bits per byte": partial(predict_bits, training), TIME: partial(predict_time, training)}
+    predictors = {
+        "tokens per byte": partial(predict_tokens, tokens),
+        "bits per byte": partial(predict_bits, training),
+        TIME: partial(predict_time, training),
+    }
     for metric, predict in predictors.items():
         try:
             rows += predict()
@@ -151,8 +156,14 @@ def predict_tokens(known: AddedTokens | None) -> Iterator[Predicted]:
     fixed = repaired(tokenizer.family.data) if known.repairs else None
     change = family_of(fixed, tokenizer.folder) if fixed else None
     counted = heldout_documents(corpus, known.heldout_bytes)
-    curves = predict_fertility(tokenizer.family, change, documents, corpus.counts("train").bytes,
-                               wanted=counted, sizes=[*(size for size in SIZES if size < added), added])
+    curves = predict_fertility(
+        tokenizer.family,
+        change,
+        documents,
+        corpus.counts("train").bytes,
+        wanted=counted,
+        sizes=[*(size for size in SIZES if size < added), added],
+    )
     if curves is None:
         return
     now = sum(map(len, tokenizer.ids(counted))) / sum(len(text.encode()) for text in counted)
@@ -178,8 +189,15 @@ def predict_bits(known: TrainingLog) -> Iterator[Predicted]:
     forecast = predict_end(points, planned[-1].bytes, heldout=heldout_points(seen, language),
                            annealed=planned[-1].factor < FALLEN, ahead=ahead)
     scale = _evaluation_scale(known)
-    yield Predicted("bits per byte", language, "bits/byte", forecast.value * scale, forecast.low * scale,
-                    forecast.high * scale, f"the first {known.part:.0%} of the training log")
+    yield Predicted(
+        "bits per byte",
+        language,
+        "bits/byte",
+        forecast.value * scale,
+        forecast.low * scale,
+        forecast.high * scale,
+        f"the first {known.part:.0%} of the training log",
+    )
 
 
 def _evaluation_scale(known: TrainingLog) -> float:
