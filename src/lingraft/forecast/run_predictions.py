@@ -43,7 +43,7 @@ LEAST_WIDTH = 0.01
 
 TIME = "training time"
 TIME_RANGE = (0.8, 1.5)
-"""The range of the training time over the predicted value: a fixed allowance for a shared
+"""The range of the training time over the predicted value. It is a fixed allowance for a shared
 machine, not a measured interval: a run slows down more easily than it speeds up."""
 
 
