@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -12,6 +13,8 @@ from lingraft.formatting import measured
 from lingraft.model_card import CARD, card_text, write_card
 from lingraft.model_card.markdown import escape_markdown, front_matter
 from lingraft.model_card.sections import limits_section
+from lingraft.recipe.old_names import names_of_0_1
+from lingraft.report.rebuild import rebuild_pages
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,27 @@ def test_the_card_is_written_anew_without_touching_the_store(run):
     assert write_card(run.folder) == path
     assert path.read_text() == before
     assert stored.read_text() == "of the base"
+
+
+def test_a_run_of_0_1_has_the_same_pages(run, tmp_path, capsys):
+    """Card, report and comparison of a run folder with the names of 0.1 are those of the same run today, silently."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        shutil.copytree(run.folder, folder)
+    record = json.loads((old / "run.json").read_text())
+    record |= {name: names_of_0_1(record[name]) for name in ("recipe", "method")}
+    for phase in next(stage["notes"]["phases"] for stage in record["stages"] if stage["name"] == "training"):
+        rates = phase.pop("learning_rates")
+        phase["rates"] = {"body": rates["body"], "embeddings": rates["added_rows"], "why": rates["why"]}
+    (old / "run.json").write_text(json.dumps(record))
+    log = (old / "training.jsonl").read_text()
+    (old / "training.jsonl").write_text(log.replace("learning_rate_added_rows", "learning_rate_embeddings"))
+    assert "learning_rate_embeddings" in (old / "training.jsonl").read_text()
+    rebuild_pages([old, new])
+    assert (old / "model" / "README.md").read_text() == (new / "model" / "README.md").read_text()
+    assert (old / "report.html").read_text() == (new / "report.html").read_text()
+    assert (tmp_path / "comparison.html").is_file()
+    assert " is now " not in capsys.readouterr().err
 
 
 def test_a_hub_s_names_are_its_own(run):
