@@ -1,15 +1,16 @@
-"""Commands of lingraft, each in a process of its own, without the seconds that their imports take.
+"""Python in processes of their own, without the seconds that imports take.
 
-A command spends about six of its ten seconds of processor time on imports. A server process imports the libraries once
-for each pytest process, and every command is a fork of it: a new process with its own working directory, environment,
-output and exit code. What a library reads from the environment while it is imported (as huggingface_hub does) cannot be
-set this way.
+A command of lingraft spends about six of its ten seconds of processor time on imports. A server process imports the
+libraries once for each pytest process, and every command is a fork of it: a new process with its own working directory,
+environment, output and exit code. What a library reads from the environment while it is imported (as huggingface_hub
+does) cannot be set this way, and what a process imports cannot be seen.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import shutil
 import sys
 import tempfile
@@ -27,9 +28,13 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([*IMPORTED])
 
 
+LINGRAFT = ("-c", "from lingraft.cli import main; main()")
+"""What Python is given to be the command `lingraft`."""
+
+
 @dataclass(frozen=True)
 class Started:
-    """A command that runs, and the folder of the two files that hold what it prints."""
+    """A process that runs, and the folder of the two files that hold what it prints."""
 
     process: ForkServerProcess
     printed: Path
@@ -44,27 +49,31 @@ class Started:
 
 
 def start(*arguments: object, cwd: Path, environment: Mapping[str, str] | None = None) -> Started:
-    """Start `lingraft ARGUMENTS` in a folder, in this process's environment or another."""
+    """Start `python -c CODE ...` or `python -m MODULE ...` in a folder, in this process's environment or another."""
     printed = Path(tempfile.mkdtemp(prefix="lingraft-command-"))
     given = (list(map(str, arguments)), cwd, dict(os.environ if environment is None else environment), printed)
-    process = SERVER.Process(target=_command, args=given)
+    process = SERVER.Process(target=_python, args=given)
     process.start()
     return Started(process, printed)
 
 
 def lingraft(*arguments: object, cwd: Path, environment: Mapping[str, str] | None = None) -> CompletedProcess[str]:
     """Run `lingraft ARGUMENTS` in a folder to its end."""
-    return start(*arguments, cwd=cwd, environment=environment).finish()
+    return start(*LINGRAFT, *arguments, cwd=cwd, environment=environment).finish()
 
 
-def _command(arguments: list[str], cwd: Path, environment: dict[str, str], printed: Path) -> None:
-    """Be the process of a command: what follows is what a shell does for it."""
+def _python(arguments: list[str], cwd: Path, environment: dict[str, str], printed: Path) -> None:
+    """Be such a process: do what a shell and then Python would do."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        (printed / name).touch()
+        os.dup2(os.open(printed / name, os.O_WRONLY), number)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(printed / name, os.O_WRONLY | os.O_CREAT), number)
-    sys.argv = ["lingraft", *arguments]
-    from lingraft.cli import main
-
-    main()
+    tempfile.tempdir = None  # TMPDIR may be another one
+    kind, what, *rest = arguments
+    sys.argv = [kind if kind == "-c" else what, *rest]
+    if kind == "-c":
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -16,9 +16,8 @@ import pytest
 import yaml
 
 from lingraft.store import digest
-from tests.commands import IMPORTED, lingraft, start
+from tests.commands import IMPORTED, LINGRAFT, lingraft, start
 
-LINGRAFT = [sys.executable, "-c", "from lingraft.cli import main; main()"]
 QUICK = ["-o", "vocabulary.size=10", "-o", "training={budget: 2 steps, batch_tokens: 64, heldout_points: 1}",
          "-o", "evaluation={heldout_bytes: 300, bootstrap: {resamples: 20}, generation: null}"]
 
@@ -39,7 +38,7 @@ def test_help_and_version_import_little_and_teach(tmp_path):
     assert done.returncode == 0
     for word in ("adapt", "plan", "report", "settings", "version", "recipes/demo.yaml"):
         assert word in done.stdout
-    told = subprocess.run([sys.executable, "-X", "importtime", *LINGRAFT[1:], "--help"], capture_output=True, text=True,
+    told = subprocess.run([sys.executable, "-X", "importtime", *LINGRAFT, "--help"], capture_output=True, text=True,
                           check=True).stderr
     imported = set(re.findall(r"^import time:.*\| +(\w+)", told, re.MULTILINE))
     assert {"lingraft", "typer", "rich"} <= imported
@@ -170,7 +169,7 @@ def test_a_stopped_run_says_how_to_go_on(basic, tmp_path):
     """SIGTERM in training saves, ends with 130 and one line, leaves no run; the same command then finishes."""
     arguments = ["adapt", *options(basic), "-o", "vocabulary.size=10", "-o", QUICK[-1], "--name", "stopped", "-o",
                  "training={budget: 400 steps, batch_tokens: 512, heldout_points: 0}"]
-    command = start(*arguments, cwd=tmp_path)
+    command = start(*LINGRAFT, *arguments, cwd=tmp_path)
     deadline = time.monotonic() + 120
     logs = tmp_path / "runs" / ".store" / "work"
     while not any(log.stat().st_size for log in logs.glob("training-*/training.jsonl")):

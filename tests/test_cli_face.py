@@ -16,10 +16,10 @@ from lingraft.doctor import Finding, is_well
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, load_recipe
 from lingraft.recipe.load import commented_recipe
-from tests.commands import lingraft
+from tests.commands import LINGRAFT, lingraft
 from tests.conftest import ROOT
-from tests.test_cli import LINGRAFT
 
+PROGRAM = (sys.executable, *LINGRAFT)
 ANSI = "\x1b["
 
 
@@ -46,7 +46,7 @@ def test_init_writes_a_recipe_that_plan_accepts(tiny_model, hindi_file, english_
 def test_init_asks_on_a_terminal(tiny_model, hindi_file, tmp_path):
     """What options do not say is asked; an empty answer means no text to replay."""
     mine, theirs = pty.openpty()
-    process = subprocess.Popen([*LINGRAFT, "init", "asked.yaml", "--model", str(tiny_model)], cwd=tmp_path,
+    process = subprocess.Popen([*PROGRAM, "init", "asked.yaml", "--model", str(tiny_model)], cwd=tmp_path,
                                stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     os.write(mine, f"hi\n{hindi_file}\n\n".encode())
     told, wrong = process.communicate(timeout=60)
@@ -80,7 +80,7 @@ def test_what_is_given_reads_back(model, tmp_path):
 def test_doctor_looks_and_never_fails_for_want_of_a_network(tmp_path):
     """Versions, device, memory, disk and hub are told; a hub that is gone is a note; a token is not shown."""
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_secret", "HF_HOME": str(tmp_path)}
-    done = subprocess.run([*LINGRAFT, "doctor", "--json"], env=environment, cwd=tmp_path, capture_output=True,
+    done = subprocess.run([*PROGRAM, "doctor", "--json"], env=environment, cwd=tmp_path, capture_output=True,
                           text=True, check=True)
     found = {line["what"]: line for line in json.loads(done.stdout)}
     assert {"Python", "torch", "CPU", "memory", "disk", "hub", "hub token"} <= set(found)
@@ -113,7 +113,7 @@ def test_colours_end_where_no_color_or_no_terminal_is(tmp_path):
 def on_a_terminal(arguments: list[str], cwd: Path, **settings: str) -> str:
     mine, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
-    process = subprocess.Popen([*LINGRAFT, *arguments], cwd=cwd, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL,
+    process = subprocess.Popen([*PROGRAM, *arguments], cwd=cwd, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL,
                                env=environment | {"TERM": "xterm-256color"} | settings)
     os.close(theirs)
     shown = b""

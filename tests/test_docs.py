@@ -17,6 +17,7 @@ from lingraft.errors import RecipeError
 from lingraft.recipe.load import parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import read_text
+from tests.commands import start
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
@@ -123,8 +124,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     """Its code cells, one after another in one interpreter, end without an error and print what they speak of."""
     cells = json.loads((ROOT / "notebooks" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)},
-                          capture_output=True, text=True, check=False)
+    done = start("-c", code, cwd=ROOT, environment={**os.environ, "TMPDIR": str(tmp_path)}).finish()
     assert done.returncode == 0, done.stderr
     for said in ("bits per byte", "tokens:", "random-rows", "report.html"):
         assert said in done.stdout

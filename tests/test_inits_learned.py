@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +17,7 @@ from lingraft.errors import CorpusError, ModelError
 from lingraft.inits import INITS
 from lingraft.store import Draft, file_digest
 from lingraft.vocabulary import Splice
+from tests.commands import start
 from tests.conftest import write_lines
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
 
@@ -141,15 +138,14 @@ def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
     chosen = {"sources": str(write_lines(tmp_path / "text.txt", SENTENCES, 200)), "heldout_share": 0.1}
     build_corpus(CorpusSettings.model_validate(chosen), "hi", Draft(tmp_path / "corpus"))
     work, output = tmp_path / "work", tmp_path / "output"
-    command = [sys.executable, "-c", GO, str(tmp_path), str(output), json.dumps(method), str(work)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    started = start("-c", GO, tmp_path, output, json.dumps(method), work, cwd=tmp_path)
     deadline = time.monotonic() + 120
     saved = "distilled-*.safetensors" if "distilled" in method else "learned-*/training/step-*"
-    while not list(work.glob(saved)) and process.poll() is None and time.monotonic() < deadline:
+    while not list(work.glob(saved)) and started.process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list(work.glob(saved))
+    started.process.kill()
+    killed = started.finish()
+    assert list(work.glob(saved)), killed.stderr
     assert not output.exists()
     torch.manual_seed(99)  # nothing may hang on the process's own state
     corpus = Corpus.open(tmp_path / "corpus")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import override
 from lingraft.store import Store, file_digest
+from tests.commands import start
 
 MEASURED = ["scoring", "scoring", "scoring", "evaluation", "prediction"]
 EXTENDED = ["source-check", "vocabulary", "embeddings", "result-check"]
@@ -260,15 +259,13 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe_values, allow_unicode=True), encoding="utf-8")
     recipe = load_recipe(tmp_path / "r.yaml")
     graph = graph_of(recipe)
-    command = [sys.executable, "-c", GO, str(tmp_path / "r.yaml"), str(here.runs), str(here.store)]
     log = Store(here.store).root / "work" / f"training-{graph.training.stage.key}" / "training.jsonl"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = start("-c", GO, tmp_path / "r.yaml", here.runs, here.store, cwd=tmp_path)
     deadline = time.monotonic() + 120
-    while not (log.exists() and log.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
+    while not (log.exists() and log.stat().st_size) and started.process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    started.process.kill()
+    started.finish()
     assert not (here.runs / "tiny-hi").exists()
     finished, made = carry_out(recipe, here)
     assert made == ["training", "result-check", *MEASURED]

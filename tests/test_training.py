@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
 from lingraft.training.trainer import Text
+from tests.commands import start
 from tests.conftest import make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
 
@@ -117,8 +116,8 @@ def test_a_process_killed_outright_loses_only_the_last_steps(tiny_model: Path, t
         " heldout=lambda m: os.kill(os.getpid(), signal.SIGKILL) if next(seen) == 8 else {'hi': 1.0})")
     arguments = [Path(__file__).parent.parent, tiny_model, text.target.folder.parent, tmp_path,
                  json.dumps(PLANS["full"])]
-    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], check=False, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    done = start("-c", script, *arguments, cwd=tmp_path).finish()
+    assert done.returncode == -signal.SIGKILL, done.stderr
     saved = latest_checkpoint(tmp_path / "work")
     assert saved is not None
     assert saved.state["step"] == 6

@@ -6,9 +6,8 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from lingraft.training.checkpointing import latest_checkpoint
 from lingraft.training.distributed import ProcessGroup
 from lingraft.training.launch import Launch, launched
 from lingraft.training.trainer import Text
+from tests.commands import lingraft, start
 from tests.conftest import ROOT
 from tests.training_cases import heldout, log_of, plan_of, run, two_streams, weights_of
 
@@ -41,17 +41,14 @@ def launch(model: Path, text: Text, folder: Path, stop: int) -> list[tuple[int, 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = [str(model), str(text.target.folder.parent), str(folder), json.dumps(PLAN), str(stop)]
-    processes = []
+    arguments = [model, text.target.folder.parent, folder, json.dumps(PLAN), stop]
+    started = []
     for rank in range(2):
         place = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-                 "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
-        processes.append(subprocess.Popen([sys.executable, "-m", "tests.sharded_run", *arguments], cwd=ROOT, text=True,
-                                          env={**os.environ, **place}, stdout=subprocess.PIPE,
-                                          stderr=subprocess.STDOUT))
-    outputs = [process.communicate(timeout=200)[0] for process in processes]
-    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
+                 "MASTER_PORT": str(port)}
+        started.append(start("-m", "tests.sharded_run", *arguments, cwd=ROOT, environment={**os.environ, **place}))
+    ended = [process.finish() for process in started]
+    return [(done.returncode, done.stdout or done.stderr) for done in ended]
 
 
 def test_two_processes_train_as_one_and_go_on_as_one(tiny_model: Path, text: Text, tmp_path: Path) -> None:
@@ -113,11 +110,9 @@ def test_several_unsharded_processes_are_refused(tiny_model: Path, text: Text, t
         run(tiny_model, text, plan_of(budget="2 steps"), tmp_path)
 
 
-def adapted(recipe: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def adapted(recipe: Path, *arguments: object) -> CompletedProcess[str]:
     """Run the real command to its end."""
-    command = [sys.executable, "-m", "lingraft", "adapt", str(recipe), "--device", "cpu", *map(str, arguments)]
-    return subprocess.run(command, cwd=recipe.parent, capture_output=True, text=True, check=False, timeout=200,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return lingraft("adapt", recipe, "--device", "cpu", *arguments, cwd=recipe.parent)
 
 
 def recipe_file(model: Path, text: Path, folder: Path) -> Path:
