@@ -101,7 +101,7 @@ def broken(folder: Path, what: str) -> None:
 @pytest.mark.parametrize(("what", "message"), [
     ("no config", "config.json: not there"), ("no json", "cannot be read as JSON"),
     ("no model type", "has no model_type"), ("pickle", "pytorch_model.bin"), ("remote code", "code of its own"),
-    ("gone", "is no folder"),
+    ("gone", "neither a folder"),
 ])
 def test_folders_that_hold_no_usable_model(copied, what, message):
     """What is no model is refused before anything is computed; pickled weights and remote code never run."""

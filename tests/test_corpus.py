@@ -259,7 +259,7 @@ def test_an_empty_corpus_is_an_error_that_lists_the_reasons(tmp_path):
     with pytest.raises(CorpusError) as error:
         build(tmp_path / "c", sources=path, min_characters=9)
     assert str(error.value) == (f"sources: none of the 4 documents of {path} is left: 3 too short, 1 empty; "
-                                "loosen what drops them")
+                                "relax the settings that drop them")
     (tmp_path / "none.jsonl").touch()
     with pytest.raises(CorpusError, match=r"none\.jsonl holds no document"):
         build(tmp_path / "c", sources=str(tmp_path / "none.jsonl"))
@@ -280,7 +280,7 @@ def test_the_language_check_drops_what_is_in_another_language(tmp_path):
     assert notes["dropped"]["wrong language"]["documents"] == 1
     with pytest.raises(CorpusError, match="4 wrong language"):
         build(tmp_path / "strict", sources=path, language_check={"min_confidence": 1})
-    with pytest.raises(RecipeError, match="domain:law names a domain, not a language"):
+    with pytest.raises(RecipeError, match="domain:law is a domain"):
         build(tmp_path / "d", "domain:law", sources=path, language_check=True)
     with pytest.raises(RecipeError, match="lingua does not know haw"):
         build(tmp_path / "e", "haw", sources=path, language_check=True)
@@ -289,8 +289,8 @@ def test_the_language_check_drops_what_is_in_another_language(tmp_path):
 def test_a_language_check_without_lingua_names_the_extra(tmp_path):
     """The message of a missing extra is the command that installs it."""
     code = ("import sys; sys.modules['lingua'] = None\n"
-            "from lingraft.corpus import LanguageCheck; from lingraft.corpus.language_check import language_judge\n"
-            "language_judge(LanguageCheck(), 'hi')")
+            "from lingraft.corpus import LanguageCheck; from lingraft.corpus.cleaning import language_filter\n"
+            "language_filter(LanguageCheck(), 'hi')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'lingraft[language-id]'" in done.stderr
 

@@ -233,12 +233,12 @@ def test_merges_that_say_otherwise_are_refused(tmp_path):
     data["model"]["merges"] = [*merges[1:40], merges[0], *merges[40:], merges[0]]
     (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
     tokenizer = open_tokenizer(tmp_path)
-    with pytest.raises(ModelError, match=r"llama\.cpp would|llama\.cpp joins"):
+    with pytest.raises(ModelError, match=r"llama\.cpp would|llama\.cpp ranks"):
         gguf_tokens(tokenizer, tokenizer.size)
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"model_type": "bloom"}, "bloom"), ({"model_type": "mistral", "sliding_window": 4096}, "window of 4096"),
+    ({"model_type": "bloom"}, "bloom"), ({"model_type": "mistral", "sliding_window": 4096}, "window attention .4096"),
     ({"rope_parameters": {"rope_type": "yarn"}}, "yarn")])
 def test_what_would_compute_otherwise_is_refused(change, words, tmp_path):
     """An architecture, a window or a scaling that is not written is named, and no file is left."""

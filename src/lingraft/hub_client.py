@@ -28,14 +28,14 @@ def client_errors() -> tuple[type[Exception], ...]:
     """Return the exceptions of the hub's client and of its HTTP library."""
     from huggingface_hub import errors
 
-    # HfHubHTTPError extends the base error of the HTTP library: requests, httpx or httpx2, by version.
+    # HfHubHTTPError extends the base error of its HTTP library: requests, httpx or httpx2.
     http_error: Any = errors.HfHubHTTPError.__mro__[1]
     return (http_error, errors.EntryNotFoundError, OSError)
 
 
 @contextmanager
 def hub_errors(label: str, explain: Callable[[Exception], str]) -> Iterator[None]:
-    """Raise errors of the hub's client as `HubError`: the label, then what `explain` says of them."""
+    """Raise errors of the hub's client as `HubError`: the label, then the explanation."""
     try:
         yield
     except client_errors() as error:

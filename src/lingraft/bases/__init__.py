@@ -1,4 +1,8 @@
-"""Where the source model comes from: a folder, a hub, a fresh body under a real tokenizer, or one trained here."""
+"""Where the source model comes from: a folder, the hub, random weights, or training from scratch.
+
+`parse_model` reads the `model` of a recipe and returns a `Base`, which gives the identity of the
+model for the store and writes it as a transformers model folder.
+"""
 
 from lingraft.bases import folder as _folder  # noqa: F401 - registers
 from lingraft.bases import hub_model as _hub_model  # noqa: F401

@@ -25,7 +25,7 @@ _TEXTS = ("one two", "  Three\n4 & fünf's", "एक और किताब")
 
 
 def as_transformers_reads(tokenizer: ModelTokenizer, folder: Path) -> ModelTokenizer:
-    """Return the tokenizer with what transformers knows of it; the same object where nothing differs.
+    """Return the tokenizer as transformers reads it; the same object where nothing differs.
 
     Whatever is no tokenizer to transformers is left as it is.
     """

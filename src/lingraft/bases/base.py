@@ -1,8 +1,8 @@
-"""The contract of a base: where the model and the tokenizer come from that a language is grafted onto.
+"""The contract of a base: where the source model and its tokenizer come from.
 
-A base answers two questions. `identity()`: plain JSON that changes when the weights or the tokenizer would (content
-hashes, a resolved commit, a seed). `materialise(bench)`: a model folder with tokenizer.json, config.json and
-safetensors. Whatever the base, what lies in the store afterwards looks the same.
+`identity()` is plain JSON that changes when the weights or the tokenizer would (content hashes, a
+resolved commit, a seed). `materialise(context)` writes a model folder with tokenizer.json,
+config.json and safetensors, which has the same form for every kind of base.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lingraft.training import Execution
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What a base works with: the draft that it fills, a folder that outlives a killed process, and the machine."""
+    """What a base writes to and runs on; `workplace` is kept when the process is killed."""
 
     draft: Draft
     scratch_dir: Path
@@ -41,10 +41,13 @@ class Base(Choice):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Return JSON that changes whenever the model would; raises `LingraftError` where there is no such model."""
+        """Return JSON that changes whenever the model would.
+
+        Raises `LingraftError` where there is no such model.
+        """
 
     @abstractmethod
-    def materialise(self, bench: BuildContext) -> None:
+    def materialise(self, context: BuildContext) -> None:
         """Fill the draft with a model folder; raises `LingraftError` where that cannot be done."""
 
     def tokenizer_folder(self) -> Path | None:
@@ -52,14 +55,14 @@ class Base(Choice):
         return None
 
     def check_trainable(self) -> None:
-        """Raise `LingraftError` for a model to which rows can be added, but which cannot be trained or scored."""
+        """Raise `LingraftError` for a model that can be extended, but not trained or scored."""
 
     def config(self) -> Mapping[str, Any] | None:
         """Return the model's config.json, where it is known before the model is there."""
         return None
 
     def training_tokens(self) -> int:
-        """Return how many tokens the base is trained on while it is made, as far as its budget says; 0 for none."""
+        """Return the token budget of the training of this base; 0 without training."""
         return 0
 
 
@@ -67,14 +70,14 @@ BASES: Registry[Base] = Registry("base model")
 
 
 def parse_model(value: object) -> Base:
-    """Read the short forms of a recipe: a folder, a hub id `owner/name` with an optional `@revision`.
+    """Read the short forms of a recipe: a folder, or a hub id `owner/name[@revision]`.
 
     >>> parse_model("meta-llama/Llama-2-7b-hf@main").chosen()
     {'hub': {'id': 'meta-llama/Llama-2-7b-hf', 'revision': 'main', 'trust_remote_code': False}}
     """
     try:
         return BASES.parse(_long_form(value))
-    except RecipeError as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
+    except RecipeError as error:  # pydantic reports a ValueError with its place in the recipe
         raise ValueError(str(error)) from error
 
 

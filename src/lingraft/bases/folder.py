@@ -22,11 +22,24 @@ from lingraft.store import cached_sha256, file_digest, is_folder, path_exists
 
 WEIGHTS = ("*.safetensors",)
 SECOND_COPY = "consolidated"
-"""How the files begin in which Mistral publishes the same weights once more, in a form of its own."""
-SMALL_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json",
-               "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
-               "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt", "vocab.txt",
-               "chat_template.jinja", *COMPANIONS)
+"""Prefix of the files in which Mistral publishes the same weights in its own format."""
+SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "chat_template.jinja",
+    *COMPANIONS,
+)
 
 
 @BASES.register
@@ -37,7 +50,8 @@ class FolderBase(Base):
 
     path: str = Field(description="folder of the model, as save_pretrained writes it")
     trust_remote_code: bool = Field(
-        default=False, description="run the code in the model's folder (auto_map); read it first")
+        default=False, description="run the code in the model's folder (auto_map); read it first"
+    )
 
     @property
     def folder(self) -> Path:
@@ -46,19 +60,23 @@ class FolderBase(Base):
 
     @property
     def runs_code(self) -> bool:
-        """Whether the model's own code runs: because this base says so, or another one of which it has all its code."""
+        """Whether the model's own code runs: permitted here, or by a base with the same code."""
         return self.trust_remote_code or (is_folder(self.folder) and permitted(self.folder))
 
     def identity(self) -> dict[str, Any]:
-        """Name every file that makes the model by its hash: the same model elsewhere has the same key."""
+        """Return the hash of every file of the model, so that a moved model has the same key."""
         check_folder(self.folder, code=self.runs_code)
-        return {"files": {path.relative_to(self.folder).as_posix(): cached_sha256(path)
-                          for path in model_files(self.folder, code=self.runs_code)}}
+        return {
+            "files": {
+                path.relative_to(self.folder).as_posix(): cached_sha256(path)
+                for path in model_files(self.folder, code=self.runs_code)
+            }
+        }
 
-    def materialise(self, bench: BuildContext) -> None:
+    def materialise(self, context: BuildContext) -> None:
         """Link the weights, copy the rest."""
-        bench.draft.notes.update(fill(bench.folder, self.folder, code=self.runs_code))
-        bench.draft.notes["from"] = self.path
+        context.draft.notes.update(fill(context.folder, self.folder, code=self.runs_code))
+        context.draft.notes["from"] = self.path
 
     def tokenizer_folder(self) -> Path:
         """Return the folder itself."""
@@ -76,7 +94,12 @@ class FolderBase(Base):
 
 def model_files(folder: Path, *, code: bool = False) -> list[Path]:
     """Return the files that make a model, by name."""
-    named = {path for pattern in (*WEIGHTS, *SMALL_FILES) for path in folder.glob(pattern) if path.is_file()}
+    named = {
+        path
+        for pattern in (*WEIGHTS, *SMALL_FILES)
+        for path in folder.glob(pattern)
+        if path.is_file()
+    }
     weights = {path for path in named if path.suffix == ".safetensors"}
     second = {path for path in weights if path.name.startswith(SECOND_COPY)}
     if second != weights:
@@ -85,12 +108,15 @@ def model_files(folder: Path, *, code: bool = False) -> list[Path]:
 
 
 def check_folder(folder: Path, *, code: bool = False) -> None:
-    """Raise `ModelError` where a folder holds no complete model that can be read safely; `code` permits its code."""
+    """Raise `ModelError` for an incomplete or unsafe model; `code` permits its own code."""
     if path_exists(folder):
         check_weight_format(folder)
     if not is_folder(folder):
-        msg = (f"model: {folder} is no folder (looked from {Path.cwd()} and beside the recipe) and no hub id; expected "
-               "a folder with config.json, or owner/name of a model on the hub")
+        msg = (
+            f"model: {folder}: not found; neither a folder (relative to {Path.cwd()} or to the "
+            f"recipe) nor a hub id; expected a folder with config.json, or owner/name of a model "
+            f"on the hub"
+        )
         raise ModelError(msg)
     config = read_config(folder)
     if code:
@@ -99,7 +125,9 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
         check_without(config, folder)
     check_rows_are_plain(config, folder)
     if not list(folder.glob("*.safetensors")):
-        msg = f"{folder}: holds no weights; expected model.safetensors, or shards with model.safetensors.index.json"
+        msg = (
+            f"{folder}: holds no weights; expected model.safetensors, or shards with an index file"
+        )
         raise ModelError(msg)
 
 
@@ -109,7 +137,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        msg = f"{path}: not there; a model folder holds config.json, *.safetensors and tokenizer.json"
+        msg = (
+            f"{path}: not there; a model folder holds config.json, *.safetensors and tokenizer.json"
+        )
         raise ModelError(msg) from None
     except (OSError, ValueError) as error:
         msg = f"{path}: cannot be read as JSON ({error}); fetch the model again"
@@ -121,9 +151,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def fill(target: Path, source: Path, *, code: bool = False) -> dict[str, Any]:
-    """Make `target` a model folder like `source`: weights as links (a 7B model is 13 GB), small files as copies.
+    """Fill `target` from `source`: weights as links (a 7B model is 13 GB), small files as copies.
 
-    Returns notes on the code that the model brings: without `code`, its configuration does not name it any more.
+    Returns notes on the code that the model brings: without `code`, its configuration does not name
+    it any more.
     """
     check_folder(source, code=code)
     for path in model_files(source, code=code):
@@ -138,5 +169,7 @@ def fill(target: Path, source: Path, *, code: bool = False) -> dict[str, Any]:
     if code:
         return {"code": {path.name: file_digest(path) for path in code_files(target)}}
     del config["auto_map"]
-    (target / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (target / "config.json").write_text(
+        json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return {"code left out": f"transformers' own {config['model_type']} is used"}

@@ -1,4 +1,4 @@
-"""A model on a hub, fetched once into the hub's own cache, pinned to a commit, weights as safetensors only."""
+"""A model on the hub, pinned to a commit, with safetensors weights, in the hub's own cache."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ class HubBase(Base):
 
     id: str = Field(description="owner/name of the model")
     revision: str = Field(
-        default="main", description="branch, tag or commit; the resolved commit is recorded")
+        default="main", description="branch, tag or commit; the resolved commit is recorded"
+    )
     trust_remote_code: bool = Field(
         default=False,
         description="run the code in the model's repository (auto_map); read it first, and set "
-                    "revision to the commit that you read")
+        "revision to the commit that you read",
+    )
 
     @field_validator("id")
     @classmethod
@@ -53,36 +55,51 @@ class HubBase(Base):
     @model_validator(mode="after")
     def _pinned(self) -> HubBase:
         if self.trust_remote_code and not COMMIT.fullmatch(self.revision):
-            msg = (f"code that {self.id} brings is run for a pinned revision only, got {self.revision!r}; name the "
-                   "commit (40 hexadecimal digits) whose code you read")
+            msg = (
+                f"code that {self.id} brings is run for a pinned revision only, got "
+                f"{self.revision!r}; name the commit (40 hexadecimal digits) whose code you read"
+            )
             raise ValueError(msg)
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Name the commit: a branch that moves on gives another key."""
+        """Return the commit: a branch that moves gives another key."""
         if self.trust_remote_code:
             permit(self._fetch(("config.json", PATTERN)))
-        return {"hub": self.id, "commit": self.commit(), **({"code": True} if self.trust_remote_code else {})}
+        return {
+            "hub": self.id,
+            "commit": self.commit(),
+            **({"code": True} if self.trust_remote_code else {}),
+        }
 
     def commit(self) -> str:
-        """Resolve the revision to a commit; without a connection, to the one that the cache holds."""
-        return self.revision if COMMIT.fullmatch(self.revision) else self._fetch(("config.json",), self.revision).name
+        """Resolve the revision to a commit; offline, to the one in the cache."""
+        return (
+            self.revision
+            if COMMIT.fullmatch(self.revision)
+            else self._fetch(("config.json",), self.revision).name
+        )
 
-    def materialise(self, bench: BuildContext) -> None:
+    def materialise(self, context: BuildContext) -> None:
         """Fetch what the commit holds and link it."""
         self.config()
-        folder = self._fetch((*WEIGHTS, *SMALL_FILES, *([PATTERN] if self.trust_remote_code else ())))
+        folder = self._fetch(
+            (*WEIGHTS, *SMALL_FILES, *([PATTERN] if self.trust_remote_code else ()))
+        )
         if not list(folder.glob("*.safetensors")):
             check_file_names(self._file_names(), self.id)
-        bench.draft.notes.update(fill(bench.folder, folder, code=self.trust_remote_code))
-        bench.draft.notes["from"] = f"{self.id}@{self.commit()}"
+        context.draft.notes.update(fill(context.folder, folder, code=self.trust_remote_code))
+        context.draft.notes["from"] = f"{self.id}@{self.commit()}"
 
     def tokenizer_folder(self) -> Path:
         """Return the snapshot's folder with everything but the weights."""
         return self._fetch(SMALL_FILES)
 
     def config(self) -> dict[str, Any]:
-        """Return config.json, fetched before any weights; raises `ModelError` for an adapter or quantised weights."""
+        """Return config.json, fetched before any weights.
+
+        Raises `ModelError` for an adapter or quantised weights.
+        """
         folder = self._fetch(("config.json", "adapter_config.json"))
         if (folder / "adapter_config.json").is_file():
             check_weight_format(folder, self.id)

@@ -1,6 +1,6 @@
-"""A small base model trained here: its tokenizer learned from text in one language, its weights from the same text.
+"""A small base model trained from scratch: tokenizer and weights come from the same text.
 
-For the demo and for studies: everything about such a base is known, and it knows no language but its own.
+For the demo and for studies: everything about such a base is known, and it knows one language only.
 """
 
 from __future__ import annotations
@@ -31,28 +31,34 @@ def _as_settings(value: object) -> object:
 
 
 def _default_plan() -> TrainingPlan:
-    """One pass in full, at a rate for fresh weights: ten times what continued pretraining would take."""
-    return TrainingPlan.model_validate({
-        "strategy": "full", "learning_rates": 3e-3, "batch_tokens": 8192, "heldout_points": 0})
+    """Full training for one pass, at ten times the learning rate of continued pretraining."""
+    return TrainingPlan.model_validate(
+        {"strategy": "full", "learning_rates": 3e-3, "batch_tokens": 8192, "heldout_points": 0}
+    )
 
 
 @BASES.register
 class PretrainedHere(Base):
-    """A model whose tokenizer and weights are learned from text in one language, before anything else happens."""
+    """A model whose tokenizer and weights are trained on text in one language at the start."""
 
     name: ClassVar[str] = "pretrain"
 
     language: str = Field(default="en", description="BCP-47 tag of the text")
     corpus: Annotated[CorpusSettings, BeforeValidator(_as_settings)] = Field(
         description="training text: a path, owner/name, `miniature`, or settings of a corpus with "
-                    "`sources`")
+        "`sources`"
+    )
     vocabulary_size: int = Field(
-        default=2000, ge=300, description="tokens of the tokenizer, including special tokens")
+        default=2000, ge=300, description="tokens of the tokenizer, including special tokens"
+    )
     body: dict[str, Any] = Field(
-        alias="config", default_factory=dict,
-        description="settings of the transformers model; default: a small Llama")
+        alias="config",
+        default_factory=dict,
+        description="settings of the transformers model; default: a small Llama",
+    )
     training: TrainingPlan = Field(
-        default_factory=_default_plan, description="how the weights are trained")
+        default_factory=_default_plan, description="how the weights are trained"
+    )
     seed: int = Field(default=0, description="seed of the weights and of the order of the text")
 
     def chosen(self) -> dict[str, Any]:
@@ -64,15 +70,17 @@ class PretrainedHere(Base):
         settings = self.model_dump(mode="json", by_alias=True, exclude={"corpus"})
         return {"pretrain": 1, **settings, "corpus": identity_of(self.corpus, self.language)}
 
-    def materialise(self, bench: BuildContext) -> None:
-        """Read the text, learn the tokenizer, train the weights; each step is kept, a killed one goes on."""
-        corpus = Corpus.open(_built_once(bench.scratch_dir / "corpus", self._build_corpus))
-        start = _built_once(bench.scratch_dir / "start", lambda draft: self._begin(corpus, draft))
-        packed = _built_once(bench.scratch_dir / "packed", lambda draft: self._pack(corpus, start, draft))
-        bench.draft.notes["from"] = f"trained here on {self.language} text"
-        bench.draft.notes["training"] = self._train(start, packed, bench)
+    def materialise(self, context: BuildContext) -> None:
+        """Build the corpus, learn the tokenizer, train; finished steps are kept for a resume."""
+        corpus = Corpus.open(_built_once(context.scratch_dir / "corpus", self._build_corpus))
+        start = _built_once(context.scratch_dir / "start", lambda draft: self._begin(corpus, draft))
+        packed = _built_once(
+            context.scratch_dir / "packed", lambda draft: self._pack(corpus, start, draft)
+        )
+        context.draft.notes["from"] = f"trained here on {self.language} text"
+        context.draft.notes["training"] = self._train(start, packed, context)
         for file in start.glob("tokenizer*.json"):
-            shutil.copyfile(file, bench.folder / file.name)
+            shutil.copyfile(file, context.folder / file.name)
 
     def config(self) -> dict[str, Any]:
         """Return the settings of the model that are known before its tokenizer is."""
@@ -95,28 +103,42 @@ class PretrainedHere(Base):
     def _pack(self, corpus: Corpus, start: Path, draft: Draft) -> None:
         from lingraft.packing.blocks import pack_corpus
 
-        context = json.loads((start / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+        context = json.loads((start / "config.json").read_text(encoding="utf-8"))[
+            "max_position_embeddings"
+        ]
         pack_corpus(corpus, open_tokenizer(start), self.training.packing, draft, context=context)
 
-    def _train(self, start: Path, packed: Path, bench: BuildContext) -> dict[str, Any]:
+    def _train(self, start: Path, packed: Path, context: BuildContext) -> dict[str, Any]:
         from lingraft.packing.blocks import Blocks
         from lingraft.training.trainer import Text, train
 
-        return train(start, Text(Blocks.open(packed)), self.training, output=bench.draft.folder, seed=self.seed,
-                     scratch_dir=bench.scratch_dir / "training", execution=bench.execution)
+        return train(
+            start,
+            Text(Blocks.open(packed)),
+            self.training,
+            output=context.draft.folder,
+            seed=self.seed,
+            scratch_dir=context.scratch_dir / "training",
+            execution=context.execution,
+        )
 
 
 def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
-    """Learn a byte-level BPE with GPT-2's letters-only regex, as most published bases have it, and write it."""
+    """Learn and write a byte-level BPE with GPT-2's letters-only regex, as most bases have."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(GPT2_REGEX), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(GPT2_REGEX), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=size - 2, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - 2, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(corpus.batches("train"), trainer)
     tokenizer.add_special_tokens([AddedToken(BEGIN, special=True), AddedToken(END, special=True)])
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,7 +1,7 @@
-"""A fresh body with random weights under a real tokenizer.
+"""A model with random weights and a real tokenizer.
 
-For bases whose tokenizer is at hand and whose weights are not: tokens, splice, speed and memory are the real ones,
-while losses say nothing about the base's knowledge.
+For bases of which only the tokenizer is available: tokens, splice, speed and memory are real, while
+losses say nothing about the base.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ from lingraft.errors import ModelError, TokenizerError
 from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.store import digest
 
-SMALL_BODY = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 2,
-              "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 512}
+SMALL_BODY = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 172,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 512,
+}
 
 
 @BASES.register
@@ -31,14 +38,18 @@ class RandomBase(Base):
 
     tokenizer: str = Field(
         description="tokenizer file (tokenizer.json, tokenizer.model, *.tiktoken, vocab.json; "
-                    "also .gz), or a folder with one")
+        "also .gz), or a folder with one"
+    )
     body: dict[str, Any] = Field(
-        alias="config", default_factory=lambda: dict(SMALL_BODY),
-        description="settings of the transformers model; model_type names the architecture")
+        alias="config",
+        default_factory=lambda: dict(SMALL_BODY),
+        description="settings of the transformers model; model_type names the architecture",
+    )
     special_tokens: Mapping[Literal["bos_token", "eos_token", "pad_token"], str] = Field(
         default_factory=dict,
         description="roles of special tokens that the tokenizer's files do not name: {eos_token: "
-                    "<|endoftext|>}")
+        "<|endoftext|>}",
+    )
     seed: int = Field(default=0, description="seed of the weights")
 
     def chosen(self) -> dict[str, Any]:
@@ -46,18 +57,23 @@ class RandomBase(Base):
         return {self.name: self.model_dump(mode="json", by_alias=True)}
 
     def identity(self) -> dict[str, Any]:
-        """Name the tokenizer by its content, and what the weights follow from."""
+        """Return the content hash of the tokenizer, the configuration and the seed."""
         tokenizer = self._open()
         roles = {key: value for key, value in tokenizer.config.items() if key.endswith("_token")}
-        return {"tokenizer": digest(tokenizer.family.data), "roles": roles, "config": self.body, "seed": self.seed}
+        return {
+            "tokenizer": digest(tokenizer.family.data),
+            "roles": roles,
+            "config": self.body,
+            "seed": self.seed,
+        }
 
-    def materialise(self, bench: BuildContext) -> None:
-        """Make the weights and save them beside the tokenizer."""
+    def materialise(self, context: BuildContext) -> None:
+        """Initialise the weights and save them with the tokenizer."""
         tokenizer = self._open()
         config = self._config(tokenizer)
-        make_model(config, self.seed).save_pretrained(bench.folder)
-        write_tokenizer(tokenizer, bench.folder, context=context_of(config.to_dict()) or 512)
-        bench.draft.notes["from"] = f"random weights, tokenizer {self.tokenizer}"
+        make_model(config, self.seed).save_pretrained(context.folder)
+        write_tokenizer(tokenizer, context.folder, context=context_of(config.to_dict()) or 512)
+        context.draft.notes["from"] = f"random weights, tokenizer {self.tokenizer}"
 
     def config(self) -> dict[str, Any]:
         """Return what config.json will hold of the shape."""
@@ -66,9 +82,16 @@ class RandomBase(Base):
 
     def _open(self) -> ModelTokenizer:
         tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
-        unknown = [token for token in self.special_tokens.values() if tokenizer.backend.token_to_id(token) is None]
+        unknown = [
+            token
+            for token in self.special_tokens.values()
+            if tokenizer.backend.token_to_id(token) is None
+        ]
         if unknown:
-            msg = f"model.random.special_tokens: {self.tokenizer} has no token {unknown[0]!r}; name one that it has"
+            msg = (
+                f"model.random.special_tokens: {self.tokenizer} has no token {unknown[0]!r}; name "
+                f"one that it has"
+            )
             raise TokenizerError(msg)
         return replace(tokenizer, config={**tokenizer.config, **dict(self.special_tokens.items())})
 
@@ -77,7 +100,10 @@ class RandomBase(Base):
 
 
 def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
-    """Build a transformers configuration for a tokenizer; raises `ModelError` where the body is not understood."""
+    """Build a transformers configuration for a tokenizer.
+
+    Raises `ModelError` where the body is not understood.
+    """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -91,10 +117,17 @@ def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
         raise ModelError(msg)
     rows = settings.pop("vocab_size", tokenizer.size)
     if rows < tokenizer.size:
-        msg = (f"the tokenizer does not fit the model: it has {tokenizer.size} ids, while the configuration says "
-               f"vocab_size {rows}; leave vocab_size out")
+        msg = (
+            f"the tokenizer does not fit the model: it has {tokenizer.size} ids, while the "
+            f"configuration "
+            f"says vocab_size {rows}; leave vocab_size out"
+        )
         raise ModelError(msg)
-    special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    special = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "pad_token_id": tokenizer.pad_id,
+    }
     return AutoConfig.for_model(kind, **{**special, **settings}, vocab_size=rows)
 
 

@@ -1,4 +1,4 @@
-"""Writing a tokenizer into a model folder, and asking whether it fits the model that lies there."""
+"""Write a tokenizer into a model folder, and check that it fits the model."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ GIVEN = "given"
 
 
 def write_tokenizer(tokenizer: ModelTokenizer, folder: Path, *, context: int) -> None:
-    """Write tokenizer.json and tokenizer_config.json, so that plain AutoTokenizer gives the same ids."""
+    """Write tokenizer.json and its config, so that AutoTokenizer gives the same ids."""
     data = json.dumps(tokenizer.family.data, ensure_ascii=False)
     (folder / "tokenizer.json").write_text(data, encoding="utf-8")
     named = {f"{role}_token": tokenizer.config.get(f"{role}_token") for role in ROLES}
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context,
-              "clean_up_tokenization_spaces": False, **{role: content for role, content in named.items() if content}}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context,
+        "clean_up_tokenization_spaces": False,
+        **{role: content for role, content in named.items() if content},
+    }
     text = json.dumps(config, ensure_ascii=False, indent=1)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
@@ -54,9 +58,13 @@ def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> Mo
         _write_converted(completed, folder, context=context)
     rows = rows_of(read_config(folder))
     if rows is not None and completed.size > rows:
-        msg = (f"the tokenizer does not fit the model: its highest id is {completed.size - 1}, while the model has "
-               f"{rows} embedding rows (vocab_size in config.json); put the tokenizer that the model was trained with "
-               "beside it")
+        msg = (
+            f"the tokenizer does not fit the model: its highest id is {completed.size - 1}, while "
+            f"the model "
+            f"has {rows} embedding rows (vocab_size in config.json); use the tokenizer that the "
+            f"model "
+            "was trained with"
+        )
         raise ModelError(msg)
     return completed
 

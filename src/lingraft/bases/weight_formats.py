@@ -1,9 +1,9 @@
-"""Weights in a form that rows cannot be added to: each is refused in one line, with the command that converts it.
+"""Weight formats to which rows cannot be added: each is refused with the command that converts it.
 
-Rows are added to plain floating-point safetensors. Pickled weights, GGUF files, adapters and quantised checkpoints are
-recognised by the files and settings that the libraries themselves go by. The commands were run on real checkpoints of
-each kind with transformers 5.23, PEFT 0.21, bitsandbytes 0.50, GPTQModel 7.7 and compressed-tensors 0.20 (MLX's only
-on Apple's machines).
+Rows are added to plain floating-point safetensors. Pickled weights, GGUF files, adapters and
+quantised checkpoints are recognised by the files and settings that the libraries themselves go by.
+The commands were run on real checkpoints of each kind with transformers 5.23, PEFT 0.21,
+bitsandbytes 0.50, GPTQModel 7.7 and compressed-tensors 0.20 (MLX's only on Apple's machines).
 """
 
 from __future__ import annotations
@@ -19,11 +19,22 @@ from typing import Any
 from lingraft.checkpoint.tensor_files import FLOATS, Checkpoint
 from lingraft.errors import ModelError
 
-OTHER_WEIGHTS = ("pytorch_model*.bin", "*.pth", "*.pt", "*.ckpt", "tf_model*.h5", "flax_model*.msgpack")
+OTHER_WEIGHTS = (
+    "pytorch_model*.bin",
+    "*.pth",
+    "*.pt",
+    "*.ckpt",
+    "tf_model*.h5",
+    "flax_model*.msgpack",
+)
 NOT_WEIGHTS = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state")
-"""What training leaves next to weights, by the first part of its name; training_args.bin matches no pattern above."""
+"""Files of training next to weights, by prefix; training_args.bin matches no pattern above."""
 
-OLD_SETTINGS = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
+OLD_SETTINGS = {
+    "quantize_config.json": "gptq",
+    "quant_config.json": "awq",
+    "hf_quant_config.json": "modelopt",
+}
 """Files that name a quantisation where an older writer did not put it into config.json."""
 
 ROWS_STAY_PLAIN = ("fp8", "mxfp4")
@@ -35,10 +46,11 @@ AUTO = "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T"
 
 
 def check_weight_format(path: Path, name: str = "") -> None:
-    """Raise `ModelError` where a path holds weights, but none as safetensors; one without weights passes.
+    """Raise `ModelError` where a path holds weights, but no safetensors; no weights pass.
 
-    An adapter is refused even where the weights of a model are next to it: transformers would load both. `name` is
-    what the user called the model by, where that is not the path (owner/name of a hub).
+    An adapter is refused even where the weights of a model are next to it: transformers would load
+    both. `name` is what the user called the model by, where that is not the path (owner/name of a
+    hub).
     """
     name = name or str(path)
     if path.is_file():
@@ -58,9 +70,11 @@ def check_weight_format(path: Path, name: str = "") -> None:
 
 
 def check_file_names(names: Sequence[str], model: str) -> None:
-    """Raise `ModelError` where one of these files, none of which is a safetensors file, holds weights."""
+    """Raise `ModelError` where one of these files holds weights in another format."""
     for pattern in OTHER_WEIGHTS:
-        if found := sorted(name for name in fnmatch.filter(names, pattern) if not name.startswith(NOT_WEIGHTS)):
+        if found := sorted(
+            name for name in fnmatch.filter(names, pattern) if not name.startswith(NOT_WEIGHTS)
+        ):
             raise ModelError(_other_weights(model, found[0]))
     if ggufs := sorted(fnmatch.filter(names, "*.gguf")):
         raise ModelError(_gguf(Path(model), ggufs[0], model))
@@ -69,23 +83,28 @@ def check_file_names(names: Sequence[str], model: str) -> None:
 def check_not_quantised(config: Mapping[str, Any], folder: Path, name: str = "") -> None:
     """Raise `ModelError` where the configuration of a model says that its weights are quantised."""
     method = quantisation_of(config) or next(
-        (kind for file, kind in OLD_SETTINGS.items() if (folder / file).is_file()), None)
+        (kind for file, kind in OLD_SETTINGS.items() if (folder / file).is_file()), None
+    )
     if method is None:
         return
     name = name or str(folder)
     origin = _base_model(folder)
-    msg = (f"{name}: its weights are quantised ({method}), and rows can be added to unquantised ones only; start from "
-           f"{origin or 'the model'} that it was made from")
+    msg = (
+        f"{name}: its weights are quantised ({method}), and rows can be added to unquantised ones "
+        f"only; start "
+        f"from {origin or 'the model'} that it was made from"
+    )
     if command := _dequantise(method, name):
         msg += f", or convert it: {command}"
     raise ModelError(msg)
 
 
 def check_rows_are_plain(config: Mapping[str, Any], folder: Path, name: str = "") -> None:
-    """Raise `ModelError` for quantised weights, but for those whose embeddings and head are stored as plain floats.
+    """Raise `ModelError` for quantised weights, unless embeddings and head are plain floats.
 
-    FP8 and MXFP4 checkpoints quantise the layers alone: rows can be added to them, while training and scoring need the
-    plain model. Without weights in the folder (a hub's config.json, fetched first) the files are looked at later.
+    FP8 and MXFP4 checkpoints quantise the layers alone: rows can be added to them, while training
+    and scoring need the plain model. Without weights in the folder (a hub's config.json, fetched
+    first) the files are looked at later.
     """
     if quantisation_of(config) not in ROWS_STAY_PLAIN:
         check_not_quantised(config, folder, name)
@@ -98,7 +117,7 @@ def check_rows_are_plain(config: Mapping[str, Any], folder: Path, name: str = ""
 def quantisation_of(config: Mapping[str, Any]) -> str | None:
     """Return the name of the quantisation that a config.json states, `None` where it states none.
 
-    >>> quantisation_of({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
+    >>> quantisation_of({"quantization_config": {"load_in_4bit": True}})
     'bitsandbytes'
     >>> quantisation_of({"quantization": {"group_size": 64, "bits": 4}})
     'mlx'
@@ -109,7 +128,9 @@ def quantisation_of(config: Mapping[str, Any]) -> str | None:
         stated = part.get("quantization_config") or part.get("compression_config")
         if isinstance(stated, Mapping) and stated.get("quant_method"):
             return str(stated["quant_method"])
-        if isinstance(stated, Mapping) and (stated.get("load_in_4bit") or stated.get("load_in_8bit")):
+        if isinstance(stated, Mapping) and (
+            stated.get("load_in_4bit") or stated.get("load_in_8bit")
+        ):
             return "bitsandbytes"  # the first writers named no method
         if isinstance(part.get("quantization"), Mapping):
             return "mlx"
@@ -119,23 +140,38 @@ def quantisation_of(config: Mapping[str, Any]) -> str | None:
 
 
 def _dequantise(method: str, model: str) -> str:
-    """Return the command that writes a quantised model as a plain one, nothing where no library has one."""
+    """Return the command that dequantises a model, "" where no library has one."""
     output = _next_to(model, "dequantized")
     source, target = json.dumps(model), json.dumps(output)
     if method == "mlx":
-        return f"mlx_lm.convert --hf-path {shlex.quote(model)} --mlx-path {shlex.quote(output)} --dequantize"
+        paths = f"--hf-path {shlex.quote(model)} --mlx-path {shlex.quote(output)}"
+        return f"mlx_lm.convert {paths} --dequantize"
     if method == "gptq":
-        return _python("from gptqmodel.utils.model_dequant import dequantize_model; "
-                       f"dequantize_model({source}, {target})", needs="gptqmodel")
-    if method == "awq":  # by way of compressed-tensors: GPTQModel reads AWQ's interleaved columns in another order
+        return _python(
+            "from gptqmodel.utils.model_dequant import dequantize_model; "
+            f"dequantize_model({source}, {target})",
+            needs="gptqmodel",
+        )
+    if (
+        method == "awq"
+    ):  # by way of compressed-tensors: GPTQModel reads AWQ's interleaved columns in another order
         between = json.dumps(_next_to(model, "compressed-tensors"))
-        return _python("from compressed_tensors.entrypoints.convert import convert_checkpoint as C, AutoAWQConverter "
-                       f"as A, CompressedTensorsDequantizer as D; C({source}, {between}, A.from_pretrained({source})); "
-                       f"C({between}, {target}, D({between}))", needs="compressed-tensors")
+        return _python(
+            "from compressed_tensors.entrypoints.convert import convert_checkpoint as C, "
+            "AutoAWQConverter as A, CompressedTensorsDequantizer as D; C({source}, {between}, "
+            "A.from_pretrained({source})); "
+            f"C({between}, {target}, D({between}))",
+            needs="compressed-tensors",
+        )
     if method == "bitsandbytes":
-        return _save_with_tokenizer(AUTO, f"M.from_pretrained({source}).dequantize()", model, output, needs=method)
-    setting, needs = {"fp8": ("FineGrainedFP8Config", "accelerate"), "mxfp4": ("Mxfp4Config", "accelerate"),
-                      "compressed-tensors": ("CompressedTensorsConfig", method)}.get(method, ("", ""))
+        return _save_with_tokenizer(
+            AUTO, f"M.from_pretrained({source}).dequantize()", model, output, needs=method
+        )
+    setting, needs = {
+        "fp8": ("FineGrainedFP8Config", "accelerate"),
+        "mxfp4": ("Mxfp4Config", "accelerate"),
+        "compressed-tensors": ("CompressedTensorsConfig", method),
+    }.get(method, ("", ""))
     if not setting:
         return ""
     loaded = f"M.from_pretrained({source}, quantization_config=Q({_unpacking(setting)}))"
@@ -143,7 +179,7 @@ def _dequantise(method: str, model: str) -> str:
 
 
 def _unpacking(setting: str) -> str:
-    """Return the argument with which a configuration of the installed transformers turns weights back to plain ones."""
+    """Return the argument by which the installed transformers dequantises."""
     import transformers
 
     known = inspect.signature(getattr(transformers, setting).__init__).parameters
@@ -158,15 +194,22 @@ def _adapter(folder: Path, name: str) -> str:
     base = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
     own = [file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter")]
     if own:
-        return (f"{name}: holds a model ({own[0].name}) and an adapter (adapter_config.json), of which transformers "
-                "would load both; move the one that is not wanted to another folder")
+        return (
+            f"{name}: holds a model ({own[0].name}) and an adapter (adapter_config.json), of which "
+            "transformers would load both; move the one that is not wanted to another folder"
+        )
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = json.dumps(name if has_tokenizer or not base else base)
     output = json.dumps(_next_to(name, "merged"))
-    command = _python("from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as T; "
-                      f"M.from_pretrained({json.dumps(name)}).merge_and_unload().save_pretrained({output}); "
-                      f"T.from_pretrained({tokenizer}).save_pretrained({output})", needs="peft")
-    return f"{name}: an adapter of {base or 'a base that it does not name'}, not a model; merge it first: {command}"
+    command = _python(
+        "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as "
+        "T; "
+        f"M.from_pretrained({json.dumps(name)}).merge_and_unload().save_pretrained({output}); "
+        f"T.from_pretrained({tokenizer}).save_pretrained({output})",
+        needs="peft",
+    )
+    of = base or "a base that it does not name"
+    return f"{name}: an adapter of {of}, not a model; merge it first: {command}"
 
 
 def _gguf(folder: Path, file: str, model: str) -> str:
@@ -176,27 +219,49 @@ def _gguf(folder: Path, file: str, model: str) -> str:
     imported, unpacked = AUTO, ""
     if hasattr(transformers, "GgufConfig"):  # earlier releases have no other way than to unpack
         imported, unpacked = f"{AUTO}, GgufConfig as Q", ", quantization_config=Q(dequantize=True)"
-    command = _save_with_tokenizer(imported, f"M.from_pretrained({json.dumps(model)}, gguf_file={name}{unpacked})",
-                                   model, _next_to(model, "safetensors"), f", gguf_file={name}",
-                                   needs="gguf accelerate")
-    return (f"{folder / file}: a GGUF file, which llama.cpp reads; start from the safetensors that it was made from, "
-            f"or convert it: {command}")
+    command = _save_with_tokenizer(
+        imported,
+        f"M.from_pretrained({json.dumps(model)}, gguf_file={name}{unpacked})",
+        model,
+        _next_to(model, "safetensors"),
+        f", gguf_file={name}",
+        needs="gguf accelerate",
+    )
+    return (
+        f"{folder / file}: a GGUF file, which llama.cpp reads; start from the safetensors that it "
+        f"was made "
+        f"from, or convert it: {command}"
+    )
 
 
 def _other_weights(model: str, name: str) -> str:
     if not name.startswith("pytorch_model"):
-        return f"{model}: its weights ({name}) are no safetensors; save them as such with the tool that wrote them"
+        return (
+            f"{model}: its weights ({name}) are not safetensors; save them as such with the tool "
+            f"that "
+            "wrote them"
+        )
     source = json.dumps(model)
-    command = _python("from transformers import AutoModelForCausalLM as M; "
-                      f"M.from_pretrained({source}).save_pretrained({source})")
-    return (f"{model}: only pickled weights ({name}), which can run code when they are read; convert them to "
-            f"safetensors: {command}")
+    command = _python(
+        "from transformers import AutoModelForCausalLM as M; "
+        f"M.from_pretrained({source}).save_pretrained({source})"
+    )
+    return (
+        f"{model}: only pickled weights ({name}), which can run code when they are read; convert "
+        f"them "
+        f"to safetensors: {command}"
+    )
 
 
-def _save_with_tokenizer(imported: str, loaded: str, model: str, output: str, more: str = "", *, needs: str) -> str:
+def _save_with_tokenizer(
+    imported: str, loaded: str, model: str, output: str, more: str = "", *, needs: str
+) -> str:
     source, target = json.dumps(model), json.dumps(output)
-    return _python(f"{imported}; {loaded}.save_pretrained({target}, save_original_format=False); "
-                   f"T.from_pretrained({source}{more}).save_pretrained({target})", needs=needs)
+    return _python(
+        f"{imported}; {loaded}.save_pretrained({target}, save_original_format=False); "
+        f"T.from_pretrained({source}{more}).save_pretrained({target})",
+        needs=needs,
+    )
 
 
 def _python(code: str, *, needs: str = "") -> str:
@@ -205,13 +270,17 @@ def _python(code: str, *, needs: str = "") -> str:
 
 
 def _next_to(model: str, ending: str) -> str:
-    """Return where the converted model is written: next to a folder, in the current folder for one of a hub."""
+    """Return the output path: next to a folder; for a hub id, in the current folder."""
     path = Path(model)
-    return str(path.with_name(f"{path.absolute().name}-{ending}")) if path.is_dir() else f"{path.name}-{ending}"
+    return (
+        str(path.with_name(f"{path.absolute().name}-{ending}"))
+        if path.is_dir()
+        else f"{path.name}-{ending}"
+    )
 
 
 def _base_model(folder: Path) -> str:
-    """Return the model that a card names as the one that this one was made from, nothing where it names none."""
+    """Return the base_model of the model card, "" where it names none."""
     import yaml
 
     try:

@@ -1,4 +1,4 @@
-"""Chat-form text: rows of messages, of instruction and answer, or of text with another model's chat markup.
+"""Chats: rows of messages, of instruction and answer, or of text with another chat markup.
 
 Whatever the form of a row, it becomes one `Conversation`: messages with roles. As a document it is
 its content text, which is what cleaning, tokenizer learning and held-out scoring see; packing
@@ -132,7 +132,9 @@ def conversation_of(row: Mapping[str, Any], field: str, place: str) -> Conversat
     named = row.get(field) if field != "text" or "text" in row else None
     if field != "text" and field not in row:
         known = ", ".join(map(str, row))
-        msg = f"{place}: there is no field {field!r} to take the conversation from (fields: {known})"
+        msg = (
+            f"{place}: there is no field {field!r} to take the conversation from (fields: {known})"
+        )
         raise CorpusError(msg)
     if field == "text":
         messages = next((row[name] for name in MESSAGES if row.get(name) is not None), None)
@@ -162,13 +164,17 @@ def from_markup(text: str, place: str) -> Conversation:
     if _LLAMA2.search(text):
         turns = []
         for one in _LLAMA2.finditer(text):
-            parts = (("system", one["system"]), ("user", one["user"]), ("assistant", one["assistant"]))
+            parts = (
+                ("system", one["system"]),
+                ("user", one["user"]),
+                ("assistant", one["assistant"]),
+            )
             turns += [(role, part) for role, part in parts if part]
         return _from_turns(turns, _LLAMA2.sub("", text), place)
     known = ", ".join((*_MARKUP, "Llama-2"))
     msg = (
-        f"{place}: format: chat, and neither messages nor turns of known markup ({known}) are there; "
-        "name the field of the messages with text:, or read it as text (format: text)"
+        f"{place}: format: chat, but no messages and no turns of known markup ({known}); name "
+        " the field of the messages with text:, or read it as text (format: text)"
     )
     raise CorpusError(msg)
 
@@ -176,7 +182,9 @@ def from_markup(text: str, place: str) -> Conversation:
 def _from_turns(turns: Sequence[tuple[str, str]], rest: str, place: str) -> Conversation:
     left = _AROUND.sub("", rest)
     if left:
-        msg = f"{place}: text outside of the turns of its chat markup: {left[:40]!r}; repair the row"
+        msg = (
+            f"{place}: text outside of the turns of its chat markup: {left[:40]!r}; repair the row"
+        )
         raise CorpusError(msg)
     return Conversation.of(
         [{"role": ROLES.get(role, role), "content": text.strip()} for role, text in turns]
@@ -184,7 +192,7 @@ def _from_turns(turns: Sequence[tuple[str, str]], rest: str, place: str) -> Conv
 
 
 def _exchange(row: Mapping[str, Any]) -> list[Any] | None:
-    """Return the messages of a row of instruction (and input) and answer, `None` where it is none."""
+    """Return the messages of a row of instruction (and input) and answer, or `None`."""
     question = next((name for name in QUESTIONS if row.get(name) is not None), None)
     answer = next((name for name in ANSWERS if row.get(name) is not None), None)
     if question is None or answer is None:
@@ -205,7 +213,9 @@ def _message(entry: object, place: str) -> Message:
         raise CorpusError(msg)
     role, content = entry.get("role", entry.get("from")), entry.get("content", entry.get("value"))
     if isinstance(content, list):  # parts, as models of several modalities have them
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+        content = "".join(
+            str(part.get("text") or "") for part in content if isinstance(part, Mapping)
+        )
     if not isinstance(role, str) or not (content is None or isinstance(content, str)):
         known = ", ".join(map(str, entry))
         msg = f"{place}: a message has a role and a content (or from and value), got {known}"
@@ -215,8 +225,9 @@ def _message(entry: object, place: str) -> Message:
 
 def _nothing(row: Mapping[str, Any], place: str) -> Conversation:
     msg = (
-        f"{place}: format: chat, and the row holds no conversation (fields: {', '.join(map(str, row))}); "
-        f"expected {', '.join(MESSAGES[:2])}, or instruction and output, prompt and response; name the "
-        "field of the messages with text:"
+        f"{place}: format: chat, and the row holds no conversation (fields: "
+        f"{', '.join(map(str, row))}); expected {', '.join(MESSAGES[:2])}, or instruction and "
+        f"output, "
+        "or prompt and response; name the field of the messages with text:"
     )
     raise CorpusError(msg)

@@ -19,7 +19,8 @@ class Limit(Settings):
 
     documents: int | None = Field(default=None, gt=0, description="maximum number of documents")
     bytes: ByteSize | None = Field(
-        default=None, gt=0, description="maximum bytes of UTF-8 text; '10MB' is accepted")
+        default=None, gt=0, description="maximum bytes of UTF-8 text; '10MB' is accepted"
+    )
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -30,8 +31,9 @@ class Limit(Settings):
 
     def allows(self, documents: int, size: int) -> bool:
         """Say whether so many documents and bytes are within the limit."""
-        return ((self.documents is None or documents <= self.documents)
-                and (self.bytes is None or size <= self.bytes))
+        return (self.documents is None or documents <= self.documents) and (
+            self.bytes is None or size <= self.bytes
+        )
 
 
 class Miniature(Settings):
@@ -51,32 +53,42 @@ class Source(Settings):
     path: str | None = Field(
         default=None,
         description="file, folder or glob: .txt, .jsonl, .json, .parquet, .csv or .tsv, each also "
-                    ".gz or .zst")
+        ".gz or .zst",
+    )
     hub: str | None = Field(default=None, description="hub data set, owner/name")
     miniature: Miniature | None = Field(default=None, description="the embedded miniature corpus")
     config: str | None = Field(default=None, description="configuration of the hub data set")
     split: str = Field(default="train", description="split of the hub data set")
     revision: str | None = Field(
-        default=None, description="branch, tag or commit of the hub data set")
+        default=None, description="branch, tag or commit of the hub data set"
+    )
     streaming: bool = Field(
-        default=True, description="read the hub data set without downloading all of it")
+        default=True, description="read the hub data set without downloading all of it"
+    )
     text_field: str = Field(
         default="text",
-        description="field that holds the text; 'translation.hi' is the field hi of translation")
+        description="field that holds the text; 'translation.hi' is the field hi of translation",
+    )
     format: Literal["text", "chat"] = Field(
         default="text",
         description="text: each row is plain text; chat: each row is a conversation (messages, "
-                    "instruction and output, or text with chat markup), written with the model's "
-                    "own chat template")
+        "instruction and output, or text with chat markup), written with the model's "
+        "own chat template",
+    )
     document_unit: Literal["line", "paragraph", "file"] = Field(
         default="line",
-        description="what one document of a .txt file is; blank lines separate paragraphs")
+        description="what one document of a .txt file is; blank lines separate paragraphs",
+    )
     weight: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False,
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
         description="share of the training bytes, relative to the other sources; without weights "
-                    "each source is used in full")
+        "each source is used in full",
+    )
     limit: Limit | None = Field(
-        default=None, description="use the first documents of this source only")
+        default=None, description="use the first documents of this source only"
+    )
 
     @classmethod
     def parse(cls, value: object) -> object:
@@ -104,14 +116,25 @@ class Source(Settings):
     def _one_place(self) -> Self:
         places = [name for name in ("path", "hub", "miniature") if getattr(self, name) is not None]
         if len(places) != 1:
-            msg = f"a source is exactly one of path, hub and miniature; got {' and '.join(places) or 'none'}"
+            got = " and ".join(places) or "none"
+            msg = f"a source is exactly one of path, hub and miniature; got {got}"
             raise ValueError(msg)
         if self.hub is not None and not HUB_ID.fullmatch(self.hub):
             msg = f"hub: {self.hub!r} is no data set id; expected owner/name"
             raise ValueError(msg)
-        idle = {"hub": ("document_unit",), "path": ("config", "split", "revision", "streaming"),
-                "miniature": ("config", "split", "revision", "streaming", "text_field", "document_unit",
-                              "format")}[places[0]]
+        idle = {
+            "hub": ("document_unit",),
+            "path": ("config", "split", "revision", "streaming"),
+            "miniature": (
+                "config",
+                "split",
+                "revision",
+                "streaming",
+                "text_field",
+                "document_unit",
+                "format",
+            ),
+        }[places[0]]
         for name in idle:
             if getattr(self, name) != type(self).model_fields[name].default:
                 msg = f"{name} has no meaning for a source with {places[0]}; leave it out"
@@ -120,12 +143,16 @@ class Source(Settings):
 
 
 def looks_like_a_path(text: str) -> bool:
-    """Say whether a string means a file: by its ending, its wildcards, its start, or because the file is there."""
+    """Say whether a string means a file, by its ending, wildcards or start, or as it exists."""
     bare = text
     for compression in COMPRESSIONS:
         bare = bare.removesuffix(compression)
-    return (bare.endswith(ENDINGS) or text.startswith((".", "/", "~")) or any(sign in text for sign in "*?[")
-            or path_exists(text))
+    return (
+        bare.endswith(ENDINGS)
+        or text.startswith((".", "/", "~"))
+        or any(sign in text for sign in "*?[")
+        or path_exists(text)
+    )
 
 
 def _as_list(value: object) -> object:
@@ -143,15 +170,19 @@ Sources = Annotated[tuple[ParsedSource, ...], BeforeValidator(_as_list), Field(m
 class LanguageCheck(Settings):
     """Drop what lingua takes for another language (needs the extra `language-id`).
 
-    Confidence is shared among all languages that lingua knows, so relatives take much of it: of real held-out text
-    (en, hi, tr, ar, ta, th) 0.05 wrongly drops 0.0 to 0.8 % and lets none of the other five languages pass, while 0.5
-    wrongly drops 53 % of the English and 9 % of the Hindi documents. Raise it to keep close relatives out.
+    Confidence is shared among all languages that lingua knows, so relatives take much of it: of
+    real held-out text (en, hi, tr, ar, ta, th) 0.05 wrongly drops 0.0 to 0.8 % and lets none of the
+    other five languages pass, while 0.5 wrongly drops 53 % of the English and 9 % of the Hindi
+    documents. Raise it to keep close relatives out.
     """
 
     min_confidence: float = Field(
-        default=0.05, ge=0, le=1,
+        default=0.05,
+        ge=0,
+        le=1,
         description="minimum confidence (0 to 1) in the stated language, as lingua gives it among "
-                    "all its languages for the first 1,000 characters")
+        "all its languages for the first 1,000 characters",
+    )
 
 
 class CorpusSettings(Settings):
@@ -159,32 +190,46 @@ class CorpusSettings(Settings):
 
     sources: Sources = Field(description="one source or several: a path, owner/name, or a mapping")
     heldout: Sources | None = Field(
-        default=None, description="sources of the held-out text, cleaned like the others")
-    heldout_share: float | None = Field(default=None, gt=0, le=0.5, description="share of the documents that is held "
-                                        f"out, by their hash; {HELDOUT_SHARE} where `heldout` is not named")
+        default=None, description="sources of the held-out text, cleaned like the others"
+    )
+    heldout_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=0.5,
+        description="share of the documents that is held "
+        f"out, by their hash; {HELDOUT_SHARE} where `heldout` is not named",
+    )
     heldout_bytes: ByteSize | None = Field(
-        default=None, gt=0, description="maximum bytes of held-out text")
+        default=None, gt=0, description="maximum bytes of held-out text"
+    )
     min_characters: int = Field(default=1, ge=1, description="shorter documents are dropped")
     max_characters: int | None = Field(
-        default=None, ge=1, description="longer documents are dropped")
+        default=None, ge=1, description="longer documents are dropped"
+    )
     max_document_bytes: ByteSize = Field(
-        default=ByteSize(16_000_000), gt=0,
+        default=ByteSize(16_000_000),
+        gt=0,
         description="a longer document that would be kept is an error: tokenising needs 110 MB of "
-                    "memory per MB of it")
+        "memory per MB of it",
+    )
     unicode_normalization: Literal["NFC", "NFKC"] | None = Field(
         default=None,
         description="convert the text to this Unicode form; by default it stays as read, and text "
-                    "outside NFC is reported")
+        "outside NFC is reported",
+    )
     language_check: Annotated[LanguageCheck | None, BeforeValidator(_as_check)] = Field(
         default=None,
-        description="drop documents in another language; `true` or {min_confidence: 0.05}")
+        description="drop documents in another language; `true` or {min_confidence: 0.05}",
+    )
     limit: Limit | None = Field(
         default=None,
         description="maximum amount of training text: a random sample of the sources; a streamed "
-                    "hub data set is read no further than needed")
+        "hub data set is read no further than needed",
+    )
     seed: int = Field(
         default=0,
-        description="seed of the order of documents; the held-out share does not depend on it")
+        description="seed of the order of documents; the held-out share does not depend on it",
+    )
 
     @property
     def share(self) -> float | None:
@@ -196,16 +241,20 @@ class CorpusSettings(Settings):
         weighted = [source for source in self.sources if source.weight is not None]
         if weighted and len(weighted) < len(self.sources):
             unweighted = next(source.label for source in self.sources if source.weight is None)
-            msg = f"{unweighted} has no weight while others have; give every source a weight, or none"
+            msg = (
+                f"{unweighted} has no weight while others have; give every source a weight, or none"
+            )
             raise ValueError(msg)
         if any(source.weight is not None for source in self.heldout or ()):
             msg = "weight has no meaning in heldout; leave it out"
             raise ValueError(msg)
         if self.heldout and self.heldout_share is not None:
-            msg = "heldout and heldout_share exclude each other; held-out text is named, or it is a share"
+            msg = "heldout and heldout_share exclude each other; remove one of them"
             raise ValueError(msg)
         if self.max_characters is not None and self.max_characters < self.min_characters:
-            msg = (f"max_characters {self.max_characters} is below min_characters "
-                   f"{self.min_characters}; nothing would be kept")
+            msg = (
+                f"max_characters {self.max_characters} is below min_characters "
+                f"{self.min_characters}; nothing would be kept"
+            )
             raise ValueError(msg)
         return self

@@ -1,7 +1,7 @@
-"""What a look at every kept document finds: text that is not in NFC, text that is cut into pieces, NUL characters.
+"""Findings in kept text: not in NFC, split into pieces by a tokenizer, or with NUL characters.
 
-Each finding is counted, and warned of where it is more than an accident. Nothing is changed here;
-`unicode_normalization: NFC` does that where a recipe asks for it.
+Each finding is counted, with a warning where it is frequent. The text is not changed; a recipe can
+set `unicode_normalization: NFC`.
 """
 
 from __future__ import annotations
@@ -65,16 +65,20 @@ class Findings:
         if self._is_notable(self.not_nfc):
             share = self.not_nfc_characters / max(self.characters, 1)
             found.append(
-                f"{self._of(self.not_nfc)} are not in NFC ({share:.1%} of the characters are in words that "
-                "NFC changes); tokens learned from them do not fit text in NFC, which is usual; set "
-                "unicode_normalization: NFC in the corpus settings, unless all text to come is like this"
+                f"{self._of(self.not_nfc)} are not in NFC ({share:.1%} of the characters are in "
+                f"words that "
+                "NFC changes); tokens learned from them do not fit text in NFC, which is usual; "
+                "set "
+                "unicode_normalization: NFC in the corpus settings, unless all text to come is "
+                "like this"
             )
         for cutter, documents in self.cut.items():
             if self._is_notable(documents):
                 mark, _, command = MARKS[cutter]
                 found.append(
-                    f"{self._of(documents)} are cut into pieces by {cutter} ({mark!r} in their words); "
-                    f"tokens would be learned of the pieces; give the text before it was cut, or "
+                    f"{self._of(documents)} are cut into pieces by {cutter} ({mark!r} in their "
+                    f"words); tokens would be learned of the pieces; give the text before it was "
+                    f"cut, or "
                     f"put it together: {command}"
                 )
         if self._is_notable(self.nul):

@@ -21,7 +21,10 @@ from lingraft.hub_client import (
 
 
 def commit_of(source: Source) -> str:
-    """Return the commit of a source's revision; raises `HubError`. A full commit needs no network."""
+    """Return the commit of a source's revision.
+
+    Raises `HubError`. A full commit needs no network.
+    """
     if source.revision and COMMIT.fullmatch(source.revision):
         return source.revision
     from huggingface_hub import HfApi
@@ -77,7 +80,7 @@ def _records(source: Source) -> Iterator[dict[str, Any]]:
     try:
         yield from iterator
     finally:
-        # A parquet reader that is left half-way may abort the interpreter at exit (arrow issue 45214).
+        # A parquet reader left half-way may abort the interpreter at exit (arrow issue 45214).
         if isinstance(iterator, Generator):
             iterator.close()
         del records, iterator
@@ -89,6 +92,6 @@ def _explanation(error: Exception, source: Source, *, documents: int) -> str:
 
     return refusal(error, str(source.hub), "dataset", source.revision) or (
         f"the connection to {constants.ENDPOINT} failed after {documents} documents "
-        f"({type(error).__name__}: {one_line(error)}); run again, or download the data set and name "
-        "its path"
+        f"({type(error).__name__}: {one_line(error)}); run again, or download the data set and "
+        "name its path"
     )

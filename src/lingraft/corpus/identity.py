@@ -1,7 +1,8 @@
-"""What a corpus is made of, as plain JSON that changes whenever its text would.
+"""The identity of a corpus: plain JSON that changes whenever its text would.
 
-Local files enter by the hash of their bytes, not by their names: a moved file gives the same corpus. A hub data set
-enters by the commit that its revision stands for today, the miniature world by the code that tells its stories.
+Local files are identified by the hash of their bytes, not by their names, so a moved file gives the
+same corpus. A hub data set is identified by the current commit of its revision, the miniature by
+the hash of its source code.
 """
 
 from __future__ import annotations
@@ -12,16 +13,22 @@ from typing import Any
 
 from lingraft.corpus.config import CorpusSettings, Source
 from lingraft.corpus.files import ending_of, find_files
+from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.language import parse_language
 from lingraft.store import digest, file_digest
 
 VERSION = 1
-"""Raise it when the same settings and text give another corpus than before."""
+"""Raise it when the same settings and text give a different corpus."""
 
 
 def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
-    """Return the identity; raises `CorpusError` for a missing file and `HubError` for a hub that does not answer."""
-    identity: dict[str, Any] = settings.model_dump(mode="json", exclude={"sources", "heldout", "max_document_bytes"})
+    """Return the identity.
+
+    Raises `CorpusError` for a missing file and `HubError` for a hub that does not answer.
+    """
+    identity: dict[str, Any] = settings.model_dump(
+        mode="json", exclude={"sources", "heldout", "max_document_bytes"}
+    )
     identity["heldout_share"] = settings.share
     identity["sources"] = [_identity(source) for source in settings.sources]
     identity["heldout"] = [_identity(source) for source in settings.heldout or ()]
@@ -30,13 +37,13 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
 
 def _identity(source: Source) -> dict[str, Any]:
     identity = source.model_dump(mode="json", exclude={"path", "revision", "streaming"})
-    if identity["format"] == "text":  # as the identity of text was before there were formats
+    if identity["format"] == "text":  # stores written before `format` existed stay valid
         del identity["format"]
     if source.path is not None:
-        identity["files"] = [[ending_of(path), file_digest(path)] for path in find_files(source.path)]
+        identity["files"] = [
+            [ending_of(path), file_digest(path)] for path in find_files(source.path)
+        ]
     elif source.hub is not None:
-        from lingraft.corpus.hub_dataset import commit_of
-
         identity["revision"] = commit_of(source)
     else:
         identity["world"] = _miniature_world()
@@ -46,5 +53,10 @@ def _identity(source: Source) -> dict[str, Any]:
 @cache
 def _miniature_world() -> str:
     folder = Path(__file__).parents[1] / "miniature"
-    return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in folder.rglob("*")
-                   if path.is_file() and path.suffix != ".pyc"})
+    return digest(
+        {
+            path.relative_to(folder).as_posix(): file_digest(path)
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix != ".pyc"
+        }
+    )

@@ -50,7 +50,8 @@ def read_file(path: Path, source: Source) -> Iterator[str]:
         return
     if source.document_unit != "line":
         msg = (
-            f"{path}: document_unit: {source.document_unit} is for .txt files; in {ending} files every row "
+            f"{path}: document_unit: {source.document_unit} is for .txt files; in {ending} files "
+            f"every row "
             "is a document"
         )
         raise CorpusError(msg)

@@ -93,8 +93,8 @@ def text_of(record: Mapping[str, Any], field: str, place: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         msg = (
-            f"{place}: field {field!r} holds half of a surrogate pair, which is not text; remove or "
-            "repair the row"
+            f"{place}: field {field!r} holds half of a surrogate pair, which is not text; remove "
+            "or repair the row"
         )
         raise CorpusError(msg) from None
     return value
@@ -225,9 +225,7 @@ def _parquet(path: Path, field: str | None) -> Iterator[tuple[Record, str]]:
             yield from _parquet_rows(path, file, field)
 
 
-def _parquet_rows(
-    path: Path, file: IO[bytes], field: str | None
-) -> Iterator[tuple[Record, str]]:
+def _parquet_rows(path: Path, file: IO[bytes], field: str | None) -> Iterator[tuple[Record, str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,27 +1,34 @@
-"""Which of the kept documents are drawn into which split, decided by hashes alone.
+"""Which documents go into which split and in what order, decided by hashes alone.
 
-From the hash of its content every document gets three numbers: `split` (which does not depend on the seed: whoever
-holds out one percent of this text holds out the same documents), `select` and `order`. All three are uniform and
-independent, so that
+Every document gets three numbers from the hash of its content, all uniform and independent:
+`split` (without the seed: everyone who holds out one percent of a text holds out the same
+documents), `select` and `order`. It follows that
 
-- the documents with the lowest `split` numbers are held out: copies of a text can never stand on both sides, and a
-  bound on the held-out bytes only lowers the threshold;
+- the documents with the lowest `split` numbers are held out: copies of a text are never on both
+  sides, and a bound on the held-out bytes only lowers the threshold;
 - of a source that has more than its share, those with the lowest `select` numbers are used;
 - in the order of `order`, any prefix of the result is a fair sample of the mixture.
 
-Shares are of bytes: with weights w and usable bytes B, the mixture has T = min(B_i / p_i) bytes, p = w / sum(w), and
-source i gives p_i T of them, to within one document. So the source that runs out first sets the size.
+Shares are of bytes: with weights w and usable bytes B, the mixture has T = min(B_i / p_i) bytes,
+p = w / sum(w), and source i gives p_i T of them, to within one document. The source that runs out
+first sets the size.
+
+The documents themselves are shuffled on disk: they go into buckets by `order`, and each bucket is
+sorted when it is read. Memory holds one bucket at a time, 1/128 of the text.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
+from lingraft.corpus.cleaning import DIGEST_BYTES
 from lingraft.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -29,10 +36,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EVERYTHING = 2**64
+BUCKETS = 128
+_HEADER = struct.Struct(f"<QH{DIGEST_BYTES}sI")
 
 
 @dataclass(frozen=True)
-class Lots:
+class DocumentHashes:
     """The three numbers of a document, each below 2**64."""
 
     split: int
@@ -40,69 +49,136 @@ class Lots:
     order: int
 
     @classmethod
-    def of(cls, digest: bytes, seed: int) -> Lots:
-        """Draw them from the hash of a document."""
-        select, order = struct.unpack("<QQ", blake2b(digest, digest_size=16, key=str(seed).encode()).digest())
+    def of(cls, digest: bytes, seed: int) -> DocumentHashes:
+        """Derive them from the hash of a document."""
+        keyed = blake2b(digest, digest_size=16, key=str(seed).encode()).digest()
+        select, order = struct.unpack("<QQ", keyed)
         return cls(struct.unpack_from("<Q", digest)[0], select, order)
 
 
-class Ledger:
-    """The numbers and sizes of all kept documents: 25 bytes of memory for each."""
+class SplitTable:
+    """The hashes and sizes of all kept documents: 25 bytes of memory for each."""
 
     def __init__(self) -> None:
-        self._split, self._select, self._size, self._source = array("Q"), array("Q"), array("Q"), array("H")
+        self._split = array("Q")
+        self._select = array("Q")
+        self._size = array("Q")
+        self._source = array("H")
 
-    def add(self, source: int, lots: Lots, size: int) -> None:
-        """Enter a document."""
-        self._split.append(lots.split)
-        self._select.append(lots.select)
+    def add(self, source: int, hashes: DocumentHashes, size: int) -> None:
+        """Add a document."""
+        self._split.append(hashes.split)
+        self._select.append(hashes.select)
         self._size.append(size)
         self._source.append(source)
 
     def __len__(self) -> int:
         return len(self._size)
 
-    def heldout_threshold(self, share: float, most_bytes: int | None) -> int:
-        """Return the `split` number below which documents are held out: at least one, never all of them.
+    def heldout_threshold(self, share: float, max_bytes: int | None) -> int:
+        """Return the `split` number below which documents are held out: at least one, never all.
 
-        A corpus so small that nothing falls into the share gives the document that is nearest to it.
+        If no document falls into the share of a small corpus, the one nearest to it is held out.
         """
         import numpy as np
 
-        split, size = np.frombuffer(self._split, np.uint64), np.frombuffer(self._size, np.uint64)
+        split = np.frombuffer(self._split, np.uint64)
+        size = np.frombuffer(self._size, np.uint64)
         ranked = np.argsort(split, kind="stable")
         threshold = int(share * EVERYTHING)
         count = max(1, int(np.searchsorted(split[ranked], np.uint64(threshold))))
-        if most_bytes is not None:
-            within = int(np.searchsorted(np.cumsum(size[ranked]), np.uint64(most_bytes), side="right"))
+        if max_bytes is not None:
+            sums = np.cumsum(size[ranked])
+            within = int(np.searchsorted(sums, np.uint64(max_bytes), side="right"))
             if not within:
-                msg = (f"heldout_bytes: {most_bytes} is less than the first document to hold out "
-                       f"({int(size[ranked[0]])} bytes); raise it")
+                msg = (
+                    f"heldout_bytes: {max_bytes} is less than the first document to hold out "
+                    f"({int(size[ranked[0]])} bytes); raise it"
+                )
                 raise CorpusError(msg)
             count = min(count, within)
         return int(split[ranked[min(count, len(split) - 1)]])
 
-    def train_thresholds(self, weights: Sequence[float] | None, heldout_threshold: int) -> list[int]:
-        """Return for every source the `select` number below which its documents are used for training."""
+    def train_thresholds(
+        self, weights: Sequence[float] | None, heldout_threshold: int
+    ) -> list[int]:
+        """Return for every source the `select` number below which its documents are used."""
         if weights is None:
             return [EVERYTHING] * (max(self._source, default=0) + 1)
         import numpy as np
 
-        source, size = np.frombuffer(self._source, np.uint16), np.frombuffer(self._size, np.uint64)
+        source = np.frombuffer(self._source, np.uint16)
+        size = np.frombuffer(self._size, np.uint64)
         select = np.frombuffer(self._select, np.uint64)
-        train = np.frombuffer(self._split, np.uint64) >= np.uint64(heldout_threshold)
-        members = [np.flatnonzero(train & (source == index)) for index in range(len(weights))]
-        usable = [int(size[rows].sum()) for rows in members]
-        total = min(has * sum(weights) / weight for has, weight in zip(usable, weights, strict=True))
-        return [_threshold(select[rows], size[rows], total * weight / sum(weights))
-                for rows, weight in zip(members, weights, strict=True)]
+        is_train = np.frombuffer(self._split, np.uint64) >= np.uint64(heldout_threshold)
+        members = [np.flatnonzero(is_train & (source == index)) for index in range(len(weights))]
+        total = float("inf")
+        for documents, weight in zip(members, weights, strict=True):
+            usable = int(size[documents].sum())
+            total = min(total, usable * sum(weights) / weight)
+        thresholds = []
+        for documents, weight in zip(members, weights, strict=True):
+            share = total * weight / sum(weights)
+            thresholds.append(_threshold(select[documents], size[documents], share))
+        return thresholds
 
 
-def _threshold(lots: NDArray[np.uint64], size: NDArray[np.uint64], most_bytes: float) -> int:
-    """Return the number below which the documents have `most_bytes` in all, or as much less as one document is."""
+def _threshold(select: NDArray[np.uint64], size: NDArray[np.uint64], max_bytes: float) -> int:
+    """Return the number below which the documents have `max_bytes`, to within one document."""
     import numpy as np
 
-    ranked = np.argsort(lots, kind="stable")
+    ranked = np.argsort(select, kind="stable")
     sums = np.cumsum(size[ranked]).astype(np.float64)
-    count = int(np.searchsorted(sums, most_bytes * (1 + 1e-12), side="right"))
-    return int(lots[ranked[count]]) if count < len(lots) else EVERYTHING
+    count = int(np.searchsorted(sums, max_bytes * (1 + 1e-12), side="right"))
+    return int(select[ranked[count]]) if count < len(select) else EVERYTHING
+
+
+class ShuffledDocument(NamedTuple):
+    """A kept document in the shuffle; documents sort by their order number."""
+
+    order: int
+    source: int
+    digest: bytes
+    content: bytes
+
+
+class Shuffle:
+    """Takes documents in any order and returns them in that of their order numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._paths = [folder / f"{index:03d}" for index in range(BUCKETS)]
+        self._files: list[BinaryIO] = []
+
+    def __enter__(self) -> Self:
+        self._files = [path.open("wb") for path in self._paths]
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        for file in self._files:
+            file.close()
+
+    def put(self, document: ShuffledDocument) -> None:
+        """Add a document (before `__exit__`)."""
+        file = self._files[document.order * BUCKETS >> 64]
+        size = len(document.content)
+        file.write(_HEADER.pack(document.order, document.source, document.digest, size))
+        file.write(document.content)
+
+    def documents(self) -> Iterator[ShuffledDocument]:
+        """Yield the documents in order (after `__exit__`) and remove the files."""
+        for path in self._paths:
+            yield from sorted(_read_bucket(path))
+            path.unlink()
+
+
+def _read_bucket(path: Path) -> Iterator[ShuffledDocument]:
+    with path.open("rb") as file:
+        while header := file.read(_HEADER.size):
+            order, source, digest, size = _HEADER.unpack(header)
+            yield ShuffledDocument(order, source, digest, file.read(size))

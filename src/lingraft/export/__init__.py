@@ -1,8 +1,9 @@
-"""Models for other programs: a GGUF file for llama.cpp, an adapter for PEFT, with the same ids and numbers.
+"""Models for other programs: a GGUF file for llama.cpp, a PEFT adapter, and upload to the hub.
 
-llama.cpp knows a tokenizer's regular expression by a name, and has a model's mathematics built in; an adapter holds
-low-rank matrices and rows. What cannot be named, computed or held exactly is refused with the reason: a file that
-loads and cuts text in another way would be worse than none.
+Ids and weights stay the same. llama.cpp knows a tokenizer's regular expression by name and has the
+architectures built in; an adapter holds low-rank matrices and embedding rows. A model that cannot
+be represented exactly is refused with the reason, because a file that loads and tokenises
+differently would be worse than none.
 """
 
 from lingraft.export.gguf import Exported, export_gguf

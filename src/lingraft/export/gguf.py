@@ -1,4 +1,4 @@
-"""Writing the file: metadata, tokenizer, then one tensor after the other; whole or absent."""
+"""Write a GGUF file atomically: metadata, tokenizer, then one tensor at a time."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 NUMBERS = {"auto": None, "f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
-"""How matrices are stored; `auto` keeps what the model folder has. Vectors are always float32, as llama.cpp wants."""
+"""How matrices are stored; `auto` keeps the type. Vectors are float32, as llama.cpp requires."""
 
 _STORED = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and what a user of it has to know."""
+    """A GGUF file that was written; `notes` are for its users."""
 
     path: Path
     architecture: str
@@ -43,8 +43,8 @@ class Exported:
 def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
     """Write a model folder as one GGUF file for llama.cpp.
 
-    Raises `MissingExtraError` without the package `gguf`, and `ModelError` where llama.cpp would compute or cut text
-    in another way: an architecture, a position scaling or a pre-tokenizer that it has no name for.
+    Raises `MissingExtraError` without the package `gguf`, and `ModelError` where llama.cpp would
+    compute or tokenise differently: an unknown architecture, position scaling or pre-tokenizer.
     """
     if numbers not in NUMBERS:
         msg = f"--numbers {numbers!r}: {did_you_mean(numbers, NUMBERS)}"
@@ -53,7 +53,11 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         from gguf import GGUFWriter
     except ImportError as error:
         raise MissingExtraError("gguf", extra="gguf") from error
-    config, checkpoint, tokenizer = read_config(model), Checkpoint.open(model), open_tokenizer(model)
+    config, checkpoint, tokenizer = (
+        read_config(model),
+        Checkpoint.open(model),
+        open_tokenizer(model),
+    )
     architecture = architecture_of(config)
     found = gguf_tokens(tokenizer, _rows(config, checkpoint))
     names = _names(architecture, config, checkpoint)
@@ -61,10 +65,19 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         writer = GGUFWriter(str(draft), architecture.name)
         _write_metadata(writer, architecture, config, model)
         _write_tokens(writer, found, tokenizer)
-        _write_tensors(writer, list(_tensors(architecture, config, checkpoint, names, NUMBERS[numbers])))
+        _write_tensors(
+            writer, list(_tensors(architecture, config, checkpoint, names, NUMBERS[numbers]))
+        )
         writer.close()
-    return Exported(path, architecture.name, found.pre, len(found.tokens), len(names), path.stat().st_size,
-                    tuple(found.notes))
+    return Exported(
+        path,
+        architecture.name,
+        found.pre,
+        len(found.tokens),
+        len(names),
+        path.stat().st_size,
+        tuple(found.notes),
+    )
 
 
 def _rows(config: Mapping[str, Any], checkpoint: Checkpoint) -> int:
@@ -73,8 +86,13 @@ def _rows(config: Mapping[str, Any], checkpoint: Checkpoint) -> int:
     return found[0] if found else int(config["vocab_size"])
 
 
-def _names(architecture: Architecture, config: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, str]:
-    """Return GGUF's name of each tensor; raises `ModelError` for a tensor without one, which would be lost."""
+def _names(
+    architecture: Architecture, config: Mapping[str, Any], checkpoint: Checkpoint
+) -> dict[str, str]:
+    """Return GGUF's name of each tensor.
+
+    Raises `ModelError` for a tensor without one, which would be lost.
+    """
     from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
 
     kind = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == architecture.name)
@@ -87,7 +105,11 @@ def _names(architecture: Architecture, config: Mapping[str, Any], checkpoint: Ch
             continue
         found = table.get_name(name, try_suffixes=(".weight", ".bias"))
         if found is None:
-            msg = f"{checkpoint.folder}: the tensor {name} has no name in GGUF for {architecture.name} models"
+            msg = (
+                f"{checkpoint.folder}: the tensor {name} has no name in GGUF for "
+                f"{architecture.name} "
+                "models"
+            )
             raise ModelError(msg)
         names[name] = found
     return names
@@ -95,7 +117,7 @@ def _names(architecture: Architecture, config: Mapping[str, Any], checkpoint: Ch
 
 @dataclass(frozen=True)
 class _Plan:
-    """A tensor to come: its name, GGUF's type for it, its shape, and what reads it when its turn comes."""
+    """A tensor to write: its name, its GGUF type, its shape, and the function that reads it."""
 
     name: str
     kind: Any
@@ -103,19 +125,28 @@ class _Plan:
     read: Any
 
 
-def _tensors(architecture: Architecture, config: Mapping[str, Any], checkpoint: Checkpoint, names: Mapping[str, str],
-             numbers: str | None) -> Iterator[_Plan]:
+def _tensors(
+    architecture: Architecture,
+    config: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    names: Mapping[str, str],
+    numbers: str | None,
+) -> Iterator[_Plan]:
     import numpy as np
     from gguf import GGMLQuantizationType as Kind
 
     factors = rope_factors(config)
     if factors is not None:
-        yield _Plan("rope_freqs.weight", Kind.F32, (len(factors),), lambda: np.asarray(factors, np.float32))
+        yield _Plan(
+            "rope_freqs.weight", Kind.F32, (len(factors),), lambda: np.asarray(factors, np.float32)
+        )
     for name, written in names.items():
         place = checkpoint.tensors[name]
         kind = Kind.F32 if len(place.shape) == 1 else Kind[numbers or _STORED[place.dtype]]
         if kind is Kind.Q8_0 and place.shape[-1] % 32:
-            msg = f"{name}: {place.shape[-1]} columns; q8_0 needs a multiple of 32: use --numbers f16"
+            msg = (
+                f"{name}: {place.shape[-1]} columns; q8_0 needs a multiple of 32: use --numbers f16"
+            )
             raise ModelError(msg)
 
         def read(name: str = name, kind: Any = kind) -> np.ndarray[Any, Any]:
@@ -135,14 +166,16 @@ def _empty(shape: tuple[int, ...]) -> Any:
 
 
 def _write_tensors(writer: Any, plans: list[_Plan]) -> None:
-    """Announce every tensor, then read and write one at a time: a large model never lies in memory as a whole."""
+    """Write the header of every tensor, then one tensor at a time to bound memory."""
     import numpy as np
     from gguf import GGML_QUANT_SIZES
 
     for plan in plans:
         block, size = GGML_QUANT_SIZES[plan.kind]
         count = int(np.prod(plan.shape)) // block * size
-        writer.add_tensor_info(plan.name, plan.shape, np.dtype(np.float32), count, raw_dtype=plan.kind)
+        writer.add_tensor_info(
+            plan.name, plan.shape, np.dtype(np.float32), count, raw_dtype=plan.kind
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -150,7 +183,9 @@ def _write_tensors(writer: Any, plans: list[_Plan]) -> None:
         writer.write_tensor_data(plan.read())
 
 
-def _write_metadata(writer: Any, architecture: Architecture, config: Mapping[str, Any], model: Path) -> None:
+def _write_metadata(
+    writer: Any, architecture: Architecture, config: Mapping[str, Any], model: Path
+) -> None:
     name = model.parent.name if model.name == "model" else model.name
     writer.add_name(name)
     architecture.describe(writer, config)

@@ -1,7 +1,8 @@
-"""The architectures that are written: their settings under GGUF's keys, and how their tensors are laid out there.
+"""The architectures of the GGUF export: their settings and the layout of their tensors.
 
-llama.cpp turns pairs of neighbouring dimensions of Llama's queries and keys by RoPE, transformers the two halves: their
-rows are put in the other order. GPT-2 keeps its maps transposed, GPT-NeoX its queries, keys and values head by head.
+llama.cpp turns pairs of neighbouring dimensions of Llama's queries and keys by RoPE, transformers
+the two halves: their rows are put in the other order. GPT-2 keeps its maps transposed, GPT-NeoX its
+queries, keys and values head by head.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A kind of model: GGUF's name for it, what to write of its configuration, how to lay out a tensor.
+    """An architecture with its name in GGUF.
 
-    `describe` takes gguf's writer; `tensor` takes a tensor's name in transformers and the tensor.
+    `describe` writes its settings with gguf's writer; `tensor` takes a tensor and its name in
+    transformers, and returns it in GGUF's layout.
     """
 
     name: str
@@ -33,26 +35,35 @@ class Architecture:
 
 
 def architecture_of(config: Config) -> Architecture:
-    """Return how a model is written; raises `ModelError` for one that llama.cpp computes otherwise, or not at all."""
+    """Return how a model is written.
+
+    Raises `ModelError` for one that llama.cpp computes otherwise, or not at all.
+    """
     kind = str(config.get("model_type"))
     if "vision_config" in config or "audio_config" in config:
-        msg = (f"config.json: {kind!r} is multimodal, and GGUF keeps its language model and what reads images in two "
-               "files; use llama.cpp's own converter (convert_hf_to_gguf.py, once more with --mmproj), and see that "
-               "its pre-tokenizer fits")
+        msg = (
+            f"config.json: {kind!r} is multimodal, and GGUF keeps its language model and the image "
+            "encoder in two files; use llama.cpp's own converter (convert_hf_to_gguf.py, again "
+            "with --mmproj), and check its pre-tokenizer"
+        )
         raise ModelError(msg)
     if kind not in ARCHITECTURES:
-        msg = (f"config.json: model_type {kind!r} is not written as GGUF; known: {', '.join(sorted(ARCHITECTURES))}; "
-               "use llama.cpp's own converter, and see that its pre-tokenizer fits")
+        msg = (
+            f"config.json: model_type {kind!r} is not written as GGUF; known: "
+            f"{', '.join(sorted(ARCHITECTURES))}; use llama.cpp's own converter, and check its "
+            "pre-tokenizer"
+        )
         raise ModelError(msg)
     if config.get("sliding_window") and config.get("use_sliding_window", True):
-        msg = f"config.json: attention within a window of {config['sliding_window']} is not written as GGUF"
+        window = config["sliding_window"]
+        msg = f"config.json: sliding-window attention ({window}) is not written as GGUF"
         raise ModelError(msg)
     _rope(config)
     return ARCHITECTURES[kind]
 
 
 def rope_factors(config: Config) -> list[float] | None:
-    """Return by how much each frequency of RoPE is divided, where a model uses Llama-3's scaling."""
+    """Return the divisor of each RoPE frequency under Llama-3's scaling, else `None`."""
     rope = _rope(config)
     if rope.get("rope_type") != "llama3":
         return None
@@ -76,7 +87,12 @@ def _rope(config: Config) -> Mapping[str, Any]:
 
 
 def _rope_base(config: Config) -> float:
-    named = _rope(config).get("rope_theta"), config.get("rope_theta"), config.get("rotary_emb_base"), 10000.0
+    named = (
+        _rope(config).get("rope_theta"),
+        config.get("rope_theta"),
+        config.get("rotary_emb_base"),
+        10000.0,
+    )
     return float(next(filter(None, named)))
 
 
@@ -108,7 +124,11 @@ def _llama_tensor(name: str, tensor: Tensor, config: Config) -> Tensor:
     heads = config["num_attention_heads"]
     if ".q_proj." in name:
         return _neighbours(tensor, heads)
-    return _neighbours(tensor, config.get("num_key_value_heads") or heads) if ".k_proj." in name else tensor
+    return (
+        _neighbours(tensor, config.get("num_key_value_heads") or heads)
+        if ".k_proj." in name
+        else tensor
+    )
 
 
 def _neighbours(tensor: Tensor, heads: int) -> Tensor:
@@ -148,7 +168,11 @@ def _neox_tensor(name: str, tensor: Tensor, config: Config) -> Tensor:
     if ".query_key_value." not in name:
         return tensor
     heads = config["num_attention_heads"]
-    return tensor.reshape(heads, 3, tensor.shape[0] // heads // 3, -1).transpose(0, 1).reshape(tensor.shape)
+    return (
+        tensor.reshape(heads, 3, tensor.shape[0] // heads // 3, -1)
+        .transpose(0, 1)
+        .reshape(tensor.shape)
+    )
 
 
 def _as_it_is(_name: str, tensor: Tensor, _config: Config) -> Tensor:
@@ -162,7 +186,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mistral": _LLAMA,
     "qwen2": Architecture("qwen2", _describe_llama, _as_it_is, (".rotary_emb.inv_freq",)),
     "gpt2": Architecture("gpt2", _describe_gpt2, _gpt2_tensor, (".attn.bias", ".attn.masked_bias")),
-    "gpt_neox": Architecture("gptneox", _describe_neox, _neox_tensor,
-                             (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")),
+    "gpt_neox": Architecture(
+        "gptneox",
+        _describe_neox,
+        _neox_tensor,
+        (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"),
+    ),
 }
 """transformers' model_type -> how it is written."""

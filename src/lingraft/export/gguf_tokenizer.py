@@ -1,4 +1,4 @@
-"""A tokenizer as GGUF holds it: tokens with types, and the merges or scores that say how text is cut."""
+"""A tokenizer in GGUF form: tokens with types, and merges or scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 @dataclass(frozen=True)
 class GgufTokens:
-    """What stands under `tokenizer.ggml`: merges for "gpt2" (byte-level BPE), scores for "llama" (SentencePiece)."""
+    """The keys of `tokenizer.ggml`: merges for "gpt2" (byte-level), scores for "llama"."""
 
     model: str
     pre: str
@@ -35,31 +35,50 @@ class GgufTokens:
 
 
 def gguf_tokens(tokenizer: ModelTokenizer, rows: int) -> GgufTokens:
-    """Return the tokenizer with a token for each row of the model; raises `ModelError` where llama.cpp would differ.
+    """Return the tokenizer with a token for each row of the model.
 
-    Rows beyond the vocabulary, and holes in it, become unused tokens, since llama.cpp wants a token for every row.
+    Raises `ModelError` where llama.cpp would tokenise differently.
+    Rows beyond the vocabulary, and holes in it, become unused tokens, since llama.cpp wants a token
+    for every row.
     """
     family, data = tokenizer.family, tokenizer.family.data
     pieces = {token_id: piece for piece, token_id in family.pieces.items()} | dict(family.special)
     if max(pieces) >= rows:
-        msg = f"the tokenizer has ids up to {max(pieces)} and the model {rows} rows; a model has a row for each id"
+        msg = (
+            f"the tokenizer has ids up to {max(pieces)} and the model {rows} rows; the model must "
+            f"have "
+            "a row for each id"
+        )
         raise ModelError(msg)
     tokens = [pieces.get(i, f"[UNUSED{i}]") for i in range(rows)]
     types = _types(data, pieces, rows)
     if isinstance(family, ByteLevel):
         merges = [" ".join(pair) for pair in _pairs(data)]
-        return GgufTokens("gpt2", pretokenizer_name(data), tokens, types, merges, notes=_normalizer_notes(data))
+        return GgufTokens(
+            "gpt2", pretokenizer_name(data), tokens, types, merges, notes=_normalizer_notes(data)
+        )
     if isinstance(family, SentencePieceBPE):
-        return GgufTokens("llama", "default", tokens, types, scores=_scores(data, tokens),
-                          space_prefix=_space_prefix(data))
-    msg = f"llama.cpp has no {family.name} tokenizer for models of this kind; use the model in transformers or vLLM"
+        return GgufTokens(
+            "llama",
+            "default",
+            tokens,
+            types,
+            scores=_scores(data, tokens),
+            space_prefix=_space_prefix(data),
+        )
+    msg = (
+        f"llama.cpp has no {family.name} tokenizer for models of this kind; use transformers or "
+        f"vLLM"
+    )
     raise ModelError(msg)
 
 
 def _types(data: Data, pieces: Mapping[int, str], rows: int) -> list[int]:
     types = [NORMAL if i in pieces else UNUSED for i in range(rows)]
     if data["model"].get("byte_fallback"):
-        types = [BYTE if _BYTE.fullmatch(pieces.get(i, "")) else kind for i, kind in enumerate(types)]
+        types = [
+            BYTE if _BYTE.fullmatch(pieces.get(i, "")) else kind for i, kind in enumerate(types)
+        ]
     for token in data.get("added_tokens") or ():
         types[token["id"]] = CONTROL if token["special"] else USER_DEFINED
     unknown = data["model"].get("unk_token")
@@ -69,8 +88,10 @@ def _types(data: Data, pieces: Mapping[int, str], rows: int) -> list[int]:
 
 
 def _pairs(data: Data) -> list[tuple[str, str]]:
-    return [tuple(pair.split(" ", 1)) if isinstance(pair, str) else (pair[0], pair[1])  # type: ignore[misc]
-            for pair in data["model"]["merges"]]
+    return [
+        tuple(pair.split(" ", 1) if isinstance(pair, str) else pair)
+        for pair in data["model"]["merges"]
+    ]
 
 
 def _normalizer_notes(data: Data) -> list[str]:
@@ -79,25 +100,34 @@ def _normalizer_notes(data: Data) -> list[str]:
     if not kinds:
         return []
     if kinds == ["NFC"]:
-        note = ("llama.cpp does not bring text into Unicode NFC as this tokenizer does: ids are equal for text in NFC: "
-                "normalise what you feed it")
+        note = (
+            "llama.cpp does not bring text into Unicode NFC as this tokenizer does: ids are equal "
+            "for text in "
+            "NFC: normalise what you feed it"
+        )
         return [note]
-    msg = f"llama.cpp does not normalise text for byte-level tokenizers, and this one does ({', '.join(kinds)})"
+    found = ", ".join(kinds)
+    msg = (
+        f"llama.cpp does not normalise text for byte-level tokenizers, and this one does ({found})"
+    )
     raise ModelError(msg)
 
 
 def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
     """Return a score for each token, so that the highest score first is the lowest merge first.
 
-    SentencePiece, and llama.cpp, join any two neighbours that spell a token. Merges must say the same: all splits of
-    a token, one after the other; else `ModelError`.
+    SentencePiece, and llama.cpp, join any two neighbours that spell a token. Merges must say the
+    same: all splits of a token, one after the other; else `ModelError`.
     """
     rank: dict[str, int] = {}
     known, last = set(), ""
     for left, right in _pairs(data):
         piece = left + right
         if piece != last and piece in rank:
-            msg = f"the merges of the token {piece!r} do not follow one another; llama.cpp joins by token, not by pair"
+            msg = (
+                f"llama.cpp ranks merges per token; the merges that form {piece!r} are not "
+                "consecutive, so it would tokenise differently"
+            )
             raise ModelError(msg)
         rank.setdefault(piece, len(rank))
         known.add((left, right))
@@ -107,11 +137,20 @@ def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
         for cut in range(1, len(piece)):
             pair = piece[:cut], piece[cut:]
             if pair not in known and all(_reachable(part, rank, vocabulary) for part in pair):
-                msg = (f"{pair[0]!r} and {pair[1]!r} spell the token {piece!r} and are no merge of it; llama.cpp would "
-                       "join them")
+                msg = (
+                    f"{pair[0]!r} and {pair[1]!r} spell the token {piece!r} and are no merge of "
+                    f"it; "
+                    "llama.cpp would join them"
+                )
                 raise ModelError(msg)
-    return [-float(rank[token]) if token in rank else 0.0 if _BYTE.fullmatch(token) else -float(len(rank))
-            for token in tokens]
+    return [
+        -float(rank[token])
+        if token in rank
+        else 0.0
+        if _BYTE.fullmatch(token)
+        else -float(len(rank))
+        for token in tokens
+    ]
 
 
 def _reachable(part: str, rank: Mapping[str, int], vocabulary: Mapping[str, int]) -> bool:
@@ -119,13 +158,20 @@ def _reachable(part: str, rank: Mapping[str, int], vocabulary: Mapping[str, int]
 
 
 def _space_prefix(data: Data) -> bool:
-    """Say whether a space is put before every text; raises `ModelError` for what llama.cpp does not do."""
+    """Say whether a space is put before every text.
+
+    Raises `ModelError` for what llama.cpp does not do.
+    """
     normalizers, pre_tokenizers = _parts(data.get("normalizer")), _parts(data.get("pre_tokenizer"))
     prefix = False
     for part in normalizers:
         if part["type"] == "Prepend" and part["prepend"] == SPACE:
             prefix = True
-        elif not (part["type"] == "Replace" and part["pattern"] == {"String": " "} and part["content"] == SPACE):
+        elif not (
+            part["type"] == "Replace"
+            and part["pattern"] == {"String": " "}
+            and part["content"] == SPACE
+        ):
             msg = f"llama.cpp does not normalise text as this tokenizer does ({part['type']})"
             raise ModelError(msg)
     for part in pre_tokenizers:

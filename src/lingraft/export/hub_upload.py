@@ -1,7 +1,7 @@
-"""Putting an adapted model on a hub, with the user's own token; nothing is put there without its card.
+"""Upload an adapted model to the hub with the user's own token, always with its model card.
 
-The token is taken by the hub's library from where `hf auth login` or HF_TOKEN left it. It is never an argument here, so
-that it stands in no shell history, log, manifest or report.
+The hub's library reads the token that `hf auth login` or HF_TOKEN set. It is never an argument,
+so that it does not appear in a shell history, log, manifest or report.
 """
 
 from __future__ import annotations
@@ -15,26 +15,36 @@ from lingraft.store import disk_errors, is_folder
 
 
 def model_folder(path: Path) -> Path:
-    """Return the model folder that a user means: of a run its model/, else the folder itself; raises `ModelError`."""
+    """Return the model folder of a path: model/ of a run, else the folder itself.
+
+    Raises `ModelError` for anything else.
+    """
     folder = path / "model" if (path / "run.json").is_file() and (path / "model").is_dir() else path
     if not (folder / "config.json").is_file():
-        msg = f"{path}: neither a finished run nor a model folder (no config.json); a run is made by `lingraft adapt`"
+        msg = (
+            f"{path}: neither a finished run nor a model folder (no config.json); `lingraft adapt` "
+            "makes a run"
+        )
         raise ModelError(msg)
     return folder
 
 
 def publishable(path: Path) -> Path:
-    """Return the folder that is put on a hub: an adapter of a base that is there, or what `model_folder` returns.
+    """Return the folder to upload: an adapter of a base on the hub, or `model_folder`.
 
-    Raises `ModelError` for an adapter of a base that others cannot have, since it says where that lies on this machine.
+    Raises `ModelError` for an adapter of a local base: others cannot have the base, and the adapter
+    names its path on this machine.
     """
     config = path / "adapter_config.json"
     if not config.is_file():
         return model_folder(path)
     base = str(json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path"))
     if not HUB_ID.fullmatch(base) or is_folder(base):
-        msg = (f"{config}: the adapter's base is {base!r}, not owner/name of a hub; adapt from a hub's model, or push "
-               "the run itself")
+        msg = (
+            f"{config}: the adapter's base is {base!r}, not owner/name of a hub; adapt from a "
+            f"hub's model, "
+            "or push the run itself"
+        )
         raise ModelError(msg)
     return path
 
@@ -44,7 +54,8 @@ def upload(
 ) -> str:
     """Upload a run's model, or an adapter, to the hub and return the URL of the commit.
 
-    Raises `ModelError` where there is no card, `HubError` where the hub refuses or cannot be reached.
+    Raises `ModelError` where there is no card, `HubError` where the hub refuses or cannot be
+    reached.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -53,7 +64,7 @@ def upload(
         msg = f"--to {repository!r}: expected owner/name of a model on the hub"
         raise RecipeError(msg)
     if not (folder / "README.md").is_file():
-        msg = f"{folder}: no card (README.md), and a model is pushed with its card only; run `lingraft adapt` again"
+        msg = f"{folder}: no card (README.md), which is required; run `lingraft adapt` again"
         raise ModelError(msg)
     if get_token() is None:
         msg = f"{repository}: pushing needs your token; `hf auth login`, or set HF_TOKEN"

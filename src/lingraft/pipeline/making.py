@@ -17,7 +17,7 @@ from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.checkpoint.companions import COMPANIONS, copy_matching
 from lingraft.corpus import Corpus, build_corpus, first_documents
-from lingraft.corpus.blending import blend_corpora
+from lingraft.corpus.corpus import blend_corpora
 from lingraft.forecast.loss_forecast import read_log
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingLog, predict_run
 from lingraft.measurement import read_measurements, select
