@@ -122,7 +122,7 @@ def test_every_plan_that_leaves_an_adapter(name, kind, tmp_path):
 REFUSED = {
     "full": ({"strategy": "full", "budget": "2 steps"}, "phase 2 of the training has the strategy full"),
     "differential": ({"strategy": "differential", "budget": "2 steps"}, "strategy differential.* trains full weights"),
-    "layers": ({"strategy": {"layers": {"k": 1}}, "budget": "2 steps"}, "strategy layers"),
+    "layers": ({"strategy": {"layers": {"layers_per_end": 1}}, "budget": "2 steps"}, "strategy layers"),
 }
 
 
