@@ -55,7 +55,7 @@ LAWS = [(0.1, 0.0), (0.2, 0.3), (0.4, 0.6), (0.3, 0.4)]
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 @pytest.mark.parametrize(("alpha", "floor"), LAWS)
-def test_a_run_that_keeps_to_the_law_is_foretold_within_three_percent(schedule, alpha, floor):
+def test_a_run_that_keeps_to_the_law_is_predicted_within_three_percent(schedule, alpha, floor):
     """From the first fifth of a run, steps noisy as real ones, held-out points not: the end, within its interval."""
     truth = run(1.0, alpha=alpha, floor=floor, schedule=schedule)[-1].value
     steps = run(0.2, alpha=alpha, floor=floor, schedule=schedule, noise=0.05)
@@ -66,7 +66,7 @@ def test_a_run_that_keeps_to_the_law_is_foretold_within_three_percent(schedule, 
 
 
 @pytest.mark.parametrize(("alpha", "floor"), LAWS)
-def test_any_plan_of_rates_is_foretold(alpha, floor):
+def test_any_plan_of_rates_is_predicted(alpha, floor):
     """Where the rates still to come are known, as with warm-up, stable, decay, they are counted as they are."""
     def factor(share: float) -> float:
         return 1.0 if share < 0.8 else 1 - math.sqrt((share - 0.8) / 0.2)
@@ -95,7 +95,7 @@ def test_intervals_hold_the_end_as_often_as_they_say():
 
 
 def test_more_of_the_run_narrows_the_interval():
-    """What is seen of a run is not foretold again: the interval shrinks to the noise."""
+    """What is seen of a run is not predicted again: the interval shrinks to the noise."""
     law = {"alpha": 0.2, "floor": 0.2, "schedule": "cosine", "noise": 0.02}
     widths = []
     for part in (0.1, 0.3, 0.6, 0.95):

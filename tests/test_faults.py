@@ -51,7 +51,8 @@ def test_a_disk_that_is_full_at_every_stage(tmp_path):
     assert [stage_without_room(outcome) for outcome in failed] == [outcome["stage"] for outcome in failed]
     assert {outcome["stage"] for outcome in failed} == {"source", "corpus", "source-check", "vocabulary", "embeddings",
                                                         "result-check", "packing",
-                                                        "training", "scoring", "evaluation", "tiny-hi"}
+                                                        "training", "scoring", "evaluation", "prediction",
+                                                        "tiny-hi"}
     for outcome in (finished, mended):
         assert (outcome["code"], outcome["left"], outcome["damaged"]) == (0, [], [])
     assert mended["stored"] == finished["stored"]
