@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from lingraft.checkpoint import load_model
 from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
 from lingraft.forecast.loss_forecast import ProgressForecast
+from lingraft.formatting import with_interval
 from lingraft.store import remove_drafts
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
@@ -306,6 +307,6 @@ def test_the_end_is_predicted_while_training(tiny_model: Path, text: Text, tmp_p
     shown = progress.update(tmp_path / "output" / "training.jsonl", 40)
     forecast = progress.predict(rows, 40)
     assert forecast is not None
-    assert shown == f", held-out end {forecast.value:.3f} ({forecast.low:.3f} to {forecast.high:.3f})"
+    assert shown == f", held-out end {with_interval(forecast.value, forecast.low, forecast.high)}"
     assert 1 < forecast.value < 2  # of the first language, the target
     assert progress.update(tmp_path / "output" / "training.jsonl", 41) == shown

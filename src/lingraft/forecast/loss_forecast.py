@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lingraft.errors import RecipeError
+from lingraft.formatting import with_interval
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -238,9 +239,8 @@ class ProgressForecast:
             rows = read_log(log)
             found = self.predict(rows, step)
             what = "held-out end" if any(row.get("heldout") for row in rows) else "end"
-            self.text = (
-                f", {what} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found else ""
-            )
+            interval = with_interval(found.value, found.low, found.high) if found else ""
+            self.text = f", {what} {interval}" if found else ""
         return self.text
 
     def predict(self, rows: Sequence[Mapping[str, Any]], step: int) -> Forecast | None:

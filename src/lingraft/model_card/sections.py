@@ -82,9 +82,9 @@ def _training(notes: Mapping[str, Any]) -> Iterator[str]:
     if not found:
         yield "**Training:** none."
         return
-    yield (f"**Training:** {found['tokens']:,} tokens ({found['bytes']:,} bytes of text, {found['replay_share']:.0%} "
-           f"of it replayed) in {found['steps']:,} steps; {found['parameters']:,} parameters; {found['precision']} on "
-           f"{found['device']}.")
+    yield (f"**Training:** {found['tokens']:,} tokens ({found['bytes']:,} bytes of text, "
+           f"{percent(found['replay_share'])} of it replayed) in {found['steps']:,} steps; "
+           f"{found['parameters']:,} parameters; {found['precision']} on {found['device']}.")
     if "trunk_steps" in found:
         yield f"**Beginning:** its first {found['trunk_steps']:,} steps are a shorter run's."
     for phase in found["phases"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lingraft.formatting import joined, language_name, number, percent, signed_interval, size
+from lingraft.formatting import LARGE_FACTOR, joined, language_name, number, percent, signed_interval, size
 from lingraft.measurement import MetricChange, find_change
 from lingraft.report.run_files import RunFiles
 
@@ -68,8 +68,8 @@ def _reading(one: MetricChange | None, source: str, target: str) -> str:
     if one.factor > 1:
         return f"{source} needs {one.factor:.2f} times as many tokens for {target} ({numbers}{bare})."
     times = 1 / one.factor
-    said = f"{times:.2f} times fewer tokens" if times >= 1.5 else f"{percent(round(1 - one.factor, 3))} fewer tokens"
-    return f"{source} reads {target} in {said} ({numbers}{bare})."
+    fewer = f"{times:.2f} times" if times >= LARGE_FACTOR else percent(round(1 - one.factor, 3))
+    return f"{source} reads {target} in {fewer} fewer tokens ({numbers}{bare})."
 
 
 def _prediction(one: MetricChange | None, language: str) -> str:
