@@ -49,7 +49,7 @@ def test_decomposed_text_is_reported_and_nfc_brings_it_together(tmp_path, langua
     _, notes = built(tmp_path / "as-read", apart, language)
     (warning,) = notes["warnings"]
     assert warning.startswith(f"text in {language}: 100 of 100 documents are not in NFC (")
-    assert "normalise: NFC" in warning
+    assert "unicode_normalization: NFC" in warning
     assert notes["findings"]["documents not in NFC"] == 100
     corpus, notes = built(tmp_path / "composed", apart, language, unicode_normalization="NFC")
     assert "warnings" not in notes
