@@ -52,7 +52,7 @@ def open_one(rank: int, place: dict[str, str], folder: str, reason: str, told: m
 
     from lingraft.strategies.parts import Full
     from lingraft.training.distributed import init_process_group
-    from lingraft.training.prepare_model import open_shared
+    from lingraft.training.prepare_model import load_sharded
 
     torch.set_num_threads(1)
     before, peaks, done = resident(), [0, 0], threading.Event()
@@ -65,7 +65,7 @@ def open_one(rank: int, place: dict[str, str], folder: str, reason: str, told: m
         watching = threading.Thread(target=watch)
         watching.start()
         begun = time.monotonic()
-        opened = open_shared(Path(folder), "cpu", whole=reason)
+        opened = load_sharded(Path(folder), "cpu", whole=reason)
         world.shard_model(opened.model, Full().prepare(opened.model, ()), opened.materialize)
         seconds = time.monotonic() - begun
         done.set()

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import Interrupted
 from lingraft.report import write_report
-from lingraft.training.train_log import Record
+from lingraft.training.train_log import TrainLog
 from tests.architecture_sweep import build, load
 from tests.short_adapt import short_adapt
 
@@ -47,7 +47,7 @@ def test_a_short_run_stops_goes_on_and_reports(kind: str, strategy: str, tmp_pat
     name_roles(source)
     overrides = (f"training.strategy={strategy}", "training.heldout_points=4")
     whole = short_adapt(source, tmp_path / "whole", *overrides)
-    measure, calls = Record.measure, []
+    measure, calls = TrainLog.measure, []
 
     def stopping(*arguments: object, **named: object) -> None:
         measure(*arguments, **named)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def test_a_short_run_stops_goes_on_and_reports(kind: str, strategy: str, tmp_pat
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Record, "measure", stopping)
+    monkeypatch.setattr(TrainLog, "measure", stopping)
     with pytest.raises(Interrupted):
         short_adapt(source, tmp_path / "stopped", *overrides)
     stopped = short_adapt(source, tmp_path / "stopped", *overrides, report=write_report)

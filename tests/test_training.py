@@ -196,11 +196,11 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model: Path, text: Text, tm
     assert all(tensor.isfinite().all() for tensor in load_file(saved.folder / "tensors.safetensors").values())
 
 
-def test_an_exploding_loss_stops_the_run(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_a_diverging_loss_stops_the_run(tiny_model: Path, text: Text, tmp_path: Path) -> None:
     """A learning rate that is far too high is noticed, not trained through."""
     plan = plan_of(strategy="full", budget="200 steps", batch_tokens=64, learning_rates=4.0,
                    schedule="constant", heldout_points=0)
-    with pytest.raises(TrainingError, match=r"explodes.*lower training\.learning_rates"):
+    with pytest.raises(TrainingError, match=r"diverges.*lower training\.learning_rates"):
         run(tiny_model, text, plan, tmp_path)
 
 

@@ -18,8 +18,8 @@ from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.loss import ChunkedInsideLoss, ChunkedLoss, PlainLoss, head_is_last, make_loss
 from lingraft.training.mfu import Utilisation
-from lingraft.training.optimizer import Average, merge_back
-from lingraft.training.prepare_model import check_apart
+from lingraft.training.optimizer import WeightAverage, merge_back
+from lingraft.training.prepare_model import check_document_mask
 from lingraft.training.trackers import TRACKERS, tracking
 from tests.conftest import HINDI, make_tiny_model
 from tests.training_cases import ADDED, log_of, other_model, packed, plan_of, run, two_streams, weights_of
@@ -111,9 +111,9 @@ def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_p
 
 def test_a_model_that_mixes_documents_is_refused(tiny_model: Path) -> None:
     """An architecture without packed attention is found out before training, not trained wrongly."""
-    check_apart(load_model(tiny_model, dtype="stored"), 318)
-    with pytest.raises(ModelError, match="does not keep the documents of a row apart"):
-        check_apart(other_model("bloom"), 1)
+    check_document_mask(load_model(tiny_model, dtype="stored"), 318)
+    with pytest.raises(ModelError, match="does not mask attention between the documents"):
+        check_document_mask(other_model("bloom"), 1)
 
 
 def test_training_apart_differs_and_runs(tiny_model: Path, tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ def test_training_apart_differs_and_runs(tiny_model: Path, tmp_path: Path) -> No
 def test_an_average_is_the_mean_of_the_last_steps() -> None:
     """Within its horizon it is the plain mean of the weights after each step; then older ones fade."""
     weights = {"w": torch.zeros(2)}
-    average = Average(weights, horizon=4)
+    average = WeightAverage(weights, horizon=4)
     for step in range(4):
         weights["w"].fill_(step + 1)
         average.update(step)
     assert average.means["w"].tolist() == [2.5, 2.5]
     weights["w"].fill_(6.5)
     average.update(4)
-    average.put()
+    average.apply()
     assert weights["w"].tolist() == [3.5, 3.5]
 
 

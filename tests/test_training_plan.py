@@ -43,7 +43,7 @@ def test_the_settings_of_one_phase_may_stand_in_the_plan() -> None:
     long = TrainingPlan.model_validate({"phases": [{"strategy": {"full": {}}, "budget": {"bytes": 1_000_000}}],
                                         "heldout_points": 3})
     assert short == long
-    with pytest.raises(ValidationError, match="belong into its entry of phases"):
+    with pytest.raises(ValidationError, match="move strategy into the entries of `phases`"):
         TrainingPlan.model_validate({"phases": [], "strategy": "full"})
 
 
@@ -180,13 +180,13 @@ def test_the_batch_follows_the_size_of_the_model() -> None:
     assert Phase(batch_tokens=100).rows_of_a_step(512, 8_000_000) == 1
 
 
-def test_an_exploding_loss_is_told_from_a_bad_batch() -> None:
+def test_a_diverging_loss_differs_from_a_bad_batch() -> None:
     """One high loss passes; a mean of twenty far above the beginning does not; nor does what is no number."""
     calm = DivergenceMonitor(320)
     assert all(calm.check(loss, 1.0) is None for loss in [*[5.0] * 30, 80.0, *[5.0] * 30])
     wild = DivergenceMonitor(320)
     said = [wild.check(loss, 1.0) for loss in [*[5.0] * 20, *[40.0] * 20]]
-    assert "explodes" in next(reason for reason in said if reason)
+    assert "diverges" in next(reason for reason in said if reason)
     assert DivergenceMonitor(320).check(math.nan, 1.0) == "the loss is nan"
     assert "gradient" in str(DivergenceMonitor(320).check(1.0, math.inf))
 

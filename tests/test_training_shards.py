@@ -10,7 +10,7 @@ import torch
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.strategies.base import embedding_parameters
 from lingraft.strategies.lora import Lora
-from lingraft.training.prepare_model import open_shared
+from lingraft.training.prepare_model import load_sharded
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 from tests.models import ARCHITECTURES
 
@@ -44,8 +44,8 @@ def test_opened_by_shards_a_model_is_what_it_is_whole(name: str, dtype: str, tmp
 
 def test_a_strategy_that_reads_the_body_has_the_model_opened_whole(tiny_model: Path) -> None:
     """Where shapes are not enough, every process opens the model whole, and the notes say why."""
-    opened = open_shared(tiny_model, "cpu", whole=Lora.reads_whole)
-    assert opened.way == f"whole by every process: {Lora.reads_whole}"
+    opened = load_sharded(tiny_model, "cpu", whole=Lora.reads_whole)
+    assert opened.how == f"whole by every process: {Lora.reads_whole}"
     assert not any(parameter.is_meta for parameter in opened.model.parameters())
     opened.materialize()
-    assert open_shared(tiny_model, "cpu").way == "shard by shard"
+    assert load_sharded(tiny_model, "cpu").how == "shard by shard"

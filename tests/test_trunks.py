@@ -60,7 +60,7 @@ def test_a_longer_run_goes_on_and_ends_bit_identical(name: str, tiny_model: Path
 
 @pytest.mark.parametrize("changed", [
     {"schedule": "cosine"}, {"schedule": {"wsd": {"warmup": 0.25}}}, {"average_share": 0.5}, {"learning_rates": 1e-4},
-    {"weight_decay": 0.1}, {"replay": 0.4}], ids=str)
+    {"weight_decay": 0.1}, {"replay_share": 0.4}], ids=str)
 def test_nothing_is_taken_over_that_would_have_been_otherwise(changed: dict[str, Any], tiny_model: Path, text: Text,
                                                               tmp_path: Path) -> None:
     """A schedule that depends on the length, averages, and any other setting or seed begin at the beginning."""

@@ -34,7 +34,7 @@ from lingraft.training.config import Phase
 from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
-from lingraft.training.optimizer import state_of
+from lingraft.training.optimizer import state_tensors
 from lingraft.training.prepare_model import recompute_activations
 from lingraft.training.train_step import Stepper
 
@@ -143,7 +143,7 @@ def measure(case: Case, device: str, world: ProcessGroup) -> dict[str, Any]:
         times.append(time.perf_counter() - started)
     seconds = median(times[1:])
     optimizer = sum(
-        tensor.nbytes for tensor in state_of(stepper.optimiser, stepper.parameters).values()
+        tensor.nbytes for tensor in state_tensors(stepper.optimizer, stepper.parameters).values()
     )
     return {
         "parameters": parameters,

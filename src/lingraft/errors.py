@@ -6,7 +6,7 @@
     ├── TokenizerError                   a tokenizer that cannot be read, or is of no family that we know
     ├── ModelError                       a checkpoint that cannot be read, or does not fit its tokenizer
     ├── CertificateError                 a splice that breaks a promise which the recipe does not waive
-    ├── TrainingError           exit 3   a run that cannot go on: exploding loss, a checkpoint that is not whole
+    ├── TrainingError           exit 3   a run that cannot go on: diverging loss, a damaged checkpoint
     ├── StoreError                       the disk: no room, no permission, a file that is not what was written
     ├── HubError                         a hub that does not answer, or answers no
     ├── MissingExtraError                an optional dependency, with the command that installs it

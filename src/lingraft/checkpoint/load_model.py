@@ -2,7 +2,8 @@
 
 Every model in lingraft is loaded here. All variants use the class that config.json names
 (`model_class`), run the model's own code only where a recipe permits it (`model_code`), and refuse
-weights with NaN or inf. `training.sharded_loading` loads one shard per process with the same checks.
+weights with NaN or inf. `training.sharded_loading` loads one shard per process with the same
+checks.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def meta_model(config: Any, folder: Path | None = None) -> Any:
         return build_model(config, folder)
 
 
-def build_model(config: Any, folder: Path | None = None, *, dtype: torch.dtype | None = None) -> Any:
+def build_model(config: Any, folder: Path | None = None, *,
+                dtype: torch.dtype | None = None) -> Any:
     """Build a model of a configuration; raises `ModelError` where transformers cannot.
 
     `folder` is where the configuration was read: it may bring code, and errors name it.

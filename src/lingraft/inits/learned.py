@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 30.0
 VERSION = 2
-"""Raised when the rows of the same settings change; 2: trained by the loop of `lingraft.training`."""
+"""Raised when the rows of the same settings change. 2: trained by the loop of `training`."""
 
 
 class LearnedMatrices(Embeddings):
-    """The embedding matrices, or their added rows, of the sides that are learned; no bias trains."""
+    """The embedding matrices, or their added rows, of the learned sides; no bias trains."""
 
     name: ClassVar[str] = "learned matrices"
 
@@ -170,7 +170,8 @@ class LearnedInit(EmbeddingInit):
         sides = tuple(side for side in started if self._is_learned(request, side))
         model, notes = train_model(
             model_folder, Text(text), self._plan(sides), scratch_dir=folder / "training",
-            added=[token.id for token in request.splice.added], seed=request.seed, title="learning rows",
+            added=[token.id for token in request.splice.added], seed=request.seed,
+            title="learning rows",
             execution=Execution(device=request.device, precision="float32",
                                 checkpoint_seconds=CHECKPOINT_SECONDS))
         modules = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
@@ -183,8 +184,9 @@ class LearnedInit(EmbeddingInit):
             "bits_per_byte_first_last": first_and_last(bits, 0)})
 
     def _plan(self, sides: tuple[Side, ...]) -> TrainingPlan:
+        rates = {"body": 0.0, "added_rows": self.learning_rate}
         phase = Phase(strategy=LearnedMatrices(sides=sides, base_rows=self.base_rows),
-                      budget=Budget(epochs=1), learning_rates={"body": 0.0, "added_rows": self.learning_rate},
+                      budget=Budget(epochs=1), learning_rates=rates,
                       schedule="cosine", batch_tokens=self.batch_tokens)
         return TrainingPlan(phases=(phase,), heldout_points=0)
 
@@ -192,8 +194,9 @@ class LearnedInit(EmbeddingInit):
         """Say whether a side trains; raises `ModelError` where both do with different settings."""
         other = request.beside
         if side != request.side and isinstance(other, LearnedInit) and other != self:
-            msg = ("embeddings: input and output rows are both learned, but with different settings; "
-                   "they are trained together: give one, as in embeddings: {learned: {...}}")
+            msg = ("embeddings: input and output rows are both learned, but with different "
+                   "settings; they are trained together: give one, as in "
+                   "embeddings: {learned: {...}}")
             raise ModelError(msg)
         return side == request.side or isinstance(other, LearnedInit)
 
@@ -227,8 +230,9 @@ class LearnedInit(EmbeddingInit):
             pack_shards(_first_tokens(shards, self.max_tokens, around), target,
                         PackingSettings(block_size=self.block_size), folder, separators=separators)
         except CorpusError as error:
-            msg = (f"learned rows: no text for a budget of {self.max_text_share:g} of the train text and "
-                   f"{self.max_tokens:,} tokens; raise max_text_share or max_tokens, or give more text")
+            msg = (f"learned rows: no text for a budget of {self.max_text_share:g} of the train "
+                   f"text and {self.max_tokens:,} tokens; raise max_text_share or max_tokens, or "
+                   f"give more text")
             raise CorpusError(msg) from error
         return Blocks.open(folder)
 

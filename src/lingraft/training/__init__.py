@@ -1,4 +1,7 @@
-"""Continued pretraining. The plan is plain settings that need no torch; `training.trainer.train` carries it out."""
+"""Continued pretraining.
+
+The plan is settings that need no torch; `lingraft.training.trainer.train` carries it out.
+"""
 
 from lingraft.training.budget import Budget
 from lingraft.training.config import Phase, TrainingPlan

@@ -52,7 +52,8 @@ class AsyncCheckpointWriter:
         self.world.barrier()
         copies = {name: tensor.clone() if tensor.device.type == "cpu" else tensor
                   for name, tensor in tensors.items()}
-        writer = HuggingFaceStorageWriter(str(draft_folder(scratch_dir, step)), save_distributed=True)
+        draft = str(draft_folder(scratch_dir, step))
+        writer = HuggingFaceStorageWriter(draft, save_distributed=True)
         with _first_failure():
             written: Any = async_save(copies, storage_writer=writer, process_group=self.group)
 

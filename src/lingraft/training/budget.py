@@ -1,4 +1,4 @@
-"""How long a phase lasts, in a unit that makes two runs comparable."""
+"""The length of a phase, in a unit that makes runs comparable."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from lingraft.registry import Settings
 
 UNITS = ("tokens", "bytes", "documents", "steps", "epochs")
 FACTORS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
-WRITTEN = re.compile(r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([kKMGBT]?)\s*(tokens|bytes|documents|steps|epochs|epoch|B)\s*")
+WRITTEN = re.compile(r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([kKMGBT]?)\s*"
+                     r"(tokens|bytes|documents|steps|epochs|epoch|B)\s*")
 
 
 class Budget(Settings):
-    """How long a phase lasts: exactly one of these. Written `20M tokens`, `1 MB`, `0.1 epochs`, or `{bytes: 1000000}`.
+    """The length of a phase: exactly one of these.
 
-    >>> Budget.model_validate("1.5 MB").bytes, Budget.model_validate("20M tokens").amount, Budget().amount
-    (1500000, ('tokens', 20000000), ('epochs', 1.0))
+    Written `20M tokens`, `1 MB`, `0.1 epochs`, or `{bytes: 1000000}`.
+
+    >>> Budget.model_validate("1.5 MB").bytes, Budget.model_validate("20M tokens").amount
+    (1500000, ('tokens', 20000000))
+    >>> Budget().amount
+    ('epochs', 1.0)
     >>> Budget.model_validate("200 kB").bytes
     200000
     """
@@ -39,7 +44,8 @@ class Budget(Settings):
         if isinstance(data, str):
             found = WRITTEN.fullmatch(data)
             if not found:
-                msg = f"a budget is written like '20M tokens', '1 MB', '500 steps' or '0.1 epochs', got {data!r}"
+                msg = (f"a budget is written like '20M tokens', '1 MB', '500 steps' or "
+                       f"'0.1 epochs', got {data!r}")
                 raise ValueError(msg)
             number, factor, unit = found.groups()
             unit = {"B": "bytes", "epoch": "epochs"}.get(unit, unit)
@@ -51,7 +57,8 @@ class Budget(Settings):
     def _one(self) -> Budget:
         given = [unit for unit in UNITS if getattr(self, unit) is not None]
         if len(given) != 1:
-            msg = f"a budget names exactly one of {', '.join(UNITS)}, got {' and '.join(given) or 'none'}"
+            found = " and ".join(given) or "none"
+            msg = f"a budget names exactly one of {', '.join(UNITS)}, got {found}"
             raise ValueError(msg)
         return self
 
@@ -62,9 +69,11 @@ class Budget(Settings):
         (Budget(tokens=None, bytes=None, documents=None, steps=5, epochs=None), 0.9)
         """
         unit, amount = self.amount
-        return Budget.model_validate({unit: amount * share if unit == "epochs" else max(1, round(amount * share))})
+        part = amount * share
+        return Budget.model_validate({unit: part if unit == "epochs" else max(1, round(part))})
 
     @property
     def amount(self) -> tuple[str, float]:
         """The unit and the number of units."""
-        return next((unit, getattr(self, unit)) for unit in UNITS if getattr(self, unit) is not None)
+        unit = next(unit for unit in UNITS if getattr(self, unit) is not None)
+        return unit, getattr(self, unit)

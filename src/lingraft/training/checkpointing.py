@@ -51,7 +51,7 @@ class TrainingCheckpoint:
 
 def save_checkpoint(scratch_dir: Path, step: int, tensors: Mapping[str, torch.Tensor],
                     state: Mapping[str, Any]) -> Path:
-    """Save progress; raises `StoreError` if the disk is full, with the earlier checkpoints intact."""
+    """Save progress; raises `StoreError` if the disk is full. Earlier checkpoints stay intact."""
     stored = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with disk_errors(scratch_dir), new_checkpoint(scratch_dir, step, state) as draft:
         save_file(stored, draft / f"tensors{SUFFIX}")
@@ -103,8 +103,8 @@ def checkpoint_to_resume(scratch_dir: Path, fingerprint: str) -> TrainingCheckpo
     """Return the newest valid checkpoint; raises `TrainingError` where it is from another run."""
     checkpoint = latest_checkpoint(scratch_dir)
     if checkpoint and checkpoint.state["fingerprint"] != fingerprint:
-        msg = (f"{scratch_dir}: holds the progress of another run (other plan, text, seed or model); "
-               f"remove it, or name another folder")
+        msg = (f"{scratch_dir}: holds the progress of another run (other plan, text, seed or "
+               f"model); remove it, or name another folder")
         raise TrainingError(msg)
     return checkpoint
 

@@ -1,4 +1,4 @@
-"""The plan of continued pretraining: phases, one after another."""
+"""The settings of continued pretraining: a plan of phases, and plans with a name."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lingraft.training.budget import Budget
 from lingraft.training.schedules import SCHEDULES, Schedule
 
 BATCH = (2048, 131072)
-"""Tokens of a step at 8M and at 7B parameters, where a recipe does not say."""
+"""Default tokens per step at 8M and at 7B parameters."""
 
-OptimiserName = Literal["adamw", "adamw8bit"]
+OptimizerName = Literal["adamw", "adamw8bit"]
 
 
 class LearningRates(Settings):
-    """Peak learning rates; what is left out follows the model's size."""
+    """Peak learning rates; defaults depend on the size of the model."""
 
     table: Literal["size", "paper"] = Field(
         default="size",
@@ -45,22 +45,26 @@ class LearningRates(Settings):
         return {"body": data, "added_rows": data} if isinstance(data, int | float) else data
 
     def resolved(self, strategy: Strategy, kind: str, parameters: int) -> Rates:
-        """Return the rates for a model of this type (`config.model_type`) and so many parameters."""
+        """Return the rates for a model type (`config.model_type`) and a number of parameters."""
         default = strategy.rates(parameters)
         if self.table == "paper":
             rate = paper_rate(kind, parameters)
-            default = Rates(rate, rate, "the paper's table (arXiv 2406.14670)") if rate else Rates(
-                default.body, default.added_rows, f"{default.why}; the paper's table has no {kind} of this size")
+            if rate:
+                default = Rates(rate, rate, "the paper's table (arXiv 2406.14670)")
+            else:
+                why = f"{default.why}; the paper's table has no {kind} of this size"
+                default = Rates(default.body, default.added_rows, why)
         if self.body is None and self.added_rows is None:
             return default
         body = default.body if self.body is None else self.body
         added_rows = default.added_rows if self.added_rows is None else self.added_rows
-        partly = self.body is None or self.added_rows is None
-        return Rates(body, added_rows, f"as the recipe says; the other one {default.why}" if partly else Rates.why)
+        if self.body is None or self.added_rows is None:
+            return Rates(body, added_rows, f"as the recipe says; the other one {default.why}")
+        return Rates(body, added_rows, Rates.why)
 
 
 class Phase(Settings):
-    """One leg of training."""
+    """One phase of training: which weights train, how long, and at which learning rates."""
 
     strategy: STRATEGIES.annotation(Strategy) = Field(  # type: ignore[valid-type]
         default_factory=lambda: STRATEGIES.parse("differential"), validate_default=True,
@@ -79,7 +83,7 @@ class Phase(Settings):
         default=None, gt=0,
         description="tokens per step, rounded to whole rows of text; default: 2,048 at 8M "
                     "parameters to 131,072 at 7B")
-    optimizer: OptimiserName = Field(
+    optimizer: OptimizerName = Field(
         default="adamw",
         description="adamw, or adamw8bit (extra `bits`): a quarter of its memory, one process only")
     weight_decay: float = Field(default=0.0, ge=0, description="weight decay of AdamW")
@@ -94,7 +98,10 @@ class Phase(Settings):
         description="share of replayed bytes in this phase; default: the recipe's replay.share")
 
     def tables(self) -> dict[str, Any]:
-        """Return the tables that what is left out is looked up in: with others, the same settings mean another run."""
+        """Return the tables of defaults that apply.
+
+        They belong to the identity of a run: with other tables, the same settings give another.
+        """
         batch = {} if self.batch_tokens else {"batch_tokens": BATCH}
         if None not in (self.learning_rates.body, self.learning_rates.added_rows):
             return batch
@@ -102,14 +109,15 @@ class Phase(Settings):
         return {**batch, **paper, "rates": [self.strategy.small_rates, self.strategy.large_rates]}
 
     def rows_of_a_step(self, block: int, parameters: int) -> int:
-        """Return how many rows a step takes."""
+        """Return the number of rows per step, for rows of `block` tokens."""
         return max(1, round((self.batch_tokens or between(*BATCH, parameters)) / block))
 
 
 class TrainingPlan(Settings):
-    """How the model is trained: phases one after another, the settings of a single phase, or a plan's name.
+    """How the model is trained: a list of phases, the settings of a single phase, or a plan's name.
 
-    A named plan (paper, learned_then_full, rows_then_differential) may be given a budget: {plan: paper, budget: 1 MB}.
+    A named plan (paper, learned_then_full, rows_then_differential) may have a budget:
+    {plan: paper, budget: 1 MB}.
     """
 
     phases: tuple[Phase, ...] = Field(
@@ -131,7 +139,7 @@ class TrainingPlan(Settings):
     @model_validator(mode="before")
     @classmethod
     def _one_phase(cls, data: Any) -> Any:
-        """Read a plan's name, or the settings of a phase that stand in the plan itself as its only phase."""
+        """Read a plan's name, or the settings of a single phase without `phases`."""
         if isinstance(data, str):
             return named_plan(data)
         if not isinstance(data, Mapping):
@@ -143,19 +151,22 @@ class TrainingPlan(Settings):
         if not own:
             return data
         if "phases" in data:
-            msg = f"{', '.join(sorted(own))} beside phases: settings of a phase belong into its entry of phases"
+            msg = f"move {', '.join(sorted(own))} into the entries of `phases`"
             raise ValueError(msg)
         return {"phases": (own,), **{key: value for key, value in data.items() if key not in own}}
 
     @classmethod
     def more_names(cls) -> list[str]:
-        """Return what else may stand in this mapping: the settings of a single phase."""
+        """Return the other keys that this mapping accepts: the settings of a single phase."""
         return sorted([*Phase.model_fields, "plan"])
 
     def beginning(self) -> tuple[Any, float] | None:
-        """Return what plans share of which the longer goes on from the shorter, and this one's length; or None.
+        """Return what a plan has in common with longer ones that continue it, and its length.
 
-        >>> plans = [TrainingPlan.model_validate({"schedule": "wsd", "budget": b}) for b in ("1 MB", "2 MB")]
+        None where no longer plan can continue it.
+
+        >>> budgets = [{"schedule": "wsd", "budget": budget} for budget in ("1 MB", "2 MB")]
+        >>> plans = [TrainingPlan.model_validate(one) for one in budgets]
         >>> (one, first), (other, second) = (plan.beginning() for plan in plans)
         >>> one == other, second / first, TrainingPlan().beginning()
         (True, 2.0, None)
@@ -170,13 +181,14 @@ class TrainingPlan(Settings):
         return shared, amount * trunk
 
 
-PAPER_RATES = (("xglm", 7.5e9, 3e-5), ("gemma", 2.5e9, 9e-5), ("gemma", 8.5e9, 3e-6), ("bloom", 7.1e9, 6e-5),
-               ("phi", 2.8e9, 9e-5), ("mistral", 7.2e9, 3e-5), ("llama", 6.7e9, 6e-5))
-"""Model type, parameters and learning rate of the seven bases of P."""
+PAPER_RATES = (("xglm", 7.5e9, 3e-5), ("gemma", 2.5e9, 9e-5), ("gemma", 8.5e9, 3e-6),
+               ("bloom", 7.1e9, 6e-5), ("phi", 2.8e9, 9e-5), ("mistral", 7.2e9, 3e-5),
+               ("llama", 6.7e9, 6e-5))
+"""Model type, parameters and learning rate of the seven bases of Tejaswi, Gupta and Choi 2024."""
 
 
 def paper_rate(kind: str, parameters: int) -> float | None:
-    """Return the learning rate of P for a model of this type and, within half as much again, this size.
+    """Return the paper's learning rate for a model type and a size up to 1.5 times away, or None.
 
     >>> paper_rate("gemma", 8_900_000_000), paper_rate("llama", 8_600_000)
     (3e-06, None)
@@ -188,26 +200,32 @@ def paper_rate(kind: str, parameters: int) -> float | None:
 
 
 def _paper(budget: Budget) -> dict[str, Any]:
-    """Train every weight over one pass, documents cut at 1,024 tokens (or the context), no replay: as P does."""
-    phase = {"strategy": "full", "learning_rates": "paper", "schedule": {"cosine": {"warmup": 0.03}},
-             "weight_decay": 0.0, "budget": budget, "replay_share": 0.0}
+    """Train all weights in one pass without replay, as arXiv 2406.14670 does.
+
+    Documents are cut at 1,024 tokens, or at the context.
+    """
+    phase = {"strategy": "full", "learning_rates": "paper",
+             "schedule": {"cosine": {"warmup": 0.03}}, "weight_decay": 0.0, "budget": budget,
+             "replay_share": 0.0}
     return {"phases": [phase], "packing": {"layout": "documents"}}
 
 
 def _learned_then_full(budget: Budget) -> dict[str, Any]:
-    """Learn the embeddings on a tenth at 1e-3 with the body frozen, P's learned initialisation, then all weights."""
-    return {"phases": [{"strategy": "embeddings", "learning_rates": {"added_rows": 1e-3}, "budget": budget.part(0.1)},
+    """Train the embeddings on a tenth (the paper's learned initialisation), then all weights."""
+    return {"phases": [{"strategy": "embeddings", "learning_rates": {"added_rows": 1e-3},
+                        "budget": budget.part(0.1)},
                        {"strategy": "full", "learning_rates": "paper", "budget": budget.part(0.9)}]}
 
 
 def _rows_then_differential(budget: Budget) -> dict[str, Any]:
-    """Settle the added rows on a tenth, then train all weights, the embeddings faster."""
+    """Train the added rows on a tenth of the budget, then all weights, added rows faster."""
     return {"phases": [{"strategy": "rows", "budget": budget.part(0.1)},
                        {"strategy": "differential", "budget": budget.part(0.9)}]}
 
 
 PLANS: dict[str, Callable[[Budget], dict[str, Any]]] = {
-    "paper": _paper, "learned_then_full": _learned_then_full, "rows_then_differential": _rows_then_differential}
+    "paper": _paper, "learned_then_full": _learned_then_full,
+    "rows_then_differential": _rows_then_differential}
 """Plans by name."""
 
 

@@ -1,4 +1,4 @@
-"""What `train` is called with, and what follows from it before the first step."""
+"""The arguments of `train`, and the rows and steps of each phase that follow from them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from lingraft.training.execution import Execution
 Heldout = Callable[[Any], Mapping[str, float]]
 """Measures a model: language -> bits per byte."""
 
+CHUNK = 65536
+"""Rows that are counted at a time when a budget is resolved."""
+
 
 @dataclass(frozen=True)
 class Text:
-    """What is trained on: packed target text, and packed replay text with its share of the bytes."""
+    """What is trained on: packed target text, and packed replay text with its share of bytes."""
 
     target: Blocks
     replay: Blocks | None = None
@@ -32,8 +35,27 @@ class Text:
 
 
 @dataclass(frozen=True)
+class PhaseSteps:
+    """A phase of `rows` rows, `rows_of_a_step` at a time; the last step may take fewer."""
+
+    mixture: Mixture
+    rows: int
+    rows_of_a_step: int
+
+    @property
+    def steps(self) -> int:
+        """The number of optimizer steps."""
+        return math.ceil(self.rows / self.rows_of_a_step)
+
+    def batch(self, step: int) -> Batch:
+        """Return the rows of a step (from 0)."""
+        first = step * self.rows_of_a_step
+        return self.mixture.batch(first, min(self.rows_of_a_step, self.rows - first))
+
+
+@dataclass(frozen=True)
 class Job:
-    """The arguments of `train`; `trunks` is where runs leave what longer ones go on from."""
+    """The arguments of `train`; runs share prefixes in the folder `trunks` (`shared_prefix`)."""
 
     model_folder: Path
     text: Text
@@ -47,12 +69,12 @@ class Job:
     title: str = "training"
 
     def folder(self, phase: int) -> Path:
-        """Return the folder of the model that a phase begins with."""
+        """Return the folder of the model that a phase starts with."""
         return self.scratch_dir / f"phase-{phase}" if phase else self.model_folder
 
-    def legs(self, parameters: int) -> list[PhaseSteps]:
-        """Work out the phases; raises `RecipeError` where one replays and there is no text to replay."""
-        legs, start = [], Start()
+    def phases(self, parameters: int) -> list[PhaseSteps]:
+        """Return the steps of each phase; raises `RecipeError` where there is nothing to replay."""
+        phases, start = [], Start()
         for phase in self.plan.phases:
             share = self.text.share if phase.replay_share is None else phase.replay_share
             if share and self.text.replay is None:
@@ -61,44 +83,22 @@ class Job:
                 raise RecipeError(msg)
             mixture = Mixture(self.text.target, self.text.replay, share, self.seed, start)
             rows = phase.rows_of_a_step(self.text.target.summary.block, parameters)
-            legs.append(phase_steps(mixture, phase.budget, rows))
-            start = mixture.used(legs[-1].rows)
-        return legs
+            phases.append(phase_steps(mixture, phase.budget, rows))
+            start = mixture.used(phases[-1].rows)
+        return phases
 
     def fingerprint(self, parameters: int) -> str:
-        """Return what tells the progress of one job from that of another."""
+        """Return a hash that differs between jobs whose progress cannot be exchanged."""
         return digest([self.plan.model_dump(mode="json"), *self.identity(parameters)])
 
     def identity(self, parameters: int) -> list[Any]:
-        """Return what a run depends on besides its plan and its model."""
+        """Return what a run depends on in addition to its plan and its model."""
         blocks = [vars(blocks.summary) for blocks in (self.text.target, self.text.replay) if blocks]
         return [self.text.share, self.seed, self.added, parameters, *blocks]
 
 
-CHUNK = 65536
-
-
-@dataclass(frozen=True)
-class PhaseSteps:
-    """A phase of `rows` rows, `rows_of_a_step` at a time; the last step may take fewer."""
-
-    mixture: Mixture
-    rows: int
-    rows_of_a_step: int
-
-    @property
-    def steps(self) -> int:
-        """The number of optimiser steps."""
-        return math.ceil(self.rows / self.rows_of_a_step)
-
-    def batch(self, step: int) -> Batch:
-        """Return the rows of a step (from 0)."""
-        first = step * self.rows_of_a_step
-        return self.mixture.batch(first, min(self.rows_of_a_step, self.rows - first))
-
-
 def phase_steps(mixture: Mixture, budget: Budget, rows_of_a_step: int) -> PhaseSteps:
-    """Return the leg that first reaches the budget, to the row."""
+    """Return the phase with the smallest number of rows that reaches the budget."""
     unit, amount = budget.amount
     if unit == "steps":
         return PhaseSteps(mixture, int(amount) * rows_of_a_step, rows_of_a_step)
@@ -108,9 +108,10 @@ def phase_steps(mixture: Mixture, budget: Budget, rows_of_a_step: int) -> PhaseS
     while True:
         measures = mixture.measures(first, CHUNK)
         target = 1 - measures[:, 0]
-        each = {"tokens": measures[:, 1], "bytes": measures[:, 2] * target, "documents": measures[:, 3] * target,
-                "target rows": target}[unit]
+        each = {"tokens": measures[:, 1], "bytes": measures[:, 2] * target,
+                "documents": measures[:, 3] * target, "target rows": target}[unit]
         sums = reached + np.cumsum(each)
         if sums[-1] >= amount:
-            return PhaseSteps(mixture, first + int(np.searchsorted(sums, amount)) + 1, rows_of_a_step)
+            rows = first + int(np.searchsorted(sums, amount)) + 1
+            return PhaseSteps(mixture, rows, rows_of_a_step)
         first, reached = first + CHUNK, int(sums[-1])

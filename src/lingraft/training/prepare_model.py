@@ -1,4 +1,4 @@
-"""Opening the model that is trained."""
+"""The model that a phase trains: loaded whole or sharded, gathered at the end, and its checks."""
 
 from __future__ import annotations
 
@@ -18,53 +18,54 @@ from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A model ready to train, the data types that its parameters had, and how it was come by.
+class PhaseModel:
+    """A model to train, the stored data types of its parameters, and how it was loaded.
 
-    `shapes`, where there are some, still have to be filled once the model is shared out.
+    Where `meta` is set, weights are missing until the model is sharded and `materialize` called.
     """
 
     model: Any
     types: dict[str, torch.dtype]
-    way: str = "whole"
-    shapes: MetaModel | None = None
+    how: str = "whole"
+    meta: MetaModel | None = None
 
     def materialize(self) -> None:
-        """Read this process's shards, where they were not read yet."""
-        if self.shapes:
-            self.shapes.materialize()
+        """Read this process's shards, where the model was not loaded whole."""
+        if self.meta:
+            self.meta.materialize()
 
 
-def open_phase(job: Job, number: int, *, shared: bool) -> Opened:
-    """Open the model that a phase begins with, for one process or to be `shared` among several."""
+def load_phase_model(job: Job, number: int, *, sharded: bool) -> PhaseModel:
+    """Load the model that a phase starts with, for one process or to be sharded."""
     folder, device = job.folder(number), job.execution.device
-    if shared and job.plan.phases:
-        return open_shared(folder, device, whole=job.plan.phases[number].strategy.reads_whole)
-    return Opened(*load_for_training(folder, device))
+    if sharded and job.plan.phases:
+        return load_sharded(folder, device, whole=job.plan.phases[number].strategy.reads_whole)
+    return PhaseModel(*load_for_training(folder, device))
 
 
-def open_shared(folder: Path, device: str, *, whole: str = "") -> Opened:
-    """Open a model that several processes are about to share out; `whole` is a reason to open it whole at once."""
+def load_sharded(folder: Path, device: str, *, whole: str = "") -> PhaseModel:
+    """Load a model to be sharded; `whole` is a reason why each process needs all weights."""
     if not whole:
         try:
-            shapes = MetaModel.open(folder)
+            meta = MetaModel.open(folder)
         except NotByShardsError as error:
             whole = str(error)
         else:
-            return Opened(shapes.model.train(), shapes.types, "shard by shard", shapes)
+            return PhaseModel(meta.model.train(), meta.types, "shard by shard", meta)
     model, types = load_for_training(folder, device)
-    return Opened(model, types, f"whole by every process: {whole}")
+    return PhaseModel(model, types, f"whole by every process: {whole}")
 
 
 def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, first: bool) -> Any:
-    """Return, in the `first` process, the model that a phase began with, with what its strategy trained, whole.
+    """Return, in rank 0 (`first`), the whole model of a phase with its trained parameters.
 
-    Every process has to call it, and sends its shard of one parameter after the other.
+    Every process has to call this. One parameter is gathered at a time.
     """
     strategy = job.plan.phases[number].strategy
     model = load_for_training(job.folder(number))[0] if first else None
-    own = {name: parameter for group in (strategy.prepare(model, job.added) if model else ())
-           for name, parameter in group.parameters.items()}
+    own: dict[str, torch.nn.Parameter] = {}
+    for group in strategy.prepare(model, job.added) if model else ():
+        own |= group.parameters
     for name, shard in shards.items():
         value = full_tensor(shard)
         if first:
@@ -73,26 +74,27 @@ def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, f
 
 
 @torch.no_grad()
-def check_apart(model: Any, opening: int) -> None:
-    """Raise `ModelError` where a change in one document moves the logits of the next one in the same row."""
+def check_document_mask(model: Any, opening: int) -> None:
+    """Raise `ModelError` where one document changes the logits of the next one in a row."""
     size = model.get_input_embeddings().weight.shape[0]
     rows = torch.tensor([[opening, 2 % size, 3 % size, opening, 4 % size, 5 % size],
                          [opening, 6 % size, 7 % size, opening, 4 % size, 5 % size]])
-    positions = torch.from_numpy(positions_of(rows.numpy(), opening))
+    positions = torch.from_numpy(positions_of(rows.numpy(), opening)).to(model.device)
     training = model.training
     model.eval()
-    logits = model(input_ids=rows.to(model.device), position_ids=positions.to(model.device), use_cache=False).logits
+    logits = model(input_ids=rows.to(model.device), position_ids=positions, use_cache=False).logits
     model.train(training)
     if not torch.equal(logits[0, 3:], logits[1, 3:]):
-        msg = (f"{type(model).__name__} does not keep the documents of a row apart: the attention of one reaches into "
-               f"the next; leave out training.document_attention_mask, or use training.packing.layout: documents")
+        msg = (f"training.document_attention_mask: {type(model).__name__} does not mask attention "
+               f"between the documents of a row; leave the setting out, or use "
+               f"training.packing.layout: documents")
         raise ModelError(msg)
 
 
 def recompute_activations(model: Any) -> None:
-    """Have the layers keep their inputs only; raises `ModelError` where transformers cannot."""
+    """Turn on activation checkpointing; raises `ModelError` where the model has none."""
     if not model.supports_gradient_checkpointing:
-        msg = f"{type(model).__name__} cannot recompute activations; leave that setting out"
+        msg = f"--recompute: {type(model).__name__} cannot recompute activations; leave it out"
         raise ModelError(msg)
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})

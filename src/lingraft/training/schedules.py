@@ -1,4 +1,4 @@
-"""How the learning rate moves over a phase: a factor between 0 and 1 for each step."""
+"""Learning-rate schedules: a factor between 0 and 1 for each step of a phase."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lingraft.registry import Choice, Registry
 
 
 class Schedule(Choice, ABC):
-    """A course of the learning rate, after a linear warm-up."""
+    """A learning-rate schedule with linear warm-up."""
 
     warmup: float = Field(
         default=0.03, ge=0,
@@ -20,15 +20,19 @@ class Schedule(Choice, ABC):
                     "steps, at most half of all")
 
     def rise(self, steps: int) -> int:
-        """Return in how many of `steps` the rate rises.
+        """Return the number of warm-up steps of `steps` steps.
 
-        >>> Cosine(warmup=0.03).rise(1000), Cosine(warmup=50).rise(1000), Cosine(warmup=50).rise(60)
-        (30, 50, 30)
+        >>> Cosine(warmup=0.03).rise(1000), Cosine(warmup=50).rise(1000)
+        (30, 50)
+        >>> Cosine(warmup=50).rise(60)
+        30
         """
-        return math.ceil(self.warmup * steps) if self.warmup < 1 else min(round(self.warmup), steps // 2)
+        if self.warmup < 1:
+            return math.ceil(self.warmup * steps)
+        return min(round(self.warmup), steps // 2)
 
     def factor(self, step: int, steps: int) -> float:
-        """Return what the learning rate is multiplied by in `step` (from 0) of `steps`.
+        """Return the factor of the peak learning rate in `step` (from 0) of `steps`.
 
         >>> [round(Cosine(warmup=0.5).factor(step, 4), 3) for step in range(4)]
         [0.5, 1.0, 1.0, 0.5]
@@ -39,13 +43,13 @@ class Schedule(Choice, ABC):
         return self.after_warmup((step - rise) / max(steps - rise, 1))
 
     def trunk(self, steps: int) -> int:
-        """Return how many first steps are those of every longer phase with the same rise: its trunk; here none."""
+        """Return how many first steps are the same in every longer phase with the same warm-up."""
         del steps
         return 0
 
     @abstractmethod
     def after_warmup(self, done: float) -> float:
-        """Return the factor where the share `done` (0 to below 1) of what follows the warm-up is over."""
+        """Return the factor after the share `done` (0 to below 1) of the steps after warm-up."""
 
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")
@@ -97,14 +101,15 @@ class Constant(Schedule):
 
 @SCHEDULES.register
 class Wsd(Schedule):
-    """Warm-up, stable, decay: constant, then a fall to `final_factor` over the last share of the steps.
+    """Warm-up, stable, decay: constant, then a fall to `final_factor` over the last steps.
 
-    The warm-up is a number of steps, so that runs of any length begin alike: a longer one goes on from what a shorter
-    one was before its fall.
+    The warm-up is a number of steps, so that runs of any length start the same: a longer run
+    continues from the state of a shorter one before its decay.
     """
 
     name: ClassVar[str] = "wsd"
-    reference: ClassVar[str] = "Hu et al. 2024 (MiniCPM), arXiv 2404.06395; Hägele et al. 2024, arXiv 2405.18392"
+    reference: ClassVar[str] = ("Hu et al. 2024 (MiniCPM), arXiv 2404.06395; "
+                                "Hägele et al. 2024, arXiv 2405.18392")
 
     warmup: float = Field(
         default=20, ge=0,
@@ -123,4 +128,7 @@ class Wsd(Schedule):
 
     def trunk(self, steps: int) -> int:
         """Return the steps before the fall."""
-        return next((step for step in range(self.rise(steps), steps) if self.factor(step, steps) < 1), steps)
+        for step in range(self.rise(steps), steps):
+            if self.factor(step, steps) < 1:
+                return step
+        return steps

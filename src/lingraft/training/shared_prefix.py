@@ -1,10 +1,11 @@
-"""Trunks: what a run leaves behind so that a longer one with the same beginning goes on from there.
+"""Checkpoints that runs of different length share: a longer run continues from a shorter one.
 
-The first steps of a phase with the schedule `wsd` or `constant` do not depend on how long it will be: same rows, same
-rates, same random numbers. Where they end, a run keeps its progress next to its scratch directory, under a key of
-everything that these steps depend on. A longer run takes the longest trunk of its key into its own scratch directory
-and resumes, as from a checkpoint of its own, and ends bit-identical to one that began at the beginning. Only the last
-phase may differ in length; averaged weights depend on the length, and have no trunk.
+The first steps of a phase with the schedule `wsd` or `constant` do not depend on the length of the
+phase: same rows, same learning rates, same random numbers. Where they end, a run saves its
+progress in a shared folder, under a key of everything that these steps depend on. A longer run
+copies the longest prefix of its key into its own directory, resumes from it as from a checkpoint
+of its own, and ends bit-identical to a run from the start. Only the last phase may differ in
+length. Averaged weights depend on the length, so that such a run shares no prefix.
 """
 
 from __future__ import annotations
@@ -30,49 +31,60 @@ from lingraft.training.train_log import LOG
 
 @dataclass(frozen=True)
 class PrefixCheckpoint:
-    """The trunk of a run of `steps` steps: where those of its key lie, and after how many steps its own ends."""
+    """The shared prefix of a run of `steps` steps: `folder` of its key, and its last step `end`."""
 
     folder: Path
     end: int
     steps: int
 
     def take(self, scratch_dir: Path, fingerprint: str) -> None:
-        """Fill a scratch directory without a checkpoint from the longest trunk that is not longer than this run's."""
+        """Copy the longest prefix of up to `end` steps into a folder without a checkpoint."""
         if latest_checkpoint(scratch_dir) or not self.folder.is_dir():
             return
         with lock(self._lock()):
             for found in valid_checkpoints(self.folder):
                 if found.state["done"]["step"] <= self.end:
-                    self._lay_out(found, scratch_dir, fingerprint)
+                    self._copy(found, scratch_dir, fingerprint)
                     return
 
     def keep(self, scratch_dir: Path, at: int) -> None:
-        """Keep the checkpoint that was saved after `at` steps, if that is where the trunk ends."""
-        if at != self.end or at in {one.state["done"]["step"] for one in valid_checkpoints(self.folder)}:
+        """Save the checkpoint after `at` steps as the prefix, if the prefix ends there."""
+        if at != self.end or _checkpoint_at(self.folder, at):
             return
-        checkpoint = next(one for one in valid_checkpoints(scratch_dir) if one.state["done"]["step"] == at)
+        checkpoint = _checkpoint_at(scratch_dir, at)
+        if checkpoint is None:
+            return
+        phase = checkpoint.state["phase"]
+        # The model that the last phase started with has frozen weights that no checkpoint has.
+        files = [*(scratch_dir / f"phase-{phase}").glob("*")]
+        for number in range(phase):
+            low_rank = scratch_dir / LOW_RANK.format(number)
+            if low_rank.is_file():
+                files.append(low_rank)
         with lock(self._lock()), new_checkpoint(self.folder, at, checkpoint.state) as draft:
-            for file in (path for path in checkpoint.folder.iterdir() if path.name != STATE):
-                link_or_copy(file, draft / file.name)
-            begun = scratch_dir / f"phase-{checkpoint.state['phase']}"
-            merged = [path for number in range(checkpoint.state["phase"])
-                      if (path := scratch_dir / LOW_RANK.format(number)).is_file()]
-            # the model that the last phase began with, whose frozen weights are nowhere else, and what it had learned
-            for file in (*begun.glob("*"), *merged):
-                link_or_copy(file, draft / begun.name / file.name)
-            (draft / LOG).write_bytes((scratch_dir / LOG).read_bytes()[:checkpoint.state["log_bytes"]])
+            for file in checkpoint.folder.iterdir():
+                if file.name != STATE:
+                    link_or_copy(file, draft / file.name)
+            for file in files:
+                link_or_copy(file, draft / f"phase-{phase}" / file.name)
+            log = (scratch_dir / LOG).read_bytes()
+            (draft / LOG).write_bytes(log[:checkpoint.state["log_bytes"]])
 
-    def _lay_out(self, found: TrainingCheckpoint, scratch_dir: Path, fingerprint: str) -> None:
-        rows = [json.loads(line) for line in (found.folder / LOG).read_text(encoding="utf-8").splitlines()]
-        lines = [json.dumps({**row, **({"steps": self.steps} if "steps" in row else {})}) + "\n" for row in rows]
+    def _copy(self, found: TrainingCheckpoint, scratch_dir: Path, fingerprint: str) -> None:
+        lines = []
+        for line in (found.folder / LOG).read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if "steps" in row:
+                row["steps"] = self.steps
+            lines.append(json.dumps(row) + "\n")
         (scratch_dir / LOG).write_text("".join(lines), encoding="utf-8")
         at, phase = found.state["done"]["step"], f"phase-{found.state['phase']}"
         shutil.rmtree(scratch_dir / phase, ignore_errors=True)
         for file in (found.folder / phase).glob("*"):
-            beside = file.match(LOW_RANK.format("*"))
-            link_or_copy(file, scratch_dir / ("" if beside else phase) / file.name)
-        log_bytes = (scratch_dir / LOG).stat().st_size
-        state = {**found.state, "fingerprint": fingerprint, "trunk": at, "log_bytes": log_bytes}
+            folder = scratch_dir if file.match(LOW_RANK.format("*")) else scratch_dir / phase
+            link_or_copy(file, folder / file.name)
+        state = {**found.state, "fingerprint": fingerprint, "trunk": at,
+                 "log_bytes": (scratch_dir / LOG).stat().st_size}
         # The checkpoint comes last: as long as there is none, everything above is done again.
         with new_checkpoint(scratch_dir, at, state) as draft:
             for file in found.folder.iterdir():
@@ -83,17 +95,27 @@ class PrefixCheckpoint:
         return self.folder.with_name(f"{self.folder.name}.lock")
 
 
-def prefix_checkpoint(job: Job, legs: Sequence[PhaseSteps], parameters: int) -> PrefixCheckpoint | None:
-    """Return the trunk of a run; None where it keeps none, or where its schedule leaves none."""
-    if job.trunks is None or not legs or job.plan.phases[-1].average_share:
+def _checkpoint_at(folder: Path, step: int) -> TrainingCheckpoint | None:
+    for checkpoint in valid_checkpoints(folder):
+        if checkpoint.state["done"]["step"] == step:
+            return checkpoint
+    return None
+
+
+def prefix_checkpoint(job: Job, phases: Sequence[PhaseSteps],
+                      parameters: int) -> PrefixCheckpoint | None:
+    """Return the shared prefix of a run, or None if it has none."""
+    if job.trunks is None or not phases or job.plan.phases[-1].average_share:
         return None
-    last, leg = job.plan.phases[-1], legs[-1]
-    before, steps = sum(one.steps for one in legs[:-1]), leg.steps
-    end = min(last.schedule.trunk(steps), leg.rows // leg.rows_of_a_step)  # the last step may take fewer rows
+    last, steps = job.plan.phases[-1], phases[-1].steps
+    before = sum(one.steps for one in phases[:-1])
+    # The last step of a phase may take fewer rows, so that a longer phase differs in it.
+    full_steps = phases[-1].rows // phases[-1].rows_of_a_step
+    end = min(last.schedule.trunk(steps), full_steps)
     if not end:
         return None
-    beginning = job.plan.model_dump(mode="json", exclude={"merge_back"})
-    phase = beginning["phases"][-1]
+    plan = job.plan.model_dump(mode="json", exclude={"merge_back"})
+    phase = plan["phases"][-1]
     phase["budget"], phase["schedule"] = None, [last.schedule.name, last.schedule.rise(steps)]
-    key = digest([beginning, leg.rows_of_a_step, *job.identity(parameters)])[:20]
+    key = digest([plan, phases[-1].rows_of_a_step, *job.identity(parameters)])[:20]
     return PrefixCheckpoint(job.trunks / key, before + end, before + steps)

@@ -94,7 +94,7 @@ def _module(name: str, extra: str) -> Any:
 @contextmanager
 def tracking(names: Sequence[str], folder: Path, name: str,
              step: int) -> Iterator[Sequence[Tracker]]:
-    """Open trackers by name for a run after `step` steps; raises `RecipeError` for unknown names."""
+    """Open trackers by name for a run after `step` steps; raises `RecipeError`."""
     for one in names:
         if one not in TRACKERS:
             msg = f"there is no tracker called {one!r}; {did_you_mean(one, TRACKERS)}"

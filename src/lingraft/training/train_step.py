@@ -1,4 +1,7 @@
-"""One optimiser step: forward and backward over a batch, clipping, AdamW. MetaModel: B rows, T tokens, P predicted."""
+"""One optimizer step: forward and backward over a batch, gradient clipping, AdamW.
+
+Shapes: B rows, T tokens, P predicted tokens.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,20 @@ from lingraft.training.config import Phase
 from lingraft.training.distributed import ProcessGroup, full_tensor
 from lingraft.training.execution import Execution
 from lingraft.training.loss import Loss
-from lingraft.training.optimizer import Average, begin_state, make_optimizer, state_of, take_numbers
+from lingraft.training.optimizer import (
+    WeightAverage,
+    init_state,
+    make_optimizer,
+    restore_numbers,
+    state_tensors,
+)
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """`bits` are those of the text alone, without separators, `replayed_bits` the part of it that is replay.
+    """The result of a step: `nats_a_token` is the minimised loss, separators included.
 
-    `nats_a_token` is the loss that was minimised, separators included.
+    `bits` are those of text without separators, `replayed_bits` the part of them that is replay.
     """
 
     bits: float
@@ -36,26 +45,32 @@ class StepResult:
 
 
 class Stepper:
-    """A model with the optimiser of a phase; `apart` keeps the documents of a row apart."""
+    """A model with the optimizer of a phase; `apart` masks attention between documents of a row."""
 
-    def __init__(self, model: Any, groups: Sequence[Group], rates: Rates, *, phase: Phase, steps: int,
-                 execution: Execution, text: Blocks, world: ProcessGroup, loss: Loss, apart: bool = False) -> None:
-        self.model, self.rates, self.clip = model, rates, phase.max_grad_norm
-        self.parameters = {name: p for group in groups for name, p in group.parameters.items()}
+    def __init__(self, model: Any, groups: Sequence[Group], rates: Rates, *, phase: Phase,
+                 steps: int, execution: Execution, text: Blocks, world: ProcessGroup, loss: Loss,
+                 apart: bool = False) -> None:
+        self.model, self.rates, self.loss, self.world = model, rates, loss, world
+        self.max_grad_norm, self.device = phase.max_grad_norm, execution.device
+        self.parameters = {name: parameter for group in groups
+                           for name, parameter in group.parameters.items()}
         self.peaks = [getattr(rates, group.role) for group in groups]
-        settings = [{"params": list(group.parameters.values())} for group in groups]
         kind = execution.device.split(":")[0]
-        self.sum_type = torch.float32 if kind == "mps" else torch.float64  # Apple's devices have no float64
-        self.optimiser = make_optimizer(phase.optimizer, settings, weight_decay=phase.weight_decay,
-                                      fused=world.size == 1 and kind in {"cpu", "cuda"}, sharded=world.size > 1)
-        self.average = Average(self.parameters, round(phase.average_share * steps)) if phase.average_share else None
-        self.loss = loss
-        self.world, self.device, self.tokens_at_once = world, execution.device, execution.tokens_at_once
+        # Apple's GPUs have no float64.
+        self.sum_type = torch.float32 if kind == "mps" else torch.float64
+        self.optimizer = make_optimizer(
+            phase.optimizer, [{"params": list(group.parameters.values())} for group in groups],
+            weight_decay=phase.weight_decay, sharded=world.size > 1,
+            fused=world.size == 1 and kind in {"cpu", "cuda"})
+        self.average: WeightAverage | None = None
+        if phase.average_share:
+            self.average = WeightAverage(self.parameters, round(phase.average_share * steps))
+        self.tokens_at_once = execution.tokens_at_once
         self.opening = text.opening if apart else None
         self.separators = torch.tensor(text.no_text, device=self.device)
 
     def forward_backward(self, batch: Batch) -> StepResult:
-        """Leave the clipped gradient of the mean loss of a batch in the parameters."""
+        """Compute the clipped gradient of the mean loss of a batch."""
         predicted = int((batch.labels != IGNORED).sum())
         rows = max(1, self.tokens_at_once // batch.inputs.shape[1])
         sums = torch.zeros(3, dtype=self.sum_type, device=self.device)
@@ -63,16 +78,18 @@ class Stepper:
         weight = self.world.size / predicted  # gradients are averaged over the processes
         for first in range(0, len(own.inputs), rows):
             sums += self._part(own, slice(first, first + rows), weight)
-        norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.clip))
+        parameters = self.parameters.values()
+        norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
         nats, text, replayed = self.world.all_reduce(sums).tolist()
         return StepResult(text / math.log(2), replayed / math.log(2), nats / predicted, float(norm))
 
     def _part(self, batch: Batch, rows: slice, weight: float) -> Tensor:
-        """Run some rows; return the sums of all nats, of those of text, and of those of replayed text."""
+        """Run some rows; return the sums of nats: all, of text, and of replayed text."""
         labels_BT = torch.from_numpy(batch.labels[rows]).to(self.device)
         inputs = {"input_ids": torch.from_numpy(batch.inputs[rows]).to(self.device)}
         if self.opening is not None:
-            inputs["position_ids"] = torch.from_numpy(positions_of(batch.inputs[rows], self.opening)).to(self.device)
+            positions = torch.from_numpy(positions_of(batch.inputs[rows], self.opening))
+            inputs["position_ids"] = positions.to(self.device)
         nats_P = self.loss.backward(inputs, labels_BT, weight).to(self.sum_type)
         predicted_BT = labels_BT != IGNORED
         text_P = nats_P * ~torch.isin(labels_BT[predicted_BT], self.separators)
@@ -81,32 +98,34 @@ class Stepper:
         return torch.stack([nats_P.sum(), text_P.sum(), (text_P * replayed_P).sum()])
 
     def update(self, step: int, factor: float) -> None:
-        """Move the parameters; `step` counts within the phase, `factor` is the schedule's."""
-        for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
+        """Update the parameters; `step` counts within the phase, `factor` is the schedule's."""
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update(step)
 
     def close(self) -> None:
-        """End the phase: put the averaged weights in place, where an average is kept."""
+        """End the phase: the averaged weights become the model's, where there is an average."""
         if self.average:
-            self.average.put()
+            self.average.apply()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint holds: the parameters that train, the optimiser's state, the averages.
+        """Return what a checkpoint stores: trained parameters, optimizer state, averages.
 
         Of a sharded model they are this process's shards.
         """
-        means = self.average.means if self.average else {}
-        return {**{f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()},
-                **state_of(self.optimiser, self.parameters),
-                **{f"average/{name}": mean for name, mean in means.items()}}
+        found = {f"parameter/{name}": parameter.detach()
+                 for name, parameter in self.parameters.items()}
+        found |= state_tensors(self.optimizer, self.parameters)
+        if self.average:
+            found |= {f"average/{name}": mean for name, mean in self.average.means.items()}
+        return found
 
     def load(self, checkpoint: TrainingCheckpoint) -> None:
-        """Go back to what `tensors` returned."""
-        begin_state(self.optimiser)
+        """Restore what `tensors` returned."""
+        init_state(self.optimizer)
         tensors = self.tensors()
         checkpoint.read(tensors)
-        take_numbers(self.optimiser, self.parameters, tensors)
+        restore_numbers(self.optimizer, self.parameters, tensors)

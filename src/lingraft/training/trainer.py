@@ -1,8 +1,9 @@
-"""The loop: a plain one, on a plain transformers model.
+"""The training loop, on a plain transformers model.
 
-Everything that a step does follows from (seed, phase, step) and the weights: which rows, which dropout. So a run that
-was killed and goes on from its last checkpoint ends, on a CPU, bit-identical to one that was never disturbed.
-Weights train in float32 and are saved in the data types of the source.
+Everything that a step does follows from (seed, phase, step) and the weights: which rows, which
+dropout. On a CPU, a run that was killed and resumes from its last checkpoint therefore ends
+bit-identical to an undisturbed one. Weights train in float32 and are saved in the data types of
+the source.
 """
 
 from __future__ import annotations
@@ -39,15 +40,22 @@ from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import merge_back
 from lingraft.training.prepare_model import (
-    check_apart,
+    check_document_mask,
     gather_model,
-    open_phase,
+    load_phase_model,
     recompute_activations,
 )
 from lingraft.training.shared_prefix import prefix_checkpoint
 from lingraft.training.state import RunState, Stopped, Totals, stop_signals
 from lingraft.training.trackers import tracking
-from lingraft.training.train_log import LOG, DivergenceMonitor, Record, notes_of, row_of, speed_of
+from lingraft.training.train_log import (
+    LOG,
+    DivergenceMonitor,
+    TrainLog,
+    run_notes,
+    speed_note,
+    step_row,
+)
 from lingraft.training.train_step import Stepper
 
 __all__ = ["Text", "train", "train_model"]
@@ -56,219 +64,233 @@ __all__ = ["Text", "train", "train_model"]
 def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, scratch_dir: Path,
           added: Sequence[int] = (), seed: int = 0, execution: Execution | None = None,
           heldout: Heldout | None = None, trunks: Path | None = None) -> dict[str, Any]:
-    """Train a model by a plan; write `output/model` (weights and config) and `output/training.jsonl`, return notes.
+    """Train a model by a plan; write `output/model` and `output/training.jsonl`, return notes.
 
-    Low-rank matrices are merged into the weights, and kept beside them (`output/low-rank-N.safetensors`, phase N).
-    `added` are the ids of the spliced-in tokens. Progress lives in `scratch_dir`: called again with the same arguments,
-    a stopped run goes on. In `trunks`, where it is given, runs leave what longer ones go on from. Raises `Interrupted`
-    on SIGTERM and Ctrl-C, after saving, and `TrainingError` where the loss is no number or explodes.
+    Low-rank matrices are merged into the weights and also saved (`output/low-rank-N.safetensors`
+    for phase N). `added` are the ids of the added tokens. `scratch_dir` holds the progress: the
+    same call resumes a stopped run. Runs share the start of training in the folder `trunks`, if
+    it is given. Raises `Interrupted` after SIGTERM or Ctrl-C, when progress is saved, and
+    `TrainingError` where the loss is NaN or diverges.
     """
-    def write(run: _Run) -> None:
+    def write(trainer: Trainer) -> None:
         with disk_errors(output):
-            if run.world.is_first:
-                run.write(output)
-        run.world.barrier()
+            if trainer.world.is_first:
+                trainer.write(output)
+        trainer.world.barrier()
 
     execution = (execution or Execution()).for_this_process()
-    return _train(Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution, heldout, trunks), write)
+    return _train(Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution, heldout,
+                      trunks), write)
 
 
-def train_model(model_folder: Path, text: Text, plan: TrainingPlan, *, scratch_dir: Path, added: Sequence[int] = (),
-                seed: int = 0, execution: Execution | None = None,
+def train_model(model_folder: Path, text: Text, plan: TrainingPlan, *, scratch_dir: Path,
+                added: Sequence[int] = (), seed: int = 0, execution: Execution | None = None,
                 title: str = "training") -> tuple[Any, dict[str, Any]]:
-    """Train a model by a plan, in one process; return it, in float32, with the notes.
+    """Train a model by a plan in one process; return it in float32, with the notes.
 
-    As `train`, but nothing is written except the progress in `scratch_dir`. `title` names the progress bar.
+    As `train`, but only the progress in `scratch_dir` is written. `title` names the progress bar.
     """
     found: list[Any] = []
-    job = Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution or Execution(), None, title=title)
-    notes = _train(job, lambda run: found.append(run.model))
+    job = Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution or Execution(),
+              None, title=title)
+    notes = _train(job, lambda trainer: found.append(trainer.model))
     return found[0], notes
 
 
-def _train(job: Job, finish: Callable[[_Run], None]) -> dict[str, Any]:
-    """Carry out a job; `finish` takes what was trained while the processes are still joined."""
+def _train(job: Job, finish: Callable[[Trainer], None]) -> dict[str, Any]:
+    """Train; `finish` gets the result while the processes are still joined."""
     job.scratch_dir.mkdir(parents=True, exist_ok=True)
-    with (init_process_group(sharded=job.execution.sharded, device=job.execution.device) as world,
+    execution = job.execution
+    with (init_process_group(sharded=execution.sharded, device=execution.device) as world,
           disk_errors(job.scratch_dir), torch.random.fork_rng(), stop_signals() as stopped):
-        run = _Run(job, world)
-        notes = run.train(stopped)
-        finish(run)
+        trainer = Trainer(job, world)
+        notes = trainer.train(stopped)
+        finish(trainer)
     return notes
 
 
-def ignore(_amount: float, _note: str = "", /) -> None:
-    """Take the place of a progress bar in all processes but the first."""
+def no_progress(_amount: float, _note: str = "", /) -> None:
+    """Replace the progress bar in all processes but the first."""
 
 
-class _Run:
-    """One call of `train`: the model, and how far it is."""
+class Trainer:
+    """One call of `train`: the model and its progress."""
 
     def __init__(self, job: Job, world: ProcessGroup) -> None:
         self.job, self.world = job, world
-        self._open_phase(0)
-        self.types = self.opened.types
+        self._load_phase(0)
+        self.types = self.loaded.types
         self.kind = str(self.model.config.model_type)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
         self.fingerprint = job.fingerprint(self.parameters)
-        self.legs = job.legs(self.parameters)
-        self.steps = sum(leg.steps for leg in self.legs)
-        self.trunk = prefix_checkpoint(job, self.legs, self.parameters)
+        self.phases = job.phases(self.parameters)
+        self.steps = sum(phase.steps for phase in self.phases)
+        self.prefix = prefix_checkpoint(job, self.phases, self.parameters)
         self.loss, self.utilisation = "", Utilisation(0.0)
-        self.background = AsyncCheckpointWriter(world) if world.size > 1 else None
-        self.record = Record(job, self.steps)
+        self.writer = AsyncCheckpointWriter(world) if world.size > 1 else None
+        self.log = TrainLog(job, self.steps)
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
-        """Carry out what is left of the plan and return the notes."""
-        if self.trunk and self.world.is_first:
-            self.trunk.take(self.job.scratch_dir, self.fingerprint)
+        """Do what is left of the plan and return the notes."""
+        job, first = self.job, self.world.is_first
+        if self.prefix and first:
+            self.prefix.take(job.scratch_dir, self.fingerprint)
         self.world.barrier()
-        checkpoint = checkpoint_to_resume(self.job.scratch_dir, self.fingerprint)
+        checkpoint = checkpoint_to_resume(job.scratch_dir, self.fingerprint)
         state = RunState.read(checkpoint.state if checkpoint else {})
-        self._keep_trunk(state.done)  # of a process that was killed just before
-        if self.world.is_first:
-            remove_drafts(self.job.scratch_dir)
-            self.record.begin(self.job.scratch_dir, state.log_bytes)
+        # An earlier process may have been killed between saving and this.
+        self._keep_prefix(state.done)
+        if first:
+            remove_drafts(job.scratch_dir)
+            self.log.begin(job.scratch_dir, state.log_bytes)
         if state.phase:
-            self._open_phase(state.phase)
-        watched = self.job.execution.trackers if self.world.is_first else ()
-        bar = progress(self.job.title, self.steps, unit="steps") if self.world.is_first else nullcontext(ignore)
-        with (bar as advance,
-              tracking(watched, self.job.execution.tracking, self.job.execution.tracking_name,
-                       state.done.step) as self.record.trackers):
+            self._load_phase(state.phase)
+        bar = progress(job.title, self.steps, unit="steps") if first else nullcontext(no_progress)
+        trackers = tracking(job.execution.trackers if first else (), job.execution.tracking,
+                            job.execution.tracking_name, state.done.step)
+        with bar as advance, trackers as self.log.trackers:
             advance(state.done.step)
-            for number in range(state.phase, len(self.legs)):
+            for number in range(state.phase, len(self.phases)):
                 resumed = checkpoint if checkpoint and number == state.phase else None
                 self._train_phase(number, state, resumed, stopped, advance)
             merged = self._merge(state.done)
-        shared = {"processes": self.world.size, "opened": self.opened.way} if self.world.size > 1 else {}
-        return {**notes_of(self.job, self.legs, state, self.kind, self.parameters), "loss": self.loss, **shared,
-                **merged}
+        notes = run_notes(job, self.phases, state, self.kind, self.parameters)
+        if self.world.size > 1:
+            merged = {"processes": self.world.size, "opened": self.loaded.how, **merged}
+        return {**notes, "loss": self.loss, **merged}
 
     def _stepper(self, number: int) -> Stepper:
         job, phase = self.job, self.job.plan.phases[number]
-        torch.manual_seed(int(digest([job.seed, number])[:15], 16))  # low-rank matrices begin random
+        execution, sharded = job.execution, self.world.size > 1
+        # Low-rank matrices are initialised at random.
+        torch.manual_seed(int(digest([job.seed, number])[:15], 16))
         groups = phase.strategy.prepare(self.model, job.added)
-        if self.world.size == 1:
-            self.model.to(job.execution.device)
-        if job.execution.recompute:
+        if not sharded:
+            self.model.to(execution.device)
+        if execution.recompute:
             recompute_activations(self.model)
-        self.utilisation = Utilisation.of(self.model, job.execution, self.world.size)
-        groups = self.world.shard_model(self.model, groups, self.opened.materialize)
+        self.utilisation = Utilisation.of(self.model, execution, self.world.size)
+        groups = self.world.shard_model(self.model, groups, self.loaded.materialize)
         if job.plan.document_attention_mask:
-            check_apart(self.model, job.text.target.opening)
-        loss = make_loss(self.model, job.execution.loss, autocast=job.execution.computes_in_bfloat16(),
-                       sharded=self.world.size > 1)
+            check_document_mask(self.model, job.text.target.opening)
+        loss = make_loss(self.model, execution.loss, sharded=sharded,
+                         autocast=execution.computes_in_bfloat16())
         reshard(self.model)
         rates = phase.learning_rates.resolved(phase.strategy, self.kind, self.parameters)
-        stepper = Stepper(self.model, groups, rates, phase=phase, steps=self.legs[number].steps,
-                          execution=job.execution, text=job.text.target, world=self.world, loss=loss,
-                          apart=job.plan.document_attention_mask)
         self.loss = type(loss).__name__
-        return stepper
+        return Stepper(self.model, groups, rates, phase=phase, steps=self.phases[number].steps,
+                       execution=execution, text=job.text.target, world=self.world, loss=loss,
+                       apart=job.plan.document_attention_mask)
 
-    def _train_phase(self, number: int, state: RunState, resumed: TrainingCheckpoint | None, stopped: Stopped,
-                     advance: Advance) -> None:
-        if not state.done.step and self.world.size == 1:
-            self.record.measure(self.model, state.done)
-        leg, stepper = self.legs[number], self._stepper(number)
-        if not state.done.step and self.world.size > 1:  # what is not shared out has no numbers yet
-            self.record.measure(self.model, state.done)
-        watch = DivergenceMonitor(self.vocabulary, *state.losses) if resumed else DivergenceMonitor(self.vocabulary)
+    def _train_phase(self, number: int, state: RunState, resumed: TrainingCheckpoint | None,
+                     stopped: Stopped, advance: Advance) -> None:
+        sharded, device = self.world.size > 1, self.job.execution.device
+        if not state.done.step and not sharded:
+            self.log.measure(self.model, state.done)
+        phase, stepper = self.phases[number], self._stepper(number)
+        if not state.done.step and sharded:  # a sharded model has its weights only now
+            self.log.measure(self.model, state.done)
+        monitor = DivergenceMonitor(self.vocabulary, *(state.losses if resumed else ()))
         if resumed:
             stepper.load(resumed)
-        for step in range(state.step, leg.steps):
-            advance(1, self._step(number, step, stepper, watch, state))
+        for step in range(state.step, phase.steps):
+            advance(1, self._step(number, step, stepper, monitor, state))
             signal = stopped()
-            stop = self.world.any_rank(signal is not None, self.job.execution.device)
-            due = self.world.any_rank(state.is_due(self.job.execution), self.job.execution.device)
-            ends = step + 1 == leg.steps or (self.trunk is not None and state.done.step == self.trunk.end)
+            stop = self.world.any_rank(signal is not None, device)
+            due = self.world.any_rank(state.is_due(self.job.execution), device)
+            ends = step + 1 == phase.steps
+            ends = ends or (self.prefix is not None and state.done.step == self.prefix.end)
             if stop or due or ends:
-                self._save(state, number, step + 1, stepper, watch, last=stop or ends)
+                self._save(state, number, step + 1, stepper, monitor, last=stop or ends)
             if stop:
-                msg = (f"stopped by {signal or 'a signal to another process'} after step {state.done.step} of "
-                       f"{self.steps}; progress is saved in {self.job.scratch_dir}; "
-                       "run the same command to resume")
+                msg = (f"stopped by {signal or 'a signal to another process'} after step "
+                       f"{state.done.step} of {self.steps}; progress is saved in "
+                       f"{self.job.scratch_dir}; run the same command to resume")
                 raise Interrupted(msg)
         self._finish(number, stepper)
         state.next_phase()
-        if number + 1 < len(self.legs):
+        if number + 1 < len(self.phases):
             if self.world.is_first:
                 save_phase_model(self.model, self.job.folder(number + 1))
             self.world.barrier()
-            if self.world.size > 1:
-                self._open_phase(number + 1)
+            if sharded:
+                self._load_phase(number + 1)
 
-    def _step(self, number: int, step: int, stepper: Stepper, watch: DivergenceMonitor, state: RunState) -> str:
-        leg, phase = self.legs[number], self.job.plan.phases[number]
+    def _step(self, number: int, step: int, stepper: Stepper, monitor: DivergenceMonitor,
+              state: RunState) -> str:
+        phase, schedule = self.phases[number], self.job.plan.phases[number].schedule
         torch.manual_seed(int(digest([self.job.seed, number, step])[:15], 16))
-        factor = phase.schedule.factor(step, leg.steps)
-        batch, began = leg.batch(step), time.monotonic()
+        factor = schedule.factor(step, phase.steps)
+        batch, began = phase.batch(step), time.monotonic()
         result = stepper.forward_backward(batch)
-        check = watch.check(result.nats_a_token, result.gradient_norm)
-        if check:
+        problem = monitor.check(result.nats_a_token, result.gradient_norm)
+        if problem:
             good = latest_checkpoint(self.job.scratch_dir)
-            msg = (f"{check} at step {state.done.step + 1} of {self.steps}; the last good checkpoint is "
-                   f"{good.folder if good else 'none'}; lower training.learning_rates or "
-                   "training.max_grad_norm, or look at the data")
+            msg = (f"{problem} at step {state.done.step + 1} of {self.steps}; the last good "
+                   f"checkpoint is {good.folder if good else 'none'}; lower "
+                   f"training.learning_rates or training.max_grad_norm, or look at the data")
             raise TrainingError(msg)
         stepper.update(step, factor)
-        if step + 1 == leg.steps:
+        if step + 1 == phase.steps:
             stepper.close()
         state.done = state.done.plus(batch)
-        rates = {"learning_rate": stepper.rates.body * factor,
-                 "learning_rate_added_rows": stepper.rates.added_rows * factor}
-        row = {"step": state.done.step, "steps": self.steps, "phase": number, **row_of(batch, result, state), **rates}
+        row = {"step": state.done.step, "steps": self.steps, "phase": number,
+               **step_row(batch, result, state),
+               "learning_rate": stepper.rates.body * factor,
+               "learning_rate_added_rows": stepper.rates.added_rows * factor}
         mfu = self.utilisation.share(batch.tokens, time.monotonic() - began)
         if mfu is not None:
             row["mfu"] = mfu
-        self.record.write(row)
-        self.record.measure(self.model, state.done)
-        return speed_of(state, row["bits_per_byte"], mfu) + self.record.note(step + 1)
+        self.log.write(row)
+        self.log.measure(self.model, state.done)
+        return speed_note(state, row["bits_per_byte"], mfu) + self.log.note(step + 1)
 
     def _finish(self, number: int, stepper: Stepper) -> None:
-        """Leave a plain model; of several processes, the first one puts it together, a parameter at a time."""
+        """Turn the model of a phase into a plain one; of several processes, in rank 0 only."""
         strategy = self.job.plan.phases[number].strategy
+        first = self.world.is_first
         if self.world.size > 1:
-            self.model = gather_model(self.job, number, stepper.parameters, first=self.world.is_first)
-        if self.world.is_first:
+            self.model = gather_model(self.job, number, stepper.parameters, first=first)
+        if first:
             save_low_rank(strategy.learned(self.model), self.job.scratch_dir, number)
             strategy.finish(self.model)
 
-    def _open_phase(self, number: int) -> None:
-        self.opened = open_phase(self.job, number, shared=self.world.size > 1)
-        self.model = self.opened.model
+    def _load_phase(self, number: int) -> None:
+        self.loaded = load_phase_model(self.job, number, sharded=self.world.size > 1)
+        self.model = self.loaded.model
 
     def _merge(self, done: Totals) -> dict[str, Any]:
-        """Merge back where the plan says so."""
-        if not self.job.plan.merge_back or not self.world.is_first:
+        """Merge weights from before training back, where the plan says so."""
+        shares = self.job.plan.merge_back
+        if not shares or not self.world.is_first:
             return {}
         source, _ = load_for_training(self.job.model_folder)
-        found = merge_back(self.model, dict(source.named_parameters()), self.job.added, self.job.plan.merge_back,
-                           self.record.heldout if self.job.heldout else None)
-        self.record.measure(self.model, done, merged=found["share"])
+        heldout = self.log.heldout if self.job.heldout else None
+        found = merge_back(self.model, dict(source.named_parameters()), self.job.added, shares,
+                           heldout)
+        self.log.measure(self.model, done, merged=found["share"])
         return {"merge_back": found}
 
-    def _save(self, state: RunState, number: int, step: int, stepper: Stepper, watch: DivergenceMonitor, *,
-              last: bool) -> None:
-        state.phase, state.step, state.losses = number, step, (watch.first, watch.last)
-        content = state.content(self.fingerprint, self.record.flushed())
-        write = self.background.begin if self.background else save_checkpoint
-        write(self.job.scratch_dir, state.done.step, stepper.tensors(), content)
-        if self.background and last:
-            self.background.finish()
+    def _save(self, state: RunState, number: int, step: int, stepper: Stepper,
+              monitor: DivergenceMonitor, *, last: bool) -> None:
+        state.phase, state.step, state.losses = number, step, (monitor.first, monitor.last)
+        content = state.content(self.fingerprint, self.log.sync())
+        save = self.writer.begin if self.writer else save_checkpoint
+        save(self.job.scratch_dir, state.done.step, stepper.tensors(), content)
+        if self.writer and last:
+            self.writer.finish()
         state.saved, state.saved_step = time.monotonic(), state.done.step
-        self._keep_trunk(state.done)
+        self._keep_prefix(state.done)
 
-    def _keep_trunk(self, done: Totals) -> None:
-        if self.trunk and self.world.is_first:
-            self.trunk.keep(self.job.scratch_dir, done.step)
+    def _keep_prefix(self, done: Totals) -> None:
+        if self.prefix and self.world.is_first:
+            self.prefix.keep(self.job.scratch_dir, done.step)
 
     def write(self, output: Path) -> None:
-        """Write the finished model, what was merged into it, and the log."""
+        """Write the finished model, the low-rank matrices merged into it, and the log."""
         save_final_model(self.model, self.types, self.job.model_folder, output / "model")
-        for name in map(LOW_RANK.format, range(len(self.legs))):
+        for name in map(LOW_RANK.format, range(len(self.phases))):
             if (self.job.scratch_dir / name).is_file():
                 shutil.copyfile(self.job.scratch_dir / name, output / name)
         shutil.copyfile(self.job.scratch_dir / LOG, output / LOG)
