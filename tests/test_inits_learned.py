@@ -69,7 +69,7 @@ def test_whole_matrices_train_and_the_manifest_says_so(patient: Patient, tmp_pat
     origins = notes["inits"]["input"]["origins"]
     assert sum(count for origin, count in origins.items() if origin.startswith("learned from")) == 2
     assert sum(count for origin, count in origins.items() if origin.startswith("fallback: not in the text")) == 1
-    assert notes["inits"]["input"]["tokens"] <= QUICK["tokens"]
+    assert notes["inits"]["input"]["tokens"] <= QUICK["max_tokens"]
 
 
 def test_added_rows_alone(patient: Patient, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_one_side_may_be_learned_beside_another_method(patient: Patient, tmp_pat
     assert torch.equal(got, mean)
     assert notes["base_rows"] == "changed by their method: input"
     with pytest.raises(ModelError, match="both learned, but with different settings"):
-        patient.graft(tmp_path / "two", {"learned": QUICK}, {"learned": {**QUICK, "rate": 1e-4}})
+        patient.graft(tmp_path / "two", {"learned": QUICK}, {"learned": {**QUICK, "learning_rate": 1e-4}})
 
 
 def test_too_little_text_is_an_error(patient: Patient) -> None:
@@ -107,7 +107,7 @@ def test_too_little_text_is_an_error(patient: Patient) -> None:
     names = embedding_names(checkpoint)
     request = InitRequest(checkpoint.tensor(names.input[0]), patient.splice, "input", tied=True,
                           source_folder=patient.folder, tokenizer_folder=patient.tokenizer, corpus=MemoryCorpus(("",)))
-    with pytest.raises(CorpusError, match="raise share or tokens, or give more text"):
+    with pytest.raises(CorpusError, match="raise max_text_share or max_tokens, or give more text"):
         INITS.parse("learned").rows(request)
 
 
@@ -126,7 +126,7 @@ graft(root / "source", root / "tokenizer", splice, input_init=method, output_ini
 """
 
 
-@pytest.mark.parametrize("method", [{"learned": {**QUICK, "tokens": 60_000}},
+@pytest.mark.parametrize("method", [{"learned": {**QUICK, "max_tokens": 60_000}},
                                     {"distilled": {"epochs": 150, "windows_per_token": 8, "window_tokens": 8}}],
                          ids=["learned", "distilled"])
 def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
