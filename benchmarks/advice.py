@@ -19,10 +19,10 @@ from diagnose import LEARNED_FROM, Case, measured
 
 import lingraft
 from lingraft.advice import checked, measure, read_sample, tokens_per_byte
-from lingraft.families import family_of, open_tokenizer
 from lingraft.forecast.extrapolate import SIZES
 from lingraft.forecast.predict_fertility import predict_fertility
 from lingraft.pretokenizer import repaired
+from lingraft.tokenizer import family_of, open_tokenizer
 
 BUDGETS = {"small": "0.4 MB", "full": "8 MB"}
 LANGUAGES = ("hindi", "turkish", "arabic", "tamil")
@@ -41,20 +41,34 @@ def main() -> None:
     print("| run | metric | predicted (95% interval) | measured | error | target | inside |")
     print("|---|---|---|---|---|---|---|")
     for language in sys.argv[3:] or LANGUAGES:
-        run = lingraft.adapt(Path("recipes") / f"english-8m-{language}.yaml", runs=runs, overrides={
-            "name": f"advice-{language}", "training.budget": BUDGETS[scale], "training.batch_tokens": 1024,
-            "training.heldout_points": 20, "target.limit.bytes": "3 MB", "evaluation.heldout_bytes": "50 kB",
-            "evaluation.generation": None})
+        run = lingraft.adapt(
+            Path("recipes") / f"english-8m-{language}.yaml",
+            runs=runs,
+            overrides={
+                "name": f"advice-{language}",
+                "training.budget": BUDGETS[scale],
+                "training.batch_tokens": 1024,
+                "training.heldout_points": 20,
+                "target.limit.bytes": "3 MB",
+                "evaluation.heldout_bytes": "50 kB",
+                "evaluation.generation": None,
+            },
+        )
         for row in checked(run.folder):
             one, target = row.prediction, TARGETS.get(row.prediction.metric)
-            print(f"| english-8m, {language} | {one.metric} | {one.value:.4g} ({one.low:.4g} to {one.high:.4g}) | "
-                  f"{row.measured:.4g} | {row.error:+.1%} | {f'{target:.0%}' if target else ''} | "
-                  f"{'yes' if row.within else 'no'} |", flush=True)
+            print(
+                f"| english-8m, {language} | {one.metric} | {one.value:.4g} ({one.low:.4g} to {one.high:.4g}) | "
+                f"{row.measured:.4g} | {row.error:+.1%} | {f'{target:.0%}' if target else ''} | "
+                f"{'yes' if row.within else 'no'} |",
+                flush=True,
+            )
 
 
 def tokens() -> None:
     """Print predicted tokens per byte beside counted ones, for samples of two sizes."""
-    print("| tokenizer | language | added | from | predicted (95% interval) | counted | error | inside |")
+    print(
+        "| tokenizer | language | added | from | predicted (95% interval) | counted | error | inside |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     errors: dict[int, list[float]] = {size: [] for size in SAMPLES}
     for language in ("hi", "ta", "tr", "ar"):
@@ -66,20 +80,34 @@ def tokens() -> None:
             fixed = repaired(base.family.data)
             family = family_of(fixed, base.folder) if fixed else base.family
             case = Case(language, name, base, everything, everything, heldout)
-            counted, now = measured(case, family, list(ADDED)), measure(base, heldout.documents).tokens_per_byte
+            counted, now = (
+                measured(case, family, list(ADDED)),
+                measure(base, heldout.documents).tokens_per_byte,
+            )
             for size in SAMPLES:
                 documents = read_sample(language, [train], size).documents
-                curves = predict_fertility(base.family, family if fixed else None, documents, everything.bytes,
-                                           wanted=heldout.documents, sizes=sorted({*SIZES, *ADDED}))
+                curves = predict_fertility(
+                    base.family,
+                    family if fixed else None,
+                    documents,
+                    everything.bytes,
+                    wanted=heldout.documents,
+                    sizes=sorted({*SIZES, *ADDED}),
+                )
                 for added in ADDED if curves else ():
                     value, low, high = tokens_per_byte(now, curves[-1]).at(added)
                     found = now / counted[added]
                     errors[size].append(abs(value / found - 1))
-                    print(f"| {name} | {language} | {added:,} | {size / 1e6:.0f} MB | {value:.4f} ({low:.4f} to "
-                          f"{high:.4f}) | {found:.4f} | {value / found - 1:+.1%} | "
-                          f"{'yes' if low <= found <= high else 'no'} |", flush=True)
+                    print(
+                        f"| {name} | {language} | {added:,} | {size / 1e6:.0f} MB | {value:.4f} ({low:.4f} to "
+                        f"{high:.4f}) | {found:.4f} | {value / found - 1:+.1%} | "
+                        f"{'yes' if low <= found <= high else 'no'} |",
+                        flush=True,
+                    )
     for size, missed in errors.items():
-        print(f"from {size / 1e6:.0f} MB: mean error {sum(missed) / len(missed):.2%}, largest {max(missed):.2%}")
+        print(
+            f"from {size / 1e6:.0f} MB: mean error {sum(missed) / len(missed):.2%}, largest {max(missed):.2%}"
+        )
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from lingraft.checkpoint import load_model
-from lingraft.families import ModelTokenizer, open_tokenizer
-from lingraft.intrinsic import bits_per_byte
+from lingraft.evaluation import bits_per_byte
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 
 def main() -> None:
@@ -36,20 +36,30 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, default=Path("../shared/assets"))
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--language", default="hi")
-    parser.add_argument("--unit", choices=("documents", "lines"), default="documents", help="what is scored by itself")
+    parser.add_argument(
+        "--unit",
+        choices=("documents", "lines"),
+        default="documents",
+        help="what is scored by itself",
+    )
     parser.add_argument("--bytes", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     folder = arguments.model or arguments.assets / "models" / "english-8m"
-    documents = heldout(arguments.assets / "text" / f"{arguments.language}.heldout.jsonl.gz", arguments.bytes,
-                        arguments.unit)
+    documents = heldout(
+        arguments.assets / "text" / f"{arguments.language}.heldout.jsonl.gz",
+        arguments.bytes,
+        arguments.unit,
+    )
     model, tokenizer = load_model(folder, arguments.device), open_tokenizer(folder)
     size = sum(len(text.encode()) for text in documents)
     tokens = sum(map(len, tokenizer.ids(documents)))
-    print(f"{folder.name}, {arguments.language}: {len(documents)} {arguments.unit}, {size:,} bytes, {tokens:,} tokens; "
-          f"{torch.get_num_threads()} threads, {arguments.device}")
+    print(
+        f"{folder.name}, {arguments.language}: {len(documents)} {arguments.unit}, {size:,} bytes, {tokens:,} tokens; "
+        f"{torch.get_num_threads()} threads, {arguments.device}"
+    )
     compare(model, tokenizer, documents, arguments.batches, arguments.rounds)
     bound(model, tokens + len(documents))
 
@@ -70,10 +80,16 @@ def heldout(path: Path, limit: int, unit: str) -> list[str]:
     return chosen
 
 
-def compare(model: Any, tokenizer: ModelTokenizer, documents: list[str], batches: list[int], rounds: int) -> None:
+def compare(
+    model: Any, tokenizer: ModelTokenizer, documents: list[str], batches: list[int], rounds: int
+) -> None:
     """Time everything in turns and print a line for each."""
     context = model.config.max_position_embeddings
-    ways = {"lingraft": lambda: bits_per_byte(model, tokenizer, documents, context=context, stride=context).nats}
+    ways = {
+        "lingraft": lambda: (
+            bits_per_byte(model, tokenizer, documents, context=context, stride=context).nats
+        )
+    }
     for size in batches:
         ways[f"lm-eval, batches of {size}"] = rolling(model, tokenizer, documents, size)
     best: dict[str, list[float]] = {}
@@ -87,24 +103,32 @@ def compare(model: Any, tokenizer: ModelTokenizer, documents: list[str], batches
     ours = best["lingraft"]
     for name, (wall, processor) in best.items():
         apart = float(np.abs(found[name] / found["lingraft"] - 1).max())
-        print(f"{name:<24} {wall:8.2f} s {processor:8.2f} processor s   x {wall / ours[0]:.2f} (processor x "
-              f"{processor / ours[1]:.2f})   largest relative difference of a document {apart:.1e}")
-    fastest = min((times for name, times in best.items() if name != "lingraft"), key=lambda times: times[0])
+        print(
+            f"{name:<24} {wall:8.2f} s {processor:8.2f} processor s   x {wall / ours[0]:.2f} (processor x "
+            f"{processor / ours[1]:.2f})   largest relative difference of a document {apart:.1e}"
+        )
+    fastest = min(
+        (times for name, times in best.items() if name != "lingraft"), key=lambda times: times[0]
+    )
     print(f"lingraft is {fastest[0] / ours[0]:.2f} times as fast as the fastest of them")
 
 
 def bound(model: Any, tokens: int) -> None:
     """Print how long the weights' products with the tokens alone take, at the best rate of a large product."""
-    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
+    weights = sum(
+        module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear)
+    )
     size = 2048
     one, other = (torch.rand(size, size, device=model.device, dtype=model.dtype) for _ in range(2))
     rate = 0.0
     for _ in range(5):
         started = time.perf_counter()
         (one @ other)[0, 0].item()
-        rate = max(rate, 2 * size ** 3 / (time.perf_counter() - started))
-    print(f"products of {weights:,} weights with {tokens:,} tokens: {2 * weights * tokens / rate:.2f} s at "
-          f"{rate / 1e9:.0f} GFLOP/s")
+        rate = max(rate, 2 * size**3 / (time.perf_counter() - started))
+    print(
+        f"products of {weights:,} weights with {tokens:,} tokens: {2 * weights * tokens / rate:.2f} s at "
+        f"{rate / 1e9:.0f} GFLOP/s"
+    )
 
 
 def rolling(model: Any, tokenizer: ModelTokenizer, documents: list[str], size: int) -> Any:
@@ -114,7 +138,9 @@ def rolling(model: Any, tokenizer: ModelTokenizer, documents: list[str], size: i
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     fast = AutoTokenizer.from_pretrained(tokenizer.folder)
-    lm = HFLM(pretrained=model, tokenizer=fast, backend="causal", batch_size=size, add_bos_token=False)
+    lm = HFLM(
+        pretrained=model, tokenizer=fast, backend="causal", batch_size=size, add_bos_token=False
+    )
     requests = [SimpleNamespace(args=(text,)) for text in documents]
 
     def score() -> Any:

@@ -14,12 +14,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lingraft.advice import TextSample, diagnose, read_sample
-from lingraft.families import Family, ModelTokenizer, family_of, open_tokenizer
-from lingraft.families.content import backend_of
+from lingraft.advice import TextSample, read_sample
+from lingraft.advice import diagnosis as diagnose
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.pretokenizer import repaired
-from lingraft.selection import Continued, SelectionRequest
+from lingraft.tokenizer import Family, ModelTokenizer, family_of, open_tokenizer
+from lingraft.tokenizer.json_format import backend_of
+from lingraft.vocabulary import ContinuedBPE, SelectionRequest
 
 LEARNED_FROM = 12_000_000
 SAMPLED = 2_000_000
@@ -33,7 +34,9 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[10_000], choices=TARGETS)
     arguments = parser.parse_args()
     rows = []
-    print("    tokenizer pre-tokenizer  added predicted      interval  measured  holds  error  seconds")
+    print(
+        "    tokenizer pre-tokenizer  added predicted      interval  measured  holds  error  seconds"
+    )
     for language in arguments.languages:
         train = str(arguments.assets / "text" / f"{language}.train.jsonl.gz")
         everything = read_sample(language, [train], LEARNED_FROM)
@@ -41,10 +44,14 @@ def main() -> None:
         sample = read_sample(language, [train], SAMPLED)
         for name in arguments.tokenizers:
             tokenizer = open_tokenizer(arguments.assets / "tokenizers" / name)
-            rows += compared(Case(language, name, tokenizer, sample, everything, heldout), arguments.sizes)
+            rows += compared(
+                Case(language, name, tokenizer, sample, everything, heldout), arguments.sizes
+            )
     holds = sum(row[0] for row in rows)
     error = sum(abs(row[1]) for row in rows) / len(rows)
-    print(f"the interval holds {holds} of {len(rows)}; mean absolute error of the prediction {error:.1%}")
+    print(
+        f"the interval holds {holds} of {len(rows)}; mean absolute error of the prediction {error:.1%}"
+    )
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,12 @@ def compared(case: Case, sizes: list[int]) -> list[tuple[bool, float]]:
             point = curve.at(size)
             low, high = 1 / point.high, 1 / point.low
             rows.append((low <= value <= high, point.reduction / value - 1))
-            print(f"{case.language:3} {case.name:9} {how:13} {size:6} {point.reduction:9.2f} {low:6.2f}-{high:6.2f} "
-                  f"{value:9.2f}  "
-                  f"{'yes' if rows[-1][0] else 'NO':5} {rows[-1][1]:+6.1%} {seconds:8.1f}", flush=True)
+            print(
+                f"{case.language:3} {case.name:9} {how:13} {size:6} {point.reduction:9.2f} {low:6.2f}-{high:6.2f} "
+                f"{value:9.2f}  "
+                f"{'yes' if rows[-1][0] else 'NO':5} {rows[-1][1]:+6.1%} {seconds:8.1f}",
+                flush=True,
+            )
     return rows
 
 
@@ -87,7 +97,7 @@ def measured(case: Case, family: Family, sizes: list[int]) -> dict[int, float]:
     """Learn, extend, and cut the held-out documents with the real tokenizer."""
     heldout = list(case.heldout.documents)
     counts = family.units(case.everything.documents)
-    selected = Continued().select(SelectionRequest(family, counts, max(sizes)))
+    selected = ContinuedBPE().select(SelectionRequest(family, counts, max(sizes)))
     before = sum(map(len, case.tokenizer.ids(heldout)))
     reductions = {}
     for size in sizes:

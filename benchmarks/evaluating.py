@@ -33,32 +33,64 @@ def main() -> None:
         folder = Path(name)
         text = folder / f"{arguments.language}.jsonl"
         size = write_sentences(arguments, text)
-        lingraft("extend", "--model", arguments.assets / MODEL, "--language", arguments.language, "--text",
-                 arguments.assets / "text" / f"{arguments.language}.train.jsonl.gz", "--size", 3000,
-                 "-o", "target.limit.bytes=2 MB", "--store", folder / "made", "-O", folder / "spliced")
+        lingraft(
+            "extend",
+            "--model",
+            arguments.assets / MODEL,
+            "--language",
+            arguments.language,
+            "--text",
+            arguments.assets / "text" / f"{arguments.language}.train.jsonl.gz",
+            "--size",
+            3000,
+            "-o",
+            "target.limit.bytes=2 MB",
+            "--store",
+            folder / "made",
+            "-O",
+            folder / "spliced",
+        )
         times: dict[str, list[float]] = {"first": [], "again": []}
         for turn in range(arguments.rounds):
             for which, taken in times.items():
-                taken.append(lingraft("evaluate", arguments.assets / MODEL, folder / "spliced", "--text",
-                                      f"{arguments.language}={text}", "--store", folder / f"store-{turn}",
-                                      "-O", folder / f"{which}-{turn}"))
-        print(f"{arguments.sentences:,} sentences, {size:,} bytes of {arguments.language}, two models; best of "
-              f"{arguments.rounds}: {min(times['first']):.1f} s, the same again {min(times['again']):.1f} s")
+                taken.append(
+                    lingraft(
+                        "evaluate",
+                        arguments.assets / MODEL,
+                        folder / "spliced",
+                        "--text",
+                        f"{arguments.language}={text}",
+                        "--store",
+                        folder / f"store-{turn}",
+                        "-O",
+                        folder / f"{which}-{turn}",
+                    )
+                )
+        print(
+            f"{arguments.sentences:,} sentences, {size:,} bytes of {arguments.language}, two models; best of "
+            f"{arguments.rounds}: {min(times['first']):.1f} s, the same again {min(times['again']):.1f} s"
+        )
 
 
 def write_sentences(arguments: argparse.Namespace, path: Path) -> int:
     """Write the first sentences of FLORES in the language, a document each, and return their bytes."""
-    with gzip.open(arguments.assets / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8") as file:
-        sentences = [json.loads(line)[arguments.language] for line in file][:arguments.sentences]
-    path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in sentences),
-                    encoding="utf-8")
+    with gzip.open(
+        arguments.assets / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8"
+    ) as file:
+        sentences = [json.loads(line)[arguments.language] for line in file][: arguments.sentences]
+    path.write_text(
+        "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in sentences),
+        encoding="utf-8",
+    )
     return sum(len(text.encode()) for text in sentences)
 
 
 def lingraft(*words: object) -> float:
     """Run a command; return its seconds."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "lingraft", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "lingraft", *map(str, words)], check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - started
 
 

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 import torch
 
-from lingraft.inits.focus import mixtures
+from lingraft.embeddings.focus import mixtures
 
 
 def main() -> None:
@@ -32,9 +32,11 @@ def main() -> None:
     arguments = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn((200, 300), generator=generator)
-    added, anchors = (centres[torch.randint(200, (count,), generator=generator)]
-                      + 1.5 * torch.randn((count, 300), generator=generator)
-                      for count in (arguments.tokens, arguments.anchors))
+    added, anchors = (
+        centres[torch.randint(200, (count,), generator=generator)]
+        + 1.5 * torch.randn((count, 300), generator=generator)
+        for count in (arguments.tokens, arguments.anchors)
+    )
     matrix = torch.randn((arguments.anchors, arguments.width), generator=generator) * 0.02
     theirs = peer(added, anchors, matrix)
     ours = lambda: mixtures(added, anchors, matrix, range(len(anchors)))  # noqa: E731
@@ -47,18 +49,24 @@ def main() -> None:
             seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - begin)
             print(f"{name}: {seconds[name]:.2f} s", flush=True)
     cosine = torch.cosine_similarity(rows["lingraft"], rows["deepfocus"]).min()
-    print(f"{arguments.tokens} tokens, {arguments.anchors} anchors, {arguments.width} wide, {torch.get_num_threads()} "
-          f"threads: {seconds['deepfocus'] / seconds['lingraft']:.1f} times the speed (at least 5 are wanted); lowest "
-          f"cosine {cosine:.6f} (over 0.999)")
+    print(
+        f"{arguments.tokens} tokens, {arguments.anchors} anchors, {arguments.width} wide, {torch.get_num_threads()} "
+        f"threads: {seconds['deepfocus'] / seconds['lingraft']:.1f} times the speed (at least 5 are wanted); lowest "
+        f"cosine {cosine:.6f} (over 0.999)"
+    )
 
 
 def peer(added, anchors, matrix):
     from deepfocus.focus import focus_additional_token_initialization
 
-    overlapping = {str(i): SimpleNamespace(auxiliary_embedding=vector, source_embedding=row)
-                   for i, (vector, row) in enumerate(zip(anchors.numpy(), matrix, strict=True))}
-    new = {str(i): SimpleNamespace(auxiliary_embedding=vector, target=SimpleNamespace(id=i))
-           for i, vector in enumerate(added.numpy())}
+    overlapping = {
+        str(i): SimpleNamespace(auxiliary_embedding=vector, source_embedding=row)
+        for i, (vector, row) in enumerate(zip(anchors.numpy(), matrix, strict=True))
+    }
+    new = {
+        str(i): SimpleNamespace(auxiliary_embedding=vector, target=SimpleNamespace(id=i))
+        for i, vector in enumerate(added.numpy())
+    }
 
     def work():
         target = torch.zeros((len(added), matrix.shape[1]))

@@ -108,8 +108,8 @@ def circles_in(graph: dict[str, set[str]]) -> list[set[str]]:
             elif other in stack:
                 low[name] = min(low[name], order[other])
         if low[name] == order[name]:
-            component = set(stack[stack.index(name):])
-            del stack[stack.index(name):]
+            component = set(stack[stack.index(name) :])
+            del stack[stack.index(name) :]
             if len(component) > 1:
                 found.append(component)
 
@@ -133,8 +133,10 @@ def deferred_imports(tree: ast.Module) -> int:
 def comments_of(text: str) -> int:
     """Count the lines that hold a comment which is no directive to a tool."""
     lines = io.StringIO(text).readline
-    return sum(token.type == tokenize.COMMENT and not token.string.startswith(NOT_REASONS)
-               for token in tokenize.generate_tokens(lines))
+    return sum(
+        token.type == tokenize.COMMENT and not token.string.startswith(NOT_REASONS)
+        for token in tokenize.generate_tokens(lines)
+    )
 
 
 def repeated(names: list[str]) -> int:
@@ -150,24 +152,35 @@ def shape_of(folder: Path) -> Shape:
     graph = {module.name: set(imports_of(module, known)) - {module.name} for module in modules}
     arrows = {(room[name], room[other]) for name, others in graph.items() for other in others}
     nodes = [node for module in modules for node in ast.walk(module.tree)]
-    lengths = sorted(node.end_lineno - node.lineno + 1 for node in nodes
-                     if isinstance(node, FUNCTIONS) and node.end_lineno)
+    lengths = sorted(
+        node.end_lineno - node.lineno + 1
+        for node in nodes
+        if isinstance(node, FUNCTIONS) and node.end_lineno
+    )
     lines = [line for module in modules for line in module.text.splitlines()]
     thousands = len(lines) / 1000
     statements = sum(isinstance(node, ast.stmt) for node in nodes)
     comprehensions = sum(isinstance(node, COMPREHENSIONS) for node in nodes)
     classes = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
-    stems = [module.path.stem for module in modules if module.path.stem not in ("__init__", "__main__")]
+    stems = [
+        module.path.stem for module in modules if module.path.stem not in ("__init__", "__main__")
+    ]
     return Shape(
-        files=len(modules), lines=len(lines), rooms=len(set(room.values())),
-        import_arrows=sum(begin != end for begin, end in arrows), circles=len(circles_in(graph)),
+        files=len(modules),
+        lines=len(lines),
+        rooms=len(set(room.values())),
+        import_arrows=sum(begin != end for begin, end in arrows),
+        circles=len(circles_in(graph)),
         function_median=statistics.median(lengths),
-        function_p90=statistics.quantiles(lengths, n=10)[-1], longest_function=lengths[-1],
+        function_p90=statistics.quantiles(lengths, n=10)[-1],
+        longest_function=lengths[-1],
         comments_per_1000_lines=sum(comments_of(module.text) for module in modules) / thousands,
         long_lines_percent=100 * sum(len(line) > LONG_LINE for line in lines) / len(lines),
         comprehensions_per_100_statements=100 * comprehensions / statements,
         deferred_imports_per_1000_lines=sum(deferred_imports(m.tree) for m in modules) / thousands,
-        file_names_used_twice=repeated(stems), class_names_used_twice=repeated(classes))
+        file_names_used_twice=repeated(stems),
+        class_names_used_twice=repeated(classes),
+    )
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from statistics import fmean, stdev
 
 from scipy.stats import t
 
-from lingraft.probing import Probe, ProbeOutcome, inits_of, probe
 from lingraft.recipe import Runtime, load_recipe
+from lingraft.study import Probe, ProbeOutcome, inits_of, run_probe
 
 TOKENS_OF_A_MEGABYTE = {256: 430_000, 3000: 201_000}
 """Of target and replayed text, with so many tokens added: what one pass comes to."""
@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--inits", default="random,mean,calibrated")
     parser.add_argument("--size", type=int, default=3000, help="tokens added")
     parser.add_argument("--megabytes", type=float, default=1.0, help="text in the target language")
-    parser.add_argument("--steps", type=int, default=40, help="of 4,096 tokens; 0: one pass over the text")
+    parser.add_argument(
+        "--steps", type=int, default=40, help="of 4,096 tokens; 0: one pass over the text"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--heldout", default="50 kB", help="scored in each language")
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
@@ -47,22 +49,35 @@ def main() -> None:
         arguments.size, arguments.megabytes, arguments.steps, arguments.seeds = 100, 0.1, 2, 2
         arguments.heldout = "2 kB"
     nearest = min(TOKENS_OF_A_MEGABYTE, key=lambda size: abs(size - arguments.size))
-    steps = arguments.steps or math.ceil(TOKENS_OF_A_MEGABYTE[nearest] * arguments.megabytes / STEP_TOKENS)
-    settings = {"vocabulary.size": arguments.size, "target.limit.bytes": int(arguments.megabytes * 1e6),
-                "evaluation.heldout_bytes": arguments.heldout,
-                "training.batch_tokens": 256 if arguments.smoke else STEP_TOKENS}
+    steps = arguments.steps or math.ceil(
+        TOKENS_OF_A_MEGABYTE[nearest] * arguments.megabytes / STEP_TOKENS
+    )
+    settings = {
+        "vocabulary.size": arguments.size,
+        "target.limit.bytes": int(arguments.megabytes * 1e6),
+        "evaluation.heldout_bytes": arguments.heldout,
+        "training.batch_tokens": 256 if arguments.smoke else STEP_TOKENS,
+    }
     if arguments.smoke:
         settings["replay.limit.bytes"] = 200_000
     recipe = load_recipe(arguments.recipe, [f"{path}={value}" for path, value in settings.items()])
     begun, used = time.monotonic(), time.process_time()
-    found = probe(recipe, Probe(inits_of(arguments.inits), steps, arguments.seeds), Runtime(store=arguments.store),
-                  tell=lambda line: print(line, flush=True))
-    print(f"\n+{arguments.size} tokens, {arguments.megabytes:g} MB of {recipe.target.language}, {steps} steps of "
-          f"{settings['training.batch_tokens']} tokens, {arguments.seeds} seeds, {arguments.heldout} scored\n")
+    found = run_probe(
+        recipe,
+        Probe(inits_of(arguments.inits), steps, arguments.seeds),
+        Runtime(store=arguments.store),
+        tell=lambda line: print(line, flush=True),
+    )
+    print(
+        f"\n+{arguments.size} tokens, {arguments.megabytes:g} MB of {recipe.target.language}, {steps} steps of "
+        f"{settings['training.batch_tokens']} tokens, {arguments.seeds} seeds, {arguments.heldout} scored\n"
+    )
     print(table(found))
     print(*found.sentences(), sep="\n")
     print(f"{time.monotonic() - begun:.0f} s, {time.process_time() - used:.0f} s of processor")
-    written = json.dumps({"size": arguments.size, "megabytes": arguments.megabytes, **found.as_json()}, indent=1)
+    written = json.dumps(
+        {"size": arguments.size, "megabytes": arguments.megabytes, **found.as_json()}, indent=1
+    )
     if arguments.json:
         arguments.json.write_text(written, encoding="utf-8")
     else:
@@ -72,13 +87,18 @@ def main() -> None:
 def table(found: ProbeOutcome) -> str:
     """Return a markdown table: each init in each language before and after, and its difference to the first init."""
     first = found.inits[0]
-    heads = [f"{language} {what}" for language in found.languages
-             for what in ("step 0", f"step {found.steps}", f"minus {first}")]
+    heads = [
+        f"{language} {what}"
+        for language in found.languages
+        for what in ("step 0", f"step {found.steps}", f"minus {first}")
+    ]
     lines = [f"| rows | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for init in found.inits:
         cells = []
         for language in found.languages:
-            cells += [mean(found.values(init, language, subject)) for subject in ("spliced", "adapted")]
+            cells += [
+                mean(found.values(init, language, subject)) for subject in ("spliced", "adapted")
+            ]
             cells.append("" if init == first else against(found, first, init, language))
         lines.append(f"| {init} | {' | '.join(cells)} |")
     return "\n".join(lines)

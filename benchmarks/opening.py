@@ -20,7 +20,11 @@ import threading
 import time
 from pathlib import Path
 
-SHAPES = {"1B": (2048, 5632, 22, 42_000), "3B": (3072, 8192, 28, 138_000), "8B": (4096, 14336, 32, 138_000)}
+SHAPES = {
+    "1B": (2048, 5632, 22, 42_000),
+    "3B": (3072, 8192, 28, 138_000),
+    "8B": (4096, 14336, 32, 138_000),
+}
 
 
 def write_model(folder: Path, shape: str) -> int:
@@ -29,8 +33,14 @@ def write_model(folder: Path, shape: str) -> int:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     width, inner, layers, rows = SHAPES[shape]
-    config = LlamaConfig(hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, vocab_size=rows,
-                         num_attention_heads=width // 128, num_key_value_heads=8)
+    config = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        vocab_size=rows,
+        num_attention_heads=width // 128,
+        num_key_value_heads=8,
+    )
     torch.set_default_dtype(torch.bfloat16)
     model = LlamaForCausalLM(config)
     model.save_pretrained(folder, max_shard_size="2GB")
@@ -39,12 +49,17 @@ def write_model(folder: Path, shape: str) -> int:
 
 def resident() -> tuple[int, int]:
     """Return the bytes of this process's own memory, and of files that it has mapped."""
-    found = {line.split(":")[0]: line.split()[1] for line in Path("/proc/self/status").read_text().splitlines()
-             if line.startswith(("RssAnon", "RssFile"))}
+    found = {
+        line.split(":")[0]: line.split()[1]
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(("RssAnon", "RssFile"))
+    }
     return int(found["RssAnon"]) * 1024, int(found["RssFile"]) * 1024
 
 
-def open_one(rank: int, place: dict[str, str], folder: str, reason: str, told: multiprocessing.Queue) -> None:
+def open_one(
+    rank: int, place: dict[str, str], folder: str, reason: str, told: multiprocessing.Queue
+) -> None:
     """Open the model as one of the processes; tell how long it took, and the peaks."""
     os.environ.update(place, RANK=str(rank))
     import torch
@@ -59,7 +74,10 @@ def open_one(rank: int, place: dict[str, str], folder: str, reason: str, told: m
 
     def watch() -> None:
         while not done.wait(0.005):
-            peaks[:] = [max(peak, now - then) for peak, now, then in zip(peaks, resident(), before, strict=True)]
+            peaks[:] = [
+                max(peak, now - then)
+                for peak, now, then in zip(peaks, resident(), before, strict=True)
+            ]
 
     with init_process_group(sharded=True, device="cpu") as world:
         watching = threading.Thread(target=watch)
@@ -77,10 +95,17 @@ def measure(size: int, folder: str, reason: str) -> list[tuple[int, float, int, 
     """Open the model in so many processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        place = {
+            "WORLD_SIZE": str(size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free.getsockname()[1]),
+        }
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
-    processes = [context.Process(target=open_one, args=(rank, place, folder, reason, told)) for rank in range(size)]
+    processes = [
+        context.Process(target=open_one, args=(rank, place, folder, reason, told))
+        for rank in range(size)
+    ]
     for process in processes:
         process.start()
     found = sorted(told.get(timeout=900) for _ in processes)
@@ -97,9 +122,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         with multiprocessing.get_context("spawn").Pool(1) as writing:
             parameters = writing.apply(write_model, (Path(folder), arguments.shape))
-        print(f"{parameters / 1e9:.2f}B parameters, {4 * parameters / 1e9:.1f} GB in float32, "
-              f"{arguments.processes} processes\n")
-        print("| opened | process | seconds | own memory, GB, peak | mapped files, GB |\n|---|---|---|---|---|")
+        print(
+            f"{parameters / 1e9:.2f}B parameters, {4 * parameters / 1e9:.1f} GB in float32, "
+            f"{arguments.processes} processes\n"
+        )
+        print(
+            "| opened | process | seconds | own memory, GB, peak | mapped files, GB |\n|---|---|---|---|---|"
+        )
         for name, reason in (("shard by shard", ""), ("whole", "to compare")):
             for rank, seconds, own, files in measure(arguments.processes, folder, reason):
                 print(f"| {name} | {rank} | {seconds:.1f} | {own / 1e9:.2f} | {files / 1e9:.2f} |")

@@ -41,15 +41,24 @@ def main() -> None:
     parser.add_argument("--bytes", default="1 MB", help="Hindi text, and what is trained on")
     parser.add_argument("--size", type=int, default=3000, help="tokens added")
     parser.add_argument("--heldout", default="100 kB", help="scored in each language")
-    parser.add_argument("--paper-rate", type=float, help="rate of the paper's recipe; left out: its default for the "
-                                                         "model's size, which is not in the paper's table")
+    parser.add_argument(
+        "--paper-rate",
+        type=float,
+        help="rate of the paper's recipe; left out: its default for the "
+        "model's size, which is not in the paper's table",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--store", type=Path)
     parser.add_argument("--json", type=Path, help="write everything there, too")
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     if arguments.smoke:
-        arguments.seeds, arguments.bytes, arguments.size, arguments.heldout = 2, "0.02 MB", 100, "1 kB"
+        arguments.seeds, arguments.bytes, arguments.size, arguments.heldout = (
+            2,
+            "0.02 MB",
+            100,
+            "1 kB",
+        )
     found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in (DEFAULT, *PAPERS)}
     for seed in range(arguments.seeds):
         mine = carried_out(arguments, DEFAULT, seed)
@@ -60,66 +69,133 @@ def main() -> None:
     show(arguments, found)
 
 
-def carried_out(arguments: argparse.Namespace, arm: str, seed: int, budget: str | None = None) -> dict[str, Any]:
+def carried_out(
+    arguments: argparse.Namespace, arm: str, seed: int, budget: str | None = None
+) -> dict[str, Any]:
     """Return what came of a recipe with a seed: bits per byte before and after, and what was trained on."""
     size, rows = arguments.size, {"block_size": 256}
     budget = budget or arguments.bytes
-    own: dict[str, Any] = {"vocabulary": {"size": size}, "embeddings": {},
-                           "training": {"budget": budget, "packing": rows, "heldout_points": 0}}
+    own: dict[str, Any] = {
+        "vocabulary": {"size": size},
+        "embeddings": {},
+        "training": {"budget": budget, "packing": rows, "heldout_points": 0},
+    }
     if arm != DEFAULT:
-        plan: dict[str, Any] = {"plan": "paper", "budget": budget, "heldout_points": 0,
-                                "packing": {"layout": "documents", **rows}}
+        plan: dict[str, Any] = {
+            "plan": "paper",
+            "budget": budget,
+            "heldout_points": 0,
+            "packing": {"layout": "documents", **rows},
+        }
         if arguments.paper_rate or LARGER in arm:  # the same, written out
-            plan = {"strategy": "full", "learning_rates": arguments.paper_rate or "paper", "replay_share": 0.0,
-                    "schedule": {"cosine": {"warmup": 0.03}}, **({"batch_tokens": 4096} if LARGER in arm else {}),
-                    **{key: value for key, value in plan.items() if key != "plan"}}
-        own = {"vocabulary": {"method": "append", "size": size, "pretokenizer": "keep"}, "embeddings": "mean",
-               "training": plan}
+            plan = {
+                "strategy": "full",
+                "learning_rates": arguments.paper_rate or "paper",
+                "replay_share": 0.0,
+                "schedule": {"cosine": {"warmup": 0.03}},
+                **({"batch_tokens": 4096} if LARGER in arm else {}),
+                **{key: value for key, value in plan.items() if key != "plan"},
+            }
+        own = {
+            "vocabulary": {"method": "append", "size": size, "pretokenizer": "keep"},
+            "embeddings": "mean",
+            "training": plan,
+        }
     name = f"compare-{arm.replace(',', '').replace(' ', '-')}-{seed}"
-    run = lingraft.adapt(RECIPE, overrides={
-        "name": name, "seed": seed, "target.limit": {"bytes": arguments.bytes}, **own,
-        "evaluation": {"heldout_bytes": arguments.heldout, "context": 256, "generation": None,
-                       "bootstrap": {"resamples": 100}}}, runs=arguments.runs, store=arguments.store)
+    run = lingraft.adapt(
+        RECIPE,
+        overrides={
+            "name": name,
+            "seed": seed,
+            "target.limit": {"bytes": arguments.bytes},
+            **own,
+            "evaluation": {
+                "heldout_bytes": arguments.heldout,
+                "context": 256,
+                "generation": None,
+                "bootstrap": {"resamples": 100},
+            },
+        },
+        runs=arguments.runs,
+        store=arguments.store,
+    )
     measured = run.measurements()
-    bits = {subject: {language: select(measured, metric="bits per byte", language=language, subject=subject)[0].value
-                      for language in LANGUAGES} for subject in ("source", "spliced", "adapted")}
+    bits = {
+        subject: {
+            language: select(measured, metric="bits per byte", language=language, subject=subject)[
+                0
+            ].value
+            for language in LANGUAGES
+        }
+        for subject in ("source", "spliced", "adapted")
+    }
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     notes = next(stage["notes"] for stage in record["stages"] if stage["name"] == "training")
-    return {"seed": seed, "bits_per_byte": bits,
-            "learning_rates": [phase["learning_rates"] for phase in notes["phases"]],
-            **{key: notes[key] for key in ("tokens", "target_bytes", "replayed_bytes", "seconds", "target_epochs")}}
+    return {
+        "seed": seed,
+        "bits_per_byte": bits,
+        "learning_rates": [phase["learning_rates"] for phase in notes["phases"]],
+        **{
+            key: notes[key]
+            for key in ("tokens", "target_bytes", "replayed_bytes", "seconds", "target_epochs")
+        },
+    }
 
 
 def show(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> None:
     """Print the tables, and write everything where it was asked for."""
     source = found[DEFAULT][0]["bits_per_byte"]["source"]
-    print(f"english-8m -> Hindi, {arguments.bytes}, +{arguments.size:,} tokens, {arguments.seeds} seeds; before: Hindi "
-          f"{source['hi']:.3f} bits per byte, English {source['en']:.3f}.\n")
-    print("| recipe | Hindi spliced | Hindi adapted | gain | English adapted | English worse by | tokens | "
-          "Hindi bytes | English bytes |\n|---|---|---|---|---|---|---|---|---|")
+    print(
+        f"english-8m -> Hindi, {arguments.bytes}, +{arguments.size:,} tokens, {arguments.seeds} seeds; before: Hindi "
+        f"{source['hi']:.3f} bits per byte, English {source['en']:.3f}.\n"
+    )
+    print(
+        "| recipe | Hindi spliced | Hindi adapted | gain | English adapted | English worse by | tokens | "
+        "Hindi bytes | English bytes |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for arm, runs in found.items():
         bits = [run["bits_per_byte"] for run in runs]
-        spliced, adapted = ([one[subject]["hi"] for one in bits] for subject in ("spliced", "adapted"))
+        spliced, adapted = (
+            [one[subject]["hi"] for one in bits] for subject in ("spliced", "adapted")
+        )
         english = [one["adapted"]["en"] for one in bits]
         worse = 100 * (fmean(english) / source["en"] - 1)
-        amounts = (f"{fmean(run[key] for run in runs):,.0f}" for key in ("tokens", "target_bytes", "replayed_bytes"))
-        print(f"| {arm} | {interval(spliced)} | {interval(adapted)} | {interval(gains(bits))} | {interval(english)} | "
-              f"{worse:.1f}% | {' | '.join(amounts)} |")
+        amounts = (
+            f"{fmean(run[key] for run in runs):,.0f}"
+            for key in ("tokens", "target_bytes", "replayed_bytes")
+        )
+        print(
+            f"| {arm} | {interval(spliced)} | {interval(adapted)} | {interval(gains(bits))} | {interval(english)} | "
+            f"{worse:.1f}% | {' | '.join(amounts)} |"
+        )
     print()
     mine = gains([run["bits_per_byte"] for run in found[DEFAULT]])
     for arm in PAPERS:
         theirs = gains([run["bits_per_byte"] for run in found[arm]])
         pairs = [one - other for one, other in zip(mine, theirs, strict=True)]
         both = fmean(mine) > 0 < fmean(theirs)
-        times = f"{fmean(mine) / fmean(theirs):.2f} times as much" if both else "not both gain, so there is no ratio"
-        print(f"default against {arm}: {times}; {interval(pairs)} bits per byte more, paired by seed")
+        times = (
+            f"{fmean(mine) / fmean(theirs):.2f} times as much"
+            if both
+            else "not both gain, so there is no ratio"
+        )
+        print(
+            f"default against {arm}: {times}; {interval(pairs)} bits per byte more, paired by seed"
+        )
     for arm, runs in found.items():
-        rates = (f"body {one['body']:.2g}, added rows {one['added_rows']:.2g} ({one['why']})"
-                 for one in runs[0]["learning_rates"])
+        rates = (
+            f"body {one['body']:.2g}, added rows {one['added_rows']:.2g} ({one['why']})"
+            for one in runs[0]["learning_rates"]
+        )
         print(f"rates, {arm}: {'; '.join(rates)}")
     if arguments.json:
-        values = {"settings": {key: str(value) for key, value in vars(arguments).items()}, "runs": found}
-        arguments.json.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        values = {
+            "settings": {key: str(value) for key, value in vars(arguments).items()},
+            "runs": found,
+        }
+        arguments.json.write_text(
+            json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def gains(bits: Sequence[dict[str, dict[str, float]]]) -> list[float]:

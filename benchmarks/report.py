@@ -28,8 +28,15 @@ from tests.browser import browser
 from tests.test_report_study import make_study
 
 LOADED = """new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))))"""
-SMALL_FILES = ("recipe.yaml", "certificate.json", "samples.json", "generated.json", "splice.json", "training.jsonl",
-               "curve.json")
+SMALL_FILES = (
+    "recipe.yaml",
+    "certificate.json",
+    "samples.json",
+    "generated.json",
+    "splice.json",
+    "training.jsonl",
+    "curve.json",
+)
 
 
 def copies(run: Path, count: int, folder: Path) -> list[Path]:
@@ -44,9 +51,15 @@ def copies(run: Path, count: int, folder: Path) -> list[Path]:
         for name in SMALL_FILES:
             if (run / name).is_file():
                 shutil.copyfile(run / name, copy / name)
-        rows = [replace(row, value=row.value * factor,
-                        low=None if row.low is None else row.low * factor,
-                        high=None if row.high is None else row.high * factor) for row in measured]
+        rows = [
+            replace(
+                row,
+                value=row.value * factor,
+                low=None if row.low is None else row.low * factor,
+                high=None if row.high is None else row.high * factor,
+            )
+            for row in measured
+        ]
         write_measurements(rows, copy / "measurements.parquet")
         named = record | {"name": copy.name, "key": f"{number:020x}"}
         (copy / "run.json").write_text(json.dumps(named), encoding="utf-8")
@@ -75,16 +88,22 @@ def main() -> None:
         runs = copies(given.run, given.runs, folder)
         cells = tuple(range(0, 50 * given.runs, 100))
         study = make_study(folder / "study", sizes=cells, seeds=(0,))
-        makers = {"one run": lambda: write_report(runs[0]),
-                  f"{len(runs)} runs side by side": lambda: compare_runs(runs, folder / "comparison.html"),
-                  f"study of {2 * len(cells)} cells": lambda: write_study_report(study)}
+        makers = {
+            "one run": lambda: write_report(runs[0]),
+            f"{len(runs)} runs side by side": lambda: compare_runs(
+                runs, folder / "comparison.html"
+            ),
+            f"study of {2 * len(cells)} cells": lambda: write_study_report(study),
+        }
         with browser(folder / "profile") as page:
             print("| page | size, MB | written in, s | opened in, s |\n|---|---|---|---|")
             for name, make in makers.items():
                 begin = time.perf_counter()
                 path = make()
                 wrote = time.perf_counter() - begin
-                print(f"| {name} | {path.stat().st_size / 1e6:.2f} | {wrote:.1f} | {opening(page, path):.2f} |")
+                print(
+                    f"| {name} | {path.stat().st_size / 1e6:.2f} | {wrote:.1f} | {opening(page, path):.2f} |"
+                )
 
 
 if __name__ == "__main__":

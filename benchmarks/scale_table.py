@@ -22,7 +22,8 @@ SHAPES = {  # parameters, rows, width, layers, tied, as the models' configuratio
     "Llama-2-7B": Shape(6_738_415_616, 32_000, 4096, 32, tied=False),
     "Llama-3.1-8B": Shape(8_030_261_248, 128_256, 4096, 32, tied=False),
     "Llama-2-13B": Shape(13_015_864_320, 32_000, 5120, 40, tied=False),
-    "Llama-3.1-70B": Shape(70_553_706_496, 128_256, 8192, 80, tied=False)}
+    "Llama-3.1-70B": Shape(70_553_706_496, 128_256, 8192, 80, tied=False),
+}
 PROGRESS_BYTES = 12
 """Of a trained parameter in a checkpoint: the weight and AdamW's two moments, float32."""
 MACHINE = 8
@@ -33,14 +34,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=float, default=1e9, help="trained on, replay included")
     parser.add_argument("--added", type=int, default=10_000, help="tokens added to the vocabulary")
-    parser.add_argument("--gpus", action="append", help="KIND:COUNT, several times (default: H100:8, H100:16, H100:64)")
+    parser.add_argument(
+        "--gpus",
+        action="append",
+        help="KIND:COUNT, several times (default: H100:8, H100:16, H100:64)",
+    )
     parser.add_argument("--price", type=float, help="of a GPU-hour")
     arguments = parser.parse_args()
-    print(f"{arguments.tokens / 1e9:g}B tokens, +{arguments.added:,} rows, every weight trained, "
-          f"{UTILISATION:.0%} of the data sheet's speed\n")
+    print(
+        f"{arguments.tokens / 1e9:g}B tokens, +{arguments.added:,} rows, every weight trained, "
+        f"{UTILISATION:.0%} of the data sheet's speed\n"
+    )
     price = " | cost" if arguments.price else ""
-    print("| model | GPUs | GB on each | fits | hours | GPU-hours | tokens/s | disk, GB | "
-          f"main memory, GB, checkpoint | end of a phase{price} |\n|{'---|' * (10 + bool(price))}")
+    print(
+        "| model | GPUs | GB on each | fits | hours | GPU-hours | tokens/s | disk, GB | "
+        f"main memory, GB, checkpoint | end of a phase{price} |\n|{'---|' * (10 + bool(price))}"
+    )
     for name, shape in SHAPES.items():
         for text in arguments.gpus or ("H100:8", "H100:16", "H100:64"):
             extended, gpus = shape.extended(arguments.added), Gpus.parse(text)
@@ -52,10 +61,19 @@ def row(name: str, shape: Shape, gpus: Gpus, tokens: int, price: float | None) -
     """Return the line of a model on some GPUs."""
     cost = cost_of(shape, tokens, gpus)
     hours, gpu_hours = cost.hours or 0.0, cost.gpu_hours or 0.0
-    cells = [name, f"{gpus.count} x {gpus.kind}", f"{cost.memory_per_device / 1e9:.0f}", "yes" if cost.fits else "no",
-             f"{hours:.1f}", f"{gpu_hours:,.0f}", f"{tokens / (hours * 3600):,.0f}", f"{cost.disk / 1e9:,.0f}",
-             f"{PROGRESS_BYTES * shape.parameters * min(1, MACHINE / gpus.count) / 1e9:,.0f}",
-             f"{4 * shape.parameters / 1e9:,.0f}", *([f"{gpu_hours * price:,.0f}"] if price else [])]
+    cells = [
+        name,
+        f"{gpus.count} x {gpus.kind}",
+        f"{cost.memory_per_device / 1e9:.0f}",
+        "yes" if cost.fits else "no",
+        f"{hours:.1f}",
+        f"{gpu_hours:,.0f}",
+        f"{tokens / (hours * 3600):,.0f}",
+        f"{cost.disk / 1e9:,.0f}",
+        f"{PROGRESS_BYTES * shape.parameters * min(1, MACHINE / gpus.count) / 1e9:,.0f}",
+        f"{4 * shape.parameters / 1e9:,.0f}",
+        *([f"{gpu_hours * price:,.0f}"] if price else []),
+    ]
     return f"| {' | '.join(cells)} |"
 
 

@@ -10,15 +10,22 @@ import subprocess
 import sys
 import time
 
-COMMANDS = {"lingraft --help": ["--help"], "lingraft adapt --help": ["adapt", "--help"],
-            "lingraft version": ["version"], "lingraft settings vocabulary": ["settings", "vocabulary"]}
+COMMANDS = {
+    "lingraft --help": ["--help"],
+    "lingraft adapt --help": ["adapt", "--help"],
+    "lingraft version": ["version"],
+    "lingraft settings vocabulary": ["settings", "vocabulary"],
+}
 
 
 def main() -> None:
     """Print the least time of each command, and of an interpreter that does nothing."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     code = "from lingraft.cli import main; main()"
-    started = {"python -c pass": ["-c", "pass"], **{name: ["-c", code, *rest] for name, rest in COMMANDS.items()}}
+    started = {
+        "python -c pass": ["-c", "pass"],
+        **{name: ["-c", code, *rest] for name, rest in COMMANDS.items()},
+    }
     least = dict.fromkeys(started, (float("inf"), float("inf")))
     for _ in range(rounds):
         for name, arguments in started.items():

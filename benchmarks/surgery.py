@@ -35,10 +35,18 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("surgery-bench"))
-    parser.add_argument("--tokenizer", type=Path, default=Path("../shared/assets/tokenizers/llama3/tokenizer.model"))
-    parser.add_argument("--text", type=Path, default=Path("../shared/assets/text/hi.train.jsonl.gz"))
+    parser.add_argument(
+        "--tokenizer", type=Path, default=Path("../shared/assets/tokenizers/llama3/tokenizer.model")
+    )
+    parser.add_argument(
+        "--text", type=Path, default=Path("../shared/assets/text/hi.train.jsonl.gz")
+    )
     parser.add_argument("--peers", nargs="*", default=[], choices=["transformers", "mergekit"])
-    parser.add_argument("--mergekit", default="mergekit-tokensurgeon", help="its command, in an environment of its own")
+    parser.add_argument(
+        "--mergekit",
+        default="mergekit-tokensurgeon",
+        help="its command, in an environment of its own",
+    )
     parser.add_argument("--contender", choices=["copy", "graft", "transformers", "mergekit"])
     arguments = parser.parse_args()
     if arguments.contender:
@@ -49,16 +57,33 @@ def main() -> None:
     linked = 0
     for number in range(arguments.rounds):
         for name in ["copy", "graft", *(arguments.peers if number == 0 else [])]:
-            result = subprocess.run([sys.executable, __file__, "--contender", name, "--folder", str(arguments.folder),
-                                     "--mergekit", arguments.mergekit], check=True, stdout=subprocess.PIPE, text=True)
+            result = subprocess.run(
+                [
+                    sys.executable,
+                    __file__,
+                    "--contender",
+                    name,
+                    "--folder",
+                    str(arguments.folder),
+                    "--mergekit",
+                    arguments.mergekit,
+                ],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             seconds, memory, links = json.loads(result.stdout.splitlines()[-1])
             linked = max(linked, links)
             before = best.get(name, [float("inf"), 0.0])
             best[name] = [min(before[0], seconds), max(before[1], memory)]
     for name, (seconds, memory) in best.items():
-        print(f"{name:12} {seconds:8.2f} s  {seconds / best['copy'][0]:5.2f} x copying  {memory / 1e9:5.2f} GB")
+        print(
+            f"{name:12} {seconds:8.2f} s  {seconds / best['copy'][0]:5.2f} x copying  {memory / 1e9:5.2f} GB"
+        )
     shards = len(list((arguments.folder / "source").glob("*.safetensors")))
-    print(f"{arguments.shape}, +{arguments.tokens} tokens: graft hard-linked {linked} of {shards} shards")
+    print(
+        f"{arguments.shape}, +{arguments.tokens} tokens: graft hard-linked {linked} of {shards} shards"
+    )
     shutil.rmtree(arguments.folder)
 
 
@@ -67,8 +92,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     from transformers import LlamaConfig
 
     from lingraft.bases.tokenizer_files import write_tokenizer
-    from lingraft.families import open_tokenizer
-    from lingraft.vocabulary import AddedToken, identity
+    from lingraft.splice import AddedToken, identity
+    from lingraft.tokenizer import open_tokenizer
 
     source, target = arguments.folder / "source", arguments.folder / "tokenizer"
     source.mkdir(parents=True)
@@ -76,11 +101,19 @@ def prepare(arguments: argparse.Namespace) -> None:
     tokenizer = open_tokenizer(arguments.tokenizer)
     write_tokenizer(tokenizer, source, context=8192)
     layers, width, inner = SHAPES[arguments.shape]
-    config = LlamaConfig(vocab_size=tokenizer.size, hidden_size=width, intermediate_size=inner,
-                         num_hidden_layers=layers, num_attention_heads=width // 64,
-                         num_key_value_heads=8 if width >= 1024 else 4, dtype="bfloat16", tie_word_embeddings=False,
-                         bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id,
-                         architectures=["LlamaForCausalLM"])
+    config = LlamaConfig(
+        vocab_size=tokenizer.size,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        num_key_value_heads=8 if width >= 1024 else 4,
+        dtype="bfloat16",
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_id,
+        eos_token_id=tokenizer.eos_id,
+        architectures=["LlamaForCausalLM"],
+    )
     config.save_pretrained(source)
     write_weights(config, source)
     words: Counter[str] = Counter()
@@ -88,13 +121,17 @@ def prepare(arguments: argparse.Namespace) -> None:
         for line in file:
             words.update(" " + word for word in json.loads(line)["text"].split() if word.isalpha())
     known = tokenizer.vocabulary.ids
-    surfaces = [word for word, _ in words.most_common() if word.encode() not in known][:arguments.tokens]
+    surfaces = [word for word, _ in words.most_common() if word.encode() not in known][
+        : arguments.tokens
+    ]
     data = tokenizer.family.extended([surface.encode() for surface in surfaces])
     shutil.copyfile(source / "tokenizer_config.json", target / "tokenizer_config.json")
     (target / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     ids = open_tokenizer(target).vocabulary.ids
-    added = [AddedToken(ids[surface.encode()], surface.encode(), tuple(pieces))
-             for surface, pieces in zip(surfaces, tokenizer.ids(surfaces), strict=True)]
+    added = [
+        AddedToken(ids[surface.encode()], surface.encode(), tuple(pieces))
+        for surface, pieces in zip(surfaces, tokenizer.ids(surfaces), strict=True)
+    ]
     splice = identity(tokenizer.size, sorted(added, key=lambda token: token.id))
     (arguments.folder / "splice.json").write_text(splice.dumps(), encoding="utf-8")
 
@@ -106,7 +143,10 @@ def write_weights(config, folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        shapes = {name: tuple(p.shape) for name, p in AutoModelForCausalLM.from_config(config).named_parameters()}
+        shapes = {
+            name: tuple(p.shape)
+            for name, p in AutoModelForCausalLM.from_config(config).named_parameters()
+        }
     total = 2 * sum(torch.Size(shape).numel() for shape in shapes.values())
     shards: list[dict[str, tuple[int, ...]]] = [{}]
     size = 0
@@ -119,8 +159,14 @@ def write_weights(config, folder: Path) -> None:
     where = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_file({name: torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02) for name, shape in shard.items()},
-                  folder / file, metadata={"format": "pt"})
+        save_file(
+            {
+                name: torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02)
+                for name, shape in shard.items()
+            },
+            folder / file,
+            metadata={"format": "pt"},
+        )
         where.update(dict.fromkeys(shard, file))
     index = {"metadata": {"total_size": total}, "weight_map": where}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
@@ -130,7 +176,12 @@ def contend(name: str, folder: Path, mergekit: str) -> tuple[float, float, int]:
     """Run one contender; return its seconds, imports left out, its peak memory in bytes, and the files it linked."""
     output = folder / "output"
     shutil.rmtree(output, ignore_errors=True)
-    makers = {"copy": copy, "graft": graft, "transformers": resize, "mergekit": partial(tokensurgeon, mergekit)}
+    makers = {
+        "copy": copy,
+        "graft": graft,
+        "transformers": resize,
+        "mergekit": partial(tokensurgeon, mergekit),
+    }
     work = makers[name](folder, output)
     begin = time.perf_counter()
     work()
@@ -139,7 +190,9 @@ def contend(name: str, folder: Path, mergekit: str) -> tuple[float, float, int]:
     shutil.rmtree(output, ignore_errors=True)
     if name == "mergekit":
         return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024.0, links
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage would count the parent's peak too
+    status = Path("/proc/self/status").read_text(
+        encoding="utf-8"
+    )  # getrusage would count the parent's peak too
     return seconds, int(status.split("VmHWM:")[1].split()[0]) * 1024.0, links
 
 
@@ -162,13 +215,19 @@ def graft(folder: Path, output: Path):
     import transformers  # noqa: F401 - its import is no part of the work
 
     from lingraft import checkpoint
-    from lingraft.inits import INITS
-    from lingraft.vocabulary import Splice
+    from lingraft.embeddings import INITS
+    from lingraft.splice import Splice
 
     splice = Splice.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))
     mean = INITS.parse("mean")
-    return lambda: checkpoint.graft(folder / "source", folder / "tokenizer", splice, input_init=mean, output_init=mean,
-                                    output=output)
+    return lambda: checkpoint.graft(
+        folder / "source",
+        folder / "tokenizer",
+        splice,
+        input_init=mean,
+        output_init=mean,
+        output=output,
+    )
 
 
 def resize(folder: Path, output: Path):
@@ -187,15 +246,30 @@ def resize(folder: Path, output: Path):
 
 def tokensurgeon(mergekit: str, folder: Path, output: Path):
     donor = folder / "donor"
-    if not donor.exists():  # mergekit takes the new vocabulary from a model: a tiny one with the extended tokenizer
+    if (
+        not donor.exists()
+    ):  # mergekit takes the new vocabulary from a model: a tiny one with the extended tokenizer
         from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-        LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64,
-                                     num_hidden_layers=1, num_attention_heads=2)).save_pretrained(donor)
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=64,
+                intermediate_size=64,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+            )
+        ).save_pretrained(donor)
         tokenizer.save_pretrained(donor)
-    command = [mergekit, str(folder / "source"), str(donor), str(output), "--approximation-method",
-               "subword"]
+    command = [
+        mergekit,
+        str(folder / "source"),
+        str(donor),
+        str(output),
+        "--approximation-method",
+        "subword",
+    ]
     return lambda: subprocess.run(command, check=True, capture_output=True)
 
 

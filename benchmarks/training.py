@@ -28,11 +28,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainingArguments
 from transformers.utils import logging
 
-from lingraft.families import open_tokenizer
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, pack_texts
+from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.trainer import Text, train
+from lingraft.training.trainer import TrainingText, train
 
 BLOCK, ROWS = 512, 8
 IGNORED = -100
@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, default=Path("../shared/assets"))
     parser.add_argument("--language", default="en")
     parser.add_argument("--kilobytes", type=int, default=80)
-    parser.add_argument("--unit", choices=("lines", "documents"), default="lines", help="what counts as a document")
+    parser.add_argument(
+        "--unit", choices=("lines", "documents"), default="lines", help="what counts as a document"
+    )
     parser.add_argument("--padding", choices=("longest", "max_length"), default="longest")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write everything there, too")
@@ -55,9 +57,16 @@ def main() -> None:
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments, Path(folder))
-        sides: dict[str, Callable[[int], float]] = {PADDED: bench.padded, PACKED: bench.packed, OURS: bench.ours}
-        sizes = {PADDED: bench.documents.summary.bytes, PACKED: bench.stream.summary.bytes,
-                 OURS: bench.stream.summary.bytes}
+        sides: dict[str, Callable[[int], float]] = {
+            PADDED: bench.padded,
+            PACKED: bench.packed,
+            OURS: bench.ours,
+        }
+        sizes = {
+            PADDED: bench.documents.summary.bytes,
+            PACKED: bench.stream.summary.bytes,
+            OURS: bench.stream.summary.bytes,
+        }
         speeds: dict[str, list[float]] = {name: [] for name in sides}
         for turn in range(arguments.rounds):
             for name, run in sides.items():
@@ -72,12 +81,26 @@ class Bench:
         self.folder, self.padding = folder, arguments.padding
         base = arguments.assets / "models" / "english-8m"
         tokenizer = open_tokenizer(base)
-        texts = list(texts_of(arguments.assets / "text" / f"{arguments.language}.train.jsonl.gz", arguments.unit,
-                              arguments.kilobytes * 1000))
+        texts = list(
+            texts_of(
+                arguments.assets / "text" / f"{arguments.language}.train.jsonl.gz",
+                arguments.unit,
+                arguments.kilobytes * 1000,
+            )
+        )
         self.text_bytes = sum(len(text.encode()) for text in texts)
-        self.documents, self.stream = (self._packed(texts, tokenizer, way) for way in ("documents", "stream"))
-        config = LlamaConfig(vocab_size=tokenizer.size, hidden_size=320, intermediate_size=864, num_hidden_layers=8,
-                             num_attention_heads=10, num_key_value_heads=5, max_position_embeddings=BLOCK + 1)
+        self.documents, self.stream = (
+            self._packed(texts, tokenizer, way) for way in ("documents", "stream")
+        )
+        config = LlamaConfig(
+            vocab_size=tokenizer.size,
+            hidden_size=320,
+            intermediate_size=864,
+            num_hidden_layers=8,
+            num_attention_heads=10,
+            num_key_value_heads=5,
+            max_position_embeddings=BLOCK + 1,
+        )
         torch.manual_seed(0)
         model = LlamaForCausalLM(config)
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -100,11 +123,27 @@ class Bench:
     def _trainer(self, blocks: Blocks, name: str) -> float:
         rows = [torch.from_numpy(blocks.row(number)) for number in range(len(blocks))]
         settings = TrainingArguments(
-            output_dir=str(self.folder / name), per_device_train_batch_size=ROWS, num_train_epochs=1, use_cpu=True,
-            learning_rate=3e-4, lr_scheduler_type="cosine", warmup_steps=0, max_grad_norm=1.0, save_strategy="no",
-            logging_strategy="no", report_to=[], disable_tqdm=True, dataloader_pin_memory=False, seed=0)
-        trainer = Trainer(LlamaForCausalLM.from_pretrained(self.folder / "model"), settings, train_dataset=rows,
-                          data_collator=self._batch)
+            output_dir=str(self.folder / name),
+            per_device_train_batch_size=ROWS,
+            num_train_epochs=1,
+            use_cpu=True,
+            learning_rate=3e-4,
+            lr_scheduler_type="cosine",
+            warmup_steps=0,
+            max_grad_norm=1.0,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            seed=0,
+        )
+        trainer = Trainer(
+            LlamaForCausalLM.from_pretrained(self.folder / "model"),
+            settings,
+            train_dataset=rows,
+            data_collator=self._batch,
+        )
         trainer.remove_callback(PrinterCallback)
         return float(trainer.train().metrics["train_runtime"])
 
@@ -114,15 +153,32 @@ class Bench:
         mask = torch.zeros_like(inputs)
         for number, row in enumerate(rows):
             inputs[number, : len(row)], mask[number, : len(row)] = row, 1
-        return {"input_ids": inputs, "attention_mask": mask, "labels": inputs.masked_fill(mask == 0, IGNORED)}
+        return {
+            "input_ids": inputs,
+            "attention_mask": mask,
+            "labels": inputs.masked_fill(mask == 0, IGNORED),
+        }
 
     def ours(self, turn: int) -> float:
         """Train with lingraft; return the seconds up to the end of the last step."""
-        plan = TrainingPlan.model_validate({"strategy": "full", "learning_rates": 3e-4, "budget": "1 epoch",
-                                            "batch_tokens": BLOCK * ROWS, "heldout_points": 0})
+        plan = TrainingPlan.model_validate(
+            {
+                "strategy": "full",
+                "learning_rates": 3e-4,
+                "budget": "1 epoch",
+                "batch_tokens": BLOCK * ROWS,
+                "heldout_points": 0,
+            }
+        )
         output = self.folder / f"ours-{turn}"
-        train(self.folder / "model", Text(self.stream), plan, output=output, scratch_dir=output / "work",
-              execution=Execution(device="cpu"))
+        train(
+            self.folder / "model",
+            TrainingText(self.stream),
+            plan,
+            output=output,
+            scratch_dir=output / "work",
+            execution=Execution(device="cpu"),
+        )
         lines = (output / "training.jsonl").read_text(encoding="utf-8").splitlines()
         return float(json.loads(lines[-1])["seconds"])
 
@@ -141,20 +197,37 @@ def texts_of(file: Path, unit: str, size: int) -> Iterator[str]:
                     return
 
 
-def show(arguments: argparse.Namespace, bench: Bench, sizes: dict[str, int], speeds: dict[str, list[float]]) -> None:
+def show(
+    arguments: argparse.Namespace,
+    bench: Bench,
+    sizes: dict[str, int],
+    speeds: dict[str, list[float]],
+) -> None:
     """Print the table, and write it where it was asked for."""
     ours = max(speeds[OURS])
-    print(f"{bench.parameters / 1e6:.1f}M parameters, {bench.text_bytes:,} bytes of {arguments.language} in "
-          f"{bench.documents.summary.documents} {arguments.unit}, padded to {arguments.padding}; {os.cpu_count()} "
-          f"cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}\n")
-    print("| | text trained on | bytes/s, best | median | lingraft is, times as fast |\n|---|---|---|---|---|")
+    print(
+        f"{bench.parameters / 1e6:.1f}M parameters, {bench.text_bytes:,} bytes of {arguments.language} in "
+        f"{bench.documents.summary.documents} {arguments.unit}, padded to {arguments.padding}; {os.cpu_count()} "
+        f"cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}\n"
+    )
+    print(
+        "| | text trained on | bytes/s, best | median | lingraft is, times as fast |\n|---|---|---|---|---|"
+    )
     for name, values in speeds.items():
-        print(f"| {name} | {sizes[name]:,} | {max(values):,.0f} | {median(values):,.0f} | {ours / max(values):.2f} |")
+        print(
+            f"| {name} | {sizes[name]:,} | {max(values):,.0f} | {median(values):,.0f} | {ours / max(values):.2f} |"
+        )
     read = int(bench.documents.rows[:, 1].sum())
-    print(f"\ntokens in padded documents: {read:,}; in packed rows: {bench.stream.summary.tokens:,}")
+    print(
+        f"\ntokens in padded documents: {read:,}; in packed rows: {bench.stream.summary.tokens:,}"
+    )
     if arguments.json:
-        values = {"parameters": bench.parameters, "bytes": sizes, "bytes_per_second": speeds,
-                  "settings": {key: str(value) for key, value in vars(arguments).items()}}
+        values = {
+            "parameters": bench.parameters,
+            "bytes": sizes,
+            "bytes_per_second": speeds,
+            "settings": {key: str(value) for key, value in vars(arguments).items()},
+        }
         arguments.json.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 

@@ -26,9 +26,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from lingraft.families import Family, open_tokenizer
-from lingraft.families.content import backend_of
-from lingraft.selection import SELECTIONS, Selected, SelectionRequest
+from lingraft.tokenizer import Family, open_tokenizer
+from lingraft.tokenizer.json_format import backend_of
+from lingraft.vocabulary import SELECTIONS, Selected, SelectionRequest
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
 LANGUAGES = ("hi", "ta", "ar", "tr")
@@ -38,7 +38,9 @@ MB = 1_000_000
 def texts(language: str, split: str = "train", limit: float = 1e12) -> list[str]:
     """Return documents in the order of the file, up to so many bytes."""
     found, size = [], 0
-    with gzip.open(ASSETS / "text" / f"{language}.{split}.jsonl.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(
+        ASSETS / "text" / f"{language}.{split}.jsonl.gz", "rt", encoding="utf-8"
+    ) as file:
         for line in file:
             found.append(json.loads(line)["text"])
             size += len(found[-1].encode())
@@ -59,34 +61,48 @@ def select(family: Family, documents: list[str], size: int, method: str = "conti
 
 def extended(family: Family, chosen: Selected) -> Tokenizer:
     """Build the extended tokenizer."""
-    return backend_of(family.with_units(chosen.surfaces) if chosen.whole_units else family.extended(chosen.surfaces))
+    return backend_of(
+        family.with_units(chosen.surfaces)
+        if chosen.whole_units
+        else family.extended(chosen.surfaces)
+    )
 
 
 def count(tokenizer: Tokenizer, documents: list[str]) -> int:
     """Count tokens."""
-    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(documents, add_special_tokens=False))
+    return sum(
+        len(encoding.ids)
+        for encoding in tokenizer.encode_batch_fast(documents, add_special_tokens=False)
+    )
 
 
 def same(one: Tokenizer, other: Tokenizer, documents: list[str]) -> int:
     """Count documents with the same ids."""
-    pairs = zip(one.encode_batch_fast(documents, add_special_tokens=False),
-                other.encode_batch_fast(documents, add_special_tokens=False), strict=True)
+    pairs = zip(
+        one.encode_batch_fast(documents, add_special_tokens=False),
+        other.encode_batch_fast(documents, add_special_tokens=False),
+        strict=True,
+    )
     return sum(a.ids == b.ids for a, b in pairs)
 
 
 def unreachable(family: Family, tokenizer: Tokenizer, chosen: Selected) -> int:
     """Count added tokens that the model does not make of their own spelling."""
-    from lingraft.families.content import bare_of
+    from lingraft.tokenizer.json_format import bare_of
 
     bare = bare_of(json.loads(tokenizer.to_str()))
-    cut = bare.encode_batch_fast([family.piece_of(surface) for surface in chosen.surfaces], add_special_tokens=False)
+    cut = bare.encode_batch_fast(
+        [family.piece_of(surface) for surface in chosen.surfaces], add_special_tokens=False
+    )
     return sum(encoding.ids != [family.size + i] for i, encoding in enumerate(cut))
 
 
 def reduction() -> None:
     """Print how far tokens fall on held-out text, by document and by line."""
     english = texts("en", "heldout")
-    print("| language | text | tokens before | after | by document | by line | unreachable | English identical |")
+    print(
+        "| language | text | tokens before | after | by document | by line | unreachable | English identical |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for language in LANGUAGES:
         family = base("llama2")
@@ -98,8 +114,11 @@ def reduction() -> None:
         a, b = count(before, heldout), count(after, heldout)
         by_line = count(before, lines) / count(after, lines)
         size = sum(len(text.encode()) for text in documents) / MB
-        print(f"| {language} | {size:.1f} MB | {a} | {b} | {a / b:.3f} | {by_line:.3f} | "
-              f"{unreachable(family, after, chosen)} | {same(before, after, english)} of {len(english)} |", flush=True)
+        print(
+            f"| {language} | {size:.1f} MB | {a} | {b} | {a / b:.3f} | {by_line:.3f} | "
+            f"{unreachable(family, after, chosen)} | {same(before, after, english)} of {len(english)} |",
+            flush=True,
+        )
 
 
 def methods(*bases: str) -> None:
@@ -109,12 +128,18 @@ def methods(*bases: str) -> None:
     print("|---|---|" + "---|" * len(names))
     for name in bases or ("llama2", "qwen2", "pythia"):
         for language in LANGUAGES:
-            family, documents, heldout = base(name), texts(language, limit=12 * MB), texts(language, "heldout")
+            family, documents, heldout = (
+                base(name),
+                texts(language, limit=12 * MB),
+                texts(language, "heldout"),
+            )
             counts = family.units(documents)
             totals = []
             for method in names:
                 chosen = SELECTIONS.parse(method).select(SelectionRequest(family, counts, 10_000))
-                totals.append(f"{count(extended(family, chosen), heldout)} ({len(chosen.surfaces)})")
+                totals.append(
+                    f"{count(extended(family, chosen), heldout)} ({len(chosen.surfaces)})"
+                )
             print(f"| {name} | {language} |", " | ".join(totals), "|", flush=True)
 
 
@@ -122,16 +147,22 @@ def published() -> None:
     """Print tokens a Hindi word on FLORES devtest beside the paper's own vocabulary."""
     import sentencepiece
 
-    with gzip.open(ASSETS / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(
+        ASSETS / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8"
+    ) as file:
         sentences = [json.loads(line)["hi"] for line in file]
     words = sum(len(sentence.split()) for sentence in sentences)
     (path,) = (ASSETS / "tokenizers" / "hindi-llama-bpe1k").iterdir()
-    theirs = sum(map(len, sentencepiece.SentencePieceProcessor(model_file=str(path)).encode(sentences)))
+    theirs = sum(
+        map(len, sentencepiece.SentencePieceProcessor(model_file=str(path)).encode(sentences))
+    )
     family = base("llama2")
     before = count(backend_of(family.data), sentences)
     ours = count(extended(family, select(family, texts("hi"), 1000)), sentences)
-    print(f"tokens a word: Llama-2 {before / words:.2f}, the paper's +1,000 {theirs / words:.2f}, "
-          f"continued BPE +1,000 {ours / words:.2f}")
+    print(
+        f"tokens a word: Llama-2 {before / words:.2f}, the paper's +1,000 {theirs / words:.2f}, "
+        f"continued BPE +1,000 {ours / words:.2f}"
+    )
 
 
 # -- time and memory: each measured run is a process of its own ------------------------------------------------------
@@ -152,7 +183,9 @@ def run_plain(name: str, documents: list[str], size: int) -> None:
     else:
         tokenizer.pre_tokenizer = backend_of(family.data).pre_tokenizer
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=size + 256, show_progress=False, initial_alphabet=alphabet)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size + 256, show_progress=False, initial_alphabet=alphabet
+    )
     tokenizer.train_from_iterator(documents, trainer, length=len(documents))
 
 
@@ -193,7 +226,9 @@ def run_python(name: str, documents: list[str], size: int) -> None:
             heapq.heappush(heap, (-pairs[pair], pair))
 
 
-def next_best(heap: list[tuple[int, tuple[int, int]]], pairs: Counter[tuple[int, int]]) -> tuple[int, int] | None:
+def next_best(
+    heap: list[tuple[int, tuple[int, int]]], pairs: Counter[tuple[int, int]]
+) -> tuple[int, int] | None:
     """Pop entries until one is up to date."""
     while heap:
         negative, pair = heapq.heappop(heap)
@@ -218,7 +253,9 @@ RUNS = {"continued": run_continued, "plain": run_plain, "python": run_python}
 def measured(kind: str, name: str, languages: str, limit: float, size: int) -> dict[str, float]:
     """Run one kind in a process of its own and return its figures."""
     command = [sys.executable, __file__, "one", kind, name, languages, str(limit), str(size)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
 
 
 def one(kind: str, name: str, languages: str, limit: float, size: int) -> None:
@@ -227,27 +264,51 @@ def one(kind: str, name: str, languages: str, limit: float, size: int) -> None:
     read = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     wall, cpu = time.monotonic(), time.process_time()
     RUNS[kind](name, documents, size)
-    print(json.dumps({"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu, "read": read,
-                      "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                      "bytes": sum(len(text.encode()) for text in documents)}))
+    print(
+        json.dumps(
+            {
+                "wall": time.monotonic() - wall,
+                "cpu": time.process_time() - cpu,
+                "read": read,
+                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "bytes": sum(len(text.encode()) for text in documents),
+            }
+        )
+    )
 
 
 def timed(repeats: int) -> None:
     """Print the times of continued BPE beside the plain training, interleaved, and beside plain Python once."""
-    print("| base | text | continued, wall (cpu) s | plain BPE | ratio | Python, document by document | peak MiB |")
+    print(
+        "| base | text | continued, wall (cpu) s | plain BPE | ratio | Python, document by document | peak MiB |"
+    )
     print("|---|---|---|---|---|---|---|")
     cases = [("llama2", language, 12 * MB) for language in LANGUAGES] + [("qwen2", "hi", 12 * MB)]
     cases += [("qwen2", "en+hi+tr+ar+ta+th", 1e12)]
     for name, languages, limit in cases:
-        rounds = [{kind: measured(kind, name, languages, limit, 10_000) for kind in ("continued", "plain")}
-                  for _ in range(repeats)]
-        best = {kind: min((row[kind] for row in rounds), key=lambda row: row["wall"])
-                for kind in ("continued", "plain")}
-        slow = "not run" if limit > 100 * MB else f"{measured('python', name, languages, limit, 10_000)['wall']:.1f}"
+        rounds = [
+            {
+                kind: measured(kind, name, languages, limit, 10_000)
+                for kind in ("continued", "plain")
+            }
+            for _ in range(repeats)
+        ]
+        best = {
+            kind: min((row[kind] for row in rounds), key=lambda row: row["wall"])
+            for kind in ("continued", "plain")
+        }
+        slow = (
+            "not run"
+            if limit > 100 * MB
+            else f"{measured('python', name, languages, limit, 10_000)['wall']:.1f}"
+        )
         ours, plain = best["continued"], best["plain"]
-        print(f"| {name} | {languages} {ours['bytes'] / MB:.0f} MB | {ours['wall']:.1f} ({ours['cpu']:.1f}) | "
-              f"{plain['wall']:.1f} ({plain['cpu']:.1f}) | {ours['wall'] / plain['wall']:.2f} | {slow} | "
-              f"{ours['peak']:.0f} |", flush=True)
+        print(
+            f"| {name} | {languages} {ours['bytes'] / MB:.0f} MB | {ours['wall']:.1f} ({ours['cpu']:.1f}) | "
+            f"{plain['wall']:.1f} ({plain['cpu']:.1f}) | {ours['wall'] / plain['wall']:.2f} | {slow} | "
+            f"{ours['peak']:.0f} |",
+            flush=True,
+        )
 
 
 def memory() -> None:
@@ -256,13 +317,20 @@ def memory() -> None:
     print("|---|---|---|")
     for limit in (1.7 * MB, 5 * MB, 1e12):
         row = measured("continued", "qwen2", "en+hi+tr+ar+ta+th", limit, 10_000)
-        print(f"| {row['bytes'] / MB:.0f} MB | {row['peak'] - row['read']:.0f} | {row['wall']:.1f} |", flush=True)
+        print(
+            f"| {row['bytes'] / MB:.0f} MB | {row['peak'] - row['read']:.0f} | {row['wall']:.1f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
     """Run one part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["reduction", "methods", "published", "time", "memory", "one"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "part", choices=["reduction", "methods", "published", "time", "memory", "one"]
+    )
     parser.add_argument("rest", nargs="*")
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()

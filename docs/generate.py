@@ -18,24 +18,35 @@ HERE = Path(__file__).parent
 def methods_page() -> str:
     """Return the page of every method that a recipe chooses by name."""
     from lingraft.bases.base import BASES
-    from lingraft.inits import INITS
-    from lingraft.selection import SELECTIONS
+    from lingraft.embeddings import INITS
     from lingraft.strategies import STRATEGIES
     from lingraft.training.schedules import SCHEDULES
+    from lingraft.vocabulary import SELECTIONS
 
-    kinds = (("Choosing tokens", "vocabulary.method", SELECTIONS), ("Making their rows", "embeddings", INITS),
-             ("What trains", "training.strategy", STRATEGIES),
-             ("Learning-rate schedules", "training.schedule", SCHEDULES), ("What to start from", "model", BASES))
-    head = ("# Methods\n\n<!-- written by docs/generate.py -->\n\nEvery method that a recipe can name, from the "
-            "registries. A method is written as its name, or as `{name: {setting: value}}`. What they mean to somebody "
-            "new is told in [Concepts](concepts.md).\n")
-    return head + "".join(f"\n## {title}\n\n`{path}` in a recipe.\n{_methods(registry)}"
-                          for title, path, registry in kinds)
+    kinds = (
+        ("Choosing tokens", "vocabulary.method", SELECTIONS),
+        ("Making their rows", "embeddings", INITS),
+        ("What trains", "training.strategy", STRATEGIES),
+        ("Learning-rate schedules", "training.schedule", SCHEDULES),
+        ("What to start from", "model", BASES),
+    )
+    head = (
+        "# Methods\n\n<!-- written by docs/generate.py -->\n\nEvery method that a recipe can name, from the "
+        "registries. A method is written as its name, or as `{name: {setting: value}}`. What they mean to somebody "
+        "new is told in [Concepts](concepts.md).\n"
+    )
+    return head + "".join(
+        f"\n## {title}\n\n`{path}` in a recipe.\n{_methods(registry)}"
+        for title, path, registry in kinds
+    )
 
 
 def _methods(registry: Any) -> str:
-    return "".join(_method(cls) for cls in sorted(registry, key=lambda cls: cls.name)
-                   if cls.__module__.startswith("lingraft."))
+    return "".join(
+        _method(cls)
+        for cls in sorted(registry, key=lambda cls: cls.name)
+        if cls.__module__.startswith("lingraft.")
+    )
 
 
 def _method(cls: Any) -> str:
@@ -45,8 +56,11 @@ def _method(cls: Any) -> str:
     fields = cls.model_fields
     if fields:
         lines += ["| setting | type | default | meaning |", "|---|---|---|---|"]
-        lines += [f"| `{name}` | {_cell(kind_of(field.annotation))} | {_cell(_default(field))} | "
-                  f"{_cell(field.description or '')} |" for name, field in fields.items()]
+        lines += [
+            f"| `{name}` | {_cell(kind_of(field.annotation))} | {_cell(_default(field))} | "
+            f"{_cell(field.description or '')} |"
+            for name, field in fields.items()
+        ]
         lines += [""]
     return "\n".join(lines)
 
@@ -66,9 +80,11 @@ def cli_page() -> str:
     from lingraft.cli import COMMANDS, app
 
     group: Any = get_command(app)
-    head = ("# Command line\n\n<!-- written by docs/generate.py -->\n\n`lingraft --install-completion` sets up "
-            "completion for your shell. Results go to standard output, progress and messages to standard error; bars "
-            "are drawn only on a terminal, and NO_COLOR turns colours off.\n\n" + _exit_codes())
+    head = (
+        "# Command line\n\n<!-- written by docs/generate.py -->\n\n`lingraft --install-completion` sets up "
+        "completion for your shell. Results go to standard output, progress and messages to standard error; bars "
+        "are drawn only on a terminal, and NO_COLOR turns colours off.\n\n" + _exit_codes()
+    )
     parts = [head]
     for panel, commands in COMMANDS.items():
         parts.append(f"\n## {panel}\n")
@@ -77,14 +93,18 @@ def cli_page() -> str:
 
 
 def _exit_codes() -> str:
-    return ("| exit code | meaning |\n|---|---|\n| 0 | done |\n| 1 | a bug of lingraft's, with its traceback |\n"
-            "| 2 | something that you can mend, told in one line; nothing half-written is left |\n"
-            "| 3 | a training run that cannot go on |\n"
-            "| 130 | stopped by a signal after saving; the same command goes on from there |\n")
+    return (
+        "| exit code | meaning |\n|---|---|\n| 0 | done |\n| 1 | a bug of lingraft's, with its traceback |\n"
+        "| 2 | something that you can mend, told in one line; nothing half-written is left |\n"
+        "| 3 | a training run that cannot go on |\n"
+        "| 130 | stopped by a signal after saving; the same command goes on from there |\n"
+    )
 
 
 def _command(command: Any) -> Iterator[str]:
-    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    arguments = [
+        parameter for parameter in command.params if parameter.param_type_name == "argument"
+    ]
     yield f"\n### lingraft {command.name}\n"
     usage = " ".join([command.name, *(_shown(argument) for argument in arguments), "[OPTIONS]"])
     yield f"```\nlingraft {usage}\n```\n"
@@ -93,8 +113,12 @@ def _command(command: Any) -> Iterator[str]:
     yield "|---|---|---|"
     for parameter in command.params:
         shown = parameter.param_type_name == "option"
-        names = ", ".join(f"`{name}`" for name in parameter.opts) if shown else f"`{_shown(parameter)}`"
-        default = parameter.default if isinstance(parameter.default, (str, int, float, Path)) else None
+        names = (
+            ", ".join(f"`{name}`" for name in parameter.opts) if shown else f"`{_shown(parameter)}`"
+        )
+        default = (
+            parameter.default if isinstance(parameter.default, (str, int, float, Path)) else None
+        )
         plain = default is None or default is False or default == ""
         yield f"| {names} | {'' if plain else f'`{default}`'} | {_cell(getattr(parameter, 'help', '') or '')} |"
     yield ""

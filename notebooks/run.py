@@ -14,4 +14,6 @@ for path in sorted(HERE.glob("*.ipynb")):
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": HERE.parent}}
     NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
-    sys.stdout.write(f"{path.name}: {sum(cell.cell_type == 'code' for cell in notebook.cells)} cells ran\n")
+    sys.stdout.write(
+        f"{path.name}: {sum(cell.cell_type == 'code' for cell in notebook.cells)} cells ran\n"
+    )

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from lingraft.checkpoint import Checkpoint, embedding_names, graft
+from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
 from lingraft.checkpoint.model_class import auto_class, read_model_config
-from lingraft.inits import INITS
-from lingraft.vocabulary import Splice
+from lingraft.embeddings import INITS
+from lingraft.splice import Splice
 from tests.models import IDS, extended_tokenizer, write_tokenizer
 from tests.tiny_configs import tiny_config
 
@@ -86,7 +86,11 @@ def randomise(model: Any) -> None:
     for name, tensor in model.state_dict().items():
         if tensor.dtype == torch.long and "tid2eid" in name:
             experts = model.config.get_text_config().num_local_experts
-            tensor.copy_(torch.stack([torch.randperm(experts)[: tensor.shape[1]] for _ in range(len(tensor))]))
+            tensor.copy_(
+                torch.stack(
+                    [torch.randperm(experts)[: tensor.shape[1]] for _ in range(len(tensor))]
+                )
+            )
         elif tensor.is_floating_point() and (tensor.dim() == 1 or not tensor.any()):
             tensor.add_(torch.randn_like(tensor) * 0.02)
 
@@ -100,16 +104,22 @@ def extend(kind: str, root: Path, **settings: Any) -> Extended:
 def extend_folder(source: Path, root: Path) -> Extended:
     """Extend a model folder and load both."""
     splice = extended_tokenizer(source, root / "tokenizer")
-    notes = graft(source, root / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=root / "model")
+    notes = resize_embeddings(
+        source, root / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=root / "model"
+    )
     before, after = load(source), load(root / "model")
-    return Extended(source, root / "model", splice, notes, before[0], after[0], (before[1], after[1]))
+    return Extended(
+        source, root / "model", splice, notes, before[0], after[0], (before[1], after[1])
+    )
 
 
 def load(folder: Path) -> tuple[Any, dict[str, Any]]:
     """Load a folder with its own class; return the model and what transformers says of its tensors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model, account = auto_class(read_model_config(folder)).from_pretrained(folder, output_loading_info=True)
+        model, account = auto_class(read_model_config(folder)).from_pretrained(
+            folder, output_loading_info=True
+        )
     return model.eval(), account
 
 
@@ -137,16 +147,20 @@ def _numbers(found: Extended) -> Iterator[str]:
         far = float((before[..., :width] - after[..., :width]).abs().max())
         yield f"logits of base ids differ by up to {far:.2g}"
     new = [token.id for token in found.splice.added]
-    logits = run(found.after, [[*BASE_IDS[0][:16 - len(new)], *new]])
+    logits = run(found.after, [[*BASE_IDS[0][: 16 - len(new)], *new]])
     if not bool(logits.isfinite().all()) or logits.shape[-1] < found.splice.target_size:
         yield "new ids have no finite logits"
-    tied = [model.get_input_embeddings().weight is model.get_output_embeddings().weight
-            for model in (found.before, found.after)]
+    tied = [
+        model.get_input_embeddings().weight is model.get_output_embeddings().weight
+        for model in (found.before, found.after)
+    ]
     if tied[0] != tied[1]:
         yield f"tied {tied[0]} became {tied[1]}"
     for token in found.splice.added:
         for one, other in zip(_matrices(found.before), _matrices(found.after), strict=True):
-            if not torch.equal(other[token.id], one[list(token.pieces)].double().mean(dim=0).to(one.dtype)):
+            if not torch.equal(
+                other[token.id], one[list(token.pieces)].double().mean(dim=0).to(one.dtype)
+            ):
                 yield f"the row of {token.text!r} is not the mean of its pieces"
                 return
 
@@ -169,11 +183,19 @@ def _files(found: Extended) -> Iterator[str]:
         if IDS in one.shape and name not in changed and one.shape[0] == IDS:
             yield f"{name} has {IDS} entries and stays behind"
     if after.index is not None:
-        wrong = [name for name, file in after.index["weight_map"].items()
-                 if name not in after.tensors or after.tensors[name].file.name != file]
+        wrong = [
+            name
+            for name, file in after.index["weight_map"].items()
+            if name not in after.tensors or after.tensors[name].file.name != file
+        ]
         total = sum(place.end - place.begin for place in after.tensors.values())
-        if wrong or json.loads((found.result / "model.safetensors.index.json").read_text())["metadata"][
-                "total_size"] != total:
+        if (
+            wrong
+            or json.loads((found.result / "model.safetensors.index.json").read_text())["metadata"][
+                "total_size"
+            ]
+            != total
+        ):
             yield f"the index is wrong: {wrong[:3]}"
 
 
@@ -182,16 +204,22 @@ def image_inputs(model: Any) -> dict[str, torch.Tensor]:
     config, kind = model.config, model.config.model_type
     seed = torch.Generator().manual_seed(1)
     vision = getattr(config, "vision_config", None)
-    token = next(getattr(config, name) for name in ("image_token_id", "image_token_index")
-                 if isinstance(getattr(config, name, None), int))
+    token = next(
+        getattr(config, name)
+        for name in ("image_token_id", "image_token_index")
+        if isinstance(getattr(config, name, None), int)
+    )
     if hasattr(vision, "spatial_merge_size") and "qwen" in kind:
         grid, side = (1, 4, 4), vision.spatial_merge_size
         patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         pixels = torch.randn(16, patch, generator=seed)
         ids = [5, config.vision_start_token_id, *[token] * (16 // side**2), 6, 7]
-        return {"input_ids": torch.tensor([ids]), "pixel_values": pixels,
-                "image_grid_thw": torch.tensor([grid]),
-                "mm_token_type_ids": torch.tensor([[int(i == token) for i in ids]])}
+        return {
+            "input_ids": torch.tensor([ids]),
+            "pixel_values": pixels,
+            "image_grid_thw": torch.tensor([grid]),
+            "mm_token_type_ids": torch.tensor([[int(i == token) for i in ids]]),
+        }
     side = vision.image_size if isinstance(getattr(vision, "image_size", None), int) else 28
     pixels = torch.randn(1, 3, side, side, generator=seed)
     extra: dict[str, Any] = {"pixel_values": pixels}
@@ -201,14 +229,19 @@ def image_inputs(model: Any) -> dict[str, torch.Tensor]:
         extra["pixel_values"] = pixels[:, None]
     if kind == "gemma4":
         patch = 3 * vision.patch_size**2
-        extra = {"pixel_values": torch.randn(1, 36, patch, generator=seed),
-                 "image_position_ids": torch.stack(torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij"),
-                                                   dim=-1).reshape(1, 36, 2)}
+        extra = {
+            "pixel_values": torch.randn(1, 36, patch, generator=seed),
+            "image_position_ids": torch.stack(
+                torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij"), dim=-1
+            ).reshape(1, 36, 2),
+        }
     if kind == "lfm2_vl":
         patch = 3 * vision.patch_size**2
-        extra = {"pixel_values": torch.randn(1, 16, patch, generator=seed),
-                 "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
-                 "spatial_shapes": torch.tensor([[4, 4]])}
+        extra = {
+            "pixel_values": torch.randn(1, 16, patch, generator=seed),
+            "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
+            "spatial_shapes": torch.tensor([[4, 4]]),
+        }
     with torch.inference_mode():
         features = model.get_image_features(**extra)
     pooled = getattr(features, "pooler_output", features)

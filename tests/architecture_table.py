@@ -18,8 +18,24 @@ from lingraft.errors import LingraftError
 from tests.architecture_sweep import CannotBuild, extend, image_inputs, problems
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "architectures.md"
-IMAGES = ("gemma3", "gemma4", "idefics3", "internvl", "lfm2_vl", "llama4", "llava", "mistral3", "paligemma",
-          "qwen2_5_vl", "qwen2_vl", "qwen3_5", "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe", "smolvlm")
+IMAGES = (
+    "gemma3",
+    "gemma4",
+    "idefics3",
+    "internvl",
+    "lfm2_vl",
+    "llama4",
+    "llava",
+    "mistral3",
+    "paligemma",
+    "qwen2_5_vl",
+    "qwen2_vl",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "smolvlm",
+)
 
 HEAD = """# Architectures
 
@@ -65,8 +81,12 @@ def examine(kind: str, architecture: str) -> Row:
             return Row(kind, architecture, "wrong", f"{type(error).__name__}: {error}")
     if wrong:
         return Row(kind, architecture, "wrong", "; ".join(wrong))
-    tables = sorted({name.rsplit(".", 2)[-2 if name.endswith(".weight") else -1]
-                     for name in found.notes.get("tables", {})})
+    tables = sorted(
+        {
+            name.rsplit(".", 2)[-2 if name.endswith(".weight") else -1]
+            for name in found.notes.get("tables", {})
+        }
+    )
     notes = [*(["images equal"] if kind in IMAGES else []), *(f"`{name}` too" for name in tables)]
     return Row(kind, architecture, "extended", ", ".join(notes))
 
@@ -90,7 +110,9 @@ def page(rows: list[Row]) -> str:
     import transformers
 
     counted = Counter(row.result for row in rows)
-    counts = ", ".join(f"{counted[result]} {result}" for result in ("extended", "refused", "not built"))
+    counts = ", ".join(
+        f"{counted[result]} {result}" for result in ("extended", "refused", "not built")
+    )
     text = HEAD.format(version=transformers.__version__, counts=f"{counts[0].upper()}{counts[1:]}.")
     for result in ("extended", "refused", "not built"):
         text += f"\n## {result.capitalize()}\n\n| model type | class | |\n|---|---|---|\n"

@@ -13,9 +13,20 @@ from contextlib import contextmanager
 
 import pytest
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--mute-audio",
-         "--disable-dev-shm-usage", "--remote-debugging-pipe")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--mute-audio",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+)
 # Chromium reads commands from descriptor 3 and answers on 4: both are put there, by way of numbers beyond them.
 WIRED = """import fcntl, os, sys
 commands, answers = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
@@ -32,14 +43,19 @@ class Page:
         self.left, self.complaints, self.requests, self.events = b"", [], [], []
         self.session = None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method, **parameters):
         number = next(self.numbers)
         tab = {"sessionId": self.session} if self.session else {}
-        self.commands.write(json.dumps({"id": number, "method": method, "params": parameters} | tab).encode() + b"\0")
+        self.commands.write(
+            json.dumps({"id": number, "method": method, "params": parameters} | tab).encode()
+            + b"\0"
+        )
         self.commands.flush()
         while (answer := self._next()).get("id") != number:
             self._note(answer)
@@ -59,7 +75,11 @@ class Page:
         self.events.append(method)
         if method == "Network.requestWillBeSent":
             self.requests.append(said["request"]["url"])
-        elif method == "Runtime.consoleAPICalled" and said["type"] in {"error", "warning", "assert"}:
+        elif method == "Runtime.consoleAPICalled" and said["type"] in {
+            "error",
+            "warning",
+            "assert",
+        }:
             self.complaints.append(str([one.get("value") for one in said["args"]]))
         elif method == "Page.javascriptDialogOpening":
             self.complaints.append(f"dialog: {said['message']}")
@@ -75,18 +95,29 @@ class Page:
         self.complaints.clear()
         self.requests.clear()
         self.events.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
-                  mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia",
-                  features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         self.call("Page.navigate", url=url)
         while "Page.loadEventFired" not in self.events:
             self._note(self._next())
-        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.evaluate(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
 
     def evaluate(self, script):
         """Return the value of a script, awaited where it is a promise."""
-        result = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        result = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -105,8 +136,9 @@ def browser(profile):
     (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
     command = [program, *FLAGS, f"--user-data-dir={profile}"]
     wired = [sys.executable, "-c", WIRED, str(their_in), str(their_out), *command]
-    process = subprocess.Popen(wired, pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        wired, pass_fds=(their_in, their_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     os.close(their_in)
     os.close(their_out)
     with open(our_out, "wb") as commands, open(our_in, "rb") as answers:  # noqa: PTH123 - they are descriptors

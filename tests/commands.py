@@ -20,9 +20,22 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 
-IMPORTED = ("altair", "lingraft.certificate", "lingraft.cli", "lingraft.pipeline.added", "lingraft.report", "pandas",
-            "lingraft.training.trainer", "pyarrow.dataset", "scipy.optimize", "scipy.stats", "tokenizers.trainers",
-            "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "vl_convert")
+IMPORTED = (
+    "altair",
+    "lingraft.certificate",
+    "lingraft.cli",
+    "lingraft.pipeline.evaluation_stages",
+    "lingraft.report",
+    "pandas",
+    "lingraft.training.trainer",
+    "pyarrow.dataset",
+    "scipy.optimize",
+    "scipy.stats",
+    "tokenizers.trainers",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+    "vl_convert",
+)
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([*IMPORTED])
@@ -43,7 +56,9 @@ class Started:
         """Wait for its end; return exit code and output."""
         self.process.join(timeout)
         assert self.process.exitcode is not None, f"still runs after {timeout} s"
-        stdout, stderr = ((self.printed / name).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+        stdout, stderr = (
+            (self.printed / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")
+        )
         shutil.rmtree(self.printed)
         return CompletedProcess([], self.process.exitcode, stdout, stderr)
 
@@ -51,13 +66,20 @@ class Started:
 def start(*arguments: object, cwd: Path, environment: Mapping[str, str] | None = None) -> Started:
     """Start `python -c CODE ...` or `python -m MODULE ...` in a folder, in this process's environment or another."""
     printed = Path(tempfile.mkdtemp(prefix="lingraft-command-"))
-    given = (list(map(str, arguments)), cwd, dict(os.environ if environment is None else environment), printed)
+    given = (
+        list(map(str, arguments)),
+        cwd,
+        dict(os.environ if environment is None else environment),
+        printed,
+    )
     process = SERVER.Process(target=_python, args=given)
     process.start()
     return Started(process, printed)
 
 
-def lingraft(*arguments: object, cwd: Path, environment: Mapping[str, str] | None = None) -> CompletedProcess[str]:
+def lingraft(
+    *arguments: object, cwd: Path, environment: Mapping[str, str] | None = None
+) -> CompletedProcess[str]:
     """Run `lingraft ARGUMENTS` in a folder to its end."""
     return start(*LINGRAFT, *arguments, cwd=cwd, environment=environment).finish()
 

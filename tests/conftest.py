@@ -21,13 +21,24 @@ settings.load_profile("default" if os.environ.get("LINGRAFT_EXPLORE") else "repe
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT.parent / "shared" / "assets"
 
-ENGLISH = ("The old farmer gave the red apple to his daughter.", "A small bird sings in the tall green tree.",
-           "In the morning the children walk to the river.", "She reads a long letter from her brother.")
-HINDI = ("बूढ़े किसान ने अपनी बेटी को लाल सेब दिया।", "एक छोटी चिड़िया ऊँचे हरे पेड़ पर गाती है।",
-         "सुबह बच्चे नदी की ओर चलते हैं।", "वह अपने भाई का लंबा पत्र पढ़ती है।")
+ENGLISH = (
+    "The old farmer gave the red apple to his daughter.",
+    "A small bird sings in the tall green tree.",
+    "In the morning the children walk to the river.",
+    "She reads a long letter from her brother.",
+)
+HINDI = (
+    "बूढ़े किसान ने अपनी बेटी को लाल सेब दिया।",
+    "एक छोटी चिड़िया ऊँचे हरे पेड़ पर गाती है।",
+    "सुबह बच्चे नदी की ओर चलते हैं।",
+    "वह अपने भाई का लंबा पत्र पढ़ती है।",
+)
 
-SLOW_IMPORTS = re.compile(r"""^\ *(?:import|from)\ (?:subprocess|transformers|lingraft\.(?:pipeline|report)|
-    tests\.(?:browser|commands|hub_server|models|short_adapt|training_cases))\b""", re.MULTILINE | re.VERBOSE)
+SLOW_IMPORTS = re.compile(
+    r"""^\ *(?:import|from)\ (?:subprocess|transformers|lingraft\.(?:pipeline|report)|
+    tests\.(?:browser|commands|hub_server|models|short_adapt|training_cases))\b""",
+    re.MULTILINE | re.VERBOSE,
+)
 SLOW_FIXTURES = {"assets", "executor", "local_ray", "tiny_model"}
 
 
@@ -37,7 +48,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     A test file is slow when it imports what starts processes, loads models, runs a pipeline or draws charts.
     """
     fast = config.getoption("markexpr") == "not slow"
-    if fast and collection_path.match("tests/*.py") and SLOW_IMPORTS.search(collection_path.read_text("utf-8")):
+    if (
+        fast
+        and collection_path.match("tests/*.py")
+        and SLOW_IMPORTS.search(collection_path.read_text("utf-8"))
+    ):
         return True
     return None
 
@@ -45,7 +60,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow each test of such a file, and each that asks for a model, for real texts or for a cluster."""
     for item in items:
-        imports = item.path.parent.name == "tests" and SLOW_IMPORTS.search(item.path.read_text("utf-8"))
+        imports = item.path.parent.name == "tests" and SLOW_IMPORTS.search(
+            item.path.read_text("utf-8")
+        )
         if imports or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
 
@@ -54,7 +71,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def assets() -> Path:
     """Return the folder of real tokenizers, models and texts."""
     if not ASSETS.is_dir():
-        pytest.skip(f"real assets are not there ({ASSETS.relative_to(ROOT.parent)}); they live beside the checkout")
+        pytest.skip(
+            f"real assets are not there ({ASSETS.relative_to(ROOT.parent)}); they live beside the checkout"
+        )
     return ASSETS
 
 
@@ -93,18 +112,30 @@ def make_tiny_model(folder: Path, *, tied: bool = False) -> None:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=318, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-                                  show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=318, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
     tokenizer.train_from_iterator(ENGLISH, trainer)
-    tokenizer.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
+    tokenizer.add_special_tokens(
+        [AddedToken("<s>", special=True), AddedToken("</s>", special=True)]
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = LlamaConfig(vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
-                             bos_token_id=318, eos_token_id=319, tie_word_embeddings=tied)
+        config = LlamaConfig(
+            vocab_size=320,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            bos_token_id=318,
+            eos_token_id=319,
+            tie_word_embeddings=tied,
+        )
         LlamaForCausalLM(config).save_pretrained(folder)
 
 
@@ -132,5 +163,7 @@ def flores(assets: Path) -> list[dict[str, str]]:
     """Return the 1,012 sentences of FLORES-200 devtest in ten languages."""
     import gzip
 
-    with gzip.open(assets / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(
+        assets / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8"
+    ) as file:
         return [json.loads(line) for line in file]

@@ -40,14 +40,23 @@ def attempt(arguments: list[str], folder: Path, kind: str, room: int) -> dict[st
         lines = pipe.read().splitlines()
     status = os.waitpid(number, 0)[1]
     answers = sorted((folder / "runs" / ".store" / "answers").glob("*"))
-    return {"kind": kind, "room": room, "code": os.waitstatus_to_exitcode(status), "told": lines,
-            "stored": [answer.name for answer in answers], "left": left_over(folder),
-            "damaged": [answer.name for answer in answers if output_damage(answer)]}
+    return {
+        "kind": kind,
+        "room": room,
+        "code": os.waitstatus_to_exitcode(status),
+        "told": lines,
+        "stored": [answer.name for answer in answers],
+        "left": left_over(folder),
+        "damaged": [answer.name for answer in answers if output_damage(answer)],
+    }
 
 
 def mount(folder: Path, size: str, *options: str) -> None:
     """Give the file system a size."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"]), "none", folder], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"]), "none", folder],
+        check=True,
+    )
 
 
 def backwards(arguments: list[str], place: Path, *, mounted: bool) -> list[dict[str, Any]]:
@@ -60,8 +69,15 @@ def backwards(arguments: list[str], place: Path, *, mounted: bool) -> list[dict[
         shutil.rmtree(place / "runs" / ".store" / "answers" / answer, ignore_errors=answer == RUN)
         if mounted:
             taken = os.statvfs(place)
-            mount(place, f"{max(taken.f_blocks - taken.f_bfree, 1) * taken.f_frsize}", "remount")  # 0 is no limit
-        outcomes.append({"stage": stage, **attempt(arguments, place, *(("tmpfs", 0) if mounted else ("limit", 1)))})
+            mount(
+                place, f"{max(taken.f_blocks - taken.f_bfree, 1) * taken.f_frsize}", "remount"
+            )  # 0 is no limit
+        outcomes.append(
+            {
+                "stage": stage,
+                **attempt(arguments, place, *(("tmpfs", 0) if mounted else ("limit", 1))),
+            }
+        )
     return outcomes
 
 

@@ -21,13 +21,19 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+/[^/]+)(?:/(?P<verb>revision|tree|paths-info)"
-                 r"/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?")
-FILE = re.compile(r"/(?:(?P<kind>datasets)/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+API = re.compile(
+    r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+/[^/]+)(?:/(?P<verb>revision|tree|paths-info)"
+    r"/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?"
+)
+FILE = re.compile(
+    r"/(?:(?P<kind>datasets)/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"
+)
 
 
-PUSH = re.compile(r"/api/(?:(?P<what>repos/create|validate-yaml)"
-                  r"|models/(?P<id>[^/]+/[^/]+)/(?P<verb>preupload|commit)/main)")
+PUSH = re.compile(
+    r"/api/(?:(?P<what>repos/create|validate-yaml)"
+    r"|models/(?P<id>[^/]+/[^/]+)/(?P<verb>preupload|commit)/main)"
+)
 
 
 class HubServer:
@@ -41,9 +47,17 @@ class HubServer:
     its files is not to be it.
     """
 
-    def __init__(self, root: Path, *, gated: set[str] | None = None, cut: dict[str, int] | None = None,
-                 token: str | None = None, always: tuple[int, bytes] | None = None, elsewhere: str = "",
-                 commits: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        gated: set[str] | None = None,
+        cut: dict[str, int] | None = None,
+        token: str | None = None,
+        always: tuple[int, bytes] | None = None,
+        elsewhere: str = "",
+        commits: dict[str, str] | None = None,
+    ) -> None:
         self.root = root
         self.gated = gated or set()
         self.cut = cut or {}
@@ -52,9 +66,13 @@ class HubServer:
         self.always, self.elsewhere = always, elsewhere
         self.requests: list[str] = []
         self.tokens: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self._server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self})
+        )
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -71,11 +89,21 @@ class HubServer:
 
     def environment(self, home: Path) -> dict[str, str]:
         """The environment of a subprocess that is to take this server for the hub."""
-        kept = {name: value for name, value in os.environ.items()
-                if not name.startswith("HF_") and not name.lower().endswith("_proxy")}
-        return kept | {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1",
-                       "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                       "HF_HUB_DISABLE_XET": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("HF_") and not name.lower().endswith("_proxy")
+        }
+        return kept | {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "NO_PROXY": "127.0.0.1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_XET": "1",
+            "DO_NOT_TRACK": "1",
+            "OMP_NUM_THREADS": "1",
+        }
 
     def commit(self, kind: str, repository: str) -> str:
         """The commit of `main`: a hash of the names and contents of the files, unless it is named."""
@@ -88,7 +116,11 @@ class HubServer:
 
     def files(self, kind: str, repository: str) -> dict[str, Path]:
         folder = self.root / kind / repository
-        return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        return {
+            path.relative_to(folder).as_posix(): path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -129,7 +161,11 @@ class _Handler(BaseHTTPRequestHandler):
         if match is None:
             self._refuse(404, "", "Not found")
             return
-        kind, repository, revision = match["kind"] or "models", match["id"], match["revision"] or "main"
+        kind, repository, revision = (
+            match["kind"] or "models",
+            match["id"],
+            match["revision"] or "main",
+        )
         verb = match["verb"] if match.re is API else "file"
         if not self.hub.files(kind, repository):
             self._refuse(404, "RepoNotFound", "Repository not found")
@@ -142,15 +178,25 @@ class _Handler(BaseHTTPRequestHandler):
         elif verb in {None, "revision"}:
             self._json(self._info(kind, repository))
         else:
-            self._json(self._listing(kind, repository, match["path"], body if verb == "paths-info" else None))
+            self._json(
+                self._listing(
+                    kind, repository, match["path"], body if verb == "paths-info" else None
+                )
+            )
 
     def _pushed(self, match: re.Match[str], body: bytes) -> None:
         if not self.hub.token or self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self._refuse(401, "", f"Invalid credentials: {self.headers.get('Authorization')}")
         elif match["verb"] == "preupload":
             files = json.loads(body)["files"]
-            self._json({"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-                                  for file in files]})
+            self._json(
+                {
+                    "files": [
+                        {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                        for file in files
+                    ]
+                }
+            )
         elif match["verb"] == "commit":
             for entry in map(json.loads, body.splitlines()):
                 if entry["key"] == "file":
@@ -169,15 +215,35 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _info(self, kind: str, repository: str) -> dict[str, object]:
         files = [{"rfilename": name} for name in self.hub.files(kind, repository)]
-        return {"_id": "0" * 24, "id": repository, "author": repository.partition("/")[0], "private": False,
-                "disabled": False, "gated": "auto" if repository in self.hub.gated else False, "tags": [],
-                "sha": self.hub.commit(kind, repository), "downloads": 0, "likes": 0, "siblings": files,
-                "createdAt": "2026-01-01T00:00:00.000Z", "lastModified": "2026-01-01T00:00:00.000Z"}
+        return {
+            "_id": "0" * 24,
+            "id": repository,
+            "author": repository.partition("/")[0],
+            "private": False,
+            "disabled": False,
+            "gated": "auto" if repository in self.hub.gated else False,
+            "tags": [],
+            "sha": self.hub.commit(kind, repository),
+            "downloads": 0,
+            "likes": 0,
+            "siblings": files,
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "lastModified": "2026-01-01T00:00:00.000Z",
+        }
 
-    def _listing(self, kind: str, repository: str, under: str | None, body: bytes | None) -> list[dict[str, object]]:
+    def _listing(
+        self, kind: str, repository: str, under: str | None, body: bytes | None
+    ) -> list[dict[str, object]]:
         files = self.hub.files(kind, repository)
-        entries = {name: {"type": "file", "path": name, "size": path.stat().st_size,
-                          "oid": hashlib.sha1(path.read_bytes()).hexdigest()} for name, path in files.items()}
+        entries = {
+            name: {
+                "type": "file",
+                "path": name,
+                "size": path.stat().st_size,
+                "oid": hashlib.sha1(path.read_bytes()).hexdigest(),
+            }
+            for name, path in files.items()
+        }
         for name in files:
             for parent in list(Path(name).parents)[:-1]:
                 path = parent.as_posix()
@@ -186,9 +252,12 @@ class _Handler(BaseHTTPRequestHandler):
             wanted = json.loads(body)["paths"] if body.startswith(b"{") else []
             return [entries[name] for name in wanted if name in entries]
         recursive = "recursive=true" in self.path.lower()
-        return [entry for name, entry in entries.items()
-                if (not under or name.startswith(f"{under}/"))
-                and (recursive or Path(name).parent == Path(under or "."))]
+        return [
+            entry
+            for name, entry in entries.items()
+            if (not under or name.startswith(f"{under}/"))
+            and (recursive or Path(name).parent == Path(under or "."))
+        ]
 
     def _file(self, kind: str, repository: str, name: str) -> None:
         path = self.hub.files(kind, repository).get(name)
@@ -197,9 +266,16 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = path.read_bytes()
         if self.hub.elsewhere:
-            self._send(302, b"", {"Location": self.hub.elsewhere + self.path, "X-Linked-Size": str(len(content)),
-                                  "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
-                                  "X-Repo-Commit": self.hub.commit(kind, repository)})
+            self._send(
+                302,
+                b"",
+                {
+                    "Location": self.hub.elsewhere + self.path,
+                    "X-Linked-Size": str(len(content)),
+                    "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
+                    "X-Repo-Commit": self.hub.commit(kind, repository),
+                },
+            )
             return
         start, stop = 0, len(content)
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
@@ -216,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         reach = self.hub.cut.get(f"{repository}/{name}", len(content))
-        self.wfile.write(content[start:max(start, min(stop, reach))])
+        self.wfile.write(content[start : max(start, min(stop, reach))])
         if reach < stop:
             self.close_connection = True
 
@@ -224,8 +300,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps(value).encode(), {})
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        self._send(status, json.dumps({"error": message}).encode(),
-                   {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}))
+        self._send(
+            status,
+            json.dumps({"error": message}).encode(),
+            {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}),
+        )
 
     def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

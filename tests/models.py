@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.corpus import Counts
-from lingraft.families import open_tokenizer
-from lingraft.vocabulary import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity
+from lingraft.tokenizer import open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 
 IDS = 320
@@ -32,14 +32,21 @@ class Architecture:
     rows: int = IDS
     tied: bool = False
 
-    def build(self, folder: Path, *, dtype: str = "float32", seed: int = 0, shards: str | None = None) -> Path:
+    def build(
+        self, folder: Path, *, dtype: str = "float32", seed: int = 0, shards: str | None = None
+    ) -> Path:
         """Save the model and its tokenizer into a folder."""
         import torch
         import transformers
 
         folder.mkdir(parents=True, exist_ok=True)
-        config = getattr(transformers, self.config)(vocab_size=self.rows, bos_token_id=318, eos_token_id=319,
-                                                    pad_token_id=None, **self.settings)
+        config = getattr(transformers, self.config)(
+            vocab_size=self.rows,
+            bos_token_id=318,
+            eos_token_id=319,
+            pad_token_id=None,
+            **self.settings,
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = transformers.AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype))
@@ -56,8 +63,15 @@ class Architecture:
 
 
 def _llama_like(**settings: Any) -> dict[str, Any]:
-    return {"hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "max_position_embeddings": 64, **settings}
+    return {
+        "hidden_size": WIDTH,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        **settings,
+    }
 
 
 _GPT = {"n_embd": WIDTH, "n_layer": 2, "n_head": 4, "n_positions": 64}
@@ -69,16 +83,38 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mistral": Architecture("MistralConfig", _llama_like()),
     "gemma": Architecture("GemmaConfig", _llama_like(head_dim=8), tied=True),
     "qwen2": Architecture("Qwen2Config", _llama_like(), rows=336),
-    "qwen2-tied": Architecture("Qwen2Config", _llama_like(tie_word_embeddings=True), rows=336, tied=True),
+    "qwen2-tied": Architecture(
+        "Qwen2Config", _llama_like(tie_word_embeddings=True), rows=336, tied=True
+    ),
     "qwen3": Architecture("Qwen3Config", _llama_like(head_dim=8), rows=384),
     "gpt2": Architecture("GPT2Config", _GPT, tied=True),
     "gpt-j": Architecture("GPTJConfig", {**_GPT, "rotary_dim": 4}),
-    "neox": Architecture("GPTNeoXConfig", {"hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2,
-                                           "num_attention_heads": 4, "max_position_embeddings": 64}, rows=352),
-    "bloom": Architecture("BloomConfig", {"hidden_size": WIDTH, "n_layer": 2, "n_head": 4}, tied=True),
+    "neox": Architecture(
+        "GPTNeoXConfig",
+        {
+            "hidden_size": WIDTH,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 64,
+        },
+        rows=352,
+    ),
+    "bloom": Architecture(
+        "BloomConfig", {"hidden_size": WIDTH, "n_layer": 2, "n_head": 4}, tied=True
+    ),
     "phi": Architecture("PhiConfig", _llama_like()),
-    "opt": Architecture("OPTConfig", {**_FAIRSEQ, "hidden_size": WIDTH, "num_hidden_layers": 2,
-                                      "num_attention_heads": 4, "word_embed_proj_dim": WIDTH}, tied=True),
+    "opt": Architecture(
+        "OPTConfig",
+        {
+            **_FAIRSEQ,
+            "hidden_size": WIDTH,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "word_embed_proj_dim": WIDTH,
+        },
+        tied=True,
+    ),
     "xglm": Architecture("XGLMConfig", {**_FAIRSEQ, "num_layers": 2}, tied=True),
 }
 
@@ -91,7 +127,9 @@ def write_tokenizer(folder: Path, surfaces: Sequence[str] = ()) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
     if surfaces:
         data = open_tokenizer(folder).family.extended([surface.encode() for surface in surfaces])
-        (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+        (folder / "tokenizer.json").write_text(
+            json.dumps(data, ensure_ascii=False), encoding="utf-8"
+        )
 
 
 def _tokenizer_json() -> str:
@@ -99,12 +137,16 @@ def _tokenizer_json() -> str:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    words = pre_tokenizers.Split(Regex(r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+"), "isolated")
+    words = pre_tokenizers.Split(
+        Regex(r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+"), "isolated"
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=318, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-                                  show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=318, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
     tokenizer.train_from_iterator(ENGLISH, trainer)
     tokenizer.add_special_tokens([Special("<s>", special=True), Special("</s>", special=True)])
     return str(tokenizer.to_str())
@@ -114,8 +156,15 @@ def extended_tokenizer(source: Path, folder: Path, surfaces: Sequence[str] = SUR
     """Write the extended tokenizer into `folder`; return the splice from the one in `source`."""
     write_tokenizer(folder, surfaces)
     before, after = open_tokenizer(source), open_tokenizer(folder)
-    added = [AddedToken(after.vocabulary.ids[text.encode()], text.encode(), tuple(before.ids([text])[0]), count=9 - i)
-             for i, text in enumerate(surfaces)]
+    added = [
+        AddedToken(
+            after.vocabulary.ids[text.encode()],
+            text.encode(),
+            tuple(before.ids([text])[0]),
+            count=9 - i,
+        )
+        for i, text in enumerate(surfaces)
+    ]
     return identity(before.size, sorted(added, key=lambda token: token.id))
 
 
@@ -130,7 +179,11 @@ class MemoryCorpus:
 
     def counts(self, _split: str) -> Counts:
         """Return how much text there is."""
-        return Counts(len(self.texts), sum(map(len, self.texts)), sum(len(text.encode()) for text in self.texts))
+        return Counts(
+            len(self.texts),
+            sum(map(len, self.texts)),
+            sum(len(text.encode()) for text in self.texts),
+        )
 
     def documents(self, _split: str) -> Any:
         """Yield the texts."""
@@ -139,7 +192,7 @@ class MemoryCorpus:
     def batches(self, _split: str, documents: int = 1000) -> Any:
         """Yield the texts in lists."""
         for begin in range(0, len(self.texts), documents):
-            yield list(self.texts[begin:begin + documents])
+            yield list(self.texts[begin : begin + documents])
 
 
 Build = Callable[..., Path]

@@ -44,11 +44,20 @@ def publish(layout: Layout, folder: Path) -> Path:
     renamed = {_renamed(name, layout): tensor for name, tensor in tensors.items()}
     renamed |= layout.more(renamed)
     names = sorted(renamed)
-    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    shards = {
+        "model-00001-of-00002.safetensors": names[::2],
+        "model-00002-of-00002.safetensors": names[1::2],
+    }
     for file_name, held in shards.items():
-        save_file({name: renamed[name].contiguous() for name in held}, source / file_name, {"format": "pt"})
-    index = {"metadata": {"total_size": sum(tensor.nbytes for tensor in renamed.values())},
-             "weight_map": {name: file_name for file_name, held in shards.items() for name in held}}
+        save_file(
+            {name: renamed[name].contiguous() for name in held},
+            source / file_name,
+            {"format": "pt"},
+        )
+    index = {
+        "metadata": {"total_size": sum(tensor.nbytes for tensor in renamed.values())},
+        "weight_map": {name: file_name for file_name, held in shards.items() for name in held},
+    }
     (source / "model.safetensors.index.json").write_text(json.dumps(index))
     config = json.loads((source / "config.json").read_text())
     layout.configure(config)
@@ -67,7 +76,13 @@ def _renamed(name: str, layout: Layout) -> str:
 def _flat(config: Config) -> None:
     """Put the text configuration on the top, as Qwen2-VL and Qwen2.5-VL are published."""
     text = config.pop("text_config")
-    config.update({key: value for key, value in text.items() if key not in {"model_type", "architectures", "dtype"}})
+    config.update(
+        {
+            key: value
+            for key, value in text.items()
+            if key not in {"model_type", "architectures", "dtype"}
+        }
+    )
     config["torch_dtype"] = config.pop("dtype", "bfloat16")
 
 
@@ -86,45 +101,76 @@ def _without_vocabulary(config: Config) -> None:
 
 def _mtp(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return a layer of multi-token prediction that has its own norm and map, and shares the embeddings."""
-    return {"mtp.fc.weight": torch.zeros(32, 64, dtype=torch.bfloat16),
-            "mtp.norm.weight": torch.ones(32, dtype=torch.bfloat16)}
+    return {
+        "mtp.fc.weight": torch.zeros(32, 64, dtype=torch.bfloat16),
+        "mtp.norm.weight": torch.ones(32, dtype=torch.bfloat16),
+    }
 
 
 def _mtp_with_embeddings(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the layer of multi-token prediction of DeepSeek-V3 and GLM-4.5, with an embedding and a head."""
-    return {"model.layers.2.embed_tokens.weight": tensors["model.embed_tokens.weight"].clone(),
-            "model.layers.2.shared_head.head.weight": tensors["lm_head.weight"].clone(),
-            "model.layers.2.shared_head.norm.weight": torch.ones(32, dtype=torch.bfloat16),
-            "model.layers.2.eh_proj.weight": torch.zeros(32, 64, dtype=torch.bfloat16)}
+    return {
+        "model.layers.2.embed_tokens.weight": tensors["model.embed_tokens.weight"].clone(),
+        "model.layers.2.shared_head.head.weight": tensors["lm_head.weight"].clone(),
+        "model.layers.2.shared_head.norm.weight": torch.ones(32, dtype=torch.bfloat16),
+        "model.layers.2.eh_proj.weight": torch.zeros(32, 64, dtype=torch.bfloat16),
+    }
 
 
 def _masks(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {f"h.{layer}.attn.bias": torch.ones(1, 1, 16, 16, dtype=torch.bfloat16) for layer in range(2)}
+    return {
+        f"h.{layer}.attn.bias": torch.ones(1, 1, 16, 16, dtype=torch.bfloat16) for layer in range(2)
+    }
 
 
 _INNER_VISION = ((r"^vision_tower\.(?!vision_model)", "vision_tower.vision_model."),)
-_SAVED_BY_4_52 = ((r"^language_model\.lm_head", "lm_head"), (r"^language_model\.model\.", "model.language_model."),
-                  (r"^vision_tower\.(vision_model\.)?", "model.vision_tower.vision_model."),
-                  (r"^multi_modal_projector", "model.multi_modal_projector"))
+_SAVED_BY_4_52 = (
+    (r"^language_model\.lm_head", "lm_head"),
+    (r"^language_model\.model\.", "model.language_model."),
+    (r"^vision_tower\.(vision_model\.)?", "model.vision_tower.vision_model."),
+    (r"^multi_modal_projector", "model.multi_modal_projector"),
+)
 
 LAYOUTS: Mapping[str, Layout] = {
     "Qwen2-VL": Layout("qwen2_vl", configure=_flat),
     "Qwen2.5-VL": Layout("qwen2_5_vl", configure=_flat),
-    "Gemma 3": Layout("gemma3", _INNER_VISION, _without_vocabulary,
-                      settings={"text_config": {"model_type": "gemma3_text", "vocab_size": 262208, "hidden_size": 8,
-                                                "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 8,
-                                                "num_attention_heads": 1, "num_key_value_heads": 1}}),
+    "Gemma 3": Layout(
+        "gemma3",
+        _INNER_VISION,
+        _without_vocabulary,
+        settings={
+            "text_config": {
+                "model_type": "gemma3_text",
+                "vocab_size": 262208,
+                "hidden_size": 8,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "head_dim": 8,
+                "num_attention_heads": 1,
+                "num_key_value_heads": 1,
+            }
+        },
+    ),
     "LLaVA 1.5": Layout("llava", _INNER_VISION),
     "LLaVA saved by transformers 4.52": Layout("llava", _SAVED_BY_4_52),
     "PaliGemma": Layout("paligemma", _INNER_VISION),
     "Mistral Small 3.1": Layout("mistral3", files=("consolidated.safetensors",)),
-    "InternVL 3, tied in its text part": Layout("internvl", configure=_tied_in_the_text_part,
-                                                settings={"tie_word_embeddings": True}),
+    "InternVL 3, tied in its text part": Layout(
+        "internvl", configure=_tied_in_the_text_part, settings={"tie_word_embeddings": True}
+    ),
     "Qwen3.5 with a layer of multi-token prediction": Layout("qwen3_5", more=_mtp),
-    "DeepSeek-V3 with a layer of multi-token prediction": Layout("deepseek_v3", more=_mtp_with_embeddings),
+    "DeepSeek-V3 with a layer of multi-token prediction": Layout(
+        "deepseek_v3", more=_mtp_with_embeddings
+    ),
     "GLM-4.5 with a layer of multi-token prediction": Layout("glm4_moe", more=_mtp_with_embeddings),
-    "DeepSeek-V4": Layout("deepseek_v4", ((r"^model\.embed_tokens", "embed"), (r"^model\.hc_head\.hc_", "hc_head_"),
-                                          (r"^model\.", ""))),
+    "DeepSeek-V4": Layout(
+        "deepseek_v4",
+        (
+            (r"^model\.embed_tokens", "embed"),
+            (r"^model\.hc_head\.hc_", "hc_head_"),
+            (r"^model\.", ""),
+        ),
+    ),
     "GPT-2": Layout("gpt2", ((r"^transformer\.", ""),), more=_masks),
     "BLOOM": Layout("bloom", ((r"^transformer\.", ""),)),
     "Mistral with its own file": Layout("mistral", files=("consolidated.safetensors",)),

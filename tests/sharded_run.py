@@ -16,7 +16,7 @@ from lingraft.errors import LingraftError
 from lingraft.packing.blocks import Blocks
 from lingraft.training import Execution, loss
 from lingraft.training.job import PhaseSteps
-from lingraft.training.trainer import Text
+from lingraft.training.trainer import TrainingText
 from tests.training_cases import heldout, plan_of, run
 
 if __name__ == "__main__":
@@ -29,11 +29,17 @@ if __name__ == "__main__":
         return batch(leg, step)
 
     PhaseSteps.batch = stopping
-    text = Text(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
+    text = TrainingText(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
     loss.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
-        notes = run(Path(model), text, plan_of(**json.loads(plan)), Path(folder),
-                    execution=Execution(sharded=True), heldout=heldout)
+        notes = run(
+            Path(model),
+            text,
+            plan_of(**json.loads(plan)),
+            Path(folder),
+            execution=Execution(sharded=True),
+            heldout=heldout,
+        )
         sys.stdout.write(f"{notes['loss']}, opened {notes['opened']}")
     except LingraftError as error:
         sys.stdout.write(str(error))

@@ -25,13 +25,27 @@ def write_texts(root: Path) -> None:
 def short_adapt(source: Path, root: Path, *overrides: str, report: Any = None) -> Run:
     """Adapt a model folder in a few steps; return the finished run."""
     write_texts(root)
-    texts = {language: {"language": language, "corpus": str(root / f"{language}.jsonl"), "heldout_share": 0.1}
-             for language in ("hi", "en")}
-    values = {"name": "short", "model": str(source), "target": texts["hi"], "replay": texts["en"],
-              "vocabulary": {"size": 20},
-              "training": {"budget": "4 steps", "batch_tokens": 128, "heldout_points": 1},
-              "evaluation": {"heldout_bytes": 400, "bootstrap": {"resamples": 20},
-                             "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1}}}
+    texts = {
+        language: {
+            "language": language,
+            "corpus": str(root / f"{language}.jsonl"),
+            "heldout_share": 0.1,
+        }
+        for language in ("hi", "en")
+    }
+    values = {
+        "name": "short",
+        "model": str(source),
+        "target": texts["hi"],
+        "replay": texts["en"],
+        "vocabulary": {"size": 20},
+        "training": {"budget": "4 steps", "batch_tokens": 128, "heldout_points": 1},
+        "evaluation": {
+            "heldout_bytes": 400,
+            "bootstrap": {"resamples": 20},
+            "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1},
+        },
+    }
     recipe = parse_recipe(override(Tree(values), overrides))
     runtime = Runtime(runs=root / "runs", store=root / "store", device="cpu")
     return run(recipe, runtime, write_report=report or _no_report, tell=lambda *_: None)

@@ -38,15 +38,20 @@ def learned(part: float) -> float:
     return part / 2 + math.sin(math.pi * part) / (2 * math.pi)
 
 
-def run(part: float, *, alpha: float, floor: float, schedule: str, noise: float = 0.0,
-        seed: int = 0) -> list[LossPoint]:
+def run(
+    part: float, *, alpha: float, floor: float, schedule: str, noise: float = 0.0, seed: int = 0
+) -> list[LossPoint]:
     """Return the points of a run that keeps to the law, up to a part of it."""
     random = np.random.default_rng(seed)
     points = []
     for share in np.linspace(0.01, part, 60):
         factor, seen = (cosine(share), learned(share)) if schedule == "cosine" else (1.0, share)
-        value = (floor + (1 - floor) * (seen / 0.02 + 0.5) ** -alpha) * (1 - ANNEALING[0] * (1 - factor))
-        points.append(LossPoint(share * END, value * (1 + noise * random.standard_normal()), factor))
+        value = (floor + (1 - floor) * (seen / 0.02 + 0.5) ** -alpha) * (
+            1 - ANNEALING[0] * (1 - factor)
+        )
+        points.append(
+            LossPoint(share * END, value * (1 + noise * random.standard_normal()), factor)
+        )
     return points
 
 
@@ -68,15 +73,20 @@ def test_a_run_that_keeps_to_the_law_is_predicted_within_three_percent(schedule,
 @pytest.mark.parametrize(("alpha", "floor"), LAWS)
 def test_any_plan_of_rates_is_predicted(alpha, floor):
     """Where the rates still to come are known, as with warm-up, stable, decay, they are counted as they are."""
+
     def factor(share: float) -> float:
         return 1.0 if share < 0.8 else 1 - math.sqrt((share - 0.8) / 0.2)
 
     def value(share: float, seen: float) -> float:
-        return (floor + (1 - floor) * (seen / 0.02 + 0.5) ** -alpha) * (1 - ANNEALING[0] * (1 - factor(share)))
+        return (floor + (1 - floor) * (seen / 0.02 + 0.5) ** -alpha) * (
+            1 - ANNEALING[0] * (1 - factor(share))
+        )
 
     whole = np.linspace(0, 1, 501)
     seen = np.concatenate([[0], np.cumsum([factor(share) for share in whole[1:]])]) / 500
-    points = [LossPoint(share * END, value(share, share), 1.0) for share in np.linspace(0.01, 0.2, 60)]
+    points = [
+        LossPoint(share * END, value(share, share), 1.0) for share in np.linspace(0.01, 0.2, 60)
+    ]
     forecast = predict_end(points, END, heldout=points[3::8], ahead=(seen[-1] - 0.2) * END)
     assert forecast.value == pytest.approx(value(1.0, seen[-1]), rel=0.03)
     assert forecast.low <= value(1.0, seen[-1]) <= forecast.high
@@ -87,7 +97,10 @@ def test_intervals_hold_the_end_as_often_as_they_say():
     random = np.random.default_rng(1)
     inside = 0
     for seed in range(20):
-        law = {"alpha": float(np.exp(random.normal(math.log(0.15), 0.3))), "floor": float(random.uniform(0, 0.4))}
+        law = {
+            "alpha": float(np.exp(random.normal(math.log(0.15), 0.3))),
+            "floor": float(random.uniform(0, 0.4)),
+        }
         truth = run(1.0, **law, schedule="cosine")[-1].value
         _, low, high = predict_end(run(0.2, **law, schedule="cosine", noise=0.05, seed=seed), END)
         inside += low <= truth <= high
@@ -109,9 +122,14 @@ def test_a_forecast_follows_the_units(factor, scale):
     """Bits per byte twice as large, or bytes counted in other units, give the same forecast in these units."""
     points = run(0.2, alpha=0.2, floor=0.2, schedule="cosine", noise=0.03)[::6]
     plain = predict_end(points, END)
-    other = predict_end([LossPoint(one.bytes * scale, one.value * factor, one.factor) for one in points], END * scale)
+    other = predict_end(
+        [LossPoint(one.bytes * scale, one.value * factor, one.factor) for one in points],
+        END * scale,
+    )
     assert other.value == pytest.approx(plain.value * factor, rel=1e-6)
-    assert (other.low, other.high) == pytest.approx((plain.low * factor, plain.high * factor), rel=1e-6)
+    assert (other.low, other.high) == pytest.approx(
+        (plain.low * factor, plain.high * factor), rel=1e-6
+    )
 
 
 def test_the_warm_up_is_left_out_and_odd_points_do_no_harm():
@@ -120,7 +138,8 @@ def test_the_warm_up_is_left_out_and_odd_points_do_no_harm():
     warm = [LossPoint(0, 9.0, 0.0), LossPoint(100, 8.0, 0.01), LossPoint(200, 7.5, 0.5)]
     odd = [LossPoint(5_000_000 * END, math.inf), LossPoint(3, math.nan)]
     assert predict_end([*warm, *points], END, annealed=False).value == pytest.approx(
-        predict_end(points, END, annealed=False).value, rel=1e-3)
+        predict_end(points, END, annealed=False).value, rel=1e-3
+    )
     with pytest.raises(RecipeError, match="needs 5"):
         predict_end([*odd, *warm, *points[:2]], END)
 
@@ -128,8 +147,10 @@ def test_the_warm_up_is_left_out_and_odd_points_do_no_harm():
 @pytest.fixture
 def curve() -> FertilityCurve:
     shares = [1 / (1 + size / 1500) * 0.8 + 0.2 for size in SIZES]
-    points = tuple(FertilityPoint(size, share, share * 0.98, share * 1.02)
-                   for size, share in zip(SIZES, shares, strict=True))
+    points = tuple(
+        FertilityPoint(size, share, share * 0.98, share * 1.02)
+        for size, share in zip(SIZES, shares, strict=True)
+    )
     return FertilityCurve(points, 10**7, 10**6, 10**5, 30_000)
 
 
@@ -137,8 +158,12 @@ def test_tokens_per_byte_between_the_sizes_that_were_looked_at(curve):
     """Left out of the curve, every inner size is still met within 1%, and more tokens never cost more of them."""
     whole = tokens_per_byte(0.5, curve)
     for left_out in curve.points[1:-1]:
-        rest = FertilityCurve(tuple(point for point in curve.points if point != left_out), 1, 1, 1, 1)
-        assert tokens_per_byte(0.5, rest).at(left_out.added)[0] == pytest.approx(0.5 * left_out.share, rel=0.01)
+        rest = FertilityCurve(
+            tuple(point for point in curve.points if point != left_out), 1, 1, 1, 1
+        )
+        assert tokens_per_byte(0.5, rest).at(left_out.added)[0] == pytest.approx(
+            0.5 * left_out.share, rel=0.01
+        )
     values = [whole.at(size)[0] for size in range(0, 30_000, 100)]
     assert values == sorted(values, reverse=True)
     assert all(low <= value <= high for value, low, high in map(whole.at, (0, 10, 777, 30_000)))
@@ -151,8 +176,13 @@ def test_the_advised_size_is_where_serving_costs_least(curve):
     sizes = {}
     for shape in (LLAMA, small):
         advice = advise_size(curve, 0.5, shape.serving)
-        cost = {size: known.at(size)[0] * shape.serving.per_token(size) for size in range(0, 30_001, 50)}
-        assert known.at(advice.size)[0] * shape.serving.per_token(advice.size) <= min(cost.values()) * 1.0005
+        cost = {
+            size: known.at(size)[0] * shape.serving.per_token(size) for size in range(0, 30_001, 50)
+        }
+        assert (
+            known.at(advice.size)[0] * shape.serving.per_token(advice.size)
+            <= min(cost.values()) * 1.0005
+        )
         assert advice.least <= advice.size <= advice.most
         assert advice.saving[1] <= advice.saving[0] <= advice.saving[2]
         sizes[shape] = advice.size
@@ -186,7 +216,10 @@ def test_costs_add_up():
     assert eight.hours == pytest.approx(one.hours / 2)
     assert eight.gpu_hours == pytest.approx(one.gpu_hours)
     assert eight.memory_per_device < one.memory_per_device
-    assert cost_of(LLAMA, 10**8, Gpus.parse("H100:4"), trained=10**7).memory_per_device < one.memory_per_device
+    assert (
+        cost_of(LLAMA, 10**8, Gpus.parse("H100:4"), trained=10**7).memory_per_device
+        < one.memory_per_device
+    )
     assert (cost_of(LLAMA, 1, Gpus.parse("A100")).fits, eight.fits) == (False, True)
     assert cost_of(LLAMA, 1).hours is None
 
@@ -198,13 +231,28 @@ def test_a_gain_is_net_of_the_larger_head():
     assert 1.9 < gain < 2
 
 
-@pytest.mark.parametrize(("words", "told"), [
-    ({"language": None}, "--language must be given"), ({"text": None}, "--text must be given"),
-    ({"gpus": "H1000:8"}, "did you mean 'H100'"), ({"gpus": "H100:0"}, "KIND:COUNT"),
-    ({"budget": "20 steps"}, "expected a size of text"), ({"probe": "much"}, "expected a size of text")])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"language": None}, "--language must be given"),
+        ({"text": None}, "--text must be given"),
+        ({"gpus": "H1000:8"}, "did you mean 'H100'"),
+        ({"gpus": "H100:0"}, "KIND:COUNT"),
+        ({"budget": "20 steps"}, "expected a size of text"),
+        ({"probe": "much"}, "expected a size of text"),
+    ],
+)
 def test_mistakes_of_a_command_are_told(words, told):
     """What is missing or no size, in one line."""
-    given = {"language": "hi", "text": ["x"], "base_language": None, "base_text": None, "gpus": None, "budget": None,
-             "probe": None, **words}
+    given = {
+        "language": "hi",
+        "text": ["x"],
+        "base_language": None,
+        "base_text": None,
+        "gpus": None,
+        "budget": None,
+        "probe": None,
+        **words,
+    }
     with pytest.raises(RecipeError, match=told):
         request_of(**given)

@@ -8,7 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 import lingraft
-from lingraft.advice import AdviceRequest, Gpus, advice_json, advice_tables, advise, checked, predictions
+from lingraft.advice import (
+    AdviceRequest,
+    Gpus,
+    advice_json,
+    advice_tables,
+    advise,
+    checked,
+    predictions,
+)
 from lingraft.advice.choose import BaseScore, rank_bases
 from lingraft.cli import app
 from lingraft.errors import RecipeError
@@ -29,10 +37,22 @@ def finished(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("advice")
     here = Runtime(folder / "runs", folder / "store", "cpu")
     text = {"corpus": {"miniature": {"stories": 400}}, "heldout_share": 0.2}
-    recipe = parse_recipe(Tree({
-        "name": "r", "model": str(tiny_model), "target": {"language": "tr", **text}, "vocabulary": {"size": 300},
-        "training": {"budget": "40 steps", "batch_tokens": 128, "heldout_points": 20},
-        "evaluation": {"heldout_bytes": 25_000, "bootstrap": {"resamples": 20}, "generation": None}}))
+    recipe = parse_recipe(
+        Tree(
+            {
+                "name": "r",
+                "model": str(tiny_model),
+                "target": {"language": "tr", **text},
+                "vocabulary": {"size": 300},
+                "training": {"budget": "40 steps", "batch_tokens": 128, "heldout_points": 20},
+                "evaluation": {
+                    "heldout_bytes": 25_000,
+                    "bootstrap": {"resamples": 20},
+                    "generation": None,
+                },
+            }
+        )
+    )
     return run(recipe, here, write_report=report)
 
 
@@ -48,7 +68,11 @@ def test_a_run_holds_its_predictions_and_checks_them(finished):
         assert row.prediction.low <= row.prediction.value <= row.prediction.high
         assert row.prediction.known
         assert row.as_json()["error"] == pytest.approx(row.prediction.value / row.measured - 1)
-    measured = {(row.metric, row.language): row.value for row in made.measurements() if row.subject == "adapted"}
+    measured = {
+        (row.metric, row.language): row.value
+        for row in made.measurements()
+        if row.subject == "adapted"
+    }
     assert rows["tokens per byte", "tr"].measured == measured["tokens per byte", "tr"]
     assert abs(rows["tokens per byte", "tr"].error) < 0.005
     assert rows["tokens per byte", "tr"].within
@@ -61,7 +85,9 @@ def test_a_prediction_reads_no_later_step(finished):
     changed = [dict(row) for row in rows]
     for row in changed:
         if row["step"] > 8:
-            row.update({key: 7.0 for key in ("bits_per_byte", "target_bits_per_byte") if key in row})
+            row.update(
+                {key: 7.0 for key in ("bits_per_byte", "target_bits_per_byte") if key in row}
+            )
             row.update({"heldout": {"tr": 7.0}} if "heldout" in row else {})
     honest, other = (list(predict_bits(TrainingLog(log, "tr"))) for log in (rows, changed))
     assert len(honest) == 1
@@ -78,14 +104,40 @@ def test_a_missing_prediction_has_its_reason(finished, tmp_path):
 def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
     """The same recipe from Python and from the command line gives the same key and the same prediction.json."""
     recipe = tmp_path / "small.yaml"
-    recipe.write_text(json.dumps({
-        "name": "same", "model": str(tiny_model), "vocabulary": {"size": 20}, "seed": 3,
-        "target": {"language": "tr", "corpus": {"miniature": {"stories": 200}}, "heldout_share": 0.2},
-        "training": {"budget": "20 steps", "batch_tokens": 64},
-        "evaluation": {"heldout_bytes": 1_000, "bootstrap": {"resamples": 20}, "generation": None}}), encoding="utf-8")
+    recipe.write_text(
+        json.dumps(
+            {
+                "name": "same",
+                "model": str(tiny_model),
+                "vocabulary": {"size": 20},
+                "seed": 3,
+                "target": {
+                    "language": "tr",
+                    "corpus": {"miniature": {"stories": 200}},
+                    "heldout_share": 0.2,
+                },
+                "training": {"budget": "20 steps", "batch_tokens": 64},
+                "evaluation": {
+                    "heldout_bytes": 1_000,
+                    "bootstrap": {"resamples": 20},
+                    "generation": None,
+                },
+            }
+        ),
+        encoding="utf-8",
+    )
     store = tmp_path / "store"
     from_python = lingraft.adapt(recipe, runs=tmp_path / "python", store=store, device="cpu")
-    options = ["adapt", str(recipe), "--runs", str(tmp_path / "cli"), "--store", str(store), "--device", "cpu"]
+    options = [
+        "adapt",
+        str(recipe),
+        "--runs",
+        str(tmp_path / "cli"),
+        "--store",
+        str(store),
+        "--device",
+        "cpu",
+    ]
     assert CliRunner().invoke(app, options, catch_exceptions=False).exit_code == 0
     from_cli = Run(tmp_path / "cli" / "same")
     assert from_cli.record["key"] == from_python.record["key"]
@@ -97,8 +149,12 @@ def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
 
 def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file):
     """Each base gets its answers, as a table and as plain JSON; the same base twice is not better than itself."""
-    request = AdviceRequest("hi", (str(hindi_file),), "en", (str(english_file),), Gpus.parse("H100:8"), budget=10**6)
-    found = advise([str(tiny_model), str(tiny_model)], request, Runtime(tmp_path / "runs", device="cpu"))
+    request = AdviceRequest(
+        "hi", (str(hindi_file),), "en", (str(english_file),), Gpus.parse("H100:8"), budget=10**6
+    )
+    found = advise(
+        [str(tiny_model), str(tiny_model)], request, Runtime(tmp_path / "runs", device="cpu")
+    )
     first = found.bases[0]
     assert first.target_bits[0] > first.base_bits[0] * 0.5
     assert first.shape.rows == 320
@@ -109,8 +165,10 @@ def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file
 
 def test_bases_are_ranked_by_their_predicted_end():
     """A lower end is better only where the intervals do not meet."""
-    scores = [BaseScore(name, None, Forecast(value, value - 0.1, value + 0.1))
-                 for name, value in (("late", 1.5), ("near", 1.0), ("best", 0.95))]
+    scores = [
+        BaseScore(name, None, Forecast(value, value - 0.1, value + 0.1))
+        for name, value in (("late", 1.5), ("near", 1.0), ("best", 0.95))
+    ]
     ranked = rank_bases(scores)
     assert ranked.order == ("best", "near", "late")
     assert set(ranked.carried) == {("best", "late"), ("near", "late")}

@@ -10,25 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingraft.advice import measure, recommend
-from lingraft.broad_sample import broad_sample, random_texts
 from lingraft.certificate import BASE_LOSS, Evidence, certify_any_text, certify_texts
-from lingraft.families import family_of, open_tokenizer
-from lingraft.families.bpe import BPE
-from lingraft.families.byte_level import pre_tokenizers
-from lingraft.families.content import backend_of
-from lingraft.families.losing import round_trip
-from lingraft.selection import SELECTIONS, SelectionRequest
-from lingraft.selection.splicing import spliced
+from lingraft.tokenizer import family_of, open_tokenizer
+from lingraft.tokenizer.byte_level_bpe import BPE, pre_tokenizers
+from lingraft.tokenizer.edge_cases import broad_sample, random_texts
+from lingraft.tokenizer.json_format import backend_of
+from lingraft.tokenizer.unknown_tokens import round_trip
+from lingraft.vocabulary import SELECTIONS, SelectionRequest
+from lingraft.vocabulary.build_splice import build_splice
 from tests.small_bases import BASES
 from tests.test_unigram import t5_like
 
-TEXTS = ["नमस्ते दुनिया यह एक छोटी कहानी है", "வணக்கம் உலகம் ஒரு சிறிய கதை", "the other weather is better"] * 5
+TEXTS = [
+    "नमस्ते दुनिया यह एक छोटी कहानी है",
+    "வணக்கம் உலகம் ஒரு சிறிய கதை",
+    "the other weather is better",
+] * 5
 FAMILIES = {name: family_of(make(), Path("base")) for name, make in BASES.items()}
 BPES = [name for name, family in FAMILIES.items() if isinstance(family, BPE)]
 
 
 def selected(family, method="continued", size=60):
-    request = SelectionRequest(family, family.units(TEXTS), size, base_counts=family.units(["other words"]))
+    request = SelectionRequest(
+        family, family.units(TEXTS), size, base_counts=family.units(["other words"])
+    )
     return SELECTIONS.parse(method).select(request)
 
 
@@ -42,13 +47,22 @@ def written(folder, data):
 def evidence_of(tmp_path, name, method="continued", change=lambda data: data):
     """Extend a small base and return what its certificate is made from."""
     source = written(tmp_path / "source", (t5_like if name == "T5" else BASES[name])())
-    data, splice = spliced(source.family, source.family, selected(source.family, method), tmp_path)
+    data, splice = build_splice(
+        source.family, source.family, selected(source.family, method), tmp_path
+    )
     target = written(tmp_path / "target", change(data))
-    return Evidence(source, target, splice, lambda: TEXTS, lambda: TEXTS[:3], lambda: ["other words here"])
+    return Evidence(
+        source, target, splice, lambda: TEXTS, lambda: TEXTS[:3], lambda: ["other words here"]
+    )
 
 
-EXTENDED = {name: (FAMILIES[name].backend, backend_of(FAMILIES[name].extended(selected(FAMILIES[name]).surfaces)))
-            for name in BPES}
+EXTENDED = {
+    name: (
+        FAMILIES[name].backend,
+        backend_of(FAMILIES[name].extended(selected(FAMILIES[name]).surfaces)),
+    )
+    for name in BPES
+}
 
 
 @pytest.mark.parametrize("name", BPES)
@@ -82,8 +96,16 @@ def test_where_the_pre_tokenizer_cuts_more_it_is_not_promised(tmp_path):
     """A pre-tokenizer that parts every character makes texts longer, and the claim says that it was changed."""
 
     def parted(data):
-        apart = {"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": False}
-        return {**data, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [apart, *pre_tokenizers(data)]}}
+        apart = {
+            "type": "Split",
+            "pattern": {"Regex": "."},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        return {
+            **data,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [apart, *pre_tokenizers(data)]},
+        }
 
     claim = certify_any_text(evidence_of(tmp_path, "byte-level BPE", change=parted))
     assert claim.value > 0
@@ -96,8 +118,16 @@ def test_the_sample_is_broad_and_always_the_same():
     assert broad_sample() == broad_sample()
     assert random_texts(20) != random_texts(20, seed=1)
     together = "".join(broad_sample())
-    assert all(any(low <= ord(character) < high for character in together)
-               for low, high in ((0x590, 0x600), (0x900, 0x980), (0xE00, 0xE80), (0x4E00, 0x9FFF), (0x1F300, 0x1FB00)))
+    assert all(
+        any(low <= ord(character) < high for character in together)
+        for low, high in (
+            (0x590, 0x600),
+            (0x900, 0x980),
+            (0xE00, 0xE80),
+            (0x4E00, 0x9FFF),
+            (0x1F300, 0x1FB00),
+        )
+    )
 
 
 def test_what_the_base_loses_is_stated_by_the_certificate_and_by_diagnose(assets, tmp_path):
@@ -109,7 +139,9 @@ def test_what_the_base_loses_is_stated_by_the_certificate_and_by_diagnose(assets
     assert found.lost["\u200c"] == 150
     measures = measure(base, persian)
     assert measures.round_trip == found
-    (warning,) = [one for one in recommend(measures, None, None, None, None).warnings if "itself loses" in one]
+    (warning,) = [
+        one for one in recommend(measures, None, None, None, None).warnings if "itself loses" in one
+    ]
     assert "U+200C ZERO WIDTH NON-JOINER (150 times)" in warning
 
 

@@ -66,7 +66,10 @@ def test_several_files_are_written_or_none(tmp_path, monkeypatch):
         return write(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(DiskError, match=r"b: no space left on the disk \(.* free\); free some; finished work is kept"):
+    with pytest.raises(
+        DiskError,
+        match=r"b: no space left on the disk \(.* free\); free some; finished work is kept",
+    ):
         write_files({first: "new", second: "new"})
     assert (first.read_text(), second.read_text(), names(tmp_path)) == ("old", "old", ["a", "b"])
 
@@ -90,19 +93,26 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_previous_one(tmp_path):
 def test_everything_is_flushed_before_the_rename(tmp_path, monkeypatch):
     """Files and folders are on the disk before they are renamed; linked files are there already."""
     flushed = []
-    monkeypatch.setattr(os, "fsync", lambda number: flushed.append(str(Path(f"/proc/self/fd/{number}").readlink())))
+    monkeypatch.setattr(
+        os, "fsync", lambda number: flushed.append(str(Path(f"/proc/self/fd/{number}").readlink()))
+    )
     (tmp_path / "stored").write_text("stored")
     with atomic_folder(tmp_path / "out") as draft:
         (draft / "model").mkdir()
         (draft / "model" / "config.json").write_text("{}")
         link_or_copy(tmp_path / "stored", draft / "linked")
-    drafted = {Path(path).relative_to(draft).as_posix() for path in flushed if Path(path).is_relative_to(draft)}
+    drafted = {
+        Path(path).relative_to(draft).as_posix()
+        for path in flushed
+        if Path(path).is_relative_to(draft)
+    }
     assert drafted == {".", "model", "model/config.json"}
     assert flushed[-1] == str(tmp_path)
 
 
 def test_a_file_system_that_cannot_flush_folders_is_written_to(tmp_path, monkeypatch):
     """Some network file systems refuse to flush a folder; a file that cannot be flushed is an error."""
+
     def refuse(descriptor: int) -> None:
         if refused(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "Invalid argument")
@@ -157,10 +167,15 @@ def test_drafts_of_killed_processes_are_removed_by_target(tmp_path):
     assert names(tmp_path) == [".draft-a", "a"]
 
 
-@pytest.mark.parametrize("text", ["I/O error: No space left on device (os error 28)", "File too large"])
+@pytest.mark.parametrize(
+    "text", ["I/O error: No space left on device (os error 28)", "File too large"]
+)
 def test_a_full_disk_is_recognised_in_the_text_of_other_libraries(tmp_path, text):
     """A full disk is an error of their own in safetensors and tokenizers."""
-    with pytest.raises(DiskError, match=r"packing: .*: no space left on the disk"), disk_errors(tmp_path, "packing"):
+    with (
+        pytest.raises(DiskError, match=r"packing: .*: no space left on the disk"),
+        disk_errors(tmp_path, "packing"),
+    ):
         raise RuntimeError(text)
 
 

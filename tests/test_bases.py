@@ -14,8 +14,8 @@ from lingraft.bases import BASES, BuildContext, parse_model
 from lingraft.bases.tokenizer_files import complete_tokenizer
 from lingraft.corpus import CorpusSettings, Source
 from lingraft.errors import LingraftError, ModelError, TokenizerError
-from lingraft.families import open_tokenizer
 from lingraft.store import Draft
+from lingraft.tokenizer import open_tokenizer
 from tests.hub_server import HubServer
 
 TEXT = "The old farmer gave the red apple to his daughter."
@@ -43,13 +43,22 @@ def copied(tiny_model, tmp_path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize(("written", "chosen"), [
-    ("owner/name", {"hub": {"id": "owner/name", "revision": "main", "trust_remote_code": False}}),
-    ("owner/name@v1.0", {"hub": {"id": "owner/name", "revision": "v1.0", "trust_remote_code": False}}),
-    ("./owner/name", {"folder": {"path": "./owner/name", "trust_remote_code": False}}),
-    ("/absolute/path", {"folder": {"path": "/absolute/path", "trust_remote_code": False}}),
-    ({"folder": {"path": "a/b"}}, {"folder": {"path": "a/b", "trust_remote_code": False}}),
-])
+@pytest.mark.parametrize(
+    ("written", "chosen"),
+    [
+        (
+            "owner/name",
+            {"hub": {"id": "owner/name", "revision": "main", "trust_remote_code": False}},
+        ),
+        (
+            "owner/name@v1.0",
+            {"hub": {"id": "owner/name", "revision": "v1.0", "trust_remote_code": False}},
+        ),
+        ("./owner/name", {"folder": {"path": "./owner/name", "trust_remote_code": False}}),
+        ("/absolute/path", {"folder": {"path": "/absolute/path", "trust_remote_code": False}}),
+        ({"folder": {"path": "a/b"}}, {"folder": {"path": "a/b", "trust_remote_code": False}}),
+    ],
+)
 def test_short_forms(written, chosen):
     """A folder, a hub id and a hub id with a revision are told apart."""
     assert parse_model(written).chosen() == chosen
@@ -60,7 +69,9 @@ def test_a_folder_that_is_there_is_a_folder(tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "name").symlink_to(tiny_model)
-    assert parse_model("owner/name").chosen() == {"folder": {"path": "owner/name", "trust_remote_code": False}}
+    assert parse_model("owner/name").chosen() == {
+        "folder": {"path": "owner/name", "trust_remote_code": False}
+    }
 
 
 def test_a_folder_gives_a_model_that_loads(tiny_model, tmp_path):
@@ -98,11 +109,17 @@ def broken(folder: Path, what: str) -> None:
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize(("what", "message"), [
-    ("no config", "config.json: not there"), ("no json", "cannot be read as JSON"),
-    ("no model type", "has no model_type"), ("pickle", "pytorch_model.bin"), ("remote code", "code of its own"),
-    ("gone", "neither a folder"),
-])
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("no config", "config.json: not there"),
+        ("no json", "cannot be read as JSON"),
+        ("no model type", "has no model_type"),
+        ("pickle", "pytorch_model.bin"),
+        ("remote code", "code of its own"),
+        ("gone", "neither a folder"),
+    ],
+)
 def test_folders_that_hold_no_usable_model(copied, what, message):
     """What is no model is refused before anything is computed; pickled weights and remote code never run."""
     base = parse_model(str(copied))
@@ -115,7 +132,9 @@ def test_a_tokenizer_that_does_not_fit_the_model(copied):
     """A tokenizer with more ids than the model has rows is refused with both numbers."""
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps({**config, "vocab_size": 300}))
-    with pytest.raises(ModelError, match="highest id is 319, while the model has 300 embedding rows"):
+    with pytest.raises(
+        ModelError, match="highest id is 319, while the model has 300 embedding rows"
+    ):
         complete_tokenizer(copied)
 
 
@@ -131,17 +150,28 @@ def test_random_weights_follow_from_the_seed(tiny_model, tmp_path):
     import torch
 
     state = torch.random.get_rng_state()
-    models = [materialised(BASES.parse({"random": {"tokenizer": str(tiny_model / "tokenizer.json"), "seed": seed}}),
-                           tmp_path / str(number)) for number, seed in enumerate((0, 0, 1))]
+    models = [
+        materialised(
+            BASES.parse(
+                {"random": {"tokenizer": str(tiny_model / "tokenizer.json"), "seed": seed}}
+            ),
+            tmp_path / str(number),
+        )
+        for number, seed in enumerate((0, 0, 1))
+    ]
     weights = [(folder / "model.safetensors").read_bytes() for folder in models]
     assert weights[0] == weights[1] != weights[2]
     assert torch.equal(state, torch.random.get_rng_state())
     assert loads(models[0]) == open_tokenizer(tiny_model).ids([TEXT])[0]
 
 
-@pytest.mark.parametrize(("config", "message"), [
-    ({"model_type": "lama"}, "transformers has no 'lama'"), ({"vocab_size": 10}, "vocab_size 10; leave vocab_size out"),
-])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "lama"}, "transformers has no 'lama'"),
+        ({"vocab_size": 10}, "vocab_size 10; leave vocab_size out"),
+    ],
+)
 def test_configurations_that_make_no_model(tiny_model, tmp_path, config, message):
     """An unknown architecture and too few rows are refused."""
     base = BASES.parse({"random": {"tokenizer": str(tiny_model), "config": config}})
@@ -149,18 +179,31 @@ def test_configurations_that_make_no_model(tiny_model, tmp_path, config, message
         materialised(base, tmp_path)
 
 
-REAL = [("llama2/tokenizer.model", {}, 32_000), ("pythia/tokenizer.json", {"model_type": "gpt_neox"}, 50_277),
-        ("gpt2/vocab.json", {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}, 50_257),
-        ("qwen2/tokenizer.json.gz", {"model_type": "qwen2", "tie_word_embeddings": True}, 151_646)]
+REAL = [
+    ("llama2/tokenizer.model", {}, 32_000),
+    ("pythia/tokenizer.json", {"model_type": "gpt_neox"}, 50_277),
+    ("gpt2/vocab.json", {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}, 50_257),
+    ("qwen2/tokenizer.json.gz", {"model_type": "qwen2", "tie_word_embeddings": True}, 151_646),
+]
 
 
-@pytest.mark.parametrize(("tokenizer", "body", "size"), REAL, ids=lambda value: str(value).split("/")[0])
+@pytest.mark.parametrize(
+    ("tokenizer", "body", "size"), REAL, ids=lambda value: str(value).split("/")[0]
+)
 def test_real_tokenizers_get_a_body(assets, tmp_path, tokenizer, body, size):
     """A real tokenizer in any of its file formats becomes a model folder that gives the same ids plainly."""
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-             "num_key_value_heads": 2, "max_position_embeddings": 64}
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+    }
     config = body if body.get("model_type") == "gpt2" else {**small, **body}
-    base = BASES.parse({"random": {"tokenizer": str(assets / "tokenizers" / tokenizer), "config": config}})
+    base = BASES.parse(
+        {"random": {"tokenizer": str(assets / "tokenizers" / tokenizer), "config": config}}
+    )
     folder = materialised(base, tmp_path)
     text = "किताबें पढ़ना, reading  books\n\tÇok güzel 123"
     assert loads(folder, text) == open_tokenizer(assets / "tokenizers" / tokenizer).ids([text])[0]
@@ -170,21 +213,43 @@ def test_real_tokenizers_get_a_body(assets, tmp_path, tokenizer, body, size):
 
 def test_a_base_trained_here(english_file, tmp_path):
     """Tokenizer and weights are learned from the named text; its loss falls; its answer is whole."""
-    base = BASES.parse({"pretrain": {
-        "corpus": {"sources": [str(english_file)], "heldout_share": 0.1}, "vocabulary_size": 300, "seed": 3,
-        "config": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-                   "num_key_value_heads": 2, "max_position_embeddings": 32},
-        "training": {"strategy": "full", "budget": "30 steps", "batch_tokens": 128, "learning_rates": 1e-2}}})
+    base = BASES.parse(
+        {
+            "pretrain": {
+                "corpus": {"sources": [str(english_file)], "heldout_share": 0.1},
+                "vocabulary_size": 300,
+                "seed": 3,
+                "config": {
+                    "hidden_size": 16,
+                    "intermediate_size": 32,
+                    "num_hidden_layers": 1,
+                    "num_attention_heads": 2,
+                    "num_key_value_heads": 2,
+                    "max_position_embeddings": 32,
+                },
+                "training": {
+                    "strategy": "full",
+                    "budget": "30 steps",
+                    "batch_tokens": 128,
+                    "learning_rates": 1e-2,
+                },
+            }
+        }
+    )
     folder = materialised(base, tmp_path)
     assert complete_tokenizer(folder).size == 300
     loads(folder)
-    rows = [json.loads(line) for line in (folder.parent / "training.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (folder.parent / "training.jsonl").read_text().splitlines()
+    ]
     assert rows[-1]["bits_per_byte"] < 0.7 * rows[0]["bits_per_byte"]
 
 
 def test_identity_of_a_base_trained_here_follows_the_text(english_file):
     """More text is another base."""
-    base = BASES.parse({"pretrain": {"corpus": CorpusSettings(sources=(Source(path=str(english_file)),))}})
+    base = BASES.parse(
+        {"pretrain": {"corpus": CorpusSettings(sources=(Source(path=str(english_file)),))}}
+    )
     before = base.identity()
     english_file.write_text(english_file.read_text() + "One more line.\n")
     assert base.identity() != before
@@ -209,8 +274,13 @@ except LingraftError as error:
 
 
 def ask_hub(environment: dict[str, str], draft: Path, **settings: str):
-    done = subprocess.run([sys.executable, "-c", ASK, json.dumps(settings), str(draft)], env=environment, check=True,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, json.dumps(settings), str(draft)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -227,7 +297,9 @@ def test_a_model_on_a_hub(tiny_model, tmp_path):
         assert "model.safetensors" in files
         assert not any("pytorch_model" in request for request in hub.requests)
         assert "there is no such model" in ask_hub(environment, tmp_path / "b", id="owner/gone")
-        assert "no revision 'v9'" in ask_hub(environment, tmp_path / "c", id="owner/name", revision="v9")
+        assert "no revision 'v9'" in ask_hub(
+            environment, tmp_path / "c", id="owner/name", revision="v9"
+        )
     answer = ask_hub(environment, tmp_path / "d", id="owner/name")
     assert answer[0] == {"hub": "owner/name", "commit": commit}, answer
     assert "cannot be reached" in ask_hub(environment, tmp_path / "e", id="owner/other")
@@ -243,8 +315,11 @@ def test_a_gated_model(tiny_model, tmp_path):
 
 def test_every_base_is_refused_with_the_users_error(tmp_path):
     """Every kind of base says in one line that what it names is not there."""
-    absent = {"folder": {"path": str(tmp_path / "x")}, "random": {"tokenizer": str(tmp_path / "x")},
-              "pretrain": {"corpus": str(tmp_path / "x.txt")}}
+    absent = {
+        "folder": {"path": str(tmp_path / "x")},
+        "random": {"tokenizer": str(tmp_path / "x")},
+        "pretrain": {"corpus": str(tmp_path / "x.txt")},
+    }
     for name, settings in absent.items():
         with pytest.raises(LingraftError) as caught:
             BASES.parse({name: settings}).identity()
@@ -253,7 +328,10 @@ def test_every_base_is_refused_with_the_users_error(tmp_path):
 
 def test_roles_of_special_tokens_may_be_named(tiny_model, tmp_path):
     """Where a tokenizer file names no end of text, the recipe does; a token that is not there is refused."""
-    settings = {"tokenizer": str(tiny_model / "tokenizer.json"), "special_tokens": {"eos_token": "<s>"}}
+    settings = {
+        "tokenizer": str(tiny_model / "tokenizer.json"),
+        "special_tokens": {"eos_token": "<s>"},
+    }
     folder = materialised(BASES.parse({"random": settings}), tmp_path)
     assert open_tokenizer(folder).eos_id == 318
     with pytest.raises(TokenizerError, match="has no token '<eot>'"):

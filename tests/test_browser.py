@@ -10,7 +10,9 @@ from tests.test_report import make_run
 from tests.test_report_study import make_study
 from tests.test_serving import make_served_run, start
 
-ATTACK = "</title></style></script><script>window.stolen=1</script><img src=x onerror='window.stolen=1'>"
+ATTACK = (
+    "</title></style></script><script>window.stolen=1</script><img src=x onerror='window.stolen=1'>"
+)
 MARKS = "مرحبا نص عربي தமிழ் உரை हिन्दी"
 KINDS = ("run", "study", "comparison")
 CHARTS = {"run": 2, "study": 6, "comparison": 0}
@@ -55,10 +57,15 @@ def tab(tmp_path_factory):
 def pages(tmp_path_factory):
     """The three pages that lie on disk, with an attack and four scripts in every field that is not ours."""
     folder = tmp_path_factory.mktemp("pages")
-    first, second = (make_run(folder / name, word=f"{ATTACK} {MARKS} {name}") for name in ("a", "b"))
+    first, second = (
+        make_run(folder / name, word=f"{ATTACK} {MARKS} {name}") for name in ("a", "b")
+    )
     study = make_study(folder / "study", word=f"{ATTACK} {MARKS}", sizes=(0, 100, 1000))
-    return {"run": write_report(first), "study": write_study_report(study),
-            "comparison": compare_runs([first, second], folder / "both.html")}
+    return {
+        "run": write_report(first),
+        "study": write_study_report(study),
+        "comparison": compare_runs([first, second], folder / "both.html"),
+    }
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -68,7 +75,9 @@ def test_a_page_is_drawn_whole_and_quiet(tab, pages, kind, width):
     tab.open(pages[kind].as_uri(), width, dark=width == 390)
     seen = tab.evaluate(SEEN)
     assert tab.complaints == []
-    assert [address for address in tab.requests if not address.startswith("data:")] == [pages[kind].as_uri()]
+    assert [address for address in tab.requests if not address.startswith("data:")] == [
+        pages[kind].as_uri()
+    ]
     assert seen["figures"] == CHARTS[kind]
     assert all(across > 100 and down > 60 for across, down in seen["drawn"])
     assert all(number > 8 for number in seen["marks"])
@@ -93,7 +102,10 @@ def test_a_served_run_answers_in_the_browser(tab, tmp_path):
             tab.open(desk.address, width)
             source, adapted, state, trouble = tab.evaluate(WRITTEN)
             assert (tab.complaints, trouble) == ([], "")
-            assert all(address.startswith((f"http://{desk.hosts[0]}/", "data:")) for address in tab.requests)
+            assert all(
+                address.startswith((f"http://{desk.hosts[0]}/", "data:"))
+                for address in tab.requests
+            )
             assert state.startswith("Done. The prompt took ")
             assert source["tokens"] > 0
             assert adapted["tokens"] > 0

@@ -23,12 +23,23 @@ def run(tiny_model, tmp_path_factory):
     from tests.conftest import ENGLISH, HINDI, write_lines
 
     folder = tmp_path_factory.mktemp("card")
-    overrides = {"vocabulary.size": 10, "evaluation.generation": None, "evaluation.heldout_bytes": 300,
-                 "training": {"budget": "2 steps", "batch_tokens": 64}, "licences.result": "cc-by-4.0",
-                 "licences.target": "cc0-1.0"}
-    return lingraft.adapt(model=str(tiny_model), language="hi", text=str(write_lines(folder / "hi.txt", HINDI)),
-                          base_text=str(write_lines(folder / "en.txt", ENGLISH)), overrides=overrides,
-                          runs=folder / "runs", device="cpu")
+    overrides = {
+        "vocabulary.size": 10,
+        "evaluation.generation": None,
+        "evaluation.heldout_bytes": 300,
+        "training": {"budget": "2 steps", "batch_tokens": 64},
+        "licences.result": "cc-by-4.0",
+        "licences.target": "cc0-1.0",
+    }
+    return lingraft.adapt(
+        model=str(tiny_model),
+        language="hi",
+        text=str(write_lines(folder / "hi.txt", HINDI)),
+        base_text=str(write_lines(folder / "en.txt", ENGLISH)),
+        overrides=overrides,
+        runs=folder / "runs",
+        device="cpu",
+    )
 
 
 def parts(text: str) -> tuple[dict, str]:
@@ -83,12 +94,20 @@ def test_a_run_of_0_1_has_the_same_pages(run, tmp_path, capsys):
         shutil.copytree(run.folder, folder)
     record = json.loads((old / "run.json").read_text())
     record |= {name: names_of_0_1(record[name]) for name in ("recipe", "method")}
-    for phase in next(stage["notes"]["phases"] for stage in record["stages"] if stage["name"] == "training"):
+    for phase in next(
+        stage["notes"]["phases"] for stage in record["stages"] if stage["name"] == "training"
+    ):
         rates = phase.pop("learning_rates")
-        phase["rates"] = {"body": rates["body"], "embeddings": rates["added_rows"], "why": rates["why"]}
+        phase["rates"] = {
+            "body": rates["body"],
+            "embeddings": rates["added_rows"],
+            "why": rates["why"],
+        }
     (old / "run.json").write_text(json.dumps(record))
     log = (old / "training.jsonl").read_text()
-    (old / "training.jsonl").write_text(log.replace("learning_rate_added_rows", "learning_rate_embeddings"))
+    (old / "training.jsonl").write_text(
+        log.replace("learning_rate_added_rows", "learning_rate_embeddings")
+    )
     assert "learning_rate_embeddings" in (old / "training.jsonl").read_text()
     rebuild_pages([old, new])
     assert (old / "model" / "README.md").read_text() == (new / "model" / "README.md").read_text()
@@ -102,8 +121,11 @@ def test_a_hub_s_names_are_its_own(run):
     recipe = run.record["recipe"]
     source = recipe["target"]["corpus"][0] | {"path": None, "hub": "wiki/hindi"}
     target = recipe["target"] | {"language": "pt-BR", "corpus": [source]}
-    changed = recipe | {"model": {"hub": {"id": "small/model", "revision": "main"}}, "target": target,
-                        "extra_targets": [target | {"language": "domain:law"}]}
+    changed = recipe | {
+        "model": {"hub": {"id": "small/model", "revision": "main"}},
+        "target": target,
+        "extra_targets": [target | {"language": "domain:law"}],
+    }
     head, _ = parts(front_matter(run.record | {"recipe": changed}))
     assert head["base_model"] == "small/model"
     assert head["datasets"] == ["wiki/hindi"]
@@ -113,14 +135,21 @@ def test_a_hub_s_names_are_its_own(run):
 def test_limits_follow_the_run(run):
     """Without replay the card says that forgetting is unknown; the run's warnings stand in it."""
     assert "forgot" not in limits_section(run.record)
-    alone = run.record | {"recipe": run.record["recipe"] | {"replay": None}, "warnings": ["a <warning>"]}
+    alone = run.record | {
+        "recipe": run.record["recipe"] | {"replay": None},
+        "warnings": ["a <warning>"],
+    }
     assert "forgot is not known" in limits_section(alone)
     assert r"a \<warning\>." in limits_section(alone)
 
 
 def test_an_untrained_run_says_so(run):
     """Where nothing was trained, the card says none; where tokens were dropped, how many."""
-    stages = [stage for stage in json.loads(json.dumps(run.record["stages"])) if stage["name"] != "training"]
+    stages = [
+        stage
+        for stage in json.loads(json.dumps(run.record["stages"]))
+        if stage["name"] != "training"
+    ]
     next(stage for stage in stages if stage["name"] == "vocabulary")["notes"]["dropped"] = 1234
     text = card_text(run.record | {"stages": stages}, run.measurements())
     assert "**Training:** none." in text

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from lingraft import pipeline
-from lingraft.cli.application import app
+from lingraft.cli.app import app
 from lingraft.errors import RecipeError
 from lingraft.packing.blocks import Blocks
-from lingraft.pipeline.source_statement import source_statement
+from lingraft.pipeline.source_summary import source_statement
 from lingraft.recipe import Given, Recipe, Runtime, chosen_recipe
 from lingraft.store import Store
 from tests.chat_models import write_chat_model
@@ -72,7 +72,9 @@ def test_a_chat_template_works_after_extending(place: Path, tmp_path: Path) -> N
     after, written = answered(extended)
     assert after == before
     assert written
-    assert any("a chat model (its chat template ends an answer with <|im_end|>)" in line for line in told)
+    assert any(
+        "a chat model (its chat template ends an answer with <|im_end|>)" in line for line in told
+    )
     assert any("nothing is trained" in line and "chat_vector" in line for line in told)
 
 

@@ -15,8 +15,8 @@ from lingraft.checkpoint.chat_vector import add_chat_vector
 from lingraft.errors import ModelError
 from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
+from lingraft.splice import AddedToken, Splice, identity
 from lingraft.store import Store
-from lingraft.vocabulary import AddedToken, Splice, identity
 from tests.conftest import make_tiny_model
 
 SPECIAL = (318, 319)
@@ -53,11 +53,14 @@ SPLICE = identity(320, [AddedToken(320, b"ab", (0, 1)), AddedToken(321, b"cd", (
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.5])
-def test_the_difference_is_added_exactly(models: dict[str, Path], tmp_path: Path, weight: float) -> None:
+def test_the_difference_is_added_exactly(
+    models: dict[str, Path], tmp_path: Path, weight: float
+) -> None:
     """Every shared number is adapted + weight * (instruct - base); added rows stay, special rows are the instruct's."""
     notes = add_chat_vector(**models, splice=SPLICE, weight=weight, output=tmp_path / "out")
-    adapted, base, instruct, result = (load_file(folder / "model.safetensors")
-                                       for folder in (*models.values(), tmp_path / "out"))
+    adapted, base, instruct, result = (
+        load_file(folder / "model.safetensors") for folder in (*models.values(), tmp_path / "out")
+    )
     assert result.keys() == adapted.keys()
     for name, tensor in result.items():
         expected = adapted[name].clone()
@@ -77,16 +80,24 @@ def test_rows_follow_the_splice(models: dict[str, Path], tmp_path: Path) -> None
     splice = Splice(320, kept, SPLICE.added)
     add_chat_vector(**models, splice=splice, weight=1.0, output=tmp_path / "out")
     name = "model.embed_tokens.weight"
-    adapted, base, instruct, result = (load_file(folder / "model.safetensors")[name]
-                                       for folder in (*models.values(), tmp_path / "out"))
+    adapted, base, instruct, result = (
+        load_file(folder / "model.safetensors")[name]
+        for folder in (*models.values(), tmp_path / "out")
+    )
     assert torch.equal(result[0], adapted[0] + instruct[1] - base[1])
 
 
-def test_an_instruct_model_of_another_base_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+def test_an_instruct_model_of_another_base_is_refused(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
     """Other shapes or other tokens are an error with the tensor or the number of tokens; nothing is written."""
     tensors = load_file(models["instruct"] / "model.safetensors")
-    save_file({**tensors, "model.norm.weight": torch.ones(31)}, models["instruct"] / "model.safetensors")
-    with pytest.raises(ModelError, match=r"model.norm.weight has the shape \(31,\), the adapted model's \(32,\)"):
+    save_file(
+        {**tensors, "model.norm.weight": torch.ones(31)}, models["instruct"] / "model.safetensors"
+    )
+    with pytest.raises(
+        ModelError, match=r"model.norm.weight has the shape \(31,\), the adapted model's \(32,\)"
+    ):
         add_chat_vector(**models, splice=SPLICE, weight=1.0, output=tmp_path / "out")
     path = models["instruct"] / "tokenizer.json"
     data = json.loads(path.read_text())
@@ -97,13 +108,20 @@ def test_an_instruct_model_of_another_base_is_refused(models: dict[str, Path], t
     assert not (tmp_path / "out").exists()
 
 
-def test_a_recipe_ends_with_the_chat_vector(tiny_model: Path, hindi_file: Path, tmp_path: Path) -> None:
+def test_a_recipe_ends_with_the_chat_vector(
+    tiny_model: Path, hindi_file: Path, tmp_path: Path
+) -> None:
     """`chat_vector` in a recipe: the run's model is the trained one plus the difference, and it is what is measured."""
     instruct = changed(tiny_model, tmp_path / "instruct", 1 / 64)
-    values = {"name": "chat", "model": str(tiny_model), "target": {"language": "hi", "corpus": str(hindi_file)},
-              "vocabulary": {"size": 5}, "training": {"budget": "2 steps", "batch_tokens": 64, "heldout_points": 1},
-              "chat_vector": {"instruct": str(instruct), "weight": 0.5},
-              "evaluation": {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None}}
+    values = {
+        "name": "chat",
+        "model": str(tiny_model),
+        "target": {"language": "hi", "corpus": str(hindi_file)},
+        "vocabulary": {"size": 5},
+        "training": {"budget": "2 steps", "batch_tokens": 64, "heldout_points": 1},
+        "chat_vector": {"instruct": str(instruct), "weight": 0.5},
+        "evaluation": {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None},
+    }
     recipe = parse_recipe(Tree(values, {}))
     assert isinstance(recipe, Recipe)
     runtime = Runtime(tmp_path / "runs", device="cpu")
@@ -113,8 +131,12 @@ def test_a_recipe_ends_with_the_chat_vector(tiny_model: Path, hindi_file: Path, 
     assert graph.training is not None
     answer = Store(runtime.store).folder(graph.training.stage)
     trained = load_file(answer / "model" / "model.safetensors")
-    kept, before, after = (load_file(folder / "model.safetensors") for folder in (run.model, tiny_model, instruct))
+    kept, before, after = (
+        load_file(folder / "model.safetensors") for folder in (run.model, tiny_model, instruct)
+    )
     name = "model.norm.weight"
-    torch.testing.assert_close(kept[name], trained[name] + 0.5 * (after[name] - before[name]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        kept[name], trained[name] + 0.5 * (after[name] - before[name]), rtol=0, atol=1e-6
+    )
     assert {row.subject for row in run.measurements()} == {"source", "spliced", "adapted"}
     assert run.folder.joinpath("training.jsonl").is_file()

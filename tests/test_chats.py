@@ -13,12 +13,12 @@ from transformers import AutoTokenizer
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.corpus.chat import Conversation
 from lingraft.errors import CorpusError
-from lingraft.families import open_tokenizer
-from lingraft.families.chat_template import chat_template_of
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, pack_corpus
-from lingraft.packing.chats import ChatEncoder
+from lingraft.packing.chat_rows import ChatEncoder
 from lingraft.store import Draft
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.chat_template import chat_template_of
 from tests.chat_models import LLAMA2, write_chat_tokenizer
 from tests.conftest import HINDI
 
@@ -67,7 +67,9 @@ def test_rows_of_every_form_are_the_same_conversation(form: str, tmp_path: Path)
     assert isinstance(found, Conversation)
     assert found.messages == TURNS
     assert pickle.loads(pickle.dumps(found)).messages == TURNS
-    assert corpus.counts("train").bytes + corpus.counts("heldout").bytes == len(f"{ASK}\n\n{TELL}") + 4
+    assert (
+        corpus.counts("train").bytes + corpus.counts("heldout").bytes == len(f"{ASK}\n\n{TELL}") + 4
+    )
 
 
 def test_what_is_no_conversation_is_named_in_one_line(tmp_path: Path) -> None:
@@ -95,7 +97,9 @@ def test_conversations_have_the_ids_of_apply_chat_template(kind: str, tmp_path: 
     if kind == "ChatML":
         write_chat_tokenizer(tmp_path)
     else:
-        write_chat_tokenizer(tmp_path, ("<unk>", "<s>", "</s>"), LLAMA2, bos_token="<s>", eos_token="</s>")
+        write_chat_tokenizer(
+            tmp_path, ("<unk>", "<s>", "</s>"), LLAMA2, bos_token="<s>", eos_token="</s>"
+        )
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     for messages in ([*TURNS], [*TURNS, *TURNS], [{"role": "user", "content": HINDI[0]}]):
         rendered = loaded.apply_chat_template(messages, tokenize=False)
@@ -154,10 +158,18 @@ def test_conversations_that_a_template_refuses_are_left_out_and_counted(tmp_path
     corpus = corpus_of(rows, tmp_path, format="chat")
     draft = Draft(tmp_path / "packed")
     draft.folder.mkdir()
-    pack_corpus(corpus, tokenizer, PackingSettings(block_size=64), draft, template=chat_template_of(tokenizer))
+    pack_corpus(
+        corpus,
+        tokenizer,
+        PackingSettings(block_size=64),
+        draft,
+        template=chat_template_of(tokenizer),
+    )
     ((reason, count),) = draft.notes["refused"].items()
     assert "only user and assistant" in reason
     assert count + draft.notes["chats"] == corpus.counts("train").documents
     assert "conversations are left out" in draft.notes["warnings"][0]
     blocks = Blocks.open(draft.folder)
-    assert "</s></s>" not in tokenizer.text(blocks.tokens.tolist())  # the template's own end is enough
+    assert "</s></s>" not in tokenizer.text(
+        blocks.tokens.tolist()
+    )  # the template's own end is enough

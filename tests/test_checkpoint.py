@@ -13,26 +13,36 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3Config
 
-from lingraft.checkpoint import Checkpoint, embedding_names, graft
-from lingraft.checkpoint.layout import lay_out
+from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
+from lingraft.checkpoint.rewrite import lay_out
+from lingraft.embeddings import INITS
 from lingraft.errors import ModelError
-from lingraft.inits import INITS
-from lingraft.vocabulary import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity
 from tests.models import ARCHITECTURES, IDS, SURFACES, extended_tokenizer, write_tokenizer
 
 MEAN = INITS.parse("mean")
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def grafted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def grafted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """Return a model of each architecture before and after an extension, with the notes."""
     architecture, root = ARCHITECTURES[request.param], tmp_path_factory.mktemp(request.param)
     source = architecture.build(root / "source")
     splice = extended_tokenizer(source, root / "tokenizer")
-    notes = graft(source, root / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=root / "model")
+    notes = resize_embeddings(
+        source, root / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=root / "model"
+    )
     before, after = load(source), load(root / "model")
-    return {"architecture": architecture, "root": root, "splice": splice, "notes": notes, "before": before,
-            "after": after}
+    return {
+        "architecture": architecture,
+        "root": root,
+        "splice": splice,
+        "notes": notes,
+        "before": before,
+        "after": after,
+    }
 
 
 def load(folder: Path) -> Any:
@@ -45,7 +55,9 @@ def matrices(model: Any) -> list[torch.Tensor]:
     return [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
 
 
-def test_every_architecture_loads_plainly_with_kept_rows_bit_for_bit(grafted: dict[str, Any]) -> None:
+def test_every_architecture_loads_plainly_with_kept_rows_bit_for_bit(
+    grafted: dict[str, Any],
+) -> None:
     """A spliced model has no missing or unexpected tensors, and each source row where it was."""
     for before, after in zip(matrices(grafted["before"]), matrices(grafted["after"]), strict=True):
         assert torch.equal(before[:IDS], after[:IDS])
@@ -58,7 +70,9 @@ def test_added_rows_are_the_mean_of_their_pieces(grafted: dict[str, Any]) -> Non
     heads = [model.get_output_embeddings().bias for model in (grafted["before"], grafted["after"])]
     for token in grafted["splice"].added:
         pieces = list(token.pieces)
-        for before, after in zip(matrices(grafted["before"]), matrices(grafted["after"]), strict=True):
+        for before, after in zip(
+            matrices(grafted["before"]), matrices(grafted["after"]), strict=True
+        ):
             assert torch.equal(after[token.id], before[pieces].double().mean(dim=0).float())
         if heads[0] is not None:
             assert torch.equal(heads[1][token.id], heads[0][pieces].double().mean().float())
@@ -68,7 +82,9 @@ def test_text_without_added_tokens_has_the_same_logits(grafted: dict[str, Any]) 
     """For source ids, the spliced model computes what the source model computed."""
     ids = torch.tensor([[5, 70, 80, 290, 300, 7, 8]])
     with torch.inference_mode():
-        before, after = (model(ids).logits[..., :IDS] for model in (grafted["before"], grafted["after"]))
+        before, after = (
+            model(ids).logits[..., :IDS] for model in (grafted["before"], grafted["after"])
+        )
     torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
 
 
@@ -78,7 +94,9 @@ def test_tied_stays_tied(grafted: dict[str, Any]) -> None:
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
     assert grafted["notes"]["tied"] == tied
     assert (grafted["notes"]["inits"]["output"]["method"] == "tied to input") == tied
-    names = [Checkpoint.open(grafted["root"] / which).tensors.keys() for which in ("source", "model")]
+    names = [
+        Checkpoint.open(grafted["root"] / which).tensors.keys() for which in ("source", "model")
+    ]
     assert names[0] == names[1]
 
 
@@ -92,10 +110,14 @@ def test_rows_beyond_the_vocabulary_are_never_sampled(grafted: dict[str, Any]) -
     separate = not grafted["architecture"].tied
     assert bool((model.get_input_embeddings().weight[beyond] == 0).all()) == separate
     with torch.inference_mode():
-        logits = model(torch.randint(IDS, (4, 32), generator=torch.Generator().manual_seed(0))).logits
+        logits = model(
+            torch.randint(IDS, (4, 32), generator=torch.Generator().manual_seed(0))
+        ).logits
     assert int(logits.argmax(dim=-1).max()) < splice.target_size
     assert float(logits.softmax(dim=-1)[..., beyond].max()) <= 1 / IDS
-    written = model.generate(torch.tensor([[5, 6]]), do_sample=True, max_new_tokens=20, pad_token_id=319)
+    written = model.generate(
+        torch.tensor([[5, 6]]), do_sample=True, max_new_tokens=20, pad_token_id=319
+    )
     assert int(written.max()) < splice.target_size
 
 
@@ -104,8 +126,17 @@ def test_the_dtype_stays(dtype: str, tmp_path: Path) -> None:
     """Rows are stored in the checkpoint's own dtype; an added row is its float32 value, rounded once."""
     source = ARCHITECTURES["llama"].build(tmp_path / "source", dtype=dtype)
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
-    before, after = (load_file(tmp_path / which / "model.safetensors") for which in ("source", "model"))
+    resize_embeddings(
+        source,
+        tmp_path / "tokenizer",
+        splice,
+        input_init=MEAN,
+        output_init=MEAN,
+        output=tmp_path / "model",
+    )
+    before, after = (
+        load_file(tmp_path / which / "model.safetensors") for which in ("source", "model")
+    )
     for name, tensor in before.items():
         assert after[name].dtype == tensor.dtype
         assert torch.equal(after[name][: len(tensor)], tensor)
@@ -118,10 +149,18 @@ def test_shards_without_embeddings_are_linked_and_the_index_is_right(tmp_path: P
     """Only files that hold a changed tensor are written; the index names the new size."""
     source = ARCHITECTURES["llama"].build(tmp_path / "source", shards="45KB")
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    notes = graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    notes = resize_embeddings(
+        source,
+        tmp_path / "tokenizer",
+        splice,
+        input_init=MEAN,
+        output_init=MEAN,
+        output=tmp_path / "model",
+    )
     before, after = Checkpoint.open(source), Checkpoint.open(tmp_path / "model")
-    untouched = {file.name for file in before.files} - {before.tensors[name].file.name
-                                                       for name in embedding_names(before).all}
+    untouched = {file.name for file in before.files} - {
+        before.tensors[name].file.name for name in embedding_names(before).all
+    }
     assert untouched
     assert notes["files_linked"] == len(untouched)
     assert all((tmp_path / "model" / name).samefile(source / name) for name in untouched)
@@ -136,11 +175,20 @@ def test_added_ids_use_the_source_models_own_padding_first(tmp_path: Path) -> No
     """A model with more rows than ids keeps its size while the added tokens fit into the rest."""
     source = ARCHITECTURES["qwen3"].build(tmp_path / "source")
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    notes = graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    notes = resize_embeddings(
+        source,
+        tmp_path / "tokenizer",
+        splice,
+        input_init=MEAN,
+        output_init=MEAN,
+        output=tmp_path / "model",
+    )
     assert notes["rows"] == notes["rows_before"] == 384
-    before, after = (load_file(tmp_path / which / "model.safetensors") for which in ("source", "model"))
+    before, after = (
+        load_file(tmp_path / which / "model.safetensors") for which in ("source", "model")
+    )
     name = "model.embed_tokens.weight"
-    assert torch.equal(before[name][splice.target_size:], after[name][splice.target_size:])
+    assert torch.equal(before[name][splice.target_size :], after[name][splice.target_size :])
 
 
 def test_a_splice_that_drops_and_moves_rows(tmp_path: Path) -> None:
@@ -151,11 +199,23 @@ def test_a_splice_that_drops_and_moves_rows(tmp_path: Path) -> None:
     dropped = tuple(sorted(set(range(IDS)) - set(kept.values())))
     added = tuple(AddedToken(i, b"ab", (70, 71)) for i in range(300, IDS))
     splice = Splice(IDS, kept, added, dropped)
-    graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model",
-          pad_to=1)
-    before, after = (load_file(tmp_path / which / "model.safetensors") for which in ("source", "model"))
+    resize_embeddings(
+        source,
+        tmp_path / "tokenizer",
+        splice,
+        input_init=MEAN,
+        output_init=MEAN,
+        output=tmp_path / "model",
+        pad_to=1,
+    )
+    before, after = (
+        load_file(tmp_path / which / "model.safetensors") for which in ("source", "model")
+    )
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        assert all(torch.equal(after[name][target], before[name][origin]) for target, origin in kept.items())
+        assert all(
+            torch.equal(after[name][target], before[name][origin])
+            for target, origin in kept.items()
+        )
     assert load(tmp_path / "model").config.bos_token_id == 0
     config = json.loads((tmp_path / "model" / "generation_config.json").read_text())
     assert (config["bos_token_id"], config["eos_token_id"]) == (0, 1)
@@ -167,10 +227,20 @@ def test_names_without_the_prefix_of_the_body_are_found(prefixed: bool, tmp_path
     source = ARCHITECTURES["gpt2"].build(tmp_path / "source")
     if not prefixed:
         tensors = load_file(source / "model.safetensors")
-        save_file({name.removeprefix("transformer."): tensor for name, tensor in tensors.items()},
-                  source / "model.safetensors", metadata={"format": "pt"})
+        save_file(
+            {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()},
+            source / "model.safetensors",
+            metadata={"format": "pt"},
+        )
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    resize_embeddings(
+        source,
+        tmp_path / "tokenizer",
+        splice,
+        input_init=MEAN,
+        output_init=MEAN,
+        output=tmp_path / "model",
+    )
     names = [set(Checkpoint.open(tmp_path / which).tensors) for which in ("source", "model")]
     assert names[0] == names[1]
     assert ("transformer.wte.weight" in names[1]) == prefixed
@@ -181,25 +251,52 @@ def test_names_without_the_prefix_of_the_body_are_found(prefixed: bool, tmp_path
 def test_the_files_keep_the_names_they_were_published_with(dtype: str, tmp_path: Path) -> None:
     """Names that transformers translates while it loads (Gemma 3) are found by its own table, and stay in the files."""
     source = Path(ARCHITECTURES["gemma"].build(tmp_path / "source"))
-    text = {"vocab_size": IDS, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-              "image_size": 28, "patch_size": 14}
+    text = {
+        "vocab_size": IDS,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "head_dim": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+    }
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
     config = Gemma3Config(text_config=text, vision_config=vision)
     AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).save_pretrained(source)
     assert "language_model.model.embed_tokens.weight" in Checkpoint.open(source).tensors
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    notes = graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    notes = resize_embeddings(
+        source,
+        tmp_path / "tokenizer",
+        splice,
+        input_init=MEAN,
+        output_init=MEAN,
+        output=tmp_path / "model",
+    )
     assert notes["architecture"] == "Gemma3ForConditionalGeneration"
-    assert Checkpoint.open(source).tensors.keys() == Checkpoint.open(tmp_path / "model").tensors.keys()
+    assert (
+        Checkpoint.open(source).tensors.keys() == Checkpoint.open(tmp_path / "model").tensors.keys()
+    )
     before, after = load(source), load(tmp_path / "model")
     old, new = (model.get_input_embeddings().weight for model in (before, after))
     assert new.dtype == old.dtype == getattr(torch, dtype)
     assert torch.equal(new[:IDS], old)
     for token in splice.added:
-        assert torch.equal(new[token.id], old[list(token.pieces)].double().mean(dim=0).float().to(old.dtype))
+        assert torch.equal(
+            new[token.id], old[list(token.pieces)].double().mean(dim=0).float().to(old.dtype)
+        )
     rest = [dict(model.named_parameters()) for model in (before, after)]
-    assert all(torch.equal(rest[1][name][:len(tensor)], tensor) for name, tensor in rest[0].items())
+    assert all(
+        torch.equal(rest[1][name][: len(tensor)], tensor) for name, tensor in rest[0].items()
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "source", "tokenizer"]
 
 
@@ -210,8 +307,18 @@ def test_a_checkpoint_without_its_embeddings_is_no_model(tmp_path: Path) -> None
     del tensors["model.embed_tokens.weight"]
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    with pytest.raises(ModelError, match=r"input embedding of LlamaForCausalLM, 320 rows of 32, is in none of 1 files"):
-        graft(source, tmp_path / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=tmp_path / "model")
+    with pytest.raises(
+        ModelError,
+        match=r"input embedding of LlamaForCausalLM, 320 rows of 32, is in none of 1 files",
+    ):
+        resize_embeddings(
+            source,
+            tmp_path / "tokenizer",
+            splice,
+            input_init=MEAN,
+            output_init=MEAN,
+            output=tmp_path / "model",
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "tokenizer"]
 
 
@@ -227,7 +334,9 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
     source = ARCHITECTURES["llama"].build(tmp_path / "source")
     file = source / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ModelError, match=r"model.safetensors: [\d,]+ bytes where its header promises"):
+    with pytest.raises(
+        ModelError, match=r"model.safetensors: [\d,]+ bytes where its header promises"
+    ):
         Checkpoint.open(source)
 
 
@@ -237,7 +346,9 @@ def test_an_index_cannot_point_out_of_its_folder(tmp_path: Path, name: object) -
     source = ARCHITECTURES["llama"].build(tmp_path / "source")
     index = {"metadata": {}, "weight_map": {"lm_head.weight": name}}
     (source / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    with pytest.raises(ModelError, match=r"weight_map .*fetch or save the model again|no weight_map"):
+    with pytest.raises(
+        ModelError, match=r"weight_map .*fetch or save the model again|no weight_map"
+    ):
         Checkpoint.open(source)
 
 
@@ -246,9 +357,23 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path: 
     source = ARCHITECTURES["llama"].build(tmp_path / "source")
     write_tokenizer(tmp_path / "tokenizer")
     with pytest.raises(ModelError, match=r"400 ids.*320 rows"):
-        graft(source, tmp_path / "tokenizer", identity(400), input_init=MEAN, output_init=MEAN, output=tmp_path / "m")
+        resize_embeddings(
+            source,
+            tmp_path / "tokenizer",
+            identity(400),
+            input_init=MEAN,
+            output_init=MEAN,
+            output=tmp_path / "m",
+        )
     with pytest.raises(ModelError, match=r"320 ids.*319"):
-        graft(source, tmp_path / "tokenizer", identity(319), input_init=MEAN, output_init=MEAN, output=tmp_path / "m")
+        resize_embeddings(
+            source,
+            tmp_path / "tokenizer",
+            identity(319),
+            input_init=MEAN,
+            output_init=MEAN,
+            output=tmp_path / "m",
+        )
     assert not (tmp_path / "m").exists()
 
 
@@ -256,35 +381,57 @@ def test_every_target_row_has_one_place() -> None:
     """The runs of a layout cover the rows once, in order."""
     layout = lay_out(identity(10, [AddedToken(10, b"a", (1,)), AddedToken(11, b"b", (2,))]), 11, 8)
     assert [(run.origin, run.start, run.length) for run in layout.runs] == [
-        ("source", 0, 10), ("added", 0, 2), ("padding", 0, 4)]
+        ("source", 0, 10),
+        ("added", 0, 2),
+        ("padding", 0, 4),
+    ]
     assert sum(run.length for run in layout.runs) == layout.rows == 16
     assert len(SURFACES) == 7
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux' /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="peak memory is read from Linux' /proc"
+)
 def test_memory_follows_the_embedding_and_not_the_model(tmp_path: Path) -> None:
     """Peak memory stays under 2.5 times the embedding matrix + 1 GB, with other tensors of any size beside it."""
     source, rows, width = tmp_path / "source", 64_000, 256
     ARCHITECTURES["llama"].build(source)
     config = json.loads((source / "config.json").read_text())
-    config.update(vocab_size=rows, hidden_size=width, head_dim=64, num_hidden_layers=1, intermediate_size=250_000)
+    config.update(
+        vocab_size=rows,
+        hidden_size=width,
+        head_dim=64,
+        num_hidden_layers=1,
+        intermediate_size=250_000,
+    )
     (source / "config.json").write_text(json.dumps(config))
-    shapes = {"model.embed_tokens.weight": rows, "lm_head.weight": rows, "model.layers.0.mlp.up_proj.weight": 250_000}
-    save_file({name: torch.zeros((count, width)) for name, count in shapes.items()}, source / "model.safetensors")
+    shapes = {
+        "model.embed_tokens.weight": rows,
+        "lm_head.weight": rows,
+        "model.layers.0.mlp.up_proj.weight": 250_000,
+    }
+    save_file(
+        {name: torch.zeros((count, width)) for name, count in shapes.items()},
+        source / "model.safetensors",
+    )
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
     (tmp_path / "splice.json").write_text(splice.dumps())
     code = f"""
 import json
 from pathlib import Path
 from lingraft.checkpoint import graft
-from lingraft.inits import INITS
-from lingraft.vocabulary import Splice
+from lingraft.embeddings import INITS
+from lingraft.splice import Splice
 root, mean = Path({str(tmp_path)!r}), INITS.parse("mean")
 splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
 graft(root / "source", root / "tokenizer", splice, input_init=mean, output_init=mean, output=root / "model")
 status = Path("/proc/self/status").read_text()  # not getrusage: its peak counts the parent's, before the exec
 print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 """
-    peak = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    peak = int(
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+    )
     assert peak < 2.5 * rows * width * 4 + 1e9, f"{peak:,}"
     assert (tmp_path / "model" / "model.safetensors").stat().st_size > 3.8e8

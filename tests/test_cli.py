@@ -18,8 +18,14 @@ import yaml
 from lingraft.store import digest
 from tests.commands import IMPORTED, LINGRAFT, lingraft, start
 
-QUICK = ["-o", "vocabulary.size=10", "-o", "training={budget: 2 steps, batch_tokens: 64, heldout_points: 1}",
-         "-o", "evaluation={heldout_bytes: 300, bootstrap: {resamples: 20}, generation: null}"]
+QUICK = [
+    "-o",
+    "vocabulary.size=10",
+    "-o",
+    "training={budget: 2 steps, batch_tokens: 64, heldout_points: 1}",
+    "-o",
+    "evaluation={heldout_bytes: 300, bootstrap: {resamples: 20}, generation: null}",
+]
 
 
 @pytest.fixture
@@ -38,14 +44,34 @@ def test_help_and_version_import_little_and_teach(tmp_path):
     assert done.returncode == 0
     for word in ("adapt", "plan", "report", "settings", "version", "recipes/demo.yaml"):
         assert word in done.stdout
-    told = subprocess.run([sys.executable, "-X", "importtime", *LINGRAFT, "--help"], capture_output=True, text=True,
-                          check=True).stderr
+    told = subprocess.run(
+        [sys.executable, "-X", "importtime", *LINGRAFT, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
     imported = set(re.findall(r"^import time:.*\| +(\w+)", told, re.MULTILINE))
     assert {"lingraft", "typer", "rich"} <= imported
-    assert not imported & {"torch", "transformers", "numpy", "pyarrow", "datasets", "pydantic", "tokenizers", "yaml"}
-    code = ("import sys, lingraft.cli, lingraft.recipe\n"
-            "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert not imported & {
+        "torch",
+        "transformers",
+        "numpy",
+        "pyarrow",
+        "datasets",
+        "pydantic",
+        "tokenizers",
+        "yaml",
+    }
+    code = (
+        "import sys, lingraft.cli, lingraft.recipe\n"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
     assert lingraft("version", cwd=tmp_path).stdout.startswith("lingraft 0.")
 
 
@@ -85,7 +111,10 @@ def test_adapt_without_a_recipe(basic, tmp_path):
 
 def spoil(what: str, given: dict[str, object], tmp_path: Path) -> list[str]:
     """Spoil one input of a good run; return further arguments."""
-    model, text = Path(shutil.copytree(str(given["--model"]), tmp_path / "model")), tmp_path / "text.txt"
+    model, text = (
+        Path(shutil.copytree(str(given["--model"]), tmp_path / "model")),
+        tmp_path / "text.txt",
+    )
     content = Path(str(given["--text"])).read_bytes()
     if what == "empty":
         text.write_bytes(b"")
@@ -115,12 +144,19 @@ def spoil(what: str, given: dict[str, object], tmp_path: Path) -> list[str]:
     else:
         text.write_bytes(content)
     given |= {"--model": model, "--text": text}
-    changed = {"missing file": {"--text": tmp_path / "gone.txt"}, "missing model": {"--model": tmp_path / "gone"},
-               "malformed tag": {"--language": "hindi!"}, "unknown language": {"--language": "xx"},
-               "unknown device": {"--device": "gpu"}}
+    changed = {
+        "missing file": {"--text": tmp_path / "gone.txt"},
+        "missing model": {"--model": tmp_path / "gone"},
+        "malformed tag": {"--language": "hindi!"},
+        "unknown language": {"--language": "xx"},
+        "unknown device": {"--device": "gpu"},
+    }
     given |= changed.get(what, {})
-    extra = {"unknown key": ["-o", "vocabulary.siez=3"], "unknown method": ["-o", "embeddings.input=maen"],
-             "unknown recipe": ["nowhere.yaml"]}
+    extra = {
+        "unknown key": ["-o", "vocabulary.siez=3"],
+        "unknown method": ["-o", "embeddings.input=maen"],
+        "unknown recipe": ["nowhere.yaml"],
+    }
     return extra.get(what, [])
 
 
@@ -167,8 +203,18 @@ def left_in(folder: Path) -> list[str]:
 
 def test_a_stopped_run_says_how_to_go_on(basic, tmp_path):
     """SIGTERM in training saves, ends with 130 and one line, leaves no run; the same command then finishes."""
-    arguments = ["adapt", *options(basic), "-o", "vocabulary.size=10", "-o", QUICK[-1], "--name", "stopped", "-o",
-                 "training={budget: 400 steps, batch_tokens: 512, heldout_points: 0}"]
+    arguments = [
+        "adapt",
+        *options(basic),
+        "-o",
+        "vocabulary.size=10",
+        "-o",
+        QUICK[-1],
+        "--name",
+        "stopped",
+        "-o",
+        "training={budget: 400 steps, batch_tokens: 512, heldout_points: 0}",
+    ]
     command = start(*LINGRAFT, *arguments, cwd=tmp_path)
     deadline = time.monotonic() + 120
     logs = tmp_path / "runs" / ".store" / "work"
@@ -186,9 +232,13 @@ def test_a_stopped_run_says_how_to_go_on(basic, tmp_path):
 
 def test_our_own_bugs_show_a_traceback(tmp_path):
     """What the user cannot mend is not dressed up as if they could."""
-    code = ("import lingraft.recipe\ndef broken(*_): raise ZeroDivisionError\nlingraft.recipe.chosen_recipe = broken\n"
-            "from lingraft.cli import main\nimport sys\nsys.argv = ['lingraft', 'plan', 'x.yaml']\nmain()")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    code = (
+        "import lingraft.recipe\ndef broken(*_): raise ZeroDivisionError\nlingraft.recipe.chosen_recipe = broken\n"
+        "from lingraft.cli import main\nimport sys\nsys.argv = ['lingraft', 'plan', 'x.yaml']\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
 
@@ -197,10 +247,20 @@ def test_the_python_call(tiny_model, hindi_file, tmp_path):
     """lingraft.adapt() is the command line as a function."""
     import lingraft
 
-    overrides = {"vocabulary.size": 10, "evaluation.generation": None, "evaluation.heldout_bytes": 300,
-                 "training": {"budget": "2 steps", "batch_tokens": 64}}
-    run = lingraft.adapt(model=str(tiny_model), language="hi", text=str(hindi_file), overrides=overrides,
-                         runs=tmp_path / "runs", device="cpu")
+    overrides = {
+        "vocabulary.size": 10,
+        "evaluation.generation": None,
+        "evaluation.heldout_bytes": 300,
+        "training": {"budget": "2 steps", "batch_tokens": 64},
+    }
+    run = lingraft.adapt(
+        model=str(tiny_model),
+        language="hi",
+        text=str(hindi_file),
+        overrides=overrides,
+        runs=tmp_path / "runs",
+        device="cpu",
+    )
     assert run.report.is_file()
     assert {row.subject for row in run.measurements()} == {"source", "spliced", "adapted"}
 

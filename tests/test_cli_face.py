@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.cli import COMMANDS
-from lingraft.doctor import Finding, is_well
+from lingraft.cli.doctor import MachineCheck, is_well
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, load_recipe
 from lingraft.recipe.load import commented_recipe
@@ -25,17 +25,34 @@ ANSI = "\x1b["
 
 def test_init_writes_a_recipe_that_plan_accepts(tiny_model, hindi_file, english_file, tmp_path):
     """With --yes nothing is asked; the recipe holds what was given, comments, and reads back; plan takes it."""
-    options = ["--model", tiny_model, "-l", "hi", "-t", hindi_file, "--base-text", english_file, "--size", "20"]
+    options = [
+        "--model",
+        tiny_model,
+        "-l",
+        "hi",
+        "-t",
+        hindi_file,
+        "--base-text",
+        english_file,
+        "--size",
+        "20",
+    ]
     done = lingraft("init", "mine.yaml", *options, "--yes", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     recipe = load_recipe(tmp_path / "mine.yaml")
-    assert (recipe.target.language, recipe.replay.language, recipe.vocabulary.size) == ("hi", "en", 20)
+    assert (recipe.target.language, recipe.replay.language, recipe.vocabulary.size) == (
+        "hi",
+        "en",
+        20,
+    )
     assert recipe.run_name == "mine-hi"
     assert (tmp_path / "mine.yaml").read_text().count("#") > 10
     planned = lingraft("adapt", "mine.yaml", "--dry-run", "--json", cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
     same = lingraft("plan", "mine.yaml", "--json", cwd=tmp_path)
-    stages, again = ([(row["title"], row["key"]) for row in json.loads(one.stdout)] for one in (planned, same))
+    stages, again = (
+        [(row["title"], row["key"]) for row in json.loads(one.stdout)] for one in (planned, same)
+    )
     assert stages == again
     assert not (tmp_path / "runs" / "mine-hi").exists()
     again = lingraft("init", "mine.yaml", *options, "--yes", cwd=tmp_path)
@@ -46,8 +63,14 @@ def test_init_writes_a_recipe_that_plan_accepts(tiny_model, hindi_file, english_
 def test_init_asks_on_a_terminal(tiny_model, hindi_file, tmp_path):
     """What options do not say is asked; an empty answer means no text to replay."""
     mine, theirs = pty.openpty()
-    process = subprocess.Popen([*PROGRAM, "init", "asked.yaml", "--model", str(tiny_model)], cwd=tmp_path,
-                               stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*PROGRAM, "init", "asked.yaml", "--model", str(tiny_model)],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     os.write(mine, f"hi\n{hindi_file}\n\n".encode())
     told, wrong = process.communicate(timeout=60)
     os.close(mine)
@@ -70,7 +93,9 @@ def test_init_without_answers_says_what_is_missing(tmp_path):
 @pytest.mark.parametrize("model", ["a/b", 'with "quotes"', "colon: and # hash", "ünï"])
 def test_what_is_given_reads_back(model, tmp_path):
     """Whatever a path is called, the recipe holds it as it is; a tag that is none is refused."""
-    (tmp_path / "r.yaml").write_text(commented_recipe(Given(model, "ta", ["a b.txt"]), tmp_path / "r.yaml"))
+    (tmp_path / "r.yaml").write_text(
+        commented_recipe(Given(model, "ta", ["a b.txt"]), tmp_path / "r.yaml")
+    )
     held = load_recipe(tmp_path / "r.yaml").model
     assert getattr(held, "path", None) == model or getattr(held, "id", None) == model
     with pytest.raises(RecipeError, match="BCP-47"):
@@ -79,9 +104,20 @@ def test_what_is_given_reads_back(model, tmp_path):
 
 def test_doctor_looks_and_never_fails_for_want_of_a_network(tmp_path):
     """Versions, device, memory, disk and hub are told; a hub that is gone is a note; a token is not shown."""
-    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_secret", "HF_HOME": str(tmp_path)}
-    done = subprocess.run([*PROGRAM, "doctor", "--json"], env=environment, cwd=tmp_path, capture_output=True,
-                          text=True, check=True)
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_TOKEN": "hf_secret",
+        "HF_HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        [*PROGRAM, "doctor", "--json"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = {line["what"]: line for line in json.loads(done.stdout)}
     assert {"Python", "torch", "CPU", "memory", "disk", "hub", "hub token"} <= set(found)
     assert found["hub"]["verdict"] == "note"
@@ -96,15 +132,18 @@ def test_doctor_looks_and_never_fails_for_want_of_a_network(tmp_path):
 
 def test_a_run_could_begin_unless_something_is_bad():
     """Notes are no obstacle; one bad finding is."""
-    notes = [Finding("GPU", "none", "note"), Finding("disk", "1 GiB")]
+    notes = [MachineCheck("GPU", "none", "note"), MachineCheck("disk", "1 GiB")]
     assert is_well(notes)
-    assert not is_well([*notes, Finding("torch", "not installed", "bad")])
+    assert not is_well([*notes, MachineCheck("torch", "not installed", "bad")])
 
 
 def test_colours_end_where_no_color_or_no_terminal_is(tmp_path):
     """Help is plain off a terminal, and plain on one with NO_COLOR."""
     assert ANSI not in lingraft("--help", cwd=tmp_path).stdout
-    colours = [on_a_terminal(["settings", "licences"], tmp_path, **setting) for setting in ({}, {"NO_COLOR": "1"})]
+    colours = [
+        on_a_terminal(["settings", "licences"], tmp_path, **setting)
+        for setting in ({}, {"NO_COLOR": "1"})
+    ]
     assert ANSI + "1m" in colours[0]
     assert "licences.result" in colours[1]
     assert ";3" not in colours[1]  # no colour; bold is no colour
@@ -112,9 +151,17 @@ def test_colours_end_where_no_color_or_no_terminal_is(tmp_path):
 
 def on_a_terminal(arguments: list[str], cwd: Path, **settings: str) -> str:
     mine, theirs = pty.openpty()
-    environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
-    process = subprocess.Popen([*PROGRAM, *arguments], cwd=cwd, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL,
-                               env=environment | {"TERM": "xterm-256color"} | settings)
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}
+    }
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments],
+        cwd=cwd,
+        stdout=theirs,
+        stderr=theirs,
+        stdin=subprocess.DEVNULL,
+        env=environment | {"TERM": "xterm-256color"} | settings,
+    )
     os.close(theirs)
     shown = b""
     try:
@@ -130,12 +177,20 @@ def on_a_terminal(arguments: list[str], cwd: Path, **settings: str) -> str:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands(shell, tmp_path):
     """Each shell is told how to complete; the program answers with its commands."""
-    words = {"bash": {"COMP_WORDS": "lingraft di", "COMP_CWORD": "1"},
-             "zsh": {"_TYPER_COMPLETE_ARGS": "lingraft di"},
-             "fish": {"_TYPER_COMPLETE_ARGS": "lingraft di", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}}
+    words = {
+        "bash": {"COMP_WORDS": "lingraft di", "COMP_CWORD": "1"},
+        "zsh": {"_TYPER_COMPLETE_ARGS": "lingraft di"},
+        "fish": {"_TYPER_COMPLETE_ARGS": "lingraft di", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+    }
     program = Path(sys.executable).with_name("lingraft")
-    done = subprocess.run([program], cwd=tmp_path, capture_output=True, text=True, check=False,
-                          env={**os.environ, "_LINGRAFT_COMPLETE": f"complete_{shell}", **words[shell]})
+    done = subprocess.run(
+        [program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "_LINGRAFT_COMPLETE": f"complete_{shell}", **words[shell]},
+    )
     assert "diagnose" in done.stdout
 
 
@@ -145,20 +200,39 @@ def test_every_command_teaches_itself_and_speaks_json(tmp_path):
         for command in commands:
             first = (command.__doc__ or "").partition("\n")[0]
             assert first.endswith("."), command.__name__
-            assert "as_json" in command.__annotations__ or command.__name__ == "init", command.__name__
+            assert "as_json" in command.__annotations__ or command.__name__ == "init", (
+                command.__name__
+            )
     for command in (["version"], ["settings", "vocabulary"]):
         assert json.loads(lingraft(*command, "--json", cwd=tmp_path).stdout)
 
 
-@pytest.mark.parametrize("command", ["report NAME", "evaluate NAME --text hi=a.txt", "diagnose NAME --text hi=a.txt",
-                                     "study NAME", "adapt NAME", "adapt RECIPE --runs NAME", "export NAME --gguf x"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "report NAME",
+        "evaluate NAME --text hi=a.txt",
+        "diagnose NAME --text hi=a.txt",
+        "study NAME",
+        "adapt NAME",
+        "adapt RECIPE --runs NAME",
+        "export NAME --gguf x",
+    ],
+)
 def test_a_name_that_no_file_can_have_is_one_line(command, tmp_path):
     """Whatever is named, four hundred letters are told in one line, with exit code 2."""
     (tmp_path / "a.txt").write_text("text\n" * 50)
-    words = [{"NAME": "9" * 400, "RECIPE": str(ROOT / "recipes" / "demo.yaml")}.get(word, word)
-             for word in command.split()]
-    done = subprocess.run([Path(sys.executable).with_name("lingraft"), *words], cwd=tmp_path, capture_output=True,
-                          text=True, check=False)
+    words = [
+        {"NAME": "9" * 400, "RECIPE": str(ROOT / "recipes" / "demo.yaml")}.get(word, word)
+        for word in command.split()
+    ]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lingraft"), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr

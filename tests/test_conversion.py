@@ -14,29 +14,47 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.awkward import awkward_texts
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import TokenizerError
-from lingraft.families import open_tokenizer
-from lingraft.families.conversion_check import check_conversion, compare
-from lingraft.families.convert import LLAMA3_REGEX, QWEN_REGEX
-from lingraft.families.sentencepiece_model import read_message
-from lingraft.selection import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from lingraft.store import Draft
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.conversion_check import check_conversion, compare
+from lingraft.tokenizer.convert import LLAMA3_REGEX, QWEN_REGEX
+from lingraft.tokenizer.edge_cases import awkward_texts
+from lingraft.tokenizer.sentencepiece_model import read_message
+from lingraft.vocabulary import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from tests.conftest import ENGLISH, HINDI, write_lines
 from tests.test_source_check import extended as extended_model
 
-CODE = ["def f(x):\n    if x:\n        return x  # ok\n\n\nclass A:\n\tpass\n", "a  b", "  a", "a ", "x▁▁y", "a\r\n  b",
-        "for i in range(10):\n  print(i)   \n", "<tool>a <tool> b<tool>", "<tool>", "   "]
+CODE = [
+    "def f(x):\n    if x:\n        return x  # ok\n\n\nclass A:\n\tpass\n",
+    "a  b",
+    "  a",
+    "a ",
+    "x▁▁y",
+    "a\r\n  b",
+    "for i in range(10):\n  print(i)   \n",
+    "<tool>a <tool> b<tool>",
+    "<tool>",
+    "   ",
+]
 TEXTS = [*(text for text in awkward_texts() if text), *CODE, *ENGLISH, *HINDI]
 LEARNED_FROM = [*ENGLISH, *HINDI, "def f(x):    return x", "for i in range(10):  print(i)"] * 3
 USER_DEFINED = ["▁▁", "▁▁▁▁", "<tool>"]
 
 SWITCHES = ("remove_extra_whitespaces", "byte_fallback", "add_dummy_prefix")
-GRID = [{"model_type": kind, "user_defined_symbols": pieces, "normalization_rule_name": rule,
-         **dict(zip(SWITCHES, values, strict=True))}
-        for kind, pieces, rule in itertools.product(("bpe", "unigram"), ([], USER_DEFINED), ("nmt_nfkc", "identity"))
-        for values in itertools.product((True, False), repeat=3)]
+GRID = [
+    {
+        "model_type": kind,
+        "user_defined_symbols": pieces,
+        "normalization_rule_name": rule,
+        **dict(zip(SWITCHES, values, strict=True)),
+    }
+    for kind, pieces, rule in itertools.product(
+        ("bpe", "unigram"), ([], USER_DEFINED), ("nmt_nfkc", "identity")
+    )
+    for values in itertools.product((True, False), repeat=3)
+]
 
 
 def learn(folder, *, sentences=LEARNED_FROM, **settings):
@@ -44,8 +62,11 @@ def learn(folder, *, sentences=LEARNED_FROM, **settings):
     written = io.BytesIO()
     size = 400 if settings.get("byte_fallback") else 220
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences), model_writer=written, minloglevel=2,
-        **{"vocab_size": size, "hard_vocab_limit": False, "character_coverage": 0.98} | settings)
+        sentence_iterator=iter(sentences),
+        model_writer=written,
+        minloglevel=2,
+        **{"vocab_size": size, "hard_vocab_limit": False, "character_coverage": 0.98} | settings,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.model").write_bytes(written.getvalue())
     return sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
@@ -60,7 +81,11 @@ def name_of(cell):
 
 def comparable(text, cell):
     """Compose what the library's character map does not compose."""
-    return unicodedata.normalize("NFKC", text) if cell["normalization_rule_name"] == "nmt_nfkc" else text
+    return (
+        unicodedata.normalize("NFKC", text)
+        if cell["normalization_rule_name"] == "nmt_nfkc"
+        else text
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +108,11 @@ def test_a_converted_model_gives_the_ids_of_sentencepiece_whatever_its_settings(
     """Awkward text, code and sentences: the ids are SentencePiece's for every combination of settings."""
     processor, tokenizer = learned(cell)
     texts = [comparable(text, cell) for text in TEXTS]
-    assert {text: ids for text, ids in zip(texts, tokenizer.ids(texts), strict=True)
-            if ids != processor.encode(text)} == {}
+    assert {
+        text: ids
+        for text, ids in zip(texts, tokenizer.ids(texts), strict=True)
+        if ids != processor.encode(text)
+    } == {}
 
 
 @pytest.mark.parametrize("cell", GRID[::5], ids=name_of)
@@ -96,14 +124,23 @@ def test_any_text_of_spaces_code_and_letters_is_read_alike(cell, learned, text):
     assert tokenizer.ids([text]) == [processor.encode(text)]
 
 
-@pytest.mark.parametrize(("prefix", "name", "model_type"), [
-    (True, "LlamaTokenizer", "llama"), (False, "GemmaTokenizer", "gemma")])
+@pytest.mark.parametrize(
+    ("prefix", "name", "model_type"),
+    [(True, "LlamaTokenizer", "llama"), (False, "GemmaTokenizer", "gemma")],
+)
 def test_a_converted_model_gives_the_ids_of_transformers(prefix, name, model_type, tmp_path):
     """Where transformers converts the same file by its class, code with runs of spaces has the ids of AutoTokenizer."""
     from transformers import AutoTokenizer
 
-    learn(tmp_path, model_type="bpe", user_defined_symbols=USER_DEFINED, remove_extra_whitespaces=False,
-          byte_fallback=True, add_dummy_prefix=prefix, normalization_rule_name="identity")
+    learn(
+        tmp_path,
+        model_type="bpe",
+        user_defined_symbols=USER_DEFINED,
+        remove_extra_whitespaces=False,
+        byte_fallback=True,
+        add_dummy_prefix=prefix,
+        normalization_rule_name="identity",
+    )
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     loaded, tokenizer = AutoTokenizer.from_pretrained(tmp_path), open_tokenizer(tmp_path)
@@ -118,9 +155,19 @@ def test_python_files_are_read_as_by_sentencepiece(tmp_path):
 
     import lingraft
 
-    processor = learn(tmp_path, model_type="bpe", user_defined_symbols=["▁▁", "▁▁▁▁", "▁▁▁▁▁▁▁▁"], byte_fallback=True,
-                      remove_extra_whitespaces=False, normalization_rule_name="identity", add_dummy_prefix=False)
-    files = [path.read_text(encoding="utf-8") for path in sorted(Path(lingraft.__file__).parent.glob("*.py"))]
+    processor = learn(
+        tmp_path,
+        model_type="bpe",
+        user_defined_symbols=["▁▁", "▁▁▁▁", "▁▁▁▁▁▁▁▁"],
+        byte_fallback=True,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+    )
+    files = [
+        path.read_text(encoding="utf-8")
+        for path in sorted(Path(lingraft.__file__).parent.glob("*.py"))
+    ]
     tokenizer = open_tokenizer(tmp_path)
     assert len(files) > 5
     assert tokenizer.ids(files) == processor.encode(files)
@@ -137,21 +184,28 @@ def test_a_piece_with_a_line_break_is_produced_where_the_line_break_is_a_byte(tm
     (ids,) = tokenizer.ids(["f(x)\ny\n"])
     assert len(message.pieces) - 1 in ids
     assert tokenizer.text(ids) == "f(x)\ny\n"
-    assert not compare(tokenizer, tmp_path / "tokenizer.model", [*TEXTS[:10], "f(x)\ny\n"]).different
+    assert not compare(
+        tokenizer, tmp_path / "tokenizer.model", [*TEXTS[:10], "f(x)\ny\n"]
+    ).different
 
 
 def test_pieces_that_tokenizers_cannot_produce_are_refused_by_name(assets):
     """The paper's published Hindi vocabulary makes "और" from a character that is no piece; the message says so."""
     path = assets / "tokenizers" / "hindi-llama-bpe1k" / "tokenizer.model"
-    with pytest.raises(TokenizerError, match=r"such as 'और▁' \(2 in all\) hold a character") as caught:
+    with pytest.raises(
+        TokenizerError, match=r"such as 'और▁' \(2 in all\) hold a character"
+    ) as caught:
         check_conversion(open_tokenizer(path), path, ["एक और किताब"])
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("setting", "message"), [
-    ({"treat_whitespace_as_suffix": True}, "treat_whitespace_as_suffix is on"),
-    ({"model_type": "word"}, "type 3; known: Unigram"),
-])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"treat_whitespace_as_suffix": True}, "treat_whitespace_as_suffix is on"),
+        ({"model_type": "word"}, "type 3; known: Unigram"),
+    ],
+)
 def test_settings_without_a_counterpart_are_refused_by_name(setting, message, tmp_path):
     """What tokenizer.json cannot say is an error that names the setting, in one line."""
     learn(tmp_path, **{"model_type": "bpe", **setting})
@@ -159,12 +213,21 @@ def test_settings_without_a_counterpart_are_refused_by_name(setting, message, tm
         open_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["llama2/tokenizer.model", "mistral/tokenizer.model.v1", "t5/spiece.model"])
+@pytest.mark.parametrize(
+    "name", ["llama2/tokenizer.model", "mistral/tokenizer.model.v1", "t5/spiece.model"]
+)
 def test_real_models_are_converted_exactly(assets, name, flores):
     """Every piece given as text, awkward text and seven languages: the ids of SentencePiece."""
     path = assets / "tokenizers" / name
     tokenizer = open_tokenizer(path)
-    texts = [*TEXTS, *(row[language] for row in flores[:60] for language in ("en", "hi", "tr", "ar", "ta", "th", "bn"))]
+    texts = [
+        *TEXTS,
+        *(
+            row[language]
+            for row in flores[:60]
+            for language in ("en", "hi", "tr", "ar", "ta", "th", "bn")
+        ),
+    ]
     assert check_conversion(tokenizer, path, texts).texts > 400
 
 
@@ -182,8 +245,12 @@ def corpus(tmp_path_factory):
 def extended(source, corpus, folder, size=30):
     """Extend a tokenizer folder; return the result and the claims of its certificate."""
     folder.mkdir()
-    extend_tokenizer(source, [corpus], Extension(SELECTIONS.parse("continued"), size), Draft(folder))
-    claims = {row["name"]: row for row in json.loads((folder / "certificate.json").read_text())["claims"]}
+    extend_tokenizer(
+        source, [corpus], Extension(SELECTIONS.parse("continued"), size), Draft(folder)
+    )
+    claims = {
+        row["name"]: row for row in json.loads((folder / "certificate.json").read_text())["claims"]
+    }
     return open_tokenizer(folder / "tokenizer"), claims
 
 
@@ -199,21 +266,39 @@ def test_an_extended_model_is_read_alike_by_sentencepiece_and_transformers(cell,
     target, claims = extended(tmp_path / "base", corpus, tmp_path / "out")
     assert [row for row in claims.values() if row["fatal"] and not row["holds"]] == []
     assert claims["tokenizer.model agrees"]["of"] > 0
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(target.folder / "tokenizer.model"))
+    processor = sentencepiece.SentencePieceProcessor(
+        model_file=str(target.folder / "tokenizer.model")
+    )
     texts = [comparable(text, cell) for text in TEXTS]
     assert target.ids(texts) == processor.encode(texts)
     loaded = AutoTokenizer.from_pretrained(target.folder)
-    texts = [text for text in texts if "<s>" not in text]  # which transformers reads as the special token
+    texts = [
+        text for text in texts if "<s>" not in text
+    ]  # which transformers reads as the special token
     assert loaded(texts, add_special_tokens=False)["input_ids"] == target.ids(texts)
-    assert sum(map(len, target.ids(list(HINDI)))) < sum(map(len, open_tokenizer(tmp_path / "base").ids(list(HINDI))))
+    assert sum(map(len, target.ids(list(HINDI)))) < sum(
+        map(len, open_tokenizer(tmp_path / "base").ids(list(HINDI)))
+    )
 
 
 SETTINGS = [
     ({"tokenizer_class": "LlamaTokenizer"}, "llama"),
-    ({"tokenizer_class": "LlamaTokenizer", "add_bos_token": False, "add_eos_token": True, "model_max_length": 77,
-      "truncation_side": "left", "padding_side": "right"}, "llama"),
+    (
+        {
+            "tokenizer_class": "LlamaTokenizer",
+            "add_bos_token": False,
+            "add_eos_token": True,
+            "model_max_length": 77,
+            "truncation_side": "left",
+            "padding_side": "right",
+        },
+        "llama",
+    ),
     ({"tokenizer_class": "GemmaTokenizer", "clean_up_tokenization_spaces": True}, "gemma"),
-    ({"tokenizer_class": "PreTrainedTokenizerFast", "padding_side": "left", "bos_token": "<s>"}, "gpt_neox"),
+    (
+        {"tokenizer_class": "PreTrainedTokenizerFast", "padding_side": "left", "bos_token": "<s>"},
+        "gpt_neox",
+    ),
 ]
 
 
@@ -222,37 +307,72 @@ def test_settings_survive_the_change_of_class(config, model_type, corpus, tmp_pa
     """What AutoTokenizer says of the source, named in the files or not, it says of the result."""
     from transformers import AutoTokenizer
 
-    learn(tmp_path / "base", model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
-          remove_extra_whitespaces=False, add_dummy_prefix=model_type == "llama")
+    learn(
+        tmp_path / "base",
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=model_type == "llama",
+    )
     (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps(config))
     (tmp_path / "base" / "config.json").write_text(json.dumps({"model_type": model_type}))
     target, claims = extended(tmp_path / "base", corpus, tmp_path / "out")
     assert claims["tokenizer settings kept"]["holds"]
-    before, after = (AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "base", target.folder))
-    for name in ("padding_side", "truncation_side", "clean_up_tokenization_spaces", "model_max_length"):
+    before, after = (
+        AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "base", target.folder)
+    )
+    for name in (
+        "padding_side",
+        "truncation_side",
+        "clean_up_tokenization_spaces",
+        "model_max_length",
+    ):
         assert getattr(after, name) == getattr(before, name)
     for texts in (("one",), ("one", "two"), ([("one", "two")],)):
         assert after(*texts)["input_ids"] == before(*texts)["input_ids"]
 
 
 @pytest.mark.parametrize("prefix", [True, False])
-def test_a_model_with_a_sentencepiece_file_alone_is_extended_as_its_class_reads_it(prefix, tmp_path):
+def test_a_model_with_a_sentencepiece_file_alone_is_extended_as_its_class_reads_it(
+    prefix, tmp_path
+):
     """A Llama with tokenizer.model and a class: source and result read code, chat and text alike in transformers."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    processor = learn(tmp_path / "base", model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
-                      remove_extra_whitespaces=False, user_defined_symbols=["▁▁", "▁▁▁▁"], add_dummy_prefix=prefix)
-    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    processor = learn(
+        tmp_path / "base",
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        user_defined_symbols=["▁▁", "▁▁▁▁"],
+        add_dummy_prefix=prefix,
+    )
+    size = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(vocab_size=processor.get_piece_size(), **size)).save_pretrained(tmp_path / "base")
+    LlamaForCausalLM(LlamaConfig(vocab_size=processor.get_piece_size(), **size)).save_pretrained(
+        tmp_path / "base"
+    )
     config = {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": prefix}
     (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps(config))
     result, claims = extended_model(tmp_path / "base", tmp_path / "work")
     assert [row["name"] for row in claims.values() if row["fatal"] and not row["holds"]] == []
-    before, after = (AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "base", result))
+    before, after = (
+        AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "base", result)
+    )
     assert (before.padding_side, after.padding_side) == ("left", "left")
-    texts = [text for text in [*CODE, *ENGLISH, "<s>[INST] hi</s>there", " a"] if not any(map(is_hindi, text))]
+    texts = [
+        text
+        for text in [*CODE, *ENGLISH, "<s>[INST] hi</s>there", " a"]
+        if not any(map(is_hindi, text))
+    ]
     assert after(texts)["input_ids"] == before(texts)["input_ids"]
     code = [text for text in CODE if not text.startswith((" ", "<")) and "▁" not in text]
     assert after(code, add_special_tokens=False)["input_ids"] == processor.encode(code)
@@ -272,24 +392,39 @@ CHAT_TOKENS = ["<|im_start|>", "<|im_end|>"]
 def test_special_tokens_in_the_text_are_cut_out_before_counting(kind, place, tmp_path):
     """Chat rendered as text: no learned token holds a special token's spelling, and no id of the source moves."""
     symbols = {} if place == "added_tokens" else {place: CHAT_TOKENS}
-    learn(tmp_path / "base", model_type=kind, byte_fallback=True, normalization_rule_name="identity", **symbols)
+    learn(
+        tmp_path / "base",
+        model_type=kind,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        **symbols,
+    )
     source = open_tokenizer(tmp_path / "base")
     if place == "added_tokens":
-        decoder = {str(source.size + i): {"content": content, "special": True} for i, content in enumerate(CHAT_TOKENS)}
-        (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
+        decoder = {
+            str(source.size + i): {"content": content, "special": True}
+            for i, content in enumerate(CHAT_TOKENS)
+        }
+        (tmp_path / "base" / "tokenizer_config.json").write_text(
+            json.dumps({"added_tokens_decoder": decoder})
+        )
         source = open_tokenizer(tmp_path / "base")
     rows = [CHAT.format(text=f"{sentence} {number}") for number in range(20) for sentence in HINDI]
     lines = [json.dumps({"text": row}) for row in rows]
     (tmp_path / "hi.jsonl").write_text("\n".join(lines))
     (tmp_path / "corpus").mkdir()
-    settings = CorpusSettings.model_validate({"sources": [str(tmp_path / "hi.jsonl")], "heldout_share": 0.2})
+    settings = CorpusSettings.model_validate(
+        {"sources": [str(tmp_path / "hi.jsonl")], "heldout_share": 0.2}
+    )
     build_corpus(settings, "hi", Draft(tmp_path / "corpus"))
     target, claims = extended(tmp_path / "base", Corpus.open(tmp_path / "corpus"), tmp_path / "out")
     assert [row for row in claims.values() if row["fatal"] and not row["holds"]] == []
-    learned = [surface.decode() for surface in target.vocabulary.surfaces[source.size:] if surface]
+    learned = [surface.decode() for surface in target.vocabulary.surfaces[source.size :] if surface]
     assert learned
     assert [token for token in learned if "im_" in token or "<|" in token] == []
-    assert [target.backend.id_to_token(i) for i in source.family.special] == list(source.family.special.values())
+    assert [target.backend.id_to_token(i) for i in source.family.special] == list(
+        source.family.special.values()
+    )
 
 
 def test_a_unigram_with_byte_fallback_learns_the_characters_that_cost_most(tmp_path):
@@ -298,7 +433,9 @@ def test_a_unigram_with_byte_fallback_learns_the_characters_that_cost_most(tmp_p
     family = open_tokenizer(tmp_path).family
     letters, draw = "कखगघचजटड", random.Random(3)
     texts = [" ".join("".join(draw.choices(letters, k=6)) for _ in range(10)) for _ in range(30)]
-    chosen = SELECTIONS.parse("continued").select(SelectionRequest(family, family.units(texts), len(letters)))
+    chosen = SELECTIONS.parse("continued").select(
+        SelectionRequest(family, family.units(texts), len(letters))
+    )
     assert {surface.decode() for surface in chosen.surfaces} == set(letters)
 
 
@@ -321,11 +458,22 @@ def test_a_converted_tiktoken_file_gives_the_ids_of_tiktoken(assets, flores):
     """Llama-3 and Qwen: the library that wrote the ranks reads awkward text, code and seven languages alike."""
     tiktoken = pytest.importorskip("tiktoken")
     files = {"llama3/tokenizer.model": LLAMA3_REGEX, "qwen2/qwen.tiktoken": QWEN_REGEX}
-    texts = [*TEXTS, *(row[language] for row in flores[:40] for language in ("en", "hi", "tr", "ar", "ta", "th", "bn"))]
+    texts = [
+        *TEXTS,
+        *(
+            row[language]
+            for row in flores[:40]
+            for language in ("en", "hi", "tr", "ar", "ta", "th", "bn")
+        ),
+    ]
     for name, pattern in files.items():
         path = assets / "tokenizers" / name
         lines = [line.split() for line in path.read_bytes().splitlines()]
         ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
         judge = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
-        given = [unicodedata.normalize("NFC", text) for text in texts]  # Qwen's own code normalizes first
-        assert open_tokenizer(path).ids(given) == [judge.encode(text, disallowed_special=()) for text in given]
+        given = [
+            unicodedata.normalize("NFC", text) for text in texts
+        ]  # Qwen's own code normalizes first
+        assert open_tokenizer(path).ids(given) == [
+            judge.encode(text, disallowed_special=()) for text in given
+        ]

@@ -43,21 +43,38 @@ def sentences(count: int, word: str = "वाक्य") -> list[str]:
 def test_every_document_is_in_one_split_or_has_one_reason(tmp_path):
     """Kept, held out and dropped documents together are exactly those that were read, in number and in bytes."""
     texts = [*sentences(300), *sentences(20), "", "   ", "छोटा", "लंबा " * 100]
-    corpus, notes = build(tmp_path / "c", sources=write_lines(tmp_path / "a.jsonl", texts), heldout_share=0.1,
-                          min_characters=6, max_characters=200)
+    corpus, notes = build(
+        tmp_path / "c",
+        sources=write_lines(tmp_path / "a.jsonl", texts),
+        heldout_share=0.1,
+        min_characters=6,
+        max_characters=200,
+    )
     [source] = notes["sources"]
-    assert source["read"] == {"documents": len(texts), "bytes": sum(len(text.encode()) for text in texts)}
+    assert source["read"] == {
+        "documents": len(texts),
+        "bytes": sum(len(text.encode()) for text in texts),
+    }
     for unit in ("documents", "bytes"):
         ends = [*source["kept"].values(), *source["dropped"].values()]
         assert sum(end[unit] for end in ends) == source["read"][unit]
     assert {reason: cell["documents"] for reason, cell in notes["dropped"].items()} == {
-        "duplicate": 20, "empty": 2, "too short": 1, "too long": 1}
+        "duplicate": 20,
+        "empty": 2,
+        "too short": 1,
+        "too long": 1,
+    }
     assert sorted(texts_of(corpus, "train") + texts_of(corpus, "heldout")) == sorted(sentences(300))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(texts=st.lists(st.text(alphabet="ab\u0301 é\n", max_size=4), min_size=1, max_size=40),
-       share=st.sampled_from([0.05, 0.5]), limit=st.sampled_from([None, {"bytes": 9}, {"documents": 3}]))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    texts=st.lists(st.text(alphabet="ab\u0301 é\n", max_size=4), min_size=1, max_size=40),
+    share=st.sampled_from([0.05, 0.5]),
+    limit=st.sampled_from([None, {"bytes": 9}, {"documents": 3}]),
+)
 def test_documents_are_conserved_whatever_they_are(tmp_path_factory, texts, share, limit):
     """For any texts, nothing is lost, nothing is invented, and no two kept documents are the same text."""
     folder = tmp_path_factory.mktemp("any")
@@ -80,7 +97,9 @@ def test_the_same_text_is_a_duplicate_in_any_normal_form_and_with_any_outer_spac
     """Duplicates are found by the NFC form without outer space; what is kept is the first one, as it was read."""
     composed = "caf\u00e9 au lait"
     texts = [unicodedata.normalize("NFD", composed), f" {composed}\n", composed, "another"]
-    corpus, notes = build(tmp_path / "c", "fr", sources=write_lines(tmp_path / "a.jsonl", texts), heldout_share=0.5)
+    corpus, notes = build(
+        tmp_path / "c", "fr", sources=write_lines(tmp_path / "a.jsonl", texts), heldout_share=0.5
+    )
     assert notes["dropped"]["duplicate"]["documents"] == 2
     assert texts[0] in texts_of(corpus, "train") + texts_of(corpus, "heldout")
 
@@ -88,8 +107,11 @@ def test_the_same_text_is_a_duplicate_in_any_normal_form_and_with_any_outer_spac
 def test_train_documents_that_are_in_the_held_out_set_are_dropped(tmp_path):
     """Text of the named held-out sources never reaches the train split."""
     train, heldout = sentences(50), [*sentences(5), "नया वाक्य"]
-    corpus, notes = build(tmp_path / "c", sources=write_lines(tmp_path / "a.jsonl", train),
-                          heldout=write_lines(tmp_path / "b.jsonl", heldout))
+    corpus, notes = build(
+        tmp_path / "c",
+        sources=write_lines(tmp_path / "a.jsonl", train),
+        heldout=write_lines(tmp_path / "b.jsonl", heldout),
+    )
     assert sorted(texts_of(corpus, "heldout")) == sorted(heldout)
     assert sorted(texts_of(corpus, "train")) == sorted(train[5:])
     assert notes["dropped"]["in the held-out set"]["documents"] == 5
@@ -99,13 +121,25 @@ def test_train_documents_that_are_in_the_held_out_set_are_dropped(tmp_path):
 def test_the_held_out_share_depends_on_content_alone(tmp_path):
     """Neither the seed, nor the order, nor other documents change which documents are held out."""
     texts = sentences(800)
-    first, _ = build(tmp_path / "1", sources=write_lines(tmp_path / "a.jsonl", texts), heldout_share=0.2)
-    second, _ = build(tmp_path / "2", sources=write_lines(tmp_path / "b.jsonl", texts[::-1]), heldout_share=0.2, seed=9)
-    third, _ = build(tmp_path / "3", sources=write_lines(tmp_path / "d.jsonl", [*texts, *sentences(300, "शब्द")]),
-                     heldout_share=0.2)
+    first, _ = build(
+        tmp_path / "1", sources=write_lines(tmp_path / "a.jsonl", texts), heldout_share=0.2
+    )
+    second, _ = build(
+        tmp_path / "2",
+        sources=write_lines(tmp_path / "b.jsonl", texts[::-1]),
+        heldout_share=0.2,
+        seed=9,
+    )
+    third, _ = build(
+        tmp_path / "3",
+        sources=write_lines(tmp_path / "d.jsonl", [*texts, *sentences(300, "शब्द")]),
+        heldout_share=0.2,
+    )
     heldout = set(texts_of(first, "heldout"))
     assert 110 < len(heldout) < 210
-    assert heldout == set(texts_of(second, "heldout")) == set(texts_of(third, "heldout")) & set(texts)
+    assert (
+        heldout == set(texts_of(second, "heldout")) == set(texts_of(third, "heldout")) & set(texts)
+    )
 
 
 def test_heldout_bytes_lowers_the_share_and_leaves_the_rest_to_training(tmp_path):
@@ -125,16 +159,25 @@ def test_heldout_bytes_lowers_the_share_and_leaves_the_rest_to_training(tmp_path
 def test_heldout_bytes_bounds_named_sources_too(tmp_path):
     """What is beyond the bound is counted, and still kept out of the train split."""
     path = write_lines(tmp_path / "h.jsonl", sentences(100))
-    corpus, notes = build(tmp_path / "c", sources=write_lines(tmp_path / "a.jsonl", sentences(150)), heldout=path,
-                          heldout_bytes=500)
+    corpus, notes = build(
+        tmp_path / "c",
+        sources=write_lines(tmp_path / "a.jsonl", sentences(150)),
+        heldout=path,
+        heldout_bytes=500,
+    )
     assert corpus.counts("heldout").bytes <= 500
-    assert notes["dropped"]["beyond heldout_bytes"]["documents"] == 100 - corpus.counts("heldout").documents
+    assert (
+        notes["dropped"]["beyond heldout_bytes"]["documents"]
+        == 100 - corpus.counts("heldout").documents
+    )
     assert corpus.counts("train").documents == 50
 
 
 def test_a_tiny_corpus_still_holds_out_a_document(tmp_path):
     """Where the share of few documents is none, the one nearest to it is held out."""
-    corpus, _ = build(tmp_path / "c", sources=write_lines(tmp_path / "a.jsonl", ["एक", "दो", "तीन"]))
+    corpus, _ = build(
+        tmp_path / "c", sources=write_lines(tmp_path / "a.jsonl", ["एक", "दो", "तीन"])
+    )
     assert (corpus.counts("train").documents, corpus.counts("heldout").documents) == (2, 1)
     with pytest.raises(CorpusError, match="only one document is left"):
         build(tmp_path / "d", sources=write_lines(tmp_path / "b.jsonl", ["एक", "एक"]))
@@ -143,53 +186,83 @@ def test_a_tiny_corpus_still_holds_out_a_document(tmp_path):
 def test_the_order_is_a_shuffle_by_the_seed(tmp_path):
     """The same seed gives the same order whatever the order of reading; another seed gives another."""
     texts = sentences(500)
-    path, turned = write_lines(tmp_path / "a.jsonl", texts), write_lines(tmp_path / "b.jsonl", texts[::-1])
-    orders = [texts_of(build(tmp_path / name, sources=source, seed=seed)[0], "train")
-              for name, source, seed in (("1", path, 0), ("2", turned, 0), ("3", path, 1))]
+    path, turned = (
+        write_lines(tmp_path / "a.jsonl", texts),
+        write_lines(tmp_path / "b.jsonl", texts[::-1]),
+    )
+    orders = [
+        texts_of(build(tmp_path / name, sources=source, seed=seed)[0], "train")
+        for name, source, seed in (("1", path, 0), ("2", turned, 0), ("3", path, 1))
+    ]
     assert orders[0] == orders[1] != orders[2]
     assert set(orders[0]) == set(orders[2])
 
 
 def test_any_prefix_of_a_mixture_is_a_fair_sample(tmp_path):
     """Also where one source is used in part, a prefix of the train split has the shares of the whole."""
-    paths = [write_lines(tmp_path / f"{word}.jsonl", sentences(2000, word)) for word in ("अआ", "कख")]
-    corpus, _ = build(tmp_path / "c", heldout_share=0.01, sources=[{"path": paths[0], "weight": 1},
-                                                                  {"path": paths[1], "weight": 4}])
+    paths = [
+        write_lines(tmp_path / f"{word}.jsonl", sentences(2000, word)) for word in ("अआ", "कख")
+    ]
+    corpus, _ = build(
+        tmp_path / "c",
+        heldout_share=0.01,
+        sources=[{"path": paths[0], "weight": 1}, {"path": paths[1], "weight": 4}],
+    )
     texts = texts_of(corpus, "train")
-    for part in (texts[:len(texts) // 4], texts[-len(texts) // 4:]):
+    for part in (texts[: len(texts) // 4], texts[-len(texts) // 4 :]):
         assert 0.14 < sum(text.startswith("अआ") for text in part) / len(part) < 0.26
 
 
 @pytest.mark.parametrize("weights", [(1, 1), (3, 1), (0.1, 0.9)])
 def test_weights_are_shares_of_the_train_bytes(tmp_path, weights):
     """Shares hold to within one document, and the source that runs out first is used whole."""
-    paths = [write_lines(tmp_path / "a.jsonl", sentences(400)), write_lines(tmp_path / "b.jsonl", ["क" * 90 + str(n)
-                                                                                                for n in range(300)])]
-    _, notes = build(tmp_path / "c", sources=[{"path": path, "weight": weight}
-                                              for path, weight in zip(paths, weights, strict=True)])
+    paths = [
+        write_lines(tmp_path / "a.jsonl", sentences(400)),
+        write_lines(tmp_path / "b.jsonl", ["क" * 90 + str(n) for n in range(300)]),
+    ]
+    _, notes = build(
+        tmp_path / "c",
+        sources=[
+            {"path": path, "weight": weight} for path, weight in zip(paths, weights, strict=True)
+        ],
+    )
     used = [source["kept"]["train"]["bytes"] for source in notes["sources"]]
     assert abs(used[0] / sum(used) - weights[0] / sum(weights)) * sum(used) < 300
-    whole = [source for source in notes["sources"] if "beyond its source's share" not in source["dropped"]]
+    whole = [
+        source
+        for source in notes["sources"]
+        if "beyond its source's share" not in source["dropped"]
+    ]
     assert len(whole) == 1
 
 
 def test_a_weighted_source_without_usable_text_is_an_error(tmp_path):
     """No share of nothing holds, and the message names the source and why it gave nothing."""
-    paths = [write_lines(tmp_path / "a.jsonl", sentences(9)), write_lines(tmp_path / "b.jsonl", sentences(9))]
-    with pytest.raises(CorpusError, match=r"sources\.1: none of the 9 documents of .*b\.jsonl is left: 9 duplicate"):
+    paths = [
+        write_lines(tmp_path / "a.jsonl", sentences(9)),
+        write_lines(tmp_path / "b.jsonl", sentences(9)),
+    ]
+    with pytest.raises(
+        CorpusError, match=r"sources\.1: none of the 9 documents of .*b\.jsonl is left: 9 duplicate"
+    ):
         build(tmp_path / "c", sources=[{"path": path, "weight": 1} for path in paths])
 
 
 def test_without_weights_every_source_is_used_whole(tmp_path):
     """Several sources without weights are simply put together."""
-    paths = [write_lines(tmp_path / "a.jsonl", sentences(40)), write_lines(tmp_path / "b.jsonl", sentences(3, "कख"))]
+    paths = [
+        write_lines(tmp_path / "a.jsonl", sentences(40)),
+        write_lines(tmp_path / "b.jsonl", sentences(3, "कख")),
+    ]
     corpus, notes = build(tmp_path / "c", sources=paths)
     assert corpus.counts("train").documents + corpus.counts("heldout").documents == 43
     assert [source["source"] for source in notes["sources"]] == paths
 
 
-@pytest.mark.parametrize(("limit", "unit", "most"), [({"documents": 30}, "documents", 30), ({"bytes": "1kB"}, "bytes",
-                                                                                          1000)])
+@pytest.mark.parametrize(
+    ("limit", "unit", "most"),
+    [({"documents": 30}, "documents", 30), ({"bytes": "1kB"}, "bytes", 1000)],
+)
 def test_a_limit_is_never_passed_and_is_a_prefix_of_the_whole(tmp_path, limit, unit, most):
     """A limited corpus is a prefix of the unlimited one, so that sizes can be compared; the rest is counted."""
     path = write_lines(tmp_path / "a.jsonl", sentences(200))
@@ -197,8 +270,10 @@ def test_a_limit_is_never_passed_and_is_a_prefix_of_the_whole(tmp_path, limit, u
     corpus, notes = build(tmp_path / "2", sources=path, limit=limit)
     texts = texts_of(corpus, "train")
     assert 0 < getattr(corpus.counts("train"), unit) <= most
-    assert texts == texts_of(whole, "train")[:len(texts)]
-    assert notes["dropped"]["beyond the limit"]["documents"] == whole.counts("train").documents - len(texts)
+    assert texts == texts_of(whole, "train")[: len(texts)]
+    assert notes["dropped"]["beyond the limit"]["documents"] == whole.counts(
+        "train"
+    ).documents - len(texts)
 
 
 def test_a_limit_of_a_source_takes_its_first_documents(tmp_path):
@@ -211,10 +286,16 @@ def test_a_limit_of_a_source_takes_its_first_documents(tmp_path):
 
 def test_counts_are_those_of_the_files(tmp_path):
     """counts.json, the notes and the parquet files agree; characters are code points, bytes are UTF-8."""
-    corpus, notes = build(tmp_path / "c", "zh-hant", sources=write_lines(tmp_path / "a.jsonl", sentences(2500, "漢字")))
+    corpus, notes = build(
+        tmp_path / "c",
+        "zh-hant",
+        sources=write_lines(tmp_path / "a.jsonl", sentences(2500, "漢字")),
+    )
     for split in ("train", "heldout"):
         texts = texts_of(corpus, split)
-        assert corpus.counts(split) == Counts(len(texts), sum(map(len, texts)), sum(len(t.encode()) for t in texts))
+        assert corpus.counts(split) == Counts(
+            len(texts), sum(map(len, texts)), sum(len(t.encode()) for t in texts)
+        )
         assert notes[split]["documents"] == len(texts)
     assert corpus.language == "zh-Hant"
     assert corpus.report["format"] == 1
@@ -222,7 +303,11 @@ def test_counts_are_those_of_the_files(tmp_path):
     assert file.schema_arrow.names == ["text"]
     assert file.metadata.row_group(0).num_rows == 1000
     assert file.metadata.row_group(0).column(0).compression == "ZSTD"
-    assert sorted(path.name for path in corpus.folder.iterdir()) == ["counts.json", "heldout.parquet", "train.parquet"]
+    assert sorted(path.name for path in corpus.folder.iterdir()) == [
+        "counts.json",
+        "heldout.parquet",
+        "train.parquet",
+    ]
 
 
 def test_batches_hold_as_many_documents_as_asked(tmp_path):
@@ -237,11 +322,15 @@ def test_batches_hold_as_many_documents_as_asked(tmp_path):
 
 def test_a_corpus_is_the_answer_of_a_stage(tmp_path):
     """Built through the store it is made once, and found again by its identity."""
-    recipe = CorpusSettings.model_validate({"sources": write_lines(tmp_path / "a.jsonl", sentences(50))})
+    recipe = CorpusSettings.model_validate(
+        {"sources": write_lines(tmp_path / "a.jsonl", sentences(50))}
+    )
     stage = Stage("corpus", 1, identity_of(recipe, "hi"))
     store, made = Store(tmp_path / "store"), []
     for _ in range(2):
-        folder = store.build(stage, lambda draft: (made.append(1), build_corpus(recipe, "hi", draft))[0])
+        folder = store.build(
+            stage, lambda draft: (made.append(1), build_corpus(recipe, "hi", draft))[0]
+        )
     assert made == [1]
     assert Corpus.open(folder).counts("train").documents > 0
 
@@ -258,23 +347,39 @@ def test_an_empty_corpus_is_an_error_that_lists_the_reasons(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", ["", "एक", "एक", "दो"])
     with pytest.raises(CorpusError) as error:
         build(tmp_path / "c", sources=path, min_characters=9)
-    assert str(error.value) == (f"sources: none of the 4 documents of {path} is left: 3 too short, 1 empty; "
-                                "relax the settings that drop them")
+    assert str(error.value) == (
+        f"sources: none of the 4 documents of {path} is left: 3 too short, 1 empty; "
+        "relax the settings that drop them"
+    )
     (tmp_path / "none.jsonl").touch()
     with pytest.raises(CorpusError, match=r"none\.jsonl holds no document"):
         build(tmp_path / "c", sources=str(tmp_path / "none.jsonl"))
     with pytest.raises(CorpusError, match=r"heldout: none of the 1 documents of .*: 1 too short"):
-        build(tmp_path / "c", sources=write_lines(tmp_path / "b.jsonl", sentences(20)), min_characters=4,
-              heldout=write_lines(tmp_path / "h.jsonl", ["एक"]))
+        build(
+            tmp_path / "c",
+            sources=write_lines(tmp_path / "b.jsonl", sentences(20)),
+            min_characters=4,
+            heldout=write_lines(tmp_path / "h.jsonl", ["एक"]),
+        )
     with pytest.raises(CorpusError, match="beyond the limit"):
-        build(tmp_path / "c", sources=write_lines(tmp_path / "b.jsonl", sentences(20)), limit={"bytes": 2})
+        build(
+            tmp_path / "c",
+            sources=write_lines(tmp_path / "b.jsonl", sentences(20)),
+            limit={"bytes": 2},
+        )
 
 
 def test_the_language_check_drops_what_is_in_another_language(tmp_path):
     """Documents that lingua takes for another language are dropped, above a stated confidence."""
     pytest.importorskip("lingua")
-    hindi = ["यह एक सुंदर दिन है और हम बाजार जा रहे हैं", "मेरे भाई को किताबें पढ़ना बहुत पसंद है", "कल बारिश होगी ऐसा लगता है"]
-    path = write_lines(tmp_path / "a.jsonl", [*hindi, "This is a sentence in plain English, is it not?"])
+    hindi = [
+        "यह एक सुंदर दिन है और हम बाजार जा रहे हैं",
+        "मेरे भाई को किताबें पढ़ना बहुत पसंद है",
+        "कल बारिश होगी ऐसा लगता है",
+    ]
+    path = write_lines(
+        tmp_path / "a.jsonl", [*hindi, "This is a sentence in plain English, is it not?"]
+    )
     corpus, notes = build(tmp_path / "c", sources=path, language_check=True, heldout_share=0.5)
     assert sorted(texts_of(corpus, "train") + texts_of(corpus, "heldout")) == sorted(hindi)
     assert notes["dropped"]["wrong language"]["documents"] == 1
@@ -288,24 +393,30 @@ def test_the_language_check_drops_what_is_in_another_language(tmp_path):
 
 def test_a_language_check_without_lingua_names_the_extra(tmp_path):
     """The message of a missing extra is the command that installs it."""
-    code = ("import sys; sys.modules['lingua'] = None\n"
-            "from lingraft.corpus import LanguageCheck; from lingraft.corpus.cleaning import language_filter\n"
-            "language_filter(LanguageCheck(), 'hi')")
+    code = (
+        "import sys; sys.modules['lingua'] = None\n"
+        "from lingraft.corpus import LanguageCheck; from lingraft.corpus.cleaning import language_filter\n"
+        "language_filter(LanguageCheck(), 'hi')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'lingraft[language-id]'" in done.stderr
 
 
 def test_importing_the_package_is_light():
     """Settings can be read without torch, datasets, pyarrow or numpy."""
-    code = ("import sys, lingraft.corpus; print(sorted({'torch', 'datasets', 'pyarrow', 'numpy', 'transformers', "
-            "'huggingface_hub', 'lingua'} & set(sys.modules)))")
+    code = (
+        "import sys, lingraft.corpus; print(sorted({'torch', 'datasets', 'pyarrow', 'numpy', 'transformers', "
+        "'huggingface_hub', 'lingua'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_a_folder_that_is_no_corpus_says_what_it_lacks(tmp_path):
     """Opening anything else, or a damaged corpus, is an error of one line."""
-    with pytest.raises(CorpusError, match=r"it lacks counts\.json, train\.parquet, heldout\.parquet"):
+    with pytest.raises(
+        CorpusError, match=r"it lacks counts\.json, train\.parquet, heldout\.parquet"
+    ):
         Corpus.open(tmp_path)
     corpus, _ = build(tmp_path / "c", sources=write_lines(tmp_path / "a.jsonl", sentences(9)))
     (corpus.folder / "train.parquet").write_bytes(b"not parquet at all")
@@ -319,7 +430,9 @@ def test_a_folder_that_is_no_corpus_says_what_it_lacks(tmp_path):
 @pytest.mark.parametrize("language", ["ta", "th"])
 def test_real_text(tmp_path, assets, language):
     """Real text, held-out text named, gives the documents that plain reading gives."""
-    train, heldout = (str(assets / "text" / f"{language}.{split}.jsonl.gz") for split in ("train", "heldout"))
+    train, heldout = (
+        str(assets / "text" / f"{language}.{split}.jsonl.gz") for split in ("train", "heldout")
+    )
     corpus, notes = build(tmp_path / "c", language, sources=train, heldout=heldout)
     with gzip.open(train, "rt", encoding="utf-8") as file:
         rows = [json.loads(line)["text"] for line in file]
@@ -330,8 +443,11 @@ def test_real_text(tmp_path, assets, language):
 
 def test_all_errors_are_one_line(tmp_path):
     """No message of this package breaks the line."""
-    for recipe in ({"sources": str(tmp_path / "no.txt")}, {"sources": str(tmp_path / "*.txt")},
-                   {"sources": str(tmp_path)}):
+    for recipe in (
+        {"sources": str(tmp_path / "no.txt")},
+        {"sources": str(tmp_path / "*.txt")},
+        {"sources": str(tmp_path)},
+    ):
         with pytest.raises(LingraftError) as error:
             build(tmp_path / "c", **recipe)
         assert "\n" not in str(error.value)

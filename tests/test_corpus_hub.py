@@ -36,7 +36,10 @@ for line in sys.stdin:
         except LingraftError as error:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))
 """
-ROWS = {"lines": [f"नमस्ते दुनिया {n}" for n in range(300)], "table": [f"राम घर गया {n} " * 20 for n in range(2000)]}
+ROWS = {
+    "lines": [f"नमस्ते दुनिया {n}" for n in range(300)],
+    "table": [f"राम घर गया {n} " * 20 for n in range(2000)],
+}
 
 
 @pytest.fixture
@@ -47,8 +50,11 @@ def hub(tmp_path):
     for name, texts in (("train", ROWS["lines"]), ("test", ["परीक्षा"] * 3)):
         rows = "".join(json.dumps({"text": text, "id": "x"}) + "\n" for text in texts)
         (lines / f"{name}-00000.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
-    pq.write_table(pa.table({"id": range(2000), "body": ROWS["table"]}), table / "train-00000.parquet",
-                   row_group_size=100)
+    pq.write_table(
+        pa.table({"id": range(2000), "body": ROWS["table"]}),
+        table / "train-00000.parquet",
+        row_group_size=100,
+    )
     for name in ("secret", "broken"):
         folder = tmp_path / "hub/datasets/me" / name / "data"
         folder.mkdir(parents=True)
@@ -59,9 +65,15 @@ def hub(tmp_path):
 
 def ask(hub: HubServer, tmp_path: Path, *recipes: dict, **environment: str) -> list[dict]:
     """Build corpora in a process that takes the server for the hub; return what each came to."""
-    done = subprocess.run([sys.executable, "-c", READ], input="\n".join(map(json.dumps, recipes)), text=True,
-                          env=hub.environment(tmp_path / "home") | environment, capture_output=True, check=False,
-                          cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", READ],
+        input="\n".join(map(json.dumps, recipes)),
+        text=True,
+        env=hub.environment(tmp_path / "home") | environment,
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert all("\n" not in answer.get("message", "") for answer in answers)
@@ -71,9 +83,13 @@ def ask(hub: HubServer, tmp_path: Path, *recipes: dict, **environment: str) -> l
 def test_data_sets_are_read_whatever_their_format(hub, tmp_path):
     """JSON lines and parquet, streamed and stored, give their texts, and the commit is in the identity."""
     lines, stored, table, other = ask(
-        hub, tmp_path, {"sources": "me/lines"}, {"sources": {"hub": "me/lines", "streaming": False}},
+        hub,
+        tmp_path,
+        {"sources": "me/lines"},
+        {"sources": {"hub": "me/lines", "streaming": False}},
         {"sources": {"hub": "me/table", "text_field": "body", "revision": "main"}},
-        {"sources": {"hub": "me/lines", "split": "train+test", "limit": {"documents": 302}}})
+        {"sources": {"hub": "me/lines", "split": "train+test", "limit": {"documents": 302}}},
+    )
     assert lines["texts"] == stored["texts"] == sorted(ROWS["lines"])
     assert table["texts"] == sorted(ROWS["table"])
     assert len(other["texts"]) == 301
@@ -85,8 +101,12 @@ def test_data_sets_are_read_whatever_their_format(hub, tmp_path):
 
 def test_a_stream_is_read_no_further_than_the_limit_needs(hub, tmp_path):
     """The limit of the corpus ends the reading of a streamed data set, and the notes say so."""
-    [whole, part] = ask(hub, tmp_path, {"sources": {"hub": "me/table", "text_field": "body"}},
-                        {"sources": {"hub": "me/table", "text_field": "body"}, "limit": {"documents": 40}})
+    [whole, part] = ask(
+        hub,
+        tmp_path,
+        {"sources": {"hub": "me/table", "text_field": "body"}},
+        {"sources": {"hub": "me/table", "text_field": "body"}, "limit": {"documents": 40}},
+    )
     [source] = part["notes"]["sources"]
     assert part["notes"]["train"]["documents"] == 40
     assert 40 <= source["read"]["documents"] < 60
@@ -96,9 +116,22 @@ def test_a_stream_is_read_no_further_than_the_limit_needs(hub, tmp_path):
 
 def test_refusals_say_what_to_do(hub, tmp_path):
     """A name, revision, split, configuration or field that is not there, and a page whose conditions are to be met."""
-    answers = ask(hub, tmp_path, *({"sources": source} for source in (
-        "me/none", {"hub": "me/lines", "revision": "v9"}, {"hub": "me/lines", "split": "dev"},
-        {"hub": "me/lines", "config": "hi"}, "me/secret", {"hub": "me/lines", "text_field": "content"}, "me/broken")))
+    answers = ask(
+        hub,
+        tmp_path,
+        *(
+            {"sources": source}
+            for source in (
+                "me/none",
+                {"hub": "me/lines", "revision": "v9"},
+                {"hub": "me/lines", "split": "dev"},
+                {"hub": "me/lines", "config": "hi"},
+                "me/secret",
+                {"hub": "me/lines", "text_field": "content"},
+                "me/broken",
+            )
+        ),
+    )
     expected = [
         f"hf:me/none/train: there is no such dataset, or it is private; check {hub.url}/datasets/me/none",
         f"there is no revision 'v9'; see the branches and tags on {hub.url}/datasets/me/lines/tree/main",
@@ -117,9 +150,16 @@ def test_refusals_say_what_to_do(hub, tmp_path):
 def test_a_connection_that_breaks_is_told(hub, tmp_path, streaming):
     """A transfer that is cut gives no corpus, and the message names the data set and the server."""
     hub.cut["me/table/data/train-00000.parquet"] = 9000
-    [answer] = ask(hub, tmp_path, {"sources": {"hub": "me/table", "text_field": "body", "streaming": streaming}})
+    [answer] = ask(
+        hub,
+        tmp_path,
+        {"sources": {"hub": "me/table", "text_field": "body", "streaming": streaming}},
+    )
     assert answer["error"] == "HubError"
-    assert re.search(rf"hf:me/table/train: the connection to {hub.url} failed after \d+ documents", answer["message"])
+    assert re.search(
+        rf"hf:me/table/train: the connection to {hub.url} failed after \d+ documents",
+        answer["message"],
+    )
 
 
 def test_no_hub_at_all_is_told(hub, tmp_path):
@@ -133,7 +173,9 @@ def test_no_hub_at_all_is_told(hub, tmp_path):
 def test_a_local_folder_never_stands_in_for_the_hub(hub, tmp_path):
     """`hub: owner/name` is the hub's, also where the working directory holds a folder of that name."""
     (tmp_path / "me/lines").mkdir(parents=True)
-    (tmp_path / "me/lines/train.jsonl").write_text('{"text": "not from the hub"}\n' * 3, encoding="utf-8")
+    (tmp_path / "me/lines/train.jsonl").write_text(
+        '{"text": "not from the hub"}\n' * 3, encoding="utf-8"
+    )
     [answer] = ask(hub, tmp_path, {"sources": "hf:me/lines"})
     assert answer["texts"] == sorted(ROWS["lines"])
 
@@ -145,8 +187,13 @@ def test_the_server_serves_models_too(hub, tmp_path):
     (folder / "config.json").write_text("{}", encoding="utf-8")
     (folder / "deep/weights.bin").write_bytes(bytes(range(256)) * 500)
     code = "import sys; from huggingface_hub import snapshot_download; print(snapshot_download('me/tiny'))"
-    done = subprocess.run([sys.executable, "-c", code], env=hub.environment(tmp_path / "home"), capture_output=True,
-                          text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=hub.environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     fetched = Path(done.stdout.strip())
     assert fetched.name == hub.commit("models", "me/tiny")
     assert (fetched / "deep/weights.bin").read_bytes() == bytes(range(256)) * 500

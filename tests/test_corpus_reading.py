@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from lingraft.corpus import Source, files
-from lingraft.corpus.files import find_files
+from lingraft.corpus import Source, text_files
 from lingraft.corpus.readers import read_source
+from lingraft.corpus.text_files import find_files
 from lingraft.errors import CorpusError
 
 TEXTS = ["नमस्ते दुनिया", "zwei  Wörter ", "line\u2028separator stays inside", "últ\u0301imo"]
@@ -29,8 +29,12 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 CONTENT = {
     ".txt": lambda: "".join(f"{text}\n" for text in TEXTS).encode(),
-    ".jsonl": lambda: "".join(json.dumps({"id": 1, "text": text}) + "\n\n" for text in TEXTS).encode(),
-    ".json": lambda: json.dumps([{"text": text} for text in TEXTS], ensure_ascii=False, indent=1).encode(),
+    ".jsonl": lambda: "".join(
+        json.dumps({"id": 1, "text": text}) + "\n\n" for text in TEXTS
+    ).encode(),
+    ".json": lambda: json.dumps(
+        [{"text": text} for text in TEXTS], ensure_ascii=False, indent=1
+    ).encode(),
     ".parquet": lambda: parquet_bytes(pa.table({"id": [1, 2, 3, 4], "text": TEXTS})),
     ".csv": lambda: "".join(["id,text\r\n", *(f'1,"{text}"\r\n' for text in TEXTS)]).encode(),
     ".tsv": lambda: "".join(["text\tid\n", *(f"{text}\t1\n" for text in TEXTS)]).encode(),
@@ -69,19 +73,30 @@ def test_a_cell_of_a_table_is_a_document(tmp_path):
     """A quoted cell may hold the delimiter, quotation marks, line ends and 200 KB; a .tsv file has no quoting."""
     long = "word " * 40_000
     path = tmp_path / "a.csv"
-    path.write_text(f'\ufefftext,id\n"a, ""b""\nc",1\n\n"{long}",2\n,3\n', encoding="utf-8", newline="")
+    path.write_text(
+        f'\ufefftext,id\n"a, ""b""\nc",1\n\n"{long}",2\n,3\n', encoding="utf-8", newline=""
+    )
     assert read(path) == ['a, "b"\nc', long, ""]
     assert read(path, text_field="id") == ["1", "2", "3"]
     (tmp_path / "a.tsv").write_text('text\n"a" b\n', encoding="utf-8")
     assert read(tmp_path / "a.tsv") == ['"a" b']
 
 
-@pytest.mark.parametrize(("content", "expected"), [
-    ("txt,id\na,1\n", ":2: there is no field 'text' to take the text from; did you mean 'txt'? known: id"),
-    ('text\n"a\nb"\nc,d\n', ":4: 2 cells for 1 columns (text); quote the cells that hold the delimiter"),
-    ('text,id\na,1\n"b,2\nc,3\n', ":3: not CSV (unexpected end of data)"),
-    ("text,id\na,1\n\udce9,2\n", ":3: byte 0xe9 at offset 12 is not UTF-8"),
-])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            "txt,id\na,1\n",
+            ":2: there is no field 'text' to take the text from; did you mean 'txt'? known: id",
+        ),
+        (
+            'text\n"a\nb"\nc,d\n',
+            ":4: 2 cells for 1 columns (text); quote the cells that hold the delimiter",
+        ),
+        ('text,id\na,1\n"b,2\nc,3\n', ":3: not CSV (unexpected end of data)"),
+        ("text,id\na,1\n\udce9,2\n", ":3: byte 0xe9 at offset 12 is not UTF-8"),
+    ],
+)
 def test_a_broken_table_is_placed(tmp_path, content, expected):
     """The place is the file and the line on which the row begins; a row is never cut or joined with the next."""
     path = tmp_path / "a.csv"
@@ -113,7 +128,9 @@ def test_what_a_document_is_in_a_text_file(tmp_path):
     assert read(path, document_unit="paragraph") == ["one\ntwo", "three"]
     assert read(path, document_unit="file") == ["one\ntwo\n\n\nthree"]
     (tmp_path / "a.jsonl").touch()
-    assert "document_unit: paragraph is for .txt files" in fault(tmp_path / "a.jsonl", document_unit="paragraph")
+    assert "document_unit: paragraph is for .txt files" in fault(
+        tmp_path / "a.jsonl", document_unit="paragraph"
+    )
 
 
 def test_a_folder_or_a_pattern_is_its_files_in_order(tmp_path):
@@ -131,14 +148,20 @@ def test_a_missing_file_names_the_nearest_one(tmp_path):
     """The message offers the name that was probably meant, of a file or of a folder on the way."""
     (tmp_path / "corpora").mkdir()
     (tmp_path / "corpora" / "hindi.train.jsonl").touch()
-    assert f"did you mean {tmp_path}/corpora/hindi.train.jsonl?" in fault(tmp_path / "corpora" / "hindi.trian.jsonl")
-    assert f"did you mean {tmp_path}/corpora?" in fault(tmp_path / "corpra" / "deep" / "hindi.jsonl")
+    assert f"did you mean {tmp_path}/corpora/hindi.train.jsonl?" in fault(
+        tmp_path / "corpora" / "hindi.trian.jsonl"
+    )
+    assert f"did you mean {tmp_path}/corpora?" in fault(
+        tmp_path / "corpra" / "deep" / "hindi.jsonl"
+    )
     assert "holds nothing named like" in fault(tmp_path / "zzz.txt")
     assert "no file matches" in fault(tmp_path / "*.txt")
     (tmp_path / "empty").mkdir()
     assert "the folder holds no .txt" in fault(tmp_path / "empty")
     (tmp_path / "a.xml").touch()
-    assert "unknown kind of file; expected .txt, .jsonl, .json, .parquet, .csv, .tsv" in fault(tmp_path / "a.xml")
+    assert "unknown kind of file; expected .txt, .jsonl, .json, .parquet, .csv, .tsv" in fault(
+        tmp_path / "a.xml"
+    )
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
@@ -155,15 +178,21 @@ def test_utf16_is_recognised(tmp_path):
     assert "is UTF-16, expected UTF-8; convert it: iconv" in fault(tmp_path / "a.txt")
 
 
-@pytest.mark.parametrize(("line", "expected"), [
-    ('{"text": "a"', ":2:13: not JSON"),
-    ("[1]", ":2: holds a list, expected an object with named fields"),
-    ('{"txt": "a", "id": 1}', ":2: there is no field 'text' to take the text from; did you mean 'txt'? known: id"),
-    ('{"text": 3.5, "id": 1}', ":2: field 'text' holds a number, expected text"),
-    ('{"text": ["a"]}', ":2: field 'text' holds a list"),
-    ('{"text": "\\ud800"}', ":2: field 'text' holds half of a surrogate pair"),
-    ("[" * 200_000, ":2: "),
-])
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"text": "a"', ":2:13: not JSON"),
+        ("[1]", ":2: holds a list, expected an object with named fields"),
+        (
+            '{"txt": "a", "id": 1}',
+            ":2: there is no field 'text' to take the text from; did you mean 'txt'? known: id",
+        ),
+        ('{"text": 3.5, "id": 1}', ":2: field 'text' holds a number, expected text"),
+        ('{"text": ["a"]}', ":2: field 'text' holds a list"),
+        ('{"text": "\\ud800"}', ":2: field 'text' holds half of a surrogate pair"),
+        ("[" * 200_000, ":2: "),
+    ],
+)
 def test_a_broken_row_is_placed(tmp_path, line, expected):
     """File, line and, for broken JSON, the column."""
     path = tmp_path / "a.jsonl"
@@ -176,11 +205,15 @@ def test_a_broken_row_is_placed(tmp_path, line, expected):
 def test_the_text_field_is_named_by_the_recipe(tmp_path):
     """Also inside a mapping; null is an empty document; a wrong name lists what there is."""
     path = tmp_path / "a.jsonl"
-    path.write_text('{"body": "x", "translation": {"hi": "क", "en": "k"}}\n{"body": null, "translation": {"hi": null}}',
-                    encoding="utf-8")
+    path.write_text(
+        '{"body": "x", "translation": {"hi": "क", "en": "k"}}\n{"body": null, "translation": {"hi": null}}',
+        encoding="utf-8",
+    )
     assert read(path, text_field="body") == ["x", ""]
     assert read(path, text_field="translation.hi") == ["क", ""]
-    assert "no field 'translation.ta' to take the text from; known: en, hi" in fault(path, text_field="translation.ta")
+    assert "no field 'translation.ta' to take the text from; known: en, hi" in fault(
+        path, text_field="translation.ta"
+    )
 
 
 def test_parquet_columns(tmp_path):
@@ -201,7 +234,9 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, name):
     path.write_bytes(content[:-12])
     message = fault(path)
     assert message.startswith(f"{path}: ")
-    assert ("cannot be read as parquet" if not kind else "ends in the middle of its compressed data") in message
+    assert (
+        "cannot be read as parquet" if not kind else "ends in the middle of its compressed data"
+    ) in message
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst", "a.parquet"])
@@ -224,7 +259,7 @@ def test_broken_json_lists(tmp_path):
 
 def test_a_document_too_large_for_memory_is_refused(tmp_path, monkeypatch):
     """Lines, paragraphs, files and lists have a bound, and the message says what to choose instead."""
-    monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(text_files, "MAX_DOCUMENT_BYTES", 1000)
     for module in ("readers", "records"):
         monkeypatch.setattr(f"lingraft.corpus.{module}.MAX_DOCUMENT_BYTES", 1000)
     path = tmp_path / "a.txt"
@@ -290,8 +325,11 @@ def test_links_in_circles_are_not_followed(tmp_path, monkeypatch):
         find_files("texts/self.jsonl")
 
 
-@pytest.mark.parametrize("name", ["9" * 300, "a/" * 3000 + "b", "ü" * 200, "a\0b"],
-                         ids=["a name", "a path", "bytes", "NUL"])
+@pytest.mark.parametrize(
+    "name",
+    ["9" * 300, "a/" * 3000 + "b", "ü" * 200, "a\0b"],
+    ids=["a name", "a path", "bytes", "NUL"],
+)
 def test_names_that_no_file_can_have_are_told(name):
     """A path too long for any file system, or with a NUL in it, is refused in one line like any other."""
     with pytest.raises(CorpusError, match="no file can have such a name") as caught:

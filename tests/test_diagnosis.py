@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from lingraft.advice import Measures, TextSample, diagnose, measure, premium, recommend
-from lingraft.families import ModelTokenizer, family_of, open_tokenizer
+from lingraft.advice import Measures, TextSample, diagnosis, measure, premium, recommend
+from lingraft.corpus.parallel_text import read_parallel
 from lingraft.forecast.extrapolate import SHRINKING, SIZES, extrapolate
 from lingraft.forecast.predict_fertility import (
     HELDOUT_SHARE,
@@ -23,9 +23,9 @@ from lingraft.forecast.predict_fertility import (
     _learn,
     predict_fertility,
 )
-from lingraft.intrinsic.parallel import read_parallel
 from lingraft.pretokenizer import repaired
-from lingraft.selection import Continued, SelectionRequest
+from lingraft.tokenizer import ModelTokenizer, family_of, open_tokenizer
+from lingraft.vocabulary import ContinuedBPE, SelectionRequest
 from tests.small_bases import BASES, byte_level
 
 WHITESPACE_FERTILITY = {  # tokens per whitespace word of FLORES-200 devtest, as published beside the assets
@@ -36,7 +36,8 @@ WHITESPACE_FERTILITY = {  # tokens per whitespace word of FLORES-200 devtest, as
     "llama3": {"en": 1.24, "hi": 2.67, "tr": 2.16, "ar": 2.29, "ta": 12.38},
     "qwen2": {"en": 1.26, "hi": 4.76, "tr": 2.55, "ar": 2.29, "ta": 10.06},
     "pythia": {"en": 1.25, "hi": 5.05, "tr": 3.43, "ar": 4.16, "ta": 12.74},
-    "gpt2": {"en": 1.23, "hi": 7.83, "tr": 3.75, "ar": 6.00, "ta": 25.04}}
+    "gpt2": {"en": 1.23, "hi": 7.83, "tr": 3.75, "ar": 6.00, "ta": 25.04},
+}
 
 SYLLABLES = ["का", "मि", "ते", "रों", "सु", "ब", "ल", "की", "ना", "दे", "ग", "हि", "न्", "दी"]
 
@@ -56,23 +57,46 @@ def tokenizer_of(data) -> ModelTokenizer:
 def curve_of(*shares: float, width: float = 0.02, found: int = 50_000) -> FertilityCurve:
     """A curve through these shares, one for each size, the last one for all that follow."""
     filled = [*shares, *[shares[-1]] * (len(SIZES) - len(shares))]
-    points = tuple(FertilityPoint(size, s, s - width / 2, s + width / 2) for size, s in zip(SIZES, filled, strict=True))
+    points = tuple(
+        FertilityPoint(size, s, s - width / 2, s + width / 2)
+        for size, s in zip(SIZES, filled, strict=True)
+    )
     return FertilityCurve(points, 1_000_000, 800_000, 200_000, found)
 
 
-MEASURES = Measures(documents=100, bytes=12_000, characters=5_000, words=1_000, spaced_words=1_000, tokens=5_000,
-                    units=1_050, unspaced=False, fallback=0.1, single=0.5, torn=0.0, unknown=0.0)
+MEASURES = Measures(
+    documents=100,
+    bytes=12_000,
+    characters=5_000,
+    words=1_000,
+    spaced_words=1_000,
+    tokens=5_000,
+    units=1_050,
+    unspaced=False,
+    fallback=0.1,
+    single=0.5,
+    torn=0.0,
+    unknown=0.0,
+)
 
 
 def test_kinds_of_tokens_are_told_apart():
     """A byte-level token is torn where it is part of a character; SentencePiece's bytes are fallback instead."""
     text = ["the का"]  # "the" is a token of both; क and ा are three bytes each, unknown to both
-    torn, fallback = (measure(tokenizer_of(BASES[name]()), text) for name in ("byte-level BPE", "SentencePiece BPE"))
+    torn, fallback = (
+        measure(tokenizer_of(BASES[name]()), text)
+        for name in ("byte-level BPE", "SentencePiece BPE")
+    )
     assert (torn.torn * torn.tokens, torn.fallback) == (6, 0)
     assert (fallback.fallback * fallback.tokens, fallback.torn) == (6, 0)
     assert torn.single * torn.tokens == 1  # the space
     for measures in (torn, fallback):
-        assert (measures.words, measures.spaced_words, measures.bytes, measures.characters) == (2, 2, 10, 6)
+        assert (measures.words, measures.spaced_words, measures.bytes, measures.characters) == (
+            2,
+            2,
+            10,
+            6,
+        )
         assert measures.tokens_per_byte == pytest.approx(1 / measures.bytes_per_token)
 
 
@@ -92,7 +116,9 @@ def test_published_fertility_is_reproduced(assets, name):
     parallel = read_parallel(str(assets / "parallel" / "flores200-devtest.jsonl.gz"), list(table))
     for language, expected in table.items():
         documents = parallel[language]
-        fertility = sum(map(len, tokenizer.ids(documents))) / sum(len(text.split()) for text in documents)
+        fertility = sum(map(len, tokenizer.ids(documents))) / sum(
+            len(text.split()) for text in documents
+        )
         assert fertility == pytest.approx(expected, abs=0.0051), language
 
 
@@ -112,11 +138,13 @@ def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
     counts = family.units(train)
     held = _grouped(family, heldout)
     rows_KG, found = _learn(family, counts, held)
-    surfaces = Continued().select(SelectionRequest(family, counts, SIZES[-1])).surfaces
+    surfaces = ContinuedBPE().select(SelectionRequest(family, counts, SIZES[-1])).surfaces
     assert found == len(surfaces) > 100
     for row_G, size in zip(rows_KG, (0, *SIZES), strict=True):
         extended = family_of(family.extended(surfaces[:size]), Path())
-        expected = sum(len(extended.segment([unit])[0]) * n for unit, n in family.units(heldout).items())
+        expected = sum(
+            len(extended.segment([unit])[0]) * n for unit, n in family.units(heldout).items()
+        )
         assert row_G.sum() == expected, size
         if size > 2_000:
             break
@@ -128,10 +156,14 @@ def test_named_text_is_predicted_to_the_token_where_all_text_is_known(name):
     family = family_of(BASES[name](), Path())
     train, wanted = made_up(), made_up(60, seed=1)
     (curve,) = predict_fertility(family, None, train, 0, wanted=wanted)
-    surfaces = Continued().select(SelectionRequest(family, family.units(train), SIZES[0])).surfaces
+    surfaces = (
+        ContinuedBPE().select(SelectionRequest(family, family.units(train), SIZES[0])).surfaces
+    )
     extended = family_of(family.extended(surfaces), Path())
-    before, after = (sum(len(of.segment([unit])[0]) * n for unit, n in family.units(wanted).items())
-                     for of in (family, extended))
+    before, after = (
+        sum(len(of.segment([unit])[0]) * n for unit, n in family.units(wanted).items())
+        for of in (family, extended)
+    )
     assert curve.at(SIZES[0]).share == pytest.approx(after / before, rel=1e-12)
     assert curve.train_bytes == sum(len(text.encode()) for text in train)
 
@@ -140,16 +172,20 @@ def test_unigram_is_counted_by_the_extended_tokenizer():
     """Where merges do not make the tokens, the extended tokenizer itself is asked, at each predicted size."""
     learner = Tokenizer(models.Unigram())
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=120, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False)
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False
+    )
     learner.train_from_iterator(made_up(200), trainer)
     family = family_of(json.loads(learner.to_str()), Path())
     counts, held = family.units(made_up()), _grouped(family, made_up(60, seed=1))
     rows_KG, _ = _learn(family, counts, held)
-    surfaces = Continued().select(SelectionRequest(family, counts, 1_000)).surfaces
+    surfaces = ContinuedBPE().select(SelectionRequest(family, counts, 1_000)).surfaces
     units = family.units(made_up(60, seed=1))
     for row, added in ((0, ()), (1 + SIZES.index(1_000), surfaces)):
         extended = family_of(family.extended(added), Path()) if added else family
-        assert rows_KG[row].sum() == sum(len(extended.segment([unit])[0]) * n for unit, n in units.items())
+        assert rows_KG[row].sum() == sum(
+            len(extended.segment([unit])[0]) * n for unit, n in units.items()
+        )
     assert rows_KG[-1].sum() < rows_KG[0].sum()
 
 
@@ -168,7 +204,9 @@ def test_a_repair_is_counted_against_the_tokens_of_the_base():
     documents = made_up(800)
     keep, mended = predict_fertility(family, fixed, documents, learned_from=100_000)
     heldout = documents[: round(len(documents) * HELDOUT_SHARE)]
-    floor = family.units(heldout).total() / sum(map(len, family.segment(list(family.units(heldout).elements()))))
+    floor = family.units(heldout).total() / sum(
+        map(len, family.segment(list(family.units(heldout).elements())))
+    )
     assert keep.at(30_000).share >= floor > mended.at(5_000).high
     assert keep.train_bytes + keep.heldout_bytes == sum(len(text.encode()) for text in documents)
 
@@ -188,10 +226,14 @@ def test_a_prediction_holds_on_text_learned_from_four_times_as_much():
     everything, heldout = made_up(1_600), made_up(2_000)[1_600:]
     size = sum(len(text.encode()) for text in everything)
     (curve,) = predict_fertility(family, None, everything[:400], size)
-    surfaces = Continued().select(SelectionRequest(family, family.units(everything), 1_000)).surfaces
+    surfaces = (
+        ContinuedBPE().select(SelectionRequest(family, family.units(everything), 1_000)).surfaces
+    )
     units = family.units(heldout)
-    tokens = {k: sum(len(ids) * n for ids, n in zip(of.segment(list(units)), units.values(), strict=True))
-              for k, of in ((0, family), (1_000, family_of(family.extended(surfaces), Path())))}
+    tokens = {
+        k: sum(len(ids) * n for ids, n in zip(of.segment(list(units)), units.values(), strict=True))
+        for k, of in ((0, family), (1_000, family_of(family.extended(surfaces), Path())))
+    }
     point = curve.at(1_000)
     assert point.low <= tokens[1_000] / tokens[0] <= point.high
 
@@ -200,18 +242,29 @@ def test_the_curve_is_carried_on_by_shrinking_steps():
     """One doubling brings q of the step from half the text; none brings nothing; never below the floor."""
     base_G, half_KG, full_KG = np.full(4, 100.0), np.full((2, 4), 60.0), np.full((2, 4), 50.0)
     floor_G = np.full(4, 10.0)
-    assert extrapolate(base_G, half_KG, full_KG, floor_G, doublings=0.0, found=(900, 900))[0] == [0.5, 0.5]
-    share, low, high = extrapolate(base_G, half_KG, full_KG, floor_G, doublings=1.0, found=(900, 900))
+    assert extrapolate(base_G, half_KG, full_KG, floor_G, doublings=0.0, found=(900, 900))[0] == [
+        0.5,
+        0.5,
+    ]
+    share, low, high = extrapolate(
+        base_G, half_KG, full_KG, floor_G, doublings=1.0, found=(900, 900)
+    )
     assert share == pytest.approx([0.5 - 0.1 * SHRINKING] * 2)
     assert low[0] < share[0] < high[0] < 0.5
-    assert extrapolate(base_G, half_KG, full_KG, np.full(4, 48.0), doublings=9.0, found=(900, 900))[0] == [0.48, 0.48]
+    assert extrapolate(base_G, half_KG, full_KG, np.full(4, 48.0), doublings=9.0, found=(900, 900))[
+        0
+    ] == [0.48, 0.48]
 
 
 def test_running_out_of_tokens_is_not_taken_for_learning():
     """Where half the text ran out of tokens, the step is that of the sizes it filled, in proportion."""
     base_G = np.full(4, 100.0)
-    half_KG, full_KG = (np.repeat([[row] for row in rows], 4, axis=1) for rows in ((61.0, 60, 60), (60.0, 50, 40)))
-    share, _, _ = extrapolate(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 1_000))
+    half_KG, full_KG = (
+        np.repeat([[row] for row in rows], 4, axis=1) for rows in ((61.0, 60, 60), (60.0, 50, 40))
+    )
+    share, _, _ = extrapolate(
+        base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 1_000)
+    )
     q = SHRINKING
     assert share == pytest.approx([0.6 - 0.01 * q, 0.5 - 0.02 * q, 0.4 - 0.04 * q])
     further = extrapolate(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 600))[0]
@@ -222,7 +275,11 @@ def test_advice_extends_up_to_the_knee():
     """Tokens are advised while a thousand more save one percent of those left, and the reasons carry the numbers."""
     curve = curve_of(0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.38, 0.378)
     advice = recommend(MEASURES, curve, None, 4.0, None)
-    assert (advice.action, advice.size, advice.headline) == ("extend", 7_500, "extend by 7,500 tokens")
+    assert (advice.action, advice.size, advice.headline) == (
+        "extend",
+        7_500,
+        "extend by 7,500 tokens",
+    )
     assert "5 tokens a word to 1.90" in advice.reasons[0]
     assert "from 4.00x to about 1.52x" in advice.reasons[0]
     assert "less than 1%" in advice.reasons[1]
@@ -251,7 +308,9 @@ def test_advice_repairs_where_the_floor_binds():
     slight = recommend(high, curve_of(0.6, 0.5), curve_of(0.6, 0.48), None, 1.15)
     assert slight.action == "extend"
     assert "no repair" in slight.warnings[0]
-    grown = dataclasses.replace(curve_of(0.6, 0.5, 0.4, 0.3), growth=0.5)  # the base's own tokens for it get longer
+    grown = dataclasses.replace(
+        curve_of(0.6, 0.5, 0.4, 0.3), growth=0.5
+    )  # the base's own tokens for it get longer
     assert recommend(high, curve_of(0.6, 0.55), grown, None, 1.15).action == "extend"
 
 
@@ -265,7 +324,10 @@ def test_real_hindi_is_predicted(assets):
     """Llama-2 and Qwen2 on 0.4 MB of Hindi: the intervals hold what 12 MB give (4.08x; 1.87x, repaired 3.43x)."""
     documents = prediction_sample(assets)
     sample = TextSample("hi", tuple(documents), 400_000, 12_000_000)
-    found = diagnose({name: open_tokenizer(assets / "tokenizers" / name) for name in ("llama2", "qwen2")}, [sample])
+    found = diagnosis(
+        {name: open_tokenizer(assets / "tokenizers" / name) for name in ("llama2", "qwen2")},
+        [sample],
+    )
     llama2, qwen2 = (of.findings[0] for of in found.tokenizers)
     for curve, truth in ((llama2.keep, 4.08), (qwen2.keep, 1.87), (qwen2.repaired, 3.43)):
         point = curve.at(10_000)

@@ -21,13 +21,24 @@ from lingraft.advice import (
     read_sample,
 )
 from lingraft.cli import app
+from lingraft.corpus.parallel_text import read_parallel
 from lingraft.errors import CorpusError, LingraftError
-from lingraft.intrinsic.parallel import read_parallel
 from tests.small_bases import BASES
 from tests.test_diagnosis import made_up
 
-POINT = {"added", "share", "share_low", "share_high", "reduction", "reduction_low", "reduction_high", "tokens_per_word",
-         "tokens_per_word_low", "tokens_per_word_high", "characters_per_token"}
+POINT = {
+    "added",
+    "share",
+    "share_low",
+    "share_high",
+    "reduction",
+    "reduction_low",
+    "reduction_high",
+    "tokens_per_word",
+    "tokens_per_word_low",
+    "tokens_per_word_high",
+    "characters_per_token",
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +51,22 @@ def place(tmp_path_factory) -> Path:
         (target / "tokenizer.json").write_text(json.dumps(make()), encoding="utf-8")
     (folder / "hi.txt").write_text("\n".join(made_up(300)), encoding="utf-8")
     rows = ({"en": f"the cat number {i}", "hi": text} for i, text in enumerate(made_up(30)))
-    (folder / "parallel.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    (folder / "parallel.jsonl").write_text(
+        "\n".join(json.dumps(row) for row in rows), encoding="utf-8"
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def compared(place):
     """Both tokenizers on Hindi."""
-    return diagnose_command([str(place / "byte-level"), str(place / "SentencePiece")], text=[str(place / "hi.txt")],
-                            parallel=str(place / "parallel.jsonl"), compare=True, html=place / "page" / "d.html")
+    return diagnose_command(
+        [str(place / "byte-level"), str(place / "SentencePiece")],
+        text=[str(place / "hi.txt")],
+        parallel=str(place / "parallel.jsonl"),
+        compare=True,
+        html=place / "page" / "d.html",
+    )
 
 
 def printed(renderable) -> str:
@@ -71,11 +89,15 @@ def test_json_keeps_its_promise(compared):
         for point in curve["points"]:
             assert set(point) == POINT
             assert point["share_low"] <= point["share"] <= point["share_high"]
-            assert point["tokens_per_word"] == pytest.approx(finding["tokens_per_word"] * point["share"])
+            assert point["tokens_per_word"] == pytest.approx(
+                finding["tokens_per_word"] * point["share"]
+            )
             assert point["reduction_low"] == pytest.approx(1 / point["share_high"])
     assert set(finding["advice"]) == {"action", "size", "headline", "reasons", "warnings"}
     rows = content["comparison"]["hi"]
-    assert [row["tokens_per_byte"] for row in rows] == sorted(row["tokens_per_byte"] for row in rows)
+    assert [row["tokens_per_byte"] for row in rows] == sorted(
+        row["tokens_per_byte"] for row in rows
+    )
     assert [sum(row[best] for row in rows) for best in ("best_now", "best_after")] == [1, 1]
 
 
@@ -98,31 +120,55 @@ def test_the_page_stands_alone_and_escapes(compared, place):
     assert page == diagnosis_page(compared)
     for outside in ("http:", "https:", "<script", "<link", "src="):
         assert outside not in page
-    assert page.count("<polyline") == 3  # kept and repaired for the byte-level one, kept for the other
+    assert (
+        page.count("<polyline") == 3
+    )  # kept and repaired for the byte-level one, kept for the other
     assert page.count("<table>") == 5
     nasty = place / "<script>alert(1)"
     nasty.mkdir()
     (nasty / "tokenizer.json").write_bytes((place / "byte-level" / "tokenizer.json").read_bytes())
-    escaped = diagnosis_page(diagnose_command([str(nasty)], text=[str(place / "hi.txt")], sample_bytes=30_000))
+    escaped = diagnosis_page(
+        diagnose_command([str(nasty)], text=[str(place / "hi.txt")], sample_bytes=30_000)
+    )
     assert "<script" not in escaped
     assert "&lt;script&gt;alert(1)" in escaped
 
 
 def test_the_command_line_prints_json_without_torch(place):
     """`lingraft diagnose --json` prints JSON alone on standard output, and imports neither torch nor transformers."""
-    arguments = ["diagnose", str(place / "SentencePiece"), "--text", f"hi={place / 'hi.txt'}", "--json"]
-    code = ("import sys\nfrom lingraft.cli import app\n"
-            "try:\n    app(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
-            "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules], file=sys.stderr)")
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    arguments = [
+        "diagnose",
+        str(place / "SentencePiece"),
+        "--text",
+        f"hi={place / 'hi.txt'}",
+        "--json",
+    ]
+    code = (
+        "import sys\nfrom lingraft.cli import app\n"
+        "try:\n    app(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout)["tokenizers"][0]["name"] == "SentencePiece"
     assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_help_names_every_option():
     """Help says what to give."""
-    shown = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["diagnose", "--help"]).output
-    for option in ("--text", "--parallel", "--compare", "--json", "--html", "--sample-bytes", "--learned-from"):
+    shown = (
+        CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["diagnose", "--help"]).output
+    )
+    for option in (
+        "--text",
+        "--parallel",
+        "--compare",
+        "--json",
+        "--html",
+        "--sample-bytes",
+        "--learned-from",
+    ):
         assert option in shown
 
 
@@ -171,19 +217,26 @@ def test_parallel_rows_with_a_gap_are_left_out(tmp_path):
         read_parallel(str(tmp_path / "p.jsonl"), ["sw"])
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"models": ["nowhere"]}, "nowhere: there is no such file or folder"),
-    ({"text": []}, "give --text LANG=FILE"),
-    ({"text": ["corpus.txt"]}, "write LANG=FILE, for example hi=corpus.txt"),
-    ({"text": ["hi=nothing.txt"]}, "nothing.txt: no such file"),
-    ({"compare": True}, "--compare needs two tokenizers"),
-    ({"sample_bytes": 0}, "expected a number of bytes above 0"),
-    ({"parallel": "nothing.jsonl"}, "nothing.jsonl: no such file"),
-    ({"html": Path("/proc/nowhere/d.html")}, "cannot be written"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"models": ["nowhere"]}, "nowhere: there is no such file or folder"),
+        ({"text": []}, "give --text LANG=FILE"),
+        ({"text": ["corpus.txt"]}, "write LANG=FILE, for example hi=corpus.txt"),
+        ({"text": ["hi=nothing.txt"]}, "nothing.txt: no such file"),
+        ({"compare": True}, "--compare needs two tokenizers"),
+        ({"sample_bytes": 0}, "expected a number of bytes above 0"),
+        ({"parallel": "nothing.jsonl"}, "nothing.jsonl: no such file"),
+        ({"html": Path("/proc/nowhere/d.html")}, "cannot be written"),
+    ],
+)
 def test_refusals_are_one_line(place, change, words):
     """Each mistake is answered with one line that says what to do."""
-    given = {"models": [str(place / "byte-level")], "text": [str(place / "hi.txt")], "sample_bytes": 25_000} | change
+    given = {
+        "models": [str(place / "byte-level")],
+        "text": [str(place / "hi.txt")],
+        "sample_bytes": 25_000,
+    } | change
     with pytest.raises(LingraftError) as refusal:
         diagnose_command(given.pop("models"), **given)
     assert words in str(refusal.value)

@@ -21,7 +21,9 @@ from tests.commands import start
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))])
+PAGES = sorted(
+    [*DOCS.glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))]
+)
 
 
 @pytest.mark.parametrize("name", ["methods.md", "cli.md"])
@@ -30,15 +32,17 @@ def test_pages_from_code_are_up_to_date(name, monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS))
     import generate
 
-    assert (DOCS / name).read_text(encoding="utf-8") == generate.PAGES[name](), "run: make docs-pages"
+    assert (DOCS / name).read_text(encoding="utf-8") == generate.PAGES[name](), (
+        "run: make docs-pages"
+    )
     sys.modules.pop("generate")
 
 
 def test_every_method_and_command_has_a_place():
     """Every registered method and every command stands in its page."""
-    from lingraft.inits import INITS
-    from lingraft.selection import SELECTIONS
+    from lingraft.embeddings import INITS
     from lingraft.strategies import STRATEGIES
+    from lingraft.vocabulary import SELECTIONS
 
     methods, commands = ((DOCS / name).read_text() for name in ("methods.md", "cli.md"))
     for registry in (INITS, SELECTIONS, STRATEGIES):
@@ -57,17 +61,26 @@ def test_files_that_pages_name_are_there(page):
         assert (ROOT / name).exists(), name
 
 
-BLOCKS = [(page.name, block) for page in PAGES
-          for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
+BLOCKS = [
+    (page.name, block)
+    for page in PAGES
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
 
 
-@pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{page}-{i}" for i, (page, _) in enumerate(BLOCKS)])
+@pytest.mark.parametrize(
+    ("page", "block"), BLOCKS, ids=[f"{page}-{i}" for i, (page, _) in enumerate(BLOCKS)]
+)
 def test_settings_in_pages_are_settings(page, block):
     """Every YAML example is part of a recipe that is accepted; those of studies are told by their question or axes."""
     if {"question", "axes"} & set(read_text(block.encode(), page).values):
         return  # a study, which has tests of its own
-    base = {"name": "x", "model": "m", "target": {"language": "hi", "corpus": "hindi.txt"},
-            "replay": {"language": "en", "corpus": "english.txt"}}
+    base = {
+        "name": "x",
+        "model": "m",
+        "target": {"language": "hi", "corpus": "hindi.txt"},
+        "replay": {"language": "en", "corpus": "english.txt"},
+    }
     values = base | read_text(block.encode(), page).values
     try:
         parse_recipe(Tree(values))
@@ -79,9 +92,9 @@ def test_the_example_of_a_method_works():
     """The class in extend.md registers, is found by name, and does what it says."""
     import torch
 
-    from lingraft.checkpoint.request import InitRequest
-    from lingraft.inits import INITS
-    from lingraft.vocabulary import AddedToken, identity
+    from lingraft.checkpoint.row_request import InitRequest
+    from lingraft.embeddings import INITS
+    from lingraft.splice import AddedToken, identity
 
     code = re.search(r"```python\n(.*?)```", (DOCS / "extend.md").read_text(), re.DOTALL)[1]
     try:
@@ -98,9 +111,14 @@ def test_exit_codes_are_those_of_the_errors():
     """The documented exit codes are the ones that errors carry, and 0 and 1."""
     from lingraft import errors
 
-    codes = {cls.exit_code for cls in vars(errors).values()
-             if isinstance(cls, type) and issubclass(cls, errors.LingraftError)}
-    documented = set(map(int, re.findall(r"^\| (\d+) \|", (DOCS / "cli.md").read_text(), re.MULTILINE)))
+    codes = {
+        cls.exit_code
+        for cls in vars(errors).values()
+        if isinstance(cls, type) and issubclass(cls, errors.LingraftError)
+    }
+    documented = set(
+        map(int, re.findall(r"^\| (\d+) \|", (DOCS / "cli.md").read_text(), re.MULTILINE))
+    )
     assert documented == codes | {0, 1}
 
 
@@ -113,11 +131,18 @@ def test_the_navigation_names_every_page():
 def test_the_site_is_built_without_a_warning(tmp_path):
     """Mkdocs builds every page; a link or anchor that leads nowhere is an error."""
     site = tmp_path / "site"
-    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site],
-                          cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {path.stem for path in DOCS.glob("*.md")} - {"index"} <= {path.name for path in site.iterdir()}
+    assert {path.stem for path in DOCS.glob("*.md")} - {"index"} <= {
+        path.name for path in site.iterdir()
+    }
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
@@ -143,5 +168,7 @@ def test_the_citation_names_this_version():
     """CITATION.cff and the package agree."""
     from importlib.metadata import version
 
-    assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]) == version("lingraft")
+    assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]) == version(
+        "lingraft"
+    )
     assert (Path(__import__("lingraft").__file__).parent / "py.typed").is_file()

@@ -9,16 +9,24 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError
+from lingraft.evaluation.tasks.task_measurements import task_changes
 from lingraft.measurement import read_measurements, select
-from lingraft.pipeline import Asked, comparison_table, evaluate_models, scoring
-from lingraft.pipeline.evaluating import named
+from lingraft.pipeline import (
+    EvaluationRequest,
+    comparison_table,
+    evaluate_models,
+    evaluation_stages,
+)
+from lingraft.pipeline.model_evaluation import named
 from lingraft.recipe import Runtime
-from lingraft.tasks.changes import task_changes
 from tests.commands import lingraft
 from tests.conftest import make_tiny_model
 
-QUICK = ("evaluation.bootstrap.resamples=20", "evaluation.heldout_bytes=2000",
-         "evaluation.generation={bytes: 8, prompts: 1, repeats: 1, samples: 2, sample_bytes: 8}")
+QUICK = (
+    "evaluation.bootstrap.resamples=20",
+    "evaluation.heldout_bytes=2000",
+    "evaluation.generation={bytes: 8, prompts: 1, repeats: 1, samples: 2, sample_bytes: 8}",
+)
 
 
 @pytest.fixture
@@ -42,28 +50,43 @@ def here(tmp_path: Path) -> Runtime:
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that fills with a name for each time that a model is scored."""
     calls: list[str] = []
-    plain = scoring.make_scoring
+    plain = evaluation_stages.make_scoring
 
     def counted(chosen: object, separator: str, work: object) -> None:
         calls.append("scored")
         plain(chosen, separator, work)
 
-    monkeypatch.setattr(scoring, "make_scoring", counted)
+    monkeypatch.setattr(evaluation_stages, "make_scoring", counted)
     return calls
 
 
-def test_two_evaluations_that_share_a_model_score_it_once(models, hindi_file, here, scored, tmp_path):
+def test_two_evaluations_that_share_a_model_score_it_once(
+    models, hindi_file, here, scored, tmp_path
+):
     """A model, copied or in another order, is known by its files; another text is another question."""
-    asked = Asked(models[:1], text={"hi": [str(hindi_file)]}, overrides=QUICK)
+    asked = EvaluationRequest(models[:1], text={"hi": [str(hindi_file)]}, overrides=QUICK)
     evaluate_models(asked, here, tmp_path / "a")
     assert len(scored) == 1
     copy = shutil.copytree(models[0], tmp_path / "copy")
-    evaluate_models(Asked([models[1], str(copy)], text=asked.text, overrides=QUICK), here, tmp_path / "b")
+    evaluate_models(
+        EvaluationRequest([models[1], str(copy)], text=asked.text, overrides=QUICK),
+        here,
+        tmp_path / "b",
+    )
     assert len(scored) == 2
-    evaluate_models(Asked(models, text=asked.text, overrides=[*QUICK, "evaluation.bootstrap.seed=1"]), here,
-                    tmp_path / "c")
+    evaluate_models(
+        EvaluationRequest(
+            models, text=asked.text, overrides=[*QUICK, "evaluation.bootstrap.seed=1"]
+        ),
+        here,
+        tmp_path / "c",
+    )
     assert len(scored) == 2
-    evaluate_models(Asked(models, text=asked.text, overrides=[*QUICK, "evaluation.stride=7"]), here, tmp_path / "d")
+    evaluate_models(
+        EvaluationRequest(models, text=asked.text, overrides=[*QUICK, "evaluation.stride=7"]),
+        here,
+        tmp_path / "d",
+    )
     assert len(scored) == 4
 
 
@@ -71,53 +94,81 @@ def test_one_model_against_itself_changes_nothing(models, hindi_file, english_fi
     """Identical bytes for all: the change is exactly 0, in every language; the table has a column for each model."""
     copy = shutil.copytree(models[0], tmp_path / "copy")
     texts = {"hi": [str(hindi_file)], "en": [str(english_file)]}
-    found = evaluate_models(Asked([models[0], str(copy)], text=texts, overrides=QUICK), here, tmp_path / "out")
+    found = evaluate_models(
+        EvaluationRequest([models[0], str(copy)], text=texts, overrides=QUICK),
+        here,
+        tmp_path / "out",
+    )
     rows = read_measurements(tmp_path / "out" / "measurements.parquet")
     for metric in ("bits per byte change", "tokens per word change"):
-        assert [(row.value, row.low, row.high, row.subject) for row in select(rows, metric=metric)] \
-            == [(0, 0, 0, "copy")] * 2
+        assert [
+            (row.value, row.low, row.high, row.subject) for row in select(rows, metric=metric)
+        ] == [(0, 0, 0, "copy")] * 2
     table = comparison_table(found)
     assert [column.header for column in table.columns][3:] == ["one", "copy", "copy, change"]
     json.dumps(found)
-    assert {path.name for path in (tmp_path / "out").iterdir()} \
-        == {"measurements.parquet", "measurements.csv", "generated.json", "run.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "measurements.parquet",
+        "measurements.csv",
+        "generated.json",
+        "run.json",
+    }
 
 
 def test_the_text_is_taken_as_it_is(models, here, tmp_path):
     """No document is cleaned, dropped or reordered; the last one passes the limit no further than it has to."""
     file = tmp_path / "hi.txt"
     file.write_text("  क  ख \nb\nb\n\nlast one\n", encoding="utf-8")
-    evaluate_models(Asked(models[:1], text={"hi": [str(file)]}, overrides=QUICK), here, tmp_path / "out")
-    row = select(read_measurements(tmp_path / "out" / "measurements.parquet"), metric="tokens per byte")[0]
-    from lingraft.families import open_tokenizer
+    evaluate_models(
+        EvaluationRequest(models[:1], text={"hi": [str(file)]}, overrides=QUICK),
+        here,
+        tmp_path / "out",
+    )
+    row = select(
+        read_measurements(tmp_path / "out" / "measurements.parquet"), metric="tokens per byte"
+    )[0]
+    from lingraft.tokenizer import open_tokenizer
 
     texts = ["  क  ख ", "b", "b", "last one"]
     tokens = sum(map(len, open_tokenizer(Path(models[0])).ids(texts)))
     assert (row.n, row.value) == (4, tokens / sum(len(text.encode()) for text in texts))
 
 
-def bad(what: str, models: list[str], text: str, tmp_path: Path) -> Asked:
+def bad(what: str, models: list[str], text: str, tmp_path: Path) -> EvaluationRequest:
     folder = Path(models[0])
     if what == "without weights":
         (folder / "model.safetensors").unlink()
     if what == "without BOS and EOS":
-        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+        (folder / "tokenizer_config.json").write_text(
+            '{"tokenizer_class": "PreTrainedTokenizerFast"}'
+        )
         config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**config, "bos_token_id": None, "eos_token_id": None}))
+        (folder / "config.json").write_text(
+            json.dumps({**config, "bos_token_id": None, "eos_token_id": None})
+        )
         (folder / "generation_config.json").unlink(missing_ok=True)
     overrides = [*QUICK, *(["evaluation.context=65"] if what == "context" else [])]
     places = {"hi": [str(tmp_path / "gone.txt") if what == "text" else text]}
-    return Asked({"model": ["nowhere/at/all"], "twice": models[:1] * 2}.get(what, models),
-                 text=None if what == "no text" else places, overrides=overrides,
-                 parallel=str(tmp_path / "gone.jsonl") if what == "parallel" else None,
-                 reference=str(tmp_path / "none") if what == "reference" else None)
+    return EvaluationRequest(
+        {"model": ["nowhere/at/all"], "twice": models[:1] * 2}.get(what, models),
+        text=None if what == "no text" else places,
+        overrides=overrides,
+        parallel=str(tmp_path / "gone.jsonl") if what == "parallel" else None,
+        reference=str(tmp_path / "none") if what == "reference" else None,
+    )
 
 
-BAD = {"without weights": (ModelError, "one: holds no weights"), "context": (ModelError, r"65 tokens.*64"),
-       "without BOS and EOS": (ModelError, "neither a BOS nor an EOS"), "text": (CorpusError, "gone.txt: no such file"),
-       "model": (ModelError, "nowhere/at/all: no such folder"), "twice": (RecipeError, "named twice"),
-       "no text": (CorpusError, "--text LANG=FILE"), "parallel": (CorpusError, "gone.jsonl: no such file"),
-       "reference": (LingraftError, "none: there is no such file or folder")}
+BAD = {
+    "without weights": (ModelError, "one: holds no weights"),
+    "context": (ModelError, r"65 tokens.*64"),
+    "without BOS and EOS": (ModelError, "neither a BOS nor an EOS"),
+    "text": (CorpusError, "gone.txt: no such file"),
+    "model": (ModelError, "nowhere/at/all: no such folder"),
+    "twice": (RecipeError, "named twice"),
+    "no text": (CorpusError, "--text LANG=FILE"),
+    "parallel": (CorpusError, "gone.jsonl: no such file"),
+    "reference": (LingraftError, "none: there is no such file or folder"),
+}
 
 
 @pytest.mark.parametrize("what", BAD)
@@ -138,7 +189,13 @@ def test_names_tell_models_apart():
 
 def test_the_command_prints_a_table_and_json(models, hindi_file, tmp_path):
     """The second call takes everything from the store; the exit code of bad input is 2."""
-    options = ["--text", f"hi={hindi_file}", "--device", "cpu", *(f"-o{setting}" for setting in QUICK)]
+    options = [
+        "--text",
+        f"hi={hindi_file}",
+        "--device",
+        "cpu",
+        *(f"-o{setting}" for setting in QUICK),
+    ]
     done = lingraft("evaluate", *models, *options, "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "two, change" in done.stdout
@@ -154,11 +211,27 @@ def test_tasks_are_run_once_a_model_and_paired(models, hindi_file, here, tmp_pat
     """Task scores stand beside the others, their change is paired over documents, and the store keeps them."""
     data = tmp_path / "xcopa.jsonl"
     words = ("red", "tall tree", "the old", "a bird")
-    rows = [{"premise": words[i % 4], "choice1": words[(i + 1) % 4], "choice2": words[(i + 2) % 4],
-             "label": int(i > 1), "question": "cause" if i % 2 else "effect"} for i in range(6)]
-    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    asked = Asked(models, text={"hi": [str(hindi_file)]}, overrides=[
-        *QUICK, f"evaluation.tasks={{names: [xcopa-ta], shots: 0, data: {{xcopa: {data}}}}}"])
+    rows = [
+        {
+            "premise": words[i % 4],
+            "choice1": words[(i + 1) % 4],
+            "choice2": words[(i + 2) % 4],
+            "label": int(i > 1),
+            "question": "cause" if i % 2 else "effect",
+        }
+        for i in range(6)
+    ]
+    data.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
+    asked = EvaluationRequest(
+        models,
+        text={"hi": [str(hindi_file)]},
+        overrides=[
+            *QUICK,
+            f"evaluation.tasks={{names: [xcopa-ta], shots: 0, data: {{xcopa: {data}}}}}",
+        ],
+    )
     found = evaluate_models(asked, here, tmp_path / "out")
     measured = read_measurements(tmp_path / "out" / "measurements.parquet")
     before, after = select(measured, metric="xcopa accuracy")
@@ -185,9 +258,19 @@ def test_real_sentences_by_two_real_models(assets, tmp_path):
         lines = [line for line in file if 60 < len(line) < 400][:60]
     (tmp_path / "en.jsonl").write_text("".join(lines), encoding="utf-8")
     names = [str(assets / "models" / name) for name in ("english-8m", "stories260K-hf")]
-    found = evaluate_models(Asked(names, text={"en": [str(tmp_path / "en.jsonl")]}, overrides=[
-        "evaluation.generation=null", "evaluation.bootstrap.resamples=100"]),
-        Runtime(tmp_path / "runs", tmp_path / "store", "cpu"), tmp_path / "out")
-    bits = {row["subject"]: row["value"] for row in found["measurements"] if row["metric"] == "bits per byte"}
+    found = evaluate_models(
+        EvaluationRequest(
+            names,
+            text={"en": [str(tmp_path / "en.jsonl")]},
+            overrides=["evaluation.generation=null", "evaluation.bootstrap.resamples=100"],
+        ),
+        Runtime(tmp_path / "runs", tmp_path / "store", "cpu"),
+        tmp_path / "out",
+    )
+    bits = {
+        row["subject"]: row["value"]
+        for row in found["measurements"]
+        if row["metric"] == "bits per byte"
+    }
     assert 1.2 < bits["english-8m"] < 2.2
     assert bits["english-8m"] < bits["stories260K-hf"]

@@ -19,34 +19,56 @@ from lingraft.errors import ModelError, RecipeError
 from lingraft.export import export_gguf
 from lingraft.export.gguf_architectures import ARCHITECTURES, rope_factors
 from lingraft.export.gguf_tokenizer import BYTE, CONTROL, UNKNOWN, UNUSED, gguf_tokens
-from lingraft.families import open_tokenizer
-from lingraft.families.saving import save_tokenizer
 from lingraft.pretokenizer import repaired
-from lingraft.pretokenizer.llama_cpp import NAMES, pretokenizer_name
-from lingraft.vocabulary import identity
+from lingraft.pretokenizer.llama_cpp_names import NAMES, pretokenizer_name
+from lingraft.splice import identity
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.small_bases import byte_level, sentencepiece
 
 gguf = pytest.importorskip("gguf")
 
 LLAMA_CPP = Path(__file__).parent.parent / ".venv" / "llama.cpp"
-SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "max_position_embeddings": 64}
-SCALED = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-          "original_max_position_embeddings": 32}
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+SCALED = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 
 
 def write_byte_level(folder: Path) -> None:
     """Write a byte-level tokenizer of the folder's own."""
-    (folder / "tokenizer.json").write_text(json.dumps(byte_level([*ENGLISH, *HINDI], size=400)), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(
+        json.dumps(byte_level([*ENGLISH, *HINDI], size=400)), encoding="utf-8"
+    )
 
 
 def write_sentencepiece(folder: Path) -> None:
     """Write a tokenizer.model, as SentencePiece learns it, and the tokenizer.json that it means."""
     learned = io.BytesIO()
-    SentencePieceTrainer.train(sentence_iterator=iter([*ENGLISH, *HINDI]), model_writer=learned, vocab_size=400,
-                               model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
-                               remove_extra_whitespaces=False, hard_vocab_limit=False, minloglevel=2)
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([*ENGLISH, *HINDI]),
+        model_writer=learned,
+        vocab_size=400,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
     (folder / "tokenizer.model").write_bytes(learned.getvalue())
     opened = open_tokenizer(folder)
     save_tokenizer(opened, opened.family.data, identity(opened.size), folder)
@@ -58,12 +80,25 @@ MODELS = {
     "llama-scaled": ("LlamaConfig", {**SMALL, "rope_parameters": SCALED}, write_byte_level),
     "mistral": ("MistralConfig", {**SMALL, "sliding_window": None}, write_sentencepiece),
     "qwen2": ("Qwen2Config", SMALL, write_byte_level),
-    "gpt2": ("GPT2Config", {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 1024}, write_byte_level),
-    "gpt_neox": ("GPTNeoXConfig", {key: value for key, value in SMALL.items() if key != "num_key_value_heads"},
-                 write_byte_level),
+    "gpt2": (
+        "GPT2Config",
+        {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 1024},
+        write_byte_level,
+    ),
+    "gpt_neox": (
+        "GPTNeoXConfig",
+        {key: value for key, value in SMALL.items() if key != "num_key_value_heads"},
+        write_byte_level,
+    ),
 }
 ROWS = 420
-TEXTS = [*ENGLISH, *HINDI, "12 shells, naïve 🙂  two  spaces\n\nand lines", " leads", "it's WE'LL don't"]
+TEXTS = [
+    *ENGLISH,
+    *HINDI,
+    "12 shells, naïve 🙂  two  spaces\n\nand lines",
+    " leads",
+    "it's WE'LL don't",
+]
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -75,9 +110,12 @@ def trained(request, tmp_path_factory) -> Path:
     config_name, settings, tokenizer = MODELS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     tokenizer(folder)
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
-    config = getattr(transformers, config_name)(vocab_size=ROWS, bos_token_id=None, eos_token_id=None,
-                                                pad_token_id=None, **settings)
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"})
+    )
+    config = getattr(transformers, config_name)(
+        vocab_size=ROWS, bos_token_id=None, eos_token_id=None, pad_token_id=None, **settings
+    )
     opened = open_tokenizer(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -98,12 +136,16 @@ def fields(reader) -> dict:
 
 def test_a_file_reads_back(trained, tmp_path):
     """Every tensor has a place and its own number of values; every row has a token; two writings are equal."""
-    from lingraft.checkpoint.tensor_files import Checkpoint
+    from lingraft.checkpoint.safetensors_files import Checkpoint
 
     done = export_gguf(trained, tmp_path / "model.gguf")
     reader = gguf.GGUFReader(done.path)
-    assert len(reader.tensors) == done.tensors + ("rope_freqs.weight" in {tensor.name for tensor in reader.tensors})
-    values = sum(int(tensor.n_elements) for tensor in reader.tensors if tensor.name != "rope_freqs.weight")
+    assert len(reader.tensors) == done.tensors + (
+        "rope_freqs.weight" in {tensor.name for tensor in reader.tensors}
+    )
+    values = sum(
+        int(tensor.n_elements) for tensor in reader.tensors if tensor.name != "rope_freqs.weight"
+    )
     assert values == Checkpoint.open(trained).parameters
     told = fields(reader)
     assert told["general.architecture"] == done.architecture
@@ -146,11 +188,24 @@ def test_llama_cpp_gives_equal_ids_and_tokens(trained, tmp_path):
         pytest.skip("no .venv/llama.cpp: `make test` sets it up where there is npm")
     done = export_gguf(trained, tmp_path / "model.gguf")
     (tmp_path / "texts.json").write_text(json.dumps(TEXTS))
-    subprocess.run(["node", Path(__file__).with_name("llama_cpp.mjs"), LLAMA_CPP, done.path, tmp_path / "texts.json",
-                    "8", tmp_path / "answers.json"], capture_output=True, check=True)
+    subprocess.run(
+        [
+            "node",
+            Path(__file__).with_name("llama_cpp.mjs"),
+            LLAMA_CPP,
+            done.path,
+            tmp_path / "texts.json",
+            "8",
+            tmp_path / "answers.json",
+        ],
+        capture_output=True,
+        check=True,
+    )
     model = AutoModelForCausalLM.from_pretrained(trained)
     wanted = open_tokenizer(trained).ids(TEXTS)
-    for answer, ids in zip(json.loads((tmp_path / "answers.json").read_text()), wanted, strict=True):
+    for answer, ids in zip(
+        json.loads((tmp_path / "answers.json").read_text()), wanted, strict=True
+    ):
         assert answer["ids"] == ids
         row = ids[:12]
         for token in answer["greedy"]:
@@ -165,7 +220,7 @@ def test_numbers_are_stored_as_asked(numbers, tmp_path):
     import numpy as np
     from gguf.quants import dequantize
 
-    from lingraft.checkpoint.tensor_files import Checkpoint
+    from lingraft.checkpoint.safetensors_files import Checkpoint
 
     model = plain_llama(tmp_path)
     reader = gguf.GGUFReader(export_gguf(model, tmp_path / "m.gguf", numbers=numbers).path)
@@ -174,14 +229,18 @@ def test_numbers_are_stored_as_asked(numbers, tmp_path):
     assert tensors["output_norm.weight"].tensor_type.name == "F32"
     stored = dequantize(tensors["token_embd.weight"].data, tensors["token_embd.weight"].tensor_type)
     rows = Checkpoint.open(model).tensor("model.embed_tokens.weight").numpy()
-    assert np.abs(stored.reshape(rows.shape) - rows).max() <= {"f32": 0, "f16": 1e-4}.get(numbers, 4e-3 * 2)
+    assert np.abs(stored.reshape(rows.shape) - rows).max() <= {"f32": 0, "f16": 1e-4}.get(
+        numbers, 4e-3 * 2
+    )
 
 
 def plain_llama(folder: Path) -> Path:
     from tests.models import ARCHITECTURES as KINDS
 
     kind = KINDS["llama"]
-    built = dataclasses.replace(kind, settings={**kind.settings, "intermediate_size": 64}).build(folder / "plain")
+    built = dataclasses.replace(kind, settings={**kind.settings, "intermediate_size": 64}).build(
+        folder / "plain"
+    )
     (built / "tokenizer.json").write_text(json.dumps(byte_level(size=319)), encoding="utf-8")
     (built / "tokenizer_config.json").unlink()
     return built
@@ -237,9 +296,14 @@ def test_merges_that_say_otherwise_are_refused(tmp_path):
         gguf_tokens(tokenizer, tokenizer.size)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"model_type": "bloom"}, "bloom"), ({"model_type": "mistral", "sliding_window": 4096}, "window attention .4096"),
-    ({"rope_parameters": {"rope_type": "yarn"}}, "yarn")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "bloom"}, "bloom"),
+        ({"model_type": "mistral", "sliding_window": 4096}, "window attention .4096"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "yarn"),
+    ],
+)
 def test_what_would_compute_otherwise_is_refused(change, words, tmp_path):
     """An architecture, a window or a scaling that is not written is named, and no file is left."""
     model = plain_llama(tmp_path)

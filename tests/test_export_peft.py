@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from lingraft.checkpoint import graft
+from lingraft.checkpoint import resize_embeddings
+from lingraft.embeddings import INITS
 from lingraft.errors import ModelError, StoreError
 from lingraft.export import export_peft
-from lingraft.families import open_tokenizer
-from lingraft.inits import INITS
+from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.trainer import Text, train
+from lingraft.training.trainer import TrainingText, train
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, extended_tokenizer
 from tests.training_cases import Killed, packed
@@ -24,14 +24,20 @@ from tests.training_cases import Killed, packed
 peft = pytest.importorskip("peft")
 pytestmark = [  # PEFT's own: an attribute of transformers 5, and ties that hold, as is tested here
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings=True. and a tied layer:UserWarning")]
+    pytest.mark.filterwarnings(
+        "ignore:Model has .tie_word_embeddings=True. and a tied layer:UserWarning"
+    ),
+]
 
 RATES = {"body": 1e-2, "added_rows": 1e-2}
 LORA = {"strategy": {"lora": {"rank": 4, "alpha": 7}}, "budget": "4 steps", "learning_rates": RATES}
 ROWS = {"strategy": "rows", "budget": "3 steps", "learning_rates": RATES}
 EMBEDDINGS = {"strategy": "embeddings", "budget": "3 steps", "learning_rates": RATES}
-FEW = {"strategy": {"lora": {"rank": 2, "target_modules": ["q_proj"], "rows": "frozen"}}, "budget": "3 steps",
-       "learning_rates": RATES}
+FEW = {
+    "strategy": {"lora": {"rank": 2, "target_modules": ["q_proj"], "rows": "frozen"}},
+    "budget": "3 steps",
+    "learning_rates": RATES,
+}
 WITHOUT_BIAS = sorted(set(ARCHITECTURES) - {"gpt-j", "phi"})
 
 
@@ -40,22 +46,46 @@ def run_of(kind: str, phases: list[dict[str, Any]], folder: Path, **settings: An
     base, run = ARCHITECTURES[kind].build(folder / "base"), folder / "run"
     splice = extended_tokenizer(base, folder / "tokenizer")
     mean = INITS.parse("mean")
-    notes = {"embeddings": graft(base, folder / "tokenizer", splice, input_init=mean, output_init=mean,
-                                 output=folder / "grafted")}
-    plan = TrainingPlan.model_validate({"phases": [{"batch_tokens": 64, **one} for one in phases],
-                                        "heldout_points": 0, **settings})
+    notes = {
+        "embeddings": resize_embeddings(
+            base,
+            folder / "tokenizer",
+            splice,
+            input_init=mean,
+            output_init=mean,
+            output=folder / "grafted",
+        )
+    }
+    plan = TrainingPlan.model_validate(
+        {"phases": [{"batch_tokens": 64, **one} for one in phases], "heldout_points": 0, **settings}
+    )
     if phases:
-        text = Text(packed(folder / "grafted", folder / "packed", (*HINDI, *ENGLISH)))
-        notes["training"] = train(folder / "grafted", text, plan, output=run, scratch_dir=folder / "work",
-                                  added=[token.id for token in splice.added], execution=Execution(device="cpu"))
+        text = TrainingText(packed(folder / "grafted", folder / "packed", (*HINDI, *ENGLISH)))
+        notes["training"] = train(
+            folder / "grafted",
+            text,
+            plan,
+            output=run,
+            scratch_dir=folder / "work",
+            added=[token.id for token in splice.added],
+            execution=Execution(device="cpu"),
+        )
         for file in (folder / "tokenizer").iterdir():
             shutil.copy(file, run / "model")
     else:
         shutil.copytree(folder / "grafted", run / "model")
     (run / "splice.json").write_text(splice.dumps(), encoding="utf-8")
-    recipe = {"model": {"folder": {"path": str(base)}}, "training": plan.model_dump(mode="json"), "chat_vector": None}
-    record = {"name": "small", "language": "hi", "recipe": recipe,
-              "stages": [{"name": name, "notes": found} for name, found in notes.items()]}
+    recipe = {
+        "model": {"folder": {"path": str(base)}},
+        "training": plan.model_dump(mode="json"),
+        "chat_vector": None,
+    }
+    record = {
+        "name": "small",
+        "language": "hi",
+        "recipe": recipe,
+        "stages": [{"name": name, "notes": found} for name, found in notes.items()],
+    }
     (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
     return run
 
@@ -103,9 +133,14 @@ def test_base_and_adapter_compute_what_the_run_does(kind, tmp_path):
     assert tokenizer.ids(HINDI) == open_tokenizer(run / "model").ids(HINDI)
 
 
-PLANS = {"untrained": ([], {}), "rows": ([ROWS], {}), "embeddings": ([EMBEDDINGS], {}),
-         "embeddings, lora": ([EMBEDDINGS, LORA], {}), "lora, rows, lora": ([LORA, ROWS, FEW], {}),
-         "merged back": ([LORA], {"merge_back": [0.25]})}
+PLANS = {
+    "untrained": ([], {}),
+    "rows": ([ROWS], {}),
+    "embeddings": ([EMBEDDINGS], {}),
+    "embeddings, lora": ([EMBEDDINGS, LORA], {}),
+    "lora, rows, lora": ([LORA, ROWS, FEW], {}),
+    "merged back": ([LORA], {"merge_back": [0.25]}),
+}
 
 
 @pytest.mark.parametrize("kind", ["llama", "llama-tied"])
@@ -120,9 +155,18 @@ def test_every_plan_that_leaves_an_adapter(name, kind, tmp_path):
 
 
 REFUSED = {
-    "full": ({"strategy": "full", "budget": "2 steps"}, "phase 2 of the training has the strategy full"),
-    "differential": ({"strategy": "differential", "budget": "2 steps"}, "strategy differential.* trains full weights"),
-    "layers": ({"strategy": {"layers": {"layers_per_end": 1}}, "budget": "2 steps"}, "strategy layers"),
+    "full": (
+        {"strategy": "full", "budget": "2 steps"},
+        "phase 2 of the training has the strategy full",
+    ),
+    "differential": (
+        {"strategy": "differential", "budget": "2 steps"},
+        "strategy differential.* trains full weights",
+    ),
+    "layers": (
+        {"strategy": {"layers": {"layers_per_end": 1}}, "budget": "2 steps"},
+        "strategy layers",
+    ),
 }
 
 
@@ -164,11 +208,22 @@ def test_what_else_is_no_adapter(tmp_path):
 def test_an_adapter_is_written_whole_and_again(tmp_path):
     """A second writing takes the first one's place, byte by byte the same, with nothing beside it."""
     run = run_of("gpt2", [LORA], tmp_path)
-    before = {path.name: path.read_bytes() for path in export_peft(run, tmp_path / "out" / "adapter").path.iterdir()}
-    after = {path.name: path.read_bytes() for path in export_peft(run, tmp_path / "out" / "adapter").path.iterdir()}
+    before = {
+        path.name: path.read_bytes()
+        for path in export_peft(run, tmp_path / "out" / "adapter").path.iterdir()
+    }
+    after = {
+        path.name: path.read_bytes()
+        for path in export_peft(run, tmp_path / "out" / "adapter").path.iterdir()
+    }
     assert before == after
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["adapter"]
-    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "tokenizer.json"} <= after.keys()
+    assert {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+        "tokenizer.json",
+    } <= after.keys()
     told = after["README.md"].decode()
     assert f'from_pretrained("{tmp_path / "base"}")' in told
     assert "resize_token_embeddings(384, mean_resizing=False)" in told
@@ -176,7 +231,7 @@ def test_an_adapter_is_written_whole_and_again(tmp_path):
 
 def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):
     """What an early phase merged is there after a kill in a later one, and in a run that goes on from a trunk."""
-    text = Text(packed(tiny_model, tmp_path / "packed", HINDI))
+    text = TrainingText(packed(tiny_model, tmp_path / "packed", HINDI))
 
     def trained(name: str, steps: int, stop: int | None = None) -> Path:
         def measure(_model: Any) -> dict[str, float]:
@@ -187,11 +242,23 @@ def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):
 
         seen: list[int] = []
         last = {**ROWS, "budget": f"{steps} steps", "schedule": {"constant": {"warmup": 1}}}
-        plan = TrainingPlan.model_validate({"phases": [{"batch_tokens": 64, **one} for one in (LORA, last)],
-                                            "heldout_points": 1000})
-        train(tiny_model, text, plan, output=tmp_path / name / "output", scratch_dir=tmp_path / name / "work",
-              added=(300, 311), execution=Execution(device="cpu", checkpoint_steps=1), heldout=measure,
-              trunks=tmp_path / ("trunks" if name != "alone" else "none"))
+        plan = TrainingPlan.model_validate(
+            {
+                "phases": [{"batch_tokens": 64, **one} for one in (LORA, last)],
+                "heldout_points": 1000,
+            }
+        )
+        train(
+            tiny_model,
+            text,
+            plan,
+            output=tmp_path / name / "output",
+            scratch_dir=tmp_path / name / "work",
+            added=(300, 311),
+            execution=Execution(device="cpu", checkpoint_steps=1),
+            heldout=measure,
+            trunks=tmp_path / ("trunks" if name != "alone" else "none"),
+        )
         return tmp_path / name / "output" / "low-rank-0.safetensors"
 
     wanted = trained("alone", 6).read_bytes()
@@ -213,17 +280,27 @@ def test_the_command_writes_what_a_run_kept(tiny_model, hindi_file, tmp_path):
     from lingraft.recipe.tree import Tree
 
     (tmp_path / "base").symlink_to(tiny_model)
-    values = {"name": "run", "model": str(tmp_path / "base"), "vocabulary": {"size": 20},
-              "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-              "training": {**LORA, "batch_tokens": 128, "heldout_points": 0},
-              "evaluation": {"heldout_bytes": 500, "bootstrap": {"resamples": 20},
-                             "generation": {"timed_bytes": 4, "timed_prompts": 1, "timed_repeats": 1}}}
+    values = {
+        "name": "run",
+        "model": str(tmp_path / "base"),
+        "vocabulary": {"size": 20},
+        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
+        "training": {**LORA, "batch_tokens": 128, "heldout_points": 0},
+        "evaluation": {
+            "heldout_bytes": 500,
+            "bootstrap": {"resamples": 20},
+            "generation": {"timed_bytes": 4, "timed_prompts": 1, "timed_repeats": 1},
+        },
+    }
 
     def report(folder: Path) -> None:
         (folder / "report.html").write_text("<html>")
 
-    done = run(parse_recipe(Tree(values)), Runtime(runs=tmp_path, store=tmp_path / "store", device="cpu"),
-               write_report=report)
+    done = run(
+        parse_recipe(Tree(values)),
+        Runtime(runs=tmp_path, store=tmp_path / "store", device="cpu"),
+        write_report=report,
+    )
     assert (done.folder / "low-rank-0.safetensors").is_file()
     asked = ["export", str(done.folder), "--peft", str(tmp_path / "adapter")]
     answer = CliRunner().invoke(app, [*asked, "--json"], catch_exceptions=False)

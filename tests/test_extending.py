@@ -10,13 +10,13 @@ import pytest
 from lingraft.cli import app
 from lingraft.corpus import Corpus
 from lingraft.errors import LingraftError, RecipeError
-from lingraft.families import open_tokenizer
 from lingraft.measurement import select
 from lingraft.pipeline import claims_table, extend, run
 from lingraft.recipe import Runtime, load_recipe, parse_recipe
 from lingraft.recipe.tree import Tree
+from lingraft.splice import Splice
 from lingraft.store import Store
-from lingraft.vocabulary import Splice
+from lingraft.tokenizer import open_tokenizer
 from tests.conftest import write_lines
 
 TAMIL = ("பழைய விவசாயி தன் மகளுக்கு சிவப்பு ஆப்பிளைக் கொடுத்தார்.", "காலையில் குழந்தைகள் ஆற்றுக்குச் செல்கிறார்கள்.")
@@ -29,11 +29,15 @@ def here(tmp_path) -> Runtime:
 
 @pytest.fixture
 def values(tiny_model, hindi_file, english_file) -> dict:
-    return {"name": "tiny-{language}", "model": str(tiny_model), "vocabulary": {"size": 30},
-            "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-            "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
-            "training": {"budget": "4 steps", "batch_tokens": 128, "heldout_points": 1},
-            "evaluation": {"heldout_bytes": 600, "bootstrap": {"resamples": 20}, "generation": None}}
+    return {
+        "name": "tiny-{language}",
+        "model": str(tiny_model),
+        "vocabulary": {"size": 30},
+        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
+        "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
+        "training": {"budget": "4 steps", "batch_tokens": 128, "heldout_points": 1},
+        "evaluation": {"heldout_bytes": 600, "bootstrap": {"resamples": 20}, "generation": None},
+    }
 
 
 def report(folder):
@@ -50,7 +54,10 @@ def test_an_extended_model_loads_plainly_with_a_row_for_each_token(values, here,
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = extended(values, here, tmp_path / "out")
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
     before = AutoModelForCausalLM.from_pretrained(values["model"]).get_input_embeddings().weight
     rows = model.get_input_embeddings().weight
     assert len(tokenizer) == open_tokenizer(folder).size == 350
@@ -82,33 +89,66 @@ def test_what_was_extended_is_not_done_again_by_a_full_run(values, here, tmp_pat
 
 
 def test_fewer_tokens_than_asked_for_are_warned_of_at_once_and_above_the_table(
-        values, tmp_path, capsys):
+    values, tmp_path, capsys
+):
     """A text with too few tokens: standard error says it, then the lines above the table, again from the store."""
     text = values["target"]["corpus"]
-    command = ["extend", "--model", values["model"], "--language", "hi", "--text", text, "--size", "50000",
-               "--store", str(tmp_path / "store"), "--output", str(tmp_path / "out")]
+    command = [
+        "extend",
+        "--model",
+        values["model"],
+        "--language",
+        "hi",
+        "--text",
+        text,
+        "--size",
+        "50000",
+        "--store",
+        str(tmp_path / "store"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     for _ in range(2):
         app(command, standalone_mode=False)
         printed = capsys.readouterr()
         warned = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
         (warning,) = [line for line in warned if "tokens were added" in line]
-        assert re.match(r"warning: vocabulary: [0-9,]+ of 50,000 tokens were added \([0-9]+%\), ", warning)
+        assert re.match(
+            r"warning: vocabulary: [0-9,]+ of 50,000 tokens were added \([0-9]+%\), ", warning
+        )
         assert printed.out.splitlines()[: len(warned)] == warned
         assert "claim" in printed.out
     app([*command, "--json"], standalone_mode=False)
-    assert [f"warning: {line}" for line in json.loads(capsys.readouterr().out)["warnings"]] == warned
+    assert [
+        f"warning: {line}" for line in json.loads(capsys.readouterr().out)["warnings"]
+    ] == warned
 
 
 def test_what_became_of_the_pre_tokenizer_is_said_in_one_line(values, here, tmp_path, capsys):
     """`extend` says that it was changed, to what, why and who can load it; `plan` says so before and after."""
-    words = ["--model", values["model"], "--language", "hi", "--text", values["target"]["corpus"],
-             "--override", "vocabulary.pretokenizer=repair", "--override", "vocabulary.size=30",
-             "--store", str(here.store)]
+    words = [
+        "--model",
+        values["model"],
+        "--language",
+        "hi",
+        "--text",
+        values["target"]["corpus"],
+        "--override",
+        "vocabulary.pretokenizer=repair",
+        "--override",
+        "vocabulary.size=30",
+        "--store",
+        str(here.store),
+    ]
     app(["plan", *words], standalone_mode=False)
     assert "pre-tokenizer: is made mark-aware where it cuts words" in capsys.readouterr().out
     app(["extend", *words, "--output", str(tmp_path / "out")], standalone_mode=False)
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pre-tokenizer")]
-    assert line.startswith("pre-tokenizer changed (mark-aware: combining marks continue the letters")
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("pre-tokenizer")
+    ]
+    assert line.startswith(
+        "pre-tokenizer changed (mark-aware: combining marks continue the letters"
+    )
     assert "the recipe says so" in line
     assert "loads in transformers, tokenizers, vLLM and SGLang, not in llama.cpp" in line
     app(["plan", *words], standalone_mode=False)
@@ -122,7 +162,9 @@ def test_no_token_at_all_is_an_error(values, here, tmp_path):
     text = tmp_path / "sums.txt"
     text.write_text("".join(f"{number} + {number} = {2 * number}\n" for number in range(100)))
     with pytest.raises(RecipeError, match="vocabulary: 0 of 30 tokens can be added") as refused:
-        extended({**values, "target": {"language": "tr", "corpus": str(text)}}, here, tmp_path / "out")
+        extended(
+            {**values, "target": {"language": "tr", "corpus": str(text)}}, here, tmp_path / "out"
+        )
     assert refused.value.exit_code == 2
     assert not (tmp_path / "out").exists()
 
@@ -146,10 +188,21 @@ def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp
     splice = Splice.from_json(json.loads((finished.folder / "splice.json").read_text()))
     scripts = {"hi": "\u0900", "ta": "\u0b80"}
     for start in scripts.values():
-        assert any(start <= character <= chr(ord(start) + 127) for token in splice.added for character in token.text)
+        assert any(
+            start <= character <= chr(ord(start) + 127)
+            for token in splice.added
+            for character in token.text
+        )
     for language in ("hi", "ta", "en"):
-        before, after = (select(finished.measurements(), metric="tokens per word", language=language, subject=subject)
-                         for subject in ("source", "adapted"))
+        before, after = (
+            select(
+                finished.measurements(),
+                metric="tokens per word",
+                language=language,
+                subject=subject,
+            )
+            for subject in ("source", "adapted")
+        )
         assert before[0].value >= after[0].value
     blend = next(stage for stage in finished.record["stages"] if stage["name"] == "blend")
     mixed = Corpus.open(next((Store(here.store).root / "answers").glob(f"blend-{blend['key']}")))
@@ -161,7 +214,11 @@ def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp
 
 def test_a_blend_holds_its_shares_in_every_prefix(values, here, tmp_path):
     """Languages are interleaved by bytes: after any stretch, no language is off its share by more than a document."""
-    tamil = {"language": "ta", "corpus": str(write_lines(tmp_path / "ta.txt", TAMIL)), "heldout_share": 0.1}
+    tamil = {
+        "language": "ta",
+        "corpus": str(write_lines(tmp_path / "ta.txt", TAMIL)),
+        "heldout_share": 0.1,
+    }
     recipe = parse_recipe(Tree({**values, "target": [values["target"], tamil]}))
     run(recipe, here, write_report=report)
     (folder,) = (here.store / "answers").glob("blend-*")
@@ -182,11 +239,16 @@ def test_a_language_named_twice_is_refused(values):
         parse_recipe(Tree({**values, "target": [values["target"], values["target"]]}))
 
 
-def test_words_beyond_what_memory_allows_are_left_out_and_named(values, here, tmp_path, monkeypatch):
+def test_words_beyond_what_memory_allows_are_left_out_and_named(
+    values, here, tmp_path, monkeypatch
+):
     """Of more distinct words than the limit, the most frequent are learned from, and a warning gives the numbers."""
-    monkeypatch.setattr("lingraft.selection.extension.MAX_WORDS", 20)
+    monkeypatch.setattr("lingraft.vocabulary.tokenizer_extension.MAX_WORDS", 20)
     folder = extend(parse_recipe(Tree(values)), here, tmp_path / "out", tell=lambda _line: None)
     warnings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["warnings"]
     (said,) = [line for line in warnings if "distinct words" in line]
-    assert re.fullmatch(r"text in hi: tokens are learned from the 20 most frequent of [\d,]+ distinct words; "
-                        r"those left out occur at most [\d,]+ times each", said)
+    assert re.fullmatch(
+        r"text in hi: tokens are learned from the 20 most frequent of [\d,]+ distinct words; "
+        r"those left out occur at most [\d,]+ times each",
+        said,
+    )

@@ -14,22 +14,40 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lingraft.certificate import NEVER_WAIVED, Claim, Evidence, certify_rules, certify_texts, write_certificate
+from lingraft.certificate import (
+    NEVER_WAIVED,
+    Claim,
+    Evidence,
+    certify_rules,
+    certify_texts,
+    write_certificate,
+)
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import CertificateError, RecipeError
-from lingraft.families import family_of, open_tokenizer
-from lingraft.families.content import backend_of
-from lingraft.families.saving import save_tokenizer
 from lingraft.pipeline import claims_table
 from lingraft.recipe.schema import VocabularySettings
-from lingraft.selection import SELECTIONS, AutoSize, Extension, SelectionRequest, ServingCost, extend_tokenizer
-from lingraft.selection.splicing import spliced
+from lingraft.splice import Splice, identity
 from lingraft.store import Draft
-from lingraft.vocabulary import Splice, identity
+from lingraft.tokenizer import family_of, open_tokenizer
+from lingraft.tokenizer.json_format import backend_of
+from lingraft.tokenizer.save_tokenizer import save_tokenizer
+from lingraft.vocabulary import (
+    SELECTIONS,
+    AutoSize,
+    Extension,
+    SelectionRequest,
+    ServingCost,
+    extend_tokenizer,
+)
+from lingraft.vocabulary.build_splice import build_splice
 from lingraft.workers import Workers
 from tests.small_bases import BASES, ENGLISH
 
-HINDI = ["नमस्ते दुनिया, यह एक छोटी कहानी है।", "वह अपने भाई का लंबा पत्र पढ़ती है।", "सुबह बच्चे नदी की ओर चलते हैं।"] * 3
+HINDI = [
+    "नमस्ते दुनिया, यह एक छोटी कहानी है।",
+    "वह अपने भाई का लंबा पत्र पढ़ती है।",
+    "सुबह बच्चे नदी की ओर चलते हैं।",
+] * 3
 
 
 def written_base(name, folder, **learned):
@@ -37,7 +55,9 @@ def written_base(name, folder, **learned):
     data = BASES[name](**learned)
     (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
     first = data["added_tokens"][-1]["content"]
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": first, "chat_template": "{{ messages }}"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": first, "chat_template": "{{ messages }}"})
+    )
     return open_tokenizer(folder)
 
 
@@ -51,7 +71,10 @@ def corpora(assets, tmp_path_factory):
         if not folder.exists():
             folder.mkdir()
             text = assets / "text" / f"{language}.train.jsonl.gz"
-            chosen = {"sources": {"path": str(text), "limit": {"bytes": 300_000}}, "heldout_share": 0.1}
+            chosen = {
+                "sources": {"path": str(text), "limit": {"bytes": 300_000}},
+                "heldout_share": 0.1,
+            }
             build_corpus(CorpusSettings.model_validate(chosen), language, Draft(folder))
         return Corpus.open(folder)
 
@@ -61,32 +84,59 @@ def corpora(assets, tmp_path_factory):
 def extend(source, corpora, folder, method="continued", size=300, *, base=None, **settings):
     folder.mkdir(parents=True, exist_ok=True)
     draft = Draft(folder)
-    extend_tokenizer(source, corpora, Extension(SELECTIONS.parse(method), size, **settings), draft, base=base)
-    claims = {claim["name"]: claim for claim in json.loads((folder / "certificate.json").read_text())["claims"]}
+    extend_tokenizer(
+        source, corpora, Extension(SELECTIONS.parse(method), size, **settings), draft, base=base
+    )
+    claims = {
+        claim["name"]: claim
+        for claim in json.loads((folder / "certificate.json").read_text())["claims"]
+    }
     splice = Splice.from_json(json.loads((folder / "splice.json").read_text()))
     return draft, claims, splice
 
 
-REAL = [("llama2", "ta"), ("mistral", "ar"), ("llama3", "ta"), ("qwen2", "hi"), ("pythia", "tr"), ("gpt2", "th"),
-        ("nemo", "hi"), ("t5", "hi"), ("focus-ar", "tr")]
+REAL = [
+    ("llama2", "ta"),
+    ("mistral", "ar"),
+    ("llama3", "ta"),
+    ("qwen2", "hi"),
+    ("pythia", "tr"),
+    ("gpt2", "th"),
+    ("nemo", "hi"),
+    ("t5", "hi"),
+    ("focus-ar", "tr"),
+]
 
 
 @pytest.mark.parametrize(("name", "language"), REAL)
-def test_a_real_tokenizer_is_extended_and_every_claim_holds(assets, corpora, tmp_path, name, language):
+def test_a_real_tokenizer_is_extended_and_every_claim_holds(
+    assets, corpora, tmp_path, name, language
+):
     """For each real family: base ids kept, tokens reachable, round trips, nothing longer, transformers agrees."""
-    _, claims, splice = extend(assets / "tokenizers" / name, [corpora(language)], tmp_path, base=corpora("en"))
-    assert [claim["name"] for claim in claims.values() if claim["fatal"] and not claim["holds"]] == []
+    _, claims, splice = extend(
+        assets / "tokenizers" / name, [corpora(language)], tmp_path, base=corpora("en")
+    )
+    assert [
+        claim["name"] for claim in claims.values() if claim["fatal"] and not claim["holds"]
+    ] == []
     assert len(splice.new) == 300
     assert splice.is_extension
-    target, source = open_tokenizer(tmp_path / "tokenizer"), open_tokenizer(assets / "tokenizers" / name)
+    target, source = (
+        open_tokenizer(tmp_path / "tokenizer"),
+        open_tokenizer(assets / "tokenizers" / name),
+    )
     texts = list(islice(corpora(language).documents("heldout"), 20))
-    without_fallback = 0.95 if name == "t5" else 0.85  # T5 reads most Hindi as one unknown: nothing to shorten there
+    without_fallback = (
+        0.95 if name == "t5" else 0.85
+    )  # T5 reads most Hindi as one unknown: nothing to shorten there
     assert sum(map(len, target.ids(texts))) < without_fallback * sum(map(len, source.ids(texts)))
 
 
 @pytest.mark.parametrize("method", ["continued", "append", "atomic", "prune", "replace", "none"])
 @pytest.mark.parametrize("name", ["llama2", "pythia"])
-def test_every_method_keeps_what_it_promises_on_real_tokenizers(assets, corpora, tmp_path, method, name):
+def test_every_method_keeps_what_it_promises_on_real_tokenizers(
+    assets, corpora, tmp_path, method, name
+):
     """Each method writes a loadable tokenizer of the size that it states, and its splice names every id."""
     source = open_tokenizer(assets / "tokenizers" / name)
     draft, _, splice = extend(source.folder, [corpora("hi")], tmp_path, method, base=corpora("en"))
@@ -96,10 +146,14 @@ def test_every_method_keeps_what_it_promises_on_real_tokenizers(assets, corpora,
     assert draft.notes["method"] == method
     if splice.dropped:
         remap = json.loads((tmp_path / "id_remap.json").read_text())
-        assert {int(old): new for old, new in remap.items()} == {s: t for t, s in splice.kept.items()}
+        assert {int(old): new for old, new in remap.items()} == {
+            s: t for t, s in splice.kept.items()
+        }
 
 
-def test_continued_bpe_needs_no_more_tokens_than_any_other_method(assets, corpora, flores, tmp_path):
+def test_continued_bpe_needs_no_more_tokens_than_any_other_method(
+    assets, corpora, flores, tmp_path
+):
     """With the same number of added tokens, text of another source is shortest under the default method."""
     texts = [row["hi"] for row in flores]
     lengths = {}
@@ -115,16 +169,22 @@ def test_the_paper_s_thousand_hindi_tokens_are_beaten(assets, flores):
 
     (published,) = (assets / "tokenizers" / "hindi-llama-bpe1k").iterdir()
     texts = [row["hi"] for row in flores]
-    theirs = sum(map(len, sentencepiece.SentencePieceProcessor(model_file=str(published)).encode(texts)))
+    theirs = sum(
+        map(len, sentencepiece.SentencePieceProcessor(model_file=str(published)).encode(texts))
+    )
     family = open_tokenizer(assets / "tokenizers" / "llama2").family
     with gzip.open(assets / "text" / "hi.train.jsonl.gz", "rt", encoding="utf-8") as file:
         counts = family.units(json.loads(line)["text"] for line in file)
     chosen = SELECTIONS.parse("continued").select(SelectionRequest(family, counts, 1000))
-    ours = backend_of(family.extended(chosen.surfaces)).encode_batch(texts, add_special_tokens=False)
+    ours = backend_of(family.extended(chosen.surfaces)).encode_batch(
+        texts, add_special_tokens=False
+    )
     assert sum(len(encoding.ids) for encoding in ours) < 0.95 * theirs
 
 
-def test_automatic_repair_is_taken_where_it_pays_and_leaves_english_alone(assets, corpora, tmp_path):
+def test_automatic_repair_is_taken_where_it_pays_and_leaves_english_alone(
+    assets, corpora, tmp_path
+):
     """Hindi on a letters-only regex is repaired, with its saving and its proof; Turkish is not."""
     source = assets / "models" / "english-8m"
     hindi, claims, _ = extend(source, [corpora("hi")], tmp_path / "hi", base=corpora("en"))
@@ -138,9 +198,14 @@ def test_automatic_repair_is_taken_where_it_pays_and_leaves_english_alone(assets
 def test_several_languages_share_one_splice_and_none_grows(assets, corpora, tmp_path):
     """Tokens learned on a mixture shorten every language of it."""
     languages = [corpora(language) for language in ("hi", "ta", "tr")]
-    _, claims, _ = extend(assets / "tokenizers" / "llama2", languages, tmp_path, size=900, temperature=3.0)
+    _, claims, _ = extend(
+        assets / "tokenizers" / "llama2", languages, tmp_path, size=900, temperature=3.0
+    )
     assert claims["no target document longer"]["holds"]
-    source, target = open_tokenizer(assets / "tokenizers" / "llama2"), open_tokenizer(tmp_path / "tokenizer")
+    source, target = (
+        open_tokenizer(assets / "tokenizers" / "llama2"),
+        open_tokenizer(tmp_path / "tokenizer"),
+    )
     for corpus in languages:
         texts = list(corpus.documents("heldout"))
         assert sum(map(len, target.ids(texts))) < 0.8 * sum(map(len, source.ids(texts)))
@@ -150,8 +215,13 @@ def test_automatic_size_follows_its_rule(assets, corpora, tmp_path):
     """A rule cuts the curve of savings, and what it takes is what a fixed budget of that size would have taken."""
     source = assets / "tokenizers" / "llama2"
     costly = ServingCost(body=0, head_per_row=1e3, rows=1500)
-    _, _, splice = extend(source, [corpora("tr")], tmp_path / "auto", size=AutoSize(rule="serving", max_size=2000),
-                          serving=costly)
+    _, _, splice = extend(
+        source,
+        [corpora("tr")],
+        tmp_path / "auto",
+        size=AutoSize(rule="serving", max_size=2000),
+        serving=costly,
+    )
     chosen = len(splice.new)
     assert 0 < chosen < 2000
     _, _, fixed = extend(source, [corpora("tr")], tmp_path / "fixed", size=chosen)
@@ -185,25 +255,41 @@ def test_the_extended_files_load_in_transformers_and_sentencepiece(assets, corpo
     folder = tmp_path / "tokenizer"
     texts = list(islice(corpora("hi").documents("heldout"), 30))
     mine = open_tokenizer(folder).ids(texts)
-    assert AutoTokenizer.from_pretrained(folder)(texts, add_special_tokens=False)["input_ids"] == mine
-    assert sentencepiece.SentencePieceProcessor(model_file=os.fspath(folder / "tokenizer.model")).encode(texts) == mine
-    assert json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert (
+        AutoTokenizer.from_pretrained(folder)(texts, add_special_tokens=False)["input_ids"] == mine
+    )
+    assert (
+        sentencepiece.SentencePieceProcessor(
+            model_file=os.fspath(folder / "tokenizer.model")
+        ).encode(texts)
+        == mine
+    )
+    assert (
+        json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"]
+        == "PreTrainedTokenizerFast"
+    )
 
 
 @pytest.mark.parametrize("name", BASES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(texts=st.lists(st.text("abc thनिकम\nத் ", min_size=1, max_size=50), min_size=1, max_size=6),
-       learned=st.lists(st.text("abc theनिक", min_size=1, max_size=40), min_size=1, max_size=4),
-       size=st.integers(300, 360), method=st.sampled_from(["continued", "append", "replace"]))
+@given(
+    texts=st.lists(st.text("abc thनिकम\nத் ", min_size=1, max_size=50), min_size=1, max_size=6),
+    learned=st.lists(st.text("abc theनिक", min_size=1, max_size=40), min_size=1, max_size=4),
+    size=st.integers(300, 360),
+    method=st.sampled_from(["continued", "append", "replace"]),
+)
 def test_claims_hold_over_random_bases_and_texts(  # noqa: PLR0917 - hypothesis fills them in by name
-        tmp_path_factory, name, texts, learned, size, method):
+    tmp_path_factory, name, texts, learned, size, method
+):
     """Whatever base and text, what was selected is certified: base ids, reach, ranks, round trip, nothing longer."""
     folder = tmp_path_factory.mktemp("random")
     source = written_base(name, folder / "source", texts=[*ENGLISH[:2], *learned], size=size)
     family = source.family
-    request = SelectionRequest(family, family.units(texts), 15, base_counts=family.units(ENGLISH), where=folder)
+    request = SelectionRequest(
+        family, family.units(texts), 15, base_counts=family.units(ENGLISH), where=folder
+    )
     selected = SELECTIONS.parse(method).select(request)
-    data, splice = spliced(family, family, selected, folder)
+    data, splice = build_splice(family, family, selected, folder)
     save_tokenizer(source, data, splice, folder / "target")
     target = open_tokenizer(folder / "target")
     evidence = Evidence(source, target, splice, lambda: texts, lambda: texts, lambda: ENGLISH)
@@ -213,8 +299,10 @@ def test_claims_hold_over_random_bases_and_texts(  # noqa: PLR0917 - hypothesis 
 
 def test_a_broken_claim_stops_the_run_unless_it_is_waived(tmp_path):
     """A fatal claim that does not hold is an error that names it, its number, and the setting that accepts it."""
-    claims = [Claim("tokenizer.model agrees", 3, 100, "texts", "alike"),
-              Claim("added tokens used", 5, 9, "tokens", "used", fatal=False)]
+    claims = [
+        Claim("tokenizer.model agrees", 3, 100, "texts", "alike"),
+        Claim("added tokens used", 5, 9, "tokens", "used", fatal=False),
+    ]
     message = r"tokenizer.model agrees: 3 of 100 texts.*allow: \['tokenizer.model agrees'\]"
     with pytest.raises(CertificateError, match=message):
         write_certificate(claims, tmp_path / "certificate.json")
@@ -229,7 +317,9 @@ def test_no_waiver_moves_a_token_of_the_base(tmp_path, name):
     with pytest.raises(ValidationError, match=f"'{name}' cannot be waived"):
         VocabularySettings.model_validate({"allow": [name]})
     with pytest.raises(CertificateError, match=f"'{name}' cannot be waived") as caught:
-        write_certificate([Claim(name, 1, 9, "tokens", "kept")], tmp_path / "certificate.json", waived=[name])
+        write_certificate(
+            [Claim(name, 1, 9, "tokens", "kept")], tmp_path / "certificate.json", waived=[name]
+        )
     assert "vocabulary.allow" not in str(caught.value)
 
 
@@ -251,16 +341,24 @@ def test_no_held_out_text_is_no_proof(tmp_path, name):
     source = written_base(name, tmp_path / "source")
     splice = identity(source.size)
     claims = certify_texts(Evidence(source, source, splice, list, list))
-    assert {claim.name: claim.holds for claim in claims} == {"no target document longer": False,
-                                                             "round trip on target text": False}
+    assert {claim.name: claim.holds for claim in claims} == {
+        "no target document longer": False,
+        "round trip on target text": False,
+    }
 
 
 @pytest.mark.parametrize("name", BASES)
 def test_a_special_token_that_moved_is_seen(tmp_path, name):
     """The certificate is no formality: a target whose specials, merges or pieces differ is found out."""
     source = written_base(name, tmp_path / "source")
-    data, splice = spliced(source.family, source.family, SELECTIONS.parse("continued").select(
-        SelectionRequest(source.family, source.family.units(HINDI), 10)), Path())
+    data, splice = build_splice(
+        source.family,
+        source.family,
+        SELECTIONS.parse("continued").select(
+            SelectionRequest(source.family, source.family.units(HINDI), 10)
+        ),
+        Path(),
+    )
     data["added_tokens"][0]["lstrip"] = True
     data["model"]["merges"] = data["model"]["merges"][1:]
     save_tokenizer(source, data, splice, tmp_path / "target")
@@ -275,20 +373,37 @@ def test_who_counts_changes_nothing(assets, corpora, tmp_path):
     """Words counted by two processes give the files that words counted by one give."""
     source, made = assets / "tokenizers" / "pythia", {}
     for name, workers in (("one", Workers()), ("two", Workers(2))):
-        extend(source, [corpora("hi")], tmp_path / name, base=corpora("en"), protect=True, workers=workers)
-        made[name] = {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*")
-                      if path.is_file()}
+        extend(
+            source,
+            [corpora("hi")],
+            tmp_path / name,
+            base=corpora("en"),
+            protect=True,
+            workers=workers,
+        )
+        made[name] = {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
     assert made["one"] == made["two"]
 
 
-LATIN = ["wan kat sat ona mat tha", "wan dog ran tha kat ona", "there is a wan mat ona", "the kat and the dog sat"]
+LATIN = [
+    "wan kat sat ona mat tha",
+    "wan dog ran tha kat ona",
+    "there is a wan mat ona",
+    "the kat and the dog sat",
+]
 
 
 def lines_corpus(folder, language, lines, heldout_share=0.2):
     """Build a corpus of these lines, one document each."""
     folder.mkdir()
     (folder / "text.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    chosen = CorpusSettings.model_validate({"sources": [str(folder / "text.txt")], "heldout_share": heldout_share})
+    chosen = CorpusSettings.model_validate(
+        {"sources": [str(folder / "text.txt")], "heldout_share": heldout_share}
+    )
     build_corpus(chosen, language, Draft(folder))
     return Corpus.open(folder)
 
@@ -296,14 +411,26 @@ def lines_corpus(folder, language, lines, heldout_share=0.2):
 def test_much_changed_base_text_is_warned_of_with_the_price_of_protection(tmp_path):
     """A target in the base's script changes base text; the warning names how much, and what `protect` costs is true."""
     written_base("byte-level BPE", tmp_path / "source", texts=["ab cd"], size=260)
-    target = lines_corpus(tmp_path / "sw", "sw", [f"{line} {i}" for i in range(40) for line in LATIN])
-    base = lines_corpus(tmp_path / "en", "en", [f"{line} {i}" for i in range(30) for line in ENGLISH[:3]])
+    target = lines_corpus(
+        tmp_path / "sw", "sw", [f"{line} {i}" for i in range(40) for line in LATIN]
+    )
+    base = lines_corpus(
+        tmp_path / "en", "en", [f"{line} {i}" for i in range(30) for line in ENGLISH[:3]]
+    )
     free, _, _ = extend(tmp_path / "source", [target], tmp_path / "free", size=40, base=base)
-    strict, _, _ = extend(tmp_path / "source", [target], tmp_path / "strict", size=40, base=base, protect=True)
+    strict, _, _ = extend(
+        tmp_path / "source", [target], tmp_path / "strict", size=40, base=base, protect=True
+    )
     (warning,) = [line for line in free.notes["warnings"] if "tokenised differently" in line]
-    found = re.search(r"([\d,]+) of ([\d,]+) held-out texts in en .*protect: true.* for ([\d.]+)% more tokens", warning)
+    found = re.search(
+        r"([\d,]+) of ([\d,]+) held-out texts in en .*protect: true.* for ([\d.]+)% more tokens",
+        warning,
+    )
     assert int(found[1]) > 0.02 * int(found[2])
-    tokens = [json.loads((tmp_path / name / "curve.json").read_text())["tokens"][-1] for name in ("free", "strict")]
+    tokens = [
+        json.loads((tmp_path / name / "curve.json").read_text())["tokens"][-1]
+        for name in ("free", "strict")
+    ]
     assert float(found[3]) == pytest.approx(100 * (tokens[1] / tokens[0] - 1), abs=0.06)
     assert not any("tokenised differently" in line for line in strict.notes.get("warnings", ()))
 

@@ -9,18 +9,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingraft.errors import TokenizerError
-from lingraft.families import family_of, open_tokenizer
-from lingraft.families.bpe import splits
-from lingraft.families.byte_level import byte_characters
-from lingraft.families.compact import compacted
+from lingraft.tokenizer import family_of, open_tokenizer
+from lingraft.tokenizer.byte_level_bpe import byte_characters, splits
+from lingraft.tokenizer.json_format import compacted
 from tests.small_bases import BASES, byte_level
 
-REAL = {"llama2": (32000, 1, 2), "mistral": (32000, 1, 2), "llama3": (128256, 128000, 128001),
-        "qwen2": (151646, None, None), "pythia": (50277, None, None), "gpt2": (50257, 50256, 50256),
-        "nemo": (131072, None, None), "t5": (32000, None, 1), "focus-ar": (50000, None, None)}
-FERTILITY = {"llama2": (1.42, 5.55, 3.70, 5.41, 10.87), "mistral": (1.37, 5.32, 3.78, 5.30, 10.45),
-             "llama3": (1.24, 2.67, 2.16, 2.29, 12.38), "qwen2": (1.26, 4.76, 2.55, 2.29, 10.06),
-             "pythia": (1.25, 5.05, 3.43, 4.16, 12.74), "gpt2": (1.23, 7.83, 3.75, 6.00, 25.04)}
+REAL = {
+    "llama2": (32000, 1, 2),
+    "mistral": (32000, 1, 2),
+    "llama3": (128256, 128000, 128001),
+    "qwen2": (151646, None, None),
+    "pythia": (50277, None, None),
+    "gpt2": (50257, 50256, 50256),
+    "nemo": (131072, None, None),
+    "t5": (32000, None, 1),
+    "focus-ar": (50000, None, None),
+}
+FERTILITY = {
+    "llama2": (1.42, 5.55, 3.70, 5.41, 10.87),
+    "mistral": (1.37, 5.32, 3.78, 5.30, 10.45),
+    "llama3": (1.24, 2.67, 2.16, 2.29, 12.38),
+    "qwen2": (1.26, 4.76, 2.55, 2.29, 10.06),
+    "pythia": (1.25, 5.05, 3.43, 4.16, 12.74),
+    "gpt2": (1.23, 7.83, 3.75, 6.00, 25.04),
+}
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -37,7 +49,9 @@ def test_converted_tokenizers_cut_as_published(assets, name, flores):
     for language, expected in zip(("en", "hi", "tr", "ar", "ta"), FERTILITY[name], strict=True):
         texts = [row[language] for row in flores]
         tokens = sum(map(len, tokenizer.ids(texts)))
-        assert round(tokens / sum(len(text.split()) for text in texts), 2) == pytest.approx(expected, abs=0.0051)
+        assert round(tokens / sum(len(text.split()) for text in texts), 2) == pytest.approx(
+            expected, abs=0.0051
+        )
 
 
 @pytest.mark.parametrize("name", ["llama2", "mistral"])
@@ -63,7 +77,9 @@ def test_units_are_what_the_model_sees(name, text):
     if any(content in text for content in family.special.values()):
         return
     units = list(family.cut(text))
-    assert [i for ids in family.segment(units) for i in ids] == tokenizer.encode(text, add_special_tokens=False).ids
+    assert [i for ids in family.segment(units) for i in ids] == tokenizer.encode(
+        text, add_special_tokens=False
+    ).ids
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -78,7 +94,7 @@ def test_counting_stretches_first_counts_the_same_units(name, texts):
 
 
 def open_written(data):
-    from lingraft.families.content import backend_of
+    from lingraft.tokenizer.json_format import backend_of
 
     return backend_of(data)
 
@@ -111,8 +127,11 @@ def test_splits_are_all_ways_to_make_a_piece():
 
 def test_compacting_closes_holes_in_order():
     """Ids close up, and special tokens, also those in the post-processor, move along."""
-    data = {"model": {"vocab": {"a": 0, "b": 2, "c": 5}}, "added_tokens": [{"id": 7, "content": "<s>"}],
-            "post_processor": {"special_tokens": {"<s>": {"id": "<s>", "ids": [7], "tokens": ["<s>"]}}}}
+    data = {
+        "model": {"vocab": {"a": 0, "b": 2, "c": 5}},
+        "added_tokens": [{"id": 7, "content": "<s>"}],
+        "post_processor": {"special_tokens": {"<s>": {"id": "<s>", "ids": [7], "tokens": ["<s>"]}}},
+    }
     closed, moved = compacted(data)
     assert closed["model"]["vocab"] == {"a": 0, "b": 1, "c": 2}
     assert moved == {0: 0, 2: 1, 5: 2, 7: 3}
@@ -123,32 +142,70 @@ def test_a_word_level_tokenizer_is_refused_by_name(tmp_path):
     """A tokenizer of no known family is an error that says its type and the families that are known."""
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model, "added_tokens": []}))
-    with pytest.raises(TokenizerError, match=r"'WordLevel'.*byte-level BPE, SentencePiece BPE, Unigram"):
+    with pytest.raises(
+        TokenizerError, match=r"'WordLevel'.*byte-level BPE, SentencePiece BPE, Unigram"
+    ):
         open_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("tokenizer.json", b"{", "not a readable tokenizer.json"),
-    ("tokenizer.json", b"[]", "expected an object with model.vocab"),
-    ("tokenizer.json.gz", b"\x1f\x8bnonsense", "not a readable tokenizer.json"),
-    ("tokenizer.model", b"\xff\xff\xff\xff", "neither a SentencePiece model nor tiktoken ranks"),
-    ("x.tiktoken", b"IQ== 0\nbroken\n", "line 2: not a tiktoken line"),
-    ("x.tiktoken", b"IQ== 0\n", "1 tiktoken ranks; the regex is known for"),
-    ("vocab.json", b"{}", "merges.txt beside it"),
-    ("tokenizer.json", b'{"model": {"vocab": {"a": 0, "b": 0}}}', "'a' and 'b' both have the id 0"),
-    ("tokenizer.json", b'{"model": {"vocab": {"a": -1}}}', "'a' has the id -1; expected a whole number"),
-    ("tokenizer.json", b'{"model": {"vocab": {"a": true}}}', "'a' has the id True; expected a whole number"),
-    ("tokenizer.json", b'{"model": {"vocab": {"a": 5000000000}}}', "'a' has the id 5000000000, among 1 tokens"),
-    ("tokenizer.json", b'{"model": {"vocab": [["a", 0], ["b"]]}}', "entry 1 of model.vocab is"),
-    ("tokenizer.json", b'{"model": {"type": "BPE", "vocab": {"a": 0}, "end_of_word_suffix": "</w>"}}',
-     "end_of_word_suffix '</w>': 'a' and 'a</w>' are two pieces for one spelling"),
-    ("tokenizer.json", b'{"model": {"type": "BPE", "vocab": {"a": 0}, "continuing_subword_prefix": "##"}}',
-     "continuing_subword_prefix '##': 'a' and '##a' are two pieces for one spelling"),
-    ("tokenizer.json", b'{"model": {"vocab": "abc"}}', "model.vocab is a str; expected pieces"),
-    ("tokenizer.json", b'{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 0, "content": "b"}]}',
-     "the added token 'b' has the id 0, which is 'a'"),
-    ("tokenizer.json", b'{"model": {"vocab": {"a": 0}}, "added_tokens": ["b"]}', "added_tokens holds b; expected"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", b"{", "not a readable tokenizer.json"),
+        ("tokenizer.json", b"[]", "expected an object with model.vocab"),
+        ("tokenizer.json.gz", b"\x1f\x8bnonsense", "not a readable tokenizer.json"),
+        (
+            "tokenizer.model",
+            b"\xff\xff\xff\xff",
+            "neither a SentencePiece model nor tiktoken ranks",
+        ),
+        ("x.tiktoken", b"IQ== 0\nbroken\n", "line 2: not a tiktoken line"),
+        ("x.tiktoken", b"IQ== 0\n", "1 tiktoken ranks; the regex is known for"),
+        ("vocab.json", b"{}", "merges.txt beside it"),
+        (
+            "tokenizer.json",
+            b'{"model": {"vocab": {"a": 0, "b": 0}}}',
+            "'a' and 'b' both have the id 0",
+        ),
+        (
+            "tokenizer.json",
+            b'{"model": {"vocab": {"a": -1}}}',
+            "'a' has the id -1; expected a whole number",
+        ),
+        (
+            "tokenizer.json",
+            b'{"model": {"vocab": {"a": true}}}',
+            "'a' has the id True; expected a whole number",
+        ),
+        (
+            "tokenizer.json",
+            b'{"model": {"vocab": {"a": 5000000000}}}',
+            "'a' has the id 5000000000, among 1 tokens",
+        ),
+        ("tokenizer.json", b'{"model": {"vocab": [["a", 0], ["b"]]}}', "entry 1 of model.vocab is"),
+        (
+            "tokenizer.json",
+            b'{"model": {"type": "BPE", "vocab": {"a": 0}, "end_of_word_suffix": "</w>"}}',
+            "end_of_word_suffix '</w>': 'a' and 'a</w>' are two pieces for one spelling",
+        ),
+        (
+            "tokenizer.json",
+            b'{"model": {"type": "BPE", "vocab": {"a": 0}, "continuing_subword_prefix": "##"}}',
+            "continuing_subword_prefix '##': 'a' and '##a' are two pieces for one spelling",
+        ),
+        ("tokenizer.json", b'{"model": {"vocab": "abc"}}', "model.vocab is a str; expected pieces"),
+        (
+            "tokenizer.json",
+            b'{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 0, "content": "b"}]}',
+            "the added token 'b' has the id 0, which is 'a'",
+        ),
+        (
+            "tokenizer.json",
+            b'{"model": {"vocab": {"a": 0}}, "added_tokens": ["b"]}',
+            "added_tokens holds b; expected",
+        ),
+    ],
+)
 def test_broken_files_are_named(tmp_path, name, content, message):
     """Each unreadable file is one line with its path and what was expected."""
     (tmp_path / name).write_bytes(content)
@@ -161,5 +218,7 @@ def test_broken_files_are_named(tmp_path, name, content, message):
 def test_a_folder_without_a_tokenizer_says_what_it_holds(tmp_path):
     """What was looked for and what was found stand in the message."""
     (tmp_path / "notes.md").write_text("nothing")
-    with pytest.raises(TokenizerError, match=r"no tokenizer here; expected one of tokenizer.json.*found notes.md"):
+    with pytest.raises(
+        TokenizerError, match=r"no tokenizer here; expected one of tokenizer.json.*found notes.md"
+    ):
         open_tokenizer(tmp_path)

@@ -22,37 +22,75 @@ from tests.torture import ROOT
 
 DEADLINE = 60
 NAMESPACE = ["unshare", "-rm"]
-POWERLESS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+POWERLESS = [
+    "setpriv",
+    "--bounding-set=-dac_override,-dac_read_search",
+    "--inh-caps=-dac_override,-dac_read_search",
+]
 """Before a command: root without the right to write what is read-only."""
 
 
 def may_mount() -> bool:
     """Say whether this user may mount in a namespace of their own."""
     command = [*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"]
-    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return (
+        bool(shutil.which("unshare"))
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
 
 
 def test_a_disk_that_is_full_at_every_stage(tmp_path):
     """Each time one line with stage, path and what to do, exit code 2; what was stored stays; with room it goes on."""
     mounts = may_mount()
-    command = [sys.executable, "-m", "tests.full_disk", str(tmp_path), *(["tmpfs"] if mounts else [])]
-    done = subprocess.run([*(NAMESPACE if mounts else []), *command], cwd=ROOT, capture_output=True, text=True,
-                          check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "tests.full_disk",
+        str(tmp_path),
+        *(["tmpfs"] if mounts else []),
+    ]
+    done = subprocess.run(
+        [*(NAMESPACE if mounts else []), *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     outcomes = json.loads(done.stdout)
     *failed, finished = outcomes["growing"]
     stored: set[str] = set()
     for outcome in failed:
-        assert stage_without_room(outcome) in {"source", "corpus", "source-check", "vocabulary", "embeddings",
-                                                  "result-check", "training"}
+        assert stage_without_room(outcome) in {
+            "source",
+            "corpus",
+            "source-check",
+            "vocabulary",
+            "embeddings",
+            "result-check",
+            "training",
+        }
         assert stored <= set(outcome["stored"])
         stored = set(outcome["stored"])
     assert len(stored) >= 3
     *failed, mended = outcomes["shrinking"]
-    assert [stage_without_room(outcome) for outcome in failed] == [outcome["stage"] for outcome in failed]
-    assert {outcome["stage"] for outcome in failed} == {"source", "corpus", "source-check", "vocabulary", "embeddings",
-                                                        "result-check", "packing",
-                                                        "training", "scoring", "evaluation", "prediction",
-                                                        "tiny-hi"}
+    assert [stage_without_room(outcome) for outcome in failed] == [
+        outcome["stage"] for outcome in failed
+    ]
+    assert {outcome["stage"] for outcome in failed} == {
+        "source",
+        "corpus",
+        "source-check",
+        "vocabulary",
+        "embeddings",
+        "result-check",
+        "packing",
+        "training",
+        "scoring",
+        "evaluation",
+        "prediction",
+        "tiny-hi",
+    }
     for outcome in (finished, mended):
         assert (outcome["code"], outcome["left"], outcome["damaged"]) == (0, [], [])
     assert mended["stored"] == finished["stored"]
@@ -62,12 +100,17 @@ def stage_without_room(outcome: dict) -> str:
     """Return the stage that a failed attempt names, once everything else about it was found as it should be."""
     errors = [line.removeprefix("error: ") for line in outcome["told"] if "error" in line.lower()]
     assert (outcome["code"], len(errors), outcome["damaged"]) == (2, 1, []), outcome
-    reason = {"tmpfs": "0 MiB free",
-              "limit": "file size limit of the file system or of `ulimit -f`"}[outcome["kind"]]
+    reason = {
+        "tmpfs": "0 MiB free",
+        "limit": "file size limit of the file system or of `ulimit -f`",
+    }[outcome["kind"]]
     where, told, advice = errors[0].partition(f": no space left on the disk ({reason}); ")
     stage, _, path = where.partition(": ")
     assert told, errors
-    assert f"choose another location with --{'runs' if not path else 'store'}; finished work is kept" in advice
+    assert (
+        f"choose another location with --{'runs' if not path else 'store'}; finished work is kept"
+        in advice
+    )
     assert all("/work/" in left for left in outcome["left"]), outcome["left"]
     assert stage.startswith("runs/") or path.startswith("runs/.store")
     return stage.removeprefix("runs/")
@@ -93,8 +136,12 @@ class Answering:
     def __init__(self, root: Path, version: int, text: str, go: Path) -> None:
         self.told, self.making = root / f"{text}.told", root / f"{text}.making"
         with self.told.open("w") as told:
-            self.process = subprocess.Popen([sys.executable, "-c", ANSWER, root, str(version), text, go],
-                                            stdout=subprocess.PIPE, stderr=told, text=True)
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", ANSWER, root, str(version), text, go],
+                stdout=subprocess.PIPE,
+                stderr=told,
+                text=True,
+            )
 
     def until(self, path: Path, text: str = "") -> None:
         """Wait for a file that holds a text."""
@@ -127,7 +174,9 @@ def test_two_processes_with_one_question(tmp_path, killed):
 
 def test_two_processes_with_different_questions(tmp_path):
     """Neither waits for the other, nor takes the other's draft away."""
-    one, other = (Answering(tmp_path, version, f"answer {version}", tmp_path / "go") for version in (1, 2))
+    one, other = (
+        Answering(tmp_path, version, f"answer {version}", tmp_path / "go") for version in (1, 2)
+    )
     one.until(one.making)
     other.until(other.making)
     (tmp_path / "go").touch()
@@ -163,18 +212,33 @@ def recipe(tiny_model, hindi_file, tmp_path) -> Recipe:
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     for path in [*model.iterdir(), model]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    return parse_recipe(Tree({
-        "name": "tiny", "model": str(model),
-        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1}, "vocabulary": {"size": 20},
-        "training": {"budget": "3 steps", "batch_tokens": 128, "heldout_points": 1},
-        "evaluation": {"heldout_bytes": 800, "bootstrap": {"resamples": 20}, "generation": None}}))
+    return parse_recipe(
+        Tree(
+            {
+                "name": "tiny",
+                "model": str(model),
+                "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
+                "vocabulary": {"size": 20},
+                "training": {"budget": "3 steps", "batch_tokens": 128, "heldout_points": 1},
+                "evaluation": {
+                    "heldout_bytes": 800,
+                    "bootstrap": {"resamples": 20},
+                    "generation": None,
+                },
+            }
+        )
+    )
 
 
 def carry_out(recipe: Recipe, runtime: Runtime) -> tuple[Run, list[str], list[str]]:
     """Run a recipe; return the run, the names of the stages that were made, and what was told."""
     lines: list[str] = []
     finished = run(recipe, runtime, write_report=report, tell=lines.append)
-    return finished, [stage["name"] for stage in finished.record["stages"] if not stage["cached"]], lines
+    return (
+        finished,
+        [stage["name"] for stage in finished.record["stages"] if not stage["cached"]],
+        lines,
+    )
 
 
 def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
@@ -187,64 +251,112 @@ def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
     whole = file_digest(weights)
     flipped(weights)
     _, made, lines = carry_out(recipe, here)
-    assert f"{weights} changed since it was written (checksum differs); writing the run folder again" in lines
+    assert (
+        f"{weights} changed since it was written (checksum differs); writing the run folder again"
+        in lines
+    )
     assert (made, file_digest(weights)) == (["training"], whole)
     assert "training" in capsys.readouterr().err
     for step in graph_of(recipe):
         answer = Store(here.store).folder(step.stage)
         files = [path for path in answer.rglob("*") if path.is_file() and not path.is_symlink()]
-        largest = max((path for path in files if path.name != "manifest.json"), key=lambda path: path.stat().st_size)
+        largest = max(
+            (path for path in files if path.name != "manifest.json"),
+            key=lambda path: path.stat().st_size,
+        )
         flipped(largest)
         shutil.rmtree(here.runs)
         _, made, _ = carry_out(recipe, here)
         assert made == [step.stage.name]
-        line = f"{largest} changed since it was written (checksum differs); building {made[0]} again\n"
+        line = (
+            f"{largest} changed since it was written (checksum differs); building {made[0]} again\n"
+        )
         assert line in capsys.readouterr().err
     assert file_digest(here.runs / "tiny" / "model" / "model.safetensors") == whole
-    assert {path.name: file_digest(path) for path in model.iterdir()} == before  # the read-only model is as it was
+    assert {
+        path.name: file_digest(path) for path in model.iterdir()
+    } == before  # the read-only model is as it was
 
 
 def test_a_clock_that_goes_backwards(recipe, tmp_path, monkeypatch):
     """Each look at the clock is an hour behind the last one: the run comes to the same files, and is found again."""
-    there, here = (Runtime(runs=tmp_path / name, store=tmp_path / f"{name}-store", device="cpu")
-                   for name in ("there", "here"))
+    there, here = (
+        Runtime(runs=tmp_path / name, store=tmp_path / f"{name}-store", device="cpu")
+        for name in ("there", "here")
+    )
     carry_out(recipe, there)
     hours = itertools.count(400_000, -1)
     monkeypatch.setattr(time, "time", lambda: next(hours) * 3600.0)
     monkeypatch.setattr(time, "time_ns", lambda: next(hours) * 3600 * 10**9)
     finished, made, _ = carry_out(recipe, here)
     assert len(made) == len(finished.record["stages"])
-    files = [{path.relative_to(runtime.runs): file_digest(path) for path in runtime.runs.rglob("*.safetensors")}
-             for runtime in (there, here)]
+    files = [
+        {
+            path.relative_to(runtime.runs): file_digest(path)
+            for path in runtime.runs.rglob("*.safetensors")
+        }
+        for runtime in (there, here)
+    ]
     assert files[0] == files[1] != {}
     assert finished.record["finished"] < finished.record["started"]  # told as it was seen
-    assert carry_out(recipe, here)[2] == [f"{here.runs / 'tiny'}: this run is finished already, nothing to do"]
+    assert carry_out(recipe, here)[2] == [
+        f"{here.runs / 'tiny'}: this run is finished already, nothing to do"
+    ]
 
 
-@pytest.mark.parametrize("what", ["the model", "the place of the runs", "a file where a folder is wanted"])
+@pytest.mark.parametrize(
+    "what", ["the model", "the place of the runs", "a file where a folder is wanted"]
+)
 def test_folders_that_may_not_be_written(what, recipe, tmp_path):
     """Of a model that its user may only read, nothing is changed; a place for runs like that is named in one line."""
-    if os.geteuid() == 0 and subprocess.run([*POWERLESS, "true"], capture_output=True, check=False).returncode:
+    if (
+        os.geteuid() == 0
+        and subprocess.run([*POWERLESS, "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("as root, only setpriv can take away the right to write everywhere")
     folder = tmp_path / "model" if what == "the model" else tmp_path / "closed"
     folder.mkdir(exist_ok=True)
     folder.chmod(0o555)
-    before = {path.name: (file_digest(path), path.stat().st_mtime_ns) for path in (tmp_path / "model").iterdir()}
+    before = {
+        path.name: (file_digest(path), path.stat().st_mtime_ns)
+        for path in (tmp_path / "model").iterdir()
+    }
     values = recipe.model_dump(mode="json", by_alias=True)
     (tmp_path / "tiny.yaml").write_text(json.dumps(values), encoding="utf-8")
-    runs = {"the model": tmp_path, "the place of the runs": folder}.get(what, tmp_path / "tiny.yaml") / "runs"
-    command = [*(POWERLESS if os.geteuid() == 0 else []), sys.executable, "-m", "lingraft", "adapt",
-               str(tmp_path / "tiny.yaml"), "--device", "cpu", "--runs", str(runs)]
+    runs = {"the model": tmp_path, "the place of the runs": folder}.get(
+        what, tmp_path / "tiny.yaml"
+    ) / "runs"
+    command = [
+        *(POWERLESS if os.geteuid() == 0 else []),
+        sys.executable,
+        "-m",
+        "lingraft",
+        "adapt",
+        str(tmp_path / "tiny.yaml"),
+        "--device",
+        "cpu",
+        "--runs",
+        str(runs),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     if what == "the model":
         assert done.returncode == 0, done.stderr
         assert (runs / "tiny" / "model" / "model.safetensors").is_file()
     else:
         assert done.returncode == 2
-        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [done.stderr.strip()]
-        reason = "may not be read or written by you" if runs.parent == folder else "is a file, not a folder"
+        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+            done.stderr.strip()
+        ]
+        reason = (
+            "may not be read or written by you"
+            if runs.parent == folder
+            else "is a file, not a folder"
+        )
         assert reason in done.stderr
         assert "name another place" in done.stderr
         assert list(folder.iterdir()) == []
-    after = {path.name: (file_digest(path), path.stat().st_mtime_ns) for path in (tmp_path / "model").iterdir()}
+    after = {
+        path.name: (file_digest(path), path.stat().st_mtime_ns)
+        for path in (tmp_path / "model").iterdir()
+    }
     assert after == before

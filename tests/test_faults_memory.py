@@ -10,7 +10,7 @@ import pytest
 
 from lingraft.corpus.build import build_corpus
 from lingraft.corpus.config import CorpusSettings
-from lingraft.corpus.files import MAX_DOCUMENT_BYTES
+from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES
 from lingraft.errors import CorpusError
 from lingraft.store import Draft
 
@@ -60,9 +60,15 @@ def test_a_bomb_of_many_lines_is_read_in_little_memory(tmp_path):
 def test_a_document_too_long_to_tokenise_is_refused_or_dropped(tmp_path):
     """17 MB on one line: refused with its beginning and the settings to change; dropped or taken where these say so."""
     path = tmp_path / "a.txt"
-    path.write_text("short enough\n" + "a long story " * 1_310_000 + "\nanother\nand one more\n", encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"a\.txt: a document of 17\.0 MB, which begins with 'a long story .*"
-                                          r"longest_document: 16 MB .*drop it \(maximum_characters\)"):
+    path.write_text(
+        "short enough\n" + "a long story " * 1_310_000 + "\nanother\nand one more\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(
+        CorpusError,
+        match=r"a\.txt: a document of 17\.0 MB, which begins with 'a long story .*"
+        r"longest_document: 16 MB .*drop it \(maximum_characters\)",
+    ):
         build(path, tmp_path / "refused")
     draft, _ = build(path, tmp_path / "dropped", max_characters=10**6)
     assert draft.notes["train"]["documents"] + draft.notes["heldout"]["documents"] == 3

@@ -31,7 +31,11 @@ def built(folder, lines, language, **settings):
 @pytest.mark.parametrize("ending", [".txt", ".jsonl", ".txt.gz"])
 def test_wide_encodings_without_a_mark_are_refused_by_name(tmp_path, encoding, ending):
     """Russian in UTF-16 is valid UTF-8 full of NULs: the file is refused with the command that converts it."""
-    lines = [json.dumps({"text": line}, ensure_ascii=False) for line in RUSSIAN] if "json" in ending else RUSSIAN
+    lines = (
+        [json.dumps({"text": line}, ensure_ascii=False) for line in RUSSIAN]
+        if "json" in ending
+        else RUSSIAN
+    )
     content = "\n".join(lines).encode(encoding)
     path = tmp_path / f"ru{ending}"
     path.write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
@@ -40,7 +44,9 @@ def test_wide_encodings_without_a_mark_are_refused_by_name(tmp_path, encoding, e
         build_corpus(CorpusSettings.model_validate({"sources": str(path)}), "ru", Draft(tmp_path))
 
 
-@pytest.mark.parametrize(("language", "lines"), [("ko", KOREAN), ("ru", ["й ёлка " + line for line in RUSSIAN])])
+@pytest.mark.parametrize(
+    ("language", "lines"), [("ko", KOREAN), ("ru", ["й ёлка " + line for line in RUSSIAN])]
+)
 def test_decomposed_text_is_reported_and_nfc_brings_it_together(tmp_path, language, lines):
     """Text in NFD is counted and warned of with the setting that helps; with it, nothing is left to warn of."""
     apart = [unicodedata.normalize("NFD", line) for line in lines]
@@ -56,12 +62,22 @@ def test_decomposed_text_is_reported_and_nfc_brings_it_together(tmp_path, langua
     assert sorted([*corpus.documents("train"), *corpus.documents("heldout")]) == sorted(lines)
 
 
-@pytest.mark.parametrize(("cutter", "cut"), [
-    ("SentencePiece", lambda line: " ".join(f"▁{word[:3]} {word[3:]}" for word in line.split())),
-    ("SentencePiece", lambda line: "▁" + line.replace(" ", " ▁")),
-    ("byte-level", lambda line: line.replace(" ", " Ġ")),
-    ("subword-nmt", lambda line: " ".join(f"{word[:2]}@@ {word[2:]}" for word in line.split())),
-    ("WordPiece", lambda line: " ".join(f"{word[:2]} ##{word[2:] or 'x'}" for word in line.split()))])
+@pytest.mark.parametrize(
+    ("cutter", "cut"),
+    [
+        (
+            "SentencePiece",
+            lambda line: " ".join(f"▁{word[:3]} {word[3:]}" for word in line.split()),
+        ),
+        ("SentencePiece", lambda line: "▁" + line.replace(" ", " ▁")),
+        ("byte-level", lambda line: line.replace(" ", " Ġ")),
+        ("subword-nmt", lambda line: " ".join(f"{word[:2]}@@ {word[2:]}" for word in line.split())),
+        (
+            "WordPiece",
+            lambda line: " ".join(f"{word[:2]} ##{word[2:] or 'x'}" for word in line.split()),
+        ),
+    ],
+)
 def test_text_that_a_tokenizer_cut_is_found(tmp_path, cutter, cut):
     """Pieces with the mark of their cutter are warned of, with the command that puts them together."""
     _, notes = built(tmp_path, [cut(line) for line in HINDI], "hi")
@@ -71,8 +87,16 @@ def test_text_that_a_tokenizer_cut_is_found(tmp_path, cutter, cut):
     assert "sed '" in warning
 
 
-@pytest.mark.parametrize("line", ["# Title ## not a mark", "write to me@@home or a@b", "the sign ▁ is U+2581",
-                                  "##", "Ġ is a letter of Maltese: Ġgantija, in a sentence that has many words more"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# Title ## not a mark",
+        "write to me@@home or a@b",
+        "the sign ▁ is U+2581",
+        "##",
+        "Ġ is a letter of Maltese: Ġgantija, in a sentence that has many words more",
+    ],
+)
 def test_ordinary_text_is_no_finding(tmp_path, line):
     """A mark here and there, a heading, an address: nothing is said."""
     _, notes = built(tmp_path, [*HINDI, *(f"{line} {text}" for text in HINDI)], "hi")

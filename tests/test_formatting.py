@@ -7,17 +7,19 @@ import re
 from lingraft.formatting import change, value_of
 from lingraft.measurement import Measurement, metric_changes
 from lingraft.model_card.sections import measurement_table
-from lingraft.pipeline.outcome import before_after
 from lingraft.pipeline.run_folder import Run
+from lingraft.pipeline.tables import before_after
 from tests.test_report import html_of, make_run
 
-VALUES = {("tokens per word", "hi", "tokens/word"): (13.06, 1.66, 1.659),
-          ("tokens per word", "en", "tokens/word"): (1.447, 1.447, 1.447),
-          ("bits per byte", "hi", "bits/byte"): (1.379, 1.475, 0.881),
-          ("bits per byte", "en", "bits/byte"): (1.56, 1.598, 1.6),
-          ("documents tokenised identically", "en", "share"): (1.0, 0.99961, 0.6566),
-          ("generation speed", "hi", "bytes/s"): (186.7, 1088.2, 1047.0),
-          ("generation speed", "en", "bytes/s"): (855.0, 767.0, 781.0)}
+VALUES = {
+    ("tokens per word", "hi", "tokens/word"): (13.06, 1.66, 1.659),
+    ("tokens per word", "en", "tokens/word"): (1.447, 1.447, 1.447),
+    ("bits per byte", "hi", "bits/byte"): (1.379, 1.475, 0.881),
+    ("bits per byte", "en", "bits/byte"): (1.56, 1.598, 1.6),
+    ("documents tokenised identically", "en", "share"): (1.0, 0.99961, 0.6566),
+    ("generation speed", "hi", "bytes/s"): (186.7, 1088.2, 1047.0),
+    ("generation speed", "en", "bytes/s"): (855.0, 767.0, 781.0),
+}
 CHANGES = ["7.87x fewer", "0", "-0.498 (-0.703 to -0.384)", "+2.6%", "-34.3%", "5.61x", "0.91x"]
 
 
@@ -26,8 +28,18 @@ def measurements():
     for (metric, language, unit), values in VALUES.items():
         for subject, value in zip(("source", "spliced", "adapted"), values, strict=True):
             rows.append(Measurement(metric, subject, value, unit, language))
-    rows.append(Measurement("bits per byte change", "adapted", -0.498, "bits/byte", "hi", low=-0.703, high=-0.384,
-                            confidence=0.95))
+    rows.append(
+        Measurement(
+            "bits per byte change",
+            "adapted",
+            -0.498,
+            "bits/byte",
+            "hi",
+            low=-0.703,
+            high=-0.384,
+            confidence=0.95,
+        )
+    )
     return rows
 
 
@@ -38,7 +50,11 @@ def terminal_cells(folder):
 
 
 def card_cells(rows):
-    lines = [line.strip("| ").split(" | ") for line in measurement_table(rows).splitlines() if line.startswith("| ")]
+    lines = [
+        line.strip("| ").split(" | ")
+        for line in measurement_table(rows).splitlines()
+        if line.startswith("| ")
+    ]
     return [tuple(line[3:]) for line in lines[1:]]
 
 
@@ -65,7 +81,9 @@ def test_a_share_that_is_not_all_never_reads_100_percent():
 
 def test_a_change_from_or_to_0_has_no_factor():
     """The value itself is written instead."""
-    nothing, some = (Measurement("repetition", "source", value, "share", "en") for value in (0, 0.25))
+    nothing, some = (
+        Measurement("repetition", "source", value, "share", "en") for value in (0, 0.25)
+    )
     assert (change(nothing, some), change(some, nothing)) == ("from 0 to 25%", "to 0")
 
 

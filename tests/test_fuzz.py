@@ -24,20 +24,49 @@ from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.corpus import CorpusSettings
 from lingraft.corpus.build import build_corpus
 from lingraft.errors import LingraftError, TokenizerError
-from lingraft.families import open_tokenizer
 from lingraft.recipe import load_recipe
 from lingraft.store import Draft
 from lingraft.study import read_study
+from lingraft.tokenizer import open_tokenizer
 from tests.conftest import HINDI, ROOT
 from tests.small_bases import BASES
 
-pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # a tokenizer that fails is told whole
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Generating overly large repr"
+)  # a tokenizer that fails is told whole
 EXAMPLES = int(os.environ.get("LINGRAFT_FUZZ", "25"))
-fuzzed = settings(max_examples=EXAMPLES, deadline=None, database=None,
-                  suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-WEIRD = (None, True, -1, 0, 0.5, 10**30, float("inf"), float("nan"), "", "x", "nan", "\0", "../../etc/passwd",
-         "/dev/null", "!!python/object", "9" * 400, [], {}, [[]], {"": ""}, {"a": {"b": []}}, ["x"] * 50, [None],
-         [-1, "a"])
+fuzzed = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+WEIRD = (
+    None,
+    True,
+    -1,
+    0,
+    0.5,
+    10**30,
+    float("inf"),
+    float("nan"),
+    "",
+    "x",
+    "nan",
+    "\0",
+    "../../etc/passwd",
+    "/dev/null",
+    "!!python/object",
+    "9" * 400,
+    [],
+    {},
+    [[]],
+    {"": ""},
+    {"a": {"b": []}},
+    ["x"] * 50,
+    [None],
+    [-1, "a"],
+)
 
 
 def survives(action: Callable[[], object]) -> None:
@@ -53,7 +82,13 @@ def survives(action: Callable[[], object]) -> None:
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path of everything inside of a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in items:
         yield (*path, key)
         yield from places(inner, (*path, key))
@@ -77,7 +112,9 @@ def changed(draw: st.DrawFn, value: Any) -> Any:
         if kind == "remove":
             del parent[path[-1]]
         else:
-            parent[path[-1]] = copy.deepcopy(draw(st.sampled_from(WEIRD)) if kind == "replace" else new)
+            parent[path[-1]] = copy.deepcopy(
+                draw(st.sampled_from(WEIRD)) if kind == "replace" else new
+            )
     return value
 
 
@@ -93,13 +130,13 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
         elif kind == "cut":
             del found[where:]
         elif kind == "remove":
-            del found[where:where + length]
+            del found[where : where + length]
         elif kind == "double":
-            found[where:where] = found[where:where + length]
+            found[where:where] = found[where : where + length]
         elif kind == "insert":
             found[where:where] = draw(st.binary(max_size=20))
         else:
-            found[where:where + 8] = b"\xff" * 8
+            found[where : where + 8] = b"\xff" * 8
     return bytes(found)
 
 
@@ -108,10 +145,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-RECIPE = yaml.safe_load((ROOT / "recipes" / "english-8m-tamil-tasks.yaml").read_text(encoding="utf-8"))
+RECIPE = yaml.safe_load(
+    (ROOT / "recipes" / "english-8m-tamil-tasks.yaml").read_text(encoding="utf-8")
+)
 STUDY = yaml.safe_load((ROOT / "recipes" / "study-inits.yaml").read_text(encoding="utf-8"))
-BOMB = "a: &a [x, x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n"
-                                  for i in range(20))
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(20)
+)
 
 
 @fuzzed
@@ -124,8 +164,13 @@ def test_recipes_with_anything_in_them(place: Path, recipe: Any) -> None:
 
 
 @fuzzed
-@given(data=st.one_of(damaged((ROOT / "recipes" / "demo.yaml").read_bytes()), st.binary(max_size=200),
-                      st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))))
+@given(
+    data=st.one_of(
+        damaged((ROOT / "recipes" / "demo.yaml").read_bytes()),
+        st.binary(max_size=200),
+        st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    )
+)
 @example(data=BOMB.encode())
 @example(data=b"model: &m {a: *m}\n")
 @example(data=b"x: " + b"[" * 5000)
@@ -179,9 +224,15 @@ def sentencepiece_model() -> bytes:
 
     made = io.BytesIO()
     texts = (f"{text} {i}" for i in range(30) for text in HINDI)
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=texts, model_writer=made, vocab_size=120,
-                                             model_type="bpe", minloglevel=9, hard_vocab_limit=False,
-                                             normalization_rule_name="nfkc_cf")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=texts,
+        model_writer=made,
+        vocab_size=120,
+        model_type="bpe",
+        minloglevel=9,
+        hard_vocab_limit=False,
+        normalization_rule_name="nfkc_cf",
+    )
     return made.getvalue()
 
 
@@ -206,8 +257,10 @@ def test_weights_with_lying_headers(tiny_model: Path, place: Path, data: st.Data
             (folder / name).write_bytes((tiny_model / name).read_bytes())
     whole = (tiny_model / "model.safetensors").read_bytes()
     size = int.from_bytes(whole[:8], "little")
-    header, body = whole[8:8 + size], whole[8 + size:]
-    new = data.draw(st.one_of(damaged(header), changed(json.loads(header)).map(json.dumps).map(str.encode)))
+    header, body = whole[8 : 8 + size], whole[8 + size :]
+    new = data.draw(
+        st.one_of(damaged(header), changed(json.loads(header)).map(json.dumps).map(str.encode))
+    )
     length = data.draw(st.sampled_from((len(new), len(new), 0, len(new) + 7, 2**63, 2**64 - 1)))
     (folder / "model.safetensors").write_bytes(length.to_bytes(8, "little") + new + body)
     survives(lambda: embedding_names(Checkpoint.open(folder)))
@@ -239,7 +292,12 @@ def text_file(ending: str) -> bytes:
         made = io.BytesIO()
         pq.write_table(pa.table({"text": list(HINDI)}), made)
         return made.getvalue()
-    plain = "\ufeff".encode() + TEXTS[kind].replace("\n", "\r\n").encode() + "é\n".encode("latin-1") + b"\0\n"
+    plain = (
+        "\ufeff".encode()
+        + TEXTS[kind].replace("\n", "\r\n").encode()
+        + "é\n".encode("latin-1")
+        + b"\0\n"
+    )
     if ending.endswith("gz"):
         return gzip.compress(plain, mtime=0)
     if ending.endswith("zst"):
@@ -253,6 +311,8 @@ def test_a_piece_that_is_no_utf8_is_named(place: Path) -> None:
     """A SentencePiece model whose piece holds other bytes is refused with the number of the piece."""
     folder = place / "not-utf8"
     folder.mkdir(exist_ok=True)
-    (folder / "tokenizer.model").write_bytes(sentencepiece_model().replace("▁क".encode(), b"\xff\x96\x81\xe0\xa4\x95"))
+    (folder / "tokenizer.model").write_bytes(
+        sentencepiece_model().replace("▁क".encode(), b"\xff\x96\x81\xe0\xa4\x95")
+    )
     with pytest.raises(TokenizerError, match=r"piece 3 is b'\\xff.*which is not UTF-8"):
         open_tokenizer(folder)

@@ -50,26 +50,39 @@ def served(tiny_model: Path, tmp_path: Path) -> Path:
     shutil.copytree(tiny_model, tmp_path / "hub/models/me/model")
     texts = tmp_path / "hub/datasets/me/texts"
     texts.mkdir(parents=True)
-    (texts / "train.jsonl").write_text("".join(json.dumps({"text": f"story {n}"}) + "\n" for n in range(50)))
+    (texts / "train.jsonl").write_text(
+        "".join(json.dumps({"text": f"story {n}"}) + "\n" for n in range(50))
+    )
     return tmp_path / "hub"
 
 
 def asked(hub: HubServer, folder: Path) -> list[str]:
     """Return what came of the model and of the data set, asked for with a token; it is in no output."""
     environment = hub.environment(folder / "home") | {"HF_TOKEN": TOKEN}
-    done = subprocess.run([sys.executable, "-c", ASK, str(folder / "drafts")], env=environment, check=True,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, str(folder / "drafts")],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert TOKEN not in done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(("status", "body", "said"), [
-    (200, b"<html><title>Sign in to the network</title>", "unexpected response"),
-    (200, b"[1, 2]", "unexpected response"),
-    (500, b"oops", "500"),
-    (403, b"{}", "/me/"),
-], ids=["a page", "other JSON", "an error of its own", "forbidden"])
-def test_what_is_no_answer_is_told(status: int, body: bytes, said: str, served: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, b"<html><title>Sign in to the network</title>", "unexpected response"),
+        (200, b"[1, 2]", "unexpected response"),
+        (500, b"oops", "500"),
+        (403, b"{}", "/me/"),
+    ],
+    ids=["a page", "other JSON", "an error of its own", "forbidden"],
+)
+def test_what_is_no_answer_is_told(
+    status: int, body: bytes, said: str, served: Path, tmp_path: Path
+) -> None:
     """A sign-in page, JSON of something else, the hub's own errors: one line with the address; nothing half-written."""
     with HubServer(served, always=(status, body)) as hub:
         for line in asked(hub, tmp_path):
@@ -89,7 +102,9 @@ def test_a_gated_page_is_named(served: Path, tmp_path: Path) -> None:
 
 def test_a_transfer_that_is_cut_is_told(served: Path, tmp_path: Path) -> None:
     """A file that ends early is no file; what to do is said."""
-    with HubServer(served, cut={"me/model/model.safetensors": 1000, "me/texts/train.jsonl": 100}) as hub:
+    with HubServer(
+        served, cut={"me/model/model.safetensors": 1000, "me/texts/train.jsonl": 100}
+    ) as hub:
         model, texts = asked(hub, tmp_path)
         assert "me/model: the download broke off" in model
         assert f"the connection to {hub.url} failed" in texts or "cannot be read" in texts

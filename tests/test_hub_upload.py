@@ -28,18 +28,33 @@ def run(tmp_path) -> Path:
     return folder
 
 
-def lingraft(*arguments: object, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def lingraft(
+    *arguments: object, cwd: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from lingraft.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_a_model_arrives_with_its_card(run, tmp_path):
     """Every file of model/ is on the hub, to the byte, and nothing else of the run; the address is told."""
     with HubServer(tmp_path / "hub", token=TOKEN) as hub:
         environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN}
-        listed = lingraft("push", run, "--to", "me/small", "--dry-run", "--json", cwd=tmp_path, environment=environment)
+        listed = lingraft(
+            "push",
+            run,
+            "--to",
+            "me/small",
+            "--dry-run",
+            "--json",
+            cwd=tmp_path,
+            environment=environment,
+        )
         assert not hub.requests
-        done = lingraft("push", run, "--to", "me/small", "--json", cwd=tmp_path, environment=environment)
+        done = lingraft(
+            "push", run, "--to", "me/small", "--json", cwd=tmp_path, environment=environment
+        )
         assert done.returncode == 0, done.stderr
         there = {name: path.read_bytes() for name, path in hub.files("models", "me/small").items()}
     model = run / "model"
@@ -71,7 +86,9 @@ def test_without_a_token_nothing_is_asked(run, tmp_path):
         assert not hub.requests
     assert done.returncode == 2
     assert "needs your token" in done.stderr
-    gone = lingraft("push", run, "--to", "me/small", cwd=tmp_path, environment=environment | {"HF_TOKEN": TOKEN})
+    gone = lingraft(
+        "push", run, "--to", "me/small", cwd=tmp_path, environment=environment | {"HF_TOKEN": TOKEN}
+    )
     assert gone.returncode == 2
     assert gone.stderr.startswith("error: me/small: ")
     assert TOKEN not in gone.stderr
@@ -111,10 +128,29 @@ def test_nothing_goes_without_a_card(run, tmp_path):
 def test_a_token_stands_in_no_file_of_a_run(tiny_model, hindi_file, tmp_path):
     """With a token in the environment, no file of a run and of its store holds it."""
     with HubServer(tmp_path / "hub") as hub:
-        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN, "HUGGING_FACE_HUB_TOKEN": TOKEN}
-    done = lingraft("adapt", "--model", tiny_model, "--language", "hi", "--text", hindi_file, "--device", "cpu",
-                    "-o", "vocabulary.size=5", "-o", "training={budget: 1 steps, batch_tokens: 64}",
-                    "-o", "evaluation={heldout_bytes: 300, generation: null}", cwd=tmp_path, environment=environment)
+        environment = hub.environment(tmp_path / "home") | {
+            "HF_TOKEN": TOKEN,
+            "HUGGING_FACE_HUB_TOKEN": TOKEN,
+        }
+    done = lingraft(
+        "adapt",
+        "--model",
+        tiny_model,
+        "--language",
+        "hi",
+        "--text",
+        hindi_file,
+        "--device",
+        "cpu",
+        "-o",
+        "vocabulary.size=5",
+        "-o",
+        "training={budget: 1 steps, batch_tokens: 64}",
+        "-o",
+        "evaluation={heldout_bytes: 300, generation: null}",
+        cwd=tmp_path,
+        environment=environment,
+    )
     assert done.returncode == 0, done.stderr
     files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert any(path.name == "README.md" for path in files)

@@ -15,43 +15,68 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from lingraft.checkpoint import Checkpoint, embedding_names
+from lingraft.embeddings import INITS, EmbeddingInit, InitRequest
+from lingraft.embeddings.align import aligned_pieces
+from lingraft.embeddings.donor import pursue
+from lingraft.embeddings.focus import mixtures, sparsemax
 from lingraft.errors import ModelError
-from lingraft.families import open_tokenizer
-from lingraft.inits import INITS, EmbeddingInit, InitRequest
-from lingraft.inits.align import aligned_pieces
-from lingraft.inits.donor import pursue
-from lingraft.inits.focus import mixtures
-from lingraft.inits.sparsemax import sparsemax
 from lingraft.recipe.schema import EmbeddingSettings
-from lingraft.vocabulary import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity
+from lingraft.tokenizer import open_tokenizer
 from tests.conftest import ENGLISH, HINDI
-from tests.models import ARCHITECTURES, IDS, SURFACES, MemoryCorpus, extended_tokenizer, write_tokenizer
+from tests.models import (
+    ARCHITECTURES,
+    IDS,
+    SURFACES,
+    MemoryCorpus,
+    extended_tokenizer,
+    write_tokenizer,
+)
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma"])
-def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Splice]:
+def source(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, Splice]:
     """Return a model, untied or tied, the extended tokenizer, and the splice."""
     root = tmp_path_factory.mktemp(request.param)
     folder = ARCHITECTURES[request.param].build(root / "source")
     return folder, root / "tokenizer", extended_tokenizer(folder, root / "tokenizer")
 
 
-def request_of(source: tuple[Path, Path, Splice], side: str = "input", dtype: str = "float32",
-               seed: int = 0) -> InitRequest:
+def request_of(
+    source: tuple[Path, Path, Splice], side: str = "input", dtype: str = "float32", seed: int = 0
+) -> InitRequest:
     folder, tokenizer, splice = source
     checkpoint = Checkpoint.open(folder)
     names = embedding_names(checkpoint)
-    matrices = {"input": checkpoint.tensor(names.input[0]),
-                "output": checkpoint.tensor((names.output or names.input)[0])}
-    matrix, other = (matrices[which][: splice.source_size].to(getattr(torch, dtype))
-                     for which in (side, "output" if side == "input" else "input"))
-    return InitRequest(matrix, splice, side, names.tied, None if names.tied else other,
-                       folder, tokenizer, MemoryCorpus(), seed)
+    matrices = {
+        "input": checkpoint.tensor(names.input[0]),
+        "output": checkpoint.tensor((names.output or names.input)[0]),
+    }
+    matrix, other = (
+        matrices[which][: splice.source_size].to(getattr(torch, dtype))
+        for which in (side, "output" if side == "input" else "input")
+    )
+    return InitRequest(
+        matrix,
+        splice,
+        side,
+        names.tied,
+        None if names.tied else other,
+        folder,
+        tokenizer,
+        MemoryCorpus(),
+        seed,
+    )
 
 
-VARIANTS = [{"mean": {"weights": weights}} for weights in ("characters", "position", "first", "last", "merges")]
+VARIANTS = [
+    {"mean": {"weights": weights}}
+    for weights in ("characters", "position", "first", "last", "merges")
+]
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +101,11 @@ def method(request: pytest.FixtureRequest, donor_folder: Path) -> EmbeddingInit:
     if request.param == "focus":
         pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
     settings = {"donor": {"model": str(donor_folder)}, "wechsel": word_vectors(donor_folder.parent)}
-    return INITS.parse({request.param: settings[request.param]} if str(request.param) in settings else request.param)
+    return INITS.parse(
+        {request.param: settings[request.param]}
+        if str(request.param) in settings
+        else request.param
+    )
 
 
 def word_vectors(folder: Path) -> dict[str, str]:
@@ -91,7 +120,8 @@ def word_vectors(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_every_added_token_gets_a_finite_row_with_an_origin(
-        method: EmbeddingInit, side: str, dtype: str, source: tuple[Path, Path, Splice]) -> None:
+    method: EmbeddingInit, side: str, dtype: str, source: tuple[Path, Path, Splice]
+) -> None:
     """Shape, numbers and origins, for either matrix and any dtype; rows depend on the request alone."""
     request = request_of(source, side, dtype)
     before = request.matrix.clone()
@@ -140,10 +170,19 @@ def test_random_token_copies_a_row(source: tuple[Path, Path, Splice]) -> None:
         assert bool((request.matrix[:IDS] == row).all(dim=1).any())
 
 
-@pytest.mark.parametrize(("weights", "expected"), [
-    ("characters", (1.0, 1 / 3, 1 / 3, 1 / 3)), ("position", (1, 1 / 2, 1 / 3, 1 / 4)), ("first", (1, 0, 0, 0)),
-    ("last", (0, 0, 0, 1)), ("merges", (1 / 2, 1 / 8, 1 / 8, 1 / 4))])
-def test_weights_of_pieces(weights: str, expected: tuple[float, ...], source: tuple[Path, Path, Splice]) -> None:
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("characters", (1.0, 1 / 3, 1 / 3, 1 / 3)),
+        ("position", (1, 1 / 2, 1 / 3, 1 / 4)),
+        ("first", (1, 0, 0, 0)),
+        ("last", (0, 0, 0, 1)),
+        ("merges", (1 / 2, 1 / 8, 1 / 8, 1 / 4)),
+    ],
+)
+def test_weights_of_pieces(
+    weights: str, expected: tuple[float, ...], source: tuple[Path, Path, Splice]
+) -> None:
     """A space and the three bytes of a letter, weighted in every way; the row is the obvious weighted mean."""
     folder, root, _ = source
     tokenizer = root.parent / f"chain-{weights}"
@@ -155,10 +194,15 @@ def test_weights_of_pieces(weights: str, expected: tuple[float, ...], source: tu
     assert len(pieces) == 4
     ids = open_tokenizer(tokenizer).vocabulary.ids
     spelled = zip(chain, (pieces[1:3], pieces[1:], pieces), strict=True)
-    splice = identity(IDS, [AddedToken(ids[surface], surface, ids_of) for surface, ids_of in spelled])
+    splice = identity(
+        IDS, [AddedToken(ids[surface], surface, ids_of) for surface, ids_of in spelled]
+    )
     request = dataclasses.replace(request_of(source), splice=splice, tokenizer_folder=tokenizer)
     row = INITS.parse({"mean": {"weights": weights}}).rows(request).rows[-1]
-    total = sum(request.matrix[piece].double() * weight for piece, weight in zip(pieces, expected, strict=True))
+    total = sum(
+        request.matrix[piece].double() * weight
+        for piece, weight in zip(pieces, expected, strict=True)
+    )
     torch.testing.assert_close(row, (total / sum(expected)).float(), rtol=1e-6, atol=1e-7)
 
 
@@ -172,7 +216,11 @@ def test_hf_is_the_resizing_of_transformers(source: tuple[Path, Path, Splice]) -
     """The rows have the mean and the tiny deviation of those that transformers' own resizing makes."""
     request = request_of(source)
     tokens = tuple(AddedToken(IDS + i, b"x", (1,)) for i in range(2000))
-    made = INITS.parse("mean_resizing").rows(dataclasses.replace(request, splice=identity(IDS, tokens))).rows
+    made = (
+        INITS.parse("mean_resizing")
+        .rows(dataclasses.replace(request, splice=identity(IDS, tokens)))
+        .rows
+    )
     model = AutoModelForCausalLM.from_pretrained(source[0])
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -181,7 +229,9 @@ def test_hf_is_the_resizing_of_transformers(source: tuple[Path, Path, Splice]) -
     assert float(made.std(dim=0).mean()) == pytest.approx(float(theirs.std(dim=0).mean()), rel=0.05)
 
 
-def test_calibrated_gives_input_rows_the_norm_of_the_script(source: tuple[Path, Path, Splice]) -> None:
+def test_calibrated_gives_input_rows_the_norm_of_the_script(
+    source: tuple[Path, Path, Splice],
+) -> None:
     """Separate input rows have the median norm; output rows, and tied ones, are plain character-weighted means."""
     characters = INITS.parse({"mean": {"weights": "characters"}})
     for side in ("input", "output"):
@@ -191,28 +241,51 @@ def test_calibrated_gives_input_rows_the_norm_of_the_script(source: tuple[Path, 
             assert torch.equal(made.rows, characters.rows(request).rows)
             assert ("one matrix" in made.notes["rescaled"]) == request.tied
             continue
-        hindi = [number for number, token in enumerate(request.splice.added) if not token.surface.isascii()]
-        pieces = sorted({piece for number in hindi for piece in request.splice.added[number].pieces})
+        hindi = [
+            number
+            for number, token in enumerate(request.splice.added)
+            if not token.surface.isascii()
+        ]
+        pieces = sorted(
+            {piece for number in hindi for piece in request.splice.added[number].pieces}
+        )
         norm = float(request.matrix[pieces].norm(dim=1).median())
         torch.testing.assert_close(made.rows[hindi].norm(dim=1), torch.full((len(hindi),), norm))
-        assert made.counted == {"fallback: subtoken mean at the norm of its pieces": len(hindi),
-                                "subtoken mean at the norm of the script": 1}  # the base has only Latin tokens
-        assert made.notes["norms"]["Devanagari"] == {"norm": pytest.approx(norm), "rows": len(pieces)}
+        assert made.counted == {
+            "fallback: subtoken mean at the norm of its pieces": len(hindi),
+            "subtoken mean at the norm of the script": 1,
+        }  # the base has only Latin tokens
+        assert made.notes["norms"]["Devanagari"] == {
+            "norm": pytest.approx(norm),
+            "rows": len(pieces),
+        }
         mean = INITS.parse("mean").rows(request).rows
-        torch.testing.assert_close(torch.cosine_similarity(made.rows, mean), torch.ones(len(SURFACES)))
+        torch.testing.assert_close(
+            torch.cosine_similarity(made.rows, mean), torch.ones(len(SURFACES))
+        )
 
 
-def test_calibrated_takes_the_norm_from_the_script_where_there_is_one(source: tuple[Path, Path, Splice]) -> None:
+def test_calibrated_takes_the_norm_from_the_script_where_there_is_one(
+    source: tuple[Path, Path, Splice],
+) -> None:
     """With enough source rows in the script of the added tokens, those alone give the norm."""
     request = request_of(source)
     if request.tied:
         pytest.skip("tied rows are not rescaled")
-    latin = identity(IDS, [AddedToken(IDS, b"zqx", tuple(open_tokenizer(source[0]).ids(["zqx"])[0]))])
+    latin = identity(
+        IDS, [AddedToken(IDS, b"zqx", tuple(open_tokenizer(source[0]).ids(["zqx"])[0]))]
+    )
     made = INITS.parse("calibrated").rows(dataclasses.replace(request, splice=latin))
     surfaces = request.source_tokenizer.vocabulary.surfaces
-    ids = [i for i, surface in enumerate(surfaces) if surface and re.fullmatch(rb" ?[A-Za-z]+", surface)]
+    ids = [
+        i
+        for i, surface in enumerate(surfaces)
+        if surface and re.fullmatch(rb" ?[A-Za-z]+", surface)
+    ]
     assert made.notes["norms"]["Latin"]["rows"] == len(ids)
-    assert float(made.rows.norm()) == pytest.approx(float(request.matrix[ids].norm(dim=1).median()), rel=1e-6)
+    assert float(made.rows.norm()) == pytest.approx(
+        float(request.matrix[ids].norm(dim=1).median()), rel=1e-6
+    )
     assert made.origins == ("subtoken mean at the norm of the script",)
 
 
@@ -232,7 +305,9 @@ def test_each_script_has_its_own_norm(source: tuple[Path, Path, Splice]) -> None
     if request.tied:
         pytest.skip("tied rows are not rescaled")
     words = [b"zqx", "नदी".encode(), "कि".encode(), b"\xe0\xa4"]
-    splice = identity(IDS, [AddedToken(IDS + i, word, (70 + i, 90 + i)) for i, word in enumerate(words)])
+    splice = identity(
+        IDS, [AddedToken(IDS + i, word, (70 + i, 90 + i)) for i, word in enumerate(words)]
+    )
     made = INITS.parse("calibrated").rows(dataclasses.replace(request, splice=splice))
     norms = made.notes["norms"]
     assert set(norms) == {"Latin", "Devanagari"}
@@ -246,8 +321,9 @@ def test_align_takes_the_pieces_that_the_text_has(source: tuple[Path, Path, Spli
     tokenizer = root.parent / "aligned"
     splice = extended_tokenizer(folder, tokenizer, ("zq", "zzq"))
     texts = ("zq a zq", "the zq")
-    request = dataclasses.replace(request_of(source), splice=splice, tokenizer_folder=tokenizer,
-                                  corpus=MemoryCorpus(texts))
+    request = dataclasses.replace(
+        request_of(source), splice=splice, tokenizer_folder=tokenizer, corpus=MemoryCorpus(texts)
+    )
     made = INITS.parse("align").rows(request)
     pieces = open_tokenizer(folder).ids(["zq"])[0]
     assert made.origins == ("aligned pieces", "fallback: not in the text, subtoken mean")
@@ -265,8 +341,14 @@ def test_alignment_equals_a_slow_one(source: tuple[Path, Path, Splice]) -> None:
     counts, skipped = aligned_pieces(iter([texts[:3], texts[3:]]), before, after, everything)
     expected: dict[int, dict[int, int]] = {}
     for text in texts:
-        owners = [[place for place, i in enumerate(t.ids([text])[0]) for _ in t.vocabulary.surfaces[i] or b""]
-                  for t in (before, after)]
+        owners = [
+            [
+                place
+                for place, i in enumerate(t.ids([text])[0])
+                for _ in t.vocabulary.surfaces[i] or b""
+            ]
+            for t in (before, after)
+        ]
         ids = [t.ids([text])[0] for t in (before, after)]
         for mine, theirs in sorted(set(zip(*owners, strict=True))):
             under = expected.setdefault(ids[1][theirs], {})
@@ -275,7 +357,9 @@ def test_alignment_equals_a_slow_one(source: tuple[Path, Path, Splice]) -> None:
     assert counts == expected
 
 
-def test_methods_that_read_text_say_so_when_there_is_none(source: tuple[Path, Path, Splice]) -> None:
+def test_methods_that_read_text_say_so_when_there_is_none(
+    source: tuple[Path, Path, Splice],
+) -> None:
     """Without a corpus such a method is an error that names the way out."""
     request = dataclasses.replace(request_of(source), corpus=None)
     for cls in INITS:
@@ -287,7 +371,10 @@ def test_methods_that_read_text_say_so_when_there_is_none(source: tuple[Path, Pa
 @pytest.mark.parametrize("spread", [0.01, 0.3, 3.0])
 def test_sparsemax_is_the_projection_onto_the_simplex(spread: float) -> None:
     """Weights equal a full sort's, whether few or nearly all scores have some."""
-    scores = torch.randn((20, 1000), generator=torch.Generator().manual_seed(0), dtype=torch.float64) * spread
+    scores = (
+        torch.randn((20, 1000), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        * spread
+    )
     weights, places = sparsemax(scores)
     dense = torch.zeros_like(scores).scatter_(1, places, weights)
     for row, got in zip(scores, dense, strict=True):
@@ -305,29 +392,43 @@ def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Sp
     tokenizer = root.parent / "focus"
     splice = extended_tokenizer(folder, tokenizer, ("zq", "zzq"))
     texts = ("the zq", "a zq is the", "the bird a zq")
-    request = dataclasses.replace(request_of(source), splice=splice, tokenizer_folder=tokenizer,
-                                  corpus=MemoryCorpus(texts * 10))
+    request = dataclasses.replace(
+        request_of(source),
+        splice=splice,
+        tokenizer_folder=tokenizer,
+        corpus=MemoryCorpus(texts * 10),
+    )
     made = INITS.parse({"focus": {"vector_size": 16, "min_count": 5}}).rows(request)
     assert made.origins == ("mixture of anchors", "fallback: too rare in the text, subtoken mean")
     seen = sorted({i for ids in open_tokenizer(tokenizer).ids(texts) for i in ids if i < IDS})
     anchors = request.matrix[seen]
     solution = torch.linalg.lstsq(anchors.T.double(), made.rows[0].double()).solution
     assert float(solution.sum()) == pytest.approx(1, abs=1e-4)
-    torch.testing.assert_close(anchors.T.double() @ solution, made.rows[0].double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        anchors.T.double() @ solution, made.rows[0].double(), rtol=0, atol=1e-6
+    )
 
 
 def given_vectors(source: tuple[Path, Path, Splice]) -> tuple[list[str], list[list[float]]]:
     """Return names and vectors of three anchors, and of the added tokens, which equal the first anchor."""
     added = [token.id for token in request_of(source).splice.added]
     names = [str(i) for i in (0, 1, 2, *added)]
-    return names, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], *([[1.0, 0.0, 0.0]] * len(added))]
+    return names, [
+        [1.0, 0.0, 0.0],
+        [0.0, 1.0, 0.0],
+        [0.0, 0.0, 1.0],
+        *([[1.0, 0.0, 0.0]] * len(added)),
+    ]
 
 
 def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: Path) -> None:
     """With vectors from a word2vec file, each token takes the row of the anchor that it equals."""
     pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
     request = request_of(source)
-    lines = [f"{name} {' '.join(map(str, vector))}" for name, vector in zip(*given_vectors(source), strict=True)]
+    lines = [
+        f"{name} {' '.join(map(str, vector))}"
+        for name, vector in zip(*given_vectors(source), strict=True)
+    ]
     (tmp_path / "vectors.txt").write_text(f"{len(lines)} 3\n" + "\n".join(lines) + "\n")
     made = INITS.parse({"focus": {"vectors": str(tmp_path / "vectors.txt")}}).rows(request)
     for row in made.rows:
@@ -337,13 +438,16 @@ def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: P
         INITS.parse({"focus": {"vectors": str(tmp_path / "vectors.txt")}}).rows(request_of(source))
 
 
-def test_focus_with_given_vectors_needs_no_gensim(source: tuple[Path, Path, Splice], tmp_path: Path,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_focus_with_given_vectors_needs_no_gensim(
+    source: tuple[Path, Path, Splice], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Vectors in safetensors are read without gensim: where the model trains, nothing else is needed."""
     monkeypatch.setitem(sys.modules, "gensim", None)
     names, vectors = given_vectors(source)
     path = tmp_path / "vectors.safetensors"
-    save_file({"vectors": torch.tensor(vectors, dtype=torch.float16)}, path, {"words": json.dumps(names)})
+    save_file(
+        {"vectors": torch.tensor(vectors, dtype=torch.float16)}, path, {"words": json.dumps(names)}
+    )
     request = request_of(source)
     for row in INITS.parse({"focus": {"vectors": str(path)}}).rows(request).rows:
         torch.testing.assert_close(row, request.matrix[0])
@@ -365,8 +469,9 @@ def test_pursuit_finds_sparse_combinations() -> None:
     torch.testing.assert_close(dense, expected, rtol=0, atol=1e-5)
 
 
-def test_a_donor_with_the_sources_own_rows_gives_combinations_back(source: tuple[Path, Path, Splice],
-                                                                   tmp_path: Path) -> None:
+def test_a_donor_with_the_sources_own_rows_gives_combinations_back(
+    source: tuple[Path, Path, Splice], tmp_path: Path
+) -> None:
     """If the donor is the source and its row a sum of two shared rows, the new row is that sum."""
     folder, _, _ = source
     donor = Path(shutil.copytree(folder, tmp_path / "donor"))
@@ -380,15 +485,21 @@ def test_a_donor_with_the_sources_own_rows_gives_combinations_back(source: tuple
     splice = identity(IDS, [AddedToken(IDS, b"zq", (1, 2)), AddedToken(IDS + 1, b"zzq", (1, 2))])
     request = dataclasses.replace(request_of(source), splice=splice)
     made = INITS.parse({"donor": {"model": str(donor), "max_terms": 2}}).rows(request)
-    torch.testing.assert_close(made.rows[0], request.matrix[70] + 2 * request.matrix[90], rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        made.rows[0], request.matrix[70] + 2 * request.matrix[90], rtol=0, atol=1e-5
+    )
     assert made.origins[1].startswith("fallback: the donor has no such token")
 
 
 def test_focus_compares_vectors_by_their_angle() -> None:
     """Similarity is the cosine: how long a static vector is, of an anchor or of an added token, changes no mixture."""
     generator = torch.Generator().manual_seed(0)
-    added, anchors, matrix = (torch.randn(shape, generator=generator) for shape in ((4, 6), (9, 6), (12, 5)))
+    added, anchors, matrix = (
+        torch.randn(shape, generator=generator) for shape in ((4, 6), (9, 6), (12, 5))
+    )
     sources = [3, 1, 11, 0, 7, 5, 2, 8, 10]
     expected = mixtures(added, anchors, matrix, sources)
     lengths = torch.rand(9, 1, generator=generator) * 10 + 0.1
-    assert torch.allclose(mixtures(added * 7, anchors * lengths, matrix, sources), expected, atol=1e-5)
+    assert torch.allclose(
+        mixtures(added * 7, anchors * lengths, matrix, sources), expected, atol=1e-5
+    )

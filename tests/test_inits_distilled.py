@@ -8,45 +8,72 @@ from pathlib import Path
 import pytest
 import torch
 
-from lingraft.checkpoint import Checkpoint, InitRequest, embedding_names, graft, load_model
-from lingraft.families import open_tokenizer
-from lingraft.inits import INITS
-from lingraft.inits.distilled import Distilled, find_windows
-from lingraft.intrinsic import bits_per_byte
+from lingraft.checkpoint import (
+    Checkpoint,
+    InitRequest,
+    embedding_names,
+    load_model,
+    resize_embeddings,
+)
+from lingraft.embeddings import INITS
+from lingraft.embeddings.distilled import Distilled, find_windows
+from lingraft.evaluation import bits_per_byte
+from lingraft.tokenizer import open_tokenizer
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
 
 SURFACES = ("zq", "ren", "zzq")
-TEXTS = ("the zq of the river", "a zq reads the red letter", "children and the river zq", "the children rest") * 8
+TEXTS = (
+    "the zq of the river",
+    "a zq reads the red letter",
+    "children and the river zq",
+    "the children rest",
+) * 8
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma", "opt"])
-def request_(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> InitRequest:
+def request_(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> InitRequest:
     """Return a request for an untied, a tied and scaled, and a tied model with learned positions."""
     root = tmp_path_factory.mktemp(request.param)
     folder = ARCHITECTURES[request.param].build(root / "source")
     splice = extended_tokenizer(folder, root / "tokenizer", SURFACES)
     checkpoint = Checkpoint.open(folder)
     names = embedding_names(checkpoint)
-    return InitRequest(checkpoint.tensor(names.input[0]), splice, "input", names.tied,
-                       source_folder=folder, tokenizer_folder=root / "tokenizer", corpus=MemoryCorpus(TEXTS))
+    return InitRequest(
+        checkpoint.tensor(names.input[0]),
+        splice,
+        "input",
+        names.tied,
+        source_folder=folder,
+        tokenizer_folder=root / "tokenizer",
+        corpus=MemoryCorpus(TEXTS),
+    )
 
 
 def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> None:
     """Each window is the same text twice; every pair of ends spells the same bytes up to there."""
     windows, seen = find_windows(request_, Distilled(window_tokens=4, windows_per_token=3))
-    source, target = (open_tokenizer(folder).vocabulary.surfaces
-                      for folder in (request_.source_folder, request_.tokenizer_folder))
+    source, target = (
+        open_tokenizer(folder).vocabulary.surfaces
+        for folder in (request_.source_folder, request_.tokenizer_folder)
+    )
     added = {token.id for token in request_.splice.added}
     assert windows
     for window in windows:
         for s, t in window.ends:
-            assert (b"".join(source[i] or b"" for i in window.source[:s + 1])
-                    == b"".join(target[i] or b"" for i in window.target[:t + 1]))
+            assert b"".join(source[i] or b"" for i in window.source[: s + 1]) == b"".join(
+                target[i] or b"" for i in window.target[: t + 1]
+            )
         assert window.ends[-1] == (len(window.source) - 1, len(window.target) - 1)
         assert window.target[window.first_added] in added
-        assert not added & set(window.target[:window.first_added])
-    assert {surface for token in request_.splice.added if token.id in seen
-            for surface in [token.surface]} == {b"zq", b"ren"}
+        assert not added & set(window.target[: window.first_added])
+    assert {
+        surface
+        for token in request_.splice.added
+        if token.id in seen
+        for surface in [token.surface]
+    } == {b"zq", b"ren"}
 
 
 def test_enough_windows_are_enough(request_: InitRequest) -> None:
@@ -73,7 +100,11 @@ def test_both_sides_are_learned_once(request_: InitRequest) -> None:
     """Input and output rows of one graft come from one run; without a run in between, they would be the same again."""
     init = INITS.parse("distilled")
     first = init.rows(request_)
-    kept = next(value for key, value in request_.scratch.items() if key == f"distilled {init.model_dump_json()}")
+    kept = next(
+        value
+        for key, value in request_.scratch.items()
+        if key == f"distilled {init.model_dump_json()}"
+    )
     output = init.rows(dataclasses.replace(request_, side="output"))
     assert next(iter(kept[0])) == "input"
     assert torch.equal(first.rows[:1], kept[0]["input"][:1])
@@ -82,13 +113,24 @@ def test_both_sides_are_learned_once(request_: InitRequest) -> None:
     assert torch.equal(again.rows, first.rows)
 
 
-def test_a_distilled_model_predicts_better_than_random_rows(request_: InitRequest, tmp_path: Path) -> None:
+def test_a_distilled_model_predicts_better_than_random_rows(
+    request_: InitRequest, tmp_path: Path
+) -> None:
     """On the text that was read, bits per byte lie below those with random rows."""
     bits = {}
     for name in ("random", "distilled"):
         init = INITS.parse({"distilled": {"epochs": 40}} if name == "distilled" else name)
-        graft(request_.source_folder, request_.tokenizer_folder, request_.splice, input_init=init, output_init=init,
-              corpus=request_.corpus, output=tmp_path / name)
-        scores = bits_per_byte(load_model(tmp_path / name), open_tokenizer(tmp_path / name), list(TEXTS[:4]))
+        resize_embeddings(
+            request_.source_folder,
+            request_.tokenizer_folder,
+            request_.splice,
+            input_init=init,
+            output_init=init,
+            corpus=request_.corpus,
+            output=tmp_path / name,
+        )
+        scores = bits_per_byte(
+            load_model(tmp_path / name), open_tokenizer(tmp_path / name), list(TEXTS[:4])
+        )
         bits[name] = scores.bits_per_byte
     assert bits["distilled"] < bits["random"]

@@ -15,27 +15,30 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lingraft.checkpoint import Checkpoint, InitRequest, embedding_names, graft
+from lingraft.checkpoint import Checkpoint, InitRequest, embedding_names, resize_embeddings
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
-from lingraft.families import open_tokenizer
-from lingraft.inits import INITS
-from lingraft.selection import SELECTIONS, Extension, extend_tokenizer
+from lingraft.embeddings import INITS
+from lingraft.splice import Splice
 from lingraft.store import Draft
-from lingraft.vocabulary import Splice
+from lingraft.tokenizer import open_tokenizer
+from lingraft.vocabulary import SELECTIONS, Extension, extend_tokenizer
 from tests.conftest import HINDI, write_lines
 from tests.models import ARCHITECTURES, MemoryCorpus, write_tokenizer
 from tests.small_bases import BASES
 from tests.test_inits import word_vectors
 
-CASES = {"byte-level, untied": ("llama", "byte-level BPE", "bfloat16"),
-         "SentencePiece, untied, float16": ("llama", "SentencePiece BPE", "float16"),
-         "SentencePiece, tied and scaled": ("gemma", "Gemma", "float32"),
-         "byte-level, tied": ("gpt2", "BLOOM", "float16"),
-         "padded": ("qwen2", "Llama-3", "bfloat16")}
-SETTINGS: dict[str, dict[str, Any]] = {"focus": {"vector_size": 16, "min_count": 1, "epochs": 1},
-                                       "distilled": {"windows_per_token": 1, "epochs": 1, "window_tokens": 16},
-                                       "learned": {"base_rows": "keep", "max_text_share": 1, "max_tokens": 64,
-                                                   "block_size": 16}}
+CASES = {
+    "byte-level, untied": ("llama", "byte-level BPE", "bfloat16"),
+    "SentencePiece, untied, float16": ("llama", "SentencePiece BPE", "float16"),
+    "SentencePiece, tied and scaled": ("gemma", "Gemma", "float32"),
+    "byte-level, tied": ("gpt2", "BLOOM", "float16"),
+    "padded": ("qwen2", "Llama-3", "bfloat16"),
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "focus": {"vector_size": 16, "min_count": 1, "epochs": 1},
+    "distilled": {"windows_per_token": 1, "epochs": 1, "window_tokens": 16},
+    "learned": {"base_rows": "keep", "max_text_share": 1, "max_tokens": 64, "block_size": 16},
+}
 TOKENS = 24
 
 
@@ -47,14 +50,24 @@ class Case:
     tokenizer: Path
     splice: Splice
 
-    def graft(self, method: Any, output: Path) -> dict[str, Any]:
-        return graft(self.folder, self.tokenizer, self.splice, input_init=method, output_init=method, output=output,
-                     corpus=MemoryCorpus(), seed=3)
+    def resize_embeddings(self, method: Any, output: Path) -> dict[str, Any]:
+        return resize_embeddings(
+            self.folder,
+            self.tokenizer,
+            self.splice,
+            input_init=method,
+            output_init=method,
+            output=output,
+            corpus=MemoryCorpus(),
+            seed=3,
+        )
 
 
 def extended(source: Path, corpus: Corpus, folder: Path, size: int) -> tuple[Path, Splice]:
     folder.mkdir(parents=True, exist_ok=True)
-    extend_tokenizer(source, [corpus], Extension(SELECTIONS.parse("continued"), size), Draft(folder))
+    extend_tokenizer(
+        source, [corpus], Extension(SELECTIONS.parse("continued"), size), Draft(folder)
+    )
     return folder / "tokenizer", Splice.from_json(json.loads((folder / "splice.json").read_text()))
 
 
@@ -64,16 +77,26 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     architecture, family, dtype = CASES[request.param]
     root = tmp_path_factory.mktemp("case")
     data = BASES[family]()
-    size = 1 + max([*data["model"]["vocab"].values(), *(token["id"] for token in data["added_tokens"])])
+    size = 1 + max(
+        [*data["model"]["vocab"].values(), *(token["id"] for token in data["added_tokens"])]
+    )
     rows = size + 40 if request.param == "padded" else size
     ARCHITECTURES[architecture].build_with(rows, root / "source", dtype=dtype)
     (root / "source" / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
-    names = {"eos_token": data["added_tokens"][-1]["content"], "tokenizer_class": "PreTrainedTokenizerFast"}
+    names = {
+        "eos_token": data["added_tokens"][-1]["content"],
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
     (root / "source" / "tokenizer_config.json").write_text(json.dumps(names))
     (root / "corpus").mkdir()
-    chosen = CorpusSettings.model_validate({"sources": str(write_lines(root / "hi.txt", HINDI)), "heldout_share": 0.1})
+    chosen = CorpusSettings.model_validate(
+        {"sources": str(write_lines(root / "hi.txt", HINDI)), "heldout_share": 0.1}
+    )
     build_corpus(chosen, "hi", Draft(root / "corpus"))
-    return Case(root / "source", *extended(root / "source", Corpus.open(root / "corpus"), root / "target", TOKENS))
+    return Case(
+        root / "source",
+        *extended(root / "source", Corpus.open(root / "corpus"), root / "target", TOKENS),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +113,9 @@ def method(request: pytest.FixtureRequest, donor: Path) -> Any:
     if request.param == "focus":
         pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
     settings = {"donor": {"model": str(donor)}, "wechsel": word_vectors(donor.parent), **SETTINGS}
-    return INITS.parse({request.param: settings[request.param]} if request.param in settings else request.param)
+    return INITS.parse(
+        {request.param: settings[request.param]} if request.param in settings else request.param
+    )
 
 
 def embeddings_in(folder: Path) -> dict[str, torch.Tensor]:
@@ -100,7 +125,7 @@ def embeddings_in(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_base_rows_are_bit_identical(case: Case, method: Any, tmp_path: Path) -> None:
     """Every base row keeps its bits; rows have the right shape and numbers, and each is accounted for on each side."""
-    notes = case.graft(method, tmp_path / "model")
+    notes = case.resize_embeddings(method, tmp_path / "model")
     before, after = embeddings_in(case.folder), embeddings_in(tmp_path / "model")
     assert before.keys() == after.keys()
     size, target = case.splice.source_size, case.splice.target_size
@@ -122,11 +147,18 @@ def test_base_rows_are_bit_identical(case: Case, method: Any, tmp_path: Path) ->
 def test_the_same_seed_gives_the_same_file(case: Case, method: Any, tmp_path: Path) -> None:
     """Two grafts of one request are one file; the model loads, tied where it was."""
     for name in ("first", "second"):
-        case.graft(method, tmp_path / name)
-    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second"))
+        case.resize_embeddings(method, tmp_path / name)
+    first, second = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second")
+    )
     assert first == second
-    models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (case.folder, tmp_path / "first")]
-    tied = [model.get_input_embeddings().weight is model.get_output_embeddings().weight for model in models]
+    models = [
+        AutoModelForCausalLM.from_pretrained(folder) for folder in (case.folder, tmp_path / "first")
+    ]
+    tied = [
+        model.get_input_embeddings().weight is model.get_output_embeddings().weight
+        for model in models
+    ]
     assert tied[0] == tied[1]
 
 
@@ -150,9 +182,13 @@ def cut_of(source: Path, surface: bytes) -> list[int]:
         return merged_bytes(source, surface)
     if tokenizer.convert_tokens_to_ids("▁") in {None, tokenizer.unk_token_id}:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
-    before, ids = (tokenizer(line, add_special_tokens=False)["input_ids"] for line in ("\n", "\n" + text))
-    assert ids[:len(before)] == before  # SentencePiece puts a space before a text, but not after a line break
-    return ids[len(before):]
+    before, ids = (
+        tokenizer(line, add_special_tokens=False)["input_ids"] for line in ("\n", "\n" + text)
+    )
+    assert (
+        ids[: len(before)] == before
+    )  # SentencePiece puts a space before a text, but not after a line break
+    return ids[len(before) :]
 
 
 @cache
@@ -178,14 +214,16 @@ def merged_bytes(source: Path, surface: bytes) -> list[int]:
     parts = [byte_piece(byte) for byte in surface]
     while found := [(ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in ranks]:
         _, i = min(found)
-        parts[i:i + 2] = [parts[i] + parts[i + 1]]
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
     return [vocab[part] for part in parts]
 
 
 def byte_piece(byte: int) -> str:
     """Return the character that GPT-2's table writes for a byte: itself where it is visible, else from 256 upwards."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    return chr(byte if byte in visible else 256 + sum(other not in visible for other in range(byte)))
+    return chr(
+        byte if byte in visible else 256 + sum(other not in visible for other in range(byte))
+    )
 
 
 def is_plain_text(surface: bytes) -> bool:
@@ -202,9 +240,14 @@ def check_means(source: Path, splice: Splice, matrix: torch.Tensor) -> int:
     rows = INITS.parse("mean").rows(InitRequest(matrix, splice, "input")).rows
     for row, token in zip(rows, splice.added, strict=True):
         if token.id in splice.reinitialised and not is_plain_text(token.surface):
-            pieces = list(token.pieces)  # the base's tokenizer, given the surface, would not see these bytes
+            pieces = list(
+                token.pieces
+            )  # the base's tokenizer, given the surface, would not see these bytes
             assert len(pieces) > 1
-            assert b"".join(opened_vocabulary(source).surfaces[piece] for piece in pieces) == token.surface
+            assert (
+                b"".join(opened_vocabulary(source).surfaces[piece] for piece in pieces)
+                == token.surface
+            )
         else:
             pieces = cut_of(source, token.surface)
         assert torch.equal(row, obvious_mean(matrix, pieces)), token
@@ -233,4 +276,7 @@ def test_mean_on_real_tokenizers(name: str, assets: Path, tmp_path: Path) -> Non
     matrix = torch.randn((splice.source_size, 4), generator=torch.Generator().manual_seed(0))
     assert check_means(source, splice, matrix) == len(splice.added)
     assert len(splice.new) == 2000
-    assert len(list(islice((token for token in splice.added if not token.surface.isascii()), 1000))) == 1000
+    assert (
+        len(list(islice((token for token in splice.added if not token.surface.isascii()), 1000)))
+        == 1000
+    )

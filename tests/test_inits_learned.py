@@ -11,20 +11,31 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lingraft.checkpoint import Checkpoint, InitRequest, embedding_names, graft
+from lingraft.checkpoint import Checkpoint, InitRequest, embedding_names, resize_embeddings
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
+from lingraft.embeddings import INITS
 from lingraft.errors import CorpusError, ModelError
-from lingraft.inits import INITS
+from lingraft.splice import Splice
 from lingraft.store import Draft, file_digest
-from lingraft.vocabulary import Splice
 from tests.commands import start
 from tests.conftest import write_lines
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
 
 SURFACES = ("zq", "ren", "zzq")
-SENTENCES = ("the zq of the river", "a zq reads the red letter", "children and the river zq", "the children rest")
+SENTENCES = (
+    "the zq of the river",
+    "a zq reads the red letter",
+    "children and the river zq",
+    "the children rest",
+)
 TEXT = MemoryCorpus(SENTENCES * 20)
-QUICK = {"max_text_share": 1, "max_tokens": 4000, "block_size": 16, "batch_tokens": 64, "learning_rate": 1e-2}
+QUICK = {
+    "max_text_share": 1,
+    "max_tokens": 4000,
+    "block_size": 16,
+    "batch_tokens": 64,
+    "learning_rate": 1e-2,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +46,18 @@ class Patient:
     tokenizer: Path
     splice: Splice
 
-    def graft(self, output: Path, input_init: object, output_init: object | None = None) -> dict:
-        return graft(self.folder, self.tokenizer, self.splice, input_init=INITS.parse(input_init),
-                     output_init=INITS.parse(output_init or input_init), output=output, corpus=TEXT)
+    def resize_embeddings(
+        self, output: Path, input_init: object, output_init: object | None = None
+    ) -> dict:
+        return resize_embeddings(
+            self.folder,
+            self.tokenizer,
+            self.splice,
+            input_init=INITS.parse(input_init),
+            output_init=INITS.parse(output_init or input_init),
+            output=output,
+            corpus=TEXT,
+        )
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma", "phi"])
@@ -45,21 +65,28 @@ def patient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Return an untied model, a tied and scaled one, and one whose head has a bias."""
     root = tmp_path_factory.mktemp(request.param)
     folder = ARCHITECTURES[request.param].build(root / "source")
-    return Patient(folder, root / "tokenizer", extended_tokenizer(folder, root / "tokenizer", SURFACES))
+    return Patient(
+        folder, root / "tokenizer", extended_tokenizer(folder, root / "tokenizer", SURFACES)
+    )
 
 
-def tensors(patient: Patient, folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], set[str]]:
+def tensors(
+    patient: Patient, folder: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], set[str]]:
     names = embedding_names(Checkpoint.open(patient.folder))
-    return (load_file(patient.folder / "model.safetensors"), load_file(folder / "model.safetensors"),
-            {*names.input, *names.output})
+    return (
+        load_file(patient.folder / "model.safetensors"),
+        load_file(folder / "model.safetensors"),
+        {*names.input, *names.output},
+    )
 
 
 def test_whole_matrices_train_and_the_manifest_says_so(patient: Patient, tmp_path: Path) -> None:
     """As in the paper base rows move with the added ones, the loss falls, nothing else changes, and the notes tell."""
-    notes = patient.graft(tmp_path / "model", {"learned": QUICK})
+    notes = patient.resize_embeddings(tmp_path / "model", {"learned": QUICK})
     before, after, matrices = tensors(patient, tmp_path / "model")
     for name, tensor in before.items():
-        same = torch.equal(tensor, after[name][:len(tensor)])
+        same = torch.equal(tensor, after[name][: len(tensor)])
         assert same == (name not in matrices), name
     first, last = notes["inits"]["input"]["bits_per_byte_first_last"]
     assert last < first
@@ -68,19 +95,28 @@ def test_whole_matrices_train_and_the_manifest_says_so(patient: Patient, tmp_pat
     assert notes["inits"]["input"]["base_rows"] == "trained, so no longer bit-identical"
     origins = notes["inits"]["input"]["origins"]
     assert sum(count for origin, count in origins.items() if origin.startswith("learned from")) == 2
-    assert sum(count for origin, count in origins.items() if origin.startswith("fallback: not in the text")) == 1
+    assert (
+        sum(
+            count
+            for origin, count in origins.items()
+            if origin.startswith("fallback: not in the text")
+        )
+        == 1
+    )
     assert notes["inits"]["input"]["tokens"] <= QUICK["max_tokens"]
 
 
 def test_added_rows_alone(patient: Patient, tmp_path: Path) -> None:
     """With base_rows: keep the loss falls all the same, and every base row keeps its bits."""
-    notes = patient.graft(tmp_path / "model", {"learned": {**QUICK, "base_rows": "keep"}})
+    notes = patient.resize_embeddings(
+        tmp_path / "model", {"learned": {**QUICK, "base_rows": "keep"}}
+    )
     before, after, matrices = tensors(patient, tmp_path / "model")
-    assert all(torch.equal(tensor, after[name][:len(tensor)]) for name, tensor in before.items())
+    assert all(torch.equal(tensor, after[name][: len(tensor)]) for name, tensor in before.items())
     first, last = notes["inits"]["input"]["bits_per_byte_first_last"]
     assert last < first
     assert notes["base_rows"] == "bit-identical"
-    patient.graft(tmp_path / "start", "calibrated")
+    patient.resize_embeddings(tmp_path / "start", "calibrated")
     for name in matrices:
         start = load_file(tmp_path / "start" / "model.safetensors")[name]
         for token in (token for token in patient.splice.added if token.surface != b"zzq"):
@@ -91,22 +127,33 @@ def test_one_side_may_be_learned_beside_another_method(patient: Patient, tmp_pat
     """The other matrix takes its own method's rows and stays fixed; two different ways to learn are refused."""
     if patient.folder.parent.name.startswith("gemma"):
         pytest.skip("a tied model has one matrix")
-    notes = patient.graft(tmp_path / "model", {"learned": QUICK}, "mean")
-    patient.graft(tmp_path / "mean", "mean")
+    notes = patient.resize_embeddings(tmp_path / "model", {"learned": QUICK}, "mean")
+    patient.resize_embeddings(tmp_path / "mean", "mean")
     name = embedding_names(Checkpoint.open(patient.folder)).output[0]
-    got, mean = (load_file(tmp_path / which / "model.safetensors")[name] for which in ("model", "mean"))
+    got, mean = (
+        load_file(tmp_path / which / "model.safetensors")[name] for which in ("model", "mean")
+    )
     assert torch.equal(got, mean)
     assert notes["base_rows"] == "changed by their method: input"
     with pytest.raises(ModelError, match="both learned, but with different settings"):
-        patient.graft(tmp_path / "two", {"learned": QUICK}, {"learned": {**QUICK, "learning_rate": 1e-4}})
+        patient.resize_embeddings(
+            tmp_path / "two", {"learned": QUICK}, {"learned": {**QUICK, "learning_rate": 1e-4}}
+        )
 
 
 def test_too_little_text_is_an_error(patient: Patient) -> None:
     """A budget that comes to no row at all is told with what would help."""
     checkpoint = Checkpoint.open(patient.folder)
     names = embedding_names(checkpoint)
-    request = InitRequest(checkpoint.tensor(names.input[0]), patient.splice, "input", tied=True,
-                          source_folder=patient.folder, tokenizer_folder=patient.tokenizer, corpus=MemoryCorpus(("",)))
+    request = InitRequest(
+        checkpoint.tensor(names.input[0]),
+        patient.splice,
+        "input",
+        tied=True,
+        source_folder=patient.folder,
+        tokenizer_folder=patient.tokenizer,
+        corpus=MemoryCorpus(("",)),
+    )
     with pytest.raises(CorpusError, match="raise max_text_share or max_tokens, or give more text"):
         INITS.parse("learned").rows(request)
 
@@ -116,8 +163,8 @@ import json, sys
 from pathlib import Path
 from lingraft.checkpoint import graft
 from lingraft.corpus import Corpus
-from lingraft.inits import INITS, learned, resuming
-from lingraft.vocabulary import Splice
+from lingraft.embeddings import INITS, learned, resuming
+from lingraft.splice import Splice
 resuming.SAVE_SECONDS, resuming.SHARE_OF_SAVING, learned.CHECKPOINT_SECONDS = 0, 1, 0
 root, output, method = Path(sys.argv[1]), Path(sys.argv[2]), INITS.parse(json.loads(sys.argv[3]))
 splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
@@ -126,16 +173,24 @@ graft(root / "source", root / "tokenizer", splice, input_init=method, output_ini
 """
 
 
-@pytest.mark.parametrize("method", [{"learned": {**QUICK, "max_tokens": 60_000}},
-                                    {"distilled": {"epochs": 150, "windows_per_token": 8, "window_tokens": 8}}],
-                         ids=["learned", "distilled"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"learned": {**QUICK, "max_tokens": 60_000}},
+        {"distilled": {"epochs": 150, "windows_per_token": 8, "window_tokens": 8}},
+    ],
+    ids=["learned", "distilled"],
+)
 def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
     """Killed with SIGKILL in the middle, the same call finishes with the weights of a run that was left alone."""
     ARCHITECTURES["llama"].build(tmp_path / "source")
     splice = extended_tokenizer(tmp_path / "source", tmp_path / "tokenizer", SURFACES)
     (tmp_path / "splice.json").write_text(splice.dumps())
     (tmp_path / "corpus").mkdir()
-    chosen = {"sources": str(write_lines(tmp_path / "text.txt", SENTENCES, 200)), "heldout_share": 0.1}
+    chosen = {
+        "sources": str(write_lines(tmp_path / "text.txt", SENTENCES, 200)),
+        "heldout_share": 0.1,
+    }
     build_corpus(CorpusSettings.model_validate(chosen), "hi", Draft(tmp_path / "corpus"))
     work, output = tmp_path / "work", tmp_path / "output"
     started = start("-c", GO, tmp_path, output, json.dumps(method), work, cwd=tmp_path)
@@ -150,6 +205,16 @@ def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
     torch.manual_seed(99)  # nothing may hang on the process's own state
     corpus = Corpus.open(tmp_path / "corpus")
     for folder, scratch_dir in ((output, work), (tmp_path / "alone", tmp_path / "other")):
-        graft(tmp_path / "source", tmp_path / "tokenizer", splice, input_init=INITS.parse(method),
-              output_init=INITS.parse(method), output=folder, corpus=corpus, scratch_dir=scratch_dir)
-    assert file_digest(output / "model.safetensors") == file_digest(tmp_path / "alone" / "model.safetensors")
+        resize_embeddings(
+            tmp_path / "source",
+            tmp_path / "tokenizer",
+            splice,
+            input_init=INITS.parse(method),
+            output_init=INITS.parse(method),
+            output=folder,
+            corpus=corpus,
+            scratch_dir=scratch_dir,
+        )
+    assert file_digest(output / "model.safetensors") == file_digest(
+        tmp_path / "alone" / "model.safetensors"
+    )

@@ -13,15 +13,39 @@ import torch
 from safetensors.numpy import save_file
 
 from lingraft.checkpoint import Checkpoint, InitRequest, embedding_names
+from lingraft.embeddings import INITS
+from lingraft.embeddings.wechsel import aligned, token_vectors
+from lingraft.embeddings.word_vectors import WordVectors, read_word_vectors
 from lingraft.errors import ModelError
-from lingraft.families import open_tokenizer
-from lingraft.inits import INITS
-from lingraft.inits.wechsel import aligned, token_vectors
-from lingraft.inits.word_vectors import WordVectors, read_word_vectors
+from lingraft.tokenizer import open_tokenizer
 from tests.models import ARCHITECTURES, extended_tokenizer
 
-ENGLISH = ("river", "apple", "bird", "children", "letter", "farmer", "daughter", "tree", "green", "red", "long",
-           "small", "sings", "reads", "walk", "morning", "brother", "tall", "old", "gave", "her", "his", "from", "the")
+ENGLISH = (
+    "river",
+    "apple",
+    "bird",
+    "children",
+    "letter",
+    "farmer",
+    "daughter",
+    "tree",
+    "green",
+    "red",
+    "long",
+    "small",
+    "sings",
+    "reads",
+    "walk",
+    "morning",
+    "brother",
+    "tall",
+    "old",
+    "gave",
+    "her",
+    "his",
+    "from",
+    "the",
+)
 TARGET = tuple(word[::-1] for word in ENGLISH)
 SURFACES = (" rev", " zq")
 
@@ -33,7 +57,9 @@ def request_(tmp_path_factory: pytest.TempPathFactory) -> InitRequest:
     splice = extended_tokenizer(folder, root / "tokenizer", SURFACES)
     checkpoint = Checkpoint.open(folder)
     matrix = checkpoint.tensor(embedding_names(checkpoint).input[0])
-    return InitRequest(matrix, splice, "input", source_folder=folder, tokenizer_folder=root / "tokenizer")
+    return InitRequest(
+        matrix, splice, "input", source_folder=folder, tokenizer_folder=root / "tokenizer"
+    )
 
 
 def vectors_of(words: tuple[str, ...], width: int = 8, seed: int = 0) -> np.ndarray:
@@ -47,7 +73,10 @@ def write(path: Path, words: tuple[str, ...], vectors: np.ndarray, *, head: bool
     elif path.suffix == ".safetensors":
         save_file({"vectors": vectors}, path, metadata={"words": json.dumps(words)})
     else:
-        lines = [f"{word} {' '.join(map(repr, map(float, row)))}" for word, row in zip(words, vectors, strict=True)]
+        lines = [
+            f"{word} {' '.join(map(repr, map(float, row)))}"
+            for word, row in zip(words, vectors, strict=True)
+        ]
         text = "\n".join([*([f"{len(words)} {vectors.shape[1]}"] if head else []), *lines]) + "\n"
         path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
@@ -68,12 +97,25 @@ def test_a_head_is_not_needed(tmp_path: Path) -> None:
     assert read_word_vectors(path, 100).words[0] == "river"
 
 
-@pytest.mark.parametrize(("name", "content", "told"), [
-    ("a.vec", b"2 3\none 1 2 3\ntwo 1 2\n", "line 3: 2 numbers for 'two', 3 for the words before"),
-    ("a.vec", b"one 1 x\n", "line 1"), ("a.vec", b"", "0 words"), ("a.npz", b"no archive", "a.npz"),
-    ("a.vec", b"one 1 nan\n", "'one' is not finite"), ("a.bin", b"", "got '.bin'"),
-    ("a.safetensors", b"x", "cannot be")])
-def test_damaged_vectors_are_told_in_one_line(name: str, content: bytes, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "a.vec",
+            b"2 3\none 1 2 3\ntwo 1 2\n",
+            "line 3: 2 numbers for 'two', 3 for the words before",
+        ),
+        ("a.vec", b"one 1 x\n", "line 1"),
+        ("a.vec", b"", "0 words"),
+        ("a.npz", b"no archive", "a.npz"),
+        ("a.vec", b"one 1 nan\n", "'one' is not finite"),
+        ("a.bin", b"", "got '.bin'"),
+        ("a.safetensors", b"x", "cannot be"),
+    ],
+)
+def test_damaged_vectors_are_told_in_one_line(
+    name: str, content: bytes, told: str, tmp_path: Path
+) -> None:
     """Where, what was seen, what was expected."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=told) as raised:
@@ -84,7 +126,9 @@ def test_damaged_vectors_are_told_in_one_line(name: str, content: bytes, told: s
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     """An array of objects would be unpickled; it is an error instead."""
-    np.savez(tmp_path / "a.npz", words=np.array(["a", None], dtype=object), vectors=np.zeros((2, 2)))
+    np.savez(
+        tmp_path / "a.npz", words=np.array(["a", None], dtype=object), vectors=np.zeros((2, 2))
+    )
     with pytest.raises(ModelError, match=r"a.npz: cannot be read"):
         read_word_vectors(tmp_path / "a.npz", 10)
 
@@ -105,36 +149,58 @@ def test_a_tokens_vector_is_the_mean_over_its_words(request_: InitRequest) -> No
 
 def settings(tmp_path: Path, **more: object) -> dict:
     vectors = vectors_of(ENGLISH)
-    return {"source_vectors": str(write(tmp_path / "en.vec", ENGLISH, vectors)),
-            "target_vectors": str(write(tmp_path / "xx.npz", TARGET, vectors)), **more}
+    return {
+        "source_vectors": str(write(tmp_path / "en.vec", ENGLISH, vectors)),
+        "target_vectors": str(write(tmp_path / "xx.npz", TARGET, vectors)),
+        **more,
+    }
 
 
 def test_rows_mix_the_nearest_source_tokens(request_: InitRequest, tmp_path: Path) -> None:
     """Equal to a slow loop over cosines; a token that is in no word has its subtoken mean, counted."""
-    made = INITS.parse({"wechsel": settings(tmp_path, neighbours=3, temperature=0.2)}).rows(request_)
-    assert made.counted == {"mixture of tokens with similar words": 1,
-                            "fallback: in no word with a vector, subtoken mean": 1}
+    made = INITS.parse({"wechsel": settings(tmp_path, neighbours=3, temperature=0.2)}).rows(
+        request_
+    )
+    assert made.counted == {
+        "mixture of tokens with similar words": 1,
+        "fallback: in no word with a vector, subtoken mean": 1,
+    }
     (number,) = [i for i, origin in enumerate(made.origins) if origin.startswith("mixture")]
     token = request_.splice.added[number]
-    ids, vectors = token_vectors(WordVectors(ENGLISH, vectors_of(ENGLISH)), open_tokenizer(request_.source_folder))
-    wanted_ids, wanted = token_vectors(WordVectors(TARGET, vectors_of(ENGLISH)), request_.target_tokenizer)
+    ids, vectors = token_vectors(
+        WordVectors(ENGLISH, vectors_of(ENGLISH)), open_tokenizer(request_.source_folder)
+    )
+    wanted_ids, wanted = token_vectors(
+        WordVectors(TARGET, vectors_of(ENGLISH)), request_.target_tokenizer
+    )
     cosines = torch.cosine_similarity(wanted[wanted_ids.index(token.id)][None], vectors).tolist()
     best = sorted(range(len(ids)), key=lambda i: -cosines[i])[:3]
     weights = torch.tensor([cosines[i] / 0.2 for i in best]).softmax(dim=0)
     expected = sum(float(w) * request_.matrix[ids[i]] for w, i in zip(weights, best, strict=True))
     torch.testing.assert_close(made.rows[number], expected, rtol=1e-4, atol=1e-6)
-    assert torch.equal(made.rows, INITS.parse({"wechsel": settings(tmp_path, neighbours=3, temperature=0.2)}).rows(
-        dataclasses.replace(request_, scratch={})).rows)
+    assert torch.equal(
+        made.rows,
+        INITS.parse({"wechsel": settings(tmp_path, neighbours=3, temperature=0.2)})
+        .rows(dataclasses.replace(request_, scratch={}))
+        .rows,
+    )
 
 
 def test_a_dictionary_turns_one_space_into_the_other(tmp_path: Path) -> None:
     """Vectors that were rotated come back, from the pairs alone; too few pairs are an error that says how many."""
     vectors = vectors_of(ENGLISH)
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))
-    source, target = WordVectors(ENGLISH, vectors), WordVectors(TARGET, (vectors @ turn).astype(np.float32))
+    source, target = (
+        WordVectors(ENGLISH, vectors),
+        WordVectors(TARGET, (vectors @ turn).astype(np.float32)),
+    )
     pairs = list(zip(ENGLISH, TARGET, strict=True))
-    np.testing.assert_allclose(aligned(source, target, pairs, "pairs.txt").vectors_WE, vectors, atol=1e-5)
-    with pytest.raises(ModelError, match=r"pairs.txt: 3 of its 4 pairs have a vector on both sides"):
+    np.testing.assert_allclose(
+        aligned(source, target, pairs, "pairs.txt").vectors_WE, vectors, atol=1e-5
+    )
+    with pytest.raises(
+        ModelError, match=r"pairs.txt: 3 of its 4 pairs have a vector on both sides"
+    ):
         aligned(source, target, [*pairs[:3], ("x", "y")], "pairs.txt")
 
 
@@ -147,7 +213,8 @@ def test_vectors_of_two_spaces_need_a_dictionary(request_: InitRequest, tmp_path
     (tmp_path / "pairs.txt").write_text("river\trevir\nalone\n")
     with pytest.raises(ModelError, match=r"pairs.txt, line 2"):
         INITS.parse({"wechsel": {**chosen, "dictionary": str(tmp_path / "pairs.txt")}}).rows(
-            dataclasses.replace(request_, scratch={}))
+            dataclasses.replace(request_, scratch={})
+        )
 
 
 def test_the_address_follows_the_files_and_not_their_paths(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ import torch
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import CorpusError, ModelError
-from lingraft.families import ModelTokenizer, open_tokenizer
-from lingraft.intrinsic import (
+from lingraft.evaluation import (
     BootstrapSettings,
     EvaluationSettings,
     GenerationSettings,
@@ -26,12 +25,13 @@ from lingraft.intrinsic import (
     score_text,
     words_in,
 )
-from lingraft.intrinsic.fertility import fertility_changes
-from lingraft.intrinsic.generation import Passage
-from lingraft.intrinsic.intervals import difference_interval, ratio_interval, resampled_ratios
-from lingraft.intrinsic.scoring import passages_of
-from lingraft.intrinsic.windows import windows_of
+from lingraft.evaluation.bits_per_byte import windows_of
+from lingraft.evaluation.bootstrap import difference_interval, ratio_interval, resampled_ratios
+from lingraft.evaluation.fertility import fertility_changes
+from lingraft.evaluation.generation import Passage
+from lingraft.evaluation.score_model import passages_of
 from lingraft.measurement import select
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, Architecture, MemoryCorpus, extended_tokenizer
 
@@ -67,14 +67,18 @@ def slow_nats(model: Any, tokenizer: ModelTokenizer, text: str, context: int, st
 
 
 @pytest.mark.parametrize(("context", "stride"), [(64, 32), (64, 64), (16, 5), (7, 1)])
-def test_bits_per_byte_equals_a_slow_reference(context: int, stride: int, pair: tuple[Any, ModelTokenizer]) -> None:
+def test_bits_per_byte_equals_a_slow_reference(
+    context: int, stride: int, pair: tuple[Any, ModelTokenizer]
+) -> None:
     """One token at a time gives the same nats for each document to one part in a million."""
     scores = bits_per_byte(*pair, DOCUMENTS, context=context, stride=stride, batch_tokens=100)
     with torch.inference_mode():
         expected = [slow_nats(*pair, text, context, stride) for text in DOCUMENTS]
     np.testing.assert_allclose(scores.nats, expected, rtol=1e-6, atol=1e-6)
     assert scores.bytes.tolist() == [len(text.encode()) for text in DOCUMENTS]
-    assert scores.bits_per_byte == pytest.approx(sum(expected) / math.log(2) / scores.bytes.sum(), rel=1e-6)
+    assert scores.bits_per_byte == pytest.approx(
+        sum(expected) / math.log(2) / scores.bytes.sum(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -99,7 +103,9 @@ def test_a_head_that_cannot_be_taken_apart_is_used_whole(folder: Path) -> None:
     apart = model.model.forward
     model.model.forward = lambda *args, **kwargs: (apart(*args, **kwargs)[0],)
     plain = model.forward
-    model.forward = lambda input_ids, **_: type("Output", (), {"logits": _logits(apart, model, input_ids)})()
+    model.forward = lambda input_ids, **_: type(
+        "Output", (), {"logits": _logits(apart, model, input_ids)}
+    )()
     scores = bits_per_byte(model, tokenizer, DOCUMENTS)
     model.forward = plain
     assert "could not be taken apart" in scores.notes[0]
@@ -115,7 +121,9 @@ def _logits(body: Any, model: Any, input_ids: torch.Tensor) -> torch.Tensor:
 def test_windows_score_every_token_once(tokens: int, context: int, stride: int) -> None:
     """Windows cover 1 to n without gaps, and none is longer than the context."""
     windows = list(windows_of(0, tokens, context, stride))
-    assert [position for w in windows for position in range(w.first, w.end + 1)] == list(range(1, tokens + 1))
+    assert [position for w in windows for position in range(w.first, w.end + 1)] == list(
+        range(1, tokens + 1)
+    )
     assert all(w.start < w.first <= w.end and w.length <= context for w in windows)
 
 
@@ -125,16 +133,27 @@ def test_a_context_longer_than_the_models_is_an_error(pair: tuple[Any, ModelToke
         bits_per_byte(*pair, ["a"], context=65)
 
 
-def test_a_model_without_bos_and_eos_is_an_error(folder: Path, pair: tuple[Any, ModelTokenizer]) -> None:
+def test_a_model_without_bos_and_eos_is_an_error(
+    folder: Path, pair: tuple[Any, ModelTokenizer]
+) -> None:
     """Nothing else may stand in for the token before the first."""
     bare = ModelTokenizer(folder, pair[1].family, {})
     with pytest.raises(ModelError, match="neither a BOS nor an EOS"):
         bits_per_byte(pair[0], bare, ["a"])
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("The old farmer's apple, 3.5 kg!", 6), ("बूढ़े किसान ने अपनी बेटी को लाल सेब दिया।", 9), ("", 0), ("… — !", 0),
-    ("கிராமத்தில் ஒரு விவசாயி", 3), ("çiftçi elmayı verdi", 3), ("أعطى الفلاح ابنته", 3)])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The old farmer's apple, 3.5 kg!", 6),
+        ("बूढ़े किसान ने अपनी बेटी को लाल सेब दिया।", 9),
+        ("", 0),
+        ("… — !", 0),
+        ("கிராமத்தில் ஒரு விவசாயி", 3),
+        ("çiftçi elmayı verdi", 3),
+        ("أعطى الفلاح ابنته", 3),
+    ],
+)
 def test_words_are_unicode_words(text: str, words: int) -> None:
     """Vowel signs stay within their word; punctuation is no word."""
     assert words_in(text) == words
@@ -152,20 +171,31 @@ def test_fertility_counts_tokens(pair: tuple[Any, ModelTokenizer]) -> None:
     assert values["tokens per sentence"] == tokens / (len(documents) + 1)
     assert values["tokens per document"] == tokens / len(documents)
     assert values["characters per token"] == sum(map(len, documents)) / tokens
-    assert all(row.low <= row.value <= row.high for row in rows if row.low is not None and row.high is not None)
+    assert all(
+        row.low <= row.value <= row.high
+        for row in rows
+        if row.low is not None and row.high is not None
+    )
     assert not any(row.note for row in rows)
     thai = score_text(*pair, ["ชาวนาให้แอปเปิ้ลแก่ลูกสาว", "นกร้องเพลง"], SETTINGS)
     rows = fertility(thai, "th", "source", SETTINGS.bootstrap)
     assert "without spaces" in select(rows, metric="tokens per word")[0].note
 
 
-def test_identical_documents_are_counted(folder: Path, pair: tuple[Any, ModelTokenizer], tmp_path: Path) -> None:
+def test_identical_documents_are_counted(
+    folder: Path, pair: tuple[Any, ModelTokenizer], tmp_path: Path
+) -> None:
     """A document counts as identical when both tokenizers give the same ids; the change in tokens is paired."""
     model = load_model(ARCHITECTURES["llama"].build_with(321, tmp_path))
     extended_tokenizer(folder, tmp_path, ("zq",))
     documents = ["red apple", "a", "b", "a zq"]
-    one, two = score_text(*pair, documents, SETTINGS), score_text(model, open_tokenizer(tmp_path), documents, SETTINGS)
-    change, same = fertility_changes(two, one, "en", "spliced", "source", bootstrap=SETTINGS.bootstrap)
+    one, two = (
+        score_text(*pair, documents, SETTINGS),
+        score_text(model, open_tokenizer(tmp_path), documents, SETTINGS),
+    )
+    change, same = fertility_changes(
+        two, one, "en", "spliced", "source", bootstrap=SETTINGS.bootstrap
+    )
     assert same.value == 0.75
     assert change.metric == "tokens per word change"
     assert change.value == pytest.approx((two.tokens.sum() - one.tokens.sum()) / one.words.sum())
@@ -189,7 +219,9 @@ def test_paired_differences_are_sharper_than_separate_intervals() -> None:
     random = np.random.default_rng(0)
     sizes = random.integers(20, 200, 100).astype(float)
     first = sizes * random.normal(2, 0.5, 100)
-    low, high = difference_interval((first + 0.1 * sizes, sizes), (first, sizes), BootstrapSettings()) or (0, 0)
+    low, high = difference_interval(
+        (first + 0.1 * sizes, sizes), (first, sizes), BootstrapSettings()
+    ) or (0, 0)
     assert low == pytest.approx(0.1)
     assert high == pytest.approx(0.1)
     assert ratio_interval([1.0], [1.0], BootstrapSettings()) is None
@@ -197,7 +229,10 @@ def test_paired_differences_are_sharper_than_separate_intervals() -> None:
 
 def test_generation_times_the_same_text_for_every_model(pair: tuple[Any, ModelTokenizer]) -> None:
     """Each model writes the real continuation in its own tokens, also through a full context."""
-    passages = [Passage("The old", " farmer gave the red apple to his daughter. " * 4), Passage("बूढ़े", " किसान ने")]
+    passages = [
+        Passage("The old", " farmer gave the red apple to his daughter. " * 4),
+        Passage("बूढ़े", " किसान ने"),
+    ]
     speeds = generation_speed({"a": pair, "b": pair}, passages, repeats=1)
     ids = pair[1].ids([one.prompt + one.continuation for one in passages])
     prompts = pair[1].ids([one.prompt for one in passages])
@@ -206,8 +241,10 @@ def test_generation_times_the_same_text_for_every_model(pair: tuple[Any, ModelTo
         assert speed.bytes == sum(len(one.continuation.encode()) for one in passages)
         assert speed.characters == sum(len(one.continuation) for one in passages)
         assert speed.prompt_bytes == len("The oldबूढ़े".encode())
-        assert (speed.tokens, speed.prompt_tokens) == (sum(map(len, ids)) - sum(map(len, prompts)),
-                                                       sum(map(len, prompts)))
+        assert (speed.tokens, speed.prompt_tokens) == (
+            sum(map(len, ids)) - sum(map(len, prompts)),
+            sum(map(len, prompts)),
+        )
         assert speed.decode_seconds > 0
         assert speed.bytes_per_second > 0
 
@@ -216,7 +253,11 @@ def test_passages_begin_with_whole_words_and_go_on_to_the_byte() -> None:
     """A prompt ends before a space where it can; prompt and continuation are the document's own text."""
     documents = ["one two three four five", "short", "x", "nospacesinhere at all", "left out"]
     passages = passages_of(documents, 3, 10, 6)
-    assert passages == [Passage("one two", " three"), Passage("sh", "ort"), Passage("nospacesin", "here a")]
+    assert passages == [
+        Passage("one two", " three"),
+        Passage("sh", "ort"),
+        Passage("nospacesin", "here a"),
+    ]
 
 
 def test_evaluation_measures_every_model_on_the_same_bytes(folder: Path) -> None:
@@ -225,13 +266,20 @@ def test_evaluation_measures_every_model_on_the_same_bytes(folder: Path) -> None
     settings = EvaluationSettings(heldout_bytes=300, generation=generation)
     result = evaluate({"source": folder, "adapted": folder}, {"hi": MemoryCorpus()}, settings)
     assert result.notes["hi"]["bytes"] <= 300 < result.notes["hi"]["bytes"] + 3
-    source, adapted = (select(result.measurements, metric="bits per byte", subject=s)[0] for s in ("source", "adapted"))
+    source, adapted = (
+        select(result.measurements, metric="bits per byte", subject=s)[0]
+        for s in ("source", "adapted")
+    )
     assert source.value == adapted.value
     assert source.n == result.notes["hi"]["documents"] > 1
     change = select(result.measurements, metric="bits per byte change")[0]
     assert (change.value, change.low, change.high) == (0, 0, 0)
     assert select(result.measurements, metric="documents tokenised identically")[0].value == 1
-    assert {row.metric for row in result.measurements} >= {"generation speed", "prefill speed", "new tokens generated"}
+    assert {row.metric for row in result.measurements} >= {
+        "generation speed",
+        "prefill speed",
+        "new tokens generated",
+    }
     assert result.samples[0].keys() == {"subject", "language", "prompt", "text"}
 
 
@@ -243,8 +291,10 @@ def test_a_language_without_held_out_text_is_an_error(folder: Path) -> None:
 
 def test_settings_are_read_without_torch() -> None:
     """The command line answers before torch is imported."""
-    code = ("import sys, lingraft.intrinsic, lingraft.inits, lingraft.checkpoint; "
-            "assert not {'torch', 'transformers', 'pyarrow'} & set(sys.modules)")
+    code = (
+        "import sys, lingraft.evaluation, lingraft.embeddings, lingraft.checkpoint; "
+        "assert not {'torch', 'transformers', 'pyarrow'} & set(sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lingraft.checkpoint import load_model
+from lingraft.corpus.parallel_text import read_parallel
 from lingraft.errors import CorpusError, StoreError
-from lingraft.families import ModelTokenizer, open_tokenizer
-from lingraft.intrinsic import (
+from lingraft.evaluation import (
     BootstrapSettings,
     EvaluationSettings,
     GenerationSettings,
@@ -26,13 +26,18 @@ from lingraft.intrinsic import (
     score_text,
     sentences_in,
 )
-from lingraft.intrinsic import bits as bits_module
-from lingraft.intrinsic.added_tokens import AddedUse, exposure_rows, turns_of, undertrained, use_rows
-from lingraft.intrinsic.fertility import premium
-from lingraft.intrinsic.parallel import read_parallel
-from lingraft.intrinsic.repetition import repetition
-from lingraft.intrinsic.samples import write_samples
+from lingraft.evaluation import bits_per_byte as bits_module
+from lingraft.evaluation.added_token_use import (
+    AddedTokenUse,
+    exposure_rows,
+    turns_of,
+    undertrained,
+    use_rows,
+)
+from lingraft.evaluation.fertility import premium
+from lingraft.evaluation.samples import repetition, write_samples
 from lingraft.measurement import Measurement, metric_changes, select
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
 
@@ -53,28 +58,41 @@ def pair(folder: Path) -> tuple[Any, ModelTokenizer]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("batch", [1, 4])
-def test_bits_per_byte_agrees_with_lm_eval(batch: int, folder: Path, pair: tuple[Any, ModelTokenizer]) -> None:
+def test_bits_per_byte_agrees_with_lm_eval(
+    batch: int, folder: Path, pair: tuple[Any, ModelTokenizer]
+) -> None:
     """With windows of the whole context side by side, lm-eval's rolling log-likelihood of each document is the same."""
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
     texts = [text for text in DOCUMENTS if text]
-    lm = HFLM(pretrained=pair[0], tokenizer=AutoTokenizer.from_pretrained(folder), backend="causal", batch_size=batch)
-    rolling = lm.loglikelihood_rolling([SimpleNamespace(args=(text,)) for text in texts], disable_tqdm=True)
+    lm = HFLM(
+        pretrained=pair[0],
+        tokenizer=AutoTokenizer.from_pretrained(folder),
+        backend="causal",
+        batch_size=batch,
+    )
+    rolling = lm.loglikelihood_rolling(
+        [SimpleNamespace(args=(text,)) for text in texts], disable_tqdm=True
+    )
     ours = bits_per_byte(*pair, texts, context=64, stride=64)
     np.testing.assert_allclose(ours.nats, [-value for value in rolling], rtol=1e-6)
     assert ours.tokens.max() > 64
 
 
-def test_a_document_of_a_megabyte_is_read_in_pieces(pair: tuple[Any, ModelTokenizer],
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_of_a_megabyte_is_read_in_pieces(
+    pair: tuple[Any, ModelTokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No call sees more than a batch of tokens, no block of logits more than its share, and memory stays bounded."""
     model, tokenizer = pair
     monkeypatch.setattr(bits_module, "LOGITS_AT_ONCE", 320 * 100)
     seen, made = [], []
-    hooks = [model.model.register_forward_pre_hook(lambda _m, _a, kwargs: seen.append(kwargs["input_ids"].numel()),
-                                                   with_kwargs=True),
-             model.lm_head.register_forward_hook(lambda _m, _a, logits: made.append(logits.numel()))]
+    hooks = [
+        model.model.register_forward_pre_hook(
+            lambda _m, _a, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
+        ),
+        model.lm_head.register_forward_hook(lambda _m, _a, logits: made.append(logits.numel())),
+    ]
     text = (" ".join(ENGLISH) + " ") * 5600
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     scores = bits_per_byte(model, tokenizer, [text], context=64, stride=64)
@@ -88,7 +106,9 @@ def test_a_document_of_a_megabyte_is_read_in_pieces(pair: tuple[Any, ModelTokeni
     assert grown < 300
 
 
-def test_scores_are_the_same_after_writing(pair: tuple[Any, ModelTokenizer], tmp_path: Path) -> None:
+def test_scores_are_the_same_after_writing(
+    pair: tuple[Any, ModelTokenizer], tmp_path: Path
+) -> None:
     """A file of scores reads back to the bit, holds no pickle, and is refused where it is something else."""
     scores = score_text(*pair, DOCUMENTS, SETTINGS)
     scores.write(tmp_path / "scores.npz")
@@ -102,9 +122,20 @@ def test_scores_are_the_same_after_writing(pair: tuple[Any, ModelTokenizer], tmp
         TextScores.read(tmp_path / "broken.npz")
 
 
-@pytest.mark.parametrize(("text", "sentences"), [
-    ("One. Two! Three?", 3), ("वह गया। वह आया।", 2), ("a line\nanother", 2), ("他来了。她走了。", 2), ("3.14 is pi", 1),
-    ("“Stop.” He left.", 2), ("", 0), ("... !", 0), ("هل جاء؟ نعم.", 2)])
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two! Three?", 3),
+        ("वह गया। वह आया।", 2),
+        ("a line\nanother", 2),
+        ("他来了。她走了。", 2),
+        ("3.14 is pi", 1),
+        ("“Stop.” He left.", 2),
+        ("", 0),
+        ("... !", 0),
+        ("هل جاء؟ نعم.", 2),
+    ],
+)
 def test_sentences_end_in_every_script(text: str, sentences: int) -> None:
     """Full stops of several scripts end a sentence, and so does a line; a decimal point does not."""
     assert sentences_in(text) == sentences
@@ -126,8 +157,10 @@ def test_the_premium_is_over_english(pair: tuple[Any, ModelTokenizer], tmp_path:
 def test_the_normalised_sequence_length_of_a_tokenizer_to_itself_is_one(folder: Path) -> None:
     """The reference is a tokenizer of the user's choice, named in the note."""
     chosen = SETTINGS.model_copy(update={"reference_tokenizer": str(folder)})
-    row = select(evaluate({"source": folder}, {"hi": MemoryCorpus()}, chosen).measurements,
-                 metric="normalised sequence length")[0]
+    row = select(
+        evaluate({"source": folder}, {"hi": MemoryCorpus()}, chosen).measurements,
+        metric="normalised sequence length",
+    )[0]
     assert (row.value, row.low, row.high) == (1, 1, 1)
     assert row.note.endswith("model")
 
@@ -138,7 +171,9 @@ def test_repetition_counts_repeated_word_4_grams() -> None:
     assert repetition([loop], "en", "a", BOOTSTRAP)[0].value == pytest.approx(33 / 37)
     assert repetition([story], "en", "a", BOOTSTRAP)[0].value == 0
     assert repetition(["two words"], "en", "a", BOOTSTRAP) == []
-    assert repetition(["กกกกกกกก"], "th", "a", BOOTSTRAP, unspaced=True)[0].value == pytest.approx(4 / 5)
+    assert repetition(["กกกกกกกก"], "th", "a", BOOTSTRAP, unspaced=True)[0].value == pytest.approx(
+        4 / 5
+    )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -149,7 +184,10 @@ def test_samples_are_written_alike_alone_and_together(name: str, tmp_path: Path)
     prompts = ["The old", "She reads a long letter"]
     together = write_samples(model, tokenizer, prompts, 12)
     assert [write_samples(model, tokenizer, [prompt], 12)[0] for prompt in prompts] == together
-    assert all(12 <= sum(len(tokenizer.vocabulary.surfaces[i]) for i in sample.ids) < 24 for sample in together)
+    assert all(
+        12 <= sum(len(tokenizer.vocabulary.surfaces[i]) for i in sample.ids) < 24
+        for sample in together
+    )
     assert all(sample.text == tokenizer.text(sample.ids) for sample in together)
 
 
@@ -159,7 +197,9 @@ def test_the_use_of_added_tokens_is_counted(folder: Path, tmp_path: Path) -> Non
     splice = extended_tokenizer(folder, tmp_path, ("zq", "xj"))
     tokenizer = open_tokenizer(tmp_path)
     scores = score_text(model, tokenizer, ["zq", "a", "zq zq"], SETTINGS)
-    in_use, share = use_rows(scores, [token.id for token in splice.added], "hi", "spliced", BOOTSTRAP)
+    in_use, share = use_rows(
+        scores, [token.id for token in splice.added], "hi", "spliced", BOOTSTRAP
+    )
     assert (in_use.value, in_use.n) == (0.5, 2)
     assert share.value == 3 / scores.tokens.sum()
 
@@ -176,21 +216,33 @@ def test_rows_that_barely_turn_are_under_trained(folder: Path, tmp_path: Path) -
     assert undertrained(turns).tolist() == [True, False, False, False]
     assert turns[0] < 1e-6
     assert turns[1:].min() > 1e-2
-    rows = exposure_rows(AddedUse(np.arange(4), np.array([0, 9, 10, 100]), turns), "hi", "adapted")
+    rows = exposure_rows(
+        AddedTokenUse(np.arange(4), np.array([0, 9, 10, 100]), turns), "hi", "adapted"
+    )
     assert [row.value for row in rows] == [9.5, 0.5, 0.25]
     assert "1 none" in rows[0].note
 
 
 def test_forgetting_pairs_before_and_after() -> None:
     """Bits per byte and task scores of the base language, with the paired change where there is one."""
-    rows = [Measurement(metric, subject, value, unit, "en", split) for metric, subject, value, unit, split in (
-        ("bits per byte", "source", 1.5, "bits/byte", ""), ("bits per byte", "adapted", 1.6, "bits/byte", ""),
-        ("bits per byte change", "adapted", 0.1, "bits/byte", ""), ("tokens per word", "adapted", 2, "tokens/word", ""),
-        ("xcopa accuracy", "source", 0.7, "share", "test"), ("xcopa accuracy", "adapted", 0.6, "share", "test"),
-        ("xcopa accuracy", "other", 0.6, "share", "test"))]
+    rows = [
+        Measurement(metric, subject, value, unit, "en", split)
+        for metric, subject, value, unit, split in (
+            ("bits per byte", "source", 1.5, "bits/byte", ""),
+            ("bits per byte", "adapted", 1.6, "bits/byte", ""),
+            ("bits per byte change", "adapted", 0.1, "bits/byte", ""),
+            ("tokens per word", "adapted", 2, "tokens/word", ""),
+            ("xcopa accuracy", "source", 0.7, "share", "test"),
+            ("xcopa accuracy", "adapted", 0.6, "share", "test"),
+            ("xcopa accuracy", "other", 0.6, "share", "test"),
+        )
+    ]
     found = forgetting([*rows, Measurement("bits per byte", "adapted", 1, "bits/byte", "hi")], "en")
     assert [(one.metric, one.subject) for one in found] == [
-        ("bits per byte", "adapted"), ("xcopa accuracy", "adapted"), ("xcopa accuracy", "other")]
+        ("bits per byte", "adapted"),
+        ("xcopa accuracy", "adapted"),
+        ("xcopa accuracy", "other"),
+    ]
     assert found[0].change is not None
     assert found[1].change is None
     assert found[1].difference == pytest.approx(-0.1)
@@ -198,20 +250,30 @@ def test_forgetting_pairs_before_and_after() -> None:
 
 def test_a_task_score_that_rises_is_called_better() -> None:
     """In the report's table, by the paired interval; documents seen in training are neither."""
-    rows = [Measurement("xcopa accuracy", "source", 0.5, "share", "ta", "test"),
-            Measurement("xcopa accuracy", "adapted", 0.7, "share", "ta", "test"),
-            Measurement("xcopa accuracy change", "adapted", 0.2, "share", "ta", "test", low=0.1, high=0.3),
-            Measurement("xcopa documents seen in training", "source", 0, "documents", "ta", "test"),
-            Measurement("xcopa documents seen in training", "adapted", 4, "documents", "ta", "test")]
+    rows = [
+        Measurement("xcopa accuracy", "source", 0.5, "share", "ta", "test"),
+        Measurement("xcopa accuracy", "adapted", 0.7, "share", "ta", "test"),
+        Measurement(
+            "xcopa accuracy change", "adapted", 0.2, "share", "ta", "test", low=0.1, high=0.3
+        ),
+        Measurement("xcopa documents seen in training", "source", 0, "documents", "ta", "test"),
+        Measurement("xcopa documents seen in training", "adapted", 4, "documents", "ta", "test"),
+    ]
     assert [one.verdict for one in metric_changes(rows)] == ["better", ""]
 
 
 def test_samples_carry_repetition_and_new_tokens(folder: Path) -> None:
     """Repetition and the share of new tokens have intervals over samples, apart from what is timed."""
-    chosen = EvaluationSettings(bootstrap=BOOTSTRAP, generation=GenerationSettings(
-        timed_bytes=8, timed_prompts=1, timed_repeats=1, samples=3, sample_bytes=40))
+    chosen = EvaluationSettings(
+        bootstrap=BOOTSTRAP,
+        generation=GenerationSettings(
+            timed_bytes=8, timed_prompts=1, timed_repeats=1, samples=3, sample_bytes=40
+        ),
+    )
     rows = evaluate({"source": folder}, {"hi": MemoryCorpus()}, chosen).measurements
     new = select(rows, metric="new tokens generated")[0]
     assert (new.value, new.n, new.per) == (0, 3, "sample")
-    by_bytes, seconds = (select(rows, metric=m)[0].value for m in ("generation speed", "time to write 1,000 bytes"))
+    by_bytes, seconds = (
+        select(rows, metric=m)[0].value for m in ("generation speed", "time to write 1,000 bytes")
+    )
     assert by_bytes * seconds == pytest.approx(1000)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.families import family_of, open_tokenizer
-from lingraft.families.learnable import DigitRule, is_learnable
-from lingraft.selection import SELECTIONS, SelectionRequest
+from lingraft.tokenizer import family_of, open_tokenizer
+from lingraft.tokenizer.learnable_text import DigitRule, is_learnable
+from lingraft.vocabulary import SELECTIONS, SelectionRequest
 from tests.small_bases import BASES
 
 FAMILIES = {name: family_of(make(), Path("base")) for name, make in BASES.items()}
@@ -19,24 +19,60 @@ SINGLY, ANY = DigitRule(1, after_space=False), DigitRule(99, after_space=True)
 def learned(family, texts, method="continued"):
     """Return the texts of the tokens learned from `texts`, torn ones with their whole characters."""
     request = SelectionRequest(family, family.units(texts), 200)
-    return [surface.decode(errors="ignore") for surface in SELECTIONS.parse(method).select(request).surfaces]
+    return [
+        surface.decode(errors="ignore")
+        for surface in SELECTIONS.parse(method).select(request).surfaces
+    ]
 
 
-@pytest.mark.parametrize(("text", "learnable"), [
-    ("कमल", True), (" कमल", True), ("می\u200cخواهم", True), ("می\u200c", True), ("क्\u200dष", True),
-    ("ന്\u200d", True), ("❤\ufe0f", True), ("👩\u200d👧", True),
-    ("\u200cها", False), ("\u200c", False), (" \u200cها", False), ("word\u200c", False), ("क\u200c\u200d", False),
-    ("👩\u200d", False), ("\ufe0f", False),
-    ("gov\u00adern", False), ("\u00ad", False), ("ก\u200bข", False), ("\ufeffक", False), ("क\u200e", False),
-    ("\u202bسلام", False), ("\ue000", False), ("क\x07", False), ("\u0378", False), ("\u3164", False)])
+@pytest.mark.parametrize(
+    ("text", "learnable"),
+    [
+        ("कमल", True),
+        (" कमल", True),
+        ("می\u200cخواهم", True),
+        ("می\u200c", True),
+        ("क्\u200dष", True),
+        ("ന്\u200d", True),
+        ("❤\ufe0f", True),
+        ("👩\u200d👧", True),
+        ("\u200cها", False),
+        ("\u200c", False),
+        (" \u200cها", False),
+        ("word\u200c", False),
+        ("क\u200c\u200d", False),
+        ("👩\u200d", False),
+        ("\ufe0f", False),
+        ("gov\u00adern", False),
+        ("\u00ad", False),
+        ("ก\u200bข", False),
+        ("\ufeffक", False),
+        ("क\u200e", False),
+        ("\u202bسلام", False),
+        ("\ue000", False),
+        ("क\x07", False),
+        ("\u0378", False),
+        ("\u3164", False),
+    ],
+)
 def test_what_steers_nothing_is_not_learned(text, learnable):
     """Joiners stay after letters that they act on, selectors after what they vary; the others are never in a token."""
     assert is_learnable(text, lambda: ANY) is learnable
 
 
-@pytest.mark.parametrize(("text", "singly", "by_three", "whole"), [
-    ("२", True, True, True), ("२०", False, True, True), ("२०२", False, True, True), ("२०२३", False, False, True),
-    (" २", False, False, True), ("क२", False, False, False), ("٢٠٢٣", False, False, True), ("२-", False, False, False)])
+@pytest.mark.parametrize(
+    ("text", "singly", "by_three", "whole"),
+    [
+        ("२", True, True, True),
+        ("२०", False, True, True),
+        ("२०२", False, True, True),
+        ("२०२३", False, False, True),
+        (" २", False, False, True),
+        ("क२", False, False, False),
+        ("٢٠٢٣", False, False, True),
+        ("२-", False, False, False),
+    ],
+)
 def test_digits_of_every_script_follow_the_rule(text, singly, by_three, whole):
     """One digit and nothing else, up to three, or whole numbers with the space before them."""
     rules = (SINGLY, DigitRule(3, after_space=False), ANY)
@@ -48,7 +84,10 @@ def test_the_rule_of_a_real_base_is_what_it_does_and_years_follow_it(assets, nam
     """Derived from the tokenizer itself; Hindi years become tokens only as far as it keeps ASCII years whole."""
     family = open_tokenizer(assets / "tokenizers" / name).family
     assert family.digit_rule.most == most
-    years = [f"वर्ष {year} में".translate(str.maketrans("0123456789", "०१२३४५६७८९")) for year in range(1990, 2030)] * 9
+    years = [
+        f"वर्ष {year} में".translate(str.maketrans("0123456789", "०१२३४५६७८९"))
+        for year in range(1990, 2030)
+    ] * 9
     found = learned(family, years)
     digits = [sum(character.isdecimal() for character in token) for token in found]
     assert found
@@ -74,6 +113,8 @@ def test_persian_words_keep_their_joiners(assets):
     """On a base that has a piece for ZWNJ, tokens with it inside are learned, none that begins with it."""
     family = open_tokenizer(assets / "tokenizers" / "llama2").family
     verbs = ("خواهم", "کنم", "روم", "گویم", "دانم", "بینم")
-    found = learned(family, [" ".join(f"می\u200c{verb} نمی\u200c{verb} {verb}" for verb in verbs)] * 9)
+    found = learned(
+        family, [" ".join(f"می\u200c{verb} نمی\u200c{verb} {verb}" for verb in verbs)] * 9
+    )
     assert any("\u200c" in token[1:] for token in found)
     assert not [token for token in found if token.lstrip().startswith("\u200c")]

@@ -14,19 +14,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lingraft.families import family_of, open_tokenizer
-from lingraft.families.content import bare_of
-from lingraft.selection import Continued, SelectionRequest
-from lingraft.selection.chain import Chain
-from lingraft.selection.learner import Learner
-from lingraft.selection.reach import cut_by_base
-from lingraft.selection.steps import is_whole
-from lingraft.selection.words import Words, cut_words
+from lingraft.tokenizer import family_of, open_tokenizer
+from lingraft.tokenizer.json_format import bare_of
+from lingraft.vocabulary import ContinuedBPE, SelectionRequest
+from lingraft.vocabulary.bpe_learner import BPELearner
+from lingraft.vocabulary.intermediate_tokens import is_whole
+from lingraft.vocabulary.pair_index import PairIndex
+from lingraft.vocabulary.word_counts import WordTable, cut_by_base, cut_words
 from tests.small_bases import BASES
 
 ALPHABET = "abt eho्काि\nத"
-TEXTS = ["नमस्ते दुनिया यह एक छोटी कहानी है", "वह अपने भाई का लंबा पत्र पढ़ती है", "தமிழ் ஒரு மொழி 💁 ✅ கதை",
-         "यह कहानी छोटी है, वह पत्र लंबा है"] * 20
+TEXTS = [
+    "नमस्ते दुनिया यह एक छोटी कहानी है",
+    "वह अपने भाई का लंबा पत्र पढ़ती है",
+    "தமிழ் ஒரு மொழி 💁 ✅ கதை",
+    "यह कहानी छोटी है, वह पत्र लंबा है",
+] * 20
 FAMILIES = {name: family_of(make(), Path("base")) for name, make in BASES.items()}
 
 
@@ -73,7 +76,9 @@ def left_idle(surface, cut, chosen):
 def slow_continuation(family, counts, size, step_cost):
     """At each step cut everything again with the real tokenizer, and add the pair that is worth most."""
     chosen, refused = [], set()
-    base = {surface for i, surface in enumerate(family.vocabulary.surfaces) if i not in family.fallback}
+    base = {
+        surface for i, surface in enumerate(family.vocabulary.surfaces) if i not in family.fallback
+    }
     while len(chosen) < size:
         gains = Counter()
         cut = [(segments(family, chosen, unit), count) for unit, count in counts.items()]
@@ -84,11 +89,16 @@ def slow_continuation(family, counts, size, step_cost):
             for (left, left_cost), (right, right_cost) in pairwise(parts):
                 if left_cost == right_cost == 1:
                     gains[left + right] += count
-        usable = {surface: gain for surface, gain in gains.items()
-                  if gain >= 1 and surface not in base | refused | {*chosen} and family.allows(surface)}
+        usable = {
+            surface: gain
+            for surface, gain in gains.items()
+            if gain >= 1 and surface not in base | refused | {*chosen} and family.allows(surface)
+        }
         if step_cost:
-            usable = {surface: gain // (1 + step_cost * left_idle(surface, cut, chosen))
-                      for surface, gain in usable.items()}
+            usable = {
+                surface: gain // (1 + step_cost * left_idle(surface, cut, chosen))
+                for surface, gain in usable.items()
+            }
             usable = {surface: worth for surface, worth in usable.items() if worth}
         if not usable:
             return chosen
@@ -100,12 +110,15 @@ def slow_continuation(family, counts, size, step_cost):
     return chosen
 
 
-@pytest.mark.parametrize(("name", "step_cost"), [
-    *((name, 0) for name in FAMILIES),
-    *((name, 2) for name in ("Metaspace", "Gemma"))])
+@pytest.mark.parametrize(
+    ("name", "step_cost"),
+    [*((name, 0) for name in FAMILIES), *((name, 2) for name in ("Metaspace", "Gemma"))],
+)
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(texts=st.lists(st.text(ALPHABET, min_size=1, max_size=24), min_size=1, max_size=5),
-       copies=st.integers(1, 4))
+@given(
+    texts=st.lists(st.text(ALPHABET, min_size=1, max_size=24), min_size=1, max_size=5),
+    copies=st.integers(1, 4),
+)
 def test_the_learner_adds_exactly_the_tokens_of_the_slow_reference(name, step_cost, texts, copies):
     """The same tokens in the same order as cutting all text again with the real tokenizer after every addition.
 
@@ -113,7 +126,7 @@ def test_the_learner_adds_exactly_the_tokens_of_the_slow_reference(name, step_co
     """
     family = FAMILIES[name]
     counts = family.units(texts * copies)
-    fast = Continued(step_cost=step_cost).select(SelectionRequest(family, counts, 12))
+    fast = ContinuedBPE(step_cost=step_cost).select(SelectionRequest(family, counts, 12))
     assert list(fast.surfaces) == slow_continuation(family, counts, 12, step_cost)
 
 
@@ -125,21 +138,33 @@ def test_a_token_without_a_use_in_the_text_is_there_as_a_step(name):
     """
     family = FAMILIES[name]
     counts = family.units(TEXTS)
-    chosen = Continued().select(SelectionRequest(family, counts, 80))
+    chosen = ContinuedBPE().select(SelectionRequest(family, counts, 80))
     surfaces = list(chosen.surfaces)
     model = model_of(family, surfaces)
-    used = {surfaces[i - family.size] for unit in counts
-            for i in model.encode(unit, add_special_tokens=False).ids if i >= family.size}
+    used = {
+        surfaces[i - family.size]
+        for unit in counts
+        for i in model.encode(unit, add_special_tokens=False).ids
+        if i >= family.size
+    }
     idle = [surface for surface in surfaces if surface not in used]
     torn = [surface for surface in surfaces if not is_whole(surface)]
     for step in {*idle, *torn}:
         without = [surface for surface in surfaces if surface != step]
         data = family.extended(without)
-        shorter = bare_of({**data, "model": {**data["model"], "ignore_merges": False}})  # merges, no lookup
-        assert any(len(shorter.encode(family.piece_of(surface), add_special_tokens=False).ids) > 1
-                   for surface in without if surface in used and is_whole(surface))
-    counted = {note.partition(":")[2].split(",")[0].strip(): count for note, count in chosen.notes.items()
-               if note.startswith("steps")}
+        shorter = bare_of(
+            {**data, "model": {**data["model"], "ignore_merges": False}}
+        )  # merges, no lookup
+        assert any(
+            len(shorter.encode(family.piece_of(surface), add_special_tokens=False).ids) > 1
+            for surface in without
+            if surface in used and is_whole(surface)
+        )
+    counted = {
+        note.partition(":")[2].split(",")[0].strip(): count
+        for note, count in chosen.notes.items()
+        if note.startswith("steps")
+    }
     assert counted == {"without a use of their own": len(idle), "part of a character": len(torn)}
 
 
@@ -149,9 +174,13 @@ def test_of_a_real_tokenizer_s_new_tokens_hardly_any_is_without_use(assets, name
     family = open_tokenizer(assets / "tokenizers" / name).family
     with gzip.open(assets / "text" / f"{language}.train.jsonl.gz", "rt", encoding="utf-8") as file:
         counts = family.units(json.loads(line)["text"] for line in islice(file, 40))
-    chosen = Continued().select(SelectionRequest(family, counts, 1000))
+    chosen = ContinuedBPE().select(SelectionRequest(family, counts, 1000))
     model = model_of(family, chosen.surfaces)
-    used = {i for encoding in model.encode_batch_fast(list(counts), add_special_tokens=False) for i in encoding.ids}
+    used = {
+        i
+        for encoding in model.encode_batch_fast(list(counts), add_special_tokens=False)
+        for i in encoding.ids
+    }
     assert sum(family.size + i not in used for i in range(1000)) <= 10
     assert sum(not is_whole(surface) for surface in chosen.surfaces) <= 10
 
@@ -164,13 +193,21 @@ def test_the_words_of_the_learner_end_as_the_extended_tokenizer_cuts_them(name, 
     family = FAMILIES[name]
     counts = family.units(texts)
     words = cut_words(family, counts)
-    learner = Learner(words, allowed=family.allows, cut_alone=cut_by_base(family), minimum=1)
+    learner = BPELearner(words, allowed=family.allows, cut_alone=cut_by_base(family), minimum=1)
     surfaces = list(learner.run(30))
     costs = dict(enumerate(words.costs, words.virtual))
-    held = sum(costs.get(symbol, 1) * weight for symbol, weight
-               in zip(learner.chain.symbol.tolist(), learner.chain.weight.tolist(), strict=True) if symbol >= 0)
+    held = sum(
+        costs.get(symbol, 1) * weight
+        for symbol, weight in zip(
+            learner.chain.symbol.tolist(), learner.chain.weight.tolist(), strict=True
+        )
+        if symbol >= 0
+    )
     after = model_of(family, surfaces)
-    cut = sum(len(after.encode(unit, add_special_tokens=False).ids) * count for unit, count in counts.items())
+    cut = sum(
+        len(after.encode(unit, add_special_tokens=False).ids) * count
+        for unit, count in counts.items()
+    )
     assert held == cut
 
 
@@ -179,11 +216,13 @@ def test_every_learned_token_is_reached_from_its_own_spelling(name):
     """The model alone, given the spelling of an added token, answers with that token."""
     family = FAMILIES[name]
     texts = ["नमस्ते दुनिया यह एक छोटी कहानी है", "वह अपने भाई का लंबा पत्र पढ़ती है", "தமிழ் ஒரு மொழி"] * 3
-    chosen = Continued().select(SelectionRequest(family, family.units(texts), 60))
+    chosen = ContinuedBPE().select(SelectionRequest(family, family.units(texts), 60))
     model = model_of(family, chosen.surfaces)
     assert chosen.surfaces
     for i, surface in enumerate(chosen.surfaces):
-        assert model.encode(family.piece_of(surface), add_special_tokens=False).ids == [family.size + i]
+        assert model.encode(family.piece_of(surface), add_special_tokens=False).ids == [
+            family.size + i
+        ]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -192,9 +231,13 @@ def test_protected_text_keeps_its_segmentation(name):
     family = FAMILIES[name]
     english = ["the other weather", "mother and father", "other"]
     texts = ["bother mother the weather here", "brother the weather there"] * 4
-    free = Continued().select(SelectionRequest(family, family.units(texts), 20))
-    kept = Continued().select(SelectionRequest(family, family.units(texts), 20, frozenset(family.units(english))))
-    before, after, unprotected = (model_of(family, surfaces) for surfaces in ((), kept.surfaces, free.surfaces))
+    free = ContinuedBPE().select(SelectionRequest(family, family.units(texts), 20))
+    kept = ContinuedBPE().select(
+        SelectionRequest(family, family.units(texts), 20, frozenset(family.units(english)))
+    )
+    before, after, unprotected = (
+        model_of(family, surfaces) for surfaces in ((), kept.surfaces, free.surfaces)
+    )
     units = list(family.units(english))
     cut = lambda model: [model.encode(unit, add_special_tokens=False).ids for unit in units]  # noqa: E731
     assert cut(after) == cut(before)
@@ -207,12 +250,19 @@ def test_memory_for_a_text_of_distinct_words_is_bounded():
     size, length = 40_000, 10
     symbols = np.random.default_rng(0).integers(1, 300, size * length).astype(np.int32)
     surfaces = [None, *(b"%d" % symbol for symbol in range(1, 300))]
-    words = Words(symbols, np.arange(0, size * length + 1, length, dtype=np.int64), np.ones(size, dtype=np.int64),
-                  surfaces, 300, (), size)
+    words = WordTable(
+        symbols,
+        np.arange(0, size * length + 1, length, dtype=np.int64),
+        np.ones(size, dtype=np.int64),
+        surfaces,
+        300,
+        (),
+        size,
+    )
     inert = np.array([not surface for surface in surfaces])
     tracemalloc.start()
     try:
-        found = sum(count for _, _, count in Chain(words).index(inert))
+        found = sum(count for _, _, count in PairIndex(words).index(inert))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

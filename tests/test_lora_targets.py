@@ -19,9 +19,20 @@ MOVED = {
     "mamba2": {"in_proj"},
     "qwen3_moe": {*ATTENTION, "experts.gate_up_proj", "experts.down_proj"},
     "gpt_oss": {*ATTENTION, "experts.gate_up_proj", "experts.down_proj"},
-    "deepseek_v3": {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj", "gate_proj", "up_proj",
-                    "down_proj", "experts.gate_up_proj", "experts.down_proj"},
-    "gemma3": {*ATTENTION, "gate_proj", "up_proj", "down_proj"}}
+    "deepseek_v3": {
+        "q_a_proj",
+        "q_b_proj",
+        "kv_a_proj_with_mqa",
+        "kv_b_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+        "experts.gate_up_proj",
+        "experts.down_proj",
+    },
+    "gemma3": {*ATTENTION, "gate_proj", "up_proj", "down_proj"},
+}
 
 
 @pytest.mark.parametrize("kind", MOVED)
@@ -34,7 +45,9 @@ def test_matrices_are_on_every_map_that_the_layers_call(kind: str) -> None:
     groups = strategy.prepare(model, [])
     with torch.no_grad():
         for parameter in groups[0].parameters.values():
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.05)
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.05
+            )
     trained = run(model, BASE_IDS)
     strategy.finish(model)
     torch.testing.assert_close(run(model, BASE_IDS), trained, rtol=1e-4, atol=1e-4)
@@ -57,9 +70,16 @@ def test_experts_can_be_left_frozen() -> None:
     for experts, expected in (("train", {4, 8}), ("frozen", {8})):
         model = random_model(auto_class(config), config)
         matrices = Lora(rank=8, experts=experts).prepare(model, [])[0].parameters
-        of_experts = {name: matrix for name, matrix in matrices.items() if "experts" in name and "lora_A" in name}
-        ranks = {matrix.shape[0] // (4 if name in of_experts else 1)
-                 for name, matrix in matrices.items() if "lora_A" in name}
+        of_experts = {
+            name: matrix
+            for name, matrix in matrices.items()
+            if "experts" in name and "lora_A" in name
+        }
+        ranks = {
+            matrix.shape[0] // (4 if name in of_experts else 1)
+            for name, matrix in matrices.items()
+            if "lora_A" in name
+        }
         assert ranks == expected
         assert bool(of_experts) == (experts == "train")
 
@@ -67,5 +87,7 @@ def test_experts_can_be_left_frozen() -> None:
 def test_a_map_that_kernels_read_past_is_named() -> None:
     """Mamba's fused kernel reads the weight of `out_proj` without calling the map: matrices there are refused."""
     config = tiny_config("mamba2")
-    with pytest.raises(RecipeError, match=r"modules: out_proj not in this Mamba2ForCausalLM; it has in_proj"):
+    with pytest.raises(
+        RecipeError, match=r"modules: out_proj not in this Mamba2ForCausalLM; it has in_proj"
+    ):
         Lora(target_modules=("out_proj",)).prepare(random_model(auto_class(config), config), [])

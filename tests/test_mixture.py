@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.selection.mixture import mixed, most_frequent, shares
+from lingraft.vocabulary.language_shares import mixed, most_frequent, shares
 
 SIZES = st.lists(st.integers(1_000, 1_000_000), min_size=2, max_size=4)
 
@@ -26,7 +26,11 @@ def test_each_language_has_its_share_of_the_counts(sizes, temperature):
 def test_at_a_temperature_of_one_counts_are_added_as_they_are():
     """Nothing is evened out: each unit counts what it occurred, in whichever language that was."""
     mixture = mixed([Counter(a=100, b=50), Counter(a=10, c=5)], [1000, 100], 1.0)
-    assert {unit: count / mixture["c"] for unit, count in mixture.items()} == {"a": 22, "b": 10, "c": 1}
+    assert {unit: count / mixture["c"] for unit, count in mixture.items()} == {
+        "a": 22,
+        "b": 10,
+        "c": 1,
+    }
 
 
 def test_a_weight_counts_as_more_text():
@@ -40,7 +44,11 @@ def test_a_unit_seen_once_does_not_vanish():
     assert mixed([Counter(a=10**6), Counter(b=1)], [10**6, 10**6], 1.0, [1.0, 1e-9])["b"] == 1
 
 
-@given(st.dictionaries(st.text(max_size=3), st.integers(1, 5), max_size=20), st.integers(1, 12), st.randoms())
+@given(
+    st.dictionaries(st.text(max_size=3), st.integers(1, 5), max_size=20),
+    st.integers(1, 12),
+    st.randoms(),
+)
 def test_of_too_many_words_the_most_frequent_stay(counts, limit, chance):
     """Whatever the order of counting, the same words stay, none rarer than one left out, and the limit is kept."""
     items = list(counts.items())

@@ -37,13 +37,22 @@ from .configuration_own import OwnConfig
 class OwnForCausalLM(LlamaForCausalLM):
     config_class = OwnConfig
 """
-AUTO_MAP = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+AUTO_MAP = {
+    "AutoConfig": "configuration_own.OwnConfig",
+    "AutoModelForCausalLM": "modeling_own.OwnForCausalLM",
+}
 
 
 def bring_code(folder: Path, **changed: object) -> Path:
     """Make a model one that transformers cannot load without the code beside it."""
     config = json.loads((folder / "config.json").read_text())
-    own = {**config, "model_type": "own", "architectures": ["OwnForCausalLM"], "auto_map": AUTO_MAP, **changed}
+    own = {
+        **config,
+        "model_type": "own",
+        "architectures": ["OwnForCausalLM"],
+        "auto_map": AUTO_MAP,
+        **changed,
+    }
     (folder / "config.json").write_text(json.dumps(own))
     (folder / "configuration_own.py").write_text(CONFIGURATION)
     (folder / "modeling_own.py").write_text(MODELLING)
@@ -64,18 +73,44 @@ def nothing_permitted(monkeypatch):
 def run(command: list[str], tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run lingraft with a cache of its own, where transformers copies the code that it runs."""
     with HubServer(tmp_path / "hub") as hub:
-        seen = hub.environment(tmp_path / "home") | {"SHOW_THAT_CODE_RAN": str(tmp_path / "ran")} | environment
-        return subprocess.run([sys.executable, "-m", "lingraft", *command], capture_output=True, text=True,
-                              cwd=tmp_path, env=seen, check=False)
+        seen = (
+            hub.environment(tmp_path / "home")
+            | {"SHOW_THAT_CODE_RAN": str(tmp_path / "ran")}
+            | environment
+        )
+        return subprocess.run(
+            [sys.executable, "-m", "lingraft", *command],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=seen,
+            check=False,
+        )
 
 
 def recipe(tmp_path: Path, model: object, hindi: Path) -> Path:
     """Write the recipe of a short run in two phases."""
-    quick = {"bootstrap": {"resamples": 20}, "heldout_bytes": 2000,
-             "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1, "samples": 2, "sample_bytes": 8}}
-    content = {"name": "run", "model": model, "target": {"language": "hi", "corpus": str(hindi)},
-               "vocabulary": {"size": 20}, "evaluation": quick,
-               "training": {"phases": [{"strategy": "rows", "budget": {"steps": 2}}, {"budget": {"steps": 2}}]}}
+    quick = {
+        "bootstrap": {"resamples": 20},
+        "heldout_bytes": 2000,
+        "generation": {
+            "timed_bytes": 8,
+            "timed_prompts": 1,
+            "timed_repeats": 1,
+            "samples": 2,
+            "sample_bytes": 8,
+        },
+    }
+    content = {
+        "name": "run",
+        "model": model,
+        "target": {"language": "hi", "corpus": str(hindi)},
+        "vocabulary": {"size": 20},
+        "evaluation": quick,
+        "training": {
+            "phases": [{"strategy": "rows", "budget": {"steps": 2}}, {"budget": {"steps": 2}}]
+        },
+    }
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(content))
     return path
@@ -98,7 +133,11 @@ def test_a_permitted_model_is_adapted_with_its_code(own, hindi_file, tmp_path):
     shutil.copytree(own, place)
     with HubServer(tmp_path / "hub") as hub:
         commit = hub.commit("models", "me/own")
-    path = recipe(tmp_path, {"hub": {"id": "me/own", "revision": commit, "trust_remote_code": True}}, hindi_file)
+    path = recipe(
+        tmp_path,
+        {"hub": {"id": "me/own", "revision": commit, "trust_remote_code": True}},
+        hindi_file,
+    )
     done = run(["adapt", str(path)], tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ran").exists()
@@ -106,8 +145,11 @@ def test_a_permitted_model_is_adapted_with_its_code(own, hindi_file, tmp_path):
     assert (finished / "modeling_own.py").read_text() == MODELLING
     assert json.loads((finished / "config.json").read_text())["auto_map"] == AUTO_MAP
     assert "trust_remote_code=True" in (finished / "README.md").read_text()
-    evaluated = run(["evaluate", str(finished), "--recipe", str(path), "--output", "out"], tmp_path,
-                    HF_HUB_OFFLINE="1")
+    evaluated = run(
+        ["evaluate", str(finished), "--recipe", str(path), "--output", "out"],
+        tmp_path,
+        HF_HUB_OFFLINE="1",
+    )
     assert evaluated.returncode == 0, evaluated.stderr
     with pytest.raises(ModelError, match="brings code of its own"):
         parse_model(str(finished)).identity()
@@ -133,8 +175,13 @@ def test_code_of_a_branch_is_refused():
 
 def test_code_of_another_repository_is_refused(own):
     """A configuration that points at code elsewhere is refused: no revision pins it."""
-    bring_code(own, auto_map={"AutoConfig": "configuration_own.OwnConfig",
-                              "AutoModelForCausalLM": "else/where--modeling_own.OwnForCausalLM"})
+    bring_code(
+        own,
+        auto_map={
+            "AutoConfig": "configuration_own.OwnConfig",
+            "AutoModelForCausalLM": "else/where--modeling_own.OwnForCausalLM",
+        },
+    )
     with pytest.raises(ModelError, match="lies elsewhere"):
         parse_model({"folder": {"path": str(own), "trust_remote_code": True}}).identity()
 
@@ -147,8 +194,11 @@ def test_permission_for_code_that_is_not_there(tiny_model):
 
 def test_a_model_that_transformers_knows_does_without_its_code(tiny_model, tmp_path):
     """Code that is not needed is left out: the folder loads with the architecture that transformers has."""
-    folder = bring_code(Path(shutil.copytree(tiny_model, tmp_path / "known")), model_type="llama",
-                        architectures=["LlamaForCausalLM"])
+    folder = bring_code(
+        Path(shutil.copytree(tiny_model, tmp_path / "known")),
+        model_type="llama",
+        architectures=["LlamaForCausalLM"],
+    )
     base = parse_model(str(folder))
     base.identity()
     made = materialised(base, tmp_path)

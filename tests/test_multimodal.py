@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from lingraft.checkpoint.load_model import load_model
-from lingraft.checkpoint.tensor_files import Checkpoint
+from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
 from lingraft.export.gguf_architectures import architecture_of
 from lingraft.strategies.base import text_module, text_parameters
@@ -20,7 +20,11 @@ from tests.architecture_sweep import build, extend, image_inputs, load
 from tests.architecture_table import IMAGES
 from tests.short_adapt import short_adapt
 
-FAMILIES = IMAGES if os.environ.get("LINGRAFT_ARCHITECTURES") == "all" else ("gemma3", "qwen2_5_vl", "mistral3")
+FAMILIES = (
+    IMAGES
+    if os.environ.get("LINGRAFT_ARCHITECTURES") == "all"
+    else ("gemma3", "qwen2_5_vl", "mistral3")
+)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -30,8 +34,14 @@ def test_an_image_prompt_is_answered_as_before(kind: str, tmp_path: Path) -> Non
     inputs = image_inputs(found.before)
     other = {**inputs, "pixel_values": 1 - inputs["pixel_values"]}
     with torch.inference_mode():
-        before, after, elsewhere = (model(**given, use_cache=False).logits for model, given in (
-            (found.before, inputs), (found.after, inputs), (found.before, other)))
+        before, after, elsewhere = (
+            model(**given, use_cache=False).logits
+            for model, given in (
+                (found.before, inputs),
+                (found.after, inputs),
+                (found.before, other),
+            )
+        )
     assert torch.equal(after[..., : before.shape[-1]], before)
     assert not torch.allclose(before, elsewhere)
 
@@ -39,8 +49,12 @@ def test_an_image_prompt_is_answered_as_before(kind: str, tmp_path: Path) -> Non
 def test_a_multimodal_model_is_adapted_in_place(tmp_path: Path) -> None:
     """Only what reads text moves; class, names, image tokens and companions stay, and the card says how to load it."""
     source = build("gemma3", tmp_path / "source", dtype="bfloat16")
-    companions = {"preprocessor_config.json": "{}", "processor_config.json": '{"image_seq_length": 4}',
-                  "additional_chat_templates/tools.jinja": "{{ tools }}", "LICENSE": "a licence"}
+    companions = {
+        "preprocessor_config.json": "{}",
+        "processor_config.json": '{"image_seq_length": 4}',
+        "additional_chat_templates/tools.jinja": "{{ tools }}",
+        "LICENSE": "a licence",
+    }
     for name, text in companions.items():
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_text(text)
@@ -56,12 +70,19 @@ def test_a_multimodal_model_is_adapted_in_place(tmp_path: Path) -> None:
     for name, tensor in rest.items():
         if name in dict(before.named_parameters()):
             assert torch.equal(after.state_dict()[name], tensor), name
-    moved = [name for name in read if not torch.equal(after.state_dict()[name][: len(before.state_dict()[name])],
-                                                     before.state_dict()[name])]
+    moved = [
+        name
+        for name in read
+        if not torch.equal(
+            after.state_dict()[name][: len(before.state_dict()[name])], before.state_dict()[name]
+        )
+    ]
     assert len(moved) > 20
     for name, text in companions.items():
         assert (finished.model / name).read_text() == text
-    configs = [json.loads((folder / "config.json").read_text()) for folder in (source, finished.model)]
+    configs = [
+        json.loads((folder / "config.json").read_text()) for folder in (source, finished.model)
+    ]
     assert configs[0]["image_token_index"] == configs[1]["image_token_index"] == 301
     card = (finished.model / "README.md").read_text()
     assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-text-to-text"
@@ -86,7 +107,10 @@ def test_the_language_model_of_a_multimodal_one_is_found(tmp_path: Path) -> None
     multimodal, text = (load(build(kind, tmp_path / kind))[0] for kind in ("llava", "llama"))
     assert text_module(multimodal) == "model.language_model"
     assert text_module(text) == ""
-    assert all(name.startswith(("model.language_model.", "lm_head.")) for name in text_parameters(multimodal))
+    assert all(
+        name.startswith(("model.language_model.", "lm_head."))
+        for name in text_parameters(multimodal)
+    )
     assert text_parameters(text).keys() == dict(text.named_parameters()).keys()
 
 

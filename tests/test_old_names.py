@@ -9,8 +9,8 @@ import pytest
 
 import lingraft
 from lingraft.certificate import CLAIM_NAMES
+from lingraft.embeddings.calibrated import Calibrated
 from lingraft.errors import RecipeError
-from lingraft.inits.calibrated import Calibrated
 from lingraft.pipeline import graph_of
 from lingraft.recipe import Recipe, load_recipe, parse_recipe, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import (
@@ -23,7 +23,7 @@ from lingraft.recipe.old_names import (
 )
 from lingraft.recipe.yaml import dump, override, read_text
 from lingraft.study.cells import cells_of
-from lingraft.study.settings import read_study
+from lingraft.study.config import read_study
 
 OLD = """\
 name: old-{language}
@@ -108,14 +108,11 @@ OTHERS = {
     "embeddings={align: {text: 9}}": "embeddings={align: {text_bytes: 9}}",
     "embeddings=hf": "embeddings=mean_resizing",
     "embeddings.input={calibrated: {least_rows: 3}}": "embeddings.input={calibrated: {min_rows: 3}}",
-    "embeddings.input={distilled: {text: 9, snippets: 2, window: 8, rate: 0.1}}":
-        "embeddings.input={distilled: {text_bytes: 9, windows_per_token: 2, window_tokens: 8, step_size: 0.1}}",
+    "embeddings.input={distilled: {text: 9, snippets: 2, window: 8, rate: 0.1}}": "embeddings.input={distilled: {text_bytes: 9, windows_per_token: 2, window_tokens: 8, step_size: 0.1}}",
     "embeddings.input={donor: {model: d, terms: 3}}": "embeddings.input={donor: {model: d, max_terms: 3}}",
-    "embeddings.input={wechsel: {source_vectors: a, target_vectors: b, words: 9}}":
-        "embeddings.input={wechsel: {source_vectors: a, target_vectors: b, max_words: 9}}",
+    "embeddings.input={wechsel: {source_vectors: a, target_vectors: b, words: 9}}": "embeddings.input={wechsel: {source_vectors: a, target_vectors: b, max_words: 9}}",
     "model={folder: {path: m, code: true}}": "model={folder: {path: m, trust_remote_code: true}}",
-    "model={random: {tokenizer: t, special: {eos_token: x}}}":
-        "model={random: {tokenizer: t, special_tokens: {eos_token: x}}}",
+    "model={random: {tokenizer: t, special: {eos_token: x}}}": "model={random: {tokenizer: t, special_tokens: {eos_token: x}}}",
     "training.phases.0.clip=2": "training.phases.0.max_grad_norm=2",
     "training={rates: paper, apart: true}": "training={learning_rates: paper, document_attention_mask: true}",
 }
@@ -161,7 +158,9 @@ def test_every_old_name_is_read():
 
 def test_old_and_new_name_together_are_refused():
     """A setting under both names is a mistake, told with the line."""
-    with pytest.raises(RecipeError, match=r"^r\.yaml:30: training\.apart and training\.document_attention_mask are"):
+    with pytest.raises(
+        RecipeError, match=r"^r\.yaml:30: training\.apart and training\.document_attention_mask are"
+    ):
         read(OLD.replace("apart: true", "apart: true\n  document_attention_mask: true"))
 
 
@@ -177,31 +176,56 @@ def test_keys_of_stages_are_those_of_0_1(tmp_path):
     """Stored outputs of 0.1 are found: keys that 0.1 made of a recipe are made today."""
     recipe = load_recipe(Path(lingraft.__file__).parents[2] / "recipes" / "demo.yaml")
     settings = {step.stage.name: step.stage.settings for step in graph_of(recipe)}
-    assert settings["training"]["phases"][0].keys() >= {"rates", "optimiser", "clip", "average", "replay"}
-    assert settings["training"]["phases"][0]["rates"] == {"table": "size", "body": None, "embeddings": None}
+    assert settings["training"]["phases"][0].keys() >= {
+        "rates",
+        "optimiser",
+        "clip",
+        "average",
+        "replay",
+    }
+    assert settings["training"]["phases"][0]["rates"] == {
+        "table": "size",
+        "body": None,
+        "embeddings": None,
+    }
     assert settings["training"]["apart"] is False
     assert settings["packing"] == {"block": None, "pack": "stream", "separator": "auto"}
     assert settings["vocabulary"]["method"] == {
-        "continued": {"minimum_saving": 1, "maximum_bytes": 96, "step_cost": 10}}
+        "continued": {"minimum_saving": 1, "maximum_bytes": 96, "step_cost": 10}
+    }
     assert names_of_0_1(Calibrated().chosen()) == {"calibrated": {"least_rows": 20}}
     assert settings["evaluation"]["generation"].keys() >= {"bytes", "prompts", "repeats"}
 
 
 def test_a_study_of_0_1_is_the_same_study(tmp_path, capsys):
     """Axes, settings, cells and overrides of a study may have old names."""
-    (tmp_path / "r.yaml").write_text(NEW.replace("pretrain:", "folder: {path: m}").split("    corpus: {sources")[0]
-                                     + NEW[NEW.index("target:"):], encoding="utf-8")
-    study = {"name": "s", "recipe": "r.yaml", "settings": {"training.phases.0.clip": 2}, "random": 2,
-             "axes": {"embeddings": ["hf", "mean"], "vocabulary.minimum_saving": [1, 2]},
-             "scales": {"small": {"draw": 3}}, "scale": "small"}
+    (tmp_path / "r.yaml").write_text(
+        NEW.replace("pretrain:", "folder: {path: m}").split("    corpus: {sources")[0]
+        + NEW[NEW.index("target:") :],
+        encoding="utf-8",
+    )
+    study = {
+        "name": "s",
+        "recipe": "r.yaml",
+        "settings": {"training.phases.0.clip": 2},
+        "random": 2,
+        "axes": {"embeddings": ["hf", "mean"], "vocabulary.minimum_saving": [1, 2]},
+        "scales": {"small": {"draw": 3}},
+        "scale": "small",
+    }
     path = tmp_path / "study.yaml"
     path.write_text(dump(study), encoding="utf-8")
     found = read_study(path, ["vocabulary.protect=false"])
     assert (found.sample_cells, found.sample_seed) == (2, 3)
-    assert found.settings == {"training.phases.0.max_grad_norm": 2, "vocabulary.protect_replay": False}
+    assert found.settings == {
+        "training.phases.0.max_grad_norm": 2,
+        "vocabulary.protect_replay": False,
+    }
     assert found.axes == {"embeddings": ["mean_resizing", "mean"], "vocabulary.min_saving": [1, 2]}
     assert len(warnings(capsys)) == 6
-    assert {cell.recipe.training.phases[0].max_grad_norm for cell in cells_of(found, tmp_path)} == {2}
+    assert {cell.recipe.training.phases[0].max_grad_norm for cell in cells_of(found, tmp_path)} == {
+        2
+    }
     assert warnings(capsys) == []
 
 
@@ -209,14 +233,17 @@ def test_a_record_of_0_1_is_read_silently(capsys):
     """run.json and training.jsonl of 0.1 are read with the new names: recipe, methods, notes, rows of the log."""
     values = names_of_0_1(recipe_values(read(NEW)))
     phase = {"strategy": {"full": {}}, "rates": {"body": 1e-4, "embeddings": 1e-3, "why": "x"}}
-    stages = [{"name": "training", "notes": {"phases": [phase]}},
-              {"name": "embeddings", "notes": {"inits": {"input": {"method": {"hf": {}}}}}}]
+    stages = [
+        {"name": "training", "notes": {"phases": [phase]}},
+        {"name": "embeddings", "notes": {"inits": {"input": {"method": {"hf": {}}}}}},
+    ]
     record = current_record({"name": "a", "recipe": values, "stages": stages, "key": "k"})
     assert record["recipe"] == recipe_values(read(NEW))
     assert record["stages"][0]["notes"]["phases"][0]["learning_rates"]["added_rows"] == 1e-3
     assert record["stages"][1]["notes"]["inits"]["input"]["method"] == {"mean_resizing": {}}
     assert current_log([{"step": 1, **dict.fromkeys(RECORDS["log"], 0.5)}]) == [
-        {"step": 1, **dict.fromkeys(RECORDS["log"].values(), 0.5)}]
+        {"step": 1, **dict.fromkeys(RECORDS["log"].values(), 0.5)}
+    ]
     assert warnings(capsys) == []
 
 
@@ -224,7 +251,9 @@ def test_only_known_claims_are_waived():
     """`vocabulary.allow` refuses a name that no claim has, and lists those that there are."""
     with pytest.raises(RecipeError, match=r"no claim 'tokens reachable'; .*added tokens reachable"):
         read(NEW, "vocabulary.allow=[tokens reachable]")
-    assert read(NEW, "vocabulary.allow=[added tokens reachable]").vocabulary.allow == ("added tokens reachable",)
+    assert read(NEW, "vocabulary.allow=[added tokens reachable]").vocabulary.allow == (
+        "added tokens reachable",
+    )
 
 
 def test_the_list_of_claims_is_whole():

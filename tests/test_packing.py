@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from lingraft.corpus import Counts
 from lingraft.errors import CorpusError, StoreError, TokenizerError
-from lingraft.families import open_tokenizer
-from lingraft.families.separators import separators_of
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, pack_corpus, pack_texts
 from lingraft.packing.mixture import IGNORED, Mixture, Start, shuffled
 from lingraft.packing.shards import Shard, covered_bytes
 from lingraft.store import Draft
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.separators import separators_of
 from lingraft.workers import EXECUTORS, Workers
 from tests.conftest import ENGLISH, HINDI
 from tests.training_cases import packed, two_streams
@@ -32,11 +32,17 @@ def texts_of(sentences: tuple[str, ...]) -> list[str]:
     return [f"{sentence} {i}" for i in range(15) for sentence in sentences]
 
 
-def test_every_token_is_predicted_once_and_no_text_is_lost(tiny_model: Path, tmp_path: Path) -> None:
+def test_every_token_is_predicted_once_and_no_text_is_lost(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     """Rows overlap by one token of context: their predicted tokens, put together, are the documents with separators."""
     blocks = packed(tiny_model, tmp_path, HINDI)
     tokenizer = open_tokenizer(tiny_model)
-    expected = [i for ids in tokenizer.ids(texts_of(HINDI)) for i in [tokenizer.bos_id, *ids, tokenizer.eos_id]]
+    expected = [
+        i
+        for ids in tokenizer.ids(texts_of(HINDI))
+        for i in [tokenizer.bos_id, *ids, tokenizer.eos_id]
+    ]
     rows = [blocks.row(i) for i in range(len(blocks))]
     assert [int(rows[0][0]), *(int(i) for row in rows for i in row[1:])] == expected
     assert all(a[-1] == b[0] for a, b in pairwise(rows))
@@ -54,7 +60,9 @@ def test_bytes_and_documents_add_up(tiny_model: Path, tmp_path: Path, block: int
     """The bytes and documents of all rows are those of the text, whatever the length of a row."""
     blocks = packed(tiny_model, tmp_path, HINDI, block_size=block)
     texts = texts_of(HINDI)
-    assert blocks.rows[:, 2].sum() == blocks.summary.bytes == sum(len(text.encode()) for text in texts)
+    assert (
+        blocks.rows[:, 2].sum() == blocks.summary.bytes == sum(len(text.encode()) for text in texts)
+    )
     assert blocks.rows[:, 3].sum() == blocks.summary.documents == len(texts)
 
 
@@ -66,7 +74,9 @@ def test_the_bytes_of_a_row_are_those_of_its_tokens(tiny_model: Path, tmp_path: 
         assert blocks.rows[i, 2] == sum(len(surfaces[token] or b"") for token in blocks.row(i)[1:])
 
 
-def test_bytes_add_up_where_the_tokenizer_puts_a_space_before_the_text(assets: Path, tmp_path: Path) -> None:
+def test_bytes_add_up_where_the_tokenizer_puts_a_space_before_the_text(
+    assets: Path, tmp_path: Path
+) -> None:
     """SentencePiece's dummy space is no byte of the text, and is not counted as one."""
     blocks = packed(assets / "models" / "stories260K-hf", tmp_path, HINDI + ENGLISH)
     assert blocks.summary.bytes == sum(len(text.encode()) for text in texts_of(HINDI + ENGLISH))
@@ -86,19 +96,25 @@ def test_documents_can_be_cut_instead(tiny_model: Path, tmp_path: Path) -> None:
     summary = blocks.summary
     assert len(blocks) == 60
     assert blocks.rows[:, 1].max() <= 32
-    assert summary.bytes + summary.dropped_bytes == sum(len(text.encode()) for text in texts_of(HINDI))
+    assert summary.bytes + summary.dropped_bytes == sum(
+        len(text.encode()) for text in texts_of(HINDI)
+    )
     assert summary.dropped_tokens > 0
 
 
-def test_the_number_of_documents_in_a_batch_of_text_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_number_of_documents_in_a_batch_of_text_changes_nothing(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     """Packed text depends on the documents alone, not on how they were handed over."""
     tokenizer, texts = open_tokenizer(tiny_model), texts_of(HINDI)
     for name, step in (("one", 1), ("seven", 7)):
         (tmp_path / name).mkdir()
         batches = [texts[i : i + step] for i in range(0, len(texts), step)]
         pack_texts(batches, tokenizer, PackingSettings(block_size=32), tmp_path / name)
-    assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "seven" / file).read_bytes()
-               for file in ("blocks.bin", "rows.bin", "blocks.json"))
+    assert all(
+        (tmp_path / "one" / file).read_bytes() == (tmp_path / "seven" / file).read_bytes()
+        for file in ("blocks.bin", "rows.bin", "blocks.json")
+    )
 
 
 class Documents:
@@ -133,8 +149,9 @@ def test_who_tokenises_changes_nothing(executor: str, tiny_model: Path, tmp_path
     assert two == pack(Documents(), tiny_model, tmp_path / "one")
 
 
-def test_packing_goes_on_where_it_was_stopped(tiny_model: Path, tmp_path: Path,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packing_goes_on_where_it_was_stopped(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was tokenised before a stop is read from the scratch directory, and the answer is the undisturbed one."""
     (tmp_path / "work").mkdir()
     with pytest.raises(KeyboardInterrupt):
@@ -144,7 +161,9 @@ def test_packing_goes_on_where_it_was_stopped(tiny_model: Path, tmp_path: Path,
     whole = pack(Documents(), tiny_model, tmp_path / "whole")
     written: list[Path] = []
     monkeypatch.setattr(Shard, "write", lambda _self, path: written.append(path))
-    assert pack(Documents(), tiny_model, tmp_path / "resumed", scratch_dir=tmp_path / "work") == whole
+    assert (
+        pack(Documents(), tiny_model, tmp_path / "resumed", scratch_dir=tmp_path / "work") == whole
+    )
     assert [path.name for path in written] == ["shard-000002.npz"]
 
 
@@ -180,7 +199,9 @@ def test_no_text_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["blocks.bin", "rows.bin", "blocks.json"])
-def test_packed_text_that_is_cut_short_is_refused(tiny_model: Path, tmp_path: Path, file: str) -> None:
+def test_packed_text_that_is_cut_short_is_refused(
+    tiny_model: Path, tmp_path: Path, file: str
+) -> None:
     """A file that lost its end is found on opening."""
     packed(tiny_model, tmp_path, HINDI)
     content = (tmp_path / file).read_bytes()
@@ -195,7 +216,9 @@ def test_replay_has_its_share_of_the_bytes(tiny_model: Path, tmp_path: Path, sha
     text = two_streams(tiny_model, tmp_path)
     mixture = Mixture(text.target, text.replay, share)
     measures = mixture.measures(0, 20_000)
-    assert measures[measures[:, 0] == 1, 2].sum() / measures[:, 2].sum() == pytest.approx(share, abs=0.002)
+    assert measures[measures[:, 0] == 1, 2].sum() / measures[:, 2].sum() == pytest.approx(
+        share, abs=0.002
+    )
     gaps = np.diff(np.flatnonzero(measures[:, 0]))
     assert not len(gaps) or gaps.max() - gaps.min() <= 1
 
@@ -223,7 +246,9 @@ class _Sized:
         return self.rows_
 
 
-def test_a_later_phase_goes_on_where_the_earlier_one_ended(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_later_phase_goes_on_where_the_earlier_one_ended(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     """With the used rows as its start, a mixture continues both streams without repeating a row."""
     text = two_streams(tiny_model, tmp_path)
     whole = Mixture(text.target, text.replay, 0.3, 5)

@@ -12,20 +12,38 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import LingraftError, StoreError
-from lingraft.families import open_tokenizer
 from lingraft.pipeline import Run, before_after, graph_of, plan, plan_table, run, summary
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import override
 from lingraft.store import Store, file_digest
+from lingraft.tokenizer import open_tokenizer
 from tests.commands import start
 
 MEASURED = ["scoring", "scoring", "scoring", "evaluation", "prediction"]
 EXTENDED = ["source-check", "vocabulary", "embeddings", "result-check"]
-STAGES = ["source", "corpus", "corpus", *EXTENDED, "packing", "packing", "training", "result-check", *MEASURED]
+STAGES = [
+    "source",
+    "corpus",
+    "corpus",
+    *EXTENDED,
+    "packing",
+    "packing",
+    "training",
+    "result-check",
+    *MEASURED,
+]
 TRAINED = ["training", "result-check", "scoring", "evaluation", "prediction"]
-SPLICED = ["embeddings", "result-check", "training", "result-check", "scoring", "scoring", "evaluation",
-           "prediction"]
+SPLICED = [
+    "embeddings",
+    "result-check",
+    "training",
+    "result-check",
+    "scoring",
+    "scoring",
+    "evaluation",
+    "prediction",
+]
 
 
 def report(folder: Path) -> None:
@@ -37,13 +55,18 @@ def report(folder: Path) -> None:
 @pytest.fixture
 def recipe_values(tiny_model, hindi_file, english_file) -> dict:
     return {
-        "name": "tiny-{language}", "model": str(tiny_model),
+        "name": "tiny-{language}",
+        "model": str(tiny_model),
         "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
         "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
         "vocabulary": {"size": 20},
         "training": {"budget": "6 steps", "batch_tokens": 128, "heldout_points": 1},
-        "evaluation": {"heldout_bytes": 1000, "bootstrap": {"resamples": 20},
-                       "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1}}}
+        "evaluation": {
+            "heldout_bytes": 1000,
+            "bootstrap": {"resamples": 20},
+            "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1},
+        },
+    }
 
 
 @pytest.fixture
@@ -67,10 +90,23 @@ def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, he
     finished, made = carry_out(recipe, here)
     assert made == STAGES
     names = {path.name for path in finished.folder.iterdir()}
-    assert names == {"run.json", "recipe.yaml", "model", "measurements.parquet", "measurements.csv", "training.jsonl",
-                     "splice.json", "certificate.json", "samples.json", "curve.json", "pretokenizer.json",
-                     "generated.json",
-                     "added_tokens.parquet", "prediction.json", "report.html"}
+    assert names == {
+        "run.json",
+        "recipe.yaml",
+        "model",
+        "measurements.parquet",
+        "measurements.csv",
+        "training.jsonl",
+        "splice.json",
+        "certificate.json",
+        "samples.json",
+        "curve.json",
+        "pretokenizer.json",
+        "generated.json",
+        "added_tokens.parquet",
+        "prediction.json",
+        "report.html",
+    }
     check_record(finished)
     check_model(finished)
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
@@ -84,13 +120,25 @@ def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, he
 
 def check_record(finished: Run) -> None:
     record = finished.record
-    assert (record["name"], record["language"], record["replay_language"]) == ("tiny-hi", "hi", "en")
+    assert (record["name"], record["language"], record["replay_language"]) == (
+        "tiny-hi",
+        "hi",
+        "en",
+    )
     assert [stage["name"] for stage in record["stages"]] == STAGES
     assert set(record["versions"]) == {"lingraft", "python", "torch", "transformers", "tokenizers"}
-    subjects = {(row.subject, row.language) for row in finished.measurements() if row.metric == "bits per byte"}
-    assert subjects == {(s, language) for s in ("source", "spliced", "adapted") for language in ("hi", "en")}
+    subjects = {
+        (row.subject, row.language)
+        for row in finished.measurements()
+        if row.metric == "bits per byte"
+    }
+    assert subjects == {
+        (s, language) for s in ("source", "spliced", "adapted") for language in ("hi", "en")
+    }
     table = before_after(finished)
-    assert table.row_count == 7  # tokens per word, bits per byte and speed in two languages; English cut as before
+    assert (
+        table.row_count == 7
+    )  # tokens per word, bits per byte and speed in two languages; English cut as before
     json.dumps(summary(finished))
 
 
@@ -115,9 +163,28 @@ CHANGED = {
     "evaluation.bootstrap.resamples=30": ["evaluation", "prediction"],
     "evaluation.generation.timed_repeats=3": ["evaluation", "prediction"],
     "training.packing.block_size=32": ["packing", "packing", *TRAINED],
-    "vocabulary.size=10": ["vocabulary", "embeddings", "result-check", "packing", "packing", "training", "result-check",
-                           "scoring", "scoring", "evaluation", "prediction"],
-    "target.heldout_share=0.2": ["corpus", *EXTENDED, "packing", "packing", "training", "result-check", *MEASURED],
+    "vocabulary.size=10": [
+        "vocabulary",
+        "embeddings",
+        "result-check",
+        "packing",
+        "packing",
+        "training",
+        "result-check",
+        "scoring",
+        "scoring",
+        "evaluation",
+        "prediction",
+    ],
+    "target.heldout_share=0.2": [
+        "corpus",
+        *EXTENDED,
+        "packing",
+        "packing",
+        "training",
+        "result-check",
+        *MEASURED,
+    ],
     "seed=1": SPLICED,
     "name=other": [],
 }
@@ -128,7 +195,11 @@ def test_a_changed_setting_redoes_what_depends_on_it(recipe_values, here, change
     """The keys that change with a setting are exactly those of the stages that depend on it."""
     del here
     before, after = (graph_of(read(recipe_values, *overrides)) for overrides in ([], [change]))
-    changed = [new.stage.name for old, new in zip(before, after, strict=True) if old.stage.key != new.stage.key]
+    changed = [
+        new.stage.name
+        for old, new in zip(before, after, strict=True)
+        if old.stage.key != new.stage.key
+    ]
     assert changed == CHANGED[change]
 
 
@@ -170,7 +241,9 @@ def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):
     again = read(recipe_values, *cut, "seed=1")  # other rows and training, the same packed text
     planned = {row.title: row for row in plan(again, here)}["training"].amounts["tokens"]
     finished, _ = carry_out(again, here)
-    trained = next(stage for stage in finished.record["stages"] if stage["name"] == "training")["notes"]["tokens"]
+    trained = next(stage for stage in finished.record["stages"] if stage["name"] == "training")[
+        "notes"
+    ]["tokens"]
     assert abs(planned - trained) <= 128  # a step, by which training passes its budget
 
 
@@ -188,19 +261,23 @@ def test_without_replay_and_without_training(recipe_values, here):
 def test_continued_pretraining_alone(recipe_values, here):
     """Size 0 keeps the tokenizer: the baseline that extension is compared with."""
     finished, _ = carry_out(read(recipe_values, "vocabulary.size=0"), here)
-    rows = [row for row in finished.measurements() if (row.metric, row.language) == ("tokens per word", "hi")]
+    rows = [
+        row
+        for row in finished.measurements()
+        if (row.metric, row.language) == ("tokens per word", "hi")
+    ]
     assert len({row.value for row in rows}) == 1
 
 
 def test_a_failing_stage_leaves_no_run_and_keeps_what_was_done(recipe_values, here, monkeypatch):
     """An error in a late stage leaves no run folder, no draft, and the finished stages for the next run."""
-    from lingraft.pipeline import making
+    from lingraft.pipeline import stage_builders
 
     def fails(_work: object) -> None:
         msg = "no"
         raise LingraftError(msg)
 
-    monkeypatch.setattr(making, "make_training", fails)
+    monkeypatch.setattr(stage_builders, "make_training", fails)
     with pytest.raises(LingraftError):
         carry_out(read(recipe_values), here)
     assert list(here.runs.iterdir()) == []
@@ -211,13 +288,13 @@ def test_a_failing_stage_leaves_no_run_and_keeps_what_was_done(recipe_values, he
 
 def test_a_full_disk_told_by_rust_is_a_store_error(recipe_values, here, monkeypatch):
     """Libraries in Rust tell a full disk in words only; the user gets the store's error all the same."""
-    from lingraft.pipeline import making
+    from lingraft.pipeline import stage_builders
 
     def fails(_work: object) -> None:
         msg = "Error while serializing: I/O error: No space left on device (os error 28)"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(making, "make_embeddings", fails)
+    monkeypatch.setattr(stage_builders, "make_embeddings", fails)
     with pytest.raises(StoreError, match="no space left on the disk"):
         carry_out(read(recipe_values), here)
 
@@ -226,7 +303,9 @@ def test_a_folder_that_is_no_run_is_never_touched(recipe_values, here):
     """A folder of the run's name with other things in it is refused before anything is computed."""
     (here.runs / "tiny-hi").mkdir(parents=True)
     (here.runs / "tiny-hi" / "thesis.tex").write_text("years of work")
-    with pytest.raises(StoreError, match="exists and is not a run of lingraft; choose another name with --name"):
+    with pytest.raises(
+        StoreError, match="exists and is not a run of lingraft; choose another name with --name"
+    ):
         carry_out(read(recipe_values), here)
     assert (here.runs / "tiny-hi" / "thesis.tex").read_text() == "years of work"
     assert not (here.store / "answers").exists()
@@ -256,13 +335,21 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
     import yaml
 
     recipe_values["training"] = {"budget": "300 steps", "batch_tokens": 128, "heldout_points": 0}
-    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe_values, allow_unicode=True), encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(
+        yaml.safe_dump(recipe_values, allow_unicode=True), encoding="utf-8"
+    )
     recipe = load_recipe(tmp_path / "r.yaml")
     graph = graph_of(recipe)
-    log = Store(here.store).root / "work" / f"training-{graph.training.stage.key}" / "training.jsonl"
+    log = (
+        Store(here.store).root / "work" / f"training-{graph.training.stage.key}" / "training.jsonl"
+    )
     started = start("-c", GO, tmp_path / "r.yaml", here.runs, here.store, cwd=tmp_path)
     deadline = time.monotonic() + 120
-    while not (log.exists() and log.stat().st_size) and started.process.is_alive() and time.monotonic() < deadline:
+    while (
+        not (log.exists() and log.stat().st_size)
+        and started.process.is_alive()
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     started.process.kill()
     started.finish()
@@ -270,19 +357,25 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
     finished, made = carry_out(recipe, here)
     assert made == ["training", "result-check", *MEASURED]
     alone, _ = carry_out(recipe, Runtime(tmp_path / "alone", tmp_path / "alone-store", "cpu"))
-    assert file_digest(finished.model / "model.safetensors") == file_digest(alone.model / "model.safetensors")
+    assert file_digest(finished.model / "model.safetensors") == file_digest(
+        alone.model / "model.safetensors"
+    )
 
 
 def test_a_recipe_without_extras_needs_none(recipe_values, tmp_path):
     """Without the packages of extras, of charts and of hub data sets, a recipe on local text is carried out."""
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe_values), encoding="utf-8")
-    code = ("import sys\n"
-            "for name in ('altair', 'bitsandbytes', 'datasets', 'gensim', 'gguf', 'lingua', 'lm_eval', 'peft', 'ray',\n"
-            "             'sacrebleu', 'vl_convert'):\n"
-            "    sys.modules[name] = None\n"
-            "from lingraft.cli import main\n"
-            "sys.argv = ['lingraft', 'adapt', 'recipe.yaml']\n"
-            "main()")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    code = (
+        "import sys\n"
+        "for name in ('altair', 'bitsandbytes', 'datasets', 'gensim', 'gguf', 'lingua', 'lm_eval', 'peft', 'ray',\n"
+        "             'sacrebleu', 'vl_convert'):\n"
+        "    sys.modules[name] = None\n"
+        "from lingraft.cli import main\n"
+        "sys.argv = ['lingraft', 'adapt', 'recipe.yaml']\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "tiny-hi" / "report.html").is_file()

@@ -10,25 +10,31 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
-from lingraft.families import family_of, open_tokenizer
-from lingraft.families.content import backend_of
-from lingraft.families.convert import GPT2_REGEX, LLAMA3_REGEX, QWEN_REGEX
 from lingraft.pretokenizer import SENTENCES, patterns, repaired, repaired_pattern
-from lingraft.pretokenizer.expressions import Characters, UnknownSyntaxError, members, parsed
+from lingraft.pretokenizer.regex_syntax import CharacterClass, UnknownSyntaxError, members, parsed
+from lingraft.tokenizer import family_of, open_tokenizer
+from lingraft.tokenizer.convert import GPT2_REGEX, LLAMA3_REGEX, QWEN_REGEX
+from lingraft.tokenizer.json_format import backend_of
 from tests.small_bases import byte_level
 
 CASES = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}]*[\p{Ll}\p{Lm}\p{Lo}]+(?i:'s|'t)?"
 END = r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-PATTERNS = {"GPT-2": GPT2_REGEX, "Llama-3": LLAMA3_REGEX, "Qwen": QWEN_REGEX,
-            "a class": GPT2_REGEX.replace(r"\p{L}+", r"[\p{L}]+"),
-            "marks apart": LLAMA3_REGEX.replace(r"\p{L}+|", r"\p{L}+|\p{M}+|"),
-            "case classes": CASES + END,
-            "DeepSeek-LLM": r"[\r\n]|\s?\p{L}+|\s?\p{P}+|\p{N}",
-            "possessive": GPT2_REGEX.replace(r"\p{L}+", r"\p{L}++")}
+PATTERNS = {
+    "GPT-2": GPT2_REGEX,
+    "Llama-3": LLAMA3_REGEX,
+    "Qwen": QWEN_REGEX,
+    "a class": GPT2_REGEX.replace(r"\p{L}+", r"[\p{L}]+"),
+    "marks apart": LLAMA3_REGEX.replace(r"\p{L}+|", r"\p{L}+|\p{M}+|"),
+    "case classes": CASES + END,
+    "DeepSeek-LLM": r"[\r\n]|\s?\p{L}+|\s?\p{P}+|\p{N}",
+    "possessive": GPT2_REGEX.replace(r"\p{L}+", r"\p{L}++"),
+}
 MARK_AWARE = {
     "o200k": CASES.replace(r"\p{Lo}]", r"\p{Lo}\p{M}]") + END,
-    "DeepSeek-V3": (r"[!-/:-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
-                    r"|\s*[\r\n]+|\s+(?!\S)|\s+"),
+    "DeepSeek-V3": (
+        r"[!-/:-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
     "BLOOM": r" ?[^(\s|[.,!?…。，、।۔،])]+",
     "Qwen3.5": LLAMA3_REGEX.replace(r"\p{L}+", r"[\p{L}\p{M}]+"),
     "word characters": r"\w+|[^\w\s]+|\s+",
@@ -38,7 +44,9 @@ text_of_all_kinds = st.text(st.characters(exclude_categories=("Cs",)), max_size=
 
 
 def cut(pattern, text):
-    return [part for part, _ in pre_tokenizers.Split(Regex(pattern), "isolated").pre_tokenize_str(text)]
+    return [
+        part for part, _ in pre_tokenizers.Split(Regex(pattern), "isolated").pre_tokenize_str(text)
+    ]
 
 
 @pytest.mark.parametrize("name", PATTERNS)
@@ -55,7 +63,11 @@ def test_text_without_a_mark_after_a_letter_is_cut_as_before(name, text):
 def test_words_with_marks_stay_whole(name, word):
     """A vowel sign, a virama, or a joiner after one continues the word."""
     decomposed = unicodedata.normalize("NFD", word)
-    assert cut(repaired_pattern(PATTERNS[name]), f"x {decomposed} y") == ["x", f" {decomposed}", " y"]
+    assert cut(repaired_pattern(PATTERNS[name]), f"x {decomposed} y") == [
+        "x",
+        f" {decomposed}",
+        " y",
+    ]
     assert len(cut(PATTERNS[name], decomposed)) > 1
 
 
@@ -80,13 +92,28 @@ def test_a_mark_aware_regex_needs_no_repair():
     assert repaired(byte_level(pattern=r"[\p{L}\p{M}]+|[^\p{L}\p{M}]+")) is None
 
 
-@pytest.mark.parametrize("before", [[{"type": "Digits", "individual_digits": True}],
-                                    [{"type": "Punctuation", "behavior": "Contiguous"}]])
+@pytest.mark.parametrize(
+    "before",
+    [
+        [{"type": "Digits", "individual_digits": True}],
+        [{"type": "Punctuation", "behavior": "Contiguous"}],
+    ],
+)
 def test_steps_around_the_regex_stay_in_their_order(before):
     """Command-R and StarCoder cut digits first, Falcon punctuation, and some cut byte characters after the mapping."""
     step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    after = [{"type": "Split", "pattern": {"Regex": "[0-9][0-9][0-9]"}, "behavior": "Isolated", "invert": False}]
-    data = {**byte_level(), "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*before, step, *after]}}
+    after = [
+        {
+            "type": "Split",
+            "pattern": {"Regex": "[0-9][0-9][0-9]"},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+    ]
+    data = {
+        **byte_level(),
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*before, step, *after]},
+    }
     parts = repaired(data)["pre_tokenizer"]["pretokenizers"]
     assert parts[: len(before)] == before
     assert parts[len(before)]["pattern"]["Regex"] == repaired_pattern(GPT2_REGEX)
@@ -102,7 +129,10 @@ def test_runs_of_letters_that_take_no_vowel_signs_are_left_alone(pattern):
 def test_marks_continue_letters_only_in_a_run_of_letters_and_digits():
     """Where a set holds digits too, a keycap after a digit is cut as before, and a vowel sign after a letter is not."""
     pattern = r"[\p{L}\p{N}]+|[^\p{L}\p{N}]+"
-    assert cut(repaired_pattern(pattern), "\u0915\u093f1\ufe0f\u20e3") == ["\u0915\u093f1", "\ufe0f\u20e3"]
+    assert cut(repaired_pattern(pattern), "\u0915\u093f1\ufe0f\u20e3") == [
+        "\u0915\u093f1",
+        "\ufe0f\u20e3",
+    ]
     assert cut(pattern, "\u0915\u093f") == ["\u0915", "\u093f"]
 
 
@@ -113,14 +143,27 @@ def test_an_expression_that_cannot_be_read_is_not_repaired():
         parsed(r"(\p{L})\1")
 
 
-@pytest.mark.parametrize("text", [r"\p{L}", r"\s", r"[^\s\p{L}\p{N}]", r"[^(\s|[.,!?…。，、।۔،])]", r"\w", "(?i:k)",
-                                  r"\d"])
+@pytest.mark.parametrize(
+    "text",
+    [r"\p{L}", r"\s", r"[^\s\p{L}\p{N}]", r"[^(\s|[.,!?…。，、।۔،])]", r"\w", "(?i:k)", r"\d"],
+)
 def test_sets_hold_what_the_library_matches(text):
     """Membership is read by another engine than the one that cuts: both agree on every character of Unicode 14."""
-    ranges = [*range(0x3100), *range(0xA640, 0xA9E0), *range(0xFB00, 0xFFFE), 0x1F600, 0x1D400, 0xE0100]
+    ranges = [
+        *range(0x3100),
+        *range(0xA640, 0xA9E0),
+        *range(0xFB00, 0xFFFE),
+        0x1F600,
+        0x1D400,
+        0xE0100,
+    ]
     points = [point for point in ranges if unicodedata.category(chr(point)) != "Cn"]
     characters = "".join(map(chr, points))
-    inner = Characters(text[4:-1], ignore_case=True) if text.startswith("(?i:") else Characters(text)
+    inner = (
+        CharacterClass(text[4:-1], ignore_case=True)
+        if text.startswith("(?i:")
+        else CharacterClass(text)
+    )
     split = pre_tokenizers.Split(Regex(f"(?:{text})+"), "removed")
     outside = {character for part, _ in split.pre_tokenize_str(characters) for character in part}
     held = members(inner)

@@ -12,29 +12,36 @@ from lingraft.cli import app
 from lingraft.errors import RecipeError
 from lingraft.measurement import Measurement
 from lingraft.pipeline import graph_of
-from lingraft.probing import Probe, ProbeOutcome, inits_of, probe, trials_of
-from lingraft.probing.outcome import Scored
 from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store
+from lingraft.study import Probe, ProbeOutcome, inits_of, run_probe, trials_of
+from lingraft.study.probe_outcome import ProbeScore
 
 
 @pytest.fixture
 def recipe(tiny_model: Path, hindi_file: Path, english_file: Path) -> Recipe:
-    values = {"name": "probed", "model": str(tiny_model),
-              "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-              "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
-              "vocabulary": {"size": 20},
-              "training": {"budget": "1 epoch", "batch_tokens": 64, "merge_back": [0.1]},
-              "evaluation": {"heldout_bytes": 400, "bootstrap": {"resamples": 20}}}
+    values = {
+        "name": "probed",
+        "model": str(tiny_model),
+        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
+        "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
+        "vocabulary": {"size": 20},
+        "training": {"budget": "1 epoch", "batch_tokens": 64, "merge_back": [0.1]},
+        "evaluation": {"heldout_bytes": 400, "bootstrap": {"resamples": 20}},
+    }
     return parse_recipe(Tree(values))
 
 
 def test_trials_differ_in_init_and_seed_alone(recipe: Recipe) -> None:
     """Text, vocabulary and packing have one address for all trials; rows, training and scores one for each."""
     trials = trials_of(recipe, Probe(inits_of("mean,calibrated"), steps=7, seeds=2))
-    assert [(trial.init, trial.seed) for trial in trials] == [("mean", 0), ("calibrated", 0), ("mean", 1),
-                                                              ("calibrated", 1)]
+    assert [(trial.init, trial.seed) for trial in trials] == [
+        ("mean", 0),
+        ("calibrated", 0),
+        ("mean", 1),
+        ("calibrated", 1),
+    ]
     graphs = [graph_of(trial.recipe) for trial in trials]
     for shared in ("source", "target", "replay", "vocabulary"):
         assert len({getattr(graph, shared).stage.key for graph in graphs}) == 1
@@ -44,36 +51,55 @@ def test_trials_differ_in_init_and_seed_alone(recipe: Recipe) -> None:
         assert len({getattr(graph, own).stage.key for graph in graphs}) == 4
     for trial in trials:
         (phase,) = trial.recipe.training.phases
-        assert (phase.budget.steps, phase.batch_tokens, trial.recipe.training.merge_back) == (7, 64, ())
+        assert (phase.budget.steps, phase.batch_tokens, trial.recipe.training.merge_back) == (
+            7,
+            64,
+            (),
+        )
 
 
 def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path) -> None:
     """Every init has a score before and after for each seed and language; again, nothing is computed."""
     runtime, told = Runtime(tmp_path / "runs", tmp_path / "store", "cpu"), []
-    asked = Probe(inits_of("mean,random,{learned: {share: 1, tokens: 500, block: 32}}"), steps=3, seeds=2)
-    found = probe(recipe, asked, runtime, tell=told.append)
+    asked = Probe(
+        inits_of("mean,random,{learned: {share: 1, tokens: 500, block: 32}}"), steps=3, seeds=2
+    )
+    found = run_probe(recipe, asked, runtime, tell=told.append)
     for language in ("hi", "en"):
         for init in found.inits:
-            before, after = (found.values(init, language, subject) for subject in ("spliced", "adapted"))
+            before, after = (
+                found.values(init, language, subject) for subject in ("spliced", "adapted")
+            )
             assert len(before) == len(after) == 2
             assert all(value > 0 for value in (*before, *after))
     assert len({*found.values("random", "hi", "adapted")}) == 2
     kinds = [folder.name.split("-")[0] for folder in (tmp_path / "store" / "answers").iterdir()]
-    assert (kinds.count("probe"), kinds.count("training"), kinds.count("embeddings")) == (6, 0, 0)
+    assert (kinds.count("run_probe"), kinds.count("training"), kinds.count("embeddings")) == (
+        6,
+        0,
+        0,
+    )
     assert kinds.count("packing") == 2
     assert sum("vocabulary" in line for line in told) == 1
     again: list[str] = []
-    assert probe(recipe, asked, runtime, tell=again.append) == found
+    assert run_probe(recipe, asked, runtime, tell=again.append) == found
     assert len(again) == 6
-    assert any("tokens before, which the others did not see" in sentence for sentence in found.sentences())
+    assert any(
+        "tokens before, which the others did not see" in sentence for sentence in found.sentences()
+    )
     json.dumps(found.as_json())
 
 
-def test_a_probe_that_failed_goes_on(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_that_failed_goes_on(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was scored before a failure is not scored again."""
-    from lingraft.probing import carrying_out
+    from lingraft.study import run_probe as carrying_out
 
-    runtime, asked = Runtime(tmp_path / "runs", tmp_path / "store", "cpu"), Probe(inits_of("mean,random"), 2, 1)
+    runtime, asked = (
+        Runtime(tmp_path / "runs", tmp_path / "store", "cpu"),
+        Probe(inits_of("mean,random"), 2, 1),
+    )
     real, seen = carrying_out._scores, []
 
     def fails(trial, *rest):
@@ -84,19 +110,28 @@ def test_a_probe_that_failed_goes_on(recipe: Recipe, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(carrying_out, "_scores", fails)
     with pytest.raises(RecipeError):
-        probe(recipe, asked, runtime)
+        run_probe(recipe, asked, runtime)
     monkeypatch.undo()
     trials = trials_of(recipe, asked)
     steps = [carrying_out.scoring_step(graph_of(trial.recipe), trial.recipe) for trial in trials]
     assert [one.done(Store(runtime.store)) for one in steps] == [True, False]
-    assert probe(recipe, asked, runtime).inits == ["mean", "random"]
+    assert run_probe(recipe, asked, runtime).inits == ["mean", "random"]
 
 
 def outcome(**values: list[float]) -> ProbeOutcome:
     """Make up an outcome: init -> bits per byte after the steps, a value for each seed."""
-    scored = [Scored(init, seed, tuple(Measurement("bits per byte", subject, value, "bits/byte", "hi")
-                                       for subject in ("spliced", "adapted")))
-              for init, numbers in values.items() for seed, value in enumerate(numbers)]
+    scored = [
+        ProbeScore(
+            init,
+            seed,
+            tuple(
+                Measurement("bits per byte", subject, value, "bits/byte", "hi")
+                for subject in ("spliced", "adapted")
+            ),
+        )
+        for init, numbers in values.items()
+        for seed, value in enumerate(numbers)
+    ]
     return ProbeOutcome(50, ("hi",), None, tuple(scored))
 
 
@@ -108,14 +143,19 @@ def test_an_order_is_claimed_where_paired_intervals_carry_it() -> None:
     assert difference.value == pytest.approx(0.5)
     low, high = difference.interval()
     assert 0 < low < 0.5 < high
-    assert high - 0.5 == pytest.approx(4.303 * 0.01 / 3 ** 0.5, rel=1e-3)  # Student's t, two degrees of freedom
+    assert high - 0.5 == pytest.approx(
+        4.303 * 0.01 / 3**0.5, rel=1e-3
+    )  # Student's t, two degrees of freedom
     assert found.ranking("hi").best == "mean"
     assert "mean is better than every other" in next(found.sentences())
 
 
 def test_no_order_is_claimed_where_they_do_not() -> None:
     """Differences that change their sign from seed to seed, or a single seed, carry nothing; the table shows it."""
-    for found in (outcome(mean=[1.0, 1.2, 0.9], random=[1.1, 1.1, 1.0]), outcome(mean=[1.0], random=[9.0])):
+    for found in (
+        outcome(mean=[1.0, 1.2, 0.9], random=[1.1, 1.1, 1.0]),
+        outcome(mean=[1.0], random=[9.0]),
+    ):
         assert found.ranking("hi").best is None
         assert next(found.sentences()).endswith("no difference on init is carried by the intervals")
     console = Console(width=160)
@@ -124,9 +164,16 @@ def test_no_order_is_claimed_where_they_do_not() -> None:
     assert "one seed: no interval" in printed.get()
 
 
-@pytest.mark.parametrize(("written", "told"), [
-    ("mean", "two or more"), ("mean,mean", "two or more"), ("mean,maen", "did you mean 'mean'"),
-    ("mean,{", "write mean,calibrated"), ("mean,{mean: {weights: x}}", "weights")])
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("mean", "two or more"),
+        ("mean,mean", "two or more"),
+        ("mean,maen", "did you mean 'mean'"),
+        ("mean,{", "write mean,calibrated"),
+        ("mean,{mean: {weights: x}}", "weights"),
+    ],
+)
 def test_inits_that_cannot_be_compared_are_told(written: str, told: str) -> None:
     """One line about what was written, and what there is."""
     with pytest.raises(RecipeError, match=told) as raised:
@@ -140,14 +187,38 @@ def test_a_probe_of_nothing_is_refused() -> None:
         Probe(inits_of("mean,random"), steps=0)
 
 
-def test_the_command_prints_json(recipe: Recipe, tiny_model: Path, hindi_file: Path, tmp_path: Path) -> None:
+def test_the_command_prints_json(
+    recipe: Recipe, tiny_model: Path, hindi_file: Path, tmp_path: Path
+) -> None:
     """`lingraft probe` without a recipe: model, language and text are enough."""
     from typer.testing import CliRunner
 
-    options = ["probe", "--model", str(tiny_model), "--language", "hi", "--text", str(hindi_file), "--inits",
-               "mean,random", "--steps", "2", "--seeds", "1", "--store", str(tmp_path / "store"), "--device", "cpu",
-               "--json", "-o", "vocabulary.size=10", "-o", "evaluation.heldout_bytes=300", "-o",
-               "training.batch_tokens=64"]
+    options = [
+        "run_probe",
+        "--model",
+        str(tiny_model),
+        "--language",
+        "hi",
+        "--text",
+        str(hindi_file),
+        "--inits",
+        "mean,random",
+        "--steps",
+        "2",
+        "--seeds",
+        "1",
+        "--store",
+        str(tmp_path / "store"),
+        "--device",
+        "cpu",
+        "--json",
+        "-o",
+        "vocabulary.size=10",
+        "-o",
+        "evaluation.heldout_bytes=300",
+        "-o",
+        "training.batch_tokens=64",
+    ]
     done = CliRunner().invoke(app, options)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)

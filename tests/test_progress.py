@@ -11,8 +11,9 @@ from lingraft import progress as module
 from lingraft.progress import progress
 
 
-def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch,
-                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Lines come at most every half minute, with what is done, of how much, and the note; none without a note."""
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
@@ -24,12 +25,16 @@ def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(monkeypatch: p
         now[0] = 200.0
         advance(2)
     assert capsys.readouterr().err.splitlines() == [
-        "training: 2 of 4 steps, note 31", "training: 4 of 4 steps, note 70",
-        "training: 1 min 10 s", "counting: 2 min 10 s"]
+        "training: 2 of 4 steps, note 31",
+        "training: 4 of 4 steps, note 70",
+        "training: 1 min 10 s",
+        "counting: 2 min 10 s",
+    ]
 
 
 def test_on_a_terminal_the_note_stands_beside_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bar shows the unit, the count and the latest note, and is gone at the end."""
+
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

@@ -12,10 +12,26 @@ import pytest
 from tests.conftest import ROOT
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "yaml.load",
-                   "yaml.unsafe_load", "yaml.full_load", "numpy.core.multiarray._reconstruct"}
-FORBIDDEN_VALUES = {"shell": True, "trust_remote_code": True, "allow_pickle": True, "weights_only": False,
-                    "verify": False}
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "torch.load",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "numpy.core.multiarray._reconstruct",
+}
+FORBIDDEN_VALUES = {
+    "shell": True,
+    "trust_remote_code": True,
+    "allow_pickle": True,
+    "weights_only": False,
+    "verify": False,
+}
 
 
 def sources() -> list[Path]:
@@ -25,9 +41,16 @@ def sources() -> list[Path]:
 def complaints(tree: ast.AST) -> Iterator[str]:
     """Yield what a module does that it must not."""
     for node in ast.walk(tree):
-        modules = ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
-                   [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
-        yield from (f"imports {name}" for name in modules if name.split(".")[0] in FORBIDDEN_MODULES)
+        modules = (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        yield from (
+            f"imports {name}" for name in modules if name.split(".")[0] in FORBIDDEN_MODULES
+        )
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             if name in FORBIDDEN_CALLS:
@@ -40,23 +63,42 @@ def complaints(tree: ast.AST) -> Iterator[str]:
 
 def test_nothing_is_unpickled_and_no_text_is_run_as_code() -> None:
     """No module of lingraft imports a pickler, evaluates text, starts a shell, or trusts what a model brings."""
-    found = {str(path.relative_to(ROOT)): list(complaints(ast.parse(path.read_text(encoding="utf-8"))))
-             for path in sources()}
+    found = {
+        str(path.relative_to(ROOT)): list(complaints(ast.parse(path.read_text(encoding="utf-8"))))
+        for path in sources()
+    }
     assert {path: said for path, said in found.items() if said} == {}
 
 
 def test_one_module_alone_can_trust_code() -> None:
     """Elsewhere, `trust_remote_code` is False, or text for people: the other modules ask that one."""
     name = "trust_remote_code"
-    asking = [path.name for path in sources() for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-              if (isinstance(node, ast.Constant) and node.value == name)
-              or (isinstance(node, ast.keyword) and node.arg == name and ast.unparse(node.value) != "False")]
+    asking = [
+        path.name
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Constant) and node.value == name)
+        or (
+            isinstance(node, ast.keyword)
+            and node.arg == name
+            and ast.unparse(node.value) != "False"
+        )
+    ]
     assert asking == ["model_code.py"]
 
 
-@pytest.mark.parametrize("code", ["import pickle", "from dill import loads", "eval('1')", "torch.load(f)",
-                                  "np.load(f, allow_pickle=True)", "subprocess.run(c, shell=True)",
-                                  "AutoModel.from_pretrained(x, trust_remote_code=True)"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from dill import loads",
+        "eval('1')",
+        "torch.load(f)",
+        "np.load(f, allow_pickle=True)",
+        "subprocess.run(c, shell=True)",
+        "AutoModel.from_pretrained(x, trust_remote_code=True)",
+    ],
+)
 def test_the_check_sees_what_it_looks_for(code: str) -> None:
     """Each kind of forbidden code is found."""
     assert list(complaints(ast.parse(code)))
@@ -66,8 +108,11 @@ def test_what_listens_listens_on_the_loopback_address() -> None:
     """The only server is bound to 127.0.0.1; no module names an address that means every interface."""
     texts = {path: path.read_text(encoding="utf-8") for path in sources()}
     assert [path.name for path, text in texts.items() if "0.0.0.0" in text] == []
-    servers = [path.relative_to(ROOT / "src" / "lingraft").parts[0] for path, text in texts.items()
-               if re.search(r"HTTPServer\(|socketserver|uvicorn", text)]
+    servers = [
+        path.relative_to(ROOT / "src" / "lingraft").parts[0]
+        for path, text in texts.items()
+        if re.search(r"HTTPServer\(|socketserver|uvicorn", text)
+    ]
     assert set(servers) <= {"serving"}
 
 

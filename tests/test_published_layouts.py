@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.checkpoint.tensor_files import Checkpoint
+from lingraft.checkpoint.safetensors_files import Checkpoint
 from tests.architecture_sweep import extend_folder, load, problems
 from tests.published_layouts import LAYOUTS, publish
 from tests.short_adapt import short_adapt
@@ -25,14 +25,18 @@ def test_a_published_layout_is_extended_under_its_own_names(name: str, tmp_path:
     assert not list(found.result.glob("consolidated*"))
 
 
-@pytest.mark.parametrize("name", ["Qwen2.5-VL", "DeepSeek-V3 with a layer of multi-token prediction"])
+@pytest.mark.parametrize(
+    "name", ["Qwen2.5-VL", "DeepSeek-V3 with a layer of multi-token prediction"]
+)
 def test_a_trained_model_keeps_names_and_untrained_tensors(name: str, tmp_path: Path) -> None:
     """After training, the files hold the published names, and the layer that transformers does not load as well."""
     source = publish(LAYOUTS[name], tmp_path / "source")
     finished = short_adapt(source, tmp_path, "training.budget=2 steps")
     before, after = Checkpoint.open(source), Checkpoint.open(finished.model)
     assert before.tensors.keys() == after.tensors.keys()
-    rows = after.tensors[next(one for one in after.tensors if one.endswith("embed_tokens.weight"))].shape[0]
+    rows = after.tensors[
+        next(one for one in after.tensors if one.endswith("embed_tokens.weight"))
+    ].shape[0]
     for one, place in before.tensors.items():
         if place.shape[0] == 320 and "embed_tokens" in one:
             assert after.tensors[one].shape[0] == rows
@@ -40,4 +44,6 @@ def test_a_trained_model_keeps_names_and_untrained_tensors(name: str, tmp_path: 
     assert not account["missing_keys"]
     assert not account["mismatched_keys"]
     config = json.loads((finished.model / "config.json").read_text())
-    assert ("text_config" in config) == ("text_config" in json.loads((source / "config.json").read_text()))
+    assert ("text_config" in config) == (
+        "text_config" in json.loads((source / "config.json").read_text())
+    )

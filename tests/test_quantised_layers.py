@@ -10,20 +10,31 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from lingraft.checkpoint.tensor_files import Checkpoint
+from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
 from lingraft.pipeline import plan
-from lingraft.pipeline.extending import extend
+from lingraft.pipeline.extension import extend
 from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from tests.architecture_sweep import BASE_IDS, build, run
 from tests.models import IDS
 from tests.short_adapt import write_texts
 
-FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128],
-       "modules_to_not_convert": ["lm_head"]}
-MXFP4 = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
-                                                             "model.embed_tokens", "lm_head"]}
+FP8 = {
+    "quant_method": "fp8",
+    "activation_scheme": "dynamic",
+    "weight_block_size": [128, 128],
+    "modules_to_not_convert": ["lm_head"],
+}
+MXFP4 = {
+    "quant_method": "mxfp4",
+    "modules_to_not_convert": [
+        "model.layers.*.self_attn",
+        "model.layers.*.mlp.router",
+        "model.embed_tokens",
+        "lm_head",
+    ],
+}
 
 
 def quantise_fp8(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -41,13 +52,17 @@ def quantise_mxfp4(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
         return {name: tensor}
     experts, inputs, outputs = tensor.shape
     seed = torch.Generator().manual_seed(0)
-    blocks = torch.randint(256, (experts, outputs, inputs // 32, 16), dtype=torch.uint8, generator=seed)
+    blocks = torch.randint(
+        256, (experts, outputs, inputs // 32, 16), dtype=torch.uint8, generator=seed
+    )
     scales = torch.full((experts, outputs, inputs // 32), 120, dtype=torch.uint8)
     return {f"{name}_blocks": blocks, f"{name}_scales": scales}
 
 
-CASES = {"fp8": ("qwen3", FP8, quantise_fp8, {}), "mxfp4": ("gpt_oss", MXFP4, quantise_mxfp4,
-                                                           {"intermediate_size": 64})}
+CASES = {
+    "fp8": ("qwen3", FP8, quantise_fp8, {}),
+    "mxfp4": ("gpt_oss", MXFP4, quantise_mxfp4, {"intermediate_size": 64}),
+}
 
 
 @pytest.fixture(params=CASES)
@@ -69,18 +84,29 @@ def quantised(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path
 
 def recipe_of(folder: Path, root: Path) -> Recipe:
     write_texts(root)
-    return parse_recipe(Tree({"name": "x", "model": str(folder), "vocabulary": {"size": 20},
-                              "target": {"language": "hi", "corpus": str(root / "hi.jsonl")}}))
+    return parse_recipe(
+        Tree(
+            {
+                "name": "x",
+                "model": str(folder),
+                "vocabulary": {"size": 20},
+                "target": {"language": "hi", "corpus": str(root / "hi.jsonl")},
+            }
+        )
+    )
 
 
 def dequantised(method: str, folder: Path) -> torch.nn.Module:
     kind = {"fp8": transformers.FineGrainedFP8Config, "mxfp4": transformers.Mxfp4Config}[method]
     return transformers.AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=kind(dequantize=True), dtype=torch.bfloat16).eval()
+        folder, quantization_config=kind(dequantize=True), dtype=torch.bfloat16
+    ).eval()
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_rows_are_added_next_to_quantised_layers(quantised: tuple[str, Path], tmp_path: Path) -> None:
+def test_rows_are_added_next_to_quantised_layers(
+    quantised: tuple[str, Path], tmp_path: Path
+) -> None:
     """The layers stay byte for byte, new rows have the dtype of the embeddings, and transformers loads the result."""
     method, source = quantised
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
@@ -94,7 +120,9 @@ def test_rows_are_added_next_to_quantised_layers(quantised: tuple[str, Path], tm
     ids = [BASE_IDS[0], BASE_IDS[0][::-1]]
     one, other = (run(dequantised(method, folder), ids) for folder in (source, tmp_path / "out"))
     assert torch.equal(other[..., :IDS], one[..., :IDS])
-    assert bool(run(dequantised(method, tmp_path / "out"), [[IDS, IDS + 1, IDS + 5]]).isfinite().all())
+    assert bool(
+        run(dequantised(method, tmp_path / "out"), [[IDS, IDS + 1, IDS + 5]]).isfinite().all()
+    )
 
 
 def test_quantised_layers_are_not_trained(quantised: tuple[str, Path], tmp_path: Path) -> None:
@@ -109,7 +137,9 @@ def test_quantised_rows_are_refused(quantised: tuple[str, Path], tmp_path: Path)
     """Where the embedding is quantised as well, rows cannot be added."""
     method, source = quantised
     tensors = load_file(source / "model.safetensors")
-    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"].to(torch.float8_e4m3fn)
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"].to(
+        torch.float8_e4m3fn
+    )
     save_file(tensors, source / "model.safetensors", {"format": "pt"})
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     with pytest.raises(ModelError, match=rf"quantised \({method}\)"):

@@ -15,22 +15,22 @@ from safetensors.torch import load_file
 from tokenizers import Regex, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lingraft.checkpoint import graft
+from lingraft.checkpoint import resize_embeddings
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
-from lingraft.families import family_of, open_tokenizer
-from lingraft.families.convert import GPT2_REGEX, LLAMA3_REGEX
-from lingraft.families.saving import save_tokenizer
-from lingraft.inits import INITS
+from lingraft.embeddings import INITS
 from lingraft.pipeline import extend
 from lingraft.pretokenizer import newly_reachable, parts_of, repaired
-from lingraft.pretokenizer.pieces import completions, factors
+from lingraft.pretokenizer.pre_tokens import completions, factors
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
-from lingraft.selection import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
-from lingraft.selection.pretokenizer_choice import Sampled, Weighed, options, weigh
-from lingraft.selection.splicing import spliced
+from lingraft.splice import AddedToken, Splice, identity
 from lingraft.store import Draft
-from lingraft.vocabulary import AddedToken, Splice, identity
+from lingraft.tokenizer import family_of, open_tokenizer
+from lingraft.tokenizer.convert import GPT2_REGEX, LLAMA3_REGEX
+from lingraft.tokenizer.save_tokenizer import save_tokenizer
+from lingraft.vocabulary import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
+from lingraft.vocabulary.build_splice import build_splice
+from lingraft.vocabulary.pretokenizer_choice import Sampled, Weighed, options, weigh
 from tests.small_bases import ENGLISH, byte_level
 
 WORDS = """ที่ นี่ ได้ ไม่ มี เป็น ว่า กับ ข้อมูล น้ำ แม่น้ำ เด็ก พี่ น้อง โรงเรียน ทุกวัน วันนี้ เมื่อ คน บ้าน เมือง ต้นไม้
@@ -50,12 +50,24 @@ def borrowed(tmp_path_factory):
     """Return a base whose vocabulary was learned without the expression that it cuts with, as Qwen2's was."""
     folder = tmp_path_factory.mktemp("borrowed")
     data = byte_level([*ENGLISH, *thai(40)], 420, r"\s?\S+|\s+")
-    split = {"type": "Split", "pattern": {"Regex": LLAMA3_REGEX}, "behavior": "Isolated", "invert": False}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": LLAMA3_REGEX},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     data["pre_tokenizer"]["pretokenizers"][0] = split
     (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
-    config = LlamaConfig(vocab_size=424, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-                         num_attention_heads=2, max_position_embeddings=64, tie_word_embeddings=False)
+    config = LlamaConfig(
+        vocab_size=424,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
@@ -69,17 +81,26 @@ def extended(borrowed, tmp_path_factory):
     lines = "\n".join(json.dumps({"text": text}) for text in thai(150, seed=1))
     (root / "thai.jsonl").write_text(lines, encoding="utf-8")
     (root / "corpus").mkdir()
-    chosen = CorpusSettings.model_validate({"sources": {"path": str(root / "thai.jsonl")}, "heldout_share": 0.2})
+    chosen = CorpusSettings.model_validate(
+        {"sources": {"path": str(root / "thai.jsonl")}, "heldout_share": 0.2}
+    )
     build_corpus(chosen, "th", Draft(root / "corpus"))
     (root / "made").mkdir()
     extension = Extension(SELECTIONS.parse("continued"), 40)
-    extend_tokenizer(borrowed.folder, [Corpus.open(root / "corpus")], extension, Draft(root / "made"))
+    extend_tokenizer(
+        borrowed.folder, [Corpus.open(root / "corpus")], extension, Draft(root / "made")
+    )
     return root / "made"
 
 
 def produced_by(tokenizer, texts):
     """Return every id of these texts, and of the texts of the tokenizer's own tokens."""
-    own = [text for surface in tokenizer.vocabulary.surfaces if surface for text in completions(surface)[:64]]
+    own = [
+        text
+        for surface in tokenizer.vocabulary.surfaces
+        if surface
+        for text in completions(surface)[:64]
+    ]
     return {i for ids in tokenizer.ids([*texts, *own]) for i in ids}
 
 
@@ -88,11 +109,22 @@ def splice_of(folder):
 
 
 def claims_of(folder):
-    return {claim["name"]: claim for claim in json.loads((folder / "certificate.json").read_text())["claims"]}
+    return {
+        claim["name"]: claim
+        for claim in json.loads((folder / "certificate.json").read_text())["claims"]
+    }
 
 
-@pytest.mark.parametrize("pattern", [GPT2_REGEX, LLAMA3_REGEX, r"\p{N}{1,3}", r" ?[^(\s|[.,!?])]+",
-                                     LLAMA3_REGEX.replace(r"\p{L}+", r"[\p{L}\p{M}]+")])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        GPT2_REGEX,
+        LLAMA3_REGEX,
+        r"\p{N}{1,3}",
+        r" ?[^(\s|[.,!?])]+",
+        LLAMA3_REGEX.replace(r"\p{L}+", r"[\p{L}\p{M}]+"),
+    ],
+)
 @settings(max_examples=150, deadline=None)
 @given(text=STRANGE, ends=st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_whatever_a_pre_token_holds_is_found_possible(pattern, text, ends):
@@ -104,10 +136,23 @@ def test_whatever_a_pre_token_holds_is_found_possible(pattern, text, ends):
         assert cutting.whole(encoded[begin:end])
 
 
-@pytest.mark.parametrize(("surface", "whole"), [
-    ("ab", True), (" ab", True), ("กา", True), ("่ย", True), ("!!\n", True), ("123", True),
-    ("ที่", False), ("ี่ย", False), ("a b", False), ("1234", False), ("a1", False), ("  a", False),
-])
+@pytest.mark.parametrize(
+    ("surface", "whole"),
+    [
+        ("ab", True),
+        (" ab", True),
+        ("กา", True),
+        ("่ย", True),
+        ("!!\n", True),
+        ("123", True),
+        ("ที่", False),
+        ("ี่ย", False),
+        ("a b", False),
+        ("1234", False),
+        ("a1", False),
+        ("  a", False),
+    ],
+)
 def test_what_llama_3_can_produce(surface, whole):
     """Two marks before a letter, or a mark after one, never stand in one pre-token of Llama-3's expression."""
     assert factors(LLAMA3_REGEX, matches=True, gaps=True).whole(surface.encode()) == whole
@@ -129,7 +174,11 @@ def test_unreachable_tokens_are_never_produced_and_reachable_ones_are(borrowed):
     found = newly_reachable(borrowed.family, changed)
     texts = [*thai(300, seed=2), *WORDS, *ENGLISH]
     by_base = produced_by(borrowed, texts)
-    by_changed = {i for encoding in changed.backend.encode_batch(texts, add_special_tokens=False) for i in encoding.ids}
+    by_changed = {
+        i
+        for encoding in changed.backend.encode_batch(texts, add_special_tokens=False)
+        for i in encoding.ids
+    }
     assert not found & by_base
     assert len(found & by_changed) > 20
     assert by_changed <= by_base | found
@@ -147,7 +196,9 @@ def test_thai_on_a_borrowed_vocabulary_uses_no_untrained_row(borrowed, extended)
     used = [i for ids in target.ids(texts) for i in ids]
     by_base = produced_by(borrowed, texts)
     assert {splice.kept[i] for i in used if i in splice.kept} <= by_base
-    assert sum(i in splice.reinitialised for i in used) > 0.1 * len(used)  # what would be untrained else
+    assert sum(i in splice.reinitialised for i in used) > 0.1 * len(
+        used
+    )  # what would be untrained else
     claims = claims_of(extended)
     assert claims["no untrained base row in use"]["holds"]
     assert claims["no base token becomes reachable"]["value"] == len(splice.reinitialised)
@@ -165,9 +216,17 @@ def test_reinitialised_rows_are_made_from_what_the_base_really_cuts(borrowed, ex
         assert b"".join(borrowed.vocabulary.surfaces[i] for i in token.pieces) == token.surface
         if b"\\" not in token.text.encode():
             assert list(token.pieces) == borrowed.ids([token.surface.decode()])[0]
-    notes = graft(borrowed.folder, extended / "tokenizer", splice, input_init=INITS.parse("mean"),
-                  output_init=INITS.parse("calibrated"), output=tmp_path / "model")
-    before, after = (load_file(folder / "model.safetensors") for folder in (borrowed.folder, tmp_path / "model"))
+    notes = resize_embeddings(
+        borrowed.folder,
+        extended / "tokenizer",
+        splice,
+        input_init=INITS.parse("mean"),
+        output_init=INITS.parse("calibrated"),
+        output=tmp_path / "model",
+    )
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (borrowed.folder, tmp_path / "model")
+    )
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         kept = torch.tensor(sorted(splice.kept))
         assert torch.equal(after[name][kept], before[name][kept])
@@ -175,7 +234,9 @@ def test_reinitialised_rows_are_made_from_what_the_base_really_cuts(borrowed, ex
             assert not torch.equal(after[name][token.id], before[name][token.id])
     rows = before["model.embed_tokens.weight"]
     for token in again:
-        torch.testing.assert_close(after["model.embed_tokens.weight"][token.id], rows[list(token.pieces)].mean(0))
+        torch.testing.assert_close(
+            after["model.embed_tokens.weight"][token.id], rows[list(token.pieces)].mean(0)
+        )
     assert notes["base_rows"].startswith(f"bit-identical, but for {len(again)} reinitialised")
     assert (notes["added"], notes["reinitialised"]) == (40, len(again))
 
@@ -183,9 +244,19 @@ def test_reinitialised_rows_are_made_from_what_the_base_really_cuts(borrowed, ex
 def test_extend_writes_a_model_with_reinitialised_rows(borrowed, tmp_path):
     """The whole command: every fatal claim of the certificate holds, those on rows and on transformers' reading too."""
     text = tmp_path / "thai.jsonl"
-    text.write_text("\n".join(json.dumps({"text": line}) for line in thai(150, seed=1)), encoding="utf-8")
-    recipe = parse_recipe(Tree({"name": "thai", "model": str(borrowed.folder), "vocabulary": {"size": 40},
-                                "target": {"language": "th", "corpus": str(text), "heldout_share": 0.2}}))
+    text.write_text(
+        "\n".join(json.dumps({"text": line}) for line in thai(150, seed=1)), encoding="utf-8"
+    )
+    recipe = parse_recipe(
+        Tree(
+            {
+                "name": "thai",
+                "model": str(borrowed.folder),
+                "vocabulary": {"size": 40},
+                "target": {"language": "th", "corpus": str(text), "heldout_share": 0.2},
+            }
+        )
+    )
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     folder = extend(recipe, runtime, tmp_path / "out", tell=lambda _line: None)
     claims = claims_of(folder / "lingraft")
@@ -215,7 +286,9 @@ def test_norms_and_shared_rows_leave_untrained_rows_out(borrowed, extended, tmp_
         model.save_pretrained(folder)
         made = tmp_path / f"made-{factor:g}"
         init = INITS.parse("calibrated")
-        graft(folder, extended / "tokenizer", splice, input_init=init, output_init=init, output=made)
+        resize_embeddings(
+            folder, extended / "tokenizer", splice, input_init=init, output_init=init, output=made
+        )
         folders.append(load_file(made / "model.safetensors"))
     ids = torch.tensor([token.id for token in splice.added])
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
@@ -227,8 +300,12 @@ def test_every_method_names_reinitialised_ids(borrowed, tmp_path, method):
     """Where tokens are dropped or ids close up, those that remain and become reachable have made rows all the same."""
     (option,) = options(borrowed.family, borrowed.folder)
     counts = option.family.units(thai(60, seed=6))
-    request = SelectionRequest(option.family, counts, 30, base_counts=borrowed.family.units(ENGLISH), where=tmp_path)
-    data, splice = spliced(borrowed.family, option.family, SELECTIONS.parse(method).select(request), tmp_path)
+    request = SelectionRequest(
+        option.family, counts, 30, base_counts=borrowed.family.units(ENGLISH), where=tmp_path
+    )
+    data, splice = build_splice(
+        borrowed.family, option.family, SELECTIONS.parse(method).select(request), tmp_path
+    )
     target = family_of(data, tmp_path)
     assert target.size == splice.target_size
     assert splice.reinitialised
@@ -249,7 +326,9 @@ def test_the_change_is_stated_with_its_reason_and_its_consumers(extended):
     assert "Thai" in [row["script"] for row in change["scripts"]]
     line = change["summary"]
     assert "\n" not in line
-    assert line.startswith("pre-tokenizer changed (mark-aware: combining marks continue the letters")
+    assert line.startswith(
+        "pre-tokenizer changed (mark-aware: combining marks continue the letters"
+    )
     assert "saves " in line
     assert f"{change['reinitialised']} base tokens reinitialised" in line
     assert "loads in transformers, tokenizers, vLLM and SGLang" in line
@@ -273,16 +352,24 @@ def test_growth_of_the_base_s_own_tokens_counts_against_a_change():
     assert Weighed(0.30, -0.05).net == 0.30
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"kept": {0: 0, 1: 1, 2: 2}}, "names every target id once"),
-    ({"reinitialised": {}}, "keeps, reinitialises or drops every one"),
-    ({"reinitialised": {2: 2, 0: 0}, "kept": {1: 1}}, "names every target id once"),
-    ({"reinitialised": {1: 2}}, "a reinitialised id is an added one"),
-    ({"added": (AddedToken(2, b"ab", (2,)),)}, "are reinitialised: the source never cut so"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kept": {0: 0, 1: 1, 2: 2}}, "names every target id once"),
+        ({"reinitialised": {}}, "keeps, reinitialises or drops every one"),
+        ({"reinitialised": {2: 2, 0: 0}, "kept": {1: 1}}, "names every target id once"),
+        ({"reinitialised": {1: 2}}, "a reinitialised id is an added one"),
+        ({"added": (AddedToken(2, b"ab", (2,)),)}, "are reinitialised: the source never cut so"),
+    ],
+)
 def test_a_splice_checks_its_reinitialised_ids(changes, message):
     """Each id has one row, from one place, and no row is made from an untrained one."""
-    sound = {"source_size": 3, "kept": {0: 0, 1: 1}, "added": (AddedToken(2, b"ab", (0, 1)),), "reinitialised": {2: 2}}
+    sound = {
+        "source_size": 3,
+        "kept": {0: 0, 1: 1},
+        "added": (AddedToken(2, b"ab", (0, 1)),),
+        "reinitialised": {2: 2},
+    }
     splice = Splice(**sound)
     assert Splice.from_json(json.loads(splice.dumps())) == splice
     assert splice.is_extension
@@ -293,7 +380,13 @@ def test_a_splice_checks_its_reinitialised_ids(changes, message):
 
 def test_a_splice_of_an_earlier_version_is_read():
     """A file without reinitialised ids has none."""
-    old = {"format": 1, "source_size": 2, "kept": [[0, 0, 2]], "added": [[2, "6162", [0, 1], 4]], "dropped": []}
+    old = {
+        "format": 1,
+        "source_size": 2,
+        "kept": [[0, 0, 2]],
+        "added": [[2, "6162", [0, 1], 4]],
+        "dropped": [],
+    }
     splice = Splice.from_json(old)
     assert splice.reinitialised == {}
     assert splice.to_json() == old
@@ -308,10 +401,19 @@ def test_qwen2_thai_tokens_are_found(assets):
     with gzip.open(assets / "text" / "th.heldout.jsonl.gz", "rt", encoding="utf-8") as file:
         texts = [json.loads(line)["text"] for _, line in zip(range(10), file, strict=False)]
     by_base = {i for ids in qwen2.ids(texts) for i in ids}
-    used = [i for encoding in changed.backend.encode_batch(texts, add_special_tokens=False) for i in encoding.ids]
+    used = [
+        i
+        for encoding in changed.backend.encode_batch(texts, add_special_tokens=False)
+        for i in encoding.ids
+    ]
     assert not found & by_base
     assert sum(i in found for i in used) > 0.3 * len(used)
-    assert parts_of(qwen2.family, "ที่ได้".encode()) == ["ท".encode(), "ี่".encode(), "ได".encode(), "้".encode()]
+    assert parts_of(qwen2.family, "ที่ได้".encode()) == [
+        "ท".encode(),
+        "ี่".encode(),
+        "ได".encode(),
+        "้".encode(),
+    ]
 
 
 @pytest.mark.parametrize("model_type", [None, "qwen2", "llama"])
@@ -325,7 +427,9 @@ def test_a_model_type_written_later_does_not_undo_the_change(borrowed, tmp_path,
     source = open_tokenizer(alone)
     save_tokenizer(source, repaired(source.family.data), identity(source.size), folder)
     if model_type:
-        (folder / "config.json").write_text(json.dumps({"model_type": model_type}), encoding="utf-8")
+        (folder / "config.json").write_text(
+            json.dumps({"model_type": model_type}), encoding="utf-8"
+        )
     texts = [*thai(3, seed=5), *ENGLISH]
     loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     assert loaded(texts, add_special_tokens=False)["input_ids"] == open_tokenizer(folder).ids(texts)

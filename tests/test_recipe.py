@@ -7,13 +7,24 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import RecipeError
-from lingraft.recipe import Given, Recipe, Runtime, chosen_recipe, load_recipe, parse_recipe, recipe_values, recipe_yaml
+from lingraft.recipe import (
+    Given,
+    Recipe,
+    Runtime,
+    chosen_recipe,
+    load_recipe,
+    parse_recipe,
+    recipe_values,
+    recipe_yaml,
+)
 from lingraft.recipe.catalogue import catalogue, settings_table
 from lingraft.recipe.yaml import override, read_text
 from lingraft.store import digest
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.yaml") if not path.name.startswith("study-"))
+RECIPES = sorted(
+    path for path in (ROOT / "recipes").glob("*.yaml") if not path.name.startswith("study-")
+)
 
 BASIC = b"""
 name: base-{language}
@@ -39,15 +50,31 @@ def test_every_recipe_of_the_repository_is_read_and_reads_back(path):
     assert parse_recipe(read_text(recipe_yaml(recipe).encode(), "written")) == recipe
 
 
-CHANGES = ["vocabulary.size=501", "vocabulary.method=append", "vocabulary.min_saving=3",
-           "vocabulary.protect_replay=true",
-           "vocabulary.pretokenizer=repair", "vocabulary.size=auto", "embeddings.input=random", "seed=1",
-           "embeddings.output=random_token", "training.phases.0.budget=50K tokens",
-           "training.phases.1.replay_share=0.2",
-           "training.phases.1.learning_rates=1e-4", "training.phases.0.strategy=full", "training.packing.block_size=64",
-           "replay.share=0.2", "replay=; training.phases.1.replay_share=", "target.limit.bytes=2MB",
-           "target.language=ta", "target.corpus=other.jsonl",
-           "model=other/folder/there", "evaluation.heldout_bytes=1kB", "evaluation.generation=", "name=other"]
+CHANGES = [
+    "vocabulary.size=501",
+    "vocabulary.method=append",
+    "vocabulary.min_saving=3",
+    "vocabulary.protect_replay=true",
+    "vocabulary.pretokenizer=repair",
+    "vocabulary.size=auto",
+    "embeddings.input=random",
+    "seed=1",
+    "embeddings.output=random_token",
+    "training.phases.0.budget=50K tokens",
+    "training.phases.1.replay_share=0.2",
+    "training.phases.1.learning_rates=1e-4",
+    "training.phases.0.strategy=full",
+    "training.packing.block_size=64",
+    "replay.share=0.2",
+    "replay=; training.phases.1.replay_share=",
+    "target.limit.bytes=2MB",
+    "target.language=ta",
+    "target.corpus=other.jsonl",
+    "model=other/folder/there",
+    "evaluation.heldout_bytes=1kB",
+    "evaluation.generation=",
+    "name=other",
+]
 
 
 def test_recipes_that_differ_anywhere_differ_in_what_they_dump():
@@ -63,33 +90,66 @@ def test_a_written_recipe_reads_back_equal(change):
     assert parse_recipe(read_text(recipe_yaml(recipe).encode(), "written")) == recipe
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ("vocabulary.siez=3", "vocabulary.siez: unknown setting; did you mean 'size'?"),
-    ("tarjet.language=hi", "tarjet: unknown setting; did you mean 'target'?"),
-    ("target.langauge=hi", "target.langauge: unknown setting; did you mean 'language'?"),
-    ("target.corpus={pth: x}", "target.corpus.pth: unknown setting; did you mean 'path'?"),
-    ("target.limit.byts=1", "target.limit.byts: unknown setting; did you mean 'bytes'?"),
-    ("training.stratgy=full", "training.stratgy: unknown setting; did you mean 'strategy'?"),
-    ("training.phases.0.budgt=1", "training.phases.0.budgt: unknown setting; did you mean 'budget'?"),
-    ("model={random: {tokenizr: x}}", "model.tokenizr: unknown setting; did you mean 'tokenizer'?"),
-    ("model={rndom: {}}", "model: there is no base model called 'rndom'; did you mean 'random'?"),
-    ("embeddings.input=maen", "embeddings.input: there is no embedding init called 'maen'; did you mean 'mean'?"),
-    ("vocabulary.method=contnued", "vocabulary.method: there is no selection method called 'contnued'"),
-    ("vocabulary.size=many", "vocabulary.size: input should be a valid integer"),
-    ("vocabulary.size=-1", "vocabulary.size: input should be greater than or equal to 0, got -1"),
-    ("vocabulary.pretokenizer=fix", "vocabulary.pretokenizer: input should be 'auto', 'keep' or 'repair', got 'fix'"),
-    ("replay.share=1", "replay.share: input should be less than 1, got 1"),
-    ("replay.language=hi", "target and replay are both hi"),
-    ("target.language=hindi", "target.language: language 'hindi': no well-formed BCP-47 tag; did you mean hi?"),
-    ("target.language=false", "target.language: a language is a tag such as hi"),
-    ("target.language=", "target.language: a language is a tag such as hi"),
-    ("name=a/b", "name: 'a/b' cannot be the name of a folder"),
-    ("name=..", "name: '..' cannot be the name of a folder"),
-    ("model=", "model: a base model is written as a name or as {name: settings}"),
-    ("model={hub: {id: no-slash}}", "model.id: 'no-slash' is not a model id; expected owner/name"),
-    ("training.phases.0.budget=much", "training.phases.0.budget: a budget is written like '20M tokens'"),
-    ("seed=-1", "seed: input should be greater than or equal to 0"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("vocabulary.siez=3", "vocabulary.siez: unknown setting; did you mean 'size'?"),
+        ("tarjet.language=hi", "tarjet: unknown setting; did you mean 'target'?"),
+        ("target.langauge=hi", "target.langauge: unknown setting; did you mean 'language'?"),
+        ("target.corpus={pth: x}", "target.corpus.pth: unknown setting; did you mean 'path'?"),
+        ("target.limit.byts=1", "target.limit.byts: unknown setting; did you mean 'bytes'?"),
+        ("training.stratgy=full", "training.stratgy: unknown setting; did you mean 'strategy'?"),
+        (
+            "training.phases.0.budgt=1",
+            "training.phases.0.budgt: unknown setting; did you mean 'budget'?",
+        ),
+        (
+            "model={random: {tokenizr: x}}",
+            "model.tokenizr: unknown setting; did you mean 'tokenizer'?",
+        ),
+        (
+            "model={rndom: {}}",
+            "model: there is no base model called 'rndom'; did you mean 'random'?",
+        ),
+        (
+            "embeddings.input=maen",
+            "embeddings.input: there is no embedding init called 'maen'; did you mean 'mean'?",
+        ),
+        (
+            "vocabulary.method=contnued",
+            "vocabulary.method: there is no selection method called 'contnued'",
+        ),
+        ("vocabulary.size=many", "vocabulary.size: input should be a valid integer"),
+        (
+            "vocabulary.size=-1",
+            "vocabulary.size: input should be greater than or equal to 0, got -1",
+        ),
+        (
+            "vocabulary.pretokenizer=fix",
+            "vocabulary.pretokenizer: input should be 'auto', 'keep' or 'repair', got 'fix'",
+        ),
+        ("replay.share=1", "replay.share: input should be less than 1, got 1"),
+        ("replay.language=hi", "target and replay are both hi"),
+        (
+            "target.language=hindi",
+            "target.language: language 'hindi': no well-formed BCP-47 tag; did you mean hi?",
+        ),
+        ("target.language=false", "target.language: a language is a tag such as hi"),
+        ("target.language=", "target.language: a language is a tag such as hi"),
+        ("name=a/b", "name: 'a/b' cannot be the name of a folder"),
+        ("name=..", "name: '..' cannot be the name of a folder"),
+        ("model=", "model: a base model is written as a name or as {name: settings}"),
+        (
+            "model={hub: {id: no-slash}}",
+            "model.id: 'no-slash' is not a model id; expected owner/name",
+        ),
+        (
+            "training.phases.0.budget=much",
+            "training.phases.0.budget: a budget is written like '20M tokens'",
+        ),
+        ("seed=-1", "seed: input should be greater than or equal to 0"),
+    ],
+)
 def test_a_wrong_setting_is_named_with_its_path_and_what_to_do(change, message):
     """One line: where it was written, the setting's full path, what was seen, and what would do."""
     with pytest.raises(RecipeError) as caught:
@@ -101,7 +161,9 @@ def test_a_wrong_setting_is_named_with_its_path_and_what_to_do(change, message):
 def test_the_line_of_a_wrong_setting_is_told():
     """A mistake in the file is told with its line, one in an override with the override."""
     with pytest.raises(RecipeError, match=r"^r\.yaml:3: target\.langage"):
-        parse_recipe(read_text(b"name: x\nmodel: y/y\ntarget: {langage: hi, corpus: z.txt}\n", "r.yaml"))
+        parse_recipe(
+            read_text(b"name: x\nmodel: y/y\ntarget: {langage: hi, corpus: z.txt}\n", "r.yaml")
+        )
     with pytest.raises(RecipeError, match=r"^-o seed=x: seed"):
         read("seed=x")
 
@@ -126,8 +188,10 @@ def test_settings_of_the_method_may_stand_beside_it():
 
 def test_settings_of_a_single_phase_may_stand_in_the_plan():
     """{strategy: full, budget: 1 MB} is a plan of one phase."""
-    assert read("training={strategy: full, budget: 1 MB}").training == read(
-        "training={phases: [{strategy: full, budget: {bytes: 1000000}}]}").training
+    assert (
+        read("training={strategy: full, budget: 1 MB}").training
+        == read("training={phases: [{strategy: full, budget: {bytes: 1000000}}]}").training
+    )
 
 
 def test_the_language_names_the_run():
@@ -141,7 +205,9 @@ def test_a_path_is_looked_for_here_and_then_beside_the_recipe(tmp_path, monkeypa
     (tmp_path / "recipes" / "data").mkdir(parents=True)
     (tmp_path / "recipes" / "data" / "hi.txt").touch()
     recipe = tmp_path / "recipes" / "r.yaml"
-    recipe.write_text("name: x\nmodel: a/b/c\ntarget: {language: hi, corpus: [data/hi.txt, data/*.txt, gone.txt]}\n")
+    recipe.write_text(
+        "name: x\nmodel: a/b/c\ntarget: {language: hi, corpus: [data/hi.txt, data/*.txt, gone.txt]}\n"
+    )
     monkeypatch.chdir(tmp_path)
     paths = [source.path for source in load_recipe(Path("recipes/r.yaml")).target.sources]
     assert paths == ["recipes/data/hi.txt", "recipes/data/*.txt", "gone.txt"]
@@ -149,7 +215,9 @@ def test_a_path_is_looked_for_here_and_then_beside_the_recipe(tmp_path, monkeypa
 
 def test_without_a_recipe_model_language_and_text_are_enough():
     """Everything else is at its default, and the name is made of the model and the language."""
-    recipe = chosen_recipe(None, Given("models/tiny one", "no", ["a.txt", "owner/name"]), ["vocabulary.size=9"])
+    recipe = chosen_recipe(
+        None, Given("models/tiny one", "no", ["a.txt", "owner/name"]), ["vocabulary.size=9"]
+    )
     assert (recipe.run_name, recipe.vocabulary.size, recipe.replay) == ("tiny-one-no", 9, None)
     assert [source.label for source in recipe.target.sources] == ["a.txt", "hf:owner/name/train"]
     with pytest.raises(RecipeError, match="--language and --text must be given"):
@@ -161,7 +229,9 @@ def test_what_is_given_is_laid_over_a_recipe(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_bytes(BASIC)
     recipe = chosen_recipe(path, Given("other/model@v1", "ta", ["ta.txt"], "de", ["de.txt"]))
-    assert recipe.model.chosen() == {"hub": {"id": "other/model", "revision": "v1", "trust_remote_code": False}}
+    assert recipe.model.chosen() == {
+        "hub": {"id": "other/model", "revision": "v1", "trust_remote_code": False}
+    }
     assert (recipe.target.language, recipe.replay.language) == ("ta", "de")
     assert recipe.replay.portion == 0.1
 
@@ -181,7 +251,9 @@ def test_the_runtime_bears_no_identity_and_checks_its_words(monkeypatch, tmp_pat
     assert Runtime(store=Path("here")).store == Path("here")
     with pytest.raises(RecipeError, match="did you mean 'cuda'"):
         Runtime(device="cuba")
-    with pytest.raises(RecipeError, match="--trackers 'tensorbord' is not known; did you mean 'tensorboard'"):
+    with pytest.raises(
+        RecipeError, match="--trackers 'tensorbord' is not known; did you mean 'tensorboard'"
+    ):
         Runtime(trackers=("wandb", "tensorbord"))
     with pytest.raises(RecipeError, match="--checkpoint-seconds 0: expected a number above 0"):
         Runtime(checkpoint_seconds=0)
@@ -192,7 +264,11 @@ def test_every_setting_is_described_once():
     rows = {row.path: row for row in catalogue()}
     assert rows["vocabulary.size"].default == "10000"
     assert rows["replay...."].meaning == "as under target"
-    undescribed = [path for path, row in rows.items() if not row.meaning and not path.startswith("model.pretrain")]
+    undescribed = [
+        path
+        for path, row in rows.items()
+        if not row.meaning and not path.startswith("model.pretrain")
+    ]
     assert undescribed == []
     assert settings_table("vocabulary").row_count < settings_table().row_count
     with pytest.raises(RecipeError, match="did you mean 'vocabulary'"):

@@ -23,28 +23,68 @@ from lingraft.report.charts import inlined
 from lingraft.report.run_files import read_run
 from lingraft.report.run_tables import boxes
 from lingraft.report.summary import answer
-from lingraft.vocabulary import AddedToken, identity
+from lingraft.splice import AddedToken, identity
 
-HOSTILE = ("<script>alert(1)</script>", "\"' onload=alert(1) x='", "</style><b>",
-           "</title><img src=x onerror=alert(1)>",
-           "a\u202egnp.exe", "a\x00b\x1bc", "{{ 7 * 77777 }}", "\ud800", "]]>&lt;&#60;")
-OPTIONAL = ("training.jsonl", "splice.json", "certificate.json", "samples.json", "generated.json", "recipe.yaml")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"' onload=alert(1) x='",
+    "</style><b>",
+    "</title><img src=x onerror=alert(1)>",
+    "a\u202egnp.exe",
+    "a\x00b\x1bc",
+    "{{ 7 * 77777 }}",
+    "\ud800",
+    "]]>&lt;&#60;",
+)
+OPTIONAL = (
+    "training.jsonl",
+    "splice.json",
+    "certificate.json",
+    "samples.json",
+    "generated.json",
+    "recipe.yaml",
+)
 
 
 def measured(metric, subject, value, language, width=0.1):
-    return Measurement(metric, subject, value, "", language, n=26, low=value - width, high=value + width,
-                       confidence=0.95)
+    return Measurement(
+        metric,
+        subject,
+        value,
+        "",
+        language,
+        n=26,
+        low=value - width,
+        high=value + width,
+        confidence=0.95,
+    )
 
 
 def rows(after_hi=1.20, change=(-0.6, -0.5), target="hi"):
     found = []
-    for language, tokens, bits in ((target, (13.1, 1.76), (1.75, after_hi)), ("en", (1.54, 1.54), (1.64, 1.84))):
+    for language, tokens, bits in (
+        (target, (13.1, 1.76), (1.75, after_hi)),
+        ("en", (1.54, 1.54), (1.64, 1.84)),
+    ):
         for subject, index in (("source", 0), ("spliced", 1), ("adapted", 1)):
-            found += [measured("tokens per word", subject, tokens[index], language),
-                      measured("bits per byte", subject, bits[index], language)]
+            found += [
+                measured("tokens per word", subject, tokens[index], language),
+                measured("bits per byte", subject, bits[index], language),
+            ]
         low, high = change if language == target else (0.15, 0.25)
-        found.append(Measurement("bits per byte change", "adapted", bits[1] - bits[0], "bits/byte", language, n=26,
-                                 low=low, high=high, confidence=0.95))
+        found.append(
+            Measurement(
+                "bits per byte change",
+                "adapted",
+                bits[1] - bits[0],
+                "bits/byte",
+                language,
+                n=26,
+                low=low,
+                high=high,
+                confidence=0.95,
+            )
+        )
     return found
 
 
@@ -52,36 +92,122 @@ def make_run(folder, *, word="plain", language="hi", measurements=None, warnings
     """Write a finished run with `word` in every field that a corpus, a hub or a recipe can fill."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {
-        "format": 1, "key": "k" + word, "name": f"run {word}", "source": f"english-8m {word}", "language": language,
-        "replay_language": "en", "recipe": {"seed": 0, "note": word}, "device": f"cpu {word}",
-        "stages": [{"name": "corpus", "title": f"text {word}", "key": word, "cached": True, "seconds": 1.5, "notes": {
-            "dropped": {f"duplicate {word}": {"documents": 61, "bytes": 1663}}, word: [1, word]}},
-            {"name": "embeddings", "title": "embeddings", "key": "e", "cached": False, "seconds": 90, "notes": {
-                "inits": {"input": {"method": {"mean": {}}, "origins": {f"subtoken mean {word}": 2}}}}}],
-        "versions": {"lingraft": "0.1.0", "python": word}, "started": "2026-01-01T00:00:00Z",
-        "finished": "2026-01-01T00:03:00Z", "warnings": [*warnings, f"warning {word}"]}
+        "format": 1,
+        "key": "k" + word,
+        "name": f"run {word}",
+        "source": f"english-8m {word}",
+        "language": language,
+        "replay_language": "en",
+        "recipe": {"seed": 0, "note": word},
+        "device": f"cpu {word}",
+        "stages": [
+            {
+                "name": "corpus",
+                "title": f"text {word}",
+                "key": word,
+                "cached": True,
+                "seconds": 1.5,
+                "notes": {
+                    "dropped": {f"duplicate {word}": {"documents": 61, "bytes": 1663}},
+                    word: [1, word],
+                },
+            },
+            {
+                "name": "embeddings",
+                "title": "embeddings",
+                "key": "e",
+                "cached": False,
+                "seconds": 90,
+                "notes": {
+                    "inits": {
+                        "input": {"method": {"mean": {}}, "origins": {f"subtoken mean {word}": 2}}
+                    }
+                },
+            },
+        ],
+        "versions": {"lingraft": "0.1.0", "python": word},
+        "started": "2026-01-01T00:00:00Z",
+        "finished": "2026-01-01T00:03:00Z",
+        "warnings": [*warnings, f"warning {word}"],
+    }
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    write_measurements(rows(target=language) if measurements is None else measurements, folder / "measurements.parquet")
-    steps = [{"step": i, "bytes": 1000 * i, "target_bits_per_byte": 2 - i / 20, "replay_bits_per_byte": 1.7,
-              "bits_per_byte": 1.8} for i in range(1, 9)]
-    heldout = [{"step": i, "bytes": 1000 * i, "heldout": {language: 1.8 - i / 30, "en": 1.6}} for i in (0, 4, 8)]
-    (folder / "training.jsonl").write_text("\n".join(map(json.dumps, steps + heldout)) + "\n", encoding="utf-8")
+    write_measurements(
+        rows(target=language) if measurements is None else measurements,
+        folder / "measurements.parquet",
+    )
+    steps = [
+        {
+            "step": i,
+            "bytes": 1000 * i,
+            "target_bits_per_byte": 2 - i / 20,
+            "replay_bits_per_byte": 1.7,
+            "bits_per_byte": 1.8,
+        }
+        for i in range(1, 9)
+    ]
+    heldout = [
+        {"step": i, "bytes": 1000 * i, "heldout": {language: 1.8 - i / 30, "en": 1.6}}
+        for i in (0, 4, 8)
+    ]
+    (folder / "training.jsonl").write_text(
+        "\n".join(map(json.dumps, steps + heldout)) + "\n", encoding="utf-8"
+    )
     surface = f"so {word}".encode("utf-8", "replace")
-    splice = identity(300, (AddedToken(300, surface, (1, 2), 9), AddedToken(301, "है".encode(), (3,), 7)))
+    splice = identity(
+        300, (AddedToken(300, surface, (1, 2), 9), AddedToken(301, "है".encode(), (3,), 7))
+    )
     (folder / "splice.json").write_text(splice.dumps(), encoding="utf-8")
-    change = PretokenizerChange(f"why {word}", "mark-aware", f"effect {word}", (f"before {word}",), (f"after {word}",),
-                                (ScriptChange(f"Thai {word}", 24, 15),), reinitialised=7)
+    change = PretokenizerChange(
+        f"why {word}",
+        "mark-aware",
+        f"effect {word}",
+        (f"before {word}",),
+        (f"after {word}",),
+        (ScriptChange(f"Thai {word}", 24, 15),),
+        reinitialised=7,
+    )
     (folder / "pretokenizer.json").write_text(json.dumps(change.as_json()), encoding="utf-8")
-    claims = [{"name": f"base ids kept {word}", "holds": True, "value": 0, "of": 300, "unit": "tokens", "fatal": True,
-               "detail": f"all keep their place {word}"},
-              {"name": "added tokens used", "holds": False, "value": 2, "of": 9, "unit": word, "fatal": False,
-               "detail": word}]
-    (folder / "certificate.json").write_text(json.dumps({"format": 1, "claims": claims}), encoding="utf-8")
-    samples = [{"text": f"क{word}", "language": language, "source": [[1, "\\xe0\\xa4"], [2, "\\x95"], [3, word]],
-                "target": [[301, "क"], [300, word]]}]
+    claims = [
+        {
+            "name": f"base ids kept {word}",
+            "holds": True,
+            "value": 0,
+            "of": 300,
+            "unit": "tokens",
+            "fatal": True,
+            "detail": f"all keep their place {word}",
+        },
+        {
+            "name": "added tokens used",
+            "holds": False,
+            "value": 2,
+            "of": 9,
+            "unit": word,
+            "fatal": False,
+            "detail": word,
+        },
+    ]
+    (folder / "certificate.json").write_text(
+        json.dumps({"format": 1, "claims": claims}), encoding="utf-8"
+    )
+    samples = [
+        {
+            "text": f"क{word}",
+            "language": language,
+            "source": [[1, "\\xe0\\xa4"], [2, "\\x95"], [3, word]],
+            "target": [[301, "क"], [300, word]],
+        }
+    ]
     (folder / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
-    generated = [{"subject": subject, "language": language, "prompt": f"क {word}", "text": f"{subject} {word}"}
-                 for subject in ("source", "adapted")]
+    generated = [
+        {
+            "subject": subject,
+            "language": language,
+            "prompt": f"क {word}",
+            "text": f"{subject} {word}",
+        }
+        for subject in ("source", "adapted")
+    ]
     (folder / "generated.json").write_text(json.dumps(generated), encoding="utf-8")
     (folder / "recipe.yaml").write_text(f"name: {word}\n", encoding="utf-8", errors="replace")
     return folder
@@ -119,21 +245,45 @@ def test_one_page_that_needs_nothing_beside_it(tmp_path):
     outline = Outline(page)
     assert not outline.all("script")
     assert not outline.all("link")
-    links = [value for _, attributes in outline.elements for name, value in attributes.items()
-             if name in {"href", "src", "xlink:href"}]
+    links = [
+        value
+        for _, attributes in outline.elements
+        for name, value in attributes.items()
+        if name in {"href", "src", "xlink:href"}
+    ]
     assert all(link.startswith("#") for link in links)
-    assert outline.all("meta")[1]["content"].startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    assert outline.all("meta")[1]["content"].startswith(
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    )
     assert sorted(file.name for file in (folder / "charts").iterdir()) == [
-        "fertility.png", "fertility.svg", "training.png", "training.svg"]
-    assert all((folder / "charts" / name).stat().st_size > 2000 for name in ("fertility.png", "training.svg"))
+        "fertility.png",
+        "fertility.svg",
+        "training.png",
+        "training.svg",
+    ]
+    assert all(
+        (folder / "charts" / name).stat().st_size > 2000
+        for name in ("fertility.png", "training.svg")
+    )
 
 
 def test_the_order_of_the_sections_and_their_landmarks(tmp_path):
     """Warnings come first, then question and answer, provenance last; all sections, tables and charts are named."""
     outline = Outline(html_of(make_run(tmp_path / "run")))
     assert [section["id"] for section in outline.all("section")] == [
-        "warnings", "answer", "numbers", "forgetting", "predictions", "charts", "sentences", "writing", "certificate",
-        "added", "stages", "provenance"]
+        "warnings",
+        "answer",
+        "numbers",
+        "forgetting",
+        "predictions",
+        "charts",
+        "sentences",
+        "writing",
+        "certificate",
+        "added",
+        "stages",
+        "provenance",
+    ]
     assert len(outline.all("main")) == len(outline.all("h1")) == 1
     assert len(outline.all("caption")) == len(outline.all("table"))
     assert all(header.get("scope") in {"row", "col"} for header in outline.all("th"))
@@ -156,7 +306,8 @@ def test_foreign_text_cannot_steer_the_page(tmp_path, harmless, word):
     page = html_of(folder)
     outline = Outline(page)
     assert [(tag, sorted(attributes)) for tag, attributes in outline.elements] == [
-        (tag, sorted(attributes)) for tag, attributes in harmless.elements]
+        (tag, sorted(attributes)) for tag, attributes in harmless.elements
+    ]
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", page)
     assert plain(word) in "".join(outline.words)
     assert "544439" not in "".join(outline.words)
@@ -170,15 +321,19 @@ def test_a_hostile_language_cannot_steer_the_charts(tmp_path, word):
     folder = make_run(tmp_path / "run", language=word)
     outline = Outline(html_of(folder))
     assert not {"script", "img", "b", "image", "a:href"} & {tag for tag, _ in outline.elements}
-    assert not any(name.startswith("on") for _, attributes in outline.elements for name in attributes)
+    assert not any(
+        name.startswith("on") for _, attributes in outline.elements for name in attributes
+    )
     for name in ("fertility", "training"):
         ET.parse(folder / "charts" / f"{name}.svg")
 
 
 def test_an_inlined_drawing_keeps_only_shapes():
     """Scripts, links, events and foreign elements are left out, and ids carry the drawing's name."""
-    svg = ('<svg xmlns="http://www.w3.org/2000/svg" onload="x()"><script>x()</script><defs><clipPath id="c"/></defs>'
-           '<a href="javascript:x()"><text>lost</text></a><g clip-path="url(#c)"><text>kept</text></g></svg>')
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" onload="x()"><script>x()</script><defs><clipPath id="c"/></defs>'
+        '<a href="javascript:x()"><text>lost</text></a><g clip-path="url(#c)"><text>kept</text></g></svg>'
+    )
     made = inlined(svg, "one", 'a "label"')
     assert "x()" not in made
     assert "lost" not in made
@@ -195,9 +350,14 @@ def test_what_a_recipe_leaves_out_is_said(tmp_path, absent):
     for name in OPTIONAL if absent is None else (absent,):
         (folder / name).unlink()
     page = html_of(folder)
-    said = {"training.jsonl": "this recipe trains nothing", "splice.json": "splice.json is not there",
-            "certificate.json": "certificate.json is not there", "samples.json": "samples.json is not there",
-            "generated.json": "has the models write nothing", "recipe.yaml": "no recipe.yaml"}
+    said = {
+        "training.jsonl": "this recipe trains nothing",
+        "splice.json": "splice.json is not there",
+        "certificate.json": "certificate.json is not there",
+        "samples.json": "samples.json is not there",
+        "generated.json": "has the models write nothing",
+        "recipe.yaml": "no recipe.yaml",
+    }
     for name, sentence in said.items():
         assert (sentence in page) == (absent in {name, None})
     assert page.rstrip().endswith("</html>")
@@ -229,8 +389,13 @@ def test_a_changed_pre_tokenizer_is_stated(tmp_path):
     """The page says that it was changed, from what to what, why, what that touches, and who can load it."""
     folder = make_run(tmp_path / "run")
     page = html_of(folder)
-    for words in ("pre-tokenizer changed (mark-aware: effect plain): why plain; 7 base tokens reinitialised",
-                  "not in llama.cpp", "before plain", "after plain", "Thai plain 24 -&gt; 15"):
+    for words in (
+        "pre-tokenizer changed (mark-aware: effect plain): why plain; 7 base tokens reinitialised",
+        "not in llama.cpp",
+        "before plain",
+        "after plain",
+        "Thai plain 24 -&gt; 15",
+    ):
         assert words in page, words
     (folder / "pretokenizer.json").unlink()  # a run of an earlier version has none
     assert "why plain" not in html_of(folder)
@@ -239,10 +404,14 @@ def test_a_changed_pre_tokenizer_is_stated(tmp_path):
 def test_the_answer_is_made_from_the_numbers(tmp_path):
     """Tokens as a factor, bits per byte with direction and interval, then what was lost and promised."""
     said = sentences(tmp_path, rows())
-    assert said[0] == ("english-8m plain reads Hindi in 7.44 times fewer tokens (13.1 before, 1.76 after, tokens per "
-                       "word).")
-    assert said[1] == ("Bits per byte on Hindi fell from 1.75 to 1.20 (lower is better; 95% interval of the change: "
-                       "-0.600 to -0.500).")
+    assert said[0] == (
+        "english-8m plain reads Hindi in 7.44 times fewer tokens (13.1 before, 1.76 after, tokens per "
+        "word)."
+    )
+    assert said[1] == (
+        "Bits per byte on Hindi fell from 1.75 to 1.20 (lower is better; 95% interval of the change: "
+        "-0.600 to -0.500)."
+    )
     assert said[2].startswith("Bits per byte on English rose from 1.64 to 1.84")
     assert said[-1] == "All 1 checked promises about the tokenizer hold."
 
@@ -250,12 +419,19 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
 def test_the_answer_stays_within_the_intervals(tmp_path):
     """Where the interval of the change holds zero, or intervals overlap, no fall or rise is claimed."""
     said = sentences(tmp_path, rows(after_hi=1.74, change=(-0.05, 0.03)))
-    assert said[1] == "On Hindi, bits per byte went from 1.75 to 1.74, which the intervals do not tell from no change."
-    near = [measured("tokens per word", subject, value, "hi", 0.3)
-            for subject, value in (("source", 2.0), ("adapted", 1.9))]
+    assert (
+        said[1]
+        == "On Hindi, bits per byte went from 1.75 to 1.74, which the intervals do not tell from no change."
+    )
+    near = [
+        measured("tokens per word", subject, value, "hi", 0.3)
+        for subject, value in (("source", 2.0), ("adapted", 1.9))
+    ]
     assert "the intervals of the two over documents overlap" in sentences(tmp_path, near)[0]
-    bare = [Measurement("tokens per word", subject, value, "", "hi")
-            for subject, value in (("source", 3.0), ("adapted", 1.0))]
+    bare = [
+        Measurement("tokens per word", subject, value, "", "hi")
+        for subject, value in (("source", 3.0), ("adapted", 1.0))
+    ]
     assert "measured without an interval" in sentences(tmp_path, bare)[0]
     assert "was not measured" in sentences(tmp_path, [])[0]
 
@@ -272,22 +448,36 @@ def test_several_target_languages_are_each_answered(tmp_path):
     assert "read and predict Hindi and Tamil better" in page
 
 
-@pytest.mark.parametrize(("metric", "before", "after", "verdict"), [
-    ("tokens per word", 3.0, 1.0, "better"), ("tokens per word", 1.0, 3.0, "worse"),
-    ("tokens per word", 1.0, 1.1, "unclear"), ("characters per token", 1.0, 3.0, "better"),
-    ("bits per byte", 2.0, 2.0, "same"), ("generation speed", 1.0, 9.0, "better"),
-    ("new tokens generated", 0.0, 1.0, "")])
+@pytest.mark.parametrize(
+    ("metric", "before", "after", "verdict"),
+    [
+        ("tokens per word", 3.0, 1.0, "better"),
+        ("tokens per word", 1.0, 3.0, "worse"),
+        ("tokens per word", 1.0, 1.1, "unclear"),
+        ("characters per token", 1.0, 3.0, "better"),
+        ("bits per byte", 2.0, 2.0, "same"),
+        ("generation speed", 1.0, 9.0, "better"),
+        ("new tokens generated", 0.0, 1.0, ""),
+    ],
+)
 def test_a_verdict_knows_the_direction_of_its_metric(metric, before, after, verdict):
     """Better and worse need intervals that lie apart."""
-    table = metric_changes([measured(metric, "source", before, "hi"), measured(metric, "adapted", after, "hi")])
+    table = metric_changes(
+        [measured(metric, "source", before, "hi"), measured(metric, "adapted", after, "hi")]
+    )
     assert find_change(table, metric, "hi").verdict == verdict
 
 
 def test_a_verdict_prefers_the_paired_difference():
     """Documents differ more than models do: the paired interval decides where it is there."""
-    found = [measured("bits per byte", "source", 1.7, "hi", 0.3), measured("bits per byte", "adapted", 1.6, "hi", 0.3)]
+    found = [
+        measured("bits per byte", "source", 1.7, "hi", 0.3),
+        measured("bits per byte", "adapted", 1.6, "hi", 0.3),
+    ]
     assert metric_changes(found)[0].verdict == "unclear"
-    paired = Measurement("bits per byte change", "adapted", -0.1, "bits/byte", "hi", low=-0.12, high=-0.08)
+    paired = Measurement(
+        "bits per byte change", "adapted", -0.1, "bits/byte", "hi", low=-0.12, high=-0.08
+    )
     assert metric_changes([*found, paired])[0].verdict == "better"
 
 
@@ -296,14 +486,23 @@ def test_the_boxes_of_a_sentence_tell_bytes_from_text():
     text = "\\xe0 क"
     found = boxes(text, [[1, "\\xe0"], [2, " \\xe0\\xa4"], [3, "\\x95"]], frozenset({3}))
     assert [(box.shown, box.is_bytes, box.is_added) for box in found] == [
-        ("\\xe0", False, False), ("␣E0 A4", True, False), ("95", True, True)]
+        ("\\xe0", False, False),
+        ("␣E0 A4", True, False),
+        ("95", True, True),
+    ]
 
 
 def test_sentences_are_whole_once_and_then_cut(tmp_path):
     """A joining script stays readable; counts, direction and language are said."""
     folder = make_run(tmp_path / "run", language="ar")
-    arabic = [{"text": "مرحبا بكم", "language": "ar", "source": [[1, "م"], [2, "\\xd8"], [3, "\\xb1"]],
-               "target": [[300, "مرحبا"], [2, " بكم"]]}]
+    arabic = [
+        {
+            "text": "مرحبا بكم",
+            "language": "ar",
+            "source": [[1, "م"], [2, "\\xd8"], [3, "\\xb1"]],
+            "target": [[300, "مرحبا"], [2, " بكم"]],
+        }
+    ]
     (folder / "samples.json").write_text(json.dumps(arabic), encoding="utf-8")
     page = html_of(folder)
     assert '<p class="whole" dir="auto" lang="ar">مرحبا بكم</p>' in page
@@ -319,21 +518,32 @@ def test_what_the_models_write_stands_below_its_prompt(tmp_path):
     words = Outline(page).words
     assert words.count("क plain") == 1
     assert [word for word in words if word in {"source plain", "adapted plain"}] == [
-        "source plain", "adapted plain"]
+        "source plain",
+        "adapted plain",
+    ]
 
 
 def test_forgetting_and_predictions_have_their_tables(tmp_path):
     """What the base language lost stands with its interval; a kept prediction beside the number that came out."""
     folder = make_run(tmp_path / "run")
-    row = {"metric": "bits per byte", "language": "hi", "unit": "bits/byte", "value": 1.26, "low": 1.1, "high": 1.4,
-           "known": "the first fifth <b>"}
-    (folder / "prediction.json").write_text(json.dumps({"format": 1, "rows": [row]}), encoding="utf-8")
+    row = {
+        "metric": "bits per byte",
+        "language": "hi",
+        "unit": "bits/byte",
+        "value": 1.26,
+        "low": 1.1,
+        "high": 1.4,
+        "known": "the first fifth <b>",
+    }
+    (folder / "prediction.json").write_text(
+        json.dumps({"format": 1, "rows": [row]}), encoding="utf-8"
+    )
     page = html_of(folder)
-    lost = page[page.index('id="forgetting"'):page.index('id="predictions"')]
+    lost = page[page.index('id="forgetting"') : page.index('id="predictions"')]
     assert re.findall(r"<td>(\w+)</td>", lost) == ["spliced", "adapted"]
     assert "+0.200" in lost
     assert "+0.150 to +0.250" in lost
-    predicted = page[page.index('id="predictions"'):page.index('id="charts"')]
+    predicted = page[page.index('id="predictions"') : page.index('id="charts"')]
     assert "+5.0%" in predicted
     assert "✓ yes" in predicted
     assert "fifth &lt;b&gt;" in predicted
@@ -358,15 +568,24 @@ def test_charts_of_an_earlier_report_do_not_stay(tmp_path):
     """The folder of charts holds what this report shows, each file saying in words what it draws."""
     folder = make_run(tmp_path / "run")
     html_of(folder)
-    assert "<title>Bar chart of tokens per word: Hindi 13.1 before" in (folder / "charts" / "fertility.svg").read_text()
+    assert (
+        "<title>Bar chart of tokens per word: Hindi 13.1 before"
+        in (folder / "charts" / "fertility.svg").read_text()
+    )
     (folder / "training.jsonl").unlink()
     html_of(folder)
-    assert sorted(file.name for file in (folder / "charts").iterdir()) == ["fertility.png", "fertility.svg"]
+    assert sorted(file.name for file in (folder / "charts").iterdir()) == [
+        "fertility.png",
+        "fertility.svg",
+    ]
 
 
 def test_runs_side_by_side(tmp_path):
     """One page compares runs; what one of them did not measure is said."""
-    first, second = make_run(tmp_path / "a", word="<one>"), make_run(tmp_path / "b", measurements=rows()[:7])
+    first, second = (
+        make_run(tmp_path / "a", word="<one>"),
+        make_run(tmp_path / "b", measurements=rows()[:7]),
+    )
     page = compare_runs([first, second], tmp_path / "out" / "both.html").read_text(encoding="utf-8")
     assert "run &lt;one&gt;" in page
     assert "not measured" in page
@@ -377,8 +596,10 @@ def test_runs_side_by_side(tmp_path):
 def test_a_report_is_written_without_torch(tmp_path):
     """A report of a finished run needs no deep-learning library, and says the same each time."""
     folder = make_run(tmp_path / "run")
-    code = ("import sys; from pathlib import Path; from lingraft.report import write_report; "
-            "write_report(Path(sys.argv[1])); assert not {'torch', 'transformers'} & set(sys.modules)")
+    code = (
+        "import sys; from pathlib import Path; from lingraft.report import write_report; "
+        "write_report(Path(sys.argv[1])); assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, timeout=120)
     assert (folder / "report.html").read_text(encoding="utf-8") == html_of(folder)
 
@@ -395,15 +616,34 @@ def test_a_browser_shows_it(tmp_path):
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium on this machine")
-    folder = make_run(tmp_path / "run", word="a_very_long_word_that_has_no_space_in_it_and_is_wider_than_a_phone_is")
+    folder = make_run(
+        tmp_path / "run",
+        word="a_very_long_word_that_has_no_space_in_it_and_is_wider_than_a_phone_is",
+    )
     write_report(folder)
     (folder / "probe.html").write_text(PROBE, encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-             "--enable-logging=stderr", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync", "--dump-dom", "--allow-file-access-from-files", "--virtual-time-budget=3000",
-             f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run([browser, *flags, (folder / "probe.html").as_uri()], capture_output=True, text=True,
-                          timeout=120, check=True)
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--enable-logging=stderr",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--dump-dom",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=3000",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    done = subprocess.run(
+        [browser, *flags, (folder / "probe.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     assert "CONSOLE" not in done.stderr
     seen = json.loads(re.search(r'data-seen="([^"]*)"', done.stdout)[1].replace("&quot;", '"'))
     assert len(seen["sizes"]) == 2
@@ -415,7 +655,9 @@ def test_a_diverged_run_still_gets_its_report(tmp_path):
     """A measurement or a step that is no number is shown as such, and leaves the charts to the others."""
     folder = make_run(tmp_path / "run", measurements=rows(after_hi=float("nan")))
     with (folder / "training.jsonl").open("a", encoding="utf-8") as log:
-        log.write('{"step": 99, "steps": 99, "bytes": 99000, "bits_per_byte": NaN, "target_bits_per_byte": NaN}\n')
+        log.write(
+            '{"step": 99, "steps": 99, "bytes": 99000, "bits_per_byte": NaN, "target_bits_per_byte": NaN}\n'
+        )
     page = write_report(folder).read_text(encoding="utf-8")
     assert "not a number" in page
 
@@ -431,7 +673,9 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path):
 def test_the_curve_of_the_vocabulary_is_drawn(tmp_path):
     """Tokens of the text against added tokens, with the size that was taken, as a chart and as a file."""
     folder = make_run(tmp_path / "run")
-    (folder / "curve.json").write_text('{"added": [0, 100, 300], "tokens": [1000, 400, 250]}', encoding="utf-8")
+    (folder / "curve.json").write_text(
+        '{"added": [0, 100, 300], "tokens": [1000, 400, 250]}', encoding="utf-8"
+    )
     page = write_report(folder).read_text(encoding="utf-8")
     assert "300 tokens bring the text to 25% of its tokens" in page
     assert (folder / "charts" / "vocabulary.svg").is_file()
@@ -441,7 +685,10 @@ def test_the_curve_of_the_vocabulary_is_drawn(tmp_path):
 @pytest.mark.parametrize(("before", "after"), [(3.0, 0.0), (0.0, 3.0), (0.0, 0.0)])
 def test_values_that_fall_to_nothing_or_rise_from_it_are_shown(metric, before, after, tmp_path):
     """A change from or to 0 has no factor to divide by; the page still shows it."""
-    found = [measured(metric, subject, value, "hi", 0.0) for subject, value in (("source", before), ("adapted", after))]
+    found = [
+        measured(metric, subject, value, "hi", 0.0)
+        for subject, value in (("source", before), ("adapted", after))
+    ]
     page = html_of(make_run(tmp_path / "run", measurements=found))
     assert metric in page
     assert (">to 0<" in page) == (before > after)

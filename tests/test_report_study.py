@@ -15,8 +15,8 @@ from lingraft.recipe import load_recipe, recipe_values
 from lingraft.report import rebuild_pages, write_study_report
 from lingraft.report.study_charts import frontier
 from lingraft.report.study_files import BITS, COST, read_study_files
-from lingraft.study.folder import CURVES, DIFFERENCES, STUDY, TABLE
-from lingraft.study.table import write_table
+from lingraft.study.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
+from lingraft.study.study_table import write_table
 from tests.conftest import ROOT
 from tests.test_report import HOSTILE, Outline, make_run
 
@@ -25,10 +25,23 @@ SIZES, INITS, SEEDS = (0, 100, 1000), ("mean", "random"), (0, 1)
 
 def measured(beside, metric, subject, role, value):
     language = {"target": "hi", "replay": "en", "": ""}[role]
-    return {**beside, "role": role, "metric": metric, "subject": subject, "value": value, "unit": "",
-            "split": "heldout", "language": language, "n": 9, "per": "document", "low": None, "high": None,
-            "confidence": None,
-            "version": 1, "note": ""}
+    return {
+        **beside,
+        "role": role,
+        "metric": metric,
+        "subject": subject,
+        "value": value,
+        "unit": "",
+        "split": "heldout",
+        "language": language,
+        "n": 9,
+        "per": "document",
+        "low": None,
+        "high": None,
+        "confidence": None,
+        "version": 1,
+        "note": "",
+    }
 
 
 def cell_rows(beside, size, init, seed):
@@ -41,54 +54,127 @@ def cell_rows(beside, size, init, seed):
     yield measured(beside, "bits per byte change", "adapted", "replay", 0.05 + size / 1e5)
 
 
-def make_study(folder, *, word="plain", sizes=SIZES, inits=INITS, seeds=SEEDS, failures=(), trained=True):
+def make_study(
+    folder, *, word="plain", sizes=SIZES, inits=INITS, seeds=SEEDS, failures=(), trained=True
+):
     """Write a finished study with `word` in every field that a recipe or a failing run can fill."""
     folder.mkdir(parents=True)
     table, curves, cells = [], [], []
     for size, init, seed in product(sizes, inits, seeds):
         labels = {"vocabulary.size": size, "embeddings": f"{init} {word}"}
         name = f"{size}-{init}-s{seed}"
-        beside = {"cell": name, "seed": seed, **{f"axis.{axis}": label for axis, label in labels.items()}}
+        beside = {
+            "cell": name,
+            "seed": seed,
+            **{f"axis.{axis}": label for axis, label in labels.items()},
+        }
         failed = name in failures
-        cells.append({"name": name, "labels": labels, "seed": seed, "status": "failed" if failed else "done",
-                      "error": f"no {word}" if failed else "", "folder": "" if failed else f"cells/{name}"})
+        cells.append(
+            {
+                "name": name,
+                "labels": labels,
+                "seed": seed,
+                "status": "failed" if failed else "done",
+                "error": f"no {word}" if failed else "",
+                "folder": "" if failed else f"cells/{name}",
+            }
+        )
         if failed:
             continue
         rows = list(cell_rows(beside, size, init, seed))
         table += rows if trained else rows[:2]
-        curves += [{**beside, "role": "target", "language": "hi", "step": step, "bytes": step * 10_000,
-                    "bits_per_byte": 2 - step / 10 + size / 1e4} for step in range(4)] if trained else []
-    differences = [{"axis": "embeddings", "first": inits[0], "second": inits[-1], "axis.vocabulary.size": "100",
-                    "axis.embeddings": "", "metric": "bits per byte", "subject": "adapted", "language": "hi",
-                    "difference": 0.1, "low": 0.08, "high": 0.12, "seeds": 2, "over": "seeds", "better": inits[0]}]
+        curves += (
+            [
+                {
+                    **beside,
+                    "role": "target",
+                    "language": "hi",
+                    "step": step,
+                    "bytes": step * 10_000,
+                    "bits_per_byte": 2 - step / 10 + size / 1e4,
+                }
+                for step in range(4)
+            ]
+            if trained
+            else []
+        )
+    differences = [
+        {
+            "axis": "embeddings",
+            "first": inits[0],
+            "second": inits[-1],
+            "axis.vocabulary.size": "100",
+            "axis.embeddings": "",
+            "metric": "bits per byte",
+            "subject": "adapted",
+            "language": "hi",
+            "difference": 0.1,
+            "low": 0.08,
+            "high": 0.12,
+            "seeds": 2,
+            "over": "seeds",
+            "better": inits[0],
+        }
+    ]
     for name, rows in ((TABLE, table), (CURVES, curves), (DIFFERENCES, differences)):
         write_table(rows, folder / name)
-    record = {"format": 1, "key": word, "name": f"study {word}", "question": f"Which {word}?", "scale": None,
-              "recipe": f"{word}.yaml", "settings": {word: word}, "seeds": list(seeds), "cells": cells,
-              "axes": [{"name": "vocabulary.size", "values": []}, {"name": "embeddings", "values": []}],
-              "failures": [{"cell": cell["name"], "error": cell["error"], "trace": ""} for cell in cells
-                           if cell["status"] == "failed"],
-              "rankings": [{"axis": "embeddings", "sentence": f"bits per byte: {word} is better", "best": None}],
-              "stages": {"asked": 9, "different": 5, "built": 5}, "versions": {"lingraft": "0.1.0"}, "workers": 1,
-              "executor": "local", "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:03:00Z"}
+    record = {
+        "format": 1,
+        "key": word,
+        "name": f"study {word}",
+        "question": f"Which {word}?",
+        "scale": None,
+        "recipe": f"{word}.yaml",
+        "settings": {word: word},
+        "seeds": list(seeds),
+        "cells": cells,
+        "axes": [{"name": "vocabulary.size", "values": []}, {"name": "embeddings", "values": []}],
+        "failures": [
+            {"cell": cell["name"], "error": cell["error"], "trace": ""}
+            for cell in cells
+            if cell["status"] == "failed"
+        ],
+        "rankings": [
+            {"axis": "embeddings", "sentence": f"bits per byte: {word} is better", "best": None}
+        ],
+        "stages": {"asked": 9, "different": 5, "built": 5},
+        "versions": {"lingraft": "0.1.0"},
+        "workers": 1,
+        "executor": "local",
+        "started": "2026-01-01T00:00:00Z",
+        "finished": "2026-01-01T00:03:00Z",
+    }
     (folder / STUDY).write_text(json.dumps(record), encoding="utf-8")
     return folder
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return Outline(write_study_report(make_study(tmp_path_factory.mktemp("study") / "s")).read_text(encoding="utf-8"))
+    return Outline(
+        write_study_report(make_study(tmp_path_factory.mktemp("study") / "s")).read_text(
+            encoding="utf-8"
+        )
+    )
 
 
 def test_the_question_then_what_is_carried_then_the_charts(page):
     """A study's page begins with its question and the sentences of its rankings, and draws what it has numbers for."""
     assert [section["id"] for section in page.all("section")] == [
-        "answer", "charts", "choices", "differences", "failures", "runs", "provenance"]
+        "answer",
+        "charts",
+        "choices",
+        "differences",
+        "failures",
+        "runs",
+        "provenance",
+    ]
     words = " ".join(page.words)
     assert words.index("Which plain?") < words.index("All 12 cells were carried out, with 2 seeds.")
     assert "Bits per byte: plain is better." in words
     assert [figure["id"] for figure in page.all("figure")] == [
-        f"figure-{name}" for name in ("axis-0", "axis-1", "fertility", "course", "frontier", "forgetting")]
+        f"figure-{name}"
+        for name in ("axis-0", "axis-1", "fertility", "course", "frontier", "forgetting")
+    ]
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in page.all("svg"))
     assert not page.all("script")
@@ -97,9 +183,15 @@ def test_the_question_then_what_is_carried_then_the_charts(page):
 def test_choices_stand_in_the_order_of_their_bits_per_byte(tmp_path):
     """Each choice is one row, its seeds put together; the lowest mean is first."""
     html = write_study_report(make_study(tmp_path / "s")).read_text(encoding="utf-8")
-    table = html[html.index('<section id="choices"'):html.index('<section id="differences"')]
+    table = html[html.index('<section id="choices"') : html.index('<section id="differences"')]
     assert re.findall(r'<th scope="row">(\d+)</th><td>(\w+)', table) == [
-        ("1000", "mean"), ("1000", "random"), ("100", "mean"), ("100", "random"), ("0", "mean"), ("0", "random")]
+        ("1000", "mean"),
+        ("1000", "random"),
+        ("100", "mean"),
+        ("100", "random"),
+        ("0", "mean"),
+        ("0", "random"),
+    ]
     assert table.count('<td class="n">2</td></tr>') == len(SIZES) * len(INITS)  # cells of each
 
 
@@ -119,7 +211,9 @@ def test_foreign_text_cannot_steer_a_studys_page(tmp_path, page, word):
     outline = Outline(write_study_report(folder).read_text(encoding="utf-8"))
     assert not outline.all("script")
     kinds = {(tag, name) for tag, attributes in outline.elements for name in attributes}
-    assert kinds <= {(tag, name) for tag, attributes in page.elements for name in attributes} | {("path", "transform")}
+    assert kinds <= {(tag, name) for tag, attributes in page.elements for name in attributes} | {
+        ("path", "transform")
+    }
 
 
 def test_failed_cells_and_missing_numbers_are_said(tmp_path):
@@ -136,7 +230,12 @@ def test_failed_cells_and_missing_numbers_are_said(tmp_path):
 def test_the_frontier_is_what_nothing_beats():
     """A point is on the frontier if and only if no cheaper or equal one is as good: checked against all pairs."""
     points = [(float(x * 7 % 5), float(x * 3 % 8), f"p{x}") for x in range(12)]
-    beaten = {c for a, b, c in points for x, y, z in points if z != c and x <= a and y <= b and (x, y) != (a, b)}
+    beaten = {
+        c
+        for a, b, c in points
+        for x, y, z in points
+        if z != c and x <= a and y <= b and (x, y) != (a, b)
+    }
     assert {c for _, _, c in points} - beaten == set(frontier(points))
 
 
@@ -154,7 +253,9 @@ def with_recipe(folder):
     (folder / "model").mkdir()
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     record["recipe"] = recipe_values(load_recipe(ROOT / "recipes" / "demo.yaml"))
-    record["method"] = {role: record["recipe"][role] for role in ("vocabulary", "embeddings", "training")}
+    record["method"] = {
+        role: record["recipe"][role] for role in ("vocabulary", "embeddings", "training")
+    }
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     return folder
 
@@ -163,7 +264,12 @@ def test_runs_and_studies_are_written_again_side_by_side(tmp_path):
     """`report` takes runs and studies; two runs or more get a page together; a folder that is neither is refused."""
     first, second = (with_recipe(make_run(tmp_path / name)) for name in ("a", "b"))
     written = rebuild_pages([first, make_study(tmp_path / "s"), second])
-    assert [set(paths) for paths in written] == [{"report", "card"}, {"report"}, {"report", "card"}, {"comparison"}]
+    assert [set(paths) for paths in written] == [
+        {"report", "card"},
+        {"report"},
+        {"report", "card"},
+        {"comparison"},
+    ]
     assert written[-1]["comparison"] == tmp_path / "comparison.html"
     assert all(path.is_file() for paths in written for path in paths.values())
     with pytest.raises(StoreError, match="not a finished run"):

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from lingraft.errors import TokenizerError
-from lingraft.families import open_tokenizer
-from lingraft.families.separators import chat_model_of, separators_of, start_of_document
-from lingraft.intrinsic.bits import start_id
+from lingraft.evaluation.bits_per_byte import start_id
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, pack_texts
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.separators import chat_model_of, separators_of, start_of_document
 from tests.chat_models import CHATML, LLAMA2, PHI, write_chat_tokenizer
 
 IM = ("<|im_start|>", "<|im_end|>")

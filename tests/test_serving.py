@@ -15,17 +15,23 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import ModelError, StoreError
-from lingraft.families import open_tokenizer
-from lingraft.intrinsic.samples import write_samples
-from lingraft.serving import Desk, find_pair, open_desk, open_writers
-from lingraft.serving.page import page
-from lingraft.vocabulary import AddedToken, identity
+from lingraft.evaluation.samples import write_samples
+from lingraft.serving import DemoServer, find_pair, open_generators, open_server
+from lingraft.serving.server import page
+from lingraft.splice import AddedToken, identity
+from lingraft.tokenizer import open_tokenizer
 from tests.conftest import HINDI, ROOT
 from tests.models import ARCHITECTURES, IDS
 from tests.test_report import HOSTILE, Outline, make_run
 
 KEY = "0123456789abcdef0123"
-ADDED = (b"\xe0\xa4", b"\xe0\xa5", "न".encode(), "े".encode(), "ने".encode())  # each spelled by two that were there
+ADDED = (
+    b"\xe0\xa4",
+    b"\xe0\xa5",
+    "न".encode(),
+    "े".encode(),
+    "ने".encode(),
+)  # each spelled by two that were there
 
 
 def make_served_run(folder: Path, word: str = "plain") -> Path:
@@ -35,12 +41,19 @@ def make_served_run(folder: Path, word: str = "plain") -> Path:
     ARCHITECTURES["llama"].build_with(IDS + len(ADDED), run / "model", seed=1)
     extended = open_tokenizer(source).family.extended(ADDED)
     (run / "model" / "tokenizer.json").write_text(json.dumps(extended), encoding="utf-8")
-    splice = identity(IDS, [AddedToken(IDS + place, surface, (0,)) for place, surface in enumerate(ADDED)])
+    splice = identity(
+        IDS, [AddedToken(IDS + place, surface, (0,)) for place, surface in enumerate(ADDED)]
+    )
     (run / "splice.json").write_text(splice.dumps(), encoding="utf-8")
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    record["stages"].append({"name": "source", "title": "source", "key": KEY, "cached": False, "seconds": 1})
+    record["stages"].append(
+        {"name": "source", "title": "source", "key": KEY, "cached": False, "seconds": 1}
+    )
     (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    prompts = [{"subject": "source", "language": "hi", "prompt": f"{line} {word}", "text": "b"} for line in HINDI[:2]]
+    prompts = [
+        {"subject": "source", "language": "hi", "prompt": f"{line} {word}", "text": "b"}
+        for line in HINDI[:2]
+    ]
     (run / "generated.json").write_text(json.dumps(prompts), encoding="utf-8")
     return run
 
@@ -50,10 +63,10 @@ def served(tmp_path_factory):
     return make_served_run(tmp_path_factory.mktemp("served"))
 
 
-def start(run: Path) -> Desk:
+def start(run: Path) -> DemoServer:
     """Serve a run on a free port, in a thread."""
     pair = find_pair(run, run.parent / ".store")
-    desk = open_desk(0, pair, open_writers(pair.folders, pair.added, "cpu", "auto"))
+    desk = open_server(0, pair, open_generators(pair.folders, pair.added, "cpu", "auto"))
     threading.Thread(target=desk.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     return desk
 
@@ -69,9 +82,16 @@ def desk(served):
 def ask(desk, method="POST", path="/write", body=None, **headers):
     """Send a request as the page would, but for what is said otherwise; `None` leaves a header out."""
     connection = http.client.HTTPConnection("127.0.0.1", desk.port, timeout=30)
-    given = {"Host": desk.hosts[0], "Content-Type": "application/json", "X-Lingraft-Token": desk.token, **headers}
+    given = {
+        "Host": desk.hosts[0],
+        "Content-Type": "application/json",
+        "X-Lingraft-Token": desk.token,
+        **headers,
+    }
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request(method, path, data, {name: value for name, value in given.items() if value is not None})
+    connection.request(
+        method, path, data, {name: value for name, value in given.items() if value is not None}
+    )
     answer = connection.getresponse()
     return answer.status, answer.read().decode(), answer.headers
 
@@ -88,11 +108,16 @@ def test_each_model_writes_what_it_writes_elsewhere(desk, side):
     first, *tokens, end = events
     ids = [event["piece"]["id"] for event in tokens]
     expected = list(write_samples(writer.model, writer.tokenizer, [HINDI[0]], 24)[0].ids)
-    assert ids == expected if end["why"] == "enough" else ids == expected[:len(ids)]
+    assert ids == expected if end["why"] == "enough" else ids == expected[: len(ids)]
     assert [piece["id"] for piece in first["pieces"]] == writer.tokenizer.ids([HINDI[0]])[0]
-    assert (end["tokens"], end["bytes"]) == (len(ids), sum(len(writer.tokenizer.vocabulary.surfaces[i]) for i in ids))
+    assert (end["tokens"], end["bytes"]) == (
+        len(ids),
+        sum(len(writer.tokenizer.vocabulary.surfaces[i]) for i in ids),
+    )
     assert end["prefill_seconds"] > 0
-    assert end["speeds"]["decode_tokens"] == pytest.approx(end["decoded_tokens"] / end["decode_seconds"])
+    assert end["speeds"]["decode_tokens"] == pytest.approx(
+        end["decoded_tokens"] / end["decode_seconds"]
+    )
 
 
 def test_added_tokens_are_marked(desk):
@@ -113,19 +138,44 @@ def test_a_prompt_longer_than_the_context_is_cut_and_said(desk):
     assert end["why"] == "ended" or (end["why"] == "full" and end["tokens"] == 33)
 
 
-@pytest.mark.parametrize(("headers", "status"), [
-    ({"Host": "evil.example"}, 421), ({"Host": "evil.example:80"}, 421), ({"Host": "127.0.0.1"}, 421),
-    ({"X-Lingraft-Token": None}, 403), ({"X-Lingraft-Token": "guess"}, 403), ({"X-Lingraft-Token": "\xe9"}, 403),
-    ({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403),
-    ({"Content-Type": "text/plain"}, 415), ({"Content-Length": "99999999"}, 413), ({"Content-Length": "x"}, 411)])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "evil.example:80"}, 421),
+        ({"Host": "127.0.0.1"}, 421),
+        ({"X-Lingraft-Token": None}, 403),
+        ({"X-Lingraft-Token": "guess"}, 403),
+        ({"X-Lingraft-Token": "\xe9"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Length": "99999999"}, 413),
+        ({"Content-Length": "x"}, 411),
+    ],
+)
 def test_a_request_that_is_not_the_pages_own_is_refused(desk, headers, status):
     """Another host name, a missing token, another origin, a form, or a body without end gets no answer."""
     assert ask(desk, body=question(), **headers)[0] == status
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b"null", question(side="other"), question(size=0),
-                                  question(size=True), question(size="9"), question(size=10**9), question(prompt=7),
-                                  b'{"side": "source", "prompt": "\\ud800", "bytes": 9}', b"[" * 60000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"\xff",
+        b"null",
+        question(side="other"),
+        question(size=0),
+        question(size=True),
+        question(size="9"),
+        question(size=10**9),
+        question(prompt=7),
+        b'{"side": "source", "prompt": "\\ud800", "bytes": 9}',
+        b"[" * 60000,
+    ],
+)
 def test_a_body_that_is_no_question_is_refused(desk, body):
     """Only text, a known side and a bounded size are taken; the server goes on."""
     assert ask(desk, body=body)[0] == 400
@@ -145,7 +195,12 @@ def test_the_page_is_for_who_has_its_address(desk):
     assert headers["Cache-Control"] == "no-store"
     outline = Outline(html)
     assert {section["id"] for section in outline.all("section")} == {"source", "adapted"}
-    links = [attributes[name] for _, attributes in outline.elements for name in ("src", "href") if name in attributes]
+    links = [
+        attributes[name]
+        for _, attributes in outline.elements
+        for name in ("src", "href")
+        if name in attributes
+    ]
     assert all(link.startswith(("#", "data:")) for link in links)
 
 
@@ -154,13 +209,20 @@ def test_foreign_text_adds_nothing_to_the_page(tmp_path, served, word):
     """Names and prompts of a run add no element and no attribute."""
     plain = page(find_pair(served, served.parent / ".store"), token="t", nonce="n", most=9)
     run = shutil.copytree(served, tmp_path / "run")
-    record = json.loads((run / "run.json").read_text(encoding="utf-8")) | {"name": word, "source": word}
+    record = json.loads((run / "run.json").read_text(encoding="utf-8")) | {
+        "name": word,
+        "source": word,
+    }
     (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    rows = [{"subject": "source", "language": "hi", "prompt": f"{number}{word}", "text": ""} for number in range(2)]
+    rows = [
+        {"subject": "source", "language": "hi", "prompt": f"{number}{word}", "text": ""}
+        for number in range(2)
+    ]
     (run / "generated.json").write_text(json.dumps(rows), encoding="utf-8")
     hostile = page(find_pair(run, served.parent / ".store"), token="t", nonce="n", most=9)
-    assert [(tag, sorted(attributes)) for tag, attributes in Outline(hostile).elements] \
-        == [(tag, sorted(attributes)) for tag, attributes in Outline(plain).elements]
+    assert [(tag, sorted(attributes)) for tag, attributes in Outline(hostile).elements] == [
+        (tag, sorted(attributes)) for tag, attributes in Outline(plain).elements
+    ]
 
 
 def test_what_is_missing_is_named(tmp_path, served, desk):
@@ -175,14 +237,26 @@ def test_what_is_missing_is_named(tmp_path, served, desk):
     with pytest.raises(ModelError, match=r"has 325 token ids, while .* 320"):
         find_pair(served, store, served / "model")
     with pytest.raises(StoreError, match=f"--port {desk.port}: is taken"):
-        open_desk(desk.port, desk.pair, {})
+        open_server(desk.port, desk.pair, {})
 
 
 def test_the_command_listens_on_the_loopback_address_and_ends_cleanly(served):
     """`lingraft serve RUN --port 0` prints an address that answers, and an interrupt ends it with code 0."""
-    command = [sys.executable, "-u", "-c", "from lingraft.cli import main; main()", "serve", str(served)]
-    process = subprocess.Popen([*command, "--port", "0", "--device", "cpu"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    command = [
+        sys.executable,
+        "-u",
+        "-c",
+        "from lingraft.cli import main; main()",
+        "serve",
+        str(served),
+    ]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
     try:
         address = process.stdout.readline().split()[1]
         assert address.startswith("http://127.0.0.1:")
@@ -200,15 +274,19 @@ def test_the_command_listens_on_the_loopback_address_and_ends_cleanly(served):
 def hang_up(desk, request: bytes) -> None:
     """Send bytes and break the connection at once, as a browser does whose page is closed."""
     with socket.create_connection(("127.0.0.1", desk.port), timeout=30) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not a goodbye
+        connection.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )  # a reset, not a goodbye
         connection.sendall(request)
 
 
 def test_clients_that_hang_up_are_no_news(desk, capfd):
     """Connections broken before, within and after a request leave nothing on the terminal, and the server goes on."""
     body = json.dumps(question(size=30)).encode()
-    head = (f"POST /write HTTP/1.1\r\nHost: {desk.hosts[0]}\r\nContent-Type: application/json\r\n"
-            f"X-Lingraft-Token: {desk.token}\r\nContent-Length: {len(body)}\r\n\r\n").encode()
+    head = (
+        f"POST /write HTTP/1.1\r\nHost: {desk.hosts[0]}\r\nContent-Type: application/json\r\n"
+        f"X-Lingraft-Token: {desk.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
     page = f"GET /?token={desk.token} HTTP/1.1\r\nHost: {desk.hosts[0]}\r\n\r\n".encode()
     refused = b"GET / HTTP/1.1\r\nHost: elsewhere\r\n\r\n"
     for request in (b"", page[:20], head[:60], head + body[:5], head + body, page, refused):
@@ -225,7 +303,9 @@ def test_clients_that_hang_up_are_no_news(desk, capfd):
 def test_an_address_that_is_none_is_a_bad_request(desk, capfd, target):
     """It is answered with 400, not with a closed connection and a traceback."""
     with socket.create_connection(("127.0.0.1", desk.port), timeout=30) as connection:
-        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {desk.hosts[0]}\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(
+            f"GET {target} HTTP/1.1\r\nHost: {desk.hosts[0]}\r\nConnection: close\r\n\r\n".encode()
+        )
         assert connection.makefile("rb").readline().split()[1] == b"400"
     assert capfd.readouterr().err == ""
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from lingraft.checkpoint.tensor_files import Checkpoint
+from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import Interrupted
 from lingraft.report import write_report
 from lingraft.training.train_log import TrainLog
@@ -22,8 +22,24 @@ from tests.architecture_sweep import build, load
 from tests.short_adapt import short_adapt
 
 EVERY = os.environ.get("LINGRAFT_ARCHITECTURES") == "all"
-FAMILIES = ("llama", "qwen3", "qwen3_moe", "gemma3_text", "gemma3", "gemma4_text", "qwen3_5", "mistral3", "phi3",
-            "gpt2", "mamba2", "nemotron_h", "gpt_oss", "deepseek_v4", "qwen2_5_vl", "llava")
+FAMILIES = (
+    "llama",
+    "qwen3",
+    "qwen3_moe",
+    "gemma3_text",
+    "gemma3",
+    "gemma4_text",
+    "qwen3_5",
+    "mistral3",
+    "phi3",
+    "gpt2",
+    "mamba2",
+    "nemotron_h",
+    "gpt_oss",
+    "deepseek_v4",
+    "qwen2_5_vl",
+    "llava",
+)
 
 
 def name_roles(folder: Path) -> None:
@@ -40,8 +56,9 @@ def name_roles(folder: Path) -> None:
 
 @pytest.mark.parametrize("strategy", ["differential", "lora"] if EVERY else ["lora"])
 @pytest.mark.parametrize("kind", FAMILIES if EVERY else ["qwen3_moe"])
-def test_a_short_run_stops_goes_on_and_reports(kind: str, strategy: str, tmp_path: Path,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_run_stops_goes_on_and_reports(
+    kind: str, strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run stopped by SIGTERM ends as an undisturbed one, loads whole under its own names, and is reported."""
     source = build(kind, tmp_path / "source", dtype="bfloat16")
     name_roles(source)
@@ -70,5 +87,8 @@ def test_a_short_run_stops_goes_on_and_reports(kind: str, strategy: str, tmp_pat
     assert type(model).__name__ == type(load(source)[0]).__name__
     assert "bits per byte" in stopped.report.read_text()
     assert {row.subject for row in stopped.measurements()} == {"source", "spliced", "adapted"}
-    assert any(not torch.equal(one.tensor(name), before.tensor(name)) for name in one.tensors
-               if one.tensors[name].shape == before.tensors[name].shape)
+    assert any(
+        not torch.equal(one.tensor(name), before.tensor(name))
+        for name in one.tensors
+        if one.tensors[name].shape == before.tensors[name].shape
+    )

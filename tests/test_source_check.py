@@ -13,18 +13,20 @@ from lingraft.bases.tokenizer_files import complete_tokenizer
 from lingraft.certificate.result_claims import certify_named_ids, certify_rows, certify_tokens
 from lingraft.certificate.source_claims import certify_source
 from lingraft.errors import CertificateError
-from lingraft.families import open_tokenizer
-from lingraft.families.convert import LLAMA3_REGEX
 from lingraft.pipeline import extend
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
-from lingraft.vocabulary import Splice
+from lingraft.splice import Splice
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.convert import LLAMA3_REGEX
 from tests.conftest import ENGLISH, HINDI, write_lines
 from tests.small_bases import BASES, byte_level
 from tests.test_source_reading import CLASS, N, split, written
 
-END = {"tokenizer_config": {**CLASS, "tokenizer_class": "GPT2Tokenizer", "eos_token": "<|im_end|>"},
-       "added_tokens": {"<|im_start|>": N, "<|im_end|>": N + 1}}
+END = {
+    "tokenizer_config": {**CLASS, "tokenizer_class": "GPT2Tokenizer", "eos_token": "<|im_end|>"},
+    "added_tokens": {"<|im_start|>": N, "<|im_end|>": N + 1},
+}
 
 
 def gpt2(folder, *, rows=N + 2, **side):
@@ -34,8 +36,16 @@ def gpt2(folder, *, rows=N + 2, **side):
 
     data = BASES["byte-level BPE"]()
     split(written(folder, data, **{**END, **side}), data)
-    config = GPT2Config(vocab_size=rows, n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=N - 1,
-                        eos_token_id=N + 1, pad_token_id=N)
+    config = GPT2Config(
+        vocab_size=rows,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        n_positions=64,
+        bos_token_id=N - 1,
+        eos_token_id=N + 1,
+        pad_token_id=N,
+    )
     torch.manual_seed(0)
     GPT2LMHeadModel(config).save_pretrained(folder)
     ends = {"eos_token_id": [N - 1, N + 1], "pad_token_id": N}
@@ -46,11 +56,21 @@ def gpt2(folder, *, rows=N + 2, **side):
 def extended(source, place, **vocabulary):
     """Extend a source by 20 Hindi tokens; return the result and the claims of its certificate by name."""
     place.mkdir(parents=True, exist_ok=True)
-    texts = {"hi": write_lines(place / "hi.txt", HINDI), "en": write_lines(place / "en.txt", ENGLISH)}
-    recipe = parse_recipe(Tree({
-        "name": "x", "model": str(source), "vocabulary": {"size": 20, **vocabulary},
-        "target": {"language": "hi", "corpus": str(texts["hi"]), "heldout_share": 0.1},
-        "replay": {"language": "en", "corpus": str(texts["en"]), "heldout_share": 0.1}}))
+    texts = {
+        "hi": write_lines(place / "hi.txt", HINDI),
+        "en": write_lines(place / "en.txt", ENGLISH),
+    }
+    recipe = parse_recipe(
+        Tree(
+            {
+                "name": "x",
+                "model": str(source),
+                "vocabulary": {"size": 20, **vocabulary},
+                "target": {"language": "hi", "corpus": str(texts["hi"]), "heldout_share": 0.1},
+                "replay": {"language": "en", "corpus": str(texts["en"]), "heldout_share": 0.1},
+            }
+        )
+    )
     runtime = Runtime(runs=place / "runs", store=place / "store", device="cpu")
     folder = extend(recipe, runtime, place / "out", tell=lambda _line: None)
     claims = json.loads((folder / "lingraft" / "certificate.json").read_text())["claims"]
@@ -67,18 +87,27 @@ def test_tokens_of_a_side_file_keep_ids_rows_and_roles(tmp_path, rows):
     result, claims = extended(source, tmp_path)
     before, after = (AutoTokenizer.from_pretrained(folder) for folder in (source, result))
     assert before.get_vocab().items() <= after.get_vocab().items()
-    added = sorted(after.get_vocab().values())[len(before):]
+    added = sorted(after.get_vocab().values())[len(before) :]
     assert added == list(range(N + 2, N + 22))
     models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (source, result)]
     old, new = (model.get_input_embeddings().weight for model in models)
     assert torch.equal(old[: N + 2], new[: N + 2])
     assert [after.convert_ids_to_tokens(i) for i in models[1].generation_config.eos_token_id] == [
-        "<|endoftext|>", "<|im_end|>"]
-    assert after.convert_ids_to_tokens(models[1].config.eos_token_id) == "<|im_end|>" == after.eos_token
+        "<|endoftext|>",
+        "<|im_end|>",
+    ]
+    assert (
+        after.convert_ids_to_tokens(models[1].config.eos_token_id)
+        == "<|im_end|>"
+        == after.eos_token
+    )
     names = list(claims)
     assert names[0] == "source read as transformers reads it"
-    assert names[-3:] == ["source tokens where they were", "source rows where they were",
-                          "configured ids name the same tokens"]
+    assert names[-3:] == [
+        "source tokens where they were",
+        "source rows where they were",
+        "configured ids name the same tokens",
+    ]
     assert all(claim["holds"] for claim in claims.values() if claim["fatal"])
 
 
@@ -97,8 +126,12 @@ def test_a_text_that_transformers_reads_otherwise_is_named(tmp_path):
     """The class that the model names wins over tokenizer.json: what it makes of texts is compared."""
     data = byte_level(["a(the a(the a(the a(the"], pattern=LLAMA3_REGEX)
     end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
-    given = written(tmp_path, data, tokenizer_config={**end, "tokenizer_class": "GPT2Tokenizer"},
-                    config={"model_type": "gpt2"})
+    given = written(
+        tmp_path,
+        data,
+        tokenizer_config={**end, "tokenizer_class": "GPT2Tokenizer"},
+        config={"model_type": "gpt2"},
+    )
     claim = certify_source(open_tokenizer(given), given, ["over(the bridge"])
     assert not claim.holds
     assert claim.exceptions[0].startswith("ids of 'over(the bridge'")
@@ -109,7 +142,9 @@ def test_a_configured_id_without_a_token_is_refused_before_anything_is_learned(t
     source = gpt2(tmp_path / "source", rows=N + 40)
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "eos_token_id": N + 5}))
-    with pytest.raises(CertificateError, match=rf"config\.json: no token has the eos_token_id {N + 5}"):
+    with pytest.raises(
+        CertificateError, match=rf"config\.json: no token has the eos_token_id {N + 5}"
+    ):
         extended(source, tmp_path)
     assert not (tmp_path / "out").exists()
     assert not list((tmp_path / "store" / "answers").glob("vocabulary-*"))
@@ -121,18 +156,38 @@ def result(tmp_path_factory):
     place = tmp_path_factory.mktemp("checked")
     source = gpt2(place / "source")
     folder, _ = extended(source, place)
-    return source, folder, Splice.from_json(json.loads((folder / "lingraft" / "splice.json").read_text()))
+    return (
+        source,
+        folder,
+        Splice.from_json(json.loads((folder / "lingraft" / "splice.json").read_text())),
+    )
 
 
-@pytest.mark.parametrize(("file", "change", "name"), [
-    ("tokenizer_config.json", lambda text: text.replace('"eos_token": "<|im_end|>"', '"eos_token": "<|im_start|>"'),
-     "source tokens where they were"),
-    ("tokenizer.json", lambda text: text.replace('"<|im_end|>"', '"<|other|>"'), "source tokens where they were"),
-    ("config.json", lambda text: text.replace(f'"eos_token_id": {N + 1}', f'"eos_token_id": {N + 2}'),
-     "configured ids name the same tokens"),
-    ("generation_config.json", lambda text: text.replace(str(N + 1), str(N + 3)),
-     "configured ids name the same tokens"),
-])
+@pytest.mark.parametrize(
+    ("file", "change", "name"),
+    [
+        (
+            "tokenizer_config.json",
+            lambda text: text.replace('"eos_token": "<|im_end|>"', '"eos_token": "<|im_start|>"'),
+            "source tokens where they were",
+        ),
+        (
+            "tokenizer.json",
+            lambda text: text.replace('"<|im_end|>"', '"<|other|>"'),
+            "source tokens where they were",
+        ),
+        (
+            "config.json",
+            lambda text: text.replace(f'"eos_token_id": {N + 1}', f'"eos_token_id": {N + 2}'),
+            "configured ids name the same tokens",
+        ),
+        (
+            "generation_config.json",
+            lambda text: text.replace(str(N + 1), str(N + 3)),
+            "configured ids name the same tokens",
+        ),
+    ],
+)
 def test_what_was_moved_in_a_result_is_found(result, tmp_path, file, change, name):
     """A role, a token, or an id of a configuration that is not where it was breaks the claim about it."""
     source, folder, splice = result
@@ -165,8 +220,14 @@ def sentencepiece(path, **settings):
 
     made = io.BytesIO()
     texts = [f"{text} {number}" for number in range(30) for text in (*HINDI, *ENGLISH)]
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=made, vocab_size=400,
-                                             minloglevel=9, hard_vocab_limit=False, **settings)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=made,
+        vocab_size=400,
+        minloglevel=9,
+        hard_vocab_limit=False,
+        **settings,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(made.getvalue())
     return path
@@ -177,7 +238,9 @@ def test_what_the_named_class_adds_is_read(tmp_path):
     from transformers import AutoTokenizer
 
     model = tmp_path / "model"
-    path = sentencepiece(model / "spiece.model", model_type="unigram", pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    path = sentencepiece(
+        model / "spiece.model", model_type="unigram", pad_id=0, eos_id=1, unk_id=2, bos_id=-1
+    )
     size = open_tokenizer(path).size
     (model / "config.json").write_text(json.dumps({"model_type": "t5", "vocab_size": size + 128}))
     (model / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer"}))
@@ -185,7 +248,9 @@ def test_what_the_named_class_adds_is_read(tmp_path):
     completed = complete_tokenizer(model)
     assert completed.size == open_tokenizer(model).size == len(loaded) == size + 100
     assert certify_source(open_tokenizer(model), tmp_path / "given").holds
-    assert AutoTokenizer.from_pretrained(model)("a word")["input_ids"] == loaded("a word")["input_ids"]
+    assert (
+        AutoTokenizer.from_pretrained(model)("a word")["input_ids"] == loaded("a word")["input_ids"]
+    )
 
 
 @pytest.mark.parametrize(("kind", "name"), [("bpe", "SentencePiece"), ("unigram", "SentencePiece")])
@@ -203,11 +268,18 @@ def test_a_side_file_next_to_a_sentencepiece_file_is_read(tmp_path, named):
     """Tokens are those of transformers, with a named class or without; texts are compared with SentencePiece."""
     from transformers import AutoTokenizer
 
-    path = sentencepiece(tmp_path / "tokenizer.model", model_type="bpe", byte_fallback=True,
-                         normalization_rule_name="identity")
+    path = sentencepiece(
+        tmp_path / "tokenizer.model",
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+    )
     size = open_tokenizer(path).size
-    side = {"config": {"model_type": "llama", "vocab_size": size + 2}, "added_tokens": {"<|im_end|>": size},
-            "tokenizer_config": {**named, "eos_token": "<|im_end|>"}}
+    side = {
+        "config": {"model_type": "llama", "vocab_size": size + 2},
+        "added_tokens": {"<|im_end|>": size},
+        "tokenizer_config": {**named, "eos_token": "<|im_end|>"},
+    }
     for name, content in side.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     tokenizer = as_transformers_reads(open_tokenizer(path), tmp_path)
@@ -218,7 +290,9 @@ def test_a_side_file_next_to_a_sentencepiece_file_is_read(tmp_path, named):
     assert claim.holds, claim
     assert "SentencePiece" in claim.detail
     (tmp_path / "added_tokens.json").write_text("{}", encoding="utf-8")
-    alone = {key: content for key, content in side["tokenizer_config"].items() if key != "eos_token"}
+    alone = {
+        key: content for key, content in side["tokenizer_config"].items() if key != "eos_token"
+    }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(alone), encoding="utf-8")
     without = open_tokenizer(path)
     for name in ("added_tokens", "tokenizer_config"):

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from lingraft.errors import TokenizerError
-from lingraft.families import open_tokenizer
-from lingraft.families.content import DEPTH
-from lingraft.families.saving import save_tokenizer
-from lingraft.vocabulary import identity
+from lingraft.splice import identity
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.json_format import DEPTH
+from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from tests.small_bases import BASES
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -28,10 +28,16 @@ def written(folder, data, **side):
 
 def split(folder, data):
     """Write the same tokenizer as vocab.json and merges.txt, as GPT-2 is published."""
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in data["model"]["merges"]]
-    vocab = data["model"]["vocab"] | {token["content"]: token["id"] for token in data["added_tokens"]}
+    merges = [
+        merge if isinstance(merge, str) else " ".join(merge) for merge in data["model"]["merges"]
+    ]
+    vocab = data["model"]["vocab"] | {
+        token["content"]: token["id"] for token in data["added_tokens"]
+    }
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8"
+    )
     (folder / "tokenizer.json").unlink()
     (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")
     return folder
@@ -42,8 +48,10 @@ def in_transformers(folder):
     from transformers import AutoTokenizer
 
     read = AutoTokenizer.from_pretrained(folder)
-    flags = {token.content: tuple(getattr(token, name) for name in FLAGS)
-             for token in read.added_tokens_decoder.values()}
+    flags = {
+        token.content: tuple(getattr(token, name) for name in FLAGS)
+        for token in read.added_tokens_decoder.values()
+    }
     return read.get_vocab(), flags, (read.bos_token_id, read.eos_token_id, read.pad_token_id)
 
 
@@ -51,8 +59,11 @@ def in_lingraft(folder):
     read = open_tokenizer(folder)
     tokens = read.family.data["added_tokens"]
     flags = {token["content"]: tuple(token[name] for name in FLAGS) for token in tokens}
-    return (read.family.pieces | {content: i for i, content in read.family.special.items()}, flags,
-            (read.bos_id, read.eos_id, read.pad_id))
+    return (
+        read.family.pieces | {content: i for i, content in read.family.special.items()},
+        flags,
+        (read.bos_id, read.eos_id, read.pad_id),
+    )
 
 
 N = len(BASES["byte-level BPE"]()["model"]["vocab"]) + 1
@@ -62,22 +73,52 @@ PLACES = {
     "added_tokens.json": {"added_tokens": {"<|im_start|>": N, "<|im_end|>": N + 1}},
     "added_tokens.json, one of them by role": {
         "added_tokens": {"<|im_start|>": N, "<|im_end|>": N + 1},
-        "tokenizer_config": {**CLASS, "eos_token": "<|im_end|>"}},
-    "added_tokens_decoder": {"tokenizer_config": {
-        **CLASS, "eos_token": "<|im_end|>", "added_tokens_decoder": {
-            str(N): {"content": "<|im_end|>", "lstrip": True}, str(N + 1): {"content": "<x>", "special": True}}}},
-    "flags that differ": {"tokenizer_config": {
-        **CLASS, "added_tokens_decoder": {str(N - 1): {"content": "<|endoftext|>", "rstrip": True}}}},
-    "special_tokens_map.json": {"special_tokens_map": {
-        "pad_token": "<pad>", "eos_token": {"content": "<e>", "lstrip": True, "normalized": False},
-        "additional_special_tokens": ["<q>"]}},
-    "roles of one model": {"tokenizer_config": {
-        **CLASS, "image_token": "<image>", "extra_special_tokens": {"audio_token": "<audio>"}}},
-    "extra special tokens": {"tokenizer_config": {**CLASS, "additional_special_tokens": [
-        "<q>", {"content": "<r>", "lstrip": True, "__type": "AddedToken"}]}},
+        "tokenizer_config": {**CLASS, "eos_token": "<|im_end|>"},
+    },
+    "added_tokens_decoder": {
+        "tokenizer_config": {
+            **CLASS,
+            "eos_token": "<|im_end|>",
+            "added_tokens_decoder": {
+                str(N): {"content": "<|im_end|>", "lstrip": True},
+                str(N + 1): {"content": "<x>", "special": True},
+            },
+        }
+    },
+    "flags that differ": {
+        "tokenizer_config": {
+            **CLASS,
+            "added_tokens_decoder": {str(N - 1): {"content": "<|endoftext|>", "rstrip": True}},
+        }
+    },
+    "special_tokens_map.json": {
+        "special_tokens_map": {
+            "pad_token": "<pad>",
+            "eos_token": {"content": "<e>", "lstrip": True, "normalized": False},
+            "additional_special_tokens": ["<q>"],
+        }
+    },
+    "roles of one model": {
+        "tokenizer_config": {
+            **CLASS,
+            "image_token": "<image>",
+            "extra_special_tokens": {"audio_token": "<audio>"},
+        }
+    },
+    "extra special tokens": {
+        "tokenizer_config": {
+            **CLASS,
+            "additional_special_tokens": [
+                "<q>",
+                {"content": "<r>", "lstrip": True, "__type": "AddedToken"},
+            ],
+        }
+    },
     "a word by role": {"tokenizer_config": {**CLASS, "pad_token": "he"}},
     "files that are not read": {
-        "tokenizer_config": {**CLASS, "added_tokens_decoder": {}}, "special_tokens_map": {"pad_token": "<pad>"}},
+        "tokenizer_config": {**CLASS, "added_tokens_decoder": {}},
+        "special_tokens_map": {"pad_token": "<pad>"},
+    },
 }
 
 
@@ -95,7 +136,9 @@ def test_every_place_that_names_tokens_is_read_as_transformers_reads_it(tmp_path
     expected_vocab, expected_flags, expected_roles = in_transformers(folder)
     assert vocab == expected_vocab
     assert flags == expected_flags
-    if layout == "tokenizer.json":  # GPT2Tokenizer has roles of its own, which only transformers knows
+    if (
+        layout == "tokenizer.json"
+    ):  # GPT2Tokenizer has roles of its own, which only transformers knows
         assert roles == expected_roles
     source = open_tokenizer(folder)
     data = source.family.extended(["नमस्ते".encode()])
@@ -104,17 +147,42 @@ def test_every_place_that_names_tokens_is_read_as_transformers_reads_it(tmp_path
     assert in_transformers(tmp_path / "target")[:2] == (expected_vocab, expected_flags)
 
 
-@pytest.mark.parametrize(("side", "message"), [
-    ({"added_tokens": {"<x>": N + 7}}, rf"added_tokens\.json: '<x>' has the id {N + 7} there.*gives it {N}"),
-    ({"added_tokens": {"<x>": 5}}, rf"'<x>' has the id 5 there, but transformers gives it {N}"),
-    ({"tokenizer_config": {**CLASS, "added_tokens_decoder": {"5": {"content": "<|endoftext|>"}}}}, "has the id 5"),
-    ({"tokenizer_config": {**CLASS, "added_tokens_decoder": {}}, "added_tokens": {"<x>": N}},
-     r"added_tokens\.json: '<x>' has the id .* which transformers does not read"),
-    ({"tokenizer_config": {**CLASS, "added_tokens_decoder": ["<x>"]}}, "added_tokens_decoder is a list"),
-    ({"tokenizer_config": {**CLASS, "added_tokens_decoder": {"x": {"content": "<x>"}}}}, "has the id 'x'"),
-    ({"tokenizer_config": {**CLASS, "additional_special_tokens": [3]}}, "an extra special token is 3"),
-    ({"tokenizer_config": {**CLASS, "eos_token": ["</s>"]}}, r"eos_token is \['</s>'\]"),
-])
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [
+        (
+            {"added_tokens": {"<x>": N + 7}},
+            rf"added_tokens\.json: '<x>' has the id {N + 7} there.*gives it {N}",
+        ),
+        ({"added_tokens": {"<x>": 5}}, rf"'<x>' has the id 5 there, but transformers gives it {N}"),
+        (
+            {
+                "tokenizer_config": {
+                    **CLASS,
+                    "added_tokens_decoder": {"5": {"content": "<|endoftext|>"}},
+                }
+            },
+            "has the id 5",
+        ),
+        (
+            {"tokenizer_config": {**CLASS, "added_tokens_decoder": {}}, "added_tokens": {"<x>": N}},
+            r"added_tokens\.json: '<x>' has the id .* which transformers does not read",
+        ),
+        (
+            {"tokenizer_config": {**CLASS, "added_tokens_decoder": ["<x>"]}},
+            "added_tokens_decoder is a list",
+        ),
+        (
+            {"tokenizer_config": {**CLASS, "added_tokens_decoder": {"x": {"content": "<x>"}}}},
+            "has the id 'x'",
+        ),
+        (
+            {"tokenizer_config": {**CLASS, "additional_special_tokens": [3]}},
+            "an extra special token is 3",
+        ),
+        ({"tokenizer_config": {**CLASS, "eos_token": ["</s>"]}}, r"eos_token is \['</s>'\]"),
+    ],
+)
 def test_ids_that_contradict_what_transformers_reads_are_refused(tmp_path, side, message):
     """Where a file names another id than transformers gives, nothing says which row is the token's: one line."""
     folder = written(tmp_path, BASES["byte-level BPE"](), **side)
@@ -122,7 +190,9 @@ def test_ids_that_contradict_what_transformers_reads_are_refused(tmp_path, side,
         open_tokenizer(folder)
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json", "added_tokens.json"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "config.json", "added_tokens.json"]
+)
 @pytest.mark.parametrize("depth", [DEPTH + 1, 10_000])
 def test_deep_nesting_is_refused_in_one_line(tmp_path, name, depth):
     """10,000 nested lists end in one line that names the file, not in a RecursionError."""
@@ -137,14 +207,26 @@ def test_dropout_padding_and_truncation_do_not_act(tmp_path):
     data = BASES["byte-level BPE"]()
     plain = open_tokenizer(written(tmp_path / "plain", data))
     data["model"]["dropout"] = 0.9
-    data["padding"] = {"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
-                       "pad_type_id": 0, "pad_token": "!"}
-    data["truncation"] = {"direction": "Right", "max_length": 16, "strategy": "LongestFirst", "stride": 0}
+    data["padding"] = {
+        "strategy": {"Fixed": 64},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "!",
+    }
+    data["truncation"] = {
+        "direction": "Right",
+        "max_length": 16,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
     source = open_tokenizer(written(tmp_path / "source", data))
     texts = ["the cat sat on the mat and the dog ran to the other cat"] * 20
     assert source.ids(texts) == plain.ids(texts)
     assert [source.family.segment(list(source.family.cut(text))) for text in texts] == [
-        plain.family.segment(list(plain.family.cut(text))) for text in texts]
+        plain.family.segment(list(plain.family.cut(text))) for text in texts
+    ]
     save_tokenizer(source, source.family.data, identity(source.size), tmp_path / "target")
     saved = json.loads((tmp_path / "target" / "tokenizer.json").read_text())
     assert (saved["padding"], saved["truncation"]) == (data["padding"], data["truncation"])

@@ -12,14 +12,14 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
-from lingraft.families import Family, ModelTokenizer, family_of, open_tokenizer
-from lingraft.families.special_text import SpecialText
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import pack_corpus
-from lingraft.selection import Continued, Extension, SelectionRequest, extend_tokenizer
-from lingraft.selection.append import Append
-from lingraft.selection.atomic import Atomic
 from lingraft.store import Draft
+from lingraft.tokenizer import Family, ModelTokenizer, family_of, open_tokenizer
+from lingraft.tokenizer.special_text import SpecialText
+from lingraft.vocabulary import ContinuedBPE, Extension, SelectionRequest, extend_tokenizer
+from lingraft.vocabulary.append import Append
+from lingraft.vocabulary.whole_words import WholeWords
 from tests.conftest import HINDI
 from tests.small_bases import BASES, byte_level, sentencepiece
 
@@ -30,7 +30,13 @@ def with_added(data: dict[str, Any], contents: tuple[str, ...], *, special: bool
     """Add tokens behind the vocabulary."""
     tokenizer = Tokenizer.from_str(json.dumps(data))
     first = tokenizer.get_vocab_size()
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
+    flags = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": special,
+    }
     added = [{"id": first + i, "content": content, **flags} for i, content in enumerate(contents)]
     return {**data, "added_tokens": [*data["added_tokens"], *added]}
 
@@ -40,20 +46,44 @@ def unigram(*, byte_fallback: bool) -> dict[str, Any]:
     pieces = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0]]
     if byte_fallback:
         pieces += [[f"<0x{byte:02X}>", 0.0] for byte in range(256)]
-    pieces += [[piece, -2.0 - i / 10] for i, piece in enumerate(["▁", "▁the", "▁closes", "it", "</", "s>"])]
-    pieces += [[character, -6.0] for character in "abcdefghijklmnopqrstuvwxyzABCDEF0123456789<>/|_."]
-    special = [{"id": i, "content": pieces[i][0], "single_word": False, "lstrip": False, "rstrip": False,
-                "normalized": False, "special": True} for i in range(3)]
+    pieces += [
+        [piece, -2.0 - i / 10] for i, piece in enumerate(["▁", "▁the", "▁closes", "it", "</", "s>"])
+    ]
+    pieces += [
+        [character, -6.0] for character in "abcdefghijklmnopqrstuvwxyzABCDEF0123456789<>/|_."
+    ]
+    special = [
+        {
+            "id": i,
+            "content": pieces[i][0],
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for i in range(3)
+    ]
     metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
     decoders = [{"type": "ByteFallback"}] if byte_fallback else []
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None,
-            "pre_tokenizer": metaspace, "post_processor": None,
-            "decoder": {"type": "Sequence", "decoders": [*decoders, metaspace]},
-            "model": {"type": "Unigram", "unk_id": 2, "vocab": pieces, "byte_fallback": byte_fallback}}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": special,
+        "normalizer": None,
+        "pre_tokenizer": metaspace,
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": [*decoders, metaspace]},
+        "model": {"type": "Unigram", "unk_id": 2, "vocab": pieces, "byte_fallback": byte_fallback},
+    }
 
 
-EVERY = {**BASES, "Unigram": lambda: unigram(byte_fallback=False),
-         "Unigram with bytes": lambda: unigram(byte_fallback=True)}
+EVERY = {
+    **BASES,
+    "Unigram": lambda: unigram(byte_fallback=False),
+    "Unigram with bytes": lambda: unigram(byte_fallback=True),
+}
 
 
 def mentioning(family: Family) -> list[str]:
@@ -70,7 +100,9 @@ def test_no_text_gives_the_id_of_a_special_token(base: str) -> None:
     unknown = family.data["model"].get("unk_id")
     for text, ids in zip(mentioning(family), tokenizer.ids(mentioning(family)), strict=True):
         assert not (family.control.keys() - {unknown}) & set(ids), text
-        assert 10 not in {family.fallback.get(token_id) for token_id in ids}, text  # <0x0A> is no line break
+        assert 10 not in {family.fallback.get(token_id) for token_id in ids}, (
+            text
+        )  # <0x0A> is no line break
         if unknown is None or unknown not in ids:
             assert tokenizer.text(ids).lstrip(" ") == text.lstrip(" ")
 
@@ -78,14 +110,20 @@ def test_no_text_gives_the_id_of_a_special_token(base: str) -> None:
 @pytest.mark.parametrize("base", BASES)
 def test_text_is_read_as_transformers_reads_it_with_split_special_tokens(base: str) -> None:
     """BPE: ids are those of transformers with `split_special_tokens=True`, and as markup those of its default."""
-    data = with_added(with_added(BASES[base](), CHATML, special=True), ("<tool_call>", "    "), special=False)
+    data = with_added(
+        with_added(BASES[base](), CHATML, special=True), ("<tool_call>", "    "), special=False
+    )
     family = family_of(data, Path())
     theirs = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(data)))
     ours = ModelTokenizer(Path(), family, {})
     texts = [*mentioning(family), "a <tool_call> b      c", "if x:\n        return </s>"]
-    split = [theirs.encode(text, add_special_tokens=False, split_special_tokens=True) for text in texts]
+    split = [
+        theirs.encode(text, add_special_tokens=False, split_special_tokens=True) for text in texts
+    ]
     assert ours.ids(texts) == split
-    assert ours.markup_ids(texts) == [theirs.encode(text, add_special_tokens=False) for text in texts]
+    assert ours.markup_ids(texts) == [
+        theirs.encode(text, add_special_tokens=False) for text in texts
+    ]
     assert ours.ids(texts) == split  # and reading markup leaves nothing behind
 
 
@@ -108,25 +146,32 @@ def test_t5_reads_control_pieces_as_sentencepiece_does(assets: Path) -> None:
 
 
 @pytest.mark.parametrize("base", EVERY)
-@pytest.mark.parametrize("method", [Continued(), Append(), Atomic()])
-def test_no_token_is_learned_that_holds_the_spelling_of_a_special_token(base: str, method: Any) -> None:
+@pytest.mark.parametrize("method", [ContinuedBPE(), Append(), WholeWords()])
+def test_no_token_is_learned_that_holds_the_spelling_of_a_special_token(
+    base: str, method: Any
+) -> None:
     """Where Hindi is full of `</s>` and `<|im_end|>`, no method learns a token with one in it, at any border."""
-    if "Unigram" in base and isinstance(method, Atomic):
+    if "Unigram" in base and isinstance(method, WholeWords):
         pytest.skip("a Unigram adds no whole words")
     family = family_of(with_added(EVERY[base](), CHATML, special=True), Path())
     special = [*family.control.values(), "<0x0A>"]
-    texts = [f"{HINDI[i % 4]}{one} {one}{HINDI[i % 3]}\n{one}\n" for i in range(40) for one in special]
+    texts = [
+        f"{HINDI[i % 4]}{one} {one}{HINDI[i % 3]}\n{one}\n" for i in range(40) for one in special
+    ]
     chosen = method.select(SelectionRequest(family, family.units(texts), 80))
     assert chosen.surfaces
-    spelled = SpecialText(tuple(special)).mentions(" | ".join(
-        surface.decode(errors="replace") for surface in chosen.surfaces))
+    spelled = SpecialText(tuple(special)).mentions(
+        " | ".join(surface.decode(errors="replace") for surface in chosen.surfaces)
+    )
     assert not spelled
     assert not [surface for surface in chosen.surfaces if b"</s" in surface]
 
 
 def manual(folder: Path) -> Path:
     """Write Hindi with 300 lines of a manual that mentions `</s>`."""
-    lines = [f"{HINDI[i % 4]} {i}" for i in range(300)] + [f"The manual {i} says </s> closes it." for i in range(300)]
+    lines = [f"{HINDI[i % 4]} {i}" for i in range(300)] + [
+        f"The manual {i} says </s> closes it." for i in range(300)
+    ]
     path = folder / "text.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -136,12 +181,17 @@ def manual(folder: Path) -> Path:
 def corpus(tmp_path: Path) -> Corpus:
     draft = Draft(tmp_path / "corpus")
     draft.folder.mkdir()
-    build_corpus(CorpusSettings.model_validate({"sources": [str(manual(tmp_path))], "heldout_share": 0.1}), "hi", draft)
+    build_corpus(
+        CorpusSettings.model_validate({"sources": [str(manual(tmp_path))], "heldout_share": 0.1}),
+        "hi",
+        draft,
+    )
     return Corpus.open(draft.folder)
 
 
 def test_a_manual_that_mentions_the_end_token_is_packed_as_text_and_counted(
-        tiny_model: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_model: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every `</s>` in the packed rows ends a document; those that the text spells are reported with their number."""
     from lingraft.packing.blocks import Blocks
 
@@ -162,37 +212,49 @@ def test_a_manual_that_mentions_the_end_token_is_packed_as_text_and_counted(
 def test_scoring_and_packing_read_a_mention_alike(tiny_model: Path, corpus: Corpus) -> None:
     """Held-out text that mentions `</s>` is scored in the very ids that packing would teach."""
     from lingraft.checkpoint import load_model
-    from lingraft.intrinsic.scoring import score_text
-    from lingraft.intrinsic.settings import EvaluationSettings
+    from lingraft.evaluation.config import EvaluationSettings
+    from lingraft.evaluation.score_model import score_text
     from lingraft.packing.shards import surfaces_of, tokenised
 
     tokenizer = open_tokenizer(tiny_model)
     documents = [text for text in corpus.documents("heldout") if "</s>" in text][:5]
-    scores = score_text(load_model(tiny_model, "cpu", "auto"), tokenizer, documents, EvaluationSettings())
-    assert scores.ids.tolist() == tokenised(documents, tokenizer, surfaces_of(tokenizer)).ids.tolist()
+    scores = score_text(
+        load_model(tiny_model, "cpu", "auto"), tokenizer, documents, EvaluationSettings()
+    )
+    assert (
+        scores.ids.tolist() == tokenised(documents, tokenizer, surfaces_of(tokenizer)).ids.tolist()
+    )
     assert tokenizer.eos_id not in scores.ids
 
 
 @pytest.mark.parametrize("build", [sentencepiece, BASES["Gemma"]])
 def test_text_full_of_chat_marks_is_extended_without_moving_special_tokens(
-        build: Any, tmp_path: Path) -> None:
+    build: Any, tmp_path: Path
+) -> None:
     """300 rows of ChatML as text, its marks added tokens of a SentencePiece BPE: extended, every claim holds."""
     folder, draft = tmp_path / "base", Draft(tmp_path / "extended")
     for path in (folder, draft.folder):
         path.mkdir()
     data = with_added(build(), CHATML, special=True)
     (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
-    rows = [f"<|im_start|>user\n{HINDI[i % 4]} {i}<|im_end|>\n<|im_start|>assistant\n{HINDI[i % 3]}<|im_end|>"
-            for i in range(300)]
+    rows = [
+        f"<|im_start|>user\n{HINDI[i % 4]} {i}<|im_end|>\n<|im_start|>assistant\n{HINDI[i % 3]}<|im_end|>"
+        for i in range(300)
+    ]
     path = tmp_path / "chat.jsonl"
     path.write_text("\n".join(json.dumps({"text": row}) for row in rows), encoding="utf-8")
     texts = Draft(tmp_path / "corpus")
     texts.folder.mkdir()
-    build_corpus(CorpusSettings.model_validate({"sources": [str(path)], "heldout_share": 0.1}), "hi", texts)
+    build_corpus(
+        CorpusSettings.model_validate({"sources": [str(path)], "heldout_share": 0.1}), "hi", texts
+    )
     corpus = Corpus.open(texts.folder)
-    extend_tokenizer(folder, [corpus], Extension(Continued(), 60), draft)
+    extend_tokenizer(folder, [corpus], Extension(ContinuedBPE(), 60), draft)
     target = open_tokenizer(draft.folder / "tokenizer")
     before = {token["content"]: token["id"] for token in data["added_tokens"]}
     assert {content: target.backend.token_to_id(content) for content in before} == before
     train = sum(text.count("<|im_end|>") for text in corpus.documents("train"))
-    assert draft.notes["special tokens spelled in the text"] == {"<|im_end|>": train, "<|im_start|>": train}
+    assert draft.notes["special tokens spelled in the text"] == {
+        "<|im_end|>": train,
+        "<|im_start|>": train,
+    }

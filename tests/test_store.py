@@ -16,12 +16,23 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from safetensors.numpy import save_file
 
-from lingraft.doctor import verify
+from lingraft.cli.doctor import verify
 from lingraft.errors import RecipeError, StoreError
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.registry import Choice, Registry
-from lingraft.store import Draft, Manifest, Stage, Store, digest, digests, link_or_copy, lock, manifest, output_damage
-from lingraft.vocabulary import AddedToken, Splice, Vocabulary, identity
+from lingraft.splice import AddedToken, Splice, Vocabulary, identity
+from lingraft.store import (
+    Draft,
+    Manifest,
+    Stage,
+    Store,
+    digest,
+    digests,
+    link_or_copy,
+    lock,
+    manifest,
+    output_damage,
+)
 
 REPEATED = "corpus: half of it is a repetition; remove duplicates"
 
@@ -80,8 +91,12 @@ def test_an_output_is_built_once(tmp_path):
 
     assert store.build(stage, make) == store.build(stage, make) == store.folder(stage)
     assert made == [1]
-    others = [Stage("count", 1, {"size": 4}, {"text": "abc"}), Stage("count", 2, {"size": 3}, {"text": "abc"}),
-              Stage("sum", 1, {"size": 3}, {"text": "abc"}), Stage("count", 1, {"size": 3}, {"text": "abd"})]
+    others = [
+        Stage("count", 1, {"size": 4}, {"text": "abc"}),
+        Stage("count", 2, {"size": 3}, {"text": "abc"}),
+        Stage("sum", 1, {"size": 3}, {"text": "abc"}),
+        Stage("count", 1, {"size": 3}, {"text": "abd"}),
+    ]
     assert len({other.key for other in [stage, *others]}) == 5
 
 
@@ -119,7 +134,8 @@ DAMAGES = {
     "empty manifest": lambda folder: (folder / "manifest.json").write_text(""),
     "manifest": lambda folder: flipped(folder / "manifest.json"),
     "notes": lambda folder: (folder / "manifest.json").write_text(
-        (folder / "manifest.json").read_text().replace('"notes": {}', '"notes": {"tokens": 7}')),
+        (folder / "manifest.json").read_text().replace('"notes": {}', '"notes": {"tokens": 7}')
+    ),
 }
 
 
@@ -160,7 +176,9 @@ def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
     flipped(folder / "output.txt")
     assert output_damage(folder, trusted_from=4) == ""
     assert [finding.verdict for finding in verify(tmp_path)] == ["bad", "ok"]
-    assert "checksum differs" in output_damage(folder, trusted_from=4)  # what was found is not forgotten
+    assert "checksum differs" in output_damage(
+        folder, trusted_from=4
+    )  # what was found is not forgotten
     (folder / "output.txt").write_text("WHOLE")
     assert "checksum differs" in output_damage(folder, trusted_from=4)
 
@@ -175,7 +193,9 @@ def test_a_linked_source_that_changed_unseen_is_refused(tmp_path):
 
     Store(tmp_path).build(stage, link)
     flipped(weights)
-    with pytest.raises(StoreError, match=r"weights: content changed but size and time did not; download it again"):
+    with pytest.raises(
+        StoreError, match=r"weights: content changed but size and time did not; download it again"
+    ):
         Store(tmp_path).build(stage, link)
     weights.write_text("weights")
     assert Store(tmp_path).has(stage)
@@ -199,7 +219,8 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
         (tmp_path / "drafts" / "held-1-abcdefgh").mkdir()
         store.build(stage, write("never"))
         assert sorted(path.name for path in left_over(tmp_path)) == sorted(
-            ["held-1.lock", "held-1-abcdefgh", f"count-{other.key}"])
+            ["held-1.lock", "held-1-abcdefgh", f"count-{other.key}"]
+        )
     store.build(other, write("other"))
     assert left_over(tmp_path) == []
 
@@ -219,7 +240,10 @@ def test_two_processes_that_race_build_one_output(tmp_path, capsys):
         making.wait(timeout=20)
         found.append(Store(tmp_path).build(stage, write("never")))
 
-    threads = [threading.Thread(target=lambda: found.append(store.build(stage, make))), threading.Thread(target=wait)]
+    threads = [
+        threading.Thread(target=lambda: found.append(store.build(stage, make))),
+        threading.Thread(target=wait),
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -260,14 +284,24 @@ def test_outputs_have_the_mode_that_the_umask_says(tmp_path, mask, mode):
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
-    assert modes == {"model.safetensors": mode, "config.json": mode, "manifest.json": mode,
-                     "linked.safetensors": 0o600, "named.safetensors": 0o600}
+    assert modes == {
+        "model.safetensors": mode,
+        "config.json": mode,
+        "manifest.json": mode,
+        "linked.safetensors": 0o600,
+        "named.safetensors": 0o600,
+    }
 
 
 def test_recipes_that_differ_anywhere_differ_in_key():
     """A field of a base class keeps the settings of the subclass, nested ones too."""
-    variants = ["plain", "tuned", {"tuned": {"depth": 2}}, {"tuned": {"inner": "tuned"}},
-                {"tuned": {"inner": {"tuned": {"depth": 5}}}}]
+    variants = [
+        "plain",
+        "tuned",
+        {"tuned": {"depth": 2}},
+        {"tuned": {"inner": "tuned"}},
+        {"tuned": {"inner": {"tuned": {"depth": 5}}}},
+    ]
     keys = [digest(Holder(method=variant).model_dump(mode="json")) for variant in variants]
     assert len(set(keys)) == len(keys)
     for variant in variants:
@@ -281,22 +315,35 @@ def test_an_unknown_method_lists_the_known_ones():
         KINDS.parse("tunde")
 
 
-@given(st.integers(1, 40), st.lists(st.binary(min_size=1, max_size=6), max_size=8, unique=True), st.data())
+@given(
+    st.integers(1, 40),
+    st.lists(st.binary(min_size=1, max_size=6), max_size=8, unique=True),
+    st.data(),
+)
 def test_a_splice_survives_its_json(size, surfaces, data):
     """Kept runs, added tokens with their pieces, and dropped ids come back as they were."""
     pieces = st.lists(st.integers(0, size - 1), min_size=1, max_size=4).map(tuple)
     dropped = data.draw(st.sets(st.integers(0, size - 1)))
     staying = [i for i in range(size) if i not in dropped]
-    added = tuple(AddedToken(len(staying) + i, surface, data.draw(pieces), i) for i, surface in enumerate(surfaces))
+    added = tuple(
+        AddedToken(len(staying) + i, surface, data.draw(pieces), i)
+        for i, surface in enumerate(surfaces)
+    )
     splice = Splice(size, dict(enumerate(staying)), added, tuple(sorted(dropped)))
     assert Splice.from_json(json.loads(splice.dumps())) == splice
     assert splice.is_extension == (not dropped)
 
 
-@pytest.mark.parametrize("broken", [
-    lambda: Splice(2, {0: 0}), lambda: Splice(1, {0: 0}, (AddedToken(2, b"a", (0,)),)),
-    lambda: Splice(1, {0: 0}, (AddedToken(1, b"a", ()),)), lambda: Splice(1, {0: 0}, (AddedToken(1, b"a", (7,)),)),
-    lambda: Splice(2, {0: 0, 1: 0})])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda: Splice(2, {0: 0}),
+        lambda: Splice(1, {0: 0}, (AddedToken(2, b"a", (0,)),)),
+        lambda: Splice(1, {0: 0}, (AddedToken(1, b"a", ()),)),
+        lambda: Splice(1, {0: 0}, (AddedToken(1, b"a", (7,)),)),
+        lambda: Splice(2, {0: 0, 1: 0}),
+    ],
+)
 def test_a_splice_that_names_ids_twice_or_never_is_refused(broken):
     """Every target id comes from one place, every source id goes to one, every piece exists."""
     with pytest.raises(ValueError):
@@ -312,8 +359,12 @@ def test_the_lowest_id_of_a_surface_is_its_id():
 
 def test_measurements_come_back_as_they_were(tmp_path):
     """Parquet keeps every field, absent intervals included; CSV is written beside it for people."""
-    rows = [Measurement("fertility", "source", 5.5, "tokens/word", "hi", n=9, low=5.0, high=6.0, confidence=0.95),
-            Measurement("speed", "adapted", 1.0, "bytes/s", note='a, "b"\n')]
+    rows = [
+        Measurement(
+            "fertility", "source", 5.5, "tokens/word", "hi", n=9, low=5.0, high=6.0, confidence=0.95
+        ),
+        Measurement("speed", "adapted", 1.0, "bytes/s", note='a, "b"\n'),
+    ]
     write_measurements(rows, tmp_path / "m.parquet")
     write_measurements(rows, tmp_path / "m.csv")
     assert read_measurements(tmp_path / "m.parquet") == rows

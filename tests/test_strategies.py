@@ -11,7 +11,16 @@ import torch
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import MissingExtraError, RecipeError
-from lingraft.strategies import STRATEGIES, Differential, Embeddings, Full, Layers, Lora, Rows, Strategy
+from lingraft.strategies import (
+    STRATEGIES,
+    Differential,
+    Embeddings,
+    Full,
+    Layers,
+    Lora,
+    Rows,
+    Strategy,
+)
 from lingraft.strategies.row_modules import put_rows, take_rows
 from lingraft.training.loss import make_loss
 from tests.conftest import make_tiny_model
@@ -60,8 +69,13 @@ def test_only_the_declared_parameters_move(folder: Path, name: str) -> None:
     step(model, choice(name))
     after = snapshot(model)
     own = EMBEDDINGS & set(after)
-    expected = {"full": set(after), "differential": set(after), "embeddings": own, "rows": own, "layers": set(after) - {
-        "model.norm.weight"}}.get(name)
+    expected = {
+        "full": set(after),
+        "differential": set(after),
+        "embeddings": own,
+        "rows": own,
+        "layers": set(after) - {"model.norm.weight"},
+    }.get(name)
     assert after.keys() == before.keys()
     assert str(model) == layout
     if expected is not None:
@@ -84,13 +98,21 @@ def test_differential_moves_the_bases_rows_like_the_body(folder: Path) -> None:
     Without added tokens everything trains at the body's rate.
     """
     rates = {"body": 1e-4, "added_rows": 1e-2}
-    for strategy, base_rate in ((Differential(), 1e-4), (Differential(base_rows="added_rows"), 1e-2)):
+    for strategy, base_rate in (
+        (Differential(), 1e-4),
+        (Differential(base_rows="added_rows"), 1e-2),
+    ):
         model = load_model(folder, dtype="stored")
         before = snapshot(model)
         groups = strategy.prepare(model, ADDED)
         ids = torch.tensor([[1, 2, 300, 305, 4, 306, 311, 9]])
-        optimiser = torch.optim.AdamW([{"params": list(group.parameters.values()), "lr": rates[group.role]}
-                                       for group in groups], weight_decay=0.0)
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": list(group.parameters.values()), "lr": rates[group.role]}
+                for group in groups
+            ],
+            weight_decay=0.0,
+        )
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
         optimiser.step()
         strategy.finish(model)
@@ -99,7 +121,9 @@ def test_differential_moves_the_bases_rows_like_the_body(folder: Path) -> None:
             assert steps[list(ADDED)].tolist() == pytest.approx([1e-2] * len(ADDED), rel=0.02)
             assert steps[[1, 2, 4]].tolist() == pytest.approx([base_rate] * 3, rel=0.02)
             assert float(steps[:300].max()) <= base_rate * 1.02
-    assert [group.role for group in Differential().prepare(load_model(folder, dtype="stored"), ())] == ["body"]
+    assert [
+        group.role for group in Differential().prepare(load_model(folder, dtype="stored"), ())
+    ] == ["body"]
 
 
 def test_rows_trains_as_if_the_whole_matrix_did(folder: Path) -> None:
@@ -111,11 +135,14 @@ def test_rows_trains_as_if_the_whole_matrix_did(folder: Path) -> None:
     for loss in losses:
         loss.backward()
     torch.testing.assert_close(losses[0], losses[1])
-    torch.testing.assert_close(parameters["added_rows.input"].grad,
-                               plain.get_input_embeddings().weight.grad[list(ADDED)])
+    torch.testing.assert_close(
+        parameters["added_rows.input"].grad, plain.get_input_embeddings().weight.grad[list(ADDED)]
+    )
     if "added_rows.output" in parameters:
-        torch.testing.assert_close(parameters["added_rows.output"].grad,
-                                   plain.get_output_embeddings().weight.grad[list(ADDED)])
+        torch.testing.assert_close(
+            parameters["added_rows.output"].grad,
+            plain.get_output_embeddings().weight.grad[list(ADDED)],
+        )
 
 
 def test_rows_keeps_optimiser_state_for_the_added_rows_only(folder: Path) -> None:
@@ -123,7 +150,9 @@ def test_rows_keeps_optimiser_state_for_the_added_rows_only(folder: Path) -> Non
     model = load_model(folder, dtype="stored")
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     groups = Rows().prepare(model, ADDED)
-    assert [tuple(p.shape) for g in groups for p in g.parameters.values()] == [(len(ADDED), 32)] * (1 if tied else 2)
+    assert [tuple(p.shape) for g in groups for p in g.parameters.values()] == [(len(ADDED), 32)] * (
+        1 if tied else 2
+    )
     model(input_ids=torch.tensor([[1, 300]]), use_cache=False).logits.sum().backward()
     trained = {id(p) for p in groups[0].parameters.values()}
     assert all(p.grad is None for p in model.parameters() if id(p) not in trained)
@@ -148,7 +177,9 @@ def test_strategies_know_other_architectures(kind: str, name: str) -> None:
     strategy = choice(name)
     groups = strategy.prepare(model, added)
     loss = make_loss(model, "chunked", autocast=False)
-    optimiser = torch.optim.AdamW([p for group in groups for p in group.parameters.values()], lr=0.1)
+    optimiser = torch.optim.AdamW(
+        [p for group in groups for p in group.parameters.values()], lr=0.1
+    )
     ids = torch.tensor([[1, 40, 50, 4, 9, 40]])
     loss.backward({"input_ids": ids}, ids, 1.0)
     optimiser.step()
@@ -176,7 +207,9 @@ def test_lora_merges_into_a_plain_model(folder: Path) -> None:
     strategy.finish(model)
     torch.testing.assert_close(model(input_ids=ids, use_cache=False).logits, adapted)
     after = snapshot(model)
-    assert {name for name in moved(before, after) if "proj" not in name} == EMBEDDINGS & after.keys()
+    assert {
+        name for name in moved(before, after) if "proj" not in name
+    } == EMBEDDINGS & after.keys()
     assert len([name for name in moved(before, after) if "proj" in name]) == 2 * 7
 
 
@@ -200,15 +233,22 @@ def test_a_quantised_base_comes_back_as_it_was(folder: Path) -> None:
     after = snapshot(model)
     assert after.keys() == before.keys()
     for name, weight in after.items():
-        pair = [value for key, value in factors.items() if key.startswith(name.removesuffix("weight"))]
+        pair = [
+            value for key, value in factors.items() if key.startswith(name.removesuffix("weight"))
+        ]
         learned = pair[1] @ pair[0] * (64 / 4) if pair else 0
         torch.testing.assert_close(weight, before[name] + learned)
-    assert {type(module).__module__.split(".")[0] for module in model.modules()} <= {"torch", "transformers"}
+    assert {type(module).__module__.split(".")[0] for module in model.modules()} <= {
+        "torch",
+        "transformers",
+    }
 
 
 def test_a_base_that_cannot_be_quantised_is_named() -> None:
     """GPT-2's maps are no Linear ones: one line says so, and what to set."""
-    with pytest.raises(RecipeError, match=r"c_attn is a Conv1D, 4 bits are for Linear maps; use base: float32"):
+    with pytest.raises(
+        RecipeError, match=r"c_attn is a Conv1D, 4 bits are for Linear maps; use base: float32"
+    ):
         Lora(base_precision="nf4").prepare(other_model("gpt2"), ())
 
 
@@ -233,8 +273,10 @@ def test_lora_without_what_it_needs(tiny_model: Path, monkeypatch: pytest.Monkey
 def test_roles_are_told_apart(folder: Path) -> None:
     """Embeddings and head are one group, everything else the other."""
     model = load_model(folder, dtype="stored")
-    groups = {group.role: set(group.parameters)
-              for group in Differential(base_rows="added_rows").prepare(model, ADDED)}
+    groups = {
+        group.role: set(group.parameters)
+        for group in Differential(base_rows="added_rows").prepare(model, ADDED)
+    }
     assert groups["added_rows"] == EMBEDDINGS & set(dict(model.named_parameters()))
     assert groups["body"] == set(dict(model.named_parameters())) - EMBEDDINGS
     assert [group.role for group in Embeddings().prepare(model, ())] == ["added_rows"]
@@ -262,7 +304,10 @@ def test_default_rates_follow_the_size_of_the_model(name: str) -> None:
 
 def test_the_known_rates_are_met() -> None:
     """8M and 7B models get what was measured there; in between the paper's rates are met within a factor of two."""
-    assert (Differential().rates(8_000_000).body, Differential().rates(7_000_000_000).added_rows) == (6e-4, 1e-4)
+    assert (
+        Differential().rates(8_000_000).body,
+        Differential().rates(7_000_000_000).added_rows,
+    ) == (6e-4, 1e-4)
     assert 0.5 < Full().rates(2_500_000_000).body / 9e-5 < 2
 
 

@@ -13,7 +13,7 @@ from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.study import cells_of, read_study
 from lingraft.study.cells import axes_of
-from lingraft.study.schedule import Outcome, schedule_of
+from lingraft.study.study_schedule import Outcome, schedule_of
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = sorted(ROOT.glob("recipes/study-*.yaml"))
@@ -22,10 +22,19 @@ STUDIES = sorted(ROOT.glob("recipes/study-*.yaml"))
 @pytest.fixture
 def recipe_file(tmp_path, tiny_model, hindi_file, english_file) -> Path:
     path = tmp_path / "base.yaml"
-    path.write_text(dump({
-        "name": "base", "model": str(tiny_model), "target": {"language": "hi", "corpus": str(hindi_file)},
-        "replay": {"language": "en", "corpus": str(english_file)}, "vocabulary": {"size": 20},
-        "training": {"budget": "4 steps", "batch_tokens": 128}}), encoding="utf-8")
+    path.write_text(
+        dump(
+            {
+                "name": "base",
+                "model": str(tiny_model),
+                "target": {"language": "hi", "corpus": str(hindi_file)},
+                "replay": {"language": "en", "corpus": str(english_file)},
+                "vocabulary": {"size": 20},
+                "training": {"budget": "4 steps", "batch_tokens": 128},
+            }
+        ),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -35,7 +44,10 @@ def study_file(base: Path, **values) -> Path:
     return path
 
 
-GRID = {"vocabulary.size": [10, 20], "embeddings": ["mean", {"mean": {"weights": "characters"}}, "random"]}
+GRID = {
+    "vocabulary.size": [10, 20],
+    "embeddings": ["mean", {"mean": {"weights": "characters"}}, "random"],
+}
 
 
 def cells(path: Path, *overrides: str):
@@ -45,39 +57,69 @@ def cells(path: Path, *overrides: str):
 def test_a_grid_has_every_combination_with_every_seed(recipe_file):
     """Each cell's recipe holds the cell's values and seed; names tell cells apart and are names of folders."""
     found = cells(study_file(recipe_file, axes=GRID, seeds=[0, 3]))
-    points = {(cell.recipe.vocabulary.size, cell.recipe.embeddings.input.model_dump_json(),
-               cell.recipe.embeddings.input.name, cell.recipe.seed) for cell in found}
+    points = {
+        (
+            cell.recipe.vocabulary.size,
+            cell.recipe.embeddings.input.model_dump_json(),
+            cell.recipe.embeddings.input.name,
+            cell.recipe.seed,
+        )
+        for cell in found
+    }
     assert len(points) == len(found) == 2 * 3 * 2
     assert len({cell.name for cell in found}) == len(found)
     assert all(cell.recipe.run_name == cell.name for cell in found)
-    assert {cell.labels["embeddings"] for cell in found} == {"mean", "mean(weights=characters)", "random"}
+    assert {cell.labels["embeddings"] for cell in found} == {
+        "mean",
+        "mean(weights=characters)",
+        "random",
+    }
 
 
 def test_names_do_not_depend_on_the_other_values(recipe_file):
     """A value more on an axis leaves the names of the cells that were there: their runs are found again."""
     before = {cell.name for cell in cells(study_file(recipe_file, axes=GRID))}
-    after = {cell.name for cell in cells(study_file(recipe_file, axes={**GRID, "vocabulary.size": [5, 10, 20]}))}
+    after = {
+        cell.name
+        for cell in cells(study_file(recipe_file, axes={**GRID, "vocabulary.size": [5, 10, 20]}))
+    }
     assert before < after
 
 
 def test_settings_hold_in_every_cell_and_labels_stand_for_several(recipe_file):
     """Settings change the recipe everywhere, a label several settings at once, in any part of the recipe."""
-    axes = {"plan": {"short": {"training.budget": "2 steps", "replay.share": 0.5},
-                     "long": {"training.budget": "9 steps"}}}
-    found = cells(study_file(recipe_file, axes=axes, settings={"vocabulary.size": 7, "target.language": "mr"}))
+    axes = {
+        "plan": {
+            "short": {"training.budget": "2 steps", "replay.share": 0.5},
+            "long": {"training.budget": "9 steps"},
+        }
+    }
+    found = cells(
+        study_file(recipe_file, axes=axes, settings={"vocabulary.size": 7, "target.language": "mr"})
+    )
     assert [cell.labels for cell in found] == [{"plan": "short"}, {"plan": "long"}]
     assert [cell.recipe.training.phases[0].budget.steps for cell in found] == [2, 9]
     assert [cell.recipe.replay.portion for cell in found] == [0.5, 0.2]
-    assert {(cell.recipe.vocabulary.size, cell.recipe.target.language) for cell in found} == {(7, "mr")}
+    assert {(cell.recipe.vocabulary.size, cell.recipe.target.language) for cell in found} == {
+        (7, "mr")
+    }
 
 
 def test_cells_one_by_one_skipped_and_drawn(recipe_file):
     """A list names cells; `skip` leaves some out; a random subset is of the grid, each with every seed, repeatable."""
-    listed = [{"vocabulary.size": 10, "replay.share": 0.1}, {"vocabulary.size": 20, "replay.share": 0.3}]
+    listed = [
+        {"vocabulary.size": 10, "replay.share": 0.1},
+        {"vocabulary.size": 20, "replay.share": 0.3},
+    ]
     found = cells(study_file(recipe_file, cells=listed, seeds=[0, 1]))
-    assert [(cell.labels["vocabulary.size"], cell.labels["replay.share"], cell.seed) for cell in found] == [
-        (10, 0.1, 0), (10, 0.1, 1), (20, 0.3, 0), (20, 0.3, 1)]
-    kept = cells(study_file(recipe_file, axes=GRID, skip=[{"vocabulary.size": 10, "embeddings": ["mean", "random"]}]))
+    assert [
+        (cell.labels["vocabulary.size"], cell.labels["replay.share"], cell.seed) for cell in found
+    ] == [(10, 0.1, 0), (10, 0.1, 1), (20, 0.3, 0), (20, 0.3, 1)]
+    kept = cells(
+        study_file(
+            recipe_file, axes=GRID, skip=[{"vocabulary.size": 10, "embeddings": ["mean", "random"]}]
+        )
+    )
     assert len(kept) == 4
     grid = {cell.name for cell in cells(study_file(recipe_file, axes=GRID, seeds=[0, 1]))}
     path = study_file(recipe_file, axes=GRID, seeds=[0, 1], sample_cells=2)
@@ -85,37 +127,46 @@ def test_cells_one_by_one_skipped_and_drawn(recipe_file):
     assert len(drawn) == 4
     assert set(drawn) < grid
     assert drawn == [cell.name for cell in cells(path)]
-    assert any([cell.name for cell in cells(path, f"sample_seed={draw}")] != drawn for draw in range(1, 5))
+    assert any(
+        [cell.name for cell in cells(path, f"sample_seed={draw}")] != drawn for draw in range(1, 5)
+    )
 
 
 def test_overrides_change_the_study_an_axis_or_every_cell(recipe_file):
     """Seeds and scale are the study's, the path of an axis its values, anything else a setting of the recipe."""
-    path = study_file(recipe_file, axes=GRID, scales={"tiny": {"axes": {"embeddings": None}, "seeds": [5]}})
+    path = study_file(
+        recipe_file, axes=GRID, scales={"tiny": {"axes": {"embeddings": None}, "seeds": [5]}}
+    )
     assert {cell.seed for cell in cells(path, "seeds=[4,5]")} == {4, 5}
     assert {cell.recipe.vocabulary.size for cell in cells(path, "vocabulary.size=[3]")} == {3}
     assert {cell.recipe.vocabulary.size for cell in cells(path, "vocabulary.size=4")} == {4}
     assert {cell.recipe.replay.portion for cell in cells(path, "replay.share=0.4")} == {0.4}
     tiny = cells(path, "scale=tiny")
-    assert [(dict(cell.labels), cell.seed) for cell in tiny] == [({"vocabulary.size": size}, 5) for size in (10, 20)]
+    assert [(dict(cell.labels), cell.seed) for cell in tiny] == [
+        ({"vocabulary.size": size}, 5) for size in (10, 20)
+    ]
 
 
-@pytest.mark.parametrize(("values", "overrides", "told"), [
-    ({}, (), "a study has axes, or cells one by one"),
-    ({"axes": {"seed": [0]}}, (), "seeds go under `seeds`"),
-    ({"axes": {"vocabulary.size": []}}, (), "has no values"),
-    ({"axes": {"vocabulary.size": [1, 1]}}, (), "two values called 1"),
-    ({"axes": GRID, "seeds": [0, 0]}, (), "each once"),
-    ({"axes": GRID, "name": "a/b"}, (), "name of a folder"),
-    ({"axes": GRID, "skip": [{"replay": 1}]}, (), "replay is no axis"),
-    ({"axes": GRID, "skip": [{"vocabulary.size": [10, 20]}]}, (), "no cell is left"),
-    ({"axes": {"vocabulary.siz": [1]}}, (), "did you mean 'size'"),
-    ({"axes": GRID}, ("scale=smal",), "no scale called 'smal'"),
-    ({"axes": GRID}, ("training",), "path=value"),
-    ({"axes": GRID, "axis": {}}, (), "did you mean 'axes'"),
-    ({"cells": [{"vocabulary.size": 1}, {"replay.share": 0.1}]}, (), "but not"),
-    ({"cells": [{"vocabulary.size": 1}], "sample_cells": 1}, (), "select from the grid"),
-    ({"axes": GRID, "recipe": "nowhere.yaml"}, (), "nowhere.yaml: cannot be read"),
-])
+@pytest.mark.parametrize(
+    ("values", "overrides", "told"),
+    [
+        ({}, (), "a study has axes, or cells one by one"),
+        ({"axes": {"seed": [0]}}, (), "seeds go under `seeds`"),
+        ({"axes": {"vocabulary.size": []}}, (), "has no values"),
+        ({"axes": {"vocabulary.size": [1, 1]}}, (), "two values called 1"),
+        ({"axes": GRID, "seeds": [0, 0]}, (), "each once"),
+        ({"axes": GRID, "name": "a/b"}, (), "name of a folder"),
+        ({"axes": GRID, "skip": [{"replay": 1}]}, (), "replay is no axis"),
+        ({"axes": GRID, "skip": [{"vocabulary.size": [10, 20]}]}, (), "no cell is left"),
+        ({"axes": {"vocabulary.siz": [1]}}, (), "did you mean 'size'"),
+        ({"axes": GRID}, ("scale=smal",), "no scale called 'smal'"),
+        ({"axes": GRID}, ("training",), "path=value"),
+        ({"axes": GRID, "axis": {}}, (), "did you mean 'axes'"),
+        ({"cells": [{"vocabulary.size": 1}, {"replay.share": 0.1}]}, (), "but not"),
+        ({"cells": [{"vocabulary.size": 1}], "sample_cells": 1}, (), "select from the grid"),
+        ({"axes": GRID, "recipe": "nowhere.yaml"}, (), "nowhere.yaml: cannot be read"),
+    ],
+)
 def test_mistakes_are_told_in_one_line_before_anything_runs(recipe_file, values, overrides, told):
     """What is wrong, and where, in one line."""
     with pytest.raises(RecipeError) as caught:
@@ -132,11 +183,17 @@ def scheduled(path: Path, store: Path):
 
 def test_what_cells_share_is_one_task_that_comes_first(recipe_file, tmp_path):
     """No key is made by two tasks, nothing begins before what it builds on, and every stage of every cell is made."""
-    graphs, schedule = scheduled(study_file(recipe_file, axes=GRID, seeds=[0, 1]), tmp_path / "store")
+    graphs, schedule = scheduled(
+        study_file(recipe_file, axes=GRID, seeds=[0, 1]), tmp_path / "store"
+    )
     made: list[str] = []
     while task := schedule.take():
         graph = graphs.get(task.name)
-        keys = [task.key] if task.key else [step.stage.key for step in graph if step.stage.key not in made]
+        keys = (
+            [task.key]
+            if task.key
+            else [step.stage.key for step in graph if step.stage.key not in made]
+        )
         if task.key is None:
             assert {step.stage.key for step in graph} - set(keys) == task.needs
         made += keys
@@ -149,11 +206,17 @@ def test_what_cells_share_is_one_task_that_comes_first(recipe_file, tmp_path):
 def test_a_failed_shared_stage_fails_what_builds_on_it_and_nothing_else(recipe_file, tmp_path):
     """The cells of the one vocabulary fail with its error; those of the other are still handed out."""
     graphs, schedule = scheduled(study_file(recipe_file, axes=GRID), tmp_path / "store")
-    broken = next(graph.vocabulary.stage.key for name, graph in graphs.items() if name.startswith("10-"))
+    broken = next(
+        graph.vocabulary.stage.key for name, graph in graphs.items() if name.startswith("10-")
+    )
     while task := schedule.take():
         schedule.finish(Outcome(task.name, "no room" if task.name == broken else ""))
-    failed = {name for name, outcome in schedule.outcomes.items() if outcome.error and name in graphs}
-    assert failed == {name for name, graph in graphs.items() if graph.vocabulary.stage.key == broken}
+    failed = {
+        name for name, outcome in schedule.outcomes.items() if outcome.error and name in graphs
+    }
+    assert failed == {
+        name for name, graph in graphs.items() if graph.vocabulary.stage.key == broken
+    }
     assert {schedule.outcomes[name].error for name in failed} == {"no room"}
 
 
@@ -178,7 +241,10 @@ def test_a_study_is_plain_json(recipe_file):
 
 def test_a_longer_training_waits_for_the_shorter_one_that_it_goes_on_from(recipe_file, tmp_path):
     """With WSD, cells that differ only in how long they train begin one after another; with cosine, at once."""
-    axes = {"training.schedule": ["wsd", "cosine"], "training.budget": ["40 steps", "20 steps", "30 steps"]}
+    axes = {
+        "training.schedule": ["wsd", "cosine"],
+        "training.budget": ["40 steps", "20 steps", "30 steps"],
+    }
     _, schedule = scheduled(study_file(recipe_file, axes=axes), tmp_path / "store")
     begun: list[str] = []
     while (task := schedule.take()) and task.key:
@@ -187,10 +253,16 @@ def test_a_longer_training_waits_for_the_shorter_one_that_it_goes_on_from(recipe
     while task := schedule.take():
         begun.append(task.name)
     assert sorted(name.rpartition("-s")[0] for name in begun) == [
-        "cosine-20_steps", "cosine-30_steps", "cosine-40_steps", "wsd-20_steps"]
+        "cosine-20_steps",
+        "cosine-30_steps",
+        "cosine-40_steps",
+        "wsd-20_steps",
+    ]
     for length in ("20", "30", "40"):
         name = next(name for name in begun if name.startswith(f"wsd-{length}"))
-        schedule.finish(Outcome(name, "it failed" if length == "20" else ""))  # what waits does not fail with it
+        schedule.finish(
+            Outcome(name, "it failed" if length == "20" else "")
+        )  # what waits does not fail with it
         while task := schedule.take():
             begun.append(task.name)
     assert len(begun) == 6

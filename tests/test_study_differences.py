@@ -10,23 +10,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lingraft.study import better, differences, ranking
-from lingraft.study.differences import difference_rows
-from lingraft.study.settings import Compared
+from lingraft.study import better, ranking
+from lingraft.study import statistics as differences
+from lingraft.study.config import ComparedSettings
+from lingraft.study.statistics import difference_rows
 
-BITS = Compared()
+BITS = ComparedSettings()
 
 
-def row(labels: dict, seed: int, value: float, *, half: float | None = 0.1, metric: str = "bits per byte",
-        language: str = "hi") -> dict:
-    return {"cell": "x", "seed": seed, **{f"axis.{axis}": label for axis, label in labels.items()}, "role": "target",
-            "metric": metric, "subject": "adapted", "value": value, "language": language,
-            "low": None if half is None else value - half, "high": None if half is None else value + half}
+def row(
+    labels: dict,
+    seed: int,
+    value: float,
+    *,
+    half: float | None = 0.1,
+    metric: str = "bits per byte",
+    language: str = "hi",
+) -> dict:
+    return {
+        "cell": "x",
+        "seed": seed,
+        **{f"axis.{axis}": label for axis, label in labels.items()},
+        "role": "target",
+        "metric": metric,
+        "subject": "adapted",
+        "value": value,
+        "language": language,
+        "low": None if half is None else value - half,
+        "high": None if half is None else value + half,
+    }
 
 
 def rows_of(values: dict[str, list[float]], **more) -> list[dict]:
-    return [row({"init": name}, seed, value, **more) for name, each in values.items()
-            for seed, value in enumerate(each)]
+    return [
+        row({"init": name}, seed, value, **more)
+        for name, each in values.items()
+        for seed, value in enumerate(each)
+    ]
 
 
 numbers = st.lists(st.tuples(st.floats(0.5, 2), st.floats(0.5, 2)), min_size=2, max_size=6)
@@ -65,8 +85,11 @@ def test_one_seed_carries_nothing():
 
 def test_numbers_that_no_seed_moves_are_held_to_the_documents():
     """Equal for all seeds is no proof: the intervals over documents decide."""
-    near, far = (rows_of({"a": [2.0, 2.0], "b": [value, value]}, metric="tokens per word") for value in (2.05, 3.0))
-    tokens = Compared(metric="tokens per word")
+    near, far = (
+        rows_of({"a": [2.0, 2.0], "b": [value, value]}, metric="tokens per word")
+        for value in (2.05, 3.0)
+    )
+    tokens = ComparedSettings(metric="tokens per word")
     (close,), (apart,) = differences(near, ["init"], tokens), differences(far, ["init"], tokens)
     assert (close.over, better(close), better(apart)) == ("documents", None, "a")
     assert apart.interval() == pytest.approx((1 - math.hypot(0.1, 0.1), 1 + math.hypot(0.1, 0.1)))
@@ -74,8 +97,13 @@ def test_numbers_that_no_seed_moves_are_held_to_the_documents():
 
 def test_a_ranking_claims_no_more_than_its_intervals():
     """Of three values two are alike: the third is worse than both, and no best one is named."""
-    rows = rows_of({"mean": [1.00, 1.01, 1.02, 1.00], "focus": [1.01, 1.00, 1.02, 1.01],
-                    "random": [1.5, 1.51, 1.52, 1.5]})
+    rows = rows_of(
+        {
+            "mean": [1.00, 1.01, 1.02, 1.00],
+            "focus": [1.01, 1.00, 1.02, 1.01],
+            "random": [1.5, 1.51, 1.52, 1.5],
+        }
+    )
     (ranked,) = ranking(rows, ["init"], "init", BITS)
     assert ranked.order[-1] == "random"
     assert set(ranked.carried) == {("mean", "random"), ("focus", "random")}
@@ -86,16 +114,38 @@ def test_a_ranking_claims_no_more_than_its_intervals():
 def test_more_is_better_where_it_is():
     """Of speeds the larger is better; of a metric whose direction is unknown nothing is called better."""
     values = {"a": [10.0, 11.0, 10.5], "b": [20.0, 21.0, 20.6]}
-    for metric, winner in (("generation speed", "b"), ("bits per byte", "a"), ("strangeness", None)):
-        (found,) = differences(rows_of(values, metric=metric), ["init"], Compared(metric=metric))
+    for metric, winner in (
+        ("generation speed", "b"),
+        ("bits per byte", "a"),
+        ("strangeness", None),
+    ):
+        (found,) = differences(
+            rows_of(values, metric=metric), ["init"], ComparedSettings(metric=metric)
+        )
         assert better(found) == winner
-    assert ranking(rows_of(values, metric="strangeness"), ["init"], "init", Compared(metric="strangeness")) == []
+    assert (
+        ranking(
+            rows_of(values, metric="strangeness"),
+            ["init"],
+            "init",
+            ComparedSettings(metric="strangeness"),
+        )
+        == []
+    )
 
 
 def test_averages_are_over_what_both_values_have():
     """Averaged over the other axis the seed stays the unit, and a context that one value lacks is left out."""
-    rows = [row({"init": init, "size": size}, seed, base + 0.3 * (init == "b") + 0.01 * seed * (init == "b"))
-            for init in "ab" for size, base in ((1, 1.0), (2, 2.0)) for seed in (0, 1, 2)]
+    rows = [
+        row(
+            {"init": init, "size": size},
+            seed,
+            base + 0.3 * (init == "b") + 0.01 * seed * (init == "b"),
+        )
+        for init in "ab"
+        for size, base in ((1, 1.0), (2, 2.0))
+        for seed in (0, 1, 2)
+    ]
     rows += [row({"init": "b", "size": 3}, seed, 50.0) for seed in (0, 1, 2)]
     found = [one for one in differences(rows, ["init", "size"], BITS) if one.axis == "init"]
     assert [dict(one.context) for one in found] == [{"size": 1}, {"size": 2}, {}]
@@ -103,12 +153,18 @@ def test_averages_are_over_what_both_values_have():
     (ranked,) = ranking(rows, ["init", "size"], "init", BITS)
     assert (ranked.order, ranked.best) == (("a", "b"), "a")
     table = difference_rows(found, ["init", "size"])
-    assert [(line["axis.size"], line["better"]) for line in table] == [("1", "a"), ("2", "a"), ("", "a")]
+    assert [(line["axis.size"], line["better"]) for line in table] == [
+        ("1", "a"),
+        ("2", "a"),
+        ("", "a"),
+    ]
 
 
 def test_languages_are_not_compared_with_each_other():
     """Bits per byte of Hindi and of Turkish are two rankings, not one."""
-    rows = rows_of({"a": [1.0, 1.1], "b": [2.0, 2.1]}) + rows_of({"a": [3.0, 3.1], "b": [4.0, 4.2]}, language="tr")
+    rows = rows_of({"a": [1.0, 1.1], "b": [2.0, 2.1]}) + rows_of(
+        {"a": [3.0, 3.1], "b": [4.0, 4.2]}, language="tr"
+    )
     assert {one.language for one in differences(rows, ["init"], BITS)} == {"hi", "tr"}
     assert {one.language for one in ranking(rows, ["init"], "init", BITS)} == {"hi", "tr"}
 

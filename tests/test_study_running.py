@@ -17,13 +17,17 @@ from lingraft.pipeline import Run
 from lingraft.recipe import Runtime
 from lingraft.recipe.yaml import dump
 from lingraft.store import Store
-from lingraft.study import StudyFolder, StudyRuntime, carry_out, cells_of, read_study, study_plan
-from lingraft.study.cluster import Ray
-from lingraft.study.command import StudyError, how_to_run, outcome_tables, refuse_failures
-from lingraft.study.local import Processes
-from lingraft.study.running import laid_out
-from lingraft.study.schedule import schedule_of
-from lingraft.study.table import COLUMNS
+from lingraft.study import StudyFolder, StudyRuntime, cells_of, read_study, run_study, study_plan
+from lingraft.study.executors import Processes, Ray
+from lingraft.study.study_runner import (
+    StudyError,
+    how_to_run,
+    laid_out,
+    outcome_tables,
+    refuse_failures,
+)
+from lingraft.study.study_schedule import schedule_of
+from lingraft.study.study_table import COLUMNS
 
 
 def report(folder: Path) -> None:
@@ -42,16 +46,37 @@ def die_once(marker: Path, folder: Path) -> None:
 @pytest.fixture
 def study_file(tmp_path, tiny_model, hindi_file, english_file) -> Path:
     """Return a study of two inits and two seeds on a recipe that takes a second."""
-    (tmp_path / "base.yaml").write_text(dump({
-        "name": "base", "model": str(tiny_model),
-        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-        "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
-        "vocabulary": {"size": 20},
-        "training": {"budget": "3 steps", "batch_tokens": 128, "heldout_points": 1},
-        "evaluation": {"heldout_bytes": 800, "bootstrap": {"resamples": 20}, "generation": None}}), encoding="utf-8")
+    (tmp_path / "base.yaml").write_text(
+        dump(
+            {
+                "name": "base",
+                "model": str(tiny_model),
+                "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
+                "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
+                "vocabulary": {"size": 20},
+                "training": {"budget": "3 steps", "batch_tokens": 128, "heldout_points": 1},
+                "evaluation": {
+                    "heldout_bytes": 800,
+                    "bootstrap": {"resamples": 20},
+                    "generation": None,
+                },
+            }
+        ),
+        encoding="utf-8",
+    )
     path = tmp_path / "study.yaml"
-    path.write_text(dump({"name": "trial", "question": "Which rows?", "recipe": "base.yaml",
-                          "axes": {"embeddings": ["mean", "random"]}, "seeds": [0, 1]}), encoding="utf-8")
+    path.write_text(
+        dump(
+            {
+                "name": "trial",
+                "question": "Which rows?",
+                "recipe": "base.yaml",
+                "axes": {"embeddings": ["mean", "random"]},
+                "seeds": [0, 1],
+            }
+        ),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -60,10 +85,17 @@ def here(tmp_path) -> Runtime:
     return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
 
 
-def done(path: Path, how: StudyRuntime, *overrides: str, write_report=report) -> tuple[StudyFolder, list[str]]:
+def done(
+    path: Path, how: StudyRuntime, *overrides: str, write_report=report
+) -> tuple[StudyFolder, list[str]]:
     lines: list[str] = []
-    finished = carry_out(read_study(path, overrides), how, write_report=write_report, folder=path.parent,
-                         tell=lines.append)
+    finished = run_study(
+        read_study(path, overrides),
+        how,
+        write_report=write_report,
+        folder=path.parent,
+        tell=lines.append,
+    )
     return finished, lines
 
 
@@ -84,8 +116,10 @@ def test_a_study_from_nothing_to_its_tables_and_not_twice(study_file, here):
     check_built_once(finished, here.store)
     assert record["stages"]["built_by_name"]["vocabulary"] == 1
     check_table(finished)
-    assert [(row["first"], row["second"], row["language"], row["seeds"]) for row in finished.differences()] == [
-        ("mean", "random", "hi", 2)]
+    assert [
+        (row["first"], row["second"], row["language"], row["seeds"])
+        for row in finished.differences()
+    ] == [("mean", "random", "hi", 2)]
     before = {path: path.stat().st_mtime_ns for path in here.runs.rglob("*")}
     _, lines = done(study_file, StudyRuntime(here))
     assert "nothing to do" in lines[-1]
@@ -100,13 +134,23 @@ def check_table(finished: StudyFolder) -> None:
     assert set(table[0]) == {name for name in COLUMNS if "NAME" not in name} | {"axis.embeddings"}
     for cell in finished.record["cells"]:
         rows = [row for row in table if row["cell"] == cell["name"]]
-        assert {(row["axis.embeddings"], row["seed"]) for row in rows} == {(cell["labels"]["embeddings"], cell["seed"])}
+        assert {(row["axis.embeddings"], row["seed"]) for row in rows} == {
+            (cell["labels"]["embeddings"], cell["seed"])
+        }
         for one in Run(finished.cell(cell["name"])).measurements():
-            assert [row["value"] for row in rows if (row["metric"], row["subject"], row["language"]) == (
-                one.metric, one.subject, one.language)] == [one.value]
+            assert [
+                row["value"]
+                for row in rows
+                if (row["metric"], row["subject"], row["language"])
+                == (one.metric, one.subject, one.language)
+            ] == [one.value]
         (added,) = (row["value"] for row in rows if row["metric"] == "tokens added")
         assert added == 20
-        curve = [row for row in finished.curves() if row["cell"] == cell["name"] and row["role"] == "target"]
+        curve = [
+            row
+            for row in finished.curves()
+            if row["cell"] == cell["name"] and row["role"] == "target"
+        ]
         assert [point["step"] for point in curve] == [0, 3]
     csv = (finished.folder / "table.csv").read_text(encoding="utf-8").splitlines()
     assert len(csv) == len(table) + 1
@@ -117,14 +161,25 @@ def test_more_cells_later_make_only_what_is_missing(study_file, here):
     first, _ = done(study_file, StudyRuntime(here), "seeds=0")
     model = next(path for path in first.folder.glob("cells/mean-*/model/model.safetensors"))
     inode = model.stat().st_ino
-    plan = study_plan(read_study(study_file, ["seeds=0", "embeddings=[mean,hf,random]"]), StudyRuntime(here))
+    plan = study_plan(
+        read_study(study_file, ["seeds=0", "embeddings=[mean,hf,random]"]), StudyRuntime(here)
+    )
     assert [cell.state for cell in plan.cells] == ["finished", "to do", "finished"]
     second, lines = done(study_file, StudyRuntime(here), "seeds=0", "embeddings=[mean,hf,random]")
     assert lines[0].startswith("3 cells, 2 finished")
-    assert sum(stage.to_do for stage in plan.stages) == second.record["stages"]["built"] == len(
-        second.record["stages"]["made"])
+    assert (
+        sum(stage.to_do for stage in plan.stages)
+        == second.record["stages"]["built"]
+        == len(second.record["stages"]["made"])
+    )
     assert {one["stage"] for one in second.record["stages"]["made"]} <= {
-        "embeddings", "result-check", "training", "scoring", "evaluation", "prediction"}
+        "embeddings",
+        "result-check",
+        "training",
+        "scoring",
+        "evaluation",
+        "prediction",
+    }
     assert model.stat().st_ino == inode
 
 
@@ -134,14 +189,19 @@ def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path)
     sources = json.dumps([str(tmp_path / "hi.txt"), str(text)])
     given = ("seeds=0", f"target.corpus=[{json.dumps(str(tmp_path / 'hi.txt'))}, {sources}]")
     path = study_file
-    path.write_text(path.read_text(encoding="utf-8").replace("embeddings:", "target.corpus:"), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("embeddings:", "target.corpus:"), encoding="utf-8"
+    )
     finished, lines = done(path, StudyRuntime(here), *given)
     assert [cell["status"] for cell in finished.record["cells"]] == ["done", "failed"]
     (failure,) = finished.record["failures"]
     assert "later.txt" in failure["error"]
     with pytest.raises(StudyError, match="1 of 2 cells failed"):
         refuse_failures(finished)
-    text.write_text("\n".join(f"एक छोटी चिड़िया {number} पेड़ पर गाती है।" for number in range(40)), encoding="utf-8")
+    text.write_text(
+        "\n".join(f"एक छोटी चिड़िया {number} पेड़ पर गाती है।" for number in range(40)),
+        encoding="utf-8",
+    )
     mended, lines = done(path, StudyRuntime(here), *given)
     assert mended.record["failures"] == []
     assert lines[0].startswith("2 cells, 1 finished")
@@ -149,6 +209,7 @@ def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path)
 
 def test_what_breaks_inside_a_cell_is_told_with_its_trace(study_file, here):
     """A bug in one cell leaves the others whole, and its traceback in study.json."""
+
     def breaks_at_mean(folder: Path) -> None:
         if folder.name.startswith(".draft-mean-"):
             raise ZeroDivisionError("oh")
@@ -162,8 +223,12 @@ def test_what_breaks_inside_a_cell_is_told_with_its_trace(study_file, here):
 
 def test_two_processes_one_of_them_killed(study_file, here, tmp_path):
     """A worker that dies in the middle of a cell is replaced, its cell is done again, nothing is made twice."""
-    finished, _ = done(study_file, StudyRuntime(here, workers=2), "seeds=0",
-                       write_report=partial(die_once, tmp_path / "died"))
+    finished, _ = done(
+        study_file,
+        StudyRuntime(here, workers=2),
+        "seeds=0",
+        write_report=partial(die_once, tmp_path / "died"),
+    )
     assert (tmp_path / "died").exists()
     assert finished.record["failures"] == []
     there = Counter(folder.name for folder in (here.store / "answers").iterdir())
@@ -177,7 +242,9 @@ def test_a_worker_that_always_dies_is_given_up(study_file, here):
     """After three deaths a task is failed, with the signal that ended them."""
     study = read_study(study_file, ["seeds=0", "embeddings=mean"])
     laid = laid_out(study, study_file.parent)
-    schedule = schedule_of(laid.graphs, {cell.name: cell.recipe for cell in laid.cells}, Store(here.store))
+    schedule = schedule_of(
+        laid.graphs, {cell.name: cell.recipe for cell in laid.cells}, Store(here.store)
+    )
     outcomes = []
     Processes(1)(schedule, lambda _task: Suicide(), outcomes.append)
     assert len(outcomes) == 1
@@ -200,8 +267,12 @@ class _Own:
 def test_ray_with_two_workers_one_of_them_killed(study_file, here, tmp_path):
     """On a local Ray a lost worker's cell is done again by another one, and the study is whole."""
     ray = Ray(slots=2)
-    finished, _ = done(study_file, StudyRuntime(here, workers=2, ray=ray), "seeds=0",
-                       write_report=partial(die_once, tmp_path / "died"))
+    finished, _ = done(
+        study_file,
+        StudyRuntime(here, workers=2, ray=ray),
+        "seeds=0",
+        write_report=partial(die_once, tmp_path / "died"),
+    )
     assert (tmp_path / "died").exists()
     assert finished.record["failures"] == []
     assert finished.record["executor"] == "ray"
@@ -232,7 +303,13 @@ def test_measured_rows_are_those_of_a_single_run(study_file, here):
 
     finished, _ = done(study_file, StudyRuntime(here), "seeds=0", "embeddings=mean")
     (cell,) = cells_of(read_study(study_file, ["seeds=0", "embeddings=mean"]))
-    alone = run(cell.recipe, Runtime(here.runs / "alone", here.runs / "elsewhere", "cpu"), write_report=report)
-    rows = [select(read_measurements(folder / "measurements.parquet"), metric="bits per byte")
-            for folder in (finished.cell(cell.name), alone.folder)]
+    alone = run(
+        cell.recipe,
+        Runtime(here.runs / "alone", here.runs / "elsewhere", "cpu"),
+        write_report=report,
+    )
+    rows = [
+        select(read_measurements(folder / "measurements.parquet"), metric="bits per byte")
+        for folder in (finished.cell(cell.name), alone.folder)
+    ]
     assert rows[0] == rows[1]

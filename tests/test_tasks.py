@@ -15,40 +15,94 @@ from typing import Any
 import pytest
 import torch
 from lm_eval.api.model import LM
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from lingraft.corpus.records import read_records
 from lingraft.errors import CorpusError, HubError, LingraftError, ModelError, RecipeError
+from lingraft.evaluation.tasks import TaskSettings, check_tasks, run_tasks, task_identity
+from lingraft.evaluation.tasks.lm_eval_model import FolderLM
+from lingraft.evaluation.tasks.load_tasks import load_tasks
+from lingraft.evaluation.tasks.run_tasks import evaluate_tasks
+from lingraft.evaluation.tasks.task_catalogue import expand, families, find, known_names
+from lingraft.evaluation.tasks.task_data import splits_of
+from lingraft.evaluation.tasks.task_metrics import point, seen_in
 from lingraft.measurement import Measurement, select
-from lingraft.tasks import TaskSettings, check_tasks, run_tasks, task_identity
-from lingraft.tasks.catalogue import expand, families, find, known_names
-from lingraft.tasks.contamination import seen_in
-from lingraft.tasks.data import splits_of
-from lingraft.tasks.loading import load_tasks
-from lingraft.tasks.model import FolderLM
-from lingraft.tasks.running import evaluate_tasks
-from lingraft.tasks.scoring import point
 from tests.conftest import ENGLISH, HINDI
 from tests.hub_server import HubServer
 from tests.small_bases import byte_level, sentencepiece
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "flores": [{"en": ENGLISH[i % 4] + f" {i}", "hi": HINDI[i % 4] + f" {i}"} for i in range(8)],
-    "xlsum": [{"summary": HINDI[i % 4] * 2 + f" {i}", "title": HINDI[i % 4] + f" {i}"} for i in range(6)],
-    "mlama": [{"template": "[X] की राजधानी [Y] है।", "sub_label": place, "obj_label": city, "predicate_id": "P36"}
-              for place, city in (("भारत", "नई दिल्ली"), ("नेपाल", "काठमांडू"), ("जापान", "टोक्यो"), ("मिस्र", "काहिरा"),
-                                  ("फ़्रांस", "पेरिस"))],
-    "xnli": [{"premise": HINDI[i % 4], "hypothesis": HINDI[(i + 1) % 4], "label": label}
-             for i, label in enumerate(("entailment", "neutral", 2, "contradiction", 0, 0, 0))],
-    "sentiment": [{"text": HINDI[i % 4] + f" {i}", "label": "Positive" if i > 2 else "Negative"} for i in range(7)],
-    "xcopa": [{"premise": HINDI[i % 4], "choice1": HINDI[(i + 1) % 4], "choice2": HINDI[(i + 2) % 4] * 2,
-               "label": int(i > 1), "question": "cause" if i % 2 else "effect"} for i in range(8)],
-    "xstorycloze": [{**{f"input_sentence_{n}": HINDI[n - 1] for n in range(1, 5)}, "sentence_quiz1": HINDI[0] + str(i),
-                     "sentence_quiz2": HINDI[1], "answer_right_ending": 1 + (i > 0)} for i in range(7)],
-    "belebele": [{"flores_passage": " ".join(HINDI), "question": HINDI[0], **{f"mc_answer{n}": HINDI[n - 1] * n
-                  for n in range(1, 5)}, "correct_answer_num": str(1 + i % 3)} for i in range(5)],
-    "xquad": [{"hi": {"context": " ".join(HINDI), "qas": [{"question": f"{i}?", "answer": HINDI[i][:9]}
-                                                         for i in range(4)]}}],
+    "xlsum": [
+        {"summary": HINDI[i % 4] * 2 + f" {i}", "title": HINDI[i % 4] + f" {i}"} for i in range(6)
+    ],
+    "mlama": [
+        {
+            "template": "[X] की राजधानी [Y] है।",
+            "sub_label": place,
+            "obj_label": city,
+            "predicate_id": "P36",
+        }
+        for place, city in (
+            ("भारत", "नई दिल्ली"),
+            ("नेपाल", "काठमांडू"),
+            ("जापान", "टोक्यो"),
+            ("मिस्र", "काहिरा"),
+            ("फ़्रांस", "पेरिस"),
+        )
+    ],
+    "xnli": [
+        {"premise": HINDI[i % 4], "hypothesis": HINDI[(i + 1) % 4], "label": label}
+        for i, label in enumerate(("entailment", "neutral", 2, "contradiction", 0, 0, 0))
+    ],
+    "sentiment": [
+        {"text": HINDI[i % 4] + f" {i}", "label": "Positive" if i > 2 else "Negative"}
+        for i in range(7)
+    ],
+    "xcopa": [
+        {
+            "premise": HINDI[i % 4],
+            "choice1": HINDI[(i + 1) % 4],
+            "choice2": HINDI[(i + 2) % 4] * 2,
+            "label": int(i > 1),
+            "question": "cause" if i % 2 else "effect",
+        }
+        for i in range(8)
+    ],
+    "xstorycloze": [
+        {
+            **{f"input_sentence_{n}": HINDI[n - 1] for n in range(1, 5)},
+            "sentence_quiz1": HINDI[0] + str(i),
+            "sentence_quiz2": HINDI[1],
+            "answer_right_ending": 1 + (i > 0),
+        }
+        for i in range(7)
+    ],
+    "belebele": [
+        {
+            "flores_passage": " ".join(HINDI),
+            "question": HINDI[0],
+            **{f"mc_answer{n}": HINDI[n - 1] * n for n in range(1, 5)},
+            "correct_answer_num": str(1 + i % 3),
+        }
+        for i in range(5)
+    ],
+    "xquad": [
+        {
+            "hi": {
+                "context": " ".join(HINDI),
+                "qas": [{"question": f"{i}?", "answer": HINDI[i][:9]} for i in range(4)],
+            }
+        }
+    ],
     "mgsm": [{"question": f"{i} + 1?", "answer": i + 1} for i in range(10)],
 }
 
@@ -62,7 +116,10 @@ class Answers(LM):  # the smallest model of lm-eval's kind
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         if self.knows:
-            return [(0.0 if request.idx == request.doc["label"] else -1000.0, False) for request in requests]
+            return [
+                (0.0 if request.idx == request.doc["label"] else -1000.0, False)
+                for request in requests
+            ]
         return [(-len(request.args[1].encode()) * math.log(256), False) for request in requests]
 
     def generate_until(self, requests: list[Any]) -> list[str]:
@@ -75,15 +132,24 @@ class Answers(LM):  # the smallest model of lm-eval's kind
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> str:
     """Write JSON lines; return the path as a recipe names it."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
     return str(path)
 
 
 def settings_for(folder: Path, family: str, **more: Any) -> TaskSettings:
     """Return settings for one Hindi task on the rows above."""
     file = write_rows(folder / f"{family}.jsonl", ROWS[family])
-    return TaskSettings.model_validate({"names": [f"{family}-hi"], "data": {family: file},
-                                        "translation_metrics": ["chrF++"], "num_fewshot": 1, **more})
+    return TaskSettings.model_validate(
+        {
+            "names": [f"{family}-hi"],
+            "data": {family: file},
+            "translation_metrics": ["chrF++"],
+            "num_fewshot": 1,
+            **more,
+        }
+    )
 
 
 def main_row(rows: list[Measurement]) -> Measurement:
@@ -97,20 +163,27 @@ def main_row(rows: list[Measurement]) -> Measurement:
 def test_settings_read_a_plain_list() -> None:
     """A recipe names tasks as a list, as one name, or with details; the default is none."""
     assert TaskSettings.model_validate(["xcopa-ta", "xnli_hi"]).names == ("xcopa-ta", "xnli_hi")
-    assert TaskSettings.model_validate("xcopa-ta") == TaskSettings.model_validate({"names": "xcopa-ta"})
+    assert TaskSettings.model_validate("xcopa-ta") == TaskSettings.model_validate(
+        {"names": "xcopa-ta"}
+    )
     assert TaskSettings().names == ()
     again = TaskSettings.model_validate({"names": ["xcopa-ta"], "data": {"xcopa": "a.jsonl"}})
     assert TaskSettings.model_validate(again.model_dump(mode="json")) == again
-    for wrong, said in ((["a", "a"], "named twice: a"), ({"data": {"a": "b"}}, "no tasks are named"),
-                        ({"names": ["a"], "limit": 0}, "greater than 0")):
+    for wrong, said in (
+        (["a", "a"], "named twice: a"),
+        ({"data": {"a": "b"}}, "no tasks are named"),
+        ({"names": ["a"], "limit": 0}, "greater than 0"),
+    ):
         with pytest.raises(ValueError, match=said):
             TaskSettings.model_validate(wrong)
 
 
 def test_importing_tasks_is_light() -> None:
     """Neither importing the package nor checking settings without tasks imports lm-eval, torch or datasets."""
-    code = ("import sys, lingraft.tasks as t; t.check_tasks(t.TaskSettings()); "
-            "print([m for m in ('lm_eval', 'torch', 'datasets', 'transformers', 'sacrebleu') if m in sys.modules])")
+    code = (
+        "import sys, lingraft.evaluation.tasks as t; t.check_tasks(t.TaskSettings()); "
+        "print([m for m in ('lm_eval', 'torch', 'datasets', 'transformers', 'sacrebleu') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -120,7 +193,9 @@ def test_every_task_file_is_whole(name: str) -> None:
     """In every language that a file lists, no placeholder is left, and the prompt's own words are in the language."""
     task = find(name)
     assert task is not None
-    assert "<<" not in json.dumps([dict(task.config), task.hub.__dict__, dict(task.fields)], ensure_ascii=False)
+    assert "<<" not in json.dumps(
+        [dict(task.config), task.hub.__dict__, dict(task.fields)], ensure_ascii=False
+    )
     assert not task.foreign_words
     assert task.version >= 1
     assert task.reference
@@ -155,8 +230,12 @@ def test_the_papers_tasks_have_one_name() -> None:
 def test_an_oracle_scores_everything_and_chance_is_chance(family: str, tmp_path: Path) -> None:
     """Who knows the answer scores 1 (100 points); who gives each byte the same chance scores one in the answers."""
     settings = settings_for(tmp_path, family)
-    knows = main_row(evaluate_tasks(Answers(knows=True), settings, tmp_path / "oracle", subject="oracle"))
-    blind = main_row(evaluate_tasks(Answers(knows=False), settings, tmp_path / "blind", subject="blind"))
+    knows = main_row(
+        evaluate_tasks(Answers(knows=True), settings, tmp_path / "oracle", subject="oracle")
+    )
+    blind = main_row(
+        evaluate_tasks(Answers(knows=False), settings, tmp_path / "blind", subject="blind")
+    )
     task = find(f"{family}-hi")
     assert task is not None
     assert knows.value == pytest.approx(100 if task.score == "translation" else 1)
@@ -164,7 +243,12 @@ def test_an_oracle_scores_everything_and_chance_is_chance(family: str, tmp_path:
     assert blind.value == pytest.approx(1 / answers if task.score == "choice" else 0)
     assert (f"chance {1 / answers:.2f}" in blind.note) == (task.score == "choice")
     documents = 4 if family == "xquad" else len(ROWS[family])
-    assert (knows.n, knows.language, knows.subject, knows.version) == (documents, "hi", "oracle", task.version)
+    assert (knows.n, knows.language, knows.subject, knows.version) == (
+        documents,
+        "hi",
+        "oracle",
+        task.version,
+    )
     assert knows.low is not None
     assert knows.low <= knows.value <= knows.high + 1e-9
 
@@ -177,7 +261,9 @@ def test_long_answers_and_fine_pieces_are_no_disadvantage() -> None:
 
 def test_results_have_lm_evals_shape_and_samples_are_kept(tmp_path: Path) -> None:
     """results.json is what lm-eval writes, without the documents; samples.jsonl has each prompt, answer and score."""
-    evaluate_tasks(Answers(knows=True), settings_for(tmp_path, "xnli", limit=3), tmp_path, subject="me", seed=7)
+    evaluate_tasks(
+        Answers(knows=True), settings_for(tmp_path, "xnli", limit=3), tmp_path, subject="me", seed=7
+    )
     text = (tmp_path / "results.json").read_text(encoding="utf-8")
     results = json.loads(text)
     assert results["results"]["xnli-hi"]["acc_bytes,none"] == 1
@@ -185,7 +271,10 @@ def test_results_have_lm_evals_shape_and_samples_are_kept(tmp_path: Path) -> Non
     assert {"configs", "versions", "n-shot", "higher_is_better", "config"} <= set(results)
     assert results["config"]["lingraft"]["seed"] == 7
     assert " at 0x" not in text
-    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    samples = [
+        json.loads(line)
+        for line in (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [sample["doc_id"] for sample in samples] == [0, 1, 2]
     context, answer = samples[0]["arguments"][0]
     assert context.endswith(HINDI[0])
@@ -195,7 +284,9 @@ def test_results_have_lm_evals_shape_and_samples_are_kept(tmp_path: Path) -> Non
 
 def test_worked_examples_never_show_the_question(tmp_path: Path) -> None:
     """Without a file of their own, worked examples come from the scored file, but never the document in question."""
-    evaluate_tasks(Answers(knows=True), settings_for(tmp_path, "flores", num_fewshot=7), tmp_path, subject="me")
+    evaluate_tasks(
+        Answers(knows=True), settings_for(tmp_path, "flores", num_fewshot=7), tmp_path, subject="me"
+    )
     for line in (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines():
         prompt = json.loads(line)["arguments"][0][0]
         assert prompt.count("English:") == 8
@@ -204,15 +295,22 @@ def test_worked_examples_never_show_the_question(tmp_path: Path) -> None:
 
 def test_too_few_worked_examples_are_named(tmp_path: Path) -> None:
     """Where there are fewer documents to draw examples from than are wanted, the error says how many there are."""
-    with pytest.raises(CorpusError, match="flores-hi: 8 worked examples are wanted, there are 7 to draw from"):
+    with pytest.raises(
+        CorpusError, match="flores-hi: 8 worked examples are wanted, there are 7 to draw from"
+    ):
         load_tasks(settings_for(tmp_path, "flores", num_fewshot=8))
 
 
 def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
     """Worked examples depend on the seed alone; fewer documents do not change the prompts of the others."""
+
     def prompts(where: str, **more: Any) -> list[str]:
-        settings = settings_for(tmp_path, "xcopa", num_fewshot=2, **{k: v for k, v in more.items() if k != "seed"})
-        evaluate_tasks(Answers(knows=True), settings, tmp_path / where, subject="me", seed=more.get("seed", 0))
+        settings = settings_for(
+            tmp_path, "xcopa", num_fewshot=2, **{k: v for k, v in more.items() if k != "seed"}
+        )
+        evaluate_tasks(
+            Answers(knows=True), settings, tmp_path / where, subject="me", seed=more.get("seed", 0)
+        )
         lines = (tmp_path / where / "samples.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["arguments"][0][0] for line in lines]
 
@@ -231,22 +329,33 @@ def unigram() -> dict[str, Any]:
     tokenizer.normalizer = normalizers.Replace("\n", " ")
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    tokenizer.train_from_iterator([*ENGLISH, *HINDI], trainers.UnigramTrainer(
-        vocab_size=150, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False))
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.train_from_iterator(
+        [*ENGLISH, *HINDI],
+        trainers.UnigramTrainer(
+            vocab_size=150, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
     return json.loads(tokenizer.to_str())
 
 
 def with_bos(data: dict[str, Any]) -> dict[str, Any]:
     """Let a tokenizer put its BOS before every text, as Llama's does."""
     tokenizer = Tokenizer.from_str(json.dumps(data))
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
     return json.loads(tokenizer.to_str())
 
 
 FAMILIES = {
     "byte-level": (lambda: byte_level([*ENGLISH, *HINDI]), {"eos_token": "<|endoftext|>"}),
-    "sentencepiece": (lambda: with_bos(sentencepiece([*ENGLISH, *HINDI])), {"bos_token": "<s>", "eos_token": "</s>"}),
+    "sentencepiece": (
+        lambda: with_bos(sentencepiece([*ENGLISH, *HINDI])),
+        {"bos_token": "<s>", "eos_token": "</s>"},
+    ),
     "unigram": (unigram, {"eos_token": "</s>", "unk_token": "<unk>"}),
 }
 CONTEXT = 96
@@ -263,10 +372,19 @@ def build(folder: Path, data: dict[str, Any], roles: dict[str, str]) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        LlamaForCausalLM(LlamaConfig(
-            vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-            num_attention_heads=4, max_position_embeddings=CONTEXT, initializer_range=0.3, bos_token_id=None,
-            eos_token_id=None)).save_pretrained(folder)
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=tokenizer.get_vocab_size(),
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=CONTEXT,
+                initializer_range=0.3,
+                bos_token_id=None,
+                eos_token_id=None,
+            )
+        ).save_pretrained(folder)
     return folder
 
 
@@ -293,18 +411,31 @@ def slow_nats(lm: FolderLM, context: list[int], answer: list[int]) -> float:
 
 def test_log_probabilities_equal_a_slow_reference(lm: FolderLM) -> None:
     """Batched and padded, every answer has the log-probability of its tokens one by one behind its context."""
-    asked = [(ENGLISH[0], " " + ENGLISH[1]), ("", HINDI[0]), (" ".join(HINDI[:2]), " " + HINDI[2][:9]), ("a\n", "b c")]
+    asked = [
+        (ENGLISH[0], " " + ENGLISH[1]),
+        ("", HINDI[0]),
+        (" ".join(HINDI[:2]), " " + HINDI[2][:9]),
+        ("a\n", "b c"),
+    ]
     lm.incidents.clear()
     got = lm.loglikelihood([ask(*pair, number) for number, pair in enumerate(asked)])
     before = [lm.tokenizer.bos_token_id] if lm.tokenizer.bos_token_id is not None else []
     with torch.inference_mode():
         for (context, answer), (nats, _) in zip(asked, got, strict=True):
             whole = before + lm.tokenizer.encode(context + answer, add_special_tokens=False)
-            size = len(before + lm.tokenizer.encode(context.rstrip(), add_special_tokens=False)) if context else 0
+            size = (
+                len(before + lm.tokenizer.encode(context.rstrip(), add_special_tokens=False))
+                if context
+                else 0
+            )
             start = whole[:size] if context else [lm.prefix_token_id]
             assert lm.tokenizer.eos_token_id not in start or not context
-            rest = whole[size:] if context else lm.tokenizer.encode(answer, add_special_tokens=False)
-            assert nats == pytest.approx(slow_nats(lm, start[-(CONTEXT + 1 - len(rest)):], rest), rel=1e-5)
+            rest = (
+                whole[size:] if context else lm.tokenizer.encode(answer, add_special_tokens=False)
+            )
+            assert nats == pytest.approx(
+                slow_nats(lm, start[-(CONTEXT + 1 - len(rest)) :], rest), rel=1e-5
+            )
     assert not lm.incidents["answers whose first token holds the end of the context"]
 
 
@@ -316,9 +447,11 @@ def test_a_long_context_loses_its_beginning_but_not_its_prefix(lm: FolderLM) -> 
     got = [nats for nats, _ in lm.loglikelihood(asked)]
     assert lm.incidents[cut] == 2
     context = lm.tok_encode(" ".join(HINDI))
-    answers = [lm.tok_encode(" ".join(HINDI) + request.args[1])[len(context):] for request in asked]
+    answers = [
+        lm.tok_encode(" ".join(HINDI) + request.args[1])[len(context) :] for request in asked
+    ]
     room, kept = CONTEXT + 1 - max(map(len, answers)), len(lm.before)
-    seen = [*lm.before, *context[len(context) - room + kept:]]
+    seen = [*lm.before, *context[len(context) - room + kept :]]
     with torch.inference_mode():
         assert got == pytest.approx([slow_nats(lm, seen, answer) for answer in answers], rel=1e-5)
     with pytest.raises(ModelError, match=f"longer than the model's context of {CONTEXT}"):
@@ -328,22 +461,26 @@ def test_a_long_context_loses_its_beginning_but_not_its_prefix(lm: FolderLM) -> 
 def test_answers_do_not_depend_on_the_batch(lm: FolderLM) -> None:
     """Prompts of different length, padded on the left, get the answers that one token at a time gives each alone."""
     stop = [" a", "\n"]
-    asked = [ask(prompt, {"until": stop, "max_gen_toks": 20, "do_sample": False})
-             for prompt in (ENGLISH[0], "The", HINDI[1], " ".join(ENGLISH) + " " + HINDI[0])]
+    asked = [
+        ask(prompt, {"until": stop, "max_gen_toks": 20, "do_sample": False})
+        for prompt in (ENGLISH[0], "The", HINDI[1], " ".join(ENGLISH) + " " + HINDI[0])
+    ]
     lm.incidents.clear()
     got = lm.generate_until(asked)
     with torch.inference_mode():
         assert got == [slow_answer(lm, request.args[0], stop, 20) for request in asked]
     assert lm.incidents[f"prompts cut at their beginning, to the model's context of {CONTEXT}"] == 1
     unwritable = [what for what in lm.incidents if "cannot end with '\\n'" in what]
-    assert bool(unwritable) == (lm.tokenizer.decode(lm.tokenizer.encode("\n", add_special_tokens=False)) != "\n")
+    assert bool(unwritable) == (
+        lm.tokenizer.decode(lm.tokenizer.encode("\n", add_special_tokens=False)) != "\n"
+    )
 
 
 def slow_answer(lm: FolderLM, prompt: str, stops: list[str], most: int) -> str:
     """Write greedily, one token at a time, until a stop stands in the text."""
     ids = lm.before + lm.tokenizer.encode(prompt, add_special_tokens=False)
     room = CONTEXT - most
-    ids = ids if len(ids) <= room else [*lm.before, *ids[len(ids) - room + len(lm.before):]]
+    ids = ids if len(ids) <= room else [*lm.before, *ids[len(ids) - room + len(lm.before) :]]
     written: list[int] = []
     while len(written) < most:
         token = int(lm.model(torch.tensor([ids + written])).logits[0, -1].argmax())
@@ -381,10 +518,14 @@ def test_a_model_without_end_or_beginning_is_named(tmp_path: Path) -> None:
     assert bare.loglikelihood([ask("a", " b")])[0][0] < 0
     config = json.loads((tmp_path / "bare/config.json").read_text(encoding="utf-8"))
     number = Tokenizer.from_str(json.dumps(data)).token_to_id("<s>")
-    (tmp_path / "bare/config.json").write_text(json.dumps({**config, "eos_token_id": [number, 5]}), encoding="utf-8")
+    (tmp_path / "bare/config.json").write_text(
+        json.dumps({**config, "eos_token_id": [number, 5]}), encoding="utf-8"
+    )
     assert FolderLM(tmp_path / "bare").prefix_token_id == number
     strict = FolderLM(build(tmp_path / "strict", data, {"eos_token": "<s>"}), too_long="refuse")
-    with pytest.raises(ModelError, match=r"lower evaluation\.tasks\.num_fewshot, or set too_long: cut"):
+    with pytest.raises(
+        ModelError, match=r"lower evaluation\.tasks\.num_fewshot, or set too_long: cut"
+    ):
         strict.loglikelihood([ask(" ".join(ENGLISH) * 3, " a")])
 
 
@@ -409,8 +550,13 @@ def test_contaminated_documents_are_counted_or_dropped(tmp_path: Path) -> None:
     rows = {}
     for wish in ("count", "drop", "ignore"):
         settings = settings_for(tmp_path, "flores", contaminated=wish)
-        rows[wish] = evaluate_tasks(Answers(knows=True), settings, tmp_path / wish, subject="me",
-                                    training_texts=lambda: iter(texts))
+        rows[wish] = evaluate_tasks(
+            Answers(knows=True),
+            settings,
+            tmp_path / wish,
+            subject="me",
+            training_texts=lambda: iter(texts),
+        )
     assert [main_row(rows[wish]).n for wish in rows] == [8, 6, 8]
     counted = select(rows["count"], metric="flores documents seen in training")[0]
     assert (counted.value, counted.n, counted.unit) == (2, 8, "documents")
@@ -418,16 +564,25 @@ def test_contaminated_documents_are_counted_or_dropped(tmp_path: Path) -> None:
     assert "2 documents dropped" in main_row(rows["drop"]).note
     assert not select(rows["ignore"], metric="flores documents seen in training")
     kept = (tmp_path / "drop/samples.jsonl").read_text(encoding="utf-8")
-    assert ROWS["flores"][1]["hi"] not in [json.loads(line)["doc"]["target"] for line in kept.splitlines()]
+    assert ROWS["flores"][1]["hi"] not in [
+        json.loads(line)["doc"]["target"] for line in kept.splitlines()
+    ]
     with pytest.raises(CorpusError, match="every document stands in the training text"):
-        evaluate_tasks(Answers(knows=True), settings_for(tmp_path, "flores", contaminated="drop"), tmp_path / "all",
-                       subject="me", training_texts=lambda: [row["hi"] for row in ROWS["flores"]])
+        evaluate_tasks(
+            Answers(knows=True),
+            settings_for(tmp_path, "flores", contaminated="drop"),
+            tmp_path / "all",
+            subject="me",
+            training_texts=lambda: [row["hi"] for row in ROWS["flores"]],
+        )
 
 
 # spBLEU
 
 
-def test_spbleu_without_its_model_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spbleu_without_its_model_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where sacrebleu's model is not to be had, the error names the file, the variable and chrF++."""
     from sacrebleu.tokenizers import tokenizer_spm
 
@@ -437,11 +592,15 @@ def test_spbleu_without_its_model_is_an_error(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(HubError) as caught:
         check_tasks(settings)
     said = str(caught.value)
-    assert all(part in said for part in (f"{tmp_path}/models/flores200sacrebleuspm", "SACREBLEU", "chrF++"))
+    assert all(
+        part in said for part in (f"{tmp_path}/models/flores200sacrebleuspm", "SACREBLEU", "chrF++")
+    )
     assert "\n" not in said
 
 
-def test_spbleu_is_sacrebleus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assets: Path) -> None:
+def test_spbleu_is_sacrebleus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assets: Path
+) -> None:
     """What is called spBLEU is BLEU over a SentencePiece model's pieces, as sacrebleu has it for the whole corpus."""
     import sacrebleu
     from sacrebleu.tokenizers import tokenizer_spm
@@ -459,8 +618,9 @@ def test_spbleu_is_sacrebleus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a
     rows = evaluate_tasks(Rotated(knows=True), settings, tmp_path, subject="me")
     row = select(rows, metric="flores spBLEU")[0]
     references = [row["hi"] for row in ROWS["flores"]]
-    expected = sacrebleu.corpus_bleu([text.replace("सेब", "आम") for text in references], [references],
-                                     tokenize="flores200")
+    expected = sacrebleu.corpus_bleu(
+        [text.replace("सेब", "आम") for text in references], [references], tokenize="flores200"
+    )
     assert row.value == pytest.approx(expected.score)
     assert 0 < row.low <= row.value <= row.high <= 100
     assert "sacrebleu nrefs:1|case:mixed|eff:no|tok:flores200" in row.note
@@ -469,21 +629,65 @@ def test_spbleu_is_sacrebleus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a
 # data that cannot be had
 
 
-@pytest.mark.parametrize(("names", "data", "kind", "said"), [
-    (["xcopa-ta"], {"xcopa": "missing.jsonl"}, CorpusError, "missing.jsonl: there is no such file"),
-    (["xcopa-ta"], {"xcopa": "text.txt"}, CorpusError, "text.txt: a .txt file has no fields; expected one of .jsonl"),
-    (["xcopa-ta"], {"xcopa": "columns.jsonl"}, CorpusError, "jsonl:1: xcopa-ta needs a column 'premise'.*found text"),
-    (["xnli-hi"], {"xnli": "labels.jsonl"}, CorpusError, "labels.jsonl:2: the label 'maybe' is none of entailment"),
-    (["xnli-hi"], {"xnli": "broken.jsonl"}, CorpusError, "broken.jsonl:2:7: not JSON"),
-    (["xnli-hi"], {"xnli": "empty.jsonl"}, CorpusError, "no documents for xnli-hi"),
-    (["xcopa_tam"], {}, RecipeError, "no task called 'xcopa_tam'; did you mean 'xcopa_ta'"),
-    (["xcopia-ta"], {}, RecipeError, "no task called 'xcopia-ta'; did you mean 'xcopa-ta'.*FAMILY-LANGUAGE"),
-    (["xnli-hi"], {"xnil": "labels.jsonl"}, RecipeError, "'xnil' is not among the tasks; did you mean 'xnli'"),
-    (["xcopa-ta"], {}, HubError, "cambridgeltl/xcopa cannot be had.*HF_HUB_OFFLINE.*{xcopa-ta: FILE.jsonl}.*premise"),
-])
+@pytest.mark.parametrize(
+    ("names", "data", "kind", "said"),
+    [
+        (
+            ["xcopa-ta"],
+            {"xcopa": "missing.jsonl"},
+            CorpusError,
+            "missing.jsonl: there is no such file",
+        ),
+        (
+            ["xcopa-ta"],
+            {"xcopa": "text.txt"},
+            CorpusError,
+            "text.txt: a .txt file has no fields; expected one of .jsonl",
+        ),
+        (
+            ["xcopa-ta"],
+            {"xcopa": "columns.jsonl"},
+            CorpusError,
+            "jsonl:1: xcopa-ta needs a column 'premise'.*found text",
+        ),
+        (
+            ["xnli-hi"],
+            {"xnli": "labels.jsonl"},
+            CorpusError,
+            "labels.jsonl:2: the label 'maybe' is none of entailment",
+        ),
+        (["xnli-hi"], {"xnli": "broken.jsonl"}, CorpusError, "broken.jsonl:2:7: not JSON"),
+        (["xnli-hi"], {"xnli": "empty.jsonl"}, CorpusError, "no documents for xnli-hi"),
+        (["xcopa_tam"], {}, RecipeError, "no task called 'xcopa_tam'; did you mean 'xcopa_ta'"),
+        (
+            ["xcopia-ta"],
+            {},
+            RecipeError,
+            "no task called 'xcopia-ta'; did you mean 'xcopa-ta'.*FAMILY-LANGUAGE",
+        ),
+        (
+            ["xnli-hi"],
+            {"xnil": "labels.jsonl"},
+            RecipeError,
+            "'xnil' is not among the tasks; did you mean 'xnli'",
+        ),
+        (
+            ["xcopa-ta"],
+            {},
+            HubError,
+            "cambridgeltl/xcopa cannot be had.*HF_HUB_OFFLINE.*{xcopa-ta: FILE.jsonl}.*premise",
+        ),
+    ],
+)
 def test_data_that_cannot_be_had_is_named(
-        names: list[str], data: dict[str, str], kind: type[LingraftError], said: str, *, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str],
+    data: dict[str, str],
+    kind: type[LingraftError],
+    said: str,
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The error names the file or data set, what was expected there, and how a local file is given."""
     from huggingface_hub import constants
 
@@ -509,7 +713,9 @@ def test_local_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
     rows = [{"question": 'how "many"?', "answer": "3"}, {"question": "and, now", "answer": "4"}]
     write_rows(tmp_path / "a.jsonl", rows)
     (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
-    (tmp_path / "a.csv").write_text('question,answer\n"how ""many""?",3\n"and, now",4\n', encoding="utf-8")
+    (tmp_path / "a.csv").write_text(
+        'question,answer\n"how ""many""?",3\n"and, now",4\n', encoding="utf-8"
+    )
     (tmp_path / "a.tsv").write_text('how "many"?\t3\nand, now\t4\n', encoding="utf-8")
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
@@ -521,9 +727,9 @@ def test_local_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
 HUB = """
 import sys
 from lingraft.errors import LingraftError
-from lingraft.tasks.catalogue import find
-from lingraft.tasks.checking import hub_commit
-from lingraft.tasks.data import splits_of
+from lingraft.evaluation.tasks.task_catalogue import find
+from lingraft.evaluation.tasks.load_tasks import hub_commit
+from lingraft.evaluation.tasks.task_data import splits_of
 for name in sys.argv[1:]:
     try:
         task = find(name)
@@ -538,9 +744,14 @@ for name in sys.argv[1:]:
 def test_tasks_read_the_hub(tmp_path: Path) -> None:
     """A data set of the hub gives the same documents as a file; a joined one pairs its rows; a missing one is named."""
     root = tmp_path / "hub/datasets"
-    for owner, name, parts in (("cambridgeltl", "xcopa", {"ta": ("test", "validation")}),
-                               ("openlanguagedata", "flores_plus", {"eng_Latn": ("dev", "devtest"),
-                                                                    "hin_Deva": ("devtest", "dev")})):
+    for owner, name, parts in (
+        ("cambridgeltl", "xcopa", {"ta": ("test", "validation")}),
+        (
+            "openlanguagedata",
+            "flores_plus",
+            {"eng_Latn": ("dev", "devtest"), "hin_Deva": ("devtest", "dev")},
+        ),
+    ):
         folder = root / owner / name
         card = ["---", "configs:"]
         for config, splits in parts.items():
@@ -548,22 +759,43 @@ def test_tasks_read_the_hub(tmp_path: Path) -> None:
             for split in splits:
                 path = folder / config / f"{split}.jsonl"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                texts = [{"id": i, "text": f"{config} {i}"} for i in ((0, 1) if config == "eng_Latn" else (1, 2, 0))]
+                texts = [
+                    {"id": i, "text": f"{config} {i}"}
+                    for i in ((0, 1) if config == "eng_Latn" else (1, 2, 0))
+                ]
                 write_rows(path, ROWS["xcopa"] if name == "xcopa" else texts)
                 card += [f"  - split: {split}", f"    path: {config}/{split}.jsonl"]
         (folder / "README.md").write_text("\n".join([*card, "---"]), encoding="utf-8")
     (root / "facebook/xnli").mkdir(parents=True)
     (root / "facebook/xnli/README.md").write_text("gated", encoding="utf-8")
     with HubServer(tmp_path / "hub", gated={"facebook/xnli"}) as server:
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", HUB, "xcopa-ta", "flores-hi", "belebele-hi",
-                               "xnli-hi"],
-                              env=server.environment(tmp_path / "home"), capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-c",
+                HUB,
+                "xcopa-ta",
+                "flores-hi",
+                "belebele-hi",
+                "xnli-hi",
+            ],
+            env=server.environment(tmp_path / "home"),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         commit = server.commit("datasets", "cambridgeltl/xcopa")
     xcopa, flores, belebele, xnli = done.stdout.splitlines()
     file = splits_of(find("xcopa-ta"), settings_for(tmp_path, "xcopa").data["xcopa"])  # type: ignore[arg-type]
     assert xcopa == f"{commit[:5]} {{'test': 8, 'shots': 8}} {file['test'][0]}"
-    assert flores.endswith("{'test': 2, 'shots': 2} {'source': 'eng_Latn 0', 'target': 'hin_Deva 0'}")
-    assert belebele.startswith("HubError belebele-hi: the data set hf:facebook/belebele cannot be had")
+    assert flores.endswith(
+        "{'test': 2, 'shots': 2} {'source': 'eng_Latn 0', 'target': 'hin_Deva 0'}"
+    )
+    assert belebele.startswith(
+        "HubError belebele-hi: the data set hf:facebook/belebele cannot be had"
+    )
     assert xnli.startswith("HubError xnli-hi: the data set hf:facebook/xnli cannot be had")
 
 
@@ -573,7 +805,9 @@ def test_identity_follows_content(tmp_path: Path) -> None:
     (tmp_path / "moved").mkdir()
     assert task_identity(settings_for(tmp_path / "moved", "xcopa")) == first
     write_rows(tmp_path / "xcopa.jsonl", ROWS["xcopa"][1:])
-    settings = TaskSettings.model_validate({"names": ["xcopa-hi"], "data": {"xcopa": str(tmp_path / "xcopa.jsonl")}})
+    settings = TaskSettings.model_validate(
+        {"names": ["xcopa-hi"], "data": {"xcopa": str(tmp_path / "xcopa.jsonl")}}
+    )
     assert task_identity(settings) != first
     assert task_identity(TaskSettings()) == {}
 
@@ -583,44 +817,82 @@ def test_identity_follows_content(tmp_path: Path) -> None:
 
 def test_any_task_of_lm_eval_works(tmp_path: Path, assets: Path) -> None:
     """A name of lm-eval's runs as lm-eval has it, on a local file in the columns of its data set where one is given."""
-    settings = TaskSettings.model_validate({"names": ["xcopa_ta"], "limit": 5, "data": {
-        "xcopa_ta": str(assets / "parallel/xcopa/test.ta.jsonl")}})
+    settings = TaskSettings.model_validate(
+        {
+            "names": ["xcopa_ta"],
+            "limit": 5,
+            "data": {"xcopa_ta": str(assets / "parallel/xcopa/test.ta.jsonl")},
+        }
+    )
     check_tasks(settings)
-    row, = evaluate_tasks(Answers(knows=True), settings, tmp_path, subject="oracle")
+    (row,) = evaluate_tasks(Answers(knows=True), settings, tmp_path, subject="oracle")
     assert (row.metric, row.value, row.n) == ("xcopa_ta acc", 1, 5)
     assert row.note == "0 shots; task version 1.0"
 
 
 def test_a_folder_of_own_tasks_works(tmp_path: Path) -> None:
     """A YAML file of lm-eval's format in `tasks_folder` is a task; a template that names no column is an error."""
-    data = write_rows(tmp_path / "rows.jsonl", [{"text": f"{n} + 1 =", "label": n % 2} for n in range(4)])
-    lines = ("task: {}", "dataset_path: json", "dataset_kwargs: {{data_files: {{test: nowhere.jsonl}}}}",
-             "test_split: test", "output_type: multiple_choice", "doc_to_text: '{{{{{}}}}}'", "doc_to_target: label",
-             "doc_to_choice: [a, b]", "metric_list: [{{metric: acc}}]")
-    (tmp_path / "good.yaml").write_text("\n".join(lines).format("my_sums", "text"), encoding="utf-8")
-    (tmp_path / "bad.yaml").write_text("\n".join(lines).format("my_faults", "txet"), encoding="utf-8")
+    data = write_rows(
+        tmp_path / "rows.jsonl", [{"text": f"{n} + 1 =", "label": n % 2} for n in range(4)]
+    )
+    lines = (
+        "task: {}",
+        "dataset_path: json",
+        "dataset_kwargs: {{data_files: {{test: nowhere.jsonl}}}}",
+        "test_split: test",
+        "output_type: multiple_choice",
+        "doc_to_text: '{{{{{}}}}}'",
+        "doc_to_target: label",
+        "doc_to_choice: [a, b]",
+        "metric_list: [{{metric: acc}}]",
+    )
+    (tmp_path / "good.yaml").write_text(
+        "\n".join(lines).format("my_sums", "text"), encoding="utf-8"
+    )
+    (tmp_path / "bad.yaml").write_text(
+        "\n".join(lines).format("my_faults", "txet"), encoding="utf-8"
+    )
     names = {"names": ["my_sums"], "tasks_folder": str(tmp_path), "data": {"my_sums": data}}
-    row, = evaluate_tasks(Answers(knows=True), TaskSettings.model_validate(names), tmp_path / "out", subject="me")
+    (row,) = evaluate_tasks(
+        Answers(knows=True), TaskSettings.model_validate(names), tmp_path / "out", subject="me"
+    )
     assert (row.metric, row.value, row.n) == ("my_sums acc", 1, 4)
     with pytest.raises(LingraftError, match="my_faults"):
-        load_tasks(TaskSettings.model_validate({**names, "names": ["my_faults"], "data": {"my_faults": data}}))
+        load_tasks(
+            TaskSettings.model_validate(
+                {**names, "names": ["my_faults"], "data": {"my_faults": data}}
+            )
+        )
 
 
 def test_whole_texts_and_other_aggregates_work(lm: FolderLM, tmp_path: Path) -> None:
     """A task of whole texts scores every token once; a metric that is no mean is lm-eval's, with an interval."""
     texts = [*ENGLISH, " ".join(HINDI)]
     data = write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
-    lines = ("task: whole_texts", "dataset_path: json", "test_split: test", "output_type: loglikelihood_rolling",
-             "doc_to_text: ''", "doc_to_target: text", "metric_list: [{metric: bits_per_byte}]")
+    lines = (
+        "task: whole_texts",
+        "dataset_path: json",
+        "test_split: test",
+        "output_type: loglikelihood_rolling",
+        "doc_to_text: ''",
+        "doc_to_target: text",
+        "metric_list: [{metric: bits_per_byte}]",
+    )
     (tmp_path / "texts.yaml").write_text("\n".join(lines), encoding="utf-8")
-    settings = TaskSettings.model_validate({"names": ["whole_texts"], "tasks_folder": str(tmp_path),
-                                            "data": {"whole_texts": data}})
-    row, = evaluate_tasks(lm, settings, tmp_path / "out", subject="me")
+    settings = TaskSettings.model_validate(
+        {"names": ["whole_texts"], "tasks_folder": str(tmp_path), "data": {"whole_texts": data}}
+    )
+    (row,) = evaluate_tasks(lm, settings, tmp_path / "out", subject="me")
     ids = [lm.tokenizer.encode(text, add_special_tokens=False) for text in texts]
     with torch.inference_mode():
-        nats = [sum(slow_nats(lm, _seen_before(lm, text, i), [text[i]]) for i in range(len(text))) for text in ids]
+        nats = [
+            sum(slow_nats(lm, _seen_before(lm, text, i), [text[i]]) for i in range(len(text)))
+            for text in ids
+        ]
     assert row.metric == "whole_texts bits_per_byte"
-    assert row.value == pytest.approx(-sum(nats) / math.log(2) / sum(len(text.encode()) for text in texts), rel=1e-5)
+    assert row.value == pytest.approx(
+        -sum(nats) / math.log(2) / sum(len(text.encode()) for text in texts), rel=1e-5
+    )
     assert row.low is not None
     assert row.low <= row.value <= row.high
 
@@ -636,14 +908,25 @@ def _seen_before(lm: FolderLM, text: list[int], position: int) -> list[int]:
 # the real thing
 
 
-def test_a_real_model_on_real_data(assets: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_model_on_real_data(
+    assets: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pretrained model does FLORES and XCOPA from files; nothing of lm-eval's own chatter reaches the user."""
-    data = {"flores": str(assets / "parallel/flores200-devtest.jsonl.gz"),
-            "xcopa": {"test": str(assets / "parallel/xcopa/test.tr.jsonl"),
-                      "shots": str(assets / "parallel/xcopa/val.tr.jsonl")}}
-    settings = TaskSettings.model_validate({"names": ["flores-tr", "xcopa-tr"], "limit": 2, "data": data,
-                                            "translation_metrics": ["chrF++"]})
+    data = {
+        "flores": str(assets / "parallel/flores200-devtest.jsonl.gz"),
+        "xcopa": {
+            "test": str(assets / "parallel/xcopa/test.tr.jsonl"),
+            "shots": str(assets / "parallel/xcopa/val.tr.jsonl"),
+        },
+    }
+    settings = TaskSettings.model_validate(
+        {
+            "names": ["flores-tr", "xcopa-tr"],
+            "limit": 2,
+            "data": data,
+            "translation_metrics": ["chrF++"],
+        }
+    )
     rows = run_tasks(assets / "models/english-8m", settings, tmp_path, subject="english-8m")
     assert [(row.metric, row.n) for row in rows] == [("flores chrF++", 2), ("xcopa accuracy", 2)]
     assert {row.language for row in rows} == {"tr"}

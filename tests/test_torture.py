@@ -12,12 +12,31 @@ from tests.torture import ROOT, fingerprint, left_over
 
 def test_killed_at_a_random_moment_and_resumed():
     """A run and a study, killed with SIGKILL and resumed, or several at once on one store, end with equal files."""
-    command = [sys.executable, "-m", "tests.torture", "--kind", "tiny", "--rounds", "1", "--seed", "4"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "tests.torture",
+        "--kind",
+        "tiny",
+        "--rounds",
+        "1",
+        "--seed",
+        "4",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("killed after") == 2
-    assert "2 kills from seed 4 on, and 3 processes at once: the same files as undisturbed ones" in done.stderr
+    assert (
+        "2 kills from seed 4 on, and 3 processes at once: the same files as undisturbed ones"
+        in done.stderr
+    )
 
 
 def test_leftovers_and_other_files_are_seen(tmp_path):

@@ -21,31 +21,61 @@ from lingraft.store import remove_drafts
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
-from lingraft.training.trainer import Text
+from lingraft.training.trainer import TrainingText
 from tests.commands import start
 from tests.conftest import make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
 
 PLANS: dict[str, dict[str, Any]] = {
-    **{name: {"strategy": {"layers": {"layers_per_end": 1}} if name == "layers" else name, "budget": "11 steps",
-              "batch_tokens": 128} for name in STRATEGIES.names()},
-    "two phases": {"phases": [{"strategy": "rows", "budget": "5 steps", "batch_tokens": 128},
-                              {"strategy": "differential", "budget": "6 steps", "batch_tokens": 128}]},
-    "average": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "average_share": 0.5},
-    "dropout": {"strategy": {"lora": {"dropout": 0.3, "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
-    "8 bits": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "optimizer": "adamw8bit"},
-    "4 bits": {"strategy": {"lora": {"base_precision": "nf4", "rank": 2}}, "budget": "11 steps", "batch_tokens": 128},
+    **{
+        name: {
+            "strategy": {"layers": {"layers_per_end": 1}} if name == "layers" else name,
+            "budget": "11 steps",
+            "batch_tokens": 128,
+        }
+        for name in STRATEGIES.names()
+    },
+    "two phases": {
+        "phases": [
+            {"strategy": "rows", "budget": "5 steps", "batch_tokens": 128},
+            {"strategy": "differential", "budget": "6 steps", "batch_tokens": 128},
+        ]
+    },
+    "average": {
+        "strategy": "full",
+        "budget": "11 steps",
+        "batch_tokens": 128,
+        "average_share": 0.5,
+    },
+    "dropout": {
+        "strategy": {"lora": {"dropout": 0.3, "rank": 2}},
+        "budget": "11 steps",
+        "batch_tokens": 128,
+    },
+    "8 bits": {
+        "strategy": "full",
+        "budget": "11 steps",
+        "batch_tokens": 128,
+        "optimizer": "adamw8bit",
+    },
+    "4 bits": {
+        "strategy": {"lora": {"base_precision": "nf4", "rank": 2}},
+        "budget": "11 steps",
+        "batch_tokens": 128,
+    },
     "merged": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "merge_back": [0.25]},
 }
 
 
 @pytest.fixture(scope="module")
-def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Text:
+def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingText:
     return two_streams(tiny_model, tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_model: Path, text: Text, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def undisturbed(
+    tiny_model: Path, text: TrainingText, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The folder of a finished run for each plan."""
     folders = {name: tmp_path_factory.mktemp("undisturbed") for name in PLANS}
     for name, folder in folders.items():
@@ -70,13 +100,20 @@ def kill() -> None:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_killed_run_ends_bit_identical(name: str, tiny_model: Path, text: Text, undisturbed: dict[str, Path],
-                                         tmp_path: Path) -> None:
+def test_a_killed_run_ends_bit_identical(
+    name: str, tiny_model: Path, text: TrainingText, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
     """Killed at three random steps and called again each time, a run ends with the same weights and the same log."""
     draw = random.Random(name)
     for _ in range(3):
         with pytest.raises(Killed):
-            run(tiny_model, text, plan_of(**PLANS[name]), tmp_path, heldout=stopping({draw.randrange(1, 5)}, kill))
+            run(
+                tiny_model,
+                text,
+                plan_of(**PLANS[name]),
+                tmp_path,
+                heldout=stopping({draw.randrange(1, 5)}, kill),
+            )
     run(tiny_model, text, plan_of(**PLANS[name]), tmp_path, heldout=lambda _: {"hi": 1.0})
     assert log_of(tmp_path) == log_of(undisturbed[name])
     assert_same_weights(tmp_path, undisturbed[name])
@@ -89,12 +126,25 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_says_so(number: signal.Signals, tiny_model: Path, text: Text,
-                                    undisturbed: dict[str, Path], tmp_path: Path) -> None:
+def test_a_signal_saves_and_says_so(
+    number: signal.Signals,
+    tiny_model: Path,
+    text: TrainingText,
+    undisturbed: dict[str, Path],
+    tmp_path: Path,
+) -> None:
     """SIGTERM and Ctrl-C finish the step, save it, and raise; the next call goes on from that very step."""
     plan, before = plan_of(**PLANS["full"]), signal.getsignal(number)
-    with pytest.raises(Interrupted, match=rf"stopped by {number.name} after step 4 of 11; progress is saved"):
-        run(tiny_model, text, plan, tmp_path, heldout=stopping({4}, lambda: os.kill(os.getpid(), number)))
+    with pytest.raises(
+        Interrupted, match=rf"stopped by {number.name} after step 4 of 11; progress is saved"
+    ):
+        run(
+            tiny_model,
+            text,
+            plan,
+            tmp_path,
+            heldout=stopping({4}, lambda: os.kill(os.getpid(), number)),
+        )
     assert signal.getsignal(number) is before
     saved = latest_checkpoint(tmp_path / "work")
     assert saved is not None
@@ -103,20 +153,27 @@ def test_a_signal_saves_and_says_so(number: signal.Signals, tiny_model: Path, te
     assert_same_weights(tmp_path, undisturbed["full"])
 
 
-def test_a_process_killed_outright_loses_only_the_last_steps(tiny_model: Path, text: Text,
-                                                             undisturbed: dict[str, Path], tmp_path: Path) -> None:
+def test_a_process_killed_outright_loses_only_the_last_steps(
+    tiny_model: Path, text: TrainingText, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
     """A `kill -9` in the middle of a step: the next process goes on from the last checkpoint, to the same weights."""
     script = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
         "import tests.training_cases as c; from lingraft.packing.blocks import Blocks;"
-        "from lingraft.training.trainer import Text;"
+        "from lingraft.training.trainer import TrainingText;"
         "import json; seen = iter(range(99));"
         "b = Path(sys.argv[3]);"
-        "c.run(Path(sys.argv[2]), Text(Blocks.open(b / 'hi'), Blocks.open(b / 'en'), 0.2),"
+        "c.run(Path(sys.argv[2]), TrainingText(Blocks.open(b / 'hi'), Blocks.open(b / 'en'), 0.2),"
         " c.plan_of(**json.loads(sys.argv[5])), Path(sys.argv[4]),"
-        " heldout=lambda m: os.kill(os.getpid(), signal.SIGKILL) if next(seen) == 8 else {'hi': 1.0})")
-    arguments = [Path(__file__).parent.parent, tiny_model, text.target.folder.parent, tmp_path,
-                 json.dumps(PLANS["full"])]
+        " heldout=lambda m: os.kill(os.getpid(), signal.SIGKILL) if next(seen) == 8 else {'hi': 1.0})"
+    )
+    arguments = [
+        Path(__file__).parent.parent,
+        tiny_model,
+        text.target.folder.parent,
+        tmp_path,
+        json.dumps(PLANS["full"]),
+    ]
     done = start("-c", script, *arguments, cwd=tmp_path).finish()
     assert done.returncode == -signal.SIGKILL, done.stderr
     saved = latest_checkpoint(tmp_path / "work")
@@ -135,18 +192,35 @@ def test_the_folder_loads_and_keeps_the_types_of_the_source(tmp_path: Path) -> N
     source, made = weights_of(tmp_path), weights_of(tmp_path / "output" / "model")
     assert source.keys() == made.keys()
     assert {tensor.dtype for tensor in made.values()} == {torch.bfloat16}
-    assert [name for name in made if not torch.equal(made[name], source[name])] == ["model.embed_tokens.weight"]
-    changed = (made["model.embed_tokens.weight"] != source["model.embed_tokens.weight"]).any(dim=1).nonzero().flatten()
+    assert [name for name in made if not torch.equal(made[name], source[name])] == [
+        "model.embed_tokens.weight"
+    ]
+    changed = (
+        (made["model.embed_tokens.weight"] != source["model.embed_tokens.weight"])
+        .any(dim=1)
+        .nonzero()
+        .flatten()
+    )
     assert set(changed.tolist()) <= set(ADDED)
     model = load_model(tmp_path / "output" / "model", dtype="stored")
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
     assert model.config.use_cache
 
 
-def test_training_learns(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_training_learns(tiny_model: Path, text: TrainingText, tmp_path: Path) -> None:
     """A few epochs over little text bring the loss down, and the log counts what was read to the byte."""
-    notes = run(tiny_model, text, plan_of(strategy={"differential": {"base_rows": "added_rows"}}, budget="4 epochs",
-                                          batch_tokens=256, heldout_points=4), tmp_path, heldout=lambda _: {"hi": 1.0})
+    notes = run(
+        tiny_model,
+        text,
+        plan_of(
+            strategy={"differential": {"base_rows": "added_rows"}},
+            budget="4 epochs",
+            batch_tokens=256,
+            heldout_points=4,
+        ),
+        tmp_path,
+        heldout=lambda _: {"hi": 1.0},
+    )
     rows = [row for row in log_of(tmp_path) if "bits_per_byte" in row]
     assert rows[-1]["bits_per_byte"] < 0.7 * rows[0]["bits_per_byte"]
     assert notes["target_bytes"] == rows[-1]["target_bytes"] == 4 * text.target.summary.bytes
@@ -158,31 +232,50 @@ def test_training_learns(tiny_model: Path, text: Text, tmp_path: Path) -> None:
     assert (held[0], held[-1]) == (0, notes["steps"])
 
 
-def test_the_loss_is_that_of_the_text_alone(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_the_loss_is_that_of_the_text_alone(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """The first logged value is the source model's own: nats of all text tokens over ln 2 and over the bytes."""
-    run(tiny_model, Text(text.target), plan_of(strategy="full", budget="1 steps", batch_tokens=32), tmp_path)
+    run(
+        tiny_model,
+        TrainingText(text.target),
+        plan_of(strategy="full", budget="1 steps", batch_tokens=32),
+        tmp_path,
+    )
     row, model = log_of(tmp_path)[0], load_model(tiny_model, dtype="stored")
     from lingraft.packing.mixture import Mixture
 
     batch = Mixture(text.target).batch(0, 1)
     logits = model(input_ids=torch.from_numpy(batch.inputs)).logits[0].log_softmax(-1)
-    wanted = [i for i, label in enumerate(batch.labels[0]) if label >= 0 and label not in text.target.separators]
+    wanted = [
+        i
+        for i, label in enumerate(batch.labels[0])
+        if label >= 0 and label not in text.target.separators
+    ]
     nats = -sum(float(logits[i, batch.labels[0, i]].detach()) for i in wanted)
     assert row["bits_per_byte"] == pytest.approx(nats / 0.6931471805599453 / batch.bytes, rel=1e-5)
 
 
-def test_accumulation_changes_nothing_beyond_rounding(tiny_model: Path, text: Text, undisturbed: dict[str, Path],
-                                                      tmp_path: Path) -> None:
+def test_accumulation_changes_nothing_beyond_rounding(
+    tiny_model: Path, text: TrainingText, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
     """A step in four forward passes is the step in one: execution is no part of the answer."""
-    run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, execution=Execution(tokens_at_once=32))
-    whole, parts = (weights_of(folder / "output" / "model") for folder in (undisturbed["full"], tmp_path))
+    run(
+        tiny_model, text, plan_of(**PLANS["full"]), tmp_path, execution=Execution(tokens_at_once=32)
+    )
+    whole, parts = (
+        weights_of(folder / "output" / "model") for folder in (undisturbed["full"], tmp_path)
+    )
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_stops_the_run(tiny_model: Path, text: Text, tmp_path: Path, value: float) -> None:
+def test_a_loss_that_is_no_number_stops_the_run(
+    tiny_model: Path, text: TrainingText, tmp_path: Path, value: float
+) -> None:
     """The error names the step and the last good checkpoint, which stays as it was."""
+
     def spoil(model: Any) -> dict[str, float]:
         if next(calls) == 5:
             model.get_output_embeddings().weight.data[3] = value
@@ -193,13 +286,24 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model: Path, text: Text, tm
         run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, heldout=spoil)
     saved = latest_checkpoint(tmp_path / "work")
     assert saved is not None
-    assert all(tensor.isfinite().all() for tensor in load_file(saved.folder / "tensors.safetensors").values())
+    assert all(
+        tensor.isfinite().all()
+        for tensor in load_file(saved.folder / "tensors.safetensors").values()
+    )
 
 
-def test_a_diverging_loss_stops_the_run(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_a_diverging_loss_stops_the_run(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """A learning rate that is far too high is noticed, not trained through."""
-    plan = plan_of(strategy="full", budget="200 steps", batch_tokens=64, learning_rates=4.0,
-                   schedule="constant", heldout_points=0)
+    plan = plan_of(
+        strategy="full",
+        budget="200 steps",
+        batch_tokens=64,
+        learning_rates=4.0,
+        schedule="constant",
+        heldout_points=0,
+    )
     with pytest.raises(TrainingError, match=r"diverges.*lower training\.learning_rates"):
         run(tiny_model, text, plan, tmp_path)
 
@@ -235,7 +339,10 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path) -> None:
     import resource
 
     save_checkpoint(tmp_path, 1, {"a": torch.zeros(4)}, {"n": 1})
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         with pytest.raises(StoreError, match="no space left on the disk"):
@@ -247,7 +354,9 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path) is not None
 
 
-def test_the_progress_of_another_run_is_refused(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_the_progress_of_another_run_is_refused(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """A scratch directory belongs to one plan, text, seed and model."""
     with pytest.raises(Killed):
         run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, heldout=stopping({4}, kill))
@@ -255,26 +364,43 @@ def test_the_progress_of_another_run_is_refused(tiny_model: Path, text: Text, tm
         run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, seed=1)
 
 
-def test_another_seed_is_another_run(tiny_model: Path, text: Text, undisturbed: dict[str, Path],
-                                     tmp_path: Path) -> None:
+def test_another_seed_is_another_run(
+    tiny_model: Path, text: TrainingText, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
     """The seed decides the order of the rows."""
     run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, seed=1)
     assert log_of(tmp_path)[1] != log_of(undisturbed["full"])[1]
 
 
-def test_replay_is_asked_for_and_not_there(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_replay_is_asked_for_and_not_there(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """A share of text that nobody named is an error, not a run without it."""
     with pytest.raises(RecipeError, match="there is no replay text"):
-        run(tiny_model, Text(text.target), plan_of(budget="2 steps", replay_share=0.2), tmp_path)
+        run(
+            tiny_model,
+            TrainingText(text.target),
+            plan_of(budget="2 steps", replay_share=0.2),
+            tmp_path,
+        )
 
 
-def test_target_and_replay_are_logged_apart(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_target_and_replay_are_logged_apart(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """Each step says the bits per byte of both texts, which make up the whole by their bytes."""
-    notes = run(tiny_model, text, plan_of(strategy="full", budget="1 epoch", batch_tokens=512, replay_share=0.5),
-                tmp_path)
+    notes = run(
+        tiny_model,
+        text,
+        plan_of(strategy="full", budget="1 epoch", batch_tokens=512, replay_share=0.5),
+        tmp_path,
+    )
     rows, before = [row for row in log_of(tmp_path) if "bits_per_byte" in row], (0, 0)
     for row in rows:
-        target, replayed = row["target_bytes"] - before[1], row["bytes"] - row["target_bytes"] - before[0] + before[1]
+        target, replayed = (
+            row["target_bytes"] - before[1],
+            row["bytes"] - row["target_bytes"] - before[0] + before[1],
+        )
         before = (row["bytes"], row["target_bytes"])
         bits = row["target_bits_per_byte"] * target + row["replay_bits_per_byte"] * replayed
         assert bits / (target + replayed) == pytest.approx(row["bits_per_byte"], rel=1e-6)
@@ -289,7 +415,9 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_a_plan_without_phases_trains_nothing(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_a_plan_without_phases_trains_nothing(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """No phases: the model comes out as it went in."""
     notes = run(tiny_model, text, plan_of(phases=[]), tmp_path)
     made, source = weights_of(tmp_path / "output" / "model"), weights_of(tiny_model)
@@ -297,9 +425,13 @@ def test_a_plan_without_phases_trains_nothing(tiny_model: Path, text: Text, tmp_
     assert all(torch.equal(made[name], source[name]) for name in source)
 
 
-def test_the_end_is_predicted_while_training(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_the_end_is_predicted_while_training(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """The progress bar shows the predicted end of training, from the log so far and the planned rates."""
-    plan = plan_of(strategy="full", budget="40 steps", batch_tokens=128, schedule="wsd", heldout_points=20)
+    plan = plan_of(
+        strategy="full", budget="40 steps", batch_tokens=128, schedule="wsd", heldout_points=20
+    )
     run(tiny_model, text, plan, tmp_path, heldout=lambda _: {"hi": 1.5, "en": 9.0})
     rows = log_of(tmp_path)
     progress = ProgressForecast(plan.phases[0].schedule.factor, 40)

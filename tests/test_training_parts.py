@@ -16,13 +16,28 @@ from lingraft.errors import MissingExtraError, ModelError, RecipeError
 from lingraft.packing.mixture import IGNORED, Mixture, positions_of
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
-from lingraft.training.loss import ChunkedInsideLoss, ChunkedLoss, PlainLoss, head_is_last, make_loss
+from lingraft.training.loss import (
+    ChunkedInsideLoss,
+    ChunkedLoss,
+    PlainLoss,
+    head_is_last,
+    make_loss,
+)
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import WeightAverage, merge_back
 from lingraft.training.prepare_model import check_document_mask
 from lingraft.training.trackers import TRACKERS, tracking
 from tests.conftest import HINDI, make_tiny_model
-from tests.training_cases import ADDED, log_of, other_model, packed, plan_of, run, two_streams, weights_of
+from tests.training_cases import (
+    ADDED,
+    log_of,
+    other_model,
+    packed,
+    plan_of,
+    run,
+    two_streams,
+    weights_of,
+)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
@@ -33,8 +48,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("strategy", ["full", "rows", "embeddings"])
-def test_the_loss_in_pieces_is_the_plain_loss(folder: Path, tmp_path: Path, strategy: str,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_in_pieces_is_the_plain_loss(
+    folder: Path, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Losses and gradients are the same up to rounding, with padding, tied or not, whatever trains."""
     monkeypatch.setattr("lingraft.training.loss.LOGITS_AT_ONCE", {"cpu": 320 * 7})
     blocks = packed(folder, tmp_path, HINDI)
@@ -45,7 +61,9 @@ def test_the_loss_in_pieces_is_the_plain_loss(folder: Path, tmp_path: Path, stra
         model = load_model(folder, dtype="stored")
         groups = STRATEGIES.parse(strategy).prepare(model, ADDED)
         nats = kind(model, autocast=False).backward(inputs, labels, 0.5)
-        found.append((nats, {name: p.grad for group in groups for name, p in group.parameters.items()}))
+        found.append(
+            (nats, {name: p.grad for group in groups for name, p in group.parameters.items()})
+        )
     (plain, plain_gradients), *others = found
     for pieces, gradients in others:
         assert len(pieces) == (labels != IGNORED).sum()
@@ -61,21 +79,35 @@ class Largest(TorchDispatchMode):
         super().__init__()
         self.size = 0
 
-    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         made = function(*args, **(kwargs or {}))
-        self.size = max([self.size, *(t.numel() for t in (made if isinstance(made, tuple | list) else [made])
-                                      if isinstance(t, torch.Tensor))])
+        self.size = max(
+            [
+                self.size,
+                *(
+                    t.numel()
+                    for t in (made if isinstance(made, tuple | list) else [made])
+                    if isinstance(t, torch.Tensor)
+                ),
+            ]
+        )
         return made
 
 
-def test_the_loss_in_pieces_never_holds_all_logits(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_in_pieces_never_holds_all_logits(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The largest tensor of a step no longer grows with tokens times vocabulary."""
     monkeypatch.setattr("lingraft.training.loss.LOGITS_AT_ONCE", {"cpu": 320 * 64})
     ids = torch.arange(2048).view(32, 64) % 300
     sizes = {}
     for kind in (PlainLoss, ChunkedLoss, ChunkedInsideLoss):
         with Largest() as largest:
-            kind(load_model(tiny_model, dtype="stored"), autocast=False).backward({"input_ids": ids}, ids, 1.0)
+            kind(load_model(tiny_model, dtype="stored"), autocast=False).backward(
+                {"input_ids": ids}, ids, 1.0
+            )
         sizes[kind] = largest.size
     assert sizes[PlainLoss] >= 2048 * 320
     assert sizes[ChunkedLoss] < 2048 * 320 / 2
@@ -95,13 +127,19 @@ def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> No
 
 def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_path: Path) -> None:
     """With positions that begin anew, the logits of a row are those of its documents, each alone."""
-    blocks, model = packed(tiny_model, tmp_path, HINDI, block_size=60), load_model(tiny_model, dtype="stored")
+    blocks, model = (
+        packed(tiny_model, tmp_path, HINDI, block_size=60),
+        load_model(tiny_model, dtype="stored"),
+    )
     inputs = Mixture(blocks).batch(0, 4).inputs
     positions = positions_of(inputs, blocks.opening)
     assert ((inputs == blocks.opening)[:, 1:]).any(), "a document must begin inside of a row"
     with torch.no_grad():
-        rows = model(input_ids=torch.from_numpy(inputs), position_ids=torch.from_numpy(positions),
-                     use_cache=False).logits
+        rows = model(
+            input_ids=torch.from_numpy(inputs),
+            position_ids=torch.from_numpy(positions),
+            use_cache=False,
+        ).logits
         for row, ids, places in zip(rows, inputs, positions, strict=True):
             starts = [*(i for i, place in enumerate(places) if place == 0), len(ids)]
             for begin, end in pairwise(starts):
@@ -120,8 +158,12 @@ def test_training_apart_differs_and_runs(tiny_model: Path, tmp_path: Path) -> No
     """The option changes what is computed: the first step's loss is another one."""
     text = two_streams(tiny_model, tmp_path / "text")
     for apart in (False, True):
-        run(tiny_model, text, plan_of(budget="3 steps", batch_tokens=512, document_attention_mask=apart),
-            tmp_path / str(apart))
+        run(
+            tiny_model,
+            text,
+            plan_of(budget="3 steps", batch_tokens=512, document_attention_mask=apart),
+            tmp_path / str(apart),
+        )
     first = [log_of(tmp_path / str(apart))[0]["bits_per_byte"] for apart in (False, True)]
     assert first[0] != first[1]
     assert first[0] == pytest.approx(first[1], rel=0.05)
@@ -149,9 +191,20 @@ def test_a_run_ends_with_its_average(tiny_model: Path, tmp_path: Path) -> None:
         seen.append(model.get_input_embeddings().weight.detach().clone())
         return {"hi": 1.0}
 
-    run(tiny_model, text, plan_of(budget="4 steps", batch_tokens=64, average_share=1.0), tmp_path, heldout=heldout)
-    run(tiny_model, text, plan_of(budget="4 steps", batch_tokens=64), tmp_path / "plain",
-        heldout=heldout)
+    run(
+        tiny_model,
+        text,
+        plan_of(budget="4 steps", batch_tokens=64, average_share=1.0),
+        tmp_path,
+        heldout=heldout,
+    )
+    run(
+        tiny_model,
+        text,
+        plan_of(budget="4 steps", batch_tokens=64),
+        tmp_path / "plain",
+        heldout=heldout,
+    )
     mean = torch.stack(seen[6:10]).mean(dim=0)
     saved = weights_of(tmp_path / "output" / "model")["model.embed_tokens.weight"]
     torch.testing.assert_close(saved, mean)
@@ -168,7 +221,11 @@ def test_merging_back_takes_the_share_that_is_best_on_held_out_text(folder: Path
 
     def heldout(merged: Any) -> dict[str, float]:
         """Be best at a share of 0.3 of the weights from before."""
-        distance = (merged.get_input_embeddings().weight[0] - before["model.embed_tokens.weight"][0]).detach().mean()
+        distance = (
+            (merged.get_input_embeddings().weight[0] - before["model.embed_tokens.weight"][0])
+            .detach()
+            .mean()
+        )
         return {"hi": abs(float(distance) - 0.7), "en": 0.0}
 
     found = merge_back(model, before, ADDED, (0.0, 0.3, 0.6), heldout)
@@ -196,29 +253,47 @@ def test_tensorboard_gets_what_the_log_gets(tiny_model: Path, tmp_path: Path) ->
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    execution = Execution(trackers=("tensorboard",), tracking=tmp_path / "tracking", tracking_name="a")
+    execution = Execution(
+        trackers=("tensorboard",), tracking=tmp_path / "tracking", tracking_name="a"
+    )
     text = two_streams(tiny_model, tmp_path / "text")
-    run(tiny_model, text, plan_of(budget="3 steps", batch_tokens=64), tmp_path, execution=execution,
-        heldout=lambda _: {"hi": 2.0})
+    run(
+        tiny_model,
+        text,
+        plan_of(budget="3 steps", batch_tokens=64),
+        tmp_path,
+        execution=execution,
+        heldout=lambda _: {"hi": 2.0},
+    )
     events = EventAccumulator(str(tmp_path / "tracking" / "tensorboard" / "a"))
     events.Reload()
     logged = [row["bits_per_byte"] for row in log_of(tmp_path) if "bits_per_byte" in row]
     assert [one.value for one in events.Scalars("bits_per_byte")] == pytest.approx(logged)
-    assert [(one.step, one.value) for one in events.Scalars("heldout/hi")] == [(i, 2.0) for i in range(4)]
+    assert [(one.step, one.value) for one in events.Scalars("heldout/hi")] == [
+        (i, 2.0) for i in range(4)
+    ]
 
 
 def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown name lists the known ones; a missing package is answered with the command that installs it."""
-    with pytest.raises(RecipeError, match="did you mean 'wandb'"), tracking(["wanbd"], tmp_path, "a", 0):
+    with (
+        pytest.raises(RecipeError, match="did you mean 'wandb'"),
+        tracking(["wanbd"], tmp_path, "a", 0),
+    ):
         pass
     for name in TRACKERS:
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-        with pytest.raises(MissingExtraError, match=rf"lingraft\[{name}\]"), tracking([name], tmp_path, "a", 0):
+        with (
+            pytest.raises(MissingExtraError, match=rf"lingraft\[{name}\]"),
+            tracking([name], tmp_path, "a", 0),
+        ):
             pass
 
 
-def test_recomputing_activations_changes_nothing_but_memory(tiny_model: Path, tmp_path: Path) -> None:
+def test_recomputing_activations_changes_nothing_but_memory(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     """Losses and weights are those of a run that keeps its activations, while fewer of them are held."""
     text, kept = two_streams(tiny_model, tmp_path / "text"), {}
     for recompute in (False, True):
@@ -229,8 +304,13 @@ def test_recomputing_activations_changes_nothing_but_memory(tiny_model: Path, tm
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            run(tiny_model, text, plan_of(budget="2 steps", batch_tokens=256), tmp_path / str(recompute),
-                execution=Execution(recompute=recompute))
+            run(
+                tiny_model,
+                text,
+                plan_of(budget="2 steps", batch_tokens=256),
+                tmp_path / str(recompute),
+                execution=Execution(recompute=recompute),
+            )
         kept[recompute] = sum(sizes)
     assert log_of(tmp_path / "True") == log_of(tmp_path / "False")
     assert kept[True] < kept[False]
@@ -248,4 +328,6 @@ def test_utilisation_counts_what_a_token_is_multiplied_with(folder: Path) -> Non
     for parameter in model.parameters():
         parameter.requires_grad = False
     assert Utilisation.of(model, Execution(), 1).flops_a_token == 4 * multiplied
-    assert Utilisation(2e9, 4 * 312e12).share(10**6, 2.0) == pytest.approx(1e15 / (4 * 312e12), abs=1e-4)
+    assert Utilisation(2e9, 4 * 312e12).share(10**6, 2.0) == pytest.approx(
+        1e15 / (4 * 312e12), abs=1e-4
+    )

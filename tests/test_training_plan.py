@@ -21,16 +21,26 @@ from tests.conftest import HINDI
 from tests.training_cases import packed, two_streams
 
 
-@pytest.mark.parametrize(("written", "meant"), [
-    ("20M tokens", {"tokens": 20_000_000}), ("1.5 MB", {"bytes": 1_500_000}), ("500 steps", {"steps": 500}),
-    ("0.1 epochs", {"epochs": 0.1}), ("1 epoch", {"epochs": 1.0}), ("100K documents", {"documents": 100_000}),
-    ({"bytes": 7}, {"bytes": 7})])
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("20M tokens", {"tokens": 20_000_000}),
+        ("1.5 MB", {"bytes": 1_500_000}),
+        ("500 steps", {"steps": 500}),
+        ("0.1 epochs", {"epochs": 0.1}),
+        ("1 epoch", {"epochs": 1.0}),
+        ("100K documents", {"documents": 100_000}),
+        ({"bytes": 7}, {"bytes": 7}),
+    ],
+)
 def test_a_budget_is_written_as_people_say_it(written: Any, meant: dict[str, Any]) -> None:
     """An amount and a unit, with or without a factor."""
     assert Budget.model_validate(written).model_dump(exclude_none=True) == meant
 
 
-@pytest.mark.parametrize("written", ["a lot", "20M", {"tokens": 5, "bytes": 5}, {"steps": 0}, "-1 steps"])
+@pytest.mark.parametrize(
+    "written", ["a lot", "20M", {"tokens": 5, "bytes": 5}, {"steps": 0}, "-1 steps"]
+)
 def test_an_unclear_budget_is_refused(written: Any) -> None:
     """None, two, or an amount that is nothing: an error names the units."""
     with pytest.raises(ValidationError):
@@ -40,8 +50,12 @@ def test_an_unclear_budget_is_refused(written: Any) -> None:
 def test_the_settings_of_one_phase_may_stand_in_the_plan() -> None:
     """A plan with one phase needs no list; both at once is a contradiction."""
     short = TrainingPlan.model_validate({"strategy": "full", "budget": "1 MB", "heldout_points": 3})
-    long = TrainingPlan.model_validate({"phases": [{"strategy": {"full": {}}, "budget": {"bytes": 1_000_000}}],
-                                        "heldout_points": 3})
+    long = TrainingPlan.model_validate(
+        {
+            "phases": [{"strategy": {"full": {}}, "budget": {"bytes": 1_000_000}}],
+            "heldout_points": 3,
+        }
+    )
     assert short == long
     with pytest.raises(ValidationError, match="move strategy into the entries of `phases`"):
         TrainingPlan.model_validate({"phases": [], "strategy": "full"})
@@ -49,8 +63,9 @@ def test_the_settings_of_one_phase_may_stand_in_the_plan() -> None:
 
 def test_a_dumped_plan_reads_back_equal() -> None:
     """No setting of a strategy or schedule is lost on the way through JSON."""
-    plan = TrainingPlan.model_validate({"strategy": {"layers": {"layers_per_end": 5}},
-                                        "schedule": {"wsd": {"decay_share": 0.4}}})
+    plan = TrainingPlan.model_validate(
+        {"strategy": {"layers": {"layers_per_end": 5}}, "schedule": {"wsd": {"decay_share": 0.4}}}
+    )
     dumped = plan.model_dump(mode="json")
     assert dumped["phases"][0]["strategy"] == {"layers": {"layers_per_end": 5}}
     assert TrainingPlan.model_validate(dumped) == plan
@@ -65,17 +80,27 @@ def test_the_default_is_differential_over_one_epoch() -> None:
 
 def test_rates_may_be_given_in_part() -> None:
     """One number is for all; what is left out of a pair follows the model's size; the notes say which."""
-    phases = [Phase.model_validate({"learning_rates": rates}) for rates in (1e-3, {"added_rows": 0.5}, {})]
+    phases = [
+        Phase.model_validate({"learning_rates": rates}) for rates in (1e-3, {"added_rows": 0.5}, {})
+    ]
     rates = [phase.learning_rates.resolved(phase.strategy, "llama", 8_000_000) for phase in phases]
     assert [(r.body, r.added_rows) for r in rates] == [(1e-3, 1e-3), (6e-4, 0.5), (6e-4, 6e-3)]
     assert rates[0].why == "as the recipe says"
     assert "the other one follows" in rates[1].why
 
 
-@pytest.mark.parametrize(("kind", "parameters", "rate"), [
-    ("llama", 6_900_000_000, 6e-5), ("gemma", 8_700_000_000, 3e-6), ("gemma", 2_600_000_000, 9e-5),
-    ("mistral", 7_300_000_000, 3e-5), ("bloom", 7_300_000_000, 6e-5), ("xglm", 7_600_000_000, 3e-5),
-    ("phi", 2_900_000_000, 9e-5)])
+@pytest.mark.parametrize(
+    ("kind", "parameters", "rate"),
+    [
+        ("llama", 6_900_000_000, 6e-5),
+        ("gemma", 8_700_000_000, 3e-6),
+        ("gemma", 2_600_000_000, 9e-5),
+        ("mistral", 7_300_000_000, 3e-5),
+        ("bloom", 7_300_000_000, 6e-5),
+        ("xglm", 7_600_000_000, 3e-5),
+        ("phi", 2_900_000_000, 9e-5),
+    ],
+)
 def test_the_paper_plan_uses_the_rate_of_each_base(kind: str, parameters: int, rate: float) -> None:
     """`paper` is full training at the rate of the paper's table for the base, on cut documents, without replay."""
     plan = TrainingPlan.model_validate("paper")
@@ -83,7 +108,11 @@ def test_the_paper_plan_uses_the_rate_of_each_base(kind: str, parameters: int, r
     rates = phase.learning_rates.resolved(phase.strategy, kind, parameters)
     assert (rates.body, rates.added_rows) == (rate, rate)
     assert "paper's table" in rates.why
-    assert (phase.strategy.name, phase.replay_share, plan.packing.layout) == ("full", 0.0, "documents")
+    assert (phase.strategy.name, phase.replay_share, plan.packing.layout) == (
+        "full",
+        0.0,
+        "documents",
+    )
     assert phase.schedule.warmup == 0.03
 
 
@@ -97,9 +126,13 @@ def test_a_base_that_the_paper_does_not_have_is_said() -> None:
 
 def test_a_named_plan_shares_its_budget_out() -> None:
     """A tenth goes to the first phase, whatever the unit; other settings of the plan may stand beside its name."""
-    plan = TrainingPlan.model_validate({"plan": "rows_then_differential", "budget": "1 MB", "heldout_points": 2})
+    plan = TrainingPlan.model_validate(
+        {"plan": "rows_then_differential", "budget": "1 MB", "heldout_points": 2}
+    )
     assert [(phase.strategy.name, phase.budget.bytes) for phase in plan.phases] == [
-        ("rows", 100_000), ("differential", 900_000)]
+        ("rows", 100_000),
+        ("differential", 900_000),
+    ]
     assert plan.heldout_points == 2
     learned = TrainingPlan.model_validate("learned_then_full")
     assert [phase.strategy.name for phase in learned.phases] == ["embeddings", "full"]
@@ -113,7 +146,11 @@ def test_a_row_longer_than_the_context_is_refused() -> None:
     """A row that the model cannot see at once is an error; left out, a row is the context, at most 1,024."""
     with pytest.raises(RecipeError, match="sees 512 tokens at once; name at most 512"):
         PackingSettings(block_size=1024).row_length(512)
-    assert [PackingSettings().row_length(context) for context in (512, 4096, None)] == [512, 1024, 1024]
+    assert [PackingSettings().row_length(context) for context in (512, 4096, None)] == [
+        512,
+        1024,
+        1024,
+    ]
 
 
 @pytest.mark.parametrize("name", SCHEDULES.names())
@@ -136,9 +173,12 @@ def test_wsd_is_stable_and_then_decays() -> None:
     assert factors[-1] == pytest.approx(0, abs=0.01)
 
 
-@pytest.mark.parametrize(("budget", "unit"), [
-    ("2 KB", "bytes"), ("20 documents", "documents"), ("700 tokens", "tokens")])
-def test_a_budget_is_met_to_the_row(tiny_model: Path, tmp_path: Path, budget: str, unit: str) -> None:
+@pytest.mark.parametrize(
+    ("budget", "unit"), [("2 KB", "bytes"), ("20 documents", "documents"), ("700 tokens", "tokens")]
+)
+def test_a_budget_is_met_to_the_row(
+    tiny_model: Path, tmp_path: Path, budget: str, unit: str
+) -> None:
     """A leg ends with the first row that reaches its budget: bytes and documents of the target, tokens of both."""
     text = two_streams(tiny_model, tmp_path)
     wanted = Budget.model_validate(budget)
@@ -168,8 +208,11 @@ def test_equal_bytes_are_equal_whatever_the_vocabulary(tiny_model: Path, tmp_pat
     """Rows of another length reach the same budget of bytes within one row."""
     seen = []
     for block in (16, 48):
-        leg = phase_steps(Mixture(packed(tiny_model, tmp_path / str(block), HINDI, block_size=block)),
-                          Budget(bytes=3000), 2)
+        leg = phase_steps(
+            Mixture(packed(tiny_model, tmp_path / str(block), HINDI, block_size=block)),
+            Budget(bytes=3000),
+            2,
+        )
         seen.append(leg.mixture.measures(0, leg.rows)[:, 2].sum())
     assert all(3000 <= size < 3000 + 48 * 4 for size in seen)
 
@@ -202,7 +245,9 @@ def test_bfloat16_is_computed_only_where_the_device_can() -> None:
 
 def test_what_is_left_out_is_part_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
     """Defaults that are looked up by the model's size are part of a run's address; what a recipe says itself is not."""
-    whole = Phase.model_validate({"learning_rates": {"body": 1e-4, "added_rows": 1e-3}, "batch_tokens": 4096})
+    whole = Phase.model_validate(
+        {"learning_rates": {"body": 1e-4, "added_rows": 1e-3}, "batch_tokens": 4096}
+    )
     assert whole.tables() == {}
     told, default = Phase.model_validate({"learning_rates": 1e-4}), Phase()
     before = told.tables(), default.tables()

@@ -21,22 +21,30 @@ from lingraft.recipe import Runtime, load_recipe
 from lingraft.training.checkpointing import latest_checkpoint
 from lingraft.training.distributed import ProcessGroup
 from lingraft.training.launch import Launch, launched
-from lingraft.training.trainer import Text
+from lingraft.training.trainer import TrainingText
 from tests.commands import lingraft, start
 from tests.conftest import ROOT
 from tests.training_cases import heldout, log_of, plan_of, run, two_streams, weights_of
 
-PLAN: dict[str, Any] = {"phases": [
-    {"strategy": "rows", "budget": "4 steps", "batch_tokens": 160},
-    {"strategy": "differential", "budget": "6 steps", "batch_tokens": 160, "average_share": 0.5}]}
+PLAN: dict[str, Any] = {
+    "phases": [
+        {"strategy": "rows", "budget": "4 steps", "batch_tokens": 160},
+        {
+            "strategy": "differential",
+            "budget": "6 steps",
+            "batch_tokens": 160,
+            "average_share": 0.5,
+        },
+    ]
+}
 
 
 @pytest.fixture(scope="module")
-def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Text:
+def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingText:
     return two_streams(tiny_model, tmp_path_factory.mktemp("text"))
 
 
-def launch(model: Path, text: Text, folder: Path, stop: int) -> list[tuple[int, str]]:
+def launch(model: Path, text: TrainingText, folder: Path, stop: int) -> list[tuple[int, str]]:
     """Run two processes to their end; return the exit code and the output of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -44,14 +52,25 @@ def launch(model: Path, text: Text, folder: Path, stop: int) -> list[tuple[int, 
     arguments = [model, text.target.folder.parent, folder, json.dumps(PLAN), stop]
     started = []
     for rank in range(2):
-        place = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-                 "MASTER_PORT": str(port)}
-        started.append(start("-m", "tests.sharded_run", *arguments, cwd=ROOT, environment={**os.environ, **place}))
+        place = {
+            "WORLD_SIZE": "2",
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        started.append(
+            start(
+                "-m", "tests.sharded_run", *arguments, cwd=ROOT, environment={**os.environ, **place}
+            )
+        )
     ended = [process.finish() for process in started]
     return [(done.returncode, done.stdout or done.stderr) for done in ended]
 
 
-def test_two_processes_train_as_one_and_go_on_as_one(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_and_go_on_as_one(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """Sharded over two processes the losses are those of one process; stopped, a run goes on with two or with one.
 
     A run of one process goes on with two as well. Each of two processes writes its own file of a checkpoint.
@@ -64,10 +83,14 @@ def test_two_processes_train_as_one_and_go_on_as_one(tiny_model: Path, text: Tex
     assert saved is not None
     assert (saved.state["phase"], saved.state["step"]) == (1, 5)
     assert len(list(saved.folder.glob("*.safetensors"))) == 2
-    assert not [path for path in saved.folder.iterdir() if path.suffix not in {".safetensors", ".json"}]
+    assert not [
+        path for path in saved.folder.iterdir() if path.suffix not in {".safetensors", ".json"}
+    ]
     shutil.copytree(tmp_path / "two", tmp_path / "alone")
     went_on = launch(tiny_model, text, tmp_path / "two", stop=0)
-    ways = [(code, told.endswith("ChunkedInsideLoss, opened shard by shard")) for code, told in went_on]
+    ways = [
+        (code, told.endswith("ChunkedInsideLoss, opened shard by shard")) for code, told in went_on
+    ]
     assert ways == [(0, True), (0, True)]
     run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=heldout)
     (tmp_path / "joined").mkdir()
@@ -92,7 +115,7 @@ def losses(folder: Path) -> list[float]:
     return [row["bits_per_byte"] for row in rows if "bits_per_byte" in row] + curve
 
 
-def test_a_steps_rows_are_shared_out(tiny_model: Path, text: Text) -> None:
+def test_a_steps_rows_are_shared_out(tiny_model: Path, text: TrainingText) -> None:
     """Every process gets as many rows; together they are the step's, once each, and fillers teach nothing."""
     batch = Mixture(text.target, text.replay, 0.5).batch(0, 5)
     parts = [ProcessGroup(rank, 3).shard_batch(batch) for rank in range(3)]
@@ -102,8 +125,9 @@ def test_a_steps_rows_are_shared_out(tiny_model: Path, text: Text) -> None:
     assert ProcessGroup().shard_batch(batch) is batch
 
 
-def test_several_unsharded_processes_are_refused(tiny_model: Path, text: Text, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_unsharded_processes_are_refused(
+    tiny_model: Path, text: TrainingText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under a launcher of two processes each would silently train its own copy: that is an error."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="unsharded copy"):
@@ -119,29 +143,47 @@ def recipe_file(model: Path, text: Path, folder: Path) -> Path:
     """Write a recipe of six steps."""
     training = {"budget": "6 steps", "batch_tokens": 128, "heldout_points": 1}
     evaluation = {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None}
-    recipe = {"name": "run", "model": str(model), "target": {"language": "hi", "corpus": str(text)},
-              "vocabulary": {"size": 10}, "training": training, "evaluation": evaluation}
+    recipe = {
+        "name": "run",
+        "model": str(model),
+        "target": {"language": "hi", "corpus": str(text)},
+        "vocabulary": {"size": 10},
+        "training": training,
+        "evaluation": evaluation,
+    }
     path = folder / "recipe.yaml"
     path.write_text(json.dumps(recipe), encoding="utf-8")
     return path
 
 
-def test_a_recipe_is_carried_out_by_two_processes(tiny_model: Path, hindi_file: Path, tmp_path: Path) -> None:
+def test_a_recipe_is_carried_out_by_two_processes(
+    tiny_model: Path, hindi_file: Path, tmp_path: Path
+) -> None:
     """`adapt --nproc 2` prints one table and ends in a run with the losses of one process; then there is no more to do.
 
     One of the two makes all stages but training, in which both take part: each step counts its bytes once.
     """
     recipe = recipe_file(tiny_model, hindi_file, tmp_path)
-    done = adapted(recipe, "--runs", "two", "--nproc", 2, "--trackers", "tensorboard", "--recompute")
+    done = adapted(
+        recipe, "--runs", "two", "--nproc", 2, "--trackers", "tensorboard", "--recompute"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report  ") == 1
     assert done.stderr.count("vocabulary  ") == 1
     assert len(list((tmp_path / "two" / "tracking" / "tensorboard" / "run").glob("events*"))) == 1
     runtime = Runtime(tmp_path / "one", device="cpu")
     pipeline.run(load_recipe(recipe), runtime, write_report=lambda _: None)
-    rows = {name: [json.loads(line) for line in (tmp_path / name / "run" / "training.jsonl").read_text().splitlines()]
-            for name in ("one", "two")}
-    pairs = zip(*([row for row in rows[name] if "bits_per_byte" in row] for name in ("one", "two")), strict=True)
+    rows = {
+        name: [
+            json.loads(line)
+            for line in (tmp_path / name / "run" / "training.jsonl").read_text().splitlines()
+        ]
+        for name in ("one", "two")
+    }
+    pairs = zip(
+        *([row for row in rows[name] if "bits_per_byte" in row] for name in ("one", "two")),
+        strict=True,
+    )
     for one, two in pairs:
         assert two["bits_per_byte"] == pytest.approx(one["bits_per_byte"], rel=1e-5)
         assert (two["bytes"], two["tokens"]) == (one["bytes"], one["tokens"])

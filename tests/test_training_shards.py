@@ -17,7 +17,9 @@ from tests.models import ARCHITECTURES
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_opened_by_shards_a_model_is_what_it_is_whole(name: str, dtype: str, tmp_path: Path) -> None:
+def test_opened_by_shards_a_model_is_what_it_is_whole(
+    name: str, dtype: str, tmp_path: Path
+) -> None:
     """Shapes first, numbers later, give the same parameters, types and logits; until then the body has no numbers."""
     folder = ARCHITECTURES[name].build(tmp_path / "model", dtype=dtype, shards="20kB")
     whole, types = load_for_training(folder, "cpu")
@@ -27,9 +29,12 @@ def test_opened_by_shards_a_model_is_what_it_is_whole(name: str, dtype: str, tmp
         return
     shapes = MetaModel.open(folder)
     read = embedding_parameters(shapes.model)
-    assert {one for one, parameter in shapes.model.named_parameters() if not parameter.is_meta} == {*read}
-    assert (shapes.model.get_input_embeddings().weight is shapes.model.get_output_embeddings().weight) == (
-        ARCHITECTURES[name].tied)
+    assert {one for one, parameter in shapes.model.named_parameters() if not parameter.is_meta} == {
+        *read
+    }
+    assert (
+        shapes.model.get_input_embeddings().weight is shapes.model.get_output_embeddings().weight
+    ) == (ARCHITECTURES[name].tied)
     assert shapes.types == types
     shapes.materialize()
     expected = dict(whole.named_parameters())

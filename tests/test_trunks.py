@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lingraft.training import Execution
-from lingraft.training.trainer import Text
+from lingraft.training.trainer import TrainingText
 from tests.training_cases import Killed, log_of, plan_of, run, two_streams, weights_of
 
 WSD = {"wsd": {"warmup": 2, "decay_share": 0.4}}
@@ -30,25 +30,34 @@ def in_two(steps: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Text:
+def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingText:
     return two_streams(tiny_model, tmp_path_factory.mktemp("text"))
 
 
-def trained(model: Path, text: Text, settings: dict[str, Any], folder: Path, **more: Any) -> dict[str, Any]:
+def trained(
+    model: Path, text: TrainingText, settings: dict[str, Any], folder: Path, **more: Any
+) -> dict[str, Any]:
     """Train with what `folder`'s parent holds of trunks; return the notes."""
     return run(model, text, plan_of(**settings), folder, trunks=folder.parent / "trunks", **more)
 
 
 def same(one: Path, other: Path) -> bool:
     first, second = weights_of(one / "output" / "model"), weights_of(other / "output" / "model")
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 @pytest.mark.parametrize("name", [*BEGINNINGS, "two phases"])
-def test_a_longer_run_goes_on_and_ends_bit_identical(name: str, tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_a_longer_run_goes_on_and_ends_bit_identical(
+    name: str, tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """What a shorter run did is not done again, and the longer one ends as if it had been alone: weights and log."""
-    short, long = (in_two(8), in_two(14)) if name == "two phases" else (
-        of(8, **BEGINNINGS[name]), of(14, **BEGINNINGS[name]))
+    short, long = (
+        (in_two(8), in_two(14))
+        if name == "two phases"
+        else (of(8, **BEGINNINGS[name]), of(14, **BEGINNINGS[name]))
+    )
     run(tiny_model, text, plan_of(**long), tmp_path / "alone")
     first = trained(tiny_model, text, short, tmp_path / "short")
     second = trained(tiny_model, text, long, tmp_path / "long")
@@ -58,11 +67,21 @@ def test_a_longer_run_goes_on_and_ends_bit_identical(name: str, tiny_model: Path
     assert log_of(tmp_path / "alone") == log_of(tmp_path / "long")
 
 
-@pytest.mark.parametrize("changed", [
-    {"schedule": "cosine"}, {"schedule": {"wsd": {"warmup": 0.25}}}, {"average_share": 0.5}, {"learning_rates": 1e-4},
-    {"weight_decay": 0.1}, {"replay_share": 0.4}], ids=str)
-def test_nothing_is_taken_over_that_would_have_been_otherwise(changed: dict[str, Any], tiny_model: Path, text: Text,
-                                                              tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"schedule": "cosine"},
+        {"schedule": {"wsd": {"warmup": 0.25}}},
+        {"average_share": 0.5},
+        {"learning_rates": 1e-4},
+        {"weight_decay": 0.1},
+        {"replay_share": 0.4},
+    ],
+    ids=str,
+)
+def test_nothing_is_taken_over_that_would_have_been_otherwise(
+    changed: dict[str, Any], tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """A schedule that depends on the length, averages, and any other setting or seed begin at the beginning."""
     trained(tiny_model, text, of(8, schedule=WSD), tmp_path / "short")
     trained(tiny_model, text, of(8, **{"schedule": WSD, **changed}), tmp_path / "changed")
@@ -73,11 +92,14 @@ def test_nothing_is_taken_over_that_would_have_been_otherwise(changed: dict[str,
         run(tiny_model, text, plan_of(**of(14, **{"schedule": WSD, **changed})), tmp_path / "alone")
         assert notes["trunk_steps"] == 6
         assert same(tmp_path / "alone", tmp_path / "long")
-    assert "trunk_steps" not in trained(tiny_model, text, of(14, schedule=WSD), tmp_path / "seed", seed=1)
+    assert "trunk_steps" not in trained(
+        tiny_model, text, of(14, schedule=WSD), tmp_path / "seed", seed=1
+    )
 
 
-def test_the_decay_may_differ_and_the_longest_trunk_that_fits_is_taken(tiny_model: Path, text: Text,
-                                                                      tmp_path: Path) -> None:
+def test_the_decay_may_differ_and_the_longest_trunk_that_fits_is_taken(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """Trunks of several lengths lie side by side; a run takes the longest one that ends before its own fall."""
     for steps in (8, 14):
         trained(tiny_model, text, of(steps, schedule=WSD), tmp_path / str(steps))
@@ -87,17 +109,23 @@ def test_the_decay_may_differ_and_the_longest_trunk_that_fits_is_taken(tiny_mode
     assert "trunk_steps" not in trained(tiny_model, text, of(4, schedule=WSD), tmp_path / "4")
 
 
-def test_a_damaged_trunk_is_passed_over_and_made_again(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_a_damaged_trunk_is_passed_over_and_made_again(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """A trunk that does not match its hashes is not taken; the run that passes over it leaves a whole one."""
     trained(tiny_model, text, of(8, schedule=WSD), tmp_path / "short")
     (tensors,) = (tmp_path / "trunks").rglob("*.safetensors")
     tensors.chmod(0o644)
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"?")
-    assert "trunk_steps" not in trained(tiny_model, text, of(8, schedule=WSD), tmp_path / "again", seed=0)
+    assert "trunk_steps" not in trained(
+        tiny_model, text, of(8, schedule=WSD), tmp_path / "again", seed=0
+    )
     assert trained(tiny_model, text, of(14, schedule=WSD), tmp_path / "long")["trunk_steps"] == 6
 
 
-def test_a_run_killed_after_its_trunk_still_leaves_it(tiny_model: Path, text: Text, tmp_path: Path) -> None:
+def test_a_run_killed_after_its_trunk_still_leaves_it(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
     """A run that was killed goes on and says what a shorter one had done; it leaves a trunk of its own."""
     trained(tiny_model, text, of(8, schedule=WSD), tmp_path / "short")
     calls = iter(range(100))
@@ -109,7 +137,14 @@ def test_a_run_killed_after_its_trunk_still_leaves_it(tiny_model: Path, text: Te
 
     settings = of(20, schedule=WSD)
     with pytest.raises(Killed):
-        trained(tiny_model, text, settings, tmp_path / "long", heldout=heldout, execution=Execution(checkpoint_steps=2))
+        trained(
+            tiny_model,
+            text,
+            settings,
+            tmp_path / "long",
+            heldout=heldout,
+            execution=Execution(checkpoint_steps=2),
+        )
     notes = trained(tiny_model, text, settings, tmp_path / "long", heldout=lambda _: {"hi": 1.0})
     assert notes["trunk_steps"] == 6
     assert trained(tiny_model, text, of(30, schedule=WSD), tmp_path / "longer")["trunk_steps"] == 13

@@ -17,13 +17,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import TokenizerError
-from lingraft.families import ModelTokenizer, family_of, open_tokenizer
-from lingraft.families.content import backend_of
-from lingraft.families.losing import as_faithful, lengths, lost_characters, unknown_piece
-from lingraft.families.scoring import best_segmentation, scored
-from lingraft.families.unigram import Unigram
-from lingraft.selection import Append, Continued, Extension, SelectionRequest, extend_tokenizer
 from lingraft.store import Draft
+from lingraft.tokenizer import ModelTokenizer, family_of, open_tokenizer
+from lingraft.tokenizer.json_format import backend_of
+from lingraft.tokenizer.unigram import Unigram, best_segmentation, scored
+from lingraft.tokenizer.unknown_tokens import as_faithful, lengths, lost_characters, unknown_piece
+from lingraft.vocabulary import Append, ContinuedBPE, Extension, SelectionRequest, extend_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.small_bases import ENGLISH as MORE_ENGLISH
 
@@ -33,8 +32,15 @@ SPECIALS = ["<s>", "</s>", "<unk>"]
 
 
 def special(token_id, content):
-    return {"id": token_id, "content": content, "single_word": False, "lstrip": False, "rstrip": False,
-            "normalized": False, "special": True}
+    return {
+        "id": token_id,
+        "content": content,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
 
 
 @cache
@@ -42,7 +48,9 @@ def trained(size=160):
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=size, special_tokens=SPECIALS, unk_token="<unk>", show_progress=False)
+    trainer = trainers.UnigramTrainer(
+        vocab_size=size, special_tokens=SPECIALS, unk_token="<unk>", show_progress=False
+    )
     tokenizer.train_from_iterator(TEXTS, trainer)
     return tokenizer.to_str()
 
@@ -59,7 +67,10 @@ def xlmr_like():
     """The old way to write Metaspace, after a cut at white space; the mask token is the last piece."""
     data = json.loads(trained())
     old = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
-    data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, old]}
+    data["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "WhitespaceSplit"}, old],
+    }
     data["decoder"] = old
     data["model"]["vocab"].append(["<mask>", 0.0])
     data["added_tokens"].append(special(len(data["model"]["vocab"]) - 1, "<mask>"))
@@ -69,9 +80,20 @@ def xlmr_like():
 def with_bytes():
     """Byte fallback, and no space put before a text."""
     data = json.loads(trained())
-    data["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": True}
-    data["decoder"] = {"type": "Sequence", "decoders": [
-        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]}
+    data["pre_tokenizer"] = {
+        "type": "Metaspace",
+        "replacement": "▁",
+        "prepend_scheme": "never",
+        "split": True,
+    }
+    data["decoder"] = {
+        "type": "Sequence",
+        "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+        ],
+    }
     lowest = min(score for _, score in data["model"]["vocab"])
     data["model"]["vocab"] += [[f"<0x{byte:02X}>", lowest] for byte in range(256)]
     data["model"]["byte_fallback"] = True
@@ -92,9 +114,15 @@ def tokenizer_of(data):
 @st.composite
 def random_bases(draw):
     """Return a Unigram with pieces and scores at random; some characters have no piece."""
-    pieces = draw(st.lists(st.text("▁abक", min_size=1, max_size=3), min_size=2, max_size=8, unique=True))
+    pieces = draw(
+        st.lists(st.text("▁abक", min_size=1, max_size=3), min_size=2, max_size=8, unique=True)
+    )
     scores = [draw(st.floats(-20, -0.5)) for _ in pieces]
-    vocab = [["<unk>", 0.0], ["▁", -2.0], *([p, s] for p, s in zip(pieces, scores, strict=True) if p != "▁")]
+    vocab = [
+        ["<unk>", 0.0],
+        ["▁", -2.0],
+        *([p, s] for p, s in zip(pieces, scores, strict=True) if p != "▁"),
+    ]
     data = json.loads(trained())
     data["added_tokens"] = [special(0, "<unk>")]
     data["model"] |= {"vocab": vocab, "unk_id": 0}
@@ -139,15 +167,24 @@ def test_text_without_a_new_surface_is_cut_as_before(family, texts, unit):
     assert Unigram(family.extended(surfaces)).segment([unit]) == family.segment([unit])
 
 
-@given(known=st.dictionaries(st.text("ab", min_size=1, max_size=3), st.floats(-9, -1), max_size=6),
-       piece=st.text("ab", min_size=1, max_size=6))
+@given(
+    known=st.dictionaries(st.text("ab", min_size=1, max_size=3), st.floats(-9, -1), max_size=6),
+    piece=st.text("ab", min_size=1, max_size=6),
+)
 def test_the_best_segmentation_is_the_best_of_all(known, piece):
     """The dynamic programme finds the score that trying every way to cut finds."""
-    every = [[piece[i:j] for i, j in zip((0, *cuts), (*cuts, len(piece)), strict=True)]
-             for count in range(len(piece)) for cuts in combinations(range(1, len(piece)), count)]
+    every = [
+        [piece[i:j] for i, j in zip((0, *cuts), (*cuts, len(piece)), strict=True)]
+        for count in range(len(piece))
+        for cuts in combinations(range(1, len(piece)), count)
+    ]
     unknown = -30.0
-    possible = [sum(known.get(part, unknown) for part in parts) for parts in every
-                if (len(parts) > 1 or len(piece) == 1) and all(part in known or len(part) == 1 for part in parts)]
+    possible = [
+        sum(known.get(part, unknown) for part in parts)
+        for parts in every
+        if (len(parts) > 1 or len(piece) == 1)
+        and all(part in known or len(part) == 1 for part in parts)
+    ]
     expected = unknown if len(piece) == 1 else max(possible)
     assert best_segmentation(piece, known, unknown)[0] == pytest.approx(expected)
 
@@ -166,7 +203,7 @@ def test_among_groupings_of_the_same_pieces_the_shortest_wins():
 def test_continuing_a_unigram_never_costs_tokens_and_never_loses_text(name, texts):
     """On the text that it learns from: all reachable, fewer or equally many tokens, text back as before or better."""
     family = family_for(name)
-    chosen = Continued().select(SelectionRequest(family, family.units(texts), 20))
+    chosen = ContinuedBPE().select(SelectionRequest(family, family.units(texts), 20))
     before, after = tokenizer_of(family.data), tokenizer_of(family.extended(chosen.surfaces))
     assert len(chosen.surfaces) == len(set(chosen.surfaces)) == len(chosen.saved) <= 20
     assert sum(lengths(after, texts)) <= sum(lengths(before, texts))
@@ -191,7 +228,7 @@ def test_lost_characters_come_first_and_are_lost_no_more():
     """Without byte fallback the letters of the language become pieces before any word does."""
     family = family_for("T5")
     counts = family.units(HINDI)
-    chosen = Continued().select(SelectionRequest(family, counts, 200))
+    chosen = ContinuedBPE().select(SelectionRequest(family, counts, 200))
     letters = {character for unit in counts for character in unit if character not in family.pieces}
     first = {surface.decode() for surface in chosen.surfaces[: len(letters)]}
     assert first == letters
@@ -205,7 +242,7 @@ def test_a_piece_that_a_longer_one_makes_useless_is_not_kept():
     """Steps on the way to a long piece are dead weight in a Unigram: each piece that is kept is used."""
     family = family_for("byte fallback")
     counts = Counter({"▁thermostatically": 50, "▁otherworldliness": 40})
-    chosen = Continued().select(SelectionRequest(family, counts, 30))
+    chosen = ContinuedBPE().select(SelectionRequest(family, counts, 30))
     extended = Unigram(family.extended(chosen.surfaces))
     used = {token_id for ids in extended.segment(list(counts)) for token_id in ids}
     assert set(chosen.surfaces) == {b" thermostatically", b" otherworldliness"}
@@ -218,11 +255,15 @@ def test_protected_text_keeps_its_segmentation():
     family = family_for("XLM-R")
     english = ["the other weather", "mother and father", "other"]
     texts = ["bother mother the weather here", "brother the weather there"] * 4
-    free = Continued().select(SelectionRequest(family, family.units(texts), 20))
-    kept = Continued().select(SelectionRequest(family, family.units(texts), 20, frozenset(family.units(english))))
+    free = ContinuedBPE().select(SelectionRequest(family, family.units(texts), 20))
+    kept = ContinuedBPE().select(
+        SelectionRequest(family, family.units(texts), 20, frozenset(family.units(english)))
+    )
     units = list(family.units(english))
-    before, unprotected, protected = (Unigram(family.extended(surfaces)).segment(units)
-                                      for surfaces in ((), free.surfaces, kept.surfaces))
+    before, unprotected, protected = (
+        Unigram(family.extended(surfaces)).segment(units)
+        for surfaces in ((), free.surfaces, kept.surfaces)
+    )
     assert protected == before != unprotected
     assert kept.notes["left out: it would change protected text"] > 0
 
@@ -231,9 +272,11 @@ def test_ascii_pieces_are_left_out_of_a_language_in_another_script():
     """English names in a Hindi text would change English text for little; in Turkish the same pieces are welcome."""
     family = family_for("T5")
     texts = [*HINDI, "Zeppelin Zeppelin नमस्ते"]
-    chosen = Continued().select(SelectionRequest(family, family.units(texts), 200))
+    chosen = ContinuedBPE().select(SelectionRequest(family, family.units(texts), 200))
     assert not [surface for surface in chosen.surfaces if surface.isascii() and len(surface) > 1]
-    latin = Continued().select(SelectionRequest(family, family.units(["Zeppelin uçtu"] * 3), 200))
+    latin = ContinuedBPE().select(
+        SelectionRequest(family, family.units(["Zeppelin uçtu"] * 3), 200)
+    )
     assert b" Zeppelin" in latin.surfaces
 
 
@@ -254,9 +297,18 @@ def test_a_unigram_grows_at_its_end_only():
         family.extended([b" x"], [5])
 
 
-@pytest.mark.parametrize(("before", "after", "faithful"), [
-    ("a b", "a b", True), ("a b", "a c", False), ("<unk>", "x y", True), ("<unk> b <unk>", "q b r", True),
-    ("a <unk> b <unk>", "a q c r", False), ("<unk> ab", "ab", False), ("a<unk>a", "a", False)])
+@pytest.mark.parametrize(
+    ("before", "after", "faithful"),
+    [
+        ("a b", "a b", True),
+        ("a b", "a c", False),
+        ("<unk>", "x y", True),
+        ("<unk> b <unk>", "q b r", True),
+        ("a <unk> b <unk>", "a q c r", False),
+        ("<unk> ab", "ab", False),
+        ("a<unk>a", "a", False),
+    ],
+)
 def test_a_text_comes_back_as_faithfully_where_only_the_unknown_changed(before, after, faithful):
     """What stands in the place of the unknown piece is free, everything else is not."""
     assert as_faithful(before, after, "<unk>") is faithful
@@ -281,8 +333,18 @@ def sentencepiece_base(folder):
     folder.mkdir()
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS), model_writer=written, model_type="unigram", vocab_size=120, pad_id=0, eos_id=1,
-        unk_id=2, bos_id=-1, minloglevel=2, hard_vocab_limit=False, user_defined_symbols=["<sep>"])
+        sentence_iterator=iter(TEXTS),
+        model_writer=written,
+        model_type="unigram",
+        vocab_size=120,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+        hard_vocab_limit=False,
+        user_defined_symbols=["<sep>"],
+    )
     (folder / "spiece.model").write_bytes(written.getvalue())
     return folder
 
@@ -292,8 +354,13 @@ def test_the_sentencepiece_file_is_written_with_the_ids_of_tokenizer_json(tmp_pa
     source = sentencepiece_base(tmp_path / "base")
     hindi = corpus_of(tmp_path, HINDI[:3], HINDI[3:], "hi")
     english = corpus_of(tmp_path, ENGLISH[:2], ENGLISH[2:], "en")
-    extend_tokenizer(source, [hindi], Extension(Continued(min_saving=1), 60), Draft(tmp_path), base=english)
-    claims = {row["name"]: row for row in json.loads((tmp_path / "certificate.json").read_text())["claims"]}
+    extend_tokenizer(
+        source, [hindi], Extension(ContinuedBPE(min_saving=1), 60), Draft(tmp_path), base=english
+    )
+    claims = {
+        row["name"]: row
+        for row in json.loads((tmp_path / "certificate.json").read_text())["claims"]
+    }
     assert claims["tokenizer.model agrees"]["of"] > 0
     assert all(row["holds"] for row in claims.values() if row["fatal"])
     assert claims["base-language documents identical"]["holds"]
@@ -310,7 +377,7 @@ def test_a_real_unigram_takes_hindi(base, assets):
     source = open_tokenizer(assets / "tokenizers" / base)
     with gzip.open(assets / "text" / "hi.heldout.jsonl.gz", "rt", encoding="utf-8") as lines:
         texts = [json.loads(line)["text"] for line, _ in zip(lines, range(120), strict=False)]
-    chosen = Continued().select(SelectionRequest(source.family, source.family.units(texts), 400))
+    chosen = ContinuedBPE().select(SelectionRequest(source.family, source.family.units(texts), 400))
     target = tokenizer_of(source.family.extended(chosen.surfaces))
     cut = target.family.segment([source.family.piece_of(surface) for surface in chosen.surfaces])
     assert cut == [[source.size + i] for i in range(400)]

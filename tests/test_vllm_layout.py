@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lingraft.checkpoint import graft
-from lingraft.checkpoint.vllm_layout import CHECKS, Looked, vllm_faults, vllm_layout
-from lingraft.inits import INITS
+from lingraft.checkpoint import resize_embeddings
+from lingraft.checkpoint.vllm_check import CHECKS, LayoutCheck, vllm_faults, vllm_layout
+from lingraft.embeddings import INITS
 from tests.models import ARCHITECTURES, extended_tokenizer
 
 MEAN = INITS.parse("mean")
@@ -22,7 +22,14 @@ def grafted(kind: str, folder: Path, shards: str | None = None) -> Path:
     """Return a grafted model of a kind."""
     base = ARCHITECTURES[kind].build(folder / "base", dtype="bfloat16", shards=shards)
     splice = extended_tokenizer(base, folder / "tokenizer")
-    graft(base, folder / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=folder / "model")
+    resize_embeddings(
+        base,
+        folder / "tokenizer",
+        splice,
+        input_init=MEAN,
+        output_init=MEAN,
+        output=folder / "model",
+    )
     return folder / "model"
 
 
@@ -32,9 +39,13 @@ def test_a_grafted_model_has_what_vllm_asks(kind, tmp_path):
     for shards in (None, "20KB"):
         found = vllm_layout(grafted(kind, tmp_path / str(shards), shards))
         assert {one.what for one in found} == set(CHECKS)
-        rebuilt = {"tokenizer"} if kind.startswith("qwen2") else set()  # whatever class is named, by transformers 5
+        rebuilt = (
+            {"tokenizer"} if kind.startswith("qwen2") else set()
+        )  # whatever class is named, by transformers 5
         assert {one.what for one in found if one.holds == "no"} == rebuilt
-        assert not [one for one in found if one.what in {"ids", "files", "numbers"} and one.holds != "yes"]
+        assert not [
+            one for one in found if one.what in {"ids", "files", "numbers"} and one.holds != "yes"
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +57,12 @@ def set_json(name: str, **values: object) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         path = folder / name
         content = json.loads(path.read_text()) if path.is_file() else {}
-        path.write_text(json.dumps({key: value for key, value in {**content, **values}.items() if value is not None}))
+        path.write_text(
+            json.dumps(
+                {key: value for key, value in {**content, **values}.items() if value is not None}
+            )
+        )
+
     return change
 
 
@@ -56,6 +72,7 @@ def set_tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[
         change(tensors)
         (folder / "model.safetensors").unlink()
         save_file(tensors, folder / "model.safetensors")
+
     return write
 
 
@@ -65,7 +82,12 @@ def shorter_head(tensors: dict[str, torch.Tensor]) -> None:
 
 def fewer_rows(folder: Path) -> None:
     def cut(tensors: dict[str, torch.Tensor]) -> None:
-        tensors.update({name: tensors[name][:320].clone() for name in ("model.embed_tokens.weight", "lm_head.weight")})
+        tensors.update(
+            {
+                name: tensors[name][:320].clone()
+                for name in ("model.embed_tokens.weight", "lm_head.weight")
+            }
+        )
 
     set_tensors(cut)(folder)
     set_json("config.json", vocab_size=320)(folder)
@@ -96,7 +118,9 @@ def other_class(folder: Path) -> None:
 
 def own_class(folder: Path) -> None:
     other_class(folder)
-    set_json("tokenizer_config.json", auto_map={"AutoTokenizer": [None, "tokenizer_lingraft.Own"]})(folder)
+    set_json("tokenizer_config.json", auto_map={"AutoTokenizer": [None, "tokenizer_lingraft.Own"]})(
+        folder
+    )
 
 
 def another_end(folder: Path) -> None:
@@ -106,23 +130,52 @@ def another_end(folder: Path) -> None:
 
 FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "no architecture": ("architecture", set_json("config.json", architectures=None), "names none"),
-    "own code": ("architecture", set_json("config.json", auto_map={"AutoModel": "model.py"}), "code of its own"),
-    "vocab_size": ("rows", set_json("config.json", vocab_size=500), "384 in model.embed_tokens.weight, vocab_size 500"),
+    "own code": (
+        "architecture",
+        set_json("config.json", auto_map={"AutoModel": "model.py"}),
+        "code of its own",
+    ),
+    "vocab_size": (
+        "rows",
+        set_json("config.json", vocab_size=500),
+        "384 in model.embed_tokens.weight, vocab_size 500",
+    ),
     "short head": ("rows", set_tensors(shorter_head), "383 in lm_head.weight, vocab_size 384"),
     "tied in words": ("head", set_json("config.json", tie_word_embeddings=True), "differ"),
-    "no head": ("head", set_tensors(lambda tensors: tensors.pop("lm_head.weight")), "the output embedding"),
+    "no head": (
+        "head",
+        set_tensors(lambda tensors: tensors.pop("lm_head.weight")),
+        "the output embedding",
+    ),
     "few rows": ("ids", fewer_rows, "327 ids, 320 rows"),
     "no tokenizer": ("tokenizer", lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer"),
-    "type": ("numbers", set_json("config.json", dtype="float16"), "BF16, while config.json says float16"),
-    "end": ("end of text", set_json("generation_config.json", eos_token_id=[319, 9000]),
-            "9000 in generation_config.json"),
-    "index": ("files", wrong_index, "0 tensors not where model.safetensors.index.json says, 5 not in it"),
+    "type": (
+        "numbers",
+        set_json("config.json", dtype="float16"),
+        "BF16, while config.json says float16",
+    ),
+    "end": (
+        "end of text",
+        set_json("generation_config.json", eos_token_id=[319, 9000]),
+        "9000 in generation_config.json",
+    ),
+    "index": (
+        "files",
+        wrong_index,
+        "0 tensors not where model.safetensors.index.json says, 5 not in it",
+    ),
     "another file": ("files", another_file, "adapter.safetensors beside the weights"),
-    "broken config": ("rows", lambda folder: (folder / "config.json").write_text("{"), "config.json"),
+    "broken config": (
+        "rows",
+        lambda folder: (folder / "config.json").write_text("{"),
+        "config.json",
+    ),
 }
 
 
-def found_in(sound: Path, change: Callable[[Path], None], what: str, folder: Path) -> list[Looked]:
+def found_in(
+    sound: Path, change: Callable[[Path], None], what: str, folder: Path
+) -> list[LayoutCheck]:
     folder.mkdir()
     for file in sound.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())

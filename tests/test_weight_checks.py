@@ -11,24 +11,28 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lingraft.checkpoint import Checkpoint, embedding_names, graft, load_model
+from lingraft.checkpoint import Checkpoint, embedding_names, load_model, resize_embeddings
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.checkpoint.weight_checks import check_finite, check_finite_tensor
+from lingraft.embeddings import INITS
 from lingraft.errors import ModelError
-from lingraft.families import open_tokenizer
-from lingraft.inits import INITS
 from lingraft.pipeline import extend, run
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
+from lingraft.splice import identity
+from lingraft.tokenizer import open_tokenizer
 from lingraft.training.sharded_loading import MetaModel
-from lingraft.vocabulary import identity
 from tests.chat_models import write_chat_model
 from tests.conftest import make_tiny_model
 from tests.models import ARCHITECTURES, extended_tokenizer
 
 Tensors = dict[str, torch.Tensor]
 MEAN = INITS.parse("mean")
-INPUT, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.layers.1.input_layernorm.weight"
+INPUT, HEAD, NORM = (
+    "model.embed_tokens.weight",
+    "lm_head.weight",
+    "model.layers.1.input_layernorm.weight",
+)
 
 
 def with_weights(source: Path, target: Path, change: Callable[[Tensors], None]) -> Path:
@@ -43,13 +47,16 @@ def with_weights(source: Path, target: Path, change: Callable[[Tensors], None]) 
 def set_to(name: str, place: tuple[int, ...], value: float) -> Callable[[Tensors], None]:
     def change(tensors: Tensors) -> None:
         tensors[name][place] = value
+
     return change
 
 
 def grafted(source: Path, root: Path) -> list[str]:
     """Extend a model by a few tokens and return the warnings."""
     splice = extended_tokenizer(source, root / "tokenizer")
-    notes = graft(source, root / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=root / "model")
+    notes = resize_embeddings(
+        source, root / "tokenizer", splice, input_init=MEAN, output_init=MEAN, output=root / "model"
+    )
     return list(notes["warnings"])
 
 
@@ -57,22 +64,33 @@ def grafted(source: Path, root: Path) -> list[str]:
 def recipe(hindi_file: Path) -> Callable[..., dict]:
     """Return the recipe of a short run from a model."""
     return lambda model: {
-        "name": "x", "model": str(model), "vocabulary": {"size": 20},
+        "name": "x",
+        "model": str(model),
+        "vocabulary": {"size": 20},
         "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
         "training": {"budget": "2 steps", "batch_tokens": 128, "heldout_points": 1},
-        "evaluation": {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None}}
+        "evaluation": {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None},
+    }
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (set_to(HEAD, (300,), float("nan")), "lm_head.weight holds NaN in row 300"),
-    (set_to(HEAD, (319, 31), float("-inf")), "lm_head.weight holds inf in row 319"),
-    (set_to(INPUT, (0, 0), float("inf")), "model.embed_tokens.weight holds inf in row 0")])
-def test_a_row_that_is_not_finite_is_refused_before_text_is_read(tiny_model, tmp_path, recipe, change, said):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (set_to(HEAD, (300,), float("nan")), "lm_head.weight holds NaN in row 300"),
+        (set_to(HEAD, (319, 31), float("-inf")), "lm_head.weight holds inf in row 319"),
+        (set_to(INPUT, (0, 0), float("inf")), "model.embed_tokens.weight holds inf in row 0"),
+    ],
+)
+def test_a_row_that_is_not_finite_is_refused_before_text_is_read(
+    tiny_model, tmp_path, recipe, change, said
+):
     """NaN and inf in the embedding or the head stop `extend` at once, with tensor and row, and leave nothing."""
     source = with_weights(tiny_model, tmp_path / "source", change)
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     with pytest.raises(ModelError, match=rf"{source}.*{said}; "):
-        extend(parse_recipe(Tree(recipe(source))), runtime, tmp_path / "out", tell=lambda _line: None)
+        extend(
+            parse_recipe(Tree(recipe(source))), runtime, tmp_path / "out", tell=lambda _line: None
+        )
     assert not (tmp_path / "out").exists()
     assert not list((tmp_path / "store" / "answers").glob("*"))
 
@@ -92,7 +110,11 @@ def test_a_body_that_is_not_finite_is_refused_when_it_is_opened(tiny_model, tmp_
     """To train, to run, whole or shard by shard: one line with the tensor and its row, in `adapt` as well."""
     source = with_weights(tiny_model, tmp_path / "source", set_to(NORM, (3,), float("inf")))
     said = r"model\.layers\.1\.input_layernorm\.weight holds inf in row 3; the weights are damaged"
-    for opened in (load_model, load_for_training, lambda folder: MetaModel.open(folder).materialize()):
+    for opened in (
+        load_model,
+        load_for_training,
+        lambda folder: MetaModel.open(folder).materialize(),
+    ):
         with pytest.raises(ModelError, match=said):
             opened(source)
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
@@ -102,8 +124,10 @@ def test_a_body_that_is_not_finite_is_refused_when_it_is_opened(tiny_model, tmp_
 
 def test_large_finite_numbers_are_no_fault(tmp_path):
     """A sum or a norm that overflows is not taken for inf: float16 rows at its limit, float32 rows near theirs."""
-    save_file({"half": torch.full((300, 64), 65504.0).half(), "single": torch.full((4, 8), 3e38)},
-              tmp_path / "model.safetensors")
+    save_file(
+        {"half": torch.full((300, 64), 65504.0).half(), "single": torch.full((4, 8), 3e38)},
+        tmp_path / "model.safetensors",
+    )
     check_finite(Checkpoint.open(tmp_path), ["half", "single"])
     check_finite_tensor(torch.full((300, 64), 65504.0).half(), "x")
     check_finite_tensor(torch.full((4, 8), 3e38), "x")
@@ -115,18 +139,25 @@ def test_a_zero_row_of_the_separator_is_warned_of(tiny_model, tmp_path, recipe):
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     extend(parse_recipe(Tree(recipe(source))), runtime, tmp_path / "out", tell=lambda _line: None)
     warnings = json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
-    assert [line for line in warnings if line.startswith(f"{INPUT}: the row of eos_token (id 319)") and "zero" in line]
+    assert [
+        line
+        for line in warnings
+        if line.startswith(f"{INPUT}: the row of eos_token (id 319)") and "zero" in line
+    ]
     manifest = next((tmp_path / "store" / "answers").glob("embeddings-*")) / "manifest.json"
     assert set(json.loads(manifest.read_text())["notes"]["warnings"]) <= set(warnings)
 
 
 def test_a_separator_far_below_the_median_is_warned_of_with_its_norm(tiny_model, tmp_path):
     """Both matrices are looked at for the token that ends a document, and a row of a third of the median is none."""
+
     def change(tensors: Tensors) -> None:
         for name, norm in ((INPUT, 0.05), (HEAD, 0.01)):
             median = tensors[name].norm(dim=1).median()
             tensors[name][319] *= norm * median / tensors[name][319].norm()
-        tensors[INPUT][318] *= 0.33 * tensors[INPUT].norm(dim=1).median() / tensors[INPUT][318].norm()
+        tensors[INPUT][318] *= (
+            0.33 * tensors[INPUT].norm(dim=1).median() / tensors[INPUT][318].norm()
+        )
 
     warnings = grafted(with_weights(tiny_model, tmp_path / "source", change), tmp_path)
     assert [line.partition(":")[0] for line in warnings] == [INPUT, HEAD]
@@ -155,14 +186,22 @@ def test_zero_rows_of_pieces_and_new_rows_of_zero_are_warned_of(tmp_path, tied):
     make_tiny_model(tmp_path / "base", tied=tied)
     splice = extended_tokenizer(tmp_path / "base", tmp_path / "probe")
     zero = sorted(set(splice.added[0].pieces))
-    source = with_weights(tmp_path / "base", tmp_path / "source", set_to(INPUT, (torch.tensor(zero),), 0.0))
+    source = with_weights(
+        tmp_path / "base", tmp_path / "source", set_to(INPUT, (torch.tensor(zero),), 0.0)
+    )
     warnings = grafted(source, tmp_path)
     pieces = {piece for token in splice.added for piece in token.pieces}
     new = [token for token in splice.added if set(token.pieces) <= set(zero)]
     assert len(warnings) == 2
-    assert f"{len(zero)} of the {len(pieces)} base rows that new rows are averaged from are zero" in warnings[0]
+    assert (
+        f"{len(zero)} of the {len(pieces)} base rows that new rows are averaged from are zero"
+        in warnings[0]
+    )
     assert f"ids {', '.join(map(str, zero))}" in warnings[0]
-    assert f"{len(new)} of {len(splice.added)} new rows are zero ({new[0].id} '{new[0].text}'" in warnings[1]
+    assert (
+        f"{len(new)} of {len(splice.added)} new rows are zero ({new[0].id} '{new[0].text}'"
+        in warnings[1]
+    )
 
 
 def test_trained_models_are_warned_of_nothing(assets, tmp_path):
@@ -170,14 +209,18 @@ def test_trained_models_are_warned_of_nothing(assets, tmp_path):
     for name in ("english-8m", "stories260K-hf"):
         source = assets / "models" / name
         unchanged = identity(open_tokenizer(source).size, [])
-        notes = graft(source, source, unchanged, input_init=MEAN, output_init=MEAN, output=tmp_path / name)
+        notes = resize_embeddings(
+            source, source, unchanged, input_init=MEAN, output_init=MEAN, output=tmp_path / name
+        )
         assert notes["warnings"] == []
 
 
 def test_a_row_is_counted_from_the_start_of_its_tensor(tmp_path):
     """Tensors are read in pieces, and the row that is named is that of the whole."""
-    save_file({"x": torch.zeros(3000, 4).index_fill(0, torch.tensor([2500]), float("nan"))},
-              tmp_path / "model.safetensors")
+    save_file(
+        {"x": torch.zeros(3000, 4).index_fill(0, torch.tensor([2500]), float("nan"))},
+        tmp_path / "model.safetensors",
+    )
     with pytest.raises(ModelError, match="x holds NaN in row 2500;"):
         check_finite(Checkpoint.open(tmp_path), ["x"])
 

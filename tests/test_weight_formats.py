@@ -53,7 +53,9 @@ def gguf_file(folder: Path) -> Path:
 def adapter(folder: Path) -> Path:
     (folder / "config.json").unlink()
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/base"}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": "owner/base"})
+    )
     return folder
 
 
@@ -71,18 +73,27 @@ def shards_missing(folder: Path) -> Path:
 def quantised(method: str):
     def change(folder: Path) -> Path:
         config = json.loads((folder / "config.json").read_text())
-        stated = {"quantization": {"bits": 4}} if method == "mlx" else {"quantization_config": {"quant_method": method}}
+        stated = (
+            {"quantization": {"bits": 4}}
+            if method == "mlx"
+            else {"quantization_config": {"quant_method": method}}
+        )
         config.update(stated)
         (folder / "config.json").write_text(json.dumps(config))
         return folder
+
     return change
 
 
-UNREADABLE = [(pickle_only, "pytorch_model.bin", "save_pretrained"), (gguf_only, "Q8_0.gguf", "gguf_file="),
-              (gguf_file, "Q8_0.gguf", "gguf_file="), (adapter, "an adapter of owner/base", "merge_and_unload"),
-              (other_framework, "tf_model.h5", "save them as such"),
-              (shards_missing, "index.json", "fetch the model again"),
-              *((quantised(method), f"quantised ({method})", "dequantize") for method in METHODS)]
+UNREADABLE = [
+    (pickle_only, "pytorch_model.bin", "save_pretrained"),
+    (gguf_only, "Q8_0.gguf", "gguf_file="),
+    (gguf_file, "Q8_0.gguf", "gguf_file="),
+    (adapter, "an adapter of owner/base", "merge_and_unload"),
+    (other_framework, "tf_model.h5", "save them as such"),
+    (shards_missing, "index.json", "fetch the model again"),
+    *((quantised(method), f"quantised ({method})", "dequantize") for method in METHODS),
+]
 NAMES = ["pickle", "gguf", "gguf file", "adapter", "TensorFlow", "index without shards", *METHODS]
 
 
@@ -91,11 +102,22 @@ def test_what_rows_cannot_be_added_to_is_refused_at_once(model, tmp_path, hindi_
     """`adapt` and `extend` say the same in one line, which names the thing and the way out; nothing is written."""
     change, what, command = case
     named = change(model)
-    recipe = parse_recipe(Tree({"name": "x", "model": str(named), "vocabulary": {"size": 10},
-                                "target": {"language": "hi", "corpus": str(hindi_file)}}))
+    recipe = parse_recipe(
+        Tree(
+            {
+                "name": "x",
+                "model": str(named),
+                "vocabulary": {"size": 10},
+                "target": {"language": "hi", "corpus": str(hindi_file)},
+            }
+        )
+    )
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     said = []
-    for use in (lambda: extend(recipe, runtime, tmp_path / "out", tell=said.append), lambda: plan(recipe, runtime)):
+    for use in (
+        lambda: extend(recipe, runtime, tmp_path / "out", tell=said.append),
+        lambda: plan(recipe, runtime),
+    ):
         with pytest.raises(LingraftError) as caught:
             use()
         said.append(str(caught.value))
@@ -133,7 +155,7 @@ def test_the_card_says_what_a_quantised_model_was_made_from(model):
 
 def code_in(message: str) -> str:
     """Return the Python code of the command that a refusal ends in, as a shell would hand it to Python."""
-    return shlex.split(message[message.index("python -c "):])[2]
+    return shlex.split(message[message.index("python -c ") :])[2]
 
 
 def merged_adapter(folder: Path) -> Path:
@@ -151,18 +173,30 @@ def in_eight_bits(folder: Path) -> Path:
     """Quantise a model with bitsandbytes, in place."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=BitsAndBytesConfig(load_in_8bit=True))
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=BitsAndBytesConfig(load_in_8bit=True)
+    )
     model.save_pretrained(folder)
     return folder
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks a model for what has another name since
-@pytest.mark.parametrize(("change", "ending"), [(pickle_only, ""), (merged_adapter, "-merged"),
-                                                (in_eight_bits, "-dequantized")],
-                         ids=["pickle", "adapter", "bitsandbytes"])
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning"
+)  # PEFT asks a model for what has another name since
+@pytest.mark.parametrize(
+    ("change", "ending"),
+    [(pickle_only, ""), (merged_adapter, "-merged"), (in_eight_bits, "-dequantized")],
+    ids=["pickle", "adapter", "bitsandbytes"],
+)
 def test_the_commands_do_what_they_say(model, tmp_path, change, ending):
     """Run as it is printed, the command of a refusal leaves a folder that is a base."""
-    pytest.importorskip("peft" if change is merged_adapter else "bitsandbytes" if change is in_eight_bits else "torch")
+    pytest.importorskip(
+        "peft"
+        if change is merged_adapter
+        else "bitsandbytes"
+        if change is in_eight_bits
+        else "torch"
+    )
     folder = change(model)
     with pytest.raises(ModelError) as caught:
         parse_model(str(folder)).identity()
@@ -200,8 +234,13 @@ def test_a_hub_refuses_before_weights_are_fetched(tiny_model, tmp_path):
         shutil.copytree(tiny_model, folder)
         change(folder)
     with HubServer(tmp_path / "served") as hub:
-        done = subprocess.run([sys.executable, "-c", ASK_ALL, str(tmp_path), *changes], check=True, capture_output=True,
-                              env=hub.environment(tmp_path / "home"), text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", ASK_ALL, str(tmp_path), *changes],
+            check=True,
+            capture_output=True,
+            env=hub.environment(tmp_path / "home"),
+            text=True,
+        )
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers["adapter"].startswith("owner/adapter: an adapter of owner/base")
     assert "owner/quantised: its weights are quantised (gptq)" in answers["quantised"]

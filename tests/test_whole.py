@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import lingraft
-from lingraft.families import open_tokenizer
 from lingraft.pipeline import Run
+from lingraft.tokenizer import open_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "किताबें पढ़ना मुझे अच्छा लगता है।  தமிழ் வாக்கியம் ஒன்று, güzel bir gün, جملة عربية 42"
@@ -17,12 +17,17 @@ TEXT = "किताबें पढ़ना मुझे अच्छा ल�
 
 def adapt(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: dict) -> Run:
     monkeypatch.chdir(ROOT)  # where the recipes' paths begin
-    return lingraft.adapt(ROOT / "recipes" / recipe, overrides=overrides, runs=tmp_path / "runs", device="cpu")
+    return lingraft.adapt(
+        ROOT / "recipes" / recipe, overrides=overrides, runs=tmp_path / "runs", device="cpu"
+    )
 
 
 def value(run: Run, metric: str, subject: str, language: str) -> float:
-    (row,) = [row for row in run.measurements()
-              if (row.metric, row.subject, row.language) == (metric, subject, language)]
+    (row,) = [
+        row
+        for row in run.measurements()
+        if (row.metric, row.subject, row.language) == (metric, subject, language)
+    ]
     return row.value
 
 
@@ -35,19 +40,32 @@ def check_whole(run: Run) -> None:
     assert [claim["name"] for claim in claims if claim["fatal"] and not claim["holds"]] == []
     assert run.report.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
     tokenizer = AutoTokenizer.from_pretrained(run.model)
-    assert tokenizer(TEXT, add_special_tokens=False)["input_ids"] == open_tokenizer(run.model).ids([TEXT])[0]
+    assert (
+        tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+        == open_tokenizer(run.model).ids([TEXT])[0]
+    )
     model = AutoModelForCausalLM.from_pretrained(run.model)
     ids = tokenizer("Once upon a time", return_tensors="pt")
-    assert model.generate(**ids, max_new_tokens=4, do_sample=False).shape[1] > ids["input_ids"].shape[1]
+    assert (
+        model.generate(**ids, max_new_tokens=4, do_sample=False).shape[1]
+        > ids["input_ids"].shape[1]
+    )
 
 
-SMALL_DEMO = {"model.pretrain.training.budget": "80 steps", "model.pretrain.training.batch_tokens": 1024,
-              "model.pretrain.vocabulary_size": 500,
-              "model.pretrain.corpus.sources": {"miniature": {"stories": 300}},
-              "replay.corpus": {"miniature": {"stories": 300}}, "target.corpus": {"miniature": {"stories": 300}},
-              "vocabulary.size": 150, "training.budget": "60 steps", "training.batch_tokens": 512,
-              "evaluation.heldout_bytes": 3000, "evaluation.generation.timed_repeats": 1,
-              "evaluation.generation.samples": 1}
+SMALL_DEMO = {
+    "model.pretrain.training.budget": "80 steps",
+    "model.pretrain.training.batch_tokens": 1024,
+    "model.pretrain.vocabulary_size": 500,
+    "model.pretrain.corpus.sources": {"miniature": {"stories": 300}},
+    "replay.corpus": {"miniature": {"stories": 300}},
+    "target.corpus": {"miniature": {"stories": 300}},
+    "vocabulary.size": 150,
+    "training.budget": "60 steps",
+    "training.batch_tokens": 512,
+    "evaluation.heldout_bytes": 3000,
+    "evaluation.generation.timed_repeats": 1,
+    "evaluation.generation.samples": 1,
+}
 
 
 @pytest.mark.parametrize("language", ["hi", "ta"])
@@ -56,42 +74,83 @@ def test_the_demo(tmp_path, monkeypatch, language):
     run = adapt("demo.yaml", tmp_path, monkeypatch, {**SMALL_DEMO, "target.language": language})
     assert run.folder.name == f"demo-{language}"
     check_whole(run)
-    before, after = (value(run, "tokens per word", subject, language) for subject in ("source", "adapted"))
+    before, after = (
+        value(run, "tokens per word", subject, language) for subject in ("source", "adapted")
+    )
     assert before / after > 3
-    before, after = (value(run, "bits per byte", subject, language) for subject in ("source", "adapted"))
+    before, after = (
+        value(run, "bits per byte", subject, language) for subject in ("source", "adapted")
+    )
     assert after < 0.8 * before
 
 
 def test_a_really_pretrained_model_learns_hindi(assets, tmp_path, monkeypatch):
     """English-8m with a sip of Hindi: a sixth of the tokens, fewer bits per byte, English cut as before."""
     assert assets
-    run = adapt("english-8m-hindi.yaml", tmp_path, monkeypatch, {
-        "target.limit.bytes": "400kB", "target.heldout_bytes": "8kB", "replay.limit.bytes": "150kB",
-        "replay.heldout_bytes": "8kB", "vocabulary.size": 1000, "training.budget": "14 steps",
-        "training.batch_tokens": 1024, "training.heldout_points": 1, "evaluation.heldout_bytes": 4000,
-        "evaluation.generation.timed_repeats": 1, "evaluation.generation.timed_bytes": 64,
-        "evaluation.generation.samples": 1})
+    run = adapt(
+        "english-8m-hindi.yaml",
+        tmp_path,
+        monkeypatch,
+        {
+            "target.limit.bytes": "400kB",
+            "target.heldout_bytes": "8kB",
+            "replay.limit.bytes": "150kB",
+            "replay.heldout_bytes": "8kB",
+            "vocabulary.size": 1000,
+            "training.budget": "14 steps",
+            "training.batch_tokens": 1024,
+            "training.heldout_points": 1,
+            "evaluation.heldout_bytes": 4000,
+            "evaluation.generation.timed_repeats": 1,
+            "evaluation.generation.timed_bytes": 64,
+            "evaluation.generation.samples": 1,
+        },
+    )
     check_whole(run)
-    fertility = [value(run, "tokens per word", subject, "hi") for subject in ("source", "spliced", "adapted")]
+    fertility = [
+        value(run, "tokens per word", subject, "hi") for subject in ("source", "spliced", "adapted")
+    ]
     assert fertility[0] / fertility[1] > 4
     assert fertility[1] == fertility[2]
-    assert value(run, "bits per byte", "adapted", "hi") < value(run, "bits per byte", "source", "hi")
+    assert value(run, "bits per byte", "adapted", "hi") < value(
+        run, "bits per byte", "source", "hi"
+    )
     assert value(run, "documents tokenised identically", "adapted", "en") > 0.95
 
 
-REAL = {"llama2-turkish": 1.3, "llama2-hindi": 1.8, "pythia-hindi": 1.5, "qwen2-tamil": 2.0, "gpt2-arabic": 1.5}
+REAL = {
+    "llama2-turkish": 1.3,
+    "llama2-hindi": 1.8,
+    "pythia-hindi": 1.5,
+    "qwen2-tamil": 2.0,
+    "gpt2-arabic": 1.5,
+}
 
 
 @pytest.mark.parametrize("recipe", REAL)
 def test_real_tokenizers(assets, tmp_path, monkeypatch, recipe):
     """Recipes of real tokenizers with a random body: tokens fall, the certificate holds, the model loads."""
     assert assets
-    run = adapt(f"{recipe}.yaml", tmp_path, monkeypatch, {
-        "target.limit.bytes": "300kB", "target.heldout_bytes": "8kB", "replay.limit.bytes": "100kB",
-        "replay.heldout_bytes": "8kB", "vocabulary.size": 500, "training.budget": "3 steps",
-        "training.batch_tokens": 512, "training.heldout_points": 0, "evaluation.heldout_bytes": 3000,
-        "evaluation.generation": None})
+    run = adapt(
+        f"{recipe}.yaml",
+        tmp_path,
+        monkeypatch,
+        {
+            "target.limit.bytes": "300kB",
+            "target.heldout_bytes": "8kB",
+            "replay.limit.bytes": "100kB",
+            "replay.heldout_bytes": "8kB",
+            "vocabulary.size": 500,
+            "training.budget": "3 steps",
+            "training.batch_tokens": 512,
+            "training.heldout_points": 0,
+            "evaluation.heldout_bytes": 3000,
+            "evaluation.generation": None,
+        },
+    )
     check_whole(run)
     language = run.record["language"]
-    before, after = (value(run, "tokens per word", subject, language) for subject in ("source", "adapted"))
+    before, after = (
+        value(run, "tokens per word", subject, language) for subject in ("source", "adapted")
+    )
     assert before / after > REAL[recipe]

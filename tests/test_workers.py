@@ -40,7 +40,9 @@ def test_results_are_those_of_one_process_in_order(executor: str, tmp_path: Path
     """Several workers give what one gives, in the order of the pieces, whichever is finished first."""
     workers = Workers(2, executor)
     found = list(workers.map(power, 3, range(9)))
-    assert [value for value, _ in found] == [value for value, _ in Workers().map(power, 3, range(9))]
+    assert [value for value, _ in found] == [
+        value for value, _ in Workers().map(power, 3, range(9))
+    ]
     assert os.getpid() not in {process for _, process in found}
     assert list(workers.map(late, tmp_path, range(4))) == [0, 1, 2, 3]
 

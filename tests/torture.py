@@ -60,9 +60,13 @@ def commands(kind: str, folder: Path) -> list[list[str]]:
         text, recipe = write_lines(folder / "hi.txt", HINDI, copies=30), folder / "tiny.yaml"
         budget, rows = "4 steps", "[mean]"
         recipe.write_text(TINY.format(model=folder / "model", text=text), encoding="utf-8")
-    (folder / "study.yaml").write_text(STUDY.format(recipe=recipe, budget=budget, rows=rows), encoding="utf-8")
-    return [["adapt", str(recipe), "--device", "cpu", "--checkpoint-seconds", "0.5"],
-            ["study", str(folder / "study.yaml"), "--device", "cpu"]]
+    (folder / "study.yaml").write_text(
+        STUDY.format(recipe=recipe, budget=budget, rows=rows), encoding="utf-8"
+    )
+    return [
+        ["adapt", str(recipe), "--device", "cpu", "--checkpoint-seconds", "0.5"],
+        ["study", str(folder / "study.yaml"), "--device", "cpu"],
+    ]
 
 
 def start(arguments: Sequence[str], folder: Path, log: int | None = None, limit: int = 0) -> int:
@@ -80,7 +84,9 @@ def start(arguments: Sequence[str], folder: Path, log: int | None = None, limit:
         log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND) if log is None else log
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.environ.update(XDG_CACHE_HOME=str(folder / "cache"), LINGRAFT_STORE="", TOKENIZERS_PARALLELISM="false")
+        os.environ.update(
+            XDG_CACHE_HOME=str(folder / "cache"), LINGRAFT_STORE="", TOKENIZERS_PARALLELISM="false"
+        )
         sys.argv = ["lingraft", *arguments]
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -126,7 +132,11 @@ def fingerprint(folder: Path) -> dict[str, str]:
         assert not output_damage(answer), output_damage(answer)
         manifest = Manifest.read(answer)
         if manifest.stage not in TIMED:
-            found |= {f"{answer.name}/{name}": sha for name, (_, sha) in manifest.files.items() if name not in TIMED}
+            found |= {
+                f"{answer.name}/{name}": sha
+                for name, (_, sha) in manifest.files.items()
+                if name not in TIMED
+            }
     for record in (folder / "runs").rglob("run.json"):
         assert not run_damage(record.parent), run_damage(record.parent)
     return found
@@ -142,7 +152,9 @@ def _suspects(runs: Path) -> Iterator[Path]:
     yield from (path for kind in ("locks", "drafts", "work") for path in (store / kind).glob("*"))
     yield from (path for path in runs.glob("*") if path.name.startswith(".") and path != store)
     for path in runs.rglob("*"):
-        if path.is_file() and (path.name.startswith(".") or path.suffix in {".tmp", ".lock", ".part"}):
+        if path.is_file() and (
+            path.name.startswith(".") or path.suffix in {".tmp", ".lock", ".part"}
+        ):
             yield path
 
 
@@ -151,7 +163,9 @@ def torture(kind: str, rounds: int, seed: int, folder: Path) -> None:
     chosen = commands(kind, folder)
     took = [finish(arguments, folder / "alone") for arguments in chosen]
     expected = fingerprint(folder / "alone")
-    say(f"undisturbed: {' and '.join(f'{seconds:.1f} s' for seconds in took)}, {len(expected)} files")
+    say(
+        f"undisturbed: {' and '.join(f'{seconds:.1f} s' for seconds in took)}, {len(expected)} files"
+    )
     for one in range(seed, seed + rounds):
         place, chance = folder / f"seed-{one}", random.Random(one)
         for arguments, seconds in zip(chosen, took, strict=True):
@@ -162,8 +176,10 @@ def torture(kind: str, rounds: int, seed: int, folder: Path) -> None:
         compare(place, expected, f"seed {one}")
     together(chosen, folder / "together", random.Random(seed).random() * max(took))
     compare(folder / "together", expected, "together")
-    say(f"{rounds * len(chosen)} kills from seed {seed} on, and {len(chosen) + 1} processes at once: the same files as "
-        "undisturbed ones, nothing left over")
+    say(
+        f"{rounds * len(chosen)} kills from seed {seed} on, and {len(chosen) + 1} processes at once: the same files as "
+        "undisturbed ones, nothing left over"
+    )
 
 
 def together(chosen: Sequence[Sequence[str]], folder: Path, after: float) -> None:
@@ -171,7 +187,9 @@ def together(chosen: Sequence[Sequence[str]], folder: Path, after: float) -> Non
     victim = start(chosen[0], folder)
     others = [start(arguments, folder) for arguments in chosen]
     time.sleep(after)
-    os.kill(victim, signal.SIGKILL)  # a process that has ended stays there to be killed until it is waited for
+    os.kill(
+        victim, signal.SIGKILL
+    )  # a process that has ended stays there to be killed until it is waited for
     os.waitpid(victim, 0)
     for number in others:
         if os.waitpid(number, 0)[1]:
@@ -181,7 +199,9 @@ def together(chosen: Sequence[Sequence[str]], folder: Path, after: float) -> Non
 def compare(place: Path, expected: dict[str, str], who: str) -> None:
     """Raise `AssertionError` where what was made differs, or anything is left over; then remove it."""
     found = fingerprint(place)
-    assert found == expected, f"{who}: other files: {sorted(set(found.items()) ^ set(expected.items()))[:4]}"
+    assert found == expected, (
+        f"{who}: other files: {sorted(set(found.items()) ^ set(expected.items()))[:4]}"
+    )
     assert left_over(place) == [], f"{who}: left over: {left_over(place)}"
     shutil.rmtree(place)
 
@@ -195,13 +215,12 @@ def warm() -> None:
 
     import lingraft.checkpoint
     import lingraft.corpus.build
-    import lingraft.intrinsic
+    import lingraft.evaluation
+    import lingraft.evaluation.tasks.task_metrics
     import lingraft.packing.blocks
     import lingraft.pipeline
     import lingraft.report.run_page
-    import lingraft.selection
     import lingraft.study
-    import lingraft.tasks.scoring
     import lingraft.training.trainer  # noqa: F401
 
     torch.set_num_threads(1)
@@ -209,7 +228,9 @@ def warm() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the torture; the exit code is 1 where anything differed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kind", choices=("demo", "tiny"), default="demo")
     parser.add_argument("--rounds", type=int, default=25, help="each kills every command once")
     parser.add_argument("--seed", type=int, default=0)

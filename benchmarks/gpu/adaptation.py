@@ -22,8 +22,8 @@ from benchmarks.gpu.recipes import ARMS, DEFAULT, Base, recipe_of
 from benchmarks.gpu.results import Column, Results
 from lingraft import pipeline
 from lingraft.measurement import select
-from lingraft.pipeline.graph import graph_of
-from lingraft.pipeline.running import build_step
+from lingraft.pipeline.runner import build_step
+from lingraft.pipeline.stages import graph_of
 from lingraft.recipe import Runtime
 from lingraft.report import write_report
 from lingraft.store import Manifest, Store

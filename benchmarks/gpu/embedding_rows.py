@@ -16,14 +16,14 @@ from typing import Any
 from benchmarks.gpu.jobs import Job, run_jobs
 from benchmarks.gpu.recipes import DEFAULT, Base, recipe_of
 from benchmarks.gpu.results import Column, Results
-from lingraft.inits import INITS
+from lingraft.embeddings import INITS
 from lingraft.measurement import Measurement
-from lingraft.pipeline.graph import graph_of
-from lingraft.pipeline.running import build_step
-from lingraft.probing import Probe, ProbeOutcome, probe
-from lingraft.probing.outcome import Scored
+from lingraft.pipeline.runner import build_step
+from lingraft.pipeline.stages import graph_of
 from lingraft.recipe import Runtime
 from lingraft.store import Manifest, Store
+from lingraft.study import Probe, ProbeOutcome, run_probe
+from lingraft.study.probe_outcome import ProbeScore
 
 TITLE = "Initializations of the added rows"
 COLUMNS = (
@@ -65,7 +65,7 @@ def scored(base: Base, name: str, seed: int, device: str) -> dict[str, Any]:
     recipe, runtime = recipe_of(base, DEFAULT, seed), Runtime(store=base.store, device=device)
     init = INITS.parse({"focus": {"vectors": str(base.vectors)}} if name == "focus" else name)
     steps = steps_of(base, runtime)
-    found = probe(
+    found = run_probe(
         recipe, Probe((init,), steps, 1), runtime, tell=lambda line: print(line, flush=True)
     )
     row: dict[str, Any] = {
@@ -109,7 +109,7 @@ def sentences(rows: list[dict[str, Any]]) -> list[str]:
         if {row["init"] for row in good if row["seed"] == seed} == set(names)
     ]
     kept = tuple(
-        Scored(row["init"], row["seed"], tuple(Measurement(**one) for one in row["measured"]))
+        ProbeScore(row["init"], row["seed"], tuple(Measurement(**one) for one in row["measured"]))
         for row in good
         if row["seed"] in seeds
     )

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.gpu.results import MACHINE, read_results
 from benchmarks.gpu.shapes import ADDED, SHAPES, SOURCE_ROWS
 from lingraft.advice.costs import Gpus, Shape, cost_of
-from lingraft.selection import ServingCost
+from lingraft.vocabulary import ServingCost
 
 HEADING = (
     "| estimated by | what | case | estimated | measured | estimated / measured |\n"

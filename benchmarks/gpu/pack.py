@@ -28,10 +28,10 @@ from benchmarks.gpu.recipes import ARMS, DEFAULT, FACTS, Base, Sizes, recipe_of
 from benchmarks.gpu.tokens_per_word import measure_vocabularies, vocabularies
 from benchmarks.gpu.unpack import ENGLISH, MAIN, MANIFEST, PREPARED, VECTORS, WORDS, sha256
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
-from lingraft.inits import INITS, InitRequest
-from lingraft.pipeline.graph import Graph, graph_of
-from lingraft.pipeline.making import read_splice
-from lingraft.pipeline.running import build_step
+from lingraft.embeddings import INITS, InitRequest
+from lingraft.pipeline.runner import build_step
+from lingraft.pipeline.stage_builders import read_splice
+from lingraft.pipeline.stages import Graph, graph_of
 from lingraft.recipe import Runtime
 from lingraft.store import Draft, Store
 
@@ -182,9 +182,7 @@ def prepare(base: Base, folder: Path) -> None:
             *graph.packing.values(),
         ):
             if step is not None:
-                build_step(
-                    step, recipe, runtime, store, lambda line: print("  ", line, flush=True)
-                )
+                build_step(step, recipe, runtime, store, lambda line: print("  ", line, flush=True))
                 if step.stage.name in PREPARED_STAGES:
                     names.add(store.folder(step.stage).name)
         if arm == DEFAULT:

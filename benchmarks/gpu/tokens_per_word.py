@@ -8,9 +8,9 @@ from typing import Any
 
 from lingraft.advice import measure
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
-from lingraft.families import open_tokenizer
-from lingraft.selection import SELECTIONS, Extension, extend_tokenizer
 from lingraft.store import Draft
+from lingraft.tokenizer import open_tokenizer
+from lingraft.vocabulary import SELECTIONS, Extension, extend_tokenizer
 
 Vocabulary = tuple[Path, int, int, int]
 """Tokenizer, tokens added, and the sizes of piece d that it stands for before and after."""

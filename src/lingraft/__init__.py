@@ -21,10 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["adapt"]
 
 
-def adapt(recipe: str | os.PathLike[str] | None = None, *, model: str | None = None, language: str | None = None,
-          text: str | Sequence[str] = (), base_language: str | None = None, base_text: str | Sequence[str] = (),
-          overrides: Mapping[str, Any] | None = None, store: str | os.PathLike[str] | None = None,
-          runs: str | os.PathLike[str] = "runs", device: str = "auto", precision: str = "auto") -> Run:
+def adapt(
+    recipe: str | os.PathLike[str] | None = None,
+    *,
+    model: str | None = None,
+    language: str | None = None,
+    text: str | Sequence[str] = (),
+    base_language: str | None = None,
+    base_text: str | Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    store: str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    device: str = "auto",
+    precision: str = "auto",
+) -> Run:
     """Carry out a recipe file, or adapt `model` to `language` with `text` on defaults; return the finished run.
 
     `overrides` changes settings by their dotted path: `{"vocabulary.size": 3000}`. What the store holds already is not
@@ -35,8 +45,11 @@ def adapt(recipe: str | os.PathLike[str] | None = None, *, model: str | None = N
     from lingraft.report import write_report
 
     given = Given(model, language, _listed(text), base_language, _listed(base_text))
-    chosen = chosen_recipe(Path(recipe) if recipe is not None else None, given,
-                           [assignment(setting, value) for setting, value in (overrides or {}).items()])
+    chosen = chosen_recipe(
+        Path(recipe) if recipe is not None else None,
+        given,
+        [assignment(setting, value) for setting, value in (overrides or {}).items()],
+    )
     runtime = Runtime(Path(runs), Path(store or ""), device, precision)
     return pipeline.run(chosen, runtime, write_report=write_report)
 

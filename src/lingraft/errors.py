@@ -69,7 +69,9 @@ class MissingExtraError(LingraftError):
     """
 
     def __init__(self, module: str, *, extra: str) -> None:
-        super().__init__(f"{module} is not installed; this setting needs it: pip install 'lingraft[{extra}]'")
+        super().__init__(
+            f"{module} is not installed; this setting needs it: pip install 'lingraft[{extra}]'"
+        )
 
 
 class Interrupted(LingraftError):  # noqa: N818 - an interruption is no error of anyone's

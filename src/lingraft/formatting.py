@@ -154,8 +154,9 @@ def measured(row: Measurement | None) -> str:
     return value_of(row) + (f" ({interval})" if interval else "")
 
 
-def change(before: Measurement | None, after: Measurement | None,
-           difference: Measurement | None = None) -> str:
+def change(
+    before: Measurement | None, after: Measurement | None, difference: Measurement | None = None
+) -> str:
     """Return the change between two measurements of one metric in one language.
 
     A speed changes by a factor, and so does a count of tokens where it changes much. Other metrics
@@ -181,7 +182,9 @@ def change(before: Measurement | None, after: Measurement | None,
     times = after.value / before.value
     if tokens and times <= 1 / LARGE_FACTOR:
         return f"{factor(1 / times)} fewer"
-    return factor(times) if speed or (tokens and times >= LARGE_FACTOR) else signed_percent(times - 1)
+    return (
+        factor(times) if speed or (tokens and times >= LARGE_FACTOR) else signed_percent(times - 1)
+    )
 
 
 def size(count: float) -> str:
@@ -298,12 +301,16 @@ def plain(text: str) -> str:
     >>> plain("a\u202eb\x00 \u200d")
     'a[U+202E]b[U+0000] \u200d'
     """
-    return "".join(f"[U+{ord(character):04X}]" if _steers(character) else character
-                   for character in text)
+    return "".join(
+        f"[U+{ord(character):04X}]" if _steers(character) else character for character in text
+    )
 
 
 def _steers(character: str) -> bool:
     if character in "\n\t":
         return False
-    return (character in BIDI_OVERRIDES or ord(character) & 0xFFFE == 0xFFFE
-            or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"})
+    return (
+        character in BIDI_OVERRIDES
+        or ord(character) & 0xFFFE == 0xFFFE
+        or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+    )

@@ -17,9 +17,15 @@ CHANGE = " change"
 """A metric with this ending is the paired difference of the metric before it."""
 TASKS = "test"
 """The split of rows that are scores of tasks."""
-HIGHER_IS_BETTER = frozenset({"characters per token", "generation speed",
-                              "generation speed in characters", "prefill speed",
-                              "documents tokenised identically"})
+HIGHER_IS_BETTER = frozenset(
+    {
+        "characters per token",
+        "generation speed",
+        "generation speed in characters",
+        "prefill speed",
+        "documents tokenised identically",
+    }
+)
 NEUTRAL = frozenset({"new tokens generated"})
 """Metrics that are neither better nor worse when they change."""
 
@@ -53,8 +59,15 @@ def write_measurements(rows: Sequence[Measurement], path: Path) -> None:
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
 
-    types = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "float | None": pa.float64()}
-    schema = pa.schema([(field.name, types[str(field.type)]) for field in dataclasses.fields(Measurement)])
+    types = {
+        "str": pa.string(),
+        "float": pa.float64(),
+        "int": pa.int64(),
+        "float | None": pa.float64(),
+    }
+    schema = pa.schema(
+        [(field.name, types[str(field.type)]) for field in dataclasses.fields(Measurement)]
+    )
     table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema)
     if path.suffix == ".csv":
         pa_csv.write_csv(table, path)
@@ -153,11 +166,14 @@ def metric_changes(rows: Sequence[Measurement]) -> list[MetricChange]:
     for row in rows:
         found = paired if row.metric.endswith(CHANGE) else values
         found.setdefault((row.metric.removesuffix(CHANGE), row.language), {})[row.subject] = row
-    return [MetricChange(*key, next(iter(found.values())).unit, found, paired.get(key, {}))
-            for key, found in values.items()]
+    return [
+        MetricChange(*key, next(iter(found.values())).unit, found, paired.get(key, {}))
+        for key, found in values.items()
+    ]
 
 
-def find_change(changes: Iterable[MetricChange], metric: str,
-                language: str | None) -> MetricChange | None:
+def find_change(
+    changes: Iterable[MetricChange], metric: str, language: str | None
+) -> MetricChange | None:
     """Return the entry of a metric in a language."""
     return next((one for one in changes if (one.metric, one.language) == (metric, language)), None)

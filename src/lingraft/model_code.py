@@ -24,7 +24,9 @@ _permitted: set[str] = set()
 
 def code_files(folder: Path) -> list[Path]:
     """Return the files of code in a model folder, by name."""
-    return sorted(path for path in folder.glob(PATTERN) if path.is_file() and path.name != OF_TOKENIZER)
+    return sorted(
+        path for path in folder.glob(PATTERN) if path.is_file() and path.name != OF_TOKENIZER
+    )
 
 
 def permit(folder: Path) -> None:
@@ -34,10 +36,14 @@ def permit(folder: Path) -> None:
     if not isinstance(named, dict):
         msg = f"{config}: the model brings no code (no auto_map); leave `trust_remote_code` out of the recipe"
         raise ModelError(msg)
-    missing = {name.partition(".")[0] for name in map(str, named.values())} - {file.stem for file in code_files(folder)}
+    missing = {name.partition(".")[0] for name in map(str, named.values())} - {
+        file.stem for file in code_files(folder)
+    }
     if missing:
-        msg = (f"{config}: the model's code lies elsewhere ({', '.join(sorted(missing))}), where no revision pins it; "
-               "fetch those files into the model's folder, and name them in auto_map without a repository")
+        msg = (
+            f"{config}: the model's code lies elsewhere ({', '.join(sorted(missing))}), where no revision pins it; "
+            "fetch those files into the model's folder, and name them in auto_map without a repository"
+        )
         raise ModelError(msg)
     _permitted.update(file_digest(path) for path in code_files(folder))
 
@@ -45,7 +51,11 @@ def permit(folder: Path) -> None:
 def permitted(folder: Path) -> bool:
     """Say whether a model brings code, all of which was permitted."""
     files = code_files(folder)
-    return bool(files) and "auto_map" in _config(folder) and all(file_digest(path) in _permitted for path in files)
+    return (
+        bool(files)
+        and "auto_map" in _config(folder)
+        and all(file_digest(path) in _permitted for path in files)
+    )
 
 
 def trust(folder: Path) -> dict[str, bool]:
@@ -70,10 +80,12 @@ def check_without(config: Mapping[str, Any], folder: Path) -> None:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     if config.get("model_type") not in CONFIG_MAPPING_NAMES:
-        msg = (f"{folder / 'config.json'}: the model brings code of its own (auto_map) and transformers has no "
-               f"{config.get('model_type')!r}; read that code, then permit it in a recipe: "
-               "model: {folder: {path: ..., trust_remote_code: true}}, "
-               "or {hub: {id: ..., revision: COMMIT, trust_remote_code: true}}")
+        msg = (
+            f"{folder / 'config.json'}: the model brings code of its own (auto_map) and transformers has no "
+            f"{config.get('model_type')!r}; read that code, then permit it in a recipe: "
+            "model: {folder: {path: ..., trust_remote_code: true}}, "
+            "or {hub: {id: ..., revision: COMMIT, trust_remote_code: true}}"
+        )
         raise ModelError(msg)
 
 

@@ -103,5 +103,7 @@ class Registry(Generic[C]):
     def _parse_field(self, value: object) -> C:
         try:
             return self.parse(value)
-        except RecipeError as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
+        except (
+            RecipeError
+        ) as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
             raise ValueError(str(error)) from error

@@ -47,8 +47,9 @@ class Workers:
         """Whether everything is done in this process."""
         return self.count == 1 and self.executor == "local"
 
-    def map(self, function: Callable[[Shared, Piece], Result], shared: Shared,
-            pieces: Iterable[Piece]) -> Iterator[Result]:
+    def map(
+        self, function: Callable[[Shared, Piece], Result], shared: Shared, pieces: Iterable[Piece]
+    ) -> Iterator[Result]:
         """Yield function(shared, piece) for each piece, in order; at most two pieces a worker are under way.
 
         >>> list(Workers().map(pow, 2, [1, 2, 3]))
@@ -60,12 +61,20 @@ class Workers:
         elif self.executor == "ray":
             with cluster(self.address, self.count) as ray:
                 remote, common = ray.remote(num_cpus=1, max_retries=3)(_alone), ray.put(shared)
-                yield from self._in_order(lambda piece: remote.remote(function, common, piece), ray.get, pieces)
+                yield from self._in_order(
+                    lambda piece: remote.remote(function, common, piece), ray.get, pieces
+                )
         else:
-            with ProcessPoolExecutor(self.count, get_context("spawn"), _prepare, (function, shared)) as pool:
-                yield from self._in_order(lambda piece: pool.submit(_work, piece), lambda one: one.result(), pieces)
+            with ProcessPoolExecutor(
+                self.count, get_context("spawn"), _prepare, (function, shared)
+            ) as pool:
+                yield from self._in_order(
+                    lambda piece: pool.submit(_work, piece), lambda one: one.result(), pieces
+                )
 
-    def _in_order(self, begin: Callable[[Any], Any], end: Callable[[Any], Any], pieces: Iterable[Any]) -> Iterator[Any]:
+    def _in_order(
+        self, begin: Callable[[Any], Any], end: Callable[[Any], Any], pieces: Iterable[Any]
+    ) -> Iterator[Any]:
         waiting: deque[Any] = deque()
         for piece in pieces:
             waiting.append(begin(piece))
@@ -92,12 +101,17 @@ def cluster(address: str, slots: float) -> Iterator[Any]:
     begun = not ray.is_initialized()
     if begun:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        where: dict[str, Any] = {"address": address} if address else {
-            "address": "local", "num_cpus": slots, "include_dashboard": False}
+        where: dict[str, Any] = (
+            {"address": address}
+            if address
+            else {"address": "local", "num_cpus": slots, "include_dashboard": False}
+        )
         try:
             ray.init(**where, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as error:
-            msg = f"--ray-address {address or 'local'}: no cluster answers there ({str(error)[:150]})"
+            msg = (
+                f"--ray-address {address or 'local'}: no cluster answers there ({str(error)[:150]})"
+            )
             raise RecipeError(msg) from error
     try:
         yield ray

@@ -16,8 +16,8 @@ from lingraft.advice.advise import (
 )
 from lingraft.advice.choose import SizeAdvice, advise_size
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
-from lingraft.advice.diagnose import Diagnosis, LanguageFinding, Rank, TokenizerFindings, diagnose
 from lingraft.advice.diagnose_command import diagnose_command
+from lingraft.advice.diagnosis import Diagnosis, LanguageFinding, Rank, TokenizerFindings, diagnose
 from lingraft.advice.diagnosis_json import diagnosis_json
 from lingraft.advice.measures import (
     Measures,
@@ -33,10 +33,45 @@ from lingraft.forecast.loss_forecast import Forecast, LossPoint, predict_end
 from lingraft.forecast.predict_fertility import TokensPerByte, tokens_per_byte
 from lingraft.forecast.run_predictions import Checked, Predicted, checked, predictions
 
-__all__ = ["Advice", "AdviceRequest", "BaseAdvice", "Checked", "Cost", "Diagnosis", "Forecast",
-           "Gpus", "LanguageFinding", "LossPoint", "Measures", "Predicted", "Rank",
-           "Recommendation", "Shape", "SizeAdvice", "TextSample", "TokenizerFindings",
-           "TokensPerByte", "advice_json", "advice_tables", "advise", "advise_size", "checked",
-           "cost_of", "diagnose", "diagnose_command", "diagnosis_json", "diagnosis_page",
-           "diagnosis_tables", "language_and_place", "measure", "predict_end", "predictions",
-           "premium", "read_sample", "recommend", "request_of", "serving_gain", "tokens_per_byte"]
+__all__ = [
+    "Advice",
+    "AdviceRequest",
+    "BaseAdvice",
+    "Checked",
+    "Cost",
+    "Diagnosis",
+    "Forecast",
+    "Gpus",
+    "LanguageFinding",
+    "LossPoint",
+    "Measures",
+    "Predicted",
+    "Rank",
+    "Recommendation",
+    "Shape",
+    "SizeAdvice",
+    "TextSample",
+    "TokenizerFindings",
+    "TokensPerByte",
+    "advice_json",
+    "advice_tables",
+    "advise",
+    "advise_size",
+    "checked",
+    "cost_of",
+    "diagnose",
+    "diagnose_command",
+    "diagnosis_json",
+    "diagnosis_page",
+    "diagnosis_tables",
+    "language_and_place",
+    "measure",
+    "predict_end",
+    "predictions",
+    "premium",
+    "read_sample",
+    "recommend",
+    "request_of",
+    "serving_gain",
+    "tokens_per_byte",
+]

@@ -22,18 +22,18 @@ from lingraft.advice.choose import (
     score_base,
 )
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
-from lingraft.advice.diagnose import LanguageFinding, diagnose
+from lingraft.advice.diagnosis import LanguageFinding, diagnose
 from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
 from lingraft.corpus import first_documents, parse_language
 from lingraft.errors import RecipeError
-from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.predict_fertility import FertilityCurve
-from lingraft.pipeline.graph import VERSIONS
+from lingraft.pipeline.stages import VERSIONS
 from lingraft.recipe import Given, Runtime
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Draft, Stage, Store
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.training import Budget, Execution
 
 HELDOUT_BYTES = 20_000
@@ -85,18 +85,32 @@ class Advice:
     language: str
 
 
-def request_of(language: str | None, text: Sequence[str] | None, base_language: str | None,
-               base_text: Sequence[str] | None, *, gpus: str | None, budget: str | None,
-               probe: str | None) -> AdviceRequest:
+def request_of(
+    language: str | None,
+    text: Sequence[str] | None,
+    base_language: str | None,
+    base_text: Sequence[str] | None,
+    *,
+    gpus: str | None,
+    budget: str | None,
+    probe: str | None,
+) -> AdviceRequest:
     """Return the request of a command line; raises `RecipeError` for wrong options."""
-    missing = " and ".join(option for option, value in (("--language", language), ("--text", text)) if not value)
+    missing = " and ".join(
+        option for option, value in (("--language", language), ("--text", text)) if not value
+    )
     if missing or not language or not text:
         msg = f"{missing} must be given: lingraft advise MODEL --language hi --text hindi.jsonl.gz"
         raise RecipeError(msg)
     return AdviceRequest(
-        parse_language(language), tuple(text), parse_language(base_language or "en"), tuple(base_text or ()),
-        gpus=Gpus.parse(gpus) if gpus else None, budget=_bytes("--budget", budget) if budget else None,
-        probe=_bytes("--probe", probe) if probe else 0)
+        parse_language(language),
+        tuple(text),
+        parse_language(base_language or "en"),
+        tuple(base_text or ()),
+        gpus=Gpus.parse(gpus) if gpus else None,
+        budget=_bytes("--budget", budget) if budget else None,
+        probe=_bytes("--probe", probe) if probe else 0,
+    )
 
 
 def _bytes(option: str, text: str) -> int:
@@ -122,7 +136,11 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         raise RecipeError(msg)
     runtime = runtime or Runtime()
     sample = read_sample(request.language, request.text, request.sample_bytes)
-    base = read_sample(request.base_language, request.base_text, request.sample_bytes) if request.base_text else None
+    base = (
+        read_sample(request.base_language, request.base_text, request.sample_bytes)
+        if request.base_text
+        else None
+    )
     answers, scored = [], []
     for model in models:
         one, score = _advise(model, request, runtime, sample, base)
@@ -132,8 +150,13 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
     return Advice(tuple(answers), ranked, request.language)
 
 
-def _advise(model: str, request: AdviceRequest, runtime: Runtime, sample: TextSample,
-            base: TextSample | None) -> tuple[BaseAdvice, BaseScore]:
+def _advise(
+    model: str,
+    request: AdviceRequest,
+    runtime: Runtime,
+    sample: TextSample,
+    base: TextSample | None,
+) -> tuple[BaseAdvice, BaseScore]:
     folder = _folder(model, runtime)
     name = Path(model.partition("@")[0]).name or model
     has_weights = _has_weights(folder)
@@ -141,11 +164,17 @@ def _advise(model: str, request: AdviceRequest, runtime: Runtime, sample: TextSa
     finding = diagnose({name: tokenizer}, [sample]).tokenizers[0].findings[0]
     shape = Shape.of(folder) if has_weights else None
     curve = _curve(finding)
-    size = advise_size(curve, finding.measures.tokens_per_byte, shape.serving if shape else None) if curve else None
+    size = (
+        advise_size(curve, finding.measures.tokens_per_byte, shape.serving if shape else None)
+        if curve
+        else None
+    )
     budget = request.budget or sample.given_bytes
     end = None
     if request.probe and size and has_weights:
-        given = Given(model, request.language, request.text, request.base_language, request.base_text)
+        given = Given(
+            model, request.language, request.text, request.base_language, request.base_text
+        )
         end = probe(given, size.size, request.probe, budget, runtime)
     device = runtime.resolved_device() if has_weights else ""
     target = score_base(folder, _first(sample), device) if has_weights else None
@@ -158,9 +187,19 @@ def _advise(model: str, request: AdviceRequest, runtime: Runtime, sample: TextSa
         gain = serving_gain(shape, now, size.tokens[0], size.size)
     recommended = finding.recommendation
     answer = BaseAdvice(
-        name, recommended.action, recommended.reasons, (now, now, now), size, shape,
+        name,
+        recommended.action,
+        recommended.reasons,
+        (now, now, now),
+        size,
+        shape,
         target_bits=interval_of(target) if target else None,
-        base_bits=interval_of(others) if others else None, end=end, budget=budget, cost=cost, gain=gain)
+        base_bits=interval_of(others) if others else None,
+        end=end,
+        budget=budget,
+        cost=cost,
+        gain=gain,
+    )
     return answer, BaseScore(name, target, end)
 
 
@@ -179,7 +218,11 @@ def _folder(model: str, runtime: Runtime) -> Path:
 
 
 def _has_weights(folder: Path) -> bool:
-    return folder.is_dir() and (folder / "config.json").is_file() and any(folder.glob("*.safetensors*"))
+    return (
+        folder.is_dir()
+        and (folder / "config.json").is_file()
+        and any(folder.glob("*.safetensors*"))
+    )
 
 
 def _curve(finding: LanguageFinding) -> FertilityCurve | None:
@@ -195,8 +238,13 @@ def _first(sample: TextSample) -> list[str]:
     return list(first_documents(sample.documents, HELDOUT_BYTES))
 
 
-def _training_tokens(request: AdviceRequest, budget: int, size: SizeAdvice,
-                     tokenizer: ModelTokenizer, base: TextSample | None) -> int:
+def _training_tokens(
+    request: AdviceRequest,
+    budget: int,
+    size: SizeAdvice,
+    tokenizer: ModelTokenizer,
+    base: TextSample | None,
+) -> int:
     """Return the tokens of the real run: those of the target and the replayed ones."""
     target = budget * size.tokens[0]
     if base is None:
@@ -211,15 +259,29 @@ def advice_json(advice: Advice) -> dict[str, Any]:
     """Return plain JSON."""
     bases = []
     for one in advice.bases:
-        cost = {**asdict(one.cost), "hours": one.cost.hours, "gpu_hours": one.cost.gpu_hours,
-                "fits": one.cost.fits} if one.cost else None
+        cost = (
+            {
+                **asdict(one.cost),
+                "hours": one.cost.hours,
+                "gpu_hours": one.cost.gpu_hours,
+                "fits": one.cost.fits,
+            }
+            if one.cost
+            else None
+        )
         bases.append({**asdict(one), "cost": cost})
-    return {"language": advice.language, "bases": bases, "ranking": asdict(advice.ranking) if advice.ranking else None}
+    return {
+        "language": advice.language,
+        "bases": bases,
+        "ranking": asdict(advice.ranking) if advice.ranking else None,
+    }
 
 
 def advice_tables(advice: Advice) -> list[Table]:
     """Return tables for the terminal: a line for each question, a column for each base."""
-    table = Table(pad_edge=False, box=None, title=f"adapting to {advice.language}", title_justify="left")
+    table = Table(
+        pad_edge=False, box=None, title=f"adapting to {advice.language}", title_justify="left"
+    )
     table.add_column("question")
     for one in advice.bases:
         table.add_column(one.name)
@@ -241,21 +303,37 @@ def _lines(one: BaseAdvice) -> dict[str, str]:
     return {
         "what to do": one.headline,
         "how many tokens": f"{size.size:,} ({size.least:,} to {size.most:,} are as good; rule: {size.rule})"
-        if size else "unknown",
-        "tokens a byte, now and then": formatting.number(one.now[0]) + (
-            f" -> {formatting.with_interval(*size.tokens)}" if size else ""),
+        if size
+        else "unknown",
+        "tokens a byte, now and then": formatting.number(one.now[0])
+        + (f" -> {formatting.with_interval(*size.tokens)}" if size else ""),
         "a byte is served cheaper by": f"{formatting.factor(one.gain)} "
-        f"(a token costs {formatting.factor(size.tax)} as much)" if one.gain and size else "unknown",
-        "bits per byte now": formatting.with_interval(*one.target_bits) if one.target_bits else "unknown: no weights",
-        "of the base language": formatting.with_interval(*one.base_bits) if one.base_bits else "not asked",
-        f"after {formatting.size(one.budget)}": formatting.with_interval(one.end.value, one.end.low, one.end.high)
-        if one.end else "not probed",
-        "training": f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs" if cost else "unknown",
+        f"(a token costs {formatting.factor(size.tax)} as much)"
+        if one.gain and size
+        else "unknown",
+        "bits per byte now": formatting.with_interval(*one.target_bits)
+        if one.target_bits
+        else "unknown: no weights",
+        "of the base language": formatting.with_interval(*one.base_bits)
+        if one.base_bits
+        else "not asked",
+        f"after {formatting.size(one.budget)}": formatting.with_interval(
+            one.end.value, one.end.low, one.end.high
+        )
+        if one.end
+        else "not probed",
+        "training": f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs"
+        if cost
+        else "unknown",
         "GPU-hours": f"{formatting.number(cost.gpu_hours)} on {cost.gpus.count} {cost.gpus.kind}, "
         f"{formatting.number(cost.hours)} h"
-        if cost and cost.gpus and cost.gpu_hours is not None and cost.hours is not None else "name --gpus",
-        "memory of each device": f"{formatting.size(cost.memory_per_device)}{_fit(cost)}" if cost else "unknown",
-        "disk": formatting.size(cost.disk) if cost else "unknown"}
+        if cost and cost.gpus and cost.gpu_hours is not None and cost.hours is not None
+        else "name --gpus",
+        "memory of each device": f"{formatting.size(cost.memory_per_device)}{_fit(cost)}"
+        if cost
+        else "unknown",
+        "disk": formatting.size(cost.disk) if cost else "unknown",
+    }
 
 
 def _fit(cost: Cost) -> str:

@@ -21,16 +21,16 @@ from pathlib import Path
 import numpy as np
 
 from lingraft.advice.recommend import worthwhile_size
+from lingraft.evaluation import BootstrapSettings, DocumentScores, bits_per_byte
+from lingraft.evaluation.bootstrap import difference_interval, ratio_interval
 from lingraft.forecast.loss_forecast import Forecast, points_of, predict_end, read_log
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
-from lingraft.intrinsic import BootstrapSettings, DocumentScores, bits_per_byte
-from lingraft.intrinsic.intervals import difference_interval, ratio_interval
 from lingraft.pipeline import graph_of
-from lingraft.pipeline.running import build_step, quiet_libraries
+from lingraft.pipeline.runner import build_step, quiet_libraries
 from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
 from lingraft.recipe.old_names import current_log
-from lingraft.selection import ServingCost
 from lingraft.store import Store
+from lingraft.vocabulary import ServingCost
 
 FLAT = 0.01
 GRID = 400
@@ -108,7 +108,7 @@ class BaseRanking:
 def score_base(folder: Path, documents: Sequence[str], device: str) -> DocumentScores:
     """Return the scores of documents with a base model."""
     from lingraft.checkpoint import load_model
-    from lingraft.families import open_tokenizer
+    from lingraft.tokenizer import open_tokenizer
 
     return bits_per_byte(load_model(folder, device), open_tokenizer(folder), documents)
 
@@ -152,8 +152,11 @@ def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:
 
 def _by_end(ends: dict[str, Forecast]) -> BaseRanking:
     order = sorted(ends, key=lambda name: ends[name].value)
-    carried = tuple((first, second) for first, second in combinations(order, 2)
-                    if ends[first].high < ends[second].low)
+    carried = tuple(
+        (first, second)
+        for first, second in combinations(order, 2)
+        if ends[first].high < ends[second].low
+    )
     return BaseRanking("bits per byte after training, predicted", tuple(order), carried)
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
-from lingraft.selection import ServingCost
 from lingraft.training.mfu import SPEEDS, flops_per_token
+from lingraft.vocabulary import ServingCost
 
 UTILISATION = 0.4
 """Share of a GPU's data-sheet speed in training of dense models; well-tuned ones reach half."""
@@ -141,8 +141,14 @@ class Cost:
         return self.memory_per_device < 0.9 * self.gpus.memory if self.gpus else None
 
 
-def cost_of(shape: Shape, tokens: int, gpus: Gpus | None = None, *, trained: int | None = None,
-            micro_tokens: int = MICRO_TOKENS) -> Cost:
+def cost_of(
+    shape: Shape,
+    tokens: int,
+    gpus: Gpus | None = None,
+    *,
+    trained: int | None = None,
+    micro_tokens: int = MICRO_TOKENS,
+) -> Cost:
     """Return the cost of training on `tokens` tokens; `trained` parameters, by default all.
 
     >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lingraft.advice.diagnose import REFERENCE, Diagnosis, diagnose
+from lingraft.advice.diagnosis import REFERENCE, Diagnosis, diagnose
 from lingraft.advice.measures import SAMPLE_BYTES, TextSample, language_and_place, read_sample
 from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
+from lingraft.corpus.parallel_text import read_parallel
 from lingraft.errors import CorpusError, RecipeError, StoreError
-from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.hub_client import HUB_ID
-from lingraft.intrinsic.parallel import read_parallel
 from lingraft.store import write_files
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 
 def diagnose_command(
@@ -31,15 +31,19 @@ def diagnose_command(
     Raises a `LingraftError` where something is missing.
     """
     if compare and len(models) < 2:
-        msg = (f"--compare needs two tokenizers or more, got {len(models)}; "
-               "name the others too, or leave it out")
+        msg = (
+            f"--compare needs two tokenizers or more, got {len(models)}; "
+            "name the others too, or leave it out"
+        )
         raise RecipeError(msg)
     if sample_bytes < 1:
         msg = f"--sample-bytes {sample_bytes}: expected a number of bytes above 0"
         raise RecipeError(msg)
     if not text:
-        msg = ("there is no text to diagnose on; "
-               "give --text LANG=FILE, for example --text hi=news.jsonl.gz")
+        msg = (
+            "there is no text to diagnose on; "
+            "give --text LANG=FILE, for example --text hi=news.jsonl.gz"
+        )
         raise CorpusError(msg)
     places: dict[str, list[str]] = {}
     for argument in text:

@@ -28,7 +28,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from lingraft.advice.diagnose import Diagnosis, LanguageFinding, Rank
+from lingraft.advice.diagnosis import Diagnosis, LanguageFinding, Rank
 from lingraft.advice.measures import Measures, TextSample
 from lingraft.advice.recommend import COMPARED
 from lingraft.forecast.extrapolate import CONFIDENCE
@@ -57,8 +57,10 @@ def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
         ],
     }
     if len(diagnosis.tokenizers) > 1:
-        content["comparison"] = {language: [_rank(rank) for rank in diagnosis.ranking(language)]
-                                 for language in diagnosis.samples}
+        content["comparison"] = {
+            language: [_rank(rank) for rank in diagnosis.ranking(language)]
+            for language in diagnosis.samples
+        }
     return content
 
 

@@ -25,10 +25,10 @@ import numpy as np
 from lingraft.corpus import Source, first_documents, parse_language
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, RecipeError
-from lingraft.families import ModelTokenizer
-from lingraft.families.base import Family
-from lingraft.families.losing import RoundTrip, round_trip
-from lingraft.intrinsic.fertility import is_unspaced, words_in
+from lingraft.evaluation.fertility import is_unspaced, words_in
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.base import Family
+from lingraft.tokenizer.unknown_tokens import RoundTrip, round_trip
 
 SAMPLE_BYTES = 2_000_000
 READ_BYTES = 64_000_000
@@ -67,8 +67,10 @@ def language_and_place(argument: str) -> tuple[str, str]:
     try:
         return parse_language(Path(argument).name.split(".")[0]), argument
     except RecipeError:
-        msg = (f"--text {argument}: its name does not say the language; "
-               f"write LANG=FILE, for example hi={argument}")
+        msg = (
+            f"--text {argument}: its name does not say the language; "
+            f"write LANG=FILE, for example hi={argument}"
+        )
         raise CorpusError(msg) from None
 
 
@@ -216,8 +218,12 @@ def unknown_id(family: Family) -> int | None:
     return family.pieces.get(model.get("unk_token") or "")
 
 
-def premium(tokenizer: ModelTokenizer, parallel: Mapping[str, Sequence[str]], language: str,
-            reference: str = "en") -> float:
+def premium(
+    tokenizer: ModelTokenizer,
+    parallel: Mapping[str, Sequence[str]],
+    language: str,
+    reference: str = "en",
+) -> float:
     """Return the tokens of the same sentences over the reference's (Petrov et al. 2023)."""
     tokens = [sum(map(len, tokenizer.ids(parallel[tag]))) for tag in (language, reference)]
     return tokens[0] / max(tokens[1], 1)

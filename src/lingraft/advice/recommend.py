@@ -18,7 +18,7 @@ from lingraft.advice.measures import Measures
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 from lingraft.formatting import factor, number, percent
-from lingraft.selection.pretokenizer_choice import THRESHOLD
+from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
 
 RATE = 0.01
 LEAST_SAVING = 0.15
@@ -52,8 +52,10 @@ class Recommendation:
     def headline(self) -> str:
         """The recommendation in a few words."""
         amount = f"by {self.size:,} tokens"
-        return {"extend": f"extend {amount}", "repair and extend": f"repair the pre-tokenizer and extend {amount}"}.get(
-            self.action, self.action)
+        return {
+            "extend": f"extend {amount}",
+            "repair and extend": f"repair the pre-tokenizer and extend {amount}",
+        }.get(self.action, self.action)
 
 
 def worthwhile_size(curve: FertilityCurve, rate: float = RATE) -> int:
@@ -74,30 +76,47 @@ def repair_saving(keep: FertilityCurve, repaired: FertilityCurve | None) -> floa
     return 1 - repaired.at(COMPARED).share / keep.at(COMPARED).share - max(repaired.growth, 0.0)
 
 
-def recommend(measures: Measures, keep: FertilityCurve | None, repaired: FertilityCurve | None, premium: float | None,
-              repaired_floor: float | None) -> Recommendation:
+def recommend(
+    measures: Measures,
+    keep: FertilityCurve | None,
+    repaired: FertilityCurve | None,
+    premium: float | None,
+    repaired_floor: float | None,
+) -> Recommendation:
     """Return the recommendation with its reasons."""
     warnings = _warnings(measures, keep, repaired, repaired_floor)
     if measures.unknown > UNREADABLE:
-        reason = (f"{percent(measures.unknown)} of its tokens stand for unknown characters, which are lost; how few "
-                  "tokens that takes says nothing")
+        reason = (
+            f"{percent(measures.unknown)} of its tokens stand for unknown characters, which are lost; how few "
+            "tokens that takes says nothing"
+        )
         return Recommendation("choose another base", 0, (reason,), warnings)
     low = premium is not None and premium <= LOW_PREMIUM
     if keep is None:
         reason = "the text is too little for a prediction; give at least 20 lines and 20 kB"
-        known = [f"it already needs only {factor(premium)} the tokens of English"] if premium and low else []
+        known = (
+            [f"it already needs only {factor(premium)} the tokens of English"]
+            if premium and low
+            else []
+        )
         return Recommendation("leave alone" if low else "undecided", 0, (*known, reason), warnings)
     repair = repair_saving(keep, repaired) > THRESHOLD
     curve = repaired if repair and repaired else keep
     size = worthwhile_size(curve)
     saving = 1 - curve.at(size).share if size else 0.0
     if low or saving < LEAST_SAVING:
-        return Recommendation("leave alone", 0, _against(premium if low else None, curve, size), warnings)
+        return Recommendation(
+            "leave alone", 0, _against(premium if low else None, curve, size), warnings
+        )
     reasons = [_gain(measures, curve.at(size), premium), _why_here(curve, size)]
     if repair and repaired:
         reasons.append(_why_repair(measures, keep, repaired))
-    reasons.append(f"in a recipe: vocabulary: {{size: {size}, pretokenizer: {'repair' if repair else 'keep'}}}")
-    return Recommendation("repair and extend" if repair else "extend", size, tuple(reasons), warnings)
+    reasons.append(
+        f"in a recipe: vocabulary: {{size: {size}, pretokenizer: {'repair' if repair else 'keep'}}}"
+    )
+    return Recommendation(
+        "repair and extend" if repair else "extend", size, tuple(reasons), warnings
+    )
 
 
 def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
@@ -109,9 +128,11 @@ def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
 
 def _gain(measures: Measures, point: FertilityPoint, premium: float | None) -> str:
     unit, read = reading(measures)
-    text = (f"{point.added:,} tokens bring {number(read(1))} {unit} to {number(read(point.share))} "
-            f"({factor(point.reduction)} fewer tokens; 95% interval {factor(1 / point.high)} to "
-            f"{factor(1 / point.low)})")
+    text = (
+        f"{point.added:,} tokens bring {number(read(1))} {unit} to {number(read(point.share))} "
+        f"({factor(point.reduction)} fewer tokens; 95% interval {factor(1 / point.high)} to "
+        f"{factor(1 / point.low)})"
+    )
     if premium:
         text += f", and the premium over English from {factor(premium)} to about {factor(premium * point.share)}"
     return text
@@ -130,40 +151,62 @@ def _why_here(curve: FertilityCurve, size: int) -> str:
 def _why_repair(measures: Measures, keep: FertilityCurve, repaired: FertilityCurve) -> str:
     unit, read = reading(measures)
     kept, fixed = (read(curve.at(COMPARED).share) for curve in (keep, repaired))
-    return (f"the pre-tokenizer cuts words at combining marks: with {COMPARED:,} tokens it leaves {number(kept)} "
-            f"{unit}, a mark-aware one {number(fixed)} ({percent(repair_saving(keep, repaired))} fewer tokens; "
-            "text without combining marks keeps its ids)")
+    return (
+        f"the pre-tokenizer cuts words at combining marks: with {COMPARED:,} tokens it leaves {number(kept)} "
+        f"{unit}, a mark-aware one {number(fixed)} ({percent(repair_saving(keep, repaired))} fewer tokens; "
+        "text without combining marks keeps its ids)"
+    )
 
 
 def _against(premium: float | None, curve: FertilityCurve, size: int) -> tuple[str, ...]:
     reasons = []
     if premium is not None:
-        reasons.append(f"it needs only {factor(premium)} the tokens of English (up to {LOW_PREMIUM:g} is left alone)")
+        reasons.append(
+            f"it needs only {factor(premium)} the tokens of English (up to {LOW_PREMIUM:g} is left alone)"
+        )
     point = curve.at(size) if size else curve.points[0]
     saving = 1 - point.share
     if saving < LEAST_SAVING:
-        reasons.append(f"{point.added:,} tokens would save {percent(saving)} (under {percent(LEAST_SAVING)} is left "
-                       f"alone), and each thousand beyond that less than {percent(RATE)}")
+        reasons.append(
+            f"{point.added:,} tokens would save {percent(saving)} (under {percent(LEAST_SAVING)} is left "
+            f"alone), and each thousand beyond that less than {percent(RATE)}"
+        )
     else:
-        reasons.append(f"{point.added:,} tokens would still save {percent(saving)}, if that is worth the training")
+        reasons.append(
+            f"{point.added:,} tokens would still save {percent(saving)}, if that is worth the training"
+        )
     return tuple(reasons)
 
 
-def _warnings(measures: Measures, keep: FertilityCurve | None, repaired: FertilityCurve | None,
-              repaired_floor: float | None) -> tuple[str, ...]:
+def _warnings(
+    measures: Measures,
+    keep: FertilityCurve | None,
+    repaired: FertilityCurve | None,
+    repaired_floor: float | None,
+) -> tuple[str, ...]:
     warnings = []
     saving = repair_saving(keep, repaired) if keep else 0.0
     if repaired_floor is not None and keep and saving > THRESHOLD:
-        warnings.append(f"the floor binds: the pre-tokenizer cuts a word into {number(measures.floor)} parts, and no "
-                        f"number of added tokens goes below that; repaired, it is {number(repaired_floor)}")
+        warnings.append(
+            f"the floor binds: the pre-tokenizer cuts a word into {number(measures.floor)} parts, and no "
+            f"number of added tokens goes below that; repaired, it is {number(repaired_floor)}"
+        )
     elif keep and not measures.unspaced and measures.floor > BINDING_FLOOR:
-        warnings.append(f"the floor is high: the pre-tokenizer cuts a word into {number(measures.floor)} parts, and no "
-                        "number of added tokens goes below that; no repair is known for it")
-    if keep and (wide := [f"+{p.added:,}" for p in map(keep.at, TARGETS) if p.high - p.low > SHAKY * p.share]):
-        warnings.append(f"the intervals are wide at {', '.join(wide)}: the sample holds {keep.found:,} tokens that "
-                        "save anything; give more text")
+        warnings.append(
+            f"the floor is high: the pre-tokenizer cuts a word into {number(measures.floor)} parts, and no "
+            "number of added tokens goes below that; no repair is known for it"
+        )
+    if keep and (
+        wide := [f"+{p.added:,}" for p in map(keep.at, TARGETS) if p.high - p.low > SHAKY * p.share]
+    ):
+        warnings.append(
+            f"the intervals are wide at {', '.join(wide)}: the sample holds {keep.found:,} tokens that "
+            "save anything; give more text"
+        )
     if measures.unknown > LOST:
-        warnings.append(f"{percent(measures.unknown)} of the tokens are unknown characters, which this tokenizer loses")
+        warnings.append(
+            f"{percent(measures.unknown)} of the tokens are unknown characters, which this tokenizer loses"
+        )
     if measures.round_trip.changed:
         warnings.append(f"the tokenizer itself loses text: {measures.round_trip}")
     return tuple(warnings)

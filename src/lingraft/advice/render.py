@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lingraft.advice.diagnose import Diagnosis, LanguageFinding, Rank, TokenizerFindings
+from lingraft.advice.diagnosis import Diagnosis, LanguageFinding, Rank, TokenizerFindings
 from lingraft.advice.recommend import UNREADABLE, reading
 from lingraft.forecast.extrapolate import SIZES, TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve
@@ -45,16 +45,33 @@ def share(value: float) -> str:
 
 def now_grid(of: TokenizerFindings) -> TextTable:
     """Return the measures of the tokenizer, a line for each language."""
-    columns = ("language", "tokens/word", "bytes/token", "chars/token", "premium", "byte fallback", "one character",
-               "torn", "unknown", "floor", "floor repaired")
-    return TextTable(f"{of.name}: {of.family}, {of.size:,} tokens", columns, tuple(map(_now, of.findings)))
+    columns = (
+        "language",
+        "tokens/word",
+        "bytes/token",
+        "chars/token",
+        "premium",
+        "byte fallback",
+        "one character",
+        "torn",
+        "unknown",
+        "floor",
+        "floor repaired",
+    )
+    return TextTable(
+        f"{of.name}: {of.family}, {of.size:,} tokens", columns, tuple(map(_now, of.findings))
+    )
 
 
 def _now(finding: LanguageFinding) -> tuple[str, ...]:
     measures = finding.measures
     words = NOTHING if measures.unspaced else number(measures.tokens_per_word)
     floor = NOTHING if measures.unspaced else number(measures.floor)
-    repaired = NOTHING if measures.unspaced or finding.repaired_floor is None else number(finding.repaired_floor)
+    repaired = (
+        NOTHING
+        if measures.unspaced or finding.repaired_floor is None
+        else number(finding.repaired_floor)
+    )
     over = NOTHING if finding.premium is None else factor(finding.premium)
     kinds = map(share, (measures.fallback, measures.single, measures.torn, measures.unknown))
     lengths = (number(measures.bytes_per_token), number(measures.characters_per_token))
@@ -64,26 +81,53 @@ def _now(finding: LanguageFinding) -> tuple[str, ...]:
 def prediction_grid(of: TokenizerFindings) -> TextTable:
     """Return the predictions with added tokens, a line for each language and pre-tokenizer."""
     columns = ("language", "pre-tokenizer", *(f"+{added:,}" for added in TARGETS))
-    rows = [_prediction(finding, name, curve) for finding in of.findings
-            for name, curve in (("as it is", finding.keep), ("repaired", finding.repaired)) if curve]
-    units = ", ".join(f"{finding.language}: {reading(finding.measures)[0]}, learned from "
-                      f"{size(finding.keep.learned_from)}" for finding in of.findings if finding.keep)
-    return TextTable(f"predicted with tokens added, reduction (95% interval); {units}", columns, tuple(rows))
+    rows = [
+        _prediction(finding, name, curve)
+        for finding in of.findings
+        for name, curve in (("as it is", finding.keep), ("repaired", finding.repaired))
+        if curve
+    ]
+    units = ", ".join(
+        f"{finding.language}: {reading(finding.measures)[0]}, learned from "
+        f"{size(finding.keep.learned_from)}"
+        for finding in of.findings
+        if finding.keep
+    )
+    return TextTable(
+        f"predicted with tokens added, reduction (95% interval); {units}", columns, tuple(rows)
+    )
 
 
 def _prediction(finding: LanguageFinding, name: str, curve: FertilityCurve) -> tuple[str, ...]:
     _, read = reading(finding.measures)
-    return (finding.language, name,
-            *(f"{number(read(point.share))}  {factor(point.reduction)} "
-              f"({factor(1 / point.high)} to {factor(1 / point.low)})" for point in map(curve.at, TARGETS)))
+    return (
+        finding.language,
+        name,
+        *(
+            f"{number(read(point.share))}  {factor(point.reduction)} "
+            f"({factor(1 / point.high)} to {factor(1 / point.low)})"
+            for point in map(curve.at, TARGETS)
+        ),
+    )
 
 
 def comparison_grid(diagnosis: Diagnosis, language: str) -> TextTable:
     """Return the tokenizers on one language, fewest tokens per byte first."""
-    columns = ("tokenizer", "size", "tokens/word", "premium", "tokens/byte now", "tokens/byte +10,000", "95% interval",
-               "pre-tokenizer", "")
+    columns = (
+        "tokenizer",
+        "size",
+        "tokens/word",
+        "premium",
+        "tokens/byte now",
+        "tokens/byte +10,000",
+        "95% interval",
+        "pre-tokenizer",
+        "",
+    )
     ranks = diagnosis.ranking(language)
-    return TextTable(f"which base suits {language}", columns, tuple(_rank(rank, ranks) for rank in ranks))
+    return TextTable(
+        f"which base suits {language}", columns, tuple(_rank(rank, ranks) for rank in ranks)
+    )
 
 
 def _rank(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
@@ -94,11 +138,21 @@ def _rank(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
         point, fixed = after
         interval = f"{number(now * point.low)} to {number(now * point.high)}"
         later = (number(now * point.share), interval, "repaired" if fixed else "as it is")
-    best = (("best now", rank.best_now), ("best after", rank.best_after and not _rivals(rank, ranks)))
+    best = (
+        ("best now", rank.best_now),
+        ("best after", rank.best_after and not _rivals(rank, ranks)),
+    )
     marks = " and ".join(name for name, holds in best if holds)
     marks = f"{percent(measures.unknown)} unknown" if measures.unknown > UNREADABLE else marks
-    return (rank.name, f"{rank.size:,}", NOTHING if measures.unspaced else number(measures.tokens_per_word),
-            NOTHING if rank.finding.premium is None else factor(rank.finding.premium), number(now), *later, marks)
+    return (
+        rank.name,
+        f"{rank.size:,}",
+        NOTHING if measures.unspaced else number(measures.tokens_per_word),
+        NOTHING if rank.finding.premium is None else factor(rank.finding.premium),
+        number(now),
+        *later,
+        marks,
+    )
 
 
 def verdict(diagnosis: Diagnosis, language: str) -> str:
@@ -121,8 +175,13 @@ def _rivals(best: Rank, ranks: Sequence[Rank]) -> list[str]:
     """Return the tokenizers whose predicted value is within the interval of the best one."""
     point, _ = best.finding.after()  # type: ignore[misc]  # it is the best of those that have one
     low, high = (best.finding.measures.tokens_per_byte * bound for bound in (point.low, point.high))
-    return [rank.name for rank in ranks if rank is not best and (near := rank.finding.after())
-            and low <= rank.finding.measures.tokens_per_byte * near[0].share <= high]
+    return [
+        rank.name
+        for rank in ranks
+        if rank is not best
+        and (near := rank.finding.after())
+        and low <= rank.finding.measures.tokens_per_byte * near[0].share <= high
+    ]
 
 
 def diagnosis_tables(diagnosis: Diagnosis, *, compare: bool = False) -> RenderableType:
@@ -148,7 +207,9 @@ def _each(diagnosis: Diagnosis) -> Iterator[RenderableType]:
 
 def _recommendations(of: TokenizerFindings) -> Iterator[RenderableType]:
     for finding in of.findings:
-        yield Text.assemble((f"{finding.language}: ", "bold cyan"), (finding.recommendation.headline, "bold"))
+        yield Text.assemble(
+            (f"{finding.language}: ", "bold cyan"), (finding.recommendation.headline, "bold")
+        )
         yield from (Text(f"  · {reason}") for reason in finding.recommendation.reasons)
         yield from (Text(f"  ! {warning}", style="yellow") for warning in warnings_of(finding))
         yield Text("")
@@ -156,7 +217,10 @@ def _recommendations(of: TokenizerFindings) -> Iterator[RenderableType]:
 
 def warnings_of(finding: LanguageFinding) -> list[str]:
     """Return the warnings of a finding, with the reason where there is no prediction."""
-    return [*finding.recommendation.warnings, *([finding.unpredicted] if finding.unpredicted else [])]
+    return [
+        *finding.recommendation.warnings,
+        *([finding.unpredicted] if finding.unpredicted else []),
+    ]
 
 
 def _table(grid: TextTable) -> Table:
@@ -182,15 +246,34 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
     """Return the page; every text in it is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     languages = list(diagnosis.samples)
     compared = languages if len(diagnosis.tokenizers) > 1 else []
     return environment.get_template("diagnosis.html.j2").render(
-        diagnosis=diagnosis, languages=languages, now_grid=now_grid, prediction_grid=prediction_grid, lines=lines,
-        warnings_of=warnings_of, sizes=SIZES, width=WIDTH, height=HEIGHT, margin=MARGIN, across=across, down=down,
-        number=number, percent=percent,
-        comparisons=[(comparison_grid(diagnosis, tag), verdict(diagnosis, tag)) for tag in compared])
+        diagnosis=diagnosis,
+        languages=languages,
+        now_grid=now_grid,
+        prediction_grid=prediction_grid,
+        lines=lines,
+        warnings_of=warnings_of,
+        sizes=SIZES,
+        width=WIDTH,
+        height=HEIGHT,
+        margin=MARGIN,
+        across=across,
+        down=down,
+        number=number,
+        percent=percent,
+        comparisons=[
+            (comparison_grid(diagnosis, tag), verdict(diagnosis, tag)) for tag in compared
+        ],
+    )
 
 
 def across(added: int) -> float:
@@ -205,7 +288,10 @@ def down(share: float) -> float:
 
 def lines(finding: LanguageFinding) -> list[PlotLine]:
     """Return the curves of a finding, ready to be drawn."""
-    named = (("pre-tokenizer as it is", finding.keep, "#2458a6"), ("repaired", finding.repaired, "#b4502a"))
+    named = (
+        ("pre-tokenizer as it is", finding.keep, "#2458a6"),
+        ("repaired", finding.repaired, "#b4502a"),
+    )
     return [_line(name, curve, color) for name, curve, color in named if curve]
 
 

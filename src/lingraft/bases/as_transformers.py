@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.awkward import awkward_texts, code_texts
 from lingraft.certificate.readings import Reading, our_reading, their_reading
-from lingraft.families import ModelTokenizer, family_of
-from lingraft.families.added_tokens import FLAGS
-from lingraft.families.content import Data
-from lingraft.families.sentencepiece_model import CONVERTED_FROM, with_prefix_once
+from lingraft.tokenizer import ModelTokenizer, family_of
+from lingraft.tokenizer.added_tokens import FLAGS
+from lingraft.tokenizer.edge_cases import awkward_texts, code_texts
+from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.sentencepiece_model import CONVERTED_FROM, with_prefix_once
 
 _TEXTS = ("one two", "  Three\n4 & fünf's", "एक और किताब")
 

@@ -15,7 +15,7 @@ from lingraft.bases.weight_formats import (
     check_rows_are_plain,
     check_weight_format,
 )
-from lingraft.checkpoint.companions import COMPANIONS
+from lingraft.checkpoint.config_files import COMPANIONS
 from lingraft.errors import ModelError
 from lingraft.model_code import check_without, code_files, permit, permitted
 from lingraft.store import cached_sha256, file_digest, is_folder, path_exists

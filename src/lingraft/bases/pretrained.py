@@ -17,9 +17,9 @@ from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.random_weights import make_model, model_config
 from lingraft.bases.tokenizer_files import write_tokenizer
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of
-from lingraft.families import open_tokenizer
-from lingraft.families.convert import GPT2_REGEX
 from lingraft.store import Draft, atomic_folder, remove_drafts
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.convert import GPT2_REGEX
 from lingraft.training import TrainingPlan
 
 BEGIN, END = "<s>", "</s>"
@@ -110,11 +110,11 @@ class PretrainedHere(Base):
 
     def _train(self, start: Path, packed: Path, context: BuildContext) -> dict[str, Any]:
         from lingraft.packing.blocks import Blocks
-        from lingraft.training.trainer import Text, train
+        from lingraft.training.trainer import TrainingText, train
 
         return train(
             start,
-            Text(Blocks.open(packed)),
+            TrainingText(Blocks.open(packed)),
             self.training,
             output=context.draft.folder,
             seed=self.seed,

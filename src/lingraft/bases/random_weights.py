@@ -16,8 +16,8 @@ from pydantic import Field
 from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.tokenizer_files import context_of, write_tokenizer
 from lingraft.errors import ModelError, TokenizerError
-from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.store import digest
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 SMALL_BODY = {
     "model_type": "llama",

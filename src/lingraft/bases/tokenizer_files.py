@@ -8,17 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lingraft.awkward import awkward_texts, code_texts
 from lingraft.bases.as_transformers import as_transformers_reads
 from lingraft.bases.folder import read_config
 from lingraft.checkpoint.config_files import text_parts
 from lingraft.errors import ModelError
-from lingraft.families import ModelTokenizer, open_tokenizer
-from lingraft.families.content import BATCH_SETTINGS
-from lingraft.families.conversion_check import checked_conversion
-from lingraft.families.loaded_settings import with_loaded_settings
-from lingraft.families.saving import batch_settings, decoder_of, saved_config
 from lingraft.progress import say
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.tokenizer.conversion_check import checked_conversion
+from lingraft.tokenizer.edge_cases import awkward_texts, code_texts
+from lingraft.tokenizer.json_format import BATCH_SETTINGS
+from lingraft.tokenizer.loaded_settings import with_loaded_settings
+from lingraft.tokenizer.save_tokenizer import batch_settings, decoder_of, saved_config
 
 ROLES = ("bos", "eos", "pad", "unk")
 GIVEN = "given"

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoint.tensor_files import FLOATS, Checkpoint
+from lingraft.checkpoint.safetensors_files import FLOATS, Checkpoint
 from lingraft.errors import ModelError
 
 OTHER_WEIGHTS = (

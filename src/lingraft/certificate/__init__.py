@@ -1,6 +1,12 @@
 """The certificate of an extended tokenizer: what it promises, each promise measured on the saved files."""
 
-from lingraft.certificate.claims import CLAIM_NAMES, NEVER_WAIVED, Claim, Evidence, write_certificate
+from lingraft.certificate.claims import (
+    CLAIM_NAMES,
+    NEVER_WAIVED,
+    Claim,
+    Evidence,
+    write_certificate,
+)
 from lingraft.certificate.loading_claims import certify_loading
 from lingraft.certificate.pretokenizer_claims import certify_pretokenizer
 from lingraft.certificate.text_claims import (

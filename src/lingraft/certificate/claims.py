@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import CertificateError
-from lingraft.families import ModelTokenizer
-from lingraft.vocabulary import Splice
+from lingraft.splice import Splice
+from lingraft.tokenizer import ModelTokenizer
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,7 @@ def write_certificate(
     document = {"format": 1, "claims": rows}
     path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
     failed = [
-        claim
-        for claim in claims
-        if claim.fatal and not claim.holds and claim.name not in accepted
+        claim for claim in claims if claim.fatal and not claim.holds and claim.name not in accepted
     ]
     if not failed:
         return

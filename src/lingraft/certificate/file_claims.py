@@ -11,12 +11,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lingraft.awkward import awkward_texts
 from lingraft.certificate.claims import Claim
 from lingraft.certificate.readings import in_transformers
-from lingraft.families import ModelTokenizer
-from lingraft.families.conversion_check import compare
-from lingraft.families.opening import is_tiktoken, tokenizer_file
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.conversion_check import compare
+from lingraft.tokenizer.edge_cases import awkward_texts
+from lingraft.tokenizer.load_tokenizer import is_tiktoken, tokenizer_file
 
 AS_SENTENCEPIECE = "source read as SentencePiece reads it"
 AS_LISTED = "source read as its file lists it"
@@ -108,7 +108,9 @@ def _side_tokens(folder: Path, pieces: int) -> dict[str, int]:
 
     The class that transformers guesses gives other ids to texts, but it reads these files.
     """
-    if not any((folder / name).is_file() for name in ("tokenizer_config.json", "added_tokens.json")):
+    if not any(
+        (folder / name).is_file() for name in ("tokenizer_config.json", "added_tokens.json")
+    ):
         return {}
     vocab = in_transformers(folder).vocab
     return {content: token_id for content, token_id in vocab.items() if token_id >= pieces}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from lingraft.awkward import awkward_texts
 from lingraft.certificate.claims import Claim, Evidence
 from lingraft.errors import TokenizerError
-from lingraft.families.conversion_check import compare
-from lingraft.families.loaded_settings import NAMES, loaded_settings, names_a_class
-from lingraft.families.saving import sentencepiece_file
-from lingraft.families.sentencepiece import SpaceMarked
-from lingraft.families.unigram import Unigram
+from lingraft.tokenizer.conversion_check import compare
+from lingraft.tokenizer.edge_cases import awkward_texts
+from lingraft.tokenizer.loaded_settings import NAMES, loaded_settings, names_a_class
+from lingraft.tokenizer.save_tokenizer import sentencepiece_file
+from lingraft.tokenizer.sentencepiece_bpe import SpaceMarked
+from lingraft.tokenizer.unigram import Unigram
 
 _ROLES = ("bos", "eos", "pad")
 _EXAMPLES = 3

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from itertools import islice
 
 from lingraft.certificate.claims import Claim, Evidence
-from lingraft.families import Family, ModelTokenizer, family_of
-from lingraft.families.byte_level import ByteLevel
 from lingraft.pretokenizer import SENTENCES, completions, touched_scripts
+from lingraft.tokenizer import Family, ModelTokenizer, family_of
+from lingraft.tokenizer.byte_level_bpe import ByteLevel
 
 _NAMED = 8
 _BATCH = 512
@@ -39,7 +39,11 @@ def _rows_in_use(evidence: Evidence) -> Claim:
             produced.update(before)
             used.update(after)
             total += len(after)
-    kept = {source_id: used[target_id] for target_id, source_id in splice.kept.items() if used[target_id]}
+    kept = {
+        source_id: used[target_id]
+        for target_id, source_id in splice.kept.items()
+        if used[target_id]
+    }
     untrained = _never_produced(source, sorted(kept.keys() - produced))
     return Claim(
         "no untrained base row in use",

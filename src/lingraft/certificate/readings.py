@@ -17,10 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lingraft.families import ModelTokenizer
-from lingraft.families.added_tokens import FLAGS, content_of
-from lingraft.families.opening import tokenizer_file
 from lingraft.model_code import as_permitted, permitted
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.added_tokens import FLAGS, content_of
+from lingraft.tokenizer.load_tokenizer import tokenizer_file
 
 ROLES = ("bos", "eos", "pad", "unk")
 

@@ -15,8 +15,8 @@ from lingraft.certificate.claims import Claim
 from lingraft.certificate.readings import Reading, their_reading
 from lingraft.certificate.source_claims import Differences
 from lingraft.checkpoint.config_files import SPECIAL_IDS, named_ids
-from lingraft.families.added_tokens import FLAGS
-from lingraft.vocabulary import Splice
+from lingraft.splice import Splice
+from lingraft.tokenizer.added_tokens import FLAGS
 
 TOKENS_KEPT = "source tokens where they were"
 ROWS_KEPT = "source rows where they were"
@@ -49,7 +49,11 @@ def certify_tokens(source: Path, target: Path, splice: Splice) -> Claim:
         f"{before.reader}, under its id, with its flags ({', '.join(FLAGS)}) and role"
     )
     return Claim(
-        TOKENS_KEPT, found.value, found.of, "tokens, flags and roles", detail,
+        TOKENS_KEPT,
+        found.value,
+        found.of,
+        "tokens, flags and roles",
+        detail,
         exceptions=tuple(found.examples),
     )
 
@@ -71,7 +75,12 @@ def certify_rows(source: Path, target: Path, splice: Splice, *, changed_by: str 
     if changed_by:
         detail += f"; {changed_by}"
     return Claim(
-        ROWS_KEPT, found.value, found.of, "rows", detail, fatal=not changed_by,
+        ROWS_KEPT,
+        found.value,
+        found.of,
+        "rows",
+        detail,
+        fatal=not changed_by,
         exceptions=tuple(found.examples),
     )
 
@@ -96,7 +105,10 @@ def certify_named_ids(source: Path, target: Path) -> Iterator[Claim]:
             )
     if found.of:
         yield Claim(
-            IDS_NAMED, found.value, found.of, "ids",
+            IDS_NAMED,
+            found.value,
+            found.of,
+            "ids",
             "the ids in config.json and generation_config.json name the tokens that they named",
             exceptions=tuple(found.examples),
         )
@@ -115,7 +127,10 @@ def certify_source_ids(source: Path) -> Iterator[Claim]:
                 found.check(token_id in tokens, f"{name}: no token has the {key} {token_id}")
     if found.of:
         yield Claim(
-            "configured ids are tokens", found.value, found.of, "ids",
+            "configured ids are tokens",
+            found.value,
+            found.of,
+            "ids",
             "config.json and generation_config.json name ids of tokens that transformers knows",
             exceptions=tuple(found.examples),
         )

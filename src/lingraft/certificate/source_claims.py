@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lingraft.awkward import awkward_texts
 from lingraft.certificate.claims import Claim
 from lingraft.certificate.file_claims import certify_file, plain_texts, sentencepiece_source
 from lingraft.certificate.readings import ROLES, Reading, our_reading, their_reading
-from lingraft.families import ModelTokenizer
-from lingraft.families.added_tokens import FLAGS
-from lingraft.families.conversion_check import compare
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.added_tokens import FLAGS
+from lingraft.tokenizer.conversion_check import compare
+from lingraft.tokenizer.edge_cases import awkward_texts
 
 SOURCE_READ = "source read as transformers reads it"
 
@@ -114,9 +114,7 @@ def _compare_vocabulary(found: Differences, ours: Reading, theirs: Reading) -> N
 
 
 def _claim(name: str, found: Differences, unit: str, detail: str) -> Claim:
-    return Claim(
-        name, found.value, found.of, unit, detail, exceptions=tuple(found.examples)
-    )
+    return Claim(name, found.value, found.of, unit, detail, exceptions=tuple(found.examples))
 
 
 def _compare_tokens(found: Differences, ours: Mapping[str, int], theirs: Mapping[str, int]) -> None:

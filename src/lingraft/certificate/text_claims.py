@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from lingraft.awkward import awkward_texts, endless_word
-from lingraft.broad_sample import broad_sample
 from lingraft.certificate.claims import Claim, Evidence
-from lingraft.families.bpe import BPE
-from lingraft.families.losing import as_faithful, lengths, round_trip, unknown_piece
-from lingraft.families.unigram import Unigram
+from lingraft.tokenizer.byte_level_bpe import BPE
+from lingraft.tokenizer.edge_cases import awkward_texts, broad_sample, endless_word
+from lingraft.tokenizer.unigram import Unigram
+from lingraft.tokenizer.unknown_tokens import as_faithful, lengths, round_trip, unknown_piece
 
 BASE_IDENTICAL = "base-language documents identical"
 """The name of the claim about text that the base already knows."""

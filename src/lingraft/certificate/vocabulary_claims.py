@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from lingraft.certificate.claims import Claim, Evidence
-from lingraft.families import ModelTokenizer
-from lingraft.families.content import bare_of
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.json_format import bare_of
 
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 

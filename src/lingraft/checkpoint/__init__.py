@@ -5,11 +5,20 @@ adds are made by an `EmbeddingInit` for the input and the output matrix separate
 files without a changed tensor are hard-linked. Nothing is ever unpickled. No torch at import.
 """
 
-from lingraft.checkpoint.grafting import graft
+from lingraft.checkpoint.embedding_resize import resize_embeddings
+from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
 from lingraft.checkpoint.load_model import load_model
-from lingraft.checkpoint.names import EmbeddingNames, embedding_names
-from lingraft.checkpoint.request import InitRequest, InitRows, RowMaker
-from lingraft.checkpoint.tensor_files import Checkpoint, TensorPlace
+from lingraft.checkpoint.row_request import InitRequest, InitRows, RowMaker
+from lingraft.checkpoint.safetensors_files import Checkpoint, TensorPlace
 
-__all__ = ["Checkpoint", "EmbeddingNames", "InitRequest", "InitRows", "RowMaker", "TensorPlace", "embedding_names",
-           "graft", "load_model"]
+__all__ = [
+    "Checkpoint",
+    "EmbeddingNames",
+    "InitRequest",
+    "InitRows",
+    "RowMaker",
+    "TensorPlace",
+    "embedding_names",
+    "load_model",
+    "resize_embeddings",
+]

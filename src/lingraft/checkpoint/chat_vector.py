@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from lingraft.checkpoint.names import EmbeddingNames, embedding_names
-from lingraft.checkpoint.rewriting import NewTensor, rewrite
-from lingraft.checkpoint.tensor_files import Checkpoint, blocks
+from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
+from lingraft.checkpoint.rewrite import NewTensor, rewrite
+from lingraft.checkpoint.safetensors_files import Checkpoint, blocks
 from lingraft.checkpoint.weight_checks import check_finite_tensor
 from lingraft.errors import ModelError
-from lingraft.families import open_tokenizer
-from lingraft.vocabulary import Splice
+from lingraft.splice import Splice
+from lingraft.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,12 +51,16 @@ class _Models:
         base, instruct = self.beside(name)
         if name not in self.embeddings:
             flat = (tensor.reshape(-1) for tensor in (result, base, instruct))
-            for into, before, after in zip(*(blocks(tensor, 2**24) for tensor in flat), strict=True):
+            for into, before, after in zip(
+                *(blocks(tensor, 2**24) for tensor in flat), strict=True
+            ):
                 into.copy_(into.float() + self.weight * (after.float() - before.float()))
             return result
         for rows in blocks(torch.tensor(sorted(self.splice.kept.items()))):
             targets, sources = rows.unbind(1)
-            moved = result[targets].float() + self.weight * (instruct[sources].float() - base[sources].float())
+            moved = result[targets].float() + self.weight * (
+                instruct[sources].float() - base[sources].float()
+            )
             result[targets] = moved.to(result.dtype)
         for target, source in self.splice.kept.items():
             if source in self.special:
@@ -83,13 +87,17 @@ class _Bytes(Sequence[memoryview]):
         import torch
 
         made = self.models.added_up(self.name).contiguous()
-        check_finite_tensor(made, f"{self.models.instruct.folder}: the sum of its {self.name} with the adapted model's",
-                            advice="a weight of it is damaged, or chat_vector.weight is too high")
+        check_finite_tensor(
+            made,
+            f"{self.models.instruct.folder}: the sum of its {self.name} with the adapted model's",
+            advice="a weight of it is damaged, or chat_vector.weight is too high",
+        )
         return memoryview(made.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def add_chat_vector(adapted: Path, base: Path, instruct: Path, splice: Splice, *, weight: float,
-                    output: Path) -> dict[str, Any]:
+def add_chat_vector(
+    adapted: Path, base: Path, instruct: Path, splice: Splice, *, weight: float, output: Path
+) -> dict[str, Any]:
     """Write to `output` the adapted model with weight * (instruct - base) added; return notes for the manifest.
 
     `splice` relates the tokenizer of `base` to that of `adapted`. The chat template and the ids that end a turn are the
@@ -98,41 +106,68 @@ def add_chat_vector(adapted: Path, base: Path, instruct: Path, splice: Splice, *
     """
     special = _special(base, instruct)
     ours, before, after = (Checkpoint.open(folder) for folder in (adapted, base, instruct))
-    models = _Models(ours, before, after, _embeddings(ours, before, after), splice, frozenset(special), weight)
+    models = _Models(
+        ours, before, after, _embeddings(ours, before, after), splice, frozenset(special), weight
+    )
     _check(models)
     output.mkdir(parents=True, exist_ok=True)
     for file in adapted.iterdir():
         if file.is_file() and file.suffix != ".safetensors":
             shutil.copyfile(file, output / file.name)
     for path in models.adapted.files:
-        rewrite(path, output / path.name, {name: NewTensor(place.shape, _Bytes(models, name))
-                                           for name, place in models.adapted.tensors.items() if place.file == path})
+        rewrite(
+            path,
+            output / path.name,
+            {
+                name: NewTensor(place.shape, _Bytes(models, name))
+                for name, place in models.adapted.tensors.items()
+                if place.file == path
+            },
+        )
     _take_over_chat(instruct, output, splice)
-    return {"weight": weight, "tensors": len(models.adapted.tensors), "kept rows": len(splice.kept),
-            "added rows left": len(splice.added), "special tokens copied": [special[one] for one in sorted(special)],
-            "reference": "Huang et al. 2024, arXiv 2310.04799"}
+    return {
+        "weight": weight,
+        "tensors": len(models.adapted.tensors),
+        "kept rows": len(splice.kept),
+        "added rows left": len(splice.added),
+        "special tokens copied": [special[one] for one in sorted(special)],
+        "reference": "Huang et al. 2024, arXiv 2310.04799",
+    }
 
 
 def _special(base: Path, instruct: Path) -> dict[int, str]:
     """Return the instruct model's special tokens by their id in the base; all of its tokens must be the base's."""
     ours, theirs = (open_tokenizer(folder).vocabulary for folder in (base, instruct))
-    strange = [f"{text!r}" for number, text in theirs.special.items() if number >= len(ours.surfaces)]
+    strange = [
+        f"{text!r}" for number, text in theirs.special.items() if number >= len(ours.surfaces)
+    ]
     if strange:
-        msg = (f"{instruct}: has special tokens that the base {base} lacks ({', '.join(strange[:4])}); a chat vector "
-               f"needs both with the same ids: start from a base that has them")
+        msg = (
+            f"{instruct}: has special tokens that the base {base} lacks ({', '.join(strange[:4])}); a chat vector "
+            f"needs both with the same ids: start from a base that has them"
+        )
         raise ModelError(msg)
-    differing = [number for number, (one, other) in enumerate(zip(ours.surfaces, theirs.surfaces, strict=False))
-                 if one != other and number not in theirs.special]
+    differing = [
+        number
+        for number, (one, other) in enumerate(zip(ours.surfaces, theirs.surfaces, strict=False))
+        if one != other and number not in theirs.special
+    ]
     if differing or len(ours.surfaces) != len(theirs.surfaces):
-        msg = (f"{instruct}: its tokens are not those of the base {base} ({len(theirs.surfaces):,} and "
-               f"{len(ours.surfaces):,} ids, {len(differing):,} differ); name the instruct model of this very base")
+        msg = (
+            f"{instruct}: its tokens are not those of the base {base} ({len(theirs.surfaces):,} and "
+            f"{len(ours.surfaces):,} ids, {len(differing):,} differ); name the instruct model of this very base"
+        )
         raise ModelError(msg)
     return dict(theirs.special)
 
 
-def _embeddings(adapted: Checkpoint, base: Checkpoint, instruct: Checkpoint) -> dict[str, tuple[str, str]]:
+def _embeddings(
+    adapted: Checkpoint, base: Checkpoint, instruct: Checkpoint
+) -> dict[str, tuple[str, str]]:
     """Return for each tensor of the adapted model with a row for each token its names in the other two."""
-    three: list[EmbeddingNames] = [embedding_names(checkpoint) for checkpoint in (adapted, base, instruct)]
+    three: list[EmbeddingNames] = [
+        embedding_names(checkpoint) for checkpoint in (adapted, base, instruct)
+    ]
     if len({names.tied for names in three}) > 1:
         msg = f"{instruct.folder}: ties its embeddings where {base.folder} does not, or the other way round"
         raise ModelError(msg)
@@ -148,17 +183,22 @@ def _embeddings(adapted: Checkpoint, base: Checkpoint, instruct: Checkpoint) -> 
 def _check(models: _Models) -> None:
     """Raise `ModelError` where a tensor is missing in a model, or has another shape."""
     for name, place in models.adapted.tensors.items():
-        for checkpoint, other in zip((models.base, models.instruct), models.embeddings.get(name, (name, name)),
-                                     strict=True):
+        for checkpoint, other in zip(
+            (models.base, models.instruct), models.embeddings.get(name, (name, name)), strict=True
+        ):
             found = checkpoint.tensors.get(other)
             if found is None:
                 msg = f"{checkpoint.folder}: has no tensor {other}; a chat vector needs models of one architecture"
                 raise ModelError(msg)
             wanted = place.shape[1:] if name in models.embeddings else place.shape
             shape = found.shape[1:] if name in models.embeddings else found.shape
-            if shape != wanted or found.shape[0] < (models.splice.source_size if name in models.embeddings else 0):
-                msg = (f"{checkpoint.folder}: {other} has the shape {found.shape}, the adapted model's {place.shape}; "
-                       f"a chat vector needs an instruct model of this very base")
+            if shape != wanted or found.shape[0] < (
+                models.splice.source_size if name in models.embeddings else 0
+            ):
+                msg = (
+                    f"{checkpoint.folder}: {other} has the shape {found.shape}, the adapted model's {place.shape}; "
+                    f"a chat vector needs an instruct model of this very base"
+                )
                 raise ModelError(msg)
 
 
@@ -174,11 +214,14 @@ def _take_over_chat(instruct: Path, output: Path, splice: Splice) -> None:
     ends = theirs[names[1]].get("eos_token_id")
     if ends is not None:
         target = {source: number for number, source in splice.corresponding.items()}
-        ours[names[1]]["eos_token_id"] = [target[one] for one in (ends if isinstance(ends, list) else [ends])
-                                          if one in target]
+        ours[names[1]]["eos_token_id"] = [
+            target[one] for one in (ends if isinstance(ends, list) else [ends]) if one in target
+        ]
     for name, content in ours.items():
         if content:
-            (output / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            (output / name).write_text(
+                json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+            )
 
 
 def _json(path: Path) -> dict[str, Any]:

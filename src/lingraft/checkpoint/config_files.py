@@ -1,18 +1,33 @@
-"""config.json and generation_config.json of a spliced model: the number of rows, the special ids, the padding ids."""
+"""config.json and generation_config.json of a spliced model: the number of rows, the special ids, the padding ids.
+
+Files that belong to a model and are no weights: processors of multimodal models, chat templates, licences.
+
+They come along unchanged. Tokenizer files are not among them: an extended tokenizer writes its own, and the source's
+vocab.json or merges.txt would be stale.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoint.layout import Layout
+from lingraft.checkpoint.rewrite import Layout
 from lingraft.errors import ModelError
-from lingraft.vocabulary import Splice
+from lingraft.splice import Splice
 
-SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id",
-               "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
+SPECIAL_IDS = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "unk_token_id",
+    "sep_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
 ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 
 
@@ -68,7 +83,9 @@ def text_parts(config: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the whole configuration and, within it, those of the language model, the innermost last."""
     parts, found = [config], config
     while True:
-        inner = next((found[name] for name in TEXT_PARTS if isinstance(found.get(name), dict)), None)
+        inner = next(
+            (found[name] for name in TEXT_PARTS if isinstance(found.get(name), dict)), None
+        )
         if inner is None:
             return parts
         parts.append(inner)
@@ -102,7 +119,9 @@ def _say_twice(part: dict[str, Any]) -> None:
         if part.get("model_type") == "gpt_neox":
             part.setdefault("rotary_pct", turning["partial_rotary_factor"])
     if turning.get("rope_type", "default") != "default":
-        part.setdefault("rope_scaling", {key: value for key, value in turning.items() if key != "rope_theta"})
+        part.setdefault(
+            "rope_scaling", {key: value for key, value in turning.items() if key != "rope_theta"}
+        )
 
 
 def _generation(source: Path, config: dict[str, Any]) -> dict[str, Any]:
@@ -133,3 +152,30 @@ def _renumber(part: dict[str, Any], splice: Splice, where: Path) -> None:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+PROCESSOR_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "audio_preprocessor_config.json",
+    "feature_extractor_config.json",
+    "image_processor_config.json",
+)
+TEMPLATES = ("chat_template.json", "additional_chat_templates/*.jinja")
+LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "COPYING*")
+COMPANIONS = (*PROCESSOR_FILES, *TEMPLATES, *LICENCES)
+
+
+def copy_companions(source: Path, output: Path) -> None:
+    """Copy the files that belong to a model into another folder of it, those in subfolders too."""
+    copy_matching(source, output, COMPANIONS)
+
+
+def copy_matching(source: Path, output: Path, patterns: Iterable[str]) -> None:
+    """Copy the files that any of the patterns names into the same place below another folder."""
+    found = {path for pattern in patterns for path in source.glob(pattern) if path.is_file()}
+    for path in sorted(found):
+        target = output / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.checkpoint.model_class import UNREADABLE, auto_class, read_model_config
+from lingraft.checkpoint.safetensors_files import FLOATS, Checkpoint, torch_dtype
 from lingraft.checkpoint.stored_names import stored_names
-from lingraft.checkpoint.tensor_files import FLOATS, Checkpoint, torch_dtype
 from lingraft.checkpoint.text_reading import read_text_alone
 from lingraft.checkpoint.weight_checks import check_finite_model
 from lingraft.errors import ModelError
@@ -56,8 +56,9 @@ def meta_model(config: Any, folder: Path | None = None) -> Any:
         return build_model(config, folder)
 
 
-def build_model(config: Any, folder: Path | None = None, *,
-                dtype: torch.dtype | None = None) -> Any:
+def build_model(
+    config: Any, folder: Path | None = None, *, dtype: torch.dtype | None = None
+) -> Any:
     """Build a model of a configuration; raises `ModelError` where transformers cannot.
 
     `folder` is where the configuration was read: it may bring code, and errors name it.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lingraft.checkpoint.find_embeddings import EmbeddingNames
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
-from lingraft.checkpoint.names import EmbeddingNames
+from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.checkpoint.stored_names import stored_names
-from lingraft.checkpoint.tensor_files import Checkpoint
 from lingraft.errors import ModelError
 
 
@@ -25,12 +25,16 @@ def check_loadable(folder: Path, names: EmbeddingNames) -> None:
         for one in stored:
             place = checkpoint.tensors[one]
             if one in changed and place.shape != tuple(own[name].shape):
-                msg = (f"{folder}: {one} would have shape {list(place.shape)}, while {type(model).__name__} reads "
-                       f"{list(own[name].shape)} from the new config.json; this architecture cannot be extended")
+                msg = (
+                    f"{folder}: {one} would have shape {list(place.shape)}, while {type(model).__name__} reads "
+                    f"{list(own[name].shape)} from the new config.json; this architecture cannot be extended"
+                )
                 raise ModelError(msg)
     table = model.get_input_embeddings().weight
     rows = checkpoint.tensors[names.input[0]].shape[0]
     if table.shape[0] != rows:
-        msg = (f"{folder}: {names.input[0]} would have {rows:,} rows, while {type(model).__name__} makes "
-               f"{table.shape[0]:,} of the new config.json; this architecture cannot be extended")
+        msg = (
+            f"{folder}: {names.input[0]} would have {rows:,} rows, while {type(model).__name__} makes "
+            f"{table.shape[0]:,} of the new config.json; this architecture cannot be extended"
+        )
         raise ModelError(msg)

@@ -19,7 +19,9 @@ from lingraft.model_code import trust
 DECODERS = "lingraft adapts models that generate text token by token: decoder-only language models and multimodal ones"
 NOT_FROM_LEFT_TO_RIGHT = {
     "xlnet": "a permutation language model: without a mask for each token it reads text in both directions",
-    "bert-generation": "half of an encoder-decoder", "trocr": "the half of an encoder-decoder that writes"}
+    "bert-generation": "half of an encoder-decoder",
+    "trocr": "the half of an encoder-decoder that writes",
+}
 """Types among transformers' causal language models whose logits follow from later tokens, too, or from an encoder."""
 
 UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError)
@@ -67,11 +69,20 @@ def check_runs_on_text(model: Any, where: Path | str) -> None:
     import inspect
 
     parameters = inspect.signature(model.forward).parameters.values()
-    needed = [one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
-              and one.name not in {"self", "input_ids"}]
+    needed = [
+        one.name
+        for one in parameters
+        if one.default is one.empty
+        and one.kind is one.POSITIONAL_OR_KEYWORD
+        and one.name not in {"self", "input_ids"}
+    ]
     if needed:
-        _refuse(where, type(model).__name__, f"a model that needs {' and '.join(needed)} in every call, so that it "
-                                             f"cannot be trained on text")
+        _refuse(
+            where,
+            type(model).__name__,
+            f"a model that needs {' and '.join(needed)} in every call, so that it "
+            f"cannot be trained on text",
+        )
 
 
 def check_kind(config: Any, where: Path | str = "config.json") -> None:
@@ -82,7 +93,10 @@ def check_kind(config: Any, where: Path | str = "config.json") -> None:
     if getattr(config, "auto_map", None) and "AutoModelForCausalLM" in config.auto_map:
         return
     named = next(iter(getattr(config, "architectures", None) or ()), kind)
-    speech = kind in known.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES or kind in known.MODEL_FOR_CTC_MAPPING_NAMES
+    speech = (
+        kind in known.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+        or kind in known.MODEL_FOR_CTC_MAPPING_NAMES
+    )
     if "Diffusion" in _multimodal_names().get(kind, ""):
         _refuse(where, named, "a diffusion model, which writes whole blocks of text at once")
     if kind in _multimodal_names() and not config.is_encoder_decoder:
@@ -90,15 +104,23 @@ def check_kind(config: Any, where: Path | str = "config.json") -> None:
     if speech:
         _refuse(where, named, "a speech recogniser")
     if config.is_encoder_decoder:
-        _refuse(where, named, "an encoder-decoder, whose two vocabularies and objective are those of translation or "
-                              "summarisation")
+        _refuse(
+            where,
+            named,
+            "an encoder-decoder, whose two vocabularies and objective are those of translation or "
+            "summarisation",
+        )
     if kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         _refuse(where, named, "an encoder, which reads text in both directions and generates none")
     if kind in NOT_FROM_LEFT_TO_RIGHT:
         _refuse(where, named, NOT_FROM_LEFT_TO_RIGHT[kind])
     if kind not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        _refuse(where, named, f"a {kind!r} model, not a causal language model that transformers knows")
-    if kind in known.MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES or hasattr(config, "audio_encoder_config"):
+        _refuse(
+            where, named, f"a {kind!r} model, not a causal language model that transformers knows"
+        )
+    if kind in known.MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES or hasattr(
+        config, "audio_encoder_config"
+    ):
         _refuse(where, named, "a model that generates audio")
 
 
@@ -111,8 +133,11 @@ def _multimodal_names() -> Mapping[str, str]:
     """Return model type -> class of models that read images or sound as well as text."""
     from transformers.models.auto import modeling_auto as known
 
-    found: Mapping[str, str] = getattr(known, "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
-                                       known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    found: Mapping[str, str] = getattr(
+        known,
+        "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
+        known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
     return found
 
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lingraft.checkpoint.names import EmbeddingNames, VocabularyTable, same_numbers
-from lingraft.checkpoint.request import InitRows
-from lingraft.checkpoint.tensor_files import Checkpoint
-from lingraft.vocabulary import AddedToken, Splice
+from lingraft.checkpoint.find_embeddings import EmbeddingNames, VocabularyTable, same_numbers
+from lingraft.checkpoint.row_request import InitRows
+from lingraft.checkpoint.safetensors_files import Checkpoint
+from lingraft.splice import AddedToken, Splice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +30,9 @@ class TableRows:
     how: str
 
 
-def table_rows(checkpoint: Checkpoint, names: EmbeddingNames, splice: Splice,
-               made: Mapping[str, InitRows]) -> dict[str, TableRows]:
+def table_rows(
+    checkpoint: Checkpoint, names: EmbeddingNames, splice: Splice, made: Mapping[str, InitRows]
+) -> dict[str, TableRows]:
     """Return the rows of every further table by its name; `made` are those of the embeddings.
 
     Padding repeats row 0: that is what Gemma 3n reads for ids beyond its per-layer table.
@@ -42,15 +43,21 @@ def table_rows(checkpoint: Checkpoint, names: EmbeddingNames, splice: Splice,
         padding = matrix[0].clone()
         main = _equal_matrix(checkpoint, names, table)
         if main is not None:
-            found[table.name] = TableRows(made[main].rows, padding, f"the rows of the {main} embedding")
+            found[table.name] = TableRows(
+                made[main].rows, padding, f"the rows of the {main} embedding"
+            )
         elif table.rule == "majority of the pieces":
             found[table.name] = TableRows(majority_rows(matrix, splice.added), padding, table.rule)
         else:
-            found[table.name] = TableRows(mean_rows(matrix, splice.added), padding, "mean of the pieces")
+            found[table.name] = TableRows(
+                mean_rows(matrix, splice.added), padding, "mean of the pieces"
+            )
     return found
 
 
-def _equal_matrix(checkpoint: Checkpoint, names: EmbeddingNames, table: VocabularyTable) -> str | None:
+def _equal_matrix(
+    checkpoint: Checkpoint, names: EmbeddingNames, table: VocabularyTable
+) -> str | None:
     """Return the embedding that a table is a copy of, to the bit, or none."""
     if table.rule not in {"input", "output"}:
         return None
@@ -92,6 +99,6 @@ def majority_rows(table: Tensor, tokens: Sequence[AddedToken]) -> Tensor:
         votes = Counter(int(expert) for expert in entries.reshape(-1))
         wanted = entries[0].numel()
         experts = [expert for expert, _ in votes.most_common(wanted)]
-        experts += [int(expert) for expert in entries[0].reshape(-1)][len(experts):]
+        experts += [int(expert) for expert in entries[0].reshape(-1)][len(experts) :]
         rows[number] = torch.tensor(experts, dtype=table.dtype).reshape(table.shape[1:])
     return rows

@@ -28,7 +28,9 @@ def read_text_alone(model: Any, folder: Path) -> Any:
 
     A model that needs to be told gets `token_type_ids` of 1 (text to be predicted) in every call without images.
     """
-    if not is_multimodal(model.config) or any(parameter.is_meta for parameter in model.parameters()):
+    if not is_multimodal(model.config) or any(
+        parameter.is_meta for parameter in model.parameters()
+    ):
         return model
     training = model.training
     model.eval()
@@ -39,13 +41,17 @@ def read_text_alone(model: Any, folder: Path) -> Any:
                 part.register_forward_pre_hook(_as_predicted_text, with_kwargs=True)
             causal = _is_causal(model)
     except FAILURES as error:
-        msg = (f"{folder}: {type(model).__name__} does not run on text alone "
-               f"({' '.join(str(error).split())[:160]}); choose a base whose language model does")
+        msg = (
+            f"{folder}: {type(model).__name__} does not run on text alone "
+            f"({' '.join(str(error).split())[:160]}); choose a base whose language model does"
+        )
         raise ModelError(msg) from error
     model.train(training)
     if not causal:
-        msg = (f"{folder}: {type(model).__name__} reads text in both directions: the logits of a token change with the "
-               f"tokens after it, so that neither training nor bits per byte would mean anything; choose another base")
+        msg = (
+            f"{folder}: {type(model).__name__} reads text in both directions: the logits of a token change with the "
+            f"tokens after it, so that neither training nor bits per byte would mean anything; choose another base"
+        )
         raise ModelError(msg)
     return model
 
@@ -55,7 +61,9 @@ def _is_causal(model: Any) -> bool:
     import torch
 
     rows = model.get_input_embeddings().weight.shape[0]
-    ids = (torch.arange(2 * LENGTH, device=model.device).reshape(2, LENGTH) * 7 + 11) % min(rows, 256)
+    ids = (torch.arange(2 * LENGTH, device=model.device).reshape(2, LENGTH) * 7 + 11) % min(
+        rows, 256
+    )
     ids[1, :FROM] = ids[0, :FROM]
     with torch.no_grad():
         first, second = model(input_ids=ids, use_cache=False).logits[:, :FROM].float()
@@ -66,6 +74,10 @@ def _as_predicted_text(_module: Any, arguments: tuple[Any, ...], named: dict[str
     import torch
 
     ids = named.get("input_ids", arguments[0] if arguments else None)
-    if ids is None or named.get("token_type_ids") is not None or named.get("pixel_values") is not None:
+    if (
+        ids is None
+        or named.get("token_type_ids") is not None
+        or named.get("pixel_values") is not None
+    ):
         return None
     return arguments, {**named, "token_type_ids": torch.ones_like(ids)}

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lingraft.checkpoint.request import InitRows
-from lingraft.checkpoint.tensor_files import FLOATS, Checkpoint, blocks
+from lingraft.checkpoint.row_request import InitRows
+from lingraft.checkpoint.safetensors_files import FLOATS, Checkpoint, blocks
 from lingraft.errors import ModelError
-from lingraft.vocabulary import Splice
+from lingraft.splice import Splice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,9 @@ def check_finite_model(model: Any, folder: object) -> None:
             check_finite_tensor(parameter.detach(), f"{folder}: {name}")
 
 
-def check_finite_tensor(tensor: Tensor, where: str, *, first_row: int = 0, advice: str = SOURCE_IS_BROKEN) -> None:
+def check_finite_tensor(
+    tensor: Tensor, where: str, *, first_row: int = 0, advice: str = SOURCE_IS_BROKEN
+) -> None:
     """Raise `ModelError` with the first row of a tensor that holds NaN or inf; the sum is finite where all numbers are.
 
     Half-precision numbers are added up in float32, whose sum of fewer than 1e30 of them cannot overflow.
@@ -86,8 +88,12 @@ def check_finite_tensor(tensor: Tensor, where: str, *, first_row: int = 0, advic
         raise ModelError(msg)
 
 
-def row_warnings(norms: Mapping[str, Tensor], made: Mapping[str, InitRows], splice: Splice,
-                 separators: Mapping[str, Mapping[str, int]]) -> list[str]:
+def row_warnings(
+    norms: Mapping[str, Tensor],
+    made: Mapping[str, InitRows],
+    splice: Splice,
+    separators: Mapping[str, Mapping[str, int]],
+) -> list[str]:
     """Return what has to be known of the rows that new ones are made of, of the new ones, and of the separators.
 
     All by the name of the tensor: `norms` are those of the source's rows, `made` the new rows in the data type that
@@ -103,14 +109,18 @@ def row_warnings(norms: Mapping[str, Tensor], made: Mapping[str, InitRows], spli
 
 def _zero_pieces(name: str, norms_V: Tensor, splice: Splice) -> list[str]:
     pieces = sorted({piece for token in splice.added for piece in token.pieces})
-    zero = [piece for piece, norm in zip(pieces, norms_V[pieces].tolist(), strict=True) if norm == 0]
+    zero = [
+        piece for piece, norm in zip(pieces, norms_V[pieces].tolist(), strict=True) if norm == 0
+    ]
     if not zero:
         return []
     of_zero = set(zero)
     made_of_them = sum(not of_zero.isdisjoint(token.pieces) for token in splice.added)
-    msg = (f"{name}: {len(zero):,} of the {len(pieces):,} base rows that new rows are averaged from are zero (ids "
-           f"{_listing(zero)}), and {made_of_them:,} of {len(splice.added):,} new tokens have such a piece; their rows "
-           "are the shorter for it: train them, or choose an initialisation that does not average pieces (focus)")
+    msg = (
+        f"{name}: {len(zero):,} of the {len(pieces):,} base rows that new rows are averaged from are zero (ids "
+        f"{_listing(zero)}), and {made_of_them:,} of {len(splice.added):,} new tokens have such a piece; their rows "
+        "are the shorter for it: train them, or choose an initialisation that does not average pieces (focus)"
+    )
     return [msg]
 
 
@@ -119,8 +129,10 @@ def _zero_new_rows(name: str, made: InitRows, splice: Splice) -> list[str]:
     if not zero:
         return []
     tokens = [f"{splice.added[number].id} '{splice.added[number].text}'" for number in zero]
-    msg = (f"{name}: {len(zero):,} of {len(splice.added):,} new rows are zero ({_listing(tokens)}); train them, or "
-           "choose an initialisation that does not average pieces (focus)")
+    msg = (
+        f"{name}: {len(zero):,} of {len(splice.added):,} new rows are zero ({_listing(tokens)}); train them, or "
+        "choose an initialisation that does not average pieces (focus)"
+    )
     return [msg]
 
 
@@ -130,11 +142,16 @@ def _short_separators(name: str, norms_V: Tensor, separators: Mapping[str, int])
     for role, number in separators.items():
         norm = float(norms_V[number])
         if norm < SHORT * median:
-            length = "is zero" if norm == 0 else f"has a norm of {norm:.2g}, {norm / median:.1%} of the median"
+            length = (
+                "is zero"
+                if norm == 0
+                else f"has a norm of {norm:.2g}, {norm / median:.1%} of the median"
+            )
             warnings.append(
                 f"{name}: the row of {role} (id {number}), which separates documents, {length}; the base was not "
                 "trained with it: name another token with training.packing.separator, or expect the first steps of "
-                "training to be rough")
+                "training to be rough"
+            )
     return warnings
 
 

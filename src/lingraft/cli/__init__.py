@@ -7,16 +7,16 @@ Standard output carries results (tables, or JSON with --json), standard error pr
 
 from __future__ import annotations
 
-from lingraft.cli import about, adapting, beginning, exploring, handing, looking, measuring, trying
-from lingraft.cli.application import app, main
+from lingraft.cli import adapt, diagnose, evaluate, export, init, serve, settings, study
+from lingraft.cli.app import app, main
 
 COMMANDS = {
-    "Adapt a model": (adapting.adapt, adapting.plan, adapting.extend, adapting.report),
-    "Measure": (measuring.evaluate, trying.serve),
-    "Look first": (beginning.init, looking.diagnose, beginning.doctor),
-    "Explore": (exploring.study, exploring.advise, exploring.probe),
-    "Hand on": (handing.export, handing.push),
-    "About lingraft": (about.settings, about.version),
+    "Adapt a model": (adapt.adapt, adapt.plan, adapt.extend, adapt.report),
+    "Measure": (evaluate.evaluate, serve.serve),
+    "Look first": (init.init, diagnose.diagnose, init.doctor),
+    "Explore": (study.study, study.advise, study.probe),
+    "Hand on": (export.export, export.push),
+    "About lingraft": (settings.settings, settings.version),
 }
 
 for panel, commands in COMMANDS.items():

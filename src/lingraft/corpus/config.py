@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
-from lingraft.corpus.files import COMPRESSIONS, ENDINGS
+from lingraft.corpus.text_files import COMPRESSIONS, ENDINGS
 from lingraft.hub_client import HUB_ID
 from lingraft.registry import Settings
 from lingraft.store import path_exists

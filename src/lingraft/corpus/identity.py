@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.config import CorpusSettings, Source
-from lingraft.corpus.files import ending_of, find_files
 from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.language import parse_language
+from lingraft.corpus.text_files import ending_of, find_files
 from lingraft.store import digest, file_digest
 
 VERSION = 1

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lingraft.corpus.chat import from_markup
 from lingraft.corpus.config import Source
-from lingraft.corpus.files import MAX_DOCUMENT_BYTES, ending_of, find_files, lines
 from lingraft.corpus.hub_dataset import read_hub
 from lingraft.corpus.records import document_of, read_records
+from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES, ending_of, find_files, lines
 from lingraft.errors import CorpusError
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from lingraft.corpus.chat import MESSAGES, conversation_of
 from lingraft.corpus.config import Source
-from lingraft.corpus.files import (
+from lingraft.corpus.text_files import (
     COMPRESSIONS,
     ENDINGS,
     MAX_DOCUMENT_BYTES,

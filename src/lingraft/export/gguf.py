@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.bases.folder import read_config
-from lingraft.checkpoint.tensor_files import Checkpoint
+from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_mean
 from lingraft.export.gguf_architectures import Architecture, architecture_of, rope_factors
 from lingraft.export.gguf_tokenizer import GgufTokens, gguf_tokens
-from lingraft.families import ModelTokenizer, open_tokenizer
 from lingraft.store import atomic_file
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np

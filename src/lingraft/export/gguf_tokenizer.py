@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lingraft.errors import ModelError
-from lingraft.families import ModelTokenizer
-from lingraft.families.byte_level import ByteLevel
-from lingraft.families.content import Data
-from lingraft.families.sentencepiece import SPACE, SentencePieceBPE
-from lingraft.pretokenizer.llama_cpp import pretokenizer_name
+from lingraft.pretokenizer.llama_cpp_names import pretokenizer_name
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.byte_level_bpe import ByteLevel
+from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.sentencepiece_bpe import SPACE, SentencePieceBPE
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """gguf.TokenType, written out so that no optional package is needed to reason about a tokenizer."""

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.checkpoint.companions import copy_matching
+from lingraft.checkpoint.config_files import copy_matching
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
-from lingraft.pipeline.making import BESIDE_WEIGHTS, read_splice
 from lingraft.pipeline.run_folder import read_record
-from lingraft.pipeline.running import describe_source
+from lingraft.pipeline.runner import describe_source
+from lingraft.pipeline.stage_builders import BESIDE_WEIGHTS, read_splice
 from lingraft.store import atomic_folder
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.checkpoint import Checkpoint, embedding_names
-from lingraft.checkpoint.grafting import BIT_IDENTICAL
+from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
 from lingraft.errors import ModelError
 from lingraft.pipeline.run_folder import read_record
+from lingraft.splice import Splice
 from lingraft.training.checkpointing import LOW_RANK
-from lingraft.vocabulary import Splice
 
 if TYPE_CHECKING:
     from torch import Tensor

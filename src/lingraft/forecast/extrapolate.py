@@ -40,9 +40,16 @@ CONFIDENCE = 0.95
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def extrapolate(base_G: Floats, half_KG: Floats, full_KG: Floats, floor_G: Floats, *,
-                 doublings: float, found: tuple[int, int],
-                 sizes: Sequence[int] = SIZES) -> tuple[list[float], list[float], list[float]]:
+def extrapolate(
+    base_G: Floats,
+    half_KG: Floats,
+    full_KG: Floats,
+    floor_G: Floats,
+    *,
+    doublings: float,
+    found: tuple[int, int],
+    sizes: Sequence[int] = SIZES,
+) -> tuple[list[float], list[float], list[float]]:
     """Return the share of tokens left at each size, with its interval, after `doublings`.
 
     `found` is how many tokens that save anything were found in half of the text and in all of it.
@@ -87,8 +94,15 @@ def _repeated(step_BK: Floats, found: tuple[int, int], sizes_K: Floats) -> Float
     )
 
 
-def _bent(share_BK: Floats, used_up_B: Floats, bend_B: Floats, sizes_K: Floats, *, found: int,
-          later: float) -> Floats:
+def _bent(
+    share_BK: Floats,
+    used_up_B: Floats,
+    bend_B: Floats,
+    sizes_K: Floats,
+    *,
+    found: int,
+    later: float,
+) -> Floats:
     """Bend the curve beyond the last size that the text reached towards `later` tokens."""
     filled = int(np.searchsorted(sizes_K, found, side="right"))
     if filled == 0 or filled == len(sizes_K):

@@ -82,9 +82,14 @@ class Forecast:
         return iter((self.value, self.low, self.high))
 
 
-def predict_end(points: Sequence[LossPoint | tuple[float, float]], end_bytes: float, *,
-                heldout: Sequence[LossPoint | tuple[float, float]] = (), annealed: bool = True,
-                ahead: float | None = None) -> Forecast:
+def predict_end(
+    points: Sequence[LossPoint | tuple[float, float]],
+    end_bytes: float,
+    *,
+    heldout: Sequence[LossPoint | tuple[float, float]] = (),
+    annealed: bool = True,
+    ahead: float | None = None,
+) -> Forecast:
     """Predict bits per byte after `end_bytes` from the steps and held-out points so far.
 
     Points while the learning rate still rises are left out. `annealed` says that the rate falls to
@@ -218,7 +223,7 @@ class _Grid:
 
 
 def _shape(alpha: Floats, floor: Floats, ratio: Floats) -> Floats:
-    shape: Floats = floor + (1 - floor) * ratio ** -alpha
+    shape: Floats = floor + (1 - floor) * ratio**-alpha
     return shape
 
 
@@ -253,8 +258,13 @@ class ProgressForecast:
         ahead = each * sum(self.factor(later, self.steps) for later in range(step, self.steps))
         falls = self.factor(self.steps - 1, self.steps) < FALLEN
         try:
-            return predict_end(points, each * self.steps, heldout=heldout_points(rows, language),
-                               annealed=falls, ahead=ahead)
+            return predict_end(
+                points,
+                each * self.steps,
+                heldout=heldout_points(rows, language),
+                annealed=falls,
+                ahead=ahead,
+            )
         except RecipeError:
             return None
 
@@ -270,23 +280,35 @@ def points_of(rows: Sequence[Mapping[str, Any]]) -> list[LossPoint]:
     """Return the target's bits per byte, step by step, from rows of training.jsonl."""
     steps = [row for row in rows if "target_bits_per_byte" in row]
     peak = _peak(steps)
-    return [LossPoint(row["target_bytes"], row["target_bits_per_byte"],
-                      row["learning_rate_added_rows"] / peak) for row in steps]
+    return [
+        LossPoint(
+            row["target_bytes"], row["target_bits_per_byte"], row["learning_rate_added_rows"] / peak
+        )
+        for row in steps
+    ]
 
 
 def heldout_points(rows: Sequence[Mapping[str, Any]], language: str) -> list[LossPoint]:
     """Return the held-out curve of a language from rows of training.jsonl, without step 0."""
     steps = {row["step"]: row for row in rows if "target_bytes" in row}
     peak = _peak(list(steps.values()))
-    return [LossPoint(steps[row["step"]]["target_bytes"], row["heldout"][language],
-                      steps[row["step"]]["learning_rate_added_rows"] / peak)
-            for row in rows if row["step"] in steps and language in row.get("heldout", {})]
+    return [
+        LossPoint(
+            steps[row["step"]]["target_bytes"],
+            row["heldout"][language],
+            steps[row["step"]]["learning_rate_added_rows"] / peak,
+        )
+        for row in rows
+        if row["step"] in steps and language in row.get("heldout", {})
+    ]
 
 
 def weighted_bytes(planned: Sequence[LossPoint]) -> float:
     """Return the bytes from the first to the last point, weighted by the rate over its peak."""
-    return sum((later.bytes - before.bytes) * (later.factor + before.factor) / 2
-               for before, later in pairwise(planned))
+    return sum(
+        (later.bytes - before.bytes) * (later.factor + before.factor) / 2
+        for before, later in pairwise(planned)
+    )
 
 
 def _peak(rows: Sequence[Mapping[str, Any]]) -> float:

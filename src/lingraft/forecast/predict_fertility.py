@@ -18,13 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.families.base import Family
-from lingraft.families.unigram import Unigram
 from lingraft.forecast.extrapolate import SIZES, TARGETS, Floats, extrapolate
-from lingraft.selection import Continued, SelectionRequest
-from lingraft.selection.learner import Learner
-from lingraft.selection.reach import cut_by_base
-from lingraft.selection.words import cut_words
+from lingraft.tokenizer.base import Family
+from lingraft.tokenizer.unigram import Unigram
+from lingraft.vocabulary import ContinuedBPE, SelectionRequest
+from lingraft.vocabulary.bpe_learner import BPELearner
+from lingraft.vocabulary.word_counts import cut_by_base, cut_words
 
 HELDOUT_SHARE = 0.2
 GROUPS = 50
@@ -127,8 +126,15 @@ def _pieces(documents: Sequence[str]) -> Sequence[str]:
     )
 
 
-def _curve(family: Family, train: Sequence[str], held: Heldout, base_G: Floats | None,
-           learned_from: int, *, sizes: Sequence[int]) -> tuple[FertilityCurve, Floats]:
+def _curve(
+    family: Family,
+    train: Sequence[str],
+    held: Heldout,
+    base_G: Floats | None,
+    learned_from: int,
+    *,
+    sizes: Sequence[int],
+) -> tuple[FertilityCurve, Floats]:
     """Learn from all and from half of the text, and extrapolate."""
     half, other = family.units(train[::2]), family.units(train[1::2])
     half_KG, found_half = _learn(family, half, held, sizes)
@@ -167,12 +173,13 @@ def _grouped(family: Family, documents: Sequence[str], groups: int = GROUPS) -> 
     )
 
 
-def _learn(family: Family, counts: Counter[str], held: Heldout,
-           sizes: Sequence[int] = SIZES) -> tuple[Floats, int]:
+def _learn(
+    family: Family, counts: Counter[str], held: Heldout, sizes: Sequence[int] = SIZES
+) -> tuple[Floats, int]:
     """Return the tokens of each group with 0 and `sizes` tokens added, and how many were found."""
     if not isinstance(family, Unigram):
         return _by_learner(family, counts, held, sizes)
-    surfaces = Continued().select(SelectionRequest(family, counts, sizes[-1])).surfaces
+    surfaces = ContinuedBPE().select(SelectionRequest(family, counts, sizes[-1])).surfaces
     return _by_backend(family, surfaces, held, sizes), len(surfaces)
 
 
@@ -183,11 +190,14 @@ def _by_learner(
     together = Counter(counts)
     for unit in held.units:
         together.setdefault(unit, 0)
-    settings = Continued()
-    learner = Learner(
-        cut_words(family, together), cut_alone=cut_by_base(family),
-        minimum=settings.min_saving, step_cost=settings.step_cost,
-        allowed=lambda surface: len(surface) <= settings.max_token_bytes and family.allows(surface))
+    settings = ContinuedBPE()
+    learner = BPELearner(
+        cut_words(family, together),
+        cut_alone=cut_by_base(family),
+        minimum=settings.min_saving,
+        step_cost=settings.step_cost,
+        allowed=lambda surface: len(surface) <= settings.max_token_bytes and family.allows(surface),
+    )
     as_in_cut_words = sorted(together, key=lambda unit: (-together[unit], unit))
     order = {unit: i for i, unit in enumerate(as_in_cut_words)}
     place = np.array([order[unit] for unit in held.units], dtype=np.int64)
@@ -200,7 +210,7 @@ def _by_learner(
     return np.array(rows), len(learner.learned.surfaces)
 
 
-def _lengths(learner: Learner) -> npt.NDArray[np.int64]:
+def _lengths(learner: BPELearner) -> npt.NDArray[np.int64]:
     """Return the current tokens of each word; a character without a piece costs its bytes."""
     words, symbols = learner.words, learner.chain.symbol
     cost = np.ones(len(learner.surfaces), dtype=np.int64)

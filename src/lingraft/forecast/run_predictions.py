@@ -18,7 +18,7 @@ from typing import Any
 
 from lingraft.corpus import Corpus, first_documents
 from lingraft.errors import LingraftError
-from lingraft.families import ModelTokenizer, family_of
+from lingraft.evaluation.score_model import heldout_documents
 from lingraft.forecast.extrapolate import SIZES
 from lingraft.forecast.loss_forecast import (
     FALLEN,
@@ -29,9 +29,9 @@ from lingraft.forecast.loss_forecast import (
     weighted_bytes,
 )
 from lingraft.forecast.predict_fertility import predict_fertility, tokens_per_byte
-from lingraft.intrinsic.scoring import heldout_documents
 from lingraft.measurement import read_measurements, select
 from lingraft.pretokenizer import repaired
+from lingraft.tokenizer import ModelTokenizer, family_of
 
 PREDICTION = "prediction.json"
 FIRST_PART = 0.2
@@ -83,8 +83,12 @@ class Checked:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON: the prediction's fields, measured, error, within."""
-        return {**asdict(self.prediction), "measured": self.measured, "error": self.error,
-                "within": self.within}
+        return {
+            **asdict(self.prediction),
+            "measured": self.measured,
+            "error": self.error,
+            "within": self.within,
+        }
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,12 @@ def predict_run(tokens: AddedTokens | None, training: TrainingLog) -> dict[str, 
             rows += predict()
         except LingraftError as error:
             reasons[metric] = str(error)
-    return {"format": 1, "part": training.part, "rows": [asdict(row) for row in rows],
-            "not predicted": reasons}
+    return {
+        "format": 1,
+        "part": training.part,
+        "rows": [asdict(row) for row in rows],
+        "not predicted": reasons,
+    }
 
 
 def predictions(folder: Path) -> list[Predicted]:
@@ -143,8 +151,11 @@ def predictions(folder: Path) -> list[Predicted]:
 def checked(folder: Path) -> list[Checked]:
     """Return each prediction of a run folder whose number the run has measured."""
     measured = _measured(folder)
-    return [Checked(one, measured[one.metric, one.language]) for one in predictions(folder)
-            if measured.get((one.metric, one.language))]
+    return [
+        Checked(one, measured[one.metric, one.language])
+        for one in predictions(folder)
+        if measured.get((one.metric, one.language))
+    ]
 
 
 def predict_tokens(known: AddedTokens | None) -> Iterator[Predicted]:
@@ -170,8 +181,15 @@ def predict_tokens(known: AddedTokens | None) -> Iterator[Predicted]:
     value, low, high = tokens_per_byte(now, curves[-1]).at(added)
     low, high = min(low, value * (1 - LEAST_WIDTH)), max(high, value * (1 + LEAST_WIDTH))
     size = sum(len(text.encode()) for text in documents)
-    yield Predicted("tokens per byte", corpus.language, "tokens/byte", value, low, high,
-                    f"the base tokenizer, {size:,} bytes of train text and the held-out text")
+    yield Predicted(
+        "tokens per byte",
+        corpus.language,
+        "tokens/byte",
+        value,
+        low,
+        high,
+        f"the base tokenizer, {size:,} bytes of train text and the held-out text",
+    )
 
 
 def predict_bits(known: TrainingLog) -> Iterator[Predicted]:
@@ -185,9 +203,14 @@ def predict_bits(known: TrainingLog) -> Iterator[Predicted]:
         return  # no training, or several phases, whose curves do not continue each other
     seen = [row for row in rows if row["step"] <= known.part * steps[-1]["steps"]]
     planned, points = points_of(steps), points_of(seen)
-    ahead = weighted_bytes(planned[max(len(points) - 1, 0):])
-    forecast = predict_end(points, planned[-1].bytes, heldout=heldout_points(seen, language),
-                           annealed=planned[-1].factor < FALLEN, ahead=ahead)
+    ahead = weighted_bytes(planned[max(len(points) - 1, 0) :])
+    forecast = predict_end(
+        points,
+        planned[-1].bytes,
+        heldout=heldout_points(seen, language),
+        annealed=planned[-1].factor < FALLEN,
+        ahead=ahead,
+    )
     scale = _evaluation_scale(known)
     yield Predicted(
         "bits per byte",
@@ -215,8 +238,9 @@ def predict_time(known: TrainingLog) -> Iterator[Predicted]:
     each = (seen[-1]["seconds"] - seen[0]["seconds"]) / (seen[-1]["step"] - seen[0]["step"])
     value = seen[0]["seconds"] + each * (steps[-1]["steps"] - seen[0]["step"])
     low, high = (share * value for share in TIME_RANGE)
-    yield Predicted(TIME, "", "seconds", value, low, high,
-                    f"the first {known.part:.0%} of the training log")
+    yield Predicted(
+        TIME, "", "seconds", value, low, high, f"the first {known.part:.0%} of the training log"
+    )
 
 
 def _measured(folder: Path) -> dict[tuple[str, str], float]:

@@ -13,15 +13,19 @@ from lingraft.errors import CorpusError, did_you_mean
 from lingraft.miniature.arabic import Arabic
 from lingraft.miniature.english import English
 from lingraft.miniature.hindi import Hindi
-from lingraft.miniature.plots import plan
+from lingraft.miniature.sentences import Grammar, Lexicon, Teller
+from lingraft.miniature.stories import plan
 from lingraft.miniature.tamil import Tamil
-from lingraft.miniature.telling import Grammar, Lexicon, Teller
 from lingraft.miniature.turkish import Turkish
 
 __all__ = ["LANGUAGES", "sentences", "stories", "story"]
 
 _GRAMMARS: dict[str, Callable[[Lexicon], Grammar]] = {
-    "en": English, "hi": Hindi, "tr": Turkish, "ar": Arabic, "ta": Tamil,
+    "en": English,
+    "hi": Hindi,
+    "tr": Turkish,
+    "ar": Arabic,
+    "ta": Tamil,
 }
 LANGUAGES: tuple[str, ...] = tuple(_GRAMMARS)
 
@@ -52,8 +56,10 @@ def stories(language: str, *, count: int, seed: int = 0) -> Iterator[str]:
 @cache
 def _teller(language: str) -> Teller:
     if language not in _GRAMMARS:
-        msg = (f"language {language!r}: the miniature world does not speak it; {did_you_mean(language, LANGUAGES)}; "
-               "for another language name text of your own in place of `miniature`: a file, a folder, or owner/name "
-               "of a hub data set")
+        msg = (
+            f"language {language!r}: the miniature world does not speak it; {did_you_mean(language, LANGUAGES)}; "
+            "for another language name text of your own in place of `miniature`: a file, a folder, or owner/name "
+            "of a hub data set"
+        )
         raise CorpusError(msg)
     return Teller(_GRAMMARS[language](Lexicon.read(language)))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lingraft.miniature.telling import Lexicon, sex
-from lingraft.miniature.world import Agreement, Phrase
+from lingraft.miniature.phrases import Agreement, Phrase
+from lingraft.miniature.sentences import Lexicon, sex
 
 _NUMBERS = {3: ("ثلاثة", "ثلاث"), 4: ("أربعة", "أربع")}
 _SUFFIXES = {"his:m": "ه", "his:f": "ها", "my": "ي"}
@@ -64,7 +64,9 @@ class Arabic:
 
     def agreement(self, phrase: Phrase) -> Agreement:
         """Return grammatical gender; a verb before its subject stays in the singular."""
-        gender = sex(phrase) if phrase.kind in ("name", "kin") else self.lexicon.entry(phrase).split()[1]
+        gender = (
+            sex(phrase) if phrase.kind in ("name", "kin") else self.lexicon.entry(phrase).split()[1]
+        )
         return Agreement(gender=gender, kind=phrase.kind)
 
     def noun(self, phrase: Phrase, features: tuple[str, ...]) -> str:
@@ -90,7 +92,11 @@ class Arabic:
         suffix = next((_SUFFIXES[name] for name in features if name in _SUFFIXES), "")
         article = "ال" if "the" in features or "this" in features else ""
         bare = "construct" in features or article or suffix or "acc" not in features
-        word = _joined(noun) + suffix if suffix else article + (noun if bare or "2" in more else accusative(noun))
+        word = (
+            _joined(noun) + suffix
+            if suffix
+            else article + (noun if bare or "2" in more else accusative(noun))
+        )
         if "this" in features:
             word = ("هذه " if gender == "f" else "هذا ") + word
         if not phrase.adjective or "plain" in features:
@@ -98,7 +104,9 @@ class Arabic:
         definite = bool(article or suffix)
         return f"{word} {self._adjective(phrase.adjective, gender, definite=definite, features=features)}"
 
-    def _adjective(self, key: str, gender: str, *, definite: bool, features: tuple[str, ...]) -> str:
+    def _adjective(
+        self, key: str, gender: str, *, definite: bool, features: tuple[str, ...]
+    ) -> str:
         masculine, feminine, *diptote = self.lexicon.tables["adjective"][key].split()
         word = feminine if gender == "f" else masculine
         if definite:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lingraft.miniature.telling import Lexicon, sex
-from lingraft.miniature.world import Agreement, Phrase
+from lingraft.miniature.phrases import Agreement, Phrase
+from lingraft.miniature.sentences import Lexicon, sex
 
 _VOWELS = "aeiou"
 _NUMBERS = {2: "two", 3: "three", 4: "four"}

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lingraft.miniature.telling import Lexicon, sex
-from lingraft.miniature.world import Agreement, Phrase
+from lingraft.miniature.phrases import Agreement, Phrase
+from lingraft.miniature.sentences import Lexicon, sex
 
 _CONSONANT_FINAL = range(ord("क"), ord("ह") + 1)
 _NUKTA = "़"
 _NUMBERS = {2: "दो", 3: "तीन", 4: "चार"}
 _PERFECT_STEMS = {"जा": "ग", "कर": "कि", "दे": "दि", "ले": "लि", "हो": "हु", "पी": "पि"}
-_SHORT_PERFECTS = {"कि": ("किया", "किए", "की", "कीं"), "दि": ("दिया", "दिए", "दी", "दीं"),
-                   "लि": ("लिया", "लिए", "ली", "लीं"), "पि": ("पिया", "पिए", "पी", "पीं"),
-                   "हु": ("हुआ", "हुए", "हुई", "हुईं"), "ग": ("गया", "गए", "गई", "गईं")}
+_SHORT_PERFECTS = {
+    "कि": ("किया", "किए", "की", "कीं"),
+    "दि": ("दिया", "दिए", "दी", "दीं"),
+    "लि": ("लिया", "लिए", "ली", "लीं"),
+    "पि": ("पिया", "पिए", "पी", "पीं"),
+    "हु": ("हुआ", "हुए", "हुई", "हुईं"),
+    "ग": ("गया", "गए", "गई", "गईं"),
+}
 _OWNERS = {"his": "उसका", "my": "मेरा", "own": "अपना"}
 
 
@@ -61,8 +66,11 @@ def agree(adjective: str, agreement: Agreement) -> str:
 def _agree(word: str, agreement: Agreement) -> str:
     feminine = agreement.gender == "f"
     if word.endswith(("आ", "या")):
-        return word.removesuffix("आ").removesuffix("या") + ("ई" if feminine else "ए") \
-            if feminine or agreement.plural else word
+        return (
+            word.removesuffix("आ").removesuffix("या") + ("ई" if feminine else "ए")
+            if feminine or agreement.plural
+            else word
+        )
     if not word.endswith("ा"):
         return word
     return word[:-1] + ("ी" if feminine else "े" if agreement.plural else "ा")
@@ -78,7 +86,9 @@ def perfect(stem: str, agreement: Agreement) -> str:
     which = 2 * (agreement.gender == "f") + agreement.plural
     if stem in _PERFECT_STEMS:
         return _SHORT_PERFECTS[_PERFECT_STEMS[stem]][which]
-    return stem + (("ा", "े", "ी", "ीं") if _ends_in_consonant(stem) else ("या", "ए", "ई", "ईं"))[which]
+    return (
+        stem + (("ा", "े", "ी", "ीं") if _ends_in_consonant(stem) else ("या", "ए", "ई", "ईं"))[which]
+    )
 
 
 def future(stem: str, agreement: Agreement) -> str:
@@ -136,7 +146,13 @@ class Hindi:
         if phrase.adjective and "plain" not in features:
             words.append(self.lexicon.tables["adjective"][phrase.adjective])
         words = [agree(word, bent) for word in words]
-        words.append(plural(noun, gender) if agreement.plural else oblique(noun, gender) if "obl" in features else noun)
+        words.append(
+            plural(noun, gender)
+            if agreement.plural
+            else oblique(noun, gender)
+            if "obl" in features
+            else noun
+        )
         if "a" in features or phrase.number > 1:
             words.insert(0, _NUMBERS.get(phrase.number, "एक"))
         return " ".join(words)
@@ -148,7 +164,9 @@ class Hindi:
         if form == "was":
             return _was(agreement)
         *complement, infinitive = lemma.split()
-        return " ".join([*complement, self._conjugated(infinitive.removesuffix("ना"), form, agreement)])
+        return " ".join(
+            [*complement, self._conjugated(infinitive.removesuffix("ना"), form, agreement)]
+        )
 
     def _conjugated(self, stem: str, form: str, agreement: Agreement) -> str:
         if form == "perf":

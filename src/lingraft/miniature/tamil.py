@@ -10,11 +10,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lingraft.miniature.telling import Lexicon, sex
-from lingraft.miniature.world import Agreement, Phrase
+from lingraft.miniature.phrases import Agreement, Phrase
+from lingraft.miniature.sentences import Lexicon, sex
 
 _PULLI = "்"
-_SIGNS = {"ஆ": "ா", "இ": "ி", "ஈ": "ீ", "உ": "ு", "ஊ": "ூ", "எ": "ெ", "ஏ": "ே", "ஐ": "ை", "ஒ": "ொ", "ஓ": "ோ", "அ": ""}
+_SIGNS = {
+    "ஆ": "ா",
+    "இ": "ி",
+    "ஈ": "ீ",
+    "உ": "ு",
+    "ஊ": "ூ",
+    "எ": "ெ",
+    "ஏ": "ே",
+    "ஐ": "ை",
+    "ஒ": "ொ",
+    "ஓ": "ோ",
+    "அ": "",
+}
 _FRONT = ("ி", "ீ", "ெ", "ே", "ை", "இ", "ஈ", "எ", "ஏ", "ஐ")
 _CASES = {"acc": "ஐ", "loc": "இல்", "abl": "இலிருந்து", "gen": "இன்", "soc": "உடன்", "at": "இடம்"}
 _NUMBERS = {2: "இரண்டு", 3: "மூன்று", 4: "நான்கு"}
@@ -95,7 +107,12 @@ def conjugate(stem: str, agreement: Agreement) -> str:
     ('தூங்கினாள்', 'வாழ்ந்தார்')
     """
     if agreement.person < 3:
-        return join(stem, {(1, False): "ஏன்", (1, True): "ஓம்", (2, False): "ஆய்"}[agreement.person, agreement.plural])
+        return join(
+            stem,
+            {(1, False): "ஏன்", (1, True): "ஓம்", (2, False): "ஆய்"}[
+                agreement.person, agreement.plural
+            ],
+        )
     if agreement.plural:
         return join(stem, "ஆர்கள்")
     if agreement.kind in ("thing", "animal", "food"):
@@ -127,7 +144,9 @@ class Tamil:
             return at
         case = next((name for name in features if name in _CASES or name in ("dat", "um")), "")
         entry = plural(entry) if phrase.number > 1 else entry
-        words = [decline(entry, case, name=phrase.kind == "name") if case else entry.partition("/")[0]]
+        words = [
+            decline(entry, case, name=phrase.kind == "name") if case else entry.partition("/")[0]
+        ]
         if phrase.adjective and "plain" not in features:
             words.insert(0, self.lexicon.tables["adjective"][phrase.adjective])
         if "a" in features or phrase.number > 1:
@@ -140,7 +159,10 @@ class Tamil:
             return lemma
         if "|" in lemma:
             return conjugate(lemma.split("|")[1], agreement)
-        return conjugate(self.lexicon.tables["verbs"][lemma].split()[("past", "pres", "fut").index(form)], agreement)
+        return conjugate(
+            self.lexicon.tables["verbs"][lemma].split()[("past", "pres", "fut").index(form)],
+            agreement,
+        )
 
     def finish(self, sentence: str) -> str:
         """Double what the marks ask for, and write ஓர் for ஒரு before a vowel."""

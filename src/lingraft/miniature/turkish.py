@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lingraft.miniature.telling import Lexicon, sex
-from lingraft.miniature.world import Agreement, Phrase
+from lingraft.miniature.phrases import Agreement, Phrase
+from lingraft.miniature.sentences import Lexicon, sex
 
 VOWELS = "aâeıioöuü"
 _FRONTED = str.maketrans("aıou", "eiöü")
@@ -19,11 +19,32 @@ _NARROW = {"a": "ı", "â": "ı", "ı": "ı", "e": "i", "i": "i", "o": "u", "u":
 _VOICELESS = "fstkçşhp"
 _NUMBERS = {2: "iki", 3: "üç", 4: "dört"}
 _CASES = {"acc": "(y)I", "dat": "(y)A", "loc": "DA", "abl": "DAn", "gen": "(n)In", "ins": "(y)lA"}
-_CASES_AFTER_HIS = {"acc": "nI", "dat": "nA", "loc": "nDA", "abl": "nDAn", "gen": "nIn", "ins": "ylA"}
+_CASES_AFTER_HIS = {
+    "acc": "nI",
+    "dat": "nA",
+    "loc": "nDA",
+    "abl": "nDAn",
+    "gen": "nIn",
+    "ins": "ylA",
+}
 _POSSESSIVES = {"poss1": "(I)m", "poss3": "(s)I"}
 _PASTS = {"past": "DI", "neg": "mADI", "cannot": "(y)AmADI"}
-_PAST_PERSONS = {(1, False): "m", (2, False): "n", (3, False): "", (1, True): "k", (2, True): "nIz", (3, True): "lAr"}
-_PERSONS = {(1, False): "Im", (2, False): "sIn", (3, False): "", (1, True): "Iz", (2, True): "sInIz", (3, True): "lAr"}
+_PAST_PERSONS = {
+    (1, False): "m",
+    (2, False): "n",
+    (3, False): "",
+    (1, True): "k",
+    (2, True): "nIz",
+    (3, True): "lAr",
+}
+_PERSONS = {
+    (1, False): "Im",
+    (2, False): "sIn",
+    (3, False): "",
+    (1, True): "Iz",
+    (2, True): "sInIz",
+    (3, True): "lAr",
+}
 
 
 def attach(word: str, suffix: str, *, mark: str = "") -> str:
@@ -40,7 +61,9 @@ def attach(word: str, suffix: str, *, mark: str = "") -> str:
     last = last.translate(_FRONTED) if front else last
     letters = list(stem + mark)
     for letter in suffix:
-        written = _harmonise(letter, last, voiceless=(letters[-1] if letters[-1] != "'" else stem[-1]) in _VOICELESS)
+        written = _harmonise(
+            letter, last, voiceless=(letters[-1] if letters[-1] != "'" else stem[-1]) in _VOICELESS
+        )
         last = written if written in VOWELS else last
         letters.append(written)
     return "".join(letters)
@@ -94,7 +117,9 @@ def conjugate(verb: str, form: str, person: int = 3, *, plural: bool = False) ->
     if form == "doing":  # the noun of an action, as an object
         return attach(attach(verb, "mA"), "(y)I")
     present = _present(verb)
-    return attach(present, "DI") if form == "prespast" else attach(present, _PERSONS[person, plural])
+    return (
+        attach(present, "DI") if form == "prespast" else attach(present, _PERSONS[person, plural])
+    )
 
 
 def _present(verb: str) -> str:

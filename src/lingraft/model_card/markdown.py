@@ -46,18 +46,26 @@ def front_matter(record: Mapping[str, Any]) -> str:
 
     recipe = record["recipe"]
     languages = dict.fromkeys(code for text in texts(recipe) if (code := _code(text["language"])))
-    datasets = dict.fromkeys(source["hub"] for text in texts(recipe) for source in text["corpus"] if source.get("hub"))
+    datasets = dict.fromkeys(
+        source["hub"] for text in texts(recipe) for source in text["corpus"] if source.get("hub")
+    )
     data = ModelCardData(
-        language=[*languages] or None, license=(recipe.get("licences") or {}).get("result"),
-        library_name="transformers", pipeline_tag=_pipeline(record), datasets=[*datasets] or None,
+        language=[*languages] or None,
+        license=(recipe.get("licences") or {}).get("result"),
+        library_name="transformers",
+        pipeline_tag=_pipeline(record),
+        datasets=[*datasets] or None,
         base_model=(recipe["model"].get("hub") or {}).get("id"),
-        tags=["lingraft", "vocabulary-extension", "continued-pretraining"])
+        tags=["lingraft", "vocabulary-extension", "continued-pretraining"],
+    )
     return f"---\n{data.to_yaml()}\n---\n"
 
 
 def _pipeline(record: Mapping[str, Any]) -> str:
     """Return the hub's name for what a model does."""
-    notes: Mapping[str, Any] = next((one["notes"] for one in record["stages"] if one["name"] == "embeddings"), {})
+    notes: Mapping[str, Any] = next(
+        (one["notes"] for one in record["stages"] if one["name"] == "embeddings"), {}
+    )
     reads_images = notes.get("loads_with") == "AutoModelForImageTextToText"
     return "image-text-to-text" if reads_images else "text-generation"
 

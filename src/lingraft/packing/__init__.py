@@ -3,6 +3,6 @@
 Settings only; the work is in `blocks` (files) and `mixture` (order), which import numpy.
 """
 
-from lingraft.packing.settings import PackingSettings
+from lingraft.packing.config import PackingSettings
 
 __all__ = ["PackingSettings"]

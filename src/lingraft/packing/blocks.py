@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, StoreError
-from lingraft.families import ModelTokenizer
-from lingraft.families.chat_template import ChatTemplate
-from lingraft.families.separators import Separators, separators_of
-from lingraft.families.special_text import as_note, as_sentence
-from lingraft.packing.chats import NO_TEMPLATE, ChatEncoder
-from lingraft.packing.settings import PackingSettings
+from lingraft.packing.chat_rows import NO_TEMPLATE, ChatEncoder
+from lingraft.packing.config import PackingSettings
 from lingraft.packing.shards import DOCUMENTS, Integers, Shard, shards_of
 from lingraft.progress import progress
 from lingraft.store import Draft
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.chat_template import ChatTemplate
+from lingraft.tokenizer.separators import Separators, separators_of
+from lingraft.tokenizer.special_text import as_note, as_sentence
 from lingraft.workers import HERE, Workers
 
 TOKENS, ROWS, SUMMARY = "blocks.bin", "rows.bin", "blocks.json"
@@ -77,7 +77,9 @@ class Blocks:
         try:
             summary = Summary(**json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
             blocks = cls(folder, summary)
-            whole = len(blocks.rows) == summary.rows and int(blocks.rows[-1, :2].sum()) < len(blocks.tokens)
+            whole = len(blocks.rows) == summary.rows and int(blocks.rows[-1, :2].sum()) < len(
+                blocks.tokens
+            )
         except (OSError, ValueError, TypeError) as error:
             msg = f"{folder}: not packed text ({error}); remove the folder and run again"
             raise StoreError(msg) from error
@@ -121,10 +123,19 @@ class Blocks:
         return self.tokens[start : start + length + 1].astype(np.int64)
 
 
-def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSettings, draft: Draft, *,
-                context: int | None = None, split: str = "train", workers: Workers = HERE,
-                scratch_dir: Path | None = None, separators: Separators | None = None,
-                template: ChatTemplate | None = None) -> None:
+def pack_corpus(
+    corpus: Corpus,
+    tokenizer: ModelTokenizer,
+    settings: PackingSettings,
+    draft: Draft,
+    *,
+    context: int | None = None,
+    split: str = "train",
+    workers: Workers = HERE,
+    scratch_dir: Path | None = None,
+    separators: Separators | None = None,
+    template: ChatTemplate | None = None,
+) -> None:
     """Tokenise a split of a corpus into `draft`; raises `CorpusError` where it holds no text.
 
     `separators` are those of the source model, whose files say more than the folder of an extended tokenizer. What
@@ -136,19 +147,28 @@ def pack_corpus(corpus: Corpus, tokenizer: ModelTokenizer, settings: PackingSett
     if corpus.has_chats and chats is None:
         msg = f"text in {corpus.language}: holds conversations (format: chat), and {NO_TEMPLATE}"
         raise CorpusError(msg)
-    with progress(f"packing {corpus.language}", corpus.counts(split).documents, unit="documents") as advance:
+    with progress(
+        f"packing {corpus.language}", corpus.counts(split).documents, unit="documents"
+    ) as advance:
+
         def watched() -> Iterator[list[str]]:
             for texts in corpus.batches(split, DOCUMENTS):
                 yield texts
                 advance(len(texts))
 
-        shards = shards_of(watched(), tokenizer, workers=workers, scratch_dir=scratch_dir, chats=chats)
-        summary = pack_shards(shards, tokenizer, settings, draft.folder, context=context, separators=separators)
+        shards = shards_of(
+            watched(), tokenizer, workers=workers, scratch_dir=scratch_dir, chats=chats
+        )
+        summary = pack_shards(
+            shards, tokenizer, settings, draft.folder, context=context, separators=separators
+        )
     draft.notes.update(notes_of(summary))
     if summary.refused:
         reasons = ", ".join(f"{count:,}: {reason}" for reason, count in summary.refused.items())
         left_out = sum(summary.refused.values())
-        draft.warn(f"text in {corpus.language}: {left_out:,} conversations are left out ({reasons})")
+        draft.warn(
+            f"text in {corpus.language}: {left_out:,} conversations are left out ({reasons})"
+        )
     if summary.mentions:
         draft.warn(f"text in {corpus.language}: {as_sentence(summary.mentions)}")
 
@@ -158,14 +178,27 @@ def notes_of(summary: Summary) -> dict[str, Any]:
     return {**asdict(summary), "bytes_per_token": round(summary.bytes / max(summary.tokens, 1), 4)}
 
 
-def pack_texts(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, settings: PackingSettings, folder: Path, *,
-               context: int | None = None) -> Summary:
+def pack_texts(
+    batches: Iterable[Sequence[str]],
+    tokenizer: ModelTokenizer,
+    settings: PackingSettings,
+    folder: Path,
+    *,
+    context: int | None = None,
+) -> Summary:
     """Tokenise batches of texts into a folder of blocks."""
     return pack_shards(shards_of(batches, tokenizer), tokenizer, settings, folder, context=context)
 
 
-def pack_shards(shards: Iterable[Shard], tokenizer: ModelTokenizer, settings: PackingSettings, folder: Path, *,
-                context: int | None = None, separators: Separators | None = None) -> Summary:
+def pack_shards(
+    shards: Iterable[Shard],
+    tokenizer: ModelTokenizer,
+    settings: PackingSettings,
+    folder: Path,
+    *,
+    context: int | None = None,
+    separators: Separators | None = None,
+) -> Summary:
     """Put tokenised documents together into a folder of blocks; `separators` are the tokenizer's own by default."""
     separators = separators or separators_of(tokenizer, settings.separator)
     before, after = separators.ids(tokenizer)
@@ -181,9 +214,21 @@ def pack_shards(shards: Iterable[Shard], tokenizer: ModelTokenizer, settings: Pa
             for ids, sizes in shard:
                 writer.add(ids, sizes)
         writer.close()
-    summary = Summary(block, writer.rows, writer.tokens, writer.bytes, writer.documents, before, after,
-                      writer.dropped_tokens, writer.dropped_bytes, as_note(mentions), chats, as_note(refused),
-                      sorted(tokenizer.family.control))
+    summary = Summary(
+        block,
+        writer.rows,
+        writer.tokens,
+        writer.bytes,
+        writer.documents,
+        before,
+        after,
+        writer.dropped_tokens,
+        writer.dropped_bytes,
+        as_note(mentions),
+        chats,
+        as_note(refused),
+        sorted(tokenizer.family.control),
+    )
     if not summary.rows:
         msg = "there is no text to train on: every document is empty; see what counts.json says was dropped"
         raise CorpusError(msg)
@@ -191,10 +236,12 @@ def pack_shards(shards: Iterable[Shard], tokenizer: ModelTokenizer, settings: Pa
     return summary
 
 
-class _Writer:
+class _BlockWriter:
     """Counts what goes into the two files."""
 
-    def __init__(self, tokens: BinaryIO, rows: BinaryIO, block: int, before: int | None, after: int | None) -> None:
+    def __init__(
+        self, tokens: BinaryIO, rows: BinaryIO, block: int, before: int | None, after: int | None
+    ) -> None:
         self._tokens, self._rows = tokens, rows
         self.block, self.before, self.after = block, before, after
         self.rows = self.tokens = self.bytes = self.documents = 0
@@ -224,7 +271,7 @@ class _Writer:
         self._tokens.write(ids.astype(np.uint32).tobytes())
 
 
-class _Stream(_Writer):
+class _Stream(_BlockWriter):
     """Documents one after another; `_sizes` and `_begins` of the tokens after the last full row wait for their row."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -238,10 +285,15 @@ class _Stream(_Writer):
         begins = np.zeros(len(ids), dtype=np.int64)
         begins[0] = 1
         opening = self.before if self.before is not None else self.after
-        head = np.array([opening] if self.before is not None or not self._begun else [], dtype=np.int64)
+        head = np.array(
+            [opening] if self.before is not None or not self._begun else [], dtype=np.int64
+        )
         tail = np.array([self.after] if self.after is not None else [], dtype=np.int64)
         self._write_tokens(np.concatenate([head, ids, tail]))
-        pads = len(head) if self._begun else 0, len(tail)  # the stream's first token is context, in no row
+        pads = (
+            len(head) if self._begun else 0,
+            len(tail),
+        )  # the stream's first token is context, in no row
         self._sizes = np.concatenate([self._sizes, np.pad(sizes, pads)])
         self._begins = np.concatenate([self._begins, np.pad(begins, pads)])
         self._begun = True
@@ -259,7 +311,7 @@ class _Stream(_Writer):
         self.start += length
 
 
-class _Documents(_Writer):
+class _Documents(_BlockWriter):
     """A document a row, cut at `block` predicted tokens."""
 
     def add(self, ids: Integers, sizes: Integers) -> None:

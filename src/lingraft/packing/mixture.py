@@ -54,7 +54,9 @@ class Mixture:
     share: float = 0.0
     seed: int = 0
     start: Start = Start()
-    _orders: dict[tuple[int, int], Integers] = field(default_factory=dict, repr=False, compare=False)
+    _orders: dict[tuple[int, int], Integers] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def replay_parts(self) -> int:
@@ -63,14 +65,20 @@ class Mixture:
             return 0
         target = self.target.summary.bytes / len(self.target)
         replay = self.replay.summary.bytes / len(self.replay)
-        return round(PARTS * self.share * target / (self.share * target + (1 - self.share) * replay))
+        return round(
+            PARTS * self.share * target / (self.share * target + (1 - self.share) * replay)
+        )
 
     def places(self, first: int, count: int) -> tuple[NDArray[np.bool_], Integers]:
         """Return for `count` places from `first` on whether each is replayed, and its row in its stream."""
         places = np.arange(first, first + count, dtype=np.int64)
         replayed_before = places * self.replay_parts // PARTS
         replayed = (places + 1) * self.replay_parts // PARTS > replayed_before
-        drawn = np.where(replayed, self.start.replay + replayed_before, self.start.target + places - replayed_before)
+        drawn = np.where(
+            replayed,
+            self.start.replay + replayed_before,
+            self.start.target + places - replayed_before,
+        )
         rows = np.empty(count, dtype=np.int64)
         for stream, chosen, blocks in ((0, ~replayed, self.target), (1, replayed, self.replay)):
             if blocks is not None and chosen.any():
@@ -104,11 +112,20 @@ class Mixture:
         for i, (blocks, row) in enumerate(zip(streams, taken, strict=True)):
             inputs[i, : len(row) - 1] = row[:-1]
             given = blocks.summary.before
-            labels[i, : len(row) - 1] = row[1:] if given is None else np.where(row[1:] == given, IGNORED, row[1:])
+            labels[i, : len(row) - 1] = (
+                row[1:] if given is None else np.where(row[1:] == given, IGNORED, row[1:])
+            )
         found = self.measures(first, count)
         own = found[~replayed]
-        return Batch(inputs, labels, replayed, int(found[:, 1].sum()), int(found[:, 2].sum()), int(own[:, 2].sum()),
-                     int(own[:, 3].sum()))
+        return Batch(
+            inputs,
+            labels,
+            replayed,
+            int(found[:, 1].sum()),
+            int(found[:, 2].sum()),
+            int(own[:, 2].sum()),
+            int(own[:, 3].sum()),
+        )
 
     def _rows(self, stream: int, drawn: Integers, size: int) -> Integers:
         epochs, positions = drawn // size, drawn % size
@@ -133,7 +150,9 @@ def positions_of(inputs: Integers, opening: int) -> Integers:
     [[0, 1, 0, 1, 2, 0, 1]]
     """
     places = np.broadcast_to(np.arange(inputs.shape[1]), inputs.shape)
-    positions: Integers = places - np.maximum.accumulate(np.where(inputs == opening, places, 0), axis=1)
+    positions: Integers = places - np.maximum.accumulate(
+        np.where(inputs == opening, places, 0), axis=1
+    )
     return positions
 
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.corpus.chat import Conversation
-from lingraft.families import ModelTokenizer
-from lingraft.packing.chats import NO_TEMPLATE, ChatEncoder
+from lingraft.packing.chat_rows import NO_TEMPLATE, ChatEncoder
 from lingraft.store import atomic_file
+from lingraft.tokenizer import ModelTokenizer
 from lingraft.workers import HERE, Workers
 
 Integers = NDArray[np.int64]
@@ -46,24 +46,39 @@ class Shard:
     def __iter__(self) -> Iterator[tuple[Integers, Integers]]:
         """Yield ids and sizes of each document."""
         ends = np.cumsum(self.lengths)[:-1]
-        yield from zip(np.split(self.ids, ends), np.split(self.sizes, ends), strict=True) if len(self.lengths) else ()
+        yield from (
+            zip(np.split(self.ids, ends), np.split(self.sizes, ends), strict=True)
+            if len(self.lengths)
+            else ()
+        )
 
     def write(self, path: Path) -> None:
         """Write the shard atomically."""
         with atomic_file(path) as draft, draft.open("wb") as file:
-            np.savez(file, ids=self.ids.astype(np.uint32), sizes=self.sizes.astype(np.uint32), lengths=self.lengths,
-                     counts=np.array(json.dumps([dict(self.mentions), self.chats, dict(self.refused)])))
+            np.savez(
+                file,
+                ids=self.ids.astype(np.uint32),
+                sizes=self.sizes.astype(np.uint32),
+                lengths=self.lengths,
+                counts=np.array(json.dumps([dict(self.mentions), self.chats, dict(self.refused)])),
+            )
 
     @classmethod
     def read(cls, path: Path) -> Shard:
         """Read what `write` wrote."""
         with np.load(path, allow_pickle=False) as stored:
-            ids, sizes, lengths = (stored[name].astype(np.int64) for name in ("ids", "sizes", "lengths"))
+            ids, sizes, lengths = (
+                stored[name].astype(np.int64) for name in ("ids", "sizes", "lengths")
+            )
             return cls(ids, sizes, lengths, *json.loads(str(stored["counts"])))
 
 
-def tokenised(texts: Sequence[str], tokenizer: ModelTokenizer, surfaces: Integers,
-              chats: ChatEncoder | None = None) -> Shard:
+def tokenised(
+    texts: Sequence[str],
+    tokenizer: ModelTokenizer,
+    surfaces: Integers,
+    chats: ChatEncoder | None = None,
+) -> Shard:
     """Return the shard of some documents; `surfaces` are the bytes of each id's surface, `chats` writes conversations.
 
     The bytes of a conversation are those of its contents: what the template puts around them is no text.
@@ -78,18 +93,27 @@ def tokenised(texts: Sequence[str], tokenizer: ModelTokenizer, surfaces: Integer
         ids, reason = chats.encode(text.messages) if chats else ([], NO_TEMPLATE)
         refused.update([reason] if reason else [])
         written.append(ids)
-    found = [(np.array(ids, dtype=np.int64), len(text.encode())) for text, ids in zip(texts, written, strict=True)
-             if ids]
+    found = [
+        (np.array(ids, dtype=np.int64), len(text.encode()))
+        for text, ids in zip(texts, written, strict=True)
+        if ids
+    ]
     empty = [np.zeros(0, dtype=np.int64)]
-    return Shard(np.concatenate([*empty, *(ids for ids, _ in found)]),
-                 np.concatenate([*empty, *(covered_bytes(surfaces[ids], size) for ids, size in found)]),
-                 np.array([len(ids) for ids, _ in found], dtype=np.int64),
-                 tokenizer.family.special_text.count(texts), len(texts) - len(plain) - refused.total(), refused)
+    return Shard(
+        np.concatenate([*empty, *(ids for ids, _ in found)]),
+        np.concatenate([*empty, *(covered_bytes(surfaces[ids], size) for ids, size in found)]),
+        np.array([len(ids) for ids, _ in found], dtype=np.int64),
+        tokenizer.family.special_text.count(texts),
+        len(texts) - len(plain) - refused.total(),
+        refused,
+    )
 
 
 def surfaces_of(tokenizer: ModelTokenizer) -> Integers:
     """Return the bytes of each id's surface."""
-    return np.array([len(surface or b"") for surface in tokenizer.vocabulary.surfaces], dtype=np.int64)
+    return np.array(
+        [len(surface or b"") for surface in tokenizer.vocabulary.surfaces], dtype=np.int64
+    )
 
 
 def covered_bytes(sizes: Integers, total: int) -> Integers:
@@ -105,8 +129,14 @@ def covered_bytes(sizes: Integers, total: int) -> Integers:
     return shares
 
 
-def shards_of(batches: Iterable[Sequence[str]], tokenizer: ModelTokenizer, *, workers: Workers = HERE,
-              scratch_dir: Path | None = None, chats: ChatEncoder | None = None) -> Iterator[Shard]:
+def shards_of(
+    batches: Iterable[Sequence[str]],
+    tokenizer: ModelTokenizer,
+    *,
+    workers: Workers = HERE,
+    scratch_dir: Path | None = None,
+    chats: ChatEncoder | None = None,
+) -> Iterator[Shard]:
     """Yield the shards of a text in order, whoever makes them; those kept in `scratch_dir` are read again.
 
     Memory does not grow with the text.
@@ -121,8 +151,10 @@ def _regrouped(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         yield texts
 
 
-def _made(shared: tuple[ModelTokenizer, Integers, Path | None, ChatEncoder | None],
-          piece: tuple[int, Sequence[str]]) -> Shard:
+def _made(
+    shared: tuple[ModelTokenizer, Integers, Path | None, ChatEncoder | None],
+    piece: tuple[int, Sequence[str]],
+) -> Shard:
     (tokenizer, surfaces, scratch_dir, chats), (number, texts) = shared, piece
     path = scratch_dir / f"shard-{number:06d}.npz" if scratch_dir else None
     if path and path.exists():

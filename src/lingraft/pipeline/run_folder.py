@@ -139,5 +139,8 @@ def link_files(source: Path, target: Path, names: Mapping[str, str]) -> None:
 
 def model_files(folder: Path) -> dict[str, str]:
     """Return the files of a stored model folder, named as the run's model/ names them."""
-    return {str(path.relative_to(folder)): f"model/{path.relative_to(folder)}"
-            for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): f"model/{path.relative_to(folder)}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

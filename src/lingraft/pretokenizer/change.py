@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lingraft.families.content import Data
-from lingraft.pretokenizer.repair import repaired
+from lingraft.pretokenizer.mark_aware import repaired
 from lingraft.pretokenizer.scripts import ScriptChange
+from lingraft.tokenizer.json_format import Data
 
 PRETOKENIZER = "pretokenizer.json"
 
@@ -28,7 +28,9 @@ class Rewrite:
     rewrite: Callable[[Data], Data | None]
 
 
-MARK_AWARE = Rewrite("mark-aware", "combining marks continue the letters that they follow", repaired)
+MARK_AWARE = Rewrite(
+    "mark-aware", "combining marks continue the letters that they follow", repaired
+)
 REWRITES: tuple[Rewrite, ...] = (MARK_AWARE,)
 """The rewrites that `auto` chooses from; of equally good ones the first wins."""
 
@@ -65,7 +67,11 @@ class PretokenizerChange:
     def loads_in(self) -> str:
         """Who can load the result, in words."""
         readers = f"{', '.join(LOADERS[:-1])} and {LOADERS[-1]}"
-        known = f"in llama.cpp as {self.llama_cpp}" if self.llama_cpp else "not in llama.cpp, which has no name for it"
+        known = (
+            f"in llama.cpp as {self.llama_cpp}"
+            if self.llama_cpp
+            else "not in llama.cpp, which has no name for it"
+        )
         return f"loads in {readers}, {known}"
 
     def __str__(self) -> str:
@@ -83,6 +89,18 @@ class PretokenizerChange:
     def from_json(cls, data: Mapping[str, Any]) -> PretokenizerChange:
         """Read what `as_json` wrote."""
         scripts = tuple(ScriptChange(**row) for row in data["scripts"])
-        plain = {name: data[name] for name in ("why", "rewrite", "effect", "reinitialised", "llama_cpp", "saving",
-                                               "growth")}
-        return cls(**plain, before=tuple(data["before"]), after=tuple(data["after"]), scripts=scripts)
+        plain = {
+            name: data[name]
+            for name in (
+                "why",
+                "rewrite",
+                "effect",
+                "reinitialised",
+                "llama_cpp",
+                "saving",
+                "growth",
+            )
+        }
+        return cls(
+            **plain, before=tuple(data["before"]), after=tuple(data["after"]), scripts=scripts
+        )

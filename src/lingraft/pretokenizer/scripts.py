@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-from lingraft.families.base import Family
+from lingraft.tokenizer.base import Family
 
 _COMPOSED = {
     "Devanagari (Hindi)": "मेरा छोटा भाई हर दिन स्कूल जाता है। नदी का पानी बहुत ठंडा है।",
@@ -40,7 +40,10 @@ _DECOMPOSED = {
     "Latin, decomposed (Vietnamese)": "Em trai tôi đi học mỗi ngày. Nước sông rất lạnh.",
     "Kana, decomposed (Japanese)": "おとうとは まいにち がっこうへ いきます。 かわの みずは つめたいです。",
 }
-SENTENCES = {**_COMPOSED, **{name: unicodedata.normalize("NFD", text) for name, text in _DECOMPOSED.items()}}
+SENTENCES = {
+    **_COMPOSED,
+    **{name: unicodedata.normalize("NFD", text) for name, text in _DECOMPOSED.items()},
+}
 """Script (and language, where a script has several) -> two sentences."""
 
 

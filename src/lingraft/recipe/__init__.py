@@ -13,7 +13,28 @@ from lingraft.recipe.load import (
     recipe_yaml,
 )
 from lingraft.recipe.runtime import Runtime
-from lingraft.recipe.schema import EmbeddingSettings, Evaluation, Recipe, Replay, Text, VocabularySettings
+from lingraft.recipe.schema import (
+    EmbeddingSettings,
+    Evaluation,
+    Recipe,
+    Replay,
+    Text,
+    VocabularySettings,
+)
 
-__all__ = ["EmbeddingSettings", "Evaluation", "Given", "Recipe", "Replay", "Runtime", "Text", "VocabularySettings",
-           "assignment", "chosen_recipe", "load_recipe", "parse_recipe", "recipe_values", "recipe_yaml"]
+__all__ = [
+    "EmbeddingSettings",
+    "Evaluation",
+    "Given",
+    "Recipe",
+    "Replay",
+    "Runtime",
+    "Text",
+    "VocabularySettings",
+    "assignment",
+    "chosen_recipe",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_values",
+    "recipe_yaml",
+]

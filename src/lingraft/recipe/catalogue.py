@@ -32,7 +32,10 @@ def catalogue() -> list[Setting]:
     """Return every setting of a recipe, in the order of the recipe; what has been told once is referred to."""
     told: dict[type[BaseModel], str] = {}
     fields = list(Recipe.model_fields)
-    last = [*(name for name in fields if name != "model"), "model"]  # a base may hold a corpus and a plan of its own
+    last = [
+        *(name for name in fields if name != "model"),
+        "model",
+    ]  # a base may hold a corpus and a plan of its own
     rows = {name: list(_field(Recipe, name, "", told)) for name in last}
     return [row for name in fields for row in rows[name]]
 
@@ -40,7 +43,9 @@ def catalogue() -> list[Setting]:
 def chosen_settings(under: str = "") -> list[Setting]:
     """Return the settings under a path; raises `RecipeError` where there are none."""
     rows = catalogue()
-    chosen = [row for row in rows if not under or row.path == under or row.path.startswith(f"{under}.")]
+    chosen = [
+        row for row in rows if not under or row.path == under or row.path.startswith(f"{under}.")
+    ]
     if not chosen:
         msg = f"there is no setting {under!r}; {did_you_mean(under, {row.path for row in rows})}"
         raise RecipeError(msg)
@@ -57,8 +62,12 @@ def settings_table(under: str = "") -> Table:
     return table
 
 
-def _settings(model: type[BaseModel], prefix: str, told: dict[type[BaseModel], str]) -> Iterator[Setting]:
-    parent = next((cls for cls in model.__mro__ if cls in told and not issubclass(cls, Choice)), None)
+def _settings(
+    model: type[BaseModel], prefix: str, told: dict[type[BaseModel], str]
+) -> Iterator[Setting]:
+    parent = next(
+        (cls for cls in model.__mro__ if cls in told and not issubclass(cls, Choice)), None
+    )
     inherited = set(parent.model_fields) if parent else set()
     told.setdefault(model, prefix.rstrip("."))
     for name in model.model_fields:
@@ -68,12 +77,18 @@ def _settings(model: type[BaseModel], prefix: str, told: dict[type[BaseModel], s
         yield Setting(f"{prefix}...", "", "", f"as under {told[parent]}")
 
 
-def _field(model: type[BaseModel], name: str, prefix: str, told: dict[type[BaseModel], str]) -> Iterator[Setting]:
+def _field(
+    model: type[BaseModel], name: str, prefix: str, told: dict[type[BaseModel], str]
+) -> Iterator[Setting]:
     field = model.model_fields[name]
     path = f"{prefix}{field.alias or name}"
     yield Setting(path, kind_of(field.annotation), _default(field), field.description or "")
     for inner in models_in(field.annotation):
-        yield from _methods(inner, path, told) if issubclass(inner, Choice) else _settings(inner, f"{path}.", told)
+        yield from (
+            _methods(inner, path, told)
+            if issubclass(inner, Choice)
+            else _settings(inner, f"{path}.", told)
+        )
 
 
 def _methods(base: type[Choice], path: str, told: dict[type[BaseModel], str]) -> Iterator[Setting]:
@@ -82,7 +97,9 @@ def _methods(base: type[Choice], path: str, told: dict[type[BaseModel], str]) ->
         return
     told[base] = path
     for method in methods_of(base):
-        yield Setting(f"{path}: {method.name}", "method", "", (method.__doc__ or "").partition("\n")[0])
+        yield Setting(
+            f"{path}: {method.name}", "method", "", (method.__doc__ or "").partition("\n")[0]
+        )
         yield from _settings(method, f"{path}.{method.name}.", told)
 
 

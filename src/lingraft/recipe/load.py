@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lingraft.corpus.files import is_matched
+from lingraft.corpus.text_files import is_matched
 from lingraft.errors import RecipeError
 from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.problems import recipe_error
@@ -43,8 +43,13 @@ class Given:
 
     def overrides(self) -> list[str]:
         """Return these as overrides of a recipe."""
-        settings = {"model": self.model, "target.language": self.language, "target.corpus": list(self.text),
-                    "replay.language": self.base_language, "replay.corpus": list(self.base_text)}
+        settings = {
+            "model": self.model,
+            "target.language": self.language,
+            "target.corpus": list(self.text),
+            "replay.language": self.base_language,
+            "replay.corpus": list(self.base_text),
+        }
         return [assignment(setting, value) for setting, value in settings.items() if value]
 
 
@@ -65,10 +70,16 @@ def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()
     if missing or not given.model:
         msg = f"without a recipe, {missing} must be given; or name a recipe, like recipes/demo.yaml"
         raise RecipeError(msg)
-    values: dict[str, Any] = {"name": f"{_plain(given.model)}-{{language}}", "model": given.model,
-                              "target": {"language": given.language, "corpus": list(given.text)}}
+    values: dict[str, Any] = {
+        "name": f"{_plain(given.model)}-{{language}}",
+        "model": given.model,
+        "target": {"language": given.language, "corpus": list(given.text)},
+    }
     if given.base_text:
-        values["replay"] = {"language": given.base_language or "en", "corpus": list(given.base_text)}
+        values["replay"] = {
+            "language": given.base_language or "en",
+            "corpus": list(given.base_text),
+        }
     return parse_recipe(override(Tree(values), overrides))
 
 
@@ -104,7 +115,12 @@ def found_beside(value: Any, folder: Path) -> Any:
         return {key: found_beside(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
         return [found_beside(inner, folder) for inner in value]
-    if not isinstance(value, str) or not ({"/", "."} & set(value)) or "\n" in value or Path(value).is_absolute():
+    if (
+        not isinstance(value, str)
+        or not ({"/", "."} & set(value))
+        or "\n" in value
+        or Path(value).is_absolute()
+    ):
         return value
     beside = os.path.normpath(folder / value)
     return beside if not _there(value) and _there(beside) else value
@@ -116,8 +132,15 @@ def _there(path: str) -> bool:
 
 def _plain(model: str) -> str:
     last = Path(model.partition("@")[0]).name or "model"
-    return "".join(character if character.isascii() and (character.isalnum() or character in "._-") else "-"
-                   for character in last).lstrip("._-") or "model"
+    return (
+        "".join(
+            character
+            if character.isascii() and (character.isalnum() or character in "._-")
+            else "-"
+            for character in last
+        ).lstrip("._-")
+        or "model"
+    )
 
 
 _RECIPE = """\
@@ -155,7 +178,9 @@ _NO_REPLAY = """\
 # replay: {{language: en, corpus: english.jsonl, share: 0.2}}    # without it, nothing holds off forgetting"""
 
 
-def commented_recipe(given: Given, file: Path, *, size: str = "10000", budget: str = "1 epoch") -> str:
+def commented_recipe(
+    given: Given, file: Path, *, size: str = "10000", budget: str = "1 epoch"
+) -> str:
     """Return a commented recipe that reads back as what was given; raises `RecipeError` where it would not."""
     needed = {"model": given.model, "language": given.language, "text": given.text}
     missing = " and ".join(name for name, value in needed.items() if not value)
@@ -164,10 +189,19 @@ def commented_recipe(given: Given, file: Path, *, size: str = "10000", budget: s
         raise RecipeError(msg)
     replay = _NO_REPLAY.format()
     if given.base_text:
-        replay = _REPLAY.format(language=_scalar(given.base_language or "en"), text=_scalar(list(given.base_text)))
-    text = _RECIPE.format(file=file, name=_scalar(f"{file.stem}-{{language}}"), model=_scalar(given.model), size=size,
-                          language=_scalar(given.language), text=_scalar(list(given.text)), replay=replay,
-                          budget=_scalar(budget))
+        replay = _REPLAY.format(
+            language=_scalar(given.base_language or "en"), text=_scalar(list(given.base_text))
+        )
+    text = _RECIPE.format(
+        file=file,
+        name=_scalar(f"{file.stem}-{{language}}"),
+        model=_scalar(given.model),
+        size=size,
+        language=_scalar(given.language),
+        text=_scalar(list(given.text)),
+        replay=replay,
+        budget=_scalar(budget),
+    )
     tree = read_text(text.encode(), str(file))
     parse_recipe(Tree(found_beside(tree.values, file.parent), tree.origins))
     return text

@@ -31,7 +31,11 @@ def _readable(place: Place, model: type[BaseModel], tree: Tree) -> Place:
     kept: list[str | int] = []
     for index, part in enumerate(place):
         last = index == len(place) - 1
-        names = {name for cls in settings_at(model, place[:index], tree.values) for name in setting_names(cls)}
+        names = {
+            name
+            for cls in settings_at(model, place[:index], tree.values)
+            for name in setting_names(cls)
+        }
         written = place[: index + 1] in tree.origins
         if written or (isinstance(part, str) and (part in names or (last and part.isidentifier()))):
             kept.append(part)
@@ -39,12 +43,20 @@ def _readable(place: Place, model: type[BaseModel], tree: Tree) -> Place:
 
 
 def _tell(problem: Any, classes: list[type[BaseModel]]) -> str:
-    kind, seen, name = problem["type"], problem["input"], str(problem["loc"][-1] if problem["loc"] else "")
+    kind, seen, name = (
+        problem["type"],
+        problem["input"],
+        str(problem["loc"][-1] if problem["loc"] else ""),
+    )
     if kind == "extra_forbidden":
         return f"unknown setting; {did_you_mean(name, {name for cls in classes for name in setting_names(cls)})}"
     if kind == "missing":
-        fields = [cls.model_fields[key] for cls in classes for key in cls.model_fields
-                  if name in {key, cls.model_fields[key].alias}]
+        fields = [
+            cls.model_fields[key]
+            for cls in classes
+            for key in cls.model_fields
+            if name in {key, cls.model_fields[key].alias}
+        ]
         purpose = f": {fields[0].description}" if fields and fields[0].description else ""
         return f"required, but not set{purpose}"
     text = problem["msg"].removeprefix("Value error, ")
@@ -56,7 +68,10 @@ def _tell(problem: Any, classes: list[type[BaseModel]]) -> str:
 def setting_names(model: type[BaseModel]) -> list[str]:
     """Return the names by which a recipe may set the fields of `model`."""
     extra = getattr(model, "more_names", None)
-    return [*(field.alias or name for name, field in model.model_fields.items()), *(extra() if extra else [])]
+    return [
+        *(field.alias or name for name, field in model.model_fields.items()),
+        *(extra() if extra else []),
+    ]
 
 
 def settings_at(model: type[BaseModel], place: Place, values: Any) -> list[type[BaseModel]]:
@@ -65,9 +80,15 @@ def settings_at(model: type[BaseModel], place: Place, values: Any) -> list[type[
     for part in place:
         values = _inside(values, part)
         if isinstance(part, str):
-            fields = [field for cls in classes for name, field in cls.model_fields.items()
-                      if part in {name, field.alias}]
-            classes = [found for field in fields for found in models_in(field.annotation)] or classes
+            fields = [
+                field
+                for cls in classes
+                for name, field in cls.model_fields.items()
+                if part in {name, field.alias}
+            ]
+            classes = [
+                found for field in fields for found in models_in(field.annotation)
+            ] or classes
             classes = [found for cls in classes for found in _chosen(cls, values)]
     return classes
 
@@ -76,7 +97,9 @@ def _chosen(cls: type[BaseModel], values: Any) -> list[type[BaseModel]]:
     if not issubclass(cls, Choice):
         return [cls]
     methods = list(methods_of(cls))
-    named = [method for method in methods if isinstance(values, dict | str) and method.name in values]
+    named = [
+        method for method in methods if isinstance(values, dict | str) and method.name in values
+    ]
     return list(named or methods or [cls])
 
 
@@ -90,7 +113,11 @@ def methods_of(base: type[Choice]) -> Iterator[type[Choice]]:
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield the settings classes that an annotation mentions."""
-    if typing.get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if (
+        typing.get_origin(annotation) is None
+        and isinstance(annotation, type)
+        and issubclass(annotation, BaseModel)
+    ):
         yield annotation
     for argument in typing.get_args(annotation):
         yield from models_in(argument)

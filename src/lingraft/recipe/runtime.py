@@ -37,10 +37,14 @@ class Runtime:
 
     def __post_init__(self) -> None:
         if self.store == Path():
-            object.__setattr__(self, "store", Path(os.environ.get("LINGRAFT_STORE") or self.runs / ".store"))
-        for name, value, known in (("device", self.device.split(":")[0], DEVICES),
-                                   ("precision", self.precision, PRECISIONS),
-                                   *(("trackers", tracker, tuple(TRACKERS)) for tracker in self.trackers)):
+            object.__setattr__(
+                self, "store", Path(os.environ.get("LINGRAFT_STORE") or self.runs / ".store")
+            )
+        for name, value, known in (
+            ("device", self.device.split(":")[0], DEVICES),
+            ("precision", self.precision, PRECISIONS),
+            *(("trackers", tracker, tuple(TRACKERS)) for tracker in self.trackers),
+        ):
             if value not in known:
                 msg = f"--{name} {value!r} is not known; {did_you_mean(value, known)}"
                 raise RecipeError(msg)

@@ -6,19 +6,26 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
 from lingraft.bases import Base, parse_model
 from lingraft.certificate import CLAIM_NAMES, NEVER_WAIVED
 from lingraft.corpus import CorpusSettings, parse_language
 from lingraft.corpus.config import Sources
+from lingraft.embeddings import INITS, EmbeddingInit
 from lingraft.errors import RecipeError, did_you_mean
-from lingraft.inits import INITS, EmbeddingInit
-from lingraft.intrinsic import EvaluationSettings
+from lingraft.evaluation import EvaluationSettings
+from lingraft.evaluation.tasks import TaskSettings
 from lingraft.registry import Settings
-from lingraft.selection import SELECTIONS, AutoSize, Selection
-from lingraft.tasks import TaskSettings
 from lingraft.training import TrainingPlan
+from lingraft.vocabulary import SELECTIONS, AutoSize, Selection
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -29,64 +36,89 @@ def _language(tag: object) -> str:
         raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueErrors
     try:
         return parse_language(tag)
-    except RecipeError as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
+    except (
+        RecipeError
+    ) as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
         raise ValueError(str(error)) from error
 
 
 class Text(CorpusSettings):
     """Text in one language."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True,
-                              serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
 
     language: Annotated[str, BeforeValidator(_language)] = Field(
-        description="BCP-47 tag (hi, pt-BR, zh-Hant), or domain:NAME for text of a domain")
+        description="BCP-47 tag (hi, pt-BR, zh-Hant), or domain:NAME for text of a domain"
+    )
     sources: Sources = Field(
         alias="corpus",
         description="training text: a file (.txt .jsonl .csv .parquet, also .gz .zst), a hub "
-                    "data set owner/name, `miniature`, a mapping with details, or a list of these")
+        "data set owner/name, `miniature`, a mapping with details, or a list of these",
+    )
 
     weight: float = Field(
-        default=1.0, gt=0,
-        description="with several target languages: factor on this language's amount of text")
+        default=1.0,
+        gt=0,
+        description="with several target languages: factor on this language's amount of text",
+    )
 
     @property
     def corpus(self) -> CorpusSettings:
         """The settings of the corpus, without its language and what is done with it."""
-        return CorpusSettings.model_construct(**{name: getattr(self, name) for name in CorpusSettings.model_fields})
+        return CorpusSettings.model_construct(
+            **{name: getattr(self, name) for name in CorpusSettings.model_fields}
+        )
 
 
 class Replay(Text):
     """Text in the language that the model already knows: mixed into training, and measured before and after."""
 
     portion: float = Field(
-        default=0.2, ge=0, lt=1, alias="share",
-        description="share of the bytes of training text that is replayed; 0: measured only")
+        default=0.2,
+        ge=0,
+        lt=1,
+        alias="share",
+        description="share of the bytes of training text that is replayed; 0: measured only",
+    )
 
 
 class VocabularySettings(Settings):
     """Which tokens are added, and how text is cut before the tokenizer's model sees it."""
 
     method: SELECTIONS.annotation(Selection) = Field(  # type: ignore[valid-type]
-        default_factory=lambda: SELECTIONS.parse("continued"), validate_default=True,
+        default_factory=lambda: SELECTIONS.parse("continued"),
+        validate_default=True,
         description="how tokens are chosen; its settings may be given next to it: {method: "
-                    "continued, size: 3000}")
+        "continued, size: 3000}",
+    )
     size: Annotated[int, Field(ge=0)] | AutoSize = Field(
         default=10_000,
-        description="number of added tokens; 0 keeps the tokenizer, `auto` applies a rule")
+        description="number of added tokens; 0 keeps the tokenizer, `auto` applies a rule",
+    )
     pretokenizer: Literal["auto", "keep", "repair"] = Field(
         default="auto",
         description="keep: the base's regex; repair: a regex that does not split words at vowel "
-                    "signs; auto: repair if it saves over 10% of the target's tokens, less the "
-                    "growth of the base's own tokens for it, and changes no base-language document")
+        "signs; auto: repair if it saves over 10% of the target's tokens, less the "
+        "growth of the base's own tokens for it, and changes no base-language document",
+    )
     temperature: float = Field(
-        default=1.0, gt=0,
+        default=1.0,
+        gt=0,
         description="with several target languages, each gets a share of size^(1/temperature); "
-                    "above 1 makes the shares more even")
+        "above 1 makes the shares more even",
+    )
     protect_replay: bool = Field(
-        default=False, description="add no token that would change the tokens of replay text")
+        default=False, description="add no token that would change the tokens of replay text"
+    )
     allow: tuple[str, ...] = Field(
-        default=(), description="names of certificate claims that may fail")
+        default=(), description="names of certificate claims that may fail"
+    )
 
     @field_validator("allow")
     @classmethod
@@ -94,8 +126,10 @@ class VocabularySettings(Settings):
         """Refuse unknown claims, and claims that keep the ids of the base."""
         for name in names:
             if name in NEVER_WAIVED:
-                msg = (f"{name!r} cannot be waived: special tokens and tokens of the base would get the embedding rows "
-                       "of others; leave it out")
+                msg = (
+                    f"{name!r} cannot be waived: special tokens and tokens of the base would get the embedding rows "
+                    "of others; leave it out"
+                )
                 raise ValueError(msg)
             if name not in CLAIM_NAMES:
                 msg = f"there is no claim {name!r}; {did_you_mean(name, CLAIM_NAMES)}"
@@ -115,7 +149,9 @@ class VocabularySettings(Settings):
         method = own.get("method", "continued")
         if not beside or isinstance(method, Selection):
             return {**own, **beside}
-        name, settings = (method, {}) if isinstance(method, str) else next(iter(dict(method).items()))
+        name, settings = (
+            (method, {}) if isinstance(method, str) else next(iter(dict(method).items()))
+        )
         if str(name) not in SELECTIONS.names():
             return own
         known = SELECTIONS[str(name)].model_fields
@@ -133,12 +169,16 @@ class EmbeddingSettings(Settings):
     """How new rows are made: a method for each matrix, or one for both (`embeddings: mean`)."""
 
     input: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
-        default_factory=lambda: INITS.parse("calibrated"), validate_default=True,
-        description="rows of the input embedding")
+        default_factory=lambda: INITS.parse("calibrated"),
+        validate_default=True,
+        description="rows of the input embedding",
+    )
     output: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
-        default_factory=lambda: INITS.parse("calibrated"), validate_default=True,
+        default_factory=lambda: INITS.parse("calibrated"),
+        validate_default=True,
         description="rows of the output head; a model with tied embeddings has one matrix, made "
-                    "by `input`")
+        "by `input`",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -159,17 +199,21 @@ class Evaluation(EvaluationSettings):
     tasks: TaskSettings = Field(
         default_factory=TaskSettings,
         description="downstream tasks, run by lm-eval (extra `eval`): names, or a mapping with "
-                    "their settings; default: none")
+        "their settings; default: none",
+    )
 
 
-ModelSettings = Annotated[Base, BeforeValidator(parse_model), PlainSerializer(lambda base: base.chosen())]
+ModelSettings = Annotated[
+    Base, BeforeValidator(parse_model), PlainSerializer(lambda base: base.chosen())
+]
 
 
 class ChatVector(Settings):
     """What an instruct model learned beyond the base is added to the adapted base: Huang et al. 2024, 2310.04799."""
 
     instruct: ModelSettings = Field(
-        description="the instruct model that was trained from the base that `model` names")
+        description="the instruct model that was trained from the base that `model` names"
+    )
     weight: float = Field(default=1.0, gt=0, description="factor on the added difference")
 
 
@@ -185,41 +229,57 @@ class Licences(Settings):
 class Recipe(Settings):
     """Everything that a run depends on: the same recipe is the same answer, on any machine."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", serialize_by_alias=True
+    )
 
     name: str = Field(
-        description="name of the run folder; {language} is replaced by the target language")
+        description="name of the run folder; {language} is replaced by the target language"
+    )
     model: ModelSettings = Field(
         description="source model: a folder, owner/name@revision of a hub, {random: ...} or "
-                    "{pretrain: ...}")
+        "{pretrain: ...}"
+    )
     target: Text = Field(
         description="target language and its text; a list of such mappings adapts to several "
-                    "languages at once")
+        "languages at once"
+    )
     extra_targets: tuple[Text, ...] = Field(
-        default=(), description="further target languages: the rest of a list in `target`")
+        default=(), description="further target languages: the rest of a list in `target`"
+    )
     replay: Replay | None = Field(
-        default=None, description="text in the base language, replayed in training and measured")
+        default=None, description="text in the base language, replayed in training and measured"
+    )
     vocabulary: VocabularySettings = Field(
-        default_factory=VocabularySettings, description="which tokens are added")
+        default_factory=VocabularySettings, description="which tokens are added"
+    )
     embeddings: EmbeddingSettings = Field(
         default_factory=EmbeddingSettings,
-        description="how the rows of added tokens are initialised")
+        description="how the rows of added tokens are initialised",
+    )
     training: TrainingPlan = Field(
-        default_factory=TrainingPlan, description="continued pretraining")
+        default_factory=TrainingPlan, description="continued pretraining"
+    )
     chat_vector: ChatVector | None = Field(
         default=None,
         description="after training, add (instruct - base) to the adapted model, so that it chats "
-                    "in the language")
+        "in the language",
+    )
     evaluation: Evaluation = Field(default_factory=Evaluation, description="what is measured")
     licences: Licences = Field(
-        default_factory=Licences, description="licences that the model card states")
+        default_factory=Licences, description="licences that the model card states"
+    )
     seed: int = Field(default=0, ge=0, description="seed of everything random")
 
     @model_validator(mode="before")
     @classmethod
     def _several(cls, data: Any) -> Any:
         """Read a list of target languages: the first is `target`, the others are `extra_targets`."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("target"), list) or not data["target"]:
+        if (
+            not isinstance(data, Mapping)
+            or not isinstance(data.get("target"), list)
+            or not data["target"]
+        ):
             return data
         first, *others = data["target"]
         if not others:

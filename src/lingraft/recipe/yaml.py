@@ -21,8 +21,10 @@ MAX_BYTES = 2**18
 MAX_VALUES = 20_000
 MAX_DEPTH = 24
 
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}"
-               for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")}
+_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{name}"
+    for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")
+}
 
 _CORE = (
     (re.compile(r"null|Null|NULL|~|"), lambda _text: None),
@@ -134,7 +136,9 @@ class _Reader:
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key, str):
-                msg = f"{self._here(key_node)}: the name of a setting is a word, got a {key_node.id}"
+                msg = (
+                    f"{self._here(key_node)}: the name of a setting is a word, got a {key_node.id}"
+                )
                 raise RecipeError(msg)
             if key in found:
                 msg = f"{self._here(key_node)}: {key!r} is set twice; remove one of the two"
@@ -144,7 +148,11 @@ class _Reader:
         return found
 
     def _here(self, node: yaml.Node) -> str:
-        return self.where if self.where.startswith("-o") else f"{self.where}:{node.start_mark.line + 1}"
+        return (
+            self.where
+            if self.where.startswith("-o")
+            else f"{self.where}:{node.start_mark.line + 1}"
+        )
 
 
 def scalar(text: str) -> str | int | float | bool | None:

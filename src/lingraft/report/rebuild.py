@@ -14,7 +14,7 @@ from lingraft.report.run_files import read_run
 from lingraft.report.run_page import environment, style, write_report
 from lingraft.report.study_page import write_study_report
 from lingraft.store import write_files
-from lingraft.study.folder import STUDY
+from lingraft.study.study_folder import STUDY
 
 COMPARISON = "comparison.html"
 
@@ -32,8 +32,12 @@ def rebuild_pages(folders: Sequence[Path], output: Path | None = None) -> list[d
     if output is not None and len(runs) < 2:
         msg = f"--output {output}: is for the page that compares runs, which takes two runs or more; got {len(runs)}"
         raise StoreError(msg)
-    written = [{"report": write_study_report(folder)} if folder in studies
-               else {"report": write_report(folder), "card": write_card(folder)} for folder in folders]
+    written = [
+        {"report": write_study_report(folder)}
+        if folder in studies
+        else {"report": write_report(folder), "card": write_card(folder)}
+        for folder in folders
+    ]
     if len(runs) > 1:
         written.append({"comparison": compare_runs(runs, output or runs[0].parent / COMPARISON)})
     return written
@@ -59,9 +63,24 @@ def compare_runs(runs: Sequence[Path], output: Path) -> Path:
         msg = f"a comparison needs two runs or more, got {len(runs)}; for one run see its own report.html"
         raise StoreError(msg)
     read = [read_run(folder) for folder in runs]
-    columns = [ComparedRun(str(run.record["name"]), str(run.record["source"]), run.target,
-                        metric_changes(run.measurements)) for run in read]
-    lines = list(dict.fromkeys((one.metric, one.language, one.unit) for column in columns for one in column.table))
-    text = environment().get_template("comparison.html.j2").render(style=style(), columns=columns, lines=lines)
+    columns = [
+        ComparedRun(
+            str(run.record["name"]),
+            str(run.record["source"]),
+            run.target,
+            metric_changes(run.measurements),
+        )
+        for run in read
+    ]
+    lines = list(
+        dict.fromkeys(
+            (one.metric, one.language, one.unit) for column in columns for one in column.table
+        )
+    )
+    text = (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(style=style(), columns=columns, lines=lines)
+    )
     write_files({output: text})
     return output

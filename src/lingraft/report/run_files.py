@@ -17,7 +17,7 @@ from lingraft.measurement import Measurement, read_measurements
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
 from lingraft.recipe.old_names import current_log
-from lingraft.vocabulary import Splice
+from lingraft.splice import Splice
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ class RunFiles:
     def languages(self) -> list[str]:
         """Every measured language, the target's first."""
         first = [*self.targets, *([self.base] if self.base else [])]
-        return [tag for tag in dict.fromkeys([*first, *(row.language for row in self.measurements)]) if tag]
+        return [
+            tag
+            for tag in dict.fromkeys([*first, *(row.language for row in self.measurements)])
+            if tag
+        ]
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -70,14 +74,24 @@ def read_run(folder: Path) -> RunFiles:
     certificate = _json(folder / "certificate.json")
     splice = _json(folder / "splice.json")
     try:
-        return RunFiles(folder, record, _measurements(folder), _lines(folder / "training.jsonl"),
-                        None if splice is None else Splice.from_json(splice),
-                        None if certificate is None else certificate["claims"],
-                        _json(folder / "samples.json"), _text(folder / "recipe.yaml"), _json(folder / "curve.json"),
-                        _json(folder / "generated.json"), _pretokenizer(folder))
+        return RunFiles(
+            folder,
+            record,
+            _measurements(folder),
+            _lines(folder / "training.jsonl"),
+            None if splice is None else Splice.from_json(splice),
+            None if certificate is None else certificate["claims"],
+            _json(folder / "samples.json"),
+            _text(folder / "recipe.yaml"),
+            _json(folder / "curve.json"),
+            _json(folder / "generated.json"),
+            _pretokenizer(folder),
+        )
     except (KeyError, TypeError, ValueError) as error:
-        msg = (f"{folder}: splice.json, certificate.json or pretokenizer.json is not what lingraft wrote ({error!r}); "
-               "run the recipe again")
+        msg = (
+            f"{folder}: splice.json, certificate.json or pretokenizer.json is not what lingraft wrote ({error!r}); "
+            "run the recipe again"
+        )
         raise StoreError(msg) from error
 
 

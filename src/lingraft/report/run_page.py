@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lingraft import formatting
+from lingraft.evaluation import forgetting
 from lingraft.forecast.run_predictions import checked
-from lingraft.intrinsic import forgetting
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
 from lingraft.report import run_tables
 from lingraft.report.charts import (
@@ -51,10 +51,14 @@ def write_page(path: Path, text: str, drawn: Sequence[Chart] | None) -> None:
     files: dict[Path, str | bytes] = {path: text}
     for chart in drawn or ():
         svg = draw_svg(chart.declared, background="white")
-        files |= {folder / f"{chart.name}.svg": titled(svg, chart.label),
-                  folder / f"{chart.name}.png": draw_png(chart.declared)}
+        files |= {
+            folder / f"{chart.name}.svg": titled(svg, chart.label),
+            folder / f"{chart.name}.png": draw_png(chart.declared),
+        }
     write_files(files)
-    left = [file for file in folder.glob("*.*") if file.suffix in {".svg", ".png"} and file not in files]
+    left = [
+        file for file in folder.glob("*.*") if file.suffix in {".svg", ".png"} and file not in files
+    ]
     for file in left if drawn is not None else ():
         file.unlink()  # a chart of an earlier report, of which this run has no numbers
 
@@ -62,25 +66,48 @@ def write_page(path: Path, text: str, drawn: Sequence[Chart] | None) -> None:
 def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None) -> str:
     """Return the HTML of a run's report; `drawn` is `None` where charts could not be drawn."""
     added = run.splice.added if run.splice else ()
-    figures = [(chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
-               for chart in drawn or ()]
+    figures = [
+        (chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
+        for chart in drawn or ()
+    ]
     headline, further = run_tables.split_headline(compared)
-    return environment().get_template("run_page.html.j2").render(
-        headline=headline, further=further, run=run, record=run.record, style=style(), question=question(run),
-        answer=answer(run, compared),
-        forgotten=forgetting(run.measurements, run.base) if run.base else None, checked=checked(run.folder),
-        compared=compared, verdicts=run_tables.VERDICTS, subjects=_subjects(compared), figures=figures,
-        undrawn=drawn is None,
-        samples=run_tables.samples(run.samples or (), {token.id for token in added}),
-        written=run_tables.written(run.generated or ()), frequent=run_tables.frequent(added),
-        row_notes=run_tables.row_notes(run), stages=run_tables.stage_rows(run.record),
-        drops=run_tables.drop_rows(run.record),
-        warnings=run.record.get("warnings", []), provenance=list(run_tables.provenance(run)))
+    return (
+        environment()
+        .get_template("run_page.html.j2")
+        .render(
+            headline=headline,
+            further=further,
+            run=run,
+            record=run.record,
+            style=style(),
+            question=question(run),
+            answer=answer(run, compared),
+            forgotten=forgetting(run.measurements, run.base) if run.base else None,
+            checked=checked(run.folder),
+            compared=compared,
+            verdicts=run_tables.VERDICTS,
+            subjects=_subjects(compared),
+            figures=figures,
+            undrawn=drawn is None,
+            samples=run_tables.samples(run.samples or (), {token.id for token in added}),
+            written=run_tables.written(run.generated or ()),
+            frequent=run_tables.frequent(added),
+            row_notes=run_tables.row_notes(run),
+            stages=run_tables.stage_rows(run.record),
+            drops=run_tables.drop_rows(run.record),
+            warnings=run.record.get("warnings", []),
+            provenance=list(run_tables.provenance(run)),
+        )
+    )
 
 
 def _says_nothing(one: MetricChange, run: RunFiles) -> bool:
     """Target text is there to be cut otherwise: the share that is cut as before is no measure of it."""
-    return one.metric == "documents tokenised identically" and one.language in run.targets and one.language != run.base
+    return (
+        one.metric == "documents tokenised identically"
+        and one.language in run.targets
+        and one.language != run.base
+    )
 
 
 def _subjects(compared: list[MetricChange]) -> list[str]:
@@ -95,12 +122,26 @@ def style() -> Markup:
 
 def environment() -> Environment:
     """Return the templates' environment: every value is made plain, then escaped."""
-    made = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True, finalize=_finalized)
-    made.filters |= {"number": formatting.number, "size": formatting.size, "percent": formatting.percent,
-                     "language": formatting.language_name, "tag": formatting.language_tag, "change": _change,
-                     "signed": formatting.signed, "signed_percent": formatting.signed_percent,
-                     "interval": formatting.interval_of, "shown": formatting.value_of}
+    made = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalized,
+    )
+    made.filters |= {
+        "number": formatting.number,
+        "size": formatting.size,
+        "percent": formatting.percent,
+        "language": formatting.language_name,
+        "tag": formatting.language_tag,
+        "change": _change,
+        "signed": formatting.signed,
+        "signed_percent": formatting.signed_percent,
+        "interval": formatting.interval_of,
+        "shown": formatting.value_of,
+    }
     return made
 
 
@@ -110,4 +151,8 @@ def _change(one: MetricChange) -> str:
 
 def _finalized(value: Any) -> Any:
     """Make foreign text harmless; our own markup passes. Undefined values raise when they are escaped."""
-    return formatting.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return (
+        formatting.plain(value)
+        if isinstance(value, str) and not isinstance(value, Markup)
+        else value
+    )

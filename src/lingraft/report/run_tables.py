@@ -15,25 +15,42 @@ from typing import Any
 from lingraft.formatting import direction, duration, flat, number, size
 from lingraft.measurement import TASKS, MetricChange
 from lingraft.report.run_files import RunFiles
-from lingraft.vocabulary import AddedToken
+from lingraft.splice import AddedToken
 
-HEADLINE = frozenset({"tokens per word", "bits per byte", "documents tokenised identically", "generation speed",
-                      "premium over English", "under-trained added tokens"})
-VERDICTS = {"": "", "better": "▲ better", "worse": "▼ worse", "same": "= same", "unclear": "≈ within the intervals",
-            "untold": "no interval"}
+HEADLINE = frozenset(
+    {
+        "tokens per word",
+        "bits per byte",
+        "documents tokenised identically",
+        "generation speed",
+        "premium over English",
+        "under-trained added tokens",
+    }
+)
+VERDICTS = {
+    "": "",
+    "better": "▲ better",
+    "worse": "▼ worse",
+    "same": "= same",
+    "unclear": "≈ within the intervals",
+    "untold": "no interval",
+}
 TOKEN_COLOURS = 5
 EXAMPLES = 60
 DROPPED = "dropped"
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
-def split_headline(
-        table: Sequence[MetricChange]) -> tuple[list[MetricChange], list[MetricChange]]:
+def split_headline(table: Sequence[MetricChange]) -> tuple[list[MetricChange], list[MetricChange]]:
     """Return what a reader wants first, scores of tasks among it, and the rest.
 
     Where nothing is wanted first (a language of its own kind, say), everything is.
     """
-    first = [one for one in table if one.metric in HEADLINE or any(row.split == TASKS for row in one.rows.values())]
+    first = [
+        one
+        for one in table
+        if one.metric in HEADLINE or any(row.split == TASKS for row in one.rows.values())
+    ]
     return (first, [one for one in table if one not in first]) if first else (list(table), [])
 
 
@@ -60,25 +77,51 @@ class DropRow:
 
 def stage_rows(record: Mapping[str, Any]) -> list[StageRow]:
     """Return the stages in the order in which they ran."""
-    return [StageRow(str(stage.get("title") or stage.get("name", "")), str(stage.get("key", "")),
-                     "from the store" if stage.get("cached") else "done", duration(stage.get("seconds") or 0.0),
-                     list(flat({key: value for key, value in (stage.get("notes") or {}).items()
-                                if not _is_drops(key, value)})))
-            for stage in record.get("stages", ())]
+    return [
+        StageRow(
+            str(stage.get("title") or stage.get("name", "")),
+            str(stage.get("key", "")),
+            "from the store" if stage.get("cached") else "done",
+            duration(stage.get("seconds") or 0.0),
+            list(
+                flat(
+                    {
+                        key: value
+                        for key, value in (stage.get("notes") or {}).items()
+                        if not _is_drops(key, value)
+                    }
+                )
+            ),
+        )
+        for stage in record.get("stages", ())
+    ]
 
 
 def drop_rows(record: Mapping[str, Any]) -> list[DropRow]:
     """Return the documents that no model saw, by corpus and reason."""
-    return [DropRow(str(stage.get("title") or stage.get("name", "")), str(reason), number(cell["documents"]),
-                    size(cell["bytes"]))
-            for stage in record.get("stages", ())
-            for key, cells in (stage.get("notes") or {}).items() if _is_drops(key, cells)
-            for reason, cell in cells.items()]
+    return [
+        DropRow(
+            str(stage.get("title") or stage.get("name", "")),
+            str(reason),
+            number(cell["documents"]),
+            size(cell["bytes"]),
+        )
+        for stage in record.get("stages", ())
+        for key, cells in (stage.get("notes") or {}).items()
+        if _is_drops(key, cells)
+        for reason, cell in cells.items()
+    ]
 
 
 def _is_drops(key: str, value: Any) -> bool:
-    return key == DROPPED and isinstance(value, dict) and all(
-        isinstance(cell, dict) and {"documents", "bytes"} <= cell.keys() for cell in value.values())
+    return (
+        key == DROPPED
+        and isinstance(value, dict)
+        and all(
+            isinstance(cell, dict) and {"documents", "bytes"} <= cell.keys()
+            for cell in value.values()
+        )
+    )
 
 
 def frequent(added: Sequence[AddedToken]) -> list[AddedToken]:
@@ -96,9 +139,18 @@ def _is_word(surface: bytes) -> bool:
 
 def row_notes(run: RunFiles) -> list[tuple[str, str]]:
     """Return how the added tokens got their rows: the methods, and how many rows came about in which way."""
-    notes = next((stage.get("notes") or {} for stage in run.record.get("stages", ())
-                  if stage.get("name") == "embeddings"), {})
-    return [(f"{side} rows", f"{_method(init)}: {_origins(init)}") for side, init in notes.get("inits", {}).items()]
+    notes = next(
+        (
+            stage.get("notes") or {}
+            for stage in run.record.get("stages", ())
+            if stage.get("name") == "embeddings"
+        ),
+        {},
+    )
+    return [
+        (f"{side} rows", f"{_method(init)}: {_origins(init)}")
+        for side, init in notes.get("inits", {}).items()
+    ]
 
 
 def _method(init: Mapping[str, Any]) -> str:
@@ -107,7 +159,9 @@ def _method(init: Mapping[str, Any]) -> str:
 
 
 def _origins(init: Mapping[str, Any]) -> str:
-    return ", ".join(f"{number(count)} {origin}" for origin, count in init.get("origins", {}).items())
+    return ", ".join(
+        f"{number(count)} {origin}" for origin, count in init.get("origins", {}).items()
+    )
 
 
 def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
@@ -116,9 +170,14 @@ def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
     for name in ("started", "finished", "device", "key"):
         if record.get(name):
             yield name, str(record[name])
-    yield from ((f"{name} version", str(version)) for name, version in record.get("versions", {}).items())
-    yield from ((name.replace(".", " "), value) for name, value in flat(record.get("recipe", {}))
-                if name == "seed" or name.endswith(".seed"))
+    yield from (
+        (f"{name} version", str(version)) for name, version in record.get("versions", {}).items()
+    )
+    yield from (
+        (name.replace(".", " "), value)
+        for name, value in flat(record.get("recipe", {}))
+        if name == "seed" or name.endswith(".seed")
+    )
 
 
 @dataclass(frozen=True)
@@ -146,9 +205,16 @@ class Sample:
 def samples(rows: Iterable[Mapping[str, Any]], added: Collection[int]) -> list[Sample]:
     """Return the samples of samples.json; `added` are the ids that the source did not have."""
     known = frozenset(added)
-    return [Sample(row["text"], row["language"], direction(row["text"]),
-                   boxes(row["text"], row["source"], frozenset()), boxes(row["text"], row["target"], known))
-            for row in rows]
+    return [
+        Sample(
+            row["text"],
+            row["language"],
+            direction(row["text"]),
+            boxes(row["text"], row["source"], frozenset()),
+            boxes(row["text"], row["target"], known),
+        )
+        for row in rows
+    ]
 
 
 def boxes(text: str, pieces: Iterable[Sequence[Any]], added: frozenset[int]) -> list[Box]:
@@ -169,8 +235,10 @@ def boxes(text: str, pieces: Iterable[Sequence[Any]], added: frozenset[int]) -> 
 
 def _bytes_of(piece: str) -> bytes:
     parts = _ESCAPE.split(piece)  # text, digits, text, digits, ...
-    return b"".join(bytes.fromhex(part) if place % 2 else part.encode("utf-8", errors="surrogatepass")
-                    for place, part in enumerate(parts))
+    return b"".join(
+        bytes.fromhex(part) if place % 2 else part.encode("utf-8", errors="surrogatepass")
+        for place, part in enumerate(parts)
+    )
 
 
 def _shown(piece: str, *, is_bytes: bool) -> str:
@@ -200,4 +268,7 @@ def written(rows: Iterable[Mapping[str, str]]) -> list[Continued]:
     texts: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for row in rows:
         texts.setdefault((row["language"], row["prompt"]), []).append((row["subject"], row["text"]))
-    return [Continued(language, prompt, direction(prompt), found) for (language, prompt), found in texts.items()]
+    return [
+        Continued(language, prompt, direction(prompt), found)
+        for (language, prompt), found in texts.items()
+    ]

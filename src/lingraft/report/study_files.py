@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lingraft.study.folder import StudyFolder
-from lingraft.study.table import Row
+from lingraft.study.study_folder import StudyFolder
+from lingraft.study.study_table import Row
 
 Wanted = tuple[str, str, str]
 """Metric, subject, role of the language."""
@@ -47,13 +47,20 @@ class Group:
     @property
     def name(self) -> str:
         """What tells it from the others."""
-        return ", ".join(f"{axis.rsplit('.', 1)[-1]} {label}" for axis, label in self.labels.items()) or "the recipe"
+        return (
+            ", ".join(f"{axis.rsplit('.', 1)[-1]} {label}" for axis, label in self.labels.items())
+            or "the recipe"
+        )
 
     def get(self, wanted: Wanted) -> Spread | None:
         """Return a number; where a model was not trained, that of the spliced one stands for the adapted one."""
         metric, subject, role = wanted
         found = self.values.get(wanted)
-        return self.values.get((metric, "spliced", role)) if found is None and subject == "adapted" else found
+        return (
+            self.values.get((metric, "spliced", role))
+            if found is None and subject == "adapted"
+            else found
+        )
 
 
 @dataclass(frozen=True)
@@ -84,10 +91,17 @@ class StudyFiles:
             own.setdefault((row["metric"], row["subject"], row["role"] or ""), row["value"])
         for own in numbers.values():
             if PARAMETERS in own and TOKENS in own:
-                own[COST] = 6 * own[PARAMETERS] * own[TOKENS]  # of training: forward 2, backward 4 (Kaplan et al. 2020)
-        return [Group(dict(labels), [cell["name"] for cell in cells],
-                      dict(_spreads([numbers.get(cell["name"], {}) for cell in cells])))
-                for labels, cells in members.items()]
+                own[COST] = (
+                    6 * own[PARAMETERS] * own[TOKENS]
+                )  # of training: forward 2, backward 4 (Kaplan et al. 2020)
+        return [
+            Group(
+                dict(labels),
+                [cell["name"] for cell in cells],
+                dict(_spreads([numbers.get(cell["name"], {}) for cell in cells])),
+            )
+            for labels, cells in members.items()
+        ]
 
 
 def _spreads(numbers: Sequence[Mapping[Wanted, float]]) -> Iterator[tuple[Wanted, Spread]]:

@@ -25,8 +25,13 @@ from lingraft.report.study_files import (
     short,
 )
 
-COLUMNS = (("tokens added", ADDED), ("tokens per word", FERTILITY), ("bits per byte", BITS),
-           ("base language, change", BASE_CHANGE), ("training FLOPs", COST))
+COLUMNS = (
+    ("tokens added", ADDED),
+    ("tokens per word", FERTILITY),
+    ("bits per byte", BITS),
+    ("base language, change", BASE_CHANGE),
+    ("training FLOPs", COST),
+)
 
 
 def write_study_report(folder: Path) -> Path:
@@ -44,16 +49,31 @@ def write_study_report(folder: Path) -> Path:
 
 def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
     """Return the HTML of a study's report; `drawn` is `None` where charts could not be drawn."""
-    figures = [(chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
-               for chart in drawn or ()]
+    figures = [
+        (chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
+        for chart in drawn or ()
+    ]
     record = study.record
-    return environment().get_template("study_page.html.j2").render(
-        record=record, study=study, style=style(), figures=figures, undrawn=drawn is None,
-        axes=[(axis, short(axis)) for axis in study.axes],
-        question=record.get("question") or f"What do {', '.join(map(short, study.axes)) or 'seeds'} change?",
-        answer=answer(record), columns=[name for name, _ in COLUMNS], choices=choices(study),
-        differences=[row for row in study.differences if row["low"] is not None], failures=record["failures"],
-        provenance=provenance(record))
+    return (
+        environment()
+        .get_template("study_page.html.j2")
+        .render(
+            record=record,
+            study=study,
+            style=style(),
+            figures=figures,
+            undrawn=drawn is None,
+            axes=[(axis, short(axis)) for axis in study.axes],
+            question=record.get("question")
+            or f"What do {', '.join(map(short, study.axes)) or 'seeds'} change?",
+            answer=answer(record),
+            columns=[name for name, _ in COLUMNS],
+            choices=choices(study),
+            differences=[row for row in study.differences if row["low"] is not None],
+            failures=record["failures"],
+            provenance=provenance(record),
+        )
+    )
 
 
 def answer(record: Any) -> list[str]:
@@ -64,18 +84,26 @@ def answer(record: Any) -> list[str]:
     seeds = len(record["seeds"])
     opening = f"{count} cells were carried out, with {seeds} seed{'s' if seeds > 1 else ''}."
     if seeds == 1:
-        opening += " One seed carries no interval, so that most differences are told and none is claimed."
-    return [opening, *(f"{one['sentence'][0].upper()}{one['sentence'][1:]}." for one in record["rankings"])]
+        opening += (
+            " One seed carries no interval, so that most differences are told and none is claimed."
+        )
+    return [
+        opening,
+        *(f"{one['sentence'][0].upper()}{one['sentence'][1:]}." for one in record["rankings"]),
+    ]
 
 
 def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
     """Return each choice with its numbers in words, the lowest bits per byte first."""
+
     def place(group: Group) -> tuple[bool, float]:
         found = group.get(BITS)
         return (found is None, found.value if found else 0.0)
 
-    return [(group, [_cell(group.get(wanted), power=wanted == COST) for _, wanted in COLUMNS])
-            for group in sorted(study.groups, key=place)]
+    return [
+        (group, [_cell(group.get(wanted), power=wanted == COST) for _, wanted in COLUMNS])
+        for group in sorted(study.groups, key=place)
+    ]
 
 
 def _cell(found: Spread | None, *, power: bool) -> str:
@@ -87,11 +115,22 @@ def _cell(found: Spread | None, *, power: bool) -> str:
 def provenance(record: Any) -> list[tuple[str, str]]:
     """Return where the study comes from: recipe, scale, dates, versions, stages made and shared."""
     stages = record.get("stages", {})
-    counted = (f"{stages.get('asked', 0)} asked for, {stages.get('different', 0)} different ones, "
-               f"{stages.get('built', 0)} made by the last call")
-    rows = [("recipe", str(record["recipe"])), ("scale", str(record.get("scale") or "as written")),
-            ("seeds", ", ".join(map(str, record["seeds"]))), ("started", record["started"]),
-            ("finished", record["finished"]), ("workers", f"{record['workers']}, {record['executor']}"),
-            ("stages", counted), ("key", record["key"])]
-    return [*rows, *((f"{name} version", str(version)) for name, version in record["versions"].items()),
-            *((f"setting {name}", value) for name, value in flat(record.get("settings") or {}))]
+    counted = (
+        f"{stages.get('asked', 0)} asked for, {stages.get('different', 0)} different ones, "
+        f"{stages.get('built', 0)} made by the last call"
+    )
+    rows = [
+        ("recipe", str(record["recipe"])),
+        ("scale", str(record.get("scale") or "as written")),
+        ("seeds", ", ".join(map(str, record["seeds"]))),
+        ("started", record["started"]),
+        ("finished", record["finished"]),
+        ("workers", f"{record['workers']}, {record['executor']}"),
+        ("stages", counted),
+        ("key", record["key"]),
+    ]
+    return [
+        *rows,
+        *((f"{name} version", str(version)) for name, version in record["versions"].items()),
+        *((f"setting {name}", value) for name, value in flat(record.get("settings") or {})),
+    ]

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lingraft.formatting import LARGE_FACTOR, joined, language_name, number, percent, signed_interval, size
+from lingraft.formatting import (
+    LARGE_FACTOR,
+    joined,
+    language_name,
+    number,
+    percent,
+    signed_interval,
+    size,
+)
 from lingraft.measurement import MetricChange, find_change
 from lingraft.report.run_files import RunFiles
 
@@ -29,23 +37,37 @@ def training_bytes(run: RunFiles) -> int:
 
 def answer(run: RunFiles, table: Sequence[MetricChange]) -> list[str]:
     """Return the sentences of the answer."""
-    return [_opened(sentence, str(run.record["source"])) for sentence in _sentences(run, table) if sentence]
+    return [
+        _opened(sentence, str(run.record["source"]))
+        for sentence in _sentences(run, table)
+        if sentence
+    ]
 
 
 def _opened(sentence: str, source: str) -> str:
     """Begin a sentence with a capital, unless it begins with the name of a model."""
     described = source.startswith(("a model ", "random weights "))
-    return sentence[0].upper() + sentence[1:] if described or not sentence.startswith(source) else sentence
+    return (
+        sentence[0].upper() + sentence[1:]
+        if described or not sentence.startswith(source)
+        else sentence
+    )
 
 
 def _sentences(run: RunFiles, table: Sequence[MetricChange]) -> Iterator[str]:
     for target in run.targets:
-        yield _reading(find_change(table, "tokens per word", target) or find_change(table, "tokens per byte", target),
-                       str(run.record["source"]), language_name(target))
+        yield _reading(
+            find_change(table, "tokens per word", target)
+            or find_change(table, "tokens per byte", target),
+            str(run.record["source"]),
+            language_name(target),
+        )
         yield _prediction(find_change(table, "bits per byte", target), language_name(target))
     if run.base and run.base not in run.targets:
         yield _prediction(find_change(table, "bits per byte", run.base), language_name(run.base))
-        yield _kept(find_change(table, "documents tokenised identically", run.base), language_name(run.base))
+        yield _kept(
+            find_change(table, "documents tokenised identically", run.base), language_name(run.base)
+        )
     elif not run.base:
         yield "What it lost of its own language was not measured: the recipe names no replay text."
     for target in run.targets:
@@ -62,11 +84,15 @@ def _reading(one: MetricChange | None, source: str, target: str) -> str:
         return f"{source} reads {target} in as many tokens as before ({number(after.value)} {one.metric})."
     if one.verdict == "unclear":
         said = f"{percent(round(abs(1 - one.factor), 3))} {'fewer' if one.factor < 1 else 'more'}"
-        return (f"{source} needs {said} tokens for {target} on the held-out text ({numbers}); the intervals of the two "
-                "over documents overlap.")
+        return (
+            f"{source} needs {said} tokens for {target} on the held-out text ({numbers}); the intervals of the two "
+            "over documents overlap."
+        )
     bare = "" if one.verdict != "untold" else "; measured without an interval"
     if one.factor > 1:
-        return f"{source} needs {one.factor:.2f} times as many tokens for {target} ({numbers}{bare})."
+        return (
+            f"{source} needs {one.factor:.2f} times as many tokens for {target} ({numbers}{bare})."
+        )
     times = 1 / one.factor
     fewer = f"{times:.2f} times" if times >= LARGE_FACTOR else percent(round(1 - one.factor, 3))
     return f"{source} reads {target} in {fewer} fewer tokens ({numbers}{bare})."
@@ -82,7 +108,11 @@ def _prediction(one: MetricChange | None, language: str) -> str:
     if one.verdict == "unclear":
         return f"On {language}, bits per byte went {moved}, which the intervals do not tell from no change."
     verb = "fell" if after < before else "rose"
-    sure = signed_interval(one.difference.value, one.difference.low, one.difference.high) if one.difference else ""
+    sure = (
+        signed_interval(one.difference.value, one.difference.low, one.difference.high)
+        if one.difference
+        else ""
+    )
     confidence = one.difference.confidence if one.difference and one.difference.confidence else None
     told = f"; {percent(confidence)} interval of the change: {sure}" if sure and confidence else ""
     told = "; without an interval" if one.verdict == "untold" else told
@@ -99,15 +129,19 @@ def _kept(one: MetricChange | None, language: str) -> str:
 def _writing(one: MetricChange | None, target: str) -> str:
     if one is None or one.factor is None or one.last is None:
         return ""
-    return (f"It writes {target} at {one.factor:.2f} times the speed in bytes a second ({one.last.n} "
-            f"prompt{'s' if one.last.n != 1 else ''} on this machine, without an interval).")
+    return (
+        f"It writes {target} at {one.factor:.2f} times the speed in bytes a second ({one.last.n} "
+        f"prompt{'s' if one.last.n != 1 else ''} on this machine, without an interval)."
+    )
 
 
 def _promises(run: RunFiles) -> str:
     if run.claims is None:
         return "No certificate was written."
     promises = [claim for claim in run.claims if claim.get("fatal", True)]
-    broken = [str(claim["name"]) for claim in promises if not (claim["holds"] and claim.get("of", 1))]
+    broken = [
+        str(claim["name"]) for claim in promises if not (claim["holds"] and claim.get("of", 1))
+    ]
     if not broken:
         return f"All {len(promises)} checked promises about the tokenizer hold."
     kept = len(promises) - len(broken)

@@ -4,8 +4,15 @@
 browser on the loopback address and nobody else, with Python's own http.server: there is one user and one page.
 """
 
-from lingraft.serving.pair import Pair, find_pair
-from lingraft.serving.server import Desk, open_desk
-from lingraft.serving.writing import Writer, open_writers
+from lingraft.serving.generator import TextGenerator, open_generators
+from lingraft.serving.model_pair import ModelPair, find_pair
+from lingraft.serving.server import DemoServer, open_server
 
-__all__ = ["Desk", "Pair", "Writer", "find_pair", "open_desk", "open_writers"]
+__all__ = [
+    "DemoServer",
+    "ModelPair",
+    "TextGenerator",
+    "find_pair",
+    "open_generators",
+    "open_server",
+]

@@ -25,8 +25,31 @@ from lingraft.store.locks import lock, try_lock
 from lingraft.store.manifest import MANIFEST, Manifest, checksums, find_damage, output_damage
 from lingraft.store.store import WARNINGS, Draft, Stage, Store
 
-__all__ = ["MANIFEST", "WARNINGS", "DiskError", "Draft", "Manifest", "Stage", "Store",
-           "atomic_file", "atomic_folder", "cached_sha256", "checksums", "digest", "disk_errors",
-           "file_digest", "find_damage", "fsync", "is_folder", "is_valid_path", "link_or_copy",
-           "lock", "output_damage", "path_exists", "remove_drafts", "replace_folder", "try_lock",
-           "write_files"]
+__all__ = [
+    "MANIFEST",
+    "WARNINGS",
+    "DiskError",
+    "Draft",
+    "Manifest",
+    "Stage",
+    "Store",
+    "atomic_file",
+    "atomic_folder",
+    "cached_sha256",
+    "checksums",
+    "digest",
+    "disk_errors",
+    "file_digest",
+    "find_damage",
+    "fsync",
+    "is_folder",
+    "is_valid_path",
+    "link_or_copy",
+    "lock",
+    "output_damage",
+    "path_exists",
+    "remove_drafts",
+    "replace_folder",
+    "try_lock",
+    "write_files",
+]

@@ -57,8 +57,9 @@ def write_files(files: Mapping[Path, str | bytes]) -> None:
 
 
 @contextmanager
-def atomic_folder(target: Path, *, draft: Path | None = None,
-                  option: str | None = None) -> Iterator[Path]:
+def atomic_folder(
+    target: Path, *, draft: Path | None = None, option: str | None = None
+) -> Iterator[Path]:
     """Yield a new folder to write to; it replaces `target` when the block ends without an error.
 
     `draft` is the temporary folder, on the same file system; by default it is next to `target`.
@@ -80,8 +81,11 @@ def atomic_folder(target: Path, *, draft: Path | None = None,
 def replace_folder(source: Path, target: Path) -> None:
     """Rename a folder to `target`, and remove the folder that was there before."""
     # Named like a draft in its folder: if the process is killed here, it is removed like one.
-    previous = (_draft_of(target) if source.parent == target.parent
-                else source.with_name(f"{target.name}-{_random()}"))
+    previous = (
+        _draft_of(target)
+        if source.parent == target.parent
+        else source.with_name(f"{target.name}-{_random()}")
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         target.replace(previous)
@@ -204,12 +208,16 @@ def disk_errors(path: Path, stage: str = "", *, option: str = "--store") -> Iter
             reason = "file size limit of the file system or of `ulimit -f`"
             if failure.errno != errno.EFBIG:
                 reason = f"{shutil.disk_usage(_existing(path)).free / 2**20:.0f} MiB free"
-            msg = (f"{prefix}{where}: no space left on the disk ({reason}); "
-                   f"free some{elsewhere}; finished work is kept")
+            msg = (
+                f"{prefix}{where}: no space left on the disk ({reason}); "
+                f"free some{elsewhere}; finished work is kept"
+            )
             raise DiskError(msg) from error
         if failure.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and failure.filename:
-            msg = (f"{prefix}{where}: cannot be written ({failure.strerror}); "
-                   f"change its permissions{elsewhere}")
+            msg = (
+                f"{prefix}{where}: cannot be written ({failure.strerror}); "
+                f"change its permissions{elsewhere}"
+            )
             raise DiskError(msg) from error
         raise
 
@@ -264,4 +272,5 @@ def is_valid_path(path: str | Path) -> bool:
         return False
     size = sum(map(len, parts)) + len(parts)
     return size <= LONGEST_PATH and not any(
-        len(part) > LONGEST_NAME or b"\0" in part for part in parts)
+        len(part) > LONGEST_NAME or b"\0" in part for part in parts
+    )

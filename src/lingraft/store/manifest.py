@@ -68,8 +68,10 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields under their names on disk; `key_fields` is called `question` there."""
-        return {"question" if field.name == "key_fields" else field.name: getattr(self, field.name)
-                for field in fields(self)}
+        return {
+            "question" if field.name == "key_fields" else field.name: getattr(self, field.name)
+            for field in fields(self)
+        }
 
 
 def checksums(folder: Path) -> dict[str, tuple[int, str]]:
@@ -82,8 +84,9 @@ def checksums(folder: Path) -> dict[str, tuple[int, str]]:
     return found
 
 
-def find_damage(folder: Path, files: Mapping[str, tuple[int, str]], *,
-                trusted_from: int = TRUSTED_FROM) -> str:
+def find_damage(
+    folder: Path, files: Mapping[str, tuple[int, str]], *, trusted_from: int = TRUSTED_FROM
+) -> str:
     """Return what is wrong with the first file that changed since it was written, "" if none did.
 
     All sizes are compared before any file is read. Files of fewer than `trusted_from` bytes are

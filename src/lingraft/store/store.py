@@ -47,8 +47,14 @@ class Stage:
     @property
     def key(self) -> str:
         """The address of the output: 20 hexadecimal digits."""
-        return digest({"name": self.name, "version": self.version,
-                       "settings": self.settings, "inputs": self.inputs})[:20]
+        return digest(
+            {
+                "name": self.name,
+                "version": self.version,
+                "settings": self.settings,
+                "inputs": self.inputs,
+            }
+        )[:20]
 
 
 class Draft:
@@ -178,11 +184,15 @@ class Store:
     def _write_manifest(self, stage: Stage, draft: Draft, seconds: float) -> None:
         files = checksums(draft.folder)
         _check_links(self.folder(stage), draft.folder, files)
-        key_fields = {"version": stage.version, "settings": stage.settings,
-                      "inputs": dict(stage.inputs)}
+        key_fields = {
+            "version": stage.version,
+            "settings": stage.settings,
+            "inputs": dict(stage.inputs),
+        }
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        Manifest(stage.name, stage.key, key_fields, files, draft.notes, round(seconds, 3),
-                 created).write(draft.folder)
+        Manifest(
+            stage.name, stage.key, key_fields, files, draft.notes, round(seconds, 3), created
+        ).write(draft.folder)
 
     def _lock_path(self, name: str) -> Path:
         return self.root / "locks" / f"{name}.lock"
@@ -191,8 +201,11 @@ class Store:
         """Remove what killed processes left: locks, drafts, and progress of finished stages."""
         names = {path.name.removesuffix(".lock") for path in (self.root / "locks").glob("*.lock")}
         names |= {path.name.rpartition("-")[0] for path in (self.root / "drafts").glob("*")}
-        names |= {path.name for path in (self.root / "work").glob("*")
-                  if (self.outputs / path.name).exists()}
+        names |= {
+            path.name
+            for path in (self.root / "work").glob("*")
+            if (self.outputs / path.name).exists()
+        }
         with suppress(OSError):
             for name in names:
                 with try_lock(self._lock_path(name)) as held:
@@ -228,6 +241,8 @@ def _check_links(stored: Path, draft: Path, files: Mapping[str, tuple[int, str]]
         return
     for name, found in files.items():
         if (draft / name).is_symlink() and name in known and known[name] != found:
-            msg = (f"{(draft / name).resolve()}: content changed but size and time did not; "
-                   "download it again, or `touch` it to use the new content")
+            msg = (
+                f"{(draft / name).resolve()}: content changed but size and time did not; "
+                "download it again, or `touch` it to use the new content"
+            )
             raise StoreError(msg)

@@ -1,9 +1,18 @@
 """What trains when. Importing this needs no torch; preparing a model does."""
 
-from lingraft.strategies.base import STRATEGIES, Group, Rates, Strategy
+from lingraft.strategies.base import STRATEGIES, ParameterGroup, Rates, Strategy
 from lingraft.strategies.lora import Lora
-from lingraft.strategies.parts import Differential, Embeddings, Full, Layers
-from lingraft.strategies.rows import Rows
+from lingraft.strategies.parts import Differential, Embeddings, Full, Layers, Rows
 
-__all__ = ["STRATEGIES", "Differential", "Embeddings", "Full", "Group", "Layers", "Lora", "Rates", "Rows",
-           "Strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Differential",
+    "Embeddings",
+    "Full",
+    "Layers",
+    "Lora",
+    "ParameterGroup",
+    "Rates",
+    "Rows",
+    "Strategy",
+]

@@ -35,7 +35,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters that train together: name -> parameter, the names stable between runs."""
 
     role: Role
@@ -51,7 +51,7 @@ class Strategy(Choice, ABC):
     """Why `prepare` needs the numbers of the body, too; else those of embeddings and head are enough."""
 
     @abstractmethod
-    def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[Group]:
+    def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Freeze what does not train and return what does; `added` are the ids of the spliced-in tokens."""
 
     def learned(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:  # noqa: ARG002 - nothing is put in
@@ -68,10 +68,14 @@ class Strategy(Choice, ABC):
         >>> Differential().rates(8_000_000).body, round(Differential().rates(240_000_000).added_rows, 6)
         (0.0006, 0.000768)
         """
-        body, added_rows = (between(small, large, parameters)
-                            for small, large in zip(self.small_rates, self.large_rates, strict=True))
-        why = (f"follows the model's size: {parameters / 1e6:.3g}M parameters, between {self.small_rates} (body, "
-               f"embeddings) at 8M and {self.large_rates} at 7B on a log-log line")
+        body, added_rows = (
+            between(small, large, parameters)
+            for small, large in zip(self.small_rates, self.large_rates, strict=True)
+        )
+        why = (
+            f"follows the model's size: {parameters / 1e6:.3g}M parameters, between {self.small_rates} (body, "
+            f"embeddings) at 8M and {self.large_rates} at 7B on a log-log line"
+        )
         return Rates(body, added_rows, why)
 
 
@@ -82,12 +86,16 @@ def between(small: float, large: float, parameters: int) -> float:
     """Return the value at a model size on the log-log line between its values at 8M and 7B, constant outside."""
     where = (math.log(max(parameters, 1)) - math.log(SMALL)) / (math.log(LARGE) - math.log(SMALL))
     where = min(max(where, 0.0), 1.0)
-    return float(f"{small ** (1 - where) * large ** where:.3g}")
+    return float(f"{small ** (1 - where) * large**where:.3g}")
 
 
 def role_of(model: Any, parameter: torch.nn.Parameter) -> Role:
     """Say which role a parameter has."""
-    return "added_rows" if any(parameter is own for own in embedding_parameters(model).values()) else "body"
+    return (
+        "added_rows"
+        if any(parameter is own for own in embedding_parameters(model).values())
+        else "body"
+    )
 
 
 def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -120,14 +128,17 @@ def text_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     """
     within, embeddings = text_module(model), embedding_parameters(model)
     prefix = f"{within}." if within else ""
-    return {name: parameter for name, parameter in model.named_parameters()
-            if name.startswith(prefix) or name in embeddings}
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if name.startswith(prefix) or name in embeddings
+    }
 
 
-def groups_of(model: Any, trains: set[str]) -> list[Group]:
+def groups_of(model: Any, trains: set[str]) -> list[ParameterGroup]:
     """Freeze every parameter but the named ones and return these by role."""
     embeddings = embedding_parameters(model)
-    body, rows = Group("body"), Group("added_rows")
+    body, rows = ParameterGroup("body"), ParameterGroup("added_rows")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trains)
         if name in trains:

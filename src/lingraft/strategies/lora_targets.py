@@ -37,12 +37,17 @@ def targets_of(model: Any, modules: Sequence[str], *, experts: bool) -> Targets:
     known = {**maps, **(_expert_parameters(layers) if experts else {})}
     unknown = set(modules) - set(known.values())
     if unknown or not known:
-        msg = (f"{WHERE}.target_modules: {', '.join(sorted(unknown)) or 'linear maps'} not in this "
-               f"{type(model).__name__}; it has {', '.join(sorted(set(known.values()))) or 'none'}")
+        msg = (
+            f"{WHERE}.target_modules: {', '.join(sorted(unknown)) or 'linear maps'} not in this "
+            f"{type(model).__name__}; it has {', '.join(sorted(set(known.values()))) or 'none'}"
+        )
         raise RecipeError(msg)
     wanted = [name for name, last in known.items() if not modules or last in modules]
-    return Targets(stack, tuple(name for name in wanted if name in maps),
-                   tuple(name for name in wanted if name not in maps))
+    return Targets(
+        stack,
+        tuple(name for name in wanted if name in maps),
+        tuple(name for name in wanted if name not in maps),
+    )
 
 
 def _linear_maps(layers: Any) -> dict[str, str]:
@@ -54,7 +59,10 @@ def _linear_maps(layers: Any) -> dict[str, str]:
     for name, module in layers.named_modules():
         parent, _, last = name.rpartition(".")
         # A subclass with a forward pass of its own (DeepSeek-V4's map in groups) takes inputs of another shape.
-        plain = isinstance(module, Conv1D) or getattr(type(module), "forward", None) is torch.nn.Linear.forward
+        plain = (
+            isinstance(module, Conv1D)
+            or getattr(type(module), "forward", None) is torch.nn.Linear.forward
+        )
         if plain and not _read_past(type(layers.get_submodule(parent)), last):
             found[name] = last
     return found
@@ -85,7 +93,9 @@ def expert_rank(model: Any, rank: int) -> int:
     """
     config = model.config.get_text_config()
     names = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
-    met = next((value for name in names if isinstance(value := getattr(config, name, None), int)), 1)
+    met = next(
+        (value for name in names if isinstance(value := getattr(config, name, None), int)), 1
+    )
     return max(1, rank // max(1, met))
 
 
@@ -97,14 +107,20 @@ def config_of(targets: Targets, model: Any, settings: Mapping[str, Any]) -> Any:
     rank, alpha = settings["rank"], settings["alpha"]
     layers = model.get_submodule(targets.stack)
     if targets.experts and settings["dropout"]:
-        msg = (f"{WHERE}.dropout: not for experts, whose matrices are added to their weights; set dropout: 0, or "
-               f"experts: frozen")
+        msg = (
+            f"{WHERE}.dropout: not for experts, whose matrices are added to their weights; set dropout: 0, or "
+            f"experts: frozen"
+        )
         raise RecipeError(msg)
     of_experts = expert_rank(model, rank)
     patterns = [name.replace(".", r"\.") for name in targets.experts]
     return peft.LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=settings["dropout"], target_modules=list(targets.maps) or None,
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=settings["dropout"],
+        target_modules=list(targets.maps) or None,
         target_parameters=list(targets.experts) or None,
         rank_pattern=dict.fromkeys(patterns, of_experts),
         alpha_pattern=dict.fromkeys(patterns, alpha * of_experts / rank),
-        fan_in_fan_out=any(isinstance(layers.get_submodule(name), Conv1D) for name in targets.maps))
+        fan_in_fan_out=any(isinstance(layers.get_submodule(name), Conv1D) for name in targets.maps),
+    )

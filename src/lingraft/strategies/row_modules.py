@@ -32,7 +32,9 @@ class RowsEmbedding(nn.Module):
         """Look up each id, the added ones in `rows`."""
         places = self.places_V[ids]
         added = nn.functional.embedding(places.clamp(min=0), self.rows)
-        scale = getattr(self.plain, "embed_scale", None)  # XGLM and Gemma 3 multiply inside of their embedding
+        scale = getattr(
+            self.plain, "embed_scale", None
+        )  # XGLM and Gemma 3 multiply inside of their embedding
         if scale is not None:
             added = added * (scale.to(added.dtype) if isinstance(scale, Tensor) else scale)
         base = self.plain(ids) if self.plain.weight.requires_grad else self.plain(ids).detach()
@@ -58,7 +60,9 @@ class RowsHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of every id, the added ones from `rows`."""
         bias = self.plain.bias
-        added = nn.functional.linear(hidden, self.rows, None if bias is None else bias[self.added_N])
+        added = nn.functional.linear(
+            hidden, self.rows, None if bias is None else bias[self.added_N]
+        )
         base: Tensor = self.plain(hidden)
         return base.index_copy(-1, self.added_N, added)
 

@@ -21,7 +21,7 @@ from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import override, read_file
 from lingraft.store import digest
-from lingraft.study.settings import SEED, Study
+from lingraft.study.config import SEED, Study
 
 LONGEST_NAME = 80
 
@@ -80,18 +80,25 @@ def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
         raise RecipeError(msg)
     names = [axis.name for axis in axes]
     points_by_axis = [dict(zip(names, point, strict=True)) for point in points]
-    return [_cell(study, tree, folder, point, seed) for point in points_by_axis for seed in study.seeds]
+    return [
+        _cell(study, tree, folder, point, seed) for point in points_by_axis for seed in study.seeds
+    ]
 
 
 def _chosen(study: Study, axes: Sequence[Axis]) -> Iterator[tuple[Value, ...]]:
     """Yield the points: one by one, the grid, or so many of it drawn at random, in the grid's order."""
     if study.cells:
         for cell in study.cells:
-            yield tuple(next(value for value in axis.values if value.settings[axis.name] == cell[axis.name])
-                        for axis in axes)
+            yield tuple(
+                next(value for value in axis.values if value.settings[axis.name] == cell[axis.name])
+                for axis in axes
+            )
         return
-    grid = [point for point in itertools.product(*(axis.values for axis in axes))
-            if not any(_matches(axes, point, left_out) for left_out in study.skip)]
+    grid = [
+        point
+        for point in itertools.product(*(axis.values for axis in axes))
+        if not any(_matches(axes, point, left_out) for left_out in study.skip)
+    ]
     kept = range(len(grid))
     if study.sample_cells is not None and study.sample_cells < len(grid):
         kept = sorted(random.Random(study.sample_seed).sample(kept, study.sample_cells))  # type: ignore[assignment]
@@ -104,8 +111,10 @@ def _matches(axes: Sequence[Axis], point: Sequence[Value], wanted: Mapping[str, 
     if unknown:
         msg = f"skip: {unknown.pop()} is no axis; the axes are {', '.join(by_name)}"
         raise RecipeError(msg)
-    return all(any(_is(by_name[name], one) for one in (values if isinstance(values, list) else [values]))
-               for name, values in wanted.items())
+    return all(
+        any(_is(by_name[name], one) for one in (values if isinstance(values, list) else [values]))
+        for name, values in wanted.items()
+    )
 
 
 def _is(value: Value, written: Any) -> bool:
@@ -120,7 +129,9 @@ def _cell(study: Study, tree: Tree, folder: Path, point: Mapping[str, Value], se
     name = _name(tuple(point.values()), changed, seed)
     laid = {**found_beside(changed, folder), SEED: seed, "name": name}
     try:
-        recipe = parse_recipe(override(tree, [assignment(path, value) for path, value in laid.items()]))
+        recipe = parse_recipe(
+            override(tree, [assignment(path, value) for path, value in laid.items()])
+        )
     except RecipeError as error:
         told = ", ".join(f"{axis} {label}" for axis, label in labels.items())
         msg = f"study {study.name}, the cell with {told}: {error}"
@@ -129,19 +140,26 @@ def _cell(study: Study, tree: Tree, folder: Path, point: Mapping[str, Value], se
 
 
 def _name(point: Sequence[Value], changed: Mapping[str, Any], seed: int) -> str:
-    told = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", str(value.label)).strip("_.") or "x" for value in point)
+    told = "-".join(
+        re.sub(r"[^A-Za-z0-9.]+", "_", str(value.label)).strip("_.") or "x" for value in point
+    )
     return f"{told[:LONGEST_NAME].lstrip('._-') or 'cell'}-s{seed}-{digest(changed)[:6]}"
 
 
 def _axis(name: str, values: list[Any] | Mapping[str, Mapping[str, Any]]) -> Axis:
     if isinstance(values, Mapping):
-        return Axis(name, tuple(Value(str(label), dict(settings)) for label, settings in values.items()))
+        return Axis(
+            name, tuple(Value(str(label), dict(settings)) for label, settings in values.items())
+        )
     labels = _labels(values)
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         msg = f"the axis {name} has two values called {twice!r}; leave one out, or give labels: {name}: {{LABEL: ...}}"
         raise RecipeError(msg)
-    return Axis(name, tuple(Value(label, {name: value}) for label, value in zip(labels, values, strict=True)))
+    return Axis(
+        name,
+        tuple(Value(label, {name: value}) for label, value in zip(labels, values, strict=True)),
+    )
 
 
 def _labels(values: Sequence[Any]) -> list[str | float | int]:
@@ -151,8 +169,10 @@ def _labels(values: Sequence[Any]) -> list[str | float | int]:
     ([1000, 0], ['small', 'mean', 'none'], ['mean(weights=first)'])
     """
     long = [_label(value) for value in values]
-    short = [label.rsplit("/", 1)[-1] if isinstance(label, str) and not label.endswith("/") else label
-             for label in long]
+    short = [
+        label.rsplit("/", 1)[-1] if isinstance(label, str) and not label.endswith("/") else label
+        for label in long
+    ]
     return short if len(set(short)) == len(short) else long
 
 

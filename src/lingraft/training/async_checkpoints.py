@@ -35,8 +35,13 @@ class AsyncCheckpointWriter:
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._in_progress: Future[None] | None = None
 
-    def begin(self, scratch_dir: Path, step: int, tensors: Mapping[str, torch.Tensor],
-              state: Mapping[str, Any]) -> None:
+    def begin(
+        self,
+        scratch_dir: Path,
+        step: int,
+        tensors: Mapping[str, torch.Tensor],
+        state: Mapping[str, Any],
+    ) -> None:
         """Wait for the previous checkpoint, then start this one.
 
         The caller may change `tensors` as soon as this returns.
@@ -50,8 +55,10 @@ class AsyncCheckpointWriter:
             with disk_errors(scratch_dir):
                 checkpoint.enter_context(new_checkpoint(scratch_dir, step, state))
         self.world.barrier()
-        copies = {name: tensor.clone() if tensor.device.type == "cpu" else tensor
-                  for name, tensor in tensors.items()}
+        copies = {
+            name: tensor.clone() if tensor.device.type == "cpu" else tensor
+            for name, tensor in tensors.items()
+        }
         draft = str(draft_folder(scratch_dir, step))
         writer = HuggingFaceStorageWriter(draft, save_distributed=True)
         with _first_failure():

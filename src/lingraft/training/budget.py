@@ -11,8 +11,10 @@ from lingraft.registry import Settings
 
 UNITS = ("tokens", "bytes", "documents", "steps", "epochs")
 FACTORS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
-WRITTEN = re.compile(r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([kKMGBT]?)\s*"
-                     r"(tokens|bytes|documents|steps|epochs|epoch|B)\s*")
+WRITTEN = re.compile(
+    r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([kKMGBT]?)\s*"
+    r"(tokens|bytes|documents|steps|epochs|epoch|B)\s*"
+)
 
 
 class Budget(Settings):
@@ -29,14 +31,18 @@ class Budget(Settings):
     """
 
     tokens: int | None = Field(
-        default=None, gt=0, description="predicted tokens, including replay (equal compute)")
+        default=None, gt=0, description="predicted tokens, including replay (equal compute)"
+    )
     bytes: int | None = Field(
-        default=None, gt=0, description="bytes of target text, excluding replay (equal text)")
+        default=None, gt=0, description="bytes of target text, excluding replay (equal text)"
+    )
     documents: int | None = Field(
-        default=None, gt=0, description="documents of target text, excluding replay")
+        default=None, gt=0, description="documents of target text, excluding replay"
+    )
     steps: int | None = Field(default=None, gt=0, description="optimizer steps")
     epochs: float | None = Field(
-        default=None, gt=0, description="passes over the target text, excluding replay")
+        default=None, gt=0, description="passes over the target text, excluding replay"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -44,8 +50,10 @@ class Budget(Settings):
         if isinstance(data, str):
             found = WRITTEN.fullmatch(data)
             if not found:
-                msg = (f"a budget is written like '20M tokens', '1 MB', '500 steps' or "
-                       f"'0.1 epochs', got {data!r}")
+                msg = (
+                    f"a budget is written like '20M tokens', '1 MB', '500 steps' or "
+                    f"'0.1 epochs', got {data!r}"
+                )
                 raise ValueError(msg)
             number, factor, unit = found.groups()
             unit = {"B": "bytes", "epoch": "epochs"}.get(unit, unit)

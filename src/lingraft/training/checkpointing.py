@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint
 from lingraft.checkpoint.stored_names import stored_names
-from lingraft.checkpoint.tensor_files import INDEX, Checkpoint
 from lingraft.errors import TrainingError
 from lingraft.model_code import code_files
 from lingraft.store import atomic_file, atomic_folder, disk_errors, file_digest
@@ -49,8 +49,9 @@ class TrainingCheckpoint:
             load(dict(into), storage_reader=reader, no_dist=True)
 
 
-def save_checkpoint(scratch_dir: Path, step: int, tensors: Mapping[str, torch.Tensor],
-                    state: Mapping[str, Any]) -> Path:
+def save_checkpoint(
+    scratch_dir: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
+) -> Path:
     """Save progress; raises `StoreError` if the disk is full. Earlier checkpoints stay intact."""
     stored = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with disk_errors(scratch_dir), new_checkpoint(scratch_dir, step, state) as draft:
@@ -103,8 +104,10 @@ def checkpoint_to_resume(scratch_dir: Path, fingerprint: str) -> TrainingCheckpo
     """Return the newest valid checkpoint; raises `TrainingError` where it is from another run."""
     checkpoint = latest_checkpoint(scratch_dir)
     if checkpoint and checkpoint.state["fingerprint"] != fingerprint:
-        msg = (f"{scratch_dir}: holds the progress of another run (other plan, text, seed or "
-               f"model); remove it, or name another folder")
+        msg = (
+            f"{scratch_dir}: holds the progress of another run (other plan, text, seed or "
+            f"model); remove it, or name another folder"
+        )
         raise TrainingError(msg)
     return checkpoint
 
@@ -115,8 +118,13 @@ LOW_RANK = "low-rank-{}.safetensors"
 UNTRAINED = "model-not-trained.safetensors"
 """Tensors of the source that transformers does not load, so that training did not see them."""
 
-COMPUTED = (".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
-            ".attention.masked_bias")
+COMPUTED = (
+    ".inv_freq",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+)
 """Suffixes of tensors that old releases stored and that every model computes."""
 
 
@@ -135,8 +143,9 @@ def save_low_rank(learned: Mapping[str, torch.Tensor], folder: Path, phase: int)
             save_file({name: tensor.cpu().contiguous() for name, tensor in learned.items()}, draft)
 
 
-def save_final_model(model: Any, types: Mapping[str, torch.dtype], source: Path,
-                     folder: Path) -> None:
+def save_final_model(
+    model: Any, types: Mapping[str, torch.dtype], source: Path, folder: Path
+) -> None:
     """Save a finished model with each parameter in its data type of `types`.
 
     config.json is the one of the source: transformers 5 would write `rope_parameters`, which
@@ -169,8 +178,9 @@ def copy_untrained(model: Any, source: Path, folder: Path) -> list[str]:
     present = set(written.tensors)
     for names in stored_names(model, before.tensors).values():
         present.update(names)
-    missing = [name for name in before.tensors
-               if name not in present and not name.endswith(COMPUTED)]
+    missing = [
+        name for name in before.tensors if name not in present and not name.endswith(COMPUTED)
+    ]
     if not missing:
         return []
     tensors = {name: before.tensor(name).contiguous() for name in missing}

@@ -28,14 +28,19 @@ class LearningRates(Settings):
     table: Literal["size", "paper"] = Field(
         default="size",
         description="defaults of the rates that are not set: by model size, or from the paper's "
-                    "table of seven bases (by size for other bases)")
+        "table of seven bases (by size for other bases)",
+    )
     body: float | None = Field(
-        default=None, ge=0,
-        description="peak learning rate of all weights except embeddings and head")
+        default=None,
+        ge=0,
+        description="peak learning rate of all weights except embeddings and head",
+    )
     added_rows: float | None = Field(
-        default=None, ge=0,
+        default=None,
+        ge=0,
         description="peak learning rate of the added rows of embeddings and head; strategies that "
-                    "train whole matrices use it for all rows")
+        "train whole matrices use it for all rows",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -67,35 +72,51 @@ class Phase(Settings):
     """One phase of training: which weights train, how long, and at which learning rates."""
 
     strategy: STRATEGIES.annotation(Strategy) = Field(  # type: ignore[valid-type]
-        default_factory=lambda: STRATEGIES.parse("differential"), validate_default=True,
-        description="which weights train")
+        default_factory=lambda: STRATEGIES.parse("differential"),
+        validate_default=True,
+        description="which weights train",
+    )
     budget: Budget = Field(
         default_factory=Budget,
-        description="length of the phase: '20M tokens', '1 MB', '500 steps', '1 epoch'")
+        description="length of the phase: '20M tokens', '1 MB', '500 steps', '1 epoch'",
+    )
     learning_rates: LearningRates = Field(
         default_factory=LearningRates,
         description="peak learning rates: one number, {body, added_rows}, or `paper`; by default "
-                    "they depend on the model's size")
+        "they depend on the model's size",
+    )
     schedule: SCHEDULES.annotation(Schedule) = Field(  # type: ignore[valid-type]
-        default_factory=lambda: SCHEDULES.parse("cosine"), validate_default=True,
-        description="learning-rate schedule")
+        default_factory=lambda: SCHEDULES.parse("cosine"),
+        validate_default=True,
+        description="learning-rate schedule",
+    )
     batch_tokens: int | None = Field(
-        default=None, gt=0,
+        default=None,
+        gt=0,
         description="tokens per step, rounded to whole rows of text; default: 2,048 at 8M "
-                    "parameters to 131,072 at 7B")
+        "parameters to 131,072 at 7B",
+    )
     optimizer: OptimizerName = Field(
         default="adamw",
-        description="adamw, or adamw8bit (extra `bits`): a quarter of its memory, one process only")
+        description="adamw, or adamw8bit (extra `bits`): a quarter of its memory, one process only",
+    )
     weight_decay: float = Field(default=0.0, ge=0, description="weight decay of AdamW")
     max_grad_norm: float = Field(
-        default=1.0, gt=0, description="maximum norm of the gradient of a step (gradient clipping)")
+        default=1.0, gt=0, description="maximum norm of the gradient of a step (gradient clipping)"
+    )
     average_share: float = Field(
-        default=0.0, ge=0, le=1,
+        default=0.0,
+        ge=0,
+        le=1,
         description="the result is the average of the weights over this last share of the steps; "
-                    "0: the last weights")
+        "0: the last weights",
+    )
     replay_share: float | None = Field(
-        default=None, ge=0, lt=1,
-        description="share of replayed bytes in this phase; default: the recipe's replay.share")
+        default=None,
+        ge=0,
+        lt=1,
+        description="share of replayed bytes in this phase; default: the recipe's replay.share",
+    )
 
     def tables(self) -> dict[str, Any]:
         """Return the tables of defaults that apply.
@@ -122,19 +143,24 @@ class TrainingPlan(Settings):
 
     phases: tuple[Phase, ...] = Field(
         default=(Phase(),),
-        description="phases of training, one after another; an empty list: no training")
+        description="phases of training, one after another; an empty list: no training",
+    )
     packing: PackingSettings = Field(
-        default_factory=PackingSettings, description="how documents are packed into rows of tokens")
+        default_factory=PackingSettings, description="how documents are packed into rows of tokens"
+    )
     document_attention_mask: bool = Field(
         default=False,
-        description="attention stays within a document, and positions start at 0 in each document")
+        description="attention stays within a document, and positions start at 0 in each document",
+    )
     merge_back: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         default=(),
         description="at the end, mix this share of the weights before training into the weights "
-                    "of the base; of several values, the one with the lowest mean bits per byte "
-                    "on held-out text is used")
+        "of the base; of several values, the one with the lowest mean bits per byte "
+        "on held-out text is used",
+    )
     heldout_points: int = Field(
-        default=8, ge=0, description="points of the held-out curve, including the end")
+        default=8, ge=0, description="points of the held-out curve, including the end"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -181,9 +207,15 @@ class TrainingPlan(Settings):
         return shared, amount * trunk
 
 
-PAPER_RATES = (("xglm", 7.5e9, 3e-5), ("gemma", 2.5e9, 9e-5), ("gemma", 8.5e9, 3e-6),
-               ("bloom", 7.1e9, 6e-5), ("phi", 2.8e9, 9e-5), ("mistral", 7.2e9, 3e-5),
-               ("llama", 6.7e9, 6e-5))
+PAPER_RATES = (
+    ("xglm", 7.5e9, 3e-5),
+    ("gemma", 2.5e9, 9e-5),
+    ("gemma", 8.5e9, 3e-6),
+    ("bloom", 7.1e9, 6e-5),
+    ("phi", 2.8e9, 9e-5),
+    ("mistral", 7.2e9, 3e-5),
+    ("llama", 6.7e9, 6e-5),
+)
 """Model type, parameters and learning rate of the seven bases of Tejaswi, Gupta and Choi 2024."""
 
 
@@ -204,28 +236,46 @@ def _paper(budget: Budget) -> dict[str, Any]:
 
     Documents are cut at 1,024 tokens, or at the context.
     """
-    phase = {"strategy": "full", "learning_rates": "paper",
-             "schedule": {"cosine": {"warmup": 0.03}}, "weight_decay": 0.0, "budget": budget,
-             "replay_share": 0.0}
+    phase = {
+        "strategy": "full",
+        "learning_rates": "paper",
+        "schedule": {"cosine": {"warmup": 0.03}},
+        "weight_decay": 0.0,
+        "budget": budget,
+        "replay_share": 0.0,
+    }
     return {"phases": [phase], "packing": {"layout": "documents"}}
 
 
 def _learned_then_full(budget: Budget) -> dict[str, Any]:
     """Train the embeddings on a tenth (the paper's learned initialisation), then all weights."""
-    return {"phases": [{"strategy": "embeddings", "learning_rates": {"added_rows": 1e-3},
-                        "budget": budget.part(0.1)},
-                       {"strategy": "full", "learning_rates": "paper", "budget": budget.part(0.9)}]}
+    return {
+        "phases": [
+            {
+                "strategy": "embeddings",
+                "learning_rates": {"added_rows": 1e-3},
+                "budget": budget.part(0.1),
+            },
+            {"strategy": "full", "learning_rates": "paper", "budget": budget.part(0.9)},
+        ]
+    }
 
 
 def _rows_then_differential(budget: Budget) -> dict[str, Any]:
     """Train the added rows on a tenth of the budget, then all weights, added rows faster."""
-    return {"phases": [{"strategy": "rows", "budget": budget.part(0.1)},
-                       {"strategy": "differential", "budget": budget.part(0.9)}]}
+    return {
+        "phases": [
+            {"strategy": "rows", "budget": budget.part(0.1)},
+            {"strategy": "differential", "budget": budget.part(0.9)},
+        ]
+    }
 
 
 PLANS: dict[str, Callable[[Budget], dict[str, Any]]] = {
-    "paper": _paper, "learned_then_full": _learned_then_full,
-    "rows_then_differential": _rows_then_differential}
+    "paper": _paper,
+    "learned_then_full": _learned_then_full,
+    "rows_then_differential": _rows_then_differential,
+}
 """Plans by name."""
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lingraft.errors import TrainingError
 from lingraft.packing.mixture import IGNORED, Batch
-from lingraft.strategies.base import Group
+from lingraft.strategies.base import ParameterGroup
 from lingraft.strategies.parts import layer_stack
 
 TIMEOUT = timedelta(hours=1)
@@ -51,11 +51,13 @@ class ProcessGroup:
         wanted = np.arange(self.rank * each, (self.rank + 1) * each)
         own = wanted % len(batch.inputs)
         labels = np.where((wanted < len(batch.inputs))[:, None], batch.labels[own], IGNORED)
-        return dataclasses.replace(batch, inputs=batch.inputs[own], labels=labels,
-                                   replayed=batch.replayed[own])
+        return dataclasses.replace(
+            batch, inputs=batch.inputs[own], labels=labels, replayed=batch.replayed[own]
+        )
 
-    def shard_model(self, model: Any, groups: Sequence[Group],
-                    materialize: Callable[[], None]) -> list[Group]:
+    def shard_model(
+        self, model: Any, groups: Sequence[ParameterGroup], materialize: Callable[[], None]
+    ) -> list[ParameterGroup]:
         """Shard a model layer by layer, materialize it, and return the groups with their shards.
 
         Raises `TrainingError` where a parameter cannot be sharded.
@@ -66,11 +68,16 @@ class ProcessGroup:
         from torch.distributed.tensor import DTensor
 
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        packed = [name for name, parameter in model.named_parameters()
-                  if not parameter.is_floating_point()]
+        packed = [
+            name
+            for name, parameter in model.named_parameters()
+            if not parameter.is_floating_point()
+        ]
         if packed:
-            msg = (f"{packed[0]} is quantised and cannot be sharded among {self.size} processes; "
-                   f"use one process")
+            msg = (
+                f"{packed[0]} is quantised and cannot be sharded among {self.size} processes; "
+                f"use one process"
+            )
             raise TrainingError(msg)
         prefix, _ = layer_stack(model)
         for layer in model.get_submodule(prefix):
@@ -80,13 +87,15 @@ class ProcessGroup:
         now = dict(model.named_parameters())
         whole = [name for name, parameter in now.items() if not isinstance(parameter, DTensor)]
         if whole:
-            msg = (f"{whole[0]} and {len(whole) - 1} other parameters are not sharded among "
-                   f"{self.size} processes; use one process")
+            msg = (
+                f"{whole[0]} and {len(whole) - 1} other parameters are not sharded among "
+                f"{self.size} processes; use one process"
+            )
             raise TrainingError(msg)
         sharded = []
         for group in groups:
             own = {key: now[names[id(parameter)]] for key, parameter in group.parameters.items()}
-            sharded.append(Group(group.role, own))
+            sharded.append(ParameterGroup(group.role, own))
         return sharded
 
     def all_reduce(self, values: Tensor) -> Tensor:
@@ -141,9 +150,11 @@ def init_process_group(*, sharded: bool, device: str) -> Iterator[ProcessGroup]:
         yield ProcessGroup()
         return
     if not sharded:
-        msg = (f"{size} processes were launched (WORLD_SIZE={size}), and each would train an "
-               f"unsharded copy of the model; start one process, or train sharded: "
-               f"lingraft adapt RECIPE --nproc {size}")
+        msg = (
+            f"{size} processes were launched (WORLD_SIZE={size}), and each would train an "
+            f"unsharded copy of the model; start one process, or train sharded: "
+            f"lingraft adapt RECIPE --nproc {size}"
+        )
         raise TrainingError(msg)
     ours = not torch.distributed.is_initialized()
     if ours:

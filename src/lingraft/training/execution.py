@@ -51,11 +51,13 @@ class Execution:
         if kind == "cuda":
             able = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            able = kind == "cpu" and bool(
-                torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - no public function
+            able = kind == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - no public function
         if self.precision == "bfloat16" and not able:
-            msg = (f"--precision bfloat16: {kind} emulates it here, about ten times slower than "
-                   f"float32; use --precision auto")
+            msg = (
+                f"--precision bfloat16: {kind} emulates it here, about ten times slower than "
+                f"float32; use --precision auto"
+            )
             raise RecipeError(msg)
         return self.precision == "bfloat16" or (
-            self.precision == "auto" and kind == "cuda" and able)
+            self.precision == "auto" and kind == "cuda" and able
+        )

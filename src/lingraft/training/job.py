@@ -26,7 +26,7 @@ CHUNK = 65536
 
 
 @dataclass(frozen=True)
-class Text:
+class TrainingText:
     """What is trained on: packed target text, and packed replay text with its share of bytes."""
 
     target: Blocks
@@ -58,7 +58,7 @@ class Job:
     """The arguments of `train`; runs share prefixes in the folder `trunks` (`shared_prefix`)."""
 
     model_folder: Path
-    text: Text
+    text: TrainingText
     plan: TrainingPlan
     scratch_dir: Path
     added: tuple[int, ...]
@@ -78,8 +78,10 @@ class Job:
         for phase in self.plan.phases:
             share = self.text.share if phase.replay_share is None else phase.replay_share
             if share and self.text.replay is None:
-                msg = (f"training replays a share of {share:g}, but there is no replay text; "
-                       f"name some under replay, or set training.replay_share: 0")
+                msg = (
+                    f"training replays a share of {share:g}, but there is no replay text; "
+                    f"name some under replay, or set training.replay_share: 0"
+                )
                 raise RecipeError(msg)
             mixture = Mixture(self.text.target, self.text.replay, share, self.seed, start)
             rows = phase.rows_of_a_step(self.text.target.summary.block, parameters)
@@ -108,8 +110,12 @@ def phase_steps(mixture: Mixture, budget: Budget, rows_of_a_step: int) -> PhaseS
     while True:
         measures = mixture.measures(first, CHUNK)
         target = 1 - measures[:, 0]
-        each = {"tokens": measures[:, 1], "bytes": measures[:, 2] * target,
-                "documents": measures[:, 3] * target, "target rows": target}[unit]
+        each = {
+            "tokens": measures[:, 1],
+            "bytes": measures[:, 2] * target,
+            "documents": measures[:, 3] * target,
+            "target rows": target,
+        }[unit]
         sums = reached + np.cumsum(each)
         if sums[-1] >= amount:
             rows = first + int(np.searchsorted(sums, amount)) + 1

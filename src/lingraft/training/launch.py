@@ -21,8 +21,17 @@ from lingraft.errors import RecipeError
 if TYPE_CHECKING:
     from lingraft.training.distributed import ProcessGroup
 
-VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK",
-             "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
+VARIABLES = (
+    "WORLD_SIZE",
+    "RANK",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "GROUP_WORLD_SIZE",
+    "ROLE_RANK",
+    "ROLE_WORLD_SIZE",
+    "TORCHELASTIC_RUN_ID",
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,10 @@ def launched(processes: int | None) -> Launch | None:
     """Return the launch of this process; raises `RecipeError` where --nproc disagrees with it."""
     launch = Launch.take()
     if launch and processes and processes != launch.size:
-        msg = (f"--nproc {processes}, but a launcher started {launch.size} processes; leave "
-               f"--nproc out")
+        msg = (
+            f"--nproc {processes}, but a launcher started {launch.size} processes; leave "
+            f"--nproc out"
+        )
         raise RecipeError(msg)
     return launch
 
@@ -78,9 +89,16 @@ def start_processes(count: int, arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     # The processes print their own errors.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
-                          rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
-                          local_addr="127.0.0.1")
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        local_addr="127.0.0.1",
+    )
     try:
         elastic_launch(config, sys.executable)("-m", "lingraft", *arguments)
     except ChildFailedError as error:

@@ -98,7 +98,8 @@ class ChunkedInsideLoss(Loss):
             trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
             chunks = _Chunks(plain, labels_BT[predicted_BT], _tokens_at_once(head), weight, nats)
             total: Tensor = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-                chunks, hidden_BTD[predicted_BT], *trained)
+                chunks, hidden_BTD[predicted_BT], *trained
+            )
             return total
 
         head.forward = chunked

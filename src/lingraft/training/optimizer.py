@@ -20,8 +20,14 @@ CONSTANT = ("qmap1", "qmap2")
 """State of the 8-bit optimizer that is the same for all parameters."""
 
 
-def make_optimizer(name: OptimizerName, groups: Sequence[dict[str, Any]], *, weight_decay: float,
-                   fused: bool, sharded: bool) -> torch.optim.Optimizer:
+def make_optimizer(
+    name: OptimizerName,
+    groups: Sequence[dict[str, Any]],
+    *,
+    weight_decay: float,
+    fused: bool,
+    sharded: bool,
+) -> torch.optim.Optimizer:
     """Return an optimizer with a learning rate of 0.
 
     Raises `RecipeError` for 8 bits of a sharded model, `MissingExtraError` without bitsandbytes.
@@ -31,18 +37,22 @@ def make_optimizer(name: OptimizerName, groups: Sequence[dict[str, Any]], *, wei
     4,096 elements keep moments in float32.
     """
     if name == "adamw":
-        return torch.optim.AdamW(list(groups), lr=0.0, betas=BETAS, weight_decay=weight_decay,
-                                 fused=fused)
+        return torch.optim.AdamW(
+            list(groups), lr=0.0, betas=BETAS, weight_decay=weight_decay, fused=fused
+        )
     if sharded:
-        msg = ("training.optimizer: adamw8bit needs whole tensors, and each of several processes "
-               "holds a shard; use adamw, or one process")
+        msg = (
+            "training.optimizer: adamw8bit needs whole tensors, and each of several processes "
+            "holds a shard; use adamw, or one process"
+        )
         raise RecipeError(msg)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ModuleNotFoundError as error:
         raise MissingExtraError("bitsandbytes", extra="bits") from error
-    optimizer: torch.optim.Optimizer = AdamW8bit(list(groups), lr=0.0, betas=BETAS,
-                                                 weight_decay=weight_decay)
+    optimizer: torch.optim.Optimizer = AdamW8bit(
+        list(groups), lr=0.0, betas=BETAS, weight_decay=weight_decay
+    )
     return optimizer
 
 
@@ -55,8 +65,9 @@ def init_state(optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def state_tensors(optimizer: torch.optim.Optimizer,
-                  parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def state_tensors(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return the state as KIND/NAME -> tensor; tensors are the optimizer's own, not copies.
 
     Scalars become vectors, because safetensors cannot slice them.
@@ -70,8 +81,11 @@ def state_tensors(optimizer: torch.optim.Optimizer,
     return found
 
 
-def restore_numbers(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor],
-                    tensors: Mapping[str, Tensor]) -> None:
+def restore_numbers(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+) -> None:
     """Restore the integers of a state; its tensors were read in place."""
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]
@@ -105,9 +119,13 @@ class WeightAverage:
             self.parameters[name].copy_(mean)
 
 
-def merge_back(model: Any, before: Mapping[str, Tensor], added: Sequence[int],
-               shares: Sequence[float],
-               heldout: Callable[[Any], Mapping[str, float]] | None) -> dict[str, Any]:
+def merge_back(
+    model: Any,
+    before: Mapping[str, Tensor],
+    added: Sequence[int],
+    shares: Sequence[float],
+    heldout: Callable[[Any], Mapping[str, float]] | None,
+) -> dict[str, Any]:
     """Merge weights from before training into the model, against forgetting; return the trials.
 
     merged = (1 - share) * trained + share * before, for every weight of the base. Added rows stay
@@ -116,8 +134,10 @@ def merge_back(model: Any, before: Mapping[str, Tensor], added: Sequence[int],
     there are several and no held-out text.
     """
     if len(shares) > 1 and heldout is None:
-        msg = ("training.merge_back names several shares, but there is no held-out text to choose "
-               "by; name one")
+        msg = (
+            "training.merge_back names several shares, but there is no held-out text to choose "
+            "by; name one"
+        )
         raise RecipeError(msg)
     trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     tried: dict[float, Mapping[str, float]] = {}
@@ -131,8 +151,13 @@ def merge_back(model: Any, before: Mapping[str, Tensor], added: Sequence[int],
 
 
 @torch.no_grad()
-def set_merged(model: Any, trained: Mapping[str, Tensor], before: Mapping[str, Tensor],
-               added: Sequence[int], share: float) -> None:
+def set_merged(
+    model: Any,
+    trained: Mapping[str, Tensor],
+    before: Mapping[str, Tensor],
+    added: Sequence[int],
+    share: float,
+) -> None:
     """Set weights to (1 - share) * trained + share * before, and added rows to trained."""
     rows = torch.tensor(sorted(added), dtype=torch.long)
     embeddings = set(embedding_parameters(model))

@@ -77,17 +77,23 @@ def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, f
 def check_document_mask(model: Any, opening: int) -> None:
     """Raise `ModelError` where one document changes the logits of the next one in a row."""
     size = model.get_input_embeddings().weight.shape[0]
-    rows = torch.tensor([[opening, 2 % size, 3 % size, opening, 4 % size, 5 % size],
-                         [opening, 6 % size, 7 % size, opening, 4 % size, 5 % size]])
+    rows = torch.tensor(
+        [
+            [opening, 2 % size, 3 % size, opening, 4 % size, 5 % size],
+            [opening, 6 % size, 7 % size, opening, 4 % size, 5 % size],
+        ]
+    )
     positions = torch.from_numpy(positions_of(rows.numpy(), opening)).to(model.device)
     training = model.training
     model.eval()
     logits = model(input_ids=rows.to(model.device), position_ids=positions, use_cache=False).logits
     model.train(training)
     if not torch.equal(logits[0, 3:], logits[1, 3:]):
-        msg = (f"training.document_attention_mask: {type(model).__name__} does not mask attention "
-               f"between the documents of a row; leave the setting out, or use "
-               f"training.packing.layout: documents")
+        msg = (
+            f"training.document_attention_mask: {type(model).__name__} does not mask attention "
+            f"between the documents of a row; leave the setting out, or use "
+            f"training.packing.layout: documents"
+        )
         raise ModelError(msg)
 
 

@@ -15,9 +15,11 @@ class Schedule(Choice, ABC):
     """A learning-rate schedule with linear warm-up."""
 
     warmup: float = Field(
-        default=0.03, ge=0,
+        default=0.03,
+        ge=0,
         description="below 1: share of the steps with a rising learning rate; from 1: number of "
-                    "steps, at most half of all")
+        "steps, at most half of all",
+    )
 
     def rise(self, steps: int) -> int:
         """Return the number of warm-up steps of `steps` steps.
@@ -63,7 +65,8 @@ class Cosine(Schedule):
     reference: ClassVar[str] = "Loshchilov and Hutter 2017, arXiv 1608.03983"
 
     final_factor: float = Field(
-        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak")
+        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak"
+    )
 
     def after_warmup(self, done: float) -> float:
         """Fall slowly, fast, slowly."""
@@ -77,7 +80,8 @@ class Linear(Schedule):
     name: ClassVar[str] = "linear"
 
     final_factor: float = Field(
-        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak")
+        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak"
+    )
 
     def after_warmup(self, done: float) -> float:
         """Fall evenly."""
@@ -108,18 +112,25 @@ class Wsd(Schedule):
     """
 
     name: ClassVar[str] = "wsd"
-    reference: ClassVar[str] = ("Hu et al. 2024 (MiniCPM), arXiv 2404.06395; "
-                                "Hägele et al. 2024, arXiv 2405.18392")
+    reference: ClassVar[str] = (
+        "Hu et al. 2024 (MiniCPM), arXiv 2404.06395; Hägele et al. 2024, arXiv 2405.18392"
+    )
 
     warmup: float = Field(
-        default=20, ge=0,
+        default=20,
+        ge=0,
         description="number of steps with a rising learning rate, at most half of all; below 1: "
-                    "their share, and runs of other lengths share no prefix")
+        "their share, and runs of other lengths share no prefix",
+    )
     decay_share: float = Field(
-        default=0.2, gt=0, le=1,
-        description="share of the steps after the warm-up in which the learning rate falls")
+        default=0.2,
+        gt=0,
+        le=1,
+        description="share of the steps after the warm-up in which the learning rate falls",
+    )
     final_factor: float = Field(
-        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak")
+        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak"
+    )
 
     def after_warmup(self, done: float) -> float:
         """Stay, then fall with 1 - sqrt."""

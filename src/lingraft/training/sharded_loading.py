@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lingraft.checkpoint.load_model import build_model
 from lingraft.checkpoint.model_class import read_model_config
-from lingraft.checkpoint.tensor_files import Checkpoint, torch_dtype
+from lingraft.checkpoint.safetensors_files import Checkpoint, torch_dtype
 from lingraft.checkpoint.weight_checks import check_finite_tensor
 
 
@@ -74,8 +74,14 @@ class MetaModel:
             return self._weights(name)
         mesh = parameter.device_mesh
         shard = self._weights(name, mesh.get_local_rank(), mesh.size()).to(mesh.device_type)
-        return DTensor.from_local(shard, mesh, parameter.placements, run_check=False,
-                                  shape=parameter.shape, stride=parameter.stride())
+        return DTensor.from_local(
+            shard,
+            mesh,
+            parameter.placements,
+            run_check=False,
+            shape=parameter.shape,
+            stride=parameter.stride(),
+        )
 
     def _weights(self, name: str, rank: int = 0, size: int = 1) -> Tensor:
         """Read a parameter, or the shard of one process: `fully_shard` splits like `chunk`."""
@@ -91,8 +97,11 @@ class MetaModel:
         for module in (self.model.get_input_embeddings(), self.model.get_output_embeddings()):
             if module is not None:
                 own |= {id(parameter) for parameter in module.parameters()}
-        weights = {name: self._weights(name) for name, parameter in self.model.named_parameters()
-                   if id(parameter) in own}
+        weights = {
+            name: self._weights(name)
+            for name, parameter in self.model.named_parameters()
+            if id(parameter) in own
+        }
         self.model.load_state_dict(weights, strict=False, assign=True)
         self.model.tie_weights()
 
@@ -134,8 +143,11 @@ def _check_names(model: Any, checkpoint: Checkpoint) -> None:
     if get_model_conversion_mapping(model, add_legacy=False):
         msg = f"transformers converts the tensors of {type(model).__name__} while it loads them"
         raise NotByShardsError(msg)
-    lost = [name for name, buffer in model.named_buffers()
-            if buffer.is_meta or name in checkpoint.tensors]
+    lost = [
+        name
+        for name, buffer in model.named_buffers()
+        if buffer.is_meta or name in checkpoint.tensors
+    ]
     if lost:
         msg = f"{lost[0]} is a buffer that the files hold"
         raise NotByShardsError(msg)

@@ -68,7 +68,7 @@ class PrefixCheckpoint:
             for file in files:
                 link_or_copy(file, draft / f"phase-{phase}" / file.name)
             log = (scratch_dir / LOG).read_bytes()
-            (draft / LOG).write_bytes(log[:checkpoint.state["log_bytes"]])
+            (draft / LOG).write_bytes(log[: checkpoint.state["log_bytes"]])
 
     def _copy(self, found: TrainingCheckpoint, scratch_dir: Path, fingerprint: str) -> None:
         lines = []
@@ -83,8 +83,12 @@ class PrefixCheckpoint:
         for file in (found.folder / phase).glob("*"):
             folder = scratch_dir if file.match(LOW_RANK.format("*")) else scratch_dir / phase
             link_or_copy(file, folder / file.name)
-        state = {**found.state, "fingerprint": fingerprint, "trunk": at,
-                 "log_bytes": (scratch_dir / LOG).stat().st_size}
+        state = {
+            **found.state,
+            "fingerprint": fingerprint,
+            "trunk": at,
+            "log_bytes": (scratch_dir / LOG).stat().st_size,
+        }
         # The checkpoint comes last: as long as there is none, everything above is done again.
         with new_checkpoint(scratch_dir, at, state) as draft:
             for file in found.folder.iterdir():
@@ -102,8 +106,9 @@ def _checkpoint_at(folder: Path, step: int) -> TrainingCheckpoint | None:
     return None
 
 
-def prefix_checkpoint(job: Job, phases: Sequence[PhaseSteps],
-                      parameters: int) -> PrefixCheckpoint | None:
+def prefix_checkpoint(
+    job: Job, phases: Sequence[PhaseSteps], parameters: int
+) -> PrefixCheckpoint | None:
     """Return the shared prefix of a run, or None if it has none."""
     if job.trunks is None or not phases or job.plan.phases[-1].average_share:
         return None

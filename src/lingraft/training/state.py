@@ -33,9 +33,13 @@ class Totals:
 
     def plus(self, batch: Batch) -> Totals:
         """Return the totals one step later."""
-        return Totals(self.step + 1, self.tokens + batch.tokens, self.bytes + batch.bytes,
-                      self.target_bytes + batch.target_bytes,
-                      self.target_documents + batch.target_documents)
+        return Totals(
+            self.step + 1,
+            self.tokens + batch.tokens,
+            self.bytes + batch.bytes,
+            self.target_bytes + batch.target_bytes,
+            self.target_documents + batch.target_documents,
+        )
 
 
 @dataclass
@@ -64,9 +68,17 @@ class RunState:
         if not state:
             return cls()
         done = Totals(**state["done"])
-        return cls(state["phase"], state["step"], done, (state["first"], state["last"]),
-                   state["log_bytes"], state["seconds"], saved_step=done.step, begun=done,
-                   trunk=state.get("trunk", 0))
+        return cls(
+            state["phase"],
+            state["step"],
+            done,
+            (state["first"], state["last"]),
+            state["log_bytes"],
+            state["seconds"],
+            saved_step=done.step,
+            begun=done,
+            trunk=state.get("trunk", 0),
+        )
 
     @property
     def seconds(self) -> float:
@@ -86,10 +98,17 @@ class RunState:
 
     def content(self, fingerprint: str, log_bytes: int) -> dict[str, Any]:
         """Return what a checkpoint stores of it."""
-        return {"fingerprint": fingerprint, "phase": self.phase, "step": self.step,
-                "done": dataclasses.asdict(self.done), "first": self.losses[0],
-                "last": self.losses[1], "log_bytes": log_bytes, "seconds": self.seconds,
-                "trunk": self.trunk}
+        return {
+            "fingerprint": fingerprint,
+            "phase": self.phase,
+            "step": self.step,
+            "done": dataclasses.asdict(self.done),
+            "first": self.losses[0],
+            "last": self.losses[1],
+            "log_bytes": log_bytes,
+            "seconds": self.seconds,
+            "trunk": self.trunk,
+        }
 
 
 @contextmanager

@@ -35,8 +35,9 @@ class TensorBoard(Tracker):
 
     def __init__(self, folder: Path, name: str, step: int) -> None:
         module = _module("torch.utils.tensorboard", "tensorboard")
-        self.writer = module.SummaryWriter(str(folder / "tensorboard" / name),
-                                           purge_step=step + 1 if step else None)
+        self.writer = module.SummaryWriter(
+            str(folder / "tensorboard" / name), purge_step=step + 1 if step else None
+        )
 
     def write(self, step: int, values: Values) -> None:
         """Record the values of a step."""
@@ -80,7 +81,10 @@ class Trackio(Wandb):
 
 
 TRACKERS: dict[str, type[TensorBoard | Wandb]] = {
-    "tensorboard": TensorBoard, "wandb": Wandb, "trackio": Trackio}
+    "tensorboard": TensorBoard,
+    "wandb": Wandb,
+    "trackio": Trackio,
+}
 """Trackers by name."""
 
 
@@ -92,8 +96,9 @@ def _module(name: str, extra: str) -> Any:
 
 
 @contextmanager
-def tracking(names: Sequence[str], folder: Path, name: str,
-             step: int) -> Iterator[Sequence[Tracker]]:
+def tracking(
+    names: Sequence[str], folder: Path, name: str, step: int
+) -> Iterator[Sequence[Tracker]]:
     """Open trackers by name for a run after `step` steps; raises `RecipeError`."""
     for one in names:
         if one not in TRACKERS:
@@ -113,7 +118,10 @@ def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
     >>> numbers_of({"step": 3, "bits_per_byte": 1.5, "heldout": {"hi": 1.25}})
     {'bits_per_byte': 1.5, 'heldout/hi': 1.25}
     """
-    numbers = {key: value for key, value in row.items()
-               if isinstance(value, int | float) and key not in {"step", "steps"}}
+    numbers = {
+        key: value
+        for key, value in row.items()
+        if isinstance(value, int | float) and key not in {"step", "steps"}
+    }
     heldout = {f"heldout/{language}": value for language, value in row.get("heldout", {}).items()}
     return numbers | heldout

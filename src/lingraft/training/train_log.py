@@ -124,17 +124,24 @@ class DivergenceMonitor:
         ceiling = max(2 * self.first, math.log(self.vocabulary))
         mean = sum(self.last) / len(self.last)
         if len(self.last) == WINDOW and mean > ceiling:
-            return (f"the loss diverges: {mean:.2f} nats per token over {WINDOW} steps, above "
-                    f"{ceiling:.2f}")
+            return (
+                f"the loss diverges: {mean:.2f} nats per token over {WINDOW} steps, above "
+                f"{ceiling:.2f}"
+            )
         return None
 
 
 def step_row(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any]:
     """Return the log row of a step, with bits per byte of target and replay where it had such."""
     done, replayed = state.done, batch.bytes - batch.target_bytes
-    row = {"tokens": done.tokens, "bytes": done.bytes, "target_bytes": done.target_bytes,
-           "bits_per_byte": result.bits / max(batch.bytes, 1),
-           "gradient_norm": result.gradient_norm, "seconds": round(state.seconds, 3)}
+    row = {
+        "tokens": done.tokens,
+        "bytes": done.bytes,
+        "target_bytes": done.target_bytes,
+        "bits_per_byte": result.bits / max(batch.bytes, 1),
+        "gradient_norm": result.gradient_norm,
+        "seconds": round(state.seconds, 3),
+    }
     if batch.target_bytes:
         row["target_bits_per_byte"] = (result.bits - result.replayed_bits) / batch.target_bytes
     if replayed:
@@ -156,22 +163,30 @@ def speed_note(state: RunState, bits_per_byte: float, mfu: float | None = None) 
     return f"{bits_per_byte:.3f} bits/byte, {tokens:,.0f} tokens/s, {size:,.0f} bytes/s{share}"
 
 
-def run_notes(job: Job, phases: Sequence[PhaseSteps], state: RunState, kind: str,
-              parameters: int) -> dict[str, Any]:
+def run_notes(
+    job: Job, phases: Sequence[PhaseSteps], state: RunState, kind: str, parameters: int
+) -> dict[str, Any]:
     """Return the notes of a finished run."""
     done, text = state.done, job.text
     replayed = done.bytes - done.target_bytes
     used = phases[-1].mixture.used(phases[-1].rows) if phases else None
     notes = {
-        "parameters": parameters, "steps": done.step, "tokens": done.tokens, "bytes": done.bytes,
-        "target_bytes": done.target_bytes, "replayed_bytes": replayed,
+        "parameters": parameters,
+        "steps": done.step,
+        "tokens": done.tokens,
+        "bytes": done.bytes,
+        "target_bytes": done.target_bytes,
+        "replayed_bytes": replayed,
         "replay_share": round(replayed / max(done.bytes, 1), 4),
         "target_documents": done.target_documents,
         "target_epochs": round(used.target / len(text.target), 4) if used else 0.0,
-        "seconds": round(state.seconds, 1), "device": job.execution.device,
+        "seconds": round(state.seconds, 1),
+        "device": job.execution.device,
         "precision": "bfloat16" if job.execution.computes_in_bfloat16() else "float32",
-        "phases": [_phase_notes(phase, steps, kind, parameters)
-                   for phase, steps in zip(job.plan.phases, phases, strict=True)],
+        "phases": [
+            _phase_notes(phase, steps, kind, parameters)
+            for phase, steps in zip(job.plan.phases, phases, strict=True)
+        ],
     }
     if state.trunk:
         notes["trunk_steps"] = state.trunk
@@ -179,8 +194,9 @@ def run_notes(job: Job, phases: Sequence[PhaseSteps], state: RunState, kind: str
         epochs = used.replay / len(text.replay)
         notes["replay_epochs"] = round(epochs, 4)
         if used.replay > len(text.replay):
-            warning = (f"the replay text is read {epochs:.1f} times: training asks for more than "
-                       f"there is")
+            warning = (
+                f"the replay text is read {epochs:.1f} times: training asks for more than there is"
+            )
             notes["warnings"] = [warning]
     return notes
 
@@ -190,10 +206,14 @@ def _phase_notes(phase: Phase, steps: PhaseSteps, kind: str, parameters: int) ->
     mixture = steps.mixture
     drawn = mixture.used(steps.rows).target - mixture.start.target
     return {
-        "strategy": phase.strategy.chosen(), "reference": phase.strategy.reference,
-        "steps": steps.steps, "rows": steps.rows, "rows_of_a_step": steps.rows_of_a_step,
+        "strategy": phase.strategy.chosen(),
+        "reference": phase.strategy.reference,
+        "steps": steps.steps,
+        "rows": steps.rows,
+        "rows_of_a_step": steps.rows_of_a_step,
         "replay_share": mixture.share,
         "average_steps": round(phase.average_share * steps.steps),
-        "epochs": round(drawn / len(mixture.target), 4), "schedule": phase.schedule.chosen(),
+        "epochs": round(drawn / len(mixture.target), 4),
+        "schedule": phase.schedule.chosen(),
         "learning_rates": {"body": rates.body, "added_rows": rates.added_rows, "why": rates.why},
     }

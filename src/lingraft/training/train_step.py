@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import IGNORED, Batch, positions_of
-from lingraft.strategies.base import Group, Rates
+from lingraft.strategies.base import ParameterGroup, Rates
 from lingraft.training.checkpointing import TrainingCheckpoint
 from lingraft.training.config import Phase
 from lingraft.training.distributed import ProcessGroup, full_tensor
@@ -47,21 +47,36 @@ class StepResult:
 class Stepper:
     """A model with the optimizer of a phase; `apart` masks attention between documents of a row."""
 
-    def __init__(self, model: Any, groups: Sequence[Group], rates: Rates, *, phase: Phase,
-                 steps: int, execution: Execution, text: Blocks, world: ProcessGroup, loss: Loss,
-                 apart: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        groups: Sequence[ParameterGroup],
+        rates: Rates,
+        *,
+        phase: Phase,
+        steps: int,
+        execution: Execution,
+        text: Blocks,
+        world: ProcessGroup,
+        loss: Loss,
+        apart: bool = False,
+    ) -> None:
         self.model, self.rates, self.loss, self.world = model, rates, loss, world
         self.max_grad_norm, self.device = phase.max_grad_norm, execution.device
-        self.parameters = {name: parameter for group in groups
-                           for name, parameter in group.parameters.items()}
+        self.parameters = {
+            name: parameter for group in groups for name, parameter in group.parameters.items()
+        }
         self.peaks = [getattr(rates, group.role) for group in groups]
         kind = execution.device.split(":")[0]
         # Apple's GPUs have no float64.
         self.sum_type = torch.float32 if kind == "mps" else torch.float64
         self.optimizer = make_optimizer(
-            phase.optimizer, [{"params": list(group.parameters.values())} for group in groups],
-            weight_decay=phase.weight_decay, sharded=world.size > 1,
-            fused=world.size == 1 and kind in {"cpu", "cuda"})
+            phase.optimizer,
+            [{"params": list(group.parameters.values())} for group in groups],
+            weight_decay=phase.weight_decay,
+            sharded=world.size > 1,
+            fused=world.size == 1 and kind in {"cpu", "cuda"},
+        )
         self.average: WeightAverage | None = None
         if phase.average_share:
             self.average = WeightAverage(self.parameters, round(phase.average_share * steps))
@@ -116,8 +131,9 @@ class Stepper:
 
         Of a sharded model they are this process's shards.
         """
-        found = {f"parameter/{name}": parameter.detach()
-                 for name, parameter in self.parameters.items()}
+        found = {
+            f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()
+        }
         found |= state_tensors(self.optimizer, self.parameters)
         if self.average:
             found |= {f"average/{name}": mean for name, mean in self.average.means.items()}

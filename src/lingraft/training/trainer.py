@@ -35,7 +35,7 @@ from lingraft.training.checkpointing import (
 from lingraft.training.config import TrainingPlan
 from lingraft.training.distributed import ProcessGroup, init_process_group, reshard
 from lingraft.training.execution import Execution
-from lingraft.training.job import Heldout, Job, Text
+from lingraft.training.job import Heldout, Job, TrainingText
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import merge_back
@@ -58,12 +58,22 @@ from lingraft.training.train_log import (
 )
 from lingraft.training.train_step import Stepper
 
-__all__ = ["Text", "train", "train_model"]
+__all__ = ["TrainingText", "train", "train_model"]
 
 
-def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, scratch_dir: Path,
-          added: Sequence[int] = (), seed: int = 0, execution: Execution | None = None,
-          heldout: Heldout | None = None, trunks: Path | None = None) -> dict[str, Any]:
+def train(
+    model_folder: Path,
+    text: TrainingText,
+    plan: TrainingPlan,
+    *,
+    output: Path,
+    scratch_dir: Path,
+    added: Sequence[int] = (),
+    seed: int = 0,
+    execution: Execution | None = None,
+    heldout: Heldout | None = None,
+    trunks: Path | None = None,
+) -> dict[str, Any]:
     """Train a model by a plan; write `output/model` and `output/training.jsonl`, return notes.
 
     Low-rank matrices are merged into the weights and also saved (`output/low-rank-N.safetensors`
@@ -72,6 +82,7 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, s
     it is given. Raises `Interrupted` after SIGTERM or Ctrl-C, when progress is saved, and
     `TrainingError` where the loss is NaN or diverges.
     """
+
     def write(trainer: Trainer) -> None:
         with disk_errors(output):
             if trainer.world.is_first:
@@ -79,20 +90,39 @@ def train(model_folder: Path, text: Text, plan: TrainingPlan, *, output: Path, s
         trainer.world.barrier()
 
     execution = (execution or Execution()).for_this_process()
-    return _train(Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution, heldout,
-                      trunks), write)
+    return _train(
+        Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution, heldout, trunks),
+        write,
+    )
 
 
-def train_model(model_folder: Path, text: Text, plan: TrainingPlan, *, scratch_dir: Path,
-                added: Sequence[int] = (), seed: int = 0, execution: Execution | None = None,
-                title: str = "training") -> tuple[Any, dict[str, Any]]:
+def train_model(
+    model_folder: Path,
+    text: TrainingText,
+    plan: TrainingPlan,
+    *,
+    scratch_dir: Path,
+    added: Sequence[int] = (),
+    seed: int = 0,
+    execution: Execution | None = None,
+    title: str = "training",
+) -> tuple[Any, dict[str, Any]]:
     """Train a model by a plan in one process; return it in float32, with the notes.
 
     As `train`, but only the progress in `scratch_dir` is written. `title` names the progress bar.
     """
     found: list[Any] = []
-    job = Job(model_folder, text, plan, scratch_dir, tuple(added), seed, execution or Execution(),
-              None, title=title)
+    job = Job(
+        model_folder,
+        text,
+        plan,
+        scratch_dir,
+        tuple(added),
+        seed,
+        execution or Execution(),
+        None,
+        title=title,
+    )
     notes = _train(job, lambda trainer: found.append(trainer.model))
     return found[0], notes
 
@@ -101,8 +131,12 @@ def _train(job: Job, finish: Callable[[Trainer], None]) -> dict[str, Any]:
     """Train; `finish` gets the result while the processes are still joined."""
     job.scratch_dir.mkdir(parents=True, exist_ok=True)
     execution = job.execution
-    with (init_process_group(sharded=execution.sharded, device=execution.device) as world,
-          disk_errors(job.scratch_dir), torch.random.fork_rng(), stop_signals() as stopped):
+    with (
+        init_process_group(sharded=execution.sharded, device=execution.device) as world,
+        disk_errors(job.scratch_dir),
+        torch.random.fork_rng(),
+        stop_signals() as stopped,
+    ):
         trainer = Trainer(job, world)
         notes = trainer.train(stopped)
         finish(trainer)
@@ -147,8 +181,12 @@ class Trainer:
         if state.phase:
             self._load_phase(state.phase)
         bar = progress(job.title, self.steps, unit="steps") if first else nullcontext(no_progress)
-        trackers = tracking(job.execution.trackers if first else (), job.execution.tracking,
-                            job.execution.tracking_name, state.done.step)
+        trackers = tracking(
+            job.execution.trackers if first else (),
+            job.execution.tracking,
+            job.execution.tracking_name,
+            state.done.step,
+        )
         with bar as advance, trackers as self.log.trackers:
             advance(state.done.step)
             for number in range(state.phase, len(self.phases)):
@@ -174,17 +212,33 @@ class Trainer:
         groups = self.world.shard_model(self.model, groups, self.loaded.materialize)
         if job.plan.document_attention_mask:
             check_document_mask(self.model, job.text.target.opening)
-        loss = make_loss(self.model, execution.loss, sharded=sharded,
-                         autocast=execution.computes_in_bfloat16())
+        loss = make_loss(
+            self.model, execution.loss, sharded=sharded, autocast=execution.computes_in_bfloat16()
+        )
         reshard(self.model)
         rates = phase.learning_rates.resolved(phase.strategy, self.kind, self.parameters)
         self.loss = type(loss).__name__
-        return Stepper(self.model, groups, rates, phase=phase, steps=self.phases[number].steps,
-                       execution=execution, text=job.text.target, world=self.world, loss=loss,
-                       apart=job.plan.document_attention_mask)
+        return Stepper(
+            self.model,
+            groups,
+            rates,
+            phase=phase,
+            steps=self.phases[number].steps,
+            execution=execution,
+            text=job.text.target,
+            world=self.world,
+            loss=loss,
+            apart=job.plan.document_attention_mask,
+        )
 
-    def _train_phase(self, number: int, state: RunState, resumed: TrainingCheckpoint | None,
-                     stopped: Stopped, advance: Advance) -> None:
+    def _train_phase(
+        self,
+        number: int,
+        state: RunState,
+        resumed: TrainingCheckpoint | None,
+        stopped: Stopped,
+        advance: Advance,
+    ) -> None:
         sharded, device = self.world.size > 1, self.job.execution.device
         if not state.done.step and not sharded:
             self.log.measure(self.model, state.done)
@@ -204,9 +258,11 @@ class Trainer:
             if stop or due or ends:
                 self._save(state, number, step + 1, stepper, monitor, last=stop or ends)
             if stop:
-                msg = (f"stopped by {signal or 'a signal to another process'} after step "
-                       f"{state.done.step} of {self.steps}; progress is saved in "
-                       f"{self.job.scratch_dir}; run the same command to resume")
+                msg = (
+                    f"stopped by {signal or 'a signal to another process'} after step "
+                    f"{state.done.step} of {self.steps}; progress is saved in "
+                    f"{self.job.scratch_dir}; run the same command to resume"
+                )
                 raise Interrupted(msg)
         self._finish(number, stepper)
         state.next_phase()
@@ -217,8 +273,9 @@ class Trainer:
             if sharded:
                 self._load_phase(number + 1)
 
-    def _step(self, number: int, step: int, stepper: Stepper, monitor: DivergenceMonitor,
-              state: RunState) -> str:
+    def _step(
+        self, number: int, step: int, stepper: Stepper, monitor: DivergenceMonitor, state: RunState
+    ) -> str:
         phase, schedule = self.phases[number], self.job.plan.phases[number].schedule
         torch.manual_seed(int(digest([self.job.seed, number, step])[:15], 16))
         factor = schedule.factor(step, phase.steps)
@@ -227,18 +284,24 @@ class Trainer:
         problem = monitor.check(result.nats_a_token, result.gradient_norm)
         if problem:
             good = latest_checkpoint(self.job.scratch_dir)
-            msg = (f"{problem} at step {state.done.step + 1} of {self.steps}; the last good "
-                   f"checkpoint is {good.folder if good else 'none'}; lower "
-                   f"training.learning_rates or training.max_grad_norm, or look at the data")
+            msg = (
+                f"{problem} at step {state.done.step + 1} of {self.steps}; the last good "
+                f"checkpoint is {good.folder if good else 'none'}; lower "
+                f"training.learning_rates or training.max_grad_norm, or look at the data"
+            )
             raise TrainingError(msg)
         stepper.update(step, factor)
         if step + 1 == phase.steps:
             stepper.close()
         state.done = state.done.plus(batch)
-        row = {"step": state.done.step, "steps": self.steps, "phase": number,
-               **step_row(batch, result, state),
-               "learning_rate": stepper.rates.body * factor,
-               "learning_rate_added_rows": stepper.rates.added_rows * factor}
+        row = {
+            "step": state.done.step,
+            "steps": self.steps,
+            "phase": number,
+            **step_row(batch, result, state),
+            "learning_rate": stepper.rates.body * factor,
+            "learning_rate_added_rows": stepper.rates.added_rows * factor,
+        }
         mfu = self.utilisation.share(batch.tokens, time.monotonic() - began)
         if mfu is not None:
             row["mfu"] = mfu
@@ -267,13 +330,22 @@ class Trainer:
             return {}
         source, _ = load_for_training(self.job.model_folder)
         heldout = self.log.heldout if self.job.heldout else None
-        found = merge_back(self.model, dict(source.named_parameters()), self.job.added, shares,
-                           heldout)
+        found = merge_back(
+            self.model, dict(source.named_parameters()), self.job.added, shares, heldout
+        )
         self.log.measure(self.model, done, merged=found["share"])
         return {"merge_back": found}
 
-    def _save(self, state: RunState, number: int, step: int, stepper: Stepper,
-              monitor: DivergenceMonitor, *, last: bool) -> None:
+    def _save(
+        self,
+        state: RunState,
+        number: int,
+        step: int,
+        stepper: Stepper,
+        monitor: DivergenceMonitor,
+        *,
+        last: bool,
+    ) -> None:
         state.phase, state.step, state.losses = number, step, (monitor.first, monitor.last)
         content = state.content(self.fingerprint, self.log.sync())
         save = self.writer.begin if self.writer else save_checkpoint

@@ -1,0 +1,122 @@
+"""Files of word vectors that a user gives: one language a file, words in the order of their frequency.
+
+`.vec` and `.txt` (also `.gz`): a line "COUNT WIDTH", which may be missing, then a word and its numbers on each line, as
+fastText writes them. `.npz`: arrays `words` (text) and `vectors`. `.safetensors`: a tensor `vectors`, and under
+`words` in its metadata the words as a JSON list. Nothing is unpickled. Suffixes: W words, E width of the vectors.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import ModelError
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Words, the commonest first, and a float32 vector for each, [W, E]."""
+
+    words: Sequence[str]
+    vectors_WE: Any  # noqa: N815
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        return int(self.vectors_WE.shape[1])
+
+
+def read_word_vectors(path: Path, most: int) -> WordVectors:
+    """Read the first words of a file; raises `ModelError` where it is none of these, or has no vector."""
+    import numpy as np
+
+    readers = {".vec": _text, ".txt": _text, ".npz": _npz, ".safetensors": _safetensors}
+    kind = next((suffix for suffix in reversed(path.suffixes) if suffix != ".gz"), "")
+    if kind not in readers:
+        msg = f"{path}: word vectors are read from {', '.join(readers)} (.vec and .txt also .gz), got {path.suffix!r}"
+        raise ModelError(msg)
+    try:
+        words, vectors_WE = readers[kind](path, most)
+        vectors_WE = np.asarray(vectors_WE, dtype=np.float32)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        msg = f"{path}: cannot be read as word vectors ({' '.join(str(error).split())[:160]})"
+        raise ModelError(msg) from error
+    if vectors_WE.ndim != 2 or len(words) != len(vectors_WE) or not len(words):
+        msg = f"{path}: {len(words):,} words beside vectors of shape {vectors_WE.shape}; each word needs one vector"
+        raise ModelError(msg)
+    if not np.isfinite(vectors_WE).all():
+        msg = f"{path}: the vector of {words[int(np.argwhere(~np.isfinite(vectors_WE))[0][0])]!r} is not finite"
+        raise ModelError(msg)
+    return WordVectors(words, vectors_WE)
+
+
+def _text(path: Path, most: int) -> tuple[list[str], Any]:
+    import numpy as np
+
+    with (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8") as file
+    ):
+        words: list[str] = []
+        vectors: list[Any] = []
+        for number, word, values in itertools.islice(_lines(file), most):
+            if vectors and len(values) != len(vectors[0]):
+                msg = f"line {number}: {len(values)} numbers for {word!r}, {len(vectors[0])} for the words before"
+                raise ValueError(msg)
+            words.append(word)
+            try:
+                vectors.append(np.array(values, dtype=np.float32))
+            except ValueError as error:
+                msg = f"line {number}: {error}"
+                raise ValueError(msg) from None
+    return words, np.stack(vectors) if vectors else np.empty((0, 0))
+
+
+def _lines(file: Iterator[str]) -> Iterator[tuple[int, str, list[str]]]:
+    """Yield the number of each line, its word and its numbers."""
+    for number, line in enumerate(file, 1):
+        word, *values = line.rstrip().split(" ")
+        if (number == 1 and len(values) == 1) or not values:  # the head: how many words, how wide
+            continue
+        yield number, word, values
+
+
+def _npz(path: Path, most: int) -> tuple[list[str], Any]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as arrays:
+        return [str(word) for word in arrays["words"][:most]], arrays["vectors"][:most]
+
+
+def _safetensors(path: Path, most: int) -> tuple[list[str], Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            words = json.loads((file.metadata() or {})["words"])
+            return words[:most], file.get_tensor("vectors")[:most]
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def read_dictionary(path: Path) -> list[tuple[str, str]]:
+    """Read pairs (source word, target word), one a line, between them a tab or a space; raises `ModelError`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: cannot be read as a dictionary ({error})"
+        raise ModelError(msg) from error
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        parts = line.split("\t") if "\t" in line else line.split()
+        if len(parts) != 2:
+            msg = f"{path}, line {number}: expected a source word, a tab and a target word, got {line[:60]!r}"
+            raise ModelError(msg)
+        pairs.append((parts[0].strip(), parts[1].strip()))
+    return pairs

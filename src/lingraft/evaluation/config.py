@@ -1,0 +1,87 @@
+"""What a recipe says about intrinsic evaluation."""
+
+from __future__ import annotations
+
+from pydantic import ByteSize, Field
+
+from lingraft.registry import Settings
+
+
+class BootstrapSettings(Settings):
+    """How sure a number is: percentile intervals from documents drawn again with replacement."""
+
+    resamples: int = Field(
+        default=1000, ge=20, description="number of bootstrap resamples of the documents"
+    )
+    confidence: float = Field(
+        default=0.95, gt=0, lt=1, description="confidence level of the intervals"
+    )
+    seed: int = Field(
+        default=0,
+        description="seed of the resamples; all models share them, so differences are paired",
+    )
+
+
+class GenerationSettings(Settings):
+    """Generation: the same real text timed with the models in turns, and untimed samples of each model by itself."""
+
+    timed_bytes: int = Field(
+        default=128,
+        gt=0,
+        description="bytes of real text that each model writes after each timed prompt",
+    )
+    prompt_bytes: int = Field(
+        default=128, gt=0, description="bytes of a held-out document that form a prompt"
+    )
+    timed_prompts: int = Field(
+        default=3, gt=0, description="number of timed prompts, one document each"
+    )
+    timed_repeats: int = Field(
+        default=2, gt=0, description="timed rounds over all models; the fastest one counts"
+    )
+    samples: int = Field(
+        default=8,
+        gt=0,
+        description="number of prompts for untimed samples, in which repetition and the use of "
+        "new tokens are counted",
+    )
+    sample_bytes: int = Field(default=256, gt=0, description="bytes written per untimed sample")
+
+
+class EvaluationSettings(Settings):
+    """What is measured on the held-out text of each language."""
+
+    heldout_bytes: ByteSize = Field(
+        default=ByteSize(500_000),
+        gt=0,
+        description="bytes of held-out text per language: documents from the start, the last one "
+        "cut, the same for every model",
+    )
+    context: int | None = Field(
+        default=None,
+        gt=1,
+        description="window size in tokens; default: the model's limit, at most 2,048",
+    )
+    stride: int | None = Field(
+        default=None,
+        gt=0,
+        description="tokens by which the window moves in longer documents; default: half the "
+        "context",
+    )
+    parallel_file: str | None = Field(
+        default=None,
+        description="file of parallel sentences, one column per language tag, including en "
+        "(.jsonl .parquet): measures the token premium over English",
+    )
+    reference_tokenizer: str | None = Field(
+        default=None,
+        description="folder or file of a reference tokenizer: measures the normalised sequence "
+        "length",
+    )
+    bootstrap: BootstrapSettings = Field(
+        default_factory=BootstrapSettings, description="bootstrap intervals"
+    )
+    generation: GenerationSettings | None = Field(
+        default_factory=GenerationSettings,
+        description="speed and samples of generation; null: not measured",
+    )

@@ -1,0 +1,199 @@
+"""Generation speed: seconds until the same text is written, for models compared side by side.
+
+Every model writes the real continuation of each prompt, one token of its own after the other, with a cache: the next
+token is worked out as in greedy decoding, and the text's own is taken. What models would write of themselves differs in
+length, language and sense (one that writes full stops only is slow to fill 128 bytes); the same text in fewer tokens is
+what an extended vocabulary saves. Models take turns, round after round, and the best round of each counts: a shared
+machine slows some of them down, nothing speeds one up. Where the context is full, the second half of it is read again,
+and that time counts as decoding.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from lingraft.errors import ModelError
+from lingraft.evaluation.bits_per_byte import context_of, start_id
+from lingraft.evaluation.config import GenerationSettings
+from lingraft.measurement import Measurement
+from lingraft.tokenizer import ModelTokenizer
+
+
+@dataclass(frozen=True)
+class GenerationSpeed:
+    """The text that was written after all prompts, and the seconds of reading (prefill) and writing (decode)."""
+
+    bytes: int
+    characters: int
+    tokens: int
+    prompt_bytes: int
+    prompt_tokens: int
+    prefill_seconds: float
+    decode_seconds: float
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Bytes written per second of decoding."""
+        return self.bytes / max(self.decode_seconds, 1e-9)
+
+    @property
+    def characters_per_second(self) -> float:
+        """Characters (code points) written per second of decoding."""
+        return self.characters / max(self.decode_seconds, 1e-9)
+
+    @property
+    def prompt_bytes_per_second(self) -> float:
+        """Bytes of the prompts read per second."""
+        return self.prompt_bytes / max(self.prefill_seconds, 1e-9)
+
+
+def speed_rows(
+    speed: GenerationSpeed, subject: str, language: str, prompts: int, settings: GenerationSettings
+) -> list[Measurement]:
+    """Return the rows of one model's speed; reading a prompt (prefill) and writing (decode) stand apart."""
+    note = f"real text, batch of one, {settings.timed_bytes} bytes a prompt, best of {settings.timed_repeats}"
+    values = (
+        ("generation speed", speed.bytes_per_second, "bytes/s"),
+        ("generation speed in characters", speed.characters_per_second, "characters/s"),
+        ("prefill speed", speed.prompt_bytes_per_second, "bytes/s"),
+        ("time to write 1,000 bytes", 1000 / max(speed.bytes_per_second, 1e-9), "s"),
+    )
+    return [
+        Measurement(
+            metric,
+            subject,
+            value,
+            unit,
+            language,
+            split="generated",
+            n=prompts,
+            per="prompt",
+            note=note,
+        )
+        for metric, value, unit in values
+    ]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The beginning of a document, and the text that follows it there."""
+
+    prompt: str
+    continuation: str
+
+
+def generation_speed(
+    models: Mapping[str, tuple[Any, ModelTokenizer]],
+    passages: Sequence[Passage],
+    *,
+    repeats: int = 2,
+) -> dict[str, GenerationSpeed]:
+    """Let each model write the continuation of every passage, in turns; return the best of `repeats` rounds of each.
+
+    One short warm-up goes before.
+    """
+    writers = {
+        name: _Writer(model, tokenizer, context_of(model))
+        for name, (model, tokenizer) in models.items()
+    }
+    for writer in writers.values():
+        writer.write(Passage(passages[0].prompt, passages[0].continuation[:16]))
+    best: dict[str, GenerationSpeed] = {}
+    for _ in range(repeats):
+        rounds: dict[str, list[GenerationSpeed]] = {name: [] for name in writers}
+        for passage in passages:
+            for name, writer in writers.items():
+                rounds[name].append(writer.write(passage))
+        for name, parts in rounds.items():
+            total = _sum(parts)
+            best[name] = _faster(best[name], total) if name in best else total
+    return best
+
+
+@dataclass(frozen=True)
+class _Writer:
+    model: Any
+    tokenizer: ModelTokenizer
+    context: int
+
+    def write(self, passage: Passage) -> GenerationSpeed:
+        """Read the prompt and write its continuation; tokens that reach over the border count as written."""
+        import torch
+
+        whole, prompt = self.tokenizer.ids([passage.prompt + passage.continuation, passage.prompt])
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(whole, prompt, strict=False)) if a != b), len(prompt)
+        )
+        ids, following = [start_id(self.tokenizer), *whole[:shared]], whole[shared:]
+        read = ids[-self.context :]
+        with torch.inference_mode():
+            begin = time.perf_counter()
+            cache = self._step(read, None)
+            prefilled = time.perf_counter()
+            sequence, held = list(ids), len(read)
+            for token in following[
+                :-1
+            ]:  # the last one is worked out from those before it, and not read
+                sequence.append(token)
+                unread = [token]
+                if held >= self.context:
+                    unread, cache, held = sequence[-max(1, self.context // 2) :], None, 0
+                cache = self._step(unread, cache)
+                held += len(unread)
+            ended = time.perf_counter()
+        return GenerationSpeed(
+            len(passage.continuation.encode()),
+            len(passage.continuation),
+            len(following),
+            len(passage.prompt.encode()),
+            shared,
+            prefilled - begin,
+            ended - prefilled,
+        )
+
+    def _step(self, ids: Sequence[int], cache: Any) -> Any:
+        """Read tokens, work out the likeliest next one, and return the cache."""
+        import torch
+
+        logits, cache = read_on(self.model, torch.tensor([ids], device=self.model.device), cache)
+        logits[0, -1].argmax().item()  # waits for the device, as decoding would
+        return cache
+
+
+CACHES = ("past_key_values", "cache_params", "state")
+"""What models call the cache that they take and return: attention, Mamba, RWKV."""
+
+
+def read_on(model: Any, ids: Any, cache: Any) -> tuple[Any, Any]:
+    """Read ids behind those that the cache holds; return the logits and the cache.
+
+    Raises `ModelError` for a model that keeps no cache between calls.
+    """
+    known = inspect.signature(model.forward).parameters
+    name = next((name for name in CACHES if name in known), None)
+    if name is None:
+        msg = f"{type(model).__name__} takes none of {', '.join(CACHES)}, so that it cannot write token by token"
+        raise ModelError(msg)
+    output = model(input_ids=ids, use_cache=True, **{name: cache})
+    return output.logits, getattr(output, name)
+
+
+def _sum(parts: Sequence[GenerationSpeed]) -> GenerationSpeed:
+    return GenerationSpeed(
+        **{
+            field.name: sum(getattr(part, field.name) for part in parts)
+            for field in fields(GenerationSpeed)
+        }
+    )
+
+
+def _faster(first: GenerationSpeed, second: GenerationSpeed) -> GenerationSpeed:
+    return replace(
+        first,
+        prefill_seconds=min(first.prefill_seconds, second.prefill_seconds),
+        decode_seconds=min(first.decode_seconds, second.decode_seconds),
+    )

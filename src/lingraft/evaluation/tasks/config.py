@@ -1,0 +1,87 @@
+"""What a recipe says about tasks: which ones, on whose data, and how many documents of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from lingraft.registry import Settings
+
+
+class TaskData(Settings):
+    """Local files in place of a hub data set: .jsonl, .json, .csv, .tsv or .parquet, each also .gz or .zst."""
+
+    test: str = Field(description="file of the documents that are scored")
+    shots: str | None = Field(
+        default=None,
+        description="file of few-shot examples; default: the scored file, without the scored "
+        "document",
+    )
+
+
+def _as_data(value: object) -> object:
+    return {"test": value} if isinstance(value, str) else value
+
+
+def _as_names(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class TaskSettings(Settings):
+    """Downstream tasks, run by lm-eval."""
+
+    names: Annotated[tuple[str, ...], BeforeValidator(_as_names)] = Field(
+        default=(),
+        description="FAMILY-LANGUAGE for the included tasks (flores-hi, xcopa-ta, paper-hi for "
+        "all of the paper's), or any task name of lm-eval or of `tasks_folder`",
+    )
+    limit: int | None = Field(
+        default=None, gt=0, description="maximum number of documents per task, from the start"
+    )
+    num_fewshot: int | None = Field(
+        default=None,
+        ge=0,
+        description="few-shot examples per document; default: the task's own number",
+    )
+    data: dict[str, Annotated[TaskData, BeforeValidator(_as_data)]] = Field(
+        default_factory=dict,
+        description="local files by task or by family: {xcopa-ta: ta.jsonl, flores: {test: "
+        "devtest.jsonl, shots: dev.jsonl}}",
+    )
+    tasks_folder: str | None = Field(
+        default=None, description="folder of your own task files in lm-eval's YAML format"
+    )
+    translation_metrics: tuple[Literal["spBLEU", "chrF++"], ...] = Field(
+        default=("spBLEU", "chrF++"),
+        min_length=1,
+        description="metrics of translation tasks; spBLEU needs sacrebleu's model flores200",
+    )
+    contaminated: Literal["count", "drop", "ignore"] = Field(
+        default="count",
+        description="documents that occur in the training text: counted, dropped, or not searched "
+        "for",
+    )
+    too_long: Literal["cut", "refuse"] = Field(
+        default="cut",
+        description="a prompt longer than the model's context: cut at its start and counted, or "
+        "an error",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_list(cls, value: Any) -> Any:
+        """Read a plain list of names, or one name."""
+        return value if isinstance(value, Mapping | TaskSettings) else {"names": value or ()}
+
+    @model_validator(mode="after")
+    def _named_once(self) -> TaskSettings:
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            msg = f"named twice: {', '.join(twice)}; name every task once"
+            raise ValueError(msg)
+        if self.data and not self.names:
+            msg = f"data is given for {', '.join(self.data)}, but no tasks are named; set names"
+            raise ValueError(msg)
+        return self

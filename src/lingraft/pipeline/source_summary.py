@@ -1,0 +1,117 @@
+"""What the source is, base or chat model, and what a run makes of that: for plan, terminal and card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import RecipeError
+from lingraft.recipe import Recipe, Text
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.tokenizer.chat_template import chat_template_of
+from lingraft.tokenizer.separators import chat_model_of, separators_of
+
+OTHER_WAY = (
+    "the other way is to adapt the base model that it was made from and to add its chat vector "
+    "(chat_vector: {instruct: ...})"
+)
+
+
+@dataclass(frozen=True)
+class SourceStatement:
+    """`lines` inform, `warnings` warn; `kind` is what run.json says, for the model card."""
+
+    lines: tuple[str, ...]
+    warnings: tuple[str, ...]
+    kind: dict[str, Any]
+
+
+def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
+    """Say what the model in a folder is and how the recipe treats it.
+
+    Raises `RecipeError` where chat text is to be packed for a model without a chat template.
+    """
+    tokenizer = open_tokenizer(folder)
+    trains = bool(recipe.training.phases)
+    lines: list[str] = []
+    warnings: list[str] = []
+    kind: dict[str, Any] = {"chat": False}
+    chat = chat_model_of(tokenizer)
+    chats = [text.language for text in _texts(recipe) if _holds_chats(text)]
+    if chat is not None:
+        kind = {"chat": True, "ends": chat.ends, "chat_text": bool(chats) and trains}
+        lines.append(
+            f"source: a chat model (its chat template ends an answer with {chat.ends}); template "
+            "and turn marks are kept"
+        )
+    elif chat_template_of(tokenizer) is not None:
+        lines.append(
+            "source: a base model (it has a chat template, but generation does not end where the "
+            "template ends an answer)"
+        )
+    if recipe.chat_vector is not None:
+        _chat_vector(recipe, lines, warnings, is_chat=chat is not None)
+    elif chat is not None:
+        _adapted_directly(chats, lines, warnings, trains=trains)
+    if trains:
+        if chats:
+            _check_template(tokenizer, chats)
+        found = separators_of(tokenizer, recipe.training.packing.separator)
+        lines.append(f"documents in training: {found.shown}")
+    return SourceStatement(tuple(lines), tuple(warnings), kind)
+
+
+def _texts(recipe: Recipe) -> Iterator[Text]:
+    yield from recipe.targets
+    if recipe.replay is not None:
+        yield recipe.replay
+
+
+def _holds_chats(text: Text) -> bool:
+    return any(source.format == "chat" for source in text.sources)
+
+
+def _chat_vector(recipe: Recipe, lines: list[str], warnings: list[str], *, is_chat: bool) -> None:
+    """Say that what an instruct model has beyond its base is added after training."""
+    lines.append(
+        "chosen: the base is adapted, then the chat vector of the instruct model is added (weight "
+        f"{recipe.chat_vector.weight if recipe.chat_vector else 1:g})"
+    )
+    if is_chat:
+        warnings.append(
+            "model: is a chat model itself, and a chat vector is what an instruct model has beyond "
+            "its base; name the base model in model, or leave chat_vector out"
+        )
+
+
+def _adapted_directly(
+    chats: list[str], lines: list[str], warnings: list[str], *, trains: bool
+) -> None:
+    """Say that the chat model itself is trained, and on what."""
+    if not trains:
+        lines.append(
+            "chosen: nothing is trained. When it is, chat text has to be replayed (a source with "
+            f"format: chat); {OTHER_WAY}"
+        )
+    elif chats:
+        lines.append(
+            f"chosen: the chat model is adapted directly, with chat text in {', '.join(chats)}; "
+            f"{OTHER_WAY}"
+        )
+    else:
+        lines.append("chosen: the chat model is adapted directly, on plain text alone")
+        warnings.append(
+            "the source is a chat model and no chat text is trained on: it may forget how to chat; "
+            f"replay chat text (a source with format: chat); {OTHER_WAY}"
+        )
+
+
+def _check_template(tokenizer: ModelTokenizer, chats: list[str]) -> None:
+    if chat_template_of(tokenizer) is None:
+        msg = (
+            f"text in {', '.join(chats)}: format: chat, and the model has no chat template to write "
+            "conversations with; start from an instruct model, or read them as text (format: text)"
+        )
+        raise RecipeError(msg)

@@ -1,0 +1,280 @@
+r"""Parsing the regular expressions of pre-tokenizers, to reason about what they can match.
+
+The subset that published tokenizers use is read: alternation, groups, character classes, quantifiers and assertions.
+Assertions (lookahead, lookbehind, anchors) are kept as nodes that match nothing, so that a tree describes a superset
+of what the expression matches. What else there may be (back references, conditionals) raises `UnknownSyntaxError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+import regex
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+CODE_POINTS = 0x110000
+_WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}²³¹¼½¾"
+_SHORTHANDS = {
+    "s": r"\p{White_Space}",
+    "S": r"\P{White_Space}",
+    "d": r"\p{Nd}",
+    "D": r"\P{Nd}",
+    "w": f"[{_WORD}]",
+    "W": f"[^{_WORD}]",
+}
+r"""What Oniguruma, which `tokenizers` uses, means by them; Python's \s also holds the controls U+001C to U+001F."""
+
+_QUANTIFIER = regex.compile(r"(?:([?*+])|\{(\d*)(,?)(\d*)\})([?+]?)")
+_ASSERTIONS = ("(?=", "(?!", "(?<=", "(?<!")
+_ANCHORS = frozenset("AzZbBG")
+
+
+class UnknownSyntaxError(ValueError):
+    """An expression uses syntax that is not read here."""
+
+
+@dataclass(frozen=True)
+class CharacterClass:
+    """One character of a set, given by the source text of the set."""
+
+    text: str
+    ignore_case: bool = False
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """`part`, from `least` to `most` times (`None`: without limit).
+
+    `begin` and `end` are the places of part and quantifier in the expression, `quantifier` is where the latter begins.
+    """
+
+    part: Node
+    least: int
+    most: int | None
+    begin: int = 0
+    quantifier: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True)
+class Concatenation:
+    """Its parts, one after the other; without parts, the empty match."""
+
+    parts: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True)
+class Alternation:
+    """One of its options."""
+
+    options: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """A condition on the surroundings, which matches no character itself."""
+
+
+Node = CharacterClass | Repeat | Concatenation | Alternation | Assertion
+
+
+@lru_cache(maxsize=64)
+def parsed(expression: str) -> Node:
+    r"""Return the tree of an expression; raises `UnknownSyntaxError`.
+
+    >>> parsed(r"\p{L}+")
+    Repeat(part=Characters(text='\\p{L}', ignore_case=False), least=1, most=None, begin=0, quantifier=5, end=6)
+    """
+    parser = _Parser(expression)
+    node = parser.alternation()
+    if parser.at < len(expression):
+        parser.refuse("an unexpected )")
+    return node
+
+
+@dataclass
+class _Parser:
+    """A recursive descent over one expression."""
+
+    expression: str
+    at: int = 0
+    ignore_case: bool = field(default=False)
+
+    def refuse(self, what: str) -> None:
+        msg = f"{what} at character {self.at} of {self.expression!r}"
+        raise UnknownSyntaxError(msg)
+
+    def _rest(self) -> str:
+        return self.expression[self.at :]
+
+    def alternation(self) -> Node:
+        options = [self._concatenation()]
+        while self._rest().startswith("|"):
+            self.at += 1
+            options.append(self._concatenation())
+        return options[0] if len(options) == 1 else Alternation(tuple(options))
+
+    def _concatenation(self) -> Node:
+        parts: list[Node] = []
+        while self.at < len(self.expression) and self.expression[self.at] not in "|)":
+            parts.append(self._quantified())
+        return parts[0] if len(parts) == 1 else Concatenation(tuple(parts))
+
+    def _quantified(self) -> Node:
+        begin = self.at
+        node = self._atom()
+        while match := _QUANTIFIER.match(self.expression, self.at):
+            sign, low, comma, high, _ = match.groups()
+            if sign is None and not low and not high:
+                break  # a literal brace
+            quantifier, self.at = self.at, match.end()
+            least = {"?": 0, "*": 0, "+": 1}[sign] if sign else int(low or 0)
+            most: int | None = (
+                {"?": 1}.get(sign) if sign else int(high or low) if high or not comma else None
+            )
+            node = Repeat(node, least, most, begin, quantifier, self.at)
+        return node
+
+    def _atom(self) -> Node:
+        character = self.expression[self.at]
+        if character == "(":
+            return self._group()
+        if character == "[":
+            return self._characters(self._class_end())
+        if character == "\\":
+            return self._escape()
+        if character in "^$":
+            self.at += 1
+            return Assertion()
+        if character in "*+?":
+            self.refuse("a quantifier of nothing")
+        return self._characters(self.at + 1)
+
+    def _characters(self, end: int) -> CharacterClass:
+        text, self.at = self.expression[self.at : end], end
+        return CharacterClass(text, self.ignore_case)
+
+    def _escape(self) -> Node:
+        end = escape_end(self.expression, self.at)
+        letter = self.expression[self.at + 1 : self.at + 2]
+        if letter in _ANCHORS:
+            self.at = end
+            return Assertion()
+        if letter.isdigit() or letter in {"k", "g", "h", "H", "R", "X", "K"}:
+            self.refuse(f"\\{letter}")
+        return self._characters(end)
+
+    def _class_end(self) -> int:
+        """Return the place after the class that begins here; classes may hold classes."""
+        at, depth = self.at, 0
+        while at < len(self.expression):
+            character = self.expression[at]
+            if character == "\\":
+                at = escape_end(self.expression, at)
+                continue
+            depth += (character == "[") - (character == "]")
+            at += 1
+            if not depth:
+                return at
+        self.refuse("a class without its end")
+        return at
+
+    def _group(self) -> Node:
+        rest, outer = self._rest(), self.ignore_case
+        assertion = next((opening for opening in _ASSERTIONS if rest.startswith(opening)), None)
+        flags = regex.match(r"\(\?([ims]*)(?:-([ims]*))?([:)])", rest)
+        if assertion:
+            self.at += len(assertion)
+        elif rest.startswith(("(?>", "(?:")):
+            self.at += 3
+        elif flags:
+            self.at += flags.end()
+            self.ignore_case = (outer or "i" in flags[1]) and "i" not in (flags[2] or "")
+            if flags[3] == ")":  # holds from here to the end of the enclosing group
+                return Concatenation()
+        elif rest.startswith("(?"):
+            self.refuse("a group of an unknown kind")
+        else:
+            self.at += 1
+        inner = self.alternation()
+        if not self._rest().startswith(")"):
+            self.refuse("a group without its end")
+        self.at += 1
+        self.ignore_case = outer
+        return Assertion() if assertion else inner
+
+
+def escape_end(expression: str, at: int) -> int:
+    r"""Return the place after the escape that begins at `at`: two characters, or `\p{...}`, `\x{...}`, `\uXXXX`."""
+    match = regex.match(
+        r"\\(?:[pPx]\{[^}]*\}|x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{4}|.)", expression[at:], regex.DOTALL
+    )
+    if match is None:
+        msg = f"an escape without its character at the end of {expression!r}"
+        raise UnknownSyntaxError(msg)
+    return at + match.end()
+
+
+def translated(text: str) -> str:
+    r"""Return the text of a set as the module `regex` reads it, with the shorthands of Oniguruma spelled out."""
+    parts, at = [], 0
+    while at < len(text):
+        end = escape_end(text, at) if text[at] == "\\" else at + 1
+        piece = text[at:end]
+        if piece.startswith(r"\x{"):
+            piece = regex.escape(chr(int(piece[3:-1], 16)))
+        parts.append(_SHORTHANDS.get(piece[1:], piece) if len(piece) == 2 else piece)
+        at = end
+    joined = "".join(parts)
+    return joined if len(text) > 1 else regex.escape(text) if text != "." else r"[^\n]"
+
+
+@cache
+def _every_character() -> str:
+    import numpy as np
+
+    points = np.arange(CODE_POINTS, dtype="<u4")
+    points[0xD800:0xE000] = 0
+    return points.tobytes().decode("utf-32-le")
+
+
+@lru_cache(maxsize=128)
+def members(characters: CharacterClass) -> npt.NDArray[np.bool_]:
+    """Return for every code point whether a set holds it; surrogates belong to none."""
+    import numpy as np
+
+    found = np.zeros(CODE_POINTS, dtype=bool)
+    flags = regex.VERSION1 | (regex.IGNORECASE if characters.ignore_case else 0)
+    try:
+        pattern = regex.compile(f"(?:{translated(characters.text)})+", flags)
+    except regex.error as error:
+        msg = f"the set {characters.text!r} ({error})"
+        raise UnknownSyntaxError(msg) from error
+    for match in pattern.finditer(_every_character()):
+        found[match.start() : match.end()] = True
+    found[0xD800:0xE000] = False
+    return found
+
+
+def runs(node: Node) -> Iterator[Repeat]:
+    """Yield the repetitions without limit of one set of characters, in the order in which they stand."""
+    if isinstance(node, Repeat):
+        if isinstance(node.part, CharacterClass) and node.most is None:
+            yield node
+        else:
+            yield from runs(node.part)
+    for child in children(node):
+        yield from runs(child)
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """Return the parts of a concatenation, or the options of an alternation."""
+    if isinstance(node, Concatenation):
+        return node.parts
+    return node.options if isinstance(node, Alternation) else ()

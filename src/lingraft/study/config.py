@@ -1,0 +1,268 @@
+"""What a study file says, read with the words of the command line laid over it.
+
+    name: inits
+    question: Which rows suit new tokens?
+    recipe: demo.yaml                                # the cells' recipe, found beside the study
+    settings: {vocabulary.size: 500}                 # changes that hold in every cell
+    axes:
+      embeddings: [mean, random]                     # a setting by its dotted path, and its values
+      base:                                          # or several settings at once, by a label
+        small: {model: ../small, training.learning_rates: 1e-3}
+        large: {model: ../large}
+    seeds: [0, 1]
+    scale: small
+    scales: {small: {seeds: [0]}, full: {settings: {training.budget: 20 MB}}}
+
+A scale is a set of changes to the study itself; the chosen one is laid over the rest.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from lingraft.errors import RecipeError, did_you_mean
+from lingraft.recipe.old_names import current_assignments, current_place
+from lingraft.recipe.problems import recipe_error
+from lingraft.recipe.schema import NAME
+from lingraft.recipe.tree import Place, Tree, dotted, place_of
+from lingraft.recipe.yaml import override, read_file
+from lingraft.registry import Settings
+from lingraft.store import path_exists
+
+SEED = "seed"
+MERGED = ("settings", "axes")
+OWN = ("name", "question", "seeds", "sample_cells", "sample_seed", "scale", "compare")
+
+
+class ComparedSettings(Settings):
+    """The number that a study compares its cells by."""
+
+    metric: str = Field(
+        default="bits per byte", description="name of a metric, as in measurements.csv"
+    )
+    subject: str = Field(
+        default="adapted", description="measured model: source, spliced or adapted"
+    )
+    language: Literal["target", "replay"] | str = Field(  # noqa: PYI051 - the two words are what is mostly meant
+        default="target", description="target, replay, or a language tag"
+    )
+
+
+class Study(Settings):
+    """A recipe, and what is changed in it from cell to cell."""
+
+    name: str = Field(description="name of the study's folder")
+    question: str = Field(
+        default="", description="question that the study answers, printed in its report"
+    )
+    recipe: str = Field(description="recipe file of the cells; relative to the study file")
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the recipe by dotted path, the same in every cell",
+    )
+    axes: dict[str, list[Any] | dict[str, dict[str, Any]]] = Field(
+        default_factory=dict,
+        description="a setting by dotted path with a list of values; or a name with labelled sets "
+        "of settings",
+    )
+    cells: tuple[dict[str, Any], ...] = Field(
+        default=(), description="instead of axes: a list of cells, each a mapping of dotted paths"
+    )
+    skip: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        description="cells to leave out: axis and value, or a list of values; all must match",
+    )
+    sample_cells: int | None = Field(
+        default=None,
+        gt=0,
+        description="run only so many cells of the grid, drawn at random, each with every seed",
+    )
+    sample_seed: int = Field(default=0, ge=0, description="seed of the draw of `sample_cells`")
+    seeds: tuple[int, ...] = Field(
+        default=(0,), min_length=1, description="seeds; every cell runs with each of them"
+    )
+    compare: tuple[ComparedSettings, ...] = Field(
+        default=(ComparedSettings(),),
+        description="metrics whose differences between cells are reported",
+    )
+    scale: str | None = Field(
+        default=None, description="name of the entry of `scales` that is used"
+    )
+    scales: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="named changes to this study"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            msg = f"{value!r} cannot be the name of a folder; use letters, digits, '-', '_' and '.'"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_seed(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value) or min(value) < 0:
+            msg = f"seeds are whole numbers from 0, each once; got {list(value)}"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Study:
+        if bool(self.axes) == bool(self.cells):
+            msg = "a study has axes, or cells one by one, and not both; set one of the two"
+            raise ValueError(msg)
+        if self.cells and (self.sample_cells or self.skip):
+            msg = "sample_cells and skip select from the grid of the axes; remove them, or set axes instead of cells"
+            raise ValueError(msg)
+        if any(not values for values in self.axes.values()):
+            empty = next(axis for axis, values in self.axes.items() if not values)
+            msg = f"the axis {empty} has no values"
+            raise ValueError(msg)
+        taken = {SEED, "name"} & (
+            {*self.axes, *self.settings} | {key for cell in self.cells for key in cell}
+        )
+        if taken:
+            msg = f"{taken.pop()} is not set by hand: seeds go under `seeds`, and runs are named after their cells"
+            raise ValueError(msg)
+        return self
+
+
+def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study and lay `PATH=VALUE` overrides over it; raises `RecipeError` with the place of a mistake.
+
+    The path of an axis replaces its values (one value is a list of one), `seeds`, `scale`, `sample_cells` and the like
+    change the study, and any other path is a setting of the recipe in every cell.
+    """
+    tree = _current(read_file(path), ())
+    given = [_override(assignment) for assignment in overrides]
+    values = copy.deepcopy(tree.values)
+    for name, _, assignment in given:
+        if name in OWN:
+            values = override(Tree(values), [assignment]).values
+    values = _scaled(values, tree.origin(("scale",)) or str(path))
+    for name, text, assignment in given:
+        if name not in OWN:
+            _lay_over(values, name, text, assignment)
+    try:
+        study = Study.model_validate(values)
+    except ValidationError as error:
+        raise recipe_error(error, Study, Tree(values, tree.origins)) from None
+    return study.model_copy(update={"recipe": str(_beside(study.recipe, path))})
+
+
+def _current(tree: Tree, place: Place) -> Tree:
+    """Return a study, or the scale at `place` of one, with the new names of settings; warns of old ones."""
+    values: dict[str, Any] = {}
+    for key, value in tree.values.items():
+        name = dotted(current_place((key,), tree.origin((*place, key))))
+        values[name] = _current_part(Tree(value, tree.origins), (*place, key))
+    return Tree(values, tree.origins)
+
+
+def _current_part(part: Tree, place: Place) -> Any:
+    """Return one entry of a study with the new names; what is not as expected is left for pydantic to report."""
+    value, where, key = part.values, part.origin(place), place[-1]
+    if key in {"cells", "skip"} and isinstance(value, list):
+        return [
+            current_assignments(cell, where) if isinstance(cell, Mapping) else cell
+            for cell in value
+        ]
+    if key == "settings" and isinstance(value, Mapping):
+        return current_assignments(value, where)
+    if key == "axes" and isinstance(value, Mapping):
+        return _current_axes(value, where)
+    if key == "scales" and isinstance(value, Mapping):
+        return {
+            name: _current_scale(Tree(scale, part.origins), (*place, name))
+            for name, scale in value.items()
+        }
+    return value
+
+
+def _current_scale(scale: Tree, place: Place) -> Any:
+    return _current(scale, place).values if isinstance(scale.values, Mapping) else scale.values
+
+
+def _current_axes(axes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, values in axes.items():
+        if isinstance(values, Mapping):
+            found[name] = {
+                label: current_assignments(settings, where)
+                if isinstance(settings, Mapping)
+                else settings
+                for label, settings in values.items()
+            }
+        else:
+            found.update(current_assignments({name: values}, where))
+    return found
+
+
+def _override(assignment: str) -> tuple[str, str, str]:
+    """Return path, value and assignment of an override, with the new name of the path."""
+    path, equals, text = assignment.partition("=")
+    name = dotted(current_place(place_of(path), f"-o {assignment}"))
+    return name, text, f"{name}{equals}{text}"
+
+
+def _scaled(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Lay the chosen scale over the study: settings and axes one by one (`null` takes an axis away), others whole."""
+    scales, chosen = values.get("scales") or {}, values.get("scale")
+    if not isinstance(scales, Mapping) or chosen is None:
+        return values
+    if not isinstance(chosen, str) or chosen not in scales:
+        msg = f"{where}: scale: there is no scale called {chosen!r}; {did_you_mean(str(chosen), map(str, scales))}"
+        raise RecipeError(msg)
+    if not isinstance(scales[chosen] or {}, Mapping):
+        msg = f"{where}: scales.{chosen}: expected settings, got {scales[chosen]!r}"
+        raise RecipeError(msg)
+    scaled = dict(values)
+    for key, value in (scales[chosen] or {}).items():
+        below = values.get(key) or {}
+        merges = key in MERGED and isinstance(value, Mapping) and isinstance(below, Mapping)
+        laid = {**below, **value} if merges else value
+        removes = key == "axes" and isinstance(laid, Mapping)
+        scaled[key] = (
+            {name: kept for name, kept in laid.items() if kept is not None} if removes else laid
+        )
+    return scaled
+
+
+def _lay_over(values: dict[str, Any], path: str, text: str, assignment: str) -> None:
+    if not text or not path:
+        msg = f"-o {assignment}: an override is written as path=value, for example -o seeds=[0,1,2]"
+        raise RecipeError(msg)
+    value = override(Tree({}), [f"value={text}"]).values["value"]
+    value = current_assignments({path: value}, f"-o {assignment}")[path]
+    axes, settings = values.get("axes") or {}, values.get("settings") or {}
+    if not isinstance(axes, dict) or not isinstance(settings, dict):
+        return  # what is wrong with these is said when the study is read
+    if path not in axes:
+        values["settings"] = {**settings, path: value}
+        return
+    if isinstance(axes[path], Mapping):
+        labels = value if isinstance(value, list) else [value]
+        unknown = [str(label) for label in labels if label not in axes[path]]
+        if unknown:
+            msg = f"-o {assignment}: the axis {path} has no {unknown[0]!r}; {did_you_mean(unknown[0], axes[path])}"
+            raise RecipeError(msg)
+        axes[path] = {label: axes[path][label] for label in labels}
+    else:
+        axes[path] = value if isinstance(value, list) else [value]
+
+
+def _beside(recipe: str, study: Path) -> Path:
+    beside = study.parent / recipe
+    return beside if path_exists(beside) and not Path(recipe).is_absolute() else Path(recipe)

@@ -1,0 +1,117 @@
+"""The study folder: the cells' runs, the tables and study.json; complete or absent.
+
+A study works in `.NAME.study` next to it, which survives a killed process and is renamed at the
+end. The runs of an earlier study of that name are linked into it first, so that only missing runs
+are done.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import StoreError
+from lingraft.pipeline.run_folder import lock_path
+from lingraft.store import (
+    atomic_folder,
+    disk_errors,
+    link_or_copy,
+    lock,
+    remove_drafts,
+    replace_folder,
+)
+from lingraft.study.study_table import Row, read_table
+
+STUDY = "study.json"
+CELLS = "cells"
+TABLE, CURVES, DIFFERENCES = "table.parquet", "curves.parquet", "differences.parquet"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A finished study."""
+
+    folder: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of study.json."""
+        return read_study_folder(self.folder)
+
+    def cell(self, name: str) -> Path:
+        """Return the run folder of a cell."""
+        return self.folder / CELLS / name
+
+    def table(self) -> list[Row]:
+        """Return the tidy table."""
+        return read_table(self.folder / TABLE)
+
+    def curves(self) -> list[Row]:
+        """Return the held-out curves of all cells."""
+        return read_table(self.folder / CURVES)
+
+    def differences(self) -> list[Row]:
+        """Return the differences with their intervals."""
+        return read_table(self.folder / DIFFERENCES)
+
+
+def read_study_folder(folder: Path) -> dict[str, Any]:
+    """Read study.json; raises `StoreError` where a folder is no finished study."""
+    try:
+        record: dict[str, Any] = json.loads((folder / STUDY).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{folder}: not a finished study (no readable {STUDY}); a study is made by `lingraft study STUDY.yaml`"
+        raise StoreError(msg) from error
+    return record
+
+
+def scratch_dir_of(target: Path) -> Path:
+    """Return where a study works until it is complete."""
+    return target.with_name(f".{target.name}.study")
+
+
+@contextmanager
+def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
+    """Yield the scratch directory of a study with the finished runs of these cells; then move it to `target`.
+
+    Raises `StoreError` if another process works on the same study, or if `target` is a folder that
+    is not a study. Finished runs stay in the scratch directory if the block fails.
+    """
+    if target.exists() and not (target / STUDY).is_file() and any(target.iterdir()):
+        msg = f"{target}: exists and is not a study; choose another name with -o name=NAME, or move it away"
+        raise StoreError(msg)
+    scratch_dir = scratch_dir_of(target)
+    with disk_errors(target, option="--runs"), lock(lock_path(target), partial(_busy, target)):
+        (scratch_dir / CELLS).mkdir(parents=True, exist_ok=True)
+        for name in sorted(cells):
+            _link_run(target / CELLS / name, scratch_dir / CELLS / name)
+        yield scratch_dir
+        for left in (
+            scratch_dir / CELLS
+        ).iterdir():  # of other cells, or of a process that was killed
+            if left.is_file():
+                left.unlink()
+            elif left.name not in cells:
+                shutil.rmtree(left, ignore_errors=True)
+        remove_drafts(target.parent, target.name)
+        replace_folder(scratch_dir, target)
+
+
+def _busy(target: Path) -> None:
+    msg = f"{target}: another process is working on this study; wait for it, or choose another -o name=NAME"
+    raise StoreError(msg)
+
+
+def _link_run(source: Path, target: Path) -> None:
+    if target.exists() or not source.is_dir():
+        return
+    with atomic_folder(target) as draft:
+        for file in source.rglob("*"):
+            if file.is_file():
+                link_or_copy(file, draft / file.relative_to(source))

@@ -1,0 +1,92 @@
+"""Continued BPE: the default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+from pydantic import Field
+
+from lingraft.progress import progress
+from lingraft.tokenizer.unigram import Unigram
+from lingraft.vocabulary.base import SELECTIONS, Selected, Selection, SelectionRequest
+from lingraft.vocabulary.bpe_learner import BPELearner
+from lingraft.vocabulary.continued_unigram import continue_unigram
+from lingraft.vocabulary.intermediate_tokens import find_intermediate_tokens
+from lingraft.vocabulary.word_counts import WordTable, cut_by_base, cut_words
+
+
+@SELECTIONS.register
+class ContinuedBPE(Selection):
+    """Learn merges on top of the base tokenizer's own segmentation, the one that saves most tokens first."""
+
+    name: ClassVar[str] = "continued"
+    reference: ClassVar[str] = (
+        "continued BPE: Purason et al. 2025, arXiv 2512.03989; greedy rule: Sennrich et al. 2016"
+    )
+
+    min_saving: int = Field(
+        1,
+        ge=1,
+        description="tokens of the text that a new token must save; 2 leaves out tokens that are "
+        "used once",
+    )
+    max_token_bytes: int = Field(
+        96, ge=2, description="maximum length of a token in bytes of UTF-8"
+    )
+    step_cost: int = Field(
+        10,
+        ge=0,
+        description="a token that makes an earlier new token unused must save so many times more; "
+        "0: plain continued BPE",
+    )
+
+    def select(self, request: SelectionRequest) -> Selected:
+        """Return the tokens that the learner finds, with what each saved."""
+        family = request.family
+
+        def allowed(surface: bytes) -> bool:
+            return (
+                len(surface) <= self.max_token_bytes
+                and surface not in request.excluded
+                and family.allows(surface)
+            )
+
+        if isinstance(family, Unigram):
+            return continue_unigram(request, allowed=allowed, minimum=self.min_saving)
+        return self._learned(request, cut_words(family, request.counts, request.protected), allowed)
+
+    def _learned(
+        self, request: SelectionRequest, words: WordTable, allowed: Callable[[bytes], bool]
+    ) -> Selected:
+        """Learn, and learn again without what was of no use in the end, until everything is."""
+        cut_alone = cut_by_base(request.family)
+        spare: set[bytes] = set()
+        while True:
+            learner = BPELearner(
+                words,
+                allowed=partial(_is_allowed, allowed, frozenset(spare)),
+                cut_alone=cut_alone,
+                minimum=self.min_saving,
+                step_cost=self.step_cost,
+            )
+            with progress("learning tokens", request.size) as advance:
+                for _ in learner.run(request.size):
+                    advance(1)
+            learned = learner.learned
+            steps = find_intermediate_tokens(learned.surfaces, learner.idle, cut_alone)
+            if not steps.spare or not self.step_cost:
+                break
+            spare |= steps.spare
+        left_out = {f"left out: {reason}": count for reason, count in learned.left_out.items()}
+        return Selected(
+            tuple(learned.surfaces),
+            tuple(learned.saved),
+            words.tokens,
+            {**left_out, **steps.notes},
+        )
+
+
+def _is_allowed(allowed: Callable[[bytes], bool], spare: frozenset[bytes], surface: bytes) -> bool:
+    return surface not in spare and allowed(surface)
