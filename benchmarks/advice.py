@@ -21,7 +21,7 @@ import lingraft
 from lingraft.advice import checked, measure, read_sample, tokens_per_byte
 from lingraft.forecast.extrapolate import SIZES
 from lingraft.forecast.predict_fertility import predict_fertility
-from lingraft.pretokenizer import repaired
+from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import family_of, open_tokenizer
 
 BUDGETS = {"small": "0.4 MB", "full": "8 MB"}
@@ -77,7 +77,7 @@ def tokens() -> None:
         heldout = read_sample(language, [train.replace(".train.", ".heldout.")], LEARNED_FROM)
         for name in ("llama2", "qwen2"):
             base = open_tokenizer(Path("../shared/assets/tokenizers") / name)
-            fixed = repaired(base.family.data)
+            fixed = make_mark_aware(base.family.data)
             family = family_of(fixed, base.folder) if fixed else base.family
             case = Case(language, name, base, everything, everything, heldout)
             counted, now = (

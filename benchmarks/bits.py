@@ -55,7 +55,7 @@ def main() -> None:
     )
     model, tokenizer = load_model(folder, arguments.device), open_tokenizer(folder)
     size = sum(len(text.encode()) for text in documents)
-    tokens = sum(map(len, tokenizer.ids(documents)))
+    tokens = sum(map(len, tokenizer.encode(documents)))
     print(
         f"{folder.name}, {arguments.language}: {len(documents)} {arguments.unit}, {size:,} bytes, {tokens:,} tokens; "
         f"{torch.get_num_threads()} threads, {arguments.device}"

@@ -17,9 +17,9 @@ from pathlib import Path
 from lingraft.advice import TextSample, read_sample
 from lingraft.advice import diagnosis as diagnose
 from lingraft.forecast.extrapolate import TARGETS
-from lingraft.pretokenizer import repaired
+from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import Family, ModelTokenizer, family_of, open_tokenizer
-from lingraft.tokenizer.json_format import backend_of
+from lingraft.tokenizer.json_format import build_backend
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest
 
 LEARNED_FROM = 12_000_000
@@ -79,7 +79,7 @@ def compared(case: Case, sizes: list[int]) -> list[tuple[bool, float]]:
             continue
         family = tokenizer.family
         if how == "repaired":
-            family = family_of(repaired(family.data), tokenizer.folder)
+            family = family_of(make_mark_aware(family.data), tokenizer.folder)
         for size, value in measured(case, family, sizes).items():
             point = curve.at(size)
             low, high = 1 / point.high, 1 / point.low
@@ -98,10 +98,10 @@ def measured(case: Case, family: Family, sizes: list[int]) -> dict[int, float]:
     heldout = list(case.heldout.documents)
     counts = family.units(case.everything.documents)
     selected = ContinuedBPE().select(SelectionRequest(family, counts, max(sizes)))
-    before = sum(map(len, case.tokenizer.ids(heldout)))
+    before = sum(map(len, case.tokenizer.encode(heldout)))
     reductions = {}
     for size in sizes:
-        backend = backend_of(family.extended(selected.surfaces[:size]))
+        backend = build_backend(family.with_tokens(selected.surfaces[:size]))
         encodings = backend.encode_batch_fast(heldout, add_special_tokens=False)
         reductions[size] = before / sum(len(encoding.ids) for encoding in encodings)
     return reductions

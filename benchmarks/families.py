@@ -64,7 +64,7 @@ def row(name: str, language: str, size: int, megabytes: float, root: Path) -> st
     )
     documents = list(text.documents("heldout"))
     before, after = (
-        sum(map(len, open_tokenizer(place).ids(documents)))
+        sum(map(len, open_tokenizer(place).encode(documents)))
         for place in (ASSETS / "tokenizers" / name, folder / "tokenizer")
     )
     added = len(json.loads((folder / "splice.json").read_text(encoding="utf-8"))["added"])

@@ -92,7 +92,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     from transformers import LlamaConfig
 
     from lingraft.bases.tokenizer_files import write_tokenizer
-    from lingraft.splice import AddedToken, identity
+    from lingraft.splice import AddedToken, identity_splice
     from lingraft.tokenizer import open_tokenizer
 
     source, target = arguments.folder / "source", arguments.folder / "tokenizer"
@@ -124,15 +124,15 @@ def prepare(arguments: argparse.Namespace) -> None:
     surfaces = [word for word, _ in words.most_common() if word.encode() not in known][
         : arguments.tokens
     ]
-    data = tokenizer.family.extended([surface.encode() for surface in surfaces])
+    data = tokenizer.family.with_tokens([surface.encode() for surface in surfaces])
     shutil.copyfile(source / "tokenizer_config.json", target / "tokenizer_config.json")
     (target / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     ids = open_tokenizer(target).vocabulary.ids
     added = [
         AddedToken(ids[surface.encode()], surface.encode(), tuple(pieces))
-        for surface, pieces in zip(surfaces, tokenizer.ids(surfaces), strict=True)
+        for surface, pieces in zip(surfaces, tokenizer.encode(surfaces), strict=True)
     ]
-    splice = identity(tokenizer.size, sorted(added, key=lambda token: token.id))
+    splice = identity_splice(tokenizer.size, sorted(added, key=lambda token: token.id))
     (arguments.folder / "splice.json").write_text(splice.dumps(), encoding="utf-8")
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.tokenizer import Family, open_tokenizer
-from lingraft.tokenizer.json_format import backend_of
+from lingraft.tokenizer.json_format import build_backend
 from lingraft.vocabulary import SELECTIONS, Selected, SelectionRequest
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
@@ -61,10 +61,10 @@ def select(family: Family, documents: list[str], size: int, method: str = "conti
 
 def extended(family: Family, chosen: Selected) -> Tokenizer:
     """Build the extended tokenizer."""
-    return backend_of(
+    return build_backend(
         family.with_units(chosen.surfaces)
         if chosen.whole_units
-        else family.extended(chosen.surfaces)
+        else family.with_tokens(chosen.surfaces)
     )
 
 
@@ -88,9 +88,9 @@ def same(one: Tokenizer, other: Tokenizer, documents: list[str]) -> int:
 
 def unreachable(family: Family, tokenizer: Tokenizer, chosen: Selected) -> int:
     """Count added tokens that the model does not make of their own spelling."""
-    from lingraft.tokenizer.json_format import bare_of
+    from lingraft.tokenizer.json_format import build_model_only
 
-    bare = bare_of(json.loads(tokenizer.to_str()))
+    bare = build_model_only(json.loads(tokenizer.to_str()))
     cut = bare.encode_batch_fast(
         [family.piece_of(surface) for surface in chosen.surfaces], add_special_tokens=False
     )
@@ -108,7 +108,7 @@ def reduction() -> None:
         family = base("llama2")
         documents = texts(language, limit=12 * MB)
         chosen = select(family, documents, 10_000)
-        before, after = backend_of(family.data), extended(family, chosen)
+        before, after = build_backend(family.data), extended(family, chosen)
         heldout = texts(language, "heldout")
         lines = [line for text in heldout for line in text.split("\n")]
         a, b = count(before, heldout), count(after, heldout)
@@ -157,7 +157,7 @@ def published() -> None:
         map(len, sentencepiece.SentencePieceProcessor(model_file=str(path)).encode(sentences))
     )
     family = base("llama2")
-    before = count(backend_of(family.data), sentences)
+    before = count(build_backend(family.data), sentences)
     ours = count(extended(family, select(family, texts("hi"), 1000)), sentences)
     print(
         f"tokens a word: Llama-2 {before / words:.2f}, the paper's +1,000 {theirs / words:.2f}, "
@@ -181,7 +181,7 @@ def run_plain(name: str, documents: list[str], size: int) -> None:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         alphabet = []
     else:
-        tokenizer.pre_tokenizer = backend_of(family.data).pre_tokenizer
+        tokenizer.pre_tokenizer = build_backend(family.data).pre_tokenizer
         alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=size + 256, show_progress=False, initial_alphabet=alphabet

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.corpus import Counts
-from lingraft.splice import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity_splice
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 
@@ -126,7 +126,7 @@ def write_tokenizer(folder: Path, surfaces: Sequence[str] = ()) -> None:
     names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
     if surfaces:
-        data = open_tokenizer(folder).family.extended([surface.encode() for surface in surfaces])
+        data = open_tokenizer(folder).family.with_tokens([surface.encode() for surface in surfaces])
         (folder / "tokenizer.json").write_text(
             json.dumps(data, ensure_ascii=False), encoding="utf-8"
         )
@@ -160,12 +160,12 @@ def extended_tokenizer(source: Path, folder: Path, surfaces: Sequence[str] = SUR
         AddedToken(
             after.vocabulary.ids[text.encode()],
             text.encode(),
-            tuple(before.ids([text])[0]),
+            tuple(before.encode([text])[0]),
             count=9 - i,
         )
         for i, text in enumerate(surfaces)
     ]
-    return identity(before.size, sorted(added, key=lambda token: token.id))
+    return identity_splice(before.size, sorted(added, key=lambda token: token.id))
 
 
 @dataclass(frozen=True)

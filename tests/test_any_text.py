@@ -14,8 +14,8 @@ from lingraft.certificate import BASE_LOSS, Evidence, certify_any_text, certify_
 from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.byte_level_bpe import BPE, pre_tokenizers
 from lingraft.tokenizer.edge_cases import broad_sample, random_texts
-from lingraft.tokenizer.json_format import backend_of
-from lingraft.tokenizer.unknown_tokens import round_trip
+from lingraft.tokenizer.json_format import build_backend
+from lingraft.tokenizer.unknown_tokens import measure_round_trip
 from lingraft.vocabulary import SELECTIONS, SelectionRequest
 from lingraft.vocabulary.build_splice import build_splice
 from tests.small_bases import BASES
@@ -59,7 +59,7 @@ def evidence_of(tmp_path, name, method="continued", change=lambda data: data):
 EXTENDED = {
     name: (
         FAMILIES[name].backend,
-        backend_of(FAMILIES[name].extended(selected(FAMILIES[name]).surfaces)),
+        build_backend(FAMILIES[name].with_tokens(selected(FAMILIES[name]).surfaces)),
     )
     for name in BPES
 }
@@ -134,7 +134,7 @@ def test_what_the_base_loses_is_stated_by_the_certificate_and_by_diagnose(assets
     """T5 gives no Persian document back, its normalizer takes ZWNJ out: counted, named, and said to be the base's."""
     persian = [f"صبح\u200cها بچه\u200cها به رودخانه می\u200cروند {number}" for number in range(50)]
     base = open_tokenizer(assets / "tokenizers" / "t5")
-    found = round_trip(base, persian)
+    found = measure_round_trip(base, persian)
     assert found.documents == found.changed == 50
     assert found.lost["\u200c"] == 150
     measures = measure(base, persian)

@@ -19,7 +19,7 @@ from lingraft.checkpoint import resize_embeddings
 from lingraft.checkpoint.find_embeddings import embedding_names
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
-from lingraft.splice import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity_splice
 from lingraft.tokenizer import open_tokenizer
 from tests.architecture_sweep import MEAN, build, extend, extend_folder, load, problems, run
 from tests.models import IDS, SURFACES, extended_tokenizer
@@ -153,14 +153,16 @@ def test_mllamas_image_rows_stay_where_they_are(tmp_path: Path) -> None:
         tmp_path / "tokenizer",
         ignore=shutil.ignore_patterns("*.safetensors*", "config.json"),
     )
-    extended = before.family.extended([surface.encode() for surface in SURFACES])
+    extended = before.family.with_tokens([surface.encode() for surface in SURFACES])
     (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(extended, ensure_ascii=False))
     after = open_tokenizer(tmp_path / "tokenizer")
     added = [
-        AddedToken(after.vocabulary.ids[text.encode()], text.encode(), tuple(before.ids([text])[0]))
+        AddedToken(
+            after.vocabulary.ids[text.encode()], text.encode(), tuple(before.encode([text])[0])
+        )
         for text in SURFACES
     ]
-    splice = identity(before.size, sorted(added, key=lambda token: token.id))
+    splice = identity_splice(before.size, sorted(added, key=lambda token: token.id))
     assert before.size == IDS + 1 == splice.added[0].id
     resize_embeddings(
         source,

@@ -15,7 +15,7 @@ from lingraft.checkpoint.chat_vector import add_chat_vector
 from lingraft.errors import ModelError
 from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
-from lingraft.splice import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity_splice
 from lingraft.store import Store
 from tests.conftest import make_tiny_model
 
@@ -49,7 +49,7 @@ def models(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Path]:
     return {"adapted": adapted, "base": base, "instruct": instruct}
 
 
-SPLICE = identity(320, [AddedToken(320, b"ab", (0, 1)), AddedToken(321, b"cd", (2, 3))])
+SPLICE = identity_splice(320, [AddedToken(320, b"ab", (0, 1)), AddedToken(321, b"cd", (2, 3))])
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.5])

@@ -17,7 +17,7 @@ from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
 from lingraft.checkpoint.rewrite import lay_out
 from lingraft.embeddings import INITS
 from lingraft.errors import ModelError
-from lingraft.splice import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity_splice
 from tests.models import ARCHITECTURES, IDS, SURFACES, extended_tokenizer, write_tokenizer
 
 MEAN = INITS.parse("mean")
@@ -360,7 +360,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path: 
         resize_embeddings(
             source,
             tmp_path / "tokenizer",
-            identity(400),
+            identity_splice(400),
             input_init=MEAN,
             output_init=MEAN,
             output=tmp_path / "m",
@@ -369,7 +369,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path: 
         resize_embeddings(
             source,
             tmp_path / "tokenizer",
-            identity(319),
+            identity_splice(319),
             input_init=MEAN,
             output_init=MEAN,
             output=tmp_path / "m",
@@ -379,7 +379,9 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path: 
 
 def test_every_target_row_has_one_place() -> None:
     """The runs of a layout cover the rows once, in order."""
-    layout = lay_out(identity(10, [AddedToken(10, b"a", (1,)), AddedToken(11, b"b", (2,))]), 11, 8)
+    layout = lay_out(
+        identity_splice(10, [AddedToken(10, b"a", (1,)), AddedToken(11, b"b", (2,))]), 11, 8
+    )
     assert [(run.origin, run.start, run.length) for run in layout.runs] == [
         ("source", 0, 10),
         ("added", 0, 2),

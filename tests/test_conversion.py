@@ -18,9 +18,9 @@ from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import TokenizerError
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
-from lingraft.tokenizer.conversion_check import check_conversion, compare
+from lingraft.tokenizer.conversion_check import check_conversion, compare_with_sentencepiece
 from lingraft.tokenizer.convert import LLAMA3_REGEX, QWEN_REGEX
-from lingraft.tokenizer.edge_cases import awkward_texts
+from lingraft.tokenizer.edge_cases import edge_case_texts
 from lingraft.tokenizer.sentencepiece_model import read_message
 from lingraft.vocabulary import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from tests.conftest import ENGLISH, HINDI, write_lines
@@ -38,7 +38,7 @@ CODE = [
     "<tool>",
     "   ",
 ]
-TEXTS = [*(text for text in awkward_texts() if text), *CODE, *ENGLISH, *HINDI]
+TEXTS = [*(text for text in edge_case_texts() if text), *CODE, *ENGLISH, *HINDI]
 LEARNED_FROM = [*ENGLISH, *HINDI, "def f(x):    return x", "for i in range(10):  print(i)"] * 3
 USER_DEFINED = ["▁▁", "▁▁▁▁", "<tool>"]
 
@@ -110,7 +110,7 @@ def test_a_converted_model_gives_the_ids_of_sentencepiece_whatever_its_settings(
     texts = [comparable(text, cell) for text in TEXTS]
     assert {
         text: ids
-        for text, ids in zip(texts, tokenizer.ids(texts), strict=True)
+        for text, ids in zip(texts, tokenizer.encode(texts), strict=True)
         if ids != processor.encode(text)
     } == {}
 
@@ -121,7 +121,7 @@ def test_a_converted_model_gives_the_ids_of_sentencepiece_whatever_its_settings(
 def test_any_text_of_spaces_code_and_letters_is_read_alike(cell, learned, text):
     """Runs of spaces, user-defined pieces and their parts, in any order."""
     processor, tokenizer = learned(cell)
-    assert tokenizer.ids([text]) == [processor.encode(text)]
+    assert tokenizer.encode([text]) == [processor.encode(text)]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_converted_model_gives_the_ids_of_transformers(prefix, name, model_typ
     loaded, tokenizer = AutoTokenizer.from_pretrained(tmp_path), open_tokenizer(tmp_path)
     # transformers puts no second space before a text that begins with one, and reads special tokens in a text
     texts = [text for text in TEXTS if not text.startswith((" ", "▁", "<"))]
-    assert tokenizer.ids(texts) == loaded(texts, add_special_tokens=False)["input_ids"]
+    assert tokenizer.encode(texts) == loaded(texts, add_special_tokens=False)["input_ids"]
 
 
 def test_python_files_are_read_as_by_sentencepiece(tmp_path):
@@ -170,7 +170,7 @@ def test_python_files_are_read_as_by_sentencepiece(tmp_path):
     ]
     tokenizer = open_tokenizer(tmp_path)
     assert len(files) > 5
-    assert tokenizer.ids(files) == processor.encode(files)
+    assert tokenizer.encode(files) == processor.encode(files)
 
 
 def test_a_piece_with_a_line_break_is_produced_where_the_line_break_is_a_byte(tmp_path):
@@ -181,10 +181,10 @@ def test_a_piece_with_a_line_break_is_produced_where_the_line_break_is_a_byte(tm
     message.pieces.add(piece=")\n", score=lowest - 1, type=1)
     (tmp_path / "tokenizer.model").write_bytes(message.SerializeToString())
     tokenizer = open_tokenizer(tmp_path)
-    (ids,) = tokenizer.ids(["f(x)\ny\n"])
+    (ids,) = tokenizer.encode(["f(x)\ny\n"])
     assert len(message.pieces) - 1 in ids
-    assert tokenizer.text(ids) == "f(x)\ny\n"
-    assert not compare(
+    assert tokenizer.decode(ids) == "f(x)\ny\n"
+    assert not compare_with_sentencepiece(
         tokenizer, tmp_path / "tokenizer.model", [*TEXTS[:10], "f(x)\ny\n"]
     ).different
 
@@ -270,14 +270,14 @@ def test_an_extended_model_is_read_alike_by_sentencepiece_and_transformers(cell,
         model_file=str(target.folder / "tokenizer.model")
     )
     texts = [comparable(text, cell) for text in TEXTS]
-    assert target.ids(texts) == processor.encode(texts)
+    assert target.encode(texts) == processor.encode(texts)
     loaded = AutoTokenizer.from_pretrained(target.folder)
     texts = [
         text for text in texts if "<s>" not in text
     ]  # which transformers reads as the special token
-    assert loaded(texts, add_special_tokens=False)["input_ids"] == target.ids(texts)
-    assert sum(map(len, target.ids(list(HINDI)))) < sum(
-        map(len, open_tokenizer(tmp_path / "base").ids(list(HINDI)))
+    assert loaded(texts, add_special_tokens=False)["input_ids"] == target.encode(texts)
+    assert sum(map(len, target.encode(list(HINDI)))) < sum(
+        map(len, open_tokenizer(tmp_path / "base").encode(list(HINDI)))
     )
 
 
@@ -474,6 +474,6 @@ def test_a_converted_tiktoken_file_gives_the_ids_of_tiktoken(assets, flores):
         given = [
             unicodedata.normalize("NFC", text) for text in texts
         ]  # Qwen's own code normalizes first
-        assert open_tokenizer(path).ids(given) == [
+        assert open_tokenizer(path).encode(given) == [
             judge.encode(text, disallowed_special=()) for text in given
         ]

@@ -23,7 +23,7 @@ from lingraft.forecast.predict_fertility import (
     _learn,
     predict_fertility,
 )
-from lingraft.pretokenizer import repaired
+from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import ModelTokenizer, family_of, open_tokenizer
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest
 from tests.small_bases import BASES, byte_level
@@ -116,7 +116,7 @@ def test_published_fertility_is_reproduced(assets, name):
     parallel = read_parallel(str(assets / "parallel" / "flores200-devtest.jsonl.gz"), list(table))
     for language, expected in table.items():
         documents = parallel[language]
-        fertility = sum(map(len, tokenizer.ids(documents))) / sum(
+        fertility = sum(map(len, tokenizer.encode(documents))) / sum(
             len(text.split()) for text in documents
         )
         assert fertility == pytest.approx(expected, abs=0.0051), language
@@ -126,7 +126,9 @@ def test_premium_is_the_ratio_of_all_tokens():
     """The premium divides the tokens of all sentences by those of their English, not sentence by sentence."""
     tokenizer = tokenizer_of(byte_level())
     parallel = {"en": ("the cat", "hello world"), "hi": ("का", "की सु")}
-    counts = {tag: sum(len(ids) for ids in tokenizer.ids(texts)) for tag, texts in parallel.items()}
+    counts = {
+        tag: sum(len(ids) for ids in tokenizer.encode(texts)) for tag, texts in parallel.items()
+    }
     assert premium(tokenizer, parallel, "hi") == counts["hi"] / counts["en"]
 
 
@@ -141,7 +143,7 @@ def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
     surfaces = ContinuedBPE().select(SelectionRequest(family, counts, SIZES[-1])).surfaces
     assert found == len(surfaces) > 100
     for row_G, size in zip(rows_KG, (0, *SIZES), strict=True):
-        extended = family_of(family.extended(surfaces[:size]), Path())
+        extended = family_of(family.with_tokens(surfaces[:size]), Path())
         expected = sum(
             len(extended.segment([unit])[0]) * n for unit, n in family.units(heldout).items()
         )
@@ -159,7 +161,7 @@ def test_named_text_is_predicted_to_the_token_where_all_text_is_known(name):
     surfaces = (
         ContinuedBPE().select(SelectionRequest(family, family.units(train), SIZES[0])).surfaces
     )
-    extended = family_of(family.extended(surfaces), Path())
+    extended = family_of(family.with_tokens(surfaces), Path())
     before, after = (
         sum(len(of.segment([unit])[0]) * n for unit, n in family.units(wanted).items())
         for of in (family, extended)
@@ -182,7 +184,7 @@ def test_unigram_is_counted_by_the_extended_tokenizer():
     surfaces = ContinuedBPE().select(SelectionRequest(family, counts, 1_000)).surfaces
     units = family.units(made_up(60, seed=1))
     for row, added in ((0, ()), (1 + SIZES.index(1_000), surfaces)):
-        extended = family_of(family.extended(added), Path()) if added else family
+        extended = family_of(family.with_tokens(added), Path()) if added else family
         assert rows_KG[row].sum() == sum(
             len(extended.segment([unit])[0]) * n for unit, n in units.items()
         )
@@ -200,7 +202,7 @@ def test_held_out_text_teaches_nothing():
 def test_a_repair_is_counted_against_the_tokens_of_the_base():
     """Both curves are shares of what the text takes now; the repaired one goes below the floor of the other."""
     data = byte_level()
-    family, fixed = family_of(data, Path()), family_of(repaired(data), Path())
+    family, fixed = family_of(data, Path()), family_of(make_mark_aware(data), Path())
     documents = made_up(800)
     keep, mended = predict_fertility(family, fixed, documents, learned_from=100_000)
     heldout = documents[: round(len(documents) * HELDOUT_SHARE)]
@@ -232,7 +234,7 @@ def test_a_prediction_holds_on_text_learned_from_four_times_as_much():
     units = family.units(heldout)
     tokens = {
         k: sum(len(ids) * n for ids, n in zip(of.segment(list(units)), units.values(), strict=True))
-        for k, of in ((0, family), (1_000, family_of(family.extended(surfaces), Path())))
+        for k, of in ((0, family), (1_000, family_of(family.with_tokens(surfaces), Path())))
     }
     point = curve.at(1_000)
     assert point.low <= tokens[1_000] / tokens[0] <= point.high

@@ -94,12 +94,12 @@ def test_the_example_of_a_method_works():
 
     from lingraft.checkpoint.row_request import InitRequest
     from lingraft.embeddings import INITS
-    from lingraft.splice import AddedToken, identity
+    from lingraft.splice import AddedToken, identity_splice
 
     code = re.search(r"```python\n(.*?)```", (DOCS / "extend.md").read_text(), re.DOTALL)[1]
     try:
         exec(compile(code, "extend.md", "exec"), {"__name__": "extend"})
-        splice = identity(3, [AddedToken(3, b"ab", (0, 1))])
+        splice = identity_splice(3, [AddedToken(3, b"ab", (0, 1))])
         request = InitRequest(torch.arange(12.0).reshape(3, 4), splice, "input")
         rows = INITS.parse({"scaled": {"factor": 2}}).rows(request)
         assert (rows.rows == 2 * INITS.parse("mean").rows(request).rows).all()

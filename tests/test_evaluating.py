@@ -130,7 +130,7 @@ def test_the_text_is_taken_as_it_is(models, here, tmp_path):
     from lingraft.tokenizer import open_tokenizer
 
     texts = ["  क  ख ", "b", "b", "last one"]
-    tokens = sum(map(len, open_tokenizer(Path(models[0])).ids(texts)))
+    tokens = sum(map(len, open_tokenizer(Path(models[0])).encode(texts)))
     assert (row.n, row.value) == (4, tokens / sum(len(text.encode()) for text in texts))
 
 

@@ -19,9 +19,9 @@ from lingraft.errors import ModelError, RecipeError
 from lingraft.export import export_gguf
 from lingraft.export.gguf_architectures import ARCHITECTURES, rope_factors
 from lingraft.export.gguf_tokenizer import BYTE, CONTROL, UNKNOWN, UNUSED, gguf_tokens
-from lingraft.pretokenizer import repaired
-from lingraft.pretokenizer.llama_cpp_names import NAMES, pretokenizer_name
-from lingraft.splice import identity
+from lingraft.pretokenizer import make_mark_aware
+from lingraft.pretokenizer.llama_cpp_names import NAMES, llama_cpp_name
+from lingraft.splice import identity_splice
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from tests.conftest import ENGLISH, HINDI
@@ -71,7 +71,7 @@ def write_sentencepiece(folder: Path) -> None:
     )
     (folder / "tokenizer.model").write_bytes(learned.getvalue())
     opened = open_tokenizer(folder)
-    save_tokenizer(opened, opened.family.data, identity(opened.size), folder)
+    save_tokenizer(opened, opened.family.data, identity_splice(opened.size), folder)
 
 
 MODELS = {
@@ -121,7 +121,7 @@ def trained(request, tmp_path_factory) -> Path:
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config)
         optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-        rows = [torch.tensor([ids[:48]]) for ids in opened.ids([*ENGLISH, *HINDI])]
+        rows = [torch.tensor([ids[:48]]) for ids in opened.encode([*ENGLISH, *HINDI])]
         for step in range(64):
             optimizer.zero_grad()
             model(rows[step % len(rows)], labels=rows[step % len(rows)]).loss.backward()
@@ -202,7 +202,7 @@ def test_llama_cpp_gives_equal_ids_and_tokens(trained, tmp_path):
         check=True,
     )
     model = AutoModelForCausalLM.from_pretrained(trained)
-    wanted = open_tokenizer(trained).ids(TEXTS)
+    wanted = open_tokenizer(trained).encode(TEXTS)
     for answer, ids in zip(
         json.loads((tmp_path / "answers.json").read_text()), wanted, strict=True
     ):
@@ -263,26 +263,26 @@ def test_a_regular_expression_has_its_name(expression, whole_words):
     """Each known expression is named; its repair is refused with the reason and the way out."""
     data = byte_level(pattern=expression)
     data["model"]["ignore_merges"] = whole_words
-    assert pretokenizer_name(data) == NAMES[expression, whole_words]
-    mended = repaired(data)
+    assert llama_cpp_name(data) == NAMES[expression, whole_words]
+    mended = make_mark_aware(data)
     if mended is not None:
         with pytest.raises(ModelError, match=r"was repaired .*pretokenizer=keep"):
-            pretokenizer_name(mended)
+            llama_cpp_name(mended)
 
 
 def test_an_unknown_expression_is_refused():
     """Another expression, a leading space, or another way of looking words up has no name."""
     for pattern in (r"\p{L}+|\p{N}|.", r" ?\p{L}+"):
         with pytest.raises(ModelError, match=r"no name in llama\.cpp"):
-            pretokenizer_name(byte_level(pattern=pattern))
+            llama_cpp_name(byte_level(pattern=pattern))
     data = byte_level()
     data["model"]["ignore_merges"] = True
     with pytest.raises(ModelError, match="looked up before merges"):
-        pretokenizer_name(data)
+        llama_cpp_name(data)
     data = byte_level()
     data["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = True
     with pytest.raises(ModelError, match="a space is put"):
-        pretokenizer_name(data)
+        llama_cpp_name(data)
 
 
 def test_merges_that_say_otherwise_are_refused(tmp_path):

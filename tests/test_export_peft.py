@@ -130,7 +130,7 @@ def test_base_and_adapter_compute_what_the_run_does(kind, tmp_path):
     assert (done.rank, done.base) == (4, str(tmp_path / "base"))
     assert done.rows_stored < done.rows / 2
     tokenizer = open_tokenizer(done.path)
-    assert tokenizer.ids(HINDI) == open_tokenizer(run / "model").ids(HINDI)
+    assert tokenizer.encode(HINDI) == open_tokenizer(run / "model").encode(HINDI)
 
 
 PLANS = {

@@ -26,10 +26,10 @@ from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import CertificateError, RecipeError
 from lingraft.pipeline import claims_table
 from lingraft.recipe.schema import VocabularySettings
-from lingraft.splice import Splice, identity
+from lingraft.splice import Splice, identity_splice
 from lingraft.store import Draft
 from lingraft.tokenizer import family_of, open_tokenizer
-from lingraft.tokenizer.json_format import backend_of
+from lingraft.tokenizer.json_format import build_backend
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.vocabulary import (
     SELECTIONS,
@@ -129,7 +129,9 @@ def test_a_real_tokenizer_is_extended_and_every_claim_holds(
     without_fallback = (
         0.95 if name == "t5" else 0.85
     )  # T5 reads most Hindi as one unknown: nothing to shorten there
-    assert sum(map(len, target.ids(texts))) < without_fallback * sum(map(len, source.ids(texts)))
+    assert sum(map(len, target.encode(texts))) < without_fallback * sum(
+        map(len, source.encode(texts))
+    )
 
 
 @pytest.mark.parametrize("method", ["continued", "append", "atomic", "prune", "replace", "none"])
@@ -159,7 +161,9 @@ def test_continued_bpe_needs_no_more_tokens_than_any_other_method(
     lengths = {}
     for method in ("continued", "append", "atomic"):
         extend(assets / "tokenizers" / "llama2", [corpora("hi")], tmp_path / method, method, 1000)
-        lengths[method] = sum(map(len, open_tokenizer(tmp_path / method / "tokenizer").ids(texts)))
+        lengths[method] = sum(
+            map(len, open_tokenizer(tmp_path / method / "tokenizer").encode(texts))
+        )
     assert min(lengths, key=lengths.get) == "continued"
 
 
@@ -176,7 +180,7 @@ def test_the_paper_s_thousand_hindi_tokens_are_beaten(assets, flores):
     with gzip.open(assets / "text" / "hi.train.jsonl.gz", "rt", encoding="utf-8") as file:
         counts = family.units(json.loads(line)["text"] for line in file)
     chosen = SELECTIONS.parse("continued").select(SelectionRequest(family, counts, 1000))
-    ours = backend_of(family.extended(chosen.surfaces)).encode_batch(
+    ours = build_backend(family.with_tokens(chosen.surfaces)).encode_batch(
         texts, add_special_tokens=False
     )
     assert sum(len(encoding.ids) for encoding in ours) < 0.95 * theirs
@@ -208,7 +212,7 @@ def test_several_languages_share_one_splice_and_none_grows(assets, corpora, tmp_
     )
     for corpus in languages:
         texts = list(corpus.documents("heldout"))
-        assert sum(map(len, target.ids(texts))) < 0.8 * sum(map(len, source.ids(texts)))
+        assert sum(map(len, target.encode(texts))) < 0.8 * sum(map(len, source.encode(texts)))
 
 
 def test_automatic_size_follows_its_rule(assets, corpora, tmp_path):
@@ -254,7 +258,7 @@ def test_the_extended_files_load_in_transformers_and_sentencepiece(assets, corpo
     extend(assets / "tokenizers" / "llama2", [corpora("hi")], tmp_path)
     folder = tmp_path / "tokenizer"
     texts = list(islice(corpora("hi").documents("heldout"), 30))
-    mine = open_tokenizer(folder).ids(texts)
+    mine = open_tokenizer(folder).encode(texts)
     assert (
         AutoTokenizer.from_pretrained(folder)(texts, add_special_tokens=False)["input_ids"] == mine
     )
@@ -339,7 +343,7 @@ def test_a_claim_that_was_checked_on_nothing_does_not_hold(tmp_path):
 def test_no_held_out_text_is_no_proof(tmp_path, name):
     """Without held-out documents the claims about them are not checked; claims that cannot apply are not made."""
     source = written_base(name, tmp_path / "source")
-    splice = identity(source.size)
+    splice = identity_splice(source.size)
     claims = certify_texts(Evidence(source, source, splice, list, list))
     assert {claim.name: claim.holds for claim in claims} == {
         "no target document longer": False,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.byte_level_bpe import byte_characters, splits
-from lingraft.tokenizer.json_format import compacted
+from lingraft.tokenizer.json_format import compact_ids
 from tests.small_bases import BASES, byte_level
 
 REAL = {
@@ -48,7 +48,7 @@ def test_converted_tokenizers_cut_as_published(assets, name, flores):
     tokenizer = open_tokenizer(assets / "tokenizers" / name)
     for language, expected in zip(("en", "hi", "tr", "ar", "ta"), FERTILITY[name], strict=True):
         texts = [row[language] for row in flores]
-        tokens = sum(map(len, tokenizer.ids(texts)))
+        tokens = sum(map(len, tokenizer.encode(texts)))
         assert round(tokens / sum(len(text.split()) for text in texts), 2) == pytest.approx(
             expected, abs=0.0051
         )
@@ -63,7 +63,7 @@ def test_a_converted_sentencepiece_model_gives_the_ids_of_sentencepiece(assets, 
     processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
     tokenizer = open_tokenizer(path)
     texts = [row[language] for row in flores[:200] for language in ("en", "hi", "tr", "ta", "th")]
-    assert tokenizer.ids(texts) == processor.encode(texts)
+    assert tokenizer.encode(texts) == processor.encode(texts)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -94,9 +94,9 @@ def test_counting_stretches_first_counts_the_same_units(name, texts):
 
 
 def open_written(data):
-    from lingraft.tokenizer.json_format import backend_of
+    from lingraft.tokenizer.json_format import build_backend
 
-    return backend_of(data)
+    return build_backend(data)
 
 
 @given(st.binary(max_size=20))
@@ -112,7 +112,7 @@ def test_special_tokens_right_after_the_vocabulary_keep_their_ids(name):
     """A special token that the model does not hold would be renumbered by the growth of the vocabulary; it is not."""
     family = family_of(BASES[name](), "made here")
     before = dict(family.special)
-    extended = family.extended(["नमस्ते".encode(), "दुनिया".encode()])
+    extended = family.with_tokens(["नमस्ते".encode(), "दुनिया".encode()])
     backend = open_written(extended)
     assert {i: backend.id_to_token(i) for i in before} == before
     assert backend.encode("".join(before.values()), add_special_tokens=False).ids == list(before)
@@ -132,7 +132,7 @@ def test_compacting_closes_holes_in_order():
         "added_tokens": [{"id": 7, "content": "<s>"}],
         "post_processor": {"special_tokens": {"<s>": {"id": "<s>", "ids": [7], "tokens": ["<s>"]}}},
     }
-    closed, moved = compacted(data)
+    closed, moved = compact_ids(data)
     assert closed["model"]["vocab"] == {"a": 0, "b": 1, "c": 2}
     assert moved == {0: 0, 2: 1, 5: 2, 7: 3}
     assert closed["post_processor"]["special_tokens"]["<s>"]["ids"] == [3]

@@ -21,7 +21,7 @@ from lingraft.embeddings.donor import pursue
 from lingraft.embeddings.focus import mixtures, sparsemax
 from lingraft.errors import ModelError
 from lingraft.recipe.schema import EmbeddingSettings
-from lingraft.splice import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity_splice
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.models import (
@@ -188,13 +188,13 @@ def test_weights_of_pieces(
     tokenizer = root.parent / f"chain-{weights}"
     chain = [b"\xe0\xa4", "क".encode(), " क".encode()]
     write_tokenizer(tokenizer)
-    data = open_tokenizer(tokenizer).family.extended(chain)
+    data = open_tokenizer(tokenizer).family.with_tokens(chain)
     (tokenizer / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
-    pieces = tuple(open_tokenizer(folder).ids([" क"])[0])
+    pieces = tuple(open_tokenizer(folder).encode([" क"])[0])
     assert len(pieces) == 4
     ids = open_tokenizer(tokenizer).vocabulary.ids
     spelled = zip(chain, (pieces[1:3], pieces[1:], pieces), strict=True)
-    splice = identity(
+    splice = identity_splice(
         IDS, [AddedToken(ids[surface], surface, ids_of) for surface, ids_of in spelled]
     )
     request = dataclasses.replace(request_of(source), splice=splice, tokenizer_folder=tokenizer)
@@ -218,7 +218,7 @@ def test_hf_is_the_resizing_of_transformers(source: tuple[Path, Path, Splice]) -
     tokens = tuple(AddedToken(IDS + i, b"x", (1,)) for i in range(2000))
     made = (
         INITS.parse("mean_resizing")
-        .rows(dataclasses.replace(request, splice=identity(IDS, tokens)))
+        .rows(dataclasses.replace(request, splice=identity_splice(IDS, tokens)))
         .rows
     )
     model = AutoModelForCausalLM.from_pretrained(source[0])
@@ -272,8 +272,8 @@ def test_calibrated_takes_the_norm_from_the_script_where_there_is_one(
     request = request_of(source)
     if request.tied:
         pytest.skip("tied rows are not rescaled")
-    latin = identity(
-        IDS, [AddedToken(IDS, b"zqx", tuple(open_tokenizer(source[0]).ids(["zqx"])[0]))]
+    latin = identity_splice(
+        IDS, [AddedToken(IDS, b"zqx", tuple(open_tokenizer(source[0]).encode(["zqx"])[0]))]
     )
     made = INITS.parse("calibrated").rows(dataclasses.replace(request, splice=latin))
     surfaces = request.source_tokenizer.vocabulary.surfaces
@@ -305,7 +305,7 @@ def test_each_script_has_its_own_norm(source: tuple[Path, Path, Splice]) -> None
     if request.tied:
         pytest.skip("tied rows are not rescaled")
     words = [b"zqx", "नदी".encode(), "कि".encode(), b"\xe0\xa4"]
-    splice = identity(
+    splice = identity_splice(
         IDS, [AddedToken(IDS + i, word, (70 + i, 90 + i)) for i, word in enumerate(words)]
     )
     made = INITS.parse("calibrated").rows(dataclasses.replace(request, splice=splice))
@@ -325,7 +325,7 @@ def test_align_takes_the_pieces_that_the_text_has(source: tuple[Path, Path, Spli
         request_of(source), splice=splice, tokenizer_folder=tokenizer, corpus=MemoryCorpus(texts)
     )
     made = INITS.parse("align").rows(request)
-    pieces = open_tokenizer(folder).ids(["zq"])[0]
+    pieces = open_tokenizer(folder).encode(["zq"])[0]
     assert made.origins == ("aligned pieces", "fallback: not in the text, subtoken mean")
     torch.testing.assert_close(made.rows[0], request.matrix[pieces].mean(dim=0))
     assert made.notes == {}
@@ -344,12 +344,12 @@ def test_alignment_equals_a_slow_one(source: tuple[Path, Path, Splice]) -> None:
         owners = [
             [
                 place
-                for place, i in enumerate(t.ids([text])[0])
+                for place, i in enumerate(t.encode([text])[0])
                 for _ in t.vocabulary.surfaces[i] or b""
             ]
             for t in (before, after)
         ]
-        ids = [t.ids([text])[0] for t in (before, after)]
+        ids = [t.encode([text])[0] for t in (before, after)]
         for mine, theirs in sorted(set(zip(*owners, strict=True))):
             under = expected.setdefault(ids[1][theirs], {})
             under[ids[0][mine]] = under.get(ids[0][mine], 0) + 1
@@ -400,7 +400,7 @@ def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Sp
     )
     made = INITS.parse({"focus": {"vector_size": 16, "min_count": 5}}).rows(request)
     assert made.origins == ("mixture of anchors", "fallback: too rare in the text, subtoken mean")
-    seen = sorted({i for ids in open_tokenizer(tokenizer).ids(texts) for i in ids if i < IDS})
+    seen = sorted({i for ids in open_tokenizer(tokenizer).encode(texts) for i in ids if i < IDS})
     anchors = request.matrix[seen]
     solution = torch.linalg.lstsq(anchors.T.double(), made.rows[0].double()).solution
     assert float(solution.sum()) == pytest.approx(1, abs=1e-4)
@@ -482,7 +482,9 @@ def test_a_donor_with_the_sources_own_rows_gives_combinations_back(
     with torch.no_grad():
         model.get_input_embeddings().weight[IDS] = matrix[70] + 2 * matrix[90]
     model.save_pretrained(donor)
-    splice = identity(IDS, [AddedToken(IDS, b"zq", (1, 2)), AddedToken(IDS + 1, b"zzq", (1, 2))])
+    splice = identity_splice(
+        IDS, [AddedToken(IDS, b"zq", (1, 2)), AddedToken(IDS + 1, b"zzq", (1, 2))]
+    )
     request = dataclasses.replace(request_of(source), splice=splice)
     made = INITS.parse({"donor": {"model": str(donor), "max_terms": 2}}).rows(request)
     torch.testing.assert_close(

@@ -141,7 +141,7 @@ def test_a_tokens_vector_is_the_mean_over_its_words(request_: InitRequest) -> No
     for token_id, vector in zip(ids, vectors, strict=True):
         total, weight = np.zeros(8), 0.0
         for rank, word in enumerate(ENGLISH, 1):
-            times = tokenizer.ids([" " + word])[0].count(token_id)
+            times = tokenizer.encode([" " + word])[0].count(token_id)
             total += times / rank * space.vectors_WE[rank - 1]
             weight += times / rank
         np.testing.assert_allclose(vector.numpy(), total / weight, rtol=1e-5, atol=1e-6)

@@ -53,7 +53,7 @@ def pair(folder: Path) -> tuple[Any, ModelTokenizer]:
 
 def slow_nats(model: Any, tokenizer: ModelTokenizer, text: str, context: int, stride: int) -> float:
     """Score one token at a time, each with the context that a sliding window gives it."""
-    sequence = [tokenizer.bos_id, *tokenizer.ids([text])[0]]
+    sequence = [tokenizer.bos_id, *tokenizer.encode([text])[0]]
     nats = 0.0
     for position in range(1, len(sequence)):
         if position <= context:
@@ -89,7 +89,7 @@ def test_bits_per_byte_is_the_models_own_loss(name: str, tmp_path: Path) -> None
     scores = bits_per_byte(model, tokenizer, DOCUMENTS[:6], context=64)
     assert scores.notes == ()
     for text, nats in zip(DOCUMENTS[:6], scores.nats, strict=True):
-        ids = torch.tensor([[tokenizer.bos_id, *tokenizer.ids([text])[0]]])
+        ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode([text])[0]]])
         with torch.inference_mode():
             logits = model(ids).logits[0, :-1].double()
         expected = -logits.log_softmax(dim=-1).gather(1, ids[0, 1:, None]).sum()
@@ -164,7 +164,7 @@ def test_fertility_counts_tokens(pair: tuple[Any, ModelTokenizer]) -> None:
     tokenizer = pair[1]
     documents = [*ENGLISH, f"{ENGLISH[0]} {ENGLISH[1]}"]
     rows = fertility(score_text(*pair, documents, SETTINGS), "en", "source", SETTINGS.bootstrap)
-    tokens = sum(len(ids) for ids in tokenizer.ids(documents))
+    tokens = sum(len(ids) for ids in tokenizer.encode(documents))
     values = {row.metric: row.value for row in rows}
     assert values["tokens per word"] == tokens / sum(len(text.split()) for text in documents)
     assert values["tokens per byte"] == tokens / sum(len(text.encode()) for text in documents)
@@ -234,8 +234,8 @@ def test_generation_times_the_same_text_for_every_model(pair: tuple[Any, ModelTo
         Passage("बूढ़े", " किसान ने"),
     ]
     speeds = generation_speed({"a": pair, "b": pair}, passages, repeats=1)
-    ids = pair[1].ids([one.prompt + one.continuation for one in passages])
-    prompts = pair[1].ids([one.prompt for one in passages])
+    ids = pair[1].encode([one.prompt + one.continuation for one in passages])
+    prompts = pair[1].encode([one.prompt for one in passages])
     assert len(ids[0]) > 64  # the model's context
     for speed in speeds.values():
         assert speed.bytes == sum(len(one.continuation.encode()) for one in passages)

@@ -115,7 +115,7 @@ def test_scores_are_the_same_after_writing(
     again = TextScores.read(tmp_path / "scores.npz")
     for name, value in vars(scores).items():
         assert np.array_equal(value, getattr(again, name)), name
-    assert [part.tolist() for part in again.documents()] == pair[1].ids(DOCUMENTS)
+    assert [part.tolist() for part in again.documents()] == pair[1].encode(DOCUMENTS)
     assert again.bits_per_byte == scores.bits_per_byte
     (tmp_path / "broken.npz").write_bytes(b"PK")
     with pytest.raises(StoreError, match=r"broken\.npz: no scores"):
@@ -147,7 +147,7 @@ def test_the_premium_is_over_english(pair: tuple[Any, ModelTokenizer], tmp_path:
     lines = [f'{{"en": "{one}", "hi": "{two}"}}\n' for one, two in zip(ENGLISH, HINDI, strict=True)]
     file.write_text("".join([*lines, '{"en": "alone", "hi": ""}\n']), encoding="utf-8")
     row = premium(pair[1], read_parallel(str(file), ["hi"]), "source", BOOTSTRAP)[0]
-    counts = [sum(map(len, pair[1].ids(texts))) for texts in (HINDI, ENGLISH)]
+    counts = [sum(map(len, pair[1].encode(texts))) for texts in (HINDI, ENGLISH)]
     assert row.value == counts[0] / counts[1]
     assert (row.n, row.per, row.language, row.split) == (4, "sentence", "hi", "parallel")
     with pytest.raises(CorpusError, match="'tr'"):
@@ -188,7 +188,7 @@ def test_samples_are_written_alike_alone_and_together(name: str, tmp_path: Path)
         12 <= sum(len(tokenizer.vocabulary.surfaces[i]) for i in sample.ids) < 24
         for sample in together
     )
-    assert all(sample.text == tokenizer.text(sample.ids) for sample in together)
+    assert all(sample.text == tokenizer.decode(sample.ids) for sample in together)
 
 
 def test_the_use_of_added_tokens_is_counted(folder: Path, tmp_path: Path) -> None:

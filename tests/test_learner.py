@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lingraft.tokenizer import family_of, open_tokenizer
-from lingraft.tokenizer.json_format import bare_of
+from lingraft.tokenizer.json_format import build_model_only
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest
 from lingraft.vocabulary.bpe_learner import BPELearner
 from lingraft.vocabulary.intermediate_tokens import is_whole
@@ -34,7 +34,7 @@ FAMILIES = {name: family_of(make(), Path("base")) for name, make in BASES.items(
 
 
 def model_of(family, surfaces):
-    return bare_of(family.extended(surfaces))
+    return build_model_only(family.with_tokens(surfaces))
 
 
 def segments(family, surfaces, unit):
@@ -151,8 +151,8 @@ def test_a_token_without_a_use_in_the_text_is_there_as_a_step(name):
     torn = [surface for surface in surfaces if not is_whole(surface)]
     for step in {*idle, *torn}:
         without = [surface for surface in surfaces if surface != step]
-        data = family.extended(without)
-        shorter = bare_of(
+        data = family.with_tokens(without)
+        shorter = build_model_only(
             {**data, "model": {**data["model"], "ignore_merges": False}}
         )  # merges, no lookup
         assert any(

@@ -40,7 +40,7 @@ def test_every_token_is_predicted_once_and_no_text_is_lost(
     tokenizer = open_tokenizer(tiny_model)
     expected = [
         i
-        for ids in tokenizer.ids(texts_of(HINDI))
+        for ids in tokenizer.encode(texts_of(HINDI))
         for i in [tokenizer.bos_id, *ids, tokenizer.eos_id]
     ]
     rows = [blocks.row(i) for i in range(len(blocks))]

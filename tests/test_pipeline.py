@@ -147,7 +147,7 @@ def check_model(finished: Run) -> None:
 
     text = "एक छोटी चिड़िया sings"
     ids = AutoTokenizer.from_pretrained(finished.model)(text, add_special_tokens=False)["input_ids"]
-    assert ids == open_tokenizer(finished.model).ids([text])[0]
+    assert ids == open_tokenizer(finished.model).encode([text])[0]
     assert max(ids) >= 320
     model = AutoModelForCausalLM.from_pretrained(finished.model)
     assert model.get_input_embeddings().weight.shape[0] >= 340

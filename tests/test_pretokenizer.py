@@ -10,11 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
-from lingraft.pretokenizer import SENTENCES, patterns, repaired, repaired_pattern
-from lingraft.pretokenizer.regex_syntax import CharacterClass, UnknownSyntaxError, members, parsed
+from lingraft.pretokenizer import SENTENCES, make_mark_aware, mark_aware_pattern, split_patterns
+from lingraft.pretokenizer.regex_syntax import CharacterClass, UnknownSyntaxError, members, parse
 from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.convert import GPT2_REGEX, LLAMA3_REGEX, QWEN_REGEX
-from lingraft.tokenizer.json_format import backend_of
+from lingraft.tokenizer.json_format import build_backend
 from tests.small_bases import byte_level
 
 CASES = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}]*[\p{Ll}\p{Lm}\p{Lo}]+(?i:'s|'t)?"
@@ -55,7 +55,7 @@ def cut(pattern, text):
 def test_text_without_a_mark_after_a_letter_is_cut_as_before(name, text):
     """Both regexes differ only where a mark follows a letter: any other text gives the same parts, so the same ids."""
     assume(not regex.search(r"\p{L}\p{M}", text))
-    assert cut(PATTERNS[name], text) == cut(repaired_pattern(PATTERNS[name]), text)
+    assert cut(PATTERNS[name], text) == cut(mark_aware_pattern(PATTERNS[name]), text)
 
 
 @pytest.mark.parametrize("name", PATTERNS)
@@ -63,7 +63,7 @@ def test_text_without_a_mark_after_a_letter_is_cut_as_before(name, text):
 def test_words_with_marks_stay_whole(name, word):
     """A vowel sign, a virama, or a joiner after one continues the word."""
     decomposed = unicodedata.normalize("NFD", word)
-    assert cut(repaired_pattern(PATTERNS[name]), f"x {decomposed} y") == [
+    assert cut(mark_aware_pattern(PATTERNS[name]), f"x {decomposed} y") == [
         "x",
         f" {decomposed}",
         " y",
@@ -75,21 +75,21 @@ def test_words_with_marks_stay_whole(name, word):
 def test_marks_that_follow_no_letter_change_nothing(text):
     """Emoji with variation selectors and keycaps are cut as before, in every regex."""
     for pattern in PATTERNS.values():
-        assert cut(pattern, text) == cut(repaired_pattern(pattern), text)
+        assert cut(pattern, text) == cut(mark_aware_pattern(pattern), text)
 
 
 def test_nothing_is_lost_in_the_cut():
     """Every regex, repaired or not, only cuts: the parts spell the text."""
     text = "नमस्ते दुनिया! \u0301x  12 'll\n\n\u200d क"
     for pattern in PATTERNS.values():
-        assert "".join(cut(repaired_pattern(pattern), text)) == text
+        assert "".join(cut(mark_aware_pattern(pattern), text)) == text
 
 
 def test_a_mark_aware_regex_needs_no_repair():
     """Where marks are known there is nothing to do, and a tokenizer without a regex has nothing to repair."""
     for pattern in MARK_AWARE.values():
-        assert repaired_pattern(pattern) is None
-    assert repaired(byte_level(pattern=r"[\p{L}\p{M}]+|[^\p{L}\p{M}]+")) is None
+        assert mark_aware_pattern(pattern) is None
+    assert make_mark_aware(byte_level(pattern=r"[\p{L}\p{M}]+|[^\p{L}\p{M}]+")) is None
 
 
 @pytest.mark.parametrize(
@@ -114,22 +114,22 @@ def test_steps_around_the_regex_stay_in_their_order(before):
         **byte_level(),
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*before, step, *after]},
     }
-    parts = repaired(data)["pre_tokenizer"]["pretokenizers"]
+    parts = make_mark_aware(data)["pre_tokenizer"]["pretokenizers"]
     assert parts[: len(before)] == before
-    assert parts[len(before)]["pattern"]["Regex"] == repaired_pattern(GPT2_REGEX)
+    assert parts[len(before)]["pattern"]["Regex"] == mark_aware_pattern(GPT2_REGEX)
     assert parts[len(before) + 1 :] == [{**step, "use_regex": False}, *after]
 
 
 @pytest.mark.parametrize("pattern", [r"[A-Za-z]+|[^A-Za-z]", r"[\u4e00-\u9fff]+|[^\u4e00-\u9fff]"])
 def test_runs_of_letters_that_take_no_vowel_signs_are_left_alone(pattern):
     """A run of ASCII letters, or of Han, is no word of a script with marks."""
-    assert repaired_pattern(pattern) is None
+    assert mark_aware_pattern(pattern) is None
 
 
 def test_marks_continue_letters_only_in_a_run_of_letters_and_digits():
     """Where a set holds digits too, a keycap after a digit is cut as before, and a vowel sign after a letter is not."""
     pattern = r"[\p{L}\p{N}]+|[^\p{L}\p{N}]+"
-    assert cut(repaired_pattern(pattern), "\u0915\u093f1\ufe0f\u20e3") == [
+    assert cut(mark_aware_pattern(pattern), "\u0915\u093f1\ufe0f\u20e3") == [
         "\u0915\u093f1",
         "\ufe0f\u20e3",
     ]
@@ -138,9 +138,9 @@ def test_marks_continue_letters_only_in_a_run_of_letters_and_digits():
 
 def test_an_expression_that_cannot_be_read_is_not_repaired():
     """A back reference is beyond what is reasoned about: such a pre-tokenizer is kept."""
-    assert repaired_pattern(r"(\p{L})\1|\p{L}+|.") is None
+    assert mark_aware_pattern(r"(\p{L})\1|\p{L}+|.") is None
     with pytest.raises(UnknownSyntaxError, match="character 7"):
-        parsed(r"(\p{L})\1")
+        parse(r"(\p{L})\1")
 
 
 @pytest.mark.parametrize(
@@ -174,17 +174,19 @@ def test_every_sentence_holds_marks_after_letters():
     """The sample sentences are of scripts that a letters-only expression cuts."""
     for script, text in SENTENCES.items():
         assert regex.search(r"\p{L}\p{M}", text), script
-        assert len(cut(LLAMA3_REGEX, text)) > len(cut(repaired_pattern(LLAMA3_REGEX), text)), script
+        assert len(cut(LLAMA3_REGEX, text)) > len(cut(mark_aware_pattern(LLAMA3_REGEX), text)), (
+            script
+        )
 
 
 def test_the_regex_inside_byte_level_is_repaired_too(assets):
     """Pythia cuts inside its ByteLevel step, with GPT-2's regex: the repair spells it out."""
     data = open_tokenizer(assets / "tokenizers" / "pythia").family.data
-    assert patterns(data) == [GPT2_REGEX]
-    fixed = repaired(data)
-    assert patterns(fixed) == [repaired_pattern(GPT2_REGEX)]
+    assert split_patterns(data) == [GPT2_REGEX]
+    fixed = make_mark_aware(data)
+    assert split_patterns(fixed) == [mark_aware_pattern(GPT2_REGEX)]
     text = "plain English text, isn't it?  12345\n\nYes."
-    before, after = backend_of(data), backend_of(fixed)
+    before, after = build_backend(data), build_backend(fixed)
     assert before.encode(text).ids == after.encode(text).ids
     assert family_of(fixed, "made here").size == family_of(data, "made here").size
 
@@ -192,4 +194,4 @@ def test_the_regex_inside_byte_level_is_repaired_too(assets):
 @pytest.mark.parametrize("name", ["llama2", "nemo"])
 def test_real_tokenizers_that_need_no_repair_are_left_alone(assets, name):
     """SentencePiece has no regex; Mistral-Nemo's knows marks."""
-    assert repaired(open_tokenizer(assets / "tokenizers" / name).family.data) is None
+    assert make_mark_aware(open_tokenizer(assets / "tokenizers" / name).family.data) is None

@@ -19,11 +19,11 @@ from lingraft.checkpoint import resize_embeddings
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.embeddings import INITS
 from lingraft.pipeline import extend
-from lingraft.pretokenizer import newly_reachable, parts_of, repaired
-from lingraft.pretokenizer.pre_tokens import completions, factors
+from lingraft.pretokenizer import make_mark_aware, newly_reachable, split_where_always_cut
+from lingraft.pretokenizer.pre_tokens import build_factors, completions
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
-from lingraft.splice import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity_splice
 from lingraft.store import Draft
 from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.convert import GPT2_REGEX, LLAMA3_REGEX
@@ -101,7 +101,7 @@ def produced_by(tokenizer, texts):
         if surface
         for text in completions(surface)[:64]
     ]
-    return {i for ids in tokenizer.ids([*texts, *own]) for i in ids}
+    return {i for ids in tokenizer.encode([*texts, *own]) for i in ids}
 
 
 def splice_of(folder):
@@ -129,7 +129,7 @@ def claims_of(folder):
 @given(text=STRANGE, ends=st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_whatever_a_pre_token_holds_is_found_possible(pattern, text, ends):
     """No part of a pre-token that `tokenizers` cuts, torn characters included, is ever said to be always cut."""
-    cutting = factors(pattern, matches=True, gaps=True)
+    cutting = build_factors(pattern, matches=True, gaps=True)
     for part, _ in pre_tokenizers.Split(Regex(pattern), "isolated").pre_tokenize_str(text):
         encoded = part.encode()
         begin, end = sorted(ends)
@@ -155,12 +155,12 @@ def test_whatever_a_pre_token_holds_is_found_possible(pattern, text, ends):
 )
 def test_what_llama_3_can_produce(surface, whole):
     """Two marks before a letter, or a mark after one, never stand in one pre-token of Llama-3's expression."""
-    assert factors(LLAMA3_REGEX, matches=True, gaps=True).whole(surface.encode()) == whole
+    assert build_factors(LLAMA3_REGEX, matches=True, gaps=True).whole(surface.encode()) == whole
 
 
 def test_parts_of_characters_stand_for_every_character_that_has_them():
     """A letter and the first byte of a mark or a letter may be whole; so may not a mark between two letters."""
-    cutting = factors(LLAMA3_REGEX, matches=True, gaps=True)
+    cutting = build_factors(LLAMA3_REGEX, matches=True, gaps=True)
     assert cutting.whole("ก".encode() + b"\xe0\xb8")
     assert not cutting.whole("ที".encode() + b"\xe0\xb8")
     assert cutting.whole(b"\xb8\x81" + "ก".encode())
@@ -170,7 +170,7 @@ def test_parts_of_characters_stand_for_every_character_that_has_them():
 
 def test_unreachable_tokens_are_never_produced_and_reachable_ones_are(borrowed):
     """By `tokenizers`: the base produces none of them on any text, the changed one does, and no other untrained id."""
-    changed = family_of(repaired(borrowed.family.data), borrowed.folder)
+    changed = family_of(make_mark_aware(borrowed.family.data), borrowed.folder)
     found = newly_reachable(borrowed.family, changed)
     texts = [*thai(300, seed=2), *WORDS, *ENGLISH]
     by_base = produced_by(borrowed, texts)
@@ -193,7 +193,7 @@ def test_thai_on_a_borrowed_vocabulary_uses_no_untrained_row(borrowed, extended)
     """Every token of held-out text has a row that the base trained, or that is made for it."""
     splice, target = splice_of(extended), open_tokenizer(extended / "tokenizer")
     texts = thai(30, seed=3)
-    used = [i for ids in target.ids(texts) for i in ids]
+    used = [i for ids in target.encode(texts) for i in ids]
     by_base = produced_by(borrowed, texts)
     assert {splice.kept[i] for i in used if i in splice.kept} <= by_base
     assert sum(i in splice.reinitialised for i in used) > 0.1 * len(
@@ -215,7 +215,7 @@ def test_reinitialised_rows_are_made_from_what_the_base_really_cuts(borrowed, ex
     for token in again:
         assert b"".join(borrowed.vocabulary.surfaces[i] for i in token.pieces) == token.surface
         if b"\\" not in token.text.encode():
-            assert list(token.pieces) == borrowed.ids([token.surface.decode()])[0]
+            assert list(token.pieces) == borrowed.encode([token.surface.decode()])[0]
     notes = resize_embeddings(
         borrowed.folder,
         extended / "tokenizer",
@@ -339,7 +339,7 @@ def test_the_saving_is_that_of_a_base_that_never_held_the_untrained_tokens(borro
     """What `auto` weighs does not depend on base tokens that nothing trained."""
     (option,) = options(borrowed.family, borrowed.folder)
     sampled = Sampled(thai(100, seed=4), SELECTIONS.parse("continued"), 40)
-    clean = family_of(borrowed.family.without(option.reachable), borrowed.folder)
+    clean = family_of(borrowed.family.without_tokens(option.reachable), borrowed.folder)
     (other,) = options(clean, borrowed.folder)
     assert not other.reachable
     assert weigh(borrowed.family, option, sampled) == weigh(clean, other, sampled)
@@ -395,12 +395,14 @@ def test_a_splice_of_an_earlier_version_is_read():
 def test_qwen2_thai_tokens_are_found(assets):
     """Qwen2 holds Thai tokens that its expression never produces: ที่, ได้, ข้อมูล, a third of the text."""
     qwen2 = open_tokenizer(assets / "tokenizers" / "qwen2")
-    changed = family_of(repaired(qwen2.family.data), qwen2.folder).with_model_of(qwen2.family)
+    changed = family_of(make_mark_aware(qwen2.family.data), qwen2.folder).reuse_model_of(
+        qwen2.family
+    )
     found = newly_reachable(qwen2.family, changed)
     assert {qwen2.vocabulary.ids[word.encode()] for word in ("ที่", "ได้", "ข้อมูล", "ี่ย")} <= found
     with gzip.open(assets / "text" / "th.heldout.jsonl.gz", "rt", encoding="utf-8") as file:
         texts = [json.loads(line)["text"] for _, line in zip(range(10), file, strict=False)]
-    by_base = {i for ids in qwen2.ids(texts) for i in ids}
+    by_base = {i for ids in qwen2.encode(texts) for i in ids}
     used = [
         i
         for encoding in changed.backend.encode_batch(texts, add_special_tokens=False)
@@ -408,7 +410,7 @@ def test_qwen2_thai_tokens_are_found(assets):
     ]
     assert not found & by_base
     assert sum(i in found for i in used) > 0.3 * len(used)
-    assert parts_of(qwen2.family, "ที่ได้".encode()) == [
+    assert split_where_always_cut(qwen2.family, "ที่ได้".encode()) == [
         "ท".encode(),
         "ี่".encode(),
         "ได".encode(),
@@ -425,11 +427,15 @@ def test_a_model_type_written_later_does_not_undo_the_change(borrowed, tmp_path,
     alone.mkdir()
     shutil.copyfile(borrowed.folder / "tokenizer.json", alone / "tokenizer.json")
     source = open_tokenizer(alone)
-    save_tokenizer(source, repaired(source.family.data), identity(source.size), folder)
+    save_tokenizer(
+        source, make_mark_aware(source.family.data), identity_splice(source.size), folder
+    )
     if model_type:
         (folder / "config.json").write_text(
             json.dumps({"model_type": model_type}), encoding="utf-8"
         )
     texts = [*thai(3, seed=5), *ENGLISH]
     loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    assert loaded(texts, add_special_tokens=False)["input_ids"] == open_tokenizer(folder).ids(texts)
+    assert loaded(texts, add_special_tokens=False)["input_ids"] == open_tokenizer(folder).encode(
+        texts
+    )

@@ -23,7 +23,7 @@ from lingraft.report.charts import inlined
 from lingraft.report.run_files import read_run
 from lingraft.report.run_tables import boxes
 from lingraft.report.summary import answer
-from lingraft.splice import AddedToken, identity
+from lingraft.splice import AddedToken, identity_splice
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -153,7 +153,7 @@ def make_run(folder, *, word="plain", language="hi", measurements=None, warnings
         "\n".join(map(json.dumps, steps + heldout)) + "\n", encoding="utf-8"
     )
     surface = f"so {word}".encode("utf-8", "replace")
-    splice = identity(
+    splice = identity_splice(
         300, (AddedToken(300, surface, (1, 2), 9), AddedToken(301, "है".encode(), (3,), 7))
     )
     (folder / "splice.json").write_text(splice.dumps(), encoding="utf-8")

@@ -107,6 +107,6 @@ def test_packing_and_scoring_begin_documents_behind_the_same_token(tmp_path: Pat
     texts = ["one document", "another document"]
     pack_texts([texts], tokenizer, PackingSettings(block_size=8), tmp_path / "blocks")
     blocks = Blocks.open(tmp_path / "blocks")
-    first, second = tokenizer.ids(texts)
+    first, second = tokenizer.encode(texts)
     assert blocks.tokens.tolist() == [0, *first, 0, *second, 0]
     assert start_id(tokenizer) == start_of_document(tokenizer) == blocks.opening == 0

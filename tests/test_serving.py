@@ -18,7 +18,7 @@ from lingraft.errors import ModelError, StoreError
 from lingraft.evaluation.samples import write_samples
 from lingraft.serving import DemoServer, find_pair, open_generators, open_server
 from lingraft.serving.server import page
-from lingraft.splice import AddedToken, identity
+from lingraft.splice import AddedToken, identity_splice
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import HINDI, ROOT
 from tests.models import ARCHITECTURES, IDS
@@ -39,9 +39,9 @@ def make_served_run(folder: Path, word: str = "plain") -> Path:
     run = make_run(folder / "run", word=word)
     source = ARCHITECTURES["llama"].build(folder / ".store" / "answers" / f"source-{KEY}" / "model")
     ARCHITECTURES["llama"].build_with(IDS + len(ADDED), run / "model", seed=1)
-    extended = open_tokenizer(source).family.extended(ADDED)
+    extended = open_tokenizer(source).family.with_tokens(ADDED)
     (run / "model" / "tokenizer.json").write_text(json.dumps(extended), encoding="utf-8")
-    splice = identity(
+    splice = identity_splice(
         IDS, [AddedToken(IDS + place, surface, (0,)) for place, surface in enumerate(ADDED)]
     )
     (run / "splice.json").write_text(splice.dumps(), encoding="utf-8")
@@ -109,7 +109,7 @@ def test_each_model_writes_what_it_writes_elsewhere(desk, side):
     ids = [event["piece"]["id"] for event in tokens]
     expected = list(write_samples(writer.model, writer.tokenizer, [HINDI[0]], 24)[0].ids)
     assert ids == expected if end["why"] == "enough" else ids == expected[: len(ids)]
-    assert [piece["id"] for piece in first["pieces"]] == writer.tokenizer.ids([HINDI[0]])[0]
+    assert [piece["id"] for piece in first["pieces"]] == writer.tokenizer.encode([HINDI[0]])[0]
     assert (end["tokens"], end["bytes"]) == (
         len(ids),
         sum(len(writer.tokenizer.vocabulary.surfaces[i]) for i in ids),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lingraft.errors import TokenizerError
-from lingraft.splice import identity
+from lingraft.splice import identity_splice
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.json_format import DEPTH
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
@@ -141,9 +141,9 @@ def test_every_place_that_names_tokens_is_read_as_transformers_reads_it(tmp_path
     ):  # GPT2Tokenizer has roles of its own, which only transformers knows
         assert roles == expected_roles
     source = open_tokenizer(folder)
-    data = source.family.extended(["नमस्ते".encode()])
+    data = source.family.with_tokens(["नमस्ते".encode()])
     assert data["model"]["vocab"][source.family.piece_of("नमस्ते".encode())] == len(vocab)
-    save_tokenizer(source, source.family.data, identity(source.size), tmp_path / "target")
+    save_tokenizer(source, source.family.data, identity_splice(source.size), tmp_path / "target")
     assert in_transformers(tmp_path / "target")[:2] == (expected_vocab, expected_flags)
 
 
@@ -223,11 +223,11 @@ def test_dropout_padding_and_truncation_do_not_act(tmp_path):
     }
     source = open_tokenizer(written(tmp_path / "source", data))
     texts = ["the cat sat on the mat and the dog ran to the other cat"] * 20
-    assert source.ids(texts) == plain.ids(texts)
+    assert source.encode(texts) == plain.encode(texts)
     assert [source.family.segment(list(source.family.cut(text))) for text in texts] == [
         plain.family.segment(list(plain.family.cut(text))) for text in texts
     ]
-    save_tokenizer(source, source.family.data, identity(source.size), tmp_path / "target")
+    save_tokenizer(source, source.family.data, identity_splice(source.size), tmp_path / "target")
     saved = json.loads((tmp_path / "target" / "tokenizer.json").read_text())
     assert (saved["padding"], saved["truncation"]) == (data["padding"], data["truncation"])
     assert saved["model"]["dropout"] is None

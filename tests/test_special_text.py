@@ -98,13 +98,13 @@ def test_no_text_gives_the_id_of_a_special_token(base: str) -> None:
     family = family_of(with_added(EVERY[base](), CHATML, special=True), Path())
     tokenizer = ModelTokenizer(Path(), family, {})
     unknown = family.data["model"].get("unk_id")
-    for text, ids in zip(mentioning(family), tokenizer.ids(mentioning(family)), strict=True):
+    for text, ids in zip(mentioning(family), tokenizer.encode(mentioning(family)), strict=True):
         assert not (family.control.keys() - {unknown}) & set(ids), text
         assert 10 not in {family.fallback.get(token_id) for token_id in ids}, (
             text
         )  # <0x0A> is no line break
         if unknown is None or unknown not in ids:
-            assert tokenizer.text(ids).lstrip(" ") == text.lstrip(" ")
+            assert tokenizer.decode(ids).lstrip(" ") == text.lstrip(" ")
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -120,11 +120,11 @@ def test_text_is_read_as_transformers_reads_it_with_split_special_tokens(base: s
     split = [
         theirs.encode(text, add_special_tokens=False, split_special_tokens=True) for text in texts
     ]
-    assert ours.ids(texts) == split
-    assert ours.markup_ids(texts) == [
+    assert ours.encode(texts) == split
+    assert ours.encode_markup(texts) == [
         theirs.encode(text, add_special_tokens=False) for text in texts
     ]
-    assert ours.ids(texts) == split  # and reading markup leaves nothing behind
+    assert ours.encode(texts) == split  # and reading markup leaves nothing behind
 
 
 def test_tokens_that_are_added_but_not_special_stay_as_the_base_reads_them() -> None:
@@ -132,7 +132,7 @@ def test_tokens_that_are_added_but_not_special_stay_as_the_base_reads_them() -> 
     data = with_added(byte_level(), ("<tool_call>",), special=False)
     tokenizer = ModelTokenizer(Path(), family_of(data, Path()), {})
     (added,) = [token["id"] for token in data["added_tokens"] if not token["special"]]
-    assert added in tokenizer.ids(["call <tool_call> now"])[0]
+    assert added in tokenizer.encode(["call <tool_call> now"])[0]
 
 
 def test_t5_reads_control_pieces_as_sentencepiece_does(assets: Path) -> None:
@@ -142,7 +142,7 @@ def test_t5_reads_control_pieces_as_sentencepiece_does(assets: Path) -> None:
     path = assets / "tokenizers" / "t5" / "spiece.model"
     processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
     texts = ["The </s> closes it.", "a <unk> b <pad>", "</s>", "x </s></s>y", "no mention at all"]
-    assert open_tokenizer(path).ids(texts) == [processor.encode(text) for text in texts]
+    assert open_tokenizer(path).encode(texts) == [processor.encode(text) for text in texts]
 
 
 @pytest.mark.parametrize("base", EVERY)

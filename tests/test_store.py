@@ -20,7 +20,7 @@ from lingraft.cli.doctor import verify
 from lingraft.errors import RecipeError, StoreError
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.registry import Choice, Registry
-from lingraft.splice import AddedToken, Splice, Vocabulary, identity
+from lingraft.splice import AddedToken, Splice, Vocabulary, identity_splice
 from lingraft.store import (
     Draft,
     Manifest,
@@ -354,7 +354,7 @@ def test_the_lowest_id_of_a_surface_is_its_id():
     """Surfaces that occur twice belong to the first; special tokens have none."""
     vocabulary = Vocabulary((b"a", None, b"b", b"a"), {1: "<s>"})
     assert vocabulary.ids == {b"a": 0, b"b": 2}
-    assert identity(4).target_size == len(vocabulary)
+    assert identity_splice(4).target_size == len(vocabulary)
 
 
 def test_measurements_come_back_as_they_were(tmp_path):

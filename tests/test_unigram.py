@@ -19,9 +19,14 @@ from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import TokenizerError
 from lingraft.store import Draft
 from lingraft.tokenizer import ModelTokenizer, family_of, open_tokenizer
-from lingraft.tokenizer.json_format import backend_of
-from lingraft.tokenizer.unigram import Unigram, best_segmentation, scored
-from lingraft.tokenizer.unknown_tokens import as_faithful, lengths, lost_characters, unknown_piece
+from lingraft.tokenizer.json_format import build_backend
+from lingraft.tokenizer.unigram import Unigram, best_segmentation, score_pieces
+from lingraft.tokenizer.unknown_tokens import (
+    count_lost_characters,
+    count_tokens,
+    is_as_faithful,
+    unknown_piece,
+)
 from lingraft.vocabulary import Append, ContinuedBPE, Extension, SelectionRequest, extend_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.small_bases import ENGLISH as MORE_ENGLISH
@@ -153,7 +158,7 @@ def test_a_unigram_is_recognised_and_spells_spaces_as_such(name):
 def test_each_added_piece_is_the_best_segmentation_of_its_own_surface(family, texts):
     """Whatever the base and whatever is added: the model, given the spelling, answers with the new id."""
     surfaces = fresh(family, texts)
-    extended = Unigram(family.extended(surfaces))
+    extended = Unigram(family.with_tokens(surfaces))
     cut = extended.segment([family.piece_of(surface) for surface in surfaces])
     assert cut == [[family.size + i] for i in range(len(surfaces))]
     assert extended.data["model"]["vocab"][: family.size] == family.data["model"]["vocab"]
@@ -164,7 +169,7 @@ def test_each_added_piece_is_the_best_segmentation_of_its_own_surface(family, te
 def test_text_without_a_new_surface_is_cut_as_before(family, texts, unit):
     """Scores never fall below the base's lowest one, so that unknown characters cost what they cost before."""
     surfaces = [surface for surface in fresh(family, texts) if family.piece_of(surface) not in unit]
-    assert Unigram(family.extended(surfaces)).segment([unit]) == family.segment([unit])
+    assert Unigram(family.with_tokens(surfaces)).segment([unit]) == family.segment([unit])
 
 
 @given(
@@ -192,7 +197,7 @@ def test_the_best_segmentation_is_the_best_of_all(known, piece):
 def test_among_groupings_of_the_same_pieces_the_shortest_wins():
     """The margin grows with the pieces saved: [abcd] e beats a b c [de]."""
     base = {"a": -1.0, "b": -1.0, "c": -1.0, "d": -1.0, "e": -1.0, "zz": -30.0}
-    long, short = scored(["abcd", "de"], base)
+    long, short = score_pieces(["abcd", "de"], base)
     known = base | {"abcd": long.score, "de": short.score}
     assert best_segmentation("abcde", known, -50.0)[1] == 2
 
@@ -204,12 +209,12 @@ def test_continuing_a_unigram_never_costs_tokens_and_never_loses_text(name, text
     """On the text that it learns from: all reachable, fewer or equally many tokens, text back as before or better."""
     family = family_for(name)
     chosen = ContinuedBPE().select(SelectionRequest(family, family.units(texts), 20))
-    before, after = tokenizer_of(family.data), tokenizer_of(family.extended(chosen.surfaces))
+    before, after = tokenizer_of(family.data), tokenizer_of(family.with_tokens(chosen.surfaces))
     assert len(chosen.surfaces) == len(set(chosen.surfaces)) == len(chosen.saved) <= 20
-    assert sum(lengths(after, texts)) <= sum(lengths(before, texts))
-    assert sum(lost_characters(after, texts)) <= sum(lost_characters(before, texts))
-    for text, old, new in zip(texts, before.ids(texts), after.ids(texts), strict=True):
-        assert as_faithful(before.text(old), after.text(new), unknown_piece(before)), text
+    assert sum(count_tokens(after, texts)) <= sum(count_tokens(before, texts))
+    assert sum(count_lost_characters(after, texts)) <= sum(count_lost_characters(before, texts))
+    for text, old, new in zip(texts, before.encode(texts), after.encode(texts), strict=True):
+        assert is_as_faithful(before.decode(old), after.decode(new), unknown_piece(before)), text
     cut = after.family.segment([family.piece_of(surface) for surface in chosen.surfaces])
     assert cut == [[family.size + i] for i in range(len(chosen.surfaces))]
 
@@ -218,7 +223,7 @@ def test_continuing_a_unigram_never_costs_tokens_and_never_loses_text(name, text
 def test_special_tokens_keep_their_ids(name):
     """Also those that the model itself does not hold, after the vocabulary grew."""
     family = family_for(name)
-    extended = backend_of(family.extended(["नमस्ते".encode(), " दुनिया".encode()]))
+    extended = build_backend(family.with_tokens(["नमस्ते".encode(), " दुनिया".encode()]))
     for token_id, content in family.special.items():
         assert extended.token_to_id(content) == token_id
         assert extended.encode(content, add_special_tokens=False).ids[-1] == token_id
@@ -232,10 +237,10 @@ def test_lost_characters_come_first_and_are_lost_no_more():
     letters = {character for unit in counts for character in unit if character not in family.pieces}
     first = {surface.decode() for surface in chosen.surfaces[: len(letters)]}
     assert first == letters
-    before, after = tokenizer_of(family.data), tokenizer_of(family.extended(chosen.surfaces))
-    assert sum(lost_characters(before, HINDI)) > 100
-    assert sum(lost_characters(after, HINDI)) == 0
-    assert [after.text(ids).strip() for ids in after.ids(HINDI)] == list(HINDI)
+    before, after = tokenizer_of(family.data), tokenizer_of(family.with_tokens(chosen.surfaces))
+    assert sum(count_lost_characters(before, HINDI)) > 100
+    assert sum(count_lost_characters(after, HINDI)) == 0
+    assert [after.decode(ids).strip() for ids in after.encode(HINDI)] == list(HINDI)
 
 
 def test_a_piece_that_a_longer_one_makes_useless_is_not_kept():
@@ -243,7 +248,7 @@ def test_a_piece_that_a_longer_one_makes_useless_is_not_kept():
     family = family_for("byte fallback")
     counts = Counter({"▁thermostatically": 50, "▁otherworldliness": 40})
     chosen = ContinuedBPE().select(SelectionRequest(family, counts, 30))
-    extended = Unigram(family.extended(chosen.surfaces))
+    extended = Unigram(family.with_tokens(chosen.surfaces))
     used = {token_id for ids in extended.segment(list(counts)) for token_id in ids}
     assert set(chosen.surfaces) == {b" thermostatically", b" otherworldliness"}
     assert used == {family.size, family.size + 1}
@@ -261,7 +266,7 @@ def test_protected_text_keeps_its_segmentation():
     )
     units = list(family.units(english))
     before, unprotected, protected = (
-        Unigram(family.extended(surfaces)).segment(units)
+        Unigram(family.with_tokens(surfaces)).segment(units)
         for surfaces in ((), free.surfaces, kept.surfaces)
     )
     assert protected == before != unprotected
@@ -285,7 +290,7 @@ def test_pieces_of_the_append_method_are_reachable_without_merges(name):
     """The scores of `extended` serve any method: pieces of a target BPE are used too."""
     family = family_for(name)
     chosen = Append().select(SelectionRequest(family, family.units(HINDI * 3), 100))
-    extended = Unigram(family.extended(chosen.surfaces))
+    extended = Unigram(family.with_tokens(chosen.surfaces))
     cut = extended.segment([family.piece_of(surface) for surface in chosen.surfaces])
     assert cut == [[family.size + i] for i in range(100)]
 
@@ -294,7 +299,7 @@ def test_a_unigram_grows_at_its_end_only():
     """Other ids than those after the last one are refused, with what to do."""
     family = family_for("T5")
     with pytest.raises(TokenizerError, match="grows at its end"):
-        family.extended([b" x"], [5])
+        family.with_tokens([b" x"], [5])
 
 
 @pytest.mark.parametrize(
@@ -311,7 +316,7 @@ def test_a_unigram_grows_at_its_end_only():
 )
 def test_a_text_comes_back_as_faithfully_where_only_the_unknown_changed(before, after, faithful):
     """What stands in the place of the unknown piece is free, everything else is not."""
-    assert as_faithful(before, after, "<unk>") is faithful
+    assert is_as_faithful(before, after, "<unk>") is faithful
 
 
 def corpus_of(folder, train, heldout, language):
@@ -367,7 +372,7 @@ def test_the_sentencepiece_file_is_written_with_the_ids_of_tokenizer_json(tmp_pa
     saved = open_tokenizer(tmp_path / "tokenizer")
     from_file = open_tokenizer(tmp_path / "tokenizer" / "tokenizer.model")
     texts = [*HINDI, *ENGLISH, "a<sep>b"]
-    assert saved.ids(texts) == from_file.ids(texts)
+    assert saved.encode(texts) == from_file.encode(texts)
     assert saved.family.scores == from_file.family.scores
 
 
@@ -378,11 +383,11 @@ def test_a_real_unigram_takes_hindi(base, assets):
     with gzip.open(assets / "text" / "hi.heldout.jsonl.gz", "rt", encoding="utf-8") as lines:
         texts = [json.loads(line)["text"] for line, _ in zip(lines, range(120), strict=False)]
     chosen = ContinuedBPE().select(SelectionRequest(source.family, source.family.units(texts), 400))
-    target = tokenizer_of(source.family.extended(chosen.surfaces))
+    target = tokenizer_of(source.family.with_tokens(chosen.surfaces))
     cut = target.family.segment([source.family.piece_of(surface) for surface in chosen.surfaces])
     assert cut == [[source.size + i] for i in range(400)]
-    before, after = lengths(source, texts), lengths(target, texts)
+    before, after = count_tokens(source, texts), count_tokens(target, texts)
     assert all(new <= old for old, new in zip(before, after, strict=True))
     assert sum(after) < 0.7 * sum(before)
     english = [*ENGLISH, *MORE_ENGLISH, "مرحبا بالعالم"]
-    assert target.ids(english) == source.ids(english)
+    assert target.encode(english) == source.encode(english)

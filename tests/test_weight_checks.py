@@ -19,7 +19,7 @@ from lingraft.errors import ModelError
 from lingraft.pipeline import extend, run
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
-from lingraft.splice import identity
+from lingraft.splice import identity_splice
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training.sharded_loading import MetaModel
 from tests.chat_models import write_chat_model
@@ -208,7 +208,7 @@ def test_trained_models_are_warned_of_nothing(assets, tmp_path):
     """Two models that were really trained have no row that a warning is for."""
     for name in ("english-8m", "stories260K-hf"):
         source = assets / "models" / name
-        unchanged = identity(open_tokenizer(source).size, [])
+        unchanged = identity_splice(open_tokenizer(source).size, [])
         notes = resize_embeddings(
             source, source, unchanged, input_init=MEAN, output_init=MEAN, output=tmp_path / name
         )

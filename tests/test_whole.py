@@ -42,7 +42,7 @@ def check_whole(run: Run) -> None:
     tokenizer = AutoTokenizer.from_pretrained(run.model)
     assert (
         tokenizer(TEXT, add_special_tokens=False)["input_ids"]
-        == open_tokenizer(run.model).ids([TEXT])[0]
+        == open_tokenizer(run.model).encode([TEXT])[0]
     )
     model = AutoModelForCausalLM.from_pretrained(run.model)
     ids = tokenizer("Once upon a time", return_tensors="pt")

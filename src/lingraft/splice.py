@@ -172,7 +172,7 @@ class Splice:
         return f'{head}, "added": [\n  {added}\n]}}\n' if added else f'{head}, "added": []}}\n'
 
 
-def identity(size: int, added: Sequence[AddedToken] = ()) -> Splice:
+def identity_splice(size: int, added: Sequence[AddedToken] = ()) -> Splice:
     """Return the splice that keeps `size` source ids as they are and appends `added`."""
     return Splice(size, {i: i for i in range(size)}, tuple(added))
 

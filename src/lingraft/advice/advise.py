@@ -251,7 +251,7 @@ def _training_tokens(
         return round(target)
     replayed = budget * request.replay / (1 - request.replay)
     texts = _first(base)
-    per_byte = sum(map(len, tokenizer.ids(texts))) / sum(len(text.encode()) for text in texts)
+    per_byte = sum(map(len, tokenizer.encode(texts))) / sum(len(text.encode()) for text in texts)
     return round(target + replayed * per_byte)
 
 

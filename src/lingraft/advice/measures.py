@@ -28,7 +28,7 @@ from lingraft.errors import CorpusError, RecipeError
 from lingraft.evaluation.fertility import is_unspaced, words_in
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.base import Family
-from lingraft.tokenizer.unknown_tokens import RoundTrip, round_trip
+from lingraft.tokenizer.unknown_tokens import RoundTrip, measure_round_trip
 
 SAMPLE_BYTES = 2_000_000
 READ_BYTES = 64_000_000
@@ -168,7 +168,7 @@ def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
     """Count a text."""
     used = np.zeros(tokenizer.size, dtype=np.int64)
     for start in range(0, len(documents), _BATCH):
-        ids = list(chain.from_iterable(tokenizer.ids(documents[start : start + _BATCH])))
+        ids = list(chain.from_iterable(tokenizer.encode(documents[start : start + _BATCH])))
         used += np.bincount(np.array(ids, dtype=np.int64), minlength=tokenizer.size)
     tokens = int(used.sum())
     kinds: Counter[str] = Counter()
@@ -188,7 +188,7 @@ def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
         single=share.get("single", 0.0),
         torn=share.get("torn", 0.0),
         unknown=share.get("unknown", 0.0),
-        round_trip=round_trip(tokenizer, documents[:ROUND_TRIP_DOCUMENTS]),
+        round_trip=measure_round_trip(tokenizer, documents[:ROUND_TRIP_DOCUMENTS]),
     )
 
 
@@ -225,5 +225,5 @@ def premium(
     reference: str = "en",
 ) -> float:
     """Return the tokens of the same sentences over the reference's (Petrov et al. 2023)."""
-    tokens = [sum(map(len, tokenizer.ids(parallel[tag]))) for tag in (language, reference)]
+    tokens = [sum(map(len, tokenizer.encode(parallel[tag]))) for tag in (language, reference)]
     return tokens[0] / max(tokens[1], 1)

@@ -17,7 +17,7 @@ from typing import Any
 from lingraft.certificate.readings import Reading, our_reading, their_reading
 from lingraft.tokenizer import ModelTokenizer, family_of
 from lingraft.tokenizer.added_tokens import FLAGS
-from lingraft.tokenizer.edge_cases import awkward_texts, code_texts
+from lingraft.tokenizer.edge_cases import code_texts, edge_case_texts
 from lingraft.tokenizer.json_format import Data
 from lingraft.tokenizer.sentencepiece_model import CONVERTED_FROM, with_prefix_once
 
@@ -59,7 +59,7 @@ def _prefixed_alike(tokenizer: ModelTokenizer, theirs: Reading) -> ModelTokenize
         return tokenizer
     once = replace(tokenizer, family=family_of(data, tokenizer.folder))
     texts = [f"one{content}two" for content in tokenizer.family.control.values()]
-    texts += [text for text in (*awkward_texts(), *code_texts()) if text]
+    texts += [text for text in (*edge_case_texts(), *code_texts()) if text]
     wanted = theirs.ids(texts)
     differing = []
     for candidate in (tokenizer, once):

@@ -14,8 +14,8 @@ from lingraft.checkpoint.config_files import text_parts
 from lingraft.errors import ModelError
 from lingraft.progress import say
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
-from lingraft.tokenizer.conversion_check import checked_conversion
-from lingraft.tokenizer.edge_cases import awkward_texts, code_texts
+from lingraft.tokenizer.conversion_check import check_if_converted
+from lingraft.tokenizer.edge_cases import code_texts, edge_case_texts
 from lingraft.tokenizer.json_format import BATCH_SETTINGS
 from lingraft.tokenizer.loaded_settings import with_loaded_settings
 from lingraft.tokenizer.save_tokenizer import batch_settings, decoder_of, saved_config
@@ -80,7 +80,7 @@ def completed_tokenizer(
     folder = tokenizer.folder
     is_converted = not (folder / "tokenizer.json").is_file()
     if is_converted:
-        checked_conversion(tokenizer, [*awkward_texts(), *code_texts()], warn=warn)
+        check_if_converted(tokenizer, [*edge_case_texts(), *code_texts()], warn=warn)
     completed = as_transformers_reads(tokenizer, folder)
     return with_loaded_settings(completed, warn) if is_converted else completed
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from lingraft.certificate.claims import Claim
 from lingraft.certificate.readings import in_transformers
 from lingraft.tokenizer import ModelTokenizer
-from lingraft.tokenizer.conversion_check import compare
-from lingraft.tokenizer.edge_cases import awkward_texts
+from lingraft.tokenizer.conversion_check import compare_with_sentencepiece
+from lingraft.tokenizer.edge_cases import edge_case_texts
 from lingraft.tokenizer.load_tokenizer import is_tiktoken, tokenizer_file
 
 AS_SENTENCEPIECE = "source read as SentencePiece reads it"
@@ -69,7 +69,7 @@ def _as_sentencepiece(
         of += 1
         if tokenizer.family.special.get(token_id) != content:
             differences.append(f"id {token_id} of {content!r} in transformers is no token")
-    compared = compare(tokenizer, source, plain_texts(tokenizer, texts))
+    compared = compare_with_sentencepiece(tokenizer, source, plain_texts(tokenizer, texts))
     differences += [f"ids of {text[:40]!r}" for text in compared.different]
     return Claim(
         AS_SENTENCEPIECE,
@@ -84,7 +84,7 @@ def _as_sentencepiece(
 def plain_texts(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[str]:
     """Return awkward texts and these, without those that mention an added token."""
     special = tokenizer.family.special.values()
-    given = [*awkward_texts(), *texts]
+    given = [*edge_case_texts(), *texts]
     return [text for text in given if text and not any(token in text for token in special)]
 
 

@@ -7,9 +7,9 @@ from itertools import islice
 
 from lingraft.certificate.claims import Claim, Evidence
 from lingraft.errors import TokenizerError
-from lingraft.tokenizer.conversion_check import compare
-from lingraft.tokenizer.edge_cases import awkward_texts
-from lingraft.tokenizer.loaded_settings import NAMES, loaded_settings, names_a_class
+from lingraft.tokenizer.conversion_check import compare_with_sentencepiece
+from lingraft.tokenizer.edge_cases import edge_case_texts
+from lingraft.tokenizer.loaded_settings import NAMES, names_tokenizer_class, read_loaded_settings
 from lingraft.tokenizer.save_tokenizer import sentencepiece_file
 from lingraft.tokenizer.sentencepiece_bpe import SpaceMarked
 from lingraft.tokenizer.unigram import Unigram
@@ -22,7 +22,7 @@ _COMPARED = 500
 def certify_loading(evidence: Evidence) -> list[Claim]:
     """Check that transformers, and SentencePiece where it can, read the saved files alike."""
     claims = [_same_in_transformers(evidence)]
-    if names_a_class(evidence.source.folder):
+    if names_tokenizer_class(evidence.source.folder):
         claims += _settings_kept(evidence)
     is_sentencepiece = isinstance(evidence.source.family, SpaceMarked)
     if is_sentencepiece and (evidence.target.folder / "tokenizer.model").is_file():
@@ -40,11 +40,11 @@ def _same_in_transformers(evidence: Evidence) -> Claim:
     loaded = AutoTokenizer.from_pretrained(
         str(target.folder), trust_remote_code=False, use_fast=True
     )
-    candidates = (*awkward_texts(), *islice(evidence.target_heldout(), 200))
+    candidates = (*edge_case_texts(), *islice(evidence.target_heldout(), 200))
     texts = [text for text in candidates if text]
     changed = 0
     other = loaded(texts, add_special_tokens=False)["input_ids"]
-    for ours, theirs in zip(target.markup_ids(texts), other, strict=True):
+    for ours, theirs in zip(target.encode_markup(texts), other, strict=True):
         changed += ours != theirs
     roles = [role for role in _ROLES if target.config.get(f"{role}_token")]
     for role in roles:
@@ -62,10 +62,10 @@ def _same_in_transformers(evidence: Evidence) -> Claim:
 def _settings_kept(evidence: Evidence) -> Iterator[Claim]:
     """What AutoTokenizer says of the source beyond ids, it says of the saved folder."""
     try:
-        before = loaded_settings(evidence.source.folder)
+        before = read_loaded_settings(evidence.source.folder)
     except TokenizerError:  # the extension warned of it: nothing can be compared
         return
-    after = loaded_settings(evidence.target.folder)
+    after = read_loaded_settings(evidence.target.folder)
     target_of = {source: target for target, source in evidence.splice.corresponding.items()}
     different: list[str] = []
     for name in NAMES:
@@ -93,12 +93,14 @@ def _settings_kept(evidence: Evidence) -> Iterator[Claim]:
 def _same_in_sentencepiece(evidence: Evidence) -> Claim:
     """tokenizer.model, read by SentencePiece itself, gives the ids of tokenizer.json."""
     texts = list(islice(_sentencepiece_texts(evidence), _COMPARED))
-    found = compare(evidence.target, evidence.target.folder / "tokenizer.model", texts)
+    found = compare_with_sentencepiece(
+        evidence.target, evidence.target.folder / "tokenizer.model", texts
+    )
     different = list(found.different)
     before = sentencepiece_file(evidence.source)
     apart: set[str] = set()
     if different and before is not None:
-        apart = set(compare(evidence.source, before, different).different)
+        apart = set(compare_with_sentencepiece(evidence.source, before, different).different)
         different = [text for text in different if text not in apart]
     left_out = ""
     if apart:

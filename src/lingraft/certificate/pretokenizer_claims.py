@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from lingraft.certificate.claims import Claim, Evidence
-from lingraft.pretokenizer import SENTENCES, completions, touched_scripts
+from lingraft.pretokenizer import SENTENCES, completions, find_changed_scripts
 from lingraft.tokenizer import Family, ModelTokenizer, family_of
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
 
@@ -35,7 +35,7 @@ def _rows_in_use(evidence: Evidence) -> Claim:
     total = 0
     texts = iter(evidence.target_heldout())
     while batch := list(islice(texts, _BATCH)):
-        for before, after in zip(source.ids(batch), target.ids(batch), strict=True):
+        for before, after in zip(source.encode(batch), target.encode(batch), strict=True):
             produced.update(before)
             used.update(after)
             total += len(after)
@@ -60,7 +60,7 @@ def _rows_in_use(evidence: Evidence) -> Claim:
 def _never_produced(source: ModelTokenizer, token_ids: Sequence[int]) -> list[int]:
     """Return the tokens that the source produces neither on their own text nor on one that completes it."""
     texts = [completions(source.vocabulary.surfaces[token_id] or b"") for token_id in token_ids]
-    encoded = iter(source.ids([text for group in texts for text in group]))
+    encoded = iter(source.encode([text for group in texts for text in group]))
     found = []
     for token_id, group in zip(token_ids, texts, strict=True):
         produced = [token_id in next(encoded) for _ in group]
@@ -90,7 +90,7 @@ def _unextended(evidence: Evidence) -> Family:
     """Return the base's vocabulary behind the changed pre-tokenizer."""
     source = evidence.source
     front = {"pre_tokenizer": evidence.target.family.data["pre_tokenizer"]}
-    return family_of({**source.family.data, **front}, source.folder).with_model_of(source.family)
+    return family_of({**source.family.data, **front}, source.folder).reuse_model_of(source.family)
 
 
 def _shown(tokenizer: ModelTokenizer, token_id: int) -> str:
@@ -100,7 +100,7 @@ def _shown(tokenizer: ModelTokenizer, token_id: int) -> str:
 
 def _scripts(evidence: Evidence) -> Claim:
     """The scripts whose sample sentences the changed pre-tokenizer cuts otherwise, nothing added."""
-    touched = touched_scripts(evidence.source.family, _unextended(evidence))
+    touched = find_changed_scripts(evidence.source.family, _unextended(evidence))
     changes = "; ".join(str(change) for change in touched) or "none"
     return Claim(
         "scripts cut as before",

@@ -68,7 +68,7 @@ def our_reading(tokenizer: ModelTokenizer) -> Reading:
             backend.encode_special_tokens = True
         return [encoding.ids for encoding in encodings]
 
-    return Reading("lingraft", vocab, flags, roles, tokenizer.markup_ids, plain)
+    return Reading("lingraft", vocab, flags, roles, tokenizer.encode_markup, plain)
 
 
 def their_reading(given: Path) -> Reading | str:

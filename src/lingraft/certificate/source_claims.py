@@ -15,8 +15,8 @@ from lingraft.certificate.file_claims import certify_file, plain_texts, sentence
 from lingraft.certificate.readings import ROLES, Reading, our_reading, their_reading
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.added_tokens import FLAGS
-from lingraft.tokenizer.conversion_check import compare
-from lingraft.tokenizer.edge_cases import awkward_texts
+from lingraft.tokenizer.conversion_check import compare_with_sentencepiece
+from lingraft.tokenizer.edge_cases import edge_case_texts
 
 SOURCE_READ = "source read as transformers reads it"
 
@@ -87,7 +87,7 @@ def _with_sentencepiece(
     _compare_vocabulary(found, ours, theirs)
     found.compare("ids around a text", ours.plain([""]), theirs.plain([""]))
     plain = plain_texts(tokenizer, texts)
-    compared = compare(tokenizer, model, plain)
+    compared = compare_with_sentencepiece(tokenizer, model, plain)
     found.of += compared.texts - len(compared.different)
     for text in compared.different:
         found.check(holds=False, exception=f"ids of {text[:_SPENT]!r}")
@@ -138,7 +138,7 @@ def _compare_texts(
 def _probes(flags: Mapping[str, object]) -> list[str]:
     """Return awkward texts, and texts that mention added tokens."""
     mentions = [f"one {content} two{content}" for content in list(flags)[:_CONTENTS]]
-    return [text for text in (*awkward_texts(), *mentions) if text]
+    return [text for text in (*edge_case_texts(), *mentions) if text]
 
 
 def _flags(flags: Sequence[bool] | None) -> str:

@@ -7,9 +7,14 @@ from itertools import islice
 
 from lingraft.certificate.claims import Claim, Evidence
 from lingraft.tokenizer.byte_level_bpe import BPE
-from lingraft.tokenizer.edge_cases import awkward_texts, broad_sample, endless_word
+from lingraft.tokenizer.edge_cases import broad_sample, edge_case_texts, word_without_spaces
 from lingraft.tokenizer.unigram import Unigram
-from lingraft.tokenizer.unknown_tokens import as_faithful, lengths, round_trip, unknown_piece
+from lingraft.tokenizer.unknown_tokens import (
+    count_tokens,
+    is_as_faithful,
+    measure_round_trip,
+    unknown_piece,
+)
 
 BASE_IDENTICAL = "base-language documents identical"
 """The name of the claim about text that the base already knows."""
@@ -27,13 +32,13 @@ def certify_texts(evidence: Evidence) -> list[Claim]:
 
 def certify_awkward(evidence: Evidence) -> Claim:
     """decode(encode(x)) is what it was with the source (or more), on texts that tokenizers get wrong."""
-    texts = [*awkward_texts(), endless_word(next(iter(evidence.target_heldout()), "x"))]
-    before = [evidence.source.text(ids) for ids in evidence.source.ids(texts)]
-    after = [evidence.target.text(ids) for ids in evidence.target.ids(texts)]
+    texts = [*edge_case_texts(), word_without_spaces(next(iter(evidence.target_heldout()), "x"))]
+    before = [evidence.source.decode(ids) for ids in evidence.source.encode(texts)]
+    after = [evidence.target.decode(ids) for ids in evidence.target.encode(texts)]
     unknown = unknown_piece(evidence.source)
     changed = 0
     for one, other in zip(before, after, strict=True):
-        changed += not as_faithful(one, other, unknown)
+        changed += not is_as_faithful(one, other, unknown)
     return Claim(
         "round trip on awkward text",
         changed,
@@ -63,7 +68,7 @@ def certify_any_text(evidence: Evidence) -> Claim:
     same_cut = source.family.data.get("pre_tokenizer") == target.family.data.get("pre_tokenizer")
     for batch in _batches([*broad_sample(), *given]):
         texts += len(batch)
-        sizes = zip(lengths(source, batch), lengths(target, batch), batch, strict=True)
+        sizes = zip(count_tokens(source, batch), count_tokens(target, batch), batch, strict=True)
         for before, after, text in sizes:
             if after > before:
                 longer += 1
@@ -107,11 +112,11 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
         documents += len(batch)
         size += _bytes(batch)
         for size_before, size_after in zip(
-            lengths(source, batch), lengths(target, batch), strict=True
+            count_tokens(source, batch), count_tokens(target, batch), strict=True
         ):
             longer += size_after > size_before
-        for before, after in zip(source.ids(batch), target.ids(batch), strict=True):
-            changed += not as_faithful(source.text(before), target.text(after), unknown)
+        for before, after in zip(source.encode(batch), target.encode(batch), strict=True):
+            changed += not is_as_faithful(source.decode(before), target.decode(after), unknown)
     lost = ", a lost character counted as one" if unknown else ""
     yield Claim(
         "no target document longer",
@@ -135,7 +140,7 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
 
 def _of_the_base(evidence: Evidence) -> Iterator[Claim]:
     """State what the base itself loses of the target's text: the target can only do as well."""
-    found = round_trip(evidence.source, islice(evidence.target_heldout(), _SAMPLED))
+    found = measure_round_trip(evidence.source, islice(evidence.target_heldout(), _SAMPLED))
     detail = f"the base itself: {found}" if found.changed else "the base gives every document back"
     if found.documents:
         yield Claim(
@@ -155,7 +160,7 @@ def _used(evidence: Evidence) -> Iterator[Claim]:
     for batch in _batches(evidence.target_train()):
         if not unseen:
             break
-        for ids in evidence.target.ids(batch):
+        for ids in evidence.target.encode(batch):
             unseen.difference_update(ids)
     steps = _steps(evidence, unseen)
     lost = _were_lost(evidence, unseen)
@@ -222,7 +227,7 @@ def _identical(
     for batch in _batches(texts()):
         size += _bytes(batch)
         for before, after in zip(
-            evidence.source.ids(batch), evidence.target.ids(batch), strict=True
+            evidence.source.encode(batch), evidence.target.encode(batch), strict=True
         ):
             documents += 1
             changed += [kept.get(token_id) for token_id in after] != before

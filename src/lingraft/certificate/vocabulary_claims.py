@@ -7,7 +7,7 @@ from typing import Any
 
 from lingraft.certificate.claims import Claim, Evidence
 from lingraft.tokenizer import ModelTokenizer
-from lingraft.tokenizer.json_format import bare_of
+from lingraft.tokenizer.json_format import build_model_only
 
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
@@ -101,9 +101,9 @@ def _reachable(evidence: Evidence) -> Iterator[Claim]:
     units = [family.piece_of(token.surface) for token in added]
     for lookup in (False, True) if model["type"] == "BPE" else (False,):
         if lookup == bool(model.get("ignore_merges")):
-            bare = family.bare
+            bare = family.model_only
         else:
-            bare = bare_of({**family.data, "model": {**model, "ignore_merges": lookup}})
+            bare = build_model_only({**family.data, "model": {**model, "ignore_merges": lookup}})
         encodings = bare.encode_batch_fast(units, add_special_tokens=False)
         lost = 0
         for encoding, token in zip(encodings, added, strict=True):

@@ -19,7 +19,7 @@ from lingraft.checkpoint.find_embeddings import embedding_names
 from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint
 from lingraft.errors import LingraftError, ModelError
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
-from lingraft.tokenizer.edge_cases import awkward_texts
+from lingraft.tokenizer.edge_cases import edge_case_texts
 
 MULTIPLE = 64
 """Rows that vLLM's embedding is filled up to a multiple of (DEFAULT_VOCAB_PADDING_SIZE)."""
@@ -185,11 +185,11 @@ def _tokenizer(folder: _Folder) -> Found:
             "look at tokenizer_config.json",
         )
         return
-    texts = [text for text in awkward_texts() if text]
+    texts = [text for text in edge_case_texts() if text]
     theirs = [loaded(text, add_special_tokens=False)["input_ids"] for text in texts]
     different = sum(
         mine != other
-        for mine, other in zip(folder.tokenizer.markup_ids(texts), theirs, strict=True)
+        for mine, other in zip(folder.tokenizer.encode_markup(texts), theirs, strict=True)
     )
     kind = type(loaded).__name__
     if not different:

@@ -99,7 +99,7 @@ def aligned_pieces(
     skipped = 0
     for texts in batches:
         pairs = [np.empty(0, dtype=np.int64)]
-        for before, after in zip(source.ids(texts), target.ids(texts), strict=True):
+        for before, after in zip(source.encode(texts), target.encode(texts), strict=True):
             under = _under(
                 np.asarray(before, dtype=np.int64),
                 np.asarray(after, dtype=np.int64),

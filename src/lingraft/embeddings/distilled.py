@@ -127,7 +127,7 @@ def find_windows(request: InitRequest, settings: Distilled) -> tuple[list[Studen
     wanted = {token.id: settings.windows_per_token for token in request.splice.added}
     missing, seen, windows = set(wanted), set(), []
     for texts in text_of(request, settings.text_bytes):
-        for before, after in zip(source.ids(texts), target.ids(texts), strict=True):
+        for before, after in zip(source.encode(texts), target.encode(texts), strict=True):
             for window in _cut(before, after, sizes, settings.window_tokens, set(wanted)):
                 here = missing.intersection(window.target)
                 if not here:

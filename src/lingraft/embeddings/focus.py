@@ -198,7 +198,7 @@ class _Sentences:
 
     def __iter__(self) -> Iterator[list[str]]:
         for batch in text_of(self.request, self.limit):
-            for ids in self.target.ids(batch):
+            for ids in self.target.encode(batch):
                 yield [self.names[i] for i in ids]
 
 

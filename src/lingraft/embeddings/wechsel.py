@@ -169,8 +169,8 @@ def token_vectors(space: WordVectors, tokenizer: ModelTokenizer) -> tuple[list[i
     import torch
 
     vectors_WE = torch.from_numpy(space.vectors_WE)
-    cut = tokenizer.ids(
-        [tokenizer.family.lead + word for word in space.words]
+    cut = tokenizer.encode(
+        [tokenizer.family.chunk_prefix + word for word in space.words]
     )  # as inside of a text
     owner = torch.tensor([i for i, ids in enumerate(cut) for _ in ids], dtype=torch.long)
     token = torch.tensor([token_id for ids in cut for token_id in ids], dtype=torch.long)

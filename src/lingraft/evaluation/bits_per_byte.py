@@ -118,7 +118,7 @@ def bits_per_byte(
     `context` tokens are seen at once (default: the model's limit, at most 2,048), a window moves by `stride` (default:
     half of it). Raises `ModelError` for a context that the model does not have, or a model with neither BOS nor EOS.
     """
-    ids = tokenizer.ids(documents)
+    ids = tokenizer.encode(documents)
     context = context_of(model, context)
     stride = stride_of(context, stride)
     nats, notes = nats_of(

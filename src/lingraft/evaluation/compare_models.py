@@ -223,7 +223,7 @@ def _sequence_rows(
     if settings.reference_tokenizer is None:
         return
     path = Path(settings.reference_tokenizer).expanduser()
-    tokens = [len(ids) for ids in open_tokenizer(path).ids(documents)]
+    tokens = [len(ids) for ids in open_tokenizer(path).encode(documents)]
     name = (path.parent if path.is_file() else path).resolve().name
     for subject, score in scores.items():
         yield from sequence_length(

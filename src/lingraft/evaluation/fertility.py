@@ -137,12 +137,12 @@ def premium(
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
     """Measure the premium of each language over English on parallel sentences, with intervals over sentences."""
-    english = [len(ids) for ids in tokenizer.ids(columns[ENGLISH])]
+    english = [len(ids) for ids in tokenizer.encode(columns[ENGLISH])]
     rows = [
         ratio_row(
             "premium over English",
             "ratio",
-            [len(ids) for ids in tokenizer.ids(texts)],
+            [len(ids) for ids in tokenizer.encode(texts)],
             english,
             subject=subject,
             language=language,

@@ -124,7 +124,9 @@ class _Writer:
         """Read the prompt and write its continuation; tokens that reach over the border count as written."""
         import torch
 
-        whole, prompt = self.tokenizer.ids([passage.prompt + passage.continuation, passage.prompt])
+        whole, prompt = self.tokenizer.encode(
+            [passage.prompt + passage.continuation, passage.prompt]
+        )
         shared = next(
             (i for i, (a, b) in enumerate(zip(whole, prompt, strict=False)) if a != b), len(prompt)
         )

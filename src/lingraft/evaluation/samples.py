@@ -81,12 +81,12 @@ def write_samples(
     rows = model.get_output_embeddings().weight.shape[0]
     barred = [i for i in range(rows) if i >= len(sizes) or not sizes[i]]
     start = start_id(tokenizer)
-    inputs = [[start, *ids][-max(1, context // 2) :] for ids in tokenizer.ids(prompts)]
+    inputs = [[start, *ids][-max(1, context // 2) :] for ids in tokenizer.encode(prompts)]
     written = _generate(
         model, inputs, [*sizes, *[0] * (rows - len(sizes))], barred, size=size, context=context
     )
     return [
-        GeneratedSample(prompt, tokenizer.text(ids), tuple(ids))
+        GeneratedSample(prompt, tokenizer.decode(ids), tuple(ids))
         for prompt, ids in zip(prompts, written, strict=True)
     ]
 

@@ -63,7 +63,7 @@ def score_text(
     model: Any, tokenizer: ModelTokenizer, documents: Sequence[str], settings: EvaluationSettings
 ) -> TextScores:
     """Score the documents of one language: every byte once."""
-    ids = tokenizer.ids(documents)
+    ids = tokenizer.encode(documents)
     context = context_of(model, settings.context)
     stride = stride_of(context, settings.stride)
     nats, notes = nats_of(model, start_id(tokenizer), ids, context=context, stride=stride)

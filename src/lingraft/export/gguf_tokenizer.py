@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lingraft.errors import ModelError
-from lingraft.pretokenizer.llama_cpp_names import pretokenizer_name
+from lingraft.pretokenizer.llama_cpp_names import llama_cpp_name
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
 from lingraft.tokenizer.json_format import Data
@@ -55,7 +55,7 @@ def gguf_tokens(tokenizer: ModelTokenizer, rows: int) -> GgufTokens:
     if isinstance(family, ByteLevel):
         merges = [" ".join(pair) for pair in _pairs(data)]
         return GgufTokens(
-            "gpt2", pretokenizer_name(data), tokens, types, merges, notes=_normalizer_notes(data)
+            "gpt2", llama_cpp_name(data), tokens, types, merges, notes=_normalizer_notes(data)
         )
     if isinstance(family, SentencePieceBPE):
         return GgufTokens(

@@ -224,7 +224,7 @@ def _by_backend(
 ) -> Floats:
     """Extend the family at some of `sizes` and segment: for families without merges."""
     targets = sorted({*TARGETS, *(size for size in sizes if size not in SIZES)})
-    families = [family, *(type(family)(family.extended(surfaces[:size])) for size in targets)]
+    families = [family, *(type(family)(family.with_tokens(surfaces[:size])) for size in targets)]
     rows_TG = np.array(
         [
             held.tokens(np.array([len(ids) for ids in of.segment(held.units)], dtype=np.int64))

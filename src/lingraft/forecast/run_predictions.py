@@ -30,7 +30,7 @@ from lingraft.forecast.loss_forecast import (
 )
 from lingraft.forecast.predict_fertility import predict_fertility, tokens_per_byte
 from lingraft.measurement import read_measurements, select
-from lingraft.pretokenizer import repaired
+from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import ModelTokenizer, family_of
 
 PREDICTION = "prediction.json"
@@ -164,7 +164,7 @@ def predict_tokens(known: AddedTokens | None) -> Iterator[Predicted]:
         return
     tokenizer, corpus, added = known.tokenizer, known.corpus, known.added
     documents = list(first_documents(corpus.documents("train"), SAMPLE_BYTES))
-    fixed = repaired(tokenizer.family.data) if known.repairs else None
+    fixed = make_mark_aware(tokenizer.family.data) if known.repairs else None
     change = family_of(fixed, tokenizer.folder) if fixed else None
     counted = heldout_documents(corpus, known.heldout_bytes)
     curves = predict_fertility(
@@ -177,7 +177,7 @@ def predict_tokens(known: AddedTokens | None) -> Iterator[Predicted]:
     )
     if curves is None:
         return
-    now = sum(map(len, tokenizer.ids(counted))) / sum(len(text.encode()) for text in counted)
+    now = sum(map(len, tokenizer.encode(counted))) / sum(len(text.encode()) for text in counted)
     value, low, high = tokens_per_byte(now, curves[-1]).at(added)
     low, high = min(low, value * (1 - LEAST_WIDTH)), max(high, value * (1 + LEAST_WIDTH))
     size = sum(len(text.encode()) for text in documents)

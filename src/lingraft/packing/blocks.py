@@ -33,7 +33,7 @@ from lingraft.store import Draft
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.chat_template import ChatTemplate
 from lingraft.tokenizer.separators import Separators, separators_of
-from lingraft.tokenizer.special_text import as_note, as_sentence
+from lingraft.tokenizer.special_text import describe_mentions, most_frequent_first
 from lingraft.workers import HERE, Workers
 
 TOKENS, ROWS, SUMMARY = "blocks.bin", "rows.bin", "blocks.json"
@@ -170,7 +170,7 @@ def pack_corpus(
             f"text in {corpus.language}: {left_out:,} conversations are left out ({reasons})"
         )
     if summary.mentions:
-        draft.warn(f"text in {corpus.language}: {as_sentence(summary.mentions)}")
+        draft.warn(f"text in {corpus.language}: {describe_mentions(summary.mentions)}")
 
 
 def notes_of(summary: Summary) -> dict[str, Any]:
@@ -224,9 +224,9 @@ def pack_shards(
         after,
         writer.dropped_tokens,
         writer.dropped_bytes,
-        as_note(mentions),
+        most_frequent_first(mentions),
         chats,
-        as_note(refused),
+        most_frequent_first(refused),
         sorted(tokenizer.family.control),
     )
     if not summary.rows:

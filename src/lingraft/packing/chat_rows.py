@@ -34,7 +34,7 @@ class ChatEncoder:
 
     @cached_property
     def _special(self) -> SpecialText:
-        return SpecialText(tuple(self.tokenizer.family.marks))
+        return SpecialText(tuple(self.tokenizer.family.placeholders))
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], str | None]:
         """Return the ids of a conversation; none, and the reason, where the template refuses it."""
@@ -51,6 +51,6 @@ class ChatEncoder:
         except TokenizerError as error:
             return [], str(error)
         family = self.tokenizer.family
-        marked = pattern.sub(lambda found: family.marks[found[0]], rendered)
+        marked = pattern.sub(lambda found: family.placeholders[found[0]], rendered)
         text = _ASIDE.sub(lambda found: spelled[int(found[1])], marked)
-        return family.encode_marked([text])[0], None
+        return family.encode_with_placeholders([text])[0], None

@@ -84,7 +84,7 @@ def tokenised(
     The bytes of a conversation are those of its contents: what the template puts around them is no text.
     """
     plain = [text for text in texts if not isinstance(text, Conversation)]
-    rest, refused = iter(tokenizer.ids(plain)), Counter[str]()
+    rest, refused = iter(tokenizer.encode(plain)), Counter[str]()
     written: list[list[int]] = []
     for text in texts:
         if not isinstance(text, Conversation):

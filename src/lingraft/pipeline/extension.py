@@ -23,7 +23,7 @@ from lingraft.pipeline.stage_node import StageContext, StageNode, step
 from lingraft.pipeline.stages import VERSIONS, corpus_steps, graph_of, vocabulary_step
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
-from lingraft.splice import identity
+from lingraft.splice import identity_splice
 from lingraft.store import Store, file_digest
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
@@ -119,7 +119,7 @@ def _make_tokenizer(path: Path, work: StageContext) -> None:
     for file in _tokenizer_files(path):
         shutil.copyfile(file, given / file.name)
     tokenizer = completed_tokenizer(open_tokenizer(given / path.name), work.draft.warn)
-    save_tokenizer(tokenizer, tokenizer.family.data, identity(tokenizer.size), folder)
+    save_tokenizer(tokenizer, tokenizer.family.data, identity_splice(tokenizer.size), folder)
     for name in (path.name,) if ".model" in path.name else ():
         shutil.copyfile(path, folder / name)
     work.draft.notes["tokens"] = tokenizer.size

@@ -1,19 +1,24 @@
 """What cuts text before a byte-level model sees it: reading it, repairing it, and what a change of it does."""
 
-from lingraft.pretokenizer.mark_aware import WORD, patterns, repaired, repaired_pattern
+from lingraft.pretokenizer.mark_aware import (
+    MARK_AWARE_WORD,
+    make_mark_aware,
+    mark_aware_pattern,
+    split_patterns,
+)
 from lingraft.pretokenizer.pre_tokens import completions
-from lingraft.pretokenizer.reachable_tokens import newly_reachable, parts_of
-from lingraft.pretokenizer.scripts import SENTENCES, ScriptChange, touched_scripts
+from lingraft.pretokenizer.reachable_tokens import newly_reachable, split_where_always_cut
+from lingraft.pretokenizer.scripts import SENTENCES, ScriptChange, find_changed_scripts
 
 __all__ = [
+    "MARK_AWARE_WORD",
     "SENTENCES",
-    "WORD",
     "ScriptChange",
     "completions",
+    "find_changed_scripts",
+    "make_mark_aware",
+    "mark_aware_pattern",
     "newly_reachable",
-    "parts_of",
-    "patterns",
-    "repaired",
-    "repaired_pattern",
-    "touched_scripts",
+    "split_patterns",
+    "split_where_always_cut",
 ]

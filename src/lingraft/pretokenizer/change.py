@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lingraft.pretokenizer.mark_aware import repaired
+from lingraft.pretokenizer.mark_aware import make_mark_aware
 from lingraft.pretokenizer.scripts import ScriptChange
 from lingraft.tokenizer.json_format import Data
 
@@ -29,7 +29,7 @@ class Rewrite:
 
 
 MARK_AWARE = Rewrite(
-    "mark-aware", "combining marks continue the letters that they follow", repaired
+    "mark-aware", "combining marks continue the letters that they follow", make_mark_aware
 )
 REWRITES: tuple[Rewrite, ...] = (MARK_AWARE,)
 """The rewrites that `auto` chooses from; of equally good ones the first wins."""

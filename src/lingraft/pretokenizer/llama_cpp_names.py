@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lingraft.errors import ModelError
-from lingraft.pretokenizer.mark_aware import WORD
+from lingraft.pretokenizer.mark_aware import MARK_AWARE_WORD
 from lingraft.tokenizer.byte_level_bpe import pre_tokenizers
 from lingraft.tokenizer.convert import GPT2_REGEX
 from lingraft.tokenizer.json_format import Data
@@ -31,7 +31,7 @@ NAMES = {
 """(regular expression, whether a word that is a token is taken without looking at merges) -> llama.cpp's name."""
 
 
-def pretokenizer_name(data: Data) -> str:
+def llama_cpp_name(data: Data) -> str:
     """Return llama.cpp's name for a byte-level tokenizer's pre-tokenizer; raises `ModelError` where it has none."""
     parts = pre_tokenizers(data)
     whole_words = bool(data["model"].get("ignore_merges"))
@@ -45,7 +45,7 @@ def pretokenizer_name(data: Data) -> str:
         expressions = [GPT2_REGEX]
     elif kinds != ["Split", "ByteLevel"] or not _isolates(parts[0]):
         _refuse(f"it is made of {', '.join(kinds) or 'nothing'}")
-    if WORD in expressions[0]:
+    if MARK_AWARE_WORD in expressions[0]:
         _refuse("its regular expression was repaired so that words are not cut at vowel signs")
     name = NAMES.get((expressions[0], whole_words))
     return name or _refuse(
@@ -54,10 +54,10 @@ def pretokenizer_name(data: Data) -> str:
     )
 
 
-def known_to_llama_cpp(data: Data) -> str | None:
+def find_llama_cpp_name(data: Data) -> str | None:
     """Return llama.cpp's name for a byte-level tokenizer's pre-tokenizer, `None` where it has none."""
     try:
-        return pretokenizer_name(data)
+        return llama_cpp_name(data)
     except ModelError:
         return None
 

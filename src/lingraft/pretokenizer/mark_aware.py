@@ -21,8 +21,8 @@ from lingraft.pretokenizer.regex_syntax import (
     Repeat,
     UnknownSyntaxError,
     members,
-    parsed,
-    runs,
+    parse,
+    unlimited_repeats,
 )
 from lingraft.pretokenizer.scripts import SENTENCES
 from lingraft.tokenizer.byte_level_bpe import pre_tokenizers as steps_of
@@ -33,7 +33,7 @@ JOINERS = "\u200c\u200d"
 """ZWNJ and ZWJ, which steer conjuncts after a mark."""
 
 _AFTER_MARK = rf"(?<=\p{{M}})[{JOINERS}]"
-WORD = rf"\p{{L}}(?:[\p{{L}}\p{{M}}]|{_AFTER_MARK})*"
+MARK_AWARE_WORD = rf"\p{{L}}(?:[\p{{L}}\p{{M}}]|{_AFTER_MARK})*"
 """What `\\p{L}+` becomes: a letter, then letters and marks, and joiners after a mark."""
 
 _MARK_AFTER_LETTER = regex.compile(r"(?<=\p{L})\p{M}")
@@ -41,16 +41,16 @@ _LETTER, _MARK = CharacterClass(r"\p{L}"), CharacterClass(r"\p{M}")
 
 
 @lru_cache(maxsize=64)
-def repaired_pattern(pattern: str) -> str | None:
+def mark_aware_pattern(pattern: str) -> str | None:
     r"""Return the mark-aware form of an expression, or `None` where it cuts no word at a mark, or cannot be repaired.
 
-    >>> repaired_pattern(r" ?\p{L}+| ?[^\s\p{L}\p{N}]+").replace("\u200c\u200d", "..")
+    >>> mark_aware_pattern(r" ?\p{L}+| ?[^\s\p{L}\p{N}]+").replace("\u200c\u200d", "..")
     ' ?\\p{L}(?:[\\p{L}\\p{M}]|(?<=\\p{M})[..])*| ?[^\\s\\p{L}\\p{N}]+'
-    >>> repaired_pattern(r"[\p{L}\p{M}]+") is None
+    >>> mark_aware_pattern(r"[\p{L}\p{M}]+") is None
     True
     """
     try:
-        found = [run for run in runs(parsed(pattern)) if _lacks_marks(run)]
+        found = [run for run in unlimited_repeats(parse(pattern)) if _lacks_marks(run)]
     except UnknownSyntaxError:
         return None
     before = _cuts_at_marks(pattern)
@@ -74,7 +74,7 @@ def _mark_aware(run: Repeat, pattern: str) -> str:
     """Return what stands in place of a run: marks, and joiners after marks, may follow each letter."""
     letters, quantifier = pattern[run.begin : run.quantifier], pattern[run.quantifier : run.end]
     if letters in {r"\p{L}", r"[\p{L}]"} and quantifier == "+":
-        return WORD
+        return MARK_AWARE_WORD
     held = members(run.part) if isinstance(run.part, CharacterClass) else members(_LETTER)
     after_letter = r"(?<=\p{L})" if bool((held & ~members(_LETTER)).any()) else ""
     return rf"(?:{letters}(?:{after_letter}\p{{M}}(?:\p{{M}}|{_AFTER_MARK})*)?){quantifier}"
@@ -100,7 +100,7 @@ def _cuts_at_marks(pattern: str) -> int:
     return count
 
 
-def patterns(data: Data) -> list[str]:
+def split_patterns(data: Data) -> list[str]:
     """Return the regular expressions that cut text before the model sees it."""
     found = []
     for part in steps_of(data):
@@ -111,7 +111,7 @@ def patterns(data: Data) -> list[str]:
     return found
 
 
-def repaired(data: Data) -> Data | None:
+def make_mark_aware(data: Data) -> Data | None:
     """Return a tokenizer.json whose expressions are mark-aware, or `None` where nothing is to be repaired."""
     sequence: list[dict[str, Any]] = []
     changed = mapped = False
@@ -129,14 +129,14 @@ def repaired(data: Data) -> Data | None:
 
 def _repaired_part(part: dict[str, Any]) -> list[dict[str, Any]] | None:
     if part.get("type") == "Split" and "Regex" in part.get("pattern", {}):
-        pattern = repaired_pattern(part["pattern"]["Regex"])
+        pattern = mark_aware_pattern(part["pattern"]["Regex"])
         return [{**part, "pattern": {"Regex": pattern}}] if pattern else None
     if (
         part.get("type") == "ByteLevel"
         and part.get("use_regex", True)
         and not part.get("add_prefix_space")
     ):
-        pattern = repaired_pattern(GPT2_REGEX)
+        pattern = mark_aware_pattern(GPT2_REGEX)
         split = {
             "type": "Split",
             "pattern": {"Regex": pattern},

@@ -29,7 +29,7 @@ from lingraft.pretokenizer.regex_syntax import (
     UnknownSyntaxError,
     children,
     members,
-    parsed,
+    parse,
 )
 from lingraft.tokenizer.byte_level_bpe import pre_tokenizers
 from lingraft.tokenizer.convert import GPT2_REGEX
@@ -130,7 +130,7 @@ class Factors:
     def __init__(self, expression: str, *, matches: bool, gaps: bool) -> None:
         import numpy as np
 
-        tree = parsed(expression)
+        tree = parse(expression)
         positions = _Positions()
         positions.add(tree)
         self.follow = positions.follow
@@ -285,7 +285,7 @@ def _ending_with(symbol: bytes) -> npt.NDArray[np.int64]:
     return points[points >= smallest]
 
 
-def steps(data: Data) -> list[Factors]:
+def cutting_steps(data: Data) -> list[Factors]:
     """Return what each cutting step of a pre-tokenizer lets through, as far as it is known here.
 
     Steps of another kind, and those after the bytes were mapped to characters, are left out: they may cut further.
@@ -298,7 +298,7 @@ def steps(data: Data) -> list[Factors]:
             found += _split(part)
         elif kind == "Digits":
             found.append(
-                factors(
+                build_factors(
                     r"\p{N}" if part.get("individual_digits") else r"\p{N}+",
                     matches=True,
                     gaps=True,
@@ -306,7 +306,7 @@ def steps(data: Data) -> list[Factors]:
             )
         elif kind == "ByteLevel":
             if part.get("use_regex", True):
-                found.append(factors(GPT2_REGEX, matches=True, gaps=True))
+                found.append(build_factors(GPT2_REGEX, matches=True, gaps=True))
             break
     return found
 
@@ -317,11 +317,13 @@ def _split(part: dict[str, Any]) -> list[Factors]:
     if expression is None or part.get("behavior") not in {"Isolated", "Removed"}:
         return []
     removes = part["behavior"] == "Removed"
-    return [factors(expression, matches=not removes or invert, gaps=not removes or not invert)]
+    return [
+        build_factors(expression, matches=not removes or invert, gaps=not removes or not invert)
+    ]
 
 
 @lru_cache(maxsize=16)
-def factors(expression: str, *, matches: bool, gaps: bool) -> Factors:
+def build_factors(expression: str, *, matches: bool, gaps: bool) -> Factors:
     """Return the factors of an expression; to build them takes half a second."""
     return Factors(expression, matches=matches, gaps=gaps)
 
@@ -331,11 +333,11 @@ def may_be_whole(cutting: Sequence[Factors], surface: bytes) -> bool:
     return all(step.whole(surface) for step in cutting)
 
 
-def parts(cutting: Sequence[Factors], surface: bytes) -> list[bytes]:
+def split_into_parts(cutting: Sequence[Factors], surface: bytes) -> list[bytes]:
     """Cut bytes into the longest parts, from left to right, that every step may leave whole.
 
     >>> thai = "\u0e17\u0e35\u0e48".encode()
-    >>> [part.decode() for part in parts([factors(GPT2_REGEX, matches=True, gaps=True)], thai)]
+    >>> [part.decode() for part in split_into_parts([build_factors(GPT2_REGEX, matches=True, gaps=True)], thai)]
     ['\u0e17', '\u0e35\u0e48']
     """
     found, at = [], 0

@@ -12,11 +12,11 @@ too many for "reachable", which can only add a token that no text uses.
 
 from __future__ import annotations
 
-from lingraft.pretokenizer.pre_tokens import may_be_whole, parts, steps
+from lingraft.pretokenizer.pre_tokens import cutting_steps, may_be_whole, split_into_parts
 from lingraft.pretokenizer.regex_syntax import UnknownSyntaxError
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
-from lingraft.tokenizer.json_format import Data, bare_of
+from lingraft.tokenizer.json_format import Data, build_model_only
 
 
 def newly_reachable(source: Family, target: Data | Family) -> frozenset[int]:
@@ -31,7 +31,7 @@ def newly_reachable(source: Family, target: Data | Family) -> frozenset[int]:
     same = source.data.get("pre_tokenizer") == data.get("pre_tokenizer")
     if not isinstance(source, ByteLevel) or (same and not lookup):
         return frozenset()
-    before, after = steps(source.data), steps(data)
+    before, after = cutting_steps(source.data), cutting_steps(data)
     found = []
     for token_id, surface in enumerate(source.vocabulary.surfaces):
         if (
@@ -51,7 +51,7 @@ def newly_reachable(source: Family, target: Data | Family) -> frozenset[int]:
 def _produced(source: Family, target: Data | Family, token_ids: list[int]) -> frozenset[int]:
     """Return those of the source's tokens that a model makes of their own bytes."""
     vocab = (target if isinstance(target, dict) else target.data)["model"]["vocab"]
-    bare = bare_of(target) if isinstance(target, dict) else target.bare
+    bare = build_model_only(target) if isinstance(target, dict) else target.model_only
     pieces = [
         source.piece_of(source.vocabulary.surfaces[token_id] or b"") for token_id in token_ids
     ]
@@ -63,11 +63,11 @@ def _produced(source: Family, target: Data | Family, token_ids: list[int]) -> fr
     )
 
 
-def parts_of(source: Family, surface: bytes) -> list[bytes]:
+def split_where_always_cut(source: Family, surface: bytes) -> list[bytes]:
     """Cut bytes that are no text of their own where the source's pre-tokenizer cuts them in every text."""
     if not isinstance(source, ByteLevel):
         return [surface]
     try:
-        return parts(steps(source.data), surface)
+        return split_into_parts(cutting_steps(source.data), surface)
     except UnknownSyntaxError:
         return [surface]

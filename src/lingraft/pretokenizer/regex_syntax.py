@@ -85,11 +85,11 @@ Node = CharacterClass | Repeat | Concatenation | Alternation | Assertion
 
 
 @lru_cache(maxsize=64)
-def parsed(expression: str) -> Node:
+def parse(expression: str) -> Node:
     r"""Return the tree of an expression; raises `UnknownSyntaxError`.
 
-    >>> parsed(r"\p{L}+")
-    Repeat(part=Characters(text='\\p{L}', ignore_case=False), least=1, most=None, begin=0, quantifier=5, end=6)
+    >>> parse(r"\p{L}+")
+    Repeat(part=CharacterClass(text='\\p{L}', ignore_case=False), least=1, most=None, begin=0, quantifier=5, end=6)
     """
     parser = _Parser(expression)
     node = parser.alternation()
@@ -221,7 +221,7 @@ def escape_end(expression: str, at: int) -> int:
     return at + match.end()
 
 
-def translated(text: str) -> str:
+def translate(text: str) -> str:
     r"""Return the text of a set as the module `regex` reads it, with the shorthands of Oniguruma spelled out."""
     parts, at = [], 0
     while at < len(text):
@@ -252,7 +252,7 @@ def members(characters: CharacterClass) -> npt.NDArray[np.bool_]:
     found = np.zeros(CODE_POINTS, dtype=bool)
     flags = regex.VERSION1 | (regex.IGNORECASE if characters.ignore_case else 0)
     try:
-        pattern = regex.compile(f"(?:{translated(characters.text)})+", flags)
+        pattern = regex.compile(f"(?:{translate(characters.text)})+", flags)
     except regex.error as error:
         msg = f"the set {characters.text!r} ({error})"
         raise UnknownSyntaxError(msg) from error
@@ -262,15 +262,15 @@ def members(characters: CharacterClass) -> npt.NDArray[np.bool_]:
     return found
 
 
-def runs(node: Node) -> Iterator[Repeat]:
+def unlimited_repeats(node: Node) -> Iterator[Repeat]:
     """Yield the repetitions without limit of one set of characters, in the order in which they stand."""
     if isinstance(node, Repeat):
         if isinstance(node.part, CharacterClass) and node.most is None:
             yield node
         else:
-            yield from runs(node.part)
+            yield from unlimited_repeats(node.part)
     for child in children(node):
-        yield from runs(child)
+        yield from unlimited_repeats(child)
 
 
 def children(node: Node) -> tuple[Node, ...]:

@@ -60,7 +60,7 @@ class ScriptChange:
         return f"{self.script} {self.tokens_before} -> {self.tokens_after}"
 
 
-def touched_scripts(before: Family, after: Family) -> tuple[ScriptChange, ...]:
+def find_changed_scripts(before: Family, after: Family) -> tuple[ScriptChange, ...]:
     """Return the scripts whose sample sentences get other ids, with the number of tokens before and after."""
     found = []
     for script, text in SENTENCES.items():

@@ -74,7 +74,7 @@ class TextGenerator:
         reason and the figures.
         """
         context = context_of(self.model)
-        ids = self.tokenizer.ids([prompt])[0]
+        ids = self.tokenizer.encode([prompt])[0]
         read = [start_id(self.tokenizer), *ids][-max(1, context // 2) :]
         heard = ids[-len(read) :] if len(read) <= len(ids) else ids
         clock = GenerationClock(

@@ -49,7 +49,9 @@ class TokenFiles:
         return {**self.config, **self.special_map}
 
 
-def complete(data: Data, settings: Mapping[str, Any], files: TokenFiles, where: Path) -> None:
+def complete_added_tokens(
+    data: Data, settings: Mapping[str, Any], files: TokenFiles, where: Path
+) -> None:
     """Put every token that the files name into `data["added_tokens"]`, with its id and flags.
 
     `settings` are those of `files`, with the roles that a converted file states itself. Raises

@@ -23,9 +23,9 @@ from tokenizers import Tokenizer
 
 from lingraft.errors import TokenizerError
 from lingraft.splice import Vocabulary
-from lingraft.tokenizer.json_format import Data, backend_of, copied, refusals
-from lingraft.tokenizer.learnable_text import DigitRule, digit_rule, is_learnable
-from lingraft.tokenizer.special_text import SpecialText, unreachable, without_special_text
+from lingraft.tokenizer.json_format import Data, build_backend, copy_data, library_errors
+from lingraft.tokenizer.learnable_text import DigitRule, derive_digit_rule, is_learnable
+from lingraft.tokenizer.special_text import SpecialText, remove_special_text, unspellable_name
 
 _ALLOWED = re.compile(rb"[^0-9A-Za-z\x80-\xff]*[A-Za-z\x80-\xff][^0-9]*", re.DOTALL)
 
@@ -65,7 +65,7 @@ class Family(ABC):
         """Return the strings that the model sees in a text, one after the other; no token crosses their borders."""
 
     @property
-    def lead(self) -> str:
+    def chunk_prefix(self) -> str:
         """What to put before a stretch from the middle of a text, so that `cut` sees it as it stands there."""
         return " "
 
@@ -83,7 +83,7 @@ class Family(ABC):
         units: Counter[str] = Counter()
         stretches: Counter[str] = Counter()
         for text in texts:
-            if not self.cuts_stretches or _RUN_OF_SPACE.search(text):
+            if not self.can_cut_chunks or _RUN_OF_SPACE.search(text):
                 units.update(self.cut(text))
                 continue
             first, *rest = split(text)
@@ -92,10 +92,10 @@ class Family(ABC):
             if len(stretches) > _STRETCHES:
                 self._drain(stretches, units)
         self._drain(stretches, units)
-        return without_special_text(self.special_text.as_pieces(self.spelled_piece), units)
+        return remove_special_text(self.special_text.as_pieces(self.spelled_piece), units)
 
     @property
-    def cuts_stretches(self) -> bool:
+    def can_cut_chunks(self) -> bool:
         """Whether a stretch after `lead` is cut as it is inside of a text."""
         return True
 
@@ -106,27 +106,28 @@ class Family(ABC):
         )
         pattern = SpecialText(tuple(sorted(contents)))
         for text in texts:
-            yield from pattern.stretches(text)
+            yield from pattern.split(text)
 
     @cached_property
     def _cuts_at_spaces(self) -> bool:
         """Whether no unit goes on over a single space, whatever stands around it. BLOOM's do, between full stops."""
         around = (".", "a", "1", "'", "(", "-", "।", "क", "é", "😀")
         return all(
-            [*self.cut(f"{left} {right}")] == [*self.cut(left), *self.cut(self.lead + right)]
+            [*self.cut(f"{left} {right}")]
+            == [*self.cut(left), *self.cut(self.chunk_prefix + right)]
             for left in around
             for right in around
         )
 
     def _drain(self, stretches: Counter[str], units: Counter[str]) -> None:
-        lead = self.lead
+        lead = self.chunk_prefix
         for stretch, count in stretches.items():
             for unit in self.cut(lead + stretch):
                 units[unit] += count
         stretches.clear()
 
     @abstractmethod
-    def extended(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
+    def with_tokens(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
         """Return a tokenizer.json with these tokens added, in order, at `ids` (default: from `size` on)."""
 
     def with_units(self, surfaces: Sequence[bytes]) -> Data:
@@ -135,7 +136,7 @@ class Family(ABC):
         msg = f"whole words cannot be added to a {self.name} tokenizer; choose vocabulary.method: continued"
         raise TokenizerError(msg)
 
-    def without(self, token_ids: Iterable[int]) -> Data:
+    def without_tokens(self, token_ids: Iterable[int]) -> Data:
         """Return a tokenizer.json without these tokens; the ids of the others stay, with holes."""
         del token_ids
         msg = f"tokens cannot be taken out of a {self.name} tokenizer; choose vocabulary.method: continued"
@@ -158,7 +159,7 @@ class Family(ABC):
     @cached_property
     def digit_rule(self) -> DigitRule:
         """What this tokenizer does with ASCII digits; digits of other scripts follow it."""
-        return digit_rule(self._cut_surfaces)
+        return derive_digit_rule(self._cut_surfaces)
 
     def _cut_surfaces(self, texts: Sequence[str]) -> list[list[bytes]]:
         surfaces = self.vocabulary.surfaces
@@ -209,7 +210,7 @@ class Family(ABC):
         return Vocabulary(tuple(surfaces), self.special)
 
     @cached_property
-    def spelled(self) -> frozenset[bytes]:
+    def known_surfaces(self) -> frozenset[bytes]:
         """The surfaces that have a piece of their own; a byte that only stands in for a character has none."""
         return frozenset(
             surface
@@ -223,7 +224,7 @@ class Family(ABC):
         return self._built(self.data)
 
     def _built(self, data: Data) -> Tokenizer:
-        backend = backend_of(data, self.where)
+        backend = build_backend(data, self.where)
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
@@ -237,9 +238,9 @@ class Family(ABC):
     @cached_property
     def _without_control(self) -> Tokenizer:
         """The `tokenizers` object in which control pieces have names that no text spells (`mark`)."""
-        data = copied(self.data)
+        data = copy_data(self.data)
         data["added_tokens"] = [
-            {**token, "content": self.marks.get(token["content"], token["content"])}
+            {**token, "content": self.placeholders.get(token["content"], token["content"])}
             for token in data.get("added_tokens") or []
         ]
         self._rename_control(data["model"])
@@ -248,19 +249,20 @@ class Family(ABC):
         return backend
 
     @cached_property
-    def marks(self) -> dict[str, str]:
-        """For each special token a name that no text spells, by content: `encode_marked` reads it as the token."""
+    def placeholders(self) -> dict[str, str]:
+        """For each special token a name that no text spells, by content: `encode_with_placeholders` reads it as the token."""
         return {
-            content: unreachable(content, token_id) for token_id, content in self.control.items()
+            content: unspellable_name(content, token_id)
+            for token_id, content in self.control.items()
         }
 
-    def encode_marked(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_with_placeholders(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of texts in which only the names in `marks` are special tokens; spellings are text."""
         backend = self._without_control
         moved = {
             backend.token_to_id(mark): token_id
             for token_id, mark in (
-                (token_id, self.marks[content]) for token_id, content in self.control.items()
+                (token_id, self.placeholders[content]) for token_id, content in self.control.items()
             )
         }
         encodings = backend.encode_batch(list(texts), add_special_tokens=False)
@@ -274,7 +276,9 @@ class Family(ABC):
         return list(encoding.ids)
 
     def _rename_control(self, model: Data) -> None:
-        renamed = {piece: mark for piece, mark in self.marks.items() if piece in model["vocab"]}
+        renamed = {
+            piece: mark for piece, mark in self.placeholders.items() if piece in model["vocab"]
+        }
         model["vocab"] = {
             renamed.get(piece, piece): token_id for piece, token_id in model["vocab"].items()
         }
@@ -314,22 +318,22 @@ class Family(ABC):
         return [encoding.ids for encoding in found]
 
     @cached_property
-    def bare(self) -> Tokenizer:
+    def model_only(self) -> Tokenizer:
         """The model alone: no normalizer, no pre-tokenizer, no added tokens. It takes units."""
         return Tokenizer(
             self.backend.model
         )  # the same model, not a copy: 0.02 ms instead of 450 (Qwen2)
 
-    def with_model_of(self, other: Family) -> Self:
+    def reuse_model_of(self, other: Family) -> Self:
         """Take over the built model of a family that differs in what stands before its model alone."""
-        self.bare = other.bare
+        self.model_only = other.model_only
         return self
 
     def segment(self, units: Sequence[str]) -> list[list[int]]:
         """Return the ids of each unit under the model's own rules."""
         return [
             encoding.ids
-            for encoding in self.bare.encode_batch_fast(list(units), add_special_tokens=False)
+            for encoding in self.model_only.encode_batch_fast(list(units), add_special_tokens=False)
         ]
 
     @property
@@ -343,7 +347,7 @@ class Family(ABC):
         `tokenizers` numbers an added token that the model does not hold by the size of the model's vocabulary, not by
         the id in the file: once the vocabulary grows, GPT-2-style specials would move on the next load.
         """
-        data = copied(self.data)
+        data = copy_data(self.data)
         for token_id, content in self.special.items():
             data["model"]["vocab"].setdefault(content, token_id)
         return data
@@ -378,17 +382,17 @@ class ModelTokenizer:
         """One more than the highest id."""
         return self.family.size
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, read as text (`special_text`); no special tokens are added around it."""
-        with refusals(self.folder):
+        with library_errors(self.folder):
             return self.family.encode(texts)
 
-    def markup_ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_markup(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, where a special token that is spelled out is that token."""
-        with refusals(self.folder):
+        with library_errors(self.folder):
             return self.family.encode_markup(texts)
 
-    def text(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         """Return the text of these ids; special tokens are spelled out."""
         return str(self.backend.decode(list(ids), skip_special_tokens=False))
 

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar
 
 from lingraft.tokenizer.base import Family
-from lingraft.tokenizer.json_format import Data, front_of
+from lingraft.tokenizer.json_format import Data, build_preprocessing
 
 
 def splits(piece: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -46,7 +46,7 @@ class BPE(Family):
             if token_id not in self.special and token_id not in self.fallback
         }
 
-    def extended(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
+    def with_tokens(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
         """Add the tokens with the merges of all their splits, after every merge of the base."""
         data = self.with_added_in_vocabulary()
         pieces = [self.piece_of(surface) for surface in surfaces]
@@ -64,7 +64,7 @@ class BPE(Family):
         data["model"]["ignore_merges"] = True
         return data
 
-    def without(self, token_ids: Iterable[int]) -> Data:
+    def without_tokens(self, token_ids: Iterable[int]) -> Data:
         """Take tokens out, with every merge that makes or uses them; the ids of the others stay, with holes."""
         dropped = set(token_ids)
         gone = {piece for piece, token_id in self.pieces.items() if token_id in dropped}
@@ -140,7 +140,7 @@ class ByteLevel(BPE):
 
     @cached_property
     def _front(self) -> tuple[Any, Any]:
-        return front_of(self.data)
+        return build_preprocessing(self.data)
 
 
 def pre_tokenizers(data: Data) -> list[dict[str, Any]]:

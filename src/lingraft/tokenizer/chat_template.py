@@ -58,7 +58,7 @@ class ChatTemplate:
         return str(rendered[0])
 
     @cached_property
-    def marks(self) -> TurnMarks:
+    def turn_tokens(self) -> TurnTokens:
         """The special tokens around the turns of a rendered conversation."""
         roles = ("user", "assistant", "user", "assistant")
         messages = [
@@ -67,18 +67,18 @@ class ChatTemplate:
         try:
             rendered = self.render(messages)
         except TokenizerError:
-            return TurnMarks.named_in(self.source, self.variables, self.special)
+            return TurnTokens.named_in(self.source, self.variables, self.special)
         gaps = _gaps(rendered)
         if gaps is None:
-            return TurnMarks.named_in(self.source, self.variables, self.special)
+            return TurnTokens.named_in(self.source, self.variables, self.special)
         found = [frozenset(content for content in self.special if content in gap) for gap in gaps]
         after_answer = [gap for gap in (gaps[2], gaps[4]) if gap]
         ends = {first for gap in after_answer if (first := _first_of(gap, self.special))}
-        return TurnMarks(frozenset().union(*found[1:4]), found[4], frozenset(ends))
+        return TurnTokens(frozenset().union(*found[1:4]), found[4], frozenset(ends))
 
 
 @dataclass(frozen=True)
-class TurnMarks:
+class TurnTokens:
     """Special tokens of a template: `between` turns, after the `last` one, what `ends` an answer."""
 
     between: frozenset[str]
@@ -88,7 +88,7 @@ class TurnMarks:
     @classmethod
     def named_in(
         cls, source: str, variables: Mapping[str, str], special: frozenset[str]
-    ) -> TurnMarks:
+    ) -> TurnTokens:
         """Take every special token that a template names for a mark: it could not be rendered."""
         named = {content for content in special if content in source}
         named |= {content for name, content in variables.items() if name in source}

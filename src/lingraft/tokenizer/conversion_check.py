@@ -47,7 +47,7 @@ class ConversionCheck:
     decomposed: int
 
 
-def checked_conversion(
+def check_if_converted(
     tokenizer: ModelTokenizer,
     probes: Iterable[str],
     texts: Iterable[str] = (),
@@ -64,7 +64,7 @@ def checked_conversion(
         return
     model = tokenizer.folder / str(name)
     check_conversion(tokenizer, model, probes)
-    found = compare(tokenizer, model, texts)
+    found = compare_with_sentencepiece(tokenizer, model, texts)
     if found.different:
         raise TokenizerError(_refusal(model, read_message(model), found, "texts"))
     if found.decomposed:
@@ -86,8 +86,8 @@ def check_conversion(
     message = read_message(model)
     pieces = [piece.piece for piece in message.pieces if piece.type == NORMAL]
     spellings = [tokenizer.family.surface_of(piece).decode() for piece in pieces]
-    by_texts = compare(tokenizer, model, texts)
-    by_pieces = compare(tokenizer, model, spellings)
+    by_texts = compare_with_sentencepiece(tokenizer, model, texts)
+    by_pieces = compare_with_sentencepiece(tokenizer, model, spellings)
     if by_texts.different:
         raise TokenizerError(_refusal(model, message, by_texts, "texts"))
     if by_pieces.different:
@@ -105,7 +105,9 @@ def _refusal(model: Path, message: Any, found: ConversionCheck, kind: str) -> st
     )
 
 
-def compare(tokenizer: ModelTokenizer, model: Path, texts: Iterable[str]) -> ConversionCheck:
+def compare_with_sentencepiece(
+    tokenizer: ModelTokenizer, model: Path, texts: Iterable[str]
+) -> ConversionCheck:
     """Compare the ids of a tokenizer with those of a SentencePiece file.
 
     Special tokens that a text spells are plain text to both. Other added tokens are known to one of
@@ -121,7 +123,7 @@ def compare(tokenizer: ModelTokenizer, model: Path, texts: Iterable[str]) -> Con
     different: list[str] = []
     decomposed = 0
     for text, ours, theirs in zip(
-        given, tokenizer.ids(given), processor.encode(given), strict=True
+        given, tokenizer.encode(given), processor.encode(given), strict=True
     ):
         if ours == theirs or _near_tie(tokenizer, ours, theirs):
             continue
@@ -149,7 +151,7 @@ def _composed_alike(tokenizer: ModelTokenizer, processor: Any, text: str) -> boo
         return False
     composed = unicodedata.normalize("NFKC", text)
     theirs: list[int] = processor.encode(composed)
-    return composed != text and tokenizer.ids([composed])[0] == theirs
+    return composed != text and tokenizer.encode([composed])[0] == theirs
 
 
 def _cause(message: Any, texts: Sequence[str]) -> str:

@@ -50,7 +50,7 @@ def added_token(token_id: int, content: str, *, special: bool = True) -> dict[st
     }
 
 
-def document(model: dict[str, Any], **parts: Any) -> Data:
+def tokenizer_data(model: dict[str, Any], **parts: Any) -> Data:
     """Return a tokenizer.json with every part that `tokenizers` expects."""
     empty = dict.fromkeys(
         ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -58,7 +58,7 @@ def document(model: dict[str, Any], **parts: Any) -> Data:
     return {"version": "1.0", **empty, "added_tokens": [], **parts, "model": model}
 
 
-def bpe(vocab: dict[str, int], merges: list[Any], **settings: Any) -> dict[str, Any]:
+def bpe_model(vocab: dict[str, int], merges: list[Any], **settings: Any) -> dict[str, Any]:
     """Return a BPE model as tokenizer.json writes it."""
     return {
         "type": "BPE",
@@ -115,7 +115,9 @@ def from_vocab_and_merges(source: Path) -> Data:
         raise TokenizerError(msg) from error
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     special = [added_token(vocab[name], name) for name in ("<|endoftext|>",) if name in vocab]
-    data = document(bpe(vocab, merges), added_tokens=special, **byte_level_parts(GPT2_REGEX))
+    data = tokenizer_data(
+        bpe_model(vocab, merges), added_tokens=special, **byte_level_parts(GPT2_REGEX)
+    )
     if special:
         data["lingraft_roles"] = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
     return data
@@ -169,18 +171,18 @@ def from_tiktoken(source: Path) -> Data:
     ]
     tokens = [added_token(len(ranks) + i, name) for i, name in enumerate(special)]
     normalizer = {"type": "NFC"} if pattern == QWEN_REGEX else None
-    data = document(
-        bpe(vocab, merges, ignore_merges=ignore),
+    data = tokenizer_data(
+        bpe_model(vocab, merges, ignore_merges=ignore),
         added_tokens=tokens,
         normalizer=normalizer,
-        post_processor=template(before=(bos, len(ranks)) if bos else None),
+        post_processor=special_token_template(before=(bos, len(ranks)) if bos else None),
         **byte_level_parts(pattern),
     )
     data["lingraft_roles"] = {"bos_token": bos, "eos_token": eos}
     return data
 
 
-def template(
+def special_token_template(
     *, before: tuple[str, int] | None = None, after: tuple[str, int] | None = None
 ) -> dict[str, Any] | None:
     """Return the post-processor that puts a special token (content, id) before or after a text."""

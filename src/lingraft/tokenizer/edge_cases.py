@@ -14,7 +14,7 @@ import unicodedata
 _WITHOUT_SPACE = 1_000_000
 
 
-def awkward_texts() -> list[str]:
+def edge_case_texts() -> list[str]:
     """Return texts with emoji, joiners, marks out of order, mixed scripts, controls, digits, code, long stretches."""
     return [
         "",
@@ -74,7 +74,7 @@ def code_texts() -> list[str]:
     ]
 
 
-def endless_word(seed_text: str) -> str:
+def word_without_spaces(seed_text: str) -> str:
     """Return a megabyte without a single white space, made from the letters of a text."""
     letters = "".join(seed_text.split()) or "x"
     size = len(letters.encode())
@@ -139,7 +139,7 @@ _ALPHABETS = (
 
 def broad_sample() -> list[str]:
     """Return about 300 texts; the same ones at every call."""
-    return [*awkward_texts(), *SENTENCES, *CODE, *random_texts(RANDOM_TEXTS)]
+    return [*edge_case_texts(), *SENTENCES, *CODE, *random_texts(RANDOM_TEXTS)]
 
 
 def random_texts(count: int, seed: int = 0) -> list[str]:

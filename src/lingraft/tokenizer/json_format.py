@@ -24,12 +24,12 @@ DEPTH = 100
 another depth above this one, most of them with a traceback."""
 
 
-def parsed_json(raw: bytes | str) -> Any:
+def parse_json(raw: bytes | str) -> Any:
     """Parse JSON; raises `ValueError` where it is not JSON, or nested more than `DEPTH` deep.
 
     The vocabulary and the merges of a tokenizer.json are not looked into: `tokenizers` does that.
 
-    >>> parsed_json("[" * 101 + "]" * 101)
+    >>> parse_json("[" * 101 + "]" * 101)
     Traceback (most recent call last):
     ValueError: nested more than 100 levels deep
     """
@@ -55,7 +55,7 @@ BATCH_SETTINGS = ("truncation", "padding")
 """How a batch is shaped: off while we learn, count and check, and in the result as in the source."""
 
 
-def switched_off(data: Data) -> Data:
+def disable_batch_settings(data: Data) -> Data:
     """Take truncation, padding and dropout out of a tokenizer.json; return those that it had.
 
     With them the ids of a text would be cut off, filled up or random.
@@ -69,7 +69,7 @@ def switched_off(data: Data) -> Data:
     return found
 
 
-def copied(data: Data) -> Data:
+def copy_data(data: Data) -> Data:
     """Return a copy whose tables may grow; the entries of the tables, which nothing changes, are shared.
 
     `copy.deepcopy` walks every merge, and leaves as many lists for the garbage collector to walk again.
@@ -81,14 +81,14 @@ def copied(data: Data) -> Data:
     }
 
 
-def backend_of(data: Data, where: object = "the tokenizer") -> Tokenizer:
+def build_backend(data: Data, where: object = "the tokenizer") -> Tokenizer:
     """Build the tokenizer of a tokenizer.json's content; raises `TokenizerError` where `tokenizers` refuses it."""
-    with refusals(where):
+    with library_errors(where):
         return Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
 
 
 @contextmanager
-def refusals(where: object) -> Iterator[None]:
+def library_errors(where: object) -> Iterator[None]:
     """Turn what `tokenizers` raises into a `TokenizerError`: bare exceptions, and panics, which are no `Exception`."""
     try:
         yield
@@ -99,31 +99,31 @@ def refusals(where: object) -> Iterator[None]:
         raise TokenizerError(msg) from error
 
 
-def bare_of(data: Data) -> Tokenizer:
+def build_model_only(data: Data) -> Tokenizer:
     """Build the model alone: no normalizer, no pre-tokenizer, no added tokens. It takes units."""
     alone = dict.fromkeys(
         ("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding")
     )
-    return backend_of({**data, **alone, "added_tokens": []})
+    return build_backend({**data, **alone, "added_tokens": []})
 
 
-def front_of(data: Data) -> tuple[Any, Any]:
+def build_preprocessing(data: Data) -> tuple[Any, Any]:
     """Return what stands before the model: the normalizer and the pre-tokenizer (either may be None)."""
     empty = {"type": "BPE", "vocab": {}, "merges": []}
-    backend = backend_of({**data, "model": empty, "added_tokens": [], "post_processor": None})
+    backend = build_backend({**data, "model": empty, "added_tokens": [], "post_processor": None})
     return backend.normalizer, backend.pre_tokenizer
 
 
-def compacted(data: Data) -> tuple[Data, dict[int, int]]:
+def compact_ids(data: Data) -> tuple[Data, dict[int, int]]:
     """Return the data with ids from 0 on without holes, and where each id went.
 
     >>> data = {"model": {"vocab": {"a": 0, "c": 2}}, "added_tokens": [{"id": 2, "content": "c"}]}
-    >>> compacted(data)[0]["model"]["vocab"], compacted(data)[1]
+    >>> compact_ids(data)[0]["model"]["vocab"], compact_ids(data)[1]
     ({'a': 0, 'c': 1}, {0: 0, 2: 1})
     """
     taken = {*data["model"]["vocab"].values(), *(token["id"] for token in data["added_tokens"])}
     moved = {token_id: i for i, token_id in enumerate(sorted(taken))}
-    data = copied(data)
+    data = copy_data(data)
     data["model"]["vocab"] = {
         piece: moved[token_id] for piece, token_id in data["model"]["vocab"].items()
     }

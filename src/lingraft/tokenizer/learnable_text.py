@@ -60,12 +60,12 @@ class DigitRule:
         return f"up to {self.most} digits are one token"
 
 
-def digit_rule(cut: Callable[[Sequence[str]], list[list[bytes]]]) -> DigitRule:
+def derive_digit_rule(cut: Callable[[Sequence[str]], list[list[bytes]]]) -> DigitRule:
     """Derive the rule from how a tokenizer cuts numbers of 1 to 12 ASCII digits.
 
     `cut` gives the surfaces of the tokens of each text.
 
-    >>> digit_rule(lambda texts: [[bytes([byte]) for byte in text.encode()] for text in texts])
+    >>> derive_digit_rule(lambda texts: [[bytes([byte]) for byte in text.encode()] for text in texts])
     DigitRule(most=1, after_space=False)
     """
     chance = random.Random(0)

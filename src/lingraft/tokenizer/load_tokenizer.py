@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import TokenizerError
-from lingraft.tokenizer.added_tokens import TokenFiles, complete
+from lingraft.tokenizer.added_tokens import TokenFiles, complete_added_tokens
 from lingraft.tokenizer.base import Family, ModelTokenizer
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
 from lingraft.tokenizer.convert import from_tiktoken, from_vocab_and_merges
-from lingraft.tokenizer.json_format import Data, parsed_json, switched_off
+from lingraft.tokenizer.json_format import Data, disable_batch_settings, parse_json
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 from lingraft.tokenizer.sentencepiece_model import from_sentencepiece
 from lingraft.tokenizer.unigram import Unigram
-from lingraft.tokenizer.validate import check_sound, read_by_the_library
+from lingraft.tokenizer.validate import blame_unreadable_file, check_ids
 
 FAMILIES: tuple[type[Family], ...] = (ByteLevel, SentencePieceBPE, Unigram)
 
@@ -55,7 +55,7 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     path = Path(path)
     source = tokenizer_file(path)
     data = _read(source)
-    check_sound(data, source)
+    check_ids(data, source)
     folder = source.parent
     files = TokenFiles(
         folder,
@@ -64,10 +64,10 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
         added=_json(folder / "added_tokens.json"),
     )
     settings = {**_roles(data), **files.settings}
-    batch_settings = switched_off(data)
+    batch_settings = disable_batch_settings(data)
     config = {**settings, "model_config": _json(folder / "config.json")}
-    with read_by_the_library(data, source):
-        complete(data, settings, files, source)
+    with blame_unreadable_file(data, source):
+        complete_added_tokens(data, settings, files, source)
         return ModelTokenizer(folder, family_of(data, source), config, batch_settings)
 
 
@@ -104,7 +104,7 @@ def _read(source: Path) -> Data:
 def _tokenizer_json(source: Path) -> Data:
     try:
         raw = source.read_bytes()
-        data = parsed_json(gzip.decompress(raw) if source.suffix == ".gz" else raw)
+        data = parse_json(gzip.decompress(raw) if source.suffix == ".gz" else raw)
     except (ValueError, OSError, EOFError) as error:
         msg = f"{source}: not a readable tokenizer.json ({error})"
         raise TokenizerError(msg) from error
@@ -142,7 +142,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = parsed_json(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except ValueError as error:
         msg = f"{path}: not readable JSON ({error})"
         raise TokenizerError(msg) from error

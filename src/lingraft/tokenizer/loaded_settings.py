@@ -40,12 +40,12 @@ class LoadedSettings:
     pair: tuple[int, ...]
 
 
-def names_a_class(folder: Path) -> bool:
+def names_tokenizer_class(folder: Path) -> bool:
     """Say whether a folder tells transformers which class its tokenizer has."""
     return any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
 
 
-def loaded_settings(folder: Path) -> LoadedSettings:
+def read_loaded_settings(folder: Path) -> LoadedSettings:
     """Load a folder with AutoTokenizer; raises `TokenizerError` where transformers cannot."""
     from transformers import AutoTokenizer
     from transformers.utils import logging
@@ -108,21 +108,21 @@ def with_loaded_settings(tokenizer: ModelTokenizer, warn: Callable[[str], None])
     A bare tokenizer file names no class, and is taken as it is. Warns where transformers cannot
     load the folder, because only what the files name is kept then.
     """
-    if not names_a_class(tokenizer.folder):
+    if not names_tokenizer_class(tokenizer.folder):
         return tokenizer
     try:
-        settings = loaded_settings(tokenizer.folder)
+        settings = read_loaded_settings(tokenizer.folder)
     except TokenizerError as error:
         warn(f"{error}; only the settings that they name are kept")
         return tokenizer
-    return as_loaded(tokenizer, settings)
+    return apply_loaded_settings(tokenizer, settings)
 
 
-def as_loaded(tokenizer: ModelTokenizer, settings: LoadedSettings) -> ModelTokenizer:
+def apply_loaded_settings(tokenizer: ModelTokenizer, settings: LoadedSettings) -> ModelTokenizer:
     """Return a tokenizer whose configuration and post-processor say what AutoTokenizer makes of it."""
     family = tokenizer.family
     config = {**tokenizer.config, **settings.values}
     if settings.post_processor != family.data.get("post_processor"):
         data = {**family.data, "post_processor": settings.post_processor}
-        family = type(family)(data, family.where).with_model_of(family)
+        family = type(family)(data, family.where).reuse_model_of(family)
     return replace(tokenizer, family=family, config=config)

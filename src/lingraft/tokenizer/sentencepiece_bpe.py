@@ -15,7 +15,7 @@ import regex
 
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import BPE, pre_tokenizers
-from lingraft.tokenizer.json_format import Data, front_of
+from lingraft.tokenizer.json_format import Data, build_preprocessing
 
 SPACE = "▁"
 UNIT_PATTERN = rf"{SPACE}+[^{SPACE}\n]*|[^{SPACE}\n]+|\n+"
@@ -47,19 +47,19 @@ class SpaceMarked(Family):
         return {token_id: int(byte[1], 16) for token_id, byte in found if byte}
 
     @cached_property
-    def lead(self) -> str:
+    def chunk_prefix(self) -> str:
         """What stands for the space before a word: nothing where the tokenizer puts one there itself.
 
         A space is taken away by a tokenizer that strips texts, and "▁" is made a space by some
         character maps. Where none of the three gives the word as it stands in a text, texts are cut
-        whole (`cuts_stretches`).
+        whole (`can_cut_chunks`).
         """
         return next((lead for lead in _LEADS if self._stands_for_a_space(lead)), "")
 
     @cached_property
-    def cuts_stretches(self) -> bool:
+    def can_cut_chunks(self) -> bool:
         """Whether a stretch after `lead` is cut as it is inside of a text."""
-        return self._stands_for_a_space(self.lead)
+        return self._stands_for_a_space(self.chunk_prefix)
 
     def _stands_for_a_space(self, lead: str) -> bool:
         return [*self.cut("x y")] == [*self.cut("x"), *self.cut(f"{lead}y")]
@@ -85,7 +85,7 @@ class SpaceMarked(Family):
 
     @cached_property
     def _front(self) -> tuple[Any, Any]:
-        return front_of(self.data)
+        return build_preprocessing(self.data)
 
     def allows(self, surface: bytes) -> bool:
         """Leave out, beside digits and ASCII punctuation alone, what the vocabulary cannot write: torn characters."""

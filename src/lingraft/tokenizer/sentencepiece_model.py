@@ -30,7 +30,12 @@ from tokenizers import normalizers
 
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.byte_level_bpe import pre_tokenizers, splits
-from lingraft.tokenizer.convert import added_token, bpe, document, template
+from lingraft.tokenizer.convert import (
+    added_token,
+    bpe_model,
+    special_token_template,
+    tokenizer_data,
+)
 from lingraft.tokenizer.json_format import Data
 
 SPACE = "▁"
@@ -94,7 +99,11 @@ def from_sentencepiece(source: Path) -> Data:
     }
     before, after = ((roles[role], ids[role]) if role in roles else None for role in ("bos", "eos"))
     # the habit of Llama, and of T5, where tokenizer_config.json says nothing else
-    data["post_processor"] = template(before=before) if kind == "BPE" else template(after=after)
+    data["post_processor"] = (
+        special_token_template(before=before)
+        if kind == "BPE"
+        else special_token_template(after=after)
+    )
     data["lingraft_roles"] = {f"{role}_token": content for role, content in roles.items()}
     data["lingraft_roles"][CONVERTED_FROM] = source.name
     return data
@@ -222,7 +231,7 @@ def _bpe_document(message: Any) -> Data:
     ranked = sorted(normal, key=lambda piece: -normal[piece])
     merges = [list(pair) for piece in ranked for pair in splits(piece, known)]
     frozen = user_defined(message)
-    model = bpe(
+    model = bpe_model(
         {name: token_id for token_id, name in enumerate(names)},
         merges,
         unk_token=message.pieces[message.trainer_spec.unk_id].piece,
@@ -230,15 +239,15 @@ def _bpe_document(message: Any) -> Data:
         byte_fallback=message.trainer_spec.byte_fallback,
         ignore_merges=bool(frozen),
     )
-    return document(
+    return tokenizer_data(
         model,
         normalizer=_normalizer(message),
-        pre_tokenizer=isolate(frozen) if frozen else None,
+        pre_tokenizer=isolate_pieces(frozen) if frozen else None,
         decoder=_decoder(message),
     )
 
 
-def isolate(pieces: list[str]) -> dict[str, Any]:
+def isolate_pieces(pieces: list[str]) -> dict[str, Any]:
     """Return the pre-tokenizer that isolates these strings; the first that fits is taken."""
     pattern = "|".join(
         regex.escape(piece, special_only=True, literal_spaces=True) for piece in pieces
@@ -278,7 +287,7 @@ def _unigram_document(message: Any) -> Data:
         "vocab": vocab,
     }
     decoder = _decoder(message) if spec.byte_fallback else _metaspace(message, split=True)
-    return document(
+    return tokenizer_data(
         model,
         normalizer=_normalizer(message),
         pre_tokenizer=_unigram_pre_tokenizer(message),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lingraft.errors import TokenizerError
-from lingraft.tokenizer.chat_template import ChatTemplate, TurnMarks, chat_template_of
+from lingraft.tokenizer.chat_template import ChatTemplate, TurnTokens, chat_template_of
 
 if TYPE_CHECKING:
     from lingraft.tokenizer.base import ModelTokenizer
@@ -116,7 +116,7 @@ def _found(tokenizer: ModelTokenizer, bos: str | None, eos: str | None) -> Separ
     template = chat_template_of(tokenizer)
     if template is None:
         return Separators(bos, eos, "the tokenizer's BOS and EOS")
-    marks = template.marks
+    marks = template.turn_tokens
     before, after = bos, eos
     reasons = []
     if eos is not None and _is_mark(eos, marks):
@@ -130,12 +130,12 @@ def _found(tokenizer: ModelTokenizer, bos: str | None, eos: str | None) -> Separ
     return Separators(before, after, "; ".join(reasons) or own)
 
 
-def _is_mark(eos: str, marks: TurnMarks) -> bool:
+def _is_mark(eos: str, marks: TurnTokens) -> bool:
     """Say whether an EOS belongs to the chat: between turns, or at its end under a name of its own."""
     return eos in marks.between or (eos in marks.last and not _END.search(eos))
 
 
-def _ends_of_text(tokenizer: ModelTokenizer, marks: TurnMarks) -> Iterator[str]:
+def _ends_of_text(tokenizer: ModelTokenizer, marks: TurnTokens) -> Iterator[str]:
     """Yield special tokens that are named for the end of a text and are no turn's mark.
 
     Those that the model's own files list as an end or as padding come first, then lower ids.
@@ -187,5 +187,5 @@ def chat_model_of(tokenizer: ModelTokenizer) -> ChatModel | None:
     template = chat_template_of(tokenizer)
     if template is None:
         return None
-    ends = [content for content in end_tokens(tokenizer) if content in template.marks.ends]
+    ends = [content for content in end_tokens(tokenizer) if content in template.turn_tokens.ends]
     return ChatModel(template, ends[0]) if ends else None

@@ -59,10 +59,10 @@ class SpecialText:
             tuple(sorted({piece_of(content) for content in self.contents})), self.has_byte_names
         )
 
-    def stretches(self, text: str) -> list[str]:
+    def split(self, text: str) -> list[str]:
         """Return what lies between the spellings, empty stretches left out.
 
-        >>> SpecialText(("</s>",)).stretches("ends</s>here")
+        >>> SpecialText(("</s>",)).split("ends</s>here")
         ['ends', 'here']
         """
         parts = self.pattern.split(text) if self.pattern else [text]
@@ -92,38 +92,38 @@ def _any_of(contents: set[str]) -> str:
     return f"(?:{tree})?" if "" in contents else tree
 
 
-def without_special_text(spelled: SpecialText, units: Counter[str]) -> Counter[str]:
+def remove_special_text(spelled: SpecialText, units: Counter[str]) -> Counter[str]:
     """Cut the spellings of special tokens out of counted units, so that no new token can hold one.
 
-    >>> units = without_special_text(SpecialText(("</s>",)), Counter({"▁closes</s>.": 3}))
+    >>> units = remove_special_text(SpecialText(("</s>",)), Counter({"▁closes</s>.": 3}))
     >>> sorted(units.items())
     [('.', 3), ('▁closes', 3)]
     """
     holding = [unit for unit in units if spelled.mentions(unit)]
     for unit in holding:
         count = units.pop(unit)
-        for stretch in spelled.stretches(unit):
+        for stretch in spelled.split(unit):
             units[stretch] += count
     return units
 
 
-def unreachable(piece: str, token_id: int) -> str:
+def unspellable_name(piece: str, token_id: int) -> str:
     """Return another name for a piece, which no text can spell."""
     return f"{NOT_IN_TEXT}{token_id}{NOT_IN_TEXT}{piece}"
 
 
-def as_note(mentions: Mapping[str, int]) -> dict[str, int]:
+def most_frequent_first(mentions: Mapping[str, int]) -> dict[str, int]:
     """Return counts for a manifest, most frequent first."""
     return dict(sorted(mentions.items(), key=lambda item: (-item[1], item[0])))
 
 
-def as_sentence(mentions: Mapping[str, int]) -> str:
+def describe_mentions(mentions: Mapping[str, int]) -> str:
     """Return one sentence for people.
 
-    >>> as_sentence({"</s>": 300, "<s>": 2})
+    >>> describe_mentions({"</s>": 300, "<s>": 2})
     'the text spells special tokens 302 times (</s> 300, <s> 2); they are read as text, never as control tokens'
     """
-    ordered = as_note(mentions)
+    ordered = most_frequent_first(mentions)
     shown = ", ".join(f"{content} {count:,}" for content, count in list(ordered.items())[:4])
     more = f" and {len(ordered) - 4} others" if len(ordered) > 4 else ""
     total = sum(ordered.values())

@@ -32,9 +32,9 @@ import numpy as np
 
 from lingraft.errors import TokenizerError
 from lingraft.splice import Vocabulary
-from lingraft.tokenizer.json_format import Data, copied
+from lingraft.tokenizer.json_format import Data, copy_data
 from lingraft.tokenizer.sentencepiece_bpe import SpaceMarked
-from lingraft.tokenizer.special_text import unreachable
+from lingraft.tokenizer.special_text import unspellable_name
 
 STEP = 0.5
 """Below the scores of pieces, so that base text stays; of 0.01 to 1, all gave token counts within 0.3%."""
@@ -54,14 +54,14 @@ class Score(NamedTuple):
     others: int
 
 
-def scored(
+def score_pieces(
     pieces: Sequence[str], base: Mapping[str, float], *, byte_fallback: bool = False
 ) -> list[Score]:
     """Return a score for each new piece, the first in rank first; the scores of `base` stay as they are.
 
     With `byte_fallback`, a character without a piece counts as its bytes.
 
-    >>> [(round(score, 2), others) for score, others in scored(["ab", "abc"], {"a": -2.0, "b": -3.0, "c": -9.0})]
+    >>> [(round(score, 2), others) for score, others in score_pieces(["ab", "abc"], {"a": -2.0, "b": -3.0, "c": -9.0})]
     [(-4.5, 2), (-7.88, 2)]
     """
     lowest = min(base.values(), default=0.0)
@@ -148,7 +148,7 @@ class Unigram(SpaceMarked):
         """Rename control pieces and byte names; what falls back to bytes becomes unknown there (`encode`)."""
         names = set(self.control.values())
         model["vocab"] = [
-            [unreachable(piece, i) if piece in names or i in self.fallback else piece, score]
+            [unspellable_name(piece, i) if piece in names or i in self.fallback else piece, score]
             for i, (piece, score) in enumerate(model["vocab"])
         ]
         model["byte_fallback"] = False
@@ -187,7 +187,7 @@ class Unigram(SpaceMarked):
         return unknown
 
     @property
-    def loses(self) -> bool:
+    def loses_characters(self) -> bool:
         """Whether a character without a piece is lost: there are no bytes to fall back on."""
         return not self.data["model"].get("byte_fallback")
 
@@ -205,13 +205,13 @@ class Unigram(SpaceMarked):
 
         The vocabulary is a list and an id its index: ids that no token has are filled with placeholders.
         """
-        data = copied(self.data)
+        data = copy_data(self.data)
         vocab: list[list[Any]] = data["model"]["vocab"]
         outside = range(len(vocab), self.size)
         vocab += [[self.special.get(token_id, f"<unused{token_id}>"), 0.0] for token_id in outside]
         return data
 
-    def extended(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
+    def with_tokens(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
         """Add the tokens with scores that make each the best segmentation of its own surface.
 
         Raises `TokenizerError` where `ids` are not those after the last one: a Unigram's ids have no holes to fill.
@@ -222,6 +222,6 @@ class Unigram(SpaceMarked):
         data = self.with_added_in_vocabulary()
         pieces = [self.piece_of(surface) for surface in surfaces]
         vocab: list[list[Any]] = data["model"]["vocab"]
-        scores = scored(pieces, self.scores, byte_fallback=not self.loses)
+        scores = score_pieces(pieces, self.scores, byte_fallback=not self.loses_characters)
         vocab += [[piece, score.score] for piece, score in zip(pieces, scores, strict=True)]
         return data

@@ -1,7 +1,7 @@
 """What a tokenizer loses of a text, and how to compare a Unigram with one that loses less.
 
 Normalizers rewrite characters or take them out (T5's turns ZWNJ into a space), and characters without a piece become
-"<unk>" where there are no bytes to fall back on. `round_trip` counts both: a document comes back where decoding its
+"<unk>" where there are no bytes to fall back on. `measure_round_trip` counts both: a document comes back where decoding its
 ids gives all its characters, white space aside.
 
 Where the base writes "<unk>" for a run of characters, a target with pieces for them needs more tokens and gives more
@@ -23,18 +23,18 @@ from lingraft.tokenizer.unigram import Unigram
 def unknown_piece(tokenizer: ModelTokenizer) -> str | None:
     """Return how a tokenizer writes what it loses, `None` where it loses nothing."""
     family = tokenizer.family
-    if not isinstance(family, Unigram) or not family.loses or family.unknown is None:
+    if not isinstance(family, Unigram) or not family.loses_characters or family.unknown is None:
         return None
     piece: str = family.data["model"]["vocab"][family.unknown][0]
     return piece
 
 
-def lost_characters(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
+def count_lost_characters(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
     """Return how many characters of each text (after normalisation) are lost."""
     return [lost for _tokens, lost in _tokens_and_lost(tokenizer, texts)]
 
 
-def lengths(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
+def count_tokens(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
     """Return the tokens of each text, where a lost character counts as one token."""
     return [tokens + lost for tokens, lost in _tokens_and_lost(tokenizer, texts)]
 
@@ -43,7 +43,7 @@ def _tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[tu
     """Return, for each text, the tokens that stand for something and the characters that are lost."""
     family = tokenizer.family
     if unknown_piece(tokenizer) is None or not isinstance(family, Unigram):
-        return [(len(ids), 0) for ids in tokenizer.ids(texts)]
+        return [(len(ids), 0) for ids in tokenizer.encode(texts)]
     found = []
     for encoding in family.encodings(texts):  # those of the fast call hold no tokens
         lost = 0
@@ -57,10 +57,10 @@ def _tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[tu
     return found
 
 
-def as_faithful(before: str, after: str, unknown: str | None) -> bool:
+def is_as_faithful(before: str, after: str, unknown: str | None) -> bool:
     """Say whether `after` is `before`, or has text where `before` has the unknown piece.
 
-    >>> as_faithful("a <unk> b", "a नमस्ते b", "<unk>"), as_faithful("a <unk> b", "a नमस्ते c", "<unk>")
+    >>> is_as_faithful("a <unk> b", "a नमस्ते b", "<unk>"), is_as_faithful("a <unk> b", "a नमस्ते c", "<unk>")
     (True, False)
     """
     if before == after:
@@ -107,12 +107,12 @@ class RoundTrip:
         )
 
 
-def round_trip(tokenizer: ModelTokenizer, documents: Iterable[str]) -> RoundTrip:
+def measure_round_trip(tokenizer: ModelTokenizer, documents: Iterable[str]) -> RoundTrip:
     """Encode and decode documents, and count what does not come back."""
     changed, lost = 0, Counter[str]()
     texts = list(documents)
-    for text, ids in zip(texts, tokenizer.ids(texts), strict=True):
-        decoded = tokenizer.text(ids)
+    for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
+        decoded = tokenizer.decode(ids)
         if decoded == text:
             continue
         missing = Counter(text) - Counter(decoded)

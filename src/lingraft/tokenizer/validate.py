@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lingraft.errors import TokenizerError
-from lingraft.tokenizer.json_format import Data, backend_of
+from lingraft.tokenizer.json_format import Data, build_backend
 
 SPREAD = 16
 """The highest id is at most so many times the number of tokens (real files: 1.0)."""
 
 
-def check_sound(data: Data, source: Path) -> None:
+def check_ids(data: Data, source: Path) -> None:
     """Raise `TokenizerError` where pieces and ids of a tokenizer.json contradict each other.
 
-    >>> check_sound({"model": {"vocab": {"a": 0, "b": 0}}}, Path("tokenizer.json"))
+    >>> check_ids({"model": {"vocab": {"a": 0, "b": 0}}}, Path("tokenizer.json"))
     Traceback (most recent call last):
     lingraft.errors.TokenizerError: tokenizer.json: 'a' and 'b' both have the id 0; every piece needs an id of its own
     """
@@ -106,7 +106,7 @@ def _check_charsmap(normalizer: Any, source: Path) -> None:
 
 
 @contextmanager
-def read_by_the_library(data: Data, source: Path) -> Iterator[None]:
+def blame_unreadable_file(data: Data, source: Path) -> Iterator[None]:
     """Turn what goes wrong with a file that `tokenizers` cannot read either into a `TokenizerError`.
 
     What it can read and we cannot is our own mistake, and shows its traceback.
@@ -114,7 +114,7 @@ def read_by_the_library(data: Data, source: Path) -> Iterator[None]:
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        backend_of(data, source)
+        build_backend(data, source)
         raise
 
 

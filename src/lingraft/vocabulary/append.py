@@ -103,7 +103,7 @@ def _reachable(
 ) -> list[bytes]:
     """Keep what the base has not and the merge table reaches, in order; count repairs and what is dropped."""
     cut_alone = cut_by_base(family)
-    base = family.spelled
+    base = family.known_surfaces
     rank: dict[bytes, int] = {}
     for surface, made_by in learned:
         if len(rank) == size:

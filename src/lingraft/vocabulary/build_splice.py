@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lingraft.pretokenizer import newly_reachable, parts_of
+from lingraft.pretokenizer import newly_reachable, split_where_always_cut
 from lingraft.splice import AddedToken, Splice
 from lingraft.tokenizer.base import Family
-from lingraft.tokenizer.json_format import Data, bare_of, compacted
+from lingraft.tokenizer.json_format import Data, build_model_only, compact_ids
 from lingraft.tokenizer.load_tokenizer import family_of
 from lingraft.vocabulary.base import Selected
 
@@ -28,7 +28,7 @@ def protect_text(family: Family, selected: Selected, protected: Collection[str])
     units = list(protected)
     before = len(selected.surfaces)
     while units and selected.surfaces and not selected.dropped:
-        bare = bare_of(_data(family, selected))
+        bare = build_model_only(_data(family, selected))
         first = family.size
         used = {
             token_id - first
@@ -69,7 +69,7 @@ def _data(family: Family, selected: Selected) -> Data:
     return (
         family.with_units(selected.surfaces)
         if selected.whole_units
-        else family.extended(selected.surfaces)
+        else family.with_tokens(selected.surfaces)
     )
 
 
@@ -93,17 +93,17 @@ def build_splice(
         data = family.with_units(selected.surfaces)
         ids = list(range(family.size, family.size + count))
     elif selected.dropped:
-        pruned = family_of(family.without(selected.dropped), where)
+        pruned = family_of(family.without_tokens(selected.dropped), where)
         fresh = range(family.size, family.size + max(count - len(selected.dropped), 0))
         ids = [*selected.dropped, *fresh][:count]
-        data = pruned.extended(selected.surfaces, ids)
+        data = pruned.with_tokens(selected.surfaces, ids)
     else:
-        data = family.extended(selected.surfaces)
+        data = family.with_tokens(selected.surfaces)
         ids = list(range(family.size, family.size + count))
     moved = {token_id: token_id for token_id in range(family.size + count)}
     woken = newly_reachable(source, data) - set(selected.dropped)
     if len(selected.dropped) > count:
-        data, moved = compacted(data)
+        data, moved = compact_ids(data)
     dropped = set(selected.dropped)
     gone = {
         token_id for token_id in range(source.size) if token_id in dropped or token_id not in moved
@@ -160,4 +160,4 @@ def _units(source: Family, surface: bytes) -> list[str]:
         units = list(source.cut(surface.decode()))
         if "".join(units) == piece:
             return units
-    return [source.piece_of(part) for part in parts_of(source, surface)]
+    return [source.piece_of(part) for part in split_where_always_cut(source, surface)]

@@ -17,7 +17,7 @@ from itertools import islice
 
 from lingraft.progress import progress
 from lingraft.tokenizer.sentencepiece_bpe import SPACE
-from lingraft.tokenizer.unigram import Unigram, scored
+from lingraft.tokenizer.unigram import Unigram, score_pieces
 from lingraft.vocabulary.base import Selected, SelectionRequest
 from lingraft.vocabulary.bpe_learner import BPELearner
 from lingraft.vocabulary.word_counts import cut_words
@@ -40,7 +40,7 @@ def continue_unigram(request: SelectionRequest, *, allowed: Allowed, minimum: in
     family = request.family
     assert isinstance(family, Unigram)  # noqa: S101 - the caller asked
     characters = lost_alphabet(family, request, allowed)[: request.size]
-    grown = Unigram(family.extended(characters))
+    grown = Unigram(family.with_tokens(characters))
     own = _own_script(request.counts, allowed)
     words = cut_words(grown, request.counts, request.protected)
     learner = BPELearner(words, allowed=own, cut_alone=_anything, minimum=minimum)
@@ -114,7 +114,7 @@ def _own_script(counts: Counter[str], allowed: Allowed) -> Allowed:
 
 def lost_alphabet(family: Unigram, request: SelectionRequest, allowed: Allowed) -> list[bytes]:
     """Return the characters without a piece that are worth one, most frequent first."""
-    if not family.loses:
+    if not family.loses_characters:
         return []
     kept = {character for unit in request.protected for character in unit}
     counts: Counter[str] = Counter()
@@ -163,7 +163,9 @@ class _Search:
         surfaces = [*self.characters, *kept]
         pieces = [self.family.piece_of(surface) for surface in surfaces]
         uses = self.uses(surfaces)
-        scores = scored(pieces, self.family.scores, byte_fallback=not self.family.loses)
+        scores = score_pieces(
+            pieces, self.family.scores, byte_fallback=not self.family.loses_characters
+        )
         return {
             surface: uses[surface] * (score.others - 1)
             for surface, score in zip(surfaces, scores, strict=True)
@@ -176,7 +178,7 @@ class _Search:
 
     def uses(self, surfaces: Sequence[bytes]) -> Counter[bytes]:
         """Count each new piece in the text."""
-        extended = Unigram(self.family.extended(surfaces))
+        extended = Unigram(self.family.with_tokens(surfaces))
         found: Counter[int] = Counter()
         for unit, ids in _cut(extended, list(self.request.counts)):
             count = self.request.counts[unit]
@@ -212,7 +214,7 @@ class _Search:
             surfaces = [*self.characters, *kept]
             firing = {
                 token_id - self.family.size
-                for unit, ids in _cut(Unigram(self.family.extended(surfaces)), units)
+                for unit, ids in _cut(Unigram(self.family.with_tokens(surfaces)), units)
                 if ids != before[unit]
                 for token_id in ids
                 if token_id >= self.family.size

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lingraft.pretokenizer import newly_reachable, patterns, touched_scripts
+from lingraft.pretokenizer import find_changed_scripts, newly_reachable, split_patterns
 from lingraft.pretokenizer.change import REWRITES, PretokenizerChange, Rewrite
-from lingraft.pretokenizer.llama_cpp_names import known_to_llama_cpp
+from lingraft.pretokenizer.llama_cpp_names import find_llama_cpp_name
 from lingraft.tokenizer.base import Family
-from lingraft.tokenizer.json_format import bare_of
+from lingraft.tokenizer.json_format import build_model_only
 from lingraft.tokenizer.load_tokenizer import family_of
 from lingraft.vocabulary.base import Selection, SelectionRequest
 
@@ -76,10 +76,10 @@ def options(family: Family, where: Path) -> list[Option]:
         data = rewrite.rewrite(family.data)
         if data is None:
             continue
-        changed = family_of(data, where).with_model_of(family)
+        changed = family_of(data, where).reuse_model_of(family)
         reachable = newly_reachable(family, changed)
-        trained = family_of(changed.without(reachable), where) if reachable else changed
-        found.append(Option(rewrite, changed, trained, reachable, known_to_llama_cpp(data)))
+        trained = family_of(changed.without_tokens(reachable), where) if reachable else changed
+        found.append(Option(rewrite, changed, trained, reachable, find_llama_cpp_name(data)))
     return found
 
 
@@ -148,9 +148,9 @@ def weigh(family: Family, option: Option, sampled: Sampled) -> Weighed:
 
 def kept(family: Family, why: str, weighed: Weighed | None = None) -> Decision:
     """Leave the pre-tokenizer as it is."""
-    expressions = tuple(patterns(family.data))
+    expressions = tuple(split_patterns(family.data))
     change = PretokenizerChange(
-        why, before=expressions, after=expressions, llama_cpp=known_to_llama_cpp(family.data)
+        why, before=expressions, after=expressions, llama_cpp=find_llama_cpp_name(family.data)
     )
     return Decision(family, _measured(change, weighed))
 
@@ -163,9 +163,9 @@ def changed_to(
         why,
         option.rewrite.name,
         option.rewrite.effect,
-        tuple(patterns(family.data)),
-        tuple(patterns(option.family.data)),
-        touched_scripts(family, option.family),
+        tuple(split_patterns(family.data)),
+        tuple(split_patterns(option.family.data)),
+        find_changed_scripts(family, option.family),
         len(option.reachable),
         option.llama_cpp,
     )
@@ -194,11 +194,11 @@ def _learned(family: Family, sampled: Sampled) -> tuple[int, int]:
     data = (
         family.with_units(selected.surfaces)
         if selected.whole_units
-        else family.extended(selected.surfaces)
+        else family.with_tokens(selected.surfaces)
     )
     units = list(counts)
     totals = []
-    for backend in (family.bare, bare_of(data)):
+    for backend in (family.model_only, build_model_only(data)):
         encodings = backend.encode_batch_fast(units, add_special_tokens=False)
         totals.append(_weighted(units, counts, [len(encoding.ids) for encoding in encodings]))
     return totals[0], totals[1]

@@ -117,7 +117,7 @@ class Replace(_Pruning):
     def select(self, request: SelectionRequest) -> Selected:
         """Return new tokens, and the ids that go and are taken over."""
         dropped = self._prunable(request)
-        pruned = family_of(request.family.without(dropped), request.where)
+        pruned = family_of(request.family.without_tokens(dropped), request.where)
         surfaces = request.family.vocabulary.surfaces
         gone = frozenset(
             surfaces[token_id] or b"" for token_id in dropped

@@ -19,12 +19,12 @@ from lingraft.progress import Advance, progress
 from lingraft.splice import Splice
 from lingraft.store import Draft
 from lingraft.tokenizer import Family, ModelTokenizer, open_tokenizer
-from lingraft.tokenizer.conversion_check import checked_conversion
-from lingraft.tokenizer.edge_cases import awkward_texts, code_texts
+from lingraft.tokenizer.conversion_check import check_if_converted
+from lingraft.tokenizer.edge_cases import code_texts, edge_case_texts
 from lingraft.tokenizer.loaded_settings import with_loaded_settings
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.tokenizer.sentencepiece_model import CONVERTED_FROM
-from lingraft.tokenizer.special_text import as_note, as_sentence
+from lingraft.tokenizer.special_text import describe_mentions, most_frequent_first
 from lingraft.tokenizer.unigram import Unigram
 from lingraft.vocabulary.auto_size import AutoSize, ServingCost
 from lingraft.vocabulary.base import Selected, Selection, SelectionRequest
@@ -165,7 +165,7 @@ def _opened(
             source.family, Unigram
         ):  # sums over thousands of tokens differ in 32 and 64 bits
             texts = [line for text in texts for line in text.splitlines()]
-        checked_conversion(source, [*awkward_texts(), *code_texts()], texts, warn=draft.warn)
+        check_if_converted(source, [*edge_case_texts(), *code_texts()], texts, warn=draft.warn)
     source = with_loaded_settings(source, draft.warn)
     return replace(
         source, config={key: value for key, value in source.config.items() if key != CONVERTED_FROM}
@@ -236,10 +236,10 @@ def _report_mentions(counted: Sequence[Counted], draft: Draft) -> None:
     """Report the special tokens that the training text of each language spells."""
     together = sum((text.mentions for text in counted), Counter[str]())
     if together:
-        draft.notes["special tokens spelled in the text"] = as_note(together)
+        draft.notes["special tokens spelled in the text"] = most_frequent_first(together)
     for text in counted:
         if text.mentions:
-            draft.warn(f"text in {text.language}: {as_sentence(text.mentions)}")
+            draft.warn(f"text in {text.language}: {describe_mentions(text.mentions)}")
 
 
 def _sample(corpora: Sequence[Corpus]) -> Iterator[str]:
@@ -389,7 +389,7 @@ def _first_line(text: str) -> str:
 
 
 def _pieces(tokenizer: ModelTokenizer, text: str) -> list[tuple[int, str]]:
-    (ids,) = tokenizer.ids([text])
+    (ids,) = tokenizer.encode([text])
     surfaces = tokenizer.vocabulary.surfaces
     return [
         (token_id, (surfaces[token_id] or b"").decode("utf-8", errors="backslashreplace"))

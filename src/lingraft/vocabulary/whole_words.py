@@ -22,7 +22,7 @@ class WholeWords(Selection):
     def select(self, request: SelectionRequest) -> Selected:
         """Return the units with the greatest saving: occurrences times the tokens that each costs now, less one."""
         family = request.family
-        base = family.spelled
+        base = family.known_surfaces
         units = list(request.counts)
         cut = family.segment(units)
         before = sum(len(ids) * request.counts[unit] for unit, ids in zip(units, cut, strict=True))
