@@ -1,4 +1,4 @@
-"""The miniature world: the same stories in five languages, spelt as their grammars ask."""
+"""The miniature: the same stories in five languages, each in correct grammar and spelling."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lingraft.errors import CorpusError
 from lingraft.miniature import (
     LANGUAGES,
-    _teller,
+    _renderer,
     arabic,
     english,
     hindi,
@@ -23,7 +23,7 @@ from lingraft.miniature import (
     turkish,
 )
 from lingraft.miniature.phrases import Agreement, Phrase
-from lingraft.miniature.stories import plan
+from lingraft.miniature.stories import plan_story
 
 SCRIPTS = {"en": "LATIN", "hi": "DEVANAGARI", "tr": "LATIN", "ar": "ARABIC", "ta": "TAMIL"}
 SHE, THEY = Agreement(gender="f"), Agreement(plural=True)
@@ -36,8 +36,8 @@ each_language = pytest.mark.parametrize("language", LANGUAGES)
 
 
 @each_language
-def test_one_seed_tells_twenty_thousand_distinct_sentences(language):
-    """From one seed come more than 20,000 distinct sentences in each language."""
+def test_one_seed_gives_twenty_thousand_distinct_sentences(language):
+    """One seed gives more than 20,000 distinct sentences in each language."""
     distinct = set(chain.from_iterable(sentences(language, index, seed=3) for index in range(7000)))
     assert len(distinct) > 20_000
 
@@ -46,9 +46,9 @@ def test_one_seed_tells_twenty_thousand_distinct_sentences(language):
 def test_a_story_is_a_short_paragraph(language):
     """A story has five to twelve sentences, joined by single spaces on one line."""
     for index, text in enumerate(stories(language, count=200)):
-        told = sentences(language, index)
-        assert 5 <= len(told) <= 12
-        assert text == " ".join(told)
+        parts = sentences(language, index)
+        assert 5 <= len(parts) <= 12
+        assert text == " ".join(parts)
         assert "\n" not in text
         assert "  " not in text
 
@@ -62,28 +62,23 @@ def test_stories_come_in_order_of_their_index(language):
 
 
 @given(index=st.integers(0, 10**6), seed=st.integers(0, 100))
-def test_the_languages_tell_the_same_sentences(index, seed):
-    """A story has the same number of sentences in each language, and each sentence names the same people."""
-    tellings = [sentences(language, index, seed=seed) for language in LANGUAGES]
-    for one, *aligned in zip(plan(index, seed), *tellings, strict=True):
-        people = [_teller("en").grammar.noun(one.slots[slot], ()) for slot in "xy"]
-        for name, slot in zip(people, "xy", strict=True):
-            if name in aligned[0]:
-                assert _mentioned(one.slots[slot], aligned[2])
-
-
-def _mentioned(person, turkish_sentence):
-    """Turkish leaves a pronoun out, never a name that English says."""
-    return _teller("tr").grammar.noun(person, ()) in turkish_sentence
+def test_the_languages_have_the_same_sentences(index, seed):
+    """A story has as many sentences in each language, and each sentence names the same people."""
+    versions = [sentences(language, index, seed=seed) for language in LANGUAGES]
+    for event, *aligned in zip(plan_story(index, seed), *versions, strict=True):
+        english_sentence, turkish_sentence = aligned[0], aligned[2]
+        for person in (event.slots["x"], event.slots["y"]):
+            if _renderer("en").grammar.noun(person, ()) in english_sentence:
+                assert _renderer("tr").grammar.noun(person, ()) in turkish_sentence
 
 
 def test_a_story_does_not_depend_on_the_process():
-    """Another process, with another hash seed, tells the same stories."""
+    """Another process, with another hash seed, gives the same stories."""
     program = (
-        "from lingraft.miniature import LANGUAGES, story\n"
-        "print(ascii([story(language, index, seed=5) for language in LANGUAGES for index in range(20)]))"
+        "from lingraft.miniature import LANGUAGES, stories\n"
+        "print(ascii([list(stories(language, count=20, seed=5)) for language in LANGUAGES]))"
     )
-    told = {
+    printed = {
         subprocess.run(
             [sys.executable, "-c", program],
             env={"PYTHONHASHSEED": seed},
@@ -93,24 +88,18 @@ def test_a_story_does_not_depend_on_the_process():
         ).stdout.strip()
         for seed in ("1", "2")
     }
-    assert told == {
-        ascii([story(language, index, seed=5) for language in LANGUAGES for index in range(20)])
-    }
+    assert printed == {ascii([list(stories(language, count=20, seed=5)) for language in LANGUAGES])}
 
 
-def test_another_seed_tells_other_stories():
-    """Seeds share hardly any story."""
+def test_another_seed_gives_other_stories():
+    """Two seeds have fewer than 5 of 100 stories in common."""
     assert len({*stories("en", count=100, seed=0)} & {*stories("en", count=100, seed=1)}) < 5
 
 
 def test_what_is_lost_is_what_is_found():
-    """In each story of a loss, the thing that is lost is found and given back to the hero who lost it."""
-    told = [plan(index, 0) for index in range(300)]
-    losses = [
-        {one.key: one.slots for one in sentences}
-        for sentences in told
-        if any(one.key == "lost" for one in sentences)
-    ]
+    """In a story about a loss, the thing that is lost is found and given back to the hero."""
+    plans = [{event.key: event.slots for event in plan_story(index, 0)} for index in range(300)]
+    losses = [slots for slots in plans if "lost" in slots]
     assert losses
     for slots in losses:
         assert (
@@ -123,15 +112,14 @@ def test_what_is_lost_is_what_is_found():
 
 
 @each_language
-def test_each_wording_is_told(language):
-    """Each sentence that is planned has a wording, and no wording is there without ever being told."""
-    wordings = _teller(language).wordings
-    told = {
-        (one.key, one.wording % len(wordings[one.key]))
-        for index in range(3000)
-        for one in plan(index, 0)
-    }
-    assert told == {(key, which) for key, known in wordings.items() for which in range(len(known))}
+def test_each_template_is_used(language):
+    """Each planned event has a template, and each template is used."""
+    templates = _renderer(language).templates
+    used = set()
+    for index in range(3000):
+        for event in plan_story(index, 0):
+            used.add((event.key, event.template % len(templates[event.key])))
+    assert used == {(key, which) for key, known in templates.items() for which in range(len(known))}
 
 
 @each_language
@@ -141,8 +129,8 @@ def test_text_is_in_normal_form(language):
 
 
 @each_language
-def test_each_language_keeps_to_its_script(language):
-    """Each letter and vowel sign is of the language's own script, and no mark of a table is left in the text."""
+def test_each_language_uses_its_script(language):
+    """Each letter and vowel sign is of the language's script, and no table mark is in the text."""
     letters = {letter for text in stories(language, count=600) for letter in text}
     assert all(
         unicodedata.name(letter).startswith(SCRIPTS[language])
@@ -153,13 +141,13 @@ def test_each_language_keeps_to_its_script(language):
 
 
 def test_an_unknown_language_names_the_known_ones():
-    """The message lists the five languages and says how to use text of one's own."""
+    """The message lists the five languages and explains how to use your own text."""
     with pytest.raises(CorpusError) as error:
         stories("hin", count=1)
     assert str(error.value) == (
-        "language 'hin': the miniature world does not speak it; did you mean 'hi'? known: ar, en, hi, ta, tr; for "
-        "another language name text of your own in place of `miniature`: a file, a folder, or owner/name of a hub "
-        "data set"
+        "language 'hin': the miniature has no text in it; did you mean 'hi'? known: ar, en, hi, "
+        "ta, tr; for another language, replace `miniature` with your own text: a file, a folder, "
+        "or owner/name of a hub data set"
     )
 
 
@@ -177,13 +165,13 @@ def test_an_unknown_language_names_the_known_ones():
     ],
 )
 def test_english_articles(key, feature, form):
-    """An article or possessive stands before the adjective; `an` before a vowel."""
-    assert _teller("en").grammar.noun(Phrase("thing", key, adjective="old"), (feature,)) == form
+    """An article or possessive is before the adjective; it is `an` before a vowel."""
+    assert _renderer("en").grammar.noun(Phrase("thing", key, adjective="old"), (feature,)) == form
 
 
 def test_english_forms():
     """Irregular pasts are listed, the rest is regular."""
-    grammar = _teller("en").grammar
+    grammar = _renderer("en").grammar
     assert [
         grammar.verb(verb, "past", SHE) for verb in ("go", "buy", "break", "live", "play", "be")
     ] == ["went", "bought", "broke", "lived", "played", "was"]
@@ -199,7 +187,7 @@ def test_english_forms():
 
 
 def test_turkish_plain_suffixes():
-    """Hand-checked forms: harmony, buffer letters, softening, the dropped vowel, the front a of saat."""
+    """Hand-checked forms: harmony, buffers, softening, a dropped vowel, saat before a suffix."""
     checked = {
         ("park", "loc"): "parkta",
         ("bahçe", "dat"): "bahçeye",
@@ -223,7 +211,7 @@ def test_turkish_plain_suffixes():
 
 
 def test_turkish_possessives_and_names():
-    """The n stands between his and a case; a name keeps its spelling behind an apostrophe."""
+    """An n separates the third-person possessive from a case; names take an apostrophe."""
     assert turkish.decline("anne", ("poss3", "gen")) == "annesinin"
     assert turkish.decline("top", ("poss3", "acc")) == "topunu"
     assert turkish.decline("saat^", ("poss3", "acc")) == "saatini"
@@ -272,7 +260,7 @@ suffixes = st.sampled_from(["(y)I", "(y)A", "DA", "DAn", "(n)In", "(y)lA", "(I)m
 
 @given(word=turkish_words, suffix=suffixes)
 def test_turkish_suffixes_follow_the_last_vowel(word, suffix):
-    """A suffix vowel is front after front; a narrow one is round after round; two vowels never meet."""
+    """A suffix vowel is front after front, a close one round after round; vowels never meet."""
     written = turkish.attach(word, suffix)
     assert written.startswith(word)
     last = next(letter for letter in reversed(word) if letter in turkish.VOWELS)
@@ -287,8 +275,8 @@ def test_turkish_suffixes_follow_the_last_vowel(word, suffix):
 
 @given(word=turkish_words)
 def test_turkish_capitals_keep_the_dot(word):
-    """A sentence that begins with i begins with İ, one that begins with ı with I."""
-    finish = _teller("tr").grammar.finish
+    """The capital of i is İ, the capital of ı is I."""
+    finish = _renderer("tr").grammar.finish
     assert finish("i" + word) == "İ" + word
     assert finish("ı" + word) == "I" + word
 
@@ -306,7 +294,7 @@ def test_hindi_nouns():
     ]
     assert [hindi.plural(noun, "m") for noun in ("कुत्ता", "बंदर", "संतरा")] == ["कुत्ते", "बंदर", "संतरे"]
     phrase = Phrase("animal", "horse", adjective="black")
-    assert _teller("hi").grammar.noun(phrase, ("a", "obl")) == "एक काले घोड़े"
+    assert _renderer("hi").grammar.noun(phrase, ("a", "obl")) == "एक काले घोड़े"
 
 
 @pytest.mark.parametrize(
@@ -333,14 +321,14 @@ def test_hindi_nouns():
 )
 def test_hindi_agreement(lemma, form, agreement, written):
     """Hand-checked participles, auxiliaries and adjectives."""
-    assert _teller("hi").grammar.verb(lemma, form, agreement) == written
+    assert _renderer("hi").grammar.verb(lemma, form, agreement) == written
 
 
 def test_hindi_past_agrees_with_what_was_bought():
-    """With ने, the verb agrees with the object, whoever bought it."""
+    """With ने, the verb agrees with the object and not with the subject."""
     watch = Phrase("thing", "watch", adjective="new")
     slots = {"x": Phrase("name", "Ali"), "y": Phrase("name", "Sara"), "thing": watch}
-    assert _teller("hi").tell("bought_for", slots, 1) == "अली ने वहाँ सारा के लिए एक नई घड़ी खरीदी।"
+    assert _renderer("hi").render("bought_for", slots, 1) == "अली ने वहाँ सारा के लिए एक नई घड़ी खरीदी।"
 
 
 # Arabic
@@ -367,8 +355,8 @@ def test_hindi_past_agrees_with_what_was_bought():
     ],
 )
 def test_arabic_nouns(phrase, features, written):
-    """Hand-checked article, agreement, written case, suffix pronouns, dual and counted (broken) plurals."""
-    assert _teller("ar").grammar.noun(phrase, features) == written
+    """Hand-checked article, agreement, written case, suffix pronouns, dual and broken plurals."""
+    assert _renderer("ar").grammar.noun(phrase, features) == written
 
 
 @pytest.mark.parametrize(
@@ -389,7 +377,7 @@ def test_arabic_nouns(phrase, features, written):
 def test_arabic_verbs(verb, form, agreement, written):
     """Hand-checked past, present, future and jussive, of sound and weak verbs."""
     assert (
-        arabic.conjugate(_teller("ar").grammar.lexicon.tables["verbs"][verb], form, agreement)
+        arabic.conjugate(_renderer("ar").grammar.lexicon.tables["verbs"][verb], form, agreement)
         == written
     )
 
@@ -398,7 +386,7 @@ def test_arabic_verbs(verb, form, agreement, written):
 
 
 def test_tamil_cases():
-    """Hand-checked case forms: glides, the oblique of -m, doubled -ṭu and -ṟu, short u that goes and that stays."""
+    """Hand-checked cases: glides, the oblique of -m, doubled -ṭu and -ṟu, short u lost or kept."""
     checked = {
         ("புத்தகம்", "acc"): "புத்தகத்தை~",
         ("வீடு", "dat"): "வீட்டுக்கு~",
@@ -459,12 +447,12 @@ def test_tamil_persons(stem, agreement, written):
     ],
 )
 def test_tamil_sandhi(marked, written):
-    """k, c, t and p double after the accusative, the dative and a colour; one is ōr before a vowel."""
-    assert _teller("ta").grammar.finish(marked) == written
+    """k, c, t and p double after accusative, dative and colours; `a` is ōr before a vowel."""
+    assert _renderer("ta").grammar.finish(marked) == written
 
 
-def test_one_scene_in_five_languages():
-    """A whole scene, checked by hand in each language."""
+def test_one_sentence_in_five_languages():
+    """The same sentence, checked by hand in each language."""
     slots = {
         "x": Phrase("name", "Sara"),
         "y": Phrase("name", "Ali"),
@@ -472,7 +460,7 @@ def test_one_scene_in_five_languages():
         "time": Phrase("day", "friday", adjective="morning"),
         "place": Phrase("place", "river"),
     }
-    assert [_teller(language).tell("went_friend", slots, 0) for language in LANGUAGES] == [
+    assert [_renderer(language).render("went_friend", slots, 0) for language in LANGUAGES] == [
         "On Friday morning, Sara went to the river with Ali.",
         "शुक्रवार की सुबह सारा अली के साथ नदी के किनारे गई।",
         "Cuma sabahı Sara, Ali ile birlikte nehre gitti.",

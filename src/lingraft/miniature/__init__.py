@@ -1,7 +1,8 @@
-"""A small world of short stories in five languages, so that a demo and the tests need no download.
+"""Short stories in five languages, generated without a download, for the demo and the tests.
 
-The same story is told in each language, sentence by sentence: `plots` decides what happens, a table file holds words
-and wordings, and one grammar module for each language inflects. A story is a pure function of (index, seed).
+A story is the same in each language, sentence by sentence: `stories` decides what happens, a table
+file holds the words and sentence templates of a language, and one grammar module per language
+inflects the words. A story is a pure function of (index, seed).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from lingraft.errors import CorpusError, did_you_mean
 from lingraft.miniature.arabic import Arabic
 from lingraft.miniature.english import English
 from lingraft.miniature.hindi import Hindi
-from lingraft.miniature.sentences import Grammar, Lexicon, Teller
-from lingraft.miniature.stories import plan
+from lingraft.miniature.sentences import Grammar, Lexicon, SentenceRenderer
+from lingraft.miniature.stories import plan_story
 from lingraft.miniature.tamil import Tamil
 from lingraft.miniature.turkish import Turkish
 
@@ -31,15 +32,16 @@ LANGUAGES: tuple[str, ...] = tuple(_GRAMMARS)
 
 
 def sentences(language: str, index: int, *, seed: int = 0) -> list[str]:
-    """Return story `index` as its sentences; sentence i says the same in each language.
+    """Return the sentences of story `index`; sentence i means the same in each language.
 
-    Raises `CorpusError` for a language that the world does not speak.
+    Raises `CorpusError` for a language that the miniature does not have.
 
     >>> sentences("tr", 0)[0]
     "Emine'nin eski bir aynası vardı."
     """
-    teller = _teller(language)
-    return [teller.tell(one.key, one.slots, one.wording) for one in plan(index, seed)]
+    renderer = _renderer(language)
+    planned = plan_story(index, seed)
+    return [renderer.render(event.key, event.slots, event.template) for event in planned]
 
 
 def story(language: str, index: int, *, seed: int = 0) -> str:
@@ -48,18 +50,19 @@ def story(language: str, index: int, *, seed: int = 0) -> str:
 
 
 def stories(language: str, *, count: int, seed: int = 0) -> Iterator[str]:
-    """Yield the first `count` stories; raises `CorpusError` like `sentences`, before the first story."""
-    _teller(language)
+    """Return an iterator over the first `count` stories; raises `CorpusError` at the call."""
+    # Not a generator function: that would raise the error at the first story, not here.
+    _renderer(language)
     return (story(language, index, seed=seed) for index in range(count))
 
 
 @cache
-def _teller(language: str) -> Teller:
+def _renderer(language: str) -> SentenceRenderer:
     if language not in _GRAMMARS:
         msg = (
-            f"language {language!r}: the miniature world does not speak it; {did_you_mean(language, LANGUAGES)}; "
-            "for another language name text of your own in place of `miniature`: a file, a folder, or owner/name "
-            "of a hub data set"
+            f"language {language!r}: the miniature has no text in it; "
+            f"{did_you_mean(language, LANGUAGES)}; for another language, replace `miniature` with "
+            "your own text: a file, a folder, or owner/name of a hub data set"
         )
         raise CorpusError(msg)
-    return Teller(_GRAMMARS[language](Lexicon.read(language)))
+    return SentenceRenderer(_GRAMMARS[language](Lexicon.read(language)))

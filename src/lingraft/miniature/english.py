@@ -1,11 +1,15 @@
-"""English: articles, plurals, the possessive, irregular pasts."""
+"""English grammar of the miniature: articles, plurals, the possessive, past tenses.
+
+A food whose table entry ends in ` pl` is used in the plural ("apple pl"). Irregular past tenses are
+listed in the table `pasts`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from lingraft.miniature.phrases import Agreement, Phrase
-from lingraft.miniature.sentences import Lexicon, sex
+from lingraft.miniature.sentences import Lexicon, sex_of
 
 _VOWELS = "aeiou"
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
@@ -21,7 +25,7 @@ def with_s(word: str) -> str:
 
 
 def past(verb: str) -> str:
-    """Return the regular past.
+    """Return the regular past tense of a verb.
 
     >>> past("play"), past("live")
     ('played', 'lived')
@@ -31,23 +35,25 @@ def past(verb: str) -> str:
 
 @dataclass(frozen=True)
 class English:
-    """Fill English wordings."""
+    """Fill English templates."""
 
     lexicon: Lexicon
 
     def agreement(self, phrase: Phrase) -> Agreement:
-        """Return number and sex."""
-        many = phrase.number > 1 or (phrase.kind == "food" and self._counted(phrase))
-        return Agreement(gender=sex(phrase), plural=many, kind=phrase.kind)
-
-    def _counted(self, phrase: Phrase) -> bool:
-        return self.lexicon.entry(phrase).endswith(" pl")
+        """Return the number and the sex."""
+        is_plural_food = phrase.kind == "food" and self.lexicon.entry(phrase).endswith(" pl")
+        is_plural = phrase.number > 1 or is_plural_food
+        return Agreement(gender=sex_of(phrase), plural=is_plural, kind=phrase.kind)
 
     def noun(self, phrase: Phrase, features: tuple[str, ...]) -> str:
-        """Return determiner, adjective and noun; features: a, the, my, this, his:SEX, gen, plain, to, at."""
+        """Return determiner, adjective and noun.
+
+        Features: a, the, my, this, his:SEX, gen, plain (no adjective); for places to, at.
+        """
         entry = self.lexicon.entry(phrase)
         if phrase.kind == "place":
-            return entry.split("|")["at" in features]
+            direction, location = entry.split("|")
+            return location if "at" in features else direction
         words = [with_s(entry.split()[0]) if self.agreement(phrase).plural else entry]
         if phrase.kind in ("thing", "animal", "food"):
             if phrase.adjective and "plain" not in features:
@@ -59,7 +65,7 @@ class English:
         return " ".join(words) + ("'s" if "gen" in features else "")
 
     def verb(self, lemma: str, form: str, agreement: Agreement) -> str:
-        """Return the verb; forms: past, pres, and pred, in which a predicate stays as it is."""
+        """Return the verb; forms: past, pres, and pred (a predicate, which does not change)."""
         if form == "pred":
             return lemma
         if lemma == "be":
@@ -69,14 +75,14 @@ class English:
         return self.lexicon.tables["pasts"].get(lemma) or past(lemma)
 
     def finish(self, sentence: str) -> str:
-        """Begin with a capital."""
+        """Capitalise the first letter."""
         return sentence[0].upper() + sentence[1:]
 
 
-def _determiner(following: str, features: tuple[str, ...]) -> list[str]:
+def _determiner(next_word: str, features: tuple[str, ...]) -> list[str]:
     for feature in features:
         if feature == "a":
-            return ["an" if following[0] in _VOWELS else "a"]
+            return ["an" if next_word[0] in _VOWELS else "a"]
         if feature in ("the", "my", "this"):
             return [feature]
         if feature.startswith("his:"):

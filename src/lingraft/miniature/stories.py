@@ -1,8 +1,8 @@
-"""Abstract stories: which sentence follows which, and who takes part in it.
+"""Story plans: the sequence of events of a story and the participants of each, in no language.
 
-`plan(index, seed)` is a pure function. A sentence is a key (what happens) with the participants by slot: x is the hero,
-y a friend, k a relative of x, w whoever feels something. A story keeps its participants, so that what is lost is what
-is found.
+`plan_story(index, seed)` is a pure function. An event is a key (what happens) with participants by
+slot: x is the hero, y a friend, k a relative of x, w the participant who feels something. A story
+keeps its participants, so the thing that is lost is the thing that is found.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from dataclasses import dataclass
 from lingraft.miniature import phrases
 from lingraft.miniature.phrases import Phrase
 
+TEMPLATE_NUMBERS = 6
+"""An event draws a number below this; a language with fewer templates takes it modulo its own."""
+
 
 @dataclass(frozen=True)
-class Sentence:
-    """What happens, to whom, and which of a language's wordings says it."""
+class StoryEvent:
+    """One sentence of a plan: what happens, to whom, and the number of the template to render."""
 
     key: str
     slots: dict[str, Phrase]
-    wording: int
+    template: int
 
 
-class Draw:
-    """The story's participants, drawn once, and the sentences told of them so far."""
+class StoryPlanner:
+    """Draws the participants of a story and collects its events."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -34,170 +37,179 @@ class Draw:
         self.x = Phrase("name", hero)
         self.y = Phrase("name", friend)
         self.k = Phrase("kin", rng.choice(phrases.RELATIVES), owner=sex)
-        self.time = self._time()
-        self.sentences: list[Sentence] = []
+        self.time = self._draw_time()
+        self.events: list[StoryEvent] = []
 
-    def _time(self) -> Phrase:
+    def _draw_time(self) -> Phrase:
         if self.rng.random() < 0.3:
-            return Phrase("phrase", self.rng.choice(phrases.SOME_TIMES))
-        return Phrase(
-            "day", self.rng.choice(phrases.DAYS), adjective=self.rng.choice(phrases.PARTS)
-        )
+            return Phrase("phrase", self.rng.choice(phrases.UNNAMED_TIMES))
+        day = self.rng.choice(phrases.DAYS)
+        return Phrase("day", day, adjective=self.rng.choice(phrases.PARTS_OF_DAY))
 
-    def one(self, kind: str, keys: tuple[str, ...], adjectives: tuple[str, ...] = ()) -> Phrase:
-        """Draw one participant, with an adjective where a choice of them is given."""
-        return Phrase(
-            kind, self.rng.choice(keys), adjective=self.rng.choice(adjectives) if adjectives else ""
-        )
+    def choose(self, *keys: str) -> str:
+        """Draw one of the keys."""
+        return self.rng.choice(keys)
 
-    def thing(self) -> Phrase:
-        """Draw a thing to have, to lose, or to give."""
-        return self.one("thing", phrases.THINGS, phrases.ADJECTIVES)
+    def draw(self, kind: str, keys: tuple[str, ...], adjectives: tuple[str, ...] = ()) -> Phrase:
+        """Draw one participant, with an adjective if there are adjectives to choose from."""
+        noun = self.rng.choice(keys)
+        return Phrase(kind, noun, adjective=self.rng.choice(adjectives) if adjectives else "")
 
-    def tell(self, key: str, **slots: Phrase) -> None:
-        """Add one sentence; hero, friend, relative and time are at hand in each."""
+    def draw_thing(self) -> Phrase:
+        """Draw a thing that a person can have, lose or give."""
+        return self.draw("thing", phrases.THINGS, phrases.ADJECTIVES)
+
+    def add(self, key: str, **slots: Phrase) -> None:
+        """Add an event; hero, friend, relative and time are in the slots of every event."""
         known = {"x": self.x, "y": self.y, "k": self.k, "time": self.time}
-        self.sentences.append(Sentence(key, known | slots, self.rng.randrange(6)))
+        template = self.rng.randrange(TEMPLATE_NUMBERS)
+        self.events.append(StoryEvent(key, known | slots, template))
 
-    def perhaps(self, key: str, **slots: Phrase) -> None:
-        """Add one sentence in half of the stories."""
+    def maybe_add(self, key: str, **slots: Phrase) -> None:
+        """Add an event in half of the stories."""
         if self.rng.random() < 0.5:
-            self.tell(key, **slots)
+            self.add(key, **slots)
 
-    def feels(self, who: Phrase, feeling: str) -> None:
-        """Say what someone feels."""
-        self.tell("felt", w=who, f=Phrase("feeling", feeling))
+    def add_feeling(self, who: Phrase, feeling: str) -> None:
+        """Add an event in which a participant feels something."""
+        self.add("felt", w=who, f=Phrase("feeling", feeling))
 
 
-def plan(index: int, seed: int) -> list[Sentence]:
-    """Return the sentences of story `index`, the same in each process and for each language.
+def plan_story(index: int, seed: int) -> list[StoryEvent]:
+    """Return the events of story `index`, the same in each process and for each language.
 
-    >>> plan(3, seed=0) == plan(3, seed=0)
+    >>> plan_story(3, seed=0) == plan_story(3, seed=0)
     True
     """
-    draw = Draw(random.Random(f"miniature {seed} {index}"))
-    draw.rng.choice(PLOTS)(draw)
-    return draw.sentences
+    # A string seed is hashed with SHA-512 by `random`, so the draws do not depend on the process.
+    planner = StoryPlanner(random.Random(f"miniature {seed} {index}"))
+    planner.rng.choice(PLOTS)(planner)
+    return planner.events
 
 
-def lost_and_found(draw: Draw) -> None:
+def lost_and_found(story: StoryPlanner) -> None:
     """Someone loses a thing, a friend helps, and the same thing is found."""
-    thing, place = draw.thing(), draw.one("place", phrases.OUTDOORS)
-    draw.tell("had", thing=thing)
-    draw.tell(draw.rng.choice(("present", "loved")), thing=thing)
-    draw.tell(draw.rng.choice(("went", "went_friend")), place=place)
-    draw.tell("lost", thing=thing)
-    draw.perhaps("searched", thing=thing)
-    if draw.rng.random() < 0.4:
-        draw.feels(draw.x, "sad")
+    thing, place = story.draw_thing(), story.draw("place", phrases.DESTINATIONS)
+    story.add("had", thing=thing)
+    story.add(story.choose("present", "loved"), thing=thing)
+    story.add(story.choose("went", "went_friend"), place=place)
+    story.add("lost", thing=thing)
+    story.maybe_add("searched", thing=thing)
+    if story.rng.random() < 0.4:
+        story.add_feeling(story.x, "sad")
     else:
-        draw.tell("asked_why")
-        draw.tell("answered", thing=thing)
-        draw.perhaps("promised", thing=thing)
-    spots = phrases.ROOFED_SPOTS if place.noun in phrases.ROOFED else phrases.SPOTS
-    draw.tell("found", thing=thing, spot=draw.one("phrase", spots))
-    draw.tell("gave_back", thing=thing)
-    draw.tell("thanked")
+        story.add("asked_why")
+        story.add("answered", thing=thing)
+        story.maybe_add("promised", thing=thing)
+    spots = phrases.BUILDING_SPOTS if place.noun in phrases.BUILDINGS else phrases.FINDING_SPOTS
+    story.add("found", thing=thing, spot=story.draw("phrase", spots))
+    story.add("gave_back", thing=thing)
+    story.add("thanked")
 
 
-def errand(draw: Draw) -> None:
+def errand(story: StoryPlanner) -> None:
     """Something is missing at home; the hero buys it and shares on the way back."""
-    food, other = (Phrase("food", key) for key in draw.rng.sample(phrases.FOODS, 2))
-    shop = draw.one("place", phrases.SHOPS)
-    draw.tell("missing", food=food)
-    draw.tell("asked_to_buy", food=food, place=shop)
-    draw.tell("took", thing=draw.one("thing", phrases.CONTAINERS, phrases.ADJECTIVES), place=shop)
-    draw.tell("bought_food", food=food, other=other)
-    if draw.rng.random() < 0.6:
-        draw.tell("met")
-        draw.feels(draw.y, "hungry")
-        draw.tell("shared", food=other)
-    draw.tell("came_home")
-    draw.perhaps("praised")
-    draw.tell("ate_together", food=food)
+    needed, extra = story.rng.sample(phrases.FOODS, 2)
+    food, other = Phrase("food", needed), Phrase("food", extra)
+    shop = story.draw("place", phrases.SHOPS)
+    story.add("missing", food=food)
+    story.add("asked_to_buy", food=food, place=shop)
+    container = story.draw("thing", phrases.CONTAINERS, phrases.ADJECTIVES)
+    story.add("took", thing=container, place=shop)
+    story.add("bought_food", food=food, other=other)
+    if story.rng.random() < 0.6:
+        story.add("met")
+        story.add_feeling(story.y, "hungry")
+        story.add("shared", food=other)
+    story.add("came_home")
+    story.maybe_add("praised")
+    story.add("ate_together", food=food)
 
 
-def stray_animal(draw: Draw) -> None:
+def stray_animal(story: StoryPlanner) -> None:
     """A hungry or frightened animal is fed and finds a home."""
-    name = draw.rng.choice(tuple(phrases.MEALS))
-    animal = Phrase("animal", name, adjective=draw.rng.choice(phrases.COATS))
-    food = draw.one("food", phrases.MEALS[name])
-    draw.tell(draw.rng.choice(("went", "went_friend")), place=draw.one("place", phrases.OUTDOORS))
-    draw.tell("saw", animal=animal)
-    draw.feels(Phrase("animal", name), draw.rng.choice(("hungry", "hungry", "tired", "afraid")))
-    draw.tell("fed", animal=animal, food=food)
-    draw.tell("animal_ate", animal=animal, food=food)
-    draw.tell("took_home", animal=animal)
-    if draw.rng.random() < 0.5:
-        draw.tell("asked_whose", animal=animal)
-        draw.tell("my_friend", animal=animal)
-    draw.tell("lives_now", animal=animal)
-    draw.perhaps("plays_daily", animal=animal)
+    name = story.rng.choice(tuple(phrases.ANIMAL_FOODS))
+    animal = Phrase("animal", name, adjective=story.rng.choice(phrases.ANIMAL_ADJECTIVES))
+    food = story.draw("food", phrases.ANIMAL_FOODS[name])
+    story.add(story.choose("went", "went_friend"), place=story.draw("place", phrases.DESTINATIONS))
+    story.add("saw", animal=animal)
+    feeling = story.choose("hungry", "hungry", "tired", "afraid")  # half of the animals are hungry
+    story.add_feeling(Phrase("animal", name), feeling)
+    story.add("fed", animal=animal, food=food)
+    story.add("animal_ate", animal=animal, food=food)
+    story.add("took_home", animal=animal)
+    if story.rng.random() < 0.5:
+        story.add("asked_whose", animal=animal)
+        story.add("my_friend", animal=animal)
+    story.add("lives_now", animal=animal)
+    story.maybe_add("plays_daily", animal=animal)
 
 
-def birthday(draw: Draw) -> None:
+def birthday(story: StoryPlanner) -> None:
     """The hero buys a present, and the friend likes it."""
-    thing = draw.thing()
-    draw.tell("birthday")
-    draw.tell("wanted_to_give")
-    draw.tell(draw.rng.choice(("went", "went_relative")), place=draw.one("place", phrases.SHOPS))
-    draw.tell("bought_for", thing=thing)
-    draw.tell("gave", thing=thing)
-    draw.tell(draw.rng.choice(("liked", "thanked_friend")), thing=thing)
-    draw.perhaps("played", place=draw.one("place", ("park", "garden", "field", "beach", "school")))
-    draw.tell("both_happy")
+    thing = story.draw_thing()
+    story.add("birthday")
+    story.add("wanted_to_give")
+    story.add(story.choose("went", "went_relative"), place=story.draw("place", phrases.SHOPS))
+    story.add("bought_for", thing=thing)
+    story.add("gave", thing=thing)
+    story.add(story.choose("liked", "thanked_friend"), thing=thing)
+    playground = story.draw("place", phrases.PLAYGROUNDS)
+    story.maybe_add("played", place=playground)
+    story.add("both_happy")
 
 
-def broken(draw: Draw) -> None:
-    """The hero breaks something, tells the truth, is forgiven and makes it good."""
-    thing = draw.one("thing", phrases.BREAKABLE)
-    draw.tell("was_playing", place=draw.one("place", phrases.INDOORS))
-    draw.tell("broke", thing=thing)
-    draw.feels(draw.x, draw.rng.choice(("afraid", "sad")))
-    draw.tell("asked_who", thing=thing)
-    draw.tell("confessed", thing=thing)
-    draw.tell("not_angry")
-    if draw.rng.random() < 0.7:
-        draw.tell("bought_new", thing=Phrase("thing", thing.noun, adjective="new"))
-        draw.tell("relative_happy")
+def broken(story: StoryPlanner) -> None:
+    """The hero breaks something, tells the truth, is forgiven and replaces it."""
+    thing = story.draw("thing", phrases.BREAKABLE_THINGS)
+    story.add("was_playing", place=story.draw("place", phrases.PLAY_PLACES))
+    story.add("broke", thing=thing)
+    story.add_feeling(story.x, story.choose("afraid", "sad"))
+    story.add("asked_who", thing=thing)
+    story.add("confessed", thing=thing)
+    story.add("not_angry")
+    if story.rng.random() < 0.7:
+        story.add("bought_new", thing=Phrase("thing", thing.noun, adjective="new"))
+        story.add("relative_happy")
 
 
-def lesson(draw: Draw) -> None:
+def lesson(story: StoryPlanner) -> None:
     """A friend teaches the hero what the hero could not do."""
-    skill = draw.one("skill", phrases.SKILLS)
-    draw.perhaps("lived", town=draw.one("phrase", phrases.TOWNS))
-    draw.tell("could_not", s=skill)
-    draw.tell("wanted_to_learn", s=skill)
-    draw.tell("will_teach")
-    draw.tell("went_daily", place=draw.one("place", phrases.SKILL_PLACES[skill.noun]))
-    draw.tell("did_not_give_up")
-    draw.tell("learned", s=skill, wait=draw.one("phrase", phrases.WAITS))
-    draw.tell("does_well", s=skill)
-    draw.perhaps("thanked")
+    skill = story.draw("skill", phrases.SKILLS)
+    story.maybe_add("lived", town=story.draw("phrase", phrases.HOMES))
+    story.add("could_not", s=skill)
+    story.add("wanted_to_learn", s=skill)
+    story.add("will_teach")
+    story.add("went_daily", place=story.draw("place", phrases.SKILL_PLACES[skill.noun]))
+    story.add("did_not_give_up")
+    story.add("learned", s=skill, wait=story.draw("phrase", phrases.DURATIONS))
+    story.add("does_well", s=skill)
+    story.maybe_add("thanked")
 
 
-def visit(draw: Draw) -> None:
+def visit(story: StoryPlanner) -> None:
     """The hero travels to a grandparent and hears a story."""
-    draw.k = Phrase("kin", draw.rng.choice(("grandmother", "grandfather")), owner=draw.k.owner)
-    animals = tuple(phrases.MEALS)
-    seen = Phrase("animal", draw.rng.choice(animals), number=draw.rng.choice((2, 3, 4)))
-    draw.tell("relative_lived", town=draw.one("phrase", phrases.TOWNS))
-    draw.tell("travelled", vehicle=draw.one("phrase", phrases.VEHICLES))
-    draw.perhaps("saw_many", animals=seen)
-    draw.tell("served", food=draw.one("food", phrases.FOODS))
-    draw.tell("told", animal=draw.one("animal", animals, phrases.COATS))
-    draw.tell("fell_asleep")
-    draw.perhaps(
+    grandparent = story.choose("grandmother", "grandfather")
+    story.k = Phrase("kin", grandparent, owner=story.k.owner)
+    animals = tuple(phrases.ANIMAL_FOODS)
+    seen = Phrase("animal", story.rng.choice(animals), number=story.rng.choice((2, 3, 4)))
+    story.add("relative_lived", town=story.draw("phrase", phrases.HOMES))
+    story.add("travelled", vehicle=story.draw("phrase", phrases.VEHICLES))
+    story.maybe_add("saw_many", animals=seen)
+    story.add("served", food=story.draw("food", phrases.FOODS))
+    story.add("told", animal=story.draw("animal", animals, phrases.ANIMAL_ADJECTIVES))
+    story.add("fell_asleep")
+    story.maybe_add(
         "went_relative",
         time=Phrase("phrase", "next-morning"),
-        place=draw.one("place", phrases.OUTDOORS),
+        place=story.draw("place", phrases.DESTINATIONS),
     )
-    draw.perhaps("will_come_again")
+    story.maybe_add("will_come_again")
 
 
-PLOTS: tuple[Callable[[Draw], None], ...] = (
+PLOTS: tuple[Callable[[StoryPlanner], None], ...] = (
     lost_and_found,
-    lost_and_found,
+    lost_and_found,  # twice: a quarter of the stories
     errand,
     stray_animal,
     birthday,

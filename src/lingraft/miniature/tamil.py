@@ -1,8 +1,9 @@
-"""Tamil: oblique stems, case endings, persons of the verb, and the sandhi between words.
+"""Tamil grammar of the miniature: oblique stems, cases, verb endings, sandhi between words.
 
-A noun is written as it stands alone, with `/stem` after it where its stem cannot be told from its form. A verb lists
-three stems, past, present and future, which end in a consonant and take the ending of the person. `~` after a word asks
-for the doubling of the consonant that begins the next one: பந்தை~ தேடு becomes பந்தைத் தேடு.
+A noun entry is the word, followed by `/stem` if the stem does not follow from the word. A verb
+entry lists three stems (past, present, future) that end in a consonant and take a personal ending.
+`~` after a word marks that the first consonant of the next word is doubled: பந்தை~ தேடு becomes
+பந்தைத் தேடு.
 """
 
 from __future__ import annotations
@@ -11,32 +12,24 @@ import re
 from dataclasses import dataclass
 
 from lingraft.miniature.phrases import Agreement, Phrase
-from lingraft.miniature.sentences import Lexicon, sex
+from lingraft.miniature.sentences import Lexicon, sex_of
 
 _PULLI = "்"
 _SIGNS = {
-    "ஆ": "ா",
-    "இ": "ி",
-    "ஈ": "ீ",
-    "உ": "ு",
-    "ஊ": "ூ",
-    "எ": "ெ",
-    "ஏ": "ே",
-    "ஐ": "ை",
-    "ஒ": "ொ",
-    "ஓ": "ோ",
-    "அ": "",
-}
+    "ஆ": "ா", "இ": "ி", "ஈ": "ீ", "உ": "ு", "ஊ": "ூ", "எ": "ெ", "ஏ": "ே", "ஐ": "ை", "ஒ": "ொ",
+    "ஓ": "ோ", "அ": "",
+}  # fmt: skip
 _FRONT = ("ி", "ீ", "ெ", "ே", "ை", "இ", "ஈ", "எ", "ஏ", "ஐ")
 _CASES = {"acc": "ஐ", "loc": "இல்", "abl": "இலிருந்து", "gen": "இன்", "soc": "உடன்", "at": "இடம்"}
 _NUMBERS = {2: "இரண்டு", 3: "மூன்று", 4: "நான்கு"}
+_PERSONS = {(1, False): "ஏன்", (1, True): "ஓம்", (2, False): "ஆய்"}
 _SHORT = re.compile(r"^[க-ஹ]?[அஇஉஎஒிுெொ]?[ணனமயரலளழவ]்$")
 _DOUBLING = re.compile(r"~( [“]?)(?=([கசதப]))")
-_ONE = re.compile(r"(?<!\S)ஒரு (?=[அ-ஔ])")
+_A_BEFORE_VOWEL = re.compile(r"(?<!\S)ஒரு (?=[அ-ஔ])")
 
 
 def join(stem: str, ending: str) -> str:
-    """Write a vowel-initial ending onto a stem that ends in a consonant.
+    """Attach an ending that starts with a vowel to a stem that ends in a consonant.
 
     >>> join("மரத்த்", "இல்"), join("பூனைய்", "ஐ"), join("சென்ற்", "ஆள்")
     ('மரத்தில்', 'பூனையை', 'சென்றாள்')
@@ -45,7 +38,7 @@ def join(stem: str, ending: str) -> str:
 
 
 def stem_of(noun: str) -> str:
-    """Return the stem before a vowel: with a glide, a doubled consonant, or without the short u.
+    """Return the stem before a vowel: with a glide, with a doubled consonant, or without short u.
 
     >>> [stem_of(noun) for noun in ("பூனை", "பூங்கா", "பந்து", "புல்", "முயல்")]
     ['பூனைய்', 'பூங்காவ்', 'பந்த்', 'புல்ல்', 'முயல்']
@@ -74,7 +67,9 @@ def oblique(noun: str) -> str:
 
 
 def decline(noun: str, case: str, *, name: bool = False) -> str:
-    """Return a case form; accusative and dative ask for doubling. A name keeps its final m.
+    """Return a case form; accusative and dative double the next consonant.
+
+    A name keeps its final m, which other nouns lose in the oblique.
 
     >>> decline("புத்தகம்", "acc"), decline("பூனை", "dat"), decline("மரியம்", "acc", name=True)
     ('புத்தகத்தை~', 'பூனைக்கு~', 'மரியமை~')
@@ -107,12 +102,7 @@ def conjugate(stem: str, agreement: Agreement) -> str:
     ('தூங்கினாள்', 'வாழ்ந்தார்')
     """
     if agreement.person < 3:
-        return join(
-            stem,
-            {(1, False): "ஏன்", (1, True): "ஓம்", (2, False): "ஆய்"}[
-                agreement.person, agreement.plural
-            ],
-        )
+        return join(stem, _PERSONS[agreement.person, agreement.plural])
     if agreement.plural:
         return join(stem, "ஆர்கள்")
     if agreement.kind in ("thing", "animal", "food"):
@@ -124,29 +114,28 @@ def conjugate(stem: str, agreement: Agreement) -> str:
 
 @dataclass(frozen=True)
 class Tamil:
-    """Fill Tamil wordings."""
+    """Fill Tamil templates."""
 
     lexicon: Lexicon
 
     def agreement(self, phrase: Phrase) -> Agreement:
-        """Return sex and kind: elders take the honorific, all that is no person the neuter."""
-        return Agreement(gender=sex(phrase), kind=phrase.kind)
+        """Return sex and kind: older relatives take honorific forms, animals and things neuter."""
+        return Agreement(gender=sex_of(phrase), kind=phrase.kind)
 
     def noun(self, phrase: Phrase, features: tuple[str, ...]) -> str:
-        """Return a noun phrase; features: a, plain, and a case."""
+        """Return a noun phrase; features: a, plain (no adjective), and a case."""
         entry = self.lexicon.entry(phrase)
         if phrase.kind in ("phrase", "day"):
             return entry
         if phrase.kind == "skill":
             return entry.split("|")[0] + "~"
-        entry, _, at = entry.partition("|")
-        if at and "loc" in features:
-            return at
+        entry, _, location = entry.partition("|")
+        if location and "loc" in features:
+            return location
         case = next((name for name in features if name in _CASES or name in ("dat", "um")), "")
         entry = plural(entry) if phrase.number > 1 else entry
-        words = [
-            decline(entry, case, name=phrase.kind == "name") if case else entry.partition("/")[0]
-        ]
+        bare = entry.partition("/")[0]
+        words = [decline(entry, case, name=phrase.kind == "name") if case else bare]
         if phrase.adjective and "plain" not in features:
             words.insert(0, self.lexicon.tables["adjective"][phrase.adjective])
         if "a" in features or phrase.number > 1:
@@ -154,17 +143,16 @@ class Tamil:
         return " ".join(words)
 
     def verb(self, lemma: str, form: str, agreement: Agreement) -> str:
-        """Return verb or predicate; a predicate does not change."""
+        """Return the verb or predicate; a predicate does not change."""
         if form == "pred":
             return lemma
         if "|" in lemma:
             return conjugate(lemma.split("|")[1], agreement)
-        return conjugate(
-            self.lexicon.tables["verbs"][lemma].split()[("past", "pres", "fut").index(form)],
-            agreement,
-        )
+        past, present, future = self.lexicon.tables["verbs"][lemma].split()
+        stem = {"past": past, "pres": present, "fut": future}[form]
+        return conjugate(stem, agreement)
 
     def finish(self, sentence: str) -> str:
-        """Double what the marks ask for, and write ஓர் for ஒரு before a vowel."""
+        """Double the consonants that `~` marks, and write ஓர் for ஒரு before a vowel."""
         doubled = _DOUBLING.sub(lambda gap: gap[2] + _PULLI + gap[1], sentence).replace("~", "")
-        return _ONE.sub("ஓர் ", doubled)
+        return _A_BEFORE_VOWEL.sub("ஓர் ", doubled)

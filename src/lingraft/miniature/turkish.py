@@ -1,9 +1,12 @@
-"""Turkish: suffixes that follow the vowels before them.
+"""Turkish grammar of the miniature: suffixes with vowel harmony.
 
-A suffix is written with the letters that harmony decides: A is a or e; I is ı, i, u or ü; D is d or t. A bracket at its
-head holds a letter that appears only where it is needed: (y), (n), (s) after a vowel, (I) after a consonant.
-A word is written `bare/soft`: the second form stands before a vowel, as in kitap/kitab, nehir/nehr. A `^` after it
-marks a last vowel that counts as front although it is written back, as in saat^: saati.
+In a suffix, capital letters depend on the word before it: A is a or e; I is ı, i, u or ü; D is d or
+t. A first letter in brackets is a buffer, which is only written where it is needed: (y), (n), (s)
+after a vowel, (I) after a consonant.
+
+A word entry is `bare/soft`. The second form is used before a vowel, as in kitap/kitab, nehir/nehr.
+A `^` at the end marks a word whose last vowel is a back vowel that takes front suffixes, as in
+saat^: saati.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lingraft.miniature.phrases import Agreement, Phrase
-from lingraft.miniature.sentences import Lexicon, sex
+from lingraft.miniature.sentences import Lexicon, sex_of
 
 VOWELS = "aâeıioöuü"
 _FRONTED = str.maketrans("aıou", "eiöü")
@@ -19,14 +22,9 @@ _NARROW = {"a": "ı", "â": "ı", "ı": "ı", "e": "i", "i": "i", "o": "u", "u":
 _VOICELESS = "fstkçşhp"
 _NUMBERS = {2: "iki", 3: "üç", 4: "dört"}
 _CASES = {"acc": "(y)I", "dat": "(y)A", "loc": "DA", "abl": "DAn", "gen": "(n)In", "ins": "(y)lA"}
-_CASES_AFTER_HIS = {
-    "acc": "nI",
-    "dat": "nA",
-    "loc": "nDA",
-    "abl": "nDAn",
-    "gen": "nIn",
-    "ins": "ylA",
-}
+_CASES_AFTER_POSS3 = {
+    "acc": "nI", "dat": "nA", "loc": "nDA", "abl": "nDAn", "gen": "nIn", "ins": "ylA",
+}  # fmt: skip
 _POSSESSIVES = {"poss1": "(I)m", "poss3": "(s)I"}
 _PASTS = {"past": "DI", "neg": "mADI", "cannot": "(y)AmADI"}
 _PAST_PERSONS = {
@@ -50,26 +48,25 @@ _PERSONS = {
 def attach(word: str, suffix: str, *, mark: str = "") -> str:
     """Return `word` with `suffix`; `mark` is written between them, the apostrophe of a name.
 
-    >>> attach("okul", "DA"), attach("park/park", "DA"), attach("kitap/kitab", "(y)I"), attach("Ali", "(n)In", mark="'")
-    ('okulda', 'parkta', 'kitabı', "Ali'nin")
+    >>> attach("okul", "DA"), attach("kitap/kitab", "(y)I"), attach("Ali", "(n)In", mark="'")
+    ('okulda', 'kitabı', "Ali'nin")
     """
-    word, front = word.rstrip("^"), word.endswith("^")
+    word, is_front = word.rstrip("^"), word.endswith("^")
     bare, _, soft = word.partition("/")
-    suffix = _fit(suffix, after_vowel=bare[-1] in VOWELS)
+    suffix = _resolve_buffer(suffix, after_vowel=bare[-1] in VOWELS)
     stem = (soft or bare) if suffix[:1] in ("A", "I", *VOWELS) else bare
     last = next((letter for letter in reversed(bare.lower()) if letter in VOWELS), "e")
-    last = last.translate(_FRONTED) if front else last
+    last = last.translate(_FRONTED) if is_front else last
     letters = list(stem + mark)
     for letter in suffix:
-        written = _harmonise(
-            letter, last, voiceless=(letters[-1] if letters[-1] != "'" else stem[-1]) in _VOICELESS
-        )
+        before = stem[-1] if letters[-1] == "'" else letters[-1]
+        written = _harmonise(letter, last, voiceless=before in _VOICELESS)
         last = written if written in VOWELS else last
         letters.append(written)
     return "".join(letters)
 
 
-def _fit(suffix: str, *, after_vowel: bool) -> str:
+def _resolve_buffer(suffix: str, *, after_vowel: bool) -> str:
     if not suffix.startswith("("):
         return suffix
     needed = (suffix[1] == "I") != after_vowel
@@ -92,17 +89,17 @@ def decline(word: str, features: tuple[str, ...], *, mark: str = "") -> str:
     >>> decline("top", ("poss3", "acc")), decline("renk/reng", ("poss1", "dat"))
     ('topunu', 'rengime')
     """
-    owner = next((name for name in features if name in _POSSESSIVES), "")
+    possessive = next((name for name in features if name in _POSSESSIVES), "")
     case = next((name for name in features if name in _CASES), "")
-    if not owner:
+    if not possessive:
         return attach(word, _CASES[case], mark=mark) if case else word.rstrip("^").partition("/")[0]
-    owned = attach(word, _POSSESSIVES[owner])
-    table = _CASES_AFTER_HIS if owner == "poss3" else _CASES
-    return attach(owned, table[case]) if case else owned
+    noun = attach(word, _POSSESSIVES[possessive])
+    cases = _CASES_AFTER_POSS3 if possessive == "poss3" else _CASES
+    return attach(noun, cases[case]) if case else noun
 
 
 def conjugate(verb: str, form: str, person: int = 3, *, plural: bool = False) -> str:
-    """Return a verb, given as its stem; a light verb's complement stays in front of it.
+    """Return a verb from its stem; the complement of a light verb stays before it.
 
     >>> conjugate("git/gid", "past", 1), conjugate("git/gid", "fut", 1), conjugate("söyle", "pres")
     ('gittim', 'gideceğim', 'söylüyor')
@@ -114,40 +111,44 @@ def conjugate(verb: str, form: str, person: int = 3, *, plural: bool = False) ->
         return attach(f"{ending}/{ending[:-1]}ğ", _PERSONS[person, plural])
     if form == "infinitive":
         return attach(verb, "mAk")
-    if form == "doing":  # the noun of an action, as an object
+    if form == "doing":  # the verbal noun in the accusative: "yüzmeyi", as an object
         return attach(attach(verb, "mA"), "(y)I")
     present = _present(verb)
-    return (
-        attach(present, "DI") if form == "prespast" else attach(present, _PERSONS[person, plural])
-    )
+    if form == "prespast":
+        return attach(present, "DI")
+    return attach(present, _PERSONS[person, plural])
 
 
 def _present(verb: str) -> str:
     bare, _, soft = verb.partition("/")
-    if bare[-1] in "ae":  # -yor narrows an open vowel: oyna-, oynuyor
+    if bare[-1] in "ae":  # the suffix -yor raises a final a or e: oyna-, oynuyor
         return attach(bare[:-1], "Iyor")
     return bare + "yor" if bare[-1] in VOWELS else attach(soft or bare, "Iyor")
 
 
 @dataclass(frozen=True)
 class Turkish:
-    """Fill Turkish wordings."""
+    """Fill Turkish templates."""
 
     lexicon: Lexicon
 
     def agreement(self, phrase: Phrase) -> Agreement:
         """Return the third person; Turkish has no gender, and a counted noun stays singular."""
-        return Agreement(gender=sex(phrase), kind=phrase.kind)
+        return Agreement(gender=sex_of(phrase), kind=phrase.kind)
 
     def noun(self, phrase: Phrase, features: tuple[str, ...]) -> str:
-        """Return a noun phrase; features: a, plain, cap, poss1, poss3, a case, to and at for places."""
+        """Return a noun phrase.
+
+        Features: a, plain (no adjective), cap (capital letter), poss1, poss3, and a case.
+        """
         entry = self.lexicon.entry(phrase)
         if phrase.kind in ("phrase", "day"):
             return entry
         if phrase.kind == "place":
-            entry, _, at = entry.partition("|")
-            entry = at if "loc" in features and at else entry
-            features = tuple(name for name in features if name != "loc" or not at)
+            entry, _, location = entry.partition("|")
+            if location:  # the locative is listed, so it must not be formed a second time
+                entry = location if "loc" in features else entry
+                features = tuple(name for name in features if name != "loc")
         words = [decline(entry, features, mark="'" if phrase.kind == "name" else "")]
         if "a" in features:
             words.insert(0, "bir")
@@ -159,7 +160,10 @@ class Turkish:
         return self.finish(text) if "cap" in features else text
 
     def verb(self, lemma: str, form: str, agreement: Agreement) -> str:
-        """Return verb or predicate; `was` and `are` are the copula after an adjective, `cap` in a form capitalises."""
+        """Return the verb or predicate.
+
+        The forms `was` and `are` are the copula after an adjective; `FORM+cap` capitalises.
+        """
         form, _, capital = form.partition("+")
         if form == "was":
             word = attach(lemma, "(y)DI")
@@ -170,5 +174,5 @@ class Turkish:
         return self.finish(word) if capital else word
 
     def finish(self, sentence: str) -> str:
-        """Begin with a capital; the capital of i keeps its dot."""
+        """Capitalise the first letter; the capital of i is İ."""
         return ("İ" if sentence[0] == "i" else sentence[0].upper()) + sentence[1:]
