@@ -1,0 +1,172 @@
+"""Conversations: every form of a row gives the same messages, and nothing is lost on the way to disk."""
+
+from __future__ import annotations
+
+import pickle
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lingraft.corpus.chat import (
+    ROLES,
+    Conversation,
+    as_bytes,
+    conversation_of,
+    from_bytes,
+    from_markup,
+    normalised,
+)
+from lingraft.errors import CorpusError
+
+WORDS = st.text(st.characters(codec="utf-8", categories=("L", "M", "Nd")), min_size=1, max_size=8)
+CONTENTS = st.lists(WORDS, min_size=1, max_size=4).map(" ".join)
+MESSAGES = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), CONTENTS),
+                    min_size=1, max_size=5)
+
+
+def messages_of(pairs) -> list[dict[str, str]]:
+    """Return messages of roles and contents."""
+    return [{"role": role, "content": content} for role, content in pairs]
+
+
+@given(MESSAGES)
+def test_a_conversation_is_the_text_of_its_messages(pairs):
+    """As a string it is their contents with a blank line between them; the roles are kept beside it."""
+    made = Conversation.of(messages_of(pairs))
+    assert made == "\n\n".join(content for _, content in pairs)
+    assert list(made.messages) == messages_of(pairs)
+
+
+@given(MESSAGES)
+def test_a_conversation_survives_json_pickle_and_bytes(pairs):
+    """Text and messages are the same after every way that a document takes."""
+    made = Conversation.of(messages_of(pairs))
+    for back in (Conversation.from_json(made.to_json()), pickle.loads(pickle.dumps(made)),
+                 from_bytes(as_bytes(made))):
+        assert isinstance(back, Conversation)
+        assert (back, back.messages) == (made, made.messages)
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=40))
+def test_any_text_survives_as_bytes(text):
+    """A text that begins like the mark of a conversation is still a text."""
+    for document in (text, "\0" + text, "\0c" + text, "\0t" + text):
+        back = from_bytes(as_bytes(document))
+        assert back == document
+        assert not isinstance(back, Conversation)
+
+
+@given(MESSAGES, st.integers(0, 4))
+def test_a_message_without_text_makes_the_conversation_empty(pairs, place):
+    """An answer that is missing is no example; the document is dropped as empty."""
+    pairs.insert(min(place, len(pairs)), ("assistant", " \n"))
+    made = Conversation.of(messages_of(pairs))
+    assert (made, made.messages) == ("", ())
+
+
+@given(MESSAGES)
+def test_all_forms_of_messages_are_one(pairs):
+    """`role` and `content`, `from` and `value`, parts of several modalities, and any known field name."""
+    plain = Conversation.of(messages_of(pairs))
+    named = [{"from": role, "value": content} for role, content in pairs]
+    parts = [{"role": role, "content": [{"type": "text", "text": content}, {"type": "image"}]}
+             for role, content in pairs]
+    for field in ("messages", "conversations", "dialogue"):
+        for form in (messages_of(pairs), named, parts):
+            assert conversation_of({field: form}, "text", "x").messages == plain.messages
+    assert conversation_of({"mine": named}, "mine", "x").messages == plain.messages
+
+
+@given(CONTENTS)
+def test_roles_of_other_conventions_are_the_known_ones(content):
+    """`human` is the user, `gpt` the assistant; a role of no convention stays."""
+    for other, role in {**ROLES, "judge": "judge"}.items():
+        made = conversation_of({"messages": [{"from": other, "value": content}]}, "text", "x")
+        assert [message["role"] for message in made.messages] == [role]
+
+
+@given(CONTENTS, CONTENTS, CONTENTS, CONTENTS)
+def test_instruction_and_answer_are_an_exchange(system, asked, more, answered):
+    """An input goes below the instruction, a system prompt before it; a prompt may stand alone."""
+    pairs = [("user", f"{asked}\n\n{more}"), ("assistant", answered)]
+    row = {"instruction": asked, "input": more, "output": answered}
+    assert list(conversation_of(row, "text", "x").messages) == messages_of(pairs)
+    with_system = conversation_of({**row, "system": system}, "text", "x")
+    assert list(with_system.messages) == messages_of([("system", system), *pairs])
+    short = conversation_of({"prompt": asked, "completion": answered}, "text", "x")
+    assert list(short.messages) == messages_of([("user", asked), ("assistant", answered)])
+
+
+@given(MESSAGES)
+def test_messages_on_both_sides_are_joined(pairs):
+    """Preference data holds prompt and completion as messages: the conversation is one after the other."""
+    messages = messages_of(pairs)
+    row = {"prompt": messages[:1], "completion": messages[1:] or messages[:1]}
+    expected = [*row["prompt"], *row["completion"]]
+    assert list(conversation_of(row, "text", "x").messages) == expected
+
+
+TURNS = st.lists(st.tuples(CONTENTS, CONTENTS), min_size=1, max_size=3)
+
+
+@given(TURNS)
+def test_markup_of_three_templates_gives_the_same_messages(turns):
+    """ChatML, Llama 3 and Llama 2 render the same turns, and are read back to them."""
+    pairs = [pair for asked, answered in turns
+             for pair in (("user", asked), ("assistant", answered))]
+    chatml = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in pairs)
+    llama3 = "<|begin_of_text|>" + "".join(
+        f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in pairs)
+    llama2 = "".join(f"<s>[INST] {asked} [/INST] {answered} </s>" for asked, answered in turns)
+    for rendered in (chatml, llama3, llama2):
+        assert list(from_markup(rendered, "x").messages) == messages_of(pairs)
+
+
+@given(CONTENTS, CONTENTS)
+def test_text_outside_of_turns_is_refused(text, stray):
+    """What stands between the turns belongs to nobody; it is named, not left out."""
+    turn = f"<|im_start|>user\n{text}<|im_end|>\n"
+    for broken in (f"{stray} {turn}", turn + stray):
+        with pytest.raises(CorpusError, match="x: text outside of the turns"):
+            from_markup(broken, "x")
+
+
+@given(CONTENTS)
+def test_text_without_turns_is_refused_and_nothing_is_empty(text):
+    """A plain text is no chat; an empty one is an empty conversation."""
+    with pytest.raises(CorpusError, match="no turns of known markup"):
+        from_markup(text, "x")
+    assert from_markup("  \n", "x").messages == ()
+
+
+@pytest.mark.parametrize(("row", "part"), [
+    ({"body": "x"}, "holds no conversation (fields: body)"),
+    ({"messages": 3}, "holds no conversation"),
+    ({"messages": ["hello"]}, "a message is a mapping with role and content, got str"),
+    ({"messages": [{"who": "me"}]}, "a message has a role and a content (or from and value), got who"),
+    ({"messages": [{"role": "user", "content": 3}]}, "a message has a role and a content"),
+])
+def test_a_row_without_a_conversation_says_what_it_holds(row, part):
+    """The message names the place, what is there, and what is expected."""
+    with pytest.raises(CorpusError) as caught:
+        conversation_of(row, "text", "chats.jsonl:7")
+    assert str(caught.value).startswith("chats.jsonl:7: ")
+    assert part in str(caught.value)
+
+
+def test_a_named_field_that_is_missing_is_an_error_and_not_a_guess():
+    """Where the recipe names the field, no other field is tried."""
+    with pytest.raises(CorpusError, match="there is no field 'turns' to take"):
+        conversation_of({"messages": messages_of([("user", "hi")])}, "turns", "x")
+
+
+@given(MESSAGES, st.sampled_from(["NFC", "NFKC"]))
+def test_normal_forms_reach_every_message(pairs, form):
+    """A conversation is normalised message by message and stays a conversation."""
+    decomposed = [(role, unicodedata.normalize("NFD", content)) for role, content in pairs]
+    made = normalised(Conversation.of(messages_of(decomposed)), form)
+    expected = [(role, unicodedata.normalize(form, content)) for role, content in pairs]
+    assert list(made.messages) == messages_of(expected)
+    assert normalised(decomposed[0][1], form) == expected[0][1]

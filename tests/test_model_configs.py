@@ -1,0 +1,152 @@
+"""config.json of a spliced model: which settings are token ids, and what a new number of rows changes."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingraft.checkpoint.config_files import (
+    SPECIAL_IDS,
+    TEXT_PARTS,
+    is_token_id,
+    named_ids,
+    set_vocabulary,
+    text_parts,
+    write_configs,
+)
+from lingraft.checkpoint.layout import Layout
+from lingraft.errors import ModelError
+from lingraft.vocabulary import AddedToken, Splice, identity
+
+IDS = st.integers(0, 500)
+relaxed = settings(max_examples=40, deadline=None)
+
+
+@given(st.dictionaries(st.sampled_from([*SPECIAL_IDS, "image_token_id", "audio_token_index"]),
+                       st.one_of(IDS, st.lists(IDS, min_size=1, max_size=3), st.none(), st.just(-1))),
+       st.sampled_from(TEXT_PARTS))
+def test_ids_are_found_in_the_whole_and_in_its_language_model(named, part):
+    """A number and a list are ids, `None` and -1 are none; those of an inner part carry its name."""
+    expected = {}
+    for key, value in named.items():
+        ids = value if isinstance(value, list) else [value]
+        if value is not None and value != -1:
+            expected[key] = ids
+    assert named_ids({"hidden_size": 64, **named}) == expected
+    inner = {f"{part}.{key}": ids for key, ids in expected.items()}
+    assert named_ids({part: named, "model_type": "x"}) == inner
+
+
+@pytest.mark.parametrize(("key", "is_id"), [
+    ("eos_token_id", True), ("image_token_id", True), ("image_token_index", True),
+    ("decoder_start_token_id", True), ("vocab_size", False), ("token_ids", False),
+    ("num_tokens", False), ("suppress_tokens", False)])
+def test_which_settings_are_token_ids(key, is_id):
+    """By the name alone: those that transformers knows, and those that end like them."""
+    assert is_token_id(key) is is_id
+
+
+@given(st.lists(st.sampled_from(TEXT_PARTS), max_size=4), st.integers(1, 9), st.integers(10, 99))
+def test_the_innermost_language_model_gets_the_rows(path, before, rows):
+    """However deep it is, its vocab_size is the new one, and repeats of the old number follow it."""
+    config = inner = {"model_type": "outer", "vocab_size": before}
+    for part in path:
+        inner[part] = {"model_type": part, "vocab_size": before}
+        inner = inner[part]
+    assert text_parts(config)[-1] is inner
+    assert len(text_parts(config)) == len(path) + 1
+    set_vocabulary(config, rows)
+    assert [part["vocab_size"] for part in text_parts(config)] == [rows] * (len(path) + 1)
+
+
+def test_another_number_outside_is_something_else():
+    """PaliGemma counts its location tokens outside: that number stays, the language model's changes."""
+    config = {"vocab_size": 257_152, "text_config": {"vocab_size": 257_216}}
+    set_vocabulary(config, 300_000)
+    assert config == {"vocab_size": 257_152, "text_config": {"vocab_size": 300_000}}
+
+
+def test_a_default_is_written_out():
+    """A configuration that leaves vocab_size to its type would else be read with the old number."""
+    config = {"model_type": "llama", "text_config": {"vocab_size_per_layer_input": 7}}
+    set_vocabulary(config, 9)
+    assert config["text_config"] == {"vocab_size": 9, "vocab_size_per_layer_input": 9}
+    assert "vocab_size" not in config
+
+
+def written(tmp_path, config, splice, rows, generation=None):
+    """Write the files of a splice; return both as they are read back."""
+    source, output = tmp_path / "source", tmp_path / "output"
+    for folder in (source, output):
+        folder.mkdir(exist_ok=True)
+    (source / "config.json").write_text(json.dumps(config))
+    if generation is not None:
+        (source / "generation_config.json").write_text(json.dumps(generation))
+    size = splice.target_size
+    write_configs(source, output, splice, layout_of(splice, rows))
+    found = [output / name for name in ("config.json", "generation_config.json")]
+    assert size <= rows
+    return [json.loads(path.read_text()) if path.exists() else {} for path in found]
+
+
+def layout_of(splice: Splice, rows: int) -> Layout:
+    """Return a layout of so many rows; nothing else of it is read here."""
+    made = object.__new__(Layout)
+    values = {"vocabulary": splice.target_size, "rows": rows}
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+@relaxed
+@given(eos=st.integers(0, 9), padding=st.integers(0, 5))
+def test_an_extension_changes_no_id_and_suppresses_padding(tmp_path_factory, eos, padding):
+    """Rows beyond the vocabulary can never be generated; all other settings are as they were."""
+    config = {"model_type": "llama", "vocab_size": 10, "eos_token_id": eos, "hidden_size": 8}
+    splice = identity(10, [AddedToken(10, b"ab", (1, 2))])
+    generation = {"eos_token_id": eos, "temperature": 0.6}
+    made, generated = written(tmp_path_factory.mktemp("config"), copy.deepcopy(config), splice,
+                              11 + padding, generation)
+    assert made == {**config, "vocab_size": 11 + padding}
+    beyond = {"suppress_tokens": list(range(11, 11 + padding))} if padding else {}
+    assert generated == {**generation, **beyond}
+
+
+def test_special_ids_move_with_their_tokens(tmp_path):
+    """Where ids were dropped, every id that a setting names is the new one of the same token."""
+    kept = {0: 0, 1: 3, 2: 4}
+    splice = Splice(5, kept, dropped=(1, 2))
+    config = {"vocab_size": 5, "bos_token_id": 0, "eos_token_id": [3, 4], "pad_token_id": None,
+              "text_config": {"vocab_size": 5, "eos_token_id": 4}}
+    made, generated = written(tmp_path, config, splice, 3)
+    assert (made["bos_token_id"], made["eos_token_id"], made["pad_token_id"]) == (0, [1, 2], None)
+    assert made["text_config"] == {"vocab_size": 3, "eos_token_id": 2}
+    assert generated["bos_token_id"] == 0
+
+
+def test_a_special_token_that_is_dropped_is_an_error(tmp_path):
+    """The message names file, setting and value; a list of ids to suppress just loses the entry."""
+    splice = Splice(4, {0: 0, 1: 1, 2: 2}, dropped=(3,))
+    with pytest.raises(ModelError, match=r"config\.json: eos_token_id is 3, which the splice drops"):
+        written(tmp_path, {"vocab_size": 4, "eos_token_id": 3}, splice, 3)
+    generation = {"suppress_tokens": [1, 3]}
+    _, generated = written(tmp_path, {"vocab_size": 4, "eos_token_id": 2}, splice, 3, generation)
+    assert generated["suppress_tokens"] == [1]
+
+
+def test_positions_are_named_as_both_transformers_read_them(tmp_path):
+    """Transformers 5 writes rope_parameters; version 4 reads rope_theta and rope_scaling, which are repeated."""
+    turning = {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}
+    config = {"vocab_size": 2, "rope_parameters": turning}
+    made, _ = written(tmp_path, config, identity(2), 2)
+    assert made["rope_parameters"] == turning
+    assert made["rope_theta"] == 5e5
+    assert made["rope_scaling"] == {"rope_type": "llama3", "factor": 8.0}
+    plain, _ = written(tmp_path, {"vocab_size": 2, "rope_parameters": {"rope_theta": 1e4}},
+                       identity(2), 2)
+    assert plain["rope_theta"] == 1e4
+    assert "rope_scaling" not in plain

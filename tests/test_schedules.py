@@ -1,0 +1,129 @@
+"""Learning-rate schedules and budgets as functions: what holds for every length and every setting."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lingraft.training.budget import FACTORS, UNITS, Budget
+from lingraft.training.schedules import SCHEDULES, Constant, Cosine, Linear, Schedule, Wsd
+
+LENGTHS = st.integers(1, 400)
+SHARES = st.floats(0, 1)
+WARMUPS = st.one_of(st.floats(0, 0.99), st.integers(1, 300).map(float))
+
+
+def schedules() -> st.SearchStrategy[Schedule]:
+    """Return any registered schedule with any settings."""
+    return st.one_of(
+        st.builds(Cosine, warmup=WARMUPS, final_factor=SHARES),
+        st.builds(Linear, warmup=WARMUPS, final_factor=SHARES),
+        st.builds(Constant, warmup=WARMUPS),
+        st.builds(Wsd, warmup=WARMUPS, final_factor=SHARES, decay_share=st.floats(0.01, 1)),
+    )
+
+
+def test_the_strategy_knows_every_schedule():
+    """A schedule that is registered later is tested here, too."""
+    assert set(SCHEDULES) == {Cosine, Linear, Constant, Wsd}
+
+
+@given(schedules(), LENGTHS)
+def test_a_factor_is_positive_and_at_most_one(schedule, steps):
+    """No step trains with more than the peak, and only a final factor of 0 reaches 0."""
+    factors = [schedule.factor(step, steps) for step in range(steps)]
+    assert all(0 <= factor <= 1 + 1e-12 for factor in factors)
+    assert factors[0] > 0 or schedule.rise(steps) == 0
+
+
+@given(schedules(), LENGTHS)
+def test_the_rise_is_linear_and_ends_at_the_peak(schedule, steps):
+    """Each warm-up step adds the same, and its last step has the peak learning rate."""
+    rise = schedule.rise(steps)
+    assert 0 <= rise <= steps
+    for step in range(rise):
+        assert schedule.factor(step, steps) == pytest.approx((step + 1) / rise)
+
+
+@given(schedules(), LENGTHS)
+def test_after_the_rise_a_factor_never_grows_and_ends_above_the_final_one(schedule, steps):
+    """The fall is monotonic and stops at the final factor, never below."""
+    rise = schedule.rise(steps)
+    fall = [schedule.factor(step, steps) for step in range(rise, steps)]
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(fall))
+    final = getattr(schedule, "final_factor", 1.0)
+    assert all(factor >= final - 1e-12 for factor in fall)
+
+
+@given(SHARES)
+def test_each_fall_begins_at_the_peak_and_ends_at_the_final_factor(final):
+    """All of the fall lies between these two: half a cosine and a straight line meet in the middle."""
+    for schedule in (Cosine(final_factor=final), Linear(final_factor=final),
+                     Wsd(final_factor=final, decay_share=1)):
+        assert schedule.after_warmup(0) == pytest.approx(1)
+        assert schedule.after_warmup(1) == pytest.approx(final)
+    middle = Cosine(final_factor=final).after_warmup(0.5)
+    assert middle == pytest.approx(Linear(final_factor=final).after_warmup(0.5))
+    assert middle == pytest.approx((1 + final) / 2)
+
+
+@given(st.floats(0.01, 1), SHARES, SHARES)
+def test_wsd_falls_with_one_minus_the_square_root_in_its_last_part(decay, final, done):
+    """Before the last `decay_share` of the steps it is 1; within it, the paper's 1 - sqrt."""
+    factor = Wsd(decay_share=decay, final_factor=final).after_warmup(done)
+    part = max(0.0, (done - (1 - decay)) / decay)
+    assert factor == pytest.approx(1 - (1 - final) * math.sqrt(part))
+    if done < 1 - decay:
+        assert factor == 1
+
+
+@given(schedules(), st.integers(1, 200), st.integers(0, 200))
+def test_the_shared_prefix_is_the_same_in_every_longer_phase(schedule, steps, more):
+    """In a phase of more steps with the same warm-up, the first steps have the same factors."""
+    if schedule.rise(steps) != schedule.rise(steps + more):
+        return
+    for step in range(schedule.trunk(steps)):
+        assert schedule.factor(step, steps + more) == pytest.approx(schedule.factor(step, steps))
+
+
+AMOUNTS = st.integers(1, 10**9)
+
+
+@given(AMOUNTS, st.sampled_from([unit for unit in UNITS if unit != "epochs"]),
+       st.sampled_from(sorted(FACTORS)))
+def test_a_written_budget_is_the_number_times_its_factor(amount, unit, letter):
+    """`20M tokens` is 20,000,000 tokens, with or without spaces between the parts."""
+    meant = round(amount * FACTORS[letter])
+    for written in (f"{amount}{letter} {unit}", f"  {amount} {letter}{unit} "):
+        assert Budget.model_validate(written).amount == (unit, meant)
+
+
+@given(AMOUNTS, st.floats(1e-9, 1))
+def test_a_share_of_a_budget_is_at_least_one_and_keeps_the_unit(amount, share):
+    """A share of whole units is rounded, but never to nothing; of epochs it is exact."""
+    for unit in ("tokens", "bytes", "documents", "steps"):
+        part = Budget.model_validate({unit: amount}).part(share)
+        assert part.amount == (unit, max(1, round(amount * share)))
+    assert Budget(epochs=amount).part(share).amount == ("epochs", amount * share)
+
+
+@given(st.lists(st.sampled_from(UNITS), min_size=2, max_size=5, unique=True))
+def test_two_units_at_once_are_refused_by_name(units):
+    """The message lists what was given, in the order of the units."""
+    with pytest.raises(ValidationError) as caught:
+        Budget.model_validate(dict.fromkeys(units, 1))
+    given_units = " and ".join(unit for unit in UNITS if unit in units)
+    assert f"got {given_units}" in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["", "20", "tokens", "20M", "M tokens", "-3 steps", "1e3",
+                                     "5 days", "1.5.2 MB", "0 steps", "0 tokens"])
+def test_what_is_no_budget_is_refused(written):
+    """A number without a unit, a unit without a number, and nothing at all are no lengths."""
+    with pytest.raises((ValidationError, ValueError)):
+        Budget.model_validate(written)

@@ -1,0 +1,188 @@
+"""Averages of weights, merging back and the optimizer's state, on modules of a few numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingraft.errors import RecipeError
+from lingraft.training.config import TrainingPlan
+from lingraft.training.optimizer import (
+    WeightAverage,
+    init_state,
+    make_optimizer,
+    merge_back,
+    restore_numbers,
+    set_merged,
+    state_tensors,
+)
+
+VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=12)
+SHARES = st.floats(0, 1)
+relaxed = settings(max_examples=50, deadline=None)
+
+
+class Tiny(torch.nn.Module):
+    """An embedding of four rows, a map and a head, as a causal language model names them."""
+
+    def __init__(self, fill: float) -> None:
+        super().__init__()
+        self.table, self.map = torch.nn.Embedding(4, 2), torch.nn.Linear(2, 2)
+        self.head = torch.nn.Linear(2, 4, bias=False)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.fill_(fill)
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.table
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of all weights."""
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+@relaxed
+@given(VALUES, st.integers(1, 15))
+def test_within_the_horizon_the_average_is_the_plain_mean(values, horizon):
+    """Nothing of the weights before training is in it: the first step's weight is 1."""
+    parameter = torch.full((3,), 1e6, dtype=torch.float64)
+    average = WeightAverage({"w": parameter}, horizon)
+    for step, value in enumerate(values[:horizon]):
+        parameter.fill_(value)
+        average.update(step)
+    expected = sum(values[:horizon]) / len(values[:horizon])
+    assert average.means["w"].tolist() == pytest.approx([expected] * 3, abs=1e-9)
+
+
+@relaxed
+@given(VALUES, st.integers(1, 5))
+def test_beyond_the_horizon_the_average_is_exponential(values, horizon):
+    """Each later step counts 1 / horizon, and what was before it the rest."""
+    parameter = torch.zeros(1, dtype=torch.float64)
+    average = WeightAverage({"w": parameter}, horizon)
+    expected = 0.0
+    for step, value in enumerate(values):
+        parameter.fill_(value)
+        average.update(step)
+        share = 1 / min(step + 1, horizon)
+        expected = (1 - share) * expected + share * value
+    assert average.means["w"].item() == pytest.approx(expected, abs=1e-9)
+
+
+@given(VALUES)
+def test_an_average_lies_among_its_weights_and_is_applied_as_it_is(values):
+    """The mean is between the smallest and the largest, and `apply` copies it into the model."""
+    parameter = torch.zeros(2, dtype=torch.float64)
+    average = WeightAverage({"w": parameter}, 4)
+    for step, value in enumerate(values):
+        parameter.fill_(value)
+        average.update(step)
+    average.apply()
+    assert torch.equal(parameter, average.means["w"])
+    assert min(values) - 1e-9 <= parameter[0].item() <= max(values) + 1e-9
+
+
+@relaxed
+@given(SHARES, st.sets(st.integers(0, 3)))
+def test_merging_back_mixes_the_base_and_spares_added_rows(share, added):
+    """The result is (1 - share) * trained + share * before; the rows of added tokens stay as trained."""
+    model, before = Tiny(0.0), weights(Tiny(-1.0))
+    trained = weights(Tiny(1.0))
+    set_merged(model, trained, before, sorted(added), share)
+    mixed = (1 - share) - share
+    for name, parameter in model.named_parameters():
+        expected = torch.full_like(parameter, mixed)
+        if name in {"table.weight", "head.weight"}:
+            expected[sorted(added)] = 1.0
+        torch.testing.assert_close(parameter.detach(), expected)
+
+
+def test_of_several_shares_the_best_on_held_out_text_is_taken():
+    """Each is tried from the trained weights, not from the trial before; the lowest mean wins."""
+    model = Tiny(1.0)
+    seen = []
+
+    def heldout(tried: Tiny) -> dict[str, float]:
+        seen.append(tried.map.bias[0].item())
+        return {"hi": abs(seen[-1] - 0.5), "en": 0.0}
+
+    notes = merge_back(model, weights(Tiny(0.0)), [], [0.1, 0.5, 0.9], heldout)
+    assert seen == pytest.approx([0.9, 0.5, 0.1])
+    assert notes["share"] == 0.5
+    assert [trial["share"] for trial in notes["tried"]] == [0.1, 0.5, 0.9]
+    assert model.map.bias[0].item() == pytest.approx(0.5)
+
+
+def test_one_share_is_not_tried_and_several_need_held_out_text():
+    """Without a choice nothing is measured; a choice without a measure is an error."""
+    model = Tiny(1.0)
+    notes = merge_back(model, weights(Tiny(0.0)), [1], [0.25], None)
+    assert notes == {"share": 0.25, "tried": []}
+    assert model.table.weight[0, 0].item() == pytest.approx(0.75)
+    assert model.table.weight[1, 0].item() == 1.0
+    with pytest.raises(RecipeError, match="no held-out text to choose by"):
+        merge_back(model, weights(Tiny(0.0)), [], [0.1, 0.2], None)
+
+
+def stepped(model: Tiny, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    """Take steps of a fixed loss."""
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    for step in range(steps):
+        loss = model.head(model.map(model.table(torch.tensor([step % 4])))).square().sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def adam(model: Tiny) -> torch.optim.Optimizer:
+    """Return the optimizer of one group."""
+    groups = [{"params": list(model.parameters())}]
+    return make_optimizer("adamw", groups, weight_decay=0.1, fused=False, sharded=False)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_restored_state_goes_on_to_the_bit(steps):
+    """The stored tensors, read into a new optimizer's own, give the same further steps."""
+    model = Tiny(0.5)
+    optimizer = adam(model)
+    stepped(model, optimizer, steps)
+    named = dict(model.named_parameters())
+    stored = {name: tensor.clone() for name, tensor in state_tensors(optimizer, named).items()}
+    other = Tiny(0.0)
+    other.load_state_dict(model.state_dict())
+    again = adam(other)
+    init_state(again)
+    others = dict(other.named_parameters())
+    for name, tensor in state_tensors(again, others).items():
+        tensor.copy_(stored[name])
+    restore_numbers(again, others, stored)
+    for one, its_optimizer in ((model, optimizer), (other, again)):
+        stepped(one, its_optimizer, 4)
+    for name, value in weights(model).items():
+        assert torch.equal(value, weights(other)[name])
+
+
+def test_a_new_state_moves_no_weight():
+    """It is created by a step with neither gradient nor learning rate."""
+    model = Tiny(0.5)
+    before = weights(model)
+    optimizer = adam(model)
+    init_state(optimizer)
+    assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
+    kinds = {name.partition("/")[0] for name in state_tensors(optimizer, dict(model.named_parameters()))}
+    assert kinds == {"step", "exp_avg", "exp_avg_sq"}
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_moments_in_8_bits_need_whole_tensors():
+    """With shards of several processes the setting is refused by name."""
+    with pytest.raises(RecipeError, match=r"training\.optimizer: adamw8bit needs whole tensors"):
+        make_optimizer("adamw8bit", [], weight_decay=0.0, fused=False, sharded=True)
+    assert "adamw" in TrainingPlan.model_json_schema()["$defs"]["Phase"]["properties"]["optimizer"]["enum"]
