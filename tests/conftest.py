@@ -42,28 +42,26 @@ SLOW_IMPORTS = re.compile(
 SLOW_FIXTURES = {"assets", "executor", "local_ray", "tiny_model"}
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out whole files in the fast tier, and the seconds that their imports take.
+def is_slow(path: Path) -> bool:
+    """Return whether a test file imports what makes all of its tests slow."""
+    return path.match("tests/*.py") and bool(SLOW_IMPORTS.search(path.read_text("utf-8")))
 
-    A test file is slow when it imports what starts processes, loads models, runs a pipeline or draws charts.
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave whole files out of the fast tier, and with them the seconds that their imports take.
+
+    A test file is slow when it imports what starts processes, loads models, runs a pipeline or
+    draws charts.
     """
     fast = config.getoption("markexpr") == "not slow"
-    if (
-        fast
-        and collection_path.match("tests/*.py")
-        and SLOW_IMPORTS.search(collection_path.read_text("utf-8"))
-    ):
-        return True
-    return None
+    return True if fast and is_slow(collection_path) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow each test of such a file, and each that asks for a model, for real texts or for a cluster."""
+    """Mark the tests of such files, and those that ask for a model, real texts or a cluster."""
     for item in items:
-        imports = item.path.parent.name == "tests" and SLOW_IMPORTS.search(
-            item.path.read_text("utf-8")
-        )
-        if imports or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        fixtures = getattr(item, "fixturenames", ())
+        if is_slow(item.path) or SLOW_FIXTURES.intersection(fixtures):
             item.add_marker("slow")
 
 

@@ -7,10 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.intrinsic import intervals
-from lingraft.intrinsic.intervals import difference_interval, ratio_interval, resampled_ratios
-from lingraft.intrinsic.rows import difference_row, ratio_row
-from lingraft.intrinsic.settings import BootstrapSettings
+from lingraft.evaluation import bootstrap
+from lingraft.evaluation.bootstrap import (
+    difference_interval,
+    difference_row,
+    ratio_interval,
+    ratio_row,
+    resampled_ratios,
+)
+from lingraft.evaluation.config import BootstrapSettings
 
 NUMBERS = st.floats(0, 1000)
 SIZES = st.floats(0.5, 1000)
@@ -34,7 +39,8 @@ def test_resampled_ratios_are_those_of_a_plain_loop(documents, seed):
     tops, bottoms = zip(*documents, strict=True)
     chosen = BootstrapSettings(resamples=30, seed=seed)
     assert resampled_ratios(tops, bottoms, chosen) == pytest.approx(
-        in_a_loop(tops, bottoms, chosen))
+        in_a_loop(tops, bottoms, chosen)
+    )
 
 
 @relaxed
@@ -44,7 +50,7 @@ def test_blocks_of_resamples_change_nothing(documents, rows):
     tops, bottoms = zip(*documents, strict=True)
     whole = resampled_ratios(tops, bottoms, FEW)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "BLOCK_CELLS", rows * len(tops))
+        patch.setattr(bootstrap, "BLOCK_CELLS", rows * len(tops))
         assert resampled_ratios(tops, bottoms, FEW) == pytest.approx(whole, rel=1e-12)
 
 
@@ -142,8 +148,16 @@ def test_a_row_of_one_document_has_a_value_without_an_interval():
 def test_a_difference_row_is_the_difference_of_the_two_rows(documents):
     """Its value is one ratio minus the other, and it names the model that was subtracted."""
     one, other, sizes = zip(*documents, strict=True)
-    row = difference_row("bits", "u", (one, sizes), (other, sizes), subject="adapted",
-                         first="source", language="hi", bootstrap=FEW)
+    row = difference_row(
+        "bits",
+        "u",
+        (one, sizes),
+        (other, sizes),
+        subject="adapted",
+        first="source",
+        language="hi",
+        bootstrap=FEW,
+    )
     assert row.value == pytest.approx((sum(one) - sum(other)) / sum(sizes))
     assert row.metric.startswith("bits ")
     assert "minus source" in row.note

@@ -22,8 +22,9 @@ from lingraft.errors import CorpusError
 
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "M", "Nd")), min_size=1, max_size=8)
 CONTENTS = st.lists(WORDS, min_size=1, max_size=4).map(" ".join)
-MESSAGES = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), CONTENTS),
-                    min_size=1, max_size=5)
+MESSAGES = st.lists(
+    st.tuples(st.sampled_from(["system", "user", "assistant"]), CONTENTS), min_size=1, max_size=5
+)
 
 
 def messages_of(pairs) -> list[dict[str, str]]:
@@ -43,8 +44,11 @@ def test_a_conversation_is_the_text_of_its_messages(pairs):
 def test_a_conversation_survives_json_pickle_and_bytes(pairs):
     """Text and messages are the same after every way that a document takes."""
     made = Conversation.of(messages_of(pairs))
-    for back in (Conversation.from_json(made.to_json()), pickle.loads(pickle.dumps(made)),
-                 from_bytes(as_bytes(made))):
+    for back in (
+        Conversation.from_json(made.to_json()),
+        pickle.loads(pickle.dumps(made)),
+        from_bytes(as_bytes(made)),
+    ):
         assert isinstance(back, Conversation)
         assert (back, back.messages) == (made, made.messages)
 
@@ -71,8 +75,10 @@ def test_all_forms_of_messages_are_one(pairs):
     """`role` and `content`, `from` and `value`, parts of several modalities, and any known field name."""
     plain = Conversation.of(messages_of(pairs))
     named = [{"from": role, "value": content} for role, content in pairs]
-    parts = [{"role": role, "content": [{"type": "text", "text": content}, {"type": "image"}]}
-             for role, content in pairs]
+    parts = [
+        {"role": role, "content": [{"type": "text", "text": content}, {"type": "image"}]}
+        for role, content in pairs
+    ]
     for field in ("messages", "conversations", "dialogue"):
         for form in (messages_of(pairs), named, parts):
             assert conversation_of({field: form}, "text", "x").messages == plain.messages
@@ -114,11 +120,13 @@ TURNS = st.lists(st.tuples(CONTENTS, CONTENTS), min_size=1, max_size=3)
 @given(TURNS)
 def test_markup_of_three_templates_gives_the_same_messages(turns):
     """ChatML, Llama 3 and Llama 2 render the same turns, and are read back to them."""
-    pairs = [pair for asked, answered in turns
-             for pair in (("user", asked), ("assistant", answered))]
+    pairs = [
+        pair for asked, answered in turns for pair in (("user", asked), ("assistant", answered))
+    ]
     chatml = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in pairs)
     llama3 = "<|begin_of_text|>" + "".join(
-        f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in pairs)
+        f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in pairs
+    )
     llama2 = "".join(f"<s>[INST] {asked} [/INST] {answered} </s>" for asked, answered in turns)
     for rendered in (chatml, llama3, llama2):
         assert list(from_markup(rendered, "x").messages) == messages_of(pairs)
@@ -141,13 +149,19 @@ def test_text_without_turns_is_refused_and_nothing_is_empty(text):
     assert from_markup("  \n", "x").messages == ()
 
 
-@pytest.mark.parametrize(("row", "part"), [
-    ({"body": "x"}, "holds no conversation (fields: body)"),
-    ({"messages": 3}, "holds no conversation"),
-    ({"messages": ["hello"]}, "a message is a mapping with role and content, got str"),
-    ({"messages": [{"who": "me"}]}, "a message has a role and a content (or from and value), got who"),
-    ({"messages": [{"role": "user", "content": 3}]}, "a message has a role and a content"),
-])
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [
+        ({"body": "x"}, "holds no conversation (fields: body)"),
+        ({"messages": 3}, "holds no conversation"),
+        ({"messages": ["hello"]}, "a message is a mapping with role and content, got str"),
+        (
+            {"messages": [{"who": "me"}]},
+            "a message has a role and a content (or from and value), got who",
+        ),
+        ({"messages": [{"role": "user", "content": 3}]}, "a message has a role and a content"),
+    ],
+)
 def test_a_row_without_a_conversation_says_what_it_holds(row, part):
     """The message names the place, what is there, and what is expected."""
     with pytest.raises(CorpusError) as caught:

@@ -26,7 +26,7 @@ def test_a_run_is_stopped_by_the_mean_of_a_window(losses, vocabulary):
     ceiling = max(2 * losses[0], math.log(vocabulary))
     expected = None
     for end in range(WINDOW, len(losses) + 1):
-        if sum(losses[end - WINDOW:end]) / WINDOW > ceiling:
+        if sum(losses[end - WINDOW : end]) / WINDOW > ceiling:
             expected = end - 1
             break
     assert first_stop(losses, vocabulary) == expected
@@ -38,9 +38,15 @@ def test_one_bad_batch_is_no_divergence(vocabulary, peak):
     assert first_stop([1.0] * (WINDOW - 2) + [peak], vocabulary) is None
 
 
-@pytest.mark.parametrize(("loss", "norm", "told"), [
-    (math.nan, 1.0, "the loss is nan"), (math.inf, 1.0, "the loss is inf"),
-    (1.0, math.nan, "the gradient norm is nan"), (1.0, math.inf, "the gradient norm is inf")])
+@pytest.mark.parametrize(
+    ("loss", "norm", "told"),
+    [
+        (math.nan, 1.0, "the loss is nan"),
+        (math.inf, 1.0, "the loss is inf"),
+        (1.0, math.nan, "the gradient norm is nan"),
+        (1.0, math.inf, "the gradient norm is inf"),
+    ],
+)
 def test_a_number_that_is_none_stops_at_once(loss, norm, told):
     """The message says which of the two it was; nothing of the step is remembered."""
     monitor = DivergenceMonitor(100)
@@ -60,8 +66,15 @@ def test_a_monitor_goes_on_where_a_checkpoint_left_it(losses, cut):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False, allow_infinity=False),
-                                max_size=3), max_size=6), st.integers(0, 6))
+@given(
+    st.lists(
+        st.dictionaries(
+            st.text(max_size=5), st.floats(allow_nan=False, allow_infinity=False), max_size=3
+        ),
+        max_size=6,
+    ),
+    st.integers(0, 6),
+)
 def test_a_log_is_cut_back_to_the_last_checkpoint(tmp_path_factory, rows, kept):
     """Rows that were written after it are gone, and those before it are whole lines of JSON."""
     folder = tmp_path_factory.mktemp("log")

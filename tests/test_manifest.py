@@ -15,11 +15,19 @@ from lingraft.errors import StoreError
 from lingraft.store.manifest import MANIFEST, Manifest, checksums, find_damage, output_damage
 
 NAMES = st.text("abcä/", min_size=1, max_size=6).filter(
-    lambda name: not name.startswith("/") and not name.endswith("/") and "//" not in name)
-VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5)
-                      | st.floats(allow_nan=False, allow_infinity=False),
-                      lambda inner: st.lists(inner, max_size=3)
-                      | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=6)
+    lambda name: not name.startswith("/") and not name.endswith("/") and "//" not in name
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 NOTES = st.dictionaries(st.text(max_size=5), VALUES, max_size=4)
 relaxed = settings(max_examples=30, deadline=None)
 
@@ -45,14 +53,18 @@ def test_a_manifest_reads_back_equal(tmp_path_factory, key_fields, notes):
     assert output_damage(folder) == f"{folder / 'a'} is missing"
 
 
-@pytest.mark.parametrize("field", ["stage", "key", "question", "files", "notes", "seconds", "created"])
+@pytest.mark.parametrize(
+    "field", ["stage", "key", "question", "files", "notes", "seconds", "created"]
+)
 def test_every_field_is_sealed(tmp_path, field):
     """A manifest in which one field was changed is not valid."""
     output(tmp_path, {"n": 1}, a=b"x")
     data = json.loads((tmp_path / MANIFEST).read_text())
     other = {"seconds": 9.0, "question": {"version": 2}, "files": {"a": [1, "0" * 64]}, "notes": {}}
     (tmp_path / MANIFEST).write_text(json.dumps({**data, field: other.get(field, "other")}))
-    with pytest.raises(StoreError, match=r"manifest\.json: not a valid manifest \(checksum differs\)"):
+    with pytest.raises(
+        StoreError, match=r"manifest\.json: not a valid manifest \(checksum differs\)"
+    ):
         Manifest.read(tmp_path)
 
 
@@ -76,7 +88,9 @@ def test_one_changed_byte_is_found(tmp_path_factory, content, data):
     flipped = bytearray(content)
     flipped[place] ^= data.draw(st.integers(1, 255))
     (folder / "a").write_bytes(flipped)
-    assert find_damage(folder, manifest.files).endswith("changed since it was written (checksum differs)")
+    assert find_damage(folder, manifest.files).endswith(
+        "changed since it was written (checksum differs)"
+    )
     (folder / "a").write_bytes(content)
     assert find_damage(folder, manifest.files) == ""
 
@@ -102,7 +116,9 @@ def test_checksums_name_files_in_folders_by_their_relative_path(tmp_path):
         (root / "y").write_bytes(b"")
     assert checksums(tmp_path / "one") == checksums(tmp_path / "two")
     assert {name: size for name, (size, _) in checksums(tmp_path / "one").items()} == {
-        "deep/er/x.bin": 3, "y": 0}
+        "deep/er/x.bin": 3,
+        "y": 0,
+    }
 
 
 def test_a_large_file_is_trusted_by_size_and_time(tmp_path):

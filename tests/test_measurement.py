@@ -23,9 +23,22 @@ from lingraft.measurement import (
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12)
 NUMBERS = st.floats(allow_nan=False, width=64)
 MAYBE = st.none() | NUMBERS
-ROWS = st.builds(Measurement, metric=WORDS, subject=WORDS, value=NUMBERS, unit=WORDS, language=WORDS,
-                 split=WORDS, n=st.integers(0, 2**40), per=WORDS, low=MAYBE, high=MAYBE,
-                 confidence=MAYBE, version=st.integers(1, 9), note=WORDS)
+ROWS = st.builds(
+    Measurement,
+    metric=WORDS,
+    subject=WORDS,
+    value=NUMBERS,
+    unit=WORDS,
+    language=WORDS,
+    split=WORDS,
+    n=st.integers(0, 2**40),
+    per=WORDS,
+    low=MAYBE,
+    high=MAYBE,
+    confidence=MAYBE,
+    version=st.integers(1, 9),
+    note=WORDS,
+)
 relaxed = settings(max_examples=30, deadline=None)
 
 
@@ -61,8 +74,14 @@ def test_a_selection_is_the_rows_that_match_all_names(rows, word):
     assert select(rows) == rows
 
 
-def row(value: float, subject: str = "source", *, metric: str = "bits per byte", half: float | None = None,
-        **more: object) -> Measurement:
+def row(
+    value: float,
+    subject: str = "source",
+    *,
+    metric: str = "bits per byte",
+    half: float | None = None,
+    **more: object,
+) -> Measurement:
     """Return a row with an interval of so much on each side."""
     ends = {} if half is None else {"low": value - half, "high": value + half}
     return Measurement(metric, subject, value, "bits/byte", "hi", **ends, **more)
@@ -103,14 +122,20 @@ def test_more_is_better_for_speeds_and_shares(metric):
     """The direction is that of the metric."""
     rows = [row(1.0, metric=metric, half=0.1), row(2.0, "adapted", metric=metric, half=0.1)]
     assert change_of(*rows).verdict == "better"
-    assert change_of(*(row(3 - one.value, one.subject, metric=metric, half=0.1) for one in rows)
-                     ).verdict == "worse"
+    assert (
+        change_of(
+            *(row(3 - one.value, one.subject, metric=metric, half=0.1) for one in rows)
+        ).verdict
+        == "worse"
+    )
 
 
 def test_scores_of_tasks_are_better_when_higher():
     """A row of the split of tasks is a score, whatever the task is called."""
-    rows = [row(0.2, metric="xcopa", half=0.01, split="test"),
-            row(0.6, "adapted", metric="xcopa", half=0.01, split="test")]
+    rows = [
+        row(0.2, metric="xcopa", half=0.01, split="test"),
+        row(0.6, "adapted", metric="xcopa", half=0.01, split="test"),
+    ]
     assert change_of(*rows).verdict == "better"
 
 
@@ -119,8 +144,10 @@ def test_what_has_no_interval_is_untold_and_equal_values_are_the_same():
     assert change_of(row(1.0), row(0.5, "adapted")).verdict == "untold"
     assert change_of(row(1.0), row(1.0, "adapted")).verdict == "same"
     assert change_of(row(1.0)).verdict == ""
-    neutral = [row(1.0, metric="new tokens generated", half=0),
-               row(9.0, "adapted", metric="new tokens generated", half=0)]
+    neutral = [
+        row(1.0, metric="new tokens generated", half=0),
+        row(9.0, "adapted", metric="new tokens generated", half=0),
+    ]
     assert change_of(*neutral).verdict == ""
 
 
@@ -134,12 +161,16 @@ def test_the_factor_is_after_over_before(before, after):
     assert change_of(row(0.0), adapted).factor is None
 
 
-@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=9),
-       st.lists(st.sampled_from(["hi", "en"]), min_size=9, max_size=9))
+@given(
+    st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=9),
+    st.lists(st.sampled_from(["hi", "en"]), min_size=9, max_size=9),
+)
 def test_each_metric_in_each_language_is_one_entry(metrics, languages):
     """Entries stand in the order of the rows and hold the last row of each subject."""
-    rows = [Measurement(metric, "source", float(i), "u", language)
-            for i, (metric, language) in enumerate(zip(metrics, languages, strict=False))]
+    rows = [
+        Measurement(metric, "source", float(i), "u", language)
+        for i, (metric, language) in enumerate(zip(metrics, languages, strict=False))
+    ]
     changes = metric_changes(rows)
     keys = [(one.metric, one.language) for one in rows]
     assert [(one.metric, one.language) for one in changes] == list(dict.fromkeys(keys))

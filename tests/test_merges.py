@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from lingraft.errors import TokenizerError
-from lingraft.families.bpe import splits
-from lingraft.families.byte_level import ByteLevel, byte_characters
-from lingraft.families.convert import (
+from lingraft.tokenizer.byte_level_bpe import ByteLevel, byte_characters, splits
+from lingraft.tokenizer.convert import (
     GPT2_REGEX,
     LLAMA3_REGEX,
     bpe,
@@ -26,7 +25,7 @@ from lingraft.families.convert import (
     from_vocab_and_merges,
     template,
 )
-from lingraft.selection.pruning import leaves_to_prune, usage_of
+from lingraft.vocabulary.pruning import leaves_to_prune, usage_of
 
 ALPHABET = "abc"
 PAIRS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=12)
@@ -54,7 +53,9 @@ def test_every_surface_has_a_piece_and_comes_back(surface):
     family = family_of([])
     piece = family.piece_of(surface)
     assert len(piece) == len(surface)
-    assert all(not character.isspace() and unicodedata.category(character)[0] != "C" for character in piece)
+    assert all(
+        not character.isspace() and unicodedata.category(character)[0] != "C" for character in piece
+    )
     assert family.surface_of(piece) == surface
 
 
@@ -73,12 +74,13 @@ def merged_by_hand(family: ByteLevel, word: str) -> list[int]:
     ranks = {pair: rank for rank, pair in reversed(list(enumerate(family.merges)))}
     pieces = list(word)
     while True:
-        found = [(ranks[pair], i) for i, pair in enumerate(itertools.pairwise(pieces))
-                 if pair in ranks]
+        found = [
+            (ranks[pair], i) for i, pair in enumerate(itertools.pairwise(pieces)) if pair in ranks
+        ]
         if not found:
             return [family.pieces[piece] for piece in pieces]
         _, i = min(found)
-        pieces[i:i + 2] = ["".join(pieces[i:i + 2])]
+        pieces[i : i + 2] = ["".join(pieces[i : i + 2])]
 
 
 @relaxed
@@ -96,11 +98,14 @@ def test_an_added_token_is_produced_from_any_two_tokens_that_spell_it(pairs, sur
     family = family_of(pairs)
     new = [surface for surface in surfaces if surface not in family.pieces]
     extended = ByteLevel(family.extended([surface.encode() for surface in new]))
-    assert extended.merges[:len(family.merges)] == family.merges
-    assert [extended.pieces[surface] for surface in new] == list(range(family.size, family.size + len(new)))
+    assert extended.merges[: len(family.merges)] == family.merges
+    assert [extended.pieces[surface] for surface in new] == list(
+        range(family.size, family.size + len(new))
+    )
     known = {*family.pieces, *new}
-    assert set(extended.merges[len(family.merges):]) == {
-        pair for surface in new for pair in splits(surface, known)}
+    assert set(extended.merges[len(family.merges) :]) == {
+        pair for surface in new for pair in splits(surface, known)
+    }
     for before, after in zip(family.segment(words), extended.segment(words), strict=True):
         assert len(after) <= len(before)
 
@@ -146,7 +151,9 @@ def test_the_first_token_to_go_is_the_least_used_leaf_and_kept_ids_stay(pairs, w
     family = family_of(pairs)
     usage = usage_of(family, Counter(words))
     parts = {part for pair in family.merges for part in pair}
-    leaves = [family.pieces[left + right] for left, right in family.merges if left + right not in parts]
+    leaves = [
+        family.pieces[left + right] for left, right in family.merges if left + right not in parts
+    ]
     taken = leaves_to_prune(family, usage, 1)
     assert taken == sorted(leaves, key=lambda token_id: (usage[token_id], token_id))[:1]
     assert leaves_to_prune(family, usage, 99, keep=range(family.size)) == []
@@ -154,7 +161,9 @@ def test_the_first_token_to_go_is_the_least_used_leaf_and_kept_ids_stay(pairs, w
 
 @relaxed
 @given(PAIRS, st.booleans())
-def test_vocab_and_merges_are_read_as_the_tokenizer_that_wrote_them(tmp_path_factory, pairs, special):
+def test_vocab_and_merges_are_read_as_the_tokenizer_that_wrote_them(
+    tmp_path_factory, pairs, special
+):
     """GPT-2's two files give the same vocabulary, the same merges and the end token as a special one."""
     folder, family = tmp_path_factory.mktemp("gpt2"), family_of(pairs)
     vocab = {**family.pieces, **({"<|endoftext|>": family.size} if special else {})}
@@ -196,8 +205,10 @@ def test_ranks_of_an_unknown_model_are_refused(tmp_path):
     assert LLAMA3_REGEX != GPT2_REGEX
 
 
-@pytest.mark.parametrize(("before", "after"), [
-    (("<s>", 1), None), (None, ("</s>", 2)), (("<s>", 1), ("</s>", 2)), (None, None)])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(("<s>", 1), None), (None, ("</s>", 2)), (("<s>", 1), ("</s>", 2)), (None, None)],
+)
 def test_a_template_puts_special_tokens_around_every_text(before, after):
     """One text and a pair of texts, with the token before, after, on both sides, or without any."""
     processor = template(before=before, after=after)

@@ -18,17 +18,21 @@ from lingraft.checkpoint.config_files import (
     text_parts,
     write_configs,
 )
-from lingraft.checkpoint.layout import Layout
+from lingraft.checkpoint.rewrite import Layout
 from lingraft.errors import ModelError
-from lingraft.vocabulary import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity
 
 IDS = st.integers(0, 500)
 relaxed = settings(max_examples=40, deadline=None)
 
 
-@given(st.dictionaries(st.sampled_from([*SPECIAL_IDS, "image_token_id", "audio_token_index"]),
-                       st.one_of(IDS, st.lists(IDS, min_size=1, max_size=3), st.none(), st.just(-1))),
-       st.sampled_from(TEXT_PARTS))
+@given(
+    st.dictionaries(
+        st.sampled_from([*SPECIAL_IDS, "image_token_id", "audio_token_index"]),
+        st.one_of(IDS, st.lists(IDS, min_size=1, max_size=3), st.none(), st.just(-1)),
+    ),
+    st.sampled_from(TEXT_PARTS),
+)
 def test_ids_are_found_in_the_whole_and_in_its_language_model(named, part):
     """A number and a list are ids, `None` and -1 are none; those of an inner part carry its name."""
     expected = {}
@@ -41,10 +45,19 @@ def test_ids_are_found_in_the_whole_and_in_its_language_model(named, part):
     assert named_ids({part: named, "model_type": "x"}) == inner
 
 
-@pytest.mark.parametrize(("key", "is_id"), [
-    ("eos_token_id", True), ("image_token_id", True), ("image_token_index", True),
-    ("decoder_start_token_id", True), ("vocab_size", False), ("token_ids", False),
-    ("num_tokens", False), ("suppress_tokens", False)])
+@pytest.mark.parametrize(
+    ("key", "is_id"),
+    [
+        ("eos_token_id", True),
+        ("image_token_id", True),
+        ("image_token_index", True),
+        ("decoder_start_token_id", True),
+        ("vocab_size", False),
+        ("token_ids", False),
+        ("num_tokens", False),
+        ("suppress_tokens", False),
+    ],
+)
 def test_which_settings_are_token_ids(key, is_id):
     """By the name alone: those that transformers knows, and those that end like them."""
     assert is_token_id(key) is is_id
@@ -109,8 +122,9 @@ def test_an_extension_changes_no_id_and_suppresses_padding(tmp_path_factory, eos
     config = {"model_type": "llama", "vocab_size": 10, "eos_token_id": eos, "hidden_size": 8}
     splice = identity(10, [AddedToken(10, b"ab", (1, 2))])
     generation = {"eos_token_id": eos, "temperature": 0.6}
-    made, generated = written(tmp_path_factory.mktemp("config"), copy.deepcopy(config), splice,
-                              11 + padding, generation)
+    made, generated = written(
+        tmp_path_factory.mktemp("config"), copy.deepcopy(config), splice, 11 + padding, generation
+    )
     assert made == {**config, "vocab_size": 11 + padding}
     beyond = {"suppress_tokens": list(range(11, 11 + padding))} if padding else {}
     assert generated == {**generation, **beyond}
@@ -120,8 +134,13 @@ def test_special_ids_move_with_their_tokens(tmp_path):
     """Where ids were dropped, every id that a setting names is the new one of the same token."""
     kept = {0: 0, 1: 3, 2: 4}
     splice = Splice(5, kept, dropped=(1, 2))
-    config = {"vocab_size": 5, "bos_token_id": 0, "eos_token_id": [3, 4], "pad_token_id": None,
-              "text_config": {"vocab_size": 5, "eos_token_id": 4}}
+    config = {
+        "vocab_size": 5,
+        "bos_token_id": 0,
+        "eos_token_id": [3, 4],
+        "pad_token_id": None,
+        "text_config": {"vocab_size": 5, "eos_token_id": 4},
+    }
     made, generated = written(tmp_path, config, splice, 3)
     assert (made["bos_token_id"], made["eos_token_id"], made["pad_token_id"]) == (0, [1, 2], None)
     assert made["text_config"] == {"vocab_size": 3, "eos_token_id": 2}
@@ -131,7 +150,9 @@ def test_special_ids_move_with_their_tokens(tmp_path):
 def test_a_special_token_that_is_dropped_is_an_error(tmp_path):
     """The message names file, setting and value; a list of ids to suppress just loses the entry."""
     splice = Splice(4, {0: 0, 1: 1, 2: 2}, dropped=(3,))
-    with pytest.raises(ModelError, match=r"config\.json: eos_token_id is 3, which the splice drops"):
+    with pytest.raises(
+        ModelError, match=r"config\.json: eos_token_id is 3, which the splice drops"
+    ):
         written(tmp_path, {"vocab_size": 4, "eos_token_id": 3}, splice, 3)
     generation = {"suppress_tokens": [1, 3]}
     _, generated = written(tmp_path, {"vocab_size": 4, "eos_token_id": 2}, splice, 3, generation)
@@ -146,7 +167,8 @@ def test_positions_are_named_as_both_transformers_read_them(tmp_path):
     assert made["rope_parameters"] == turning
     assert made["rope_theta"] == 5e5
     assert made["rope_scaling"] == {"rope_type": "llama3", "factor": 8.0}
-    plain, _ = written(tmp_path, {"vocab_size": 2, "rope_parameters": {"rope_theta": 1e4}},
-                       identity(2), 2)
+    plain, _ = written(
+        tmp_path, {"vocab_size": 2, "rope_parameters": {"rope_theta": 1e4}}, identity(2), 2
+    )
     assert plain["rope_theta"] == 1e4
     assert "rope_scaling" not in plain

@@ -12,9 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingraft.checkpoint.table_rows import majority_rows, mean_rows
-from lingraft.errors import ModelError
-from lingraft.inits.subtokens import weighted_means
-from lingraft.inits.weights import (
+from lingraft.embeddings.subtoken_mean import (
     MergeTree,
     by_characters,
     by_position,
@@ -23,11 +21,15 @@ from lingraft.inits.weights import (
     last,
     target_numbers,
     uniform,
+    weighted_means,
 )
-from lingraft.vocabulary import AddedToken, Vocabulary
+from lingraft.errors import ModelError
+from lingraft.splice import AddedToken, Vocabulary
 
 PIECES = st.lists(st.integers(0, 7), min_size=1, max_size=6)
-TEXTS = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=4), min_size=1, max_size=5)
+TEXTS = st.lists(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=4), min_size=1, max_size=5
+)
 relaxed = settings(max_examples=60, deadline=None)
 
 
@@ -89,7 +91,9 @@ def test_pieces_that_do_not_spell_the_token_weigh_their_bytes(pieces, surface):
 
 def tree_of(*merges: tuple[int, int, int]) -> MergeTree:
     """Return a tree of merges (left, right, merged) in the order of their ranks."""
-    return MergeTree({(left, right): (rank, made) for rank, (left, right, made) in enumerate(merges)})
+    return MergeTree(
+        {(left, right): (rank, made) for rank, (left, right, made) in enumerate(merges)}
+    )
 
 
 def test_a_piece_at_depth_d_weighs_half_to_the_d():
@@ -109,8 +113,10 @@ def test_where_merges_stop_early_the_tokens_that_were_reached_count_alike():
 
 
 @relaxed
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=7),
-       st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), unique=True, max_size=12))
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=7),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), unique=True, max_size=12),
+)
 def test_weights_of_a_merge_tree_are_a_share_of_one(pieces, pairs):
     """Whatever the merges are, the weights add up to 1 and no piece is left out."""
     tree = tree_of(*((left, right, 4 + number % 3) for number, (left, right) in enumerate(pairs)))
@@ -128,7 +134,9 @@ def test_a_tree_is_read_from_both_forms_of_merges(tmp_path):
         (tmp_path / "tokenizer.json").write_text(json.dumps(content))
         trees.append(MergeTree.read(tmp_path).ranks)
     assert trees == [{(0, 1): (0, 2)}] * 2
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "Unigram", "vocab": []}}))
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({"model": {"type": "Unigram", "vocab": []}})
+    )
     with pytest.raises(ModelError, match="a Unigram tokenizer has no merges"):
         MergeTree.read(tmp_path)
 
@@ -139,12 +147,20 @@ def test_only_pieces_of_added_tokens_are_numbered():
     assert target_numbers({0: 5, 1: 6, 2: 7}, tokens) == {5: 0, 6: 1}
 
 
-MATRIX = st.lists(st.lists(st.floats(-100, 100, width=32), min_size=3, max_size=3), min_size=8, max_size=8)
+MATRIX = st.lists(
+    st.lists(st.floats(-100, 100, width=32), min_size=3, max_size=3), min_size=8, max_size=8
+)
 
 
 @relaxed
-@given(MATRIX, st.lists(st.lists(st.tuples(st.integers(0, 7), st.floats(0.1, 9)), min_size=1, max_size=5),
-                        min_size=1, max_size=4))
+@given(
+    MATRIX,
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 7), st.floats(0.1, 9)), min_size=1, max_size=5),
+        min_size=1,
+        max_size=4,
+    ),
+)
 def test_weighted_means_are_those_of_a_plain_loop(matrix, groups):
     """Each row is sum(weight * row) / sum(weight) over the pieces, a repeated piece counted each time."""
     table = torch.tensor(matrix)
@@ -153,7 +169,9 @@ def test_weighted_means_are_those_of_a_plain_loop(matrix, groups):
     expected = []
     for group in groups:
         total = sum(weight for _, weight in group)
-        expected.append([sum(weight * matrix[piece][d] for piece, weight in group) / total for d in range(3)])
+        expected.append(
+            [sum(weight * matrix[piece][d] for piece, weight in group) / total for d in range(3)]
+        )
     found = weighted_means(table, pieces, weights)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-4)
@@ -172,7 +190,9 @@ def test_equal_pieces_give_their_row_to_the_bit(matrix, pieces):
 
 
 @relaxed
-@given(st.lists(st.permutations(range(6)).map(lambda order: order[:2]), min_size=8, max_size=8), PIECES)
+@given(
+    st.lists(st.permutations(range(6)).map(lambda order: order[:2]), min_size=8, max_size=8), PIECES
+)
 def test_a_route_is_to_distinct_experts_that_the_pieces_know(table, pieces):
     """The experts of a new token are among those of its pieces, and each has as many votes as any left out."""
     matrix = torch.tensor(table)

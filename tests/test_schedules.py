@@ -63,8 +63,11 @@ def test_after_the_rise_a_factor_never_grows_and_ends_above_the_final_one(schedu
 @given(SHARES)
 def test_each_fall_begins_at_the_peak_and_ends_at_the_final_factor(final):
     """All of the fall lies between these two: half a cosine and a straight line meet in the middle."""
-    for schedule in (Cosine(final_factor=final), Linear(final_factor=final),
-                     Wsd(final_factor=final, decay_share=1)):
+    for schedule in (
+        Cosine(final_factor=final),
+        Linear(final_factor=final),
+        Wsd(final_factor=final, decay_share=1),
+    ):
         assert schedule.after_warmup(0) == pytest.approx(1)
         assert schedule.after_warmup(1) == pytest.approx(final)
     middle = Cosine(final_factor=final).after_warmup(0.5)
@@ -94,8 +97,11 @@ def test_the_shared_prefix_is_the_same_in_every_longer_phase(schedule, steps, mo
 AMOUNTS = st.integers(1, 10**9)
 
 
-@given(AMOUNTS, st.sampled_from([unit for unit in UNITS if unit != "epochs"]),
-       st.sampled_from(sorted(FACTORS)))
+@given(
+    AMOUNTS,
+    st.sampled_from([unit for unit in UNITS if unit != "epochs"]),
+    st.sampled_from(sorted(FACTORS)),
+)
 def test_a_written_budget_is_the_number_times_its_factor(amount, unit, letter):
     """`20M tokens` is 20,000,000 tokens, with or without spaces between the parts."""
     meant = round(amount * FACTORS[letter])
@@ -121,8 +127,22 @@ def test_two_units_at_once_are_refused_by_name(units):
     assert f"got {given_units}" in str(caught.value)
 
 
-@pytest.mark.parametrize("written", ["", "20", "tokens", "20M", "M tokens", "-3 steps", "1e3",
-                                     "5 days", "1.5.2 MB", "0 steps", "0 tokens"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "20",
+        "tokens",
+        "20M",
+        "M tokens",
+        "-3 steps",
+        "1e3",
+        "5 days",
+        "1.5.2 MB",
+        "0 steps",
+        "0 tokens",
+    ],
+)
 def test_what_is_no_budget_is_refused(written):
     """A number without a unit, a unit without a number, and nothing at all are no lengths."""
     with pytest.raises((ValidationError, ValueError)):

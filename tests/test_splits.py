@@ -22,8 +22,12 @@ from lingraft.corpus.splits import (
 from lingraft.errors import CorpusError
 
 NUMBERS = st.integers(0, EVERYTHING - 1)
-DOCUMENTS = st.lists(st.tuples(NUMBERS, NUMBERS, st.integers(1, 1000)), min_size=2, max_size=30,
-                     unique_by=(lambda one: one[0], lambda one: one[1]))
+DOCUMENTS = st.lists(
+    st.tuples(NUMBERS, NUMBERS, st.integers(1, 1000)),
+    min_size=2,
+    max_size=30,
+    unique_by=(lambda one: one[0], lambda one: one[1]),
+)
 relaxed = settings(max_examples=60, deadline=None)
 
 
@@ -55,8 +59,10 @@ def test_the_three_numbers_are_uniform_and_independent():
         quarters = Counter(getattr(one, name) * 4 // EVERYTHING for one in hashes)
         assert min(quarters.values()) > 900
     for first, second in (names[:2], names[1:], names[::2]):
-        quadrants = Counter((getattr(one, first) * 2 // EVERYTHING,
-                             getattr(one, second) * 2 // EVERYTHING) for one in hashes)
+        quadrants = Counter(
+            (getattr(one, first) * 2 // EVERYTHING, getattr(one, second) * 2 // EVERYTHING)
+            for one in hashes
+        )
         assert len(quadrants) == 4
         assert min(quadrants.values()) > 900
 
@@ -78,7 +84,9 @@ def test_a_bound_on_the_held_out_bytes_only_lowers_the_threshold(documents, shar
     table = table_of(documents)
     first = min(documents)
     if first[2] > most:
-        with pytest.raises(CorpusError, match=rf"less than the first document .*\({first[2]} bytes\)"):
+        with pytest.raises(
+            CorpusError, match=rf"less than the first document .*\({first[2]} bytes\)"
+        ):
             table.heldout_threshold(share, most)
         return
     threshold = table.heldout_threshold(share, most)
@@ -119,7 +127,9 @@ def test_without_weights_everything_is_used(documents):
 def test_a_shuffle_gives_every_document_once_in_order(tmp_path_factory, documents):
     """What comes out is what went in, by order number, and the files are gone."""
     folder = tmp_path_factory.mktemp("shuffle")
-    put = [ShuffledDocument(order, source, bytes(16), content) for order, source, content in documents]
+    put = [
+        ShuffledDocument(order, source, bytes(16), content) for order, source, content in documents
+    ]
     with Shuffle(folder) as shuffle:
         for document in put:
             shuffle.put(document)
@@ -135,8 +145,9 @@ TEXTS = st.lists(st.text(st.characters(codec="utf-8"), max_size=12), max_size=25
 @given(TEXTS, st.integers(1, 4), st.integers(4, 8))
 def test_each_document_has_one_reason_and_a_kept_text_is_unique(texts, least, most):
     """Empty comes before too short, that before too long, and these before duplicate."""
-    cleaner = Cleaner(CorpusSettings(sources="x.txt", min_characters=least, max_characters=most),
-                      in_language=None)
+    cleaner = Cleaner(
+        CorpusSettings(sources="x.txt", min_characters=least, max_characters=most), in_language=None
+    )
     kept = []
     for text in texts:
         reason, digest = cleaner.filter(text)
@@ -164,8 +175,12 @@ def test_held_out_comes_before_duplicate_and_language_last():
     assert [cleaner.filter("ours")[0] for _ in range(2)] == [None, Reason.duplicate]
 
 
-EVENTS = st.lists(st.tuples(st.sampled_from(["train", "heldout", Reason.empty, Reason.share]),
-                            st.integers(0, 99)), max_size=40)
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["train", "heldout", Reason.empty, Reason.share]), st.integers(0, 99)
+    ),
+    max_size=40,
+)
 
 
 @given(EVENTS, EVENTS)

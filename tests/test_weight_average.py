@@ -176,7 +176,9 @@ def test_a_new_state_moves_no_weight():
     optimizer = adam(model)
     init_state(optimizer)
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
-    kinds = {name.partition("/")[0] for name in state_tensors(optimizer, dict(model.named_parameters()))}
+    kinds = {
+        name.partition("/")[0] for name in state_tensors(optimizer, dict(model.named_parameters()))
+    }
     assert kinds == {"step", "exp_avg", "exp_avg_sq"}
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -185,4 +187,7 @@ def test_moments_in_8_bits_need_whole_tensors():
     """With shards of several processes the setting is refused by name."""
     with pytest.raises(RecipeError, match=r"training\.optimizer: adamw8bit needs whole tensors"):
         make_optimizer("adamw8bit", [], weight_decay=0.0, fused=False, sharded=True)
-    assert "adamw" in TrainingPlan.model_json_schema()["$defs"]["Phase"]["properties"]["optimizer"]["enum"]
+    assert (
+        "adamw"
+        in TrainingPlan.model_json_schema()["$defs"]["Phase"]["properties"]["optimizer"]["enum"]
+    )
