@@ -66,7 +66,7 @@ def main() -> None:
         recipe,
         Probe(inits_of(arguments.inits), steps, arguments.seeds),
         Runtime(store=arguments.store),
-        tell=lambda line: print(line, flush=True),
+        log=lambda line: print(line, flush=True),
     )
     print(
         f"\n+{arguments.size} tokens, {arguments.megabytes:g} MB of {recipe.target.language}, {steps} steps of "

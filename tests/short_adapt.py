@@ -48,7 +48,7 @@ def short_adapt(source: Path, root: Path, *overrides: str, report: Any = None) -
     }
     recipe = parse_recipe(override(Tree(values), overrides))
     runtime = Runtime(runs=root / "runs", store=root / "store", device="cpu")
-    return run(recipe, runtime, write_report=report or _no_report, tell=lambda *_: None)
+    return run(recipe, runtime, write_report=report or _no_report, log=lambda *_: None)
 
 
 def _no_report(folder: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_chat_template_works_after_extending(place: Path, tmp_path: Path) -> N
     """The extended model is asked through apply_chat_template in the very ids of the source."""
     told: list[str] = []
     runtime = Runtime(tmp_path / "runs", tmp_path / "store", "cpu", "auto")
-    extended = pipeline.extend(recipe_of(place), runtime, tmp_path / "out", tell=told.append)
+    extended = pipeline.extend(recipe_of(place), runtime, tmp_path / "out", log=told.append)
     before, _ = answered(place / "model")
     after, written = answered(extended)
     assert after == before
@@ -83,7 +83,7 @@ def test_a_run_replays_chats_and_says_so(place: Path, tmp_path: Path) -> None:
     told: list[str] = []
     runtime = Runtime(tmp_path / "runs", tmp_path / "store", "cpu", "auto")
     recipe = recipe_of(place, replay_of(place))
-    run = pipeline.run(recipe, runtime, write_report=lambda _folder: None, tell=told.append)
+    run = pipeline.run(recipe, runtime, write_report=lambda _folder: None, log=told.append)
     before, _ = answered(place / "model")
     after, written = answered(run.model)
     assert after == before
@@ -95,7 +95,7 @@ def test_a_run_replays_chats_and_says_so(place: Path, tmp_path: Path) -> None:
     assert "A chat model" in card
     assert "apply_chat_template" in card
     assert "base language model" not in card
-    store, graph = Store(runtime.store), pipeline.graph_of(recipe)
+    store, graph = Store(runtime.store), pipeline.build_graph(recipe)
     replayed = Blocks.open(store.folder(graph.packing["replay"].stage))
     target = Blocks.open(store.folder(graph.packing["target"].stage))
     assert replayed.summary.chats == replayed.summary.documents

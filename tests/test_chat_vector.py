@@ -127,7 +127,7 @@ def test_a_recipe_ends_with_the_chat_vector(
     runtime = Runtime(tmp_path / "runs", device="cpu")
     assert "chat vector" in [row.title for row in pipeline.plan(recipe, runtime)]
     run = pipeline.run(recipe, runtime, write_report=lambda _: None)
-    graph = pipeline.graph_of(recipe)
+    graph = pipeline.build_graph(recipe)
     assert graph.training is not None
     answer = Store(runtime.store).folder(graph.training.stage)
     trained = load_file(answer / "model" / "model.safetensors")

@@ -45,7 +45,7 @@ def report(folder):
 
 
 def extended(values, here, folder):
-    return extend(parse_recipe(Tree(values)), here, folder, tell=lambda _line: None)
+    return extend(parse_recipe(Tree(values)), here, folder, log=lambda _line: None)
 
 
 def test_an_extended_model_loads_plainly_with_a_row_for_each_token(values, here, tmp_path):
@@ -244,7 +244,7 @@ def test_words_beyond_what_memory_allows_are_left_out_and_named(
 ):
     """Of more distinct words than the limit, the most frequent are learned from, and a warning gives the numbers."""
     monkeypatch.setattr("lingraft.vocabulary.tokenizer_extension.MAX_WORDS", 20)
-    folder = extend(parse_recipe(Tree(values)), here, tmp_path / "out", tell=lambda _line: None)
+    folder = extend(parse_recipe(Tree(values)), here, tmp_path / "out", log=lambda _line: None)
     warnings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["warnings"]
     (said,) = [line for line in warnings if "distinct words" in line]
     assert re.fullmatch(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.pipeline import Run, graph_of, run
+from lingraft.pipeline import Run, build_graph, run
 from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import Stage, Store, file_digest
@@ -233,7 +233,7 @@ def recipe(tiny_model, hindi_file, tmp_path) -> Recipe:
 def carry_out(recipe: Recipe, runtime: Runtime) -> tuple[Run, list[str], list[str]]:
     """Run a recipe; return the run, the names of the stages that were made, and what was told."""
     lines: list[str] = []
-    finished = run(recipe, runtime, write_report=report, tell=lines.append)
+    finished = run(recipe, runtime, write_report=report, log=lines.append)
     return (
         finished,
         [stage["name"] for stage in finished.record["stages"] if not stage["cached"]],
@@ -257,8 +257,8 @@ def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
     )
     assert (made, file_digest(weights)) == (["training"], whole)
     assert "training" in capsys.readouterr().err
-    for step in graph_of(recipe):
-        answer = Store(here.store).folder(step.stage)
+    for node in build_graph(recipe):
+        answer = Store(here.store).folder(node.stage)
         files = [path for path in answer.rglob("*") if path.is_file() and not path.is_symlink()]
         largest = max(
             (path for path in files if path.name != "manifest.json"),
@@ -267,7 +267,7 @@ def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
         flipped(largest)
         shutil.rmtree(here.runs)
         _, made, _ = carry_out(recipe, here)
-        assert made == [step.stage.name]
+        assert made == [node.stage.name]
         line = (
             f"{largest} changed since it was written (checksum differs); building {made[0]} again\n"
         )

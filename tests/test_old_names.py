@@ -11,7 +11,7 @@ import lingraft
 from lingraft.certificate import CLAIM_NAMES
 from lingraft.embeddings.calibrated import Calibrated
 from lingraft.errors import RecipeError
-from lingraft.pipeline import graph_of
+from lingraft.pipeline import build_graph
 from lingraft.recipe import Recipe, load_recipe, parse_recipe, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import (
     CHOICES,
@@ -175,7 +175,7 @@ def test_the_table_reads_backward():
 def test_keys_of_stages_are_those_of_0_1(tmp_path):
     """Stored outputs of 0.1 are found: keys that 0.1 made of a recipe are made today."""
     recipe = load_recipe(Path(lingraft.__file__).parents[2] / "recipes" / "demo.yaml")
-    settings = {step.stage.name: step.stage.settings for step in graph_of(recipe)}
+    settings = {node.stage.name: node.stage.settings for node in build_graph(recipe)}
     assert settings["training"]["phases"][0].keys() >= {
         "rates",
         "optimiser",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import LingraftError, StoreError
-from lingraft.pipeline import Run, before_after, graph_of, plan, plan_table, run, summary
+from lingraft.pipeline import Run, before_after, build_graph, plan, plan_table, run, summary
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import override
@@ -111,7 +111,7 @@ def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, he
     check_model(finished)
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
     lines: list[str] = []
-    run(recipe, here, write_report=report, tell=lines.append)
+    run(recipe, here, write_report=report, log=lines.append)
     assert len(lines) == 1
     assert "nothing to do" in lines[0]
     assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")} == before
@@ -194,7 +194,7 @@ CHANGED = {
 def test_a_changed_setting_redoes_what_depends_on_it(recipe_values, here, change):
     """The keys that change with a setting are exactly those of the stages that depend on it."""
     del here
-    before, after = (graph_of(read(recipe_values, *overrides)) for overrides in ([], [change]))
+    before, after = (build_graph(read(recipe_values, *overrides)) for overrides in ([], [change]))
     changed = [
         new.stage.name
         for old, new in zip(before, after, strict=True)
@@ -339,7 +339,7 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
         yaml.safe_dump(recipe_values, allow_unicode=True), encoding="utf-8"
     )
     recipe = load_recipe(tmp_path / "r.yaml")
-    graph = graph_of(recipe)
+    graph = build_graph(recipe)
     log = (
         Store(here.store).root / "work" / f"training-{graph.training.stage.key}" / "training.jsonl"
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from lingraft.cli import app
 from lingraft.errors import RecipeError
 from lingraft.measurement import Measurement
-from lingraft.pipeline import graph_of
+from lingraft.pipeline import build_graph
 from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store
@@ -42,11 +42,11 @@ def test_trials_differ_in_init_and_seed_alone(recipe: Recipe) -> None:
         ("mean", 1),
         ("calibrated", 1),
     ]
-    graphs = [graph_of(trial.recipe) for trial in trials]
+    graphs = [build_graph(trial.recipe) for trial in trials]
     for shared in ("source", "target", "replay", "vocabulary"):
         assert len({getattr(graph, shared).stage.key for graph in graphs}) == 1
     assert len({graph.packing["target"].stage.key for graph in graphs}) == 1
-    assert graph_of(recipe).packing["target"].stage.key == graphs[0].packing["target"].stage.key
+    assert build_graph(recipe).packing["target"].stage.key == graphs[0].packing["target"].stage.key
     for own in ("embeddings", "training"):
         assert len({getattr(graph, own).stage.key for graph in graphs}) == 4
     for trial in trials:
@@ -64,7 +64,7 @@ def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path
     asked = Probe(
         inits_of("mean,random,{learned: {share: 1, tokens: 500, block: 32}}"), steps=3, seeds=2
     )
-    found = run_probe(recipe, asked, runtime, tell=told.append)
+    found = run_probe(recipe, asked, runtime, log=told.append)
     for language in ("hi", "en"):
         for init in found.inits:
             before, after = (
@@ -82,7 +82,7 @@ def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path
     assert kinds.count("packing") == 2
     assert sum("vocabulary" in line for line in told) == 1
     again: list[str] = []
-    assert run_probe(recipe, asked, runtime, tell=again.append) == found
+    assert run_probe(recipe, asked, runtime, log=again.append) == found
     assert len(again) == 6
     assert any(
         "tokens before, which the others did not see" in sentence for sentence in found.sentences()
@@ -94,13 +94,13 @@ def test_a_probe_that_failed_goes_on(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was scored before a failure is not scored again."""
-    from lingraft.study import run_probe as carrying_out
+    from lingraft.study import probe as probe_module
 
     runtime, asked = (
         Runtime(tmp_path / "runs", tmp_path / "store", "cpu"),
         Probe(inits_of("mean,random"), 2, 1),
     )
-    real, seen = carrying_out._scores, []
+    real, seen = probe_module._scores, []
 
     def fails(trial, *rest):
         seen.append(trial.init)
@@ -108,13 +108,13 @@ def test_a_probe_that_failed_goes_on(
             raise RecipeError("no")
         return real(trial, *rest)
 
-    monkeypatch.setattr(carrying_out, "_scores", fails)
+    monkeypatch.setattr(probe_module, "_scores", fails)
     with pytest.raises(RecipeError):
         run_probe(recipe, asked, runtime)
     monkeypatch.undo()
     trials = trials_of(recipe, asked)
-    steps = [carrying_out.scoring_step(graph_of(trial.recipe), trial.recipe) for trial in trials]
-    assert [one.done(Store(runtime.store)) for one in steps] == [True, False]
+    nodes = [probe_module.scoring_node(build_graph(trial.recipe), trial.recipe) for trial in trials]
+    assert [node.is_cached(Store(runtime.store)) for node in nodes] == [True, False]
     assert run_probe(recipe, asked, runtime).inits == ["mean", "random"]
 
 

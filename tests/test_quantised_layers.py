@@ -110,7 +110,7 @@ def test_rows_are_added_next_to_quantised_layers(
     """The layers stay byte for byte, new rows have the dtype of the embeddings, and transformers loads the result."""
     method, source = quantised
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
-    extend(recipe_of(source, tmp_path), runtime, tmp_path / "out", tell=lambda *_: None)
+    extend(recipe_of(source, tmp_path), runtime, tmp_path / "out", log=lambda *_: None)
     before, after = Checkpoint.open(source), Checkpoint.open(tmp_path / "out")
     assert before.tensors.keys() == after.tensors.keys()
     for name, place in before.tensors.items():
@@ -143,5 +143,5 @@ def test_quantised_rows_are_refused(quantised: tuple[str, Path], tmp_path: Path)
     save_file(tensors, source / "model.safetensors", {"format": "pt"})
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     with pytest.raises(ModelError, match=rf"quantised \({method}\)"):
-        extend(recipe_of(source, tmp_path), runtime, tmp_path / "out", tell=lambda *_: None)
+        extend(recipe_of(source, tmp_path), runtime, tmp_path / "out", log=lambda *_: None)
     assert not (tmp_path / "out").exists()

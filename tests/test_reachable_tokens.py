@@ -258,7 +258,7 @@ def test_extend_writes_a_model_with_reinitialised_rows(borrowed, tmp_path):
         )
     )
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
-    folder = extend(recipe, runtime, tmp_path / "out", tell=lambda _line: None)
+    folder = extend(recipe, runtime, tmp_path / "out", log=lambda _line: None)
     claims = claims_of(folder / "lingraft")
     assert [name for name, claim in claims.items() if claim["fatal"] and not claim["holds"]] == []
     splice = splice_of(folder / "lingraft")

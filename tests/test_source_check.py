@@ -72,7 +72,7 @@ def extended(source, place, **vocabulary):
         )
     )
     runtime = Runtime(runs=place / "runs", store=place / "store", device="cpu")
-    folder = extend(recipe, runtime, place / "out", tell=lambda _line: None)
+    folder = extend(recipe, runtime, place / "out", log=lambda _line: None)
     claims = json.loads((folder / "lingraft" / "certificate.json").read_text())["claims"]
     return folder, {claim["name"]: claim for claim in claims}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import RecipeError
-from lingraft.pipeline import graph_of
+from lingraft.pipeline import build_graph
 from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.study import cells_of, read_study
@@ -177,7 +177,7 @@ def test_mistakes_are_told_in_one_line_before_anything_runs(recipe_file, values,
 
 def scheduled(path: Path, store: Path):
     found = cells(path)
-    graphs = {cell.name: graph_of(cell.recipe) for cell in found}
+    graphs = {cell.name: build_graph(cell.recipe) for cell in found}
     return graphs, schedule_of(graphs, {cell.name: cell.recipe for cell in found}, Store(store))
 
 

@@ -94,7 +94,7 @@ def done(
         how,
         write_report=write_report,
         folder=path.parent,
-        tell=lines.append,
+        log=lines.append,
     )
     return finished, lines
 

@@ -188,7 +188,9 @@ def test_a_recipe_is_carried_out_by_two_processes(
         assert two["bits_per_byte"] == pytest.approx(one["bits_per_byte"], rel=1e-5)
         assert (two["bytes"], two["tokens"]) == (one["bytes"], one["tokens"])
     launch = Launch(1, 2)
-    pipeline.take_part(load_recipe(recipe), Runtime(tmp_path / "two", device="cpu", launch=launch))
+    pipeline.run_as_worker(
+        load_recipe(recipe), Runtime(tmp_path / "two", device="cpu", launch=launch)
+    )
 
 
 def test_a_launchers_variables_are_there_for_training_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_a_row_that_is_not_finite_is_refused_before_text_is_read(
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     with pytest.raises(ModelError, match=rf"{source}.*{said}; "):
         extend(
-            parse_recipe(Tree(recipe(source))), runtime, tmp_path / "out", tell=lambda _line: None
+            parse_recipe(Tree(recipe(source))), runtime, tmp_path / "out", log=lambda _line: None
         )
     assert not (tmp_path / "out").exists()
     assert not list((tmp_path / "store" / "answers").glob("*"))
@@ -137,7 +137,7 @@ def test_a_zero_row_of_the_separator_is_warned_of(tiny_model, tmp_path, recipe):
     """The warning is given while the rows are made, stands in the manifest and the record, and names token and row."""
     source = with_weights(tiny_model, tmp_path / "source", set_to(INPUT, (319,), 0.0))
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
-    extend(parse_recipe(Tree(recipe(source))), runtime, tmp_path / "out", tell=lambda _line: None)
+    extend(parse_recipe(Tree(recipe(source))), runtime, tmp_path / "out", log=lambda _line: None)
     warnings = json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
     assert [
         line

@@ -115,7 +115,7 @@ def test_what_rows_cannot_be_added_to_is_refused_at_once(model, tmp_path, hindi_
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     said = []
     for use in (
-        lambda: extend(recipe, runtime, tmp_path / "out", tell=said.append),
+        lambda: extend(recipe, runtime, tmp_path / "out", log=said.append),
         lambda: plan(recipe, runtime),
     ):
         with pytest.raises(LingraftError) as caught:

@@ -22,8 +22,8 @@ from benchmarks.gpu.recipes import ARMS, DEFAULT, Base, recipe_of
 from benchmarks.gpu.results import Column, Results
 from lingraft import pipeline
 from lingraft.measurement import select
-from lingraft.pipeline.runner import build_step
-from lingraft.pipeline.stages import graph_of
+from lingraft.pipeline.runner import build_node
+from lingraft.pipeline.stages import build_graph
 from lingraft.recipe import Runtime
 from lingraft.report import write_report
 from lingraft.store import Manifest, Store
@@ -88,12 +88,12 @@ def prepared(base: Base, arm: str, device: str) -> dict[str, Any]:
     That costs a minute and no more: stages change their address with the code that makes them.
     """
     recipe, runtime = recipe_of(base, arm, 0), Runtime(store=base.store, device=device)
-    graph, store = graph_of(recipe), Store(base.store)
-    steps = (*graph.targets, graph.replay, graph.vocabulary, *graph.packing.values())
-    made = [step.title for step in steps if step is not None and not step.done(store)]
-    for step in (graph.source, *steps):
-        if step is not None:
-            build_step(step, recipe, runtime, store, lambda line: print(line, flush=True))
+    graph, store = build_graph(recipe), Store(base.store)
+    nodes = (*graph.targets, graph.replay, graph.vocabulary, *graph.packing.values())
+    made = [node.title for node in nodes if node is not None and not node.is_cached(store)]
+    for node in (graph.source, *nodes):
+        if node is not None:
+            build_node(node, recipe, runtime, store, lambda line: print(line, flush=True))
     return {"made here": ", ".join(made)}
 
 
@@ -106,7 +106,7 @@ def adapted(base: Base, arm: str, seed: int, work: Path, device: str) -> dict[st
     runtime = Runtime(work / "runs", base.store, device)
     planned = {row.title: row for row in pipeline.plan(recipe, runtime)}["training"]
     done = pipeline.run(
-        recipe, runtime, write_report=write_report, tell=lambda line: print(line, flush=True)
+        recipe, runtime, write_report=write_report, log=lambda line: print(line, flush=True)
     )
     measured = done.measurements()
     row: dict[str, Any] = {
@@ -120,7 +120,7 @@ def adapted(base: Base, arm: str, seed: int, work: Path, device: str) -> dict[st
     for subject in ("source", "adapted"):
         (found,) = select(measured, metric="tokens per word", language="hi", subject=subject)
         row[f"words {subject}"] = found.value
-    store, graph = Store(base.store), graph_of(recipe)
+    store, graph = Store(base.store), build_graph(recipe)
     if graph.training is None:
         return row
     notes = Manifest.read(store.folder(graph.training.stage)).notes
@@ -130,11 +130,11 @@ def adapted(base: Base, arm: str, seed: int, work: Path, device: str) -> dict[st
     }
     row["learning_rates"] = [phase["learning_rates"] for phase in notes["phases"]]
     row["curve"] = curve(done.folder)
-    for step in (
+    for node in (
         graph.embeddings,
         graph.training,
     ):  # two models for each run would fill a small disk
-        shutil.rmtree(store.folder(step.stage), ignore_errors=True)
+        shutil.rmtree(store.folder(node.stage), ignore_errors=True)
     return row
 
 

@@ -18,8 +18,9 @@ from benchmarks.gpu.recipes import DEFAULT, Base, recipe_of
 from benchmarks.gpu.results import Column, Results
 from lingraft.embeddings import INITS
 from lingraft.measurement import Measurement
-from lingraft.pipeline.runner import build_step
-from lingraft.pipeline.stages import graph_of
+from lingraft.pipeline.runner import build_node
+from lingraft.pipeline.stages import build_graph
+from lingraft.progress import discard_line
 from lingraft.recipe import Runtime
 from lingraft.store import Manifest, Store
 from lingraft.study import Probe, ProbeOutcome, run_probe
@@ -66,7 +67,7 @@ def scored(base: Base, name: str, seed: int, device: str) -> dict[str, Any]:
     init = INITS.parse({"focus": {"vectors": str(base.vectors)}} if name == "focus" else name)
     steps = steps_of(base, runtime)
     found = run_probe(
-        recipe, Probe((init,), steps, 1), runtime, tell=lambda line: print(line, flush=True)
+        recipe, Probe((init,), steps, 1), runtime, log=lambda line: print(line, flush=True)
     )
     row: dict[str, Any] = {
         "steps": steps,
@@ -80,16 +81,16 @@ def scored(base: Base, name: str, seed: int, device: str) -> dict[str, Any]:
 def steps_of(base: Base, runtime: Runtime) -> int:
     """Return the steps that read `init_megabytes` of Hindi, the replayed English on top."""
     recipe, store = recipe_of(base, DEFAULT, 0), Store(base.store)
-    graph, tokens = graph_of(recipe), 0.0
-    for step in (
+    graph, tokens = build_graph(recipe), 0.0
+    for node in (
         graph.source,
         *graph.targets,
         graph.replay,
         graph.vocabulary,
         *graph.packing.values(),
     ):
-        if step is not None:
-            build_step(step, recipe, runtime, store, lambda _line: None)
+        if node is not None:
+            build_node(node, recipe, runtime, store, discard_line)
     share = recipe.replay.portion if recipe.replay else 0.0
     for role, part in (("target", 1.0), ("replay", share / (1 - share))):
         notes = Manifest.read(store.folder(graph.packing[role].stage)).notes

@@ -29,9 +29,9 @@ from benchmarks.gpu.tokens_per_word import measure_vocabularies, vocabularies
 from benchmarks.gpu.unpack import ENGLISH, MAIN, MANIFEST, PREPARED, VECTORS, WORDS, sha256
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.embeddings import INITS, InitRequest
-from lingraft.pipeline.runner import build_step
+from lingraft.pipeline.runner import build_node
 from lingraft.pipeline.stage_builders import read_splice
-from lingraft.pipeline.stages import Graph, graph_of
+from lingraft.pipeline.stages import Graph, build_graph
 from lingraft.recipe import Runtime
 from lingraft.store import Draft, Store
 
@@ -173,18 +173,18 @@ def prepare(base: Base, folder: Path) -> None:
     names: set[str] = set()
     for arm in ARMS:
         recipe = recipe_of(base, arm, 0)
-        graph = graph_of(recipe)
-        for step in (
+        graph = build_graph(recipe)
+        for node in (
             graph.source,
             *graph.targets,
             graph.replay,
             graph.vocabulary,
             *graph.packing.values(),
         ):
-            if step is not None:
-                build_step(step, recipe, runtime, store, lambda line: print("  ", line, flush=True))
-                if step.stage.name in PREPARED_STAGES:
-                    names.add(store.folder(step.stage).name)
+            if node is not None:
+                build_node(node, recipe, runtime, store, lambda line: print("  ", line, flush=True))
+                if node.stage.name in PREPARED_STAGES:
+                    names.add(store.folder(node.stage).name)
         if arm == DEFAULT:
             write_vectors(graph, store, folder / VECTORS)
     with tarfile.open(folder / PREPARED, "w:xz", preset=6) as archive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -19,6 +19,14 @@ class Advance(Protocol):
 
     def __call__(self, amount: float, note: str = "", /) -> None:
         """Move on."""
+
+
+LogLine = Callable[[str], None]
+"""Takes a status line, for a terminal or a log."""
+
+
+def discard_line(line: str, /) -> None:
+    """Ignore a status line."""
 
 
 def say(line: str) -> None:

@@ -29,10 +29,9 @@ from lingraft.corpus import first_documents, parse_language
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.predict_fertility import FertilityCurve
-from lingraft.pipeline.stages import VERSIONS
+from lingraft.pipeline.stage_node import versioned_stage
 from lingraft.recipe import Given, Runtime
-from lingraft.recipe.old_names import names_of_0_1
-from lingraft.store import Draft, Stage, Store
+from lingraft.store import Draft, Store
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.training import Budget, Execution
 
@@ -209,7 +208,7 @@ def _folder(model: str, runtime: Runtime) -> Path:
     if path.exists():
         return path
     chosen, store = parse_model(model), Store(runtime.store)
-    stage = Stage("advised model", VERSIONS["source"], names_of_0_1(chosen.identity()))
+    stage = versioned_stage("advised model", chosen.identity())
 
     def fetch(draft: Draft) -> None:
         chosen.materialise(BuildContext(draft, store.scratch_dir(stage), Execution()))

@@ -25,8 +25,9 @@ from lingraft.evaluation import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.evaluation.bootstrap import difference_interval, ratio_interval
 from lingraft.forecast.loss_forecast import Forecast, points_of, predict_end, read_log
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
-from lingraft.pipeline import graph_of
-from lingraft.pipeline.runner import build_step, quiet_libraries
+from lingraft.pipeline import build_graph
+from lingraft.pipeline.runner import build_node, quiet_libraries
+from lingraft.progress import discard_line
 from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
 from lingraft.recipe.old_names import current_log
 from lingraft.store import Store
@@ -135,10 +136,10 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     recipe = chosen_recipe(
         None, given, [assignment(path, value) for path, value in settings.items()]
     )
-    graph, store = graph_of(recipe), Store(runtime.store)
+    graph, store = build_graph(recipe), Store(runtime.store)
     quiet_libraries()
-    for step in graph.making:
-        build_step(step, recipe, runtime, store, lambda _line: None)
+    for node in graph.model_nodes:
+        build_node(node, recipe, runtime, store, discard_line)
     log = store.folder((graph.training or graph.final).stage) / "training.jsonl"
     return predict_end(points_of(current_log(read_log(log))), end_bytes)
 

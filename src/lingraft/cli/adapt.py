@@ -31,10 +31,10 @@ from lingraft.cli.options import (
     TextFiles,
     Trackers,
     WorkerCount,
+    log,
     overrides,
     print_json,
     print_table,
-    tell,
 )
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def adapt(
         return
     if launch is None and nproc and nproc > 1:
         sys.exit(start_processes(nproc, sys.argv[1:]))
-    run = pipeline.run(chosen, runtime, write_report=write_report, tell=tell)
+    run = pipeline.run(chosen, runtime, write_report=write_report, log=log)
     if as_json:
         print_json(pipeline.summary(run))
         return
@@ -116,7 +116,7 @@ def _take_part(recipe: Recipe, runtime: Runtime) -> None:
     from lingraft.errors import Interrupted, TrainingError
 
     try:
-        pipeline.take_part(recipe, runtime)
+        pipeline.run_as_worker(recipe, runtime)
     except (Interrupted, TrainingError) as stopped:
         sys.exit(stopped.exit_code)
 
@@ -155,7 +155,7 @@ def _print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
         for line in (note for row in rows for note in row.notes):
             typer.echo(line)
         print_table(pipeline.plan_table(rows))
-        typer.echo(pipeline.planned_pretokenizer(recipe, runtime))
+        typer.echo(pipeline.describe_pretokenizer_plan(recipe, runtime))
 
 
 def extend(
@@ -196,7 +196,7 @@ def extend(
     sized = [f"vocabulary.size={size}"] if size else []
     chosen = chosen_recipe(recipe, given, [*sized, *overrides(override, None)])
     folder = pipeline.extend(
-        chosen, Runtime(Path("runs"), store or Path(), "auto", "auto"), output, tell=tell
+        chosen, Runtime(Path("runs"), store or Path(), "auto", "auto"), output, log=log
     )
     certificate = folder / "lingraft" / "certificate.json"
     if as_json:

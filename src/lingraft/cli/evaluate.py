@@ -13,9 +13,9 @@ from lingraft.cli.options import (
     Override,
     Precision,
     StoreFolder,
+    log,
     print_json,
     print_table,
-    tell,
 )
 
 
@@ -112,7 +112,7 @@ def evaluate(
         override or (),
     )
     runtime = Runtime(Path("runs"), store or Path(), device, precision)
-    found = pipeline.evaluate_models(asked, runtime, output, tell=tell)
+    found = pipeline.evaluate_models(asked, runtime, output, log=log)
     if as_json:
         print_json(found)
         return

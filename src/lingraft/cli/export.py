@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lingraft.cli.options import AsJson, print_json, tell
+from lingraft.cli.options import AsJson, log, print_json
 
 RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="A finished run (runs/demo-hi), or a model folder.")
@@ -65,7 +65,7 @@ def export(
         print_json({**asdict(done), "path": str(done.path)})
         return
     for note in getattr(done, "notes", ()):
-        tell(f"note: {note}")
+        log(f"note: {note}")
     typer.echo(f"{done.path}  {done}, {done.bytes:,} bytes")
 
 

@@ -176,7 +176,7 @@ def overrides(override: list[str] | None, name: str | None) -> list[str]:
     return [*(override or []), *([f"name={json.dumps(name)}"] if name else [])]
 
 
-def tell(line: str) -> None:
+def log(line: str) -> None:
     """Print a message to standard error."""
     typer.echo(line, err=True)
 

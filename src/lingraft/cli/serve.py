@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lingraft.cli.options import AsJson, Device, Precision, StoreFolder, print_json, tell
+from lingraft.cli.options import AsJson, Device, Precision, StoreFolder, log, print_json
 
 
 def serve(
@@ -45,7 +45,7 @@ def serve(
     with open_server(
         port, pair, {}
     ) as desk:  # a port that is taken is told before minutes of loading
-        tell(f"source   {pair.source}\nadapted  {pair.adapted}\nloading both ...")
+        log(f"source   {pair.source}\nadapted  {pair.adapted}\nloading both ...")
         desk.writers = open_generators(
             pair.folders, pair.added, runtime.resolved_device(), precision
         )
@@ -58,4 +58,4 @@ def serve(
         try:
             desk.serve_forever()
         except Interrupted:
-            tell("stopped")
+            log("stopped")

@@ -28,9 +28,9 @@ def settings(
 
 def version(*, as_json: AsJson = False) -> None:
     """Print the versions of lingraft and of what it stands on."""
-    from lingraft.pipeline.versions import versions
+    from lingraft.pipeline.versions import package_versions
 
-    found = versions()
+    found = package_versions()
     if as_json:
         print_json(found)
         return

@@ -20,9 +20,9 @@ from lingraft.cli.options import (
     Runs,
     StoreFolder,
     TextFiles,
+    log,
     print_json,
     print_table,
-    tell,
 )
 
 
@@ -102,7 +102,7 @@ def study(
                 print_table(table)
         return
     finished = studies.run_study(
-        chosen, how, write_report=write_report, folder=file.parent, tell=tell
+        chosen, how, write_report=write_report, folder=file.parent, log=log
     )
     page = write_study_report(finished.folder)
     if as_json:
@@ -154,7 +154,7 @@ def probe(
     given = Given(model, language, text or (), base_language, base_text or ())
     chosen = chosen_recipe(recipe, given, override or [])
     found = study.run_probe(
-        chosen, asked, Runtime(runs, store or Path(), device, precision), tell=tell
+        chosen, asked, Runtime(runs, store or Path(), device, precision), log=log
     )
     if as_json:
         print_json(found.as_json())

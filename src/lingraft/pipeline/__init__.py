@@ -3,10 +3,10 @@
 from lingraft.pipeline.comparison_table import comparison_table
 from lingraft.pipeline.extension import extend
 from lingraft.pipeline.model_evaluation import EvaluationRequest, evaluate_models
-from lingraft.pipeline.planner import PlanRow, plan, plan_table, planned_pretokenizer
+from lingraft.pipeline.planner import PlanRow, describe_pretokenizer_plan, plan, plan_table
 from lingraft.pipeline.run_folder import Run
-from lingraft.pipeline.runner import run, take_part
-from lingraft.pipeline.stages import Graph, graph_of
+from lingraft.pipeline.runner import run, run_as_worker
+from lingraft.pipeline.stages import Graph, build_graph
 from lingraft.pipeline.tables import (
     before_after,
     claims_table,
@@ -21,17 +21,17 @@ __all__ = [
     "PlanRow",
     "Run",
     "before_after",
+    "build_graph",
     "claims_table",
     "comparison_table",
+    "describe_pretokenizer_plan",
     "evaluate_models",
     "extend",
-    "graph_of",
     "plan",
     "plan_table",
-    "planned_pretokenizer",
     "pretokenizer_line",
     "run",
+    "run_as_worker",
     "summary",
-    "take_part",
     "warning_lines",
 ]

@@ -19,12 +19,11 @@ from typing import Any
 
 from lingraft.bases.tokenizer_files import given_folder
 from lingraft.corpus import Corpus
-from lingraft.pipeline.stage_node import StageContext, StageNode, step
+from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.recipe import Recipe
 from lingraft.splice import Splice
 from lingraft.store import Store
 
-VERSIONS = {"source-check": 2, "result-check": 1}
 CLAIMS = "claims.json"
 
 _DOCUMENTS = 40
@@ -34,9 +33,9 @@ _CHARACTERS = 2_000
 def source_check(
     recipe: Recipe, source: StageNode, targets: dict[str, StageNode], replay: StageNode | None
 ) -> StageNode:
-    """Return the step that compares our reading of the source with that of transformers."""
-    return step(
-        "source tokenizer check", "source-check", VERSIONS["source-check"], _settings(recipe),
+    """Return the node that compares our reading of the source with that of transformers."""
+    return stage_node(
+        "source tokenizer check", "source-check", _settings(recipe),
         check_source, source=source, replay=replay, **targets,
     )  # fmt: skip
 
@@ -50,41 +49,41 @@ def result_check(
     *,
     rows: bool,
 ) -> StageNode:
-    """Return the step that looks for the source's tokens in a result; in its rows too with `rows`."""
-    return step(
-        title, "result-check", VERSIONS["result-check"], {**_settings(recipe), "rows": rows},
+    """Return the node that looks for the source's tokens in a result; in its rows too with `rows`."""
+    return stage_node(
+        title, "result-check", {**_settings(recipe), "rows": rows},
         partial(check_result, rows=rows), source=source, vocabulary=vocabulary, model=model,
     )  # fmt: skip
 
 
-def check_source(work: StageContext) -> None:
+def check_source(context: StageContext) -> None:
     """Check the source on awkward texts and on the first held-out documents of each language."""
     from lingraft.certificate import write_certificate
     from lingraft.certificate.result_claims import certify_source_ids
     from lingraft.certificate.source_claims import certify_source
     from lingraft.tokenizer import open_tokenizer
 
-    model = work.folders["source"] / "model"
+    model = context.folders["source"] / "model"
     given = given_folder(model)
-    corpora = [Corpus.open(work.folders[role]) for role in work.folders if role != "source"]
+    corpora = [Corpus.open(context.folders[role]) for role in context.folders if role != "source"]
     texts = [text for corpus in corpora for text in _first_texts(corpus)]
     claims = [certify_source(open_tokenizer(model), given, texts), *certify_source_ids(given)]
     write_certificate(
         claims,
-        work.draft.path(CLAIMS),
-        waived=work.recipe.vocabulary.allow,
+        context.draft.path(CLAIMS),
+        waived=context.recipe.vocabulary.allow,
         broken="the source is not read as others read it",
     )
 
 
-def check_result(work: StageContext, *, rows: bool) -> None:
+def check_result(context: StageContext, *, rows: bool) -> None:
     """Check a result against the source as it was given."""
     from lingraft.certificate import write_certificate
     from lingraft.certificate.readings import Reading, their_reading
     from lingraft.certificate.result_claims import certify_named_ids, certify_rows, certify_tokens
 
-    source, vocabulary = work.folders["source"] / "model", work.folders["vocabulary"]
-    model = work.folders["model"] / "model" if "model" in work.folders else None
+    source, vocabulary = context.folders["source"] / "model", context.folders["vocabulary"]
+    model = context.folders["model"] / "model" if "model" in context.folders else None
     target = model or vocabulary / "tokenizer"
     given = given_folder(source)
     if not isinstance(their_reading(given), Reading):
@@ -92,13 +91,13 @@ def check_result(work: StageContext, *, rows: bool) -> None:
     splice = Splice.from_json(json.loads((vocabulary / "splice.json").read_text(encoding="utf-8")))
     claims = [certify_tokens(given, target, splice)]
     if rows and model is not None:
-        claims.append(certify_rows(source, model, splice, changed_by=_method(work)))
+        claims.append(certify_rows(source, model, splice, changed_by=_method(context)))
     if model is not None:
         claims += certify_named_ids(source, model)
-    write_certificate(claims, work.draft.path(CLAIMS), waived=work.recipe.vocabulary.allow)
+    write_certificate(claims, context.draft.path(CLAIMS), waived=context.recipe.vocabulary.allow)
 
 
-def certificate_of(
+def run_certificate(
     store: Store, before: StageNode, vocabulary: StageNode, *after: StageNode
 ) -> dict[str, Any]:
     """Return the whole certificate: of the source, of the vocabulary, of the results."""
@@ -120,15 +119,15 @@ def _first_texts(corpus: Corpus) -> Iterator[str]:
         yield text[:_CHARACTERS]
 
 
-def _method(work: StageContext) -> str:
+def _method(context: StageContext) -> str:
     """Return which matrices the initialisation changed on purpose, if any."""
     from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
     from lingraft.store import Manifest
 
-    said = str(Manifest.read(work.folders["model"]).notes.get("base_rows", BIT_IDENTICAL))
+    said = str(Manifest.read(context.folders["model"]).notes.get("base_rows", BIT_IDENTICAL))
     return "" if said.startswith(BIT_IDENTICAL) else said
 
 
-def write_whole_certificate(path: Path, certificate: dict[str, Any]) -> None:
+def write_run_certificate(path: Path, certificate: dict[str, Any]) -> None:
     """Write a certificate into a folder of results."""
     path.write_text(json.dumps(certificate, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -23,25 +23,24 @@ from lingraft.corpus import Corpus
 from lingraft.corpus.text_files import find_files
 from lingraft.evaluation.tasks import task_identity
 from lingraft.measurement import Measurement, read_measurements, write_measurements
-from lingraft.pipeline.stage_node import StageContext, StageNode, step
+from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.recipe import Evaluation
 from lingraft.store import file_digest
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 
-VERSIONS = {"scoring": 4, "tasks": 2, "evaluation": 3}
 SCORED = ("heldout_bytes", "context", "stride")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The steps that measure the models of a run."""
+    """The nodes that measure the models of a run."""
 
     scoring: tuple[StageNode, ...]
     tasks: tuple[StageNode, ...]
     evaluation: StageNode
 
 
-def measuring_steps(
+def evaluation_nodes(
     models: Mapping[str, StageNode],
     texts: Mapping[str, StageNode],
     chosen: Evaluation,
@@ -51,7 +50,7 @@ def measuring_steps(
     packed: StageNode | None = None,
     separator: str = "auto",
 ) -> Measured:
-    """Return the steps that score each model on each text, run its tasks, and compare it with the first model.
+    """Return the nodes that score each model on each text, run its tasks, and compare it with the first model.
 
     In the texts `learned` (by default all of them) documents of tasks are looked for; `packed` is training text, where
     exposures of added tokens are counted; `separator` is the recipe's `training.packing.separator`. Raises
@@ -67,10 +66,9 @@ def measuring_steps(
         for name, model in models.items()
         if chosen.tasks.names
     }
-    evaluation = step(
+    evaluation = stage_node(
         "evaluation",
         "evaluation",
-        VERSIONS["evaluation"],
         _identity(chosen),
         partial(make_evaluation, chosen, tuple(models)),
         **{f"model:{name}": model for name, model in models.items()},
@@ -91,10 +89,9 @@ def _scoring(
             mode="json", include={"prompt_bytes", "samples", "sample_bytes"}
         )
     settings["separator"] = separator
-    return step(
+    return stage_node(
         f"scoring {name}",
         "scoring",
-        VERSIONS["scoring"],
         settings,
         partial(make_scoring, chosen, separator),
         model=model,
@@ -111,10 +108,9 @@ def _tasks(
         "identity": task_identity(chosen.tasks),
     }
     seen = where if chosen.tasks.contaminated != "ignore" else {}
-    return step(
+    return stage_node(
         f"tasks of {name}",
         "tasks",
-        VERSIONS["tasks"],
         settings,
         partial(make_tasks, chosen, seed),
         model=model,
@@ -136,25 +132,25 @@ def _identity(chosen: Evaluation) -> dict[str, Any]:
     return settings
 
 
-def make_scoring(chosen: Evaluation, separator: str, work: StageContext) -> None:
+def make_scoring(chosen: Evaluation, separator: str, context: StageContext) -> None:
     """Score one model on every text."""
     from lingraft.evaluation import score_folder
     from lingraft.evaluation.score_model import heldout_documents
 
     texts = {
         corpus.language: heldout_documents(corpus, chosen.heldout_bytes)
-        for corpus in texts_of(work)
+        for corpus in texts_of(context)
     }
     scored = score_folder(
-        work.folders["model"] / "model",
+        context.folders["model"] / "model",
         texts,
         chosen,
-        device=work.execution.device,
+        device=context.execution.device,
         separator=separator,
     )
     for number, (language, scores) in enumerate(scored.scores.items()):
-        scores.write(work.draft.path(f"scores-{number}.npz"))
-        work.draft.notes[language] = {
+        scores.write(context.draft.path(f"scores-{number}.npz"))
+        context.draft.notes[language] = {
             "documents": len(scores.tokens),
             "tokens": len(scores.ids),
             **({"scoring": list(scores.notes)} if scores.notes else {}),
@@ -166,7 +162,7 @@ def make_scoring(chosen: Evaluation, separator: str, work: StageContext) -> None
     text = json.dumps(
         {"languages": list(scored.scores), "samples": written}, ensure_ascii=False, indent=1
     )
-    work.draft.path("scored.json").write_text(text, encoding="utf-8")
+    context.draft.path("scored.json").write_text(text, encoding="utf-8")
 
 
 def read_scored(folder: Path) -> Any:
@@ -188,59 +184,61 @@ def read_scored(folder: Path) -> Any:
     return FolderScores(scores, samples)
 
 
-def make_tasks(chosen: Evaluation, seed: int, work: StageContext) -> None:
+def make_tasks(chosen: Evaluation, seed: int, context: StageContext) -> None:
     """Run the tasks on one model."""
     from lingraft.evaluation.tasks import run_tasks
 
-    corpora = texts_of(work)
+    corpora = texts_of(context)
     seen = (
         None
         if not corpora
         else lambda: chain.from_iterable(corpus.documents("train") for corpus in corpora)
     )
     rows = run_tasks(
-        work.folders["model"] / "model",
+        context.folders["model"] / "model",
         chosen.tasks,
-        work.draft.folder,
+        context.draft.folder,
         subject="model",
-        device=work.execution.device,
+        device=context.execution.device,
         seed=seed,
         training_texts=seen,
     )
-    write_measurements(rows, work.draft.path("measurements.parquet"))
-    work.draft.notes["tasks"] = list(chosen.tasks.names)
+    write_measurements(rows, context.draft.path("measurements.parquet"))
+    context.draft.notes["tasks"] = list(chosen.tasks.names)
 
 
-def make_evaluation(chosen: Evaluation, names: tuple[str, ...], work: StageContext) -> None:
+def make_evaluation(chosen: Evaluation, names: tuple[str, ...], context: StageContext) -> None:
     """Compare the models on what they scored, and time them side by side."""
     from lingraft.evaluation import ScoredModel, compare
     from lingraft.evaluation.score_model import heldout_documents
     from lingraft.tokenizer import open_tokenizer
 
-    corpora = texts_of(work)
+    corpora = texts_of(context)
     texts = {corpus.language: heldout_documents(corpus, chosen.heldout_bytes) for corpus in corpora}
-    folders = {name: work.folders[f"model:{name}"] / "model" for name in names}
+    folders = {name: context.folders[f"model:{name}"] / "model" for name in names}
     entrants = {
         name: ScoredModel(
-            folder, open_tokenizer(folder), read_scored(work.folders[f"scores:{name}"])
+            folder, open_tokenizer(folder), read_scored(context.folders[f"scores:{name}"])
         )
         for name, folder in folders.items()
     }
-    result = compare(entrants, texts, chosen, device=work.execution.device)
+    result = compare(entrants, texts, chosen, device=context.execution.device)
     rows = [
         *result.measurements,
-        *added_measurements(entrants, corpora[0].language, work),
-        *_task_rows(names, work),
+        *added_measurements(entrants, corpora[0].language, context),
+        *_task_rows(names, context),
     ]
-    write_measurements(rows, work.draft.path("measurements.parquet"))
+    write_measurements(rows, context.draft.path("measurements.parquet"))
     written = json.dumps(result.samples, ensure_ascii=False, indent=1)
-    work.draft.path("generated.json").write_text(written, encoding="utf-8")
-    work.draft.notes.update(result.notes)
+    context.draft.path("generated.json").write_text(written, encoding="utf-8")
+    context.draft.notes.update(result.notes)
 
 
-def _task_rows(names: tuple[str, ...], work: StageContext) -> list[Measurement]:
+def _task_rows(names: tuple[str, ...], context: StageContext) -> list[Measurement]:
     folders = {
-        name: work.folders[f"tasks:{name}"] for name in names if f"tasks:{name}" in work.folders
+        name: context.folders[f"tasks:{name}"]
+        for name in names
+        if f"tasks:{name}" in context.folders
     }
     if not folders:
         return []
@@ -268,15 +266,15 @@ def _task_rows(names: tuple[str, ...], work: StageContext) -> list[Measurement]:
     return [*chain.from_iterable(rows.values()), *changes]
 
 
-def texts_of(work: StageContext) -> list[Corpus]:
-    """Return the corpora of a measuring step, in the order in which they were named."""
+def texts_of(context: StageContext) -> list[Corpus]:
+    """Return the corpora of a measuring node, in the order in which they were named."""
     return [
-        Corpus.open(folder) for role, folder in work.folders.items() if role.startswith("text:")
+        Corpus.open(folder) for role, folder in context.folders.items() if role.startswith("text:")
     ]
 
 
 def added_measurements(
-    entrants: Mapping[str, Any], language: str, work: StageContext
+    entrants: Mapping[str, Any], language: str, context: StageContext
 ) -> list[Measurement]:
     """Measure each model's added tokens, and write them one by one into added_tokens.parquet, where there are any.
 
@@ -298,24 +296,24 @@ def added_measurements(
         trained = before is not None and before.tokenizer.vocabulary.surfaces == surfaces
         if len(ids_A) and trained and before is not None:
             use = AddedTokenUse(
-                ids_A, _exposures(ids_A, work), turns_of(before.folder, entrant.folder, ids_A)
+                ids_A, _exposures(ids_A, context), turns_of(before.folder, entrant.folder, ids_A)
             )
             rows += exposure_rows(use, language, name)
             table += _details(use, surfaces, entrant.scored.scores, name)
         before = entrant
     if table:
-        _write(table, work)
+        _write(table, context)
     return rows
 
 
-def _exposures(ids_A: Any, work: StageContext) -> Any:
-    if "packed" not in work.folders:
+def _exposures(ids_A: Any, context: StageContext) -> Any:
+    if "packed" not in context.folders:
         return None
     import numpy as np
 
     from lingraft.packing.blocks import Blocks
 
-    tokens, size, chunk = Blocks.open(work.folders["packed"]).tokens, int(ids_A.max()) + 1, 2**22
+    tokens, size, chunk = Blocks.open(context.folders["packed"]).tokens, int(ids_A.max()) + 1, 2**22
     counts = np.zeros(size, dtype=np.int64)
     for begin in range(0, len(tokens), chunk):
         found = tokens[begin : begin + chunk]
@@ -346,8 +344,8 @@ def _details(use: Any, surfaces: Any, scores: Mapping[str, Any], name: str) -> l
     ]
 
 
-def _write(table: list[dict[str, Any]], work: StageContext) -> None:
+def _write(table: list[dict[str, Any]], context: StageContext) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.Table.from_pylist(table), work.draft.path("added_tokens.parquet"))
+    pq.write_table(pa.Table.from_pylist(table), context.draft.path("added_tokens.parquet"))

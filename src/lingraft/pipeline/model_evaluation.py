@@ -8,7 +8,7 @@ text, where a later evaluation, or a run that begins from the same model, finds 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,17 +21,16 @@ from lingraft.errors import CorpusError, ModelError, RecipeError
 from lingraft.evaluation.tasks import check_tasks
 from lingraft.hub_client import HUB_ID
 from lingraft.measurement import read_measurements, write_measurements
-from lingraft.pipeline.evaluation_stages import Measured, measuring_steps
+from lingraft.pipeline.evaluation_stages import Measured, evaluation_nodes
 from lingraft.pipeline.run_folder import FORMAT, RUN, link_files, new_run_folder
-from lingraft.pipeline.runner import FinishedStage, build_step, quiet_libraries
+from lingraft.pipeline.runner import FinishedStage, build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import make_model
-from lingraft.pipeline.stage_node import StageContext, StageNode, step
-from lingraft.pipeline.stages import VERSIONS, corpus_steps
-from lingraft.pipeline.versions import versions
+from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
+from lingraft.pipeline.stages import corpus_nodes
+from lingraft.pipeline.versions import package_versions
+from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Evaluation, Given, Recipe, Runtime, chosen_recipe
 from lingraft.store import Store
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class EvaluationRequest:
 
 
 def evaluate_models(
-    asked: EvaluationRequest, runtime: Runtime, output: Path, *, tell: Tell = lambda _line: None
+    asked: EvaluationRequest, runtime: Runtime, output: Path, *, log: LogLine = discard_line
 ) -> dict[str, Any]:
     """Measure models on the same text, write measurements into `output`, and return what was found, as plain JSON.
 
@@ -61,9 +60,9 @@ def evaluate_models(
     recipe = _recipe(asked, next(iter(places.values())))
     if getattr(recipe.model, "trust_remote_code", False):
         recipe.model.identity()  # permits the code that its model brings, which models made from it bring, too
-    models = {name: _model_step(name, parse_model(place)) for name, place in places.items()}
+    models = {name: _model_node(name, parse_model(place)) for name, place in places.items()}
     texts = _texts(asked, recipe)
-    measured = measuring_steps(
+    measured = evaluation_nodes(
         models,
         texts,
         recipe.evaluation,
@@ -71,7 +70,7 @@ def evaluate_models(
         learned={} if asked.text else texts,
         separator=recipe.training.packing.separator,
     )
-    steps = list(
+    nodes = list(
         {
             one.stage.key: one
             for one in (
@@ -84,12 +83,12 @@ def evaluate_models(
         }.values()
     )
     store = Store(runtime.store)
-    if not all(one.done(store) for one in measured.tasks):
+    if not all(one.is_cached(store) for one in measured.tasks):
         check_tasks(recipe.evaluation.tasks)
-    if not all(one.done(store) for one in steps):
+    if not all(one.is_cached(store) for one in nodes):
         quiet_libraries()
     with new_run_folder(output, "--output") as draft:
-        done = [build_step(one, recipe, runtime, store, tell) for one in steps]
+        done = [build_node(one, recipe, runtime, store, log) for one in nodes]
         return _assembled(draft, places, measured, store=store, done=done)
 
 
@@ -145,10 +144,8 @@ def _recipe(asked: EvaluationRequest, first: str) -> Recipe:
     return chosen_recipe(asked.recipe, given, [*chosen, *asked.overrides])
 
 
-def _model_step(name: str, base: Base) -> StageNode:
-    return step(
-        f"model {name}", "source", VERSIONS["source"], base.identity(), partial(make_model, base)
-    )
+def _model_node(name: str, base: Base) -> StageNode:
+    return stage_node(f"model {name}", "source", base.identity(), partial(make_model, base))
 
 
 def _texts(asked: EvaluationRequest, recipe: Recipe) -> dict[str, StageNode]:
@@ -157,27 +154,27 @@ def _texts(asked: EvaluationRequest, recipe: Recipe) -> dict[str, StageNode]:
             language: _given_text(language, places, recipe.evaluation)
             for language, places in asked.text.items()
         }
-    each, replay = corpus_steps(recipe)
+    each, replay = corpus_nodes(recipe)
     return {**each, **({"replay": replay} if replay else {})}
 
 
 def _given_text(language: str, places: Sequence[str], chosen: Evaluation) -> StageNode:
     sources = CorpusSettings.model_validate({"sources": list(places)})
     identity = {**identity_of(sources, language), "bytes": int(chosen.heldout_bytes)}
-    return step(
-        f"text in {language}", "text", 1, identity, partial(_make_text, sources, language, chosen)
+    return stage_node(
+        f"text in {language}", "text", identity, partial(_make_text, sources, language, chosen)
     )
 
 
 def _make_text(
-    sources: CorpusSettings, language: str, chosen: Evaluation, work: StageContext
+    sources: CorpusSettings, language: str, chosen: Evaluation, context: StageContext
 ) -> None:
     """Take documents as they are, up to the bytes that are scored, and store them as held-out text."""
     from lingraft.corpus.corpus import COUNTS, DocumentWriter
 
     with (
-        DocumentWriter(work.draft.path("train.parquet")) as train,
-        DocumentWriter(work.draft.path("heldout.parquet")) as heldout,
+        DocumentWriter(context.draft.path("train.parquet")) as train,
+        DocumentWriter(context.draft.path("heldout.parquet")) as heldout,
         closing(_documents_of(sources, language)) as texts,
     ):
         for text in first_documents(texts, int(chosen.heldout_bytes)):
@@ -187,8 +184,8 @@ def _make_text(
         raise CorpusError(msg)
     splits = {"train": asdict(train.counts), "heldout": asdict(heldout.counts)}
     counts = json.dumps({"language": language, "splits": splits}, ensure_ascii=False, indent=1)
-    work.draft.path(COUNTS).write_text(counts, encoding="utf-8")
-    work.draft.notes["heldout"] = splits["heldout"]
+    context.draft.path(COUNTS).write_text(counts, encoding="utf-8")
+    context.draft.notes["heldout"] = splits["heldout"]
 
 
 def _documents_of(sources: CorpusSettings, language: str) -> Generator[str, None, None]:
@@ -225,7 +222,7 @@ def _assembled(
         "format": FORMAT,
         "made by": "lingraft evaluate",
         "models": dict(places),
-        "versions": versions(),
+        "versions": package_versions(),
         "stages": [one.record() for one in done],
     }
     (draft / RUN).write_text(

@@ -23,7 +23,7 @@ from lingraft.pipeline.run_estimates import (
 )
 from lingraft.pipeline.source_summary import source_statement
 from lingraft.pipeline.stage_node import StageNode
-from lingraft.pipeline.stages import Graph, graph_of
+from lingraft.pipeline.stages import Graph, build_graph
 from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.store import Manifest, Store
@@ -63,7 +63,7 @@ class _Planner:
 
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
-        self.graph = graph_of(recipe)
+        self.graph = build_graph(recipe)
         self.replay_bytes_per_token: float | None = None
         size = recipe.vocabulary.size
         self.size = size if isinstance(size, int) else size.max_size
@@ -72,8 +72,8 @@ class _Planner:
         """Return a row for each stage."""
         graph = self.graph
         texts = [
-            self._corpus(step, text)
-            for step, text in zip(graph.targets, self.recipe.targets, strict=True)
+            self._corpus(node, text)
+            for node, text in zip(graph.targets, self.recipe.targets, strict=True)
         ]
         rows = [self._source(graph.source), *texts]
         sizes = [row.amounts.get("bytes") for row in texts]
@@ -91,7 +91,7 @@ class _Planner:
         rows.append(self._row(graph.source_check, {}, seconds=CHECK_SECONDS))
         rows += [self._vocabulary(graph.vocabulary), self._embeddings(graph.embeddings)]
         rows += [self._row(one, {}, seconds=CHECK_SECONDS) for one in graph.result_checks[:1]]
-        rows += [self._packing(role, step) for role, step in graph.packing.items()]
+        rows += [self._packing(role, node) for role, node in graph.packing.items()]
         if graph.training is not None:
             rows.append(self._training(graph.training))
         rows += [
@@ -104,29 +104,29 @@ class _Planner:
         predicted = self._row(graph.prediction, {}, seconds=PREDICTION_SECONDS)
         return [*rows, *self._scoring(graph), *tasks, self._timing(graph.evaluation), predicted]
 
-    def _notes(self, step: StageNode) -> dict[str, Any] | None:
+    def _notes(self, node: StageNode) -> dict[str, Any] | None:
         return (
-            dict(Manifest.read(self.store.folder(step.stage)).notes)
-            if step.done(self.store)
+            dict(Manifest.read(self.store.folder(node.stage)).notes)
+            if node.is_cached(self.store)
             else None
         )
 
     def _row(
         self,
-        step: StageNode,
+        node: StageNode,
         amounts: dict[str, int | None],
         *,
         flops: float | None = None,
         seconds: float | None = None,
     ) -> PlanRow:
         known = {name: amount for name, amount in amounts.items() if amount is not None}
-        cached = step.done(self.store)
+        cached = node.is_cached(self.store)
         if flops is not None and not cached:
             seconds = flops / (flops_per_second(self.runtime.resolved_device()) * EFFICIENCY)
-        return PlanRow(step.title, step.stage.key, cached, known, flops, 0.0 if cached else seconds)
+        return PlanRow(node.title, node.stage.key, cached, known, flops, 0.0 if cached else seconds)
 
-    def _source(self, step: StageNode) -> PlanRow:
-        notes = self._notes(step)
+    def _source(self, node: StageNode) -> PlanRow:
+        notes = self._notes(node)
         config = dict(self.recipe.model.config() or {})
         total, self.input_parameters = parameters_of(config) if config else (None, 0)
         self.parameters = notes["parameters"] if notes else total
@@ -136,18 +136,18 @@ class _Planner:
         tokens = self.recipe.model.training_tokens()
         flops = 6.0 * tokens * (self.parameters or 0) if tokens else None
         row = self._row(
-            step,
+            node,
             {"tokens": self.source_tokens, "parameters": self.parameters},
             flops=flops,
             seconds=2.0,
         )
-        return replace(row, notes=self._statement(step))
+        return replace(row, notes=self._statement(node))
 
-    def _statement(self, step: StageNode) -> tuple[str, ...]:
+    def _statement(self, node: StageNode) -> tuple[str, ...]:
         """Say what the source is, as far as its files can be seen before the run."""
         folder = (
-            self.store.folder(step.stage) / "model"
-            if step.done(self.store)
+            self.store.folder(node.stage) / "model"
+            if node.is_cached(self.store)
             else self.recipe.model.tokenizer_folder()
         )
         if folder is None:
@@ -155,30 +155,30 @@ class _Planner:
         statement = source_statement(self.recipe, folder)
         return (*statement.lines, *(f"warning: {warning}" for warning in statement.warnings))
 
-    def _corpus(self, step: StageNode, text: Text) -> PlanRow:
-        if step.done(self.store):
-            counts = Corpus.open(self.store.folder(step.stage)).counts("train")
-            return self._row(step, {"documents": counts.documents, "bytes": counts.bytes})
+    def _corpus(self, node: StageNode, text: Text) -> PlanRow:
+        if node.is_cached(self.store):
+            counts = Corpus.open(self.store.folder(node.stage)).counts("train")
+            return self._row(node, {"documents": counts.documents, "bytes": counts.bytes})
         size = text_bytes(text.corpus)
-        return self._row(step, {"bytes": size}, seconds=1 + (size or 0) * READING_SECONDS_PER_BYTE)
+        return self._row(node, {"bytes": size}, seconds=1 + (size or 0) * READING_SECONDS_PER_BYTE)
 
-    def _vocabulary(self, step: StageNode) -> PlanRow:
-        notes = self._notes(step)
+    def _vocabulary(self, node: StageNode) -> PlanRow:
+        notes = self._notes(node)
         self.added = int(notes["added"]) if notes else self.size
         return self._row(
-            step,
+            node,
             {"tokens": self.added},
             seconds=2 + (self.target_bytes or 0) * LEARNING_SECONDS_PER_BYTE,
         )
 
-    def _embeddings(self, step: StageNode) -> PlanRow:
+    def _embeddings(self, node: StageNode) -> PlanRow:
         rows = self.source_tokens and self.source_tokens + self.added
         grown = self.added * self.width * (1 if self.tied else 2)
         self.adapted_parameters = self.parameters and self.parameters + grown
-        return self._row(step, {"rows": rows, "parameters": self.adapted_parameters}, seconds=3.0)
+        return self._row(node, {"rows": rows, "parameters": self.adapted_parameters}, seconds=3.0)
 
-    def _packing(self, role: str, step: StageNode) -> PlanRow:
-        notes = self._notes(step)
+    def _packing(self, role: str, node: StageNode) -> PlanRow:
+        notes = self._notes(node)
         size = self.target_bytes
         if role == "replay" and self.recipe.replay is not None:
             size = text_bytes(self.recipe.replay.corpus)
@@ -189,13 +189,13 @@ class _Planner:
             if notes:  # where documents are cut, less text is packed than there is
                 self.target_bytes = notes["bytes"]
         return self._row(
-            step,
+            node,
             {"tokens": tokens, "rows": notes["rows"] if notes else None},
             seconds=1 + (size or 0) * READING_SECONDS_PER_BYTE,
         )
 
-    def _training(self, step: StageNode) -> PlanRow:
-        notes = self._notes(step)
+    def _training(self, node: StageNode) -> PlanRow:
+        notes = self._notes(node)
         tokens = (
             notes["tokens"]
             if notes
@@ -207,27 +207,27 @@ class _Planner:
                 replay_bytes_per_token=self.replay_bytes_per_token,
             )
         )
-        return self._row(step, {"tokens": tokens}, flops=self._flops(6, tokens))
+        return self._row(node, {"tokens": tokens}, flops=self._flops(6, tokens))
 
     def _scoring(self, graph: Graph) -> Iterator[PlanRow]:
         """Yield a row for each model: the source reads target text in more tokens than the others."""
         size, others = int(self.recipe.evaluation.heldout_bytes), 1 if self.recipe.replay else 0
         targets = len(graph.targets)
-        for step in graph.scoring:
-            kind = "before" if step.inputs["model"] is graph.source else "after"
+        for node in graph.scoring:
+            kind = "before" if node.inputs["model"] is graph.source else "after"
             tokens = round(targets * size / BYTES_PER_TOKEN[kind] + others * size / 4)
             yield self._row(
-                step, {"bytes": size * (targets + others)}, flops=self._flops(2, tokens)
+                node, {"bytes": size * (targets + others)}, flops=self._flops(2, tokens)
             )
 
-    def _timing(self, step: StageNode) -> PlanRow:
+    def _timing(self, node: StageNode) -> PlanRow:
         writing = self.recipe.evaluation.generation
         tokens = (
             3 * writing.timed_prompts * writing.timed_bytes * (writing.timed_repeats + 1)
             if writing
             else None
         )
-        return self._row(step, {}, flops=self._flops(2, tokens))
+        return self._row(node, {}, flops=self._flops(2, tokens))
 
     def _flops(self, each: int, tokens: int | None) -> float | None:
         if tokens is None or not self.adapted_parameters:
@@ -236,11 +236,11 @@ class _Planner:
         return float(each) * tokens * (self.adapted_parameters - lookup)
 
 
-def planned_pretokenizer(recipe: Recipe, runtime: Runtime) -> str:
+def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime) -> str:
     """Return in one line what becomes of the pre-tokenizer, as far as that is known before the vocabulary is made."""
-    store, step = Store(runtime.store), graph_of(recipe).vocabulary
-    if step.done(store):
-        return pretokenizer_line(store.folder(step.stage))
+    store, node = Store(runtime.store), build_graph(recipe).vocabulary
+    if node.is_cached(store):
+        return pretokenizer_line(store.folder(node.stage))
     mode = recipe.vocabulary.pretokenizer
     if mode == "auto":
         return (

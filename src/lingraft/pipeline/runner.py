@@ -14,8 +14,8 @@ from lingraft.forecast.run_predictions import PREDICTION
 from lingraft.formatting import duration
 from lingraft.measurement import read_measurements, write_measurements
 from lingraft.model_card import write_card
-from lingraft.pipeline.all_ranks import company, train_along
-from lingraft.pipeline.check_stages import certificate_of, write_whole_certificate
+from lingraft.pipeline.all_ranks import train_as_worker, training_group
+from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
 from lingraft.pipeline.run_folder import (
     FORMAT,
     RUN,
@@ -31,14 +31,14 @@ from lingraft.pipeline.run_folder import (
 )
 from lingraft.pipeline.source_summary import SourceStatement, source_statement
 from lingraft.pipeline.stage_node import StageNode
-from lingraft.pipeline.stages import Graph, graph_of
-from lingraft.pipeline.versions import versions
+from lingraft.pipeline.stages import Graph, build_graph
+from lingraft.pipeline.versions import package_versions
 from lingraft.pretokenizer.change import PRETOKENIZER
+from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import WARNINGS, Manifest, Store, digest
 
-Tell = Callable[[str], None]
 WriteReport = Callable[[Path], Any]
 
 REPORT_VERSION = 6
@@ -55,16 +55,16 @@ NO_REPLAY = (
 class FinishedStage:
     """A stage whose output is stored."""
 
-    step: StageNode
+    node: StageNode
     manifest: Manifest
     cached: bool
 
     def record(self) -> dict[str, Any]:
         """Return what run.json says of it."""
         return {
-            "name": self.step.stage.name,
-            "title": self.step.title,
-            "key": self.step.stage.key,
+            "name": self.node.stage.name,
+            "title": self.node.title,
+            "key": self.node.stage.key,
             "cached": self.cached,
             "seconds": self.manifest.seconds,
             "notes": self.manifest.notes,
@@ -72,38 +72,38 @@ class FinishedStage:
 
 
 def run(
-    recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, tell: Tell = lambda _line: None
+    recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, log: LogLine = discard_line
 ) -> Run:
     """Carry out a recipe and return the finished run.
 
     Stages that are in the store are not made again; where the run folder is there too, nothing is done at all.
-    `write_report` is called with the draft of the run folder, `tell` with a line for each stage. Raises
+    `write_report` is called with the draft of the run folder, `log` with a line for each stage. Raises
     `LingraftError`; then no run folder is left, while finished stages stay in the store.
     """
     store, folder = Store(runtime.store), runtime.runs / recipe.run_name
-    graph = graph_of(recipe)
+    graph = build_graph(recipe)
     key = run_key(recipe, graph)
     remove_leftovers(folder)
     if is_run(folder, key):
-        tell(f"{folder}: this run is finished already, nothing to do")
+        log(f"{folder}: this run is finished already, nothing to do")
         return Run(folder)
     if has_key(folder, key):
-        tell(f"{run_damage(folder)}; writing the run folder again")
+        log(f"{run_damage(folder)}; writing the run folder again")
     started = time.time()
-    if not all(step.done(store) for step in graph.tasks):
+    if not all(node.is_cached(store) for node in graph.tasks):
         check_tasks(recipe.evaluation.tasks)
-    if not all(step.done(store) for step in graph):
+    if not all(node.is_cached(store) for node in graph):
         quiet_libraries()
     warned = _recipe_warnings(recipe)
     for warning in warned:
-        tell(f"warning: {warning}")
+        log(f"warning: {warning}")
     with new_run_folder(folder) as draft:
         done = []
-        for step in graph:
-            with company(step, graph, runtime, store):
-                done.append(build_step(step, recipe, runtime, store, tell))
-            if step is graph.source:
-                statement = told_statement(recipe, store.folder(step.stage) / "model", tell)
+        for node in graph:
+            with training_group(node, graph, runtime, store):
+                done.append(build_node(node, recipe, runtime, store, log))
+            if node is graph.source:
+                statement = log_source_statement(recipe, store.folder(node.stage) / "model", log)
         _assemble(draft, recipe, graph, store)
         device = runtime.device if all(one.cached for one in done) else runtime.resolved_device()
         warned += statement.warnings
@@ -113,7 +113,7 @@ def run(
             **_description(recipe),
             "source_kind": statement.kind,
             "stages": [one.record() for one in done],
-            "versions": versions(),
+            "versions": package_versions(),
             "device": device,
             "started": _clock(started),
             "finished": _clock(time.time()),
@@ -128,18 +128,18 @@ def run(
     return Run(folder)
 
 
-def take_part(recipe: Recipe, runtime: Runtime) -> None:
+def run_as_worker(recipe: Recipe, runtime: Runtime) -> None:
     """Take part in a run whose other stages the first process of a launcher makes."""
-    graph = graph_of(recipe)
+    graph = build_graph(recipe)
     if not is_run(runtime.runs / recipe.run_name, run_key(recipe, graph)):
         quiet_libraries()
-        train_along(recipe, runtime, graph)
+        train_as_worker(recipe, runtime, graph)
 
 
 def run_key(recipe: Recipe, graph: Graph) -> str:
     """Return the key of a run: the hash of its recipe and of its stages, with the names of 0.1."""
     values = names_of_0_1(recipe_values(recipe))
-    return digest([FORMAT, REPORT_VERSION, values, [step.stage.key for step in graph]])[:20]
+    return digest([FORMAT, REPORT_VERSION, values, [node.stage.key for node in graph]])[:20]
 
 
 def quiet_libraries() -> None:
@@ -149,18 +149,18 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def build_step(
-    step: StageNode, recipe: Recipe, runtime: Runtime, store: Store, tell: Tell
+def build_node(
+    node: StageNode, recipe: Recipe, runtime: Runtime, store: Store, log: LogLine
 ) -> FinishedStage:
     """Take a stage's output from the store, or build it; raises `StoreError` if the disk is full."""
-    cached = step.done(store)
-    manifest = Manifest.read(step.build(store, recipe, runtime))
-    tell(f"{step.title:<24} {'from the store' if cached else duration(manifest.seconds)}")
+    cached = node.is_cached(store)
+    manifest = Manifest.read(node.build(store, recipe, runtime))
+    log(f"{node.title:<24} {'from the store' if cached else duration(manifest.seconds)}")
     for warning in (
         manifest.notes.get(WARNINGS, ()) if cached else ()
     ):  # a stage that runs now has printed its own
-        tell(f"warning: {warning}")
-    return FinishedStage(step, manifest, cached)
+        log(f"warning: {warning}")
+    return FinishedStage(node, manifest, cached)
 
 
 def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
@@ -169,8 +169,8 @@ def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
     link_files(final / "model", draft, model_files(final / "model"))
     evidence = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
     link_files(vocabulary, draft, {name: name for name in evidence})
-    certificate = certificate_of(store, graph.source_check, graph.vocabulary, *graph.result_checks)
-    write_whole_certificate(draft / "certificate.json", certificate)
+    certificate = run_certificate(store, graph.source_check, graph.vocabulary, *graph.result_checks)
+    write_run_certificate(draft / "certificate.json", certificate)
     if graph.training is not None:
         trained = store.folder(graph.training.stage)
         merged = sorted(path.name for path in trained.glob("low-rank-*.safetensors"))
@@ -182,10 +182,10 @@ def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
     if (evaluated / "added_tokens.parquet").is_file():
         link_files(evaluated, draft, {"added_tokens.parquet": "added_tokens.parquet"})
     link_files(store.folder(graph.prediction.stage), draft, {PREDICTION: PREDICTION})
-    for step in graph.tasks:
-        name = step.title.removeprefix("tasks of ")
+    for node in graph.tasks:
+        name = node.title.removeprefix("tasks of ")
         link_files(
-            store.folder(step.stage),
+            store.folder(node.stage),
             draft,
             {f"{kind}": f"tasks/{name}/{kind}" for kind in ("results.json", "samples.jsonl")},
         )
@@ -225,11 +225,11 @@ def warnings_of(done: Iterable[FinishedStage]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def told_statement(recipe: Recipe, folder: Path, tell: Tell) -> SourceStatement:
-    """Tell what the source model is and what the recipe makes of it."""
+def log_source_statement(recipe: Recipe, folder: Path, log: LogLine) -> SourceStatement:
+    """Log what the source model is and what the recipe makes of it."""
     statement = source_statement(recipe, folder)
     for line in (*statement.lines, *(f"warning: {warning}" for warning in statement.warnings)):
-        tell(line)
+        log(line)
     return statement
 
 

@@ -47,54 +47,54 @@ BESIDE_WEIGHTS = (
 """What a trained model folder takes over from the spliced one as it is."""
 
 
-def make_source(work: StageContext) -> None:
+def make_source(context: StageContext) -> None:
     """Fetch, link or make the source model."""
-    make_model(work.recipe.model, work)
+    make_model(context.recipe.model, context)
 
 
-def make_chat_vector(work: StageContext) -> None:
+def make_chat_vector(context: StageContext) -> None:
     """Add what an instruct model has beyond its base to the adapted base."""
     from lingraft.checkpoint.chat_vector import add_chat_vector
 
-    folders = {role: work.folders[role] / "model" for role in ("adapted", "source", "instruct")}
-    chosen = work.recipe.chat_vector
+    folders = {role: context.folders[role] / "model" for role in ("adapted", "source", "instruct")}
+    chosen = context.recipe.chat_vector
     if chosen is not None:
-        work.draft.note(
+        context.draft.note(
             add_chat_vector(
                 folders["adapted"],
                 folders["source"],
                 folders["instruct"],
-                read_splice(work.folders["vocabulary"]),
+                read_splice(context.folders["vocabulary"]),
                 weight=chosen.weight,
-                output=work.draft.folder / "model",
+                output=context.draft.folder / "model",
             )
         )
-        warn_if_not_servable(work)
+        warn_if_not_servable(context)
 
 
-def make_instruct(work: StageContext) -> None:
+def make_instruct(context: StageContext) -> None:
     """Fetch or link the instruct model of a chat vector."""
-    if work.recipe.chat_vector is not None:
-        make_model(work.recipe.chat_vector.instruct, work)
+    if context.recipe.chat_vector is not None:
+        make_model(context.recipe.chat_vector.instruct, context)
 
 
-def make_model(base: Base, work: StageContext) -> None:
+def make_model(base: Base, context: StageContext) -> None:
     """Fetch, link or make a model, and see that it can be extended and that its tokenizer fits it."""
     from lingraft.checkpoint import Checkpoint, embedding_names
     from lingraft.checkpoint.weight_checks import check_finite
 
     execution = replace(
-        work.execution, trackers=()
+        context.execution, trackers=()
     )  # they watch the training of the run, not that of its base
-    bench = BuildContext(work.draft, work.scratch_dir, execution)
+    bench = BuildContext(context.draft, context.scratch_dir, execution)
     base.materialise(bench)
-    tokenizer = complete_tokenizer(bench.folder, warn=work.draft.warn)
+    tokenizer = complete_tokenizer(bench.folder, warn=context.draft.warn)
     checkpoint = Checkpoint.open(bench.folder)
     check_finite(
         checkpoint, embedding_names(checkpoint).all
     )  # what cannot be extended is refused before text is read
     config = read_config(bench.folder)
-    work.draft.notes.update(
+    context.draft.notes.update(
         tokens=tokenizer.size,
         parameters=Checkpoint.open(bench.folder).parameters,
         architecture=config["model_type"],
@@ -102,17 +102,17 @@ def make_model(base: Base, work: StageContext) -> None:
     )
 
 
-def make_corpus(text: Text, work: StageContext) -> None:
+def make_corpus(text: Text, context: StageContext) -> None:
     """Read, clean and split the text of one language."""
-    build_corpus(text.corpus, text.language, work.draft)
+    build_corpus(text.corpus, text.language, context.draft)
 
 
-def make_vocabulary(work: StageContext) -> None:
+def make_vocabulary(context: StageContext) -> None:
     """Learn tokens and splice them into the tokenizer."""
     from lingraft.vocabulary import Extension, extend_tokenizer
 
-    chosen, source = work.recipe.vocabulary, work.folders["source"] / "model"
-    replay = Corpus.open(work.folders["replay"]) if "replay" in work.folders else None
+    chosen, source = context.recipe.vocabulary, context.folders["source"] / "model"
+    replay = Corpus.open(context.folders["replay"]) if "replay" in context.folders else None
     by_cost = isinstance(chosen.size, AutoSize) and chosen.size.rule == "serving"
     extension = Extension(
         chosen.method,
@@ -121,25 +121,27 @@ def make_vocabulary(work: StageContext) -> None:
         protect=chosen.protect_replay,
         allow=chosen.allow,
         temperature=chosen.temperature,
-        weights=tuple(text.weight for text in work.recipe.targets),
+        weights=tuple(text.weight for text in context.recipe.targets),
         serving=serving_cost(source) if by_cost else None,
-        workers=work.runtime.workers,
+        workers=context.runtime.workers,
     )
-    extend_tokenizer(source, _targets(work), extension, work.draft, base=replay)
+    extend_tokenizer(source, _targets(context), extension, context.draft, base=replay)
 
 
-def make_blend(work: StageContext) -> None:
+def make_blend(context: StageContext) -> None:
     """Mix the texts of several target languages."""
-    corpora = _targets(work)
+    corpora = _targets(context)
     sizes = [corpus.counts("train").bytes for corpus in corpora]
-    weights = [text.weight for text in work.recipe.targets]
-    blend_corpora(corpora, shares(sizes, work.recipe.vocabulary.temperature, weights), work.draft)
+    weights = [text.weight for text in context.recipe.targets]
+    blend_corpora(
+        corpora, shares(sizes, context.recipe.vocabulary.temperature, weights), context.draft
+    )
 
 
-def _targets(work: StageContext) -> list[Corpus]:
+def _targets(context: StageContext) -> list[Corpus]:
     """Return the corpora of the target languages, in the order of the recipe."""
-    roles = [f"target{i}" if i else "target" for i in range(len(work.recipe.targets))]
-    return [Corpus.open(work.folders[role]) for role in roles]
+    roles = [f"target{i}" if i else "target" for i in range(len(context.recipe.targets))]
+    return [Corpus.open(context.folders[role]) for role in roles]
 
 
 def serving_cost(folder: Path) -> ServingCost:
@@ -152,67 +154,67 @@ def serving_cost(folder: Path) -> ServingCost:
     return ServingCost(body=2.0 * body, head_per_row=2.0 * names.width, rows=names.rows)
 
 
-def make_embeddings(work: StageContext) -> None:
+def make_embeddings(context: StageContext) -> None:
     """Give the new tokens rows."""
     from lingraft.checkpoint import resize_embeddings
 
-    chosen = work.recipe.embeddings
-    corpus = Corpus.open(work.folders["target"]) if "target" in work.folders else None
+    chosen = context.recipe.embeddings
+    corpus = Corpus.open(context.folders["target"]) if "target" in context.folders else None
     notes = resize_embeddings(
-        work.folders["source"] / "model",
-        work.folders["vocabulary"] / "tokenizer",
-        read_splice(work.folders["vocabulary"]),
+        context.folders["source"] / "model",
+        context.folders["vocabulary"] / "tokenizer",
+        read_splice(context.folders["vocabulary"]),
         input_init=chosen.input,
         output_init=chosen.output,
-        output=work.draft.folder / "model",
+        output=context.draft.folder / "model",
         corpus=corpus,
-        seed=work.recipe.seed,
-        device=work.execution.device,
-        scratch_dir=work.scratch_dir,
+        seed=context.recipe.seed,
+        device=context.execution.device,
+        scratch_dir=context.scratch_dir,
     )
-    work.draft.note(notes)
-    warn_if_not_servable(work)
+    context.draft.note(notes)
+    warn_if_not_servable(context)
 
 
-def make_packing(work: StageContext) -> None:
+def make_packing(context: StageContext) -> None:
     """Tokenise the train text of one language into rows."""
     from lingraft.packing.blocks import pack_corpus
     from lingraft.tokenizer import open_tokenizer
     from lingraft.tokenizer.chat_template import chat_template_of
     from lingraft.tokenizer.separators import separators_of
 
-    source, settings = work.folders["source"] / "model", work.recipe.training.packing
+    source, settings = context.folders["source"] / "model", context.recipe.training.packing
     tokenizer = open_tokenizer(source)
     pack_corpus(
-        Corpus.open(work.folders["corpus"]),
-        open_tokenizer(work.folders["vocabulary"] / "tokenizer"),
+        Corpus.open(context.folders["corpus"]),
+        open_tokenizer(context.folders["vocabulary"] / "tokenizer"),
         settings,
-        work.draft,
+        context.draft,
         context=context_of(read_config(source)),
-        workers=work.runtime.workers,
-        scratch_dir=work.scratch_dir,
+        workers=context.runtime.workers,
+        scratch_dir=context.scratch_dir,
         separators=separators_of(tokenizer, settings.separator),
         template=chat_template_of(tokenizer),
     )
 
 
-def make_training(work: StageContext) -> None:
+def make_training(context: StageContext) -> None:
     """Continue pretraining on the packed text."""
     from lingraft.packing.blocks import Blocks
     from lingraft.tokenizer import open_tokenizer
     from lingraft.training.trainer import TrainingText, train
 
-    model, replay = work.folders["model"] / "model", work.recipe.replay
-    replayed = Blocks.open(work.folders["replayed"]) if "replayed" in work.folders else None
+    model, replay = context.folders["model"] / "model", context.recipe.replay
+    replayed = Blocks.open(context.folders["replayed"]) if "replayed" in context.folders else None
     text = TrainingText(
-        Blocks.open(work.folders["packed"]),
+        Blocks.open(context.folders["packed"]),
         replayed,
         replay.portion if replay and replayed else 0.0,
     )
-    tokenizer = replace(open_tokenizer(model), separator=work.recipe.training.packing.separator)
+    tokenizer = replace(open_tokenizer(model), separator=context.recipe.training.packing.separator)
     documents = {
         language: list(first_documents(corpus.documents("heldout"), CURVE_BYTES))
-        for language, corpus in heldout_of(work).items()
+        for language, corpus in heldout_of(context).items()
     }
 
     def measure(trained: Any) -> dict[str, float]:
@@ -223,66 +225,66 @@ def make_training(work: StageContext) -> None:
             for language, texts in documents.items()
         }
 
-    added = [token.id for token in read_splice(work.folders["vocabulary"]).added]
+    added = [token.id for token in read_splice(context.folders["vocabulary"]).added]
     notes = train(
         model,
         text,
-        work.recipe.training,
-        output=work.draft.folder,
-        scratch_dir=work.scratch_dir,
+        context.recipe.training,
+        output=context.draft.folder,
+        scratch_dir=context.scratch_dir,
         added=added,
-        seed=work.recipe.seed,
-        execution=work.execution,
+        seed=context.recipe.seed,
+        execution=context.execution,
         heldout=measure,
-        trunks=work.trunks,
+        trunks=context.trunks,
     )
-    work.draft.note(notes)
+    context.draft.note(notes)
     if (
-        trained := work.draft.folder / "model"
+        trained := context.draft.folder / "model"
     ).is_dir():  # of several processes, the first one writes the model
         copy_matching(model, trained, BESIDE_WEIGHTS)
-        warn_if_not_servable(work)
+        warn_if_not_servable(context)
 
 
-def make_prediction(work: StageContext) -> None:
+def make_prediction(context: StageContext) -> None:
     """Predict tokens per byte, bits per byte and training time from what is known before each."""
     from lingraft.tokenizer import open_tokenizer
 
-    recipe, tokens, log, spliced = work.recipe, None, [], None
-    if "corpus" in work.folders:
-        notes = Manifest.read(work.folders["vocabulary"]).notes
+    recipe, tokens, log, spliced = context.recipe, None, [], None
+    if "corpus" in context.folders:
+        notes = Manifest.read(context.folders["vocabulary"]).notes
         tokens = AddedTokens(
-            open_tokenizer(work.folders["source"] / "model"),
-            Corpus.open(work.folders["corpus"]),
+            open_tokenizer(context.folders["source"] / "model"),
+            Corpus.open(context.folders["corpus"]),
             int(recipe.evaluation.heldout_bytes),
             notes.get("added", 0),
             repairs=bool(notes.get("pre-tokenizer repaired")),
         )
-    if "training" in work.folders:
-        log = current_log(read_log(work.folders["training"] / "training.jsonl"))
-        rows = read_measurements(work.folders["evaluation"] / "measurements.parquet")
+    if "training" in context.folders:
+        log = current_log(read_log(context.folders["training"] / "training.jsonl"))
+        rows = read_measurements(context.folders["evaluation"] / "measurements.parquet")
         before = select(
             rows, metric="bits per byte", subject="spliced", language=recipe.target.language
         )
         spliced = before[0].value if before else None
     content = predict_run(tokens, TrainingLog(log, recipe.target.language, spliced))
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    work.draft.path(PREDICTION).write_text(text, encoding="utf-8")
+    context.draft.path(PREDICTION).write_text(text, encoding="utf-8")
 
 
-def warn_if_not_servable(work: StageContext) -> None:
+def warn_if_not_servable(context: StageContext) -> None:
     """Warn of whatever would keep a model that was made from being served as it is."""
     from lingraft.checkpoint.vllm_check import vllm_faults
 
-    for fault in vllm_faults(work.draft.folder / "model"):
-        work.draft.warn(fault)
+    for fault in vllm_faults(context.draft.folder / "model"):
+        context.draft.warn(fault)
 
 
-def heldout_of(work: StageContext) -> dict[str, Corpus]:
+def heldout_of(context: StageContext) -> dict[str, Corpus]:
     """Return the corpora that are measured on, by language, the targets' first."""
     corpora = [
-        *_targets(work),
-        *([Corpus.open(work.folders["replay"])] if "replay" in work.folders else []),
+        *_targets(context),
+        *([Corpus.open(context.folders["replay"])] if "replay" in context.folders else []),
     ]
     return {corpus.language: corpus for corpus in corpora}
 

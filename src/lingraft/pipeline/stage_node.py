@@ -1,8 +1,9 @@
-"""A recipe as a graph of stages.
+"""Nodes of the stage graph: a stage, the function that builds its output, and its inputs.
 
-Each `StageNode` is a stage of the store (its settings, and the keys of its inputs) and the function that builds its output.
-All keys are known before anything runs: a plan needs no computing, and a changed setting changes the keys of exactly
-those steps that depend on it.
+Keys are known before anything runs: `stage_node` takes them from the settings and from the keys of
+the inputs. So a plan needs no computation, and a changed setting changes the keys of exactly those
+stages that depend on it. `Stage.key` in `lingraft.store` hashes what a key consists of; the version
+numbers are in `lingraft.pipeline.versions`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lingraft.pipeline.versions import STAGE_VERSIONS
 from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Draft, Stage, Store
@@ -20,10 +22,11 @@ from lingraft.training import Execution
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a function that builds a stage output works with: a draft to fill, and the folders of its inputs.
+    """What a function that builds a stage output works with.
 
-    `scratch_dir` survives a killed process, for stages that can resume. `trunks` survives the output, for stages
-    that can resume from another stage.
+    `draft` is the output to fill, `folders` maps the role of each input to its folder.
+    `scratch_dir` survives a killed process, for stages that can resume. `trunks` survives the
+    output too, for stages that can resume from another stage.
     """
 
     recipe: Recipe
@@ -35,7 +38,7 @@ class StageContext:
 
     @property
     def execution(self) -> Execution:
-        """How to compute, the device found out."""
+        """How to compute, with the device resolved."""
         runtime = self.runtime
         return Execution(
             device=runtime.resolved_device(),
@@ -61,46 +64,43 @@ class StageNode:
     make: Make
     inputs: Mapping[str, StageNode] = field(default_factory=dict)
 
-    def done(self, store: Store) -> bool:
+    def is_cached(self, store: Store) -> bool:
         """Say whether the output is stored."""
         return store.has(self.stage)
 
+    def context(self, store: Store, recipe: Recipe, runtime: Runtime, draft: Draft) -> StageContext:
+        """Return what `make` works with when it fills `draft`."""
+        folders = {role: store.folder(node.stage) for role, node in self.inputs.items()}
+        scratch_dir, trunks = store.scratch_dir(self.stage), store.trunks(self.stage)
+        return StageContext(recipe, runtime, draft, folders, scratch_dir, trunks)
+
     def build(self, store: Store, recipe: Recipe, runtime: Runtime) -> Path:
         """Return the output folder; build the output if it is missing."""
-        folders = {role: store.folder(one.stage) for role, one in self.inputs.items()}
-
-        def make(draft: Draft) -> None:
-            self.make(
-                StageContext(
-                    recipe,
-                    runtime,
-                    draft,
-                    folders,
-                    store.scratch_dir(self.stage),
-                    store.trunks(self.stage),
-                )
-            )
-
-        return store.build(self.stage, make)
+        return store.build(
+            self.stage, lambda draft: self.make(self.context(store, recipe, runtime, draft))
+        )
 
 
-def step(
+def stage_node(
     title: str,
     name: str,
-    version: int,
     settings: Mapping[str, Any],
     make: Make,
     **inputs: StageNode | None,
 ) -> StageNode:
-    """Build a step whose stage names the keys of its inputs; an input of `None` is none.
+    """Return the node of a stage, whose key depends on the keys of its inputs.
 
-    The key of a stage is made of the setting names of 0.1, so that outputs that 0.1 stored are found.
+    `name` is an entry of `STAGE_VERSIONS`. Inputs that are `None` are left out.
     """
-    given = {role: made for role, made in inputs.items() if made is not None}
-    stage = Stage(
-        name,
-        version,
-        names_of_0_1(settings),
-        {role: made.stage.key for role, made in given.items()},
-    )
-    return StageNode(title, stage, make, given)
+    nodes = {role: node for role, node in inputs.items() if node is not None}
+    keys = {role: node.stage.key for role, node in nodes.items()}
+    return StageNode(title, versioned_stage(name, settings, keys), make, nodes)
+
+
+def versioned_stage(
+    name: str, settings: Mapping[str, Any], inputs: Mapping[str, str] | None = None
+) -> Stage:
+    """Return a stage of the current code, given its settings and the keys of its inputs."""
+    # Keys keep the setting names of lingraft 0.1: a setting that is only renamed would otherwise
+    # run every stage again that depends on it.
+    return Stage(name, STAGE_VERSIONS[name], names_of_0_1(settings), inputs or {})

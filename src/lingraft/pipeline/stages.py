@@ -21,27 +21,13 @@ from functools import partial
 
 from lingraft.corpus import identity_of
 from lingraft.pipeline import check_stages, evaluation_stages, stage_builders
-from lingraft.pipeline.stage_node import StageNode, step
+from lingraft.pipeline.stage_node import StageNode, stage_node
 from lingraft.recipe import Recipe, Text
-
-VERSIONS = {
-    "source": 6,
-    "corpus": 2,
-    "vocabulary": 9,
-    "embeddings": 7,
-    "packing": 4,
-    "training": 6,
-    "chat-vector": 1,
-    "prediction": 1,
-    **evaluation_stages.VERSIONS,
-    **check_stages.VERSIONS,
-}
-"""Raised when the code of a stage changes its output: outputs of earlier code are not used any more."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Every step of a run by its role."""
+    """Every node of a run by its role."""
 
     source: StageNode
     targets: tuple[StageNode, ...]
@@ -62,18 +48,18 @@ class Graph:
 
     @property
     def final(self) -> StageNode:
-        """The step whose model the run keeps."""
+        """The node whose model the run keeps."""
         return self.chat_vector or self.training or self.embeddings
 
     @property
-    def making(self) -> tuple[StageNode, ...]:
-        """The steps up to the model that the run keeps, without those that measure or predict."""
+    def model_nodes(self) -> tuple[StageNode, ...]:
+        """The nodes up to the model that the run keeps, without those that measure or predict."""
         measuring = (*self.scoring, *self.tasks, self.evaluation, self.prediction)
         return tuple(one for one in self if one not in measuring)
 
     def __iter__(self) -> Iterator[StageNode]:
         blend = self.target if len(self.targets) > 1 else None
-        steps = (
+        nodes = (
             self.source,
             *self.targets,
             blend,
@@ -92,33 +78,31 @@ class Graph:
             self.evaluation,
             self.prediction,
         )
-        return (one for one in steps if one is not None)
+        return (one for one in nodes if one is not None)
 
 
-def graph_of(recipe: Recipe, *, extends_only: bool = False) -> Graph:
-    """Return the steps of a recipe; raises `LingraftError` where model or text are not there.
+def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
+    """Return the nodes of a recipe; raises `LingraftError` where model or text are not there.
 
     A graph that `extends_only` is not trained or scored, which quantised layers would not allow.
     """
-    source = step(
+    source = stage_node(
         "source model",
         "source",
-        VERSIONS["source"],
         recipe.model.identity(),
         stage_builders.make_source,
     )
     if not extends_only:
         recipe.model.check_trainable()
-    each, replay = corpus_steps(recipe)
+    each, replay = corpus_nodes(recipe)
     targets = tuple(each.values())
     target = _blend(recipe, targets) if len(targets) > 1 else targets[0]
-    vocabulary = vocabulary_step(recipe, source, each, replay)
+    vocabulary = vocabulary_node(recipe, source, each, replay)
     inits = recipe.embeddings
     reads_text = inits.input.needs_corpus or inits.output.needs_corpus
-    embeddings = step(
+    embeddings = stage_node(
         "embeddings",
         "embeddings",
-        VERSIONS["embeddings"],
         {"input": inits.input.identity(), "output": inits.output.identity(), "seed": recipe.seed},
         stage_builders.make_embeddings,
         source=source,
@@ -137,7 +121,7 @@ def graph_of(recipe: Recipe, *, extends_only: bool = False) -> Graph:
     adapted = chat_vector or training
     models = {"source": source, "spliced": embeddings, **({"adapted": adapted} if adapted else {})}
     texts = {**each, **({"replay": replay} if replay else {})}
-    measured = evaluation_stages.measuring_steps(
+    measured = evaluation_stages.evaluation_nodes(
         models,
         texts,
         recipe.evaluation,
@@ -184,7 +168,7 @@ def graph_of(recipe: Recipe, *, extends_only: bool = False) -> Graph:
 
 
 def _prediction(recipe: Recipe, **inputs: StageNode | None) -> StageNode:
-    """Return the step that writes prediction.json.
+    """Return the node that writes prediction.json.
 
     Tokens per byte are predicted for a single target, the end of training where there is one.
     """
@@ -192,10 +176,9 @@ def _prediction(recipe: Recipe, **inputs: StageNode | None) -> StageNode:
         "heldout_bytes": int(recipe.evaluation.heldout_bytes),
         "language": recipe.target.language,
     }
-    return step(
+    return stage_node(
         "prediction",
         "prediction",
-        VERSIONS["prediction"],
         settings,
         stage_builders.make_prediction,
         **inputs,
@@ -205,22 +188,20 @@ def _prediction(recipe: Recipe, **inputs: StageNode | None) -> StageNode:
 def _chat_vector(
     recipe: Recipe, source: StageNode, vocabulary: StageNode, adapted: StageNode
 ) -> tuple[StageNode | None, StageNode | None]:
-    """Return the step that fetches the instruct model, and the one that adds what it has beyond the base."""
+    """Return the node that fetches the instruct model, and the one that adds what it has beyond the base."""
     chosen = recipe.chat_vector
     if chosen is None:
         return None, None
-    instruct = step(
+    instruct = stage_node(
         "instruct model",
         "source",
-        VERSIONS["source"],
         chosen.instruct.identity(),
         stage_builders.make_instruct,
     )
     chosen.instruct.check_trainable()
-    return instruct, step(
+    return instruct, stage_node(
         "chat vector",
         "chat-vector",
-        VERSIONS["chat-vector"],
         {"weight": chosen.weight},
         stage_builders.make_chat_vector,
         adapted=adapted,
@@ -230,23 +211,22 @@ def _chat_vector(
     )
 
 
-def corpus_steps(recipe: Recipe) -> tuple[dict[str, StageNode], StageNode | None]:
-    """Return the steps that read text: those of the target languages by role, and that of replay."""
+def corpus_nodes(recipe: Recipe) -> tuple[dict[str, StageNode], StageNode | None]:
+    """Return the nodes that read text: those of the target languages by role, and that of replay."""
     each = {f"target{i}" if i else "target": _corpus(text) for i, text in enumerate(recipe.targets)}
     return each, _corpus(recipe.replay) if recipe.replay else None
 
 
-def vocabulary_step(
+def vocabulary_node(
     recipe: Recipe, source: StageNode, targets: dict[str, StageNode], replay: StageNode | None
 ) -> StageNode:
-    """Return the step that learns tokens and splices them in."""
+    """Return the node that learns tokens and splices them in."""
     chosen = recipe.vocabulary.model_dump(mode="json")
     if len(targets) > 1:
         chosen["weights"] = [text.weight for text in recipe.targets]
-    return step(
+    return stage_node(
         "vocabulary",
         "vocabulary",
-        VERSIONS["vocabulary"],
         chosen,
         stage_builders.make_vocabulary,
         source=source,
@@ -264,10 +244,9 @@ def replays(recipe: Recipe) -> bool:
 
 
 def _corpus(text: Text) -> StageNode:
-    return step(
+    return stage_node(
         f"text in {text.language}",
         "corpus",
-        VERSIONS["corpus"],
         identity_of(text.corpus, text.language),
         partial(stage_builders.make_corpus, text),
     )
@@ -279,10 +258,9 @@ def _blend(recipe: Recipe, targets: tuple[StageNode, ...]) -> StageNode:
         "temperature": recipe.vocabulary.temperature,
         "weights": [text.weight for text in recipe.targets],
     }
-    return step(
+    return stage_node(
         "target text, mixed",
         "blend",
-        VERSIONS["corpus"],
         settings,
         stage_builders.make_blend,
         **{f"target{i}" if i else "target": one for i, one in enumerate(targets)},
@@ -294,10 +272,9 @@ def _packing(
 ) -> StageNode:
     texts = recipe.targets if role == "target" or recipe.replay is None else (recipe.replay,)
     language = ", ".join(text.language for text in texts)
-    return step(
+    return stage_node(
         f"packing {language}",
         "packing",
-        VERSIONS["packing"],
         recipe.training.packing.model_dump(mode="json"),
         stage_builders.make_packing,
         source=source,
@@ -320,10 +297,9 @@ def _training(
         "replay": recipe.replay.portion if recipe.replay else 0.0,
         "tables": [phase.tables() for phase in plan.phases],
     }
-    return step(
+    return stage_node(
         "training",
         "training",
-        VERSIONS["training"],
         settings,
         stage_builders.make_training,
         model=embeddings,

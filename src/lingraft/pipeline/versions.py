@@ -1,14 +1,46 @@
-"""The versions that a run was made with."""
+"""Versions: one number for each kind of stage, and those of the installed packages.
+
+The number of a stage is part of its key. Raise it when a change of code changes the output of the
+stage for the same settings and inputs: outputs of the earlier code are then not used any more.
+"""
 
 from __future__ import annotations
 
 import platform
 from importlib.metadata import version
 
+STAGE_VERSIONS = {
+    # Models, tokenizers and text that a recipe, a command or a diagnosis names.
+    "source": 6,
+    "tokenizer": 6,
+    "advised model": 6,
+    "corpus": 2,
+    "blend": 2,
+    "text": 1,
+    # What a run builds from them.
+    "vocabulary": 9,
+    "embeddings": 7,
+    "packing": 4,
+    "training": 6,
+    "chat-vector": 1,
+    # Checks, measurements and predictions.
+    "source-check": 2,
+    "result-check": 1,
+    "scoring": 4,
+    "tasks": 2,
+    "evaluation": 3,
+    "prediction": 1,
+    "probe": 3,
+}
+"""Name of a stage -> version of the code that builds it. Every stage has its entry here."""
+
 PACKAGES = ("lingraft", "torch", "transformers", "tokenizers")
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of lingraft, Python, torch, transformers and tokenizers, without importing them."""
+def package_versions() -> dict[str, str]:
+    """Return the versions of lingraft, Python, torch, transformers and tokenizers.
+
+    They are read from the metadata of the packages: importing torch takes seconds.
+    """
     numbers = {package: version(package) for package in PACKAGES}
     return {"lingraft": numbers.pop("lingraft"), "python": platform.python_version(), **numbers}

@@ -33,14 +33,14 @@ PATIENCE_SECONDS = 60
 """How long a stopped worker may take to save its progress."""
 
 Pack = Callable[[StudyTask], Parcel]
-Tell = Callable[[Outcome], None]
+LogOutcome = Callable[[Outcome], None]
 
 
-def one_by_one(schedule: StudySchedule, pack: Pack, tell: Tell) -> None:
+def one_by_one(schedule: StudySchedule, pack: Pack, log: LogOutcome) -> None:
     """Carry tasks out in this process."""
     while task := schedule.take():
         for outcome in schedule.finish(work(pack(task))):
-            tell(outcome)
+            log(outcome)
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Processes:
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def __call__(self, schedule: StudySchedule, pack: Pack, tell: Tell) -> None:
+    def __call__(self, schedule: StudySchedule, pack: Pack, log: LogOutcome) -> None:
         """Carry tasks out, as many at a time as there are workers."""
         deaths: Counter[str] = Counter()
         again: list[StudyTask] = []
@@ -72,7 +72,7 @@ class Processes:
                         outcome = _lost(worker, deaths, again)
                     worker.task = None
                     for noted in schedule.finish(outcome) if outcome else []:
-                        tell(noted)
+                        log(noted)
 
     def _free(self, workers: list[_Worker]) -> bool:
         return len(workers) < self.count or any(worker.task is None for worker in workers)
@@ -196,7 +196,7 @@ class Ray:
     cpus: float = 1.0
     gpus: float = 0.0
 
-    def __call__(self, schedule: StudySchedule, pack: Pack, tell: Tell) -> None:
+    def __call__(self, schedule: StudySchedule, pack: Pack, log: LogOutcome) -> None:
         """Carry tasks out; raises `MissingExtraError` without Ray."""
         with cluster(self.address, self.slots * self.cpus) as ray:
             remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=ATTEMPTS - 1)(
@@ -211,7 +211,7 @@ class Ray:
                     for outcome in schedule.finish(
                         _outcome(ray, reference, running.pop(reference))
                     ):
-                        tell(outcome)
+                        log(outcome)
 
 
 def _outcome(ray: Any, reference: Any, task: StudyTask) -> Outcome:

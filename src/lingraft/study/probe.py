@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ import yaml
 from lingraft.embeddings import INITS, EmbeddingInit
 from lingraft.errors import RecipeError
 from lingraft.measurement import Measurement, read_measurements, write_measurements
-from lingraft.pipeline.runner import build_step, quiet_libraries
+from lingraft.pipeline.runner import build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import heldout_of
-from lingraft.pipeline.stage_node import StageNode, step
-from lingraft.pipeline.stages import VERSIONS, Graph, graph_of
+from lingraft.pipeline.stage_node import StageNode, stage_node
+from lingraft.pipeline.stages import Graph, build_graph
+from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.schema import EmbeddingSettings, Evaluation
 from lingraft.store import Manifest, Store
@@ -114,11 +115,8 @@ def seeds_of(recipe: Recipe, run_probe: Probe) -> Sequence[int]:
     return range(recipe.seed, recipe.seed + run_probe.seeds)
 
 
-Tell = Callable[[str], None]
-
-
 def run_probe(
-    recipe: Recipe, chosen: Probe, runtime: Runtime, *, tell: Tell = lambda _line: None
+    recipe: Recipe, chosen: Probe, runtime: Runtime, *, log: LogLine = discard_line
 ) -> ProbeOutcome:
     """Train a few steps with each init and seed; return what each gives, and what of it the intervals carry.
 
@@ -127,8 +125,8 @@ def run_probe(
     trials, store = trials_of(recipe, chosen), Store(runtime.store)
     scored = []
     for number, trial in enumerate(trials, 1):
-        tell(f"[{number}/{len(trials)}] {trial.init}, seed {trial.seed}")
-        scored.append(ProbeScore(trial.init, trial.seed, *_scores(trial, runtime, store, tell)))
+        log(f"[{number}/{len(trials)}] {trial.init}, seed {trial.seed}")
+        scored.append(ProbeScore(trial.init, trial.seed, *_scores(trial, runtime, store, log)))
     languages = tuple(text.language for text in recipe.targets)
     return ProbeOutcome(
         chosen.steps, languages, recipe.replay.language if recipe.replay else None, tuple(scored)
@@ -136,21 +134,21 @@ def run_probe(
 
 
 def _scores(
-    trial: Trial, runtime: Runtime, store: Store, tell: Tell
+    trial: Trial, runtime: Runtime, store: Store, log: LogLine
 ) -> tuple[tuple[Measurement, ...], int]:
     """Return the scores of a trial before and after its training, and how many tokens its rows were learned from."""
-    graph = graph_of(trial.recipe)
-    scoring = scoring_step(graph, trial.recipe)
-    if not scoring.done(store):
+    graph = build_graph(trial.recipe)
+    scoring = scoring_node(graph, trial.recipe)
+    if not scoring.is_cached(store):
         quiet_libraries()
-        steps = graph.making
+        steps = graph.model_nodes
         passing = [
             one
             for one in (graph.embeddings, graph.training)
-            if one is not None and not one.done(store)
+            if one is not None and not one.is_cached(store)
         ]
         for one in (*steps, scoring):
-            build_step(one, trial.recipe, runtime, store, _only_new(one, store, tell))
+            build_node(one, trial.recipe, runtime, store, _only_new(one, store, log))
         for one in passing:  # a model for every init and seed would fill a disk
             shutil.rmtree(store.folder(one.stage), ignore_errors=True)
     folder = store.folder(scoring.stage)
@@ -162,13 +160,12 @@ def _scores(
     return tuple(rows), int(Manifest.read(folder).notes.get("tokens learned from", 0))
 
 
-def scoring_step(graph: Graph, recipe: Recipe) -> StageNode:
+def scoring_node(graph: Graph, recipe: Recipe) -> StageNode:
     """Return the step that scores the spliced and the trained model; the source is the same for all and left out."""
     each = {f"target{i}" if i else "target": one for i, one in enumerate(graph.targets)}
-    return step(
+    return stage_node(
         "scoring",
         "probe",
-        VERSIONS["evaluation"],
         recipe.evaluation.model_dump(mode="json"),
         _score,
         spliced=graph.embeddings,
@@ -192,6 +189,6 @@ def _score(work: Any) -> None:
     )
 
 
-def _only_new(one: StageNode, store: Store, tell: Tell) -> Tell:
+def _only_new(one: StageNode, store: Store, log: LogLine) -> LogLine:
     """Leave out lines about what is there already: trials share most stages."""
-    return (lambda _line: None) if one.done(store) else tell
+    return (discard_line) if one.is_cached(store) else log

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import Interrupted, LingraftError
-from lingraft.pipeline import Graph, graph_of
-from lingraft.pipeline.runner import build_step, quiet_libraries, run
+from lingraft.pipeline import Graph, build_graph
+from lingraft.pipeline.runner import build_node, quiet_libraries, run
 from lingraft.recipe import Runtime, parse_recipe, recipe_values
 from lingraft.recipe.tree import Tree
 from lingraft.store import Manifest, Store
@@ -63,22 +63,22 @@ def work(parcel: Parcel) -> Outcome:
 
 def _carry_out(parcel: Parcel, built: list[Built]) -> None:
     recipe = parse_recipe(Tree(parcel.recipe))
-    graph, store = graph_of(recipe), Store(parcel.runtime.store)
+    graph, store = build_graph(recipe), Store(parcel.runtime.store)
     quiet_libraries()
     if parcel.key is not None:
-        step = next(step for step in graph if step.stage.key == parcel.key)
-        done = build_step(step, recipe, parcel.runtime, store, _say_nothing)
+        node = next(node for node in graph if node.stage.key == parcel.key)
+        done = build_node(node, recipe, parcel.runtime, store, _say_nothing)
         if not done.cached:
-            built.append(Built(step.stage.name, step.stage.key, done.manifest.seconds))
+            built.append(Built(node.stage.name, node.stage.key, done.manifest.seconds))
         return
-    missing = [step for step in graph if not step.done(store)]
+    missing = [node for node in graph if not node.is_cached(store)]
     try:
         run(recipe, parcel.runtime, write_report=parcel.write_report)
     finally:
         built += [
-            Built(step.stage.name, step.stage.key, Manifest.read(store.folder(step.stage)).seconds)
-            for step in missing
-            if step.done(store)
+            Built(node.stage.name, node.stage.key, Manifest.read(store.folder(node.stage)).seconds)
+            for node in missing
+            if node.is_cached(store)
         ]
 
 
@@ -88,4 +88,4 @@ def _say_nothing(_line: str) -> None:
 
 def stages_of(graph: Graph) -> dict[str, str]:
     """Return the names of a graph's stages by key."""
-    return {step.stage.key: step.stage.name for step in graph}
+    return {node.stage.key: node.stage.name for node in graph}

@@ -75,39 +75,39 @@ def study_plan(study: Study, how: StudyRuntime, folder: Path = Path()) -> StudyP
 def _cells(laid: Laid, target: Path, store: Store) -> Iterable[CellPlan]:
     asked: dict[str, int] = {}
     for graph in laid.graphs.values():
-        for key in {step.stage.key for step in graph}:
+        for key in {node.stage.key for node in graph}:
             asked[key] = asked.get(key, 0) + 1
     keys = laid.run_keys()
     for cell in laid.cells:
         if cell.name in laid.broken:
             yield CellPlan(cell.name, dict(cell.labels), cell.seed, laid.broken[cell.name], 0, 0, 0)
             continue
-        steps = {step.stage.key: step.done(store) for step in laid.graphs[cell.name]}
+        nodes = {node.stage.key: node.is_cached(store) for node in laid.graphs[cell.name]}
         done = any(
             is_run(place / CELLS / cell.name, keys[cell.name])
             for place in (target, scratch_dir_of(target))
         )
-        missing = [key for key, there in steps.items() if not there]
+        missing = [key for key, there in nodes.items() if not there]
         yield CellPlan(
             cell.name,
             dict(cell.labels),
             cell.seed,
             "finished" if done else "to do",
-            len(steps) - len(missing),
+            len(nodes) - len(missing),
             len(missing),
             sum(asked[key] > 1 for key in missing),
         )
 
 
 def _stages(graphs: Iterable[Graph], store: Store) -> Iterable[StagePlan]:
-    steps = [step for graph in graphs for step in graph]
-    for name in dict.fromkeys(step.stage.name for step in steps):
-        different = {step.stage.key: step for step in steps if step.stage.name == name}
+    nodes = [node for graph in graphs for node in graph]
+    for name in dict.fromkeys(node.stage.name for node in nodes):
+        different = {node.stage.key: node for node in nodes if node.stage.name == name}
         yield StagePlan(
             name,
-            sum(step.stage.name == name for step in steps),
+            sum(node.stage.name == name for node in nodes),
             len(different),
-            sum(step.done(store) for step in different.values()),
+            sum(node.is_cached(store) for node in different.values()),
         )
 
 

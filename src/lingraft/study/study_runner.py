@@ -17,17 +17,17 @@ from rich.table import Table
 
 from lingraft.errors import LingraftError, RecipeError, did_you_mean
 from lingraft.formatting import duration, number
-from lingraft.pipeline import Graph, graph_of
+from lingraft.pipeline import Graph, build_graph
 from lingraft.pipeline.run_folder import is_run, remove_leftovers, run_damage
 from lingraft.pipeline.runner import run_key
-from lingraft.pipeline.versions import versions
+from lingraft.pipeline.versions import package_versions
+from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Runtime
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Store, digest
 from lingraft.study.cells import Cell, axes_of, cells_of
 from lingraft.study.config import Study
-from lingraft.study.executors import Pack, Processes, Ray, one_by_one
-from lingraft.study.executors import Tell as TellOutcome
+from lingraft.study.executors import LogOutcome, Pack, Processes, Ray, one_by_one
 from lingraft.study.run_task import WriteReport, parcel_of
 from lingraft.study.statistics import difference_rows, differences, ranking
 from lingraft.study.study_folder import (
@@ -45,8 +45,7 @@ from lingraft.study.study_table import COLUMNS, CURVE_COLUMNS, curve_of, rows_of
 from lingraft.workers import EXECUTORS
 
 FORMAT = 1
-Execute = Callable[[StudySchedule, Pack, TellOutcome], None]
-Tell = Callable[[str], None]
+Execute = Callable[[StudySchedule, Pack, LogOutcome], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def laid_out(study: Study, folder: Path = Path()) -> Laid:
     graphs, broken = {}, {}
     for cell in cells:
         try:
-            graphs[cell.name] = graph_of(cell.recipe)
+            graphs[cell.name] = build_graph(cell.recipe)
         except LingraftError as error:
             broken[cell.name] = str(error)
     return Laid(cells, graphs, broken)
@@ -102,7 +101,7 @@ def run_study(
     *,
     write_report: WriteReport,
     folder: Path = Path(),
-    tell: Tell = lambda _line: None,
+    log: LogLine = discard_line,
 ) -> StudyFolder:
     """Carry out a study and return its folder, in which failed cells are named beside the finished ones.
 
@@ -115,18 +114,18 @@ def run_study(
     key = digest([FORMAT, settings, laid.run_keys()])[:20]
     remove_leftovers(target)
     if not laid.broken and _finished(target, key):
-        tell(f"{target}: this study is finished already, nothing to do")
+        log(f"{target}: this study is finished already, nothing to do")
         return StudyFolder(target)
     started, begun = time.time(), time.monotonic()
     with working_on(target, {cell.name for cell in laid.cells}) as scratch_dir:
-        outcomes, asked = _work(laid, how, scratch_dir, write_report, tell)
+        outcomes, asked = _work(laid, how, scratch_dir, write_report, log)
         record = {
             "format": FORMAT,
             "key": key,
             **_description(study),
             **_gathered(study, laid, scratch_dir, outcomes),
             "stages": _stages(laid, outcomes, asked),
-            "versions": versions(),
+            "versions": package_versions(),
             "workers": how.workers,
             "executor": "ray" if how.ray else "local",
             "started": _clock(started),
@@ -156,7 +155,7 @@ def _finished(target: Path, key: str) -> bool:
 
 
 def _work(
-    laid: Laid, how: StudyRuntime, scratch_dir: Path, write_report: WriteReport, tell: Tell
+    laid: Laid, how: StudyRuntime, scratch_dir: Path, write_report: WriteReport, log: LogLine
 ) -> tuple[dict[str, Outcome], int]:
     """Carry out what is not finished; return the outcomes and how many stages were not in the store."""
     runtime = Runtime(
@@ -169,16 +168,18 @@ def _work(
         if not is_run(runtime.runs / name, keys[name])
     }
     schedule = schedule_of(todo, {cell.name: cell.recipe for cell in laid.cells}, store)
-    missing = {step.stage.key for graph in todo.values() for step in graph if not step.done(store)}
+    missing = {
+        node.stage.key for graph in todo.values() for node in graph if not node.is_cached(store)
+    }
     titles = {task.name: task.title for task in schedule.tasks}
-    tell(
+    log(
         f"{len(laid.cells)} cells, {len(laid.cells) - len(todo) - len(laid.broken)} finished; "
         f"{len(missing)} stages to make"
     )
 
     def told(outcome: Outcome) -> None:
         result = f"FAILED: {outcome.error}" if outcome.error else duration(outcome.seconds)
-        tell(f"[{len(schedule.outcomes)}/{len(schedule.tasks)}] {titles[outcome.task]}  {result}")
+        log(f"[{len(schedule.outcomes)}/{len(schedule.tasks)}] {titles[outcome.task]}  {result}")
 
     if schedule.tasks:
         how.executor()(schedule, lambda task: parcel_of(task, runtime, write_report), told)
@@ -276,7 +277,7 @@ def _gathered(
 def _stages(laid: Laid, outcomes: Mapping[str, Outcome], missing: int) -> dict[str, Any]:
     """Return how many stages were asked for, how many different ones these are, and what this call made."""
     built: list[Built] = [one for outcome in outcomes.values() for one in outcome.built]
-    asked = [step.stage for graph in laid.graphs.values() for step in graph]
+    asked = [node.stage for graph in laid.graphs.values() for node in graph]
     return {
         "asked": len(asked),
         "different": len({stage.key for stage in asked}),

@@ -1,6 +1,6 @@
 """What is to be done in which order: stages that cells share come first and are made once, then each cell on its own.
 
-Every step of every cell has a key. A key that two cells or more ask for is a task of its own, made with the recipe of
+Every node of every cell has a key. A key that two cells or more ask for is a task of its own, made with the recipe of
 the first of them; the rest of a cell (its own stages, and putting its run folder together) is one task, which waits
 for the shared ones below it. So no stage is ever made twice, however many workers there are, and a cell stays in one
 place. Where a shared stage fails, the cells above it fail with the same words and the others go on. A training that
@@ -93,16 +93,16 @@ def schedule_of(
     graphs: Mapping[str, Graph], recipes: Mapping[str, Recipe], store: Store
 ) -> StudySchedule:
     """Return the tasks of cells, by name, that are not finished: shared stages that are not in the store, and cells."""
-    asked = Counter(key for graph in graphs.values() for key in {step.stage.key for step in graph})
+    asked = Counter(key for graph in graphs.values() for key in {node.stage.key for node in graph})
     shared: dict[str, StudyTask] = {}
     cells = []
     for name, graph in graphs.items():
         below: set[str] = set()
-        for step in graph:
-            key = step.stage.key
-            if asked[key] > 1 and key not in shared and not step.done(store):
+        for node in graph:
+            key = node.stage.key
+            if asked[key] > 1 and key not in shared and not node.is_cached(store):
                 shared[key] = StudyTask(
-                    key, step.title, recipes[name], key, frozenset(_below(step) & shared.keys())
+                    key, node.title, recipes[name], key, frozenset(_below(node) & shared.keys())
                 )
             if key in shared:
                 below.add(key)
@@ -130,6 +130,6 @@ def _longer_after_shorter(
     return {longer: frozenset({shorter}) for chain in chains for shorter, longer in pairwise(chain)}
 
 
-def _below(step: StageNode) -> set[str]:
-    """Return the keys of everything that a step builds on."""
-    return {key for one in step.inputs.values() for key in (one.stage.key, *_below(one))}
+def _below(node: StageNode) -> set[str]:
+    """Return the keys of everything that a node builds on."""
+    return {key for one in node.inputs.values() for key in (one.stage.key, *_below(one))}
