@@ -62,7 +62,9 @@ def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path
     """Every init has a score before and after for each seed and language; again, nothing is computed."""
     runtime, told = Runtime(tmp_path / "runs", tmp_path / "store", "cpu"), []
     asked = Probe(
-        inits_of("mean,random,{learned: {share: 1, tokens: 500, block: 32}}"), steps=3, seeds=2
+        inits_of("mean,random,{learned: {max_text_share: 1, max_tokens: 500, block_size: 32}}"),
+        steps=3,
+        seeds=2,
     )
     found = run_probe(recipe, asked, runtime, log=told.append)
     for language in ("hi", "en"):
@@ -74,7 +76,7 @@ def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path
             assert all(value > 0 for value in (*before, *after))
     assert len({*found.values("random", "hi", "adapted")}) == 2
     kinds = [folder.name.split("-")[0] for folder in (tmp_path / "store" / "answers").iterdir()]
-    assert (kinds.count("run_probe"), kinds.count("training"), kinds.count("embeddings")) == (
+    assert (kinds.count("probe"), kinds.count("training"), kinds.count("embeddings")) == (
         6,
         0,
         0,
@@ -194,7 +196,7 @@ def test_the_command_prints_json(
     from typer.testing import CliRunner
 
     options = [
-        "run_probe",
+        "probe",
         "--model",
         str(tiny_model),
         "--language",

@@ -22,6 +22,7 @@ from lingraft.pipeline.stage_node import StageNode, stage_node
 from lingraft.pipeline.stages import Graph, build_graph
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime
+from lingraft.recipe.old_names import current_assignments
 from lingraft.recipe.schema import EmbeddingSettings, Evaluation
 from lingraft.store import Manifest, Store
 from lingraft.study.probe_outcome import ProbeOutcome, ProbeScore
@@ -61,7 +62,8 @@ def inits_of(written: str) -> tuple[EmbeddingInit, ...]:
     """
     try:
         values = yaml.safe_load(f"[{written}]")
-        inits = tuple(INITS.parse(value) for value in values)
+        settings = [current_assignments({"embeddings": value}, "--inits") for value in values]
+        inits = tuple(INITS.parse(setting["embeddings"]) for setting in settings)
     except (yaml.YAMLError, ValueError) as error:
         msg = f"--inits {written!r}: {' '.join(str(error).split())[:200]}; write mean,calibrated or {{focus: {{...}}}}"
         raise RecipeError(msg) from error
@@ -78,13 +80,13 @@ def label_of(init: EmbeddingInit) -> str:
     return f"{init.name} {json.dumps(changed, ensure_ascii=False)}" if changed else init.name
 
 
-def trials_of(recipe: Recipe, run_probe: Probe) -> list[Trial]:
+def trials_of(recipe: Recipe, probe: Probe) -> list[Trial]:
     """Return every trial, a seed after another.
 
     Each trains by the first phase of the recipe, for so many steps; only held-out text is scored.
     """
     first = (*recipe.training.phases, Phase())[0]
-    phase = first.model_copy(update={"budget": Budget(steps=run_probe.steps)})
+    phase = first.model_copy(update={"budget": Budget(steps=probe.steps)})
     training = recipe.training.model_copy(
         update={"phases": (phase,), "merge_back": (), "heldout_points": 0}
     )
@@ -105,14 +107,14 @@ def trials_of(recipe: Recipe, run_probe: Probe) -> list[Trial]:
                 update={"seed": seed, "embeddings": EmbeddingSettings(input=init, output=init)}
             ),
         )
-        for seed in seeds_of(recipe, run_probe)
-        for init in run_probe.inits
+        for seed in seeds_of(recipe, probe)
+        for init in probe.inits
     ]
 
 
-def seeds_of(recipe: Recipe, run_probe: Probe) -> Sequence[int]:
+def seeds_of(recipe: Recipe, probe: Probe) -> Sequence[int]:
     """Return the recipe's own seed and those after it."""
-    return range(recipe.seed, recipe.seed + run_probe.seeds)
+    return range(recipe.seed, recipe.seed + probe.seeds)
 
 
 def run_probe(
@@ -191,4 +193,4 @@ def _score(work: Any) -> None:
 
 def _only_new(one: StageNode, store: Store, log: LogLine) -> LogLine:
     """Leave out lines about what is there already: trials share most stages."""
-    return (discard_line) if one.is_cached(store) else log
+    return discard_line if one.is_cached(store) else log
