@@ -220,7 +220,7 @@ def graft(folder: Path, output: Path):
 
     splice = Splice.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))
     mean = INITS.parse("mean")
-    return lambda: checkpoint.graft(
+    return lambda: checkpoint.resize_embeddings(
         folder / "source",
         folder / "tokenizer",
         splice,

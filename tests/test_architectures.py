@@ -236,7 +236,7 @@ def test_ids_that_a_model_takes_for_images_are_not_given_to_tokens(tmp_path: Pat
     source = build("gemma3_text", tmp_path / "source")
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
     names = dataclasses.replace(embedding_names(Checkpoint.open(source)), first_reserved=IDS)
-    from lingraft.checkpoint.embedding_resize import check_fit
+    from lingraft.checkpoint.resize_checks import check_fit
 
-    with pytest.raises(ModelError, match=r"takes the ids from 320 on for images and sound"):
+    with pytest.raises(ModelError, match=r"reserves the ids from 320 on for images and sound"):
         check_fit(names, splice, source, tmp_path / "tokenizer")

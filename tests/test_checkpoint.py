@@ -1,4 +1,4 @@
-"""The surgery: rows follow the splice, everything else stays byte for byte, and the result is a plain model."""
+"""Resizing a checkpoint: rows follow the splice, all other bytes stay, and the result loads as a plain model."""
 
 from __future__ import annotations
 
@@ -421,12 +421,12 @@ def test_memory_follows_the_embedding_and_not_the_model(tmp_path: Path) -> None:
     code = f"""
 import json
 from pathlib import Path
-from lingraft.checkpoint import graft
+from lingraft.checkpoint import resize_embeddings
 from lingraft.embeddings import INITS
 from lingraft.splice import Splice
 root, mean = Path({str(tmp_path)!r}), INITS.parse("mean")
 splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
-graft(root / "source", root / "tokenizer", splice, input_init=mean, output_init=mean, output=root / "model")
+resize_embeddings(root / "source", root / "tokenizer", splice, input_init=mean, output_init=mean, output=root / "model")
 status = Path("/proc/self/status").read_text()  # not getrusage: its peak counts the parent's, before the exec
 print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 """

@@ -131,7 +131,7 @@ def test_every_added_token_gets_a_finite_row_with_an_origin(
     assert bool(made.rows.isfinite().all())
     assert len(made.origins) == len(SURFACES)
     assert all(made.origins)
-    assert sum(made.counted.values()) == len(SURFACES)
+    assert sum(made.origin_counts.values()) == len(SURFACES)
     assert torch.equal(request.matrix, before)
     assert torch.equal(method.rows(request).rows, made.rows)
 
@@ -251,7 +251,7 @@ def test_calibrated_gives_input_rows_the_norm_of_the_script(
         )
         norm = float(request.matrix[pieces].norm(dim=1).median())
         torch.testing.assert_close(made.rows[hindi].norm(dim=1), torch.full((len(hindi),), norm))
-        assert made.counted == {
+        assert made.origin_counts == {
             "fallback: subtoken mean at the norm of its pieces": len(hindi),
             "subtoken mean at the norm of the script": 1,
         }  # the base has only Latin tokens

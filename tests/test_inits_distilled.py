@@ -93,7 +93,7 @@ def test_states_and_predictions_come_nearer(request_: InitRequest) -> None:
     number = [token.surface for token in request_.splice.added].index(b"zzq")
     assert made.origins[number] == "fallback: not in the text, subtoken mean"
     assert torch.equal(made.rows[number], mean[number])
-    assert made.counted["distilled"] == 2
+    assert made.origin_counts["distilled"] == 2
 
 
 def test_both_sides_are_learned_once(request_: InitRequest) -> None:

@@ -161,14 +161,14 @@ def test_too_little_text_is_an_error(patient: Patient) -> None:
 GO = """
 import json, sys
 from pathlib import Path
-from lingraft.checkpoint import graft
+from lingraft.checkpoint import resize_embeddings
 from lingraft.corpus import Corpus
 from lingraft.embeddings import INITS, learned, resuming
 from lingraft.splice import Splice
 resuming.SAVE_SECONDS, resuming.SHARE_OF_SAVING, learned.CHECKPOINT_SECONDS = 0, 1, 0
 root, output, method = Path(sys.argv[1]), Path(sys.argv[2]), INITS.parse(json.loads(sys.argv[3]))
 splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
-graft(root / "source", root / "tokenizer", splice, input_init=method, output_init=method, output=output,
+resize_embeddings(root / "source", root / "tokenizer", splice, input_init=method, output_init=method, output=output,
       corpus=Corpus.open(root / "corpus"), scratch_dir=Path(sys.argv[4]))
 """
 

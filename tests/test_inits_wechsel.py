@@ -161,7 +161,7 @@ def test_rows_mix_the_nearest_source_tokens(request_: InitRequest, tmp_path: Pat
     made = INITS.parse({"wechsel": settings(tmp_path, neighbours=3, temperature=0.2)}).rows(
         request_
     )
-    assert made.counted == {
+    assert made.origin_counts == {
         "mixture of tokens with similar words": 1,
         "fallback: in no word with a vector, subtoken mean": 1,
     }

@@ -1,8 +1,9 @@
-"""Checkpoint surgery: a model folder whose embedding rows follow a splice, everything else byte for byte as it was.
+"""Reads, checks and rewrites model folders: safetensors files, config.json, and the model classes.
 
-Works on the safetensors files themselves. A row that the splice keeps is copied as bytes, never decoded; rows that it
-adds are made by an `EmbeddingInit` for the input and the output matrix separately; other tensors are streamed, and
-files without a changed tensor are hard-linked. Nothing is ever unpickled. No torch at import.
+`resize_embeddings` writes a model folder whose embedding rows follow a splice and whose other bytes
+do not change. It works on the safetensors files themselves: a kept row is copied as bytes and never
+decoded, and files without a changed tensor are hard-linked. Nothing is unpickled, because a pickle
+can run code. Importing this package does not import torch.
 """
 
 from lingraft.checkpoint.embedding_resize import resize_embeddings

@@ -1,8 +1,12 @@
-"""What an instruct model learned beyond its base, added to the base adapted to a language.
+"""Chat vector: add what an instruct model learned beyond its base to the adapted base.
 
-result = adapted + weight * (instruct - base), in float32, for every tensor, and for the embedding rows of the base's
-own tokens; added rows stay as they are. Rows of the instruct model's special tokens, which the base hardly knows, are
-taken over as they are. (Chat vector: Huang et al. 2024, arXiv 2310.04799.) Memory holds one tensor at a time.
+    result = adapted + weight * (instruct - base)
+
+The sum is computed in float32, for every tensor and for the embedding rows of the base's own tokens.
+Added rows do not change. Rows of the instruct model's special tokens are copied, because the base was
+hardly trained with these tokens. Memory holds one tensor at a time.
+
+Source: Huang et al. 2024, arXiv 2310.04799.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
+import torch
+
+from lingraft.checkpoint.find_embeddings import embedding_names
 from lingraft.checkpoint.rewrite import NewTensor, rewrite
-from lingraft.checkpoint.safetensors_files import Checkpoint, blocks
+from lingraft.checkpoint.safetensors_files import Checkpoint, TensorPlace, blocks
 from lingraft.checkpoint.weight_checks import check_finite_tensor
 from lingraft.errors import ModelError
 from lingraft.splice import Splice
@@ -25,10 +31,17 @@ from lingraft.tokenizer import open_tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Numbers of a tensor that are added at a time: 2^24 in float32 are 64 MB for each of three models.
+BLOCK = 2**24
+
 
 @dataclass(frozen=True)
-class _Models:
-    """The three models, which of their tensors have a row for each token, and how the rows correspond."""
+class _ChatVectorSum:
+    """The three models, their tensors with a row for each token, and how the rows correspond.
+
+    `embeddings` maps the name of such a tensor in the adapted model to its names in base and
+    instruct model. `special` are the ids, in the base, of the instruct model's special tokens.
+    """
 
     adapted: Checkpoint
     base: Checkpoint
@@ -38,40 +51,41 @@ class _Models:
     special: frozenset[int]
     weight: float
 
-    def beside(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return the tensors of base and instruct model that belong to one of the adapted model."""
-        of_base, of_instruct = self.embeddings.get(name, (name, name))
-        return self.base.tensor(of_base), self.instruct.tensor(of_instruct)
-
-    def added_up(self, name: str) -> Tensor:
+    def compute(self, name: str) -> Tensor:
         """Return a tensor of the result, in the dtype of the adapted model."""
-        import torch
-
         result = self.adapted.tensor(name).clone()
-        base, instruct = self.beside(name)
-        if name not in self.embeddings:
-            flat = (tensor.reshape(-1) for tensor in (result, base, instruct))
-            for into, before, after in zip(
-                *(blocks(tensor, 2**24) for tensor in flat), strict=True
-            ):
-                into.copy_(into.float() + self.weight * (after.float() - before.float()))
+        base_name, instruct_name = self.embeddings.get(name, (name, name))
+        base, instruct = self.base.tensor(base_name), self.instruct.tensor(instruct_name)
+        if name in self.embeddings:
+            self._add_to_rows(result, base, instruct)
             return result
-        for rows in blocks(torch.tensor(sorted(self.splice.kept.items()))):
-            targets, sources = rows.unbind(1)
-            moved = result[targets].float() + self.weight * (
-                instruct[sources].float() - base[sources].float()
-            )
-            result[targets] = moved.to(result.dtype)
+        flat = (tensor.reshape(-1) for tensor in (result, base, instruct))
+        parts = (blocks(tensor, BLOCK) for tensor in flat)
+        for result_part, base_part, instruct_part in zip(*parts, strict=True):
+            difference = instruct_part.float() - base_part.float()
+            result_part.copy_(result_part.float() + self.weight * difference)
+        return result
+
+    def _add_to_rows(self, result: Tensor, base: Tensor, instruct: Tensor) -> None:
+        """Add to the kept rows, and copy the rows of the instruct model's special tokens."""
+        for pairs in blocks(torch.tensor(sorted(self.splice.kept.items()))):
+            targets, sources = pairs.unbind(1)
+            difference = instruct[sources].float() - base[sources].float()
+            rows = result[targets].float() + self.weight * difference
+            result[targets] = rows.to(result.dtype)
         for target, source in self.splice.kept.items():
             if source in self.special:
                 result[target] = instruct[source].to(result.dtype)
-        return result
 
 
-class _Bytes(Sequence[memoryview]):
-    """The bytes of a tensor of the result, computed when they are asked for: once for their size, once to write."""
+class _LazyBytes(Sequence[memoryview]):
+    """The bytes of a tensor of the result, computed at each access.
 
-    def __init__(self, models: _Models, name: str) -> None:
+    `rewrite` reads them twice, for the size and to write. Computing twice keeps memory at one
+    tensor.
+    """
+
+    def __init__(self, models: _ChatVectorSum, name: str) -> None:
         self.models, self.name = models, name
 
     def __len__(self) -> int:
@@ -84,146 +98,160 @@ class _Bytes(Sequence[memoryview]):
     def __getitem__(self, index: int | slice) -> memoryview | Sequence[memoryview]:
         if isinstance(index, slice) or index not in {0, -1}:
             raise IndexError(index)
-        import torch
-
-        made = self.models.added_up(self.name).contiguous()
+        tensor = self.models.compute(self.name).contiguous()
         check_finite_tensor(
-            made,
+            tensor,
             f"{self.models.instruct.folder}: the sum of its {self.name} with the adapted model's",
-            advice="a weight of it is damaged, or chat_vector.weight is too high",
+            advice="one of its weights is damaged, or chat_vector.weight is too high",
         )
-        return memoryview(made.reshape(-1).view(torch.uint8).numpy().data)
+        return memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def add_chat_vector(
     adapted: Path, base: Path, instruct: Path, splice: Splice, *, weight: float, output: Path
 ) -> dict[str, Any]:
-    """Write to `output` the adapted model with weight * (instruct - base) added; return notes for the manifest.
+    """Write the adapted model with weight * (instruct - base) added to `output`; return notes.
 
-    `splice` relates the tokenizer of `base` to that of `adapted`. The chat template and the ids that end a turn are the
-    instruct model's. Raises `ModelError` where the instruct model is not one of this base: other tensors, other
-    shapes, or other tokens.
+    `splice` relates the tokenizer of `base` to that of `adapted`. The result gets the chat template
+    of the instruct model and the ids that end a turn there. Raises `ModelError` where the instruct
+    model was not trained from this base: other tensors, other shapes, or other tokens.
     """
-    special = _special(base, instruct)
-    ours, before, after = (Checkpoint.open(folder) for folder in (adapted, base, instruct))
-    models = _Models(
-        ours, before, after, _embeddings(ours, before, after), splice, frozenset(special), weight
-    )
-    _check(models)
+    special = _special_tokens(base, instruct)
+    checkpoints = [Checkpoint.open(folder) for folder in (adapted, base, instruct)]
+    embeddings = _matching_embeddings(*checkpoints)
+    models = _ChatVectorSum(*checkpoints, embeddings, splice, frozenset(special), weight)
+    _check_shapes(models)
     output.mkdir(parents=True, exist_ok=True)
     for file in adapted.iterdir():
         if file.is_file() and file.suffix != ".safetensors":
             shutil.copyfile(file, output / file.name)
-    for path in models.adapted.files:
-        rewrite(
-            path,
-            output / path.name,
-            {
-                name: NewTensor(place.shape, _Bytes(models, name))
-                for name, place in models.adapted.tensors.items()
-                if place.file == path
-            },
-        )
-    _take_over_chat(instruct, output, splice)
+    changed: dict[Path, dict[str, NewTensor]] = {path: {} for path in models.adapted.files}
+    for name, place in models.adapted.tensors.items():
+        changed[place.file][name] = NewTensor(place.shape, _LazyBytes(models, name))
+    for path, tensors in changed.items():
+        rewrite(path, output / path.name, tensors)
+    _copy_chat_settings(instruct, output, splice)
     return {
         "weight": weight,
         "tensors": len(models.adapted.tensors),
         "kept rows": len(splice.kept),
         "added rows left": len(splice.added),
-        "special tokens copied": [special[one] for one in sorted(special)],
+        "special tokens copied": [special[number] for number in sorted(special)],
         "reference": "Huang et al. 2024, arXiv 2310.04799",
     }
 
 
-def _special(base: Path, instruct: Path) -> dict[int, str]:
-    """Return the instruct model's special tokens by their id in the base; all of its tokens must be the base's."""
-    ours, theirs = (open_tokenizer(folder).vocabulary for folder in (base, instruct))
-    strange = [
-        f"{text!r}" for number, text in theirs.special.items() if number >= len(ours.surfaces)
-    ]
-    if strange:
+def _special_tokens(base: Path, instruct: Path) -> dict[int, str]:
+    """Return the instruct model's special tokens by id.
+
+    Raises `ModelError` where any other token differs from the base's, or where the base has no id
+    for a special token.
+    """
+    base_vocabulary = open_tokenizer(base).vocabulary
+    vocabulary = open_tokenizer(instruct).vocabulary
+    size, base_size = len(vocabulary.surfaces), len(base_vocabulary.surfaces)
+    unknown = [repr(text) for number, text in vocabulary.special.items() if number >= base_size]
+    if unknown:
         msg = (
-            f"{instruct}: has special tokens that the base {base} lacks ({', '.join(strange[:4])}); a chat vector "
-            f"needs both with the same ids: start from a base that has them"
+            f"{instruct}: has special tokens that the base {base} lacks "
+            f"({', '.join(unknown[:4])}); a chat vector needs both with the same ids: start from a "
+            f"base that has them"
         )
         raise ModelError(msg)
-    differing = [
-        number
-        for number, (one, other) in enumerate(zip(ours.surfaces, theirs.surfaces, strict=False))
-        if one != other and number not in theirs.special
-    ]
-    if differing or len(ours.surfaces) != len(theirs.surfaces):
+    differing = 0
+    pairs = zip(base_vocabulary.surfaces, vocabulary.surfaces, strict=False)
+    for number, (base_surface, surface) in enumerate(pairs):
+        # A base often has reserved ids that its instruct model renames to special tokens.
+        differing += base_surface != surface and number not in vocabulary.special
+    if differing or base_size != size:
         msg = (
-            f"{instruct}: its tokens are not those of the base {base} ({len(theirs.surfaces):,} and "
-            f"{len(ours.surfaces):,} ids, {len(differing):,} differ); name the instruct model of this very base"
+            f"{instruct}: its tokens differ from those of the base {base} ({size:,} and "
+            f"{base_size:,} ids, {differing:,} differ); name the instruct model that was trained "
+            f"from this base"
         )
         raise ModelError(msg)
-    return dict(theirs.special)
+    return dict(vocabulary.special)
 
 
-def _embeddings(
+def _matching_embeddings(
     adapted: Checkpoint, base: Checkpoint, instruct: Checkpoint
 ) -> dict[str, tuple[str, str]]:
-    """Return for each tensor of the adapted model with a row for each token its names in the other two."""
-    three: list[EmbeddingNames] = [
-        embedding_names(checkpoint) for checkpoint in (adapted, base, instruct)
-    ]
-    if len({names.tied for names in three}) > 1:
-        msg = f"{instruct.folder}: ties its embeddings where {base.folder} does not, or the other way round"
+    """Return, for each embedding tensor of the adapted model, its names in base and instruct."""
+    names, base_names, instruct_names = map(embedding_names, (adapted, base, instruct))
+    if not names.tied == base_names.tied == instruct_names.tied:
+        msg = (
+            f"{instruct.folder}: input and output embeddings are tied in it and not in "
+            f"{base.folder}, or the other way round; name the instruct model of this base"
+        )
         raise ModelError(msg)
-    first, of_base, of_instruct = three
-    found = dict.fromkeys(first.input, (of_base.input[0], of_instruct.input[0]))
-    if first.output:
-        found |= dict.fromkeys(first.output, (of_base.output[0], of_instruct.output[0]))
-    if first.output_bias and of_base.output_bias and of_instruct.output_bias:
-        found[first.output_bias] = (of_base.output_bias, of_instruct.output_bias)
-    return found
+    matching = dict.fromkeys(names.input, (base_names.input[0], instruct_names.input[0]))
+    if names.output:
+        matching |= dict.fromkeys(names.output, (base_names.output[0], instruct_names.output[0]))
+    if names.output_bias and base_names.output_bias and instruct_names.output_bias:
+        matching[names.output_bias] = (base_names.output_bias, instruct_names.output_bias)
+    return matching
 
 
-def _check(models: _Models) -> None:
-    """Raise `ModelError` where a tensor is missing in a model, or has another shape."""
+def _check_shapes(models: _ChatVectorSum) -> None:
+    """Raise `ModelError` where a model lacks a tensor or has it in another shape."""
     for name, place in models.adapted.tensors.items():
-        for checkpoint, other in zip(
-            (models.base, models.instruct), models.embeddings.get(name, (name, name)), strict=True
-        ):
-            found = checkpoint.tensors.get(other)
-            if found is None:
-                msg = f"{checkpoint.folder}: has no tensor {other}; a chat vector needs models of one architecture"
-                raise ModelError(msg)
-            wanted = place.shape[1:] if name in models.embeddings else place.shape
-            shape = found.shape[1:] if name in models.embeddings else found.shape
-            if shape != wanted or found.shape[0] < (
-                models.splice.source_size if name in models.embeddings else 0
-            ):
-                msg = (
-                    f"{checkpoint.folder}: {other} has the shape {found.shape}, the adapted model's {place.shape}; "
-                    f"a chat vector needs an instruct model of this very base"
-                )
-                raise ModelError(msg)
+        base_name, instruct_name = models.embeddings.get(name, (name, name))
+        min_rows = models.splice.source_size if name in models.embeddings else None
+        _check_shape(models.base, base_name, place, min_rows)
+        _check_shape(models.instruct, instruct_name, place, min_rows)
 
 
-def _take_over_chat(instruct: Path, output: Path, splice: Splice) -> None:
+def _check_shape(
+    checkpoint: Checkpoint, name: str, adapted: TensorPlace, min_rows: int | None
+) -> None:
+    """Compare the shape of a tensor with the adapted model's; `min_rows` is set for embeddings."""
+    place = checkpoint.tensors.get(name)
+    if place is None:
+        msg = (
+            f"{checkpoint.folder}: has no tensor {name}; a chat vector needs models of one "
+            f"architecture"
+        )
+        raise ModelError(msg)
+    if min_rows is None:
+        fits = place.shape == adapted.shape
+    else:
+        fits = place.shape[1:] == adapted.shape[1:] and place.shape[0] >= min_rows
+    if not fits:
+        msg = (
+            f"{checkpoint.folder}: {name} has the shape {place.shape}, the adapted model's "
+            f"{adapted.shape}; a chat vector needs an instruct model trained from this base"
+        )
+        raise ModelError(msg)
+
+
+def _copy_chat_settings(instruct: Path, output: Path, splice: Splice) -> None:
     """Give the result the chat template of the instruct model and the ids that end a turn there."""
-    names = ("tokenizer_config.json", "generation_config.json")
-    theirs, ours = ({name: _json(folder / name) for name in names} for folder in (instruct, output))
-    if (instruct / "chat_template.jinja").is_file():
-        shutil.copyfile(instruct / "chat_template.jinja", output / "chat_template.jinja")
+    template = instruct / "chat_template.jinja"
+    if template.is_file():
+        shutil.copyfile(template, output / template.name)
+    tokenizer_config = _read_json(output / "tokenizer_config.json")
+    instruct_config = _read_json(instruct / "tokenizer_config.json")
     for key in ("chat_template", "eos_token"):
-        if key in theirs[names[0]]:
-            ours[names[0]][key] = theirs[names[0]][key]
-    ends = theirs[names[1]].get("eos_token_id")
+        if key in instruct_config:
+            tokenizer_config[key] = instruct_config[key]
+    _write_json(output / "tokenizer_config.json", tokenizer_config)
+    generation_config = _read_json(output / "generation_config.json")
+    ends = _read_json(instruct / "generation_config.json").get("eos_token_id")
     if ends is not None:
-        target = {source: number for number, source in splice.corresponding.items()}
-        ours[names[1]]["eos_token_id"] = [
-            target[one] for one in (ends if isinstance(ends, list) else [ends]) if one in target
-        ]
-    for name, content in ours.items():
-        if content:
-            (output / name).write_text(
-                json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-            )
+        # The splice may have moved ids (`replace`, `prune`), so the instruct model's ids are mapped.
+        targets = {source: target for target, source in splice.corresponding.items()}
+        end_ids = ends if isinstance(ends, list) else [ends]
+        generation_config["eos_token_id"] = [targets[i] for i in end_ids if i in targets]
+    _write_json(output / "generation_config.json", generation_config)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a settings file; an empty one is left out."""
+    if content:
+        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        path.write_text(text, encoding="utf-8")

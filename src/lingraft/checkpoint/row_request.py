@@ -1,4 +1,7 @@
-"""What the surgery asks of an initialisation, and what it gets: one row for every added token, each with its origin.
+"""The interface between the resize and an initialisation method: the request, and the rows returned.
+
+A method gets an `InitRequest` for one side and returns `InitRows`: one row for every added token,
+each with its origin.
 
 Shape suffixes: V source ids, A added tokens, D width of the matrix.
 """
@@ -19,18 +22,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Side = Literal["input", "output"]
-"""Which matrix: the embedding table, or the head that makes logits (the language-model head)."""
+"""The input embedding, or the output head that computes the logits."""
 
 
 @dataclass(frozen=True)
 class InitRequest:
-    """Everything that a method may use to make the rows of `splice.added`.
+    """Everything that a method may use to compute the rows of `splice.added`.
 
-    `matrix` [V, D] holds the rows of the source vocabulary (no padding) in the checkpoint's own dtype, mapped from the
-    file: read the rows that you need and turn those into float32. `other` is the matrix of the other side, `None`
-    where the two are tied. The folders hold the two tokenizers, which are opened only when asked for; `corpus` only
-    methods that read text need. `scratch` outlives one side: what is costly and the same for both matrices goes there;
-    `scratch_dir` survives a killed process. `beside` is the method of the other matrix.
+    `matrix` [V, D] holds the rows of the source vocabulary (no padding) in the dtype of the
+    checkpoint. It is mapped from the file: read only the rows that you need and convert those to
+    float32. `other` is the matrix of the other side and `other_init` its method; both are `None`
+    where the sides are tied. Only methods that read text need `corpus`. `scratch` is shared by the
+    requests of both sides, for results that are expensive and serve both; `scratch_dir` survives a
+    killed process.
     """
 
     matrix: Tensor
@@ -44,20 +48,21 @@ class InitRequest:
     seed: int = 0
     device: str = "cpu"
     scratch_dir: Path | None = None
-    beside: RowMaker | None = None
+    other_init: RowMaker | None = None
     scratch: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def source_tokenizer(self) -> ModelTokenizer:
         """The source model's tokenizer, opened once for both sides."""
-        return self._opened(self.source_folder)
+        return self._open(self.source_folder)
 
     @property
     def target_tokenizer(self) -> ModelTokenizer:
         """The extended tokenizer, opened once for both sides."""
-        return self._opened(self.tokenizer_folder)
+        return self._open(self.tokenizer_folder)
 
-    def _opened(self, folder: Path) -> ModelTokenizer:
+    def _open(self, folder: Path) -> ModelTokenizer:
+        """Open a tokenizer at first use: most methods need none, and a large one takes seconds."""
         key = f"tokenizer {folder}"
         if key not in self.scratch:
             self.scratch[key] = open_tokenizer(folder)
@@ -67,9 +72,10 @@ class InitRequest:
 
 @dataclass(frozen=True)
 class InitRows:
-    """Rows [A, D] for `splice.added`, in its order, in float32, with where each one comes from.
+    """Rows [A, D] in float32 for `splice.added`, in its order, with the origin of each.
 
-    `base` [V, D] are new rows for the source's own ids, from a method that changes these as well; nearly none does.
+    `base` [V, D] are new rows for the source's own ids. Only a method that trains them (`learned`)
+    sets it.
     """
 
     rows: Tensor
@@ -78,18 +84,18 @@ class InitRows:
     base: Tensor | None = None
 
     @property
-    def counted(self) -> dict[str, int]:
-        """How many rows each origin made, the commonest first."""
+    def origin_counts(self) -> dict[str, int]:
+        """The number of rows of each origin, the most frequent first."""
         return dict(Counter(self.origins).most_common())
 
 
 class RowMaker(Protocol):
-    """A method that makes rows; see `lingraft.embeddings`."""
+    """A method that computes rows; see `lingraft.embeddings`."""
 
     def rows(self, request: InitRequest) -> InitRows:
         """Return one row for every added token."""
         ...
 
     def chosen(self) -> dict[str, Any]:
-        """Return the form that recipes hold."""
+        """Return the method and its settings, in the form that recipes use."""
         ...

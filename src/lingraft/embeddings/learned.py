@@ -227,7 +227,7 @@ class LearnedInit(EmbeddingInit):
 
     def _is_learned(self, request: InitRequest, side: Side) -> bool:
         """Say whether a side trains; raises `ModelError` where both do with different settings."""
-        other = request.beside
+        other = request.other_init
         if side != request.side and isinstance(other, LearnedInit) and other != self:
             msg = (
                 "embeddings: input and output rows are both learned, but with different "
@@ -245,10 +245,10 @@ class LearnedInit(EmbeddingInit):
             here = request
             if side != request.side and request.other is not None:
                 here = dataclasses.replace(
-                    request, side=side, matrix=request.other, other=request.matrix, beside=self
+                    request, side=side, matrix=request.other, other=request.matrix, other_init=self
                 )
             learned = self._is_learned(request, side)
-            method = self.start if learned or request.beside is None else request.beside
+            method = self.start if learned or request.other_init is None else request.other_init
             started[side] = method.rows(here)
         return started
 
