@@ -117,9 +117,9 @@ def add_chat_vector(
     model was not trained from this base: other tensors, other shapes, or other tokens.
     """
     special = _special_tokens(base, instruct)
-    checkpoints = [Checkpoint.open(folder) for folder in (adapted, base, instruct)]
-    embeddings = _matching_embeddings(*checkpoints)
-    models = _ChatVectorSum(*checkpoints, embeddings, splice, frozenset(special), weight)
+    ours, before, after = map(Checkpoint.open, (adapted, base, instruct))
+    embeddings = _matching_embeddings(ours, before, after)
+    models = _ChatVectorSum(ours, before, after, embeddings, splice, frozenset(special), weight)
     _check_shapes(models)
     output.mkdir(parents=True, exist_ok=True)
     for file in adapted.iterdir():
