@@ -19,8 +19,13 @@ from lingraft.checkpoint import resize_embeddings
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.embeddings import INITS
 from lingraft.pipeline import extend
-from lingraft.pretokenizer import make_mark_aware, newly_reachable, split_where_always_cut
-from lingraft.pretokenizer.pre_tokens import build_factors, completions
+from lingraft.pretokenizer import (
+    completions,
+    make_mark_aware,
+    newly_reachable,
+    split_where_always_cut,
+)
+from lingraft.pretokenizer.pre_tokens import build_factors
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.splice import AddedToken, Splice, identity_splice
@@ -359,7 +364,7 @@ def test_growth_of_the_base_s_own_tokens_counts_against_a_change():
         ({"reinitialised": {}}, "keeps, reinitialises or drops every one"),
         ({"reinitialised": {2: 2, 0: 0}, "kept": {1: 1}}, "names every target id once"),
         ({"reinitialised": {1: 2}}, "a reinitialised id is an added one"),
-        ({"added": (AddedToken(2, b"ab", (2,)),)}, "are reinitialised: the source never cut so"),
+        ({"added": (AddedToken(2, b"ab", (2,)),)}, "are reinitialised: the source tokenizer never"),
     ],
 )
 def test_a_splice_checks_its_reinitialised_ids(changes, message):

@@ -1,10 +1,13 @@
-"""Vocabularies and the splice between two of them. Plain values: no tokenizer library, no torch.
+"""The relation between a source and a target vocabulary, as plain values.
 
-A `Vocabulary` says which bytes each id stands for. A `Splice` says, for every id of the target vocabulary, where its
-row comes from: *kept* (the row of a source id) or *added* (made by an initialisation from `pieces`, the source ids
-that spelled the same bytes before). An added row may belong to a token that the source has: *reinitialised*, because
-the source's own pre-tokenizer could never produce the token and nothing trained its row. Selection and families end in
-a splice; initialisations and checkpoint surgery begin from it; the report explains it.
+A `Vocabulary` maps each id to its bytes. A `Splice` records where the embedding row of every target
+id comes from. A *kept* row is copied from a source id. An *added* row is computed by an
+initialisation from `pieces`, the source ids that spell the same bytes. An added token that the
+source also has is *reinitialised*: the source's own pre-tokenizer never produces it, so its row was
+never trained.
+
+Vocabulary building produces a splice; the initialisations, the resizing of checkpoints and the
+report use it. This module needs neither a tokenizer library nor torch.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What each id stands for.
+    """The bytes and the special tokens of a tokenizer, by id.
 
-    `surfaces[id]` are the bytes that the token adds to a text, `None` for a special token or an id without a token.
-    `special` maps the id of every added or control token to its content.
+    `surfaces[id]` holds the bytes that a token adds to a text. It is `None` for a special token and
+    for an id without a token. `special` maps the id of every added token to its content.
     """
 
     surfaces: tuple[bytes | None, ...]
@@ -33,19 +36,20 @@ class Vocabulary:
     @cached_property
     def ids(self) -> dict[bytes, int]:
         """The lowest id of each surface."""
-        found: dict[bytes, int] = {}
+        lowest: dict[bytes, int] = {}
         for token_id, surface in enumerate(self.surfaces):
             if surface is not None:
-                found.setdefault(surface, token_id)
-        return found
+                lowest.setdefault(surface, token_id)
+        return lowest
 
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token whose row is made: one that the source vocabulary did not have, or one that it could not produce.
+    """A token whose embedding row is initialised instead of copied.
 
-    `pieces` are the source ids by which the source tokenizer spells `surface`, as the model meets them inside a text
-    (no spurious word start); `count` is how often the token occurred in the text that it was learned from.
+    `pieces` are the source ids by which the source tokenizer spells `surface` inside a text,
+    without an extra word start. `count` is the number of occurrences in the text that the token was
+    learned from.
     """
 
     id: int
@@ -55,26 +59,30 @@ class AddedToken:
 
     @property
     def text(self) -> str:
-        r"""The surface for people; bytes that are no UTF-8 are shown as `\\xNN`."""
+        r"""The surface as text; bytes that are not UTF-8 are shown as `\\xNN`."""
         return self.surface.decode("utf-8", errors="backslashreplace")
 
 
 @dataclass(frozen=True)
 class Splice:
-    """The whole relation between a source and a target vocabulary.
+    """The complete relation between a source and a target vocabulary.
 
-    `kept` maps target ids to source ids, `added` lists the others, `dropped` the source ids that have no successor.
-    Together, kept and added name every target id from 0 to `target_size` - 1 exactly once. `reinitialised` maps those
-    added ids whose token the source has to the source id: number, spelling and merges stay, the row does not. Together,
-    kept, reinitialised and dropped name every source id exactly once. No pieces name a reinitialised source id, whose
-    row was never trained. `source_size` counts the ids of the source tokenizer; a model may have more rows than that
-    (padding), which are no part of the relation.
+    `kept` maps target ids to source ids, `added` lists the other target tokens. Together they name
+    every target id from 0 to `target_size` - 1 exactly once.
+
+    `reinitialised` maps added ids to the source id of the same token: its merges stay, its row does
+    not. `dropped` lists the source ids that the target lacks. Together, `kept`, `reinitialised` and
+    `dropped` name every source id exactly once.
+
+    `source_size` counts the ids of the source tokenizer. A model may have more rows than that
+    (padding), which are not part of the relation.
 
     >>> splice = Splice(source_size=2, kept={0: 0, 1: 1}, added=(AddedToken(2, b"ab", (0, 1)),))
     >>> splice.target_size, splice.is_extension
     (3, True)
-    >>> again = Splice(2, {0: 0}, (AddedToken(1, b"b", (0,)), AddedToken(2, b"ab", (0, 0))), reinitialised={1: 1})
-    >>> [token.id for token in again.new], again.corresponding
+    >>> added = (AddedToken(1, b"b", (0,)), AddedToken(2, b"ab", (0, 0)))
+    >>> changed = Splice(2, {0: 0}, added, reinitialised={1: 1})
+    >>> [token.id for token in changed.new], changed.corresponding
     ([2], {0: 0, 1: 1})
     """
 
@@ -85,33 +93,39 @@ class Splice:
     reinitialised: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        named = sorted([*self.kept, *(token.id for token in self.added)])
-        if named != list(range(len(named))):
-            msg = f"a splice names every target id once, from 0 on; got {len(named)} ids, {_first_gap(named)}"
-            raise ValueError(msg)
-        sources = [*self.kept.values(), *self.reinitialised.values(), *self.dropped]
-        if sorted(sources) != list(range(self.source_size)):
+        added_ids = [token.id for token in self.added]
+        target_ids = sorted([*self.kept, *added_ids])
+        if target_ids != list(range(len(target_ids))):
             msg = (
-                f"a splice keeps, reinitialises or drops every one of {self.source_size} source ids once; got "
-                f"{len(sources)}"
+                "a splice names every target id once, from 0 on; got "
+                f"{len(target_ids)} ids, {_first_gap(target_ids)}"
             )
             raise ValueError(msg)
-        strange = self.reinitialised.keys() - {token.id for token in self.added}
-        if strange:
-            msg = f"a reinitialised id is an added one with pieces; {sorted(strange)[:4]} are not"
+        source_ids = [*self.kept.values(), *self.reinitialised.values(), *self.dropped]
+        if sorted(source_ids) != list(range(self.source_size)):
+            msg = (
+                f"a splice keeps, reinitialises or drops every one of {self.source_size} source "
+                f"ids once; got {len(source_ids)}"
+            )
+            raise ValueError(msg)
+        not_added = self.reinitialised.keys() - set(added_ids)
+        if not_added:
+            msg = f"a reinitialised id is an added one with pieces; {sorted(not_added)[:4]} are not"
             raise ValueError(msg)
         self._check_pieces()
 
     def _check_pieces(self) -> None:
+        # A row that is computed from an untrained row would start as noise.
         untrained = self.untrained
         for token in self.added:
-            if not token.pieces or not all(0 <= piece < self.source_size for piece in token.pieces):
-                msg = f"added token {token.id} ({token.text!r}) has pieces {token.pieces}: not ids of the source"
+            where = f"added token {token.id} ({token.text!r}) has pieces {token.pieces}"
+            if not token.pieces or min(token.pieces) < 0 or max(token.pieces) >= self.source_size:
+                msg = f"{where}: not ids of the source"
                 raise ValueError(msg)
             if not untrained.isdisjoint(token.pieces):
                 msg = (
-                    f"added token {token.id} ({token.text!r}) has pieces {token.pieces}, of which "
-                    f"{sorted(untrained.intersection(token.pieces))} are reinitialised: the source never cut so"
+                    f"{where}, of which {sorted(untrained.intersection(token.pieces))} are "
+                    "reinitialised: the source tokenizer never produces them"
                 )
                 raise ValueError(msg)
 
@@ -122,62 +136,70 @@ class Splice:
 
     @property
     def is_extension(self) -> bool:
-        """Whether every source id kept its number."""
-        return not self.dropped and all(
-            target == source for target, source in self.corresponding.items()
-        )
+        """Whether every source token has the same id in the target."""
+        if self.dropped:
+            return False
+        return all(target == source for target, source in self.corresponding.items())
 
     @property
     def new(self) -> tuple[AddedToken, ...]:
-        """The added tokens that the source vocabulary did not have."""
+        """The added tokens that the source vocabulary does not have."""
         return tuple(token for token in self.added if token.id not in self.reinitialised)
 
     @property
     def corresponding(self) -> dict[int, int]:
-        """The source id of every target id that stands for the same token, whether its row is kept or made."""
+        """The source id of every target id with the same token, kept or reinitialised."""
         return {**self.kept, **self.reinitialised}
 
     @property
     def untrained(self) -> frozenset[int]:
-        """The source ids whose rows nothing trained; no row may be made from theirs."""
+        """The source ids whose rows were never trained; no row may be computed from theirs."""
         return frozenset(self.reinitialised.values())
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON; runs of kept ids are stored as [target, source, length]."""
-        return {
+        data: dict[str, Any] = {
             "format": 1,
             "source_size": self.source_size,
-            "kept": [list(run) for run in _runs(sorted(self.kept.items()))],
+            # A vocabulary of 150,000 kept ids is usually one run: a line instead of a megabyte.
+            "kept": list(map(list, _runs(sorted(self.kept.items())))),
             "added": [[t.id, t.surface.hex(), list(t.pieces), t.count] for t in self.added],
             "dropped": list(self.dropped),
-            **({"reinitialised": sorted(self.reinitialised.items())} if self.reinitialised else {}),
         }
+        # Left out where it is empty, so that splices without it keep the text of format 1.
+        if self.reinitialised:
+            data["reinitialised"] = sorted(self.reinitialised.items())
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Splice:
-        """Read what `to_json` wrote; raises `ValueError` where the relation does not hold.
-
-        A splice without `reinitialised` is of a version that had none, or of a pre-tokenizer that was not changed.
-        """
-        kept = {t + i: s + i for t, s, length in data["kept"] for i in range(length)}
-        added = tuple(AddedToken(i, bytes.fromhex(s), tuple(p), n) for i, s, p, n in data["added"])
-        again = dict(data.get("reinitialised", ()))
-        return cls(data["source_size"], kept, added, tuple(data["dropped"]), again)
+        """Read the output of `to_json`; raises `ValueError` where the relation does not hold."""
+        kept: dict[int, int] = {}
+        for target, source, length in data["kept"]:
+            for offset in range(length):
+                kept[target + offset] = source + offset
+        added = []
+        for token_id, surface, pieces, count in data["added"]:
+            added.append(AddedToken(token_id, bytes.fromhex(surface), tuple(pieces), count))
+        reinitialised = dict(data.get("reinitialised", ()))
+        return cls(data["source_size"], kept, tuple(added), tuple(data["dropped"]), reinitialised)
 
     def dumps(self) -> str:
-        """Return the JSON text of the splice, one added token a line."""
+        """Return the JSON text of the splice, with each added token on its own line."""
         data = self.to_json()
-        added = ",\n  ".join(json.dumps(row) for row in data.pop("added"))
+        added = ",\n  ".join(map(json.dumps, data.pop("added")))
         head = json.dumps(data)[:-1]
         return f'{head}, "added": [\n  {added}\n]}}\n' if added else f'{head}, "added": []}}\n'
 
 
 def identity_splice(size: int, added: Sequence[AddedToken] = ()) -> Splice:
-    """Return the splice that keeps `size` source ids as they are and appends `added`."""
-    return Splice(size, {i: i for i in range(size)}, tuple(added))
+    """Return the splice that keeps `size` source ids in place and appends `added`."""
+    kept = dict(zip(range(size), range(size), strict=True))
+    return Splice(size, kept, tuple(added))
 
 
 def _runs(pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Yield (target, source, length) for each run of pairs in which both ids count up by 1."""
     start, length = 0, 0
     for i, (target, source) in enumerate(pairs):
         first_target, first_source = pairs[start]
@@ -191,8 +213,8 @@ def _runs(pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
         yield *pairs[start], length
 
 
-def _first_gap(named: Sequence[int]) -> str:
-    for expected, got in enumerate(named):
+def _first_gap(ids: Sequence[int]) -> str:
+    for expected, got in enumerate(ids):
         if got != expected:
-            return f"where id {expected} should be there is {got}"
+            return f"with {got} in place of id {expected}"
     return "none missing"

@@ -1,4 +1,4 @@
-"""What cuts text before a byte-level model sees it: reading it, repairing it, and what a change of it does."""
+"""Pre-tokenizers of byte-level models: reading them, making them mark-aware, and the effects."""
 
 from lingraft.pretokenizer.mark_aware import (
     MARK_AWARE_WORD,
@@ -6,7 +6,7 @@ from lingraft.pretokenizer.mark_aware import (
     mark_aware_pattern,
     split_patterns,
 )
-from lingraft.pretokenizer.pre_tokens import completions
+from lingraft.pretokenizer.partial_characters import completions
 from lingraft.pretokenizer.reachable_tokens import newly_reachable, split_where_always_cut
 from lingraft.pretokenizer.scripts import SENTENCES, ScriptChange, find_changed_scripts
 

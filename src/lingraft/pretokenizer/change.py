@@ -1,6 +1,7 @@
-"""What became of a pre-tokenizer: whether it was changed, to what, why, what that touches, and who can load it.
+"""The record of what happened to a pre-tokenizer: changed or kept, why, and with which effects.
 
-The vocabulary stage writes it as pretokenizer.json; the terminal, the table, the report and the model card read it.
+The vocabulary stage writes it as pretokenizer.json. The terminal output, the tables, the report and
+the model card read it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,18 @@ from lingraft.tokenizer.json_format import Data
 PRETOKENIZER = "pretokenizer.json"
 
 LOADERS = ("transformers", "tokenizers", "vLLM", "SGLang")
-"""What reads the expression from tokenizer.json, vLLM and SGLang through transformers."""
+"""Libraries that use the expression in tokenizer.json (vLLM and SGLang via transformers)."""
+
+_FIELDS = ("why", "rewrite", "effect", "reinitialised", "llama_cpp", "saving", "growth")
+"""The fields of a `PretokenizerChange` that JSON stores unchanged."""
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A way to change the pre-tokenizer of a tokenizer.json; `rewrite` returns `None` where it does not apply."""
+    """A way to change the pre-tokenizer of a tokenizer.json.
+
+    `rewrite` returns the changed content, or `None` where the change does not apply.
+    """
 
     name: str
     effect: str
@@ -32,19 +39,21 @@ MARK_AWARE = Rewrite(
     "mark-aware", "combining marks continue the letters that they follow", make_mark_aware
 )
 REWRITES: tuple[Rewrite, ...] = (MARK_AWARE,)
-"""The rewrites that `auto` chooses from; of equally good ones the first wins."""
+"""The rewrites that `auto` chooses from; among equally good ones, the first is used."""
 
 
 @dataclass(frozen=True)
 class PretokenizerChange:
     """The outcome for one target tokenizer.
 
-    `rewrite` and `effect` name what was done, `None` where nothing was. `before` and `after` are the expressions.
-    `scripts` are those whose sample sentences are tokenised differently, before any token is added. `reinitialised`
-    counts the base tokens that only the changed pre-tokenizer produces. `llama_cpp` is the name by which llama.cpp
-    knows the result. `saving` is the share of the target's tokens that the change saves with the wanted number of
-    added tokens, `growth` the share by which the base's own tokens for the target grow before any is added; both are
-    `None` where they were not measured.
+    `rewrite` and `effect` are `None` where the pre-tokenizer was kept. `before` and `after` are the
+    regular expressions. `scripts` are the scripts whose sample sentences get other ids before any
+    token is added. `reinitialised` counts the base tokens that only the changed pre-tokenizer
+    produces. `llama_cpp` is llama.cpp's name for the result.
+
+    `saving` is the share of the target's tokens that the change saves with the requested number of
+    added tokens. `growth` is the share by which the base's own tokens for the target grow before
+    any token is added. Both are `None` where they were not measured.
     """
 
     why: str
@@ -60,26 +69,25 @@ class PretokenizerChange:
 
     @property
     def changed(self) -> bool:
-        """Whether the pre-tokenizer is another one than the base's."""
+        """Whether the pre-tokenizer differs from the base's."""
         return self.rewrite is not None
 
     @property
     def loads_in(self) -> str:
-        """Who can load the result, in words."""
+        """A phrase that names the libraries that load the result."""
         readers = f"{', '.join(LOADERS[:-1])} and {LOADERS[-1]}"
-        known = (
-            f"in llama.cpp as {self.llama_cpp}"
-            if self.llama_cpp
-            else "not in llama.cpp, which has no name for it"
-        )
-        return f"loads in {readers}, {known}"
+        if self.llama_cpp:
+            return f"loads in {readers}, in llama.cpp as {self.llama_cpp}"
+        return f"loads in {readers}, not in llama.cpp, which has no name for it"
 
     def __str__(self) -> str:
         """The outcome in one line."""
         if not self.changed:
             return f"pre-tokenizer kept: {self.why}"
-        again = f"; {self.reinitialised:,} base tokens reinitialised" if self.reinitialised else ""
-        return f"pre-tokenizer changed ({self.rewrite}: {self.effect}): {self.why}{again}; {self.loads_in}"
+        change = f"pre-tokenizer changed ({self.rewrite}: {self.effect}): {self.why}"
+        if self.reinitialised:
+            change += f"; {self.reinitialised:,} base tokens reinitialised"
+        return f"{change}; {self.loads_in}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -87,20 +95,8 @@ class PretokenizerChange:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PretokenizerChange:
-        """Read what `as_json` wrote."""
-        scripts = tuple(ScriptChange(**row) for row in data["scripts"])
-        plain = {
-            name: data[name]
-            for name in (
-                "why",
-                "rewrite",
-                "effect",
-                "reinitialised",
-                "llama_cpp",
-                "saving",
-                "growth",
-            )
-        }
-        return cls(
-            **plain, before=tuple(data["before"]), after=tuple(data["after"]), scripts=scripts
-        )
+        """Read the output of `as_json`."""
+        scripts = tuple(ScriptChange(**entry) for entry in data["scripts"])
+        unchanged = {name: data[name] for name in _FIELDS}
+        before, after = tuple(data["before"]), tuple(data["after"])
+        return cls(**unchanged, before=before, after=after, scripts=scripts)

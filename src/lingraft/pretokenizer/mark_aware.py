@@ -1,11 +1,13 @@
-r"""The pre-token floor, and the repair that lowers it.
+r"""Pre-tokenizer regular expressions that do not split words at combining marks.
 
-A byte-level tokenizer cuts text by a regular expression before its merges see it, and no token crosses a cut. The
-widespread `\p{L}+` knows letters but not combining marks: Indic words fall apart at every vowel sign, and however many
-tokens are added, a word costs at least as many as it has such parts. The repair lets marks continue the letters that
-they follow, in every repeated set that holds letters and no marks, and changes nothing else: where no mark follows a
-letter, both expressions match alike, and ids cannot change. Marks stay in the class of "other characters" too: an emoji
-with a variation selector, which is a mark, is cut as before.
+A byte-level tokenizer splits text by a regular expression before it merges, and no token crosses a
+split. The widespread `\p{L}+` matches letters but not combining marks, so Indic words are split at
+every vowel sign. The number of these parts is a lower bound of the tokens per word, however many
+tokens are added.
+
+The mark-aware form lets marks continue the letters that they follow. It changes every repeated set
+that holds letters but no marks, and nothing else: where no mark follows a letter, both expressions
+match the same strings, so ids do not change.
 """
 
 from __future__ import annotations
@@ -30,11 +32,13 @@ from lingraft.tokenizer.convert import GPT2_REGEX
 from lingraft.tokenizer.json_format import Data
 
 JOINERS = "\u200c\u200d"
-"""ZWNJ and ZWJ, which steer conjuncts after a mark."""
+"""ZWNJ and ZWJ, which control conjuncts after a mark."""
 
+# A joiner continues a word only after a mark. At a word's start, or between other characters such
+# as emoji, it is split as before.
 _AFTER_MARK = rf"(?<=\p{{M}})[{JOINERS}]"
 MARK_AWARE_WORD = rf"\p{{L}}(?:[\p{{L}}\p{{M}}]|{_AFTER_MARK})*"
-"""What `\\p{L}+` becomes: a letter, then letters and marks, and joiners after a mark."""
+"""The replacement of `\\p{L}+`: a letter, then letters, marks, and joiners after a mark."""
 
 _MARK_AFTER_LETTER = regex.compile(r"(?<=\p{L})\p{M}")
 _LETTER, _MARK = CharacterClass(r"\p{L}"), CharacterClass(r"\p{M}")
@@ -42,7 +46,9 @@ _LETTER, _MARK = CharacterClass(r"\p{L}"), CharacterClass(r"\p{M}")
 
 @lru_cache(maxsize=64)
 def mark_aware_pattern(pattern: str) -> str | None:
-    r"""Return the mark-aware form of an expression, or `None` where it cuts no word at a mark, or cannot be repaired.
+    r"""Return the mark-aware form of a regular expression.
+
+    Returns `None` where the expression splits no word at a mark, or where its syntax is not known.
 
     >>> mark_aware_pattern(r" ?\p{L}+| ?[^\s\p{L}\p{N}]+").replace("\u200c\u200d", "..")
     ' ?\\p{L}(?:[\\p{L}\\p{M}]|(?<=\\p{M})[..])*| ?[^\\s\\p{L}\\p{N}]+'
@@ -50,98 +56,109 @@ def mark_aware_pattern(pattern: str) -> str | None:
     True
     """
     try:
-        found = [run for run in unlimited_repeats(parse(pattern)) if _lacks_marks(run)]
+        repeats = list(filter(_lacks_marks, unlimited_repeats(parse(pattern))))
     except UnknownSyntaxError:
         return None
-    before = _cuts_at_marks(pattern)
-    if not before or not found:
+    before = _count_splits_at_marks(pattern)
+    if not before or not repeats:
         return None
     result = pattern
-    for run in sorted(found, key=lambda run: -run.begin):
-        result = result[: run.begin] + _mark_aware(run, pattern) + result[run.end :]
-    return result if _cuts_at_marks(result) < before else None
+    # From the end to the start, so that the positions of the remaining repeats stay valid.
+    for repeat in sorted(repeats, key=lambda repeat: -repeat.begin):
+        result = result[: repeat.begin] + _mark_aware(repeat, pattern) + result[repeat.end :]
+    return result if _count_splits_at_marks(result) < before else None
 
 
-def _lacks_marks(run: Repeat) -> bool:
-    """Say whether a repeated set holds letters that marks follow in some script without case, and no mark."""
-    if not isinstance(run.part, CharacterClass):
+def _lacks_marks(repeat: Repeat) -> bool:
+    """Whether a repeated set holds caseless letters that marks follow, but no mark."""
+    if not isinstance(repeat.part, CharacterClass):
         return False
-    held = members(run.part)
-    return bool(held[_letters_before_marks()].any()) and not bool((held & members(_MARK)).any())
+    characters = members(repeat.part)
+    has_letters = bool(characters[_letters_before_marks()].any())
+    # A set with any mark was written with marks in mind. The "other characters" of GPT-2 also hold
+    # marks, and stay: an emoji with a variation selector, which is a mark, is split as before.
+    return has_letters and not bool((characters & members(_MARK)).any())
 
 
-def _mark_aware(run: Repeat, pattern: str) -> str:
-    """Return what stands in place of a run: marks, and joiners after marks, may follow each letter."""
-    letters, quantifier = pattern[run.begin : run.quantifier], pattern[run.quantifier : run.end]
+def _mark_aware(repeat: Repeat, pattern: str) -> str:
+    """Return the replacement of a repeat, in which marks may follow each letter."""
+    letters = pattern[repeat.begin : repeat.quantifier]
+    quantifier = pattern[repeat.quantifier : repeat.end]
     if letters in {r"\p{L}", r"[\p{L}]"} and quantifier == "+":
         return MARK_AWARE_WORD
-    held = members(run.part) if isinstance(run.part, CharacterClass) else members(_LETTER)
-    after_letter = r"(?<=\p{L})" if bool((held & ~members(_LETTER)).any()) else ""
+    part = repeat.part if isinstance(repeat.part, CharacterClass) else _LETTER
+    # A set may hold more than letters, for example digits: marks after those are split as before.
+    has_others = bool((members(part) & ~members(_LETTER)).any())
+    after_letter = r"(?<=\p{L})" if has_others else ""
     return rf"(?:{letters}(?:{after_letter}\p{{M}}(?:\p{{M}}|{_AFTER_MARK})*)?){quantifier}"
 
 
 @lru_cache(maxsize=1)
 def _letters_before_marks() -> list[int]:
-    """Return the letters without case that a mark follows in the sample sentences."""
+    """Return the caseless letters that a mark follows in the sample sentences."""
     text = "".join(SENTENCES.values())
     letters = {text[match.start() - 1] for match in _MARK_AFTER_LETTER.finditer(text)}
-    return sorted(
-        ord(letter) for letter in letters if not regex.match(r"[\p{Lu}\p{Ll}\p{Lt}]", letter)
-    )
+    # A set of capital letters alone matches no word of these scripts: cased letters do not count.
+    cased = regex.compile(r"[\p{Lu}\p{Ll}\p{Lt}]")
+    return sorted(ord(letter) for letter in letters if not cased.match(letter))
 
 
-def _cuts_at_marks(pattern: str) -> int:
-    """Count the places in the sample sentences where an expression cuts between a letter and a mark."""
+def _count_splits_at_marks(pattern: str) -> int:
+    """Count the places in the sample sentences where a pattern splits a letter from its mark."""
+    # `tokenizers` itself splits here: its engine, Oniguruma, differs from Python's in details.
     splitter = pre_tokenizers.Split(Regex(pattern), "isolated")
     count = 0
     for text in SENTENCES.values():
         marks = {match.start() for match in _MARK_AFTER_LETTER.finditer(text)}
-        count += sum(begin in marks for _, (begin, _) in splitter.pre_tokenize_str(text))
+        for _, (begin, _end) in splitter.pre_tokenize_str(text):
+            count += begin in marks
     return count
 
 
 def split_patterns(data: Data) -> list[str]:
-    """Return the regular expressions that cut text before the model sees it."""
-    found = []
-    for part in steps_of(data):
-        if part.get("type") == "Split" and "Regex" in part.get("pattern", {}):
-            found.append(part["pattern"]["Regex"])
-        if part.get("type") == "ByteLevel" and part.get("use_regex", True):
-            found.append(GPT2_REGEX)
-    return found
+    """Return the regular expressions that split text before the model sees it."""
+    patterns = []
+    for step in steps_of(data):
+        if _is_regex_split(step):
+            patterns.append(step["pattern"]["Regex"])
+        if step.get("type") == "ByteLevel" and step.get("use_regex", True):
+            patterns.append(GPT2_REGEX)
+    return patterns
 
 
 def make_mark_aware(data: Data) -> Data | None:
-    """Return a tokenizer.json whose expressions are mark-aware, or `None` where nothing is to be repaired."""
+    """Return a tokenizer.json with mark-aware expressions, `None` where nothing changes."""
     sequence: list[dict[str, Any]] = []
-    changed = mapped = False
-    for part in steps_of(data):
-        new = None if mapped else _repaired_part(part)
-        changed = changed or new is not None
-        mapped = mapped or part.get("type") == "ByteLevel"  # after it, letters stand for bytes
-        sequence += new or [part]
-    return (
-        {**data, "pre_tokenizer": {"type": "Sequence", "pretokenizers": sequence}}
-        if changed
-        else None
-    )
+    changed = mapped_to_bytes = False
+    for step in steps_of(data):
+        # After a ByteLevel step letters stand for bytes, and \p{M} would match none of them.
+        replacement = None if mapped_to_bytes else _mark_aware_steps(step)
+        changed = changed or replacement is not None
+        mapped_to_bytes = mapped_to_bytes or step.get("type") == "ByteLevel"
+        sequence += replacement or [step]
+    if not changed:
+        return None
+    return {**data, "pre_tokenizer": {"type": "Sequence", "pretokenizers": sequence}}
 
 
-def _repaired_part(part: dict[str, Any]) -> list[dict[str, Any]] | None:
-    if part.get("type") == "Split" and "Regex" in part.get("pattern", {}):
-        pattern = mark_aware_pattern(part["pattern"]["Regex"])
-        return [{**part, "pattern": {"Regex": pattern}}] if pattern else None
-    if (
-        part.get("type") == "ByteLevel"
-        and part.get("use_regex", True)
-        and not part.get("add_prefix_space")
-    ):
-        pattern = mark_aware_pattern(GPT2_REGEX)
-        split = {
-            "type": "Split",
-            "pattern": {"Regex": pattern},
-            "behavior": "Isolated",
-            "invert": False,
-        }
-        return [split, {**part, "use_regex": False}]
-    return None
+def _is_regex_split(step: dict[str, Any]) -> bool:
+    return step.get("type") == "Split" and "Regex" in step.get("pattern", {})
+
+
+def _mark_aware_steps(step: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the steps that replace a step, `None` where it stays."""
+    if _is_regex_split(step):
+        pattern = mark_aware_pattern(step["pattern"]["Regex"])
+        return [{**step, "pattern": {"Regex": pattern}}] if pattern else None
+    if step.get("type") != "ByteLevel" or not step.get("use_regex", True):
+        return None
+    if step.get("add_prefix_space"):
+        # After a Split, ByteLevel would put the space before every part instead of before the text.
+        return None
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": mark_aware_pattern(GPT2_REGEX)},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    return [split, {**step, "use_regex": False}]

@@ -1,33 +1,31 @@
-r"""Which byte strings a pre-tokenizer can leave whole: an exact test on its expressions, not a sample of text.
+r"""An exact test of which byte strings a pre-tokenizer can leave whole, without sampling text.
 
-A token is produced only inside of one pre-token, so its bytes are a factor (a contiguous part) of a pre-token. A
-pre-token is a match of the expression, or, where a step keeps what the expression does not match, a gap between two
-matches. Both are tested on the positions of the expression (Glushkov's automaton): a string is a factor of a match if
-there are positions p1, p2, ... whose sets hold its characters and of which each may follow the one before. No character
-of a gap may be one that the expression matches on its own. Assertions, and the order in which alternatives are tried,
-are ignored, so the strings found whole are a superset: "always cut" is certain, "may be whole" need not be.
+A token is produced only inside of one pre-token, so its bytes are a factor (a contiguous part) of a
+pre-token. A pre-token is a match of the expression, or a gap between two matches where the step
+keeps gaps. A string is a factor of a match where the expression's automaton accepts it from any
+position to any position. A gap holds no character that the expression matches on its own.
 
-Bytes that are a part of a character stand for every character that begins or ends with them.
+Assertions and the order of alternatives are ignored. The strings that count as whole are therefore
+a superset: "always split" is certain, "may be whole" is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from lingraft.pretokenizer.partial_characters import code_points, symbols
+from lingraft.pretokenizer.regex_automaton import Positions, has_assertion, positions_in
 from lingraft.pretokenizer.regex_syntax import (
     CODE_POINTS,
     Alternation,
-    Assertion,
     CharacterClass,
     Node,
-    Repeat,
     UnknownSyntaxError,
-    children,
     members,
     parse,
 )
@@ -35,338 +33,164 @@ from lingraft.tokenizer.byte_level_bpe import pre_tokenizers
 from lingraft.tokenizer.convert import GPT2_REGEX
 from lingraft.tokenizer.json_format import Data
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-MOST_COPIES = 8
-"""A part that may be repeated more often than this counts as repeatable without limit, which allows more strings."""
-
-MOST_SETS = 62
-"""A signature of sets is one number of 64 bits; the expressions of published tokenizers have up to 30 sets."""
-
-MOST_TEXTS = 4096
-
-Symbol = tuple[int, ...]
-"""What a stretch of bytes may be: the classes of characters (see `Factors.class_of`) that it may stand for."""
-
-
-@dataclass
-class _Positions:
-    """Glushkov's automaton: the set of each position, and a bit mask of the positions that may follow it."""
-
-    sets: list[CharacterClass] = field(default_factory=list)
-    follow: list[int] = field(default_factory=list)
-
-    def add(self, node: Node) -> tuple[bool, int, int]:
-        """Add the positions of a node; return whether it may be empty, and masks of its first and last positions."""
-        if isinstance(node, CharacterClass):
-            self.sets.append(node)
-            self.follow.append(0)
-            mask = 1 << (len(self.sets) - 1)
-            return False, mask, mask
-        if isinstance(node, Assertion):
-            return True, 0, 0
-        if isinstance(node, Repeat):
-            return self._repeated(node)
-        if isinstance(node, Alternation):
-            found = [self.add(option) for option in node.options]
-            empty = any(one[0] for one in found)
-            return empty, _union(one[1] for one in found), _union(one[2] for one in found)
-        return self._joined([self.add(part) for part in node.parts])
-
-    def _repeated(self, node: Repeat) -> tuple[bool, int, int]:
-        endless = node.most is None or node.most > MOST_COPIES
-        least = min(node.least, MOST_COPIES)
-        copies = max(least, 1) if endless else max(node.most or 0, 1)
-        found = []
-        for number in range(copies):
-            empty, first, last = self.add(node.part)
-            if endless and number == copies - 1:
-                self._connect(last, first)
-            found.append((empty or number >= least, first, last))
-        return self._joined(found)
-
-    def _joined(self, parts: Sequence[tuple[bool, int, int]]) -> tuple[bool, int, int]:
-        empty, first, last = True, 0, 0
-        for part_empty, part_first, part_last in parts:
-            self._connect(last, part_first)
-            first |= part_first if empty else 0
-            last = part_last | (last if part_empty else 0)
-            empty = empty and part_empty
-        return empty, first, last
-
-    def _connect(self, before: int, after: int) -> None:
-        for position in _bits(before):
-            self.follow[position] |= after
-
-
-def _union(masks: Iterator[int]) -> int:
-    found = 0
-    for mask in masks:
-        found |= mask
-    return found
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        lowest = mask & -mask
-        yield lowest.bit_length() - 1
-        mask ^= lowest
-
-
-def _asserts(node: Node) -> bool:
-    if isinstance(node, Repeat):
-        return _asserts(node.part)
-    return isinstance(node, Assertion) or any(_asserts(child) for child in children(node))
+MAX_SETS = 62
+"""The sets of a character are bits of one 64-bit number; published tokenizers use up to 30."""
 
 
 class Factors:
-    """The factors of what one step lets through: matches of the expression, and gaps where they are kept.
+    """The factors of the strings that one step lets through: matches, and gaps where it keeps them.
 
-    Characters that belong to the same sets of the expression are of one class; strings are tested by their classes.
+    Characters that belong to the same sets of the expression are of one kind. Strings are tested by
+    the kinds of their characters.
     """
 
     def __init__(self, expression: str, *, matches: bool, gaps: bool) -> None:
-        import numpy as np
-
         tree = parse(expression)
-        positions = _Positions()
+        positions = Positions()
         positions.add(tree)
         self.follow = positions.follow
-        distinct = list(dict.fromkeys(positions.sets))
-        alone = self._matched_alone(tree)
-        if len(distinct) + len(alone) > MOST_SETS:
-            msg = f"more than {MOST_SETS} sets of characters in {expression!r}"
+        distinct = list(dict.fromkeys(positions.classes))
+        alone = _classes_matched_alone(tree)
+        if len(distinct) + len(alone) > MAX_SETS:
+            msg = f"more than {MAX_SETS} sets of characters in {expression!r}"
             raise UnknownSyntaxError(msg)
-        bits = np.zeros(CODE_POINTS, dtype=np.int64)
+        memberships = np.zeros(CODE_POINTS, dtype=np.int64)
         for number, characters in enumerate((*distinct, *alone)):
-            bits |= members(characters).astype(np.int64) << number
-        found, self.class_of = np.unique(bits, return_inverse=True)
+            memberships |= members(characters).astype(np.int64) << number
+        kinds, self.kind_of = np.unique(memberships, return_inverse=True)
+        numbers = [distinct.index(characters) for characters in positions.classes]
         self.masks: list[int] = []
         self.in_gap: list[bool] = []
-        for signature in found.tolist():
-            held = {
-                characters for number, characters in enumerate(distinct) if signature >> number & 1
-            }
-            mask = _union(1 << place for place, own in enumerate(positions.sets) if own in held)
+        for membership in kinds.tolist():
+            mask = 0
+            for place, number in enumerate(numbers):
+                mask |= (membership >> number & 1) << place
             self.masks.append(mask if matches else 0)
-            self.in_gap.append(gaps and not signature >> len(distinct))
-        self._classes_of: dict[tuple[bytes, bool], Symbol] = {}
-        self._kinds = _Kinds(self.class_of)
-        self._known: dict[str, bool] = {}
-
-    @staticmethod
-    def _matched_alone(tree: Node) -> list[CharacterClass]:
-        """Return the sets of which the expression matches every single character, whatever stands around it."""
-        options = tree.options if isinstance(tree, Alternation) else (tree,)
-        found: list[CharacterClass] = []
-        for option in options:
-            if _asserts(option):
-                continue
-            positions = _Positions()
-            _, first, last = positions.add(option)
-            found += [positions.sets[place] for place in _bits(first & last)]
-        return list(dict.fromkeys(found))
+            self.in_gap.append(gaps and not membership >> len(distinct))
+        self._kinds_of_symbol: dict[tuple[bytes, bool], tuple[int, ...]] = {}
+        self._kind_names = _KindNames(self.kind_of)
+        self._whole: dict[str, bool] = {}
 
     def whole(self, surface: bytes) -> bool:
-        """Say whether bytes may stand in one pre-token; where not, the step cuts them in every text."""
+        """Whether bytes may be in one pre-token; otherwise the step splits them in every text."""
         try:
-            kinds = surface.decode().translate(
-                self._kinds
-            )  # few distinct ones: a vocabulary takes 0.3 s, not 6 s
+            # Strings of the same kinds share a result. Few of them are distinct: a vocabulary
+            # takes 0.3 s instead of 6 s.
+            kinds = surface.decode().translate(self._kind_names)
         except UnicodeDecodeError:
             return self.longest(surface, 0) == len(surface)
-        if kinds not in self._known:
-            self._known[kinds] = self.longest(surface, 0) == len(surface)
-        return self._known[kinds]
+        if kinds not in self._whole:
+            self._whole[kinds] = self.longest(surface, 0) == len(surface)
+        return self._whole[kinds]
 
     def longest(self, surface: bytes, begin: int) -> int:
-        """Return the end of the longest part from `begin` on that may stand in one pre-token."""
+        """Return the end of the longest part from `begin` on that may be in one pre-token."""
+        # A factor may begin at any position: -1 has every bit set.
         states, gap, at = -1, True, begin
-        for symbol, end in _symbols(surface, begin):
+        for symbol, end in symbols(surface, begin):
             reached, in_gap = 0, False
-            for kind in self._classes(symbol, is_first=at == begin):
+            for kind in self._kinds(symbol, is_first=at == begin):
                 reached |= self.masks[kind]
                 in_gap = in_gap or self.in_gap[kind]
             reached &= states
             gap = gap and in_gap
             if not reached and not gap:
                 return at
-            states, at = _union(self.follow[place] for place in _bits(reached)), end
+            states, at = 0, end
+            for place in positions_in(reached):
+                states |= self.follow[place]
         return at
 
-    def _classes(self, symbol: bytes, *, is_first: bool) -> Symbol:
+    def _kinds(self, symbol: bytes, *, is_first: bool) -> tuple[int, ...]:
         key = symbol, is_first
-        if key not in self._classes_of:
-            points = _points(symbol, is_first=is_first)
-            self._classes_of[key] = tuple(sorted(set(self.class_of[points].tolist())))
-        return self._classes_of[key]
+        if key not in self._kinds_of_symbol:
+            points = code_points(symbol, is_first=is_first)
+            self._kinds_of_symbol[key] = tuple(sorted(set(self.kind_of[points].tolist())))
+        return self._kinds_of_symbol[key]
 
 
-class _Kinds(dict[int, str]):
-    """Code point -> a character that stands for its class."""
+def _classes_matched_alone(tree: Node) -> list[CharacterClass]:
+    """Return the classes of which the expression matches every single character, in any context."""
+    options = tree.options if isinstance(tree, Alternation) else (tree,)
+    classes: list[CharacterClass] = []
+    for option in options:
+        # With an assertion, the match depends on the characters around it.
+        if has_assertion(option):
+            continue
+        positions = Positions()
+        _, first, last = positions.add(option)
+        classes += [positions.classes[place] for place in positions_in(first & last)]
+    return list(dict.fromkeys(classes))
 
-    def __init__(self, class_of: npt.NDArray[np.int64]) -> None:
+
+class _KindNames(dict[int, str]):
+    """A table for `str.translate`: code point to a character that stands for its kind."""
+
+    def __init__(self, kind_of: npt.NDArray[np.int64]) -> None:
         super().__init__()
-        self.class_of = class_of
+        self.kind_of = kind_of
 
     def __missing__(self, point: int) -> str:
-        self[point] = kind = chr(int(self.class_of[point]))
-        return kind
-
-
-def _symbols(surface: bytes, begin: int) -> Iterator[tuple[bytes, int]]:
-    """Yield the characters of a surface, and parts of characters at its ends, each with the place where it ends."""
-    at = begin
-    while at < len(surface):
-        end = at + 1
-        while (
-            end < len(surface) and 0x80 <= surface[end] < 0xC0 and end - at < _length(surface[at])
-        ):
-            end += 1
-        if 0x80 <= surface[at] < 0xC0:
-            while end < len(surface) and 0x80 <= surface[end] < 0xC0:
-                end += 1
-        yield surface[at:end], end
-        at = end
-
-
-def _length(lead: int) -> int:
-    return 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-
-
-@lru_cache(maxsize=65536)
-def _points(symbol: bytes, *, is_first: bool) -> npt.NDArray[np.int64]:
-    """Return the code points that a symbol may stand for: itself, or all that it is the beginning or the end of.
-
-    Bytes that are no part of UTF-8 stand for none.
-    """
-    import numpy as np
-
-    try:
-        return np.array([ord(symbol.decode())], dtype=np.int64)
-    except (UnicodeDecodeError, TypeError):
-        pass
-    if 0x80 <= symbol[0] < 0xC0:
-        return _ending_with(symbol) if is_first and len(symbol) < 4 else np.empty(0, dtype=np.int64)
-    return _beginning_with(symbol)
-
-
-def _beginning_with(symbol: bytes) -> npt.NDArray[np.int64]:
-    import numpy as np
-
-    length = _length(symbol[0])
-    low = symbol + b"\x80" * (length - len(symbol))
-    first = _point(low)
-    count = 64 ** (length - len(symbol))
-    points = np.arange(first, first + count)
-    smallest = (0, 0, 0x80, 0x800, 0x10000)[length]
-    return points[(points >= smallest) & (points < CODE_POINTS)]
-
-
-def _point(encoded: bytes) -> int:
-    """Return the number that the bits of an encoded character spell, whether there is such a character or not."""
-    value = encoded[0] & (0x7F if len(encoded) == 1 else 0xFF >> (len(encoded) + 1))
-    for byte in encoded[1:]:
-        value = value << 6 | byte & 0x3F
-    return value
-
-
-def _ending_with(symbol: bytes) -> npt.NDArray[np.int64]:
-    import numpy as np
-
-    bits = 6 * len(symbol)
-    value = 0
-    for byte in symbol:
-        value = value << 6 | byte & 0x3F
-    smallest = 0x80 if len(symbol) == 1 else 0x800 if len(symbol) == 2 else 0x10000
-    points = np.arange(value, CODE_POINTS, 1 << bits)
-    return points[points >= smallest]
+        self[point] = name = chr(int(self.kind_of[point]))
+        return name
 
 
 def cutting_steps(data: Data) -> list[Factors]:
-    """Return what each cutting step of a pre-tokenizer lets through, as far as it is known here.
+    """Return the factors of each step of a pre-tokenizer that splits text in a known way.
 
-    Steps of another kind, and those after the bytes were mapped to characters, are left out: they may cut further.
-    Raises `UnknownSyntaxError` for an expression that is not read.
+    Raises `UnknownSyntaxError` for an expression that cannot be parsed.
     """
-    found: list[Factors] = []
+    steps: list[Factors] = []
     for part in pre_tokenizers(data):
         kind = part.get("type")
         if kind == "Split":
-            found += _split(part)
+            steps += _split_factors(part)
         elif kind == "Digits":
-            found.append(
-                build_factors(
-                    r"\p{N}" if part.get("individual_digits") else r"\p{N}+",
-                    matches=True,
-                    gaps=True,
-                )
-            )
+            expression = r"\p{N}" if part.get("individual_digits") else r"\p{N}+"
+            steps.append(build_factors(expression, matches=True, gaps=True))
         elif kind == "ByteLevel":
             if part.get("use_regex", True):
-                found.append(build_factors(GPT2_REGEX, matches=True, gaps=True))
+                steps.append(build_factors(GPT2_REGEX, matches=True, gaps=True))
+            # Later steps see bytes that are mapped to characters. To leave them out is safe: they
+            # may split more, and the result stays a superset.
             break
-    return found
+    return steps
 
 
-def _split(part: dict[str, Any]) -> list[Factors]:
-    pattern, invert = part["pattern"], bool(part.get("invert"))
-    expression = pattern.get("Regex")
+def _split_factors(part: dict[str, Any]) -> list[Factors]:
+    expression, invert = part["pattern"].get("Regex"), bool(part.get("invert"))
     if expression is None or part.get("behavior") not in {"Isolated", "Removed"}:
         return []
     removes = part["behavior"] == "Removed"
-    return [
-        build_factors(expression, matches=not removes or invert, gaps=not removes or not invert)
-    ]
+    matches, gaps = not removes or invert, not removes or not invert
+    return [build_factors(expression, matches=matches, gaps=gaps)]
 
 
+# To build the factors of an expression takes half a second, mostly for the members of its sets.
 @lru_cache(maxsize=16)
 def build_factors(expression: str, *, matches: bool, gaps: bool) -> Factors:
-    """Return the factors of an expression; to build them takes half a second."""
+    """Return the factors of an expression."""
     return Factors(expression, matches=matches, gaps=gaps)
 
 
 def may_be_whole(cutting: Sequence[Factors], surface: bytes) -> bool:
-    """Say whether every step may leave these bytes in one pre-token."""
+    """Whether every step may leave these bytes in one pre-token."""
     return all(step.whole(surface) for step in cutting)
 
 
 def split_into_parts(cutting: Sequence[Factors], surface: bytes) -> list[bytes]:
-    """Cut bytes into the longest parts, from left to right, that every step may leave whole.
+    """Split bytes from left to right into the longest parts that every step may leave whole.
 
     >>> thai = "\u0e17\u0e35\u0e48".encode()
-    >>> [part.decode() for part in split_into_parts([build_factors(GPT2_REGEX, matches=True, gaps=True)], thai)]
+    >>> steps = [build_factors(GPT2_REGEX, matches=True, gaps=True)]
+    >>> [part.decode() for part in split_into_parts(steps, thai)]
     ['\u0e17', '\u0e35\u0e48']
     """
-    found, at = [], 0
+    parts, at = [], 0
     while at < len(surface):
         end = min((step.longest(surface, at) for step in cutting), default=len(surface))
-        end = end if end > at else next(end for _, end in _symbols(surface, at))
-        found.append(surface[at:end])
+        if end == at:  # not even one character is whole: keep it, so that the loop advances
+            _, end = next(symbols(surface, at))
+        parts.append(surface[at:end])
         at = end
-    return found
-
-
-def completions(surface: bytes) -> list[str]:
-    """Return texts that hold these bytes: themselves, or up to `MOST_TEXTS` ways to complete characters at their ends.
-
-    >>> completions(b"ab")
-    ['ab', ' ab', 'ab ']
-    >>> len(completions("\u0627".encode() + bytes([0xD9])))
-    64
-    """
-    with suppress(UnicodeDecodeError):
-        text = surface.decode()
-        return [text, f" {text}", f"{text} "]
-    symbols = [symbol for symbol, _ in _symbols(surface, 0)]
-    choices = [_points(symbol, is_first=place == 0) for place, symbol in enumerate(symbols)]
-    several = sum(len(points) > 1 for points in choices)
-    each = round(MOST_TEXTS ** (1 / max(several, 1)))
-    found = product(*(points[:each].tolist() for points in choices))
-    return [
-        "".join(map(chr, points))
-        for points in found
-        if not any(0xD800 <= point < 0xE000 for point in points)
-    ]
+    return parts

@@ -1,8 +1,9 @@
 r"""Parsing the regular expressions of pre-tokenizers, to reason about what they can match.
 
-The subset that published tokenizers use is read: alternation, groups, character classes, quantifiers and assertions.
-Assertions (lookahead, lookbehind, anchors) are kept as nodes that match nothing, so that a tree describes a superset
-of what the expression matches. What else there may be (back references, conditionals) raises `UnknownSyntaxError`.
+The parser reads the subset that published tokenizers use: alternation, groups, character classes,
+quantifiers and assertions. Assertions (lookahead, lookbehind, anchors) become nodes that match no
+character, so a tree describes a superset of the strings that the expression matches. Other syntax
+(back references, conditionals) raises `UnknownSyntaxError`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import regex
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
 CODE_POINTS = 0x110000
+_SURROGATES = slice(0xD800, 0xE000)
 _WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}²³¹¼½¾"
+
+# The meaning of the shorthands in Oniguruma, the engine of `tokenizers`. Python's differ: its \s
+# also matches the controls U+001C to U+001F.
 _SHORTHANDS = {
     "s": r"\p{White_Space}",
     "S": r"\P{White_Space}",
@@ -28,15 +30,16 @@ _SHORTHANDS = {
     "w": f"[{_WORD}]",
     "W": f"[^{_WORD}]",
 }
-r"""What Oniguruma, which `tokenizers` uses, means by them; Python's \s also holds the controls U+001C to U+001F."""
 
 _QUANTIFIER = regex.compile(r"(?:([?*+])|\{(\d*)(,?)(\d*)\})([?+]?)")
 _ASSERTIONS = ("(?=", "(?!", "(?<=", "(?<!")
 _ANCHORS = frozenset("AzZbBG")
+_REFUSED_ESCAPES = frozenset("kghHRXK")
+_ESCAPE = regex.compile(r"\\(?:[pPx]\{[^}]*\}|x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{4}|.)", regex.DOTALL)
 
 
 class UnknownSyntaxError(ValueError):
-    """An expression uses syntax that is not read here."""
+    """An expression uses syntax that the parser does not know."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,10 @@ class CharacterClass:
 
 @dataclass(frozen=True)
 class Repeat:
-    """`part`, from `least` to `most` times (`None`: without limit).
+    """`part`, repeated `least` to `most` times (`None`: without limit).
 
-    `begin` and `end` are the places of part and quantifier in the expression, `quantifier` is where the latter begins.
+    `begin` and `end` are the indices of part and quantifier in the expression. `quantifier` is the
+    index where the quantifier begins.
     """
 
     part: Node
@@ -64,21 +68,21 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Concatenation:
-    """Its parts, one after the other; without parts, the empty match."""
+    """Parts in sequence; without parts, the empty match."""
 
     parts: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True)
 class Alternation:
-    """One of its options."""
+    """A choice between options."""
 
     options: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
 class Assertion:
-    """A condition on the surroundings, which matches no character itself."""
+    """A condition on the context, which matches no character."""
 
 
 Node = CharacterClass | Repeat | Concatenation | Alternation | Assertion
@@ -88,8 +92,8 @@ Node = CharacterClass | Repeat | Concatenation | Alternation | Assertion
 def parse(expression: str) -> Node:
     r"""Return the tree of an expression; raises `UnknownSyntaxError`.
 
-    >>> parse(r"\p{L}+")
-    Repeat(part=CharacterClass(text='\\p{L}', ignore_case=False), least=1, most=None, begin=0, quantifier=5, end=6)
+    >>> parse(r"\p{L}+").part
+    CharacterClass(text='\\p{L}', ignore_case=False)
     """
     parser = _Parser(expression)
     node = parser.alternation()
@@ -100,7 +104,7 @@ def parse(expression: str) -> Node:
 
 @dataclass
 class _Parser:
-    """A recursive descent over one expression."""
+    """A recursive descent parser; `at` is the index of the next character."""
 
     expression: str
     at: int = 0
@@ -134,10 +138,11 @@ class _Parser:
             if sign is None and not low and not high:
                 break  # a literal brace
             quantifier, self.at = self.at, match.end()
-            least = {"?": 0, "*": 0, "+": 1}[sign] if sign else int(low or 0)
-            most: int | None = (
-                {"?": 1}.get(sign) if sign else int(high or low) if high or not comma else None
-            )
+            least = int(low or 0)
+            most = int(high or low) if high or (low and not comma) else None
+            if sign:
+                least = 1 if sign == "+" else 0
+                most = 1 if sign == "?" else None
             node = Repeat(node, least, most, begin, quantifier, self.at)
         return node
 
@@ -166,12 +171,12 @@ class _Parser:
         if letter in _ANCHORS:
             self.at = end
             return Assertion()
-        if letter.isdigit() or letter in {"k", "g", "h", "H", "R", "X", "K"}:
+        if letter.isdigit() or letter in _REFUSED_ESCAPES:
             self.refuse(f"\\{letter}")
         return self._characters(end)
 
     def _class_end(self) -> int:
-        """Return the place after the class that begins here; classes may hold classes."""
+        """Return the index after the class that begins here; classes may be nested."""
         at, depth = self.at, 0
         while at < len(self.expression):
             character = self.expression[at]
@@ -196,7 +201,8 @@ class _Parser:
         elif flags:
             self.at += flags.end()
             self.ignore_case = (outer or "i" in flags[1]) and "i" not in (flags[2] or "")
-            if flags[3] == ")":  # holds from here to the end of the enclosing group
+            if flags[3] == ")":
+                # A flag without a body, "(?i)", holds up to the end of the enclosing group.
                 return Concatenation()
         elif rest.startswith("(?"):
             self.refuse("a group of an unknown kind")
@@ -211,18 +217,18 @@ class _Parser:
 
 
 def escape_end(expression: str, at: int) -> int:
-    r"""Return the place after the escape that begins at `at`: two characters, or `\p{...}`, `\x{...}`, `\uXXXX`."""
-    match = regex.match(
-        r"\\(?:[pPx]\{[^}]*\}|x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{4}|.)", expression[at:], regex.DOTALL
-    )
+    r"""Return the index after the escape at `at`, such as `\p{L}`, `\x{41}`, `\u0041` or `\n`."""
+    match = _ESCAPE.match(expression, at)
     if match is None:
         msg = f"an escape without its character at the end of {expression!r}"
         raise UnknownSyntaxError(msg)
-    return at + match.end()
+    return match.end()
 
 
 def translate(text: str) -> str:
-    r"""Return the text of a set as the module `regex` reads it, with the shorthands of Oniguruma spelled out."""
+    """Return the text of a set in the syntax of the module `regex`."""
+    if len(text) == 1:
+        return r"[^\n]" if text == "." else regex.escape(text)
     parts, at = [], 0
     while at < len(text):
         end = escape_end(text, at) if text[at] == "\\" else at + 1
@@ -231,39 +237,35 @@ def translate(text: str) -> str:
             piece = regex.escape(chr(int(piece[3:-1], 16)))
         parts.append(_SHORTHANDS.get(piece[1:], piece) if len(piece) == 2 else piece)
         at = end
-    joined = "".join(parts)
-    return joined if len(text) > 1 else regex.escape(text) if text != "." else r"[^\n]"
+    return "".join(parts)
 
 
 @cache
 def _every_character() -> str:
-    import numpy as np
-
     points = np.arange(CODE_POINTS, dtype="<u4")
-    points[0xD800:0xE000] = 0
+    points[_SURROGATES] = 0
     return points.tobytes().decode("utf-32-le")
 
 
 @lru_cache(maxsize=128)
 def members(characters: CharacterClass) -> npt.NDArray[np.bool_]:
-    """Return for every code point whether a set holds it; surrogates belong to none."""
-    import numpy as np
-
-    found = np.zeros(CODE_POINTS, dtype=bool)
+    """Return, for every code point, whether a set holds it; surrogates belong to no set."""
+    mask = np.zeros(CODE_POINTS, dtype=bool)
     flags = regex.VERSION1 | (regex.IGNORECASE if characters.ignore_case else 0)
     try:
         pattern = regex.compile(f"(?:{translate(characters.text)})+", flags)
     except regex.error as error:
         msg = f"the set {characters.text!r} ({error})"
         raise UnknownSyntaxError(msg) from error
+    # One search for runs of members is faster than a match for each of 1.1 million characters.
     for match in pattern.finditer(_every_character()):
-        found[match.start() : match.end()] = True
-    found[0xD800:0xE000] = False
-    return found
+        mask[match.start() : match.end()] = True
+    mask[_SURROGATES] = False
+    return mask
 
 
 def unlimited_repeats(node: Node) -> Iterator[Repeat]:
-    """Yield the repetitions without limit of one set of characters, in the order in which they stand."""
+    """Yield the unlimited repeats of one set of characters, in the order of the expression."""
     if isinstance(node, Repeat):
         if isinstance(node.part, CharacterClass) and node.most is None:
             yield node

@@ -1,8 +1,7 @@
-"""Two sentences in every script whose words hold combining marks, and what a changed expression does to each.
+"""Sample sentences for scripts with combining marks, and the effect of a changed pre-tokenizer.
 
-The sentences say the same in each language: that a little brother goes to school every day, and that the water of the
-river is cold. They were written for lingraft. Scripts whose marks Unicode composes with the letter are decomposed here
-(NFD), where only text in that form is affected.
+The sentences have the same meaning in each language: a little brother goes to school every day, and
+the water of the river is cold. They were written for lingraft.
 """
 
 from __future__ import annotations
@@ -33,23 +32,29 @@ _COMPOSED = {
     "Thaana (Dhivehi)": "އަހަރެންގެ ކޮއްކޮ ކޮންމެ ދުވަހަކު ސްކޫލަށް ދެއެވެ. ކޯރުގެ ފެން ވަރަށް ފިނިއެވެ.",
     "Hebrew with points": "אָחִי הַקָּטָן הוֹלֵךְ לְבֵית הַסֵּפֶר כָּל יוֹם. הַמַּיִם בַּנָּהָר קָרִים מְאֹד.",
     "Arabic with vowel marks": "يَذْهَبُ أَخِي الصَّغِيرُ إِلَى المَدْرَسَةِ كُلَّ يَوْمٍ. مَاءُ النَّهْرِ بَارِدٌ جِدًّا.",
-    "Cyrillic with stress marks": "Мой мла́дший брат ка́ждый день хо́дит в шко́лу. Вода́ в реке́ о́чень холо́дная.",
+    "Cyrillic with stress marks": (
+        "Мой мла́дший брат ка́ждый день хо́дит в шко́лу. Вода́ в реке́ о́чень холо́дная."
+    ),
     "Latin (Yoruba)": "Àbúrò mi ọkùnrin ń lọ sí ilé-ẹ̀kọ́ lójoojúmọ́. Omi odò náà tutù púpọ̀.",
 }
+# Unicode composes the marks of these scripts with their letters (NFC). Only text in decomposed form
+# (NFD) is affected by a change of the expression.
 _DECOMPOSED = {
     "Latin, decomposed (Vietnamese)": "Em trai tôi đi học mỗi ngày. Nước sông rất lạnh.",
-    "Kana, decomposed (Japanese)": "おとうとは まいにち がっこうへ いきます。 かわの みずは つめたいです。",
+    "Kana, decomposed (Japanese)": (
+        "おとうとは まいにち がっこうへ いきます。 かわの みずは つめたいです。"
+    ),
 }
 SENTENCES = {
     **_COMPOSED,
-    **{name: unicodedata.normalize("NFD", text) for name, text in _DECOMPOSED.items()},
+    **{script: unicodedata.normalize("NFD", text) for script, text in _DECOMPOSED.items()},
 }
-"""Script (and language, where a script has several) -> two sentences."""
+"""Two sentences per script; the language is named where a script has several."""
 
 
 @dataclass(frozen=True)
 class ScriptChange:
-    """What a changed pre-tokenizer does to the sample of one script, before any token is added."""
+    """The token counts of a script's sample before and after the change, without added tokens."""
 
     script: str
     tokens_before: int
@@ -61,10 +66,10 @@ class ScriptChange:
 
 
 def find_changed_scripts(before: Family, after: Family) -> tuple[ScriptChange, ...]:
-    """Return the scripts whose sample sentences get other ids, with the number of tokens before and after."""
-    found = []
+    """Return the scripts whose sample sentences get other ids, with both token counts."""
+    changes = []
     for script, text in SENTENCES.items():
         (old,), (new,) = before.encode([text]), after.encode([text])
         if old != new:
-            found.append(ScriptChange(script, len(old), len(new)))
-    return tuple(found)
+            changes.append(ScriptChange(script, len(old), len(new)))
+    return tuple(changes)
