@@ -18,7 +18,7 @@ from lingraft.errors import TokenizerError
 from lingraft.tokenizer.added_tokens import content_of
 
 if TYPE_CHECKING:
-    from lingraft.tokenizer.base import ModelTokenizer
+    from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 
 Message = Mapping[str, str]
 

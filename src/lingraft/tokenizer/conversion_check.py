@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import TokenizerError
-from lingraft.tokenizer.base import ModelTokenizer
+from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_model import (
     BPE,
     CONVERTED_FROM,

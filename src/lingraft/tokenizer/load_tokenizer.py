@@ -10,10 +10,11 @@ from typing import Any
 
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.added_tokens import TokenFiles, complete_added_tokens
-from lingraft.tokenizer.base import Family, ModelTokenizer
+from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
 from lingraft.tokenizer.convert import from_tiktoken, from_vocab_and_merges
 from lingraft.tokenizer.json_format import Data, disable_batch_settings, parse_json
+from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 from lingraft.tokenizer.sentencepiece_model import from_sentencepiece
 from lingraft.tokenizer.unigram import Unigram

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import TokenizerError
-from lingraft.tokenizer.base import ModelTokenizer
 from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 
 NAMES = ("padding_side", "truncation_side", "clean_up_tokenization_spaces", "model_max_length")
 """The settings that every tokenizer of transformers has."""

@@ -17,8 +17,8 @@ from typing import Any
 
 from lingraft.model_code import OF_TOKENIZER
 from lingraft.splice import Splice
-from lingraft.tokenizer.base import ModelTokenizer
 from lingraft.tokenizer.json_format import BATCH_SETTINGS, Data
+from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 from lingraft.tokenizer.sentencepiece_model import (
     CONTROL,

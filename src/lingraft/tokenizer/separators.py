@@ -19,7 +19,7 @@ from lingraft.errors import TokenizerError
 from lingraft.tokenizer.chat_template import ChatTemplate, TurnTokens, chat_template_of
 
 if TYPE_CHECKING:
-    from lingraft.tokenizer.base import ModelTokenizer
+    from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 
 ROLES = ("auto", "eos", "bos", "bos-eos")
 """Separators by role; any other name is the spelling of a token that stands after each document."""

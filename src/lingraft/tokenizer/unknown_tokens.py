@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from lingraft.tokenizer.base import ModelTokenizer
+from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.unigram import Unigram
 
 

@@ -1,0 +1,78 @@
+"""Counting the distinct strings ("units") that a tokenizer's model sees in a corpus.
+
+Most texts are split before each single space first, and the distinct chunks are counted. The
+tokenizer's normalizer and pre-tokenizer then run once per distinct chunk instead of once per
+occurrence. Memory follows the number of distinct units.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+# Regular expressions look ahead in runs of spaces and at the ends of a text, and a dummy prefix
+# joins a leading space. Such texts are cut whole.
+_RUN_OF_SPACES = re.compile(r"\s \s|  |^ | $")
+_BEFORE_WORD = re.compile(r" (?=\w)")
+_MAX_CHUNKS = 500_000  # distinct chunks held at a time, about 60 MB
+
+_NEIGHBOURS = (".", "a", "1", "'", "(", "-", "।", "क", "é", "😀")
+"""Characters of many kinds, to test whether a tokenizer cuts at a space between any two of them."""
+
+
+@dataclass(frozen=True)
+class UnitCounter:
+    """Counts units with a tokenizer's `cut`, which returns the units of a text in order.
+
+    `prefix` stands for the space before a chunk (see `Family.chunk_prefix`).
+    """
+
+    cut: Callable[[str], Iterable[str]]
+    prefix: str
+
+    def count(self, texts: Iterable[str]) -> Counter[str]:
+        """Count the units of these texts by chunks, with the same result as `count_whole`."""
+        units: Counter[str] = Counter()
+        chunks: Counter[str] = Counter()
+        for text in texts:
+            if _RUN_OF_SPACES.search(text):
+                units.update(self.cut(text))
+                continue
+            # The first chunk has no space before it.
+            first, *rest = text.split(" ") if self._cuts_at_spaces else _BEFORE_WORD.split(text)
+            units.update(self.cut(first))
+            chunks.update(rest)
+            if len(chunks) > _MAX_CHUNKS:
+                self._cut_chunks(chunks, units)
+        self._cut_chunks(chunks, units)
+        return units
+
+    def count_whole(self, texts: Iterable[str]) -> Counter[str]:
+        """Count the units of these texts, each of which is cut as a whole."""
+        units: Counter[str] = Counter()
+        for text in texts:
+            units.update(self.cut(text))
+        return units
+
+    @cached_property
+    def _cuts_at_spaces(self) -> bool:
+        """Whether the tokenizer cuts at a single space between any two characters.
+
+        Some do so before words only: a unit of BLOOM continues over the space between full stops.
+        """
+        for left in _NEIGHBOURS:
+            for right in _NEIGHBOURS:
+                apart = [*self.cut(left), *self.cut(self.prefix + right)]
+                if [*self.cut(f"{left} {right}")] != apart:
+                    return False
+        return True
+
+    def _cut_chunks(self, chunks: Counter[str], units: Counter[str]) -> None:
+        """Move the counts of chunks to their units."""
+        for chunk, count in chunks.items():
+            for unit in self.cut(self.prefix + chunk):
+                units[unit] += count
+        chunks.clear()
