@@ -44,6 +44,17 @@ def test_resampled_ratios_are_those_of_a_plain_loop(documents, seed):
 
 
 @relaxed
+@given(DOCUMENTS, st.floats(0.05, 0.99))
+def test_an_interval_leaves_out_the_same_share_at_both_ends(documents, confidence):
+    """Its ends are percentiles of the resampled ratios: at 0.9, the 5th and the 95th."""
+    tops, bottoms = zip(*documents, strict=True)
+    chosen = BootstrapSettings(resamples=30, confidence=confidence)
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    expected = np.quantile(in_a_loop(tops, bottoms, chosen), ends)
+    assert ratio_interval(tops, bottoms, chosen) == pytest.approx(tuple(expected))
+
+
+@relaxed
 @given(DOCUMENTS, st.integers(1, 7))
 def test_blocks_of_resamples_change_nothing(documents, rows):
     """Resamples are drawn in blocks to bound memory; the size of a block is not part of the result."""

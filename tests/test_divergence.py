@@ -32,6 +32,13 @@ def test_a_run_is_stopped_by_the_mean_of_a_window(losses, vocabulary):
     assert first_stop(losses, vocabulary) == expected
 
 
+def test_a_loss_below_that_of_a_uniform_prediction_is_no_divergence():
+    """A run that begins at 0.1 nats may rise to 1, as long as guessing would cost more."""
+    losses = [0.1, *[1.0] * (2 * WINDOW)]
+    assert first_stop(losses, 1000) is None
+    assert first_stop(losses, 2) == WINDOW - 1
+
+
 @given(st.integers(2, 10**6), st.floats(1, 1e9))
 def test_one_bad_batch_is_no_divergence(vocabulary, peak):
     """However high a single loss is among good ones, fewer than 20 steps stop nothing."""

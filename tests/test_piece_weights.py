@@ -79,6 +79,11 @@ def test_every_byte_has_a_share(surface):
     assert all(share == 1.0 for share, byte in zip(shares, surface, strict=True) if byte < 128)
 
 
+def test_a_byte_that_is_no_utf_8_is_a_quarter_of_a_character():
+    """As the bytes of the longest characters are; those of a whole character share it."""
+    assert character_shares(b"a\xff\xc3\xa9\xe0\xa4") == [1.0, 0.25, 0.5, 0.5, 0.25, 0.25]
+
+
 @given(PIECES, st.binary(min_size=1, max_size=3))
 def test_pieces_that_do_not_spell_the_token_weigh_their_bytes(pieces, surface):
     """Where a normaliser changed the surface, the sizes of the pieces are what is left to go by."""

@@ -73,6 +73,9 @@ def test_each_fall_begins_at_the_peak_and_ends_at_the_final_factor(final):
     middle = Cosine(final_factor=final).after_warmup(0.5)
     assert middle == pytest.approx(Linear(final_factor=final).after_warmup(0.5))
     assert middle == pytest.approx((1 + final) / 2)
+    quarter = 0.5 + math.sqrt(0.125)  # of half a cosine's way: slow at first
+    assert Cosine().after_warmup(0.25) == pytest.approx(quarter)
+    assert Linear().after_warmup(0.25) == 0.75
 
 
 @given(st.floats(0.01, 1), SHARES, SHARES)

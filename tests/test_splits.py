@@ -94,6 +94,15 @@ def test_a_bound_on_the_held_out_bytes_only_lowers_the_threshold(documents, shar
     assert sum(size for split, _, size in documents if split < threshold) <= most
 
 
+def test_a_bound_that_is_met_exactly_is_kept():
+    """Documents of just so many bytes are held out; one byte less is one document less."""
+    documents = [(1, 0, 10), (2, 1, 20), (3, 2, 30), (EVERYTHING - 1, 3, 40)]
+    table = table_of(documents)
+    assert [table.heldout_threshold(0.5, most) for most in (60, 59, 30, 29, 10)] == [
+        EVERYTHING - 1, 3, 3, 2, 2
+    ]  # fmt: skip
+
+
 @relaxed
 @given(DOCUMENTS, st.lists(st.floats(0.1, 10), min_size=2, max_size=3))
 def test_weighted_sources_have_their_shares_to_within_a_document(documents, weights):
