@@ -209,7 +209,7 @@ def test_rows_that_config_json_does_not_promise_are_refused(tmp_path: Path) -> N
         ("bart", "an encoder-decoder"),
         ("mbart", "an encoder-decoder"),
         ("bert", "an encoder"),
-        ("whisper", "a speech recogniser"),
+        ("whisper", "a speech recognition model"),
         ("moshi", "a model that generates audio"),
         ("diffusion_gemma", "a diffusion model"),
         ("xlnet", "in both directions"),

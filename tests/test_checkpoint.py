@@ -342,12 +342,12 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", 7])
 def test_an_index_cannot_point_out_of_its_folder(tmp_path: Path, name: object) -> None:
-    """A shard is a file beside its index; anything else is named and not opened."""
+    """A shard is a file next to its index; any other path is named and not opened."""
     source = ARCHITECTURES["llama"].build(tmp_path / "source")
     index = {"metadata": {}, "weight_map": {"lm_head.weight": name}}
     (source / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(
-        ModelError, match=r"weight_map .*fetch or save the model again|no weight_map"
+        ModelError, match=r"weight_map .*download or save the model again|no weight_map"
     ):
         Checkpoint.open(source)
 
@@ -378,16 +378,16 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path: 
 
 
 def test_every_target_row_has_one_place() -> None:
-    """The runs of a layout cover the rows once, in order."""
+    """The spans of a layout cover the rows once, in order."""
     layout = lay_out(
         identity_splice(10, [AddedToken(10, b"a", (1,)), AddedToken(11, b"b", (2,))]), 11, 8
     )
-    assert [(run.origin, run.start, run.length) for run in layout.runs] == [
+    assert [(span.origin, span.start, span.length) for span in layout.spans] == [
         ("source", 0, 10),
         ("added", 0, 2),
         ("padding", 0, 4),
     ]
-    assert sum(run.length for run in layout.runs) == layout.rows == 16
+    assert sum(span.length for span in layout.spans) == layout.rows == 16
     assert len(SURFACES) == 7
 
 
@@ -395,7 +395,7 @@ def test_every_target_row_has_one_place() -> None:
     not Path("/proc/self/status").exists(), reason="peak memory is read from Linux' /proc"
 )
 def test_memory_follows_the_embedding_and_not_the_model(tmp_path: Path) -> None:
-    """Peak memory stays under 2.5 times the embedding matrix + 1 GB, with other tensors of any size beside it."""
+    """Peak memory stays under 2.5 times the embedding matrix + 1 GB, for a model of any size."""
     source, rows, width = tmp_path / "source", 64_000, 256
     ARCHITECTURES["llama"].build(source)
     config = json.loads((source / "config.json").read_text())

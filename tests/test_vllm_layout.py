@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lingraft.checkpoint import resize_embeddings
-from lingraft.checkpoint.vllm_check import CHECKS, LayoutCheck, vllm_faults, vllm_layout
+from lingraft.checkpoint.vllm_check import CHECKS, LayoutCheck, check_vllm_layout, vllm_faults
 from lingraft.embeddings import INITS
 from tests.models import ARCHITECTURES, extended_tokenizer
 
@@ -37,7 +37,7 @@ def grafted(kind: str, folder: Path, shards: str | None = None) -> Path:
 def test_a_grafted_model_has_what_vllm_asks(kind, tmp_path):
     """Of every architecture, with one file and with shards: each thing is looked at, and no tensor is at fault."""
     for shards in (None, "20KB"):
-        found = vllm_layout(grafted(kind, tmp_path / str(shards), shards))
+        found = check_vllm_layout(grafted(kind, tmp_path / str(shards), shards))
         assert {one.what for one in found} == set(CHECKS)
         rebuilt = (
             {"tokenizer"} if kind.startswith("qwen2") else set()
@@ -164,7 +164,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         wrong_index,
         "0 tensors not where model.safetensors.index.json says, 5 not in it",
     ),
-    "another file": ("files", another_file, "adapter.safetensors beside the weights"),
+    "another file": ("files", another_file, "adapter.safetensors next to the weights"),
     "broken config": (
         "rows",
         lambda folder: (folder / "config.json").write_text("{"),
@@ -180,7 +180,7 @@ def found_in(
     for file in sound.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     change(folder)
-    return [one for one in vllm_layout(folder) if one.what == what]
+    return [one for one in check_vllm_layout(folder) if one.what == what]
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -197,7 +197,7 @@ NOTES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "padding": ("rows", more_rows, "385, no multiple of 64"),
     "no template": ("chat template", set_json("config.json"), "none"),
     "other end": ("end of text", another_end, "the tokenizer's own is 319"),
-    "own class": ("tokenizer", own_class, "awkward texts otherwise"),
+    "own class": ("tokenizer", own_class, "other ids for"),
 }
 
 

@@ -2,9 +2,9 @@
 
     result = adapted + weight * (instruct - base)
 
-The sum is computed in float32, for every tensor and for the embedding rows of the base's own tokens.
-Added rows do not change. Rows of the instruct model's special tokens are copied, because the base was
-hardly trained with these tokens. Memory holds one tensor at a time.
+The sum is computed in float32, for every tensor and for the embedding rows of the base's own
+tokens. Added rows do not change. Rows of the instruct model's special tokens are copied, because
+the base was hardly trained with these tokens. Memory holds one tensor at a time.
 
 Source: Huang et al. 2024, arXiv 2310.04799.
 """
@@ -238,7 +238,7 @@ def _copy_chat_settings(instruct: Path, output: Path, splice: Splice) -> None:
     generation_config = _read_json(output / "generation_config.json")
     ends = _read_json(instruct / "generation_config.json").get("eos_token_id")
     if ends is not None:
-        # The splice may have moved ids (`replace`, `prune`), so the instruct model's ids are mapped.
+        # The splice may have moved ids (`prune` does), so the instruct model's ids are mapped.
         targets = {source: target for target, source in splice.corresponding.items()}
         end_ids = ends if isinstance(ends, list) else [ends]
         generation_config["eos_token_id"] = [targets[i] for i in end_ids if i in targets]

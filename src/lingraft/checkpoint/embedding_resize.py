@@ -4,6 +4,9 @@ The steps are: check that tokenizer and splice fit the model, compute one row fo
 rewrite the tensors that have a row for each id, link the files that do not change, update the
 configuration, copy the tokenizer and the files that belong to a model, and check that the result
 loads. Rows of the base that no method changes stay bit-identical.
+
+Peak memory is under 2.5 times the embedding matrix plus 1 GB for models of every size, except with
+the methods that run the model (`distilled`, `learned`: they hold it in float32).
 """
 
 from __future__ import annotations
@@ -64,16 +67,13 @@ def resize_embeddings(
     number of rows is rounded up to a multiple of `pad_to` (1: no padding). An extension never has
     fewer rows than the source, and uses the source's padding rows first. Slow methods keep their
     progress in `scratch_dir`, which survives a killed process.
-
-    Peak memory is under 2.5 times the embedding matrix plus 1 GB for models of every size, except
-    with the methods that run the model (`distilled`, `learned`: they hold it in float32). Raises
-    `ModelError` where the tokenizer does not fit the model, or a row holds NaN or inf.
+    Raises `ModelError` where the tokenizer does not fit the model, or a row holds NaN or inf.
     """
     source_folder, tokenizer_folder = Path(source_folder), Path(tokenizer_folder)
     checkpoint = Checkpoint.open(source_folder)
     names = embedding_names(checkpoint)
     check_fit(names, splice, source_folder, tokenizer_folder)
-    # Before any row is computed: NaN in one source row would spread into every row averaged from it.
+    # Before any row is computed: NaN in one source row would spread into all rows averaged from it.
     norms = {name: finite_norms(checkpoint, name) for name in names.all}
     plan = ResizePlan(checkpoint, names, splice, lay_out(splice, names.vocabulary, pad_to))
     inits: dict[Side, RowMaker] = {"input": input_init}
@@ -96,13 +96,10 @@ def resize_embeddings(
     output.mkdir(parents=True, exist_ok=True)
     linked = write_tensors(plan, resized_tensors(plan, init_rows, tables), output)
     _write_other_files(plan, source_folder, tokenizer_folder, output)
-    notes = {
-        **_size_notes(plan, output),
-        "files_linked": linked,
-        "base_rows": _describe_base_rows(init_rows, splice),
-        "inits": _init_notes(inits, init_rows),
-        "warnings": untrained_row_warnings(plan, init_rows, norms, request.source_tokenizer),
-    }
+    notes = {**_size_notes(plan, output), "files_linked": linked}
+    notes["base_rows"] = _describe_base_rows(init_rows, splice)
+    notes["inits"] = _init_notes(inits, init_rows)
+    notes["warnings"] = untrained_row_warnings(plan, init_rows, norms, request.source_tokenizer)
     if tables:
         notes["tables"] = {name: rows.how for name, rows in tables.items()}
     return notes
@@ -164,13 +161,13 @@ def _init_notes(
     inits: Mapping[Side, RowMaker], init_rows: Mapping[str, InitRows]
 ) -> dict[str, dict[str, Any]]:
     """Return the method of each side, the origins of its rows, and the notes of the method."""
-    notes: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[str, Any]] = {}
     for side, init in inits.items():
         rows = init_rows[side]
-        notes[side] = {"method": init.chosen(), "origins": rows.origin_counts, **rows.notes}
+        methods[side] = {"method": init.chosen(), "origins": rows.origin_counts, **rows.notes}
     if "output" not in inits:
-        notes["output"] = {"method": "tied to input"}
-    return notes
+        methods["output"] = {"method": "tied to input"}
+    return methods
 
 
 def _describe_base_rows(init_rows: Mapping[str, InitRows], splice: Splice) -> str:

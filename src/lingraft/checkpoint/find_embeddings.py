@@ -1,10 +1,12 @@
-"""Which tensors of a checkpoint have a row for each id: asked of the architecture, not guessed from names.
+"""Find the tensors of a checkpoint that have a row for each id, from the architecture.
 
-transformers builds the model twice on the meta device (shapes without numbers), with the vocabulary of config.json and
-with a larger one. The tensors whose shape differs follow the vocabulary: the input and the output embedding, a bias of
-the head, and in some architectures per-layer embeddings or routing tables. Their names in the files come from
-transformers' own conversion table. Tensors that the model does not load (multi-token-prediction layers) are told by
-their shape. What cannot be placed is refused by name, so that no table is left behind with too few rows.
+Names differ between architectures, so transformers builds the model twice on the meta device
+(shapes without weights): with the vocabulary of config.json and with a larger one. The tensors whose
+shape differs follow the vocabulary: the input and the output embedding, a bias of the head, and in
+some architectures per-layer embeddings or routing tables. Their names in the files come from the
+conversion table of transformers. Tensors that the model does not load (multi-token prediction
+layers) are recognised by their shape. A table of an unknown kind is refused by name, because a table
+that is left out would have too few rows.
 """
 
 from __future__ import annotations
@@ -27,24 +29,32 @@ from lingraft.checkpoint.safetensors_files import (
     Checkpoint,
     TensorPlace,
     blocks,
-    mapped,
+    map_tensor,
 )
 from lingraft.checkpoint.stored_names import stored_names
 from lingraft.errors import ModelError
 
+# Names of the head in earlier releases of some architectures.
 EARLIER_NAMES = {"lm_head": ("embed_out", "output", "head")}
 LARGER_BY = 64
+# Words in the names of multi-token prediction tables, and the matrix that such a table copies.
+UNLOADED_TABLES: Mapping[str, Literal["input", "output"]] = {
+    "emb": "input",
+    "wte": "input",
+    "head": "output",
+    "output": "output",
+}
 PER_LAYER_SIZE = "vocab_size_per_layer_input"
 
 Rule = Literal["input", "output", "mean of the pieces", "majority of the pieces"]
-"""How the rows of new tokens are made in a further table with a row for each id.
+"""How the rows of added tokens are made in a table other than the two embeddings.
 
-`input` and `output` tables are copies of the embedding or of the head, as multi-token-prediction layers have.
+`input` and `output` tables are copies of the embedding or of the head (multi-token prediction).
 """
 
 
-class TensorsNotFound(ModelError):  # noqa: N818 - said of the files, which may still be a whole model
-    """The files hold no tensor under a name that the embeddings are known to have."""
+class EmbeddingNotFoundError(ModelError):
+    """The files hold no tensor under a name that the embedding can have."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,11 @@ class VocabularyTable:
 
 @dataclass(frozen=True)
 class EmbeddingNames:
-    """The names, as the files have them, of the tensors that follow the vocabulary.
+    """The names in the files of the tensors that follow the vocabulary.
 
-    `output` is empty where input and output are one tensor. `rows` are those of the input embedding, `vocabulary` is
-    the vocab_size of config.json: Mllama's input has eight rows more, for images.
+    `output` is empty where input and output are one tensor. `rows` counts those of the input
+    embedding; `vocabulary` is the vocab_size of config.json (Mllama's input has 8 rows more, for
+    images).
     """
 
     input: tuple[str, ...]
@@ -76,7 +87,7 @@ class EmbeddingNames:
     multimodal: bool = False
     loads_with: str = "AutoModelForCausalLM"
     first_reserved: int | None = None
-    """The first id that the model takes for an image or a sound, whatever the tokenizer says (Gemma 3n)."""
+    """The first id that the model itself reserves for images or sound (Gemma 3n)."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -88,8 +99,8 @@ class EmbeddingNames:
 def embedding_names(checkpoint: Checkpoint) -> EmbeddingNames:
     """Find the tensors that follow the vocabulary.
 
-    Raises `ModelError` where the model or one of its embeddings is not there, where config.json and the files
-    disagree about the number of rows, or where a table with a row for each id is of no known kind.
+    Raises `ModelError` where the model has no head, where an embedding is missing, where the number
+    of rows in config.json and in the files differs, or where a table is of an unknown kind.
     """
     config = read_model_config(checkpoint.folder)
     model = meta_model(config, checkpoint.folder)
@@ -98,114 +109,122 @@ def embedding_names(checkpoint: Checkpoint) -> EmbeddingNames:
     if head is None or not hasattr(table, "weight"):
         msg = f"{checkpoint.folder}: {type(model).__name__} has no language-model head to extend"
         raise ModelError(msg)
-    found = _TableFinder(checkpoint, model, stored_names(model, checkpoint.tensors))
+    finder = _TableFinder(checkpoint, model, stored_names(model, checkpoint.tensors))
     tied = head.weight is table.weight
-    input_names = found.embedding("input", table.weight)
-    output_names = () if tied else found.embedding("output", head.weight)
+    input_names = finder.find_embedding("input", table.weight)
+    output_names = () if tied else finder.find_embedding("output", head.weight)
     bias = getattr(head, "bias", None)
-    bias_names = () if bias is None else found.of(bias)
+    bias_names = () if bias is None else finder.names_of(bias)
     _check_copies(checkpoint, input_names)
     stored = checkpoint.tensors[input_names[0]]
     main = {*input_names, *output_names, *bias_names}
-    tables = (*_further_tables(found, config, main), *_unloaded_tables(found, stored, main))
+    loaded_tables = _loaded_tables(finder, config, main)
+    unloaded_tables = _unloaded_tables(finder, stored, main)
     return EmbeddingNames(
-        input_names,
-        output_names,
-        bias_names[0] if bias_names else None,
-        tied,
-        stored.shape[0],
-        stored.shape[1],
-        type(model).__name__,
-        int(config.get_text_config(decoder=True).vocab_size),
-        tables,
-        is_multimodal(config),
-        auto_class(config).__name__,
-        _first_reserved(config),
+        input=input_names,
+        output=output_names,
+        output_bias=bias_names[0] if bias_names else None,
+        tied=tied,
+        rows=stored.shape[0],
+        width=stored.shape[1],
+        architecture=type(model).__name__,
+        vocabulary=int(config.get_text_config(decoder=True).vocab_size),
+        tables=(*loaded_tables, *unloaded_tables),
+        multimodal=is_multimodal(config),
+        loads_with=auto_class(config).__name__,
+        first_reserved=_first_reserved(config),
     )
 
 
 def _first_reserved(config: Any) -> int | None:
-    parts = [getattr(config, name, None) for name in ("vision_config", "audio_config")]
-    offsets = [getattr(part, "vocab_offset", None) for part in parts]
-    return min((offset for offset in offsets if offset is not None), default=None)
+    """Return the lowest id that a vision or audio part reserves, or none."""
+    offsets: list[int] = []
+    for name in ("vision_config", "audio_config"):
+        offset = getattr(getattr(config, name, None), "vocab_offset", None)
+        if offset is not None:
+            offsets.append(offset)
+    return min(offsets, default=None)
 
 
 @dataclass(frozen=True)
 class _TableFinder:
-    """A checkpoint, the model that transformers makes of it, and the stored names of the model's tensors."""
+    """A checkpoint, its model on the meta device, and the stored names of the model's tensors."""
 
     checkpoint: Checkpoint
     model: Any
     stored: Mapping[str, tuple[str, ...]]
 
-    def embedding(self, side: str, weight: Any) -> tuple[str, ...]:
-        """Return the stored names of an embedding; raises `TensorsNotFound`."""
-        names, shape = self.of(weight), tuple(weight.shape)
+    def find_embedding(self, side: str, weight: Any) -> tuple[str, ...]:
+        """Return the stored names of an embedding; raise `EmbeddingNotFoundError` without one."""
+        names, shape = self.names_of(weight), tuple(weight.shape)
         if names:
             self.check_rows(names[0], shape)
-            mapped(self.checkpoint.tensors[names[0]])  # refuses rows that are no plain numbers
+            map_tensor(self.checkpoint.tensors[names[0]])  # refuses a quantised matrix
             return names
         msg = (
-            f"{self.checkpoint.folder}: the {side} embedding of {type(self.model).__name__}, {shape[0]:,} rows "
-            f"of {shape[1]}, is in none of {len(self.checkpoint.files)} files; is it whole, and does config.json "
-            f"belong to it?"
+            f"{self.checkpoint.folder}: the {side} embedding of {type(self.model).__name__}, "
+            f"{shape[0]:,} rows of {shape[1]}, is in none of {len(self.checkpoint.files)} files; "
+            f"check that the folder is complete and that config.json belongs to it"
         )
-        raise TensorsNotFound(msg)
+        raise EmbeddingNotFoundError(msg)
 
-    def of(self, wanted: Any) -> tuple[str, ...]:
-        """Return the stored names of a parameter: several where a tied matrix was stored twice."""
-        found: list[str] = []
+    def names_of(self, weight: Any) -> tuple[str, ...]:
+        """Return the stored names of a parameter: several where a tied matrix is stored twice."""
+        names: list[str] = []
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
-            if parameter is wanted:
-                found += self.stored.get(name, ()) or self._earlier(name, wanted)
-        return tuple(dict.fromkeys(found))
+            if parameter is weight:
+                names += self.stored.get(name, ()) or self._earlier_name(name, weight)
+        return tuple(dict.fromkeys(names))
 
-    def _earlier(self, name: str, wanted: Any) -> Iterator[str]:
-        """Yield the stored name of an earlier release that transformers does not translate itself."""
+    def _earlier_name(self, name: str, weight: Any) -> Iterator[str]:
+        """Yield the stored name of an earlier release that transformers does not translate."""
         module, _, kind = name.rpartition(".")
         for earlier in EARLIER_NAMES.get(module, ()):
             place = self.checkpoint.tensors.get(f"{earlier}.{kind}")
-            if place is not None and place.shape[1:] == tuple(wanted.shape[1:]):
+            if place is not None and place.shape[1:] == tuple(weight.shape[1:]):
                 yield f"{earlier}.{kind}"
                 return
 
     def check_rows(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise `ModelError` where config.json and a tensor of the files disagree about its shape."""
+        """Raise `ModelError` where config.json and the files disagree about a tensor's shape."""
         place = self.checkpoint.tensors[name]
         if place.shape == shape:
             return
         if place.shape[1:] == shape[1:]:
-            seen = f"{place.shape[0]:,} in {name}, vocab_size {shape[0]}; set vocab_size to the rows that are stored"
-        else:
-            seen = (
-                f"{list(place.shape)} in {name}, {list(shape)} by config.json; fetch the config.json of "
-                f"these weights"
+            difference = (
+                f"{place.shape[0]:,} in {name}, vocab_size {shape[0]}; set vocab_size to the "
+                f"number of stored rows"
             )
-        msg = f"{self.checkpoint.folder / 'config.json'}: transformers cannot load these weights: {seen}"
+        else:
+            difference = (
+                f"{list(place.shape)} in {name}, {list(shape)} by config.json; download the "
+                f"config.json of these weights"
+            )
+        config = self.checkpoint.folder / "config.json"
+        msg = f"{config}: transformers cannot load these weights: {difference}"
         raise ModelError(msg)
 
 
-def _further_tables(found: _TableFinder, config: Any, main: set[str]) -> Iterator[VocabularyTable]:
+def _loaded_tables(finder: _TableFinder, config: Any, main: set[str]) -> Iterator[VocabularyTable]:
     """Yield the other tensors of the model whose shape follows the vocabulary."""
-    before = found.model.state_dict()
-    after = meta_model(with_larger_vocabulary(config), found.checkpoint.folder).state_dict()
+    before = finder.model.state_dict()
+    after = meta_model(with_larger_vocabulary(config), finder.checkpoint.folder).state_dict()
     for name, tensor in before.items():
         shape, larger = tuple(tensor.shape), tuple(after[name].shape)
         if shape == larger:
             continue
-        for stored in found.stored.get(name, ()):
+        for stored in finder.stored.get(name, ()):
             if stored in main:
                 continue
-            found.check_rows(stored, shape)
+            finder.check_rows(stored, shape)
             if shape[1:] != larger[1:]:
-                _refuse_table(found, stored)
-            yield VocabularyTable(
-                stored, _rule_of(found, found.checkpoint.tensors[stored]), shape[0]
-            )
+                _refuse_table(finder, stored)
+            rule = _rule_of(finder, finder.checkpoint.tensors[stored])
+            yield VocabularyTable(stored, rule, shape[0])
 
 
 def with_larger_vocabulary(config: Any) -> Any:
-    """Return a copy of a configuration with more ids."""
+    """Return a copy of a configuration with `LARGER_BY` more ids."""
     larger = copy.deepcopy(config)
     text = larger.get_text_config(decoder=True)
     before = text.vocab_size
@@ -218,61 +237,62 @@ def with_larger_vocabulary(config: Any) -> Any:
 
 
 def _unloaded_tables(
-    found: _TableFinder, table: TensorPlace, main: set[str]
+    finder: _TableFinder, embedding: TensorPlace, main: set[str]
 ) -> Iterator[VocabularyTable]:
-    """Yield the tables among the tensors that transformers does not load: those of multi-token prediction."""
-    loaded = {name for names in found.stored.values() for name in names} | main
-    for name, place in found.checkpoint.tensors.items():
-        if name in loaded or len(place.shape) > 2 or table.shape[0] not in place.shape:
+    """Yield the tables that transformers does not load: those of multi-token prediction."""
+    rows = embedding.shape[0]
+    loaded = main.union(*finder.stored.values())
+    for name, place in finder.checkpoint.tensors.items():
+        if name in loaded or len(place.shape) > 2 or rows not in place.shape:
             continue
-        if place.shape[0] != table.shape[0] or place.shape.count(table.shape[0]) > 1:
-            _refuse_table(found, name)
-        if place.shape == table.shape and place.dtype in FLOATS:
-            sides: dict[str, Rule] = {
-                "emb": "input",
-                "wte": "input",
-                "head": "output",
-                "output": "output",
-            }
-            known = [side for word, side in sides.items() if word in name]
-            if not known:
-                _refuse_table(found, name)
-            yield VocabularyTable(name, known[0], place.shape[0])
+        # Where another dimension has the same size, the shape does not show which one are the ids.
+        if place.shape[0] != rows or place.shape.count(rows) > 1:
+            _refuse_table(finder, name)
+        if place.shape == embedding.shape and place.dtype in FLOATS:
+            yield VocabularyTable(name, _copied_side(finder, name), rows)
         else:
-            yield VocabularyTable(name, _rule_of(found, place), place.shape[0])
+            yield VocabularyTable(name, _rule_of(finder, place), rows)
 
 
-def _rule_of(found: _TableFinder, place: TensorPlace) -> Rule:
+def _copied_side(finder: _TableFinder, name: str) -> Rule:
+    """Return which matrix a multi-token prediction table copies, from its name."""
+    side = next((side for word, side in UNLOADED_TABLES.items() if word in name), None)
+    return side or _refuse_table(finder, name)
+
+
+def _rule_of(finder: _TableFinder, place: TensorPlace) -> Rule:
     if place.dtype in INTEGERS:
         return "majority of the pieces"
     if place.dtype not in FLOATS or len(place.shape) > 2:
-        _refuse_table(found, place.name)
+        _refuse_table(finder, place.name)
     return "mean of the pieces"
 
 
-def _refuse_table(found: _TableFinder, name: str) -> NoReturn:
-    place = found.checkpoint.tensors[name]
+def _refuse_table(finder: _TableFinder, name: str) -> NoReturn:
+    place = finder.checkpoint.tensors[name]
     msg = (
-        f"{found.checkpoint.folder}: {name} ({place.dtype}, {list(place.shape)}) has an entry for each id, and "
-        f"lingraft knows no rule for the entries of new tokens in {type(found.model).__name__}; choose another base"
+        f"{finder.checkpoint.folder}: {name} ({place.dtype}, {list(place.shape)}) has an entry for "
+        f"each id, and lingraft has no rule for the entries of new tokens in "
+        f"{type(finder.model).__name__}; choose another base"
     )
     raise ModelError(msg)
 
 
 def _check_copies(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
+    """Raise `ModelError` where a tied matrix is stored twice with different numbers."""
     for name in names[1:]:
         if not same_numbers(checkpoint, names[0], name):
             msg = (
-                f"{checkpoint.folder}: config.json ties the input and output embeddings, but {names[0]} and {name} "
-                f"differ; set tie_word_embeddings to false in config.json"
+                f"{checkpoint.folder}: config.json ties the input and output embeddings, but "
+                f"{names[0]} and {name} differ; set tie_word_embeddings to false in config.json"
             )
             raise ModelError(msg)
 
 
-def same_numbers(checkpoint: Checkpoint, one: str, other: str) -> bool:
-    """Say whether two stored tensors are equal, reading a block of rows at a time."""
-    first, second = checkpoint.tensor(one), checkpoint.tensor(other)
-    if first.shape != second.shape:
+def same_numbers(checkpoint: Checkpoint, name: str, other_name: str) -> bool:
+    """Whether two stored tensors are equal, read a block of rows at a time."""
+    tensor, other = checkpoint.tensor(name), checkpoint.tensor(other_name)
+    if tensor.shape != other.shape:
         return False
-    pairs = zip(blocks(first), blocks(second), strict=True)
-    return all(bool((mine == theirs).all()) for mine, theirs in pairs)
+    pairs = zip(blocks(tensor), blocks(other), strict=True)
+    return all(bool((block == other_block).all()) for block, other_block in pairs)

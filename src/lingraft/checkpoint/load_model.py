@@ -40,16 +40,16 @@ def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
 
 
 def load_for_training(folder: Path, device: str = "cpu") -> tuple[Any, dict[str, torch.dtype]]:
-    """Load a model folder to train it in float32, and return it with its `stored_types`."""
+    """Load a model folder to train it in float32; return it with its `stored_dtypes`."""
     model = _from_pretrained(folder, "stored")
     check_finite_model(model, folder)
-    types = stored_types(model, folder)
+    dtypes = stored_dtypes(model, folder)
     model.config.use_cache = False
-    return read_text_alone(model.float().to(device).train(), folder), types
+    return read_text_alone(model.float().to(device).train(), folder), dtypes
 
 
 def meta_model(config: Any, folder: Path | None = None) -> Any:
-    """Build a model of a configuration on the meta device: shapes without weights."""
+    """Build the model of a configuration on the meta device: shapes without weights."""
     import torch
 
     with torch.device("meta"):
@@ -59,40 +59,40 @@ def meta_model(config: Any, folder: Path | None = None) -> Any:
 def build_model(
     config: Any, folder: Path | None = None, *, dtype: torch.dtype | None = None
 ) -> Any:
-    """Build a model of a configuration; raises `ModelError` where transformers cannot.
+    """Build the model of a configuration; raise `ModelError` where transformers cannot.
 
-    `folder` is where the configuration was read: it may bring code, and errors name it.
+    `folder` is the folder of the configuration: it may contain code, and errors name it.
     """
     where = folder / "config.json" if folder else Path("config.json")
     settings: dict[str, Any] = dict(trust(folder)) if folder else {}
     if dtype is not None:
         settings["dtype"] = dtype
-    made_by = auto_class(config, where)
+    model_class = auto_class(config, where)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return made_by.from_config(config, **settings)
+            return model_class.from_config(config, **settings)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:200]
         msg = f"{folder or where}: not a model that transformers can build ({reason})"
         raise ModelError(msg) from error
 
 
-def stored_types(model: Any, folder: Path) -> dict[str, torch.dtype]:
+def stored_dtypes(model: Any, folder: Path) -> dict[str, torch.dtype]:
     """Return the data type of every parameter, and of every buffer that the files hold.
 
     transformers loads a few tensors in float32 that the files hold in 16 bits (the bias of
-    DeepSeek's router). These have the type of the files here.
+    DeepSeek's router). Here they have the data type of the files.
     """
     checkpoint = Checkpoint.open(folder)
-    places = stored_names(model, checkpoint.tensors)
-    types = {name: buffer.dtype for name, buffer in model.named_buffers() if name in places}
-    types |= {name: parameter.dtype for name, parameter in model.named_parameters()}
-    for name in types.keys() & places.keys():
-        kind = checkpoint.tensors[places[name][0]].dtype
-        if kind in FLOATS and torch_dtype(kind).itemsize < types[name].itemsize:
-            types[name] = torch_dtype(kind)
-    return types
+    stored = stored_names(model, checkpoint.tensors)
+    dtypes = {name: buffer.dtype for name, buffer in model.named_buffers() if name in stored}
+    dtypes |= {name: parameter.dtype for name, parameter in model.named_parameters()}
+    for name in dtypes.keys() & stored.keys():
+        dtype = checkpoint.tensors[stored[name][0]].dtype
+        if dtype in FLOATS and torch_dtype(dtype).itemsize < dtypes[name].itemsize:
+            dtypes[name] = torch_dtype(dtype)
+    return dtypes
 
 
 def _from_pretrained(folder: Path, dtype: str) -> Any:
@@ -101,10 +101,10 @@ def _from_pretrained(folder: Path, dtype: str) -> Any:
 
     logging.disable_progress_bar()
     wanted = "auto" if dtype == "stored" else getattr(torch, dtype)
-    made_by = auto_class(read_model_config(folder), folder)
+    model_class = auto_class(read_model_config(folder), folder)
     trusted = trust(folder)
     try:
-        return made_by.from_pretrained(folder, dtype=wanted, local_files_only=True, **trusted)
+        return model_class.from_pretrained(folder, dtype=wanted, local_files_only=True, **trusted)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         msg = f"{folder}: cannot be loaded as a causal language model ({reason})"

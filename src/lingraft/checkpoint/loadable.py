@@ -1,7 +1,8 @@
-"""Whether a written model folder loads: every tensor under a name and in a shape that its config.json promises.
+"""Check that a written model folder loads: its tensors have the shapes that config.json implies.
 
-transformers builds the model of the written config.json without numbers; its shapes are compared with the headers of
-the written files. No number is read, so that it costs the same for every size of model.
+transformers builds the model of the written config.json on the meta device (shapes without
+weights), and its shapes are compared with the headers of the written files. No weight is read, so
+the check takes the same time for every size of model.
 """
 
 from __future__ import annotations
@@ -17,24 +18,28 @@ from lingraft.errors import ModelError
 
 
 def check_loadable(folder: Path, names: EmbeddingNames) -> None:
-    """Raise `ModelError` where a tensor of a written folder does not fit the model that config.json describes."""
+    """Raise `ModelError` where a resized tensor does not fit the model of the new config.json."""
     checkpoint = Checkpoint.open(folder)
     model = meta_model(read_model_config(folder), folder)
-    own, changed = model.state_dict(), set(names.all)
-    for name, stored in stored_names(model, checkpoint.tensors).items():
-        for one in stored:
-            place = checkpoint.tensors[one]
-            if one in changed and place.shape != tuple(own[name].shape):
+    parameters, resized = model.state_dict(), set(names.all)
+    architecture = type(model).__name__
+    for parameter, stored in stored_names(model, checkpoint.tensors).items():
+        expected = tuple(parameters[parameter].shape)
+        for name in resized.intersection(stored):
+            shape = checkpoint.tensors[name].shape
+            if shape != expected:
                 msg = (
-                    f"{folder}: {one} would have shape {list(place.shape)}, while {type(model).__name__} reads "
-                    f"{list(own[name].shape)} from the new config.json; this architecture cannot be extended"
+                    f"{folder}: {name} would have shape {list(shape)}, while {architecture} "
+                    f"expects {list(expected)} with the new config.json; this architecture cannot "
+                    f"be extended"
                 )
                 raise ModelError(msg)
-    table = model.get_input_embeddings().weight
+    # Checked as well when the input matrix is under a name that transformers does not translate.
+    expected_rows = model.get_input_embeddings().weight.shape[0]
     rows = checkpoint.tensors[names.input[0]].shape[0]
-    if table.shape[0] != rows:
+    if rows != expected_rows:
         msg = (
-            f"{folder}: {names.input[0]} would have {rows:,} rows, while {type(model).__name__} makes "
-            f"{table.shape[0]:,} of the new config.json; this architecture cannot be extended"
+            f"{folder}: {names.input[0]} would have {rows:,} rows, while {architecture} expects "
+            f"{expected_rows:,} with the new config.json; this architecture cannot be extended"
         )
         raise ModelError(msg)

@@ -1,4 +1,4 @@
-"""Checks before and after the rows of a resize are computed: does the tokenizer fit, are the rows usable.
+"""The checks of a resize: the tokenizer fits the model, and the new rows are usable.
 
 `check_fit` refuses a tokenizer or a splice that does not belong to the model. `check_rows` refuses
 rows that an initialisation got wrong. `untrained_row_warnings` collects warnings on rows that

@@ -89,7 +89,7 @@ def _resize_matrix(plan: ResizePlan, name: str, side: str, init_rows: InitRows) 
     if separate_input or not layout.new_padding:
         padding = torch.zeros(matrix_VD.shape[1])
     else:
-        # A zero row would have logit 0, which is the highest whenever all other logits are negative.
+        # A zero row has logit 0, which is the highest whenever all other logits are negative.
         padding = mean_row(matrix_VD)
     place = plan.checkpoint.tensors[name]
     return tensor_from(layout, place, init_rows.rows, padding, init_rows.base)

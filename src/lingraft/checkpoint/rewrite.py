@@ -1,11 +1,12 @@
-"""Writing a safetensors file of which some tensors change: the new header, then bytes from wherever they are.
+"""Write a safetensors file in which some tensors change: a new header, then all bytes.
 
-A tensor's new content is a list of segments: a range of the source file, copied by the kernel where it can, or bytes
-made here. Memory holds one buffer, whatever the size of the file.
+The new content of a tensor is a list of segments. A segment is a range of the source file, copied
+inside the kernel where possible, or bytes in memory. Memory holds one buffer, so it does not grow
+with the file.
 
-Where each row of a target matrix comes from: a row of the source, a new row, or padding.
-
-The layout is the same for every tensor with a row for each id, so it is laid out once, as runs.
+A `Layout` gives the origin of each row of a resized matrix: a row of the source, an added row, or
+padding. It is the same for every tensor with a row for each id, so it is computed once, as spans of
+consecutive rows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lingraft.splice import Splice
 if TYPE_CHECKING:
     from torch import Tensor
 
-
+# Bytes that are read at a time where the kernel cannot copy.
 BUFFER = 8 * 2**20
 
 
@@ -43,7 +44,7 @@ Segment = Range | memoryview
 
 @dataclass(frozen=True)
 class NewTensor:
-    """What a changed tensor becomes."""
+    """The shape and the content of a changed tensor."""
 
     shape: tuple[int, ...]
     segments: Sequence[Segment]
@@ -55,7 +56,10 @@ class NewTensor:
 
 
 def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int:
-    """Write `source` with `changed` tensors to `target`, in the same order; return the bytes of its tensors."""
+    """Write `source` with `changed` tensors to `target`; return the bytes of its tensors.
+
+    The tensors keep their order.
+    """
     places, metadata = read_header(source)
     header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     position = 0
@@ -70,19 +74,21 @@ def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int
         }
         position += size
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (
-        -len(text) % 8
-    )  # the data begin on a multiple of eight, as safetensors itself writes them
+    # The data begin at a multiple of eight bytes, as in the files that safetensors writes.
+    text += b" " * (-len(text) % 8)
     with source.open("rb") as reader, target.open("wb") as writer:
         writer.write(len(text).to_bytes(8, "little"))
         writer.write(text)
         writer.flush()
-        for segment in _merged(_segments(places, changed)):
-            _write(segment, reader, writer)
+        for segment in _merge_ranges(_list_segments(places, changed)):
+            _write_segment(segment, reader, writer)
     return position
 
 
-def _segments(places: Iterable[TensorPlace], changed: Mapping[str, NewTensor]) -> Iterable[Segment]:
+def _list_segments(
+    places: Iterable[TensorPlace], changed: Mapping[str, NewTensor]
+) -> Iterable[Segment]:
+    """Yield the segments of all tensors in the order of the file."""
     for place in places:
         if place.name in changed:
             yield from changed[place.name].segments
@@ -90,25 +96,27 @@ def _segments(places: Iterable[TensorPlace], changed: Mapping[str, NewTensor]) -
             yield Range(place.begin, place.end)
 
 
-def _merged(segments: Iterable[Segment]) -> Iterable[Segment]:
-    """Join ranges that touch, so that unchanged neighbours are one copy."""
-    waiting: Range | None = None
+def _merge_ranges(segments: Iterable[Segment]) -> Iterable[Segment]:
+    """Merge adjacent ranges, so that unchanged tensors that follow each other are one copy."""
+    pending: Range | None = None
     for segment in segments:
-        if isinstance(segment, Range) and waiting is not None and segment.begin == waiting.end:
-            waiting = Range(waiting.begin, segment.end)
+        if isinstance(segment, Range) and pending is not None and segment.begin == pending.end:
+            pending = Range(pending.begin, segment.end)
             continue
-        if waiting is not None:
-            yield waiting
-        waiting = segment if isinstance(segment, Range) else None
+        if pending is not None:
+            yield pending
+        pending = segment if isinstance(segment, Range) else None
         if not isinstance(segment, Range):
             yield segment
-    if waiting is not None:
-        yield waiting
+    if pending is not None:
+        yield pending
 
 
-def _write(segment: Segment, reader: BinaryIO, writer: BinaryIO) -> None:
+def _write_segment(segment: Segment, reader: BinaryIO, writer: BinaryIO) -> None:
+    """Append a segment to the file."""
     if not isinstance(segment, Range):
         writer.write(segment)
+        # copy_file_range writes past Python's buffer, so the buffer must be empty before it.
         writer.flush()
         return
     position = segment.begin
@@ -127,7 +135,10 @@ def _write(segment: Segment, reader: BinaryIO, writer: BinaryIO) -> None:
 
 
 def _copy_in_kernel(reader: BinaryIO, writer: BinaryIO, position: int, size: int) -> int:
-    """Copy with copy_file_range, which can share blocks instead of moving bytes; 0 where the system has none."""
+    """Copy with copy_file_range and return the number of bytes; 0 where the system cannot.
+
+    A file system with reflinks shares the blocks and moves no bytes.
+    """
     try:
         copied = os.copy_file_range(reader.fileno(), writer.fileno(), min(size, 2**30), position)
     except (AttributeError, OSError):
@@ -141,7 +152,10 @@ Origin = Literal["source", "added", "padding"]
 
 @dataclass(frozen=True)
 class RowSpan:
-    """Consecutive target rows of one origin; `start` counts in the source's rows or in the added tokens."""
+    """Consecutive target rows of one origin.
+
+    `start` counts rows of the source or added tokens; for padding it is 0.
+    """
 
     origin: Origin
     start: int
@@ -150,88 +164,90 @@ class RowSpan:
 
 @dataclass(frozen=True)
 class Layout:
-    """Every row of the target, in order, as runs; `vocabulary` of the `rows` belong to an id."""
+    """Every row of the target, in order, as spans; the first `vocabulary` rows have an id."""
 
-    runs: tuple[RowSpan, ...]
+    spans: tuple[RowSpan, ...]
     rows: int
     vocabulary: int
 
     @property
     def new_padding(self) -> int:
-        """How many rows are padding that the source did not have."""
-        return sum(run.length for run in self.runs if run.origin == "padding")
+        """The number of padding rows that the source did not have."""
+        return sum(span.length for span in self.spans if span.origin == "padding")
 
 
 def lay_out(splice: Splice, source_rows: int, pad_to: int, rows: int | None = None) -> Layout:
-    """Lay out the rows of the target: as many as `rows` says, or else as the vocabulary needs.
+    """Lay out the rows of the target: `rows`, or by default as many as the vocabulary needs.
 
-    An extension keeps the source's rows beyond its vocabulary where no added id falls on them, and never shrinks. An id
-    that the source's tensor has no row for (the image token in Mllama's head) gets a padding row.
+    An extension keeps the source's rows beyond its vocabulary where no added id uses them, and it
+    never shrinks. An id without a row in the source's tensor (the image token in Mllama's head)
+    gets a padding row.
 
-    >>> from lingraft.splice import AddedToken, identity
-    >>> layout = lay_out(identity(2, [AddedToken(2, b"ab", (0, 1))]), source_rows=2, pad_to=4)
-    >>> [(run.origin, run.start, run.length) for run in layout.runs]
+    >>> from lingraft.splice import AddedToken, identity_splice
+    >>> splice = identity_splice(2, [AddedToken(2, b"ab", (0, 1))])
+    >>> layout = lay_out(splice, source_rows=2, pad_to=4)
+    >>> [(span.origin, span.start, span.length) for span in layout.spans]
     [('source', 0, 2), ('added', 0, 1), ('padding', 0, 1)]
     """
     vocabulary = splice.target_size
     extends = splice.is_extension
     if rows is None:
-        keeps = extends and vocabulary <= source_rows
-        rows = source_rows if keeps else -(-vocabulary // pad_to) * pad_to
-    position = {token.id: number for number, token in enumerate(splice.added)}
+        keeps_size = extends and vocabulary <= source_rows
+        rows = source_rows if keeps_size else -(-vocabulary // pad_to) * pad_to
+    added_position = {token.id: number for number, token in enumerate(splice.added)}
 
-    def origin(row: int) -> tuple[Origin, int]:
-        if row in position:
-            return "added", position[row]
+    def find_origin(row: int) -> tuple[Origin, int]:
+        if row in added_position:
+            return "added", added_position[row]
         if row in splice.kept and splice.kept[row] < source_rows:
             return "source", splice.kept[row]
         if extends and row < source_rows:
             return "source", row
         return "padding", 0
 
-    return Layout(tuple(_runs([origin(row) for row in range(rows)])), rows, vocabulary)
+    origins = [find_origin(row) for row in range(rows)]
+    return Layout(tuple(_group_spans(origins)), rows, vocabulary)
 
 
-def _runs(origins: Sequence[tuple[Origin, int]]) -> Iterator[RowSpan]:
+def _group_spans(origins: Sequence[tuple[Origin, int]]) -> Iterator[RowSpan]:
+    """Yield the longest spans of consecutive rows of one origin."""
     begin = 0
-    for i in range(1, len(origins) + 1):
-        first, start = origins[begin]
-        goes_on = i < len(origins) and origins[i] == (
-            first,
-            0 if first == "padding" else start + i - begin,
-        )
-        if not goes_on:
-            yield RowSpan(first, start, i - begin)
-            begin = i
+    for end in range(1, len(origins) + 1):
+        origin, start = origins[begin]
+        following = (origin, 0 if origin == "padding" else start + end - begin)
+        if end == len(origins) or origins[end] != following:
+            yield RowSpan(origin, start, end - begin)
+            begin = end
 
 
 def tensor_from(
     layout: Layout, place: TensorPlace, added: Tensor, padding: Tensor, base: Tensor | None = None
 ) -> NewTensor:
-    """Return a tensor's new content: ranges of the file for source rows, bytes in its dtype for the others.
+    """Return a tensor's new content: ranges of the file for source rows, bytes for the others.
 
-    `base`, where there is one, takes the place of the file's first rows.
+    `added`, `padding` and `base` are converted to the tensor's dtype. `base`, if given, replaces
+    the first rows of the file.
     """
     dtype = torch_dtype(place.dtype)
-    added_bytes, padding_bytes = _raw(added.to(dtype)), _raw(padding.to(dtype))
-    base_bytes = _raw(base.to(dtype)) if base is not None else memoryview(b"")
-    size = place.row_bytes
+    added_bytes, padding_bytes = _bytes_of(added.to(dtype)), _bytes_of(padding.to(dtype))
+    base_bytes = _bytes_of(base.to(dtype)) if base is not None else memoryview(b"")
     segments: list[Segment] = []
-    for run in layout.runs:
-        begin, end = run.start * size, (run.start + run.length) * size
-        if run.origin == "source":
-            new = min(max(len(base_bytes), begin), end)
-            segments += [base_bytes[begin:new], Range(place.begin + new, place.begin + end)]
-        elif run.origin == "added":
+    for span in layout.spans:
+        begin = span.start * place.row_bytes
+        end = begin + span.length * place.row_bytes
+        if span.origin == "source":
+            base_end = min(max(len(base_bytes), begin), end)
+            segments.append(base_bytes[begin:base_end])
+            segments.append(Range(place.begin + base_end, place.begin + end))
+        elif span.origin == "added":
             segments.append(added_bytes[begin:end])
         else:
-            segments.append(memoryview(bytes(padding_bytes) * run.length))
-    return NewTensor(
-        (layout.rows, *place.shape[1:]), [segment for segment in segments if len(segment)]
-    )
+            segments.append(memoryview(bytes(padding_bytes) * span.length))
+    not_empty = [segment for segment in segments if len(segment)]
+    return NewTensor((layout.rows, *place.shape[1:]), not_empty)
 
 
-def _raw(tensor: Tensor) -> memoryview:
+def _bytes_of(tensor: Tensor) -> memoryview:
     import torch
 
     return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).cast("B")

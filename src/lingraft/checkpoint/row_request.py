@@ -1,4 +1,4 @@
-"""The interface between the resize and an initialisation method: the request, and the rows returned.
+"""The interface between the resize and an initialisation method.
 
 A method gets an `InitRequest` for one side and returns `InitRows`: one row for every added token,
 each with its origin.

@@ -1,8 +1,9 @@
-"""The safetensors files of a model folder, as places of bytes.
+"""The safetensors files of a model folder, as byte ranges.
 
-A safetensors file is eight bytes with the length of a JSON header, the header (name -> dtype, shape, begin and end
-within the data), and the data without gaps. A `Checkpoint` knows for every tensor in which file its bytes lie, so
-that rows can be copied without being understood, or mapped into memory and read a few at a time.
+A safetensors file is eight bytes with the length of a JSON header, the header (name -> dtype,
+shape, begin and end within the data), and the data without gaps. A `Checkpoint` holds the file and
+the byte range of every tensor, so that rows can be copied without decoding them, or mapped into
+memory and read a few at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
 from lingraft.errors import ModelError
 
 if TYPE_CHECKING:
@@ -22,15 +26,26 @@ if TYPE_CHECKING:
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 FLOATS = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8}
-"""Bytes of one number of each dtype that embedding rows come in."""
+"""Bytes per number of each dtype that embedding rows can have."""
 INTEGERS = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
-"""Bytes of one number of each dtype that routing tables come in."""
+"""Bytes per number of each dtype that routing tables can have."""
+# The exceptions that a header of arbitrary bytes can cause.
+DAMAGED_HEADER = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+# About the limit of the safetensors library; the length of a damaged header is often far larger.
 HEADER_LIMIT = 100 * 2**20
 
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """Where a tensor's bytes lie: from `begin` to `end` of `file`, counted from the start of the file."""
+    """Where a tensor is stored: bytes `begin` to `end`, counted from the start of `file`."""
 
     name: str
     file: Path
@@ -57,7 +72,8 @@ class Checkpoint:
     def open(cls, folder: Path) -> Checkpoint:
         """Read the headers of a folder's safetensors files.
 
-        Raises `ModelError` where there are none (with the command that converts pickled weights), or one is damaged.
+        Raises `ModelError` where there are none (with the command that converts pickled weights),
+        or where one is damaged.
         """
         folder = Path(folder)
         index_path = folder / INDEX
@@ -65,13 +81,16 @@ class Checkpoint:
             index = _read_json(index_path)
             files = [folder / name for name in _shard_names(index, index_path)]
         else:
-            index, files = None, _lone_file(folder)
+            index, files = None, _single_file(folder)
         return cls(folder, cls.open_files(files), index)
 
     @staticmethod
     def open_files(files: Sequence[Path]) -> dict[str, TensorPlace]:
         """Read the headers of these files."""
-        return {place.name: place for file in files for place in read_header(file)[0]}
+        places: dict[str, TensorPlace] = {}
+        for file in files:
+            places |= {place.name: place for place in read_header(file)[0]}
+        return places
 
     @property
     def files(self) -> list[Path]:
@@ -80,17 +99,16 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the files hold."""
+        """The number of parameters in the files."""
         return sum(prod(place.shape) for place in self.tensors.values())
 
     def tensor(self, name: str) -> Tensor:
-        """Map a tensor from its file, in its own dtype; only what is read of it comes into memory."""
-        return mapped(self.tensors[name])
+        """Map a tensor from its file, in its own dtype; only the parts that are read use memory."""
+        return map_tensor(self.tensors[name])
 
 
-def mapped(place: TensorPlace) -> Tensor:
-    """Map a tensor's bytes into memory, copy on write; raises `ModelError` for dtypes that are no plain numbers."""
-    import numpy as np
+def map_tensor(place: TensorPlace) -> Tensor:
+    """Map a tensor's bytes into memory, copy on write; raise `ModelError` for quantised dtypes."""
     import torch
 
     if place.dtype not in {*FLOATS, *INTEGERS}:
@@ -99,9 +117,9 @@ def mapped(place: TensorPlace) -> Tensor:
             f"{', '.join(FLOATS)}: save the model unquantised"
         )
         raise ModelError(msg)
-    raw = np.memmap(
-        place.file, dtype=np.uint8, mode="c", offset=place.begin, shape=(place.end - place.begin,)
-    )
+    size = place.end - place.begin
+    # Mode "c": torch needs a writable array, and writes must not reach the file.
+    raw = np.memmap(place.file, dtype=np.uint8, mode="c", offset=place.begin, shape=(size,))
     return torch.from_numpy(raw).view(torch_dtype(place.dtype)).view(place.shape)
 
 
@@ -123,94 +141,91 @@ def torch_dtype(name: str) -> Any:
 
 
 def blocks(matrix: Tensor, rows: int = 8192) -> Iterator[Tensor]:
-    """Yield a matrix so many rows at a time."""
+    """Yield a matrix in blocks of `rows` rows."""
     for begin in range(0, len(matrix), rows):
         yield matrix[begin : begin + rows]
 
 
 def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
-    """Return a file's tensors in the order of their bytes, and its metadata; raises `ModelError` if it is damaged."""
+    """Return a file's tensors in the order of their bytes, and its metadata.
+
+    Raises `ModelError` if the file is damaged.
+    """
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(min(length, HEADER_LIMIT)))
         metadata = header.pop("__metadata__", {})
-        places = [
-            TensorPlace(
-                name,
-                file,
-                entry["dtype"],
-                tuple(entry["shape"]),
-                8 + length + entry["data_offsets"][0],
-                8 + length + entry["data_offsets"][1],
+        data = 8 + length
+        places: list[TensorPlace] = []
+        for name, entry in header.items():
+            begin, end = data + entry["data_offsets"][0], data + entry["data_offsets"][1]
+            places.append(
+                TensorPlace(name, file, entry["dtype"], tuple(entry["shape"]), begin, end)
             )
-            for name, entry in header.items()
-        ]
         places.sort(key=lambda place: (place.begin, place.end))
-        promised = max((place.end for place in places), default=size)
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        msg = f"{file}: not a whole safetensors file ({error}); fetch or save the model again"
+        expected_size = max((place.end for place in places), default=size)
+    except DAMAGED_HEADER as error:
+        msg = f"{file}: not a complete safetensors file ({error}); download or save the model again"
         raise ModelError(msg) from error
-    if promised != size:
-        msg = f"{file}: {size:,} bytes where its header promises {promised:,}; fetch or save the model again"
+    if expected_size != size:
+        msg = (
+            f"{file}: {size:,} bytes where its header promises {expected_size:,}; download or save "
+            f"the model again"
+        )
         raise ModelError(msg)
     _check_consistent(file)
     return places, metadata
 
 
 def _check_consistent(file: Path) -> None:
-    """Let the library check lengths, places, shapes and kinds against each other; raises `ModelError`."""
-    from safetensors import SafetensorError, safe_open
-
+    """Let the library check offsets, shapes and dtypes against each other; raise `ModelError`."""
     try:
         with safe_open(file, framework="np"):
             return
     except (OSError, SafetensorError) as error:
-        msg = f"{file}: not a whole safetensors file ({error}); fetch or save the model again"
+        msg = f"{file}: not a complete safetensors file ({error}); download or save the model again"
         raise ModelError(msg) from error
 
 
 def _shard_names(index: Any, where: Path) -> list[str]:
-    """Return the files that an index names; raises `ModelError` for one that is not beside it."""
+    """Return the files that an index names; raise `ModelError` for one in another folder."""
     try:
         names = sorted(set(index["weight_map"].values()))
-        strange = [name for name in names if Path(name).name != name]
+        # A path would let a downloaded index read any file of this machine.
+        outside = [name for name in names if Path(name).name != name]
     except (KeyError, TypeError, AttributeError):
-        names, strange = [], [""]
-    if strange or not names:
-        seen = f"weight_map names {strange[0]!r}" if strange and strange[0] else "no weight_map"
-        msg = f"{where}: {seen}; expected names of safetensors files beside it; fetch or save the model again"
+        names, outside = [], []
+    if outside or not names:
+        problem = f"weight_map names {outside[0]!r}" if outside else "no weight_map"
+        msg = (
+            f"{where}: {problem}; expected names of safetensors files next to it; download or save "
+            f"the model again"
+        )
         raise ModelError(msg)
     return names
 
 
-def _lone_file(folder: Path) -> list[Path]:
+def _single_file(folder: Path) -> list[Path]:
+    """Return the file of a model without an index, as a list; raise `ModelError` where none is."""
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
-    found = sorted(folder.glob("*.safetensors"))
-    if len(found) == 1:
-        return found
-    pickled = sorted(
-        path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)
-    )
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1:
+        return files
+    pickled: list[str] = []
+    for pattern in ("*.bin", "*.pt", "*.pth"):
+        pickled += [path.name for path in folder.glob(pattern)]
     if pickled:
         msg = (
-            f"{folder}: only pickled weights ({pickled[0]}), which can run code when they are read; convert them "
-            f'once: python -c "from transformers import AutoModelForCausalLM as M; '
-            f"M.from_pretrained('{folder}').save_pretrained('{folder}')\""
+            f"{folder}: only pickled weights ({min(pickled)}), which can run code when they are "
+            f'read; convert them once: python -c "from transformers import AutoModelForCausalLM '
+            f"as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
         )
         raise ModelError(msg)
-    seen = ", ".join(path.name for path in found[:4]) or "no safetensors file"
-    msg = f"{folder}: expected {SINGLE}, or shards with {INDEX}; found {seen}"
+    found = ", ".join(path.name for path in files[:4]) or "no safetensors file"
+    msg = f"{folder}: expected {SINGLE}, or shards with {INDEX}; found {found}"
     raise ModelError(msg)
 
 
@@ -218,6 +233,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"{path}: not readable JSON ({error})"
+        msg = f"{path}: not readable JSON ({error}); download or save the model again"
         raise ModelError(msg) from error
     return data

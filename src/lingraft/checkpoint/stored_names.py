@@ -1,8 +1,9 @@
-"""The names of a checkpoint's files against the names of the model that transformers makes of them.
+"""Match the tensor names in the files with the tensor names of the model that transformers builds.
 
-Published checkpoints keep the names they were published with: `language_model.model.layers...` where the model's own
-module is `model.language_model.layers...`, `backbone.embeddings` where it is `model.embed_tokens`. transformers
-translates while it loads, by a table for each architecture; the same table is asked here.
+A published checkpoint keeps the names that it was published with: `language_model.model.layers...`
+where the module is now `model.language_model.layers...`, or `backbone.embeddings` where it is
+`model.embed_tokens`. transformers translates the names while it loads, with a table for each
+architecture. This module uses the same table.
 """
 
 from __future__ import annotations
@@ -12,22 +13,26 @@ from typing import Any
 
 
 def stored_names(model: Any, stored: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return, for each tensor of a model, the names of the files it is loaded from; unknown ones are not in it.
+    """Return, for each tensor of a model, the names in the files that it is loaded from.
 
-    A tensor has several where transformers joins them (experts of one layer) or where a tied one was stored twice.
+    Names that the model does not load are left out. A tensor has several names where transformers
+    joins tensors (the experts of one layer) or where a tied matrix is stored twice.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
     transforms = get_model_conversion_mapping(model)
-    renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
-    converters = [one for one in transforms if isinstance(one, WeightConverter)]
-    own: Mapping[str, Any] = model.state_dict()
-    found: dict[str, list[str]] = {}
+    renamings = [change for change in transforms if isinstance(change, WeightRenaming)]
+    converters = [change for change in transforms if isinstance(change, WeightConverter)]
+    parameters: Mapping[str, Any] = model.state_dict()
+    prefix = model.base_model_prefix
+    matches: dict[str, list[str]] = {}
     for name in stored:
-        translated, _ = rename_source_key(name, renamings, converters, model.base_model_prefix, own)
-        if translated not in own and name in own:
+        translated, _ = rename_source_key(name, renamings, converters, prefix, parameters)
+        # A name can be the model's own already, and the table of an older layout then translates it
+        # to a name that the model does not have.
+        if translated not in parameters and name in parameters:
             translated = name
-        if translated in own:
-            found.setdefault(translated, []).append(name)
-    return {name: tuple(names) for name, names in found.items()}
+        if translated in parameters:
+            matches.setdefault(translated, []).append(name)
+    return {name: tuple(names) for name, names in matches.items()}

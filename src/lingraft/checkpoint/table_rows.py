@@ -1,8 +1,10 @@
-"""Rows of new tokens in the further tables with a row for each id: stated rules, one for each kind of table.
+"""Rows of added tokens in tables other than the input and output embedding.
 
-A copy of the embedding or of the head (multi-token prediction) gets the same rows where it is equal to it, and the mean
-of the pieces' own rows where it is not. Per-layer embeddings get the mean of the pieces. A routing table gets the
-experts that most of the pieces are routed to. Suffixes: N new tokens, D width, K experts of a token.
+Some architectures have more tables with a row for each id. Each kind has its own rule:
+- A copy of the embedding or of the head (multi-token prediction) gets the same rows if it is equal
+  to it, otherwise the mean of its own rows for the subtokens.
+- Per-layer embeddings get the mean of the subtokens' rows.
+- A routing table gets the experts that most of the subtokens are routed to.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TableRows:
-    """The rows of new tokens in one table, the row that fills up, and how they were made."""
+    """The rows of added tokens in one table, its padding row, and how the rows were made."""
 
     added: Tensor
     padding: Tensor
@@ -31,60 +33,56 @@ class TableRows:
 
 
 def table_rows(
-    checkpoint: Checkpoint, names: EmbeddingNames, splice: Splice, made: Mapping[str, InitRows]
+    checkpoint: Checkpoint, names: EmbeddingNames, splice: Splice, init_rows: Mapping[str, InitRows]
 ) -> dict[str, TableRows]:
-    """Return the rows of every further table by its name; `made` are those of the embeddings.
-
-    Padding repeats row 0: that is what Gemma 3n reads for ids beyond its per-layer table.
-    """
-    found = {}
+    """Return the rows of every other table by its name; `init_rows` are those of the embeddings."""
+    rows: dict[str, TableRows] = {}
     for table in names.tables:
         matrix = checkpoint.tensor(table.name)
+        # Gemma 3n reads row 0 for ids beyond its per-layer table, so padding repeats it.
         padding = matrix[0].clone()
-        main = _equal_matrix(checkpoint, names, table)
-        if main is not None:
-            found[table.name] = TableRows(
-                made[main].rows, padding, f"the rows of the {main} embedding"
-            )
+        side = _equal_embedding(checkpoint, names, table)
+        if side is not None:
+            added, how = init_rows[side].rows, f"the rows of the {side} embedding"
         elif table.rule == "majority of the pieces":
-            found[table.name] = TableRows(majority_rows(matrix, splice.added), padding, table.rule)
+            added, how = majority_rows(matrix, splice.added), table.rule
         else:
-            found[table.name] = TableRows(
-                mean_rows(matrix, splice.added), padding, "mean of the pieces"
-            )
-    return found
+            added, how = mean_rows(matrix, splice.added), "mean of the pieces"
+        rows[table.name] = TableRows(added, padding, how)
+    return rows
 
 
-def _equal_matrix(
+def _equal_embedding(
     checkpoint: Checkpoint, names: EmbeddingNames, table: VocabularyTable
 ) -> str | None:
-    """Return the embedding that a table is a copy of, to the bit, or none."""
+    """Return the side whose matrix a table equals bit for bit, or none."""
     if table.rule not in {"input", "output"}:
         return None
     side = "output" if table.rule == "output" and names.output else "input"
-    main = names.output if side == "output" else names.input
-    return side if same_numbers(checkpoint, main[0], table.name) else None
+    matrix = names.output[0] if side == "output" else names.input[0]
+    return side if same_numbers(checkpoint, matrix, table.name) else None
 
 
 def mean_rows(matrix: Tensor, tokens: Sequence[AddedToken]) -> Tensor:
-    """Return the mean of the rows of each token's pieces, in float32."""
+    """Return the mean of the rows of each token's subtokens, in float32."""
     import torch
 
     rows = torch.empty((len(tokens), *matrix.shape[1:]), dtype=torch.float32)
     for number, token in enumerate(tokens):
-        rows[number] = _entries(matrix, token).double().mean(dim=0).float()
+        rows[number] = _subtoken_rows(matrix, token).double().mean(dim=0).float()
     return rows
 
 
-def _entries(table: Tensor, token: AddedToken) -> Tensor:
-    """Return the rows of a token's pieces; a piece beyond a shorter table reads row 0, as the model does."""
+def _subtoken_rows(table: Tensor, token: AddedToken) -> Tensor:
+    """Return the rows of a token's subtokens; an id beyond a shorter table reads row 0."""
     return table[[piece if piece < len(table) else 0 for piece in token.pieces]]
 
 
 def majority_rows(table: Tensor, tokens: Sequence[AddedToken]) -> Tensor:
-    """Return for each token the K experts that most of its pieces are routed to, the most frequent first.
+    """Return for each token the experts that most of its subtokens are routed to.
 
-    Ties go to the expert that is met first. A row of distinct experts gives a row of distinct experts.
+    The most frequent expert comes first; ties go to the expert that occurs first. The result has as
+    many experts as a row of `table`, and they are distinct if those of each row are.
 
     >>> import torch
     >>> table = torch.tensor([[0, 1], [2, 1], [2, 3]])
@@ -95,10 +93,11 @@ def majority_rows(table: Tensor, tokens: Sequence[AddedToken]) -> Tensor:
 
     rows = torch.empty((len(tokens), *table.shape[1:]), dtype=table.dtype)
     for number, token in enumerate(tokens):
-        entries = _entries(table, token)
-        votes = Counter(int(expert) for expert in entries.reshape(-1))
-        wanted = entries[0].numel()
-        experts = [expert for expert, _ in votes.most_common(wanted)]
-        experts += [int(expert) for expert in entries[0].reshape(-1)][len(experts) :]
+        subtoken_rows = _subtoken_rows(table, token)
+        votes = Counter(map(int, subtoken_rows.reshape(-1)))
+        first_row = [int(expert) for expert in subtoken_rows[0].reshape(-1)]
+        experts = [expert for expert, _ in votes.most_common(len(first_row))]
+        # Rows that repeat an expert can have fewer distinct experts than places.
+        experts += first_row[len(experts) :]
         rows[number] = torch.tensor(experts, dtype=table.dtype).reshape(table.shape[1:])
     return rows

@@ -1,8 +1,9 @@
-"""Reading text alone with a model that also reads images or sound, each token from those before it.
+"""Make a multimodal model read text alone, and check that it reads it causally.
 
-Most multimodal models read text without an image as a causal language model does. PaliGemma reads a prompt in both
-directions unless the call says that it is text to be predicted; without that, every loss and every bit per byte
-would be of a model that has seen the answer. So it is tried out on a few tokens.
+Most multimodal models read text without an image as a causal language model does. PaliGemma reads
+a prompt in both directions unless the call marks the text as text to be predicted. Without the mark,
+the loss and the bits per byte would be those of a model that has seen the text that it predicts.
+This module therefore runs the model on a few tokens and compares the logits.
 """
 
 from __future__ import annotations
@@ -14,70 +15,84 @@ from typing import Any
 from lingraft.checkpoint.model_class import is_multimodal
 from lingraft.errors import ModelError
 
-LENGTH, FROM = 8, 5
-"""Tokens of the trial, and the first one that is changed."""
+LENGTH, FIRST_CHANGED = 8, 5
+"""Tokens of the test input, and the position of the first token that differs."""
 
 TOLERANCE = 1e-3
-"""Share of the largest logit: rounding of another order of sums, in 16 bits too; a seen token moves far more."""
+"""Largest allowed change, relative to the largest logit.
+
+A different order of sums changes less than that, in 16 bits too; a token that is seen changes the
+logits far more.
+"""
 
 FAILURES = (ValueError, TypeError, AttributeError, RuntimeError, IndexError)
 
 
 def read_text_alone(model: Any, folder: Path) -> Any:
-    """Have a multimodal model read text causally, and return it; raises `ModelError` for one that cannot.
+    """Make a multimodal model read text causally, and return it.
 
-    A model that needs to be told gets `token_type_ids` of 1 (text to be predicted) in every call without images.
+    A model that needs it gets `token_type_ids` of 1 (text to be predicted) in every call without
+    images. Raises `ModelError` for a model that does not read text causally.
     """
-    if not is_multimodal(model.config) or any(
-        parameter.is_meta for parameter in model.parameters()
-    ):
+    # A model on the meta device has no weights to run.
+    on_meta_device = any(parameter.is_meta for parameter in model.parameters())
+    if on_meta_device or not is_multimodal(model.config):
         return model
     training = model.training
     model.eval()
     try:
         causal = _is_causal(model)
         if not causal and "token_type_ids" in inspect.signature(model.forward).parameters:
-            for part in {id(module): module for module in (model, model.base_model)}.values():
-                part.register_forward_pre_hook(_as_predicted_text, with_kwargs=True)
+            _mark_text_as_predicted(model)
             causal = _is_causal(model)
     except FAILURES as error:
+        reason = " ".join(str(error).split())[:160]
         msg = (
-            f"{folder}: {type(model).__name__} does not run on text alone "
-            f"({' '.join(str(error).split())[:160]}); choose a base whose language model does"
+            f"{folder}: {type(model).__name__} does not run on text alone ({reason}); choose a "
+            f"base whose language model does"
         )
         raise ModelError(msg) from error
     model.train(training)
     if not causal:
         msg = (
-            f"{folder}: {type(model).__name__} reads text in both directions: the logits of a token change with the "
-            f"tokens after it, so that neither training nor bits per byte would mean anything; choose another base"
+            f"{folder}: {type(model).__name__} reads text in both directions: the logits of a "
+            f"token change with the tokens after it, so its loss and its bits per byte are not "
+            f"valid; choose another base"
         )
         raise ModelError(msg)
     return model
 
 
 def _is_causal(model: Any) -> bool:
-    """Say whether the logits of the first tokens are the same whatever follows."""
+    """Whether the logits of the first tokens are the same for different continuations."""
     import torch
 
     rows = model.get_input_embeddings().weight.shape[0]
-    ids = (torch.arange(2 * LENGTH, device=model.device).reshape(2, LENGTH) * 7 + 11) % min(
-        rows, 256
-    )
-    ids[1, :FROM] = ids[0, :FROM]
+    # Two different sequences of ordinary ids, then the second gets the beginning of the first.
+    numbers = torch.arange(2 * LENGTH, device=model.device).reshape(2, LENGTH)
+    ids = (numbers * 7 + 11) % min(rows, 256)
+    ids[1, :FIRST_CHANGED] = ids[0, :FIRST_CHANGED]
     with torch.no_grad():
-        first, second = model(input_ids=ids, use_cache=False).logits[:, :FROM].float()
-    return float((first - second).abs().max()) <= TOLERANCE * max(float(first.abs().max()), 1e-6)
+        logits = model(input_ids=ids, use_cache=False).logits
+    first, second = logits[:, :FIRST_CHANGED].float()
+    largest = max(float(first.abs().max()), 1e-6)
+    return float((first - second).abs().max()) <= TOLERANCE * largest
 
 
-def _as_predicted_text(_module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+def _mark_text_as_predicted(model: Any) -> None:
+    """Add `token_type_ids` of 1 to every call without images."""
+    model.register_forward_pre_hook(_add_token_types, with_kwargs=True)
+    # lingraft also calls the body directly, to compute logits of some positions only.
+    if model.base_model is not model:
+        model.base_model.register_forward_pre_hook(_add_token_types, with_kwargs=True)
+
+
+def _add_token_types(_module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
     import torch
 
     ids = named.get("input_ids", arguments[0] if arguments else None)
-    if (
-        ids is None
-        or named.get("token_type_ids") is not None
-        or named.get("pixel_values") is not None
-    ):
+    has_types = named.get("token_type_ids") is not None
+    has_images = named.get("pixel_values") is not None
+    if ids is None or has_types or has_images:
         return None
     return arguments, {**named, "token_type_ids": torch.ones_like(ids)}

@@ -1,9 +1,13 @@
-"""What vLLM asks of a model folder, checked without vLLM.
+"""Check a model folder against what vLLM requires, without vLLM.
 
-vLLM builds its matrices from config.json and then loads each tensor into its place: `vocab_size` has to be the number
-of rows to the row (its loader asserts it), a tied head is none of its own, every *.safetensors file beside config.json
-counts unless an index says otherwise, and text is cut by whatever AutoTokenizer gives. What it fills up itself (rows to
-a multiple of 64), converts (float32) or needs for some requests only (a chat template) is told, and no fault.
+vLLM builds its matrices from config.json and then loads each tensor into them. Its requirements:
+- `vocab_size` is exactly the number of rows (its loader asserts this).
+- A tied head is not stored as a matrix of its own.
+- Every *.safetensors file next to config.json is loaded, unless an index lists the files.
+- AutoTokenizer gives the ids that the model was trained with.
+
+What vLLM adapts itself is a note and not a fault: it pads the rows to a multiple of 64, converts
+float32, and needs a chat template for chat requests only.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
 from lingraft.checkpoint.find_embeddings import embedding_names
 from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint
 from lingraft.errors import LingraftError, ModelError
@@ -22,18 +29,20 @@ from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.edge_cases import edge_case_texts
 
 MULTIPLE = 64
-"""Rows that vLLM's embedding is filled up to a multiple of (DEFAULT_VOCAB_PADDING_SIZE)."""
+"""vLLM pads its embedding to a multiple of this (DEFAULT_VOCAB_PADDING_SIZE)."""
 
-_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
+_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
+
+Verdict = Literal["yes", "note", "no"]
 
 
 @dataclass(frozen=True)
 class LayoutCheck:
-    """What was looked at and found; `no` where vLLM would refuse the folder or compute otherwise."""
+    """A check and its result; `no` where vLLM would refuse the folder or compute something else."""
 
     what: str
     found: str
-    holds: Literal["yes", "note", "no"] = "yes"
+    holds: Verdict = "yes"
     advice: str = ""
 
 
@@ -45,19 +54,16 @@ class _Folder:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        return self._json("config.json")
+        return self._read_json("config.json")
 
     @property
-    def text(self) -> Mapping[str, Any]:
+    def text_config(self) -> Mapping[str, Any]:
         return self.config.get("text_config") or self.config
 
     @cached_property
-    def generation(self) -> Mapping[str, Any]:
-        return (
-            self._json("generation_config.json")
-            if (self.path / "generation_config.json").is_file()
-            else {}
-        )
+    def generation_config(self) -> Mapping[str, Any]:
+        name = "generation_config.json"
+        return self._read_json(name) if (self.path / name).is_file() else {}
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -67,7 +73,7 @@ class _Folder:
     def tokenizer(self) -> ModelTokenizer:
         return open_tokenizer(self.path)
 
-    def _json(self, name: str) -> Mapping[str, Any]:
+    def _read_json(self, name: str) -> Mapping[str, Any]:
         try:
             content = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -76,237 +82,208 @@ class _Folder:
         return content if isinstance(content, dict) else {}
 
 
-def vllm_layout(folder: Path) -> list[LayoutCheck]:
-    """Look at everything that vLLM asks of a model folder; what cannot be read is told, not raised."""
-    opened, looked = _Folder(folder), []
+def check_vllm_layout(folder: Path) -> list[LayoutCheck]:
+    """Run every check on a model folder; a file that cannot be read is a fault, not an exception."""
+    opened = _Folder(folder)
+    results: list[LayoutCheck] = []
     for what, check in CHECKS.items():
         try:
-            looked += [LayoutCheck(what, *found) for found in check(opened)]
+            results += [LayoutCheck(what, *result) for result in check(opened)]
         except LingraftError as error:
-            looked.append(
-                LayoutCheck(
-                    what, str(error), "no", "the folder is not whole: make or fetch it again"
-                )
-            )
-    return looked
+            advice = "the folder is incomplete: build or download it again"
+            results.append(LayoutCheck(what, str(error), "no", advice))
+    return results
 
 
 def vllm_faults(folder: Path) -> list[str]:
-    """Return a line for each thing for which vLLM would refuse a model folder, or compute otherwise than here."""
-    return [
-        f"vLLM: {one.what}: {one.found}; {one.advice}"
-        for one in vllm_layout(folder)
-        if one.holds == "no"
-    ]
+    """Return a line for each fault: vLLM would refuse the folder, or compute something else."""
+    faults = [check for check in check_vllm_layout(folder) if check.holds == "no"]
+    return [f"vLLM: {fault.what}: {fault.found}; {fault.advice}" for fault in faults]
 
 
-Found = Iterator[tuple[Any, ...]]
+# What a check yields: what was found, the verdict, and what to do.
+Result = tuple[str, Verdict, str]
 
 
-def _architecture(folder: _Folder) -> Found:
-    named = folder.config.get("architectures") or []
+def _ok(found: str) -> Result:
+    return found, "yes", ""
+
+
+def _note(found: str, advice: str) -> Result:
+    return found, "note", advice
+
+
+def _fault(found: str, advice: str) -> Result:
+    return found, "no", advice
+
+
+def _check_architecture(folder: _Folder) -> Iterator[Result]:
     if "auto_map" in folder.config:
-        yield (
-            f"code of its own ({', '.join(folder.config['auto_map'])})",
-            "no",
-            "it would run only when trusted",
-        )
-    if not named or not isinstance(named[0], str):
-        yield (
-            "config.json names none",
-            "no",
-            "vLLM chooses the model's class by it: save_pretrained writes it",
-        )
+        code = ", ".join(folder.config["auto_map"])
+        yield _fault(f"code of its own ({code})", "vLLM runs it only with --trust-remote-code")
+    architectures = folder.config.get("architectures") or []
+    if not architectures or not isinstance(architectures[0], str):
+        advice = "vLLM chooses the model's class by it: save_pretrained writes it"
+        yield _fault("config.json names none", advice)
     else:
-        yield (named[0],)
+        yield _ok(architectures[0])
 
 
-def _rows(folder: _Folder) -> Found:
-    names, size = embedding_names(folder.checkpoint), folder.text.get("vocab_size")
-    for name in (*names.input, *names.output, *([names.output_bias] if names.output_bias else [])):
+def _check_rows(folder: _Folder) -> Iterator[Result]:
+    names, size = embedding_names(folder.checkpoint), folder.text_config.get("vocab_size")
+    bias = (names.output_bias,) if names.output_bias else ()
+    for name in (*names.input, *names.output, *bias):
         rows = folder.checkpoint.tensors[name].shape[0]
         if rows == size:
-            yield (f"{rows:,} in {name}, as vocab_size says",)
+            yield _ok(f"{rows:,} in {name}, equal to vocab_size")
         else:
-            yield (
-                f"{rows:,} in {name}, vocab_size {size}",
-                "no",
-                "its loader wants exactly vocab_size rows",
-            )
+            advice = "vLLM's loader needs exactly vocab_size rows"
+            yield _fault(f"{rows:,} in {name}, vocab_size {size}", advice)
     if names.rows % MULTIPLE:
-        yield (
-            f"{names.rows:,}, no multiple of {MULTIPLE}",
-            "note",
-            "vLLM fills up with rows that are never sampled",
-        )
+        advice = "vLLM pads with rows that are never sampled"
+        yield _note(f"{names.rows:,}, no multiple of {MULTIPLE}", advice)
 
 
-def _tied(folder: _Folder) -> Found:
+def _check_head(folder: _Folder) -> Iterator[Result]:
     names = embedding_names(folder.checkpoint)
-    spare = [name for name in names.input if name.endswith("lm_head.weight")]
-    if spare:
-        yield (
-            f"tied, with a copy in {spare[0]}",
-            "note",
-            "equal to the input's rows; not every vLLM skips it",
-        )
+    copies = [name for name in names.input if name.endswith("lm_head.weight")]
+    if copies:
+        advice = "equal to the input's rows; some versions of vLLM do not skip it"
+        yield _note(f"tied, with a copy in {copies[0]}", advice)
+    elif names.tied:
+        yield _ok("tied, one matrix")
     else:
-        yield (
-            "tied, one matrix" if names.tied else f"two matrices, the head is {names.output[0]}",
-        )
+        yield _ok(f"two matrices, the head is {names.output[0]}")
 
 
-def _ids(folder: _Folder) -> Found:
+def _check_ids(folder: _Folder) -> Iterator[Result]:
     rows, size = embedding_names(folder.checkpoint).rows, folder.tokenizer.size
     if size > rows:
-        yield (
-            f"{size:,} ids, {rows:,} rows",
-            "no",
-            "put the tokenizer there that belongs to the model",
-        )
+        yield _fault(f"{size:,} ids, {rows:,} rows", "copy the model's own tokenizer into it")
     else:
-        yield (f"{size:,} ids in {rows:,} rows",)
+        yield _ok(f"{size:,} ids in {rows:,} rows")
 
 
-def _tokenizer(folder: _Folder) -> Found:
+def _check_tokenizer(folder: _Folder) -> Iterator[Result]:
     if not (folder.path / "tokenizer.json").is_file():
-        yield "no tokenizer.json", "no", "`lingraft adapt` writes one"
+        yield _fault("no tokenizer.json", "`lingraft adapt` writes one")
         return
-    from transformers import AutoTokenizer
-    from transformers.utils import logging
-
     logging.set_verbosity_error()
     try:
         loaded = AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001 - of whatever kind, by it vLLM would not start
-        yield (
-            f"AutoTokenizer: {' '.join(str(error).split())[:120]}",
-            "no",
-            "look at tokenizer_config.json",
-        )
+    except Exception as error:  # noqa: BLE001 - any exception here would stop vLLM's start as well
+        reason = " ".join(str(error).split())[:120]
+        yield _fault(f"AutoTokenizer: {reason}", "look at tokenizer_config.json")
         return
     texts = [text for text in edge_case_texts() if text]
-    theirs = [loaded(text, add_special_tokens=False)["input_ids"] for text in texts]
-    different = sum(
-        mine != other
-        for mine, other in zip(folder.tokenizer.encode_markup(texts), theirs, strict=True)
-    )
+    ids = folder.tokenizer.encode_markup(texts)
+    transformers_ids = [loaded(text, add_special_tokens=False)["input_ids"] for text in texts]
+    different = sum(a != b for a, b in zip(ids, transformers_ids, strict=True))
     kind = type(loaded).__name__
     if not different:
-        yield (f"{kind} cuts {len(texts)} awkward texts alike",)
-    elif folder.tokenizer.config.get("auto_map"):
-        yield (
-            f"{kind} cuts {different} of {len(texts)} awkward texts otherwise",
-            "note",
-            "vllm serve --trust-remote-code takes the class of the folder, which cuts as here",
-        )
-    else:
-        yield (
-            f"{kind} cuts {different} of {len(texts)} awkward texts otherwise",
-            "no",
-            "name PreTrainedTokenizerFast in tokenizer_config.json, or a class of the folder's own as adapt does",
-        )
-
-
-def _template(folder: _Folder) -> Found:
-    there = (
-        folder.tokenizer.config.get("chat_template")
-        or (folder.path / "chat_template.jinja").is_file()
-    )
-    if there:
-        yield ("there",)
-    else:
-        yield "none", "note", "/v1/completions works; /v1/chat/completions needs --chat-template"
-
-
-def _numbers(folder: _Folder) -> Found:
-    named = str(
-        folder.text.get("dtype") or folder.config.get("dtype") or folder.config.get("torch_dtype")
-    )
-    stored = sorted({place.dtype for place in folder.checkpoint.tensors.values()})
-    if _TYPES.get(named) not in stored:
-        yield (
-            f"{', '.join(stored)}, while config.json says {named}",
-            "no",
-            "vLLM converts to what config.json says: name the type there that the files have",
-        )
-    elif named in {"float32", "float64"}:
-        yield named, "note", "--dtype auto serves it in 16 bits; --dtype float32 computes as here"
-    else:
-        yield (", ".join(stored),)
-
-
-def _ends(folder: _Folder) -> Found:
-    size = folder.tokenizer.size
-    ends = {
-        name: part.get("eos_token_id")
-        for name, part in (
-            ("config.json", folder.text),
-            ("generation_config.json", folder.generation),
-        )
-    }
-    ids = {
-        name: value if isinstance(value, list) else [value]
-        for name, value in ends.items()
-        if value is not None
-    }
-    beyond = [
-        f"{one} in {name}" for name, values in ids.items() for one in values if not 0 <= one < size
-    ]
-    own = folder.tokenizer.eos_id
-    if beyond:
-        yield (
-            f"{', '.join(beyond)}, with {size:,} ids",
-            "no",
-            "generation would never end: name the id of the end",
-        )
-    elif own is None and not ids:
-        yield "none", "note", "an answer ends at max_tokens only"
-    elif ids and own is not None and all(own not in values for values in ids.values()):
-        yield f"{ids}, the tokenizer's own is {own}", "note", "vLLM stops at either"
-    else:
-        yield (str(own if own is not None else ids),)
-
-
-def _files(folder: _Folder) -> Found:
-    found = {path.name for path in folder.path.glob("*.safetensors")}
-    checkpoint, used = folder.checkpoint, {path.name for path in folder.checkpoint.files}
-    if checkpoint.index is None:
-        if found != used:
-            yield (
-                f"{', '.join(sorted(found - used))} beside the weights",
-                "no",
-                f"without {INDEX}, vLLM loads every *.safetensors: take it away",
-            )
-        else:
-            yield (f"one file, {len(checkpoint.tensors)} tensors",)
+        yield _ok(f"{kind} gives the same ids for {len(texts)} edge-case texts")
         return
-    index = checkpoint.index["weight_map"]
-    wrong = [
-        name
-        for name, file in index.items()
-        if name not in checkpoint.tensors or checkpoint.tensors[name].file.name != file
-    ]
-    lost = sorted(checkpoint.tensors.keys() - index.keys())
-    if wrong or lost:
-        yield (
-            f"{len(wrong)} tensors not where {INDEX} says, {len(lost)} not in it ({(wrong + lost)[0]})",
-            "no",
-            "save the model again",
-        )
+    found = f"{kind} gives other ids for {different} of {len(texts)} edge-case texts"
+    if folder.tokenizer.config.get("auto_map"):
+        advice = "vllm serve --trust-remote-code uses the class of the folder, with the same ids"
+        yield _note(found, advice)
     else:
-        yield (f"{len(used)} files, {len(index)} tensors, as {INDEX} says",)
+        advice = (
+            "name PreTrainedTokenizerFast in tokenizer_config.json, or a class in the folder, "
+            "as `lingraft adapt` does"
+        )
+        yield _fault(found, advice)
 
 
-CHECKS: Mapping[str, Callable[[_Folder], Found]] = {
-    "architecture": _architecture,
-    "rows": _rows,
-    "head": _tied,
-    "ids": _ids,
-    "tokenizer": _tokenizer,
-    "chat template": _template,
-    "numbers": _numbers,
-    "end of text": _ends,
-    "files": _files,
+def _check_template(folder: _Folder) -> Iterator[Result]:
+    in_config = folder.tokenizer.config.get("chat_template")
+    if in_config or (folder.path / "chat_template.jinja").is_file():
+        yield _ok("present")
+    else:
+        advice = "/v1/completions works; /v1/chat/completions needs --chat-template"
+        yield _note("none", advice)
+
+
+def _check_dtype(folder: _Folder) -> Iterator[Result]:
+    config = folder.config
+    # transformers 5 writes `dtype`, transformers 4 `torch_dtype`.
+    dtype = folder.text_config.get("dtype") or config.get("dtype") or config.get("torch_dtype")
+    named = str(dtype)
+    stored = sorted({place.dtype for place in folder.checkpoint.tensors.values()})
+    if _DTYPES.get(named) not in stored:
+        advice = "vLLM converts to the dtype of config.json: set it to the dtype of the files"
+        yield _fault(f"{', '.join(stored)}, while config.json says {named}", advice)
+    elif named in {"float32", "float64"}:
+        advice = "--dtype auto serves it in 16 bits; --dtype float32 gives the results of lingraft"
+        yield _note(named, advice)
+    else:
+        yield _ok(", ".join(stored))
+
+
+def _check_end_ids(folder: _Folder) -> Iterator[Result]:
+    size, own = folder.tokenizer.size, folder.tokenizer.eos_id
+    configs = {
+        "config.json": folder.text_config,
+        "generation_config.json": folder.generation_config,
+    }
+    ids: dict[str, list[int]] = {}
+    beyond: list[str] = []
+    for name, config in configs.items():
+        value = config.get("eos_token_id")
+        if value is None:
+            continue
+        ids[name] = value if isinstance(value, list) else [value]
+        beyond += [f"{end_id} in {name}" for end_id in ids[name] if not 0 <= end_id < size]
+    if beyond:
+        advice = "generation would never end: set the id of the end token"
+        yield _fault(f"{', '.join(beyond)}, with {size:,} ids", advice)
+    elif own is None and not ids:
+        yield _note("none", "generation ends at max_tokens only")
+    elif ids and own is not None and all(own not in values for values in ids.values()):
+        yield _note(f"{ids}, the tokenizer's own is {own}", "vLLM stops at either")
+    else:
+        yield _ok(str(own if own is not None else ids))
+
+
+def _check_files(folder: _Folder) -> Iterator[Result]:
+    checkpoint = folder.checkpoint
+    used = {path.name for path in checkpoint.files}
+    if checkpoint.index is not None:
+        yield _check_index(checkpoint, checkpoint.index["weight_map"])
+        return
+    extra = sorted({path.name for path in folder.path.glob("*.safetensors")} - used)
+    if extra:
+        advice = f"without {INDEX}, vLLM loads every *.safetensors: remove it"
+        yield _fault(f"{', '.join(extra)} next to the weights", advice)
+    else:
+        yield _ok(f"one file, {len(checkpoint.tensors)} tensors")
+
+
+def _check_index(checkpoint: Checkpoint, weight_map: Mapping[str, str]) -> Result:
+    """Compare the index with the tensors of the files."""
+    misplaced: list[str] = []
+    for name, file in weight_map.items():
+        place = checkpoint.tensors.get(name)
+        if place is None or place.file.name != file:
+            misplaced.append(name)
+    missing = sorted(checkpoint.tensors.keys() - weight_map.keys())
+    if not misplaced and not missing:
+        files, tensors = len(checkpoint.files), len(weight_map)
+        return _ok(f"{files} files, {tensors} tensors, as {INDEX} says")
+    example = (misplaced + missing)[0]
+    found = f"{len(misplaced)} tensors not where {INDEX} says, {len(missing)} not in it ({example})"
+    return _fault(found, "save the model again")
+
+
+CHECKS: Mapping[str, Callable[[_Folder], Iterator[Result]]] = {
+    "architecture": _check_architecture,
+    "rows": _check_rows,
+    "head": _check_head,
+    "ids": _check_ids,
+    "tokenizer": _check_tokenizer,
+    "chat template": _check_template,
+    "numbers": _check_dtype,
+    "end of text": _check_end_ids,
+    "files": _check_files,
 }
-"""What is looked at, in the order of the answer."""
+"""The checks, in the order of the output."""

@@ -83,12 +83,12 @@ def verify(store: Path) -> list[MachineCheck]:
 
 def look_at(model: Path) -> list[MachineCheck]:
     """Look at a model folder as vLLM would: a line for each thing that it asks."""
-    from lingraft.checkpoint.vllm_check import vllm_layout
+    from lingraft.checkpoint.vllm_check import check_vllm_layout
 
     verdicts: dict[str, Literal["ok", "note", "bad"]] = {"yes": "ok", "note": "note", "no": "bad"}
     return [
         MachineCheck(one.what, one.found, verdicts[one.holds], one.advice)
-        for one in vllm_layout(model)
+        for one in check_vllm_layout(model)
     ]
 
 
