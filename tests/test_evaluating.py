@@ -17,7 +17,7 @@ from lingraft.pipeline import (
     evaluate_models,
     evaluation_stages,
 )
-from lingraft.pipeline.model_evaluation import named
+from lingraft.pipeline.model_evaluation import shortest_names
 from lingraft.recipe import Runtime
 from tests.commands import lingraft
 from tests.conftest import make_tiny_model
@@ -184,7 +184,7 @@ def test_bad_input_is_told_in_one_line(what, models, hindi_file, here, tmp_path)
 
 def test_names_tell_models_apart():
     """As much of the path as is needed, from its end."""
-    assert list(named(["a/x/model", "b/x/model"])) == ["a/x/model", "b/x/model"]
+    assert list(shortest_names(["a/x/model", "b/x/model"])) == ["a/x/model", "b/x/model"]
 
 
 def test_the_command_prints_a_table_and_json(models, hindi_file, tmp_path):
@@ -203,7 +203,7 @@ def test_the_command_prints_a_table_and_json(models, hindi_file, tmp_path):
     assert all(stage["cached"] for stage in json.loads(again.stdout)["stages"])
     wrong = lingraft("evaluate", models[0], cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr.startswith("error: say on which text")
+    assert wrong.stderr.startswith("error: evaluate: expected text from one place")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -20,7 +20,7 @@ from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pipeline.runner import describe_source
-from lingraft.pipeline.stage_builders import BESIDE_WEIGHTS, read_splice
+from lingraft.pipeline.stage_builders import COMPANION_FILES, read_splice
 from lingraft.store import atomic_folder
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def export_peft(run: Path, folder: Path) -> Adapter:
     base = _base(record)
     with atomic_folder(folder, option="--peft") as draft:
         _write_adapter(delta, base, run / "model", draft)
-        copy_matching(run / "model", draft, BESIDE_WEIGHTS)
+        copy_matching(run / "model", draft, COMPANION_FILES)
         (draft / "README.md").write_text(_readme(record, base, delta), encoding="utf-8")
     return Adapter(
         folder,

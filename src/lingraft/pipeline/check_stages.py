@@ -1,10 +1,10 @@
-"""The checks of a run, in which other libraries are the judge.
+"""The checks of a run against other libraries.
 
-The source is checked before anything is learned: transformers and lingraft read it alike. The
-result is checked before it is trained, and again afterwards: what the source had, as transformers
-reads it, is where it was. The answers are claims, which the certificate of a run begins and ends
-with. They are part of no other stage's key: an upgrade of transformers repeats the checks, a second
-or two each, and nothing else.
+The source is checked before anything is learned: transformers and lingraft must read it alike. The
+result is checked before training, and again after it: the tokens of the source, as transformers
+reads them, must have kept their ids. The results of the checks are claims, the first and the last
+ones of the certificate of a run. No other stage depends on a check: after an upgrade of
+transformers only the checks run again, for a second or two each.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lingraft.corpus import Corpus
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.recipe import Recipe
 from lingraft.splice import Splice
-from lingraft.store import Store
+from lingraft.store import Manifest, Store
 
 CLAIMS = "claims.json"
 
-_DOCUMENTS = 40
-_CHARACTERS = 2_000
+_DOCUMENTS, _CHARACTERS = 40, 2_000
+"""Held-out documents of each language that are read, and characters of each: a check is short."""
 
 
 def source_check(
     recipe: Recipe, source: StageNode, targets: dict[str, StageNode], replay: StageNode | None
 ) -> StageNode:
-    """Return the node that compares our reading of the source with that of transformers."""
+    """Return the stage that compares how lingraft and transformers read the source."""
     return stage_node(
         "source tokenizer check", "source-check", _settings(recipe),
         check_source, source=source, replay=replay, **targets,
@@ -49,7 +49,7 @@ def result_check(
     *,
     rows: bool,
 ) -> StageNode:
-    """Return the node that looks for the source's tokens in a result; in its rows too with `rows`."""
+    """Return the stage that checks the source's tokens in a result, with `rows` their rows too."""
     return stage_node(
         title, "result-check", {**_settings(recipe), "rows": rows},
         partial(check_result, rows=rows), source=source, vocabulary=vocabulary, model=model,
@@ -57,7 +57,7 @@ def result_check(
 
 
 def check_source(context: StageContext) -> None:
-    """Check the source on awkward texts and on the first held-out documents of each language."""
+    """Check the source on edge cases and on the first held-out documents of each language."""
     from lingraft.certificate import write_certificate
     from lingraft.certificate.result_claims import certify_source_ids
     from lingraft.certificate.source_claims import certify_source
@@ -87,11 +87,12 @@ def check_result(context: StageContext, *, rows: bool) -> None:
     target = model or vocabulary / "tokenizer"
     given = given_folder(source)
     if not isinstance(their_reading(given), Reading):
-        given = source  # a lone tokenizer file: what it was converted to is read instead
+        # A tokenizer file without a model: read what it was converted to instead.
+        given = source
     splice = Splice.from_json(json.loads((vocabulary / "splice.json").read_text(encoding="utf-8")))
     claims = [certify_tokens(given, target, splice)]
     if rows and model is not None:
-        claims.append(certify_rows(source, model, splice, changed_by=_method(context)))
+        claims.append(certify_rows(source, model, splice, changed_by=_changed_base_rows(context)))
     if model is not None:
         claims += certify_named_ids(source, model)
     write_certificate(claims, context.draft.path(CLAIMS), waived=context.recipe.vocabulary.allow)
@@ -100,13 +101,20 @@ def check_result(context: StageContext, *, rows: bool) -> None:
 def run_certificate(
     store: Store, before: StageNode, vocabulary: StageNode, *after: StageNode
 ) -> dict[str, Any]:
-    """Return the whole certificate: of the source, of the vocabulary, of the results."""
-    paths = [store.folder(before.stage) / CLAIMS]
-    paths.append(store.folder(vocabulary.stage) / "certificate.json")
-    paths += [store.folder(one.stage) / CLAIMS for one in after]
+    """Return the certificate of a run: claims about source, vocabulary and results, in order."""
+    certificate_path = store.folder(vocabulary.stage) / "certificate.json"
+    paths = [store.folder(before.stage) / CLAIMS, certificate_path]
+    paths += [store.folder(node.stage) / CLAIMS for node in after]
     parts = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    claims = [claim for part in parts for claim in part["claims"]]
+    claims: list[Any] = []
+    for part in parts:
+        claims += part["claims"]
     return {**parts[1], "claims": claims}
+
+
+def write_run_certificate(path: Path, certificate: dict[str, Any]) -> None:
+    """Write a certificate into a folder of results."""
+    path.write_text(json.dumps(certificate, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -119,15 +127,10 @@ def _first_texts(corpus: Corpus) -> Iterator[str]:
         yield text[:_CHARACTERS]
 
 
-def _method(context: StageContext) -> str:
-    """Return which matrices the initialisation changed on purpose, if any."""
+def _changed_base_rows(context: StageContext) -> str:
+    """Return which base rows the initialisation changed on purpose, "" if none."""
     from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
-    from lingraft.store import Manifest
 
-    said = str(Manifest.read(context.folders["model"]).notes.get("base_rows", BIT_IDENTICAL))
-    return "" if said.startswith(BIT_IDENTICAL) else said
-
-
-def write_run_certificate(path: Path, certificate: dict[str, Any]) -> None:
-    """Write a certificate into a folder of results."""
-    path.write_text(json.dumps(certificate, ensure_ascii=False, indent=1), encoding="utf-8")
+    notes = Manifest.read(context.folders["model"]).notes
+    base_rows = str(notes.get("base_rows", BIT_IDENTICAL))
+    return "" if base_rows.startswith(BIT_IDENTICAL) else base_rows

@@ -1,39 +1,44 @@
 """The stages that measure: scores of each model, its tasks, and the evaluation that compares them.
 
-What a model scores on a text depends on the model, the text and how it is read, never on its part in a run. So every
-model has a scoring stage and a tasks stage of its own, addressed by these alone: two runs that share a model score it
-once. Timings compare models in turns and are made in the evaluation, which reads the scores of all.
+The scores of a model depend on the model, the text and how it is read, not on its role in a run. So
+each model has a scoring stage and a tasks stage of its own, whose keys depend on nothing else: two
+runs that share a model score it once. Timings compare models round by round; they are measured in
+the evaluation stage, which reads the scores of all models.
 
-Inputs are named by kind and name (`model:source`, `scores:source`, `text:target`), so that a model may have any name.
-
-What became of the added tokens of the models of an evaluation: exposures in training, rows that barely turned.
+Inputs are named by kind and name (`model:source`, `scores:source`, `text:target`), so that a model
+may have any name.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lingraft.corpus import Corpus
 from lingraft.corpus.text_files import find_files
 from lingraft.evaluation.tasks import task_identity
 from lingraft.measurement import Measurement, read_measurements, write_measurements
+from lingraft.pipeline.added_token_table import added_measurements
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.recipe import Evaluation
 from lingraft.store import file_digest
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 
-SCORED = ("heldout_bytes", "context", "stride")
+if TYPE_CHECKING:
+    from lingraft.evaluation import FolderScores
+
+SCORING_SETTINGS = ("heldout_bytes", "context", "stride")
+SAMPLE_SETTINGS = ("prompt_bytes", "samples", "sample_bytes")
+"""The settings of an evaluation that the scores of a model depend on."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The nodes that measure the models of a run."""
+class EvaluationNodes:
+    """The stages that measure the models of a run."""
 
     scoring: tuple[StageNode, ...]
     tasks: tuple[StageNode, ...]
@@ -43,309 +48,220 @@ class Measured:
 def evaluation_nodes(
     models: Mapping[str, StageNode],
     texts: Mapping[str, StageNode],
-    chosen: Evaluation,
+    settings: Evaluation,
     *,
     seed: int = 0,
     learned: Mapping[str, StageNode] | None = None,
     packed: StageNode | None = None,
     separator: str = "auto",
-) -> Measured:
-    """Return the nodes that score each model on each text, run its tasks, and compare it with the first model.
+) -> EvaluationNodes:
+    """Return the stages that score each model, run its tasks, and compare it with the first model.
 
-    In the texts `learned` (by default all of them) documents of tasks are looked for; `packed` is training text, where
-    exposures of added tokens are counted; `separator` is the recipe's `training.packing.separator`. Raises
-    `LingraftError` where a file that the settings name is not there.
+    Documents of tasks are searched for in the texts `learned`, by default in all texts. `packed` is
+    training text, where exposures of added tokens are counted. `separator` is the setting
+    `training.packing.separator` of the recipe. Raises `LingraftError` if a file that the settings
+    name does not exist.
     """
-    where = {f"text:{role}": text for role, text in texts.items()}
-    scoring = {
-        name: _scoring(name, model, where, chosen, separator) for name, model in models.items()
-    }
-    seen = {f"text:{role}": text for role, text in (texts if learned is None else learned).items()}
-    tasks = {
-        name: _tasks(name, model, seen, chosen, seed)
-        for name, model in models.items()
-        if chosen.tasks.names
-    }
+    text_inputs = _prefixed("text", texts)
+    learned_inputs = text_inputs if learned is None else _prefixed("text", learned)
+    scoring, tasks = {}, {}
+    for name, model in models.items():
+        scoring[name] = _scoring(name, model, text_inputs, settings, separator)
+        if settings.tasks.names:
+            tasks[name] = _tasks(name, model, learned_inputs, settings, seed)
     evaluation = stage_node(
         "evaluation",
         "evaluation",
-        _identity(chosen),
-        partial(make_evaluation, chosen, tuple(models)),
-        **{f"model:{name}": model for name, model in models.items()},
-        **{f"scores:{name}": one for name, one in scoring.items()},
-        **{f"tasks:{name}": one for name, one in tasks.items()},
-        **where,
+        _identity(settings),
+        partial(make_evaluation, settings, tuple(models)),
+        **_prefixed("model", models),
+        **_prefixed("scores", scoring),
+        **_prefixed("tasks", tasks),
+        **text_inputs,
         packed=packed,
     )
-    return Measured(tuple(scoring.values()), tuple(tasks.values()), evaluation)
+    return EvaluationNodes(tuple(scoring.values()), tuple(tasks.values()), evaluation)
+
+
+def _prefixed(kind: str, nodes: Mapping[str, StageNode]) -> dict[str, StageNode]:
+    return {f"{kind}:{name}": node for name, node in nodes.items()}
 
 
 def _scoring(
-    name: str, model: StageNode, where: Mapping[str, StageNode], chosen: Evaluation, separator: str
+    name: str,
+    model: StageNode,
+    texts: Mapping[str, StageNode],
+    settings: Evaluation,
+    separator: str,
 ) -> StageNode:
-    settings: dict[str, Any] = chosen.model_dump(mode="json", include=set(SCORED))
-    if chosen.generation is not None:
-        settings["samples"] = chosen.generation.model_dump(
-            mode="json", include={"prompt_bytes", "samples", "sample_bytes"}
+    identity: dict[str, Any] = settings.model_dump(mode="json", include=set(SCORING_SETTINGS))
+    if settings.generation is not None:
+        identity["samples"] = settings.generation.model_dump(
+            mode="json", include=set(SAMPLE_SETTINGS)
         )
-    settings["separator"] = separator
+    identity["separator"] = separator
     return stage_node(
         f"scoring {name}",
         "scoring",
-        settings,
-        partial(make_scoring, chosen, separator),
+        identity,
+        partial(make_scoring, settings, separator),
         model=model,
-        **where,
+        **texts,
     )
 
 
 def _tasks(
-    name: str, model: StageNode, where: Mapping[str, StageNode], chosen: Evaluation, seed: int
+    name: str, model: StageNode, texts: Mapping[str, StageNode], settings: Evaluation, seed: int
 ) -> StageNode:
-    settings = {
-        **chosen.tasks.model_dump(mode="json", exclude={"data", "tasks_folder"}),
+    identity = {
+        **settings.tasks.model_dump(mode="json", exclude={"data", "tasks_folder"}),
         "seed": seed,
-        "identity": task_identity(chosen.tasks),
+        "identity": task_identity(settings.tasks),
     }
-    seen = where if chosen.tasks.contaminated != "ignore" else {}
     return stage_node(
         f"tasks of {name}",
         "tasks",
-        settings,
-        partial(make_tasks, chosen, seed),
+        identity,
+        partial(make_tasks, settings, seed),
         model=model,
-        **seen,
+        **({} if settings.tasks.contaminated == "ignore" else texts),
     )
 
 
-def _identity(chosen: Evaluation) -> dict[str, Any]:
-    """Return the settings with files named by their content."""
-    settings = chosen.model_dump(
+def _identity(settings: Evaluation) -> dict[str, Any]:
+    """Return the settings, with files replaced by their hashes."""
+    identity = settings.model_dump(
         mode="json", exclude={"parallel_file", "reference_tokenizer", "tasks"}
     )
-    if chosen.parallel_file is not None:
-        settings["parallel"] = [file_digest(path) for path in find_files(chosen.parallel_file)]
-    if chosen.reference_tokenizer is not None:
-        settings["reference_tokenizer"] = file_digest(
-            tokenizer_file(Path(chosen.reference_tokenizer).expanduser())
-        )
-    return settings
+    if settings.parallel_file is not None:
+        identity["parallel"] = [file_digest(path) for path in find_files(settings.parallel_file)]
+    if settings.reference_tokenizer is not None:
+        folder = Path(settings.reference_tokenizer).expanduser()
+        identity["reference_tokenizer"] = file_digest(tokenizer_file(folder))
+    return identity
 
 
-def make_scoring(chosen: Evaluation, separator: str, context: StageContext) -> None:
-    """Score one model on every text."""
+def make_scoring(settings: Evaluation, separator: str, context: StageContext) -> None:
+    """Score a model on every text."""
     from lingraft.evaluation import score_folder
-    from lingraft.evaluation.score_model import heldout_documents
 
-    texts = {
-        corpus.language: heldout_documents(corpus, chosen.heldout_bytes)
-        for corpus in texts_of(context)
-    }
     scored = score_folder(
         context.folders["model"] / "model",
-        texts,
-        chosen,
+        _heldout_texts(context, settings),
+        settings,
         device=context.execution.device,
         separator=separator,
     )
     for number, (language, scores) in enumerate(scored.scores.items()):
         scores.write(context.draft.path(f"scores-{number}.npz"))
-        context.draft.notes[language] = {
-            "documents": len(scores.tokens),
-            "tokens": len(scores.ids),
-            **({"scoring": list(scores.notes)} if scores.notes else {}),
-        }
-    written = {
-        language: [asdict(sample) for sample in samples]
-        for language, samples in scored.samples.items()
-    }
-    text = json.dumps(
-        {"languages": list(scored.scores), "samples": written}, ensure_ascii=False, indent=1
-    )
+        notes: dict[str, Any] = {"documents": len(scores.tokens), "tokens": len(scores.ids)}
+        if scores.notes:
+            notes["scoring"] = list(scores.notes)
+        context.draft.notes[language] = notes
+    samples = {}
+    for language, generated in scored.samples.items():
+        samples[language] = [asdict(sample) for sample in generated]
+    content = {"languages": list(scored.scores), "samples": samples}
+    text = json.dumps(content, ensure_ascii=False, indent=1)
     context.draft.path("scored.json").write_text(text, encoding="utf-8")
 
 
-def read_scored(folder: Path) -> Any:
-    """Read what `make_scoring` wrote: a `FolderScores`."""
+def read_scores(folder: Path) -> FolderScores:
+    """Read the output of `make_scoring`."""
     from lingraft.evaluation import FolderScores, TextScores
     from lingraft.evaluation.samples import GeneratedSample
 
-    found = json.loads((folder / "scored.json").read_text(encoding="utf-8"))
-    scores = {
-        language: TextScores.read(folder / f"scores-{number}.npz")
-        for number, language in enumerate(found["languages"])
-    }
-    samples = {
-        language: [
-            GeneratedSample(one["prompt"], one["text"], tuple(one["ids"])) for one in written
+    content = json.loads((folder / "scored.json").read_text(encoding="utf-8"))
+    scores, samples = {}, {}
+    for number, language in enumerate(content["languages"]):
+        scores[language] = TextScores.read(folder / f"scores-{number}.npz")
+    for language, generated in content["samples"].items():
+        samples[language] = [
+            GeneratedSample(sample["prompt"], sample["text"], tuple(sample["ids"]))
+            for sample in generated
         ]
-        for language, written in found["samples"].items()
-    }
     return FolderScores(scores, samples)
 
 
-def make_tasks(chosen: Evaluation, seed: int, context: StageContext) -> None:
-    """Run the tasks on one model."""
+def make_tasks(settings: Evaluation, seed: int, context: StageContext) -> None:
+    """Run the tasks on a model."""
     from lingraft.evaluation.tasks import run_tasks
 
-    corpora = texts_of(context)
-    seen = (
-        None
-        if not corpora
-        else lambda: chain.from_iterable(corpus.documents("train") for corpus in corpora)
-    )
-    rows = run_tasks(
+    corpora = text_corpora(context)
+
+    def training_texts() -> Iterator[str]:
+        for corpus in corpora:
+            yield from corpus.documents("train")
+
+    measurements = run_tasks(
         context.folders["model"] / "model",
-        chosen.tasks,
+        settings.tasks,
         context.draft.folder,
         subject="model",
         device=context.execution.device,
         seed=seed,
-        training_texts=seen,
+        training_texts=training_texts if corpora else None,
     )
-    write_measurements(rows, context.draft.path("measurements.parquet"))
-    context.draft.notes["tasks"] = list(chosen.tasks.names)
+    write_measurements(measurements, context.draft.path("measurements.parquet"))
+    context.draft.notes["tasks"] = list(settings.tasks.names)
 
 
-def make_evaluation(chosen: Evaluation, names: tuple[str, ...], context: StageContext) -> None:
-    """Compare the models on what they scored, and time them side by side."""
+def make_evaluation(settings: Evaluation, names: tuple[str, ...], context: StageContext) -> None:
+    """Compare the scores of the models, and time the models side by side."""
     from lingraft.evaluation import ScoredModel, compare
-    from lingraft.evaluation.score_model import heldout_documents
     from lingraft.tokenizer import open_tokenizer
 
-    corpora = texts_of(context)
-    texts = {corpus.language: heldout_documents(corpus, chosen.heldout_bytes) for corpus in corpora}
-    folders = {name: context.folders[f"model:{name}"] / "model" for name in names}
-    entrants = {
-        name: ScoredModel(
-            folder, open_tokenizer(folder), read_scored(context.folders[f"scores:{name}"])
-        )
-        for name, folder in folders.items()
-    }
-    result = compare(entrants, texts, chosen, device=context.execution.device)
-    rows = [
+    models = {}
+    for name in names:
+        folder = context.folders[f"model:{name}"] / "model"
+        scores = read_scores(context.folders[f"scores:{name}"])
+        models[name] = ScoredModel(folder, open_tokenizer(folder), scores)
+    texts = _heldout_texts(context, settings)
+    result = compare(models, texts, settings, device=context.execution.device)
+    measurements = [
         *result.measurements,
-        *added_measurements(entrants, corpora[0].language, context),
-        *_task_rows(names, context),
+        *added_measurements(models, next(iter(texts)), context),
+        *_task_measurements(names, context),
     ]
-    write_measurements(rows, context.draft.path("measurements.parquet"))
-    written = json.dumps(result.samples, ensure_ascii=False, indent=1)
-    context.draft.path("generated.json").write_text(written, encoding="utf-8")
+    write_measurements(measurements, context.draft.path("measurements.parquet"))
+    generated = json.dumps(result.samples, ensure_ascii=False, indent=1)
+    context.draft.path("generated.json").write_text(generated, encoding="utf-8")
     context.draft.notes.update(result.notes)
 
 
-def _task_rows(names: tuple[str, ...], context: StageContext) -> list[Measurement]:
-    folders = {
-        name: context.folders[f"tasks:{name}"]
-        for name in names
-        if f"tasks:{name}" in context.folders
-    }
-    if not folders:
+def _task_measurements(names: tuple[str, ...], context: StageContext) -> list[Measurement]:
+    """Return the task results of each model, then their changes from the first model."""
+    measured: dict[str, list[Measurement]] = {}
+    for name in names:
+        if f"tasks:{name}" in context.folders:
+            path = context.folders[f"tasks:{name}"] / "measurements.parquet"
+            measured[name] = [replace(row, subject=name) for row in read_measurements(path)]
+    if not measured:
         return []
-    from lingraft.evaluation.tasks.task_measurements import (
-        task_changes,
-    )  # which needs the extra `eval`
+    # Imported here because it needs the optional extra `eval`.
+    from lingraft.evaluation.tasks.task_measurements import task_changes
 
-    rows = {
-        name: [
-            replace(row, subject=name) for row in read_measurements(folder / "measurements.parquet")
-        ]
-        for name, folder in folders.items()
-    }
-    changes = [
-        change
-        for name in names[1:]
-        if name in folders
-        for change in task_changes(
-            rows[names[0]],
-            rows[name],
-            folders[names[0]] / "samples.jsonl",
-            folders[name] / "samples.jsonl",
-        )
-    ]
-    return [*chain.from_iterable(rows.values()), *changes]
+    first = names[0]
+    changes: list[Measurement] = []
+    for name in names[1:]:
+        if name in measured:
+            samples = [context.folders[f"tasks:{n}"] / "samples.jsonl" for n in (first, name)]
+            changes += task_changes(measured[first], measured[name], *samples)
+    results = [row for rows in measured.values() for row in rows]
+    return [*results, *changes]
 
 
-def texts_of(context: StageContext) -> list[Corpus]:
-    """Return the corpora of a measuring node, in the order in which they were named."""
-    return [
-        Corpus.open(folder) for role, folder in context.folders.items() if role.startswith("text:")
-    ]
+def text_corpora(context: StageContext) -> list[Corpus]:
+    """Return the corpora of a stage that measures, in the order of its inputs."""
+    roles = [role for role in context.folders if role.startswith("text:")]
+    return [Corpus.open(context.folders[role]) for role in roles]
 
 
-def added_measurements(
-    entrants: Mapping[str, Any], language: str, context: StageContext
-) -> list[Measurement]:
-    """Measure each model's added tokens, and write them one by one into added_tokens.parquet, where there are any.
+def _heldout_texts(context: StageContext, settings: Evaluation) -> dict[str, Any]:
+    """Return the held-out documents of each language that are scored."""
+    from lingraft.evaluation.score_model import heldout_documents
 
-    Exposures are counted in the packed training text. A row is compared with that of the model before it in order,
-    where both have the same tokens: the one that training began from.
-    """
-    import numpy as np
-
-    from lingraft.evaluation.added_token_use import AddedTokenUse, exposure_rows, turns_of
-    from lingraft.evaluation.compare_models import added_ids
-
-    added = added_ids(entrants)
-    rows: list[Measurement] = []
-    table: list[dict[str, Any]] = []
-    before = None
-    for name, entrant in entrants.items():
-        ids_A = np.array(sorted(added[name]), dtype=np.int64)
-        surfaces = entrant.tokenizer.vocabulary.surfaces
-        trained = before is not None and before.tokenizer.vocabulary.surfaces == surfaces
-        if len(ids_A) and trained and before is not None:
-            use = AddedTokenUse(
-                ids_A, _exposures(ids_A, context), turns_of(before.folder, entrant.folder, ids_A)
-            )
-            rows += exposure_rows(use, language, name)
-            table += _details(use, surfaces, entrant.scored.scores, name)
-        before = entrant
-    if table:
-        _write(table, context)
-    return rows
-
-
-def _exposures(ids_A: Any, context: StageContext) -> Any:
-    if "packed" not in context.folders:
-        return None
-    import numpy as np
-
-    from lingraft.packing.blocks import Blocks
-
-    tokens, size, chunk = Blocks.open(context.folders["packed"]).tokens, int(ids_A.max()) + 1, 2**22
-    counts = np.zeros(size, dtype=np.int64)
-    for begin in range(0, len(tokens), chunk):
-        found = tokens[begin : begin + chunk]
-        counts += np.bincount(found[found < size].astype(np.int64), minlength=size)
-    return counts[ids_A]
-
-
-def _details(use: Any, surfaces: Any, scores: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    import numpy as np
-
-    from lingraft.evaluation.added_token_use import undertrained
-
-    heldout = np.bincount(
-        np.concatenate([score.ids for score in scores.values()]), minlength=len(surfaces)
-    )
-    few = undertrained(use.turns)
-    return [
-        {
-            "subject": name,
-            "id": int(i),
-            "text": surfaces[i].decode("utf-8", errors="backslashreplace"),
-            "heldout": int(heldout[i]),
-            "exposures": None if use.exposures is None else int(use.exposures[n]),
-            "turn": float(use.turns[n]),
-            "under_trained": bool(few[n]),
-        }
-        for n, i in enumerate(use.ids)
-    ]
-
-
-def _write(table: list[dict[str, Any]], context: StageContext) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.Table.from_pylist(table), context.draft.path("added_tokens.parquet"))
+    texts = {}
+    for corpus in text_corpora(context):
+        texts[corpus.language] = heldout_documents(corpus, settings.heldout_bytes)
+    return texts

@@ -1,9 +1,13 @@
-"""`lingraft extend`: a tokenizer with new tokens, and rows for them where there are weights; nothing is trained."""
+"""`lingraft extend`: a tokenizer with new tokens, and embedding rows for them; nothing is trained.
+
+A folder with a tokenizer but no weights gives an extended tokenizer alone.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +20,11 @@ from lingraft.pipeline.check_stages import (
     source_check,
     write_run_certificate,
 )
-from lingraft.pipeline.run_folder import RUN, link_files, model_files, new_run_folder
+from lingraft.pipeline.run_folder import EVIDENCE, RUN, link_same_names, model_files, new_run_folder
 from lingraft.pipeline.runner import build_node, log_source_statement, quiet_libraries, warnings_of
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
-from lingraft.pretokenizer.change import PRETOKENIZER
-from lingraft.progress import LogLine
+from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
 from lingraft.splice import identity_splice
 from lingraft.store import Store, file_digest
@@ -30,34 +33,36 @@ from lingraft.tokenizer.load_tokenizer import tokenizer_file
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.training import TrainingPlan
 
-EVIDENCE = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
+
+@dataclass(frozen=True)
+class _Extension:
+    """The stages of an extension: all of them in order, the final one, and those that certify."""
+
+    nodes: tuple[StageNode, ...]
+    final: StageNode
+    vocabulary: StageNode
+    source_check: StageNode
+    result_checks: tuple[StageNode, ...]
 
 
-def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine) -> Path:
-    """Write the extended model (or tokenizer, where the folder has no weights) to `output`, whole or not at all.
+def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = discard_line) -> Path:
+    """Write the extended model to `output`, or the extended tokenizer if the source has no weights.
 
-    Stages are taken from the store and left there, as in a full run: adapting later begins from what was extended.
+    `output` appears complete or not at all. Stages are the same as in a full run and stay in the
+    store: a later `lingraft adapt` starts from them.
     """
     store = Store(runtime.store)
-    nodes, final, vocabulary, checks = _nodes(recipe)
-    if not all(one.is_cached(store) for one in nodes):
+    recipe_without_training = _without_training(recipe)
+    graph = _extension(recipe, recipe_without_training)
+    if not all(node.is_cached(store) for node in graph.nodes):
         quiet_libraries()
     with new_run_folder(output, "--output") as draft:
-        first, *others = nodes
-        done = [build_node(first, recipe, runtime, store, log)]
-        untrained = recipe.model_copy(
-            update={"training": TrainingPlan(phases=()), "chat_vector": None}
-        )
-        statement = log_source_statement(untrained, store.folder(first.stage) / "model", log)
-        done += [build_node(one, recipe, runtime, store, log) for one in others]
-        source = store.folder(final.stage) / ("model" if final is not vocabulary else "tokenizer")
-        link_files(source, draft, {stored: stored for stored in model_files(source)})
-        evidence = store.folder(vocabulary.stage)
-        names = [name for name in (*EVIDENCE, "id_remap.json") if (evidence / name).is_file()]
-        link_files(evidence, draft, {name: f"lingraft/{name}" for name in names})
-        certificate = run_certificate(store, checks[0], vocabulary, *checks[1:])
-        write_run_certificate(draft / "lingraft" / "certificate.json", certificate)
-        (draft / "lingraft" / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
+        source, *others = graph.nodes
+        done = [build_node(source, recipe, runtime, store, log)]
+        folder = store.folder(source.stage) / "model"
+        statement = log_source_statement(recipe_without_training, folder, log)
+        done += [build_node(node, recipe, runtime, store, log) for node in others]
+        _write_extension(draft, recipe, graph, store)
         record = {
             "format": 1,
             "made by": "lingraft extend",
@@ -68,51 +73,66 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine) -> P
     return output
 
 
-def _nodes(recipe: Recipe) -> tuple[list[StageNode], StageNode, StageNode, list[StageNode]]:
-    """Return the nodes in order, the one whose output is wanted, the vocabulary, and the checks."""
+def _without_training(recipe: Recipe) -> Recipe:
+    untrained = {"training": TrainingPlan(phases=()), "chat_vector": None}
+    return recipe.model_copy(update=untrained)
+
+
+def _write_extension(draft: Path, recipe: Recipe, graph: _Extension, store: Store) -> None:
+    """Link the extended files into the output folder, with the evidence in `lingraft/`."""
+    name = "tokenizer" if graph.final is graph.vocabulary else "model"
+    extended = store.folder(graph.final.stage) / name
+    link_same_names(extended, draft, model_files(extended))
+    evidence = store.folder(graph.vocabulary.stage)
+    names = [name for name in (*EVIDENCE, "id_remap.json") if (evidence / name).is_file()]
+    link_same_names(evidence, draft / "lingraft", names)
+    certificate = run_certificate(store, graph.source_check, graph.vocabulary, *graph.result_checks)
+    write_run_certificate(draft / "lingraft" / "certificate.json", certificate)
+    (draft / "lingraft" / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
+
+
+def _extension(recipe: Recipe, untrained: Recipe) -> _Extension:
+    """Return the stages of an extension; a folder without weights has no embeddings stage."""
     if isinstance(recipe.model, FolderBase) and not list(recipe.model.folder.glob("*.safetensors")):
         check_weight_format(recipe.model.folder)
-        path = tokenizer_file(recipe.model.folder)
-        files = {one.name: file_digest(one) for one in _tokenizer_files(path)}
-        source = stage_node(
-            "source tokenizer",
-            "tokenizer",
-            {"file": path.name, "files": files},
-            partial(_make_tokenizer, path),
-        )
-        texts, replay = corpus_nodes(recipe)
-        vocabulary = vocabulary_node(recipe, source, texts, replay)
-        checks = [
-            source_check(recipe, source, texts, replay),
-            result_check("result check", recipe, source, vocabulary, None, rows=False),
-        ]
-        nodes = [
-            source,
-            *texts.values(),
-            *([replay] if replay else []),
-            checks[0],
-            vocabulary,
-            checks[1],
-        ]
-        return nodes, vocabulary, vocabulary, checks
-    untrained = recipe.model_copy(update={"training": TrainingPlan(phases=()), "chat_vector": None})
+        return _tokenizer_extension(recipe, recipe.model.folder)
     graph = build_graph(untrained, extends_only=True)
-    return (
-        list(graph.model_nodes),
+    return _Extension(
+        graph.model_nodes,
         graph.embeddings,
         graph.vocabulary,
-        [graph.source_check, *graph.result_checks],
+        graph.source_check,
+        graph.result_checks,
     )
 
 
+def _tokenizer_extension(recipe: Recipe, folder: Path) -> _Extension:
+    path = tokenizer_file(folder)
+    files = {file.name: file_digest(file) for file in _tokenizer_files(path)}
+    source = stage_node(
+        "source tokenizer",
+        "tokenizer",
+        {"file": path.name, "files": files},
+        partial(_make_tokenizer, path),
+    )
+    texts, replay = corpus_nodes(recipe)
+    vocabulary = vocabulary_node(recipe, source, texts, replay)
+    before = source_check(recipe, source, texts, replay)
+    after = result_check("result check", recipe, source, vocabulary, None, rows=False)
+    nodes = (source, *texts.values(), *([replay] if replay else []), before, vocabulary, after)
+    return _Extension(nodes, vocabulary, vocabulary, before, (after,))
+
+
 def _tokenizer_files(path: Path) -> list[Path]:
-    """Return a tokenizer file with the files next to it that say something of the tokenizer."""
-    found = {one for pattern in SMALL_FILES for one in path.parent.glob(pattern) if one.is_file()}
-    return sorted(found | {path})
+    """Return a tokenizer file with the files next to it that describe the tokenizer."""
+    files = {path}
+    for pattern in SMALL_FILES:
+        files.update(file for file in path.parent.glob(pattern) if file.is_file())
+    return sorted(files)
 
 
 def _make_tokenizer(path: Path, context: StageContext) -> None:
-    """Write a tokenizer without a model, converted where it has to be, where later stages look for a model's."""
+    """Write the source tokenizer, converted if necessary, where later stages expect a model."""
     folder, given = context.draft.folder / "model", context.draft.folder / GIVEN
     given.mkdir()
     for file in _tokenizer_files(path):

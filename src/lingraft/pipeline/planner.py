@@ -1,8 +1,8 @@
-"""What a run would do: every stage, whether its output is stored, its size, cost and estimated time."""
+"""Predicts what a run would do: its stages, whether their output is cached, sizes, cost and time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -28,16 +28,19 @@ from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.store import Manifest, Store
 
+EMBEDDING_SECONDS = 3.0
 CHECK_SECONDS = 2.0
 PREDICTION_SECONDS = 10.0
+
+AMOUNTS = ("documents", "bytes", "tokens", "rows", "parameters")
 
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One stage.
+    """What is known of a stage before the run.
 
-    `amounts` holds documents, bytes, tokens, rows and parameters, as far as they are known; `seconds` are those still
-    to be spent: 0 if the output is stored, `None` where nothing is known. `notes` say what the source model is.
+    `amounts` holds those of `AMOUNTS` that are known. `seconds` is the time that the stage still
+    takes: 0 if its output is cached, `None` if it is not known. `notes` describe the source model.
     """
 
     title: str
@@ -54,12 +57,15 @@ class PlanRow:
 
 
 def plan(recipe: Recipe, runtime: Runtime) -> list[PlanRow]:
-    """Return the stages of a recipe in order. Numbers of cached stages are exact, the others are estimates."""
+    """Return a plan row for each stage of a recipe, in order.
+
+    Numbers of cached stages are exact, the others are estimates.
+    """
     return _Planner(recipe, runtime).rows()
 
 
 class _Planner:
-    """Walks the stages and hands sizes on from one to the next."""
+    """Visits the stages in order and passes sizes from each to the next ones."""
 
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
@@ -71,50 +77,50 @@ class _Planner:
     def rows(self) -> list[PlanRow]:
         """Return a row for each stage."""
         graph = self.graph
-        texts = [
-            self._corpus(node, text)
-            for node, text in zip(graph.targets, self.recipe.targets, strict=True)
-        ]
-        rows = [self._source(graph.source), *texts]
-        sizes = [row.amounts.get("bytes") for row in texts]
-        self.target_bytes = sum(size or 0 for size in sizes) if all(sizes) else None
-        if len(texts) > 1:
-            rows.append(
-                self._row(
-                    graph.target,
-                    {"bytes": self.target_bytes},
-                    seconds=1 + (self.target_bytes or 0) * READING_SECONDS_PER_BYTE,
-                )
-            )
-        if graph.replay is not None and self.recipe.replay is not None:
-            rows.append(self._corpus(graph.replay, self.recipe.replay))
+        rows = [self._source(graph.source), *self._texts()]
         rows.append(self._row(graph.source_check, {}, seconds=CHECK_SECONDS))
         rows += [self._vocabulary(graph.vocabulary), self._embeddings(graph.embeddings)]
-        rows += [self._row(one, {}, seconds=CHECK_SECONDS) for one in graph.result_checks[:1]]
+        rows += self._checks(graph.result_checks[:1])
         rows += [self._packing(role, node) for role, node in graph.packing.items()]
         if graph.training is not None:
             rows.append(self._training(graph.training))
-        rows += [
-            self._row(one, {}, seconds=3.0)
-            for one in (graph.instruct, graph.chat_vector)
-            if one is not None
-        ]
-        rows += [self._row(one, {}, seconds=CHECK_SECONDS) for one in graph.result_checks[1:]]
-        tasks = (self._row(one, {}) for one in graph.tasks)
-        predicted = self._row(graph.prediction, {}, seconds=PREDICTION_SECONDS)
-        return [*rows, *self._scoring(graph), *tasks, self._timing(graph.evaluation), predicted]
+        for node in (graph.instruct, graph.chat_vector):
+            if node is not None:
+                rows.append(self._row(node, {}, seconds=EMBEDDING_SECONDS))
+        rows += self._checks(graph.result_checks[1:])
+        rows += self._scoring(graph)
+        rows += [self._row(node, {}) for node in graph.tasks]
+        rows.append(self._timing(graph.evaluation))
+        rows.append(self._row(graph.prediction, {}, seconds=PREDICTION_SECONDS))
+        return rows
 
-    def _notes(self, node: StageNode) -> dict[str, Any] | None:
-        return (
-            dict(Manifest.read(self.store.folder(node.stage)).notes)
-            if node.is_cached(self.store)
-            else None
-        )
+    def _texts(self) -> list[PlanRow]:
+        """Return the rows of all texts, and store the size of the target text."""
+        graph, recipe = self.graph, self.recipe
+        pairs = zip(graph.targets, recipe.targets, strict=True)
+        rows = [self._corpus(node, text) for node, text in pairs]
+        sizes = [row.amounts.get("bytes") for row in rows]
+        self.target_bytes = sum(size or 0 for size in sizes) if all(sizes) else None
+        if len(rows) > 1:
+            size = self.target_bytes
+            rows.append(self._row(graph.target, {"bytes": size}, seconds=_reading_seconds(size)))
+        if graph.replay is not None and recipe.replay is not None:
+            rows.append(self._corpus(graph.replay, recipe.replay))
+        return rows
+
+    def _checks(self, nodes: Sequence[StageNode]) -> list[PlanRow]:
+        return [self._row(node, {}, seconds=CHECK_SECONDS) for node in nodes]
+
+    def _notes(self, node: StageNode) -> Mapping[str, Any] | None:
+        """Return the notes of a cached stage, `None` if it is not cached."""
+        if not node.is_cached(self.store):
+            return None
+        return Manifest.read(self.store.folder(node.stage)).notes
 
     def _row(
         self,
         node: StageNode,
-        amounts: dict[str, int | None],
+        amounts: Mapping[str, int | None],
         *,
         flops: float | None = None,
         seconds: float | None = None,
@@ -144,12 +150,10 @@ class _Planner:
         return replace(row, notes=self._statement(node))
 
     def _statement(self, node: StageNode) -> tuple[str, ...]:
-        """Say what the source is, as far as its files can be seen before the run."""
-        folder = (
-            self.store.folder(node.stage) / "model"
-            if node.is_cached(self.store)
-            else self.recipe.model.tokenizer_folder()
-        )
+        """Describe the source, if its files can be read before the run."""
+        folder = self.recipe.model.tokenizer_folder()
+        if node.is_cached(self.store):
+            folder = self.store.folder(node.stage) / "model"
         if folder is None:
             return ()
         statement = source_statement(self.recipe, folder)
@@ -160,22 +164,20 @@ class _Planner:
             counts = Corpus.open(self.store.folder(node.stage)).counts("train")
             return self._row(node, {"documents": counts.documents, "bytes": counts.bytes})
         size = text_bytes(text.corpus)
-        return self._row(node, {"bytes": size}, seconds=1 + (size or 0) * READING_SECONDS_PER_BYTE)
+        return self._row(node, {"bytes": size}, seconds=_reading_seconds(size))
 
     def _vocabulary(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
         self.added = int(notes["added"]) if notes else self.size
-        return self._row(
-            node,
-            {"tokens": self.added},
-            seconds=2 + (self.target_bytes or 0) * LEARNING_SECONDS_PER_BYTE,
-        )
+        seconds = 2 + (self.target_bytes or 0) * LEARNING_SECONDS_PER_BYTE
+        return self._row(node, {"tokens": self.added}, seconds=seconds)
 
     def _embeddings(self, node: StageNode) -> PlanRow:
         rows = self.source_tokens and self.source_tokens + self.added
-        grown = self.added * self.width * (1 if self.tied else 2)
-        self.adapted_parameters = self.parameters and self.parameters + grown
-        return self._row(node, {"rows": rows, "parameters": self.adapted_parameters}, seconds=3.0)
+        new_parameters = self.added * self.width * (1 if self.tied else 2)
+        self.adapted_parameters = self.parameters and self.parameters + new_parameters
+        amounts = {"rows": rows, "parameters": self.adapted_parameters}
+        return self._row(node, amounts, seconds=EMBEDDING_SECONDS)
 
     def _packing(self, role: str, node: StageNode) -> PlanRow:
         notes = self._notes(node)
@@ -186,93 +188,88 @@ class _Planner:
         tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
         if role == "target":
             self.target_tokens = tokens
-            if notes:  # where documents are cut, less text is packed than there is
+            if notes:  # less than the text has, if long documents were cut
                 self.target_bytes = notes["bytes"]
-        return self._row(
-            node,
-            {"tokens": tokens, "rows": notes["rows"] if notes else None},
-            seconds=1 + (size or 0) * READING_SECONDS_PER_BYTE,
-        )
+        amounts = {"tokens": tokens, "rows": notes["rows"] if notes else None}
+        return self._row(node, amounts, seconds=_reading_seconds(size))
 
     def _training(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
-        tokens = (
-            notes["tokens"]
-            if notes
-            else training_tokens(
+        if notes:
+            tokens = notes["tokens"]
+        else:
+            tokens = training_tokens(
                 self.recipe,
                 self.target_bytes,
                 self.target_tokens,
                 512,
                 replay_bytes_per_token=self.replay_bytes_per_token,
             )
-        )
         return self._row(node, {"tokens": tokens}, flops=self._flops(6, tokens))
 
     def _scoring(self, graph: Graph) -> Iterator[PlanRow]:
-        """Yield a row for each model: the source reads target text in more tokens than the others."""
+        """Yield a row for each model; the source needs more tokens for target text than others."""
         size, others = int(self.recipe.evaluation.heldout_bytes), 1 if self.recipe.replay else 0
         targets = len(graph.targets)
         for node in graph.scoring:
             kind = "before" if node.inputs["model"] is graph.source else "after"
             tokens = round(targets * size / BYTES_PER_TOKEN[kind] + others * size / 4)
-            yield self._row(
-                node, {"bytes": size * (targets + others)}, flops=self._flops(2, tokens)
-            )
+            amounts = {"bytes": size * (targets + others)}
+            yield self._row(node, amounts, flops=self._flops(2, tokens))
 
     def _timing(self, node: StageNode) -> PlanRow:
-        writing = self.recipe.evaluation.generation
-        tokens = (
-            3 * writing.timed_prompts * writing.timed_bytes * (writing.timed_repeats + 1)
-            if writing
-            else None
-        )
+        generation = self.recipe.evaluation.generation
+        tokens = None
+        if generation:
+            repeats = generation.timed_repeats + 1
+            tokens = 3 * generation.timed_prompts * generation.timed_bytes * repeats
         return self._row(node, {}, flops=self._flops(2, tokens))
 
-    def _flops(self, each: int, tokens: int | None) -> float | None:
+    def _flops(self, per_parameter: int, tokens: int | None) -> float | None:
         if tokens is None or not self.adapted_parameters:
             return None
         lookup = 0 if self.tied else self.input_parameters + self.added * self.width
-        return float(each) * tokens * (self.adapted_parameters - lookup)
+        return float(per_parameter) * tokens * (self.adapted_parameters - lookup)
+
+
+def _reading_seconds(size: int | None) -> float:
+    return 1 + (size or 0) * READING_SECONDS_PER_BYTE
 
 
 def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime) -> str:
-    """Return in one line what becomes of the pre-tokenizer, as far as that is known before the vocabulary is made."""
+    """Return in one line what happens to the pre-tokenizer, as far as it is known."""
     store, node = Store(runtime.store), build_graph(recipe).vocabulary
     if node.is_cached(store):
         return pretokenizer_line(store.folder(node.stage))
     mode = recipe.vocabulary.pretokenizer
     if mode == "auto":
         return (
-            "pre-tokenizer: auto decides in the stage vocabulary, on the target's text; a changed one loads in "
-            "transformers, tokenizers, vLLM and SGLang, in llama.cpp only where that knows it by name"
+            "pre-tokenizer: auto decides in the stage vocabulary, on the target's text; a changed "
+            "one loads in transformers, tokenizers, vLLM and SGLang, in llama.cpp only where that "
+            "knows it by name"
         )
-    what = {
+    effect = {
         "keep": "stays the base's",
         "repair": "is made mark-aware where it cuts words at combining marks",
     }[mode]
-    return f"pre-tokenizer: {what} ({mode}: the recipe says so)"
+    return f"pre-tokenizer: {effect} ({mode}: the recipe says so)"
 
 
 def plan_table(rows: list[PlanRow]) -> Table:
-    """Return the plan for people."""
+    """Return the plan as a table to print."""
     table = Table(pad_edge=False, box=None, show_footer=True)
     left = sum(row.seconds or 0 for row in rows)
     table.add_column("stage", footer="still to do")
     table.add_column("state")
-    for name in ("documents", "bytes", "tokens", "rows", "parameters"):
+    for name in AMOUNTS:
         table.add_column(name, justify="right")
     table.add_column("FLOPs", justify="right")
     table.add_column("estimated time", justify="right", footer=_time(left))
     for row in rows:
-        amounts = [
-            number(row.amounts[name]) if name in row.amounts else ""
-            for name in ("documents", "bytes", "tokens", "rows", "parameters")
-        ]
         table.add_row(
             row.title,
             "cached" if row.cached else "to do",
-            *amounts,
+            *(number(row.amounts[name]) if name in row.amounts else "" for name in AMOUNTS),
             flops(row.flops) if row.flops else "",
             _time(row.seconds),
         )

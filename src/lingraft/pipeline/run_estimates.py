@@ -1,7 +1,8 @@
-"""What a stage will cost before it has run: rough on purpose, and marked as an estimate wherever it is shown.
+"""Rough estimates of what a stage costs before it has run; they are shown as estimates.
 
-Training costs 6 FLOPs and reading 2 for each token and each parameter that is multiplied (all but the input
-embedding). Seconds are FLOPs over the speed of this machine's own matrix product, of which a model reaches a part.
+Training takes 6 FLOPs, and scoring 2, for each token and each parameter that multiplies it (all but
+the input embedding). Seconds are FLOPs over the speed of this machine's matrix product, of which
+models reach a part.
 """
 
 from __future__ import annotations
@@ -17,56 +18,58 @@ from lingraft.errors import LingraftError
 from lingraft.recipe import Recipe
 
 COMPRESSION = 4.0
-"""Bytes of text in a byte of a .gz or .zst file: 3.6 (English) to 6.2 (Tamil) in news text."""
+"""Bytes of text per byte of a .gz or .zst file: 3.6 (English) to 6.2 (Tamil) in news text."""
 
 BYTES_PER_TOKEN = {"before": 1.6, "after": 6.5}
-"""Of a language that the tokenizer was not made for, and of the same language when thousands of tokens were added."""
+"""In a language that the tokenizer was not trained on, and there with thousands of added tokens."""
 
 LEARNING_SECONDS_PER_BYTE = 1.2e-6
 READING_SECONDS_PER_BYTE = 0.5e-6
+STORY_BYTES = 300
+"""Bytes of a story of the built-in miniature corpus."""
+
+DEFAULT_BATCH_BLOCKS = 8
+"""Blocks of a training step if the recipe sets no batch size, which training then chooses itself."""
+
 EFFICIENCY = 0.45
-"""The part of the speed of a large matrix product that training and scoring of small models reach."""
+"""Share of the speed of a large matrix product that small models reach in training and scoring."""
 
 
 def text_bytes(settings: CorpusSettings) -> int | None:
-    """Return about how many bytes of train text the settings give, `None` where nothing is known of it."""
-    sizes = [_source_bytes(source) for source in settings.sources]
-    known = (
-        sum(size for size in sizes if size is not None)
-        if all(size is not None for size in sizes)
-        else None
-    )
-    bounds = [
-        size
-        for size in (known, settings.limit.bytes if settings.limit else None)
-        if size is not None
-    ]
-    return min(bounds) if bounds else None
+    """Return roughly how many bytes of text a corpus has, `None` if nothing is known of it."""
+    bounds: list[int] = []
+    if settings.limit and settings.limit.bytes:
+        bounds.append(settings.limit.bytes)
+    total: int | None = 0
+    for source in settings.sources:
+        size = _source_bytes(source)
+        total = None if total is None or size is None else total + size
+    if total is not None:
+        bounds.append(total)
+    return min(bounds, default=None)
 
 
 def _source_bytes(source: Source) -> int | None:
     limit = source.limit.bytes if source.limit and source.limit.bytes else None
     if source.miniature is not None:
-        return limit or source.miniature.stories * 300
+        return limit or source.miniature.stories * STORY_BYTES
     if source.path is None:
         return limit
     try:
         files = [Path(str(file)) for file in find_files(source.path)]
     except LingraftError:
         return limit
-    size = round(
-        sum(
-            file.stat().st_size * (COMPRESSION if file.suffix in {".gz", ".zst"} else 1)
-            for file in files
-        )
-    )
-    return min(size, limit) if limit else size
+    total = 0.0
+    for file in files:
+        total += file.stat().st_size * (COMPRESSION if file.suffix in {".gz", ".zst"} else 1)
+    return min(round(total), limit) if limit else round(total)
 
 
 def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
-    """Return how many parameters a configuration gives, and how many of them are the input embedding.
+    """Return the parameters of a model of this configuration, and those of its input embedding.
 
-    They are not known beforehand (`None`, 0) where transformers has no such type: the model brings code of its own.
+    They are not known (`None`, 0) for a type that transformers does not have: its code comes with
+    the model and must not run for a plan.
     """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -76,8 +79,7 @@ def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
     if config["model_type"] not in CONFIG_MAPPING_NAMES:
         return None, 0
     settings = {key: value for key, value in config.items() if key != "model_type"}
-    built = AutoConfig.for_model(config["model_type"], **settings)
-    model = meta_model(built)
+    model = meta_model(AutoConfig.for_model(config["model_type"], **settings))
     total = sum(parameter.numel() for parameter in model.parameters())
     return total, model.get_input_embeddings().weight.numel()
 
@@ -90,10 +92,10 @@ def training_tokens(
     *,
     replay_bytes_per_token: float | None = None,
 ) -> int | None:
-    """Return about how many tokens the plan predicts, replayed ones included.
+    """Return roughly how many tokens training takes, replay included; `None` if not known.
 
-    A share of replay is a share of the bytes. Without `replay_bytes_per_token`, replayed text is taken to need as many
-    tokens a byte as the target's.
+    The replay share is a share of bytes. Without `replay_bytes_per_token`, replay text is assumed
+    to need as many tokens per byte as target text.
     """
     total = 0.0
     share = recipe.replay.portion if recipe.replay else 0.0
@@ -103,7 +105,7 @@ def training_tokens(
             total += amount
             continue
         if unit == "steps":
-            total += amount * (phase.batch_tokens or block * 8)
+            total += amount * (phase.batch_tokens or block * DEFAULT_BATCH_BLOCKS)
             continue
         if target_bytes is None or target_tokens is None or unit == "documents":
             return None
@@ -119,15 +121,19 @@ def training_tokens(
 
 @cache
 def flops_per_second(device: str) -> float:
-    """Measure this machine's matrix product in float32: the fastest of half a second, in which others compute."""
+    """Measure the float32 matrix product of this machine.
+
+    The fastest of half a second counts: other processes slow down single products.
+    """
     import torch
 
     size = 512 if device == "cpu" else 4096
     left = torch.rand(size, size, device=device)
     left @ left
-    started, fastest = time.perf_counter(), float("inf")
-    while time.perf_counter() - started < 0.5:
-        begun = time.perf_counter()
+    begin, fastest = time.perf_counter(), float("inf")
+    while time.perf_counter() - begin < 0.5:
+        started = time.perf_counter()
+        # Reading a number waits for the product: an accelerator computes asynchronously.
         float((left @ left)[0, 0])
-        fastest = min(fastest, time.perf_counter() - begun)
+        fastest = min(fastest, time.perf_counter() - started)
     return 2 * size**3 / fastest

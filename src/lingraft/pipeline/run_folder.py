@@ -8,7 +8,8 @@ checksums: a file that was edited or damaged is found when the run is requested 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import StoreError
-from lingraft.measurement import Measurement, read_measurements
+from lingraft.measurement import Measurement, read_measurements, write_measurements
+from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.progress import say
 from lingraft.recipe.old_names import current_record
 from lingraft.store import (
@@ -32,8 +34,11 @@ from lingraft.store import (
 
 RUN = "run.json"
 FORMAT = 1
-REWRITTEN = ("recipe.yaml", "model/README.md")
+EDITABLE = ("recipe.yaml", "model/README.md")
 """Files that users may edit; everything else in a run folder is a result."""
+
+EVIDENCE = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
+"""Files of the vocabulary stage that show how the tokens were chosen."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,18 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"{folder}: not a finished run (no readable {RUN}); a run is made by `lingraft adapt RECIPE`"
+        msg = (
+            f"{folder}: not a finished run (no readable {RUN}); a run is made by `lingraft adapt "
+            "RECIPE`"
+        )
         raise StoreError(msg) from error
     return current_record(record)
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write run.json into (the draft of) a folder."""
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    (folder / RUN).write_text(text, encoding="utf-8")
 
 
 def is_run(folder: Path, key: str) -> bool:
@@ -91,7 +105,7 @@ def has_key(folder: Path, key: str) -> bool:
 
 def results(folder: Path) -> dict[str, tuple[int, str]]:
     """Return size and checksum of every result in (the draft of) a run folder."""
-    return {name: found for name, found in checksums(folder).items() if name not in REWRITTEN}
+    return {name: state for name, state in checksums(folder).items() if name not in EDITABLE}
 
 
 def run_damage(folder: Path) -> str:
@@ -102,14 +116,17 @@ def run_damage(folder: Path) -> str:
 
 @contextmanager
 def new_run_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
-    """Yield a draft folder that replaces `target` when the block ends without an error, and is removed otherwise.
+    """Yield a draft folder; it replaces `target` when the block ends without an error.
 
-    An earlier run of the same name is replaced; a folder that is not a run is never touched. If
+    If the block fails, the draft is removed. An earlier run of the same name is replaced; a folder that is not a run is never touched. If
     another process is writing the same folder, this one waits for it. `option` is the command-line
     option that chooses another location.
     """
     if target.exists() and not (target / RUN).is_file() and any(target.iterdir()):
-        msg = f"{target}: exists and is not a run of lingraft; choose another name with --name, or move it away"
+        msg = (
+            f"{target}: exists and is not a run of lingraft; choose another name with --name, or "
+            "move it away"
+        )
         raise StoreError(msg)
     waiting = partial(say, f"another process is writing {target}; waiting for it")
     with disk_errors(target, option=option), lock(lock_path(target), waiting) as held:
@@ -133,14 +150,36 @@ def remove_leftovers(target: Path) -> None:
 
 def link_files(source: Path, target: Path, names: Mapping[str, str]) -> None:
     """Link or copy stored files into a run (name in the stage output -> name in the run)."""
-    for stored, shown in names.items():
-        link_or_copy(source / stored, target / shown)
+    for stored, name in names.items():
+        link_or_copy(source / stored, target / name)
+
+
+def link_same_names(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Link or copy stored files into a run, under the same names."""
+    link_files(source, target, {name: name for name in names})
+
+
+def link_task_results(source: Path, target: Path, model: str) -> None:
+    """Link or copy the task results of a model into a run."""
+    names = ("results.json", "samples.jsonl")
+    link_files(source, target, {name: f"tasks/{model}/{name}" for name in names})
+
+
+def copy_measurements(source: Path, target: Path) -> list[Measurement]:
+    """Write the measurements of an evaluation into a run, as parquet and CSV; return them."""
+    measurements = read_measurements(source / "measurements.parquet")
+    for name in ("measurements.parquet", "measurements.csv"):
+        write_measurements(measurements, target / name)
+    return measurements
 
 
 def model_files(folder: Path) -> dict[str, str]:
-    """Return the files of a stored model folder, named as the run's model/ names them."""
-    return {
-        str(path.relative_to(folder)): f"model/{path.relative_to(folder)}"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    """Return the files of a stored model folder, with their names in the run (model/...)."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = (str(path.relative_to(folder)) for path in files)
+    return {name: f"model/{name}" for name in names}
+
+
+def clock(moment: float) -> str:
+    """Return a time as run.json and study.json write it: UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

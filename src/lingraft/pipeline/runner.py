@@ -1,10 +1,13 @@
-"""Carrying a recipe out: every stage from the store or made, then the run folder, whole."""
+"""Runs a recipe: each stage is taken from the store or built, then the run folder is written.
+
+The run folder appears complete or not at all. Finished stages stay in the store, so that a run that
+failed or was stopped continues where it was.
+"""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,28 +15,32 @@ from typing import Any
 from lingraft.evaluation.tasks import check_tasks
 from lingraft.forecast.run_predictions import PREDICTION
 from lingraft.formatting import duration
-from lingraft.measurement import read_measurements, write_measurements
 from lingraft.model_card import write_card
+from lingraft.pipeline.added_token_table import ADDED_TOKENS
 from lingraft.pipeline.all_ranks import train_as_worker, training_group
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
 from lingraft.pipeline.run_folder import (
+    EVIDENCE,
     FORMAT,
-    RUN,
     Run,
+    clock,
+    copy_measurements,
     has_key,
     is_run,
     link_files,
+    link_same_names,
+    link_task_results,
     model_files,
     new_run_folder,
     remove_leftovers,
     results,
     run_damage,
+    write_record,
 )
 from lingraft.pipeline.source_summary import SourceStatement, source_statement
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stages import Graph, build_graph
 from lingraft.pipeline.versions import package_versions
-from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import names_of_0_1
@@ -42,25 +49,24 @@ from lingraft.store import WARNINGS, Manifest, Store, digest
 WriteReport = Callable[[Path], Any]
 
 REPORT_VERSION = 6
-"""Raised when run folders change: older ones are written again from the stored outputs."""
-
+"""Raise it when run folders change: older ones are then written again from stored outputs."""
 
 NO_REPLAY = (
-    "replay: no replay text is named, so forgetting of the base language is neither measured nor prevented; "
-    "name some with --base-text"
+    "replay: no replay text is named, so forgetting of the base language is neither measured nor "
+    "prevented; name some with --base-text"
 )
 
 
 @dataclass(frozen=True)
 class FinishedStage:
-    """A stage whose output is stored."""
+    """A stage whose output is stored; `cached` if it was stored before this run."""
 
     node: StageNode
     manifest: Manifest
     cached: bool
 
     def record(self) -> dict[str, Any]:
-        """Return what run.json says of it."""
+        """Return what run.json says of the stage."""
         return {
             "name": self.node.stage.name,
             "title": self.node.title,
@@ -74,11 +80,11 @@ class FinishedStage:
 def run(
     recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, log: LogLine = discard_line
 ) -> Run:
-    """Carry out a recipe and return the finished run.
+    """Run a recipe and return the finished run.
 
-    Stages that are in the store are not made again; where the run folder is there too, nothing is done at all.
-    `write_report` is called with the draft of the run folder, `log` with a line for each stage. Raises
-    `LingraftError`; then no run folder is left, while finished stages stay in the store.
+    Stages whose output is stored are not built again; a finished run is left as it is.
+    `write_report` is called with the draft of the run folder, `log` with a line for each stage.
+    Raises `LingraftError`; then no run folder is left, but finished stages stay in the store.
     """
     store, folder = Store(runtime.store), runtime.runs / recipe.run_name
     graph = build_graph(recipe)
@@ -94,8 +100,7 @@ def run(
         check_tasks(recipe.evaluation.tasks)
     if not all(node.is_cached(store) for node in graph):
         quiet_libraries()
-    warned = _recipe_warnings(recipe)
-    for warning in warned:
+    for warning in _recipe_warnings(recipe):
         log(f"warning: {warning}")
     with new_run_folder(folder) as draft:
         done = []
@@ -103,33 +108,28 @@ def run(
             with training_group(node, graph, runtime, store):
                 done.append(build_node(node, recipe, runtime, store, log))
             if node is graph.source:
-                statement = log_source_statement(recipe, store.folder(node.stage) / "model", log)
-        _assemble(draft, recipe, graph, store)
-        device = runtime.device if all(one.cached for one in done) else runtime.resolved_device()
-        warned += statement.warnings
+                source = store.folder(node.stage) / "model"
+                statement = log_source_statement(recipe, source, log)
+        _write_results(draft, recipe, graph, store)
         record = {
             "format": FORMAT,
             "key": key,
             **_description(recipe),
             "source_kind": statement.kind,
-            "stages": [one.record() for one in done],
-            "versions": package_versions(),
-            "device": device,
-            "started": _clock(started),
-            "finished": _clock(time.time()),
-            "warnings": [*warned, *warnings_of(done)],
+            **_stage_records(done, runtime),
+            "started": clock(started),
+            "finished": clock(time.time()),
+            "warnings": [*_recipe_warnings(recipe), *statement.warnings, *warnings_of(done)],
             "files": results(draft),
         }
-        (draft / RUN).write_text(
-            json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        write_record(draft, record)
         write_card(draft)
         write_report(draft)
     return Run(folder)
 
 
 def run_as_worker(recipe: Recipe, runtime: Runtime) -> None:
-    """Take part in a run whose other stages the first process of a launcher makes."""
+    """Train in a run of several processes; the first process builds the other stages."""
     graph = build_graph(recipe)
     if not is_run(runtime.runs / recipe.run_name, run_key(recipe, graph)):
         quiet_libraries()
@@ -137,13 +137,14 @@ def run_as_worker(recipe: Recipe, runtime: Runtime) -> None:
 
 
 def run_key(recipe: Recipe, graph: Graph) -> str:
-    """Return the key of a run: the hash of its recipe and of its stages, with the names of 0.1."""
+    """Return the key of a run: the hash of its recipe and of the keys of its stages."""
+    # Keys of runs, like those of stages, use the setting names of lingraft 0.1.
     values = names_of_0_1(recipe_values(recipe))
     return digest([FORMAT, REPORT_VERSION, values, [node.stage.key for node in graph]])[:20]
 
 
 def quiet_libraries() -> None:
-    """Turn off the progress bars of transformers: ours say what is going on."""
+    """Turn off the progress bars of transformers, which would break those of lingraft."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -152,46 +153,50 @@ def quiet_libraries() -> None:
 def build_node(
     node: StageNode, recipe: Recipe, runtime: Runtime, store: Store, log: LogLine
 ) -> FinishedStage:
-    """Take a stage's output from the store, or build it; raises `StoreError` if the disk is full."""
+    """Take the output of a stage from the store, or build it.
+
+    Raises `StoreError` if the disk is full.
+    """
     cached = node.is_cached(store)
     manifest = Manifest.read(node.build(store, recipe, runtime))
     log(f"{node.title:<24} {'from the store' if cached else duration(manifest.seconds)}")
-    for warning in (
-        manifest.notes.get(WARNINGS, ()) if cached else ()
-    ):  # a stage that runs now has printed its own
-        log(f"warning: {warning}")
+    if cached:  # a stage that was built now has printed its warnings itself
+        for warning in manifest.notes.get(WARNINGS, ()):
+            log(f"warning: {warning}")
     return FinishedStage(node, manifest, cached)
 
 
-def _assemble(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
-    """Put everything but run.json and the report into the draft of the run folder."""
+def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
+    """Write everything but run.json, the model card and the report into the run folder."""
     final, vocabulary = store.folder(graph.final.stage), store.folder(graph.vocabulary.stage)
     link_files(final / "model", draft, model_files(final / "model"))
-    evidence = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
-    link_files(vocabulary, draft, {name: name for name in evidence})
+    link_same_names(vocabulary, draft, EVIDENCE)
     certificate = run_certificate(store, graph.source_check, graph.vocabulary, *graph.result_checks)
     write_run_certificate(draft / "certificate.json", certificate)
     if graph.training is not None:
         trained = store.folder(graph.training.stage)
-        merged = sorted(path.name for path in trained.glob("low-rank-*.safetensors"))
-        link_files(trained, draft, {name: name for name in ("training.jsonl", *merged)})
+        low_rank = sorted(path.name for path in trained.glob("low-rank-*.safetensors"))
+        link_same_names(trained, draft, ("training.jsonl", *low_rank))
     (draft / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
     evaluated = store.folder(graph.evaluation.stage)
-    if (evaluated / "generated.json").is_file():  # a recipe may have the models write nothing
-        link_files(evaluated, draft, {"generated.json": "generated.json"})
-    if (evaluated / "added_tokens.parquet").is_file():
-        link_files(evaluated, draft, {"added_tokens.parquet": "added_tokens.parquet"})
-    link_files(store.folder(graph.prediction.stage), draft, {PREDICTION: PREDICTION})
+    # Without generation settings, or without added tokens, these files do not exist.
+    optional = ("generated.json", ADDED_TOKENS)
+    link_same_names(evaluated, draft, (name for name in optional if (evaluated / name).is_file()))
+    link_same_names(store.folder(graph.prediction.stage), draft, (PREDICTION,))
     for node in graph.tasks:
-        name = node.title.removeprefix("tasks of ")
-        link_files(
-            store.folder(node.stage),
-            draft,
-            {f"{kind}": f"tasks/{name}/{kind}" for kind in ("results.json", "samples.jsonl")},
-        )
-    rows = read_measurements(evaluated / "measurements.parquet")
-    write_measurements(rows, draft / "measurements.parquet")
-    write_measurements(rows, draft / "measurements.csv")
+        link_task_results(store.folder(node.stage), draft, node.title.removeprefix("tasks of "))
+    copy_measurements(evaluated, draft)
+
+
+def _stage_records(done: Sequence[FinishedStage], runtime: Runtime) -> dict[str, Any]:
+    """Return what run.json says of the stages, and of where they were built."""
+    # The device `auto` is resolved only if a stage was built: that imports torch.
+    all_cached = all(stage.cached for stage in done)
+    return {
+        "stages": [stage.record() for stage in done],
+        "versions": package_versions(),
+        "device": runtime.device if all_cached else runtime.resolved_device(),
+    }
 
 
 def _description(recipe: Recipe) -> dict[str, Any]:
@@ -208,7 +213,7 @@ def _description(recipe: Recipe) -> dict[str, Any]:
 
 
 def describe_source(model: dict[str, Any]) -> str:
-    """Return how people call a base model."""
+    """Return a short name of a source model."""
     kind, settings = next(iter(model.items()))
     if kind == "folder":
         return Path(settings["path"]).name
@@ -220,13 +225,15 @@ def describe_source(model: dict[str, Any]) -> str:
 
 
 def warnings_of(done: Iterable[FinishedStage]) -> list[str]:
-    """Return the warnings of these stages in their order, each once."""
-    found = [warning for one in done for warning in one.manifest.notes.get(WARNINGS, ())]
-    return list(dict.fromkeys(found))
+    """Return the warnings of these stages in their order, without repetitions."""
+    warnings: dict[str, None] = {}
+    for stage in done:
+        warnings.update(dict.fromkeys(stage.manifest.notes.get(WARNINGS, ())))
+    return list(warnings)
 
 
 def log_source_statement(recipe: Recipe, folder: Path, log: LogLine) -> SourceStatement:
-    """Log what the source model is and what the recipe makes of it."""
+    """Log what the source model is and how the recipe treats it; return this statement."""
     statement = source_statement(recipe, folder)
     for line in (*statement.lines, *(f"warning: {warning}" for warning in statement.warnings)):
         log(line)
@@ -235,10 +242,4 @@ def log_source_statement(recipe: Recipe, folder: Path, log: LogLine) -> SourceSt
 
 def _recipe_warnings(recipe: Recipe) -> list[str]:
     """Return the warnings that follow from the recipe alone."""
-    if recipe.replay is None:
-        return [NO_REPLAY]
-    return []
-
-
-def _clock(moment: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+    return [NO_REPLAY] if recipe.replay is None else []

@@ -1,16 +1,18 @@
-"""How each stage output is built: thin callers that open the inputs of a stage and fill its draft.
+"""The functions that build stage outputs: each opens the inputs of a stage and fills its draft.
 
-Outputs hold: source, embeddings and training a `model/` folder; corpus its parquet files; vocabulary `tokenizer/`,
-splice.json, certificate.json and samples.json; packing rows of tokens; training also training.jsonl; prediction
-prediction.json. The stages that measure are in `scoring`.
+Outputs of source, embeddings, training and chat vector have a folder `model/`; corpus has parquet
+files; vocabulary has `tokenizer/`, splice.json, certificate.json and samples.json; packing has
+blocks of tokens; training has training.jsonl too; prediction has prediction.json. The stages that
+measure are in `evaluation_stages`, those that check in `check_stages`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
@@ -22,17 +24,20 @@ from lingraft.forecast.loss_forecast import read_log
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingLog, predict_run
 from lingraft.measurement import read_measurements, select
 from lingraft.pipeline.stage_node import StageContext
-from lingraft.recipe import Text
+from lingraft.recipe import Recipe, Text
 from lingraft.recipe.old_names import current_log
 from lingraft.splice import Splice
 from lingraft.store import Manifest
 from lingraft.vocabulary import AutoSize, ServingCost
 from lingraft.vocabulary.language_shares import shares
 
-CURVE_BYTES = 20_000
-"""Held-out text behind each point of the training curve: enough to see its course, little beside the training."""
+if TYPE_CHECKING:
+    from lingraft.training.trainer import TrainingText
 
-BESIDE_WEIGHTS = (
+CURVE_BYTES = 20_000
+"""Bytes of held-out text behind each point of the training curve: few, to keep points cheap."""
+
+COMPANION_FILES = (
     *COMPANIONS,
     "tokenizer*",
     "special_tokens_map.json",
@@ -44,32 +49,12 @@ BESIDE_WEIGHTS = (
     "chat_template.jinja",
     "generation_config.json",
 )
-"""What a trained model folder takes over from the spliced one as it is."""
+"""Files that training does not change: they are copied from the model it started from."""
 
 
 def make_source(context: StageContext) -> None:
-    """Fetch, link or make the source model."""
+    """Fetch, link or train the source model."""
     make_model(context.recipe.model, context)
-
-
-def make_chat_vector(context: StageContext) -> None:
-    """Add what an instruct model has beyond its base to the adapted base."""
-    from lingraft.checkpoint.chat_vector import add_chat_vector
-
-    folders = {role: context.folders[role] / "model" for role in ("adapted", "source", "instruct")}
-    chosen = context.recipe.chat_vector
-    if chosen is not None:
-        context.draft.note(
-            add_chat_vector(
-                folders["adapted"],
-                folders["source"],
-                folders["instruct"],
-                read_splice(context.folders["vocabulary"]),
-                weight=chosen.weight,
-                output=context.draft.folder / "model",
-            )
-        )
-        warn_if_not_servable(context)
 
 
 def make_instruct(context: StageContext) -> None:
@@ -79,27 +64,44 @@ def make_instruct(context: StageContext) -> None:
 
 
 def make_model(base: Base, context: StageContext) -> None:
-    """Fetch, link or make a model, and see that it can be extended and that its tokenizer fits it."""
+    """Fetch, link or train a model; check that it can be extended and that its tokenizer fits it."""
     from lingraft.checkpoint import Checkpoint, embedding_names
     from lingraft.checkpoint.weight_checks import check_finite
 
-    execution = replace(
-        context.execution, trackers=()
-    )  # they watch the training of the run, not that of its base
-    bench = BuildContext(context.draft, context.scratch_dir, execution)
-    base.materialise(bench)
-    tokenizer = complete_tokenizer(bench.folder, warn=context.draft.warn)
-    checkpoint = Checkpoint.open(bench.folder)
-    check_finite(
-        checkpoint, embedding_names(checkpoint).all
-    )  # what cannot be extended is refused before text is read
-    config = read_config(bench.folder)
+    # Trackers record the training of the run, not the training of its source model.
+    execution = replace(context.execution, trackers=())
+    build = BuildContext(context.draft, context.scratch_dir, execution)
+    base.materialise(build)
+    tokenizer = complete_tokenizer(build.folder, warn=context.draft.warn)
+    checkpoint = Checkpoint.open(build.folder)
+    # A model that cannot be extended is refused here, before hours of text are read.
+    check_finite(checkpoint, embedding_names(checkpoint).all)
+    config = read_config(build.folder)
     context.draft.notes.update(
         tokens=tokenizer.size,
-        parameters=Checkpoint.open(bench.folder).parameters,
+        parameters=checkpoint.parameters,
         architecture=config["model_type"],
         context=context_of(config),
     )
+
+
+def make_chat_vector(context: StageContext) -> None:
+    """Add (instruct model - its base) to the adapted model."""
+    from lingraft.checkpoint.chat_vector import add_chat_vector
+
+    settings = context.recipe.chat_vector
+    if settings is None:
+        return
+    notes = add_chat_vector(
+        context.folders["adapted"] / "model",
+        context.folders["source"] / "model",
+        context.folders["instruct"] / "model",
+        read_splice(context.folders["vocabulary"]),
+        weight=settings.weight,
+        output=context.draft.folder / "model",
+    )
+    context.draft.note(notes)
+    warn_if_not_servable(context)
 
 
 def make_corpus(text: Text, context: StageContext) -> None:
@@ -108,19 +110,19 @@ def make_corpus(text: Text, context: StageContext) -> None:
 
 
 def make_vocabulary(context: StageContext) -> None:
-    """Learn tokens and splice them into the tokenizer."""
+    """Learn tokens and add them to the tokenizer."""
     from lingraft.vocabulary import Extension, extend_tokenizer
 
-    chosen, source = context.recipe.vocabulary, context.folders["source"] / "model"
+    settings, source = context.recipe.vocabulary, context.folders["source"] / "model"
     replay = Corpus.open(context.folders["replay"]) if "replay" in context.folders else None
-    by_cost = isinstance(chosen.size, AutoSize) and chosen.size.rule == "serving"
+    by_cost = isinstance(settings.size, AutoSize) and settings.size.rule == "serving"
     extension = Extension(
-        chosen.method,
-        chosen.size,
-        chosen.pretokenizer,
-        protect=chosen.protect_replay,
-        allow=chosen.allow,
-        temperature=chosen.temperature,
+        settings.method,
+        settings.size,
+        settings.pretokenizer,
+        protect=settings.protect_replay,
+        allow=settings.allow,
+        temperature=settings.temperature,
         weights=tuple(text.weight for text in context.recipe.targets),
         serving=serving_cost(source) if by_cost else None,
         workers=context.runtime.workers,
@@ -140,12 +142,16 @@ def make_blend(context: StageContext) -> None:
 
 def _targets(context: StageContext) -> list[Corpus]:
     """Return the corpora of the target languages, in the order of the recipe."""
-    roles = [f"target{i}" if i else "target" for i in range(len(context.recipe.targets))]
-    return [Corpus.open(context.folders[role]) for role in roles]
+    return [Corpus.open(context.folders[role]) for role in target_roles(context.recipe)]
+
+
+def target_roles(recipe: Recipe) -> list[str]:
+    """Return the input role of each target language: target, target1, target2 and so on."""
+    return [f"target{index}" if index else "target" for index in range(len(recipe.targets))]
 
 
 def serving_cost(folder: Path) -> ServingCost:
-    """Return the FLOPs of a token in a model: 2 for each parameter that it is multiplied with."""
+    """Return the FLOPs of a token in a model: 2 for each parameter that multiplies it."""
     from lingraft.checkpoint import Checkpoint, embedding_names
 
     checkpoint = Checkpoint.open(folder)
@@ -155,17 +161,17 @@ def serving_cost(folder: Path) -> ServingCost:
 
 
 def make_embeddings(context: StageContext) -> None:
-    """Give the new tokens rows."""
+    """Add embedding rows for the new tokens."""
     from lingraft.checkpoint import resize_embeddings
 
-    chosen = context.recipe.embeddings
+    inits = context.recipe.embeddings
     corpus = Corpus.open(context.folders["target"]) if "target" in context.folders else None
     notes = resize_embeddings(
         context.folders["source"] / "model",
         context.folders["vocabulary"] / "tokenizer",
         read_splice(context.folders["vocabulary"]),
-        input_init=chosen.input,
-        output_init=chosen.output,
+        input_init=inits.input,
+        output_init=inits.output,
         output=context.draft.folder / "model",
         corpus=corpus,
         seed=context.recipe.seed,
@@ -177,7 +183,7 @@ def make_embeddings(context: StageContext) -> None:
 
 
 def make_packing(context: StageContext) -> None:
-    """Tokenise the train text of one language into rows."""
+    """Tokenise the training text of one language into blocks."""
     from lingraft.packing.blocks import pack_corpus
     from lingraft.tokenizer import open_tokenizer
     from lingraft.tokenizer.chat_template import chat_template_of
@@ -200,54 +206,62 @@ def make_packing(context: StageContext) -> None:
 
 def make_training(context: StageContext) -> None:
     """Continue pretraining on the packed text."""
-    from lingraft.packing.blocks import Blocks
-    from lingraft.tokenizer import open_tokenizer
-    from lingraft.training.trainer import TrainingText, train
+    from lingraft.training.trainer import train
 
-    model, replay = context.folders["model"] / "model", context.recipe.replay
-    replayed = Blocks.open(context.folders["replayed"]) if "replayed" in context.folders else None
-    text = TrainingText(
-        Blocks.open(context.folders["packed"]),
-        replayed,
-        replay.portion if replay and replayed else 0.0,
+    model = context.folders["model"] / "model"
+    notes = train(
+        model,
+        _training_text(context),
+        context.recipe.training,
+        output=context.draft.folder,
+        scratch_dir=context.scratch_dir,
+        added=[token.id for token in read_splice(context.folders["vocabulary"]).added],
+        seed=context.recipe.seed,
+        execution=context.execution,
+        heldout=_heldout_measure(context, model),
+        trunks=context.prefix_dir,
     )
-    tokenizer = replace(open_tokenizer(model), separator=context.recipe.training.packing.separator)
+    context.draft.note(notes)
+    trained = context.draft.folder / "model"
+    if trained.is_dir():  # of several processes, only the first writes the model
+        copy_matching(model, trained, COMPANION_FILES)
+        warn_if_not_servable(context)
+
+
+def _training_text(context: StageContext) -> TrainingText:
+    from lingraft.packing.blocks import Blocks
+    from lingraft.training.trainer import TrainingText
+
+    replay, share = None, 0.0
+    if "replayed" in context.folders and context.recipe.replay is not None:
+        replay = Blocks.open(context.folders["replayed"])
+        share = context.recipe.replay.portion if len(replay) else 0.0
+    return TrainingText(Blocks.open(context.folders["packed"]), replay, share)
+
+
+def _heldout_measure(context: StageContext, folder: Path) -> Callable[[Any], dict[str, float]]:
+    """Return the function that measures bits per byte on held-out text during training."""
+    from lingraft.evaluation import bits_per_byte
+    from lingraft.tokenizer import open_tokenizer
+
+    separator = context.recipe.training.packing.separator
+    tokenizer = replace(open_tokenizer(folder), separator=separator)
     documents = {
         language: list(first_documents(corpus.documents("heldout"), CURVE_BYTES))
         for language, corpus in heldout_of(context).items()
     }
 
-    def measure(trained: Any) -> dict[str, float]:
-        from lingraft.evaluation import bits_per_byte
+    def measure(model: Any) -> dict[str, float]:
+        scores = {}
+        for language, texts in documents.items():
+            scores[language] = bits_per_byte(model, tokenizer, texts).bits_per_byte
+        return scores
 
-        return {
-            language: bits_per_byte(trained, tokenizer, texts).bits_per_byte
-            for language, texts in documents.items()
-        }
-
-    added = [token.id for token in read_splice(context.folders["vocabulary"]).added]
-    notes = train(
-        model,
-        text,
-        context.recipe.training,
-        output=context.draft.folder,
-        scratch_dir=context.scratch_dir,
-        added=added,
-        seed=context.recipe.seed,
-        execution=context.execution,
-        heldout=measure,
-        trunks=context.trunks,
-    )
-    context.draft.note(notes)
-    if (
-        trained := context.draft.folder / "model"
-    ).is_dir():  # of several processes, the first one writes the model
-        copy_matching(model, trained, BESIDE_WEIGHTS)
-        warn_if_not_servable(context)
+    return measure
 
 
 def make_prediction(context: StageContext) -> None:
-    """Predict tokens per byte, bits per byte and training time from what is known before each."""
+    """Predict tokens per byte, bits per byte and training time, each from earlier results only."""
     from lingraft.tokenizer import open_tokenizer
 
     recipe, tokens, log, spliced = context.recipe, None, [], None
@@ -273,7 +287,7 @@ def make_prediction(context: StageContext) -> None:
 
 
 def warn_if_not_servable(context: StageContext) -> None:
-    """Warn of whatever would keep a model that was made from being served as it is."""
+    """Warn of everything that keeps vLLM from serving the model as it is."""
     from lingraft.checkpoint.vllm_check import vllm_faults
 
     for fault in vllm_faults(context.draft.folder / "model"):
@@ -281,11 +295,10 @@ def warn_if_not_servable(context: StageContext) -> None:
 
 
 def heldout_of(context: StageContext) -> dict[str, Corpus]:
-    """Return the corpora that are measured on, by language, the targets' first."""
-    corpora = [
-        *_targets(context),
-        *([Corpus.open(context.folders["replay"])] if "replay" in context.folders else []),
-    ]
+    """Return the corpora whose held-out text is measured, by language, the targets first."""
+    corpora = _targets(context)
+    if "replay" in context.folders:
+        corpora.append(Corpus.open(context.folders["replay"]))
     return {corpus.language: corpus for corpus in corpora}
 
 

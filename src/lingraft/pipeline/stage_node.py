@@ -25,8 +25,8 @@ class StageContext:
     """What a function that builds a stage output works with.
 
     `draft` is the output to fill, `folders` maps the role of each input to its folder.
-    `scratch_dir` survives a killed process, for stages that can resume. `trunks` survives the
-    output too, for stages that can resume from another stage.
+    `scratch_dir` survives a killed process, for stages that can resume. `prefix_dir` survives the
+    output too, for stages that can continue from a stage with other settings.
     """
 
     recipe: Recipe
@@ -34,7 +34,7 @@ class StageContext:
     draft: Draft
     folders: Mapping[str, Path]
     scratch_dir: Path
-    trunks: Path
+    prefix_dir: Path
 
     @property
     def execution(self) -> Execution:
@@ -71,8 +71,8 @@ class StageNode:
     def context(self, store: Store, recipe: Recipe, runtime: Runtime, draft: Draft) -> StageContext:
         """Return what `make` works with when it fills `draft`."""
         folders = {role: store.folder(node.stage) for role, node in self.inputs.items()}
-        scratch_dir, trunks = store.scratch_dir(self.stage), store.trunks(self.stage)
-        return StageContext(recipe, runtime, draft, folders, scratch_dir, trunks)
+        scratch_dir, prefix_dir = store.scratch_dir(self.stage), store.prefix_dir(self.stage)
+        return StageContext(recipe, runtime, draft, folders, scratch_dir, prefix_dir)
 
     def build(self, store: Store, recipe: Recipe, runtime: Runtime) -> Path:
         """Return the output folder; build the output if it is missing."""

@@ -1,33 +1,36 @@
-"""The stages of a run and what each depends on.
+"""The stages of a run and the inputs of each.
 
-source, text in the target language, text for replay: what a recipe names
-source check: source, both texts (what transformers reads of it; nothing depends on it)
-vocabulary: source, both texts
-embeddings: source, vocabulary
-result check (of the model of embeddings, and of the one that is kept): source, vocabulary, the model
-packing (each text): vocabulary, text, and the source for its context
-training: embeddings, packed texts, and both texts for the held-out curve
-chat vector: the model of training (or embeddings), source, instruct, vocabulary
-scoring, tasks (each of the models of source and embeddings, and the one that is kept): the model, both texts
-evaluation: those models, their scores and tasks, both texts, and the packed text
-prediction: source, vocabulary, the target's text (of a single target), training, evaluation
+source, text in the target language, replay text: named by the recipe
+source check: source, all texts (compares with transformers; nothing depends on it)
+vocabulary: source, all texts
+embeddings: source, vocabulary (and target text, for initialisations that read text)
+result check (of the model of `embeddings`, and of the final model): source, vocabulary, the model
+packing (each text): source (for its context length), vocabulary, text
+training: embeddings, packed texts, and all texts for the held-out curve
+chat vector: the model of training (or embeddings), source, instruct model, vocabulary
+scoring, tasks (source, embeddings and final model): the model, all texts
+evaluation: those models, their scores and tasks, all texts, and the packed text
+prediction: source, vocabulary, the target text (of a single target), training, evaluation
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from lingraft.corpus import identity_of
-from lingraft.pipeline import check_stages, evaluation_stages, stage_builders
+from lingraft.pipeline import stage_builders
+from lingraft.pipeline.check_stages import result_check, source_check
+from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
+from lingraft.pipeline.stage_builders import target_roles
 from lingraft.pipeline.stage_node import StageNode, stage_node
 from lingraft.recipe import Recipe, Text
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Every node of a run by its role."""
+    """Every stage of a run by its role; iteration yields them in the order in which they run."""
 
     source: StageNode
     targets: tuple[StageNode, ...]
@@ -37,7 +40,7 @@ class Graph:
     vocabulary: StageNode
     embeddings: StageNode
     result_checks: tuple[StageNode, ...]
-    packing: dict[str, StageNode]
+    packing: Mapping[str, StageNode]
     training: StageNode | None
     instruct: StageNode | None
     chat_vector: StageNode | None
@@ -48,14 +51,14 @@ class Graph:
 
     @property
     def final(self) -> StageNode:
-        """The node whose model the run keeps."""
+        """The stage whose model the run keeps."""
         return self.chat_vector or self.training or self.embeddings
 
     @property
     def model_nodes(self) -> tuple[StageNode, ...]:
-        """The nodes up to the model that the run keeps, without those that measure or predict."""
+        """The stages up to the final model, without those that measure or predict."""
         measuring = (*self.scoring, *self.tasks, self.evaluation, self.prediction)
-        return tuple(one for one in self if one not in measuring)
+        return tuple(node for node in self if node not in measuring)
 
     def __iter__(self) -> Iterator[StageNode]:
         blend = self.target if len(self.targets) > 1 else None
@@ -67,6 +70,7 @@ class Graph:
             self.source_check,
             self.vocabulary,
             self.embeddings,
+            # The first check runs before training, so that a broken model costs no training time.
             *self.result_checks[:1],
             *self.packing.values(),
             self.training,
@@ -78,169 +82,71 @@ class Graph:
             self.evaluation,
             self.prediction,
         )
-        return (one for one in nodes if one is not None)
+        return (node for node in nodes if node is not None)
 
 
 def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
-    """Return the nodes of a recipe; raises `LingraftError` where model or text are not there.
+    """Return the stages of a recipe; raises `LingraftError` if its model or text does not exist.
 
-    A graph that `extends_only` is not trained or scored, which quantised layers would not allow.
+    With `extends_only` the source need not be trainable: quantised layers can be extended only.
     """
     source = stage_node(
-        "source model",
-        "source",
-        recipe.model.identity(),
-        stage_builders.make_source,
+        "source model", "source", recipe.model.identity(), stage_builders.make_source
     )
     if not extends_only:
         recipe.model.check_trainable()
-    each, replay = corpus_nodes(recipe)
-    targets = tuple(each.values())
+    texts, replay = corpus_nodes(recipe)
+    targets = tuple(texts.values())
     target = _blend(recipe, targets) if len(targets) > 1 else targets[0]
-    vocabulary = vocabulary_node(recipe, source, each, replay)
-    inits = recipe.embeddings
-    reads_text = inits.input.needs_corpus or inits.output.needs_corpus
-    embeddings = stage_node(
-        "embeddings",
-        "embeddings",
-        {"input": inits.input.identity(), "output": inits.output.identity(), "seed": recipe.seed},
-        stage_builders.make_embeddings,
-        source=source,
-        vocabulary=vocabulary,
-        target=target if reads_text else None,
-    )
+    vocabulary = vocabulary_node(recipe, source, texts, replay)
+    embeddings = _embeddings(recipe, source, vocabulary, target)
     packing, training = {}, None
     if recipe.training.phases:
-        packing = {
-            role: _packing(recipe, role, source, vocabulary, corpus)
-            for role, corpus in (("target", target), ("replay", replay))
-            if corpus is not None and (role == "target" or replays(recipe))
-        }
-        training = _training(recipe, embeddings, packing, each, replay)
+        packing["target"] = _packing(recipe, "target", source, vocabulary, target)
+        if replay is not None and replays(recipe):
+            packing["replay"] = _packing(recipe, "replay", source, vocabulary, replay)
+        training = _training(recipe, embeddings, packing, texts, replay)
     instruct, chat_vector = _chat_vector(recipe, source, vocabulary, training or embeddings)
     adapted = chat_vector or training
-    models = {"source": source, "spliced": embeddings, **({"adapted": adapted} if adapted else {})}
-    texts = {**each, **({"replay": replay} if replay else {})}
-    measured = evaluation_stages.evaluation_nodes(
-        models,
-        texts,
-        recipe.evaluation,
-        seed=recipe.seed,
-        packed=packing.get("target"),
-        separator=recipe.training.packing.separator,
-    )
-    checks = [
-        check_stages.result_check("result check", recipe, source, vocabulary, embeddings, rows=True)
-    ]
+    models = {"source": source, "spliced": embeddings}
+    checks = [result_check("result check", recipe, source, vocabulary, embeddings, rows=True)]
     if adapted:
-        checks.append(
-            check_stages.result_check(
-                "trained result check", recipe, source, vocabulary, adapted, rows=False
-            )
-        )
-    source_check = check_stages.source_check(recipe, source, each, replay)
-    prediction = _prediction(
-        recipe,
-        source=source,
-        vocabulary=vocabulary,
-        training=training,
-        corpus=target if len(targets) == 1 else None,
-        evaluation=measured.evaluation if training else None,
-    )
+        models["adapted"] = adapted
+        title = "trained result check"
+        checks.append(result_check(title, recipe, source, vocabulary, adapted, rows=False))
+    measured = _evaluation(recipe, models, texts, replay, packing)
     return Graph(
-        source,
-        targets,
-        target,
-        replay,
-        source_check,
-        vocabulary,
-        embeddings,
-        tuple(checks),
-        packing,
-        training,
-        instruct,
-        chat_vector,
-        measured.scoring,
-        measured.tasks,
-        measured.evaluation,
-        prediction,
-    )
-
-
-def _prediction(recipe: Recipe, **inputs: StageNode | None) -> StageNode:
-    """Return the node that writes prediction.json.
-
-    Tokens per byte are predicted for a single target, the end of training where there is one.
-    """
-    settings = {
-        "heldout_bytes": int(recipe.evaluation.heldout_bytes),
-        "language": recipe.target.language,
-    }
-    return stage_node(
-        "prediction",
-        "prediction",
-        settings,
-        stage_builders.make_prediction,
-        **inputs,
-    )
-
-
-def _chat_vector(
-    recipe: Recipe, source: StageNode, vocabulary: StageNode, adapted: StageNode
-) -> tuple[StageNode | None, StageNode | None]:
-    """Return the node that fetches the instruct model, and the one that adds what it has beyond the base."""
-    chosen = recipe.chat_vector
-    if chosen is None:
-        return None, None
-    instruct = stage_node(
-        "instruct model",
-        "source",
-        chosen.instruct.identity(),
-        stage_builders.make_instruct,
-    )
-    chosen.instruct.check_trainable()
-    return instruct, stage_node(
-        "chat vector",
-        "chat-vector",
-        {"weight": chosen.weight},
-        stage_builders.make_chat_vector,
-        adapted=adapted,
         source=source,
-        instruct=instruct,
+        targets=targets,
+        target=target,
+        replay=replay,
+        source_check=source_check(recipe, source, texts, replay),
         vocabulary=vocabulary,
+        embeddings=embeddings,
+        result_checks=tuple(checks),
+        packing=packing,
+        training=training,
+        instruct=instruct,
+        chat_vector=chat_vector,
+        scoring=measured.scoring,
+        tasks=measured.tasks,
+        evaluation=measured.evaluation,
+        prediction=_prediction(
+            recipe,
+            source=source,
+            vocabulary=vocabulary,
+            training=training,
+            corpus=target if len(targets) == 1 else None,
+            evaluation=measured.evaluation if training else None,
+        ),
     )
 
 
 def corpus_nodes(recipe: Recipe) -> tuple[dict[str, StageNode], StageNode | None]:
-    """Return the nodes that read text: those of the target languages by role, and that of replay."""
-    each = {f"target{i}" if i else "target": _corpus(text) for i, text in enumerate(recipe.targets)}
-    return each, _corpus(recipe.replay) if recipe.replay else None
-
-
-def vocabulary_node(
-    recipe: Recipe, source: StageNode, targets: dict[str, StageNode], replay: StageNode | None
-) -> StageNode:
-    """Return the node that learns tokens and splices them in."""
-    chosen = recipe.vocabulary.model_dump(mode="json")
-    if len(targets) > 1:
-        chosen["weights"] = [text.weight for text in recipe.targets]
-    return stage_node(
-        "vocabulary",
-        "vocabulary",
-        chosen,
-        stage_builders.make_vocabulary,
-        source=source,
-        replay=replay,
-        **targets,
-    )
-
-
-def replays(recipe: Recipe) -> bool:
-    """Say whether any phase mixes replayed text into training."""
-    if recipe.replay is None:
-        return False
-    shares = [phase.replay_share for phase in recipe.training.phases]
-    return any(recipe.replay.portion if share is None else share for share in shares)
+    """Return the stages that read text: those of the target languages by role, and replay."""
+    roles = target_roles(recipe)
+    targets = {role: _corpus(text) for role, text in zip(roles, recipe.targets, strict=True)}
+    return targets, _corpus(recipe.replay) if recipe.replay else None
 
 
 def _corpus(text: Text) -> StageNode:
@@ -253,18 +159,56 @@ def _corpus(text: Text) -> StageNode:
 
 
 def _blend(recipe: Recipe, targets: tuple[StageNode, ...]) -> StageNode:
-    """Mix the texts of several target languages for what reads them as one: training, and rows made from text."""
+    """Mix the texts of several target languages, for training and for rows made from text."""
     settings = {
         "temperature": recipe.vocabulary.temperature,
         "weights": [text.weight for text in recipe.targets],
     }
+    inputs = dict(zip(target_roles(recipe), targets, strict=True))
+    return stage_node("target text, mixed", "blend", settings, stage_builders.make_blend, **inputs)
+
+
+def vocabulary_node(
+    recipe: Recipe, source: StageNode, targets: dict[str, StageNode], replay: StageNode | None
+) -> StageNode:
+    """Return the stage that learns tokens and adds them to the tokenizer."""
+    settings = recipe.vocabulary.model_dump(mode="json")
+    if len(targets) > 1:
+        settings["weights"] = [text.weight for text in recipe.targets]
     return stage_node(
-        "target text, mixed",
-        "blend",
+        "vocabulary",
+        "vocabulary",
         settings,
-        stage_builders.make_blend,
-        **{f"target{i}" if i else "target": one for i, one in enumerate(targets)},
+        stage_builders.make_vocabulary,
+        source=source,
+        replay=replay,
+        **targets,
     )
+
+
+def _embeddings(
+    recipe: Recipe, source: StageNode, vocabulary: StageNode, target: StageNode
+) -> StageNode:
+    inits = recipe.embeddings
+    reads_text = inits.input.needs_corpus or inits.output.needs_corpus
+    return stage_node(
+        "embeddings",
+        "embeddings",
+        {"input": inits.input.identity(), "output": inits.output.identity(), "seed": recipe.seed},
+        stage_builders.make_embeddings,
+        source=source,
+        vocabulary=vocabulary,
+        # Most initialisations read no text: other text then leaves the embeddings cached.
+        target=target if reads_text else None,
+    )
+
+
+def replays(recipe: Recipe) -> bool:
+    """Say whether any phase mixes replay text into training."""
+    if recipe.replay is None:
+        return False
+    shares = [phase.replay_share for phase in recipe.training.phases]
+    return any(recipe.replay.portion if share is None else share for share in shares)
 
 
 def _packing(
@@ -286,8 +230,8 @@ def _packing(
 def _training(
     recipe: Recipe,
     embeddings: StageNode,
-    packing: dict[str, StageNode],
-    each: dict[str, StageNode],
+    packing: Mapping[str, StageNode],
+    targets: Mapping[str, StageNode],
     replay: StageNode | None,
 ) -> StageNode:
     plan = recipe.training
@@ -307,5 +251,60 @@ def _training(
         packed=packing["target"],
         replayed=packing.get("replay"),
         replay=replay,
-        **each,
+        **targets,
+    )
+
+
+def _chat_vector(
+    recipe: Recipe, source: StageNode, vocabulary: StageNode, adapted: StageNode
+) -> tuple[StageNode | None, StageNode | None]:
+    """Return the stage that fetches the instruct model, and the one that adds its chat vector."""
+    settings = recipe.chat_vector
+    if settings is None:
+        return None, None
+    instruct = stage_node(
+        "instruct model", "source", settings.instruct.identity(), stage_builders.make_instruct
+    )
+    settings.instruct.check_trainable()
+    chat_vector = stage_node(
+        "chat vector",
+        "chat-vector",
+        {"weight": settings.weight},
+        stage_builders.make_chat_vector,
+        adapted=adapted,
+        source=source,
+        instruct=instruct,
+        vocabulary=vocabulary,
+    )
+    return instruct, chat_vector
+
+
+def _evaluation(
+    recipe: Recipe,
+    models: Mapping[str, StageNode],
+    targets: Mapping[str, StageNode],
+    replay: StageNode | None,
+    packing: Mapping[str, StageNode],
+) -> EvaluationNodes:
+    return evaluation_nodes(
+        models,
+        {**targets, "replay": replay} if replay else targets,
+        recipe.evaluation,
+        seed=recipe.seed,
+        packed=packing.get("target"),
+        separator=recipe.training.packing.separator,
+    )
+
+
+def _prediction(recipe: Recipe, **inputs: StageNode | None) -> StageNode:
+    """Return the stage that writes prediction.json.
+
+    Tokens per byte are predicted for a single target, the end of training if there is one.
+    """
+    settings = {
+        "heldout_bytes": int(recipe.evaluation.heldout_bytes),
+        "language": recipe.target.language,
+    }
+    return stage_node(
+        "prediction", "prediction", settings, stage_builders.make_prediction, **inputs
     )

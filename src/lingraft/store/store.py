@@ -144,8 +144,11 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def trunks(self, stage: Stage) -> Path:
-        """Return where stages with these inputs keep progress for stages with other settings."""
+    def prefix_dir(self, stage: Stage) -> Path:
+        """Return where stages with these inputs keep progress for stages with other settings.
+
+        Its name on disk, `trunks`, is that of existing stores.
+        """
         shared = digest([stage.version, dict(stage.inputs)])[:20]
         return self.root / "trunks" / f"{stage.name}-{shared}"
 

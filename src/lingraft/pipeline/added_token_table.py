@@ -1,0 +1,102 @@
+"""The added tokens of the models of an evaluation: exposures in training, and change of their rows.
+
+Exposures are counted in the packed training text. The row of an added token is compared with its
+row in the model before, if both models have the same tokens: that is the model that training began
+with. Numbers of single tokens are stored in added_tokens.parquet, summaries are measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lingraft.measurement import Measurement
+from lingraft.pipeline.stage_node import StageContext
+
+if TYPE_CHECKING:
+    from lingraft.evaluation import ScoredModel, TextScores
+    from lingraft.evaluation.added_token_use import AddedTokenUse
+
+ADDED_TOKENS = "added_tokens.parquet"
+
+_CHUNK = 2**22
+"""Tokens that are counted at a time: packed text is mapped into memory and may not fit into it."""
+
+
+def added_measurements(
+    models: Mapping[str, ScoredModel], language: str, context: StageContext
+) -> list[Measurement]:
+    """Measure the added tokens of each model; write added_tokens.parquet if there are any."""
+    import numpy as np
+
+    from lingraft.evaluation.added_token_use import AddedTokenUse, exposure_rows, turns_of
+    from lingraft.evaluation.compare_models import added_ids
+
+    added = added_ids(models)
+    measurements: list[Measurement] = []
+    records: list[dict[str, Any]] = []
+    before: ScoredModel | None = None
+    for name, model in models.items():
+        ids_A = np.array(sorted(added[name]), dtype=np.int64)
+        surfaces = model.tokenizer.vocabulary.surfaces
+        if len(ids_A) and before and before.tokenizer.vocabulary.surfaces == surfaces:
+            moved = turns_of(before.folder, model.folder, ids_A)
+            use = AddedTokenUse(ids_A, _exposures(ids_A, context), moved)
+            measurements += exposure_rows(use, language, name)
+            records += _records(use, surfaces, model.scored.scores, name)
+        before = model
+    if records:
+        _write(records, context)
+    return measurements
+
+
+def _exposures(ids_A: Any, context: StageContext) -> Any:
+    """Return how often the packed training text holds each token; None without training."""
+    if "packed" not in context.folders:
+        return None
+    import numpy as np
+
+    from lingraft.packing.blocks import Blocks
+
+    tokens, size = Blocks.open(context.folders["packed"]).tokens, int(ids_A.max()) + 1
+    counts = np.zeros(size, dtype=np.int64)
+    for begin in range(0, len(tokens), _CHUNK):
+        chunk = tokens[begin : begin + _CHUNK]
+        counts += np.bincount(chunk[chunk < size].astype(np.int64), minlength=size)
+    return counts[ids_A]
+
+
+def _records(
+    use: AddedTokenUse, surfaces: Any, scores: Mapping[str, TextScores], name: str
+) -> list[dict[str, Any]]:
+    """Return a record for each added token of a model."""
+    import numpy as np
+
+    from lingraft.evaluation.added_token_use import undertrained
+
+    if use.turns is None:
+        return []
+    ids = np.concatenate([score.ids for score in scores.values()])
+    heldout = np.bincount(ids, minlength=len(surfaces))
+    is_undertrained = undertrained(use.turns)
+    records = []
+    for number, token in enumerate(use.ids):
+        records.append(
+            {
+                "subject": name,
+                "id": int(token),
+                "text": surfaces[token].decode("utf-8", errors="backslashreplace"),
+                "heldout": int(heldout[token]),
+                "exposures": None if use.exposures is None else int(use.exposures[number]),
+                "turn": float(use.turns[number]),
+                "under_trained": bool(is_undertrained[number]),
+            }
+        )
+    return records
+
+
+def _write(records: list[dict[str, Any]], context: StageContext) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(records), context.draft.path(ADDED_TOKENS))
