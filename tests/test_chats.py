@@ -74,9 +74,9 @@ def test_rows_of_every_form_are_the_same_conversation(form: str, tmp_path: Path)
 
 def test_what_is_no_conversation_is_named_in_one_line(tmp_path: Path) -> None:
     """A row without one, text around turns, and chat rows read as text: each says what to do."""
-    with pytest.raises(CorpusError, match=r":1: .*no conversation \(fields: title\).*text:"):
+    with pytest.raises(CorpusError, match=r":1: .*no conversation \(fields: title\).*text_field"):
         corpus_of([{"title": "x"}], tmp_path / "a", format="chat")
-    with pytest.raises(CorpusError, match="no messages and no turns of known markup"):
+    with pytest.raises(CorpusError, match="no turns in a known markup"):
         corpus_of([{"text": "plain text"}], tmp_path / "b", format="chat")
     with pytest.raises(CorpusError, match=r"outside of the turns.*'before'"):
         corpus_of([{"text": "before " + FORMS["ChatML"]["text"]}], tmp_path / "c", format="chat")

@@ -138,7 +138,7 @@ def test_refusals_say_what_to_do(hub, tmp_path):
         "hf:me/lines/dev: the data set cannot be read: Bad split: dev. Available splits: ['train', 'test']",
         "BuilderConfig 'hi' not found. Available: ['default']",
         f"access is restricted; accept the conditions on {hub.url}/datasets/me/secret, then `hf auth login`",
-        "hf:me/lines/train:row 1: there is no field 'content' to take the text from; known: id, text",
+        "hf:me/lines/train:row 1: no field 'content' to take the text from; known: id, text",
         "hf:me/broken/train: the data set cannot be read: ",
     ]
     for answer, message in zip(answers, expected, strict=True):

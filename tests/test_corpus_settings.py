@@ -68,7 +68,7 @@ def test_one_source_or_several_in_any_form():
         ({"sources": []}, "at least 1 item"),
         ({"sources": {}}, "exactly one of path, hub and miniature; got none"),
         ({"sources": {"path": "a", "hub": "b/c"}}, "got path and hub"),
-        ({"sources": {"hub": "name"}}, "'name' is no data set id; expected owner/name"),
+        ({"sources": {"hub": "name"}}, "'name' is not a data set id; expected owner/name"),
         (
             {"sources": {"path": "a", "revision": "main"}},
             "revision has no meaning for a source with path",
@@ -81,7 +81,7 @@ def test_one_source_or_several_in_any_form():
         ({"sources": {"path": "a", "colour": 1}}, "colour"),
         (
             {"sources": [{"path": "a", "weight": 1}, "b.txt"]},
-            "b.txt has no weight while others have",
+            "b.txt has no weight, but others do",
         ),
         ({"sources": "a", "limit": {}}, "set documents, bytes, or both"),
         (
@@ -135,8 +135,8 @@ def test_languages_are_bcp47_tags_or_domains(tag, canonical):
         ("hi-hi", "did you mean hi?"),
         ("xx", "not in the registry"),
         ("qaa", "domain:NAME"),
-        ("", "no well-formed"),
-        ("x-mine", "no well-formed"),
+        ("", "not a well-formed"),
+        ("x-mine", "not a well-formed"),
         ("domain:", "domain:NAME"),
         ("domain:a b", "letters, digits"),
         ("हिन्दी", "expected a tag such as hi"),

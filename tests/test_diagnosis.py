@@ -13,7 +13,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.advice import Measures, TextSample, diagnosis, measure, premium, recommend
-from lingraft.corpus.parallel_text import read_parallel
+from lingraft.corpus.readers import read_parallel
 from lingraft.forecast.extrapolate import SHRINKING, SIZES, extrapolate
 from lingraft.forecast.predict_fertility import (
     HELDOUT_SHARE,

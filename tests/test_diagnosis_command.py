@@ -21,7 +21,7 @@ from lingraft.advice import (
     read_sample,
 )
 from lingraft.cli import app
-from lingraft.corpus.parallel_text import read_parallel
+from lingraft.corpus.readers import read_parallel
 from lingraft.errors import CorpusError, LingraftError
 from tests.small_bases import BASES
 from tests.test_diagnosis import made_up

@@ -82,7 +82,7 @@ def test_text_that_a_tokenizer_cut_is_found(tmp_path, cutter, cut):
     """Pieces with the mark of their cutter are warned of, with the command that puts them together."""
     _, notes = built(tmp_path, [cut(line) for line in HINDI], "hi")
     (warning,) = notes["warnings"]
-    assert "100 of 100 documents are cut into pieces by" in warning
+    assert "100 of 100 documents are split into subtokens by" in warning
     assert cutter in warning
     assert "sed '" in warning
 
@@ -111,4 +111,4 @@ def test_nul_characters_in_rows_are_found(tmp_path):
     path.write_text("\n".join(rows) + "\n")
     draft = Draft(tmp_path)
     build_corpus(CorpusSettings.model_validate({"sources": str(path)}), "ru", draft)
-    assert "hold NUL characters" in draft.notes["warnings"][0]
+    assert "contain NUL characters" in draft.notes["warnings"][0]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lingraft.checkpoint import load_model
-from lingraft.corpus.parallel_text import read_parallel
+from lingraft.corpus.readers import read_parallel
 from lingraft.errors import CorpusError, StoreError
 from lingraft.evaluation import (
     BootstrapSettings,

@@ -132,7 +132,7 @@ def test_a_written_recipe_reads_back_equal(change):
         ("replay.language=hi", "target and replay are both hi"),
         (
             "target.language=hindi",
-            "target.language: language 'hindi': no well-formed BCP-47 tag; did you mean hi?",
+            "target.language: language 'hindi': not a well-formed BCP-47 tag; did you mean hi?",
         ),
         ("target.language=false", "target.language: a language is a tag such as hi"),
         ("target.language=", "target.language: a language is a tag such as hi"),

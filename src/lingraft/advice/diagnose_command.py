@@ -9,7 +9,7 @@ from lingraft.advice.diagnosis import REFERENCE, Diagnosis, diagnose
 from lingraft.advice.measures import SAMPLE_BYTES, TextSample, language_and_place, read_sample
 from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
-from lingraft.corpus.parallel_text import read_parallel
+from lingraft.corpus.readers import read_parallel
 from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.hub_client import HUB_ID
 from lingraft.store import write_files

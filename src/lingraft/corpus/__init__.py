@@ -1,9 +1,8 @@
-"""Text on disk: read, cleaned, split, shuffled and counted, without torch or any heavy import.
+"""Read, filter, split, shuffle and count text, without torch.
 
-`build_corpus` turns `CorpusSettings` into a folder with train.parquet, heldout.parquet (one column,
-`text`) and counts.json; `Corpus` opens that folder. Every document that was read is either in a
-split or counted under the reason why it was dropped, by source, in documents and bytes.
-`corpus.records` reads files of rows for everyone, evaluation tasks included.
+`build_corpus` turns `CorpusSettings` into a folder with train.parquet, heldout.parquet (with the
+column `text`) and counts.json; `Corpus` opens that folder. Every document that was read is either
+in a split or counted under the reason to drop it, by source, in documents and bytes.
 """
 
 from lingraft.corpus.build import build_corpus

@@ -1,29 +1,29 @@
-"""From settings to a finished corpus in two passes.
+"""Build a corpus from its settings in two passes.
 
-The first pass reads and cleans every source once, and keeps what remains in a shuffle on disk. Then
-all sizes are known, the thresholds of the splits are set, and the second pass writes the splits in
-shuffled order.
+The first pass reads and filters every source once, and stores the kept documents in a shuffle on
+disk. Then the size of each source is known, which determines the thresholds of the splits. The
+second pass writes the splits in shuffled order.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from lingraft.corpus.chat import as_bytes, from_bytes, normalised
-from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_of_drops
+from lingraft.corpus.chat import decode_document, encode_document, normalise_document
+from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings, Limit, Source
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
 from lingraft.corpus.findings import Findings
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.readers import read_source
 from lingraft.corpus.splits import (
-    EVERYTHING,
+    HASH_RANGE,
     DocumentHashes,
     Shuffle,
     ShuffledDocument,
@@ -35,8 +35,8 @@ from lingraft.store import Draft
 
 
 @dataclass
-class Gathered:
-    """The documents that pass cleaning: text in the shuffle, hashes and sizes in the table."""
+class KeptDocuments:
+    """The documents that pass the filters: text in the shuffle, hashes and sizes in the table."""
 
     shuffle: Shuffle
     tallies: list[Tally]
@@ -46,51 +46,46 @@ class Gathered:
     table: SplitTable = field(default_factory=SplitTable)
     findings: Findings = field(default_factory=Findings)
 
-    def take(self, source: int, text: str) -> DocumentHashes | None:
-        """Keep or drop a document and count it; return its hashes where it is kept."""
-        text = normalised(text, self.form) if self.form else text
+    def add(self, source: int, text: str) -> DocumentHashes | None:
+        """Filter and count a document; return its hashes if it is kept."""
+        text = normalise_document(text, self.form) if self.form else text
         size, tally = len(text.encode()), self.tallies[source]
         tally.count(size)
         reason, digest = self.cleaner.filter(text)
         if reason is not None:
             tally.drop(reason, size)
             return None
-        self.findings.look(text)
+        self.findings.add(text)
         hashes = DocumentHashes.of(digest, self.seed)
-        self.shuffle.put(ShuffledDocument(hashes.order, source, digest, as_bytes(text)))
+        content = encode_document(text)
+        self.shuffle.put(ShuffledDocument(hashes.order, source, digest, content))
         self.table.add(source, hashes, size)
         return hashes
 
 
 def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
-    """Write train.parquet, heldout.parquet and counts.json, and the drops into the notes.
+    """Write train.parquet, heldout.parquet and counts.json, and report the drops in the notes.
 
-    Raises `CorpusError` where text is missing, malformed or all dropped, `HubError` where a hub
-    fails, `RecipeError` for an unknown language, and `MissingExtraError` for a language check
-    without lingua.
+    Raises `CorpusError` if text is missing, malformed or all dropped, `HubError` if a hub fails,
+    `RecipeError` for an unknown language, and `MissingExtraError` for a language check without
+    lingua.
     """
     language = parse_language(language)
-    in_language = (
-        language_filter(settings.language_check, language) if settings.language_check else None
-    )
+    check = settings.language_check
+    in_language = language_filter(check, language) if check else None
+    # In the draft's folder, because /tmp may be too small for the text of a corpus.
     with TemporaryDirectory(dir=draft.folder, prefix="shuffle-") as scratch:
-        heldout = None
+        # Held-out sources are read first: their documents are dropped from the training text.
+        heldout: KeptDocuments | None = None
+        heldout_digests: Collection[bytes] = frozenset()
         if settings.heldout:
             cleaner = Cleaner(settings, in_language=in_language)
-            heldout = _gather(
-                _plain_texts(settings.heldout, language),
-                cleaner,
-                settings,
-                Path(scratch, "heldout"),
-            )
-        cleaner = Cleaner(
-            settings,
-            in_language=in_language,
-            heldout=heldout.cleaner.seen if heldout else frozenset(),
-        )
-        train = _gather(
-            _bounded_texts(settings, language), cleaner, settings, Path(scratch, "train")
-        )
+            sources = _open_sources(settings.heldout, language)
+            heldout = _read_sources(sources, cleaner, settings, Path(scratch, "heldout"))
+            heldout_digests = cleaner.seen
+        cleaner = Cleaner(settings, in_language=in_language, heldout=heldout_digests)
+        sources = _open_train_sources(settings, language)
+        train = _read_sources(sources, cleaner, settings, Path(scratch, "train"))
         counts, notes = _write_splits(settings, train, heldout, draft)
     report = {split: asdict(count) for split, count in counts.items()}
     draft.note(report | notes)
@@ -104,94 +99,94 @@ def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
 
 @dataclass(frozen=True)
 class SourceTexts:
-    """A source with its texts, and a limit on the kept train text that can be used of it."""
+    """The documents of a source; reading stops when its kept training text exceeds `needed`."""
 
     label: str
     texts: Generator[str, None, None]
     needed: Limit | None = None
 
 
-def _plain_texts(sources: Sequence[Source], language: str) -> list[SourceTexts]:
+def _open_sources(sources: Sequence[Source], language: str) -> list[SourceTexts]:
     return [SourceTexts(source.label, read_source(source, language)) for source in sources]
 
 
-def _bounded_texts(settings: CorpusSettings, language: str) -> list[SourceTexts]:
+def _open_train_sources(settings: CorpusSettings, language: str) -> list[SourceTexts]:
     """Open the train sources; a streamed data set is read up to its share of the limit."""
-    inputs = _plain_texts(settings.sources, language)
+    inputs = _open_sources(settings.sources, language)
     if settings.limit is None:
         return inputs
-    weights = sum(source.weight or 0 for source in settings.sources)
+    total_weight = sum(source.weight or 0 for source in settings.sources)
     for index, source in enumerate(settings.sources):
         if source.hub is not None and source.streaming:
-            share = source.weight / weights if source.weight else 1
+            share = source.weight / total_weight if source.weight else 1
             size = settings.limit.bytes and max(1, round(settings.limit.bytes * share))
             needed = settings.limit.model_copy(update={"bytes": size})
             inputs[index] = replace(inputs[index], needed=needed)
     return inputs
 
 
-def _gather(
+def _read_sources(
     inputs: Sequence[SourceTexts], cleaner: Cleaner, settings: CorpusSettings, folder: Path
-) -> Gathered:
-    """Read and clean all sources."""
-    gathered = Gathered(
+) -> KeptDocuments:
+    """Read and filter all sources."""
+    kept = KeptDocuments(
         Shuffle(folder),
         [Tally(source.label) for source in inputs],
         cleaner,
         settings.seed,
         settings.unicode_normalization,
     )
-    to_hold_out = int((settings.share or 0) * EVERYTHING)
-    with gathered.shuffle, progress("reading text", unit="documents") as advance:
+    heldout_threshold = int((settings.share or 0) * HASH_RANGE)
+    with kept.shuffle, progress("reading text", unit="documents") as advance:
         for index, source in enumerate(inputs):
             documents = size = 0
+            # Closing the generator ends a download that is not read to its end.
             with closing(source.texts) as texts:
                 for number, text in enumerate(texts, start=1):
-                    hashes = gathered.take(index, text)
+                    hashes = kept.add(index, text)
                     if hashes is not None:
                         _check_length(text, source.label, settings)
                     if number % 1000 == 0:
                         advance(1000)
-                    if source.needed is None or hashes is None or hashes.split < to_hold_out:
-                        continue
+                    if source.needed is None or hashes is None or hashes.split < heldout_threshold:
+                        continue  # only training text counts towards the limit
                     documents, size = documents + 1, size + len(text.encode())
                     if not source.needed.allows(documents, size):
-                        gathered.tallies[index].stopped_early = True
+                        kept.tallies[index].stopped_early = True
                         break
-    return gathered
+    return kept
 
 
 def _check_length(text: str, label: str, settings: CorpusSettings) -> None:
-    """Raise `CorpusError` where a document would take more memory to tokenise than is allowed."""
+    """Raise `CorpusError` if tokenising a document would need more memory than is allowed."""
+    # A character has at most four bytes, so most documents need not be encoded.
     size = len(text.encode()) if 4 * len(text) > settings.max_document_bytes else 0
     if size > settings.max_document_bytes:
         limit = f"{settings.max_document_bytes / 1e6:g} MB"
         msg = (
-            f"{label}: a document of {size / 1e6:.1f} MB, which begins with {text[:40]!r}; "
-            f"documents are tokenised whole, and max_document_bytes is {limit}; cut it "
+            f"{label}: a document has {size / 1e6:.1f} MB (it begins with {text[:40]!r}), and "
+            f"max_document_bytes is {limit}, because a document is tokenised as a whole; split it "
             "(document_unit: paragraph or line), drop it (max_characters), or raise the limit"
         )
         raise CorpusError(msg)
 
 
 def _write_splits(
-    settings: CorpusSettings, train: Gathered, heldout: Gathered | None, draft: Draft
+    settings: CorpusSettings, train: KeptDocuments, heldout: KeptDocuments | None, draft: Draft
 ) -> tuple[dict[str, Counts], dict[str, Any]]:
     """Write both splits; return their counts and the notes."""
-    _require(len(train.table), train, "sources")
+    _check_not_empty(len(train.table), train, "sources")
     threshold = 0
     if heldout is None:
         if len(train.table) == 1:
             msg = (
-                "sources: only one document is left, and one has to be held out; name more text, "
-                "or "
-                "set heldout"
+                "sources: only one document is left, and at least one must be held out; add text, "
+                "or set heldout"
             )
             raise CorpusError(msg)
         threshold = train.table.heldout_threshold(settings.share or 0, settings.heldout_bytes)
-    chats = any(
-        source.format == "chat" for source in (*settings.sources, *(settings.heldout or ()))
-    )
+    all_sources = (*settings.sources, *(settings.heldout or ()))
+    chats = any(source.format == "chat" for source in all_sources)
     with (
         DocumentWriter(draft.path("train.parquet"), chats=chats) as train_file,
         DocumentWriter(draft.path("heldout.parquet"), chats=chats) as heldout_file,
@@ -199,36 +194,39 @@ def _write_splits(
         _write_train(settings, train, threshold, train_file, heldout_file)
         if heldout is not None:
             _write_heldout(settings, heldout, heldout_file)
-            _require(heldout_file.documents, heldout, "heldout")
-        _require(train_file.documents, train, "sources")
-    groups = {"sources": train.tallies, "heldout_sources": heldout.tallies if heldout else []}
-    notes: dict[str, Any] = {
-        "dropped": sum_of_drops([tally for group in groups.values() for tally in group])
+            _check_not_empty(heldout_file.documents, heldout, "heldout")
+        _check_not_empty(train_file.documents, train, "sources")
+    heldout_tallies = heldout.tallies if heldout else []
+    notes = {
+        "dropped": sum_drops([*train.tallies, *heldout_tallies]),
+        "sources": [tally.report() for tally in train.tallies],
+        "heldout_sources": [tally.report() for tally in heldout_tallies],
+        "findings": train.findings.notes(),
     }
-    notes |= {name: [tally.report() for tally in group] for name, group in groups.items()}
-    notes["findings"] = train.findings.notes()
     return {"train": train_file.counts, "heldout": heldout_file.counts}, notes
 
 
 def _write_train(
     settings: CorpusSettings,
-    train: Gathered,
+    train: KeptDocuments,
     threshold: int,
     train_file: DocumentWriter,
     heldout_file: DocumentWriter,
 ) -> None:
     """Write the train split; documents with `split` below the threshold are held out."""
-    used = train.table.train_thresholds(_weights(settings, train), threshold)
+    train_thresholds = train.table.train_thresholds(_weights(settings, train), threshold)
+    # After the first document that exceeds the limit, all others are dropped, also shorter ones:
+    # the result is a prefix of the corpus without a limit.
     full = False
     for _, source, digest, content in train.shuffle.documents():
-        text = from_bytes(content)
+        text = decode_document(content)
         tally, size = train.tallies[source], len(text.encode())
         hashes = DocumentHashes.of(digest, train.seed)
         if hashes.split < threshold:
             tally.keep("heldout", size)
             heldout_file.write(text, size)
             continue
-        if hashes.select >= used[source]:
+        if hashes.select >= train_thresholds[source]:
             tally.drop(Reason.share, size)
             continue
         full = full or (
@@ -242,10 +240,10 @@ def _write_train(
         train_file.write(text, size)
 
 
-def _weights(settings: CorpusSettings, train: Gathered) -> list[float] | None:
-    """Return the weights, or `None`.
+def _weights(settings: CorpusSettings, train: KeptDocuments) -> list[float] | None:
+    """Return the weights of the sources, `None` if there are none.
 
-    Raises `CorpusError` for a weighted source that has no text left.
+    Raises `CorpusError` for a weighted source of which no text is left.
     """
     weights = [source.weight for source in settings.sources if source.weight is not None]
     if not weights:
@@ -256,14 +254,13 @@ def _weights(settings: CorpusSettings, train: Gathered) -> list[float] | None:
     return weights
 
 
-def _write_heldout(settings: CorpusSettings, heldout: Gathered, file: DocumentWriter) -> None:
+def _write_heldout(settings: CorpusSettings, heldout: KeptDocuments, file: DocumentWriter) -> None:
     full = False
     for _, source, _, content in heldout.shuffle.documents():
-        text = from_bytes(content)
+        text = decode_document(content)
         size = len(text.encode())
-        full = full or (
-            settings.heldout_bytes is not None and file.bytes + size > settings.heldout_bytes
-        )
+        limit = settings.heldout_bytes
+        full = full or (limit is not None and file.bytes + size > limit)
         if full:
             heldout.tallies[source].drop(Reason.heldout_bytes, size)
         else:
@@ -271,21 +268,19 @@ def _write_heldout(settings: CorpusSettings, heldout: Gathered, file: DocumentWr
             file.write(text, size)
 
 
-def _require(documents: int, gathered: Gathered, field: str) -> None:
+def _check_not_empty(documents: int, kept: KeptDocuments, field: str) -> None:
     if not documents:
-        raise CorpusError(_no_text_message(gathered.tallies, field))
+        raise CorpusError(_no_text_message(kept.tallies, field))
 
 
 def _no_text_message(tallies: list[Tally], field: str) -> str:
-    """Return the message for sources that give no text, with the reasons of all drops."""
-    read = sum(tally.read[0] for tally in tallies)
+    """Return the message for sources without usable text, with the reasons of all drops."""
     places = ", ".join(tally.label for tally in tallies)
-    if not read:
-        return f"{field}: {places} holds no document"
-    reasons = ", ".join(
-        f"{cell['documents']} {reason}" for reason, cell in sum_of_drops(tallies).items()
-    )
+    if not any(tally.read[0] for tally in tallies):
+        return f"{field}: {places} contains no document; name a source with text"
+    drops = sum_drops(tallies).items()
+    reasons = ", ".join(f"{counts['documents']} {reason}" for reason, counts in drops)
     return (
-        f"{field}: none of the {read} documents of {places} is left: {reasons}; relax the settings "
-        "that drop them"
+        f"{field}: all documents of {places} are dropped ({reasons}); relax the settings that "
+        "drop them"
     )

@@ -1,8 +1,8 @@
-"""Chats: rows of messages, of instruction and answer, or of text with another chat markup.
+"""Chat data: records with messages, with instruction and answer, or with rendered chat markup.
 
-Whatever the form of a row, it becomes one `Conversation`: messages with roles. As a document it is
-its content text, which is what cleaning, tokenizer learning and held-out scoring see; packing
-renders its messages through the model's own chat template.
+Each record becomes a `Conversation`: messages with roles. As a string, it is the text of its
+messages, which cleaning, tokenizer learning and held-out scoring read. Packing renders the messages
+with the model's own chat template.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ROLES = {
     "model": "assistant", "ai": "assistant", "function": "tool", "observation": "tool",
     "prompter": "user",
 }  # fmt: skip
-"""Roles of other conventions, by the name that templates know."""
+"""Role names of other conventions -> the role names that chat templates use."""
 
-MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
-QUESTIONS = ("instruction", "prompt", "question", "query", "inputs", "input")
-ANSWERS = ("output", "response", "completion", "answer", "targets", "target")
-MORE = ("input", "context")
-SYSTEMS = ("system", "system_prompt")
+MESSAGE_FIELDS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
+QUESTION_FIELDS = ("instruction", "prompt", "question", "query", "inputs", "input")
+ANSWER_FIELDS = ("output", "response", "completion", "answer", "targets", "target")
+CONTEXT_FIELDS = ("input", "context")
+SYSTEM_FIELDS = ("system", "system_prompt")
 
 _ROLE = r"(?P<role>system|user|assistant|tool)"
 _MARKUP = {
@@ -52,28 +52,30 @@ _LLAMA2 = re.compile(
     r"\[INST\]\s*(?:<<SYS>>(?P<system>.*?)<</SYS>>)?(?P<user>.*?)\[/INST\]"
     r"(?P<assistant>.*?)(?:</s>|(?=\[INST\])|\Z)\s*(?:<s>)?\s*", re.DOTALL
 )  # fmt: skip
-_AROUND = re.compile(r"<s>|</s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|<\|end_of_text\|>|\s+")
+_SEQUENCE_MARKS = re.compile(
+    r"<s>|</s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|<\|end_of_text\|>|\s+"
+)
 
 
 class Conversation(str):
-    """Messages; as a string, their contents with a blank line between them."""
+    """The messages of a chat; as a string, their contents with blank lines between them."""
 
     __slots__ = ("messages",)
     messages: tuple[Message, ...]
 
     def __new__(cls, text: str, messages: Sequence[Message] = ()) -> Self:
-        """Keep a text and the messages that it is the content of."""
-        made = super().__new__(cls, text)
-        made.messages = tuple(messages)
-        return made
+        """Create the string and attach the messages whose content it is."""
+        conversation = super().__new__(cls, text)
+        conversation.messages = tuple(messages)
+        return conversation
 
     def __getnewargs__(self) -> tuple[str, tuple[Message, ...]]:  # type: ignore[override]
-        """Say what makes an equal one, for pickling."""
+        """Return the arguments from which pickle creates an equal object."""
         return str(self), self.messages
 
     @classmethod
     def of(cls, messages: Sequence[Message]) -> Self:
-        r"""Make a conversation; one with a message that has no text is empty.
+        r"""Create a conversation; if any message has no text, the conversation is empty.
 
         >>> Conversation.of([{"role": "user", "content": "Hi"}, {"role": "bot", "content": "Yes?"}])
         'Hi\n\nYes?'
@@ -93,8 +95,8 @@ class Conversation(str):
         return cls.of(json.loads(stored))
 
 
-def normalised(text: str, form: Literal["NFC", "NFKC"]) -> str:
-    """Return a document in a Unicode form: text, or every message of a conversation."""
+def normalise_document(text: str, form: Literal["NFC", "NFKC"]) -> str:
+    """Return a document, or each message of a conversation, in a Unicode normalization form."""
     if not isinstance(text, Conversation):
         return unicodedata.normalize(form, text)
     messages = []
@@ -104,130 +106,138 @@ def normalised(text: str, form: Literal["NFC", "NFKC"]) -> str:
     return Conversation.of(messages)
 
 
-def as_bytes(text: str) -> bytes:
-    """Return a document as bytes that `from_bytes` reads, whether it is text or a conversation."""
+def encode_document(text: str) -> bytes:
+    """Return a document, text or conversation, as bytes for `decode_document`."""
+    # Plain text is stored as it is, so that text corpora pay nothing. A NUL byte marks the rest.
     if isinstance(text, Conversation):
         return b"\0c" + text.to_json().encode()
     content = text.encode()
     return b"\0t" + content if content.startswith(b"\0") else content
 
 
-def from_bytes(content: bytes) -> str:
-    r"""Return the document that `as_bytes` wrote.
+def decode_document(content: bytes) -> str:
+    r"""Return the document that `encode_document` encoded.
 
-    >>> [from_bytes(as_bytes(text)) for text in ("plain", chr(0) + "c[]")]
+    >>> [decode_document(encode_document(text)) for text in ("plain", chr(0) + "c[]")]
     ['plain', '\x00c[]']
     """
     if content.startswith(b"\0c"):
         return Conversation.from_json(content[2:].decode())
-    return content.removeprefix(b"\0t").decode() if content.startswith(b"\0t") else content.decode()
+    return content.removeprefix(b"\0t").decode()
 
 
-def conversation_of(row: Mapping[str, Any], field: str, place: str) -> Conversation:
-    """Return the conversation of a row; raises `CorpusError` where the row holds none.
+def parse_conversation(record: Mapping[str, Any], field: str, place: str) -> Conversation:
+    """Return the conversation of a record; raises `CorpusError` if the record has none.
 
-    `field` names where the messages (or text with markup) are; without it, known names are tried:
-    messages, then instruction and answer, then `text`.
+    `field` names the field with the messages, or with text that has chat markup. For the default,
+    "text", known fields are tried: messages, then instruction and answer, then `text`.
     """
-    named = row.get(field) if field != "text" or "text" in row else None
-    if field != "text" and field not in row:
-        known = ", ".join(map(str, row))
+    if field != "text" and field not in record:
+        known = ", ".join(map(str, record))
+        msg = f"{place}: no field {field!r} to take the conversation from (fields: {known})"
+        raise CorpusError(msg)
+    content = record.get(field)
+    if field == "text":
+        messages = _first_value(record, MESSAGE_FIELDS)
+        content = messages if messages is not None else _instruction_messages(record) or content
+    if content == "":
+        return Conversation("")
+    if isinstance(content, str):
+        return parse_markup(content, place)
+    if not isinstance(content, Sequence):
+        fields = ", ".join(map(str, record))
         msg = (
-            f"{place}: there is no field {field!r} to take the conversation from (fields: {known})"
+            f"{place}: format: chat, but the record has no conversation (fields: {fields}); "
+            f"expected {', '.join(MESSAGE_FIELDS[:2])}, or instruction and output, or prompt and "
+            "response; set text_field to the field of the messages"
         )
         raise CorpusError(msg)
-    if field == "text":
-        messages = next((row[name] for name in MESSAGES if row.get(name) is not None), None)
-        named = messages if messages is not None else _exchange(row) or named
-    if named is None or named == "":
-        return _nothing(row, place) if named is None else Conversation("")
-    if isinstance(named, str):
-        return from_markup(named, place)
-    if not isinstance(named, Sequence):
-        return _nothing(row, place)
-    return Conversation.of([_message(entry, place) for entry in named])
+    return Conversation.of([_message(entry, place) for entry in content])
 
 
-def from_markup(text: str, place: str) -> Conversation:
-    r"""Read the turns of a text that another template rendered; raises `CorpusError` for others.
+def parse_markup(text: str, place: str) -> Conversation:
+    r"""Parse the turns of a text that a chat template rendered; raises `CorpusError` for others.
 
     >>> text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes?<|im_end|>"
-    >>> from_markup(text, "x").messages
+    >>> parse_markup(text, "x").messages
     ({'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Yes?'})
     """
     if not text.strip():
         return Conversation("")
     for pattern in _MARKUP.values():
         if pattern.search(text):
-            turns = [(one["role"], one["text"]) for one in pattern.finditer(text)]
+            turns = [(match["role"], match["text"]) for match in pattern.finditer(text)]
             return _from_turns(turns, pattern.sub("", text), place)
     if _LLAMA2.search(text):
         turns = []
-        for one in _LLAMA2.finditer(text):
-            parts = (
-                ("system", one["system"]),
-                ("user", one["user"]),
-                ("assistant", one["assistant"]),
-            )
-            turns += [(role, part) for role, part in parts if part]
+        for match in _LLAMA2.finditer(text):
+            for role in ("system", "user", "assistant"):
+                if match[role]:
+                    turns.append((role, match[role]))
         return _from_turns(turns, _LLAMA2.sub("", text), place)
     known = ", ".join((*_MARKUP, "Llama-2"))
     msg = (
-        f"{place}: format: chat, but no messages and no turns of known markup ({known}); name "
-        " the field of the messages with text:, or read it as text (format: text)"
+        f"{place}: format: chat, but the text has no turns in a known markup ({known}); set "
+        "text_field to the field of the messages, or read the source as text (format: text)"
     )
     raise CorpusError(msg)
 
 
 def _from_turns(turns: Sequence[tuple[str, str]], rest: str, place: str) -> Conversation:
-    left = _AROUND.sub("", rest)
-    if left:
-        msg = (
-            f"{place}: text outside of the turns of its chat markup: {left[:40]!r}; repair the row"
-        )
+    outside = _SEQUENCE_MARKS.sub("", rest)
+    if outside:
+        # Dropping it would lose text without a count, and it is usually a sign of broken markup.
+        msg = f"{place}: text outside the turns of the chat markup: {outside[:40]!r}; correct it"
         raise CorpusError(msg)
-    return Conversation.of(
-        [{"role": ROLES.get(role, role), "content": text.strip()} for role, text in turns]
-    )
+    messages = []
+    for role, text in turns:
+        messages.append({"role": ROLES.get(role, role), "content": text.strip()})
+    return Conversation.of(messages)
 
 
-def _exchange(row: Mapping[str, Any]) -> list[Any] | None:
-    """Return the messages of a row of instruction (and input) and answer, or `None`."""
-    question = next((name for name in QUESTIONS if row.get(name) is not None), None)
-    answer = next((name for name in ANSWERS if row.get(name) is not None), None)
+def _first_value(record: Mapping[str, Any], fields: Sequence[str]) -> Any:
+    """Return the value of the first field that is not null, `None` if there is none."""
+    for field in fields:
+        if record.get(field) is not None:
+            return record[field]
+    return None
+
+
+def _instruction_messages(record: Mapping[str, Any]) -> list[Any] | None:
+    """Return the messages of a record with instruction (and context) and answer, or `None`."""
+    question, answer = _first_value(record, QUESTION_FIELDS), _first_value(record, ANSWER_FIELDS)
     if question is None or answer is None:
         return None
-    asked, answered = row[question], row[answer]
-    if isinstance(asked, list) and isinstance(answered, list):  # both sides in messages, as TRL has
-        return [*asked, *answered]
-    more = next((row[name] for name in MORE if name != question and row.get(name)), None)
-    asked = f"{asked}\n\n{more}" if more else asked
-    system = next((row[name] for name in SYSTEMS if row.get(name)), None)
-    pairs = (("system", system), ("user", asked), ("assistant", answered))
-    return [{"role": role, "content": content} for role, content in pairs if content is not None]
+    # Conversational prompt-completion data, as TRL defines it: both fields are lists of messages.
+    if isinstance(question, list) and isinstance(answer, list):
+        return [*question, *answer]
+    messages = []
+    for field in SYSTEM_FIELDS:
+        if record.get(field):
+            messages.append({"role": "system", "content": record[field]})
+            break
+    # `input` is the question of some data sets and the context of an Alpaca instruction.
+    question_field = next(name for name in QUESTION_FIELDS if record.get(name) is not None)
+    for field in CONTEXT_FIELDS:
+        if field != question_field and record.get(field):
+            question = f"{question}\n\n{record[field]}"
+            break
+    messages.append({"role": "user", "content": question})
+    messages.append({"role": "assistant", "content": answer})
+    return messages
 
 
 def _message(entry: object, place: str) -> Message:
     if not isinstance(entry, Mapping):
-        msg = f"{place}: a message is a mapping with role and content, got {type(entry).__name__}"
+        msg = f"{place}: expected a message with role and content, got {type(entry).__name__}"
         raise CorpusError(msg)
+    # ShareGPT calls the two fields "from" and "value".
     role, content = entry.get("role", entry.get("from")), entry.get("content", entry.get("value"))
-    if isinstance(content, list):  # parts, as models of several modalities have them
-        content = "".join(
-            str(part.get("text") or "") for part in content if isinstance(part, Mapping)
-        )
+    if isinstance(content, list):  # content parts, as chat data of multimodal models has them
+        parts = [part for part in content if isinstance(part, Mapping)]
+        content = "".join(str(part.get("text") or "") for part in parts)
     if not isinstance(role, str) or not (content is None or isinstance(content, str)):
         known = ", ".join(map(str, entry))
-        msg = f"{place}: a message has a role and a content (or from and value), got {known}"
+        msg = f"{place}: a message needs role and content (or from and value), got {known}"
         raise CorpusError(msg)
     return {"role": ROLES.get(role, role), "content": content or ""}
-
-
-def _nothing(row: Mapping[str, Any], place: str) -> Conversation:
-    msg = (
-        f"{place}: format: chat, and the row holds no conversation (fields: "
-        f"{', '.join(map(str, row))}); expected {', '.join(MESSAGES[:2])}, or instruction and "
-        f"output, "
-        "or prompt and response; name the field of the messages with text:"
-    )
-    raise CorpusError(msg)

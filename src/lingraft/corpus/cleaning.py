@@ -1,10 +1,9 @@
-"""Which documents are kept, and how many were dropped for which reason.
+"""Filter documents, and count the dropped ones by reason.
 
-The tests run in this order, and the first that fails is the reason that is counted: empty (white
-space only), too short, too long, in the held-out set, duplicate, wrong language (by lingua, of the
-extra `language-id`). Two documents are the same if their texts are, after NFC normalisation and
-without outer white space. Kept text is not changed.
-Seen documents are stored as hashes of 16 bytes; with the split table, a million take about 140 MB.
+The checks run in this order, and the first that fails is the reason that is counted: empty (only
+white space), too short, too long, in the held-out set, duplicate, wrong language (by lingua, from
+the extra `language-id`). Two documents are duplicates if their texts are equal after NFC
+normalisation and without outer white space. Kept text is not changed.
 """
 
 from __future__ import annotations
@@ -15,18 +14,23 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import langcodes
+
 from lingraft.corpus.language import is_domain
 from lingraft.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
     from lingraft.corpus.config import CorpusSettings, LanguageCheck
 
+# 16 bytes keep a million documents, with the split table, at about 140 MB of memory, and make an
+# accidental collision practically impossible.
 DIGEST_BYTES = 16
 CHECKED_CHARACTERS = 1000
+"""Characters at the beginning of a document that the language check reads."""
 
 
 class Reason:
-    """Why a document is not in the corpus, as counts and errors call it."""
+    """The reasons to drop a document, as counts and errors name them."""
 
     empty = "empty"
     short = "too short"
@@ -44,6 +48,7 @@ class Tally:
     """Documents and bytes of one source, by split or by reason; every document is counted once."""
 
     label: str
+    # Each pair is [documents, bytes].
     read: list[int] = field(default_factory=lambda: [0, 0])
     kept: dict[str, list[int]] = field(default_factory=dict)
     dropped: dict[str, list[int]] = field(default_factory=dict)
@@ -56,59 +61,55 @@ class Tally:
 
     def keep(self, split: str, size: int) -> None:
         """Count a document that went into a split."""
-        _count(self.kept, split, size)
+        _add(self.kept, split, 1, size)
 
     def drop(self, reason: str, size: int) -> None:
         """Count a document that was dropped."""
-        _count(self.dropped, reason, size)
+        _add(self.dropped, reason, 1, size)
 
     def report(self) -> dict[str, Any]:
         """Return plain JSON: `read` is the sum of `kept` and `dropped`."""
         return {
             "source": self.label,
-            "read": _cell(self.read),
-            "kept": {split: _cell(cell) for split, cell in self.kept.items()},
-            "dropped": {reason: _cell(cell) for reason, cell in self.dropped.items()},
+            "read": _as_record(self.read),
+            "kept": {split: _as_record(counts) for split, counts in self.kept.items()},
+            "dropped": {reason: _as_record(counts) for reason, counts in self.dropped.items()},
             "stopped_early": self.stopped_early,
         }
 
 
-def _count(cells: dict[str, list[int]], name: str, size: int) -> None:
-    cell = cells.setdefault(name, [0, 0])
-    cell[0] += 1
-    cell[1] += size
+def _add(counts: dict[str, list[int]], name: str, documents: int, size: int) -> None:
+    pair = counts.setdefault(name, [0, 0])
+    pair[0] += documents
+    pair[1] += size
 
 
-def _cell(cell: list[int]) -> dict[str, int]:
-    return {"documents": cell[0], "bytes": cell[1]}
+def _as_record(pair: list[int]) -> dict[str, int]:
+    return {"documents": pair[0], "bytes": pair[1]}
 
 
-def sum_of_drops(tallies: Collection[Tally]) -> dict[str, dict[str, int]]:
+def sum_drops(tallies: Collection[Tally]) -> dict[str, dict[str, int]]:
     """Return the drops of several sources together, most frequent reason first."""
-    cells: dict[str, list[int]] = {}
+    sums: dict[str, list[int]] = {}
     for tally in tallies:
         for reason, (documents, size) in tally.dropped.items():
-            cell = cells.setdefault(reason, [0, 0])
-            cell[0] += documents
-            cell[1] += size
-    return {
-        reason: _cell(cell) for reason, cell in sorted(cells.items(), key=lambda item: -item[1][0])
-    }
+            _add(sums, reason, documents, size)
+    most_frequent_first = sorted(sums, key=lambda reason: -sums[reason][0])
+    return {reason: _as_record(sums[reason]) for reason in most_frequent_first}
 
 
-def digest_of(text: str) -> bytes:
+def document_digest(text: str) -> bytes:
     """Return the hash by which documents are compared.
 
-    >>> digest_of("e\u0301 ") == digest_of("\u00e9")
+    >>> document_digest("e\u0301 ") == document_digest("\u00e9")
     True
     """
-    return hashlib.blake2b(
-        unicodedata.normalize("NFC", text).strip().encode(), digest_size=DIGEST_BYTES
-    ).digest()
+    normalised = unicodedata.normalize("NFC", text).strip()
+    return hashlib.blake2b(normalised.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 class Cleaner:
-    """Filters documents one after the other, and remembers their hashes."""
+    """Filters a stream of documents; it stores the hashes of those that it has seen."""
 
     def __init__(
         self,
@@ -124,9 +125,9 @@ class Cleaner:
         self.seen: set[bytes] = set()
 
     def filter(self, text: str) -> tuple[str | None, bytes]:
-        """Return the reason to drop a document, `None` to keep it, and its hash.
+        """Return the reason to drop a document (`None` to keep it) and its hash.
 
-        The hash is empty for a document of the wrong length.
+        The hash is empty for a document that is dropped by its length.
         """
         bare = text.strip()
         if not bare:
@@ -135,26 +136,25 @@ class Cleaner:
             return Reason.short, b""
         if self._max_characters is not None and len(bare) > self._max_characters:
             return Reason.long, b""
-        digest = digest_of(bare)
-        return self._compare(bare, digest), digest
+        digest = document_digest(bare)
+        return self._check_content(bare, digest), digest
 
-    def _compare(self, bare: str, digest: bytes) -> str | None:
+    def _check_content(self, bare: str, digest: bytes) -> str | None:
         if digest in self._heldout:
             return Reason.heldout
         if digest in self.seen:
             return Reason.duplicate
         self.seen.add(digest)
-        return (
-            Reason.language
-            if self._in_language is not None and not self._in_language(bare)
-            else None
-        )
+        # The language check is last: it is much slower than the others.
+        if self._in_language is not None and not self._in_language(bare):
+            return Reason.language
+        return None
 
 
 def language_filter(check: LanguageCheck, language: str) -> Callable[[str], bool]:
-    """Return the test whether a document is in the language.
+    """Return a function that checks whether a document is in the language.
 
-    Raises `MissingExtraError` without lingua, `RecipeError` for a language that it does not know.
+    Raises `MissingExtraError` without lingua, `RecipeError` for a language that lingua lacks.
     """
     if is_domain(language):
         msg = f"language_check: {language} is a domain and cannot be checked; remove the setting"
@@ -163,26 +163,24 @@ def language_filter(check: LanguageCheck, language: str) -> Callable[[str], bool
         import lingua
     except ModuleNotFoundError:
         raise MissingExtraError("lingua", extra="language-id") from None
-    import langcodes
-
     known = {}
     for candidate in lingua.Language.all():
         for code in (candidate.iso_code_639_1, candidate.iso_code_639_3):
             known[code.name.lower()] = candidate
     primary = langcodes.standardize_tag(language).split("-")[0]
-    stated = known.get(primary)
-    if stated is None:
+    expected = known.get(primary)
+    if expected is None:
         names = ", ".join(sorted(known))
         msg = (
-            f"language_check: lingua does not know {language}; remove the setting (known: {names})"
+            f"language_check: lingua does not support {language} (known: {names}); remove the "
+            "setting"
         )
         raise RecipeError(msg)
     detector = lingua.LanguageDetectorBuilder.from_all_languages().build()
 
     def in_language(text: str) -> bool:
-        return bool(
-            detector.compute_language_confidence(text[:CHECKED_CHARACTERS], stated)
-            >= check.min_confidence
-        )
+        beginning = text[:CHECKED_CHARACTERS]
+        confidence = detector.compute_language_confidence(beginning, expected)
+        return bool(confidence >= check.min_confidence)
 
     return in_language

@@ -1,4 +1,4 @@
-"""What a recipe says about text: where it comes from, what is kept of it, and what is held out."""
+"""Settings of a corpus: the sources of text, the filters, and the held-out text."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
-from lingraft.corpus.text_files import COMPRESSIONS, ENDINGS
+from lingraft.corpus.text_files import COMPRESSIONS, ENDINGS, has_wildcards
 from lingraft.hub_client import HUB_ID
 from lingraft.registry import Settings
 from lingraft.store import path_exists
 
 HELDOUT_SHARE = 0.01
+"""Share of the documents that is held out by default."""
 
 
 class Limit(Settings):
-    """How much is used at most; what would pass either bound is left out."""
+    """A maximum amount of text; a document that would exceed either bound is left out."""
 
     documents: int | None = Field(default=None, gt=0, description="maximum number of documents")
     bytes: ByteSize | None = Field(
@@ -30,21 +31,30 @@ class Limit(Settings):
         return self
 
     def allows(self, documents: int, size: int) -> bool:
-        """Say whether so many documents and bytes are within the limit."""
-        return (self.documents is None or documents <= self.documents) and (
-            self.bytes is None or size <= self.bytes
-        )
+        """Return whether this number of documents and bytes is within the limit."""
+        if self.documents is not None and documents > self.documents:
+            return False
+        return self.bytes is None or size <= self.bytes
 
 
 class Miniature(Settings):
-    """Text of the embedded miniature world."""
+    """Generated stories, which need no download."""
 
     stories: int = Field(default=20_000, gt=0, description="number of stories")
     seed: int = Field(default=0, description="seed of the stories")
 
 
+_HUB_SETTINGS = ("config", "split", "revision", "streaming")
+UNUSED_SETTINGS = {
+    "hub": ("document_unit",),
+    "path": _HUB_SETTINGS,
+    "miniature": (*_HUB_SETTINGS, "text_field", "document_unit", "format"),
+}
+"""The settings of a `Source` that have no effect, by the place of the text."""
+
+
 class Source(Settings):
-    """Where text comes from: exactly one of `path`, `hub` and `miniature`.
+    """A source of text: exactly one of `path`, `hub` and `miniature`.
 
     >>> Source.parse("text/hi.jsonl.gz").path, Source.parse("hf:owner/name").hub
     ('text/hi.jsonl.gz', 'owner/name')
@@ -56,7 +66,9 @@ class Source(Settings):
         ".gz or .zst",
     )
     hub: str | None = Field(default=None, description="hub data set, owner/name")
-    miniature: Miniature | None = Field(default=None, description="the embedded miniature corpus")
+    miniature: Miniature | None = Field(
+        default=None, description="generated stories in en, hi, tr, ar or ta"
+    )
     config: str | None = Field(default=None, description="configuration of the hub data set")
     split: str = Field(default="train", description="split of the hub data set")
     revision: str | None = Field(
@@ -77,7 +89,7 @@ class Source(Settings):
     )
     document_unit: Literal["line", "paragraph", "file"] = Field(
         default="line",
-        description="what one document of a .txt file is; blank lines separate paragraphs",
+        description="unit of a .txt file that is one document; blank lines separate paragraphs",
     )
     weight: float | None = Field(
         default=None,
@@ -105,7 +117,7 @@ class Source(Settings):
 
     @property
     def label(self) -> str:
-        """How counts and errors call this source."""
+        """The name of this source in counts and errors."""
         if self.hub is not None:
             return "hf:" + "/".join(part for part in (self.hub, self.config, self.split) if part)
         if self.miniature is not None:
@@ -120,22 +132,10 @@ class Source(Settings):
             msg = f"a source is exactly one of path, hub and miniature; got {got}"
             raise ValueError(msg)
         if self.hub is not None and not HUB_ID.fullmatch(self.hub):
-            msg = f"hub: {self.hub!r} is no data set id; expected owner/name"
+            msg = f"hub: {self.hub!r} is not a data set id; expected owner/name"
             raise ValueError(msg)
-        idle = {
-            "hub": ("document_unit",),
-            "path": ("config", "split", "revision", "streaming"),
-            "miniature": (
-                "config",
-                "split",
-                "revision",
-                "streaming",
-                "text_field",
-                "document_unit",
-                "format",
-            ),
-        }[places[0]]
-        for name in idle:
+        # A setting that would be ignored is an error: the user expects an effect of it.
+        for name in UNUSED_SETTINGS[places[0]]:
             if getattr(self, name) != type(self).model_fields[name].default:
                 msg = f"{name} has no meaning for a source with {places[0]}; leave it out"
                 raise ValueError(msg)
@@ -143,14 +143,14 @@ class Source(Settings):
 
 
 def looks_like_a_path(text: str) -> bool:
-    """Say whether a string means a file, by its ending, wildcards or start, or as it exists."""
+    """Return whether a string is a path: by its ending, wildcards, first character or existence."""
     bare = text
     for compression in COMPRESSIONS:
         bare = bare.removesuffix(compression)
     return (
         bare.endswith(ENDINGS)
         or text.startswith((".", "/", "~"))
-        or any(sign in text for sign in "*?[")
+        or has_wildcards(text)
         or path_exists(text)
     )
 
@@ -168,12 +168,12 @@ Sources = Annotated[tuple[ParsedSource, ...], BeforeValidator(_as_list), Field(m
 
 
 class LanguageCheck(Settings):
-    """Drop what lingua takes for another language (needs the extra `language-id`).
+    """Drop documents that lingua assigns to another language (needs the extra `language-id`).
 
-    Confidence is shared among all languages that lingua knows, so relatives take much of it: of
-    real held-out text (en, hi, tr, ar, ta, th) 0.05 wrongly drops 0.0 to 0.8 % and lets none of the
-    other five languages pass, while 0.5 wrongly drops 53 % of the English and 9 % of the Hindi
-    documents. Raise it to keep close relatives out.
+    Lingua divides its confidence among all its languages, and related languages take a large part.
+    On real held-out text (en, hi, tr, ar, ta, th), a minimum of 0.05 wrongly drops 0.0 to 0.8% of
+    the documents and keeps none of the other five languages; 0.5 wrongly drops 53% of the English
+    and 9% of the Hindi documents. Raise the minimum to drop closely related languages.
     """
 
     min_confidence: float = Field(
@@ -186,7 +186,7 @@ class LanguageCheck(Settings):
 
 
 class CorpusSettings(Settings):
-    """Which text, and what is kept of it."""
+    """The sources of a corpus, its filters and its held-out text."""
 
     sources: Sources = Field(description="one source or several: a path, owner/name, or a mapping")
     heldout: Sources | None = Field(
@@ -196,8 +196,8 @@ class CorpusSettings(Settings):
         default=None,
         gt=0,
         le=0.5,
-        description="share of the documents that is held "
-        f"out, by their hash; {HELDOUT_SHARE} where `heldout` is not named",
+        description="share of the documents that is held out, by their hash; "
+        f"{HELDOUT_SHARE} if `heldout` is not set",
     )
     heldout_bytes: ByteSize | None = Field(
         default=None, gt=0, description="maximum bytes of held-out text"
@@ -233,7 +233,7 @@ class CorpusSettings(Settings):
 
     @property
     def share(self) -> float | None:
-        """The share of documents to hold out, `None` where held-out sources are named."""
+        """The share of documents to hold out, `None` if there are held-out sources."""
         return None if self.heldout else self.heldout_share or HELDOUT_SHARE
 
     @model_validator(mode="after")
@@ -241,9 +241,7 @@ class CorpusSettings(Settings):
         weighted = [source for source in self.sources if source.weight is not None]
         if weighted and len(weighted) < len(self.sources):
             unweighted = next(source.label for source in self.sources if source.weight is None)
-            msg = (
-                f"{unweighted} has no weight while others have; give every source a weight, or none"
-            )
+            msg = f"{unweighted} has no weight, but others do; give all sources a weight, or none"
             raise ValueError(msg)
         if any(source.weight is not None for source in self.heldout or ()):
             msg = "weight has no meaning in heldout; leave it out"

@@ -1,7 +1,9 @@
-"""A finished corpus: a folder with train.parquet, heldout.parquet and counts.json.
+"""A corpus on disk: a folder with train.parquet, heldout.parquet and counts.json.
 
-`blend_corpora` writes one corpus from several, interleaved so that every prefix holds each language
-in its share.
+`Corpus` reads it and `DocumentWriter` writes its files. `blend_corpora` writes one corpus from
+several, interleaved so that every prefix contains each language in its share.
+
+pyarrow is imported where a file is read or written: settings are read without it.
 """
 
 from __future__ import annotations
@@ -23,17 +25,18 @@ if TYPE_CHECKING:
 
 COUNTS = "counts.json"
 MESSAGES = "messages"
-"""The column that holds the messages of a conversation as JSON, where a corpus has any."""
+"""The column with the messages of a conversation as JSON, in a corpus with chats."""
 SPLITS = ("train", "heldout")
-SEVERAL = "mul"
+MULTIPLE_LANGUAGES = "mul"
 """The BCP-47 tag of text in several languages."""
+# A reader holds one row group in memory, so groups are bounded in documents and in bytes.
 GROUP_DOCUMENTS = 1000
 GROUP_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How much text: documents, characters (code points) and bytes of UTF-8."""
+    """An amount of text: documents, characters (code points) and bytes of UTF-8."""
 
     documents: int = 0
     characters: int = 0
@@ -49,31 +52,32 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path) -> Corpus:
-        """Open the folder of a corpus; raises `CorpusError` where it is none."""
+        """Open the folder of a corpus; raises `CorpusError` if it is not a corpus."""
         folder = Path(folder)
         names = [COUNTS, *(f"{split}.parquet" for split in SPLITS)]
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             lacks = ", ".join(missing)
-            msg = f"{folder}: not a corpus, it lacks {lacks}; lingraft makes one from a recipe"
+            msg = f"{folder}: not a corpus, it lacks {lacks}; `lingraft adapt` builds a corpus"
             raise CorpusError(msg)
         return cls(folder, _read_counts(folder)["language"])
 
     @cached_property
     def report(self) -> dict[str, Any]:
-        """The whole of counts.json: splits, sources, and what was dropped for which reason."""
+        """The content of counts.json: splits, sources, and the dropped documents by reason."""
         return _read_counts(self.folder)
 
     def counts(self, split: str) -> Counts:
-        """Return how much text a split ("train" or "heldout") holds."""
-        return Counts(**self.report["splits"][_known(split)])
+        """Return the amount of text of a split ("train" or "heldout")."""
+        return Counts(**self.report["splits"][_check_split(split)])
 
     @cached_property
     def has_chats(self) -> bool:
-        """Whether documents may be conversations, whose text is that of their messages."""
-        import pyarrow.parquet as pq
+        """Whether documents may be conversations."""
+        import pyarrow.parquet
 
-        return MESSAGES in pq.read_schema(self.folder / "train.parquet").names
+        schema = pyarrow.parquet.read_schema(self.folder / "train.parquet")
+        return MESSAGES in schema.names
 
     def documents(self, split: str) -> Iterator[str]:
         """Yield the texts of a split in shuffled order: any prefix is a fair sample."""
@@ -81,33 +85,32 @@ class Corpus:
             yield from batch
 
     def batches(self, split: str, documents: int = GROUP_DOCUMENTS) -> Iterator[list[str]]:
-        """Yield the texts of a split in lists of so many documents (the last one may be shorter).
+        """Yield the texts of a split in lists of this many documents; the last may be shorter.
 
         A document that is a conversation is a `Conversation`.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        import pyarrow.parquet
 
-        path = self.folder / f"{_known(split)}.parquet"
+        path = self.folder / f"{_check_split(split)}.parquet"
         try:
-            with pq.ParquetFile(path) as table:
-                columns = [name for name in ("text", MESSAGES) if name in table.schema_arrow.names]
+            with pyarrow.parquet.ParquetFile(path) as table:
+                has_messages = MESSAGES in table.schema_arrow.names
+                columns = ["text", MESSAGES] if has_messages else ["text"]
                 for batch in table.iter_batches(batch_size=documents, columns=columns):
                     texts = batch.column(0).to_pylist()
-                    if MESSAGES in columns:
-                        texts = [
-                            Conversation.from_json(stored) if stored else text
-                            for text, stored in zip(texts, batch.column(1).to_pylist(), strict=True)
-                        ]
+                    if has_messages:
+                        for index, messages in enumerate(batch.column(1).to_pylist()):
+                            if messages:
+                                texts[index] = Conversation.from_json(messages)
                     yield texts
-        except (pa.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
             msg = f"{path}: cannot be read ({reason}); remove its folder and run again"
             raise StoreError(msg) from error
 
 
 def first_documents(texts: Iterable[str], limit: int) -> Iterator[str]:
-    """Yield whole texts until their bytes of UTF-8 reach the limit; the last may pass it.
+    """Yield whole texts until their bytes of UTF-8 reach the limit; the last may exceed it.
 
     >>> list(first_documents(["ab", "cd", "ef"], 3)), list(first_documents(["ab"], 0))
     (['ab', 'cd'], [])
@@ -120,7 +123,7 @@ def first_documents(texts: Iterable[str], limit: int) -> Iterator[str]:
         size += len(text.encode())
 
 
-def _known(split: str) -> str:
+def _check_split(split: str) -> str:
     if split not in SPLITS:
         msg = f"a corpus has the splits {' and '.join(SPLITS)}, not {split!r}"
         raise ValueError(msg)
@@ -152,13 +155,13 @@ class DocumentWriter:
         self.documents = self.characters = self.bytes = 0
 
     def __enter__(self) -> Self:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        import pyarrow.parquet
 
-        names = ["text", *([MESSAGES] if self._chats else [])]
-        self._writer = pq.ParquetWriter(
-            self._path, pa.schema([(name, pa.string()) for name in names]), compression="zstd"
-        )
+        columns = [("text", pyarrow.string())]
+        if self._chats:
+            columns.append((MESSAGES, pyarrow.string()))
+        schema = pyarrow.schema(columns)
+        self._writer = pyarrow.parquet.ParquetWriter(self._path, schema, compression="zstd")
         return self
 
     def __exit__(
@@ -173,11 +176,11 @@ class DocumentWriter:
 
     @property
     def counts(self) -> Counts:
-        """What was written so far."""
+        """The amount of text written so far."""
         return Counts(self.documents, self.characters, self.bytes)
 
     def write(self, text: str, size: int) -> None:
-        """Add a document; `size` are its bytes."""
+        """Add a document; `size` is its number of bytes."""
         self._group.append(text)
         self._group_bytes += size
         self.documents += 1
@@ -190,56 +193,55 @@ class DocumentWriter:
         import pyarrow as pa
 
         if self._group:
-            columns = {"text": pa.array([str(text) for text in self._group], pa.string())}
+            columns = {"text": pa.array(self._group, pa.string())}
             if self._chats:
-                columns[MESSAGES] = pa.array(
-                    [
-                        text.to_json() if isinstance(text, Conversation) else None
-                        for text in self._group
-                    ],
-                    pa.string(),
-                )
+                messages = [_messages_json(text) for text in self._group]
+                columns[MESSAGES] = pa.array(messages, pa.string())
             self._writer.write_table(pa.table(columns))
         self._group, self._group_bytes = [], 0
 
 
-def blend_corpora(corpora: Sequence[Corpus], shares: Sequence[float], draft: Draft) -> None:
-    """Write one corpus from several, by shares of bytes.
+def _messages_json(text: str) -> str | None:
+    return text.to_json() if isinstance(text, Conversation) else None
 
-    It is as large as the scarcest language allows, and no document occurs twice.
-    The notes count the bytes of the other languages that are left out. All held-out text is kept.
+
+def blend_corpora(corpora: Sequence[Corpus], shares: Sequence[float], draft: Draft) -> None:
+    """Write one corpus from several, with each language in its share of the bytes.
+
+    The language with the least text for its share sets the size, and no document occurs twice. The
+    notes count the bytes of the other languages that are left out. All held-out text is kept.
     """
     sizes = [corpus.counts("train").bytes for corpus in corpora]
     total = min(size / share for size, share in zip(sizes, shares, strict=True))
-    counts, chats = {}, any(corpus.has_chats for corpus in corpora)
-    for split in SPLITS:
+    chats = any(corpus.has_chats for corpus in corpora)
+    counts = {}
+    streams = {"train": _interleave(corpora, shares, total), "heldout": _read_heldout(corpora)}
+    for split, texts in streams.items():
         with DocumentWriter(draft.path(f"{split}.parquet"), chats=chats) as writer:
-            for text in (
-                _interleaved(corpora, shares, total) if split == "train" else _joined(corpora)
-            ):
+            for text in texts:
                 writer.write(text, len(text.encode()))
         counts[split] = asdict(writer.counts)
+    left_out = {}
+    for corpus, size, share in zip(corpora, sizes, shares, strict=True):
+        left_out[corpus.language] = max(round(size - share * total), 0)
     notes = {
         "languages": [corpus.language for corpus in corpora],
         "shares": [round(share, 6) for share in shares],
-        "bytes left out": {
-            corpus.language: max(round(size - share * total), 0)
-            for corpus, size, share in zip(corpora, sizes, shares, strict=True)
-        },
+        "bytes left out": left_out,
     }
     draft.notes.update(counts | notes)
-    content = {"format": 1, "language": SEVERAL, "splits": counts, **notes}
+    content = {"format": 1, "language": MULTIPLE_LANGUAGES, "splits": counts, **notes}
     draft.path(COUNTS).write_text(
         json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
     )
 
 
-def _joined(corpora: Sequence[Corpus]) -> Iterator[str]:
+def _read_heldout(corpora: Sequence[Corpus]) -> Iterator[str]:
     for corpus in corpora:
         yield from corpus.documents("heldout")
 
 
-def _interleaved(corpora: Sequence[Corpus], shares: Sequence[float], total: float) -> Iterator[str]:
+def _interleave(corpora: Sequence[Corpus], shares: Sequence[float], total: float) -> Iterator[str]:
     """Yield the next document of the language that is furthest behind its share."""
     streams = [corpus.documents("train") for corpus in corpora]
     used = [0.0] * len(corpora)

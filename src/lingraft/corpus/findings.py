@@ -1,6 +1,6 @@
-"""Findings in kept text: not in NFC, split into pieces by a tokenizer, or with NUL characters.
+"""Problems in kept text: not in NFC, already split into subtokens, or with NUL characters.
 
-Each finding is counted, with a warning where it is frequent. The text is not changed; a recipe can
+Each problem is counted, and a frequent one gives a warning. The text is not changed; a recipe can
 set `unicode_normalization: NFC`.
 """
 
@@ -12,32 +12,32 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-NOTABLE = 0.01
-"""A finding in a smaller share of the documents is counted, not warned of."""
-MARKED = 0.2
-"""A document is cut into pieces where so many of its words carry the mark."""
+WARNING_SHARE = 0.01
+"""A finding in a smaller share of the documents is counted without a warning."""
+MARKED_SHARE = 0.2
+"""A document counts as split into subtokens if at least this share of its words has the mark."""
 MARKS = {
     "SentencePiece": ("▁", re.compile(r"(?<!\S)▁\S"), "sed 's/ //g; s/▁/ /g'"),
     "GPT-2's byte-level BPE": ("Ġ", re.compile(r"(?<!\S)Ġ\S"), "sed 's/ //g; s/Ġ/ /g'"),
     "subword-nmt": ("@@", re.compile(r"\S@@(?!\S)"), "sed 's/@@ //g'"),
     "WordPiece": ("##", re.compile(r"(?<!\S)##\w"), "sed 's/ ##//g'"),
 }
-"""The mark of each cutter, where it stands in a word, and the command that undoes it."""
+"""Tokenizer -> its mark, the pattern of a word with the mark, and the command that joins words."""
 
 
 @dataclass
 class Findings:
-    """Counts of documents; `not_nfc_characters` are those of words that NFC changes."""
+    """Counts of documents; `not_nfc_characters` counts the characters of words that NFC changes."""
 
     documents: int = 0
     characters: int = 0
     not_nfc: int = 0
     not_nfc_characters: int = 0
     nul: int = 0
-    cut: Counter[str] = field(default_factory=Counter)
+    split: Counter[str] = field(default_factory=Counter)
 
-    def look(self, text: str) -> None:
-        """Look at a document."""
+    def add(self, text: str) -> None:
+        """Count the findings of a document."""
         self.documents += 1
         self.characters += len(text)
         self.nul += "\0" in text
@@ -46,9 +46,10 @@ class Findings:
             for word in text.split():
                 if not unicodedata.is_normalized("NFC", word):
                     self.not_nfc_characters += len(word)
-        for cutter, (mark, pattern, _) in MARKS.items():
-            if mark in text and len(pattern.findall(text)) >= MARKED * len(text.split()):
-                self.cut[cutter] += 1
+        for tokenizer, (mark, pattern, _) in MARKS.items():
+            # `mark in text` is false for almost all text and much faster than the pattern.
+            if mark in text and len(pattern.findall(text)) >= MARKED_SHARE * len(text.split()):
+                self.split[tokenizer] += 1
 
     def notes(self) -> dict[str, Any]:
         """Return the counts as plain JSON."""
@@ -56,40 +57,37 @@ class Findings:
             "documents not in NFC": self.not_nfc,
             "characters of words not in NFC": self.not_nfc_characters,
             "documents with NUL characters": self.nul,
-            "documents cut into pieces": dict(self.cut),
+            "documents cut into pieces": dict(self.split),
         }
 
     def warnings(self) -> list[str]:
-        """Return what is more than an accident, with what to do."""
-        found = []
-        if self._is_notable(self.not_nfc):
+        """Return a warning with advice for each frequent finding."""
+        messages = []
+        if self._is_frequent(self.not_nfc):
             share = self.not_nfc_characters / max(self.characters, 1)
-            found.append(
-                f"{self._of(self.not_nfc)} are not in NFC ({share:.1%} of the characters are in "
-                f"words that "
-                "NFC changes); tokens learned from them do not fit text in NFC, which is usual; "
-                "set "
-                "unicode_normalization: NFC in the corpus settings, unless all text to come is "
-                "like this"
+            messages.append(
+                f"{self._share(self.not_nfc)} are not in NFC ({share:.1%} of the characters are in "
+                "words that NFC changes); tokens learned from them do not match text in NFC, the "
+                "usual form; set unicode_normalization: NFC in the corpus settings, unless the "
+                "model will only read text like this"
             )
-        for cutter, documents in self.cut.items():
-            if self._is_notable(documents):
-                mark, _, command = MARKS[cutter]
-                found.append(
-                    f"{self._of(documents)} are cut into pieces by {cutter} ({mark!r} in their "
-                    f"words); tokens would be learned of the pieces; give the text before it was "
-                    f"cut, or "
-                    f"put it together: {command}"
+        for tokenizer, documents in self.split.items():
+            if self._is_frequent(documents):
+                mark, _, command = MARKS[tokenizer]
+                messages.append(
+                    f"{self._share(documents)} are split into subtokens by {tokenizer} ({mark!r} "
+                    "in their words), and tokens would be learned from the subtokens; use the "
+                    f"original text, or join the words: {command}"
                 )
-        if self._is_notable(self.nul):
-            found.append(
-                f"{self._of(self.nul)} hold NUL characters, as text has that was decoded wrongly "
-                "(UTF-16 read as UTF-8 or Latin-1); decode it again"
+        if self._is_frequent(self.nul):
+            messages.append(
+                f"{self._share(self.nul)} contain NUL characters, a sign of a wrong encoding "
+                "(UTF-16 read as UTF-8 or Latin-1); decode the text again"
             )
-        return found
+        return messages
 
-    def _is_notable(self, documents: int) -> bool:
-        return documents >= max(1, NOTABLE * self.documents)
+    def _is_frequent(self, documents: int) -> bool:
+        return documents >= max(1, WARNING_SHARE * self.documents)
 
-    def _of(self, documents: int) -> str:
+    def _share(self, documents: int) -> str:
         return f"{documents:,} of {self.documents:,} documents"

@@ -1,4 +1,8 @@
-"""Documents of a data set on the hub, read by `datasets`."""
+"""Read the documents of a data set on the hub with the library `datasets`.
+
+A branch or tag is resolved to its commit first, so that all records come from one version, and the
+commit is the identity of the source.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.config import Source
-from lingraft.corpus.records import document_of
+from lingraft.corpus.records import record_document
 from lingraft.errors import HubError
 from lingraft.hub_client import (
     COMMIT,
@@ -21,9 +25,9 @@ from lingraft.hub_client import (
 
 
 def commit_of(source: Source) -> str:
-    """Return the commit of a source's revision.
+    """Return the commit of a source's revision; a full commit needs no network.
 
-    Raises `HubError`. A full commit needs no network.
+    Raises `HubError`.
     """
     if source.revision and COMMIT.fullmatch(source.revision):
         return source.revision
@@ -37,7 +41,7 @@ def commit_of(source: Source) -> str:
 
 
 def read_hub(source: Source) -> Iterator[str]:
-    """Yield the texts of a split in its own order.
+    """Yield the documents of a split in the order of the data set.
 
     Raises `HubError`, and `CorpusError` for an unknown field.
     """
@@ -48,9 +52,9 @@ def read_hub(source: Source) -> Iterator[str]:
         with hub_errors(source.label, lambda error: _explanation(error, source, documents=read)):
             for record in _records(source):
                 read += 1
-                yield document_of(record, source, f"{source.label}:row {read}")
+                yield record_document(record, source, f"{source.label}:row {read}")
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        # An unknown split or configuration (the message lists the known ones), or unreadable files.
+        # An unknown split or configuration (`datasets` lists the known ones), or unreadable files.
         causes = dict.fromkeys(one_line(cause) for cause in causes_of(error))
         msg = f"{source.label}: the data set cannot be read: {'; '.join(causes)}"
         raise HubError(msg) from None
@@ -59,7 +63,7 @@ def read_hub(source: Source) -> Iterator[str]:
 def _records(source: Source) -> Iterator[dict[str, Any]]:
     import datasets
 
-    # A folder of the same name in the working directory would be read in place of the hub.
+    # For a folder OWNER/NAME in the working directory, `datasets` would read the folder.
     exists = Path(str(source.hub)).exists()
     name = f"hf://datasets/{source.hub}" if exists else source.hub
     records = datasets.load_dataset(
@@ -74,13 +78,15 @@ def _records(source: Source) -> Iterator[dict[str, Any]]:
         raise HubError(msg)
     columns = records.column_names or []
     column = source.text_field if source.text_field in columns else source.text_field.split(".")[0]
-    if column in columns and source.format == "text":  # the others are not fetched
+    if column in columns and source.format == "text":
+        # A parquet reader then downloads only this column.
         records = records.select_columns([column])
     iterator = iter(records)
     try:
         yield from iterator
     finally:
-        # A parquet reader left half-way may abort the interpreter at exit (arrow issue 45214).
+        # A parquet reader that is not read to its end may abort the interpreter at exit
+        # (arrow issue 45214), so the reader is closed and collected here.
         if isinstance(iterator, Generator):
             iterator.close()
         del records, iterator

@@ -1,7 +1,7 @@
-"""The identity of a corpus: plain JSON that changes whenever its text would.
+"""The identity of a corpus: plain JSON that changes if the text of the corpus would change.
 
-Local files are identified by the hash of their bytes, not by their names, so a moved file gives the
-same corpus. A hub data set is identified by the current commit of its revision, the miniature by
+Local files are identified by the hash of their bytes and not by their names, so that a moved file
+gives the same corpus. A hub data set is identified by the commit of its revision, the miniature by
 the hash of its source code.
 """
 
@@ -18,14 +18,15 @@ from lingraft.corpus.text_files import ending_of, find_files
 from lingraft.store import digest, file_digest
 
 VERSION = 1
-"""Raise it when the same settings and text give a different corpus."""
+"""Increase it when the same settings and sources give a different corpus."""
 
 
 def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
     """Return the identity.
 
-    Raises `CorpusError` for a missing file and `HubError` for a hub that does not answer.
+    Raises `CorpusError` for a missing file and `HubError` if the hub cannot be reached.
     """
+    # The memory bound only decides whether an error is raised, not what the corpus contains.
     identity: dict[str, Any] = settings.model_dump(
         mode="json", exclude={"sources", "heldout", "max_document_bytes"}
     )
@@ -40,23 +41,21 @@ def _identity(source: Source) -> dict[str, Any]:
     if identity["format"] == "text":  # stores written before `format` existed stay valid
         del identity["format"]
     if source.path is not None:
-        identity["files"] = [
-            [ending_of(path), file_digest(path)] for path in find_files(source.path)
-        ]
+        files = find_files(source.path)
+        identity["files"] = [[ending_of(path), file_digest(path)] for path in files]
     elif source.hub is not None:
         identity["revision"] = commit_of(source)
     else:
-        identity["world"] = _miniature_world()
+        identity["world"] = _miniature_digest()
     return identity
 
 
 @cache
-def _miniature_world() -> str:
+def _miniature_digest() -> str:
+    """Return the hash of the files from which the miniature is generated."""
     folder = Path(__file__).parents[1] / "miniature"
-    return digest(
-        {
-            path.relative_to(folder).as_posix(): file_digest(path)
-            for path in folder.rglob("*")
-            if path.is_file() and path.suffix != ".pyc"
-        }
-    )
+    digests = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            digests[path.relative_to(folder).as_posix()] = file_digest(path)
+    return digest(digests)

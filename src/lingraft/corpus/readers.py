@@ -1,26 +1,30 @@
-"""Readers: a source becomes a stream of documents, in bounded memory."""
+"""Read sources as streams of documents, in bounded memory.
+
+`read_parallel` reads a file whose records contain the same sentence in several languages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from lingraft.corpus.chat import from_markup
+from lingraft.corpus.chat import parse_markup
 from lingraft.corpus.config import Source
 from lingraft.corpus.hub_dataset import read_hub
-from lingraft.corpus.records import document_of, read_records
-from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES, ending_of, find_files, lines
+from lingraft.corpus.records import read_records, record_document
+from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES, ending_of, find_files, read_lines
 from lingraft.errors import CorpusError
+from lingraft.miniature import stories
 
 
 def read_source(source: Source, language: str) -> Generator[str, None, None]:
-    """Yield the documents of a source, up to the source's own limit.
+    """Yield the documents of a source, up to the limit of the source.
 
-    Close it where not all of them are wanted.
+    Close the generator if it is not read to its end.
     """
     documents = size = 0
-    with closing(_everything(source, language)) as texts:
+    with closing(_all_documents(source, language)) as texts:
         for text in texts:
             documents, size = documents + 1, size + len(text.encode())
             if source.limit is not None and not source.limit.allows(documents, size):
@@ -28,12 +32,10 @@ def read_source(source: Source, language: str) -> Generator[str, None, None]:
             yield text
 
 
-def _everything(source: Source, language: str) -> Generator[str, None, None]:
+def _all_documents(source: Source, language: str) -> Generator[str, None, None]:
     if source.hub is not None:
         yield from read_hub(source)
     elif source.miniature is not None:
-        from lingraft.miniature import stories
-
         yield from stories(language, count=source.miniature.stories, seed=source.miniature.seed)
     else:
         for path in find_files(str(source.path)):
@@ -41,47 +43,65 @@ def _everything(source: Source, language: str) -> Generator[str, None, None]:
 
 
 def read_file(path: Path, source: Source) -> Iterator[str]:
-    """Yield the documents of a local file; raises `CorpusError` with the file and the line."""
+    """Yield the documents of a local file; a `CorpusError` names the file and the line."""
     ending = ending_of(path)
     if ending == ".txt":
-        for number, text in _plain_texts(path, source):
-            is_chat = source.format == "chat"
-            yield from_markup(text, f"{path}:{number}") if is_chat else text
+        is_chat = source.format == "chat"
+        for number, text in _text_documents(path, source):
+            yield parse_markup(text, f"{path}:{number}") if is_chat else text
         return
     if source.document_unit != "line":
         msg = (
-            f"{path}: document_unit: {source.document_unit} is for .txt files; in {ending} files "
-            f"every row "
-            "is a document"
+            f"{path}: document_unit: {source.document_unit} is for .txt files, and each record of "
+            f"a {ending} file is a document; remove the setting"
         )
         raise CorpusError(msg)
+    # Chats may use several fields of a record, so all are read.
     field = source.text_field if source.format == "text" else None
     for record, place in read_records(path, field=field):
-        yield document_of(record, source, place)
+        yield record_document(record, source, place)
 
 
-def _plain_texts(path: Path, source: Source) -> Iterator[tuple[int, str]]:
+def _text_documents(path: Path, source: Source) -> Iterator[tuple[int, str]]:
     """Yield the documents of a .txt file, each with the number of its last line."""
-    numbered = lines(path)
+    numbered = read_lines(path)
     if source.document_unit == "line":
         yield from numbered
         return
-    held: list[str] = []
+    current: list[str] = []  # the lines of the document that is being read
     size = number = 0
     for number, text in numbered:
         if source.document_unit == "paragraph" and not text.strip():
-            if held:
-                yield number, "\n".join(held)
-            held, size = [], 0
+            if current:
+                yield number, "\n".join(current)
+            current, size = [], 0
             continue
-        held.append(text)
+        current.append(text)
         size += len(text.encode()) + 1
         if size > MAX_DOCUMENT_BYTES:
             smaller = {"file": "paragraph or line", "paragraph": "line"}[source.document_unit]
             msg = (
                 f"{path}:{number}: the document is longer than {MAX_DOCUMENT_BYTES / 2**20:g} MiB, "
-                f"and a document is held in memory whole; set document_unit: {smaller}"
+                f"and a document must fit into memory; set document_unit: {smaller}"
             )
             raise CorpusError(msg)
-    if held:
-        yield number, "\n".join(held)
+    if current:
+        yield number, "\n".join(current)
+
+
+def read_parallel(
+    path: str, languages: Sequence[str], reference: str = "en"
+) -> Mapping[str, Sequence[str]]:
+    """Read a file of records with one column per language, and return the columns.
+
+    A record with an empty field is left out in all languages. Raises `CorpusError` if a column is
+    missing.
+    """
+    names = list(dict.fromkeys((reference, *languages)))
+    columns = [list(read_source(Source(path=path, text_field=name), name)) for name in names]
+    records = zip(*columns, strict=True)
+    complete = [texts for texts in records if all(text.strip() for text in texts)]
+    if not complete:
+        msg = f"{path}: no record has text in all of {', '.join(names)}; fill in the columns"
+        raise CorpusError(msg)
+    return dict(zip(names, zip(*complete, strict=True), strict=True))

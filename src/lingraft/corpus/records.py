@@ -1,9 +1,9 @@
-"""Files of records: JSON lines, JSON lists, CSV, TSV and parquet, read in bounded memory.
+"""Read files of records in bounded memory: JSON lines, JSON lists, CSV, TSV and parquet.
 
-Corpora and evaluation tasks share `read_records`. Every record comes with its place, which starts
-each message about it: FILE:LINE, or FILE:row N where a record has no line of its own.
-A field that is null counts as an empty document. A record without the named field, or with
-something else than text in it, is an error: the recipe names the wrong field.
+Corpora and evaluation tasks share `read_records`. Each record comes with its place, with which the
+messages about it start: FILE:LINE, or FILE:row N if a record has no line number. A null field is an
+empty document. A record without the named field, or with a field that is not text, is an error,
+because the recipe names the wrong field.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from lingraft.corpus.chat import MESSAGES, conversation_of
+from lingraft.corpus.chat import MESSAGE_FIELDS, parse_conversation
 from lingraft.corpus.config import Source
 from lingraft.corpus.text_files import (
     COMPRESSIONS,
     ENDINGS,
     MAX_DOCUMENT_BYTES,
     ending_of,
-    lines,
     open_compressed,
-    whole_lines,
+    read_lines,
+    read_raw_lines,
 )
 from lingraft.errors import CorpusError, did_you_mean
 
 Record = dict[str, Any]
 HEAD_BYTES = 4096
-BATCH_ROWS = 256
+"""Bytes that show whether a JSON file starts with a list."""
+BATCH_RECORDS = 256
+"""Parquet records in memory at a time."""
 
 
 class UnquotedTabs(csv.excel_tab):
-    """TSV as data sets have it: a quotation mark has no meaning."""
+    """TSV without quoting: data sets use quotation marks as plain text."""
 
     quoting = csv.QUOTE_NONE
 
@@ -49,68 +51,69 @@ def read_records(
 ) -> Iterator[tuple[Record, str]]:
     """Yield the records of a file, each with its place.
 
-    Of parquet, only the column of `field` is read where one is named. `header` names the columns of
-    a CSV or TSV file whose first line does not. Raises `CorpusError` that begins with the place.
+    With `field`, only the column of this field is read from a parquet file. `header` names the
+    columns of a CSV or TSV file whose first line does not name them. Raises `CorpusError`.
     """
     ending = ending_of(path)
     if ending == ".parquet":
-        yield from _parquet(path, field)
+        yield from _read_parquet(path, field)
     elif ending in DIALECTS:
-        yield from _table(path, DIALECTS[ending], header)
+        yield from _read_table(path, DIALECTS[ending], header)
     elif ending in {".jsonl", ".json"}:
-        yield from _json(path)
+        yield from _read_json(path)
     else:
         known = ", ".join(other for other in ENDINGS if other != ending)
         msg = f"{path}: a {ending} file has no fields; expected one of {known}"
         raise CorpusError(msg)
 
 
-def text_of(record: Mapping[str, Any], field: str, place: str) -> str:
-    """Return the text of a record, "" where it is null.
+def record_text(record: Mapping[str, Any], field: str, place: str) -> str:
+    """Return the text of a field, "" if it is null.
 
     Raises `CorpusError` that lists the fields of the record.
 
-    >>> text_of({"translation": {"hi": "नमस्ते"}}, "translation.hi", "a.jsonl:1")
+    >>> record_text({"translation": {"hi": "नमस्ते"}}, "translation.hi", "a.jsonl:1")
     'नमस्ते'
     """
     value: Any = record
+    # A field whose own name contains a dot takes precedence over the nested field.
     for part in [field] if field in record else field.split("."):
         if not isinstance(value, Mapping) or part not in value:
             known = value if isinstance(value, Mapping) else record
             nearest = did_you_mean(part, map(str, known))
-            msg = f"{place}: there is no field {field!r} to take the text from; {nearest}"
+            msg = f"{place}: no field {field!r} to take the text from; {nearest}"
             raise CorpusError(msg)
         value = value[part]
     if value is None:
         return ""
     if not isinstance(value, str):
         msg = (
-            f"{place}: field {field!r} holds {_kind(value)}, expected text; name the field of the "
-            f"text with text_field: (fields: {', '.join(map(str, record))})"
+            f"{place}: field {field!r} is {_kind(value)}, expected text; set text_field to the "
+            f"field of the text (fields: {', '.join(map(str, record))})"
         )
         raise CorpusError(msg)
     try:
-        value.encode()
+        value.encode()  # JSON can escape half of a surrogate pair, which UTF-8 cannot encode
     except UnicodeEncodeError:
         msg = (
-            f"{place}: field {field!r} holds half of a surrogate pair, which is not text; remove "
-            "or repair the row"
+            f"{place}: field {field!r} contains half of a surrogate pair, which is not text; "
+            "remove or correct the record"
         )
         raise CorpusError(msg) from None
     return value
 
 
-def document_of(record: Mapping[str, Any], source: Source, place: str) -> str:
-    """Return the document of a record: its text, or a `Conversation` of a source of chats."""
+def record_document(record: Mapping[str, Any], source: Source, place: str) -> str:
+    """Return the document of a record: its text, or a `Conversation` for the format chat."""
     if source.format == "chat":
-        return conversation_of(record, source.text_field, place)
+        return parse_conversation(record, source.text_field, place)
     try:
-        return text_of(record, source.text_field, place)
+        return record_text(record, source.text_field, place)
     except CorpusError as error:
-        held = next((name for name in MESSAGES if isinstance(record.get(name), list)), None)
-        if held is None or source.text_field in record:
+        chat = next((name for name in MESSAGE_FIELDS if isinstance(record.get(name), list)), None)
+        if chat is None or source.text_field in record:
             raise
-        msg = f"{place}: the row holds a conversation in {held!r}; set format: chat to read it"
+        msg = f"{place}: field {chat!r} is a conversation; set format: chat to read it"
         raise CorpusError(msg) from error
 
 
@@ -126,14 +129,15 @@ def _kind(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _json(path: Path) -> Iterator[tuple[Record, str]]:
+def _read_json(path: Path) -> Iterator[tuple[Record, str]]:
     """Read one object per line, or one list of objects."""
+    # The ending does not decide: many .json files have one object per line.
     with open_compressed(path) as file:
         head = file.read(HEAD_BYTES)
     if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
-        yield from _json_list(path)
+        yield from _read_json_list(path)
         return
-    for number, line in lines(path):
+    for number, line in read_lines(path):
         if not line or line.isspace():
             continue
         place = f"{path}:{number}"
@@ -143,18 +147,18 @@ def _json(path: Path) -> Iterator[tuple[Record, str]]:
             msg = f"{place}:{error.colno}: not JSON ({error.msg}); expected one object per line"
             raise CorpusError(msg) from None
         except RecursionError:
-            msg = f"{place}: JSON that is nested too deeply to be read"
+            msg = f"{place}: the JSON is nested too deeply; remove the line"
             raise CorpusError(msg) from None
-        yield _object(value, place), place
+        yield _check_object(value, place), place
 
 
-def _json_list(path: Path) -> Iterator[tuple[Record, str]]:
+def _read_json_list(path: Path) -> Iterator[tuple[Record, str]]:
     with open_compressed(path) as file:
         content = file.read(MAX_DOCUMENT_BYTES + 1)
     if len(content) > MAX_DOCUMENT_BYTES:
         msg = (
-            f"{path}: a JSON list longer than {MAX_DOCUMENT_BYTES / 2**20:g} MiB is not read as a "
-            "whole; write one object per line instead (jq -c '.[]')"
+            f"{path}: the JSON list is longer than {MAX_DOCUMENT_BYTES / 2**20:g} MiB and must fit "
+            "into memory; write one object per line (jq -c '.[]')"
         )
         raise CorpusError(msg)
     try:
@@ -167,27 +171,27 @@ def _json_list(path: Path) -> Iterator[tuple[Record, str]]:
         msg = f"{path}: byte 0x{byte:02x} at offset {error.start} is not UTF-8"
         raise CorpusError(msg) from None
     except RecursionError:
-        msg = f"{path}: JSON that is nested too deeply to be read"
+        msg = f"{path}: the JSON is nested too deeply; write one object per line"
         raise CorpusError(msg) from None
     for number, value in enumerate(values, start=1):
         place = f"{path}:row {number}"
-        yield _object(value, place), place
+        yield _check_object(value, place), place
 
 
-def _object(value: object, place: str) -> Record:
+def _check_object(value: object, place: str) -> Record:
     if not isinstance(value, dict):
-        msg = f"{place}: holds {_kind(value)}, expected an object with named fields"
+        msg = f"{place}: expected an object with named fields, got {_kind(value)}"
         raise CorpusError(msg)
     return value
 
 
-def _table(
+def _read_table(
     path: Path, dialect: type[csv.Dialect], header: Sequence[str]
 ) -> Iterator[tuple[Record, str]]:
-    """Read CSV or TSV; a quoted cell may span lines, and the place is the first of them."""
-    csv.field_size_limit(MAX_DOCUMENT_BYTES)  # the default, 128 KiB, is less than a long document
-    texts = (text for _, text in whole_lines(path))
-    # Strict: an unclosed quotation mark would otherwise take the rest of the file into one cell.
+    """Read CSV or TSV; a quoted cell may span several lines, and its place is the first line."""
+    csv.field_size_limit(MAX_DOCUMENT_BYTES)  # a long document exceeds the default of 128 KiB
+    texts = (text for _, text in read_raw_lines(path))
+    # Without `strict`, an unclosed quotation mark would read the rest of the file into one cell.
     reader = csv.reader(texts, dialect, strict=True)
     names: list[str] = []
     start = 1
@@ -205,7 +209,7 @@ def _table(
             if len(cells) > len(names):
                 msg = (
                     f"{place}: {len(cells)} cells for {len(names)} columns ({', '.join(names)}); "
-                    "quote the cells that hold the delimiter"
+                    "quote the cells that contain the delimiter"
                 )
                 raise CorpusError(msg)
             yield dict(zip(names, cells, strict=False)), place
@@ -214,40 +218,41 @@ def _table(
         raise CorpusError(msg) from None
 
 
-def _parquet(path: Path, field: str | None) -> Iterator[tuple[Record, str]]:
+def _read_parquet(path: Path, field: str | None) -> Iterator[tuple[Record, str]]:
     with open_compressed(path) as stream:
         if not path.name.lower().endswith(COMPRESSIONS):
-            yield from _parquet_rows(path, stream, field)
+            yield from _parquet_records(path, stream, field)
             return
-        # Parquet is read from its end, so a compressed file is unpacked to disk first.
+        # A reader of parquet starts at the end of the file, so a compressed file is unpacked first.
         with tempfile.TemporaryFile() as file:
             shutil.copyfileobj(stream, file)
-            yield from _parquet_rows(path, file, field)
+            yield from _parquet_records(path, file, field)
 
 
-def _parquet_rows(path: Path, file: IO[bytes], field: str | None) -> Iterator[tuple[Record, str]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _parquet_records(
+    path: Path, file: IO[bytes], field: str | None
+) -> Iterator[tuple[Record, str]]:
+    import pyarrow.parquet
 
     try:
-        with pq.ParquetFile(file) as table:
+        with pyarrow.parquet.ParquetFile(file) as table:
             columns = [_column(path, table.schema_arrow.names, field)] if field else None
             number = 0
-            for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+            for batch in table.iter_batches(batch_size=BATCH_RECORDS, columns=columns):
                 for record in batch.to_pylist():
                     number += 1
                     yield record, f"{path}:row {number}"
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())
         msg = f"{path}: cannot be read as parquet ({reason}); write it again"
         raise CorpusError(msg) from None
 
 
 def _column(path: Path, names: Sequence[str], field: str) -> str:
-    """Return the column of a field, which may be inside a mapping (`translation.hi`)."""
+    """Return the column of a field, which may be nested in the column (`translation.hi`)."""
     column = field if field in names else field.split(".", maxsplit=1)[0]
     if column not in names:
         nearest = did_you_mean(column, names)
-        msg = f"{path}: there is no column {column!r} to take the text from; {nearest}"
+        msg = f"{path}: no column {column!r} to take the text from; {nearest}"
         raise CorpusError(msg)
     return column

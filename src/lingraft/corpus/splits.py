@@ -1,20 +1,15 @@
-"""Which documents go into which split and in what order, decided by hashes alone.
+"""Assign documents to splits and shuffle them, by hashes of their content.
 
-Every document gets three numbers from the hash of its content, all uniform and independent:
-`split` (without the seed: everyone who holds out one percent of a text holds out the same
-documents), `select` and `order`. It follows that
+Each document has three numbers from the hash of its content, which are uniform and independent:
 
-- the documents with the lowest `split` numbers are held out: copies of a text are never on both
-  sides, and a bound on the held-out bytes only lowers the threshold;
-- of a source that has more than its share, those with the lowest `select` numbers are used;
-- in the order of `order`, any prefix of the result is a fair sample of the mixture.
+- `split`: the documents with the lowest numbers are held out. Copies of a text are never in both
+  splits, and a bound on the held-out bytes only lowers the threshold.
+- `select`: of a source with more than its share, the documents with the lowest numbers are used.
+- `order`: the order of the corpus, in which any prefix is a fair sample of the mixture.
 
-Shares are of bytes: with weights w and usable bytes B, the mixture has T = min(B_i / p_i) bytes,
-p = w / sum(w), and source i gives p_i T of them, to within one document. The source that runs out
-first sets the size.
-
-The documents themselves are shuffled on disk: they go into buckets by `order`, and each bucket is
-sorted when it is read. Memory holds one bucket at a time, 1/128 of the text.
+Shares are shares of bytes: with weights w and usable bytes B, the mixture has T = min(B_i / p_i)
+bytes, p = w / sum(w), of which source i provides p_i T, to within one document. The source that is
+used up first determines the size.
 """
 
 from __future__ import annotations
@@ -26,23 +21,24 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lingraft.corpus.cleaning import DIGEST_BYTES
 from lingraft.errors import CorpusError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-EVERYTHING = 2**64
+HASH_RANGE = 2**64
+"""Upper bound of the hash numbers: a threshold of this value selects every document."""
 BUCKETS = 128
+"""Files of a shuffle. Memory holds one at a time, about 1/128 of the text."""
 _HEADER = struct.Struct(f"<QH{DIGEST_BYTES}sI")
 
 
 @dataclass(frozen=True)
 class DocumentHashes:
-    """The three numbers of a document, each below 2**64."""
+    """The three numbers of a document, each below `HASH_RANGE`."""
 
     split: int
     select: int
@@ -50,14 +46,16 @@ class DocumentHashes:
 
     @classmethod
     def of(cls, digest: bytes, seed: int) -> DocumentHashes:
-        """Derive them from the hash of a document."""
+        """Derive the numbers from the digest of a document."""
+        # `split` does not depend on the seed: everyone who holds out 1% of a text holds out the
+        # same documents, and runs with different seeds are compared on the same text.
         keyed = blake2b(digest, digest_size=16, key=str(seed).encode()).digest()
         select, order = struct.unpack("<QQ", keyed)
         return cls(struct.unpack_from("<Q", digest)[0], select, order)
 
 
 class SplitTable:
-    """The hashes and sizes of all kept documents: 25 bytes of memory for each."""
+    """The hashes and sizes of all kept documents, about 26 bytes of memory for each."""
 
     def __init__(self) -> None:
         self._split = array("Q")
@@ -78,22 +76,21 @@ class SplitTable:
     def heldout_threshold(self, share: float, max_bytes: int | None) -> int:
         """Return the `split` number below which documents are held out: at least one, never all.
 
-        If no document falls into the share of a small corpus, the one nearest to it is held out.
+        If no document of a small corpus is within the share, the one with the lowest number is held
+        out.
         """
-        import numpy as np
-
         split = np.frombuffer(self._split, np.uint64)
         size = np.frombuffer(self._size, np.uint64)
         ranked = np.argsort(split, kind="stable")
-        threshold = int(share * EVERYTHING)
+        threshold = int(share * HASH_RANGE)
         count = max(1, int(np.searchsorted(split[ranked], np.uint64(threshold))))
         if max_bytes is not None:
             sums = np.cumsum(size[ranked])
             within = int(np.searchsorted(sums, np.uint64(max_bytes), side="right"))
             if not within:
                 msg = (
-                    f"heldout_bytes: {max_bytes} is less than the first document to hold out "
-                    f"({int(size[ranked[0]])} bytes); raise it"
+                    f"heldout_bytes: {max_bytes} is less than the size of the first held-out "
+                    f"document ({int(size[ranked[0]])} bytes); raise it"
                 )
                 raise CorpusError(msg)
             count = min(count, within)
@@ -102,11 +99,9 @@ class SplitTable:
     def train_thresholds(
         self, weights: Sequence[float] | None, heldout_threshold: int
     ) -> list[int]:
-        """Return for every source the `select` number below which its documents are used."""
+        """Return for each source the `select` number below which its documents are used."""
         if weights is None:
-            return [EVERYTHING] * (max(self._source, default=0) + 1)
-        import numpy as np
-
+            return [HASH_RANGE] * (max(self._source, default=0) + 1)
         source = np.frombuffer(self._source, np.uint16)
         size = np.frombuffer(self._size, np.uint64)
         select = np.frombuffer(self._select, np.uint64)
@@ -125,12 +120,11 @@ class SplitTable:
 
 def _threshold(select: NDArray[np.uint64], size: NDArray[np.uint64], max_bytes: float) -> int:
     """Return the number below which the documents have `max_bytes`, to within one document."""
-    import numpy as np
-
     ranked = np.argsort(select, kind="stable")
     sums = np.cumsum(size[ranked]).astype(np.float64)
+    # The tolerance keeps a source whole if rounding makes its share a little less than its size.
     count = int(np.searchsorted(sums, max_bytes * (1 + 1e-12), side="right"))
-    return int(select[ranked[count]]) if count < len(select) else EVERYTHING
+    return int(select[ranked[count]]) if count < len(select) else HASH_RANGE
 
 
 class ShuffledDocument(NamedTuple):
@@ -143,7 +137,10 @@ class ShuffledDocument(NamedTuple):
 
 
 class Shuffle:
-    """Takes documents in any order and returns them in that of their order numbers."""
+    """Shuffles documents on disk: it takes them in any order and yields them by order number.
+
+    Documents are written to bucket files by order number, and a bucket is sorted when it is read.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +162,7 @@ class Shuffle:
 
     def put(self, document: ShuffledDocument) -> None:
         """Add a document (before `__exit__`)."""
+        # The buckets divide the range of 64-bit order numbers into equal parts.
         file = self._files[document.order * BUCKETS >> 64]
         size = len(document.content)
         file.write(_HEADER.pack(document.order, document.source, document.digest, size))

@@ -1,4 +1,4 @@
-"""Local files as streams of bytes and lines: found, decompressed, decoded, in bounded memory.
+"""Find local files, decompress them and decode their lines, in bounded memory.
 
 Offsets in errors count decompressed bytes, so that `zcat FILE | tail -c +OFFSET` shows the place.
 """
@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from zstandard import ZstdDecompressor, ZstdError
+
 from lingraft.errors import CorpusError
 from lingraft.store import is_folder, is_valid_path, path_exists
 
@@ -24,18 +26,19 @@ if TYPE_CHECKING:
     from zstandard import ZstdDecompressionObj
 
 ENDINGS = (".txt", ".jsonl", ".json", ".parquet", ".csv", ".tsv")
-FOLDER_ENDINGS = ENDINGS[:4]
-"""What is read of a folder: next to text, .csv and .tsv files are mostly metadata."""
+FOLDER_ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
+"""Endings that are read from a folder; .csv and .tsv files in a folder are mostly metadata."""
 COMPRESSIONS = (".gz", ".zst")
-_HEAD = 2**16
+WILDCARDS = "*?["
+_HEAD_BYTES = 2**16
 NUL_SHARE = 0.005
 """A file with a larger share of NUL bytes at its beginning is not UTF-8."""
 MAX_DOCUMENT_BYTES = 64 * 2**20
-"""A longer document, mostly a file without line ends, is refused, not held in memory."""
+"""A longer document, usually a file without line ends, is an error, to bound the memory."""
 
 
 def ending_of(path: Path) -> str:
-    """Return the ending that says how a file is read; raises `CorpusError` where it is not known.
+    """Return the ending that decides how a file is read; raises `CorpusError` for an unknown one.
 
     >>> ending_of(Path("hi.train.jsonl.gz"))
     '.jsonl'
@@ -47,86 +50,88 @@ def ending_of(path: Path) -> str:
         if name.endswith(ending):
             return ending
     known, packed = ", ".join(ENDINGS), " or ".join(COMPRESSIONS)
-    msg = f"{path}: unknown kind of file; expected {known}, each also with {packed}"
+    msg = f"{path}: unknown file type; expected {known}, each also with {packed}"
     raise CorpusError(msg)
 
 
 def find_files(pattern: str) -> list[Path]:
-    """Return the files that a path, a folder or a glob means, in the order of their names.
+    """Return the files of a path, a folder or a glob, sorted by name.
 
-    A folder gives no .csv and .tsv files; a pattern such as `folder/*.csv` does. Raises
-    `CorpusError` where there are none, with the nearest name that is there.
+    A folder does not include its .csv and .tsv files; a pattern such as `folder/*.csv` does. Raises
+    `CorpusError` if there are none, with the most similar name that exists.
     """
     path = Path(pattern).expanduser() if path_exists(pattern) else Path(pattern)
     if is_folder(path):
-        known = tuple(
-            ending + compression for ending in FOLDER_ENDINGS for compression in ("", *COMPRESSIONS)
-        )
-        found = sorted(
-            file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(known)
-        )
-        if not found:
-            read = ", ".join(FOLDER_ENDINGS)
+        files = _folder_files(path)
+        if not files:
+            endings = ", ".join(FOLDER_ENDINGS)
             msg = (
-                f"{pattern}: the folder holds no {read} file; name .csv files by a pattern "
+                f"{pattern}: the folder contains no {endings} file; use a pattern for .csv files "
                 f"({pattern}/*.csv)"
             )
             raise CorpusError(msg)
-        return found
+        return files
     if path_exists(path) and path.is_file():
         return [path]
-    found = sorted(_matches(path))
-    if found:
-        return found
-    if any(sign in pattern for sign in "*?["):
+    matches = sorted(_matches(path))
+    if matches:
+        return matches
+    if has_wildcards(pattern):
         msg = f"{pattern}: no file matches; the pattern is relative to {Path.cwd()}"
         raise CorpusError(msg)
     if not is_valid_path(path):
-        msg = f"{pattern[:40]!r}...: no file can have such a name ({len(pattern)} characters)"
+        msg = f"{pattern[:40]!r}...: not a valid file name ({len(pattern)} characters)"
         raise CorpusError(msg)
-    where = (
-        "a link that leads nowhere"
-        if path.is_symlink()
-        else f"no such file; {_nearest_sibling(path)}"
-    )
-    msg = f"{pattern}: {where}"
+    if path.is_symlink():
+        msg = f"{pattern}: a symbolic link that cannot be resolved; correct the link"
+        raise CorpusError(msg)
+    msg = f"{pattern}: no such file; {_nearest_sibling(path)}"
     raise CorpusError(msg)
 
 
+def has_wildcards(text: str) -> bool:
+    """Return whether a path or a part of it is a glob pattern."""
+    return any(character in text for character in WILDCARDS)
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    """Return the files with text in a folder and its subfolders, sorted by name."""
+    suffixes = []
+    for ending, compression in itertools.product(FOLDER_ENDINGS, ("", *COMPRESSIONS)):
+        suffixes.append(ending + compression)
+    paths = [path for path in folder.rglob("*") if path.name.lower().endswith(tuple(suffixes))]
+    return sorted(path for path in paths if path.is_file())
+
+
 def is_matched(pattern: str) -> bool:
-    """Say whether a pattern matches any file."""
+    """Return whether a pattern matches any file."""
     return next(_matches(Path(pattern)), None) is not None
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
     """Yield the matches of a pattern; `**` skips linked folders, wildcards skip hidden names."""
-    literal = list(
-        itertools.takewhile(lambda part: not any(sign in part for sign in "*?["), pattern.parts)
-    )
+    literal = list(itertools.takewhile(lambda part: not has_wildcards(part), pattern.parts))
     rest = pattern.parts[len(literal) :]
-    if not rest:
+    if not rest or not is_valid_path(pattern):
         return
-    if not is_valid_path(pattern):
-        return
-    wild = Path(*rest, "*") if rest[-1] == "**" else Path(*rest)
-    for path in Path(*literal).glob(str(wild)):
-        hidden = any(part.startswith(".") for part in path.parts[len(literal) :])
-        if path.is_file() and (not hidden or any(part.startswith(".") for part in rest)):
+    # pathlib's `**` at the end matches folders only.
+    wildcard = Path(*rest, "*") if rest[-1] == "**" else Path(*rest)
+    allows_hidden = any(part.startswith(".") for part in rest)
+    for path in Path(*literal).glob(str(wildcard)):
+        is_hidden = any(part.startswith(".") for part in path.parts[len(literal) :])
+        if path.is_file() and (allows_hidden or not is_hidden):
             yield path
 
 
 def _nearest_sibling(path: Path) -> str:
-    """Name the entry that is most like the first missing part of a path."""
+    """Suggest the entry whose name is most similar to the first missing part of a path."""
     while not path.parent.is_dir():
         path = path.parent
-    near = difflib.get_close_matches(
-        path.name, [entry.name for entry in path.parent.iterdir()], n=1, cutoff=0.5
-    )
-    return (
-        f"did you mean {path.parent / near[0]}?"
-        if near
-        else f"{path.parent} holds nothing named like {path.name}"
-    )
+    names = [entry.name for entry in path.parent.iterdir()]
+    similar = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    if similar:
+        return f"did you mean {path.parent / similar[0]}?"
+    return f"{path.parent} contains no name similar to {path.name}"
 
 
 class _DamagedError(Exception):
@@ -134,14 +139,12 @@ class _DamagedError(Exception):
 
 
 class _ZstandardStream(io.RawIOBase):
-    """Decompressed bytes of a .zst file of one or more frames; a cut frame raises `EOFError`.
+    """Decompressed bytes of a .zst file of one or more frames; a truncated one raises `EOFError`.
 
-    zstandard's own stream reader does not report a cut file.
+    The stream reader of zstandard does not report a truncated file.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        from zstandard import ZstdDecompressor
-
         self._file = file
         self._decompressor = ZstdDecompressor(max_window_size=2**31)  # what `zstd --long=31` writes
         self._frame: ZstdDecompressionObj | None = None
@@ -156,17 +159,14 @@ class _ZstandardStream(io.RawIOBase):
             pass
         view = memoryview(buffer)
         size = min(len(view), len(self._pending))
-        view[:size] = self._pending[:size]  # a view: taking from its start copies nothing
+        view[:size] = self._pending[:size]  # memoryview slices do not copy
         self._pending = self._pending[size:]
         return size
 
     def _next_block(self) -> bool:
-        """Decompress one more block; say whether there was one."""
-        from zstandard import ZstdError
-
-        compressed = self._rest or self._file.read(
-            1024
-        )  # of which at most 32 MiB can come, and mostly a few kB do
+        """Decompress the next block; return whether there was one."""
+        # 1,024 compressed bytes give a few kB of text, and at most 32 MiB.
+        compressed = self._rest or self._file.read(1024)
         if not compressed:
             if self._frame is not None:
                 raise EOFError
@@ -186,7 +186,7 @@ class _ZstandardStream(io.RawIOBase):
 def open_compressed(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for its decompressed bytes.
 
-    Raises `CorpusError` where it cannot be read or is cut short.
+    Raises `CorpusError` if the file cannot be read or is truncated.
     """
     name = path.name.lower()
     try:
@@ -199,65 +199,62 @@ def open_compressed(path: Path) -> Iterator[IO[bytes]]:
             else:
                 yield file
     except EOFError:
-        msg = f"{path}: ends in the middle of its compressed data; fetch or write the file again"
+        msg = f"{path}: the compressed data is truncated; download or write the file again"
         raise CorpusError(msg) from None
     except (gzip.BadGzipFile, zlib.error, _DamagedError) as error:
         msg = (
-            f"{path}: is not valid {path.suffix} data ({error}); fetch it again, or rename it if "
-            f"it "
-            "is not compressed"
+            f"{path}: not valid {path.suffix} data ({error}); download it again, or rename it if "
+            "it is not compressed"
         )
         raise CorpusError(msg) from None
     except PermissionError:
-        msg = f"{path}: cannot be read (permission denied)"
+        msg = f"{path}: permission denied; make the file readable"
         raise CorpusError(msg) from None
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number of each line, from 1, and its text without the line end.
 
-    Raises `CorpusError` as `whole_lines` does.
+    Raises `CorpusError` like `read_raw_lines`.
     """
-    for number, text in whole_lines(path):
+    for number, text in read_raw_lines(path):
         yield number, text.rstrip("\r\n")
 
 
-def whole_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_raw_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number of each line, from 1, and its text with the line end.
 
     Only a line feed (or carriage return and line feed) ends a line. Raises `CorpusError` with line
-    and byte where the bytes are not UTF-8, and where a line is longer than a document may be.
+    and byte if the bytes are not UTF-8, and if a line is longer than the longest document.
     """
     offset = 0
-    _refuse_wide(path)
+    _check_not_wide(path)
     with open_compressed(path) as file:
-        for number, raw in enumerate(
-            iter(lambda: file.readline(MAX_DOCUMENT_BYTES + 1), b""), start=1
-        ):
+        # The bound of `readline` keeps a file without line ends out of memory.
+        raw_lines = iter(lambda: file.readline(MAX_DOCUMENT_BYTES + 1), b"")
+        for number, raw in enumerate(raw_lines, start=1):
             if len(raw) > MAX_DOCUMENT_BYTES:
                 msg = (
-                    f"{path}:{number}: longer than {MAX_DOCUMENT_BYTES / 2**20:g} MiB; a document "
-                    f"is held "
-                    f"in memory whole, split it into lines"
+                    f"{path}:{number}: the line is longer than {MAX_DOCUMENT_BYTES / 2**20:g} MiB, "
+                    "and a document must fit into memory; split it into lines"
                 )
                 raise CorpusError(msg)
             start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
             try:
                 yield number, raw[start:].decode()
             except UnicodeDecodeError as error:
-                raise CorpusError(
-                    _not_utf8(path, number, raw, start + error.start, offset)
-                ) from None
+                position = start + error.start
+                raise CorpusError(_not_utf8(path, number, raw, position, offset)) from None
             offset += len(raw)
 
 
-def _refuse_wide(path: Path) -> None:
-    """Raise `CorpusError` where a file is UTF-16 or UTF-32 without a byte order mark.
+def _check_not_wide(path: Path) -> None:
+    """Raise `CorpusError` for a file in UTF-16 or UTF-32 without a byte order mark.
 
-    Its bytes may be valid UTF-8: every second one of Cyrillic, Greek or Latin is below 0x20.
+    Its bytes may be valid UTF-8: in Latin, Greek or Cyrillic text every second byte is below 0x20.
     """
     with open_compressed(path) as file:
-        head = file.read(_HEAD)
+        head = file.read(_HEAD_BYTES)
     nul = head.count(0)
     if nul < NUL_SHARE * len(head) or not nul:
         return
@@ -273,7 +270,7 @@ def _refuse_wide(path: Path) -> None:
 
 def _not_utf8(path: Path, number: int, raw: bytes, position: int, offset: int) -> str:
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and number == 1:
-        return f"{path}: is UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"
+        return f"{path}: the file is UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"
     return (
         f"{path}:{number}: byte 0x{raw[position]:02x} at offset {offset + position} is not UTF-8; "
         f"convert the file (iconv -t UTF-8) or remove the line"

@@ -15,7 +15,7 @@ import numpy as np
 
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
-from lingraft.corpus.parallel_text import read_parallel
+from lingraft.corpus.readers import read_parallel
 from lingraft.evaluation.added_token_use import use_rows
 from lingraft.evaluation.bootstrap import difference_row, ratio_row
 from lingraft.evaluation.config import EvaluationSettings, GenerationSettings
