@@ -159,7 +159,7 @@ def test_a_missing_file_names_the_nearest_one(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "the folder contains no .txt" in fault(tmp_path / "empty")
     (tmp_path / "a.xml").touch()
-    assert "unknown kind of file; expected .txt, .jsonl, .json, .parquet, .csv, .tsv" in fault(
+    assert "unknown file type; expected .txt, .jsonl, .json, .parquet, .csv, .tsv" in fault(
         tmp_path / "a.xml"
     )
 
