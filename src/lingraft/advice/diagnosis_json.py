@@ -87,7 +87,7 @@ def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
         "round_trip": {
             "documents": measures.round_trip.documents,
             "changed": measures.round_trip.changed,
-            "lost_characters": measures.round_trip.named(20),
+            "lost_characters": measures.round_trip.most_lost(20),
         },
         "floor_tokens_per_word": measures.floor,
         "floor_tokens_per_word_repaired": finding.repaired_floor,

@@ -1,9 +1,8 @@
-"""What byte-level and SentencePiece BPE share: adding tokens with merges, adding whole units, taking tokens out.
+"""BPE tokenizers: adding tokens with merges, and the byte-level family.
 
-Byte-level BPE: GPT-2, Pythia, Phi-2, BLOOM, Qwen, Llama-3, Mistral-Nemo.
-
-Every byte has a piece of its own, written as one printable character, so nothing is unknown. A regular expression
-cuts the text into pre-tokens first; no token crosses their borders.
+Byte-level BPE (GPT-2, Pythia, Phi-2, BLOOM, Qwen, Llama-3, Mistral-Nemo) has a piece for every
+byte, written as one printable character, so no text is unknown. A regular expression splits the
+text into pre-tokens first; no token crosses their borders.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from lingraft.tokenizer.json_format import Data, build_preprocessing
 
 
 def splits(piece: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield every way to cut a piece into two known pieces, the shorter left part first.
+    """Yield every split of a piece into two known pieces, the shorter left part first.
 
     >>> list(splits("abc", {"a", "ab", "c", "bc"}))
     [('a', 'bc'), ('ab', 'c')]
@@ -29,70 +28,75 @@ def splits(piece: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
 
 
 class BPE(Family):
-    """A vocabulary with a table of merges, the first that applies wins."""
+    """A vocabulary with a table of merges, in which the first applicable merge is applied."""
 
     @cached_property
     def merges(self) -> list[tuple[str, str]]:
         """The merges in the order of their ranks."""
         table = self.data["model"]["merges"]
+        # Files of older versions of `tokenizers` store a merge as a string instead of a pair.
         return [tuple(merge.split(" ", 1) if isinstance(merge, str) else merge) for merge in table]
 
     @cached_property
     def splittable(self) -> set[str]:
-        """The pieces that may be part of a merge: neither special tokens nor fallback bytes."""
-        return {
-            piece
-            for piece, token_id in self.pieces.items()
-            if token_id not in self.special and token_id not in self.fallback
-        }
+        """The pieces that may be part of a merge: neither added tokens nor fallback bytes."""
+        excluded = self.special.keys() | self.fallback.keys()
+        return {piece for piece, token_id in self.pieces.items() if token_id not in excluded}
 
     def with_tokens(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
         """Add the tokens with the merges of all their splits, after every merge of the base."""
         data = self.with_added_in_vocabulary()
-        pieces = [self.piece_of(surface) for surface in surfaces]
+        pieces = list(map(self.piece_of, surfaces))
         known = self.splittable | set(pieces)
         model = data["model"]
         model["vocab"] |= dict(zip(pieces, self._ids_for(surfaces, ids), strict=True))
-        self._write_merges(model, [pair for piece in pieces for pair in splits(piece, known)])
+        merges: list[tuple[str, str]] = []
+        for piece in pieces:
+            merges += splits(piece, known)
+        self._append_merges(model, merges)
         return data
 
     def with_units(self, surfaces: Sequence[bytes]) -> Data:
         """Add whole units without merges: the model looks a unit up before it merges anything."""
         data = self.with_added_in_vocabulary()
-        pieces = [self.piece_of(surface) for surface in surfaces]
+        pieces = list(map(self.piece_of, surfaces))
         data["model"]["vocab"] |= dict(zip(pieces, self._ids_for(surfaces, None), strict=True))
         data["model"]["ignore_merges"] = True
         return data
 
     def without_tokens(self, token_ids: Iterable[int]) -> Data:
-        """Take tokens out, with every merge that makes or uses them; the ids of the others stay, with holes."""
-        dropped = set(token_ids)
-        gone = {piece for piece, token_id in self.pieces.items() if token_id in dropped}
+        """Remove tokens and every merge that produces or uses them; the other ids stay."""
+        dropped_ids = set(token_ids)
+        dropped = {piece for piece, token_id in self.pieces.items() if token_id in dropped_ids}
         data = self.with_added_in_vocabulary()
         model = data["model"]
-        model["vocab"] = {
-            piece: token_id for piece, token_id in model["vocab"].items() if piece not in gone
-        }
-        kept = [merge for merge in self.merges if gone.isdisjoint((*merge, merge[0] + merge[1]))]
+        for piece in dropped:
+            del model["vocab"][piece]
+        kept = []
+        for left, right in self.merges:
+            if dropped.isdisjoint((left, right, left + right)):
+                kept.append((left, right))
         model["merges"] = []
-        self._write_merges(model, kept)
+        self._append_merges(model, kept)
         return data
 
     def _ids_for(self, surfaces: Sequence[bytes], ids: Sequence[int] | None) -> Sequence[int]:
         return range(self.size, self.size + len(surfaces)) if ids is None else ids
 
-    def _write_merges(self, model: Data, merges: Iterable[tuple[str, str]]) -> None:
-        """Append merges in the form that the file uses: pairs, or strings in files of older tokenizers."""
+    def _append_merges(self, model: Data, merges: Iterable[tuple[str, str]]) -> None:
+        """Append merges in the form that the file uses: pairs, or strings in older files."""
         before = self.data["model"]["merges"]
-        as_text = bool(before) and isinstance(before[0], str)
-        model["merges"] += [
-            f"{left} {right}" if as_text else [left, right] for left, right in merges
-        ]
+        if before and isinstance(before[0], str):
+            model["merges"] += map(" ".join, merges)
+        else:
+            model["merges"] += map(list, merges)
 
 
 @cache
 def byte_characters() -> tuple[str, ...]:
-    """Return the character that stands for each byte (GPT-2's table: printable bytes for themselves, others from 256).
+    """Return the character that stands for each byte, by GPT-2's table.
+
+    Printable bytes stand for themselves, the others for characters from U+0100 on.
 
     >>> byte_characters()[ord(" ")], byte_characters()[ord("a")]
     ('Ġ', 'a')
@@ -114,13 +118,11 @@ class ByteLevel(BPE):
 
     @staticmethod
     def recognises(data: Data) -> bool:
-        """Say whether the model is a BPE whose pre-tokenizer maps bytes."""
-        return data["model"].get("type") == "BPE" and any(
-            part.get("type") == "ByteLevel" for part in pre_tokenizers(data)
-        )
+        """Whether the model is a BPE whose pre-tokenizer maps bytes to characters."""
+        return data["model"].get("type") == "BPE" and maps_bytes(data)
 
     def surface_of(self, piece: str) -> bytes:
-        """Map each character back to its byte; a piece with other characters stands for its own text."""
+        """Map each character back to its byte; a piece with other characters is its own text."""
         table = _byte_of()
         try:
             return bytes(table[character] for character in piece)
@@ -133,19 +135,24 @@ class ByteLevel(BPE):
         return "".join(table[byte] for byte in surface)
 
     def cut(self, text: str) -> Iterable[str]:
-        """Return the pre-tokens, each byte written as its character."""
-        normalizer, pre_tokenizer = self._front
-        seen = normalizer.normalize_str(text) if normalizer else text
-        return [unit for unit, _ in pre_tokenizer.pre_tokenize_str(seen)]
+        """Return the pre-tokens, with each byte as its character."""
+        normalizer, pre_tokenizer = self._preprocessing
+        normalized = normalizer.normalize_str(text) if normalizer else text
+        return [unit for unit, _ in pre_tokenizer.pre_tokenize_str(normalized)]
 
     @cached_property
-    def _front(self) -> tuple[Any, Any]:
+    def _preprocessing(self) -> tuple[Any, Any]:
         return build_preprocessing(self.data)
 
 
 def pre_tokenizers(data: Data) -> list[dict[str, Any]]:
-    """Return the pre-tokenizers in order, a sequence taken apart."""
+    """Return the pre-tokenizers in order, with a sequence as its parts."""
     pre: dict[str, Any] | None = data.get("pre_tokenizer")
     if not pre:
         return []
     return list(pre["pretokenizers"]) if pre.get("type") == "Sequence" else [pre]
+
+
+def maps_bytes(data: Data) -> bool:
+    """Whether a pre-tokenizer maps bytes to characters."""
+    return any(part.get("type") == "ByteLevel" for part in pre_tokenizers(data))

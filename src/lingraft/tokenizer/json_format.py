@@ -1,7 +1,4 @@
-"""The content of a tokenizer.json, and the `tokenizers` objects that are built of it.
-
-Closing the holes that pruning leaves: ids close up, in their order.
-"""
+"""The content of a tokenizer.json: parsing, copying, and building `tokenizers` objects."""
 
 from __future__ import annotations
 
@@ -18,16 +15,18 @@ from lingraft.errors import TokenizerError
 Data = dict[str, Any]
 """The content of a tokenizer.json."""
 
-
+# Real files nest about 10 levels deep. Python, `tokenizers` and transformers each stop at another
+# depth above this limit, most of them with a traceback.
 DEPTH = 100
-"""How deeply real files nest: about 10 levels. Python, `tokenizers` and transformers each stop at
-another depth above this one, most of them with a traceback."""
+
+BATCH_SETTINGS = ("truncation", "padding")
+"""Settings for batches. They are disabled for all work, and written to the result unchanged."""
+
+_BEFORE_THE_MODEL = ("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding")
 
 
 def parse_json(raw: bytes | str) -> Any:
     """Parse JSON; raises `ValueError` where it is not JSON, or nested more than `DEPTH` deep.
-
-    The vocabulary and the merges of a tokenizer.json are not looked into: `tokenizers` does that.
 
     >>> parse_json("[" * 101 + "]" * 101)
     Traceback (most recent call last):
@@ -44,6 +43,7 @@ def parse_json(raw: bytes | str) -> Any:
         if depth > DEPTH:
             raise ValueError(too_deep)
         if isinstance(part, dict):
+            # Vocabulary and merges are long, and `tokenizers` checks them itself.
             inner = [value for key, value in part.items() if key not in {"vocab", "merges"}]
         else:
             inner = part
@@ -51,84 +51,76 @@ def parse_json(raw: bytes | str) -> Any:
     return content
 
 
-BATCH_SETTINGS = ("truncation", "padding")
-"""How a batch is shaped: off while we learn, count and check, and in the result as in the source."""
-
-
 def disable_batch_settings(data: Data) -> Data:
-    """Take truncation, padding and dropout out of a tokenizer.json; return those that it had.
-
-    With them the ids of a text would be cut off, filled up or random.
-    """
-    found: Data = {name: data[name] for name in BATCH_SETTINGS if data.get(name)}
-    for name in found:
-        data[name] = None
+    """Remove truncation, padding and dropout from a tokenizer.json; return the removed settings."""
+    # With them, the ids of a text would be cut off, filled up or random.
+    removed: Data = {}
+    for name in BATCH_SETTINGS:
+        if data.get(name):
+            removed[name] = data[name]
+            data[name] = None
     if data["model"].get("dropout"):
-        found["dropout"] = data["model"]["dropout"]
+        removed["dropout"] = data["model"]["dropout"]
         data["model"]["dropout"] = None
-    return found
+    return removed
 
 
 def copy_data(data: Data) -> Data:
-    """Return a copy whose tables may grow; the entries of the tables, which nothing changes, are shared.
-
-    `copy.deepcopy` walks every merge, and leaves as many lists for the garbage collector to walk again.
-    """
+    """Return a copy whose vocabulary and merges may grow; their entries are shared."""
+    # `copy.deepcopy` would copy every merge, and leave as many lists for the garbage collector.
+    rest = {name: value for name, value in data.items() if name != "model"}
     tables = {name: copy.copy(value) for name, value in data["model"].items()}
-    return {
-        **copy.deepcopy({name: value for name, value in data.items() if name != "model"}),
-        "model": tables,
-    }
+    return {**copy.deepcopy(rest), "model": tables}
 
 
 def build_backend(data: Data, where: object = "the tokenizer") -> Tokenizer:
-    """Build the tokenizer of a tokenizer.json's content; raises `TokenizerError` where `tokenizers` refuses it."""
+    """Build the `tokenizers` object; raises `TokenizerError` where the library refuses the data."""
     with library_errors(where):
         return Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
 
 
 @contextmanager
 def library_errors(where: object) -> Iterator[None]:
-    """Turn what `tokenizers` raises into a `TokenizerError`: bare exceptions, and panics, which are no `Exception`."""
+    """Raise errors of `tokenizers` as `TokenizerError`, with the reason in one line."""
     try:
         yield
     except BaseException as error:
+        # The library raises bare `Exception`, and panics of Rust, which are no `Exception` at all.
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
-        msg = f"{where}: tokenizers cannot use it ({' '.join(str(error).split())[:200]}); fetch or save it again"
+        reason = " ".join(str(error).split())[:200]
+        msg = f"{where}: tokenizers cannot use it ({reason}); fetch or save it again"
         raise TokenizerError(msg) from error
 
 
 def build_model_only(data: Data) -> Tokenizer:
-    """Build the model alone: no normalizer, no pre-tokenizer, no added tokens. It takes units."""
-    alone = dict.fromkeys(
-        ("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding")
-    )
-    return build_backend({**data, **alone, "added_tokens": []})
+    """Build the model without normalizer, pre-tokenizer and added tokens; it takes units."""
+    empty = dict.fromkeys(_BEFORE_THE_MODEL)
+    return build_backend({**data, **empty, "added_tokens": []})
 
 
 def build_preprocessing(data: Data) -> tuple[Any, Any]:
-    """Return what stands before the model: the normalizer and the pre-tokenizer (either may be None)."""
-    empty = {"type": "BPE", "vocab": {}, "merges": []}
-    backend = build_backend({**data, "model": empty, "added_tokens": [], "post_processor": None})
+    """Return the normalizer and the pre-tokenizer (each may be `None`)."""
+    # An empty model: to build a real one takes half a second.
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    backend = build_backend({**data, "model": model, "added_tokens": [], "post_processor": None})
     return backend.normalizer, backend.pre_tokenizer
 
 
 def compact_ids(data: Data) -> tuple[Data, dict[int, int]]:
-    """Return the data with ids from 0 on without holes, and where each id went.
+    """Return the data with ids from 0 on without gaps, in the same order, and each id's new id.
 
     >>> data = {"model": {"vocab": {"a": 0, "c": 2}}, "added_tokens": [{"id": 2, "content": "c"}]}
     >>> compact_ids(data)[0]["model"]["vocab"], compact_ids(data)[1]
     ({'a': 0, 'c': 1}, {0: 0, 2: 1})
     """
-    taken = {*data["model"]["vocab"].values(), *(token["id"] for token in data["added_tokens"])}
-    moved = {token_id: i for i, token_id in enumerate(sorted(taken))}
     data = copy_data(data)
-    data["model"]["vocab"] = {
-        piece: moved[token_id] for piece, token_id in data["model"]["vocab"].items()
-    }
+    vocab = data["model"]["vocab"]
+    used = {*vocab.values(), *(token["id"] for token in data["added_tokens"])}
+    new_ids = {token_id: i for i, token_id in enumerate(sorted(used))}
+    data["model"]["vocab"] = {piece: new_ids[token_id] for piece, token_id in vocab.items()}
     for token in data["added_tokens"]:
-        token["id"] = moved[token["id"]]
+        token["id"] = new_ids[token["id"]]
     for special in ((data.get("post_processor") or {}).get("special_tokens") or {}).values():
-        special["ids"] = [moved[token_id] for token_id in special["ids"]]
-    return data, moved
+        special["ids"] = [new_ids[token_id] for token_id in special["ids"]]
+    return data, new_ids

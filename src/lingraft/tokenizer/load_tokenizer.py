@@ -18,7 +18,7 @@ from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 from lingraft.tokenizer.sentencepiece_model import from_sentencepiece
 from lingraft.tokenizer.unigram import Unigram
-from lingraft.tokenizer.validate import blame_unreadable_file, check_ids
+from lingraft.tokenizer.validate import blame_unreadable_file, check_tokenizer_data
 
 FAMILIES: tuple[type[Family], ...] = (ByteLevel, SentencePieceBPE, Unigram)
 
@@ -56,7 +56,7 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     path = Path(path)
     source = tokenizer_file(path)
     data = _read(source)
-    check_ids(data, source)
+    check_tokenizer_data(data, source)
     folder = source.parent
     files = TokenFiles(
         folder,

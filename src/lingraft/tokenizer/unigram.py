@@ -1,25 +1,14 @@
-"""Scores for new Unigram pieces, on the base's scale.
+"""Unigram tokenizers (XGLM, T5, XLM-R), and scores for new pieces on the base's scale.
 
-Three things are wanted of the score of a new piece. It must beat every other segmentation of its surface, or the piece
-is never produced. It must not lie below the base's lowest score: a character without a piece costs that score less
-ten, so a lower one would change how the base cuts text with such characters. And it should be no higher than needed,
-so that base text keeps its segmentation. Hence, for pieces from short to long,
+A Unigram segments a text into the pieces whose scores (log-probabilities) have the highest sum. A
+new piece is produced where its score exceeds the best segmentation of its surface by other pieces.
 
-    score = max(lowest + bonus, best other segmentation + STEP x (its pieces - 1)) + spread
+The score of a new piece has to meet three conditions. It exceeds the best other segmentation, or
+the piece is never produced. It is not below the base's lowest score, because that would change how
+the base segments text with unknown characters. And it is no higher than needed, so that base text
+keeps its segmentation. Hence, for pieces from short to long,
 
-The margin grows with the pieces that are saved, so that among segmentations that group the same base pieces the
-shortest one wins (each has the base's score plus STEP x pieces saved), not the one that a greedy rule finds first. The
-bonus, at most BONUS and falling with the rank, favours frequent pieces among those at the lowest score; it is small
-against that score, so fewer pieces still win against more. The spread, under SPREAD and another one for each piece,
-breaks ties: SentencePiece sums in 32 bits and `tokenizers` in 64, so exact ties would fall differently there (in 34 of
-500 long Turkish documents on T5).
-
-Unigram: XGLM, T5, XLM-R. A text is cut into the pieces whose scores (log-probabilities) sum highest.
-
-A new piece is used where its score beats the best segmentation of its surface by other pieces. It is scored just high
-enough for that, never lower than the base's rarest piece (`scoring.py`), so that it is always reachable, and base text
-moves only where it holds a new surface. Without byte fallback a character that has no piece is lost: "<unk>" stands
-for a whole run of such characters (`losing.py`).
+    score = max(lowest + bonus, best other segmentation + STEP * (its pieces - 1)) + spread
 """
 
 from __future__ import annotations
@@ -36,19 +25,29 @@ from lingraft.tokenizer.json_format import Data, copy_data
 from lingraft.tokenizer.sentencepiece_bpe import SpaceMarked
 from lingraft.tokenizer.special_text import unspellable_name
 
+# The margin grows with the pieces that are saved: among segmentations that group the same base
+# pieces, the shortest one wins instead of the first one that a greedy rule finds. Smaller than the
+# differences between scores of pieces, so that base text keeps its segmentation. Values from 0.01
+# to 1 all gave token counts within 0.3%.
 STEP = 0.5
-"""Below the scores of pieces, so that base text stays; of 0.01 to 1, all gave token counts within 0.3%."""
+
+# Prefers frequent pieces among those at the lowest score. Small compared with that score, so that
+# fewer pieces still win against more.
 BONUS = 1.0
+_HALF_BONUS_RANK = 1000
+
+# Breaks ties: SentencePiece sums scores in 32 bits and `tokenizers` in 64, so exact ties would be
+# resolved differently (in 34 of 500 long Turkish documents on T5). Above the resolution of 32-bit
+# sums over a long text, about 0.004 after 4,000 tokens.
 SPREAD = 0.2
-"""Above the resolution of 32-bit sums over a long text, about 0.004 after 4,000 tokens."""
+_GOLDEN = 0.6180339887498949  # its multiples, modulo 1, are evenly distributed
+
 UNKNOWN_PENALTY = 10.0
-"""What a character without a piece costs beyond the lowest score, in SentencePiece and `tokenizers`."""
-_HALF = 1000
-_GOLDEN = 0.6180339887498949  # its multiples, modulo 1, lie evenly
+"""The cost of an unknown character below the lowest score, in SentencePiece and `tokenizers`."""
 
 
 class Score(NamedTuple):
-    """The score of a new piece, and how many pieces spell its surface best without it."""
+    """The score of a new piece, and the number of other pieces that spell its surface best."""
 
     score: float
     others: int
@@ -57,35 +56,38 @@ class Score(NamedTuple):
 def score_pieces(
     pieces: Sequence[str], base: Mapping[str, float], *, byte_fallback: bool = False
 ) -> list[Score]:
-    """Return a score for each new piece, the first in rank first; the scores of `base` stay as they are.
+    """Return a score for each new piece, in order of rank; the scores of `base` do not change.
 
-    With `byte_fallback`, a character without a piece counts as its bytes.
+    With `byte_fallback`, an unknown character counts as its bytes.
 
-    >>> [(round(score, 2), others) for score, others in score_pieces(["ab", "abc"], {"a": -2.0, "b": -3.0, "c": -9.0})]
+    >>> base = {"a": -2.0, "b": -3.0, "c": -9.0}
+    >>> [(round(score, 2), others) for score, others in score_pieces(["ab", "abc"], base)]
     [(-4.5, 2), (-7.88, 2)]
     """
     lowest = min(base.values(), default=0.0)
+    unknown = lowest - UNKNOWN_PENALTY
     known = dict(base)
-    found: dict[str, Score] = {}
-    bonus = {piece: BONUS / (1 + rank / _HALF) for rank, piece in enumerate(pieces)}
-    spread = {piece: SPREAD * (rank * _GOLDEN % 1) for rank, piece in enumerate(pieces)}
+    rank_of = {piece: rank for rank, piece in enumerate(pieces)}
+    scores: dict[str, Score] = {}
+    # A longer piece may be segmented into shorter new ones, which need their scores first.
     for piece in sorted(pieces, key=len):
-        score, others = best_segmentation(
-            piece, known, lowest - UNKNOWN_PENALTY, byte_fallback=byte_fallback
-        )
-        known[piece] = _single(
-            max(lowest + bonus[piece], score + STEP * (others - 1)) + spread[piece]
-        )
-        found[piece] = Score(known[piece], others)
-    return [found[piece] for piece in pieces]
+        rank = rank_of[piece]
+        bonus = BONUS / (1 + rank / _HALF_BONUS_RANK)
+        spread = SPREAD * (rank * _GOLDEN % 1)
+        best, others = best_segmentation(piece, known, unknown, byte_fallback=byte_fallback)
+        score = max(lowest + bonus, best + STEP * (others - 1)) + spread
+        known[piece] = _as_float32(score)
+        scores[piece] = Score(known[piece], others)
+    return [scores[piece] for piece in pieces]
 
 
 def best_segmentation(
     piece: str, known: Mapping[str, float], unknown: float, *, byte_fallback: bool = False
 ) -> tuple[float, int]:
-    """Return score and number of tokens of the best way to spell a piece by others.
+    """Return the score and the number of tokens of the best segmentation by other pieces.
 
-    A character that no piece spells costs `unknown`; it is one token, or as many as it has bytes.
+    An unknown character costs `unknown`. It counts as one token, or with `byte_fallback` as its
+    number of bytes.
 
     >>> best_segmentation("abc", {"a": -1.0, "b": -1.0, "ab": -1.5, "abc": 0.0}, -20.0)
     (-21.5, 2)
@@ -93,36 +95,35 @@ def best_segmentation(
     size = len(piece)
     if size == 1:
         return unknown, len(piece.encode()) if byte_fallback else 1
+    # The Viterbi algorithm: the best score and token count of each prefix.
     best: list[tuple[float, int]] = [(0.0, 0)] + [(-np.inf, 0)] * size
     for start in range(size):
         score, count = best[start]
         for end in range(start + 1, size + 1):
             if end - start == size:
                 continue
-            own = known.get(piece[start:end], unknown if end == start + 1 else None)
+            part = piece[start:end]
+            own = known.get(part, unknown if end == start + 1 else None)
             if own is None or score + own <= best[end][0]:
                 continue
-            lacks_piece = byte_fallback and piece[start:end] not in known
-            best[end] = (
-                score + own,
-                count + (len(piece[start:end].encode()) if lacks_piece else 1),
-            )
+            tokens = len(part.encode()) if byte_fallback and part not in known else 1
+            best[end] = (score + own, count + tokens)
     return best[size]
 
 
-def _single(score: float) -> float:
+def _as_float32(score: float) -> float:
     """Round to 32 bits, as SentencePiece stores scores: both files then hold the same number."""
     return float(np.float32(score))
 
 
 class Unigram(SpaceMarked):
-    """Pieces with scores; the best-scoring segmentation wins."""
+    """Pieces with scores; the segmentation with the highest sum is used."""
 
     name: ClassVar[str] = "Unigram"
 
     @staticmethod
     def recognises(data: Data) -> bool:
-        """Say whether the model is a Unigram."""
+        """Whether the model is a Unigram."""
         return str(data["model"].get("type")) == "Unigram"
 
     @cached_property
@@ -131,69 +132,64 @@ class Unigram(SpaceMarked):
 
     @property
     def pieces(self) -> dict[str, int]:
-        """The vocabulary of the model: piece to id."""
+        """The model's vocabulary, piece to id."""
         return self._pieces
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """The score of each piece, which is a logarithm of its probability."""
+        """The score (log-probability) of each piece."""
         return {piece: float(score) for piece, score in self.data["model"]["vocab"]}
 
     @property
     def looks_up_pieces(self) -> bool:
-        """A Unigram of `tokenizers` takes any piece that a text spells, control pieces and byte names among them."""
+        """Whether the model may read text as any piece that it spells: always so here."""
         return True
 
     def _rename_control(self, model: Data) -> None:
-        """Rename control pieces and byte names; what falls back to bytes becomes unknown there (`encode`)."""
-        names = set(self.control.values())
-        model["vocab"] = [
-            [unspellable_name(piece, i) if piece in names or i in self.fallback else piece, score]
-            for i, (piece, score) in enumerate(model["vocab"])
-        ]
+        """Rename control pieces and byte names, and disable byte fallback (see `_ids`)."""
+        control = set(self.control.values())
+        renamed = []
+        for token_id, (piece, score) in enumerate(model["vocab"]):
+            is_text = piece not in control and token_id not in self.fallback
+            renamed.append([piece if is_text else unspellable_name(piece, token_id), score])
+        model["vocab"] = renamed
         model["byte_fallback"] = False
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text as text; where bytes are fallen back on, a run without pieces is its bytes."""
-        spelling = [i for i, text in enumerate(texts) if self.special_text.mentions(text)]
-        found = [
-            encoding.ids
-            for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        ]
-        if spelling:
-            again = self._without_control.encode_batch(
-                [texts[i] for i in spelling], add_special_tokens=False
-            )
-            for i, encoding in zip(spelling, again, strict=True):
-                found[i] = self._ids(encoding)
-        return found
+        """Return the ids of each text; special tokens that it spells are read as text."""
+        encoded = self._ids_of_backend(texts)
+        for i, encoding in self._encode_mentions(texts):
+            encoded[i] = self._ids(encoding)
+        return encoded
 
     def _ids(self, encoding: Any) -> list[int]:
-        """Spell what is unknown there in bytes, where bytes are fallen back on."""
+        """Return the ids of an encoding by `_without_control`, with unknown text as bytes."""
         if not self.fallback or self.unknown not in encoding.ids:
             return list(encoding.ids)
-        id_of = {byte: token_id for token_id, byte in self.fallback.items()}
+        # Byte pieces were renamed there, so `tokenizers` could not fall back to them.
+        id_of_byte = {byte: token_id for token_id, byte in self.fallback.items()}
         ids: list[int] = []
         for token_id, token in zip(encoding.ids, encoding.tokens, strict=True):
-            ids += (
-                [id_of[byte] for byte in token.encode()] if token_id == self.unknown else [token_id]
-            )
+            if token_id == self.unknown:
+                ids += map(id_of_byte.__getitem__, token.encode())
+            else:
+                ids.append(token_id)
         return ids
 
     @property
     def unknown(self) -> int | None:
-        """The id that stands for a run of characters without a piece."""
+        """The id that stands for a run of unknown characters."""
         unknown: int | None = self.data["model"].get("unk_id")
         return unknown
 
     @property
     def loses_characters(self) -> bool:
-        """Whether a character without a piece is lost: there are no bytes to fall back on."""
+        """Whether unknown characters are lost, because there is no byte fallback."""
         return not self.data["model"].get("byte_fallback")
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """What each id stands for; the unknown piece stands for nothing."""
+        """The bytes of each id; the unknown piece has none."""
         plain = super().vocabulary
         surfaces = list(plain.surfaces)
         if self.unknown is not None:
@@ -201,10 +197,8 @@ class Unigram(SpaceMarked):
         return Vocabulary(tuple(surfaces), plain.special)
 
     def with_added_in_vocabulary(self) -> Data:
-        """Return a copy of the data whose added tokens also stand in the model's vocabulary, under their ids.
-
-        The vocabulary is a list and an id its index: ids that no token has are filled with placeholders.
-        """
+        """Return a copy of the data in which the model's vocabulary also holds the added tokens."""
+        # The vocabulary is a list in which the index is the id: ids without a token need an entry.
         data = copy_data(self.data)
         vocab: list[list[Any]] = data["model"]["vocab"]
         outside = range(len(vocab), self.size)
@@ -214,14 +208,19 @@ class Unigram(SpaceMarked):
     def with_tokens(self, surfaces: Sequence[bytes], ids: Sequence[int] | None = None) -> Data:
         """Add the tokens with scores that make each the best segmentation of its own surface.
 
-        Raises `TokenizerError` where `ids` are not those after the last one: a Unigram's ids have no holes to fill.
+        Raises `TokenizerError` where `ids` are not those after the last id: the vocabulary is a
+        list and has no gaps.
         """
-        if ids is not None and list(ids) != list(range(self.size, self.size + len(surfaces))):
-            msg = f"a Unigram vocabulary grows at its end, from id {self.size} on; choose vocabulary.method: continued"
+        expected = range(self.size, self.size + len(surfaces))
+        if ids is not None and list(ids) != list(expected):
+            msg = (
+                f"a Unigram vocabulary grows at its end, from id {self.size} on; choose "
+                "vocabulary.method: continued"
+            )
             raise TokenizerError(msg)
         data = self.with_added_in_vocabulary()
-        pieces = [self.piece_of(surface) for surface in surfaces]
-        vocab: list[list[Any]] = data["model"]["vocab"]
+        pieces = list(map(self.piece_of, surfaces))
         scores = score_pieces(pieces, self.scores, byte_fallback=not self.loses_characters)
-        vocab += [[piece, score.score] for piece, score in zip(pieces, scores, strict=True)]
+        for piece, score in zip(pieces, scores, strict=True):
+            data["model"]["vocab"].append([piece, score.score])
         return data

@@ -1,12 +1,12 @@
-"""What a tokenizer loses of a text, and how to compare a Unigram with one that loses less.
+"""What a tokenizer loses of a text, and how to compare it with one that loses less.
 
-Normalizers rewrite characters or take them out (T5's turns ZWNJ into a space), and characters without a piece become
-"<unk>" where there are no bytes to fall back on. `measure_round_trip` counts both: a document comes back where decoding its
-ids gives all its characters, white space aside.
+Normalizers rewrite or remove characters (T5's turns ZWNJ into a space). Without byte fallback,
+characters without a piece become "<unk>". `measure_round_trip` counts both: a document survives
+where decoding its ids gives all of its characters, apart from white space.
 
-Where the base writes "<unk>" for a run of characters, a target with pieces for them needs more tokens and gives more
-text back. So two measures stand in for plain equality: a lost character costs one token, and a text comes back *as
-faithfully* where it only differs in what stands in the place of "<unk>".
+A target with pieces for characters that the base loses needs more tokens and preserves more text.
+Two measures therefore replace equality. A lost character costs one token. And a text is preserved
+*as faithfully* where it differs only in the place of "<unk>".
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.unigram import Unigram
 
+_SHOWN = 5
+
 
 def unknown_piece(tokenizer: ModelTokenizer) -> str | None:
-    """Return how a tokenizer writes what it loses, `None` where it loses nothing."""
+    """Return the piece that stands for lost characters, `None` where none are lost."""
     family = tokenizer.family
     if not isinstance(family, Unigram) or not family.loses_characters or family.unknown is None:
         return None
@@ -30,38 +32,41 @@ def unknown_piece(tokenizer: ModelTokenizer) -> str | None:
 
 
 def count_lost_characters(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
-    """Return how many characters of each text (after normalisation) are lost."""
-    return [lost for _tokens, lost in _tokens_and_lost(tokenizer, texts)]
+    """Return the number of lost characters of each text, after normalization."""
+    return [lost for _tokens, lost in _count_tokens_and_lost(tokenizer, texts)]
 
 
 def count_tokens(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
-    """Return the tokens of each text, where a lost character counts as one token."""
-    return [tokens + lost for tokens, lost in _tokens_and_lost(tokenizer, texts)]
+    """Return the number of tokens of each text; a lost character counts as one token."""
+    return list(map(sum, _count_tokens_and_lost(tokenizer, texts)))
 
 
-def _tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Return, for each text, the tokens that stand for something and the characters that are lost."""
+def _count_tokens_and_lost(
+    tokenizer: ModelTokenizer, texts: Sequence[str]
+) -> list[tuple[int, int]]:
+    """Return the number of known tokens and of lost characters of each text."""
     family = tokenizer.family
     if unknown_piece(tokenizer) is None or not isinstance(family, Unigram):
         return [(len(ids), 0) for ids in tokenizer.encode(texts)]
-    found = []
-    for encoding in family.encodings(texts):  # those of the fast call hold no tokens
+    counts = []
+    # Encodings of the fast call do not hold the tokens, which are the lost characters here.
+    for encoding in family.encodings(texts):
+        unknown = encoding.ids.count(family.unknown)
         lost = 0
-        if family.unknown in encoding.ids:
-            lost = sum(
-                len(token)
-                for token, token_id in zip(encoding.tokens, encoding.ids, strict=True)
-                if token_id == family.unknown
-            )
-        found.append((sum(token_id != family.unknown for token_id in encoding.ids), lost))
-    return found
+        if unknown:
+            for token, token_id in zip(encoding.tokens, encoding.ids, strict=True):
+                lost += len(token) if token_id == family.unknown else 0
+        counts.append((len(encoding.ids) - unknown, lost))
+    return counts
 
 
 def is_as_faithful(before: str, after: str, unknown: str | None) -> bool:
-    """Say whether `after` is `before`, or has text where `before` has the unknown piece.
+    """Whether `after` equals `before`, apart from any text in place of the unknown piece.
 
-    >>> is_as_faithful("a <unk> b", "a नमस्ते b", "<unk>"), is_as_faithful("a <unk> b", "a नमस्ते c", "<unk>")
-    (True, False)
+    >>> is_as_faithful("a <unk> b", "a नमस्ते b", "<unk>")
+    True
+    >>> is_as_faithful("a <unk> b", "a नमस्ते c", "<unk>")
+    False
     """
     if before == after:
         return True
@@ -81,34 +86,34 @@ def is_as_faithful(before: str, after: str, unknown: str | None) -> bool:
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """How many documents a tokenizer changes, and how often it loses which character."""
+    """The number of documents that a tokenizer changes, and the counts of lost characters."""
 
     documents: int = 0
     changed: int = 0
     lost: Counter[str] = field(default_factory=Counter)
 
-    def named(self, most: int = 5) -> dict[str, int]:
-        """Return the characters that are lost most, by code point and name, with how often."""
-        found = {}
-        for character, count in sorted(self.lost.items(), key=lambda item: (-item[1], item[0]))[
-            :most
-        ]:
+    def most_lost(self, limit: int = _SHOWN) -> dict[str, int]:
+        """Return the counts of the most frequent losses, by code point and name."""
+        ordered = sorted(self.lost.items(), key=lambda item: (-item[1], item[0]))
+        counts = {}
+        for character, count in ordered[:limit]:
             name = unicodedata.name(character, "without a name")
-            found[f"U+{ord(character):04X} {name}"] = count
-        return found
+            counts[f"U+{ord(character):04X} {name}"] = count
+        return counts
 
     def __str__(self) -> str:
-        """The loss in words."""
-        characters = ", ".join(f"{name} ({count:,} times)" for name, count in self.named().items())
-        more = f" and {len(self.lost) - 5:,} others" if len(self.lost) > 5 else ""
+        """The loss as one sentence."""
+        losses = self.most_lost().items()
+        characters = ", ".join(f"{name} ({count:,} times)" for name, count in losses)
+        more = f" and {len(self.lost) - _SHOWN:,} others" if len(self.lost) > _SHOWN else ""
         return (
-            f"{self.changed:,} of {self.documents:,} documents do not come back from its ids; "
-            f"it loses {characters}{more}"
+            f"{self.changed:,} of {self.documents:,} documents change when encoded and decoded; "
+            f"they lose {characters}{more}"
         )
 
 
 def measure_round_trip(tokenizer: ModelTokenizer, documents: Iterable[str]) -> RoundTrip:
-    """Encode and decode documents, and count what does not come back."""
+    """Encode and decode documents, and count the lost characters."""
     changed, lost = 0, Counter[str]()
     texts = list(documents)
     for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
@@ -116,7 +121,8 @@ def measure_round_trip(tokenizer: ModelTokenizer, documents: Iterable[str]) -> R
         if decoded == text:
             continue
         missing = Counter(text) - Counter(decoded)
-        missing = Counter({one: count for one, count in missing.items() if not one.isspace()})
+        for character in list(filter(str.isspace, missing)):
+            del missing[character]
         changed += bool(missing)
         lost += missing
     return RoundTrip(len(texts), changed, lost)

@@ -1,7 +1,7 @@
-"""What a tokenizer.json must hold before anything is built on it: pieces with ids that do not contradict each other.
+"""Checks of a tokenizer.json before use: every id belongs to one token, and the model is supported.
 
-A file may come from anywhere. Two pieces under one id, or an id in the billions, would surface much later, as a splice
-that does not add up or as memory that runs out; here they are named.
+Two pieces with one id, or an id in the billions, would otherwise fail much later, as a splice that
+does not add up or as memory that runs out.
 """
 
 from __future__ import annotations
@@ -15,122 +15,117 @@ from typing import Any, NoReturn
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.json_format import Data, build_backend
 
-SPREAD = 16
-"""The highest id is at most so many times the number of tokens (real files: 1.0)."""
+# The highest id divided by the number of tokens is 1.0 in real files. Arrays are as long as the
+# highest id, so a much higher one would exhaust the memory.
+MAX_SPREAD = 16
+_ALWAYS_ALLOWED = 1000
+
+_WITH_AFFIX = {
+    "end_of_word_suffix": "{piece}{affix}",
+    "continuing_subword_prefix": "{affix}{piece}",
+}
 
 
-def check_ids(data: Data, source: Path) -> None:
-    """Raise `TokenizerError` where pieces and ids of a tokenizer.json contradict each other.
-
-    >>> check_ids({"model": {"vocab": {"a": 0, "b": 0}}}, Path("tokenizer.json"))
-    Traceback (most recent call last):
-    lingraft.errors.TokenizerError: tokenizer.json: 'a' and 'b' both have the id 0; every piece needs an id of its own
-    """
-    owners: dict[int, str] = {}
-    for piece, token_id in _numbered(data["model"]["vocab"], source):
-        if token_id in owners:
-            _refuse(
-                source,
-                f"{owners[token_id]!r} and {piece!r} both have the id {token_id}; every piece needs an id "
-                "of its own",
-            )
-        owners[token_id] = piece
-    added = data.get("added_tokens") or []
-    if not isinstance(added, list):
-        _refuse(source, f"added_tokens is a {type(added).__name__}; expected a list")
-    for token in added:
-        if (
-            not isinstance(token, dict)
-            or not isinstance(token.get("content"), str)
-            or not _is_id(token.get("id"))
-        ):
-            _refuse(source, f"added_tokens holds {str(token)[:60]}; expected an id and a content")
-        owner = owners.setdefault(token["id"], token["content"])
-        if owner != token["content"]:
-            _refuse(
-                source,
-                f"the added token {token['content']!r} has the id {token['id']}, which is {owner!r}",
-            )
+def check_tokenizer_data(data: Data, source: Path) -> None:
+    """Raise `TokenizerError` where a tokenizer.json contradicts itself or is not supported."""
+    owners = _check_vocabulary(data["model"]["vocab"], source)
+    _check_added_tokens(data.get("added_tokens") or [], owners, source)
     _check_charsmap(data.get("normalizer"), source)
     _check_affixes(data["model"], source)
     highest = max(owners, default=0)
-    if highest > SPREAD * len(owners) + 1000:
+    if highest > MAX_SPREAD * len(owners) + _ALWAYS_ALLOWED:
         _refuse(
             source,
-            f"{owners[highest]!r} has the id {highest}, among {len(owners)} tokens; ids count from 0 on",
+            f"{owners[highest]!r} has the id {highest}, among {len(owners)} tokens; ids count from "
+            "0 on",
         )
 
 
-def _check_affixes(model: dict[str, Any], source: Path) -> None:
-    """Refuse a BPE that marks ends or insides of words: one spelling has two pieces there.
+def _check_vocabulary(vocab: Any, source: Path) -> dict[int, str]:
+    """Return the piece of each id."""
+    owners: dict[int, str] = {}
+    for piece, token_id in _numbered_pieces(vocab, source):
+        if token_id in owners:
+            _refuse(
+                source,
+                f"{owners[token_id]!r} and {piece!r} both have the id {token_id}; every piece needs "
+                "an id of its own",
+            )
+        owners[token_id] = piece
+    return owners
 
-    A token is one surface here, and its merges are all ways to spell that surface. With "</w>" (GPT-1, CLIP) or "##"
-    the pieces of a word and of its inside are told apart, so that merges of learned tokens would be wrong.
-    """
-    spellings = {
-        "end_of_word_suffix": "{piece}{affix}",
-        "continuing_subword_prefix": "{affix}{piece}",
-    }
-    for setting, spelling in spellings.items():
+
+def _check_added_tokens(added: Any, owners: dict[int, str], source: Path) -> None:
+    """Check the added tokens, and add them to the pieces of each id."""
+    if not isinstance(added, list):
+        _refuse(source, f"added_tokens is a {type(added).__name__}; expected a list")
+    for token in added:
+        content = token.get("content") if isinstance(token, dict) else None
+        if not isinstance(content, str) or not _is_id(token.get("id")):
+            _refuse(source, f"added_tokens holds {str(token)[:60]}; expected an id and a content")
+        owner = owners.setdefault(token["id"], content)
+        if owner != content:
+            what = f"the added token {content!r} has the id {token['id']}, which is {owner!r}"
+            _refuse(source, what)
+
+
+def _check_affixes(model: dict[str, Any], source: Path) -> None:
+    """Refuse a BPE that marks the end or the inside of words."""
+    # With "</w>" (GPT-1, CLIP) or "##", one spelling has two pieces. The merges of a new token are
+    # all splits of its spelling, and would mix both kinds.
+    for setting, spelling in _WITH_AFFIX.items():
         affix = model.get(setting)
         if affix:
             other = spelling.format(piece="a", affix=affix)
             _refuse(
                 source,
-                f"its BPE has the {setting} {affix!r}: 'a' and {other!r} are two pieces for one spelling, "
-                "which is not supported; choose a base with a byte-level or SentencePiece tokenizer",
+                f"its BPE has the {setting} {affix!r}: 'a' and {other!r} are two pieces for one "
+                "spelling, which is not supported; choose a base with a byte-level or "
+                "SentencePiece tokenizer",
             )
 
 
 def _check_charsmap(normalizer: Any, source: Path) -> None:
-    """Refuse a precompiled character map that is not whole: a trie's bytes, then UTF-8; the library would panic."""
+    """Refuse a damaged precompiled character map."""
     if not isinstance(normalizer, dict):
         return
     parts = normalizer.get("normalizers")
     for part in parts if isinstance(parts, list) else ():
         _check_charsmap(part, source)
-    if normalizer.get("type") != "Precompiled":
-        return
-    try:
-        raw = base64.b64decode(normalizer["precompiled_charsmap"] or "", validate=True)
-        size = int.from_bytes(raw[:4], "little")
-        raw[4 + size :].decode()
-        whole = size % 4 == 0 and len(raw) >= 4 + size
-    except (KeyError, TypeError, ValueError):
-        whole = False
-    if not whole:
+    # `tokenizers` panics on a damaged map, without a usable message.
+    if normalizer.get("type") == "Precompiled" and not _is_charsmap(normalizer):
         _refuse(
             source,
             "the precompiled character map of its normalizer is damaged; fetch or save it again",
         )
 
 
+def _is_charsmap(normalizer: dict[str, Any]) -> bool:
+    """Whether a map has its three parts: the size of a trie, the trie of 4-byte units, UTF-8."""
+    try:
+        raw = base64.b64decode(normalizer["precompiled_charsmap"] or "", validate=True)
+        size = int.from_bytes(raw[:4], "little")
+        raw[4 + size :].decode()
+    except (KeyError, TypeError, ValueError):
+        return False
+    return size % 4 == 0 and len(raw) >= 4 + size
+
+
 @contextmanager
 def blame_unreadable_file(data: Data, source: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file that `tokenizers` cannot read either into a `TokenizerError`.
-
-    What it can read and we cannot is our own mistake, and shows its traceback.
-    """
+    """Raise a `TokenizerError` where reading fails on data that `tokenizers` cannot read either."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         build_backend(data, source)
+        # `tokenizers` reads the file, so the mistake is in lingraft: show its traceback.
         raise
 
 
-def _numbered(vocab: Any, source: Path) -> list[tuple[str, int]]:
-    """Return pieces and ids; a Unigram vocabulary is a list of pieces with scores."""
+def _numbered_pieces(vocab: Any, source: Path) -> list[tuple[str, int]]:
+    """Return pieces and ids; the vocabulary of a Unigram is a list of pieces with scores."""
     if isinstance(vocab, list):
-        pieces = [
-            entry[0] if isinstance(entry, list) and len(entry) == 2 else None for entry in vocab
-        ]
-        bad = next((i for i, piece in enumerate(pieces) if not isinstance(piece, str)), None)
-        if bad is not None:
-            _refuse(
-                source,
-                f"entry {bad} of model.vocab is {str(vocab[bad])[:60]}; expected a piece and its score",
-            )
-        return [(str(piece), i) for i, piece in enumerate(pieces)]
+        return _listed_pieces(vocab, source)
     if not isinstance(vocab, dict):
         _refuse(source, f"model.vocab is a {type(vocab).__name__}; expected pieces with their ids")
     for piece, token_id in vocab.items():
@@ -142,7 +137,20 @@ def _numbered(vocab: Any, source: Path) -> list[tuple[str, int]]:
     return list(vocab.items())
 
 
+def _listed_pieces(vocab: list[Any], source: Path) -> list[tuple[str, int]]:
+    pieces = []
+    for i, entry in enumerate(vocab):
+        if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
+            _refuse(
+                source,
+                f"entry {i} of model.vocab is {str(entry)[:60]}; expected a piece and its score",
+            )
+        pieces.append((entry[0], i))
+    return pieces
+
+
 def _is_id(value: Any) -> bool:
+    # A boolean is an integer in Python, but no id in JSON.
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
