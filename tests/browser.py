@@ -1,4 +1,4 @@
-"""A headless Chromium that tests steer over its DevTools pipe: what it draws, complains of, and fails to load."""
+"""A headless Chromium that tests control over its DevTools pipe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--remote-debugging-pipe",
 )
-# Chromium reads commands from descriptor 3 and answers on 4: both are put there, by way of numbers beyond them.
+# Chromium reads commands from descriptor 3 and writes results to 4. The pipes are copied to higher
+# numbers first, because one of them may already be 3 or 4.
 WIRED = """import fcntl, os, sys
 commands, answers = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
 os.dup2(commands, 3)
@@ -36,7 +37,7 @@ os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 class Page:
-    """One tab. `complaints` gathers console errors, exceptions, failed and foreign requests since the last `open`."""
+    """One tab. `complaints` holds console errors, exceptions and failed requests since `open`."""
 
     def __init__(self, commands, answers):
         self.commands, self.answers, self.numbers = commands, answers, itertools.count(1)
@@ -91,7 +92,7 @@ class Page:
             self.complaints.append(f"failed: {said}")
 
     def open(self, url, width=1280, height=900, *, dark=False):
-        """Go to a page and wait until it is loaded and drawn."""
+        """Open a page and wait until it is loaded and drawn."""
         self.complaints.clear()
         self.requests.clear()
         self.events.clear()
@@ -114,7 +115,7 @@ class Page:
         )
 
     def evaluate(self, script):
-        """Return the value of a script, awaited where it is a promise."""
+        """Return the value of a script; a promise is awaited."""
         result = self.call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
@@ -122,14 +123,14 @@ class Page:
         return result["result"].get("value")
 
     def picture(self, path, *, whole=True):
-        """Save what is seen as PNG."""
+        """Save a screenshot as PNG."""
         data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
 
 @contextmanager
 def browser(profile):
-    """Yield a page of a Chromium of its own; skip the test where there is none."""
+    """Start a Chromium and yield its page; skip the test if Chromium is not installed."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no chromium on this machine")

@@ -1,4 +1,4 @@
-"""Every page in a real browser: drawn whole, without a complaint, without the network, unmoved by hostile text."""
+"""Every page in a real browser: complete, no errors, no network, safe from hostile text."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ const outside = [...document.querySelectorAll('figure svg')].flatMap(svg => {
                          || box.top < whole.top - 1 || box.bottom > whole.bottom + 1);
   }).map(text => text.textContent);
 });
-return {figures: document.querySelectorAll('figure').length, drawn: boxes.map(box => [box.width, box.height]), outside,
-        marks: [...document.querySelectorAll('figure svg')].map(svg => svg.querySelectorAll('path, rect, line').length),
+return {figures: document.querySelectorAll('figure').length,
+        drawn: boxes.map(box => [box.width, box.height]), outside,
+        marks: [...document.querySelectorAll('figure svg')]
+          .map(svg => svg.querySelectorAll('path, rect, line').length),
         wide: document.documentElement.scrollWidth, inner: innerWidth, stolen: typeof window.stolen,
         scripts: [...document.scripts].filter(script => !script.nonce).length};
 })()"""
@@ -43,7 +45,7 @@ const look = setInterval(() => {
     added: document.querySelectorAll(`#${side} .of-prompt .new`).length,
     speed: document.querySelector(`#${side} .prefill`).textContent,
     prompt: document.querySelector(`#${side} .prompt`).textContent}))
-    .concat([document.getElementById('state').textContent, document.getElementById('trouble').textContent]));
+    .concat(['state', 'trouble'].map(id => document.getElementById(id).textContent)));
 }, 20); })"""
 
 
@@ -55,7 +57,7 @@ def tab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """The three pages that lie on disk, with an attack and four scripts in every field that is not ours."""
+    """The three pages on disk, with an attack and four scripts in every field of the user."""
     folder = tmp_path_factory.mktemp("pages")
     first, second = (
         make_run(folder / name, word=f"{ATTACK} {MARKS} {name}") for name in ("a", "b")
@@ -70,8 +72,8 @@ def pages(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_page_is_drawn_whole_and_quiet(tab, pages, kind, width):
-    """Every chart has marks, a size and its words inside; nothing fails, nothing is fetched, no foreign word runs."""
+def test_a_page_is_complete_and_without_errors(tab, pages, kind, width):
+    """Every chart is drawn with its text inside; nothing fails, is fetched, or runs as a script."""
     tab.open(pages[kind].as_uri(), width, dark=width == 390)
     seen = tab.evaluate(SEEN)
     assert tab.complaints == []
@@ -87,26 +89,26 @@ def test_a_page_is_drawn_whole_and_quiet(tab, pages, kind, width):
 
 
 def test_a_chart_saved_as_a_file_opens(tab, pages):
-    """The SVG of a chart is drawn by a browser as it lies on disk."""
+    """The SVG file of a chart opens in a browser."""
     for chart in sorted(pages["run"].parent.glob("charts/*.svg")):
         tab.open(chart.as_uri())
         assert tab.complaints == []
         assert tab.evaluate("document.documentElement.getBoundingClientRect().width > 100")
 
 
-def test_a_served_run_answers_in_the_browser(tab, tmp_path):
-    """Write fills both sides with tokens and speeds, by requests to this server alone, and no written word runs."""
-    desk = start(make_served_run(tmp_path, word=ATTACK))
+def test_a_served_run_generates_in_the_browser(tab, tmp_path):
+    """Generate fills both sides with tokens and speeds; requests go to this server only."""
+    server = start(make_served_run(tmp_path, word=ATTACK))
     try:
         for width in (390, 1280):
-            tab.open(desk.address, width)
+            tab.open(server.address, width)
             source, adapted, state, trouble = tab.evaluate(WRITTEN)
             assert (tab.complaints, trouble) == ([], "")
             assert all(
-                address.startswith((f"http://{desk.hosts[0]}/", "data:"))
+                address.startswith((f"http://{server.hosts[0]}/", "data:"))
                 for address in tab.requests
             )
-            assert state.startswith("Done. The prompt took ")
+            assert state.startswith("Done. The prompt has ")
             assert source["tokens"] > 0
             assert adapted["tokens"] > 0
             assert (source["added"], adapted["added"] > 0) == (0, True)
@@ -116,5 +118,5 @@ def test_a_served_run_answers_in_the_browser(tab, tmp_path):
             assert seen["wide"] <= seen["inner"]
             assert (seen["stolen"], seen["scripts"]) == ("undefined", 0)
     finally:
-        desk.shutdown()
-        desk.server_close()
+        server.shutdown()
+        server.server_close()

@@ -1,4 +1,4 @@
-"""The command line: what it prints, and how every bad input ends: one line, exit code 2, no half-written run."""
+"""The command line: what it prints, and that bad input is one line, exit code 2 and no run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK = [
 
 @pytest.fixture
 def basic(tiny_model, hindi_file) -> dict[str, object]:
-    """The options of a run that would go well."""
+    """The options of a run that succeeds."""
     return {"--model": tiny_model, "--language": "hi", "--text": hindi_file, "--device": "cpu"}
 
 
@@ -38,19 +38,19 @@ def options(given: dict[str, object]) -> list[str]:
     return [str(part) for item in given.items() for part in item]
 
 
-def test_help_and_version_import_little_and_teach(tmp_path):
-    """Help names every command and imports none of the large libraries; recipes are read without torch."""
+def test_help_and_version_import_little(tmp_path):
+    """Help lists every command and imports no large library; reading recipes imports no torch."""
     done = lingraft("--help", cwd=tmp_path)
     assert done.returncode == 0
     for word in ("adapt", "plan", "report", "settings", "version", "recipes/demo.yaml"):
         assert word in done.stdout
-    told = subprocess.run(
+    import_log = subprocess.run(
         [sys.executable, "-X", "importtime", *LINGRAFT, "--help"],
         capture_output=True,
         text=True,
         check=True,
     ).stderr
-    imported = set(re.findall(r"^import time:.*\| +(\w+)", told, re.MULTILINE))
+    imported = set(re.findall(r"^import time:.*\| +(\w+)", import_log, re.MULTILINE))
     assert {"lingraft", "typer", "rich"} <= imported
     assert not imported & {
         "torch",
@@ -75,8 +75,8 @@ def test_help_and_version_import_little_and_teach(tmp_path):
     assert lingraft("version", cwd=tmp_path).stdout.startswith("lingraft 0.")
 
 
-def test_settings_lists_what_a_recipe_may_hold(tmp_path):
-    """`lingraft settings vocabulary` shows paths, defaults and meanings; for an unknown path it names the nearest."""
+def test_settings_lists_the_settings_of_a_recipe(tmp_path):
+    """`lingraft settings` shows paths, defaults and meanings; for an unknown path the nearest."""
     done = lingraft("settings", "vocabulary", cwd=tmp_path)
     assert "vocabulary.size" in done.stdout
     assert "10000" in done.stdout
@@ -86,7 +86,7 @@ def test_settings_lists_what_a_recipe_may_hold(tmp_path):
 
 
 def test_adapt_without_a_recipe(basic, tmp_path):
-    """Model, language and text are enough; the run holds the recipe that it used; plan and report agree with it."""
+    """Model, language and text are enough; the run holds its recipe; plan and report agree."""
     planned = json.loads(lingraft("plan", *options(basic), *QUICK, "--json", cwd=tmp_path).stdout)
     assert not any(row["cached"] for row in planned)
     done = lingraft("adapt", *options(basic), *QUICK, "--name", "mine", cwd=tmp_path)
@@ -110,7 +110,7 @@ def test_adapt_without_a_recipe(basic, tmp_path):
 
 
 def spoil(what: str, given: dict[str, object], tmp_path: Path) -> list[str]:
-    """Spoil one input of a good run; return further arguments."""
+    """Spoil one input of a good run; return additional arguments."""
     model, text = (
         Path(shutil.copytree(str(given["--model"]), tmp_path / "model")),
         tmp_path / "text.txt",
@@ -183,7 +183,7 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_ends_in_one_line(basic, tmp_path, what):
-    """Each bad input is told in one line with the path or field, exit code 2, and leaves no run."""
+    """Bad input is one line with the path or field, has exit code 2, and leaves no run."""
     extra = spoil(what, basic, tmp_path)
     done = lingraft("adapt", *extra, *options(basic), *QUICK, "--name", "bad", cwd=tmp_path)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -195,14 +195,14 @@ def test_bad_input_ends_in_one_line(basic, tmp_path, what):
 
 
 def left_in(folder: Path) -> list[str]:
-    """Return what lies under runs/, but for the store's finished answers."""
+    """Return the files under runs/, except finished stage outputs of the store."""
     runs = folder / "runs"
     drafts = list((runs / ".store" / "drafts").glob("*"))
     return [path.name for path in [*runs.glob("*"), *drafts] if path.name != ".store"]
 
 
-def test_a_stopped_run_says_how_to_go_on(basic, tmp_path):
-    """SIGTERM in training saves, ends with 130 and one line, leaves no run; the same command then finishes."""
+def test_a_stopped_run_says_how_to_continue(basic, tmp_path):
+    """SIGTERM in training saves and exits with 130 and one line; the same command finishes."""
     arguments = [
         "adapt",
         *options(basic),
@@ -224,17 +224,18 @@ def test_a_stopped_run_says_how_to_go_on(basic, tmp_path):
     command.process.terminate()
     stopped = command.finish(60)
     assert stopped.returncode == 130, stopped.stderr
-    assert "the same command" in stopped.stderr
+    assert "run the same command again" in stopped.stderr
     assert left_in(tmp_path) == []
     done = lingraft(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
-def test_our_own_bugs_show_a_traceback(tmp_path):
-    """What the user cannot mend is not dressed up as if they could."""
+def test_bugs_show_a_traceback(tmp_path):
+    """An error that the user cannot fix keeps its traceback and exits with 1."""
     code = (
-        "import lingraft.recipe\ndef broken(*_): raise ZeroDivisionError\nlingraft.recipe.chosen_recipe = broken\n"
-        "from lingraft.cli import main\nimport sys\nsys.argv = ['lingraft', 'plan', 'x.yaml']\nmain()"
+        "import lingraft.recipe\ndef broken(*_): raise ZeroDivisionError\n"
+        "lingraft.recipe.chosen_recipe = broken\nfrom lingraft.cli import main\n"
+        "import sys\nsys.argv = ['lingraft', 'plan', 'x.yaml']\nmain()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
@@ -265,7 +266,7 @@ def test_the_python_call(tiny_model, hindi_file, tmp_path):
     assert {row.subject for row in run.measurements()} == {"source", "spliced", "adapted"}
 
 
-def test_what_commands_here_are_forked_with_is_there():
-    """A fork server leaves out in silence what it cannot import: every module that it is given can be imported."""
+def test_the_modules_of_the_fork_server_can_be_imported():
+    """A fork server skips modules that it cannot import, so each one must be importable."""
     for module in IMPORTED:
         importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""The face of the command line: first recipes, a look at the machine, JSON, colours, completion."""
+"""The command line: first recipes, checks of the machine, JSON, colours, completion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.cli import COMMANDS
-from lingraft.cli.doctor import MachineCheck, is_well
+from lingraft.cli.doctor import MachineCheck, is_ready
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, load_recipe
 from lingraft.recipe.load import commented_recipe
@@ -24,7 +24,7 @@ ANSI = "\x1b["
 
 
 def test_init_writes_a_recipe_that_plan_accepts(tiny_model, hindi_file, english_file, tmp_path):
-    """With --yes nothing is asked; the recipe holds what was given, comments, and reads back; plan takes it."""
+    """With --yes init asks nothing; the recipe has the values and comments, and plan reads it."""
     options = [
         "--model",
         tiny_model,
@@ -57,11 +57,11 @@ def test_init_writes_a_recipe_that_plan_accepts(tiny_model, hindi_file, english_
     assert not (tmp_path / "runs" / "mine-hi").exists()
     again = lingraft("init", "mine.yaml", *options, "--yes", cwd=tmp_path)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def test_init_asks_on_a_terminal(tiny_model, hindi_file, tmp_path):
-    """What options do not say is asked; an empty answer means no text to replay."""
+    """Init asks for what the options do not give; an empty answer means no replay."""
     mine, theirs = pty.openpty()
     process = subprocess.Popen(
         [*PROGRAM, "init", "asked.yaml", "--model", str(tiny_model)],
@@ -72,18 +72,18 @@ def test_init_asks_on_a_terminal(tiny_model, hindi_file, tmp_path):
         text=True,
     )
     os.write(mine, f"hi\n{hindi_file}\n\n".encode())
-    told, wrong = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     os.close(mine)
     os.close(theirs)
-    assert process.returncode == 0, wrong
-    assert "Language to graft on" in told + wrong
+    assert process.returncode == 0, errors
+    assert "Target language" in output + errors
     recipe = load_recipe(tmp_path / "asked.yaml")
     assert recipe.target.language == "hi"
     assert recipe.replay is None
 
 
 def test_init_without_answers_says_what_is_missing(tmp_path):
-    """Off a terminal nothing is asked: what is missing is named, and nothing is written."""
+    """Without a terminal init asks nothing: the error names what is missing; nothing is written."""
     done = lingraft("init", "none.yaml", "-l", "hi", cwd=tmp_path)
     assert done.returncode == 2
     assert "model and text must be known" in done.stderr
@@ -92,7 +92,7 @@ def test_init_without_answers_says_what_is_missing(tmp_path):
 
 @pytest.mark.parametrize("model", ["a/b", 'with "quotes"', "colon: and # hash", "ünï"])
 def test_what_is_given_reads_back(model, tmp_path):
-    """Whatever a path is called, the recipe holds it as it is; a tag that is none is refused."""
+    """The recipe holds a path with any characters unchanged; an invalid tag is refused."""
     (tmp_path / "r.yaml").write_text(
         commented_recipe(Given(model, "ta", ["a b.txt"]), tmp_path / "r.yaml")
     )
@@ -102,8 +102,8 @@ def test_what_is_given_reads_back(model, tmp_path):
         commented_recipe(Given(model, "tamil!", ["x.txt"]), tmp_path / "r.yaml")
 
 
-def test_doctor_looks_and_never_fails_for_want_of_a_network(tmp_path):
-    """Versions, device, memory, disk and hub are told; a hub that is gone is a note; a token is not shown."""
+def test_doctor_works_without_a_network(tmp_path):
+    """Doctor reports devices, memory and disk; a missing Hub is a note; no token is printed."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": "http://127.0.0.1:9",
@@ -119,26 +119,26 @@ def test_doctor_looks_and_never_fails_for_want_of_a_network(tmp_path):
         check=True,
     )
     found = {line["what"]: line for line in json.loads(done.stdout)}
-    assert {"Python", "torch", "CPU", "memory", "disk", "hub", "hub token"} <= set(found)
-    assert found["hub"]["verdict"] == "note"
-    assert "does not answer" in found["hub"]["found"]
-    assert found["hub token"]["found"] == "there is one"
+    assert {"Python", "torch", "CPU", "memory", "disk", "Hub", "Hub token"} <= set(found)
+    assert found["Hub"]["verdict"] == "note"
+    assert "does not respond" in found["Hub"]["found"]
+    assert found["Hub token"]["found"] == "is set"
     assert "hf_secret" not in done.stdout + done.stderr
-    assert list(tmp_path.iterdir()) == []  # looking leaves nothing behind
+    assert list(tmp_path.iterdir()) == []  # doctor writes nothing
     missing = [line for line in found.values() if line["found"] == "not installed"]
     shown = lingraft("doctor", cwd=tmp_path).stdout
     assert all(line["advice"] in " ".join(shown.split()) for line in missing)
 
 
-def test_a_run_could_begin_unless_something_is_bad():
-    """Notes are no obstacle; one bad finding is."""
+def test_a_machine_is_ready_unless_a_check_is_bad():
+    """Notes do not stop a run; one bad check does."""
     notes = [MachineCheck("GPU", "none", "note"), MachineCheck("disk", "1 GiB")]
-    assert is_well(notes)
-    assert not is_well([*notes, MachineCheck("torch", "not installed", "bad")])
+    assert is_ready(notes)
+    assert not is_ready([*notes, MachineCheck("torch", "not installed", "bad")])
 
 
-def test_colours_end_where_no_color_or_no_terminal_is(tmp_path):
-    """Help is plain off a terminal, and plain on one with NO_COLOR."""
+def test_colours_are_off_without_a_terminal_and_with_no_color(tmp_path):
+    """Help has no colours without a terminal, and none on a terminal with NO_COLOR."""
     assert ANSI not in lingraft("--help", cwd=tmp_path).stdout
     colours = [
         on_a_terminal(["settings", "licences"], tmp_path, **setting)
@@ -176,7 +176,7 @@ def on_a_terminal(arguments: list[str], cwd: Path, **settings: str) -> str:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands(shell, tmp_path):
-    """Each shell is told how to complete; the program answers with its commands."""
+    """Completion in each shell offers the commands."""
     words = {
         "bash": {"COMP_WORDS": "lingraft di", "COMP_CWORD": "1"},
         "zsh": {"_TYPER_COMPLETE_ARGS": "lingraft di"},
@@ -194,8 +194,8 @@ def test_shells_complete_commands(shell, tmp_path):
     assert "diagnose" in done.stdout
 
 
-def test_every_command_teaches_itself_and_speaks_json(tmp_path):
-    """Each command's help begins with a sentence; those that print results can print JSON."""
+def test_every_command_has_help_and_json(tmp_path):
+    """The help of each command starts with a sentence; commands with results can print JSON."""
     for commands in COMMANDS.values():
         for command in commands:
             first = (command.__doc__ or "").partition("\n")[0]
@@ -219,8 +219,8 @@ def test_every_command_teaches_itself_and_speaks_json(tmp_path):
         "export NAME --gguf x",
     ],
 )
-def test_a_name_that_no_file_can_have_is_one_line(command, tmp_path):
-    """Whatever is named, four hundred letters are told in one line, with exit code 2."""
+def test_a_name_that_is_too_long_for_a_file_is_one_line(command, tmp_path):
+    """A name of four hundred characters is an error in one line, with exit code 2."""
     (tmp_path / "a.txt").write_text("text\n" * 50)
     words = [
         {"NAME": "9" * 400, "RECIPE": str(ROOT / "recipes" / "demo.yaml")}.get(word, word)

@@ -348,12 +348,10 @@ def test_folders_that_may_not_be_written(what, recipe, tmp_path):
             done.stderr.strip()
         ]
         reason = (
-            "may not be read or written by you"
-            if runs.parent == folder
-            else "is a file, not a folder"
+            "no permission to read or write" if runs.parent == folder else "is a file, not a folder"
         )
         assert reason in done.stderr
-        assert "name another place" in done.stderr
+        assert "use another path" in done.stderr
         assert list(folder.iterdir()) == []
     after = {
         path.name: (file_digest(path), path.stat().st_mtime_ns)

@@ -1,4 +1,4 @@
-"""Serving a run: both models answer on this machine alone, as they write elsewhere, and to nobody but the page."""
+"""Serving a run: both models generate as elsewhere, for the page on this machine only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ADDED = (
 
 
 def make_served_run(folder: Path, word: str = "plain") -> Path:
-    """Write a run with two small models: the source in the store beside it, the adapted one in its folder."""
+    """Write a run with two small models: the source in the store, the adapted one in the run."""
     run = make_run(folder / "run", word=word)
     source = ARCHITECTURES["llama"].build(folder / ".store" / "answers" / f"source-{KEY}" / "model")
     ARCHITECTURES["llama"].build_with(IDS + len(ADDED), run / "model", seed=1)
@@ -66,26 +66,28 @@ def served(tmp_path_factory):
 def start(run: Path) -> DemoServer:
     """Serve a run on a free port, in a thread."""
     pair = find_pair(run, run.parent / ".store")
-    desk = open_server(0, pair, open_generators(pair.folders, pair.added, "cpu", "auto"))
-    threading.Thread(target=desk.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    return desk
+    server = open_server(0, pair, open_generators(pair.folders, pair.added, "cpu", "auto"))
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    ).start()
+    return server
 
 
 @pytest.fixture(scope="module")
-def desk(served):
+def server(served):
     started = start(served)
     yield started
     started.shutdown()
     started.server_close()
 
 
-def ask(desk, method="POST", path="/write", body=None, **headers):
-    """Send a request as the page would, but for what is said otherwise; `None` leaves a header out."""
-    connection = http.client.HTTPConnection("127.0.0.1", desk.port, timeout=30)
+def ask(server, method="POST", path="/write", body=None, **headers):
+    """Send a request as the page does, except for what is given; `None` leaves a header out."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     given = {
-        "Host": desk.hosts[0],
+        "Host": server.hosts[0],
         "Content-Type": "application/json",
-        "X-Lingraft-Token": desk.token,
+        "X-Lingraft-Token": server.token,
         **headers,
     }
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -101,18 +103,18 @@ def question(side="adapted", prompt=HINDI[0], size=24):
 
 
 @pytest.mark.parametrize("side", ["source", "adapted"])
-def test_each_model_writes_what_it_writes_elsewhere(desk, side):
-    """The streamed tokens are those of `write_samples`, up to where the text would end, and their bytes add up."""
-    events = [json.loads(line) for line in ask(desk, body=question(side))[1].splitlines()]
-    writer = desk.writers[side]
+def test_each_model_generates_the_same_text_as_elsewhere(server, side):
+    """The streamed tokens are those of `write_samples` up to the end of the text; bytes add up."""
+    events = [json.loads(line) for line in ask(server, body=question(side))[1].splitlines()]
+    generator = server.generators[side]
     first, *tokens, end = events
     ids = [event["piece"]["id"] for event in tokens]
-    expected = list(write_samples(writer.model, writer.tokenizer, [HINDI[0]], 24)[0].ids)
+    expected = list(write_samples(generator.model, generator.tokenizer, [HINDI[0]], 24)[0].ids)
     assert ids == expected if end["why"] == "enough" else ids == expected[: len(ids)]
-    assert [piece["id"] for piece in first["pieces"]] == writer.tokenizer.encode([HINDI[0]])[0]
+    assert [piece["id"] for piece in first["pieces"]] == generator.tokenizer.encode([HINDI[0]])[0]
     assert (end["tokens"], end["bytes"]) == (
         len(ids),
-        sum(len(writer.tokenizer.vocabulary.surfaces[i]) for i in ids),
+        sum(len(generator.tokenizer.vocabulary.surfaces[i]) for i in ids),
     )
     assert end["prefill_seconds"] > 0
     assert end["speeds"]["decode_tokens"] == pytest.approx(
@@ -120,21 +122,21 @@ def test_each_model_writes_what_it_writes_elsewhere(desk, side):
     )
 
 
-def test_added_tokens_are_marked(desk):
-    """A token that the source did not have is marked on the adapted side, and on that side only."""
+def test_added_tokens_are_marked(server):
+    """An added token is marked on the adapted side only."""
     marked = {}
     for side in ("source", "adapted"):
-        pieces = json.loads(ask(desk, body=question(side))[1].splitlines()[0])["pieces"]
+        pieces = json.loads(ask(server, body=question(side))[1].splitlines()[0])["pieces"]
         marked[side] = {piece["shown"] for piece in pieces if piece["is_added"]}
     assert marked == {"source": set(), "adapted": marked["adapted"]}
     assert {"ने", "न", "E0 A4"} <= marked["adapted"] <= {"ने", "न", "े", "E0 A4", "E0 A5"}
 
 
-def test_a_prompt_longer_than_the_context_is_cut_and_said(desk):
-    """What does not fit is left out from the beginning and counted; writing stops where the context is full."""
-    lines = ask(desk, body=question("source", "The old farmer. " * 40, 4000))[1].splitlines()
+def test_a_prompt_longer_than_the_context_is_cut_and_reported(server):
+    """Tokens that do not fit are left out from the start and counted; a full context ends it."""
+    lines = ask(server, body=question("source", "The old farmer. " * 40, 4000))[1].splitlines()
     first, end = json.loads(lines[0]), json.loads(lines[-1])
-    assert first["left_out"] == len(first["pieces"]) - 32  # half of 64 positions are for reading
+    assert first["left_out"] == len(first["pieces"]) - 32  # half of 64 positions are for the prompt
     assert end["why"] == "ended" or (end["why"] == "full" and end["tokens"] == 33)
 
 
@@ -154,9 +156,9 @@ def test_a_prompt_longer_than_the_context_is_cut_and_said(desk):
         ({"Content-Length": "x"}, 411),
     ],
 )
-def test_a_request_that_is_not_the_pages_own_is_refused(desk, headers, status):
-    """Another host name, a missing token, another origin, a form, or a body without end gets no answer."""
-    assert ask(desk, body=question(), **headers)[0] == status
+def test_a_request_that_is_not_the_pages_own_is_refused(server, headers, status):
+    """Another host name, a missing token, another origin, a form or a huge body is refused."""
+    assert ask(server, body=question(), **headers)[0] == status
 
 
 @pytest.mark.parametrize(
@@ -176,19 +178,19 @@ def test_a_request_that_is_not_the_pages_own_is_refused(desk, headers, status):
         b"[" * 60000,
     ],
 )
-def test_a_body_that_is_no_question_is_refused(desk, body):
-    """Only text, a known side and a bounded size are taken; the server goes on."""
-    assert ask(desk, body=body)[0] == 400
-    assert ask(desk, body=question(size=1))[0] == 200
+def test_a_malformed_request_is_refused(server, body):
+    """The server accepts only text, a known side and a bounded size; it keeps running."""
+    assert ask(server, body=body)[0] == 400
+    assert ask(server, body=question(size=1))[0] == 200
 
 
-def test_the_page_is_for_who_has_its_address(desk):
-    """Without the token there is no page; with it the page is whole, runs its own script only, and says who it is."""
-    assert ask(desk, "GET", "/")[0] == 403
-    assert ask(desk, "GET", "/?token=guess")[0] == 403
-    assert ask(desk, "GET", "/favicon.ico")[0] == 404
-    assert ask(desk, "GET", f"/?token={desk.token}", Host="localhost.evil.example")[0] == 421
-    status, html, headers = ask(desk, "GET", f"/?token={desk.token}")
+def test_the_page_needs_the_token(server):
+    """Without the token there is no page; with it the page is complete and runs only its script."""
+    assert ask(server, "GET", "/")[0] == 403
+    assert ask(server, "GET", "/?token=guess")[0] == 403
+    assert ask(server, "GET", "/favicon.ico")[0] == 404
+    assert ask(server, "GET", f"/?token={server.token}", Host="localhost.evil.example")[0] == 421
+    status, html, headers = ask(server, "GET", f"/?token={server.token}")
     assert status == 200
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
@@ -206,8 +208,8 @@ def test_the_page_is_for_who_has_its_address(desk):
 
 @pytest.mark.parametrize("word", [word for word in HOSTILE if "\ud800" not in word])
 def test_foreign_text_adds_nothing_to_the_page(tmp_path, served, word):
-    """Names and prompts of a run add no element and no attribute."""
-    plain = page(find_pair(served, served.parent / ".store"), token="t", nonce="n", most=9)
+    """Names and prompts of a run add no HTML element and no attribute."""
+    plain = page(find_pair(served, served.parent / ".store"), token="t", nonce="n", max_bytes=9)
     run = shutil.copytree(served, tmp_path / "run")
     record = json.loads((run / "run.json").read_text(encoding="utf-8")) | {
         "name": word,
@@ -219,14 +221,14 @@ def test_foreign_text_adds_nothing_to_the_page(tmp_path, served, word):
         for number in range(2)
     ]
     (run / "generated.json").write_text(json.dumps(rows), encoding="utf-8")
-    hostile = page(find_pair(run, served.parent / ".store"), token="t", nonce="n", most=9)
+    hostile = page(find_pair(run, served.parent / ".store"), token="t", nonce="n", max_bytes=9)
     assert [(tag, sorted(attributes)) for tag, attributes in Outline(hostile).elements] == [
         (tag, sorted(attributes)) for tag, attributes in Outline(plain).elements
     ]
 
 
-def test_what_is_missing_is_named(tmp_path, served, desk):
-    """No run, a run without a model, no source, the wrong one, a taken port: each is one line that says what to do."""
+def test_errors_name_what_is_missing(tmp_path, served, server):
+    """No run, no model, no source, a wrong source, a port in use: each error is one line."""
     store = served.parent / ".store"
     with pytest.raises(StoreError, match="not a finished run"):
         find_pair(tmp_path, store)
@@ -234,14 +236,14 @@ def test_what_is_missing_is_named(tmp_path, served, desk):
         find_pair(make_run(tmp_path / "bare"), store)
     with pytest.raises(ModelError, match=r"is not in the store .*--source"):
         find_pair(served, tmp_path)
-    with pytest.raises(ModelError, match=r"has 325 token ids, while .* 320"):
+    with pytest.raises(ModelError, match=r"has 325 token ids, but .* 320"):
         find_pair(served, store, served / "model")
-    with pytest.raises(StoreError, match=f"--port {desk.port}: is taken"):
-        open_server(desk.port, desk.pair, {})
+    with pytest.raises(StoreError, match=f"--port {server.port}: is in use"):
+        open_server(server.port, server.pair, {})
 
 
 def test_the_command_listens_on_the_loopback_address_and_ends_cleanly(served):
-    """`lingraft serve RUN --port 0` prints an address that answers, and an interrupt ends it with code 0."""
+    """`lingraft serve --port 0` prints an address that works; an interrupt exits with 0."""
     command = [
         sys.executable,
         "-u",
@@ -271,48 +273,47 @@ def test_the_command_listens_on_the_loopback_address_and_ends_cleanly(served):
     assert "stopped" in errors
 
 
-def hang_up(desk, request: bytes) -> None:
-    """Send bytes and break the connection at once, as a browser does whose page is closed."""
-    with socket.create_connection(("127.0.0.1", desk.port), timeout=30) as connection:
+def hang_up(server, request: bytes) -> None:
+    """Send bytes and break the connection, as a browser does when its page is closed."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )  # a reset, not a goodbye
+        )  # a reset instead of an orderly close
         connection.sendall(request)
 
 
-def test_clients_that_hang_up_are_no_news(desk, capfd):
-    """Connections broken before, within and after a request leave nothing on the terminal, and the server goes on."""
+def test_broken_connections_print_nothing(server, capfd):
+    """A connection broken at any point of a request prints nothing; the server goes on."""
     body = json.dumps(question(size=30)).encode()
     head = (
-        f"POST /write HTTP/1.1\r\nHost: {desk.hosts[0]}\r\nContent-Type: application/json\r\n"
-        f"X-Lingraft-Token: {desk.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"POST /write HTTP/1.1\r\nHost: {server.hosts[0]}\r\nContent-Type: application/json\r\n"
+        f"X-Lingraft-Token: {server.token}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
-    page = f"GET /?token={desk.token} HTTP/1.1\r\nHost: {desk.hosts[0]}\r\n\r\n".encode()
+    page = f"GET /?token={server.token} HTTP/1.1\r\nHost: {server.hosts[0]}\r\n\r\n".encode()
     refused = b"GET / HTTP/1.1\r\nHost: elsewhere\r\n\r\n"
     for request in (b"", page[:20], head[:60], head + body[:5], head + body, page, refused):
         for _ in range(20 if request in {b"", page[:20], refused} else 2):
-            hang_up(desk, request)
+            hang_up(server, request)
     for thread in threading.enumerate():
         if "process_request_thread" in thread.name:
             thread.join(60)
-    assert ask(desk, body=question())[0] == 200
+    assert ask(server, body=question())[0] == 200
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("target", ["http://[::1", "http://[", f"http://[{'a' * 2000}"])
-def test_an_address_that_is_none_is_a_bad_request(desk, capfd, target):
-    """It is answered with 400, not with a closed connection and a traceback."""
-    with socket.create_connection(("127.0.0.1", desk.port), timeout=30) as connection:
-        connection.sendall(
-            f"GET {target} HTTP/1.1\r\nHost: {desk.hosts[0]}\r\nConnection: close\r\n\r\n".encode()
-        )
+def test_a_malformed_address_is_a_bad_request(server, capfd, target):
+    """The response is 400, not a closed connection and a traceback."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        headers = f"Host: {server.hosts[0]}\r\nConnection: close"
+        connection.sendall(f"GET {target} HTTP/1.1\r\n{headers}\r\n\r\n".encode())
         assert connection.makefile("rb").readline().split()[1] == b"400"
     assert capfd.readouterr().err == ""
 
 
-def test_a_fault_of_ours_still_shows_its_traceback(desk, capfd, monkeypatch):
-    """Only broken connections are passed over: anything else that goes wrong in an answer is shown."""
-    monkeypatch.setattr("lingraft.serving.server.page", lambda *_given, **_named: 1 / 0)
+def test_a_bug_in_the_server_shows_its_traceback(server, capfd, monkeypatch):
+    """Only broken connections are ignored; any other error is shown."""
+    monkeypatch.setattr("lingraft.serving.server.page", lambda *_, **__: 1 / 0)
     with pytest.raises(http.client.RemoteDisconnected):
-        ask(desk, "GET", f"/?token={desk.token}")
+        ask(server, "GET", f"/?token={server.token}")
     assert "ZeroDivisionError" in capfd.readouterr().err

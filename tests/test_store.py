@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from safetensors.numpy import save_file
 
-from lingraft.cli.doctor import verify
+from lingraft.cli.doctor import verify_store
 from lingraft.errors import RecipeError, StoreError
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.registry import Choice, Registry
@@ -175,7 +175,7 @@ def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
     folder = Store(tmp_path).build(Stage("count", 1, {}), write("whole"))
     flipped(folder / "output.txt")
     assert output_damage(folder, trusted_from=4) == ""
-    assert [finding.verdict for finding in verify(tmp_path)] == ["bad", "ok"]
+    assert [finding.verdict for finding in verify_store(tmp_path)] == ["bad", "ok"]
     assert "checksum differs" in output_damage(
         folder, trusted_from=4
     )  # what was found is not forgotten

@@ -1,11 +1,11 @@
-"""Commands that carry a recipe out: the whole run, its plan, the extension alone, the report again."""
+"""Commands that run a recipe: the whole run, its plan, the extension alone, and its report."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,32 +13,108 @@ from lingraft.cli.options import (
     AsJson,
     BaseLanguage,
     BaseText,
-    CheckpointSeconds,
     Device,
-    DryRun,
     Executor,
     Language,
     Model,
     Name,
     Override,
     Precision,
-    Processes,
     RayAddress,
     RecipeFile,
-    Recompute,
     Runs,
     StoreFolder,
     TextFiles,
-    Trackers,
-    WorkerCount,
     log,
-    overrides,
+    overrides_with_name,
     print_json,
     print_table,
+    read_recipe,
 )
 
 if TYPE_CHECKING:
+    from lingraft.pipeline import Run
     from lingraft.recipe import Recipe, Runtime
+
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--nproc",
+        min=1,
+        metavar="N",
+        help="Train in N processes on this machine; each holds a shard of the model. "
+        "On several machines: torchrun ... -m lingraft adapt RECIPE.",
+        rich_help_panel="How",
+    ),
+]
+Trackers = Annotated[
+    str,
+    typer.Option(
+        "--trackers",
+        metavar="NAME,...",
+        help="Also send the training metrics to these: tensorboard, wandb, trackio.",
+        rich_help_panel="How",
+    ),
+]
+Recompute = Annotated[
+    bool,
+    typer.Option(
+        "--recompute",
+        help="Recompute activations in the backward pass: less memory, slower, the same model.",
+        rich_help_panel="How",
+    ),
+]
+CheckpointSeconds = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-seconds",
+        help="Save a checkpoint every so many seconds of training.",
+        rich_help_panel="How",
+    ),
+]
+WorkerCount = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        "-n",
+        min=1,
+        metavar="N",
+        help="Count words and tokenise text in N processes.",
+        rich_help_panel="How",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Only show what would be done, as `lingraft plan` does."),
+]
+ExtendedFolder = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-O",
+        metavar="FOLDER",
+        help="Where the extended model is written.",
+        rich_help_panel="Where",
+    ),
+]
+VocabularySize = Annotated[
+    str | None,
+    typer.Option("--size", help="How many tokens to add, or auto.", rich_help_panel="What"),
+]
+RunFolders = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="Run or study folders, for example runs/demo-hi."),
+]
+ComparisonPage = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-O",
+        metavar="FILE",
+        help="Where the page that compares several runs is written (default: comparison.html in "
+        "the folder of the first run).",
+    ),
+]
 
 
 def adapt(
@@ -65,53 +141,48 @@ def adapt(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Adapt a model to a language and report what was won and lost.
+    """Adapt a model to a language and report what improved and what got worse.
 
-    Stages that were done before are taken from the store; a run that was stopped goes on where it was. The result is
-    runs/NAME: model/ (loads with plain from_pretrained), report.html, measurements.csv, and the recipe that was used.
+    Finished stages are taken from the store, and a stopped run continues from its last checkpoint.
+    The result is runs/NAME: model/ (loads with plain from_pretrained), report.html,
+    measurements.csv and the complete recipe.
     """
-    from lingraft import pipeline
-    from lingraft.recipe import Given, Runtime, chosen_recipe
-    from lingraft.report import write_report
-    from lingraft.training.launch import launched, start_processes
+    from lingraft.recipe import Runtime
+    from lingraft.training.launch import launched
     from lingraft.workers import Workers
 
+    overrides = overrides_with_name(override, name)
+    chosen = read_recipe(recipe, model, language, text, base_language, base_text, overrides)
     launch = launched(nproc)
-    given = Given(model, language, text or (), base_language, base_text or ())
-    chosen = chosen_recipe(recipe, given, overrides(override, name))
-    runtime = Runtime(
-        runs,
-        store or Path(),
-        device,
-        precision,
-        launch,
-        tuple(name for name in trackers.split(",") if name),
-        recompute,
-        checkpoint_seconds,
-        Workers(workers, executor, ray_address),
-    )
+    sinks = tuple(tracker for tracker in trackers.split(",") if tracker)
+    pool = Workers(workers, executor, ray_address)
+    place = (runs, store or Path(), device, precision)
+    runtime = Runtime(*place, launch, sinks, recompute, checkpoint_seconds, pool)
     if launch and launch.rank:
-        _take_part(chosen, runtime)
-        return
-    if dry_run:
+        _train_as_worker(chosen, runtime)
+    elif dry_run:
         _print_plan(chosen, runtime, as_json=as_json)
-        return
-    if launch is None and nproc and nproc > 1:
+    else:
+        _run(chosen, runtime, nproc, as_json=as_json)
+
+
+def _run(recipe: Recipe, runtime: Runtime, nproc: int | None, *, as_json: bool) -> None:
+    """Run a recipe and print its outcome; with --nproc, start the processes of a sharded run."""
+    from lingraft import pipeline
+    from lingraft.report import write_report
+    from lingraft.training.launch import start_processes
+
+    if runtime.launch is None and nproc and nproc > 1:
         sys.exit(start_processes(nproc, sys.argv[1:]))
-    run = pipeline.run(chosen, runtime, write_report=write_report, log=log)
+    run = pipeline.run(recipe, runtime, write_report=write_report, log=log)
     if as_json:
         print_json(pipeline.summary(run))
-        return
-    for line in pipeline.warning_lines(run.folder):
-        typer.echo(line)
-    print_table(pipeline.before_after(run))
-    if line := pipeline.pretokenizer_line(run.folder):
-        typer.echo(line)
-    typer.echo(f"model   {run.model}\nreport  {run.report}")
+    else:
+        _print_outcome(run)
 
 
-def _take_part(recipe: Recipe, runtime: Runtime) -> None:
-    """Train along with the first process, which says the same where training stops."""
+def _train_as_worker(recipe: Recipe, runtime: Runtime) -> None:
+    """Train with the first process, which alone reports why training stopped."""
     from lingraft import pipeline
     from lingraft.errors import Interrupted, TrainingError
 
@@ -119,6 +190,17 @@ def _take_part(recipe: Recipe, runtime: Runtime) -> None:
         pipeline.run_as_worker(recipe, runtime)
     except (Interrupted, TrainingError) as stopped:
         sys.exit(stopped.exit_code)
+
+
+def _print_outcome(run: Run) -> None:
+    from lingraft import pipeline
+
+    for line in pipeline.warning_lines(run.folder):
+        typer.echo(line)
+    print_table(pipeline.before_after(run))
+    if line := pipeline.pretokenizer_line(run.folder):
+        typer.echo(line)
+    typer.echo(f"model   {run.model}\nreport  {run.report}")
 
 
 def plan(
@@ -137,25 +219,26 @@ def plan(
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run would do: each stage, whether it is done already, its size, its cost and an estimated time."""
-    from lingraft.recipe import Given, Runtime, chosen_recipe
+    """Show what a run would do: each stage, whether it is cached, its size, cost and time."""
+    from lingraft.recipe import Runtime
 
-    given = Given(model, language, text or (), base_language, base_text or ())
-    chosen = chosen_recipe(recipe, given, overrides(override, name))
+    overrides = overrides_with_name(override, name)
+    chosen = read_recipe(recipe, model, language, text, base_language, base_text, overrides)
     _print_plan(chosen, Runtime(runs, store or Path(), device, precision), as_json=as_json)
 
 
 def _print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
     from lingraft import pipeline
 
-    rows = pipeline.plan(recipe, runtime)
+    stages = pipeline.plan(recipe, runtime)
     if as_json:
-        print_json([row.as_json() for row in rows])
-    else:
-        for line in (note for row in rows for note in row.notes):
-            typer.echo(line)
-        print_table(pipeline.plan_table(rows))
-        typer.echo(pipeline.describe_pretokenizer_plan(recipe, runtime))
+        print_json([stage.as_json() for stage in stages])
+        return
+    for stage in stages:
+        for note in stage.notes:
+            typer.echo(note)
+    print_table(pipeline.plan_table(stages))
+    typer.echo(pipeline.describe_pretokenizer_plan(recipe, runtime))
 
 
 def extend(
@@ -167,77 +250,53 @@ def extend(
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
     override: Override = None,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-O",
-            metavar="FOLDER",
-            help="Where the extended model is written.",
-            rich_help_panel="Where",
-        ),
-    ] = Path("extended"),
-    size: Annotated[
-        str | None,
-        typer.Option("--size", help="How many tokens to add, or auto.", rich_help_panel="What"),
-    ] = None,
+    output: ExtendedFolder = Path("extended"),
+    size: VocabularySize = None,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add tokens to a tokenizer, and rows for them where there are weights; nothing is trained.
+    """Add tokens to a tokenizer, and embedding rows if there are weights; nothing is trained.
 
-    MODEL may be a model folder, a hub id, or a folder with only a tokenizer (also tokenizer.model or a tiktoken file).
-    The certificate of what was kept lies in FOLDER/lingraft/certificate.json.
+    MODEL may be a model folder, a Hub id, or a folder with only a tokenizer (also tokenizer.model
+    or a tiktoken file). The certificate of the splice is written to
+    FOLDER/lingraft/certificate.json.
     """
     from lingraft import pipeline
-    from lingraft.recipe import Given, Runtime, chosen_recipe
+    from lingraft.recipe import Runtime
 
-    given = Given(model, language, text or (), base_language, base_text or ())
-    sized = [f"vocabulary.size={size}"] if size else []
-    chosen = chosen_recipe(recipe, given, [*sized, *overrides(override, None)])
-    folder = pipeline.extend(
-        chosen, Runtime(Path("runs"), store or Path(), "auto", "auto"), output, log=log
-    )
-    certificate = folder / "lingraft" / "certificate.json"
+    # An explicit -o vocabulary.size=... comes last, so that it takes precedence over --size.
+    overrides = [f"vocabulary.size={size}"] if size else []
+    overrides += override or []
+    chosen = read_recipe(recipe, model, language, text, base_language, base_text, overrides)
+    runtime = Runtime(Path("runs"), store or Path(), "auto", "auto")
+    folder = pipeline.extend(chosen, runtime, output, log=log)
     if as_json:
-        warnings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["warnings"]
-        changed = json.loads((certificate.parent / "pretokenizer.json").read_text(encoding="utf-8"))
-        print_json(
-            {
-                "extended": str(folder),
-                "warnings": warnings,
-                "pretokenizer": changed,
-                **json.loads(certificate.read_text(encoding="utf-8")),
-            }
-        )
+        print_json(_extension_json(folder))
         return
     for line in pipeline.warning_lines(folder):
         typer.echo(line)
-    print_table(pipeline.claims_table(certificate))
-    typer.echo(pipeline.pretokenizer_line(certificate.parent))
+    print_table(pipeline.claims_table(folder / "lingraft" / "certificate.json"))
+    typer.echo(pipeline.pretokenizer_line(folder / "lingraft"))
     typer.echo(f"extended  {folder}")
 
 
-def report(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN...", help="Run or study folders, for example runs/demo-hi."),
-    ],
-    *,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-O",
-            metavar="FILE",
-            help="Where the page that "
-            "compares several runs is written (default: comparison.html "
-            "beside the first one).",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write report.html of finished runs and studies again; of several runs, a page with them side by side, too."""
+def _extension_json(folder: Path) -> dict[str, Any]:
+    """Return what `extend --json` prints: the warnings, the pre-tokenizer and the certificate."""
+    files = {"record": "run.json", "pretokenizer": "lingraft/pretokenizer.json"}
+    files["certificate"] = "lingraft/certificate.json"
+    values = {}
+    for key, file in files.items():
+        values[key] = json.loads((folder / file).read_text(encoding="utf-8"))
+    return {
+        "extended": str(folder),
+        "warnings": values["record"]["warnings"],
+        "pretokenizer": values["pretokenizer"],
+        **values["certificate"],
+    }
+
+
+def report(runs: RunFolders, *, output: ComparisonPage = None, as_json: AsJson = False) -> None:
+    """Write report.html of runs and studies again; of several runs, also a comparison page."""
     from lingraft.report import rebuild_pages
 
     written = rebuild_pages(runs, output)

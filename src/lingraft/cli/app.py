@@ -1,4 +1,4 @@
-"""The application that commands are hung on, and the way out of it: an exit code for everything that can go wrong."""
+"""The Typer application, and the exit code and message for everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ from lingraft.errors import Interrupted, LingraftError
 app = typer.Typer(
     name="lingraft",
     no_args_is_help=True,
+    # Typer's own tracebacks print local variables, which may hold text of the user.
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Graft a language onto a pretrained language model.\n\n"
-    "Tokens are learned from text in the language and spliced into the model's tokenizer, get embedding rows, the "
-    "model is trained on, and what was won and lost is measured.\n\n"
-    "Begin with [bold]lingraft adapt recipes/demo.yaml[/bold], or with a model and text of your own: "
+    help="Adapt a pretrained language model to a language.\n\n"
+    "lingraft learns tokens from text in the language, adds them to the model's tokenizer, "
+    "initialises their embedding rows, continues pretraining, and measures the model before and "
+    "after.\n\n"
+    "Start with [bold]lingraft adapt recipes/demo.yaml[/bold], or with your own model and text: "
     "[bold]lingraft adapt --model FOLDER --language hi --text FILE[/bold].",
-    epilog="Exit codes: 0 done; 1 a bug of ours, with its traceback; 2 something to mend, told in one line; 3 a "
-    "training run that cannot go on; 130 stopped, and the same command goes on from there.",
+    epilog="Exit codes: 0 success; 1 a bug in lingraft, with its traceback; 2 an error that you "
+    "can fix, in one line; 3 training cannot continue; 130 stopped, run the same command again to "
+    "continue.",
 )
 
-
-FORBIDDEN = "may not be read or written by you; change its rights, or name another place"
-NO_ROOM = "no room on the disk; free some, or name another place"
-FILE_SYSTEM = {
-    errno.EACCES: FORBIDDEN,
-    errno.EPERM: FORBIDDEN,
-    errno.EROFS: "lies on a disk that is read-only; name another place",
-    errno.ENOSPC: NO_ROOM,
-    errno.EDQUOT: NO_ROOM,
-    errno.EFBIG: NO_ROOM,
-    errno.ENOTDIR: "a part of this path is a file, not a folder; name another place",
-    errno.EISDIR: "is a folder, where a file is expected; name another place",
-    errno.ENAMETOOLONG: "no file can have so long a name",
+NO_PERMISSION = "no permission to read or write this; change its permissions, or use another path"
+DISK_FULL = "no space left on the disk; free some, or use another path"
+FILE_SYSTEM_ERRORS = {
+    errno.EACCES: NO_PERMISSION,
+    errno.EPERM: NO_PERMISSION,
+    errno.EROFS: "is on a read-only file system; use another path",
+    errno.ENOSPC: DISK_FULL,
+    errno.EDQUOT: DISK_FULL,
+    errno.EFBIG: DISK_FULL,
+    errno.ENOTDIR: "a part of this path is a file, not a folder; use another path",
+    errno.EISDIR: "is a folder, where a file is expected; use another path",
+    errno.ENAMETOOLONG: "this name is too long for the file system; use a shorter one",
 }
-"""What a file system can say no to, wherever a command touches it; stages say it themselves, with their names."""
+"""Errors of the file system that any command can meet. Stages report theirs with more detail."""
 
-LONG = 300
+MAX_PATH_LENGTH = 300
+"""A longer path is cut in a message, so that the message stays readable."""
 
 
 def main() -> None:
@@ -55,22 +58,18 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        full = error.errno in {
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EFBIG,
-        }  # while it writes, a disk names no file
-        if error.errno not in FILE_SYSTEM or not (error.filename or full):
+        # An error while writing to an open file (a full disk) does not hold the name of the file.
+        disk_full = FILE_SYSTEM_ERRORS.get(error.errno or 0) == DISK_FULL
+        if error.errno not in FILE_SYSTEM_ERRORS or not (error.filename or disk_full):
             raise
-        name = str(
-            error.filename2 or error.filename or "this command"
-        )  # of a copy, the second is what is written
-        shown = name if len(name) < LONG else f"{name[: LONG // 4]}..."
-        typer.echo(f"error: {shown}: {FILE_SYSTEM[error.errno]}", err=True)
+        # For a copy or a rename, filename2 is the destination, where writing failed.
+        path = str(error.filename2 or error.filename or "this command")
+        shown = path if len(path) < MAX_PATH_LENGTH else f"{path[: MAX_PATH_LENGTH // 4]}..."
+        typer.echo(f"error: {shown}: {FILE_SYSTEM_ERRORS[error.errno]}", err=True)
         sys.exit(LingraftError.exit_code)
 
 
 def _stop(number: int, _frame: Any) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
-    msg = "stopped; finished stages are kept, and the same command goes on from there"
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process immediately
+    msg = "stopped; finished stages are stored, run the same command again to continue"
     raise Interrupted(msg)

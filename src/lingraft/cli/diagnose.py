@@ -1,4 +1,4 @@
-"""Commands that look at a model or tokenizer and change nothing."""
+"""The command that measures tokenizers and changes nothing."""
 
 from __future__ import annotations
 
@@ -7,67 +7,64 @@ from typing import Annotated
 
 import typer
 
-from lingraft.cli.options import AsJson, print_json, print_table
+from lingraft.cli.options import AsJson, Parallel, print_json, print_table
+
+Tokenizers = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL_OR_TOKENIZER...",
+        help="Model folders, tokenizer files, or owner/name on the Hub.",
+    ),
+]
+DiagnosisText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        "-t",
+        metavar="[LANG=]FILE",
+        help="Text to measure on: hi=news.jsonl, or a file whose name starts with the language "
+        "(hi.train.jsonl.gz). Repeat for several.",
+    ),
+]
+Compare = Annotated[
+    bool,
+    typer.Option(
+        "--compare",
+        help="Compare these tokenizers in each language, now and with 10,000 tokens added.",
+    ),
+]
+HtmlPage = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write the result as an HTML page.")
+]
+SampleBytes = Annotated[int, typer.Option(help="How many bytes of text per language are measured.")]
+LearnedFrom = Annotated[
+    int | None,
+    typer.Option(
+        metavar="BYTES",
+        help="How much text the tokens would be learned from [default: all text that is given].",
+    ),
+]
 
 
 def diagnose(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL_OR_TOKENIZER...",
-            help="Model folders, tokenizer files, or owner/name on a hub.",
-        ),
-    ],
+    models: Tokenizers,
     *,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text",
-            "-t",
-            metavar="[LANG=]FILE",
-            help="Text to diagnose on: hi=news.jsonl, or a file whose name begins "
-            "with the language (hi.train.jsonl.gz). Repeat for several.",
-        ),
-    ] = None,
-    parallel: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="The same sentences in several languages, "
-            "a column each (.jsonl .csv .parquet): the premium over "
-            "English.",
-        ),
-    ] = None,
-    compare: Annotated[
-        bool,
-        typer.Option(
-            "--compare",
-            help="Which of these tokenizers suits each language, now and with 10,000 tokens added.",
-        ),
-    ] = False,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page for people, too.")
-    ] = None,
-    sample_bytes: Annotated[
-        int, typer.Option(help="How much of the text of each language is looked at.")
-    ] = 2_000_000,
-    learned_from: Annotated[
-        int | None,
-        typer.Option(
-            metavar="BYTES",
-            help="How much text the tokens would be learned from [default: all that is given].",
-        ),
-    ] = None,
+    text: DiagnosisText = None,
+    parallel: Parallel = None,
+    compare: Compare = False,
+    html: HtmlPage = None,
+    sample_bytes: SampleBytes = 2_000_000,
+    learned_from: LearnedFrom = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how a tokenizer treats a language, what added tokens would give, and whether to add them. Takes seconds.
+    """Measure a tokenizer on a language, and predict how much added tokens would save.
 
-    Nothing is trained or changed, and no model weights are needed. Predictions are made on held-out text and carry
-    their 95% interval.
+    It takes seconds, needs no model weights, and trains or changes nothing. Predictions are made on
+    held-out text and have 95% intervals. They include a recommendation whether to add tokens.
     """
     from lingraft import advice
 
-    found = advice.diagnose_command(
+    diagnosis = advice.diagnose_command(
         models,
         text=text or [],
         parallel=parallel,
@@ -77,8 +74,8 @@ def diagnose(
         learned_from=learned_from,
     )
     if as_json:
-        print_json(advice.diagnosis_json(found))
+        print_json(advice.diagnosis_json(diagnosis))
         return
-    print_table(advice.diagnosis_tables(found, compare=compare))
+    print_table(advice.diagnosis_tables(diagnosis, compare=compare))
     if html:
         typer.echo(f"page  {html}")

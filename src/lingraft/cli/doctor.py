@@ -1,7 +1,8 @@
-"""What this machine offers a run: versions, device, memory, disk, hub; nothing here fails, it only tells.
+"""The command that checks this machine: versions, device, memory, disk and Hub.
 
-Every line has a verdict: `ok`, `note` (something is missing that only some runs need) or `bad` (a run would stop). A
-hub that cannot be reached is a note: everything but fetching works without one. No token is ever read out.
+Each check has a verdict: `ok`, `note` (missing, but only some runs need it) or `bad` (a run would
+fail). A check never raises an error: what it cannot find out becomes its verdict. An unreachable
+Hub is a note, because only downloads need it. A token is never printed.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ import platform
 import shutil
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import typer
+
+from lingraft.cli.options import AsJson, StoreFolder, print_json, print_table
 from lingraft.formatting import size
 from lingraft.progress import progress
 from lingraft.store import Store, output_damage
 
-NEEDED = ("lingraft", "torch", "transformers", "tokenizers", "datasets", "safetensors")
+REQUIRED = ("lingraft", "torch", "transformers", "tokenizers", "datasets", "safetensors")
 EXTRAS = {
     "peft": "lora",
     "gguf": "gguf",
@@ -33,14 +35,27 @@ EXTRAS = {
     "ray": "ray",
     "tensorboard": "tensorboard",
 }
-"""Optional packages, and the extra of lingraft that brings each."""
+"""Optional packages, and the extra of lingraft that installs each."""
+HUB_TIMEOUT = 3.0
+"""Seconds to wait for the Hub: long enough for a slow network, short enough to be offline."""
 
-_PATIENCE = 3.0  # seconds for a hub to answer
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Instead, read every stored stage output and check its digests."),
+]
+ModelToCheck = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        metavar="RUN",
+        help="Instead, check whether vLLM would load the model of a run, or a model folder.",
+    ),
+]
 
 
 @dataclass(frozen=True)
 class MachineCheck:
-    """One line: what was looked at, what was found, the verdict, and what to do where it is not ok."""
+    """One check: its subject, the finding, the verdict, and what to do unless it is ok."""
 
     what: str
     found: str
@@ -48,171 +63,180 @@ class MachineCheck:
     advice: str = ""
 
 
-def examine(store: Path) -> list[MachineCheck]:
-    """Look at everything; `store` is where finished stages would be kept."""
+def doctor(
+    *,
+    store: StoreFolder = None,
+    verify: Verify = False,
+    model: ModelToCheck = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine: versions, device, memory, disk, Hub. Works without a network.
+
+    The exit code is 2 if a run would fail, with --verify if a stored output is damaged, and with
+    --model if vLLM would refuse the folder or compute other values. Otherwise it is 0.
+    """
+    from lingraft.export.hub_upload import model_folder
+    from lingraft.recipe import Runtime
+
+    if model is not None:
+        checks = check_model(model_folder(model))
+    else:
+        folder = Runtime(store=store or Path()).store
+        checks = verify_store(folder) if verify else check_machine(folder)
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        _print_checks(checks)
+    if not is_ready(checks):
+        raise typer.Exit(2)
+
+
+def _print_checks(checks: list[MachineCheck]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("what", "found", "", "advice"):
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        verdict = "" if check.verdict == "ok" else check.verdict
+        # Text, because rich would read lingraft[extra] as markup.
+        table.add_row(check.what, Text(check.found), verdict, Text(check.advice))
+    print_table(table)
+
+
+def check_machine(store: Path) -> list[MachineCheck]:
+    """Run all checks; `store` is the folder where finished stages would be cached."""
     return [
         MachineCheck("Python", platform.python_version()),
-        *_packages(),
-        *_device(),
-        _memory(),
-        _disk(store),
-        _token(),
-        _hub(),
+        *_check_packages(),
+        *_check_devices(),
+        _check_memory(),
+        _check_disk(store),
+        _check_token(),
+        _check_hub(),
     ]
 
 
-def verify(store: Path) -> list[MachineCheck]:
-    """Read every stored output and compare its checksums: a finding for each damaged one, and a total."""
+def verify_store(store: Path) -> list[MachineCheck]:
+    """Read every stored output and compare its digests; one check per damaged output, and a sum."""
     folders = sorted(path for path in Store(store).outputs.glob("*") if path.is_dir())
-    findings = []
+    checks = []
     with progress("reading the store", len(folders), unit="outputs") as advance:
         for folder in folders:
-            if found := output_damage(folder, trusted_from=sys.maxsize):
-                findings.append(
-                    MachineCheck(
-                        "stage output", found, "bad", "the next run that needs it builds it again"
-                    )
-                )
+            # maxsize: no output is too recent to be read again.
+            if damage := output_damage(folder, trusted_from=sys.maxsize):
+                advice = "the next run that needs it builds it again"
+                checks.append(MachineCheck("stage output", damage, "bad", advice))
             advance(1)
-    whole = len(folders) - len(findings)
-    return [
-        *findings,
-        MachineCheck("stored outputs", f"{whole} of {len(folders)} in {store} are unchanged"),
-    ]
+    intact = len(folders) - len(checks)
+    summary = f"{intact} of {len(folders)} in {store} are unchanged"
+    return [*checks, MachineCheck("stored outputs", summary)]
 
 
-def look_at(model: Path) -> list[MachineCheck]:
-    """Look at a model folder as vLLM would: a line for each thing that it asks."""
+def check_model(model: Path) -> list[MachineCheck]:
+    """Check whether vLLM would load a model folder; one check per requirement of vLLM."""
     from lingraft.checkpoint.vllm_check import check_vllm_layout
 
     verdicts: dict[str, Literal["ok", "note", "bad"]] = {"yes": "ok", "note": "note", "no": "bad"}
-    return [
-        MachineCheck(one.what, one.found, verdicts[one.holds], one.advice)
-        for one in check_vllm_layout(model)
-    ]
+    checks = []
+    for finding in check_vllm_layout(model):
+        verdict = verdicts[finding.holds]
+        checks.append(MachineCheck(finding.what, finding.found, verdict, finding.advice))
+    return checks
 
 
-def _packages() -> Iterator[MachineCheck]:
-    for name in NEEDED:
-        number = _version(name)
-        yield (
-            MachineCheck(name, number)
-            if number
-            else MachineCheck(name, "not installed", "bad", f"pip install {name}")
-        )
+def is_ready(checks: list[MachineCheck]) -> bool:
+    """Return whether a run could start."""
+    return sys.version_info >= (3, 11) and all(check.verdict != "bad" for check in checks)
+
+
+def _check_packages() -> Iterator[MachineCheck]:
+    for name in REQUIRED:
+        yield _check_package(name, "bad", f"pip install {name}")
     for name, extra in EXTRAS.items():
-        number = _version(name)
-        yield (
-            MachineCheck(name, number)
-            if number
-            else MachineCheck(
-                name,
-                "not installed",
-                "note",
-                f"only where it is asked for: pip install 'lingraft[{extra}]'",
-            )
-        )
+        yield _check_package(name, "note", f"optional: pip install 'lingraft[{extra}]'")
 
 
-def _version(name: str) -> str:
+def _check_package(name: str, if_missing: Literal["note", "bad"], advice: str) -> MachineCheck:
     try:
-        return version(name)
+        return MachineCheck(name, version(name))
     except PackageNotFoundError:
-        return ""
+        return MachineCheck(name, "not installed", if_missing, advice)
 
 
-def _device() -> Iterator[MachineCheck]:
+def _check_devices() -> Iterator[MachineCheck]:
     try:
         import torch
     except ImportError as error:
-        yield MachineCheck(
-            "device", f"torch cannot be loaded ({error})", "bad", "install torch again"
-        )
+        found = f"torch cannot be imported ({error})"
+        yield MachineCheck("device", found, "bad", "reinstall torch")
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield MachineCheck("CPU", f"{cores} cores, {torch.get_num_threads()} threads used by torch")
+    yield MachineCheck("CPU", f"{cores} cores, torch uses {torch.get_num_threads()} threads")
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
-        half = "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-        yield MachineCheck(
-            f"cuda:{number}",
-            f"{torch.cuda.get_device_name(number)}, {size(free)} of "
-            f"{size(total)} free, bfloat16 {half}",
-        )
+        name = torch.cuda.get_device_name(number)
+        bfloat16 = "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        found = f"{name}, {size(free)} of {size(total)} free, bfloat16 {bfloat16}"
+        yield MachineCheck(f"cuda:{number}", found)
     if torch.backends.mps.is_available():
         yield MachineCheck("mps", "Apple GPU")
     elif not torch.cuda.device_count():
-        yield MachineCheck(
-            "GPU",
-            "none",
-            "note",
-            "small models train on the CPU; `lingraft plan` estimates the time",
-        )
+        advice = "small models can be trained on the CPU; `lingraft plan` estimates the time"
+        yield MachineCheck("GPU", "none", "note", advice)
 
 
-def _memory() -> MachineCheck:
+def _check_memory() -> MachineCheck:
     try:
         page, total = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
         free = os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError, AttributeError):  # not told on every system
+    except (ValueError, OSError, AttributeError):  # macOS has no SC_AVPHYS_PAGES
         return MachineCheck("memory", "unknown", "note")
     return MachineCheck("memory", f"{size(total * page)}, {size(free * page)} unused")
 
 
-def _disk(store: Path) -> MachineCheck:
-    place = store.resolve()
-    while not place.exists():
-        place = place.parent
-    free = f"{size(shutil.disk_usage(place).free)} free at {place}"
+def _check_disk(store: Path) -> MachineCheck:
+    folder = store.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = f"{size(shutil.disk_usage(folder).free)} free at {folder}"
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        return MachineCheck(
-            "disk",
-            f"{free}; not writable ({error.strerror})",
-            "bad",
-            "name another place with --store",
-        )
+        found = f"{free}; not writable ({error.strerror})"
+        return MachineCheck("disk", found, "bad", "use another folder with --store")
     return MachineCheck("disk", free)
 
 
-def _token() -> MachineCheck:
+def _check_token() -> MachineCheck:
     from huggingface_hub import get_token
 
-    return MachineCheck(
-        "hub token",
-        "there is one" if get_token() else "none",
-        "ok" if get_token() else "note",
-        "" if get_token() else "only for gated models and for pushing: hf auth login",
-    )
+    if get_token():
+        return MachineCheck("Hub token", "is set")
+    advice = "only needed for gated models and `lingraft push`: hf auth login"
+    return MachineCheck("Hub token", "none", "note", advice)
 
 
-def _hub() -> MachineCheck:
+def _check_hub() -> MachineCheck:
+    # urllib.request takes 40 ms to import, which `lingraft --help` would pay for, too.
+    import urllib.error
+    import urllib.request
+
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return MachineCheck(
-            "hub",
-            "offline, as HF_HUB_OFFLINE says",
-            "note",
-            "only what the cache holds can be used",
-        )
+        advice = "only models and datasets in the cache can be used"
+        return MachineCheck("Hub", "offline (HF_HUB_OFFLINE is set)", "note", advice)
     address = constants.ENDPOINT
     try:
         request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the user's own endpoint
-        with urllib.request.urlopen(request, timeout=_PATIENCE):  # noqa: S310
+        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT):  # noqa: S310
             pass
     except urllib.error.HTTPError:
-        pass  # it answers
+        pass  # an HTTP error is a response: the Hub is reachable
     except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return MachineCheck(
-            "hub", f"{address} does not answer ({reason})", "note", "local files work without it"
-        )
-    return MachineCheck("hub", f"{address} answers")
-
-
-def is_well(findings: list[MachineCheck]) -> bool:
-    """Say whether a run could begin."""
-    return sys.version_info >= (3, 11) and all(finding.verdict != "bad" for finding in findings)
+        found = f"{address} does not respond ({getattr(error, 'reason', error)})"
+        return MachineCheck("Hub", found, "note", "local files work without it")
+    return MachineCheck("Hub", f"{address} responds")

@@ -11,6 +11,7 @@ from lingraft.cli.options import (
     AsJson,
     Device,
     Override,
+    Parallel,
     Precision,
     StoreFolder,
     log,
@@ -18,103 +19,99 @@ from lingraft.cli.options import (
     print_table,
 )
 
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Model folders, finished runs, or owner/name on the Hub. The others are compared "
+        "with the first one.",
+    ),
+]
+EvaluationRecipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="Evaluate on the held-out text of this recipe, with its settings.",
+        rich_help_panel="What",
+    ),
+]
+EvaluationText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        "-t",
+        metavar="[LANG=]FILE",
+        help="Text to evaluate on, used unfiltered: hi=heldout.jsonl, or a file whose name starts "
+        "with the language. Repeat for several.",
+        rich_help_panel="What",
+    ),
+]
+Tasks = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TASK,TASK,...",
+        help="Tasks to run in addition: flores-hi, xcopa-ta, or any task of lm-eval.",
+        rich_help_panel="What",
+    ),
+]
+ReferenceTokenizer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOKENIZER",
+        help="A tokenizer to compare sequence lengths with.",
+        rich_help_panel="What",
+    ),
+]
+EvaluationFolder = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-O",
+        metavar="FOLDER",
+        help="Where the measurements are written.",
+        rich_help_panel="Where",
+    ),
+]
+
 
 def evaluate(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Model folders, finished runs, or owner/name "
-            "on a hub; the first one is what the others are compared with.",
-        ),
-    ],
+    models: Models,
     *,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            "--recipe",
-            "-r",
-            help="Evaluate on the held-out text of this recipe, by its settings.",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text",
-            "-t",
-            metavar="[LANG=]FILE",
-            help="Text to evaluate on, taken as it is: hi=heldout.jsonl, or a file "
-            "whose name begins with the language. Repeat for several.",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TASK,TASK,...",
-            help="Tasks to run, too: flores-hi, xcopa-ta, or any name of lm-eval.",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    parallel: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="The same sentences in several languages, a column each (.jsonl .csv .parquet): the "
-            "premium over English.",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TOKENIZER",
-            help="A tokenizer to compare sequence lengths with.",
-            rich_help_panel="What",
-        ),
-    ] = None,
+    recipe: EvaluationRecipe = None,
+    text: EvaluationText = None,
+    tasks: Tasks = None,
+    parallel: Parallel = None,
+    reference: ReferenceTokenizer = None,
     override: Override = None,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-O",
-            metavar="FOLDER",
-            help="Where the measurements are written.",
-            rich_help_panel="Where",
-        ),
-    ] = Path("evaluation"),
+    output: EvaluationFolder = Path("evaluation"),
     store: StoreFolder = None,
     device: Device = "auto",
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Measure models on the same text: fertility, bits per byte, speed, tasks; what changed from the first one.
+    """Measure models on the same text: fertility, bits per byte, speed, tasks, and the changes.
 
-    Every byte is scored, for every model. Scores are kept in the store and not made again for the same model and text.
-    FOLDER gets measurements.parquet and .csv, what the models wrote, and the results of tasks.
+    Every byte is scored, for every model. Scores are cached in the store for the same model and
+    text. FOLDER gets measurements.parquet and .csv, the generated texts, and the results of the
+    tasks.
     """
     from lingraft import pipeline
     from lingraft.advice import language_and_place
     from lingraft.recipe import Runtime
 
-    places: dict[str, list[str]] = {}
-    for language, place in map(language_and_place, text or ()):
-        places.setdefault(language, []).append(place)
-    asked = pipeline.EvaluationRequest(
-        models,
-        recipe,
-        places,
-        tuple(filter(None, (tasks or "").split(","))),
-        parallel,
-        reference,
-        override or (),
+    texts: dict[str, list[str]] = {}
+    for file in text or ():
+        language, path = language_and_place(file)
+        texts.setdefault(language, []).append(path)
+    names = tuple(task for task in (tasks or "").split(",") if task)
+    request = pipeline.EvaluationRequest(
+        models, recipe, texts, names, parallel, reference, override or ()
     )
     runtime = Runtime(Path("runs"), store or Path(), device, precision)
-    found = pipeline.evaluate_models(asked, runtime, output, log=log)
+    outcome = pipeline.evaluate_models(request, runtime, output, log=log)
     if as_json:
-        print_json(found)
+        print_json(outcome)
         return
-    print_table(pipeline.comparison_table(found))
+    print_table(pipeline.comparison_table(outcome))
     typer.echo(f"measurements  {output / 'measurements.csv'}")

@@ -1,27 +1,31 @@
-"""Commands to begin with: a first recipe, a look at the machine."""
+"""The command that writes a first recipe."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lingraft.cli.options import (
-    AsJson,
-    BaseLanguage,
-    BaseText,
-    Language,
-    Model,
-    StoreFolder,
-    TextFiles,
-    print_json,
-    print_table,
-)
+from lingraft.cli.options import BaseLanguage, BaseText, Language, Model, TextFiles
+from lingraft.errors import RecipeError
+
+if TYPE_CHECKING:
+    from lingraft.recipe import Given
 
 RecipeToWrite = Annotated[Path, typer.Argument(metavar="[RECIPE]", help="The recipe to write.")]
+VocabularySize = Annotated[
+    str, typer.Option(help="How many tokens to add, or auto.", rich_help_panel="What")
+]
+TrainingBudget = Annotated[
+    str,
+    typer.Option(
+        help="How long to train: '100M tokens', '1 GB', '1 epoch'.", rich_help_panel="What"
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask no questions.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
 
 def init(
@@ -32,109 +36,47 @@ def init(
     text: TextFiles = None,
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
-    size: Annotated[
-        str, typer.Option(help="How many tokens to add, or auto.", rich_help_panel="What")
-    ] = "10000",
-    budget: Annotated[
-        str,
-        typer.Option(
-            help="How long to train: '100M tokens', '1 GB', '1 epoch'.", rich_help_panel="What"
-        ),
-    ] = "1 epoch",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write over a file that is there.")
-    ] = False,
+    size: VocabularySize = "10000",
+    budget: TrainingBudget = "1 epoch",
+    yes: Yes = False,
+    force: Force = False,
 ) -> None:
-    """Write a commented recipe: asks for the model, the language and the text, as far as options do not say.
+    """Write a commented recipe; on a terminal, ask for the settings that options do not give.
 
-    Nothing is downloaded or read but the answers; `lingraft plan RECIPE` then says what a run would do.
+    Nothing is downloaded and no text is read. `lingraft plan RECIPE` shows what a run would do.
     """
-    from lingraft.errors import RecipeError
     from lingraft.recipe import Given
     from lingraft.recipe.load import commented_recipe
     from lingraft.store import write_files
 
     if file.exists() and not force:
-        msg = f"{file}: is there already; name another file, or --force to write over it"
+        msg = f"{file}: exists already; name another file, or use --force to overwrite it"
         raise RecipeError(msg)
-    asks = not yes and sys.stdin.isatty()
-    if asks:
-        model = model or typer.prompt("Model to start from (a folder, or owner/name of a hub)")
-        language = language or typer.prompt("Language to graft on (hi, ta, pt-BR, domain:law)")
-        text = (
-            text
-            or typer.prompt(
-                "Text in it (files, globs, owner/name of data sets; spaces between)"
-            ).split()
-        )
-        base_text = (
-            base_text
-            or typer.prompt(
-                "Text in the language that the model knows, so that it is not forgotten (empty: none)",
-                default="",
-                show_default=False,
-            ).split()
-        )
-        if base_text and not base_language:
-            base_language = typer.prompt("Which language is that", default="en")
-    written = commented_recipe(
-        Given(model, language, text or (), base_language, base_text or ()),
-        file,
-        size=size,
-        budget=budget,
-    )
-    write_files({file: written})
+    given = Given(model, language, text or (), base_language, base_text or ())
+    if not yes and sys.stdin.isatty():
+        given = _ask_missing(given)
+    write_files({file: commented_recipe(given, file, size=size, budget=budget)})
     typer.echo(f"{file}\nnext: lingraft plan {file}")
 
 
-def doctor(
-    *,
-    store: StoreFolder = None,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", help="Read every stored stage output instead, and compare its checksums."
-        ),
-    ] = False,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            metavar="RUN",
-            help="Look at a run's model, or a model folder, instead: would vLLM load it as it is?",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Look at this machine: versions, device, memory, disk, hub. Works without a network.
+def _ask_missing(given: Given) -> Given:
+    """Ask on the terminal for what the options do not give."""
+    from lingraft.recipe import Given
 
-    The exit code is 2 where a run would stop, or with --verify where a stored output is damaged, or with --model where
-    vLLM would refuse the folder or compute otherwise; else 0.
-    """
-    from lingraft.cli import doctor
-    from lingraft.export.hub_upload import model_folder
-    from lingraft.recipe import Runtime
+    model = given.model or typer.prompt("Source model (a folder, or owner/name on the Hub)")
+    language = given.language or typer.prompt("Target language (hi, ta, pt-BR, domain:law)")
+    text = given.text or _ask_list(
+        "Text in the target language (files, globs, Hub datasets; separated by spaces)"
+    )
+    base_text = given.base_text or _ask_list(
+        "Text in a language that the model knows, for replay (empty for none)", optional=True
+    )
+    base_language = given.base_language
+    if base_text and not base_language:
+        base_language = typer.prompt("Language of that text", default="en")
+    return Given(model, language, text, base_language, base_text)
 
-    if model is not None:
-        findings = doctor.look_at(model_folder(model))
-    else:
-        folder = Runtime(store=store or Path()).store
-        findings = doctor.verify(folder) if verify else doctor.examine(folder)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        from rich.table import Table
-        from rich.text import Text
 
-        table = Table(box=None, pad_edge=False)
-        for heading in ("what", "found", "", "advice"):
-            table.add_column(heading, overflow="fold")
-        for finding in findings:
-            verdict = "" if finding.verdict == "ok" else finding.verdict
-            table.add_row(
-                finding.what, Text(finding.found), verdict, Text(finding.advice)
-            )  # [extra] is no markup
-        print_table(table)
-    if not doctor.is_well(findings):
-        raise typer.Exit(2)
+def _ask_list(question: str, *, optional: bool = False) -> list[str]:
+    answer: str = typer.prompt(question, default="" if optional else None, show_default=False)
+    return answer.split()

@@ -1,6 +1,6 @@
-"""Options that several commands share, each with its help text.
+"""Options that several commands share, each with its help text, and how commands read and print.
 
-What commands print: results on standard output, as tables or JSON; progress and messages on standard error.
+Results go to standard output, as tables or JSON. Progress and messages go to standard error.
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from lingraft.recipe import Recipe
 
 RecipeFile = Annotated[
     Path | None,
     typer.Argument(
         metavar="[RECIPE]",
-        help="A recipe, a YAML file. Without one, --model, --language and --text say what is needed "
-        "and everything else is at its default.",
+        help="A recipe, a YAML file. Without one, give --model, --language and --text; all other "
+        "settings have their defaults.",
     ),
 ]
 Model = Annotated[
@@ -25,7 +28,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="What to start from: a model folder, or owner/name@revision of a hub.",
+        help="The source model: a model folder, or owner/name@revision on the Hub.",
         rich_help_panel="What",
     ),
 ]
@@ -34,7 +37,7 @@ Language = Annotated[
     typer.Option(
         "--language",
         "-l",
-        help="The language to graft on, a BCP-47 tag (hi, pt-BR), or domain:NAME.",
+        help="The target language: a BCP-47 tag (hi, pt-BR), or domain:NAME.",
         rich_help_panel="What",
     ),
 ]
@@ -43,8 +46,8 @@ TextFiles = Annotated[
     typer.Option(
         "--text",
         "-t",
-        help="Text in that language: a file (.txt .jsonl .csv .parquet, also .gz .zst), a glob, or a hub "
-        "data set owner/name. Repeat for several.",
+        help="Text in the target language: a file (.txt .jsonl .csv .parquet, also .gz .zst), a "
+        "glob, or a Hub dataset owner/name. Repeat for several.",
         rich_help_panel="What",
     ),
 ]
@@ -52,7 +55,7 @@ BaseLanguage = Annotated[
     str | None,
     typer.Option(
         "--base-language",
-        help="The language that the model knows already, with --base-text (default: en).",
+        help="A language that the model knows already, the language of --base-text (default: en).",
         rich_help_panel="What",
     ),
 ]
@@ -60,8 +63,8 @@ BaseText = Annotated[
     list[str] | None,
     typer.Option(
         "--base-text",
-        help="Text in that language, mixed into training so that it is not forgotten, and measured before "
-        "and after.",
+        help="Text in the base language. It is mixed into training (replay), so that the model "
+        "does not forget the language, and is measured before and after.",
         rich_help_panel="What",
     ),
 ]
@@ -72,21 +75,30 @@ Override = Annotated[
         "-o",
         metavar="PATH=VALUE",
         help="Change one setting: -o vocabulary.size=10000. Repeat for several. "
-        "`lingraft settings` lists them all.",
+        "`lingraft settings` lists all of them.",
+        rich_help_panel="What",
+    ),
+]
+Parallel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="The same sentences in several languages, one column per language (.jsonl .csv "
+        ".parquet), to measure the premium: tokens compared with English.",
         rich_help_panel="What",
     ),
 ]
 Name = Annotated[
-    str | None, typer.Option("--name", help="Name of the run folder.", rich_help_panel="Where")
+    str | None, typer.Option("--name", help="The name of the run folder.", rich_help_panel="Where")
 ]
 Runs = Annotated[
-    Path, typer.Option("--runs", help="Where run folders are put.", rich_help_panel="Where")
+    Path, typer.Option("--runs", help="The folder of all run folders.", rich_help_panel="Where")
 ]
 StoreFolder = Annotated[
     Path | None,
     typer.Option(
         "--store",
-        help="Where finished stages are kept, for any later run to use (default: what LINGRAFT_STORE names, or "
+        help="Where finished stages are cached for later runs (default: LINGRAFT_STORE, or "
         "runs/.store).",
         rich_help_panel="Where",
     ),
@@ -98,62 +110,15 @@ Precision = Annotated[
     str,
     typer.Option(
         "--precision",
-        help="auto, float32 or bfloat16; auto takes bfloat16 where the device computes in it.",
+        help="auto, float32 or bfloat16; auto uses bfloat16 where the device supports it.",
         rich_help_panel="Where",
-    ),
-]
-Processes = Annotated[
-    int | None,
-    typer.Option(
-        "--nproc",
-        min=1,
-        metavar="N",
-        help="Train in N processes of this machine, which hold a shard of the model each. "
-        "On several machines: torchrun ... -m lingraft adapt RECIPE.",
-        rich_help_panel="How",
-    ),
-]
-Trackers = Annotated[
-    str,
-    typer.Option(
-        "--trackers",
-        metavar="NAME,...",
-        help="Where else to send the numbers of training: tensorboard, wandb, trackio.",
-        rich_help_panel="How",
-    ),
-]
-Recompute = Annotated[
-    bool,
-    typer.Option(
-        "--recompute",
-        help="Keep no activations inside of layers: less memory, slower, the same model.",
-        rich_help_panel="How",
-    ),
-]
-CheckpointSeconds = Annotated[
-    float,
-    typer.Option(
-        "--checkpoint-seconds",
-        help="Save progress after so much time of training.",
-        rich_help_panel="How",
-    ),
-]
-WorkerCount = Annotated[
-    int,
-    typer.Option(
-        "--workers",
-        "-n",
-        min=1,
-        metavar="N",
-        help="Count words and tokenise in N processes.",
-        rich_help_panel="How",
     ),
 ]
 Executor = Annotated[
     str,
     typer.Option(
         "--executor",
-        help="Where they are: local, or ray (tasks of a Ray cluster).",
+        help="Where workers run: local, or ray (tasks on a Ray cluster).",
         rich_help_panel="How",
     ),
 ]
@@ -161,19 +126,36 @@ RayAddress = Annotated[
     str,
     typer.Option(
         "--ray-address",
-        help="Where the cluster is; left out: one on this machine, with --workers slots.",
+        help="The address of the Ray cluster [default: start one on this machine, with --workers "
+        "slots].",
         rich_help_panel="How",
     ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only show what would be done, as `lingraft plan` does.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 
 
-def overrides(override: list[str] | None, name: str | None) -> list[str]:
-    """Return the settings that are changed on the command line, the run's name among them."""
-    return [*(override or []), *([f"name={json.dumps(name)}"] if name else [])]
+def read_recipe(  # noqa: PLR0917 - the options that name a model and its text, in their order
+    file: Path | None,
+    model: str | None,
+    language: str | None,
+    text: list[str] | None,
+    base_language: str | None,
+    base_text: list[str] | None,
+    overrides: list[str] | None,
+) -> Recipe:
+    """Read a recipe file, or build a recipe from the options; then apply the overrides."""
+    from lingraft.recipe import Given, chosen_recipe
+
+    given = Given(model, language, text or (), base_language, base_text or ())
+    return chosen_recipe(file, given, overrides or [])
+
+
+def overrides_with_name(override: list[str] | None, name: str | None) -> list[str]:
+    """Return the overrides of the command line, including the name of the run."""
+    overrides = list(override or [])
+    if name:
+        overrides.append(f"name={json.dumps(name)}")
+    return overrides
 
 
 def log(line: str) -> None:
@@ -182,7 +164,7 @@ def log(line: str) -> None:
 
 
 def print_table(table: Any) -> None:
-    """Print a table: as wide as the terminal, or 160 columns where there is none."""
+    """Print a table in the width of the terminal, or of 160 columns without a terminal."""
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -1,4 +1,4 @@
-"""The command that lets people try an adapted model beside its source."""
+"""The command that serves a demo page of an adapted model and its source."""
 
 from __future__ import annotations
 
@@ -8,54 +8,56 @@ from typing import Annotated
 import typer
 
 from lingraft.cli.options import AsJson, Device, Precision, StoreFolder, log, print_json
+from lingraft.errors import Interrupted
+
+FinishedRun = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A finished run with a model (runs/demo-hi).")
+]
+Port = Annotated[
+    int,
+    typer.Option(min=0, max=65535, help="The port on this machine; 0 chooses a free one."),
+]
+SourceFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="The source model of the run [default: its copy in the store].",
+    ),
+]
 
 
 def serve(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A finished run with a model (runs/demo-hi).")
-    ],
+    run: FinishedRun,
     *,
-    port: Annotated[
-        int,
-        typer.Option(min=0, max=65535, help="The port on this machine; 0 takes any that is free."),
-    ] = 8765,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="The model that the run started from [default: what the store holds of it].",
-        ),
-    ] = None,
+    port: Port = 8765,
+    source: SourceFolder = None,
     store: StoreFolder = None,
     device: Device = "auto",
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Open a page on this machine: write a prompt, see the source and the adapted model go on from it side by side.
+    """Serve a page on this machine where the source and the adapted model continue a prompt.
 
-    With the tokens of both, added ones marked, and their speed. It answers on 127.0.0.1 only, to who has the address
-    that is printed here. Ctrl + C ends it.
+    The page shows the tokens of both models, marks added tokens, and shows the speed of both. The
+    server listens on 127.0.0.1 only, and needs the token in the printed address. Ctrl + C stops it.
     """
-    from lingraft.errors import Interrupted
     from lingraft.recipe import Runtime
     from lingraft.serving import find_pair, open_generators, open_server
 
     runtime = Runtime(run.parent, store or Path(), device, precision)
     pair = find_pair(run, runtime.store, source)
-    with open_server(
-        port, pair, {}
-    ) as desk:  # a port that is taken is told before minutes of loading
+    models = {"source": str(pair.source), "adapted": str(pair.adapted)}
+    # The port is opened first: loading takes minutes, and a port in use fails before that.
+    with open_server(port, pair, {}) as server:
         log(f"source   {pair.source}\nadapted  {pair.adapted}\nloading both ...")
-        desk.writers = open_generators(
+        server.generators = open_generators(
             pair.folders, pair.added, runtime.resolved_device(), precision
         )
         if as_json:
-            print_json(
-                {"address": desk.address, "source": str(pair.source), "adapted": str(pair.adapted)}
-            )
+            print_json({"address": server.address, **models})
         else:
-            typer.echo(f"open     {desk.address}\nCtrl + C ends it")
+            typer.echo(f"open     {server.address}\nCtrl + C stops the server")
         try:
-            desk.serve_forever()
+            server.serve_forever()
         except Interrupted:
             log("stopped")

@@ -1,4 +1,4 @@
-"""Commands about lingraft itself: its settings, its versions."""
+"""Commands about lingraft itself: the settings of a recipe, and the installed versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lingraft.cli.options import AsJson, print_json, print_table
 
 def settings(
     path: Annotated[
-        str, typer.Argument(help="Only settings under this path, for example vocabulary.")
+        str, typer.Argument(help="List only settings under this path, for example vocabulary.")
     ] = "",
     *,
     as_json: AsJson = False,
@@ -27,12 +27,12 @@ def settings(
 
 
 def version(*, as_json: AsJson = False) -> None:
-    """Print the versions of lingraft and of what it stands on."""
+    """Print the versions of lingraft and of the libraries that it uses."""
     from lingraft.pipeline.versions import package_versions
 
-    found = package_versions()
+    versions = package_versions()
     if as_json:
-        print_json(found)
+        print_json(versions)
         return
-    for package, number in found.items():
+    for package, number in versions.items():
         typer.echo(f"{package} {number}")

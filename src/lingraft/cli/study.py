@@ -1,9 +1,9 @@
-"""Commands that explore the choices: studies, and advice before anything runs."""
+"""Commands that compare choices: studies, probes, and advice before a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +12,12 @@ from lingraft.cli.options import (
     BaseLanguage,
     BaseText,
     Device,
+    Executor,
     Language,
     Model,
     Override,
     Precision,
+    RayAddress,
     RecipeFile,
     Runs,
     StoreFolder,
@@ -23,62 +25,109 @@ from lingraft.cli.options import (
     log,
     print_json,
     print_table,
+    read_recipe,
 )
+
+if TYPE_CHECKING:
+    from lingraft.study.study_planner import StudyPlan
+
+StudyFile = Annotated[
+    Path,
+    typer.Argument(metavar="STUDY", help="A study, a YAML file like recipes/study-inits.yaml."),
+]
+StudyOverride = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        "-o",
+        metavar="PATH=VALUE",
+        help="Change the study (scale=small, seeds=[0,1,2]), the values of an axis, or a setting "
+        "of the recipe in every cell. Repeat for several.",
+    ),
+]
+StudyDryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Only show the cells and stages, and which are cached."),
+]
+TaskCount = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        "-n",
+        min=1,
+        help="How many tasks run at a time, each in its own process.",
+        rich_help_panel="How",
+    ),
+]
+TaskCpus = Annotated[
+    float, typer.Option(help="CPU cores of a task on a Ray cluster.", rich_help_panel="How")
+]
+TaskGpus = Annotated[
+    float, typer.Option(help="GPUs of a task on a Ray cluster.", rich_help_panel="How")
+]
+Inits = Annotated[
+    str,
+    typer.Option(
+        metavar="INIT,INIT,...",
+        help="The initialisation methods to compare: mean,calibrated, with settings "
+        "{focus: {width: 100}}. `lingraft settings embeddings` lists them.",
+    ),
+]
+ProbeSteps = Annotated[int, typer.Option(help="Training steps with each method.")]
+ProbeSeeds = Annotated[
+    int, typer.Option(help="Number of seeds per method; one seed gives no interval.")
+]
+Bases = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="The base models to choose from: model folders, tokenizer files, or owner/name on "
+        "the Hub.",
+    ),
+]
+Gpus = Annotated[
+    str | None,
+    typer.Option(metavar="KIND:COUNT", help="The GPUs for training, for example H100:8."),
+]
+TextBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="How much text of the language to train on, like 200 MB [default: all text that is "
+        "given].",
+    ),
+]
+ProbeSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Adapt each base on this much text, like 1 MB, and predict the result from that.",
+    ),
+]
 
 
 def study(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="STUDY", help="A study, a YAML file like recipes/study-inits.yaml."),
-    ],
+    file: StudyFile,
     *,
-    override: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--override",
-            "-o",
-            metavar="PATH=VALUE",
-            help="Change the study (scale=small, seeds=[0,1,2]), the "
-            "values of an axis, or a setting of the recipe in every cell. Repeat for several.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Only show the cells and stages, and which of them are there."
-        ),
-    ] = False,
-    workers: Annotated[
-        int,
-        typer.Option(
-            "--workers",
-            "-n",
-            min=1,
-            help="How much is done at a time, each in a process of its own.",
-        ),
-    ] = 1,
-    executor: Annotated[str, typer.Option(help="local, or ray: tasks of a Ray cluster.")] = "local",
-    ray_address: Annotated[
-        str,
-        typer.Option(
-            help="Where the cluster is; left out: one on this machine, with --workers slots."
-        ),
-    ] = "",
-    cpus: Annotated[
-        float, typer.Option(help="CPU cores that a task takes of a Ray cluster.")
-    ] = 1.0,
-    gpus: Annotated[float, typer.Option(help="GPUs that a task takes of a Ray cluster.")] = 0.0,
+    override: StudyOverride = None,
+    dry_run: StudyDryRun = False,
+    workers: TaskCount = 1,
+    executor: Executor = "local",
+    ray_address: RayAddress = "",
+    cpus: TaskCpus = 1.0,
+    gpus: TaskGpus = 0.0,
     runs: Runs = Path("runs"),
     store: StoreFolder = None,
     device: Device = "auto",
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Carry out a study: every cell of its axes and seeds, what they share made once, and one table of it all.
+    """Run a study: one run for every combination of its axes and seeds, and one table of all.
 
-    The result is runs/NAME: table.parquet and .csv with every measurement, differences.csv with paired intervals,
-    study.json, and the run of each cell under cells/. A failed cell is named and the others go on; the same command
-    again does only what is missing.
+    Stages that several cells share are computed once. The result is runs/NAME: table.parquet and
+    .csv with all measurements, differences.csv with paired intervals, study.json, and the run of
+    each cell under cells/. A failed cell is reported and the others continue. The same command
+    again runs only what is missing.
     """
     from lingraft import study as studies
     from lingraft.recipe import Runtime
@@ -86,20 +135,10 @@ def study(
     from lingraft.study.study_runner import how_to_run, outcome_tables, refuse_failures
 
     chosen = studies.read_study(file, override or [])
-    how = how_to_run(
-        Runtime(runs, store or Path(), device, precision),
-        workers,
-        executor,
-        ray_address,
-        (cpus, gpus),
-    )
+    runtime = Runtime(runs, store or Path(), device, precision)
+    how = how_to_run(runtime, workers, executor, ray_address, (cpus, gpus))
     if dry_run:
-        planned = studies.study_plan(chosen, how, file.parent)
-        if as_json:
-            print_json(planned.as_json())
-        else:
-            for table in studies.study_plan_tables(planned):
-                print_table(table)
+        _print_study_plan(studies.study_plan(chosen, how, file.parent), as_json=as_json)
         return
     finished = studies.run_study(
         chosen, how, write_report=write_report, folder=file.parent, log=log
@@ -114,6 +153,16 @@ def study(
     refuse_failures(finished)
 
 
+def _print_study_plan(plan: StudyPlan, *, as_json: bool) -> None:
+    from lingraft.study import study_plan_tables
+
+    if as_json:
+        print_json(plan.as_json())
+        return
+    for table in study_plan_tables(plan):
+        print_table(table)
+
+
 def probe(
     recipe: RecipeFile = None,
     *,
@@ -123,89 +172,55 @@ def probe(
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
     override: Override = None,
-    inits: Annotated[
-        str,
-        typer.Option(
-            metavar="INIT,INIT,...",
-            help="Which ways to make rows: mean,calibrated, "
-            "with settings {focus: {width: 100}}. `lingraft settings embeddings` "
-            "lists them.",
-        ),
-    ] = "calibrated,mean,random",
-    steps: Annotated[int, typer.Option(help="Steps of training with each.")] = 50,
-    seeds: Annotated[
-        int, typer.Option(help="How often, each with its own seed; one gives no interval.")
-    ] = 3,
+    inits: Inits = "calibrated,mean,random",
+    steps: ProbeSteps = 50,
+    seeds: ProbeSeeds = 3,
     runs: Runs = Path("runs"),
     store: StoreFolder = None,
     device: Device = "auto",
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Rank ways to make embedding rows by a short training with each, on your own model and text.
+    """Rank initialisation methods by a short training with each, on your own model and text.
 
-    Bits per byte at step 0 do not rank them; after some fifty steps they do. An order is claimed only where intervals
-    over seeds carry it. Text, vocabulary and packing are made once and serve a run of the recipe, too.
+    Bits per byte before training do not rank the methods; after about fifty steps they do. Two
+    methods are ranked only where the intervals over seeds separate them. Text, vocabulary and
+    packing are computed once, and a later run of the recipe uses them.
     """
     from lingraft import study
-    from lingraft.recipe import Given, Runtime, chosen_recipe
+    from lingraft.recipe import Runtime
 
-    asked = study.Probe(study.inits_of(inits), steps, seeds)
-    given = Given(model, language, text or (), base_language, base_text or ())
-    chosen = chosen_recipe(recipe, given, override or [])
-    found = study.run_probe(
-        chosen, asked, Runtime(runs, store or Path(), device, precision), log=log
-    )
+    settings = study.Probe(study.inits_of(inits), steps, seeds)
+    chosen = read_recipe(recipe, model, language, text, base_language, base_text, override)
+    runtime = Runtime(runs, store or Path(), device, precision)
+    outcome = study.run_probe(chosen, settings, runtime, log=log)
     if as_json:
-        print_json(found.as_json())
+        print_json(outcome.as_json())
         return
-    print_table(found.table())
-    for sentence in found.sentences():
+    print_table(outcome.table())
+    for sentence in outcome.sentences():
         typer.echo(sentence)
 
 
 def advise(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Model folders, tokenizer files, or "
-            "owner/name on a hub: the bases to choose from.",
-        ),
-    ],
+    models: Bases,
     *,
     language: Language = None,
     text: TextFiles = None,
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
-    gpus: Annotated[
-        str | None,
-        typer.Option(metavar="KIND:COUNT", help="What it would be trained on, for example H100:8."),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Text of the language that it would be "
-            "trained on, like 200 MB [default: all that is given].",
-        ),
-    ] = None,
-    probe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Adapt each base on so much text, like 1 MB, and predict the end from that.",
-        ),
-    ] = None,
+    gpus: Gpus = None,
+    budget: TextBudget = None,
+    probe: ProbeSize = None,
     store: StoreFolder = None,
     device: Device = "auto",
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Say how many tokens to add, which base to take, what the end will be and what it costs, before anything runs.
+    """Recommend how many tokens to add and which base to use; predict the result and its cost.
 
-    With --probe each base is adapted on a little text first; without, nothing is trained. Every number carries its
-    95% interval, and a base is called better only where the intervals say so.
+    With --probe each base is first adapted on a little text; without it, nothing is trained. Every
+    number has a 95% interval, and a base is called better only where the intervals separate them.
     """
     from lingraft import advice
     from lingraft.recipe import Runtime
@@ -213,11 +228,10 @@ def advise(
     request = advice.request_of(
         language, text, base_language, base_text, gpus=gpus, budget=budget, probe=probe
     )
-    found = advice.advise(
-        models, request, Runtime(Path("runs"), store or Path(), device, precision)
-    )
+    runtime = Runtime(Path("runs"), store or Path(), device, precision)
+    advised = advice.advise(models, request, runtime)
     if as_json:
-        print_json(advice.advice_json(found))
+        print_json(advice.advice_json(advised))
         return
-    for table in advice.advice_tables(found):
+    for table in advice.advice_tables(advised):
         print_table(table)

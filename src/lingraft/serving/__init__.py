@@ -1,7 +1,8 @@
-"""A page on this machine on which a source and its adapted model answer the same prompt, side by side.
+"""A demo page on which a source and its adapted model continue the same prompt, side by side.
 
-`pair` finds the two models of a run, `writing` lets one of them write and times it token by token, `server` answers a
-browser on the loopback address and nobody else, with Python's own http.server: there is one user and one page.
+`model_pair` finds the two models of a run, `generator` generates with one of them and times each
+token, `server` serves the page on the loopback address. It uses http.server of the standard
+library, because there is one user and one page.
 """
 
 from lingraft.serving.generator import TextGenerator, open_generators

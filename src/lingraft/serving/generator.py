@@ -1,7 +1,8 @@
-"""One model writing: the likeliest token each time, each as soon as it is there, and the seconds that the model took.
+"""Greedy generation with one model, streamed token by token and timed.
 
-Only the model's own steps are timed, so that neither the page nor the network counts: reading the prompt (prefill)
-apart from writing (decode). The first written token falls out of reading the prompt; decode counts those after it.
+Only the forward passes are timed, so the page and the network do not count. Prefill (the prompt)
+and decode (the generated tokens) are timed separately. Prefill yields the first generated token,
+so decode counts from the second one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Piece:
-    """A token as the page shows it: bytes that are no whole character are written in hexadecimal."""
+    """A token as the page shows it: bytes that are not whole characters are hexadecimal."""
 
     id: int
     shown: str
@@ -34,7 +35,7 @@ class Piece:
 
 @dataclass
 class GenerationClock:
-    """The seconds of the model's steps, and what they read and wrote."""
+    """The seconds of the forward passes, and how many tokens and bytes they processed."""
 
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -46,7 +47,7 @@ class GenerationClock:
     decoded_bytes: int = 0
 
     def speeds(self) -> dict[str, float | None]:
-        """Return tokens and bytes a second, reading and writing apart; `None` where nothing was timed."""
+        """Return tokens and bytes per second of prefill and decode; `None` if nothing was timed."""
         return {
             "prefill_tokens": _rate(self.prompt_tokens, self.prefill_seconds),
             "prefill_bytes": _rate(self.prompt_bytes, self.prefill_seconds),
@@ -61,140 +62,142 @@ def _rate(count: int, seconds: float) -> float | None:
 
 @dataclass(frozen=True)
 class TextGenerator:
-    """A loaded model with its tokenizer; `added` are the ids that its source did not have."""
+    """A loaded model with its tokenizer; `added` holds the ids of the added tokens."""
 
     model: Any
     tokenizer: ModelTokenizer
     added: frozenset[int] = frozenset()
 
-    def write(self, prompt: str, size: int) -> Iterator[Event]:
-        """Go on from a prompt until `size` bytes are written, the text ends, or the context is full.
+    def generate(self, prompt: str, size: int) -> Iterator[Event]:
+        """Continue a prompt for `size` bytes, or until the text ends or the context is full.
 
-        Yields one `prompt` event with its pieces, a `token` event for each token written, and an `end` event with the
-        reason and the figures.
+        Yields one `prompt` event with its tokens, a `token` event for each generated token, and an
+        `end` event with the reason and the measurements.
         """
         context = context_of(self.model)
         ids = self.tokenizer.encode([prompt])[0]
-        read = [start_id(self.tokenizer), *ids][-max(1, context // 2) :]
-        heard = ids[-len(read) :] if len(read) <= len(ids) else ids
+        # Half of the context is for the prompt, so that a long one leaves room for an answer.
+        input_ids = [start_id(self.tokenizer), *ids][-max(1, context // 2) :]
+        kept = ids[-len(input_ids) :] if len(input_ids) <= len(ids) else ids
         clock = GenerationClock(
-            prompt_tokens=len(read), prompt_bytes=sum(len(self._surface(i)) for i in heard)
+            prompt_tokens=len(input_ids),
+            prompt_bytes=sum(len(self._surface(token)) for token in kept),
         )
-        yield {
-            "kind": "prompt",
-            "pieces": [asdict(self.piece(i)) for i in ids],
-            "left_out": len(ids) - len(heard),
-            "bytes": len(prompt.encode()),
-            "direction": direction(prompt),
-        }
-        whole, why = [prompt], "full"
+        yield self._prompt_event(prompt, ids, left_out=len(ids) - len(kept))
+        text, why = prompt, "full"
+        # Incremental, because a token can end inside a character.
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for token in self._steps(read, context, clock):
+        for token in self._steps(input_ids, context, clock):
             if token is None:
                 why = "ended"
                 break
-            text = decoder.decode(self._surface(token))
-            whole.append(text)
-            yield {"kind": "token", "piece": asdict(self.piece(token)), "text": plain(text)}
+            new = decoder.decode(self._surface(token))
+            text += new
+            yield {"kind": "token", "piece": asdict(self.piece(token)), "text": plain(new)}
             if clock.bytes >= size:
                 why = "enough"
                 break
         yield {
             "kind": "end",
             "why": why,
-            "direction": direction("".join(whole)),
+            "direction": direction(text),
             "text": plain(decoder.decode(b"", final=True)),
             **asdict(clock),
             "speeds": clock.speeds(),
         }
 
+    def _prompt_event(self, prompt: str, ids: Sequence[int], *, left_out: int) -> Event:
+        return {
+            "kind": "prompt",
+            "pieces": [asdict(self.piece(token)) for token in ids],
+            "left_out": left_out,
+            "bytes": len(prompt.encode()),
+            "direction": direction(prompt),
+        }
+
     def _steps(
-        self, read: Sequence[int], context: int, clock: GenerationClock
+        self, input_ids: Sequence[int], context: int, clock: GenerationClock
     ) -> Iterator[int | None]:
-        """Yield the likeliest token each time, `None` for the end of the text; stop where the context is full."""
+        """Yield the most likely token of each step, `None` at the end of the text.
+
+        Stops when the context is full.
+        """
         import torch
 
-        unread, cache, held = list(read), None, 0
-        while held + len(unread) <= context:
-            with (
-                torch.inference_mode()
-            ):  # not around the yield: it would hold for whoever runs in between
-                first, begin = cache is None, time.perf_counter()
+        new_ids, cache, cached = list(input_ids), None, 0
+        while cached + len(new_ids) <= context:
+            # Not around the yield: inference mode would also hold for the caller between two steps.
+            with torch.inference_mode():
+                is_prefill, start = cache is None, time.perf_counter()
                 logits, cache = read_on(
-                    self.model, torch.tensor([unread], device=self.model.device), cache
+                    self.model, torch.tensor([new_ids], device=self.model.device), cache
                 )
-                token = int((logits[0, -1].float() + self._bar).argmax())
-                seconds = time.perf_counter() - begin
-            held += len(unread)
-            ended = token == self.tokenizer.eos_id
-            self._count(clock, token, seconds, first=first)
-            if ended:
+                token = int((logits[0, -1].float() + self._logit_mask).argmax())
+                seconds = time.perf_counter() - start
+            cached += len(new_ids)
+            self._count(clock, token, seconds, is_prefill=is_prefill)
+            if token == self.tokenizer.eos_id:
                 yield None
                 return
             yield token
-            unread = [token]
+            new_ids = [token]
 
-    def _count(self, clock: GenerationClock, token: int, seconds: float, *, first: bool) -> None:
-        size = len(
-            self._surface(token)
-        )  # the end of the text has none, and took its time all the same
-        clock.tokens, clock.bytes = clock.tokens + 1, clock.bytes + size
-        if first:
+    def _count(
+        self, clock: GenerationClock, token: int, seconds: float, *, is_prefill: bool
+    ) -> None:
+        # The end-of-text token has no bytes, but its forward pass takes time like any other.
+        size = len(self._surface(token))
+        clock.tokens += 1
+        clock.bytes += size
+        if is_prefill:
             clock.prefill_seconds = seconds
             return
         clock.decode_seconds += seconds
-        clock.decoded_tokens, clock.decoded_bytes = (
-            clock.decoded_tokens + 1,
-            clock.decoded_bytes + size,
-        )
+        clock.decoded_tokens += 1
+        clock.decoded_bytes += size
 
     @cached_property
-    def _bar(self) -> Any:
-        """What is added to the logits so that only text or its end is written: no row without bytes."""
+    def _logit_mask(self) -> Any:
+        """Added to the logits: minus infinity for ids without bytes, other than the end of text."""
         import torch
 
         rows = self.model.get_output_embeddings().weight.shape[0]
-        bar = torch.zeros(rows, device=self.model.device)
-        bar[
-            [i for i in range(rows) if not self._surface(i) and i != self.tokenizer.eos_id]
-        ] = -torch.inf
-        return bar
+        mask = torch.zeros(rows, device=self.model.device)
+        silent = [i for i in range(rows) if not self._surface(i) and i != self.tokenizer.eos_id]
+        mask[silent] = -torch.inf
+        return mask
 
     def _surface(self, token: int) -> bytes:
         surfaces = self.tokenizer.vocabulary.surfaces
         return (surfaces[token] or b"") if token < len(surfaces) else b""
 
     def piece(self, token: int) -> Piece:
-        """Return a token for the page."""
+        """Return a token as the page shows it."""
         surface = self._surface(token)
+        is_added = token in self.added
         special = self.tokenizer.vocabulary.special.get(token)
         try:
             text = special if special is not None else surface.decode("utf-8")
         except UnicodeDecodeError:
-            return Piece(
-                token, surface.hex(" ").upper(), is_bytes=True, is_added=token in self.added
-            )
+            return Piece(token, surface.hex(" ").upper(), is_bytes=True, is_added=is_added)
         shown = plain(text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")) or "∅"
-        return Piece(token, shown, is_bytes=False, is_added=token in self.added)
+        return Piece(token, shown, is_bytes=False, is_added=is_added)
 
 
 def open_generators(
     folders: Mapping[str, Path], added: frozenset[int], device: str, dtype: str
 ) -> dict[str, TextGenerator]:
-    """Load the model of each side and let it write a little, so that the first answer is timed like the others.
+    """Load the model of each side and generate a little with it.
 
-    `added` are ids of the side `adapted`. Raises `LingraftError` where a folder cannot be loaded.
+    `added` holds ids of the side `adapted`. Raises `LingraftError` if a folder cannot be loaded.
     """
     from lingraft.checkpoint.load_model import load_model
 
-    writers = {
-        side: TextGenerator(
-            load_model(folder, device, dtype),
-            open_tokenizer(folder),
-            added if side == "adapted" else frozenset(),
-        )
-        for side, folder in folders.items()
-    }
-    for writer in writers.values():
-        list(writer.write("a", 8))
-    return writers
+    generators = {}
+    for side, folder in folders.items():
+        model, tokenizer = load_model(folder, device, dtype), open_tokenizer(folder)
+        added_here = added if side == "adapted" else frozenset()
+        generators[side] = TextGenerator(model, tokenizer, added_here)
+        # A warm-up: the first forward pass of a model is slower, and would be timed as a prompt.
+        list(generators[side].generate("a", 8))
+    return generators

@@ -1,4 +1,4 @@
-"""The two models of a run: the adapted one in its folder, the source where the store keeps it or the user says."""
+"""The two models of a run: the adapted model in its folder, the source model in the store."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from lingraft.report.run_files import RunFiles, read_run
 from lingraft.tokenizer import open_tokenizer
 
 PROMPTS = 6
+"""How many example prompts the page offers."""
 
 
 @dataclass(frozen=True)
 class ModelPair:
-    """A run's source and adapted model folders, which ids were added, and prompts to begin with."""
+    """The source and adapted model folders of a run, the ids of its added tokens, and prompts."""
 
     name: str
     language: str
@@ -34,56 +35,55 @@ class ModelPair:
 
 
 def find_pair(run: Path, store: Path, source: Path | None = None) -> ModelPair:
-    """Return the models of a finished run; `source` names the source's folder where the store does not hold it.
+    """Return the models of a finished run; `source` is the source model if the store has no copy.
 
-    Raises `StoreError` where there is no finished run, `ModelError` where it has no model, where its source is not
-    found, or where the folder that is named holds another model than the run came from.
+    Raises `StoreError` if there is no finished run. Raises `ModelError` if the run has no model, if
+    its source is not found, or if `source` is not the model that the run started from.
     """
     files = read_run(run)
     adapted = run / "model"
     if not (adapted / "config.json").is_file():
-        msg = f"{run}: this run has no model (no model/config.json), so there is nothing to answer; `lingraft adapt` it"
+        msg = f"{run}: this run has no model (no model/config.json); run `lingraft adapt` first"
         raise ModelError(msg)
-    found = model_folder(source) if source else _in_store(files.record, run, store)
-    _check_source(files, found)
+    source_folder = model_folder(source) if source else _find_in_store(files.record, run, store)
+    _check_source(files, source_folder)
     added = frozenset(token.id for token in files.splice.added) if files.splice else frozenset()
     return ModelPair(
         str(files.record["name"]),
         files.target,
         str(files.record["source"]),
-        found,
+        source_folder,
         adapted,
         added,
         _prompts(files),
     )
 
 
-def _in_store(record: Mapping[str, Any], run: Path, store: Path) -> Path:
-    key = next(
-        (stage["key"] for stage in record.get("stages", ()) if stage.get("name") == "source"), None
-    )
+def _find_in_store(record: Mapping[str, Any], run: Path, store: Path) -> Path:
+    keys = {stage.get("name"): stage.get("key") for stage in record.get("stages", ())}
+    key = keys.get("source")
     folder = store / "answers" / f"source-{key}" / "model"
     if not (folder / "config.json").is_file():
         msg = (
-            f"{run}: its source model ({record['source']}) is not in the store {store}; name that with --store, "
-            f"or the folder of the model with --source"
+            f"{run}: its source model ({record['source']}) is not in the store {store}; give the "
+            "store with --store, or the model folder with --source"
         )
         raise ModelError(msg)
     return folder
 
 
 def _check_source(files: RunFiles, source: Path) -> None:
-    """The splice knows how many ids its source had: another number is another tokenizer."""
+    """Compare the tokenizer's size with that in the splice: another size is another tokenizer."""
     size = open_tokenizer(source).size
     if files.splice is not None and size != files.splice.source_size:
         msg = (
-            f"{source}: has {size:,} token ids, while {files.folder} came from a model with "
-            f"{files.splice.source_size:,}; name the model that the run started from"
+            f"{source}: has {size:,} token ids, but {files.folder} started from a model with "
+            f"{files.splice.source_size:,}; give the model that the run started from"
         )
         raise ModelError(msg)
 
 
 def _prompts(files: RunFiles) -> list[str]:
-    """The prompts that the report shows, those in the target's language first."""
-    rows = sorted(files.generated or (), key=lambda row: row["language"] != files.target)
-    return list(dict.fromkeys(row["prompt"] for row in rows))[:PROMPTS]
+    """Return the prompts of the report, those in the target language first."""
+    samples = sorted(files.generated or (), key=lambda sample: sample["language"] != files.target)
+    return list(dict.fromkeys(sample["prompt"] for sample in samples))[:PROMPTS]

@@ -4,15 +4,15 @@
   const [form, prompt, size, go, stop, state, trouble] =
     ["ask", "prompt", "bytes", "go", "stop", "state", "trouble"].map(byId);
   const sides = ["source", "adapted"];
-  const why = { enough: "", ended: ", then ended the text", full: ", then its context was full" };
-  let asking = null;
+  const why = { enough: "", ended: ", then the text ended", full: ", then the context was full" };
+  let running = null;
 
   const part = (side, name) => byId(side).querySelector(name);
   const rounded = (value) => value.toLocaleString("en", { maximumSignificantDigits: 3 });
   const speed = (tokens, bytes) => tokens === null ? "too short to time"
     : `${rounded(tokens)} tokens/s` + (bytes === null ? "" : `, ${rounded(bytes)} bytes/s`);
 
-  // Whatever a model writes enters the page as text, never as markup.
+  // Generated text enters the page as text, never as markup: a model can write <script>.
   const box = (piece, place) => {
     const item = document.createElement("li");
     item.textContent = piece.shown;
@@ -34,7 +34,7 @@
     prompt(side, event) {
       direct(side, event.direction);
       part(side, ".of-prompt").replaceChildren(...event.pieces.map(box));
-      const cut = event.left_out ? `, of which the first ${event.left_out} do not fit and are left out` : "";
+      const cut = event.left_out ? `; the first ${event.left_out} do not fit the context and are left out` : "";
       part(side, ".read").textContent = `${event.pieces.length} tokens, ${event.bytes} bytes${cut}`;
     },
     token(side, event) {
@@ -66,23 +66,23 @@
     }
   };
 
-  const write = async (side, asked, signal) => {
+  const write = async (side, request, signal) => {
     byId(side).setAttribute("aria-busy", "true");
-    part(side, ".prompt").textContent = asked.prompt;
-    let [heard, ended] = [0, null];
+    part(side, ".prompt").textContent = request.prompt;
+    let [promptTokens, ended] = [0, null];
     try {
       const answer = await fetch("/write", {
-        method: "POST", signal, body: JSON.stringify({ side, ...asked }),
+        method: "POST", signal, body: JSON.stringify({ side, ...request }),
         headers: { "Content-Type": "application/json", "X-Lingraft-Token": document.body.dataset.token },
       });
       if (!answer.ok) throw new Error((await answer.text()).trim());
       for await (const line of lines(answer.body)) {
         const event = JSON.parse(line);
         show[event.kind](side, event);
-        if (event.kind === "prompt") heard = event.pieces.length;
-        if (event.kind === "end") ended = { heard, ...event };
+        if (event.kind === "prompt") promptTokens = event.pieces.length;
+        if (event.kind === "end") ended = { promptTokens, ...event };
       }
-      if (ended === null) throw new Error("the server stopped in the middle; its terminal says why");
+      if (ended === null) throw new Error("the server stopped before the end; see the error in its terminal");
     } finally {
       byId(side).setAttribute("aria-busy", "false");
     }
@@ -90,37 +90,37 @@
   };
 
   const compared = (source, adapted) =>
-    `Done. The prompt took ${source.heard} tokens of the source and ${adapted.heard} of the adapted model; they wrote `
-    + `${source.tokens} and ${adapted.tokens} tokens, ${source.bytes} and ${adapted.bytes} bytes.`;
+    `Done. The prompt has ${source.promptTokens} tokens in the source model and ${adapted.promptTokens} in the adapted model. `
+    + `They generated ${source.tokens} and ${adapted.tokens} tokens, ${source.bytes} and ${adapted.bytes} bytes.`;
 
   const ask = async () => {
-    if (asking || !form.reportValidity()) return;
-    asking = new AbortController();
-    const asked = { prompt: prompt.value, bytes: size.valueAsNumber };
+    if (running || !form.reportValidity()) return;
+    running = new AbortController();
+    const request = { prompt: prompt.value, bytes: size.valueAsNumber };
     [go.disabled, stop.disabled, trouble.textContent] = [true, false, ""];
     sides.forEach(clear);
     try {
       const ends = [];
       for (const side of sides) {
-        state.textContent = `The ${side} model writes …`;
-        ends.push(await write(side, asked, asking.signal));
+        state.textContent = `The ${side} model is generating …`;
+        ends.push(await write(side, request, running.signal));
       }
       state.textContent = compared(...ends);
     } catch (error) {
       const stopped = error.name === "AbortError";
       state.textContent = stopped ? "Stopped." : "";
-      const lost = error instanceof TypeError ? "the server does not answer; is lingraft serve still running?" : error.message;
+      const lost = error instanceof TypeError ? "the server does not respond; check that lingraft serve is still running" : error.message;
       trouble.textContent = stopped ? "" : `Error: ${lost}`;
     } finally {
-      [asking, go.disabled, stop.disabled] = [null, false, true];
+      [running, go.disabled, stop.disabled] = [null, false, true];
     }
   };
 
   form.addEventListener("submit", (event) => { event.preventDefault(); ask(); });
-  stop.addEventListener("click", () => asking?.abort());
+  stop.addEventListener("click", () => running?.abort());
   addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); ask(); }
-    if (event.key === "Escape") asking?.abort();
+    if (event.key === "Escape") running?.abort();
   });
   for (const example of document.querySelectorAll(".example")) {
     example.addEventListener("click", () => { prompt.value = example.textContent; prompt.focus(); });

@@ -1,10 +1,10 @@
-"""The page that the server sends: one file, with its style and script inside, everything foreign escaped.
+"""The HTTP server of the demo page. It listens on the loopback address and requires a token.
 
-The server of the page: on the loopback address alone, for who has the address that was printed at the start.
-
-A page of another site can make a browser send requests here, by its own name for this machine (DNS rebinding) or as a
-form. So each request has to name this machine as its host, carry the token of this start, and a POST has to be JSON
-from this page's own origin. Models take turns: two that compute at once would spoil each other's speed.
+A website can make a browser send requests to this machine: through DNS rebinding, or with a form.
+So each request must name this machine as its host and carry the token of this server, and a POST
+must be JSON from the page's own origin. The page is one file with its style and script, and all
+text that comes from a model or a run is escaped. The models generate one at a time, because two at
+once would slow each other down and distort the measured speeds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import secrets
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,18 +35,29 @@ from lingraft.serving.model_pair import ModelPair
 HERE = Path(__file__).parent
 
 
-def page(pair: ModelPair, *, token: str, nonce: str, most: int) -> str:
-    """Return the HTML of a pair's page; `token` goes with what it asks, `nonce` lets its own script run."""
-    made = Environment(
+HOST = "127.0.0.1"
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_GENERATED_BYTES = 4000
+TOKEN_HEADER = "X-Lingraft-Token"  # noqa: S105 - the name of a header
+CONNECTION_CLOSED = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
+
+
+def page(pair: ModelPair, *, token: str, nonce: str, max_bytes: int) -> str:
+    """Return the HTML of the page.
+
+    The page sends `token` with its requests. `nonce` allows its own script in the content security
+    policy.
+    """
+    environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    own = Markup((HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
-    script = Markup((HERE / "page.js").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
-    return made.get_template("page.html.j2").render(
+    own_style = Markup((HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    script = Markup((HERE / "page.js").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    return environment.get_template("page.html.j2").render(
         name=plain(pair.name),
         source=plain(pair.source_name),
         language=plain(language_name(pair.language)),
@@ -55,21 +66,14 @@ def page(pair: ModelPair, *, token: str, nonce: str, most: int) -> str:
         prompts=[plain(prompt) for prompt in pair.prompts],
         token=token,
         nonce=nonce,
-        most=most,
-        style=style() + own,
+        max_bytes=max_bytes,
+        style=style() + own_style,
         script=script,
     )
 
 
-HOST = "127.0.0.1"
-LONGEST_BODY = 64 * 1024
-MOST_BYTES = 4000
-TOKEN = "X-Lingraft-Token"  # noqa: S105 - a header's name
-GONE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
-
-
-class Refused(Exception):  # noqa: N818 - an answer to the browser, with its status
-    """A request that is not answered, and why."""
+class RequestError(Exception):
+    """A request that is refused, with its HTTP status and the reason."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
         super().__init__(reason)
@@ -78,7 +82,7 @@ class Refused(Exception):  # noqa: N818 - an answer to the browser, with its sta
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """What a browser asks for: which side is to go on from a prompt, and for how many bytes."""
+    """A request of the page: which model continues a prompt, and for how many bytes."""
 
     side: str
     prompt: str
@@ -86,85 +90,88 @@ class CompletionRequest:
 
     @classmethod
     def read(cls, body: bytes, sides: Mapping[str, Any]) -> CompletionRequest:
-        """Read the body of a request; raises `Refused` where it is anything else than expected."""
+        """Read the body of a request; raises `RequestError` if a value is not as expected."""
         try:
             values = json.loads(body)
             side, prompt, size = values["side"], values["prompt"], values["bytes"]
             prompt.encode("utf-8")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise Refused(
-                HTTPStatus.BAD_REQUEST, "expected JSON with side, prompt (text) and bytes"
-            ) from None
+            reason = "expected JSON with side, prompt (text) and bytes"
+            raise RequestError(HTTPStatus.BAD_REQUEST, reason) from None
         if side not in tuple(sides):
-            raise Refused(HTTPStatus.BAD_REQUEST, f"side: expected one of {', '.join(sides)}")
-        if type(size) is not int or not 1 <= size <= MOST_BYTES:
-            raise Refused(
-                HTTPStatus.BAD_REQUEST, f"bytes: expected a whole number from 1 to {MOST_BYTES}"
-            )
+            reason = f"side: expected one of {', '.join(sides)}"
+            raise RequestError(HTTPStatus.BAD_REQUEST, reason)
+        # Not isinstance: true is an int in Python.
+        if type(size) is not int or not 1 <= size <= MAX_GENERATED_BYTES:
+            reason = f"bytes: expected a whole number from 1 to {MAX_GENERATED_BYTES}"
+            raise RequestError(HTTPStatus.BAD_REQUEST, reason)
         return cls(side, prompt, size)
 
 
 class DemoServer(ThreadingHTTPServer):
-    """The page's server; `address` is what to open, with the token of this start."""
+    """The server of the page; `address` is what to open in a browser, with the token."""
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, port: int, pair: ModelPair, writers: Mapping[str, TextGenerator]) -> None:
+    def __init__(self, port: int, pair: ModelPair, generators: Mapping[str, TextGenerator]) -> None:
         super().__init__((HOST, port), Handler)
-        self.pair, self.writers = pair, writers
+        self.pair, self.generators = pair, generators
         self.token = secrets.token_urlsafe(24)
-        self.turn = threading.Lock()
+        self.generation_lock = threading.Lock()
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that the server listens on."""
         return int(self.server_address[1])
 
     @property
     def address(self) -> str:
-        """What to open in a browser."""
+        """The URL to open in a browser."""
         return f"http://{HOST}:{self.port}/?token={self.token}"
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """By what names a browser on this machine may call it."""
+        """The host names that a request may use for this machine."""
         return (f"{HOST}:{self.port}", f"localhost:{self.port}")
 
     def is_token(self, given: str | None) -> bool:
-        """Say whether the token of this start was given, in a time that does not tell how much of it was right."""
+        """Compare a token with the server's, in a time that does not depend on the result."""
         return hmac.compare_digest((given or "").encode(), self.token.encode())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing where the page was closed, or Stop pressed, at whatever point; anything else is our bug."""
-        if not isinstance(sys.exception(), GONE):
+        """Ignore a connection that the browser closed (page closed, Stop pressed)."""
+        if not isinstance(sys.exception(), CONNECTION_CLOSED):
             super().handle_error(request, client_address)
 
-    def write(self, asked: CompletionRequest) -> Iterator[Event]:
-        """Let one side write, when it is its turn."""
-        with self.turn:
-            yield from self.writers[asked.side].write(asked.prompt, asked.size)
+    def generate(self, request: CompletionRequest) -> Iterator[Event]:
+        """Generate with one model while no other one generates."""
+        with self.generation_lock:
+            yield from self.generators[request.side].generate(request.prompt, request.size)
 
 
-def open_server(port: int, pair: ModelPair, writers: Mapping[str, TextGenerator]) -> DemoServer:
-    """Listen on a port of the loopback address, 0 for any free one; raises `StoreError` where the port is not free."""
+def open_server(port: int, pair: ModelPair, generators: Mapping[str, TextGenerator]) -> DemoServer:
+    """Listen on a port of the loopback address; 0 chooses a free one.
+
+    Raises `StoreError` if the port cannot be used.
+    """
     try:
-        return DemoServer(port, pair, writers)
+        return DemoServer(port, pair, generators)
     except (OSError, OverflowError) as error:
-        taken = getattr(error, "errno", None) == errno.EADDRINUSE
-        reason = "is taken" if taken else f"cannot be listened on ({error})"
-        msg = f"--port {port}: {reason}; choose another one, or 0 for any that is free"
+        in_use = getattr(error, "errno", None) == errno.EADDRINUSE
+        reason = "is in use" if in_use else f"cannot be used ({error})"
+        msg = f"--port {port}: {reason}; choose another port, or 0 for a free one"
         raise StoreError(msg) from error
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection of a browser."""
+    """The handler of one connection."""
 
     server: DemoServer
     timeout = 30.0
     server_version = "lingraft"
     sys_version = ""
-    headers_of_all: ClassVar[Mapping[str, str]] = {
+    common_headers: ClassVar[Mapping[str, str]] = {
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
@@ -175,46 +182,44 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Send the page."""
-        self._answered(self._get)
+        self._respond(self._get)
 
     def do_POST(self) -> None:
-        """Let a side write, a line of JSON for each token."""
-        self._answered(self._post)
+        """Generate with one model; the response is one line of JSON for each event."""
+        self._respond(self._post)
 
-    def _answered(self, answer: Any) -> None:
+    def _respond(self, method: Callable[[], None]) -> None:
         try:
             self._check_host()
-            answer()
-        except Refused as refused:
-            self._send(refused.status, f"{refused}\n".encode(), "text/plain; charset=utf-8")
+            method()
+        except RequestError as error:
+            self._send(error.status, f"{error}\n".encode(), "text/plain; charset=utf-8")
 
     def _check_host(self) -> None:
         if self.headers.get("Host") not in self.server.hosts:
-            raise Refused(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                f"this server answers as {self.server.hosts[0]} only",
-            )
+            reason = f"the host must be {self.server.hosts[0]}"
+            raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, reason)
 
     def _get(self) -> None:
         try:
             parts = urlsplit(self.path)
         except ValueError:
-            raise Refused(
-                HTTPStatus.BAD_REQUEST, "the address is none: open the one that was printed"
-            ) from None
+            reason = "malformed address; open the one that `lingraft serve` printed"
+            raise RequestError(HTTPStatus.BAD_REQUEST, reason) from None
         if parts.path != "/":
-            raise Refused(HTTPStatus.NOT_FOUND, "there is one page here: /")
+            raise RequestError(HTTPStatus.NOT_FOUND, "not found; the only page is /")
         if not self.server.is_token(parse_qs(parts.query).get("token", [""])[0]):
-            raise Refused(
-                HTTPStatus.FORBIDDEN,
-                "open the address that `lingraft serve` printed, with its token",
-            )
+            reason = "missing token; open the address that `lingraft serve` printed"
+            raise RequestError(HTTPStatus.FORBIDDEN, reason)
         nonce = secrets.token_urlsafe(16)
         policy = (
-            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
-            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
         )
-        html = page(self.server.pair, token=self.server.token, nonce=nonce, most=MOST_BYTES)
+        html = page(
+            self.server.pair, token=self.server.token, nonce=nonce, max_bytes=MAX_GENERATED_BYTES
+        )
         self._send(
             HTTPStatus.OK,
             html.encode(),
@@ -224,42 +229,43 @@ class Handler(BaseHTTPRequestHandler):
 
     def _post(self) -> None:
         if self.path != "/write":
-            raise Refused(HTTPStatus.NOT_FOUND, "there is nothing to post here but to /write")
-        if not self.server.is_token(self.headers.get(TOKEN)):
-            raise Refused(
-                HTTPStatus.FORBIDDEN, "the token of this start is missing; open the page anew"
-            )
-        if (
-            self.headers.get("Origin", f"http://{self.headers['Host']}")
-            != f"http://{self.headers['Host']}"
-        ):
-            raise Refused(HTTPStatus.FORBIDDEN, "only the page itself may ask")
+            raise RequestError(HTTPStatus.NOT_FOUND, "not found; post to /write")
+        if not self.server.is_token(self.headers.get(TOKEN_HEADER)):
+            reason = "missing or old token; open the address that `lingraft serve` printed"
+            raise RequestError(HTTPStatus.FORBIDDEN, reason)
+        # Programs other than browsers send no Origin; they need the token all the same.
+        own_origin = f"http://{self.headers['Host']}"
+        if self.headers.get("Origin", own_origin) != own_origin:
+            raise RequestError(HTTPStatus.FORBIDDEN, "requests must come from the page itself")
         if self.headers.get_content_type() != "application/json":
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected application/json")
-        asked = CompletionRequest.read(self._body(), self.server.writers)
-        self._head(HTTPStatus.OK, "application/x-ndjson", {})
-        for event in self.server.write(asked):
+            reason = "expected application/json"
+            raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
+        request = CompletionRequest.read(self._body(), self.server.generators)
+        self._send_headers(HTTPStatus.OK, "application/x-ndjson", {})
+        for event in self.server.generate(request):
             self.wfile.write(json.dumps(event).encode() + b"\n")
 
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length")
-        if int(length[:9]) > LONGEST_BODY:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LONGEST_BODY:,} bytes")
+            raise RequestError(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length")
+        # The first nine digits decide: int() refuses a string of thousands of digits.
+        if int(length[:9]) > MAX_REQUEST_BYTES:
+            reason = f"a request may have at most {MAX_REQUEST_BYTES:,} bytes"
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
         return self.rfile.read(int(length))
 
     def _send(
         self, status: HTTPStatus, body: bytes, kind: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        self._head(status, kind, {"Content-Length": str(len(body)), **(headers or {})})
+        self._send_headers(status, kind, {"Content-Length": str(len(body)), **(headers or {})})
         self.wfile.write(body)
 
-    def _head(self, status: HTTPStatus, kind: str, headers: Mapping[str, str]) -> None:
+    def _send_headers(self, status: HTTPStatus, kind: str, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": kind, **self.headers_of_all, **headers}.items():
+        for name, value in {"Content-Type": kind, **self.common_headers, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that http.server gives it
-        """Keep requests off the terminal: their line holds the token."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - a name of http.server
+        """Print no requests, because the first line of a request contains the token."""
