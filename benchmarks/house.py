@@ -42,6 +42,7 @@ class Shape:
 
     files: int
     lines: int
+    statements: int
     rooms: int
     import_arrows: int
     circles: int
@@ -168,6 +169,7 @@ def shape_of(folder: Path) -> Shape:
     return Shape(
         files=len(modules),
         lines=len(lines),
+        statements=statements,
         rooms=len(set(room.values())),
         import_arrows=sum(begin != end for begin, end in arrows),
         circles=len(circles_in(graph)),

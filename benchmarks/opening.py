@@ -58,7 +58,7 @@ def resident() -> tuple[int, int]:
 
 
 def open_one(
-    rank: int, place: dict[str, str], folder: str, reason: str, told: multiprocessing.Queue
+    rank: int, place: dict[str, str], folder: str, reason: str, results: multiprocessing.Queue
 ) -> None:
     """Open the model as one of the processes; tell how long it took, and the peaks."""
     os.environ.update(place, RANK=str(rank))
@@ -88,7 +88,7 @@ def open_one(
         seconds = time.monotonic() - begun
         done.set()
         watching.join()
-        told.put((rank, seconds, *peaks))
+        results.put((rank, seconds, *peaks))
 
 
 def measure(size: int, folder: str, reason: str) -> list[tuple[int, float, int, int]]:
@@ -101,14 +101,14 @@ def measure(size: int, folder: str, reason: str) -> list[tuple[int, float, int, 
             "MASTER_PORT": str(free.getsockname()[1]),
         }
     context = multiprocessing.get_context("spawn")
-    told = context.Queue()
+    results = context.Queue()
     processes = [
-        context.Process(target=open_one, args=(rank, place, folder, reason, told))
+        context.Process(target=open_one, args=(rank, place, folder, reason, results))
         for rank in range(size)
     ]
     for process in processes:
         process.start()
-    found = sorted(told.get(timeout=900) for _ in processes)
+    found = sorted(results.get(timeout=900) for _ in processes)
     for process in processes:
         process.join()
     return found

@@ -1,4 +1,4 @@
-"""Text bytes trained on in a second: lingraft beside HF Trainer with padded documents, and with the same packed rows.
+"""Text bytes trained on in a second: lingraft and HF Trainer with padded documents, and with the same packed rows.
 
     python benchmarks/training.py              # about 3 minutes on two quiet cores
     python benchmarks/training.py --smoke      # seconds: does it run at all
@@ -8,7 +8,7 @@ Run from the root of the repository; ../shared/assets must be there. A Llama of 
 on the CPU, every weight trained with AdamW, 8 rows of at most 512 tokens a step, one pass over the same text. The three
 take turns, so that a busy machine is busy for all; best and median of the rounds. Only text that a model was trained on
 counts: what padded documents lose beyond 512 tokens does not. Loading and tokenising are outside of the clock, as is
-writing the finished model; lingraft's log, watch and progress bar are inside.
+writing the finished model; lingraft's log, divergence monitor and progress bar are inside.
 """
 
 from __future__ import annotations

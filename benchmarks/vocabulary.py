@@ -1,9 +1,9 @@
-"""What vocabulary extension gives and costs, on real tokenizers and text, beside its peers in one run.
+"""What vocabulary extension gives and costs, on real tokenizers and text, compared with other tools in one run.
 
     python benchmarks/vocabulary.py reduction     tokens on held-out text with +10,000 tokens, Llama-2, four languages
-    python benchmarks/vocabulary.py methods       continued beside append and atomic at equal size
-    python benchmarks/vocabulary.py published     +1,000 Hindi tokens beside the vocabulary that the paper published
-    python benchmarks/vocabulary.py time          beside a plain `tokenizers` BPE training and a continued BPE in Python
+    python benchmarks/vocabulary.py methods       continued compared with append and atomic at equal size
+    python benchmarks/vocabulary.py published     +1,000 Hindi tokens compared with the vocabulary that the paper published
+    python benchmarks/vocabulary.py time          compared with a plain `tokenizers` BPE training and a continued BPE in Python
     python benchmarks/vocabulary.py memory        peak memory at 10, 30 and 88 MB of mixed text
 
 Assets are looked for in ../shared/assets. Times are the best of several interleaved runs, in seconds of wall clock and
@@ -144,7 +144,7 @@ def methods(*bases: str) -> None:
 
 
 def published() -> None:
-    """Print tokens a Hindi word on FLORES devtest beside the paper's own vocabulary."""
+    """Print tokens a Hindi word on FLORES devtest and with the paper's own vocabulary."""
     import sentencepiece
 
     with gzip.open(
@@ -278,7 +278,7 @@ def one(kind: str, name: str, languages: str, limit: float, size: int) -> None:
 
 
 def timed(repeats: int) -> None:
-    """Print the times of continued BPE beside the plain training, interleaved, and beside plain Python once."""
+    """Print the times of continued BPE next to those of the plain training, interleaved, and of plain Python once."""
     print(
         "| base | text | continued, wall (cpu) s | plain BPE | ratio | Python, document by document | peak MiB |"
     )

@@ -92,29 +92,29 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    told = os.environ.get
+    env = os.environ.get
     parser.add_argument(
         "--pieces",
-        default=told("GPU_PIECES") or ",".join(SHARES),
+        default=env("GPU_PIECES") or ",".join(SHARES),
         help="which, in which order: a,c",
     )
-    parser.add_argument("--pack", type=Path, default=Path(told("GPU_PACK") or "gpu-pack"))
+    parser.add_argument("--pack", type=Path, default=Path(env("GPU_PACK") or "gpu-pack"))
     parser.add_argument(
-        "--out", type=Path, default=Path(told("GPU_OUT") or "gpu-results"), help="results go there"
+        "--out", type=Path, default=Path(env("GPU_OUT") or "gpu-results"), help="results go there"
     )
     parser.add_argument(
         "--work",
         type=Path,
-        default=Path(told("GPU_WORK") or "gpu-work"),
+        default=Path(env("GPU_WORK") or "gpu-work"),
         help="models and run folders: some gigabytes that may be thrown away",
     )
     parser.add_argument(
-        "--seconds", type=float, default=float(told("GPU_SECONDS") or 500), help="for all pieces"
+        "--seconds", type=float, default=float(env("GPU_SECONDS") or 500), help="for all pieces"
     )
     parser.add_argument(
         "--at-once",
         type=int,
-        default=int(told("GPU_AT_ONCE") or 3),
+        default=int(env("GPU_AT_ONCE") or 3),
         help="runs of b and c at a time",
     )
     parser.add_argument("--smoke", action="store_true", help="tiny sizes on a CPU: does it run")
@@ -241,7 +241,7 @@ def _alone(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.setpgid(0, 0)
     try:
         work(*arguments)
-    except Exception:  # noqa: BLE001 - whatever it is, the other pieces go on
+    except Exception:  # noqa: BLE001 - the other pieces continue after any error
         traceback.print_exc()
         sys.exit(1)
 

@@ -1,9 +1,9 @@
-"""Surgery on a large checkpoint: time against copying the shards that change, and memory.
+"""Adding rows to a large checkpoint: time relative to copying the changed shards, and memory.
 
     python -m venv ../peers && ../peers/bin/pip install mergekit    # by hand; it pins versions of its own
-    python benchmarks/surgery.py --shape 1b --peers transformers mergekit --mergekit ../peers/bin/mergekit-tokensurgeon
-    python benchmarks/surgery.py --shape 8b                         # 16 GB: needs 40 GB of disk
-    python benchmarks/surgery.py --tokens 500                       # tiny, in seconds: does it run at all
+    python benchmarks/embedding_resize.py --shape 1b --peers transformers mergekit --mergekit ../peers/bin/mergekit-tokensurgeon
+    python benchmarks/embedding_resize.py --shape 8b                         # 16 GB: needs 40 GB of disk
+    python benchmarks/embedding_resize.py --tokens 500                       # tiny, in seconds: does it run at all
 
 The checkpoint is written here: random bfloat16 weights in the layout of Llama-3 (untied, up to 4 shards), with the
 tokenizer under --tokenizer, extended by the commonest words of --text. Each contender runs in a process of its own, in
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--tokens", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=Path("surgery-bench"))
+    parser.add_argument("--folder", type=Path, default=Path("resize-bench"))
     parser.add_argument(
         "--tokenizer", type=Path, default=Path("../shared/assets/tokenizers/llama3/tokenizer.model")
     )
@@ -47,7 +47,7 @@ def main() -> None:
         default="mergekit-tokensurgeon",
         help="its command, in an environment of its own",
     )
-    parser.add_argument("--contender", choices=["copy", "graft", "transformers", "mergekit"])
+    parser.add_argument("--contender", choices=["copy", "lingraft", "transformers", "mergekit"])
     arguments = parser.parse_args()
     if arguments.contender:
         print(json.dumps(contend(arguments.contender, arguments.folder, arguments.mergekit)))
@@ -56,7 +56,7 @@ def main() -> None:
     best: dict[str, list[float]] = {}
     linked = 0
     for number in range(arguments.rounds):
-        for name in ["copy", "graft", *(arguments.peers if number == 0 else [])]:
+        for name in ["copy", "lingraft", *(arguments.peers if number == 0 else [])]:
             result = subprocess.run(
                 [
                     sys.executable,
@@ -82,7 +82,7 @@ def main() -> None:
         )
     shards = len(list((arguments.folder / "source").glob("*.safetensors")))
     print(
-        f"{arguments.shape}, +{arguments.tokens} tokens: graft hard-linked {linked} of {shards} shards"
+        f"{arguments.shape}, +{arguments.tokens} tokens: lingraft hard-linked {linked} of {shards} shards"
     )
     shutil.rmtree(arguments.folder)
 
@@ -178,8 +178,8 @@ def contend(name: str, folder: Path, mergekit: str) -> tuple[float, float, int]:
     shutil.rmtree(output, ignore_errors=True)
     makers = {
         "copy": copy,
-        "graft": graft,
-        "transformers": resize,
+        "lingraft": resize_with_lingraft,
+        "transformers": resize_with_transformers,
         "mergekit": partial(tokensurgeon, mergekit),
     }
     work = makers[name](folder, output)
@@ -211,7 +211,7 @@ def copy(folder: Path, output: Path):
     return work
 
 
-def graft(folder: Path, output: Path):
+def resize_with_lingraft(folder: Path, output: Path):
     import transformers  # noqa: F401 - its import is no part of the work
 
     from lingraft import checkpoint
@@ -230,7 +230,7 @@ def graft(folder: Path, output: Path):
     )
 
 
-def resize(folder: Path, output: Path):
+def resize_with_transformers(folder: Path, output: Path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
