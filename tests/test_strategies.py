@@ -21,7 +21,7 @@ from lingraft.strategies import (
     Rows,
     Strategy,
 )
-from lingraft.strategies.row_modules import put_rows, take_rows
+from lingraft.strategies.row_modules import insert_row_modules, remove_row_modules
 from lingraft.training.loss import make_loss
 from tests.conftest import make_tiny_model
 from tests.models import ARCHITECTURES as MODELS
@@ -247,7 +247,8 @@ def test_a_quantised_base_comes_back_as_it_was(folder: Path) -> None:
 def test_a_base_that_cannot_be_quantised_is_named() -> None:
     """GPT-2's maps are no Linear ones: one line says so, and what to set."""
     with pytest.raises(
-        RecipeError, match=r"c_attn is a Conv1D, 4 bits are for Linear maps; use base: float32"
+        RecipeError,
+        match=r"c_attn is a Conv1D, and only Linear layers .* use base_precision: float32",
     ):
         Lora(base_precision="nf4").prepare(other_model("gpt2"), ())
 
@@ -319,7 +320,7 @@ def test_rows_apart_compute_what_one_matrix_does(kind: str, tmp_path: Path) -> N
     with torch.no_grad():
         plain = load_model(folder)(ids).logits
         model = load_model(folder)
-        put_rows(model, added)
+        insert_row_modules(model, added)
         assert torch.allclose(model(ids).logits, plain, atol=1e-6)
-        take_rows(model)
+        remove_row_modules(model)
         assert torch.equal(model(ids).logits, plain)

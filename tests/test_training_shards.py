@@ -49,8 +49,8 @@ def test_opened_by_shards_a_model_is_what_it_is_whole(
 
 def test_a_strategy_that_reads_the_body_has_the_model_opened_whole(tiny_model: Path) -> None:
     """Where shapes are not enough, every process opens the model whole, and the notes say why."""
-    opened = load_sharded(tiny_model, "cpu", whole=Lora.reads_whole)
-    assert opened.how == f"whole by every process: {Lora.reads_whole}"
+    opened = load_sharded(tiny_model, "cpu", whole=Lora.full_load_reason)
+    assert opened.how == f"whole by every process: {Lora.full_load_reason}"
     assert not any(parameter.is_meta for parameter in opened.model.parameters())
     opened.materialize()
     assert load_sharded(tiny_model, "cpu").how == "shard by shard"

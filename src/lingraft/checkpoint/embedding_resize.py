@@ -25,7 +25,7 @@ from lingraft.checkpoint.resized_tensors import ResizePlan, resized_tensors, wri
 from lingraft.checkpoint.rewrite import lay_out
 from lingraft.checkpoint.row_request import InitRequest, InitRows, RowMaker, Side
 from lingraft.checkpoint.safetensors_files import Checkpoint
-from lingraft.checkpoint.table_rows import table_rows
+from lingraft.checkpoint.table_rows import TableRows, table_rows
 from lingraft.checkpoint.weight_checks import finite_norms
 from lingraft.corpus import Corpus
 from lingraft.model_code import code_files
@@ -63,13 +63,10 @@ def resize_embeddings(
 ) -> dict[str, Any]:
     """Write the source model with resized embeddings to `output`; return notes for the manifest.
 
-    The rows of `input_init` serve both sides where input and output are one matrix (tied). The
-    number of rows is rounded up to a multiple of `pad_to` (1: no padding). An extension never has
-    fewer rows than the source, and uses the source's padding rows first. Slow methods keep their
-    progress in `scratch_dir`, which survives a killed process.
-    Raises `ModelError` where the tokenizer does not fit the model, or a row holds NaN or inf.
+    Where input and output are tied, `input_init` makes the rows. The number of rows is rounded up
+    to a multiple of `pad_to`. Slow methods keep their progress in `scratch_dir`. Raises
+    `ModelError` where the tokenizer does not fit the model, or a row holds NaN or inf.
     """
-    source_folder, tokenizer_folder = Path(source_folder), Path(tokenizer_folder)
     checkpoint = Checkpoint.open(source_folder)
     names = embedding_names(checkpoint)
     check_fit(names, splice, source_folder, tokenizer_folder)
@@ -93,16 +90,12 @@ def resize_embeddings(
     )
     init_rows = _compute_rows(plan, inits, request)
     tables = table_rows(checkpoint, names, splice, init_rows)
-    output.mkdir(parents=True, exist_ok=True)
     linked = write_tensors(plan, resized_tensors(plan, init_rows, tables), output)
     _write_other_files(plan, source_folder, tokenizer_folder, output)
     notes = {**_size_notes(plan, output), "files_linked": linked}
-    notes["base_rows"] = _describe_base_rows(init_rows, splice)
-    notes["inits"] = _init_notes(inits, init_rows)
+    notes |= _row_notes(inits, init_rows, splice)
     notes["warnings"] = untrained_row_warnings(plan, init_rows, norms, request.source_tokenizer)
-    if tables:
-        notes["tables"] = {name: rows.how for name, rows in tables.items()}
-    return notes
+    return notes | _table_notes(tables)
 
 
 def _compute_rows(
@@ -157,17 +150,22 @@ def _size_notes(plan: ResizePlan, output: Path) -> dict[str, Any]:
     }
 
 
-def _init_notes(
-    inits: Mapping[Side, RowMaker], init_rows: Mapping[str, InitRows]
-) -> dict[str, dict[str, Any]]:
-    """Return the method of each side, the origins of its rows, and the notes of the method."""
+def _row_notes(
+    inits: Mapping[Side, RowMaker], init_rows: Mapping[str, InitRows], splice: Splice
+) -> dict[str, Any]:
+    """Return what the manifest records of the base's rows, of the methods and of their rows."""
     methods: dict[str, dict[str, Any]] = {}
     for side, init in inits.items():
         rows = init_rows[side]
         methods[side] = {"method": init.chosen(), "origins": rows.origin_counts, **rows.notes}
     if "output" not in inits:
         methods["output"] = {"method": "tied to input"}
-    return methods
+    return {"base_rows": _describe_base_rows(init_rows, splice), "inits": methods}
+
+
+def _table_notes(tables: Mapping[str, TableRows]) -> dict[str, Any]:
+    """Return how the rows of other tables were made; most architectures have no other table."""
+    return {"tables": {name: rows.how for name, rows in tables.items()}} if tables else {}
 
 
 def _describe_base_rows(init_rows: Mapping[str, InitRows], splice: Splice) -> str:

@@ -1,12 +1,12 @@
 """Find the tensors of a checkpoint that have a row for each id, from the architecture.
 
 Names differ between architectures, so transformers builds the model twice on the meta device
-(shapes without weights): with the vocabulary of config.json and with a larger one. The tensors whose
-shape differs follow the vocabulary: the input and the output embedding, a bias of the head, and in
-some architectures per-layer embeddings or routing tables. Their names in the files come from the
-conversion table of transformers. Tensors that the model does not load (multi-token prediction
-layers) are recognised by their shape. A table of an unknown kind is refused by name, because a table
-that is left out would have too few rows.
+(shapes without weights): with the vocabulary of config.json and with a larger one. The tensors
+whose shape differs follow the vocabulary: the input and the output embedding, a bias of the head,
+and in some architectures per-layer embeddings or routing tables. Their names in the files come from
+the conversion table of transformers. Tensors that the model does not load (multi-token prediction
+layers) are recognised by their shape. A table of an unknown kind is refused by name, because a
+table that is left out would have too few rows.
 """
 
 from __future__ import annotations

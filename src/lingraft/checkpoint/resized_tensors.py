@@ -120,6 +120,7 @@ def mean_row(matrix_VD: Tensor) -> Tensor:
 def write_tensors(plan: ResizePlan, changed: Mapping[str, NewTensor], output: Path) -> int:
     """Write every file of the checkpoint to `output`; return how many were linked, not written."""
     checkpoint = plan.checkpoint
+    output.mkdir(parents=True, exist_ok=True)
     by_file: dict[Path, dict[str, NewTensor]] = {file: {} for file in checkpoint.files}
     for name, tensor in changed.items():
         by_file[checkpoint.tensors[name].file][name] = tensor

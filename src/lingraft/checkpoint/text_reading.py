@@ -1,8 +1,9 @@
 """Make a multimodal model read text alone, and check that it reads it causally.
 
 Most multimodal models read text without an image as a causal language model does. PaliGemma reads
-a prompt in both directions unless the call marks the text as text to be predicted. Without the mark,
-the loss and the bits per byte would be those of a model that has seen the text that it predicts.
+a prompt in both directions unless the call marks the text as text to be predicted. Without the
+mark, the loss and the bits per byte would be those of a model that has seen the text that it
+predicts.
 This module therefore runs the model on a few tokens and compares the logits.
 """
 

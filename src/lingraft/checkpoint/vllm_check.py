@@ -83,7 +83,7 @@ class _Folder:
 
 
 def check_vllm_layout(folder: Path) -> list[LayoutCheck]:
-    """Run every check on a model folder; a file that cannot be read is a fault, not an exception."""
+    """Run every check on a model folder; a file that cannot be read is a fault, not an error."""
     opened = _Folder(folder)
     results: list[LayoutCheck] = []
     for what, check in CHECKS.items():

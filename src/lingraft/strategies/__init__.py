@@ -1,4 +1,7 @@
-"""What trains when. Importing this needs no torch; preparing a model does."""
+"""Training strategies: which parameters train, at which learning rate.
+
+Importing this package does not import torch; preparing a model does.
+"""
 
 from lingraft.strategies.base import STRATEGIES, ParameterGroup, Rates, Strategy
 from lingraft.strategies.lora import Lora

@@ -1,8 +1,10 @@
-"""What a strategy is: which parameters of a model train, and at which of two learning rates.
+"""The interface of a training strategy, and the roles of parameters.
 
-Every parameter has one of two roles: *embeddings* (the input matrix and the output head) or *body* (all else). A
-strategy freezes what it leaves alone, names the groups that train, and may put modules of its own into the model,
-which `finish` takes out again: a finished model is a plain one.
+A strategy decides which parameters of a model train, and at which of two learning rates. Every
+trained parameter has a role: `added_rows` (the added rows, or the whole input and output matrices
+where a strategy trains these) or `body` (all other parameters). A strategy freezes the other
+parameters. It may insert modules of its own, which `finish` removes: a finished model has only the
+modules of its architecture.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 Role = Literal["body", "added_rows"]
 
 SMALL, LARGE = 8e6, 7e9
-"""The two model sizes (parameters) at which default learning rates are known."""
+"""The two model sizes (parameters) for which default learning rates are known."""
 
 
 @dataclass(frozen=True)
@@ -36,45 +38,53 @@ class Rates:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that train together: name -> parameter, the names stable between runs."""
+    """Parameters that train together, by name; the names are the same in every run."""
 
     role: Role
     parameters: dict[str, torch.nn.Parameter] = field(default_factory=dict)
 
 
 class Strategy(Choice, ABC):
-    """What trains. `small_rates` and `large_rates` (body, embeddings) hold for models of 8M and 7B parameters."""
+    """Which parameters train.
+
+    `small_rates` and `large_rates` (body, added rows) are the default learning rates of models with
+    8M and 7B parameters.
+    """
 
     small_rates: ClassVar[tuple[float, float]]
     large_rates: ClassVar[tuple[float, float]]
-    reads_whole: ClassVar[str] = ""
-    """Why `prepare` needs the numbers of the body, too; else those of embeddings and head are enough."""
+    full_load_reason: ClassVar[str] = ""
+    """Why `prepare` needs the body's weights; empty if those of embeddings and head are enough."""
 
     @abstractmethod
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
-        """Freeze what does not train and return what does; `added` are the ids of the spliced-in tokens."""
+        """Freeze what does not train and return what does; `added` are the ids of added tokens."""
 
-    def learned(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:  # noqa: ARG002 - nothing is put in
-        """Return what `finish` will merge into the weights, so that it can be kept apart; here there is nothing."""
+    def adapter_state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:  # noqa: ARG002 - no adapter here
+        """Return the tensors that `finish` merges into the weights; by default there are none.
+
+        The training stage stores them, because they cannot be recovered from merged weights.
+        """
         return {}
 
     def finish(self, model: torch.nn.Module) -> None:
-        """Take out what `prepare` put into the model; here there is nothing."""
+        """Remove what `prepare` inserted into the model; by default nothing."""
 
     def rates(self, parameters: int) -> Rates:
-        """Return default learning rates for a model of so many parameters.
+        """Return the default learning rates of a model with this number of parameters.
 
         >>> from lingraft.strategies import Differential
-        >>> Differential().rates(8_000_000).body, round(Differential().rates(240_000_000).added_rows, 6)
-        (0.0006, 0.000768)
+        >>> Differential().rates(8_000_000).body
+        0.0006
+        >>> round(Differential().rates(240_000_000).added_rows, 6)
+        0.000768
         """
-        body, added_rows = (
-            between(small, large, parameters)
-            for small, large in zip(self.small_rates, self.large_rates, strict=True)
-        )
+        body = interpolate_by_size(self.small_rates[0], self.large_rates[0], parameters)
+        added_rows = interpolate_by_size(self.small_rates[1], self.large_rates[1], parameters)
         why = (
-            f"follows the model's size: {parameters / 1e6:.3g}M parameters, between {self.small_rates} (body, "
-            f"embeddings) at 8M and {self.large_rates} at 7B on a log-log line"
+            f"follows the model's size: {parameters / 1e6:.3g}M parameters, between "
+            f"{self.small_rates} (body, added rows) at 8M and {self.large_rates} at 7B on a "
+            f"log-log line"
         )
         return Rates(body, added_rows, why)
 
@@ -82,35 +92,36 @@ class Strategy(Choice, ABC):
 STRATEGIES: Registry[Strategy] = Registry("training strategy")
 
 
-def between(small: float, large: float, parameters: int) -> float:
-    """Return the value at a model size on the log-log line between its values at 8M and 7B, constant outside."""
-    where = (math.log(max(parameters, 1)) - math.log(SMALL)) / (math.log(LARGE) - math.log(SMALL))
-    where = min(max(where, 0.0), 1.0)
-    return float(f"{small ** (1 - where) * large**where:.3g}")
+def interpolate_by_size(small: float, large: float, parameters: int) -> float:
+    """Return the value for a model size on the log-log line between 8M and 7B parameters.
 
-
-def role_of(model: Any, parameter: torch.nn.Parameter) -> Role:
-    """Say which role a parameter has."""
-    return (
-        "added_rows"
-        if any(parameter is own for own in embedding_parameters(model).values())
-        else "body"
-    )
+    Outside of this range the value is constant.
+    """
+    position = math.log(max(parameters, 1) / SMALL) / math.log(LARGE / SMALL)
+    position = min(max(position, 0.0), 1.0)
+    # Rounded, because a default is not known more precisely.
+    return float(f"{small ** (1 - position) * large**position:.3g}")
 
 
 def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters of the input matrix and the output head; tied ones once, under the input's name."""
-    modules = [model.get_input_embeddings(), model.get_output_embeddings()]
-    own = {id(p) for module in modules if module is not None for p in module.parameters()}
-    return {name: p for name, p in model.named_parameters() if id(p) in own}
+    """Return the parameters of the input matrix and the output head by name.
+
+    Tied ones are returned once, under the input's name.
+    """
+    own_ids: set[int] = set()
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if module is not None:
+            own_ids.update(map(id, module.parameters()))
+    return {name: p for name, p in model.named_parameters() if id(p) in own_ids}
 
 
 def text_module(model: Any) -> str:
-    """Return the name of the module that reads text in a multimodal model; of a language model, the whole (`""`).
+    """Return the name of a multimodal model's module that reads text; "" for a language model.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> text_module(LlamaForCausalLM(LlamaConfig(
-    ...     vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)))
+    >>> sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8}
+    >>> config = LlamaConfig(**sizes, num_hidden_layers=1, num_attention_heads=2)
+    >>> text_module(LlamaForCausalLM(config))
     ''
     """
     if not is_multimodal(model.config):
@@ -122,25 +133,41 @@ def text_module(model: Any) -> str:
 
 
 def text_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters that text is read with: all, or those of a multimodal model's language model and head.
+    """Return the parameters that read text: those of the language model and the head.
 
-    What reads images or sound, and what projects it into the language model, is never trained here.
+    The encoders of images or sound, and the projection into the language model, never train here:
+    the training text has no images.
     """
-    within, embeddings = text_module(model), embedding_parameters(model)
-    prefix = f"{within}." if within else ""
-    return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if name.startswith(prefix) or name in embeddings
-    }
+    text, embeddings = text_module(model), embedding_parameters(model)
+    prefix = f"{text}." if text else ""
+    # The head can be outside the text module.
+    parameters = dict(model.named_parameters())
+    reads_text = [name for name in parameters if name.startswith(prefix) or name in embeddings]
+    return {name: parameters[name] for name in reads_text}
 
 
-def groups_of(model: Any, trains: set[str]) -> list[ParameterGroup]:
-    """Freeze every parameter but the named ones and return these by role."""
+def train_only(model: Any, names: set[str]) -> list[ParameterGroup]:
+    """Freeze every parameter except the named ones, and return these by role."""
     embeddings = embedding_parameters(model)
     body, rows = ParameterGroup("body"), ParameterGroup("added_rows")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in trains)
-        if name in trains:
-            (rows if name in embeddings else body).parameters[name] = parameter
+        parameter.requires_grad_(name in names)
+        if name in names:
+            group = rows if name in embeddings else body
+            group.parameters[name] = parameter
     return [group for group in (body, rows) if group.parameters]
+
+
+def train_added_rows(model: Any, added: Sequence[int]) -> ParameterGroup:
+    """Insert row modules, so that the added rows are parameters of their own, and return these."""
+    # The classes of `row_modules` need torch when they are defined.
+    from lingraft.strategies.row_modules import insert_row_modules
+
+    return ParameterGroup("added_rows", insert_row_modules(model, added))
+
+
+def write_added_rows(model: Any) -> None:
+    """Write the added rows into the matrices and remove the row modules, if there are any."""
+    from lingraft.strategies.row_modules import remove_row_modules
+
+    remove_row_modules(model)

@@ -1,7 +1,8 @@
-"""What low-rank matrices are put on: linear maps of the text layers, and the experts that one parameter holds together.
+"""The weights that get low-rank matrices: linear layers of the text model, and experts.
 
-A map whose weight the model reads past its forward pass (`self.out_proj.weight` in the fused kernels of Mamba) would
-train without effect there, so it is left out. Experts are one parameter, experts x inputs x outputs, which PEFT wraps.
+A linear layer whose weight the model reads without calling the layer (`self.out_proj.weight` in the
+fused kernels of Mamba) is left out, because low-rank matrices would have no effect there. The
+experts of a layer are often one parameter, experts x inputs x outputs, which PEFT wraps.
 """
 
 from __future__ import annotations
@@ -16,60 +17,67 @@ from lingraft.strategies.parts import layer_stack
 
 WHERE = "training.strategy.lora"
 
+# The settings of architectures for the number of experts that process a token.
+EXPERTS_PER_TOKEN = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_k",
+    "top_k_experts",
+)
+
 
 @dataclass(frozen=True)
 class Targets:
-    """The names, within the module `stack`, of linear maps and of experts' parameters."""
+    """The names, within the module `stack`, of linear layers and of experts' parameters."""
 
     stack: str
-    maps: tuple[str, ...]
+    layers: tuple[str, ...]
     experts: tuple[str, ...]
 
 
-def targets_of(model: Any, modules: Sequence[str], *, experts: bool) -> Targets:
-    """Return what matrices are put on: all of the layers, or those with the last names that are wanted.
+def find_targets(model: Any, modules: Sequence[str], *, experts: bool) -> Targets:
+    """Return the targets: all linear layers (and experts), or those with the given last names.
 
     Raises `RecipeError` where a name matches none.
     """
     stack, _ = layer_stack(model)
-    layers = model.get_submodule(stack)
-    maps = _linear_maps(layers)
-    known = {**maps, **(_expert_parameters(layers) if experts else {})}
+    text_layers = model.get_submodule(stack)
+    linear = _linear_layers(text_layers)
+    known = linear | (_expert_parameters(text_layers) if experts else {})
     unknown = set(modules) - set(known.values())
     if unknown or not known:
         msg = (
-            f"{WHERE}.target_modules: {', '.join(sorted(unknown)) or 'linear maps'} not in this "
+            f"{WHERE}.target_modules: {', '.join(sorted(unknown)) or 'linear layers'} not in this "
             f"{type(model).__name__}; it has {', '.join(sorted(set(known.values()))) or 'none'}"
         )
         raise RecipeError(msg)
-    wanted = [name for name, last in known.items() if not modules or last in modules]
+    chosen = [name for name, last in known.items() if not modules or last in modules]
     return Targets(
         stack,
-        tuple(name for name in wanted if name in maps),
-        tuple(name for name in wanted if name not in maps),
+        tuple(name for name in chosen if name in linear),
+        tuple(name for name in chosen if name not in linear),
     )
 
 
-def _linear_maps(layers: Any) -> dict[str, str]:
-    """Return full name -> last name of every map that the model calls."""
+def _linear_layers(layers: Any) -> dict[str, str]:
+    """Return full name -> last name of every linear layer that the model calls."""
     import torch
-    from transformers.pytorch_utils import Conv1D  # the linear map of GPT-2, transposed
+    from transformers.pytorch_utils import Conv1D  # the linear layer of GPT-2, transposed
 
-    found = {}
+    names: dict[str, str] = {}
     for name, module in layers.named_modules():
         parent, _, last = name.rpartition(".")
-        # A subclass with a forward pass of its own (DeepSeek-V4's map in groups) takes inputs of another shape.
-        plain = (
-            isinstance(module, Conv1D)
-            or getattr(type(module), "forward", None) is torch.nn.Linear.forward
-        )
-        if plain and not _read_past(type(layers.get_submodule(parent)), last):
-            found[name] = last
-    return found
+        # A subclass with its own forward pass (DeepSeek-V4's grouped layer) takes other inputs.
+        forward = getattr(type(module), "forward", None)
+        plain = isinstance(module, Conv1D) or forward is torch.nn.Linear.forward
+        if plain and not _reads_weight_directly(type(layers.get_submodule(parent)), last):
+            names[name] = last
+    return names
 
 
-def _read_past(kind: type, name: str) -> bool:
-    """Say whether a module's forward pass takes the weight of one of its maps without calling the map."""
+def _reads_weight_directly(kind: type, name: str) -> bool:
+    """Whether a module's code uses the weight of one of its layers without calling the layer."""
     try:
         return f"=self.{name}.weight" in inspect.getsource(kind)
     except (OSError, TypeError):
@@ -78,28 +86,27 @@ def _read_past(kind: type, name: str) -> bool:
 
 def _expert_parameters(layers: Any) -> dict[str, str]:
     """Return full name -> last name of the parameters that hold one matrix for each expert."""
-    found = {}
+    names: dict[str, str] = {}
     for name, parameter in layers.named_parameters():
         module, _, last = name.rpartition(".")
         if module.endswith("experts") and parameter.dim() == 3:
-            found[name] = last
-    return found
+            names[name] = last
+    return names
 
 
 def expert_rank(model: Any, rank: int) -> int:
-    """Return the rank for each expert: a token meets several at once, which share the rank of a dense map.
+    """Return the rank for each expert: the rank of a dense layer divided by the experts per token.
 
-    That keeps the number of trained parameters a token meets (Schulman et al. 2025, LoRA Without Regret).
+    This keeps the number of trained parameters per token the same (Schulman et al. 2025, LoRA
+    Without Regret).
     """
     config = model.config.get_text_config()
-    names = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
-    met = next(
-        (value for name in names if isinstance(value := getattr(config, name, None), int)), 1
-    )
-    return max(1, rank // max(1, met))
+    values = (getattr(config, name, None) for name in EXPERTS_PER_TOKEN)
+    experts_per_token = next((value for value in values if isinstance(value, int)), 1)
+    return max(1, rank // max(1, experts_per_token))
 
 
-def config_of(targets: Targets, model: Any, settings: Mapping[str, Any]) -> Any:
+def make_peft_config(targets: Targets, model: Any, settings: Mapping[str, Any]) -> Any:
     """Return PEFT's configuration; `settings` are rank, alpha and dropout."""
     import peft
     from transformers.pytorch_utils import Conv1D
@@ -108,19 +115,22 @@ def config_of(targets: Targets, model: Any, settings: Mapping[str, Any]) -> Any:
     layers = model.get_submodule(targets.stack)
     if targets.experts and settings["dropout"]:
         msg = (
-            f"{WHERE}.dropout: not for experts, whose matrices are added to their weights; set dropout: 0, or "
-            f"experts: frozen"
+            f"{WHERE}.dropout: not possible for experts, whose low-rank matrices are added to "
+            f"their weights; set dropout: 0, or experts: frozen"
         )
         raise RecipeError(msg)
-    of_experts = expert_rank(model, rank)
+    rank_of_experts = expert_rank(model, rank)
     patterns = [name.replace(".", r"\.") for name in targets.experts]
     return peft.LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=settings["dropout"],
-        target_modules=list(targets.maps) or None,
+        target_modules=list(targets.layers) or None,
         target_parameters=list(targets.experts) or None,
-        rank_pattern=dict.fromkeys(patterns, of_experts),
-        alpha_pattern=dict.fromkeys(patterns, alpha * of_experts / rank),
-        fan_in_fan_out=any(isinstance(layers.get_submodule(name), Conv1D) for name in targets.maps),
+        rank_pattern=dict.fromkeys(patterns, rank_of_experts),
+        # PEFT scales by alpha / rank, so this keeps the scale of the dense layers.
+        alpha_pattern=dict.fromkeys(patterns, alpha * rank_of_experts / rank),
+        fan_in_fan_out=any(
+            isinstance(layers.get_submodule(name), Conv1D) for name in targets.layers
+        ),
     )

@@ -1,11 +1,4 @@
-"""Strategies that train parameters of the model as they are: all, some layers, or the embeddings.
-
-Train the added rows only.
-
-The matrices of the model stay as they are, frozen; a small parameter holds the added rows, and two modules read from
-both. So base rows cannot move by a bit, and gradients and optimiser state exist for the added rows only: for 10,000
-rows of 4,096 in an 8B model 0.3 GB of Adam state for each matrix, instead of 4.5 GB.
-"""
+"""Strategies that train the model's own parameters: all, some layers, embeddings, added rows."""
 
 from __future__ import annotations
 
@@ -20,9 +13,11 @@ from lingraft.strategies.base import (
     ParameterGroup,
     Strategy,
     embedding_parameters,
-    groups_of,
     text_module,
     text_parameters,
+    train_added_rows,
+    train_only,
+    write_added_rows,
 )
 
 if TYPE_CHECKING:
@@ -39,18 +34,20 @@ class Full(Strategy):
     large_rates: ClassVar[tuple[float, float]] = (5e-5, 5e-5)
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:  # noqa: ARG002 - all rows train
-        """Train everything."""
-        return groups_of(model, set(text_parameters(model)))
+        """Train every parameter."""
+        return train_only(model, set(text_parameters(model)))
 
 
 @STRATEGIES.register
 class Differential(Full):
-    """Every weight; the added rows of embeddings and head at ten times the learning rate of all else.
+    """Every weight; the added rows of embeddings and head at ten times the rate of all others.
 
-    The base's own rows train like the body. At the rate of the added rows they are what forgets: at every step the
-    head pushes down each row that the target text does not use, and AdamW makes each push as large as the rate. On
-    english-8m and 1 MB of Hindi that cost English 8% of its bits per byte, without it nothing, for the same Hindi (one
-    seed, at half the rates of today: `docs/decisions.md`). `base_rows: added_rows` trains them as the reference does.
+    The base's own rows train at the rate of the body. At the rate of the added rows they cause
+    forgetting: in every step the head lowers each row that the target text does not use, and AdamW
+    makes each change as large as the rate. On english-8m and 1 MB of Hindi this cost English 8% of
+    its bits per byte, and nothing at the rate of the body, with the same result for Hindi (one
+    seed, at half of today's rates: `docs/decisions.md`). `base_rows: added_rows` trains them as the
+    reference does.
     """
 
     name: ClassVar[str] = "differential"
@@ -59,33 +56,27 @@ class Differential(Full):
     large_rates: ClassVar[tuple[float, float]] = (1e-5, 1e-4)
 
     base_rows: Literal["body", "added_rows"] = Field(
-        default="body", description="which rate the base's own rows of embeddings and head train at"
+        default="body", description="learning rate of the base's own rows of embeddings and head"
     )
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
-        """Train everything, the added rows as parameters of their own."""
+        """Train every parameter, the added rows as separate parameters."""
         groups = super().prepare(model, added)
         if self.base_rows == "added_rows":
             return groups
-        from lingraft.strategies.row_modules import put_rows
-
-        body = ParameterGroup(
-            "body",
-            {name: parameter for group in groups for name, parameter in group.parameters.items()},
-        )
-        return [body, ParameterGroup("added_rows", put_rows(model, added))] if added else [body]
+        body = ParameterGroup("body")
+        for group in groups:
+            body.parameters.update(group.parameters)
+        return [body, train_added_rows(model, added)] if added else [body]
 
     def finish(self, model: Any) -> None:
-        """Write the added rows into the matrices and put the plain modules back."""
-        from lingraft.strategies.row_modules import RowsEmbedding, take_rows
-
-        if isinstance(model.get_input_embeddings(), RowsEmbedding):
-            take_rows(model)
+        """Write the added rows into the matrices and restore the plain modules."""
+        write_added_rows(model)
 
 
 @STRATEGIES.register
 class Embeddings(Strategy):
-    """The input embeddings and the output head, the body frozen."""
+    """The input embeddings and the output head; the body is frozen."""
 
     name: ClassVar[str] = "embeddings"
     reference: ClassVar[str] = (
@@ -96,7 +87,7 @@ class Embeddings(Strategy):
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:  # noqa: ARG002 - all rows train
         """Train the embeddings and the head."""
-        return groups_of(model, set(embedding_parameters(model)))
+        return train_only(model, set(embedding_parameters(model)))
 
 
 @STRATEGIES.register
@@ -111,41 +102,47 @@ class Layers(Strategy):
     layers_per_end: int = Field(default=2, ge=0, description="number of layers at each end")
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:  # noqa: ARG002 - all rows train
-        """Train the layers at both ends and the embeddings; raises `RecipeError` where they would overlap."""
-        prefix, count = layer_stack(model)
+        """Train the layers at both ends and the embeddings; `RecipeError` if the ends overlap."""
+        stack, count = layer_stack(model)
         if 2 * self.layers_per_end > count:
             msg = (
-                f"training.strategy.layers.layers_per_end is {self.layers_per_end}, but the model has "
-                f"{count} layers; "
-                f"choose at most {count // 2}, or the strategy differential, which trains all"
+                f"training.strategy.layers.layers_per_end is {self.layers_per_end}, but the model "
+                f"has {count} layers; choose at most {count // 2}, or the strategy differential, "
+                f"which trains all"
             )
             raise RecipeError(msg)
         ends = {*range(self.layers_per_end), *range(count - self.layers_per_end, count)}
-        wanted = tuple(f"{prefix}.{i}." for i in ends)
-        layers = {name for name, _ in model.named_parameters() if name.startswith(wanted)}
-        return groups_of(model, layers | set(embedding_parameters(model)))
+        prefixes = tuple(f"{stack}.{i}." for i in ends)
+        layers = {name for name, _ in model.named_parameters() if name.startswith(prefixes)}
+        return train_only(model, layers | set(embedding_parameters(model)))
 
 
 def layer_stack(model: Any) -> tuple[str, int]:
-    """Return the name of the list that holds the model's layers, and their number."""
+    """Return the name of the ModuleList that holds the model's layers, and their number."""
     import torch
 
     count = model.config.get_text_config().num_hidden_layers
-    within = text_module(model)
+    text = text_module(model)
     for name, module in model.named_modules():
-        if (
-            isinstance(module, torch.nn.ModuleList)
-            and len(module) == count
-            and name.startswith(within)
-        ):
+        # The vision encoder of a multimodal model can have as many layers.
+        is_list = isinstance(module, torch.nn.ModuleList)
+        if is_list and len(module) == count and name.startswith(text):
             return name, count
-    msg = f"{type(model).__name__} has no list of {count} layers; choose another training.strategy: differential"
+    msg = (
+        f"{type(model).__name__} has no list of {count} layers; choose the training.strategy "
+        f"differential"
+    )
     raise RecipeError(msg)
 
 
 @STRATEGIES.register
 class Rows(Strategy):
-    """The rows of the added tokens; everything that the base brought stays bit-identical."""
+    """The rows of the added tokens; all weights of the base stay bit-identical.
+
+    The matrices are frozen, and the added rows are parameters of their own. Gradients and optimizer
+    state exist for these only: for 10,000 rows of 4,096 in an 8B model, 0.3 GB of Adam state for
+    each matrix, compared with 4.5 GB for the whole matrix.
+    """
 
     name: ClassVar[str] = "rows"
     reference: ClassVar[str] = "de Vries and Nissim 2021, arXiv 2012.05628, for added rows only"
@@ -153,21 +150,17 @@ class Rows(Strategy):
     large_rates: ClassVar[tuple[float, float]] = (0.0, 1e-3)
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
-        """Put row modules in place of the embeddings and the head; raises `RecipeError` where nothing was added."""
+        """Train the added rows; raise `RecipeError` where no token was added."""
         if not added:
             msg = (
-                "training.strategy is rows, but no token was added, so that nothing would train; "
-                "choose differential, or a vocabulary method that adds tokens"
+                "training.strategy is rows, but no token was added, so nothing would train; choose "
+                "differential, or a vocabulary method that adds tokens"
             )
             raise RecipeError(msg)
-        from lingraft.strategies.row_modules import put_rows
-
         for parameter in model.parameters():
             parameter.requires_grad = False
-        return [ParameterGroup("added_rows", put_rows(model, added))]
+        return [train_added_rows(model, added)]
 
     def finish(self, model: Any) -> None:
-        """Write the rows into the matrices and put the plain modules back."""
-        from lingraft.strategies.row_modules import take_rows
-
-        take_rows(model)
+        """Write the rows into the matrices and restore the plain modules."""
+        write_added_rows(model)

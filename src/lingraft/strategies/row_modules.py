@@ -1,6 +1,9 @@
-"""Modules that hold added rows apart from the base's, which may train or not.
+"""Embedding and head with separate parameters for the added rows.
 
-Shapes: V rows, N added rows, D width, T tokens.
+The matrices of the model may train or not. If they are frozen, base rows stay bit-identical, and
+gradients and optimizer state exist for the added rows only.
+
+Shape suffixes: V rows, N added rows, D width.
 """
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ from torch import Tensor, nn
 
 
 class RowsEmbedding(nn.Module):
-    """An embedding whose added rows come from `rows_ND`."""
+    """An embedding whose added rows come from `rows_ND`.
+
+    `places_V` is the index in `rows_ND` of each id, -1 for an id of the base.
+    """
 
     places_V: Tensor  # noqa: N815
 
@@ -25,16 +31,15 @@ class RowsEmbedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The matrix of the plain module, whose added rows are out of date while training goes on."""
+        """The matrix of the plain module. Its added rows are out of date during training."""
         return self.plain.weight
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up each id, the added ones in `rows`."""
         places = self.places_V[ids]
         added = nn.functional.embedding(places.clamp(min=0), self.rows)
-        scale = getattr(
-            self.plain, "embed_scale", None
-        )  # XGLM and Gemma 3 multiply inside of their embedding
+        # XGLM and Gemma 3 scale inside their embedding module, so the added rows are scaled here.
+        scale = getattr(self.plain, "embed_scale", None)
         if scale is not None:
             added = added * (scale.to(added.dtype) if isinstance(scale, Tensor) else scale)
         base = self.plain(ids) if self.plain.weight.requires_grad else self.plain(ids).detach()
@@ -42,7 +47,7 @@ class RowsEmbedding(nn.Module):
 
 
 class RowsHead(nn.Module):
-    """A linear head whose added rows come from `rows_ND`."""
+    """A linear head whose added rows come from `rows_ND`; `added_N` are their ids."""
 
     added_N: Tensor  # noqa: N815
 
@@ -54,21 +59,19 @@ class RowsHead(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The matrix of the plain module, whose added rows are out of date while training goes on."""
+        """The matrix of the plain module. Its added rows are out of date during training."""
         return self.plain.weight
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits of every id, the added ones from `rows`."""
-        bias = self.plain.bias
-        added = nn.functional.linear(
-            hidden, self.rows, None if bias is None else bias[self.added_N]
-        )
+        bias = None if self.plain.bias is None else self.plain.bias[self.added_N]
+        added = nn.functional.linear(hidden, self.rows, bias)
         base: Tensor = self.plain(hidden)
         return base.index_copy(-1, self.added_N, added)
 
 
-def put_rows(model: Any, added: Sequence[int]) -> dict[str, nn.Parameter]:
-    """Replace the embedding and the head by modules with rows of their own; return these rows by name."""
+def insert_row_modules(model: Any, added: Sequence[int]) -> dict[str, nn.Parameter]:
+    """Replace embedding and head by modules with separate added rows; return these by name."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head is not None and head.weight is embedding.weight
     added_N = torch.tensor(sorted(added), device=embedding.weight.device)
@@ -86,9 +89,14 @@ def put_rows(model: Any, added: Sequence[int]) -> dict[str, nn.Parameter]:
 
 
 @torch.no_grad()
-def take_rows(model: Any) -> None:
-    """Undo `put_rows`: the trained rows go into the matrices."""
+def remove_row_modules(model: Any) -> None:
+    """Undo `insert_row_modules` and write the trained rows into the matrices.
+
+    A model without row modules does not change.
+    """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not isinstance(embedding, RowsEmbedding):
+        return
     added_N = torch.nonzero(embedding.places_V >= 0).squeeze(-1)
     embedding.plain.weight[added_N] = embedding.rows[embedding.places_V[added_N]]
     model.set_input_embeddings(embedding.plain)

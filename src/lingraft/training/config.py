@@ -12,7 +12,7 @@ from lingraft.errors import did_you_mean
 from lingraft.packing import PackingSettings
 from lingraft.registry import Settings
 from lingraft.strategies import STRATEGIES, Strategy
-from lingraft.strategies.base import Rates, between
+from lingraft.strategies.base import Rates, interpolate_by_size
 from lingraft.training.budget import Budget
 from lingraft.training.schedules import SCHEDULES, Schedule
 
@@ -131,7 +131,7 @@ class Phase(Settings):
 
     def rows_of_a_step(self, block: int, parameters: int) -> int:
         """Return the number of rows per step, for rows of `block` tokens."""
-        return max(1, round((self.batch_tokens or between(*BATCH, parameters)) / block))
+        return max(1, round((self.batch_tokens or interpolate_by_size(*BATCH, parameters)) / block))
 
 
 class TrainingPlan(Settings):

@@ -39,7 +39,7 @@ def load_phase_model(job: Job, number: int, *, sharded: bool) -> PhaseModel:
     """Load the model that a phase starts with, for one process or to be sharded."""
     folder, device = job.folder(number), job.execution.device
     if sharded and job.plan.phases:
-        return load_sharded(folder, device, whole=job.plan.phases[number].strategy.reads_whole)
+        return load_sharded(folder, device, whole=job.plan.phases[number].strategy.full_load_reason)
     return PhaseModel(*load_for_training(folder, device))
 
 

@@ -316,7 +316,7 @@ class Trainer:
         if self.world.size > 1:
             self.model = gather_model(self.job, number, stepper.parameters, first=first)
         if first:
-            save_low_rank(strategy.learned(self.model), self.job.scratch_dir, number)
+            save_low_rank(strategy.adapter_state(self.model), self.job.scratch_dir, number)
             strategy.finish(self.model)
 
     def _load_phase(self, number: int) -> None:
