@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 import torch
 
-from lingraft.embeddings.focus import mixtures
+from lingraft.embeddings.sparsemax import mix_rows
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     )
     matrix = torch.randn((arguments.anchors, arguments.width), generator=generator) * 0.02
     theirs = peer(added, anchors, matrix)
-    ours = lambda: mixtures(added, anchors, matrix, range(len(anchors)))  # noqa: E731
+    ours = lambda: mix_rows(added, anchors, matrix, range(len(anchors)))  # noqa: E731
     seconds: dict[str, float] = {}
     rows = {}
     for _ in range(arguments.rounds):

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.embeddings import INITS, EmbeddingInit, InitRequest
-from lingraft.embeddings.align import aligned_pieces
-from lingraft.embeddings.donor import pursue
-from lingraft.embeddings.focus import mixtures, sparsemax
+from lingraft.embeddings.align import count_aligned_pieces
+from lingraft.embeddings.donor import matching_pursuit
+from lingraft.embeddings.sparsemax import mix_rows, sparsemax
 from lingraft.errors import ModelError
 from lingraft.recipe.schema import EmbeddingSettings
 from lingraft.splice import AddedToken, Splice, identity_splice
@@ -338,7 +338,7 @@ def test_alignment_equals_a_slow_one(source: tuple[Path, Path, Splice]) -> None:
     before, after = open_tokenizer(folder), open_tokenizer(root.parent / "slow")
     everything = set(range(after.size))
     texts = list(MemoryCorpus().texts)
-    counts, skipped = aligned_pieces(iter([texts[:3], texts[3:]]), before, after, everything)
+    counts, skipped = count_aligned_pieces(iter([texts[:3], texts[3:]]), before, after, everything)
     expected: dict[int, dict[int, int]] = {}
     for text in texts:
         owners = [
@@ -452,7 +452,7 @@ def test_focus_with_given_vectors_needs_no_gensim(
     for row in INITS.parse({"focus": {"vectors": str(path)}}).rows(request).rows:
         torch.testing.assert_close(row, request.matrix[0])
     save_file({"vectors": torch.tensor(vectors)}, path, {"words": json.dumps(["the", *names[1:]])})
-    with pytest.raises(ModelError, match="the words of these vectors are no token ids"):
+    with pytest.raises(ModelError, match="the words of these vectors are not token ids"):
         INITS.parse({"focus": {"vectors": str(path)}}).rows(request_of(source))
 
 
@@ -463,7 +463,7 @@ def test_pursuit_finds_sparse_combinations() -> None:
     places = torch.stack([torch.randperm(200, generator=generator)[:3] for _ in range(10)])
     weights = torch.tensor([1.0, -0.5, 0.7])
     wanted = (shared[places] * weights[:, None]).sum(dim=1)
-    found, got = pursue(wanted, shared, terms=3)
+    found, got = matching_pursuit(wanted, shared, max_terms=3)
     dense = torch.zeros((10, 200)).scatter_(1, found, got.float())
     expected = torch.zeros((10, 200)).scatter_(1, places, weights.expand(10, 3))
     torch.testing.assert_close(dense, expected, rtol=0, atol=1e-5)
@@ -500,8 +500,8 @@ def test_focus_compares_vectors_by_their_angle() -> None:
         torch.randn(shape, generator=generator) for shape in ((4, 6), (9, 6), (12, 5))
     )
     sources = [3, 1, 11, 0, 7, 5, 2, 8, 10]
-    expected = mixtures(added, anchors, matrix, sources)
+    expected = mix_rows(added, anchors, matrix, sources)
     lengths = torch.rand(9, 1, generator=generator) * 10 + 0.1
     assert torch.allclose(
-        mixtures(added * 7, anchors * lengths, matrix, sources), expected, atol=1e-5
+        mix_rows(added * 7, anchors * lengths, matrix, sources), expected, atol=1e-5
     )

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from lingraft.checkpoint import Checkpoint, InitRequest, embedding_names
 from lingraft.embeddings import INITS
-from lingraft.embeddings.wechsel import aligned, token_vectors
+from lingraft.embeddings.wechsel import rotate, token_vectors
 from lingraft.embeddings.word_vectors import WordVectors, read_word_vectors
 from lingraft.errors import ModelError
 from lingraft.tokenizer import open_tokenizer
@@ -196,12 +196,12 @@ def test_a_dictionary_turns_one_space_into_the_other(tmp_path: Path) -> None:
     )
     pairs = list(zip(ENGLISH, TARGET, strict=True))
     np.testing.assert_allclose(
-        aligned(source, target, pairs, "pairs.txt").vectors_WE, vectors, atol=1e-5
+        rotate(source, target, pairs, "pairs.txt").vectors_WE, vectors, atol=1e-5
     )
     with pytest.raises(
         ModelError, match=r"pairs.txt: 3 of its 4 pairs have a vector on both sides"
     ):
-        aligned(source, target, [*pairs[:3], ("x", "y")], "pairs.txt")
+        rotate(source, target, [*pairs[:3], ("x", "y")], "pairs.txt")
 
 
 def test_vectors_of_two_spaces_need_a_dictionary(request_: InitRequest, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Initialisations: how the rows of added tokens are made. One class a method, with its reference; no torch at import.
+"""Embedding initialisations: methods that compute the rows of added tokens, one class per method.
 
-Each works on one matrix at a time, so that a recipe may choose differently for input and output.
+A method works on one matrix at a time, so a recipe can choose different methods for the input and
+the output matrix. Importing this package does not import torch.
 """
 
 from lingraft.embeddings.align import Align

@@ -1,7 +1,8 @@
-"""Rows from the source pieces that real text really had where a token stands.
+"""Rows from the source subtokens that real text has in the place of a token.
 
-Both tokenizers cut the same text. Their tokens are laid side by side by the bytes they spell, and an added token's row
-is the mean of the source rows found under it, weighted by how often each was found there.
+Both tokenizers tokenize the same text, and their tokens are aligned by byte position. The row of an
+added token is the mean of the rows of the source tokens that overlap it, weighted by how often each
+of them does.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from pydantic import ByteSize, Field
 
 from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
@@ -18,15 +20,17 @@ from lingraft.splice import Vocabulary
 from lingraft.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     Ints = npt.NDArray[np.int64]
 
+Counts = dict[int, dict[int, int]]
+"""For each added token id: how often each source id overlaps it."""
+
 
 @INITS.register
 class Align(EmbeddingInit):
-    """The mean of the source pieces seen under the token in text, weighted by frequency."""
+    """The mean of the source subtokens seen in the token's place in text, weighted by frequency."""
 
     name: ClassVar[str] = "align"
     reference: ClassVar[str] = "Yamaguchi, Villavicencio, Aletras 2024 (arXiv 2406.11477), Align"
@@ -37,43 +41,45 @@ class Align(EmbeddingInit):
     )
 
     def rows(self, request: InitRequest) -> InitRows:
-        """Align the two tokenisations and average; a token that the text lacks gets its subtoken mean."""
-        counts, skipped = self._counted(request)
-        tokens = request.splice.added
-        pieces = [
-            tuple(counts[token.id]) if token.id in counts else token.pieces for token in tokens
-        ]
-        weights = [
-            tuple(float(n) for n in counts[token.id].values())
-            if token.id in counts
-            else (1.0,) * len(token.pieces)
-            for token in tokens
-        ]
-        origins = tuple(
-            "aligned pieces" if token.id in counts else "fallback: not in the text, subtoken mean"
-            for token in tokens
-        )
+        """Align the two tokenizations; a token that is not in the text gets its subtoken mean."""
+        counts, skipped = self._counts(request)
+        pieces: list[tuple[int, ...]] = []
+        weights: list[tuple[float, ...]] = []
+        origins = []
+        for token in request.splice.added:
+            if token.id in counts:
+                pieces.append(tuple(counts[token.id]))
+                weights.append(tuple(float(n) for n in counts[token.id].values()))
+                origins.append("aligned pieces")
+            else:
+                pieces.append(token.pieces)
+                weights.append((1.0,) * len(token.pieces))
+                origins.append("fallback: not in the text, subtoken mean")
         notes = {"documents_skipped": skipped} if skipped else {}
-        return InitRows(weighted_means(request.matrix, pieces, weights), origins, notes)
+        return InitRows(weighted_means(request.matrix, pieces, weights), tuple(origins), notes)
 
-    def _counted(self, request: InitRequest) -> tuple[dict[int, dict[int, int]], int]:
-        """Count the source ids under each added token, once for both sides."""
+    def _counts(self, request: InitRequest) -> tuple[Counts, int]:
+        """Count the source ids that overlap each added token, once for both sides."""
         key = f"align {self.model_dump_json()}"
         if key not in request.scratch:
-            request.scratch[key] = aligned_pieces(
-                text_of(request, self.text_bytes),
+            request.scratch[key] = count_aligned_pieces(
+                read_text(request, self.text_bytes),
                 request.source_tokenizer,
                 request.target_tokenizer,
-                {t.id for t in request.splice.added},
+                {token.id for token in request.splice.added},
             )
-        counted: tuple[dict[int, dict[int, int]], int] = request.scratch[key]
-        return counted
+        cached: tuple[Counts, int] = request.scratch[key]
+        return cached
 
 
-def text_of(request: InitRequest, limit: int) -> Iterator[list[str]]:
-    """Yield the train text in batches up to so many bytes; raises `ModelError` where there is no corpus."""
+def read_text(request: InitRequest, limit: int) -> Iterator[list[str]]:
+    """Yield about the first `limit` bytes of the train text in batches of documents.
+
+    Documents are not cut, so the last batch may go past the limit. Raises `ModelError` if there is
+    no corpus.
+    """
     if request.corpus is None:
-        msg = "this initialisation reads text, and there is no corpus; name one, or choose 'mean'"
+        msg = "embeddings: this init reads text, but there is no corpus; name one, or choose 'mean'"
         raise ModelError(msg)
     left = limit
     for batch in request.corpus.batches("train", documents=200):
@@ -83,65 +89,70 @@ def text_of(request: InitRequest, limit: int) -> Iterator[list[str]]:
         left -= sum(len(text.encode()) for text in batch)
 
 
-def aligned_pieces(
+def count_aligned_pieces(
     batches: Iterator[list[str]], source: ModelTokenizer, target: ModelTokenizer, added: set[int]
-) -> tuple[dict[int, dict[int, int]], int]:
-    """Return for each added token seen the source ids under it with their counts; and how many documents do not align.
+) -> tuple[Counts, int]:
+    """Count the source ids that overlap each added token in the text.
 
-    A document does not align where the two tokenisations spell texts of different length.
+    Returns the counts of the added tokens that occur, and the number of skipped documents. A
+    document is skipped if the two tokenizations spell texts of different length.
     """
-    import numpy as np
-
-    sizes = [sizes_of(tokenizer.vocabulary) for tokenizer in (source, target)]
+    sizes = [surface_sizes(tokenizer.vocabulary) for tokenizer in (source, target)]
     is_added = np.zeros(target.size, dtype=bool)
     is_added[list(added)] = True
-    found: dict[int, int] = {}
+    count_of: dict[int, int] = {}
     skipped = 0
     for texts in batches:
         pairs = [np.empty(0, dtype=np.int64)]
-        for before, after in zip(source.encode(texts), target.encode(texts), strict=True):
-            under = _under(
-                np.asarray(before, dtype=np.int64),
-                np.asarray(after, dtype=np.int64),
+        for source_ids, target_ids in zip(source.encode(texts), target.encode(texts), strict=True):
+            overlaps = _overlaps(
+                np.asarray(source_ids, dtype=np.int64),
+                np.asarray(target_ids, dtype=np.int64),
                 sizes,
                 is_added,
             )
-            skipped += under is None
-            pairs.extend([] if under is None else [under])
+            if overlaps is None:
+                skipped += 1
+            else:
+                pairs.append(overlaps)
         codes, numbers = np.unique(np.concatenate(pairs), return_counts=True)
         for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
-            found[code] = found.get(code, 0) + number
-    counts: dict[int, dict[int, int]] = {}
-    for code, number in sorted(found.items()):
+            count_of[code] = count_of.get(code, 0) + number
+    counts: Counts = {}
+    # Sorted, because the order of the source ids is the order in which their rows are summed.
+    for code, number in sorted(count_of.items()):
         counts.setdefault(code >> 32, {})[code & 0xFFFFFFFF] = number
     return counts, skipped
 
 
-def sizes_of(vocabulary: Vocabulary) -> Ints:
+def surface_sizes(vocabulary: Vocabulary) -> Ints:
     """Return how many bytes each id spells; a special token spells its content."""
-    import numpy as np
-
-    surfaces = (
-        vocabulary.surfaces[i] or vocabulary.special.get(i, "").encode()
-        for i in range(len(vocabulary))
-    )
-    return np.array([len(surface) for surface in surfaces], dtype=np.int64)
+    sizes = []
+    for token_id, surface in enumerate(vocabulary.surfaces):
+        sizes.append(len(surface or vocabulary.special.get(token_id, "").encode()))
+    return np.array(sizes, dtype=np.int64)
 
 
-def _under(before: Ints, after: Ints, sizes: Sequence[Ints], is_added: Any) -> Ints | None:
-    """Return target id << 32 | source id for every source token that an added token covers in part or whole."""
-    import numpy as np
+def _overlaps(
+    source_ids: Ints, target_ids: Ints, sizes: Sequence[Ints], is_added: Any
+) -> Ints | None:
+    """Return a code for every pair of an added token and a source token that overlap in a document.
 
-    ends_before, ends_after = sizes[0][before].cumsum(), sizes[1][after].cumsum()
-    if not len(before) or not len(after) or ends_before[-1] != ends_after[-1]:
-        return None if len(before) or len(after) else np.empty(0, dtype=np.int64)
-    places = is_added[after].nonzero()[0]
-    ends = ends_after[places]
-    starts = ends - sizes[1][after[places]]
-    first = ends_before.searchsorted(starts, side="right")
-    count = ends_before.searchsorted(ends, side="left") + 1 - first
+    The code is target id << 32 | source id: one array of integers that `np.unique` counts fast.
+    Returns `None` if the tokenizations spell texts of different length.
+    """
+    source_ends, target_ends = sizes[0][source_ids].cumsum(), sizes[1][target_ids].cumsum()
+    if not len(source_ids) and not len(target_ids):
+        return np.empty(0, dtype=np.int64)
+    if not len(source_ids) or not len(target_ids) or source_ends[-1] != target_ends[-1]:
+        return None
+    places = is_added[target_ids].nonzero()[0]
+    ends = target_ends[places]
+    starts = ends - sizes[1][target_ids[places]]
+    # Source tokens first .. first + count - 1 overlap the bytes from start to end.
+    first = source_ends.searchsorted(starts, side="right")
+    count = source_ends.searchsorted(ends, side="left") + 1 - first
     offsets = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
-    codes: Ints = (np.repeat(after[places], count) << 32) | before[
-        np.repeat(first, count) + offsets
-    ]
+    overlapping = source_ids[np.repeat(first, count) + offsets]
+    codes: Ints = (np.repeat(target_ids[places], count) << 32) | overlapping
     return codes

@@ -1,4 +1,8 @@
-"""The contract of an initialisation: a request in, one row for every added token out, each with its origin."""
+"""The interface of an embedding initialisation: an `InitRequest` in, one row per added token out.
+
+Every row has an origin: a short text that says how the row was computed. An origin that starts with
+`fallback:` marks a token that the method could not handle. The report counts the origins.
+"""
 
 from __future__ import annotations
 
@@ -14,43 +18,49 @@ from lingraft.store import cached_sha256
 if TYPE_CHECKING:
     from torch import Generator
 
-__all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "Side", "digest_of", "generator_of"]
+__all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "Side", "digest_file", "generator"]
 
 
 class EmbeddingInit(Choice):
-    """A method that makes embedding rows.
+    """A method that computes the embedding rows of added tokens.
 
-    The rows depend on the request alone: same request, same rows, to the bit. `needs_corpus` says whether the method
-    reads text.
+    Rows depend on the request alone: the same request gives the same rows, bit for bit.
+    `needs_corpus` is true for methods that read text.
     """
 
     needs_corpus: ClassVar[bool] = False
 
     def identity(self) -> dict[str, Any]:
-        """Return JSON that changes whenever the rows would: the settings, files by what is in them, not by path."""
+        """Return JSON that changes whenever the rows would change.
+
+        It holds the settings. An input file counts by its content, not by its path.
+        """
         return self.chosen()
 
     @abstractmethod
     def rows(self, request: InitRequest) -> InitRows:
-        """Return float32 rows [A, D] for `request.splice.added`, in its order."""
+        """Return float32 rows [A, D] for `request.splice.added`, in that order."""
 
 
 INITS: Registry[EmbeddingInit] = Registry("embedding init")
 
 
-def generator_of(request: InitRequest) -> Generator:
-    """Return a random generator that differs between the two sides, so that they are drawn apart."""
+def generator(request: InitRequest) -> Generator:
+    """Return a random generator for one side of a request."""
     import torch
 
+    # Even seeds for the input side, odd ones for the output side: with one seed for both, an untied
+    # model would get the same random rows in both matrices.
     return torch.Generator().manual_seed(2 * request.seed + (request.side == "output"))
 
 
-def digest_of(path: Path | str) -> str:
-    """Return the hash of a file that a recipe names; raises `ModelError` where there is none."""
+def digest_file(path: Path | str) -> str:
+    """Return the SHA-256 of a file that a recipe names; raises `ModelError` if it is unreadable."""
     try:
         return cached_sha256(Path(path).expanduser())
     except OSError as error:
         msg = (
-            f"{path}: cannot be read ({error.strerror}), and the embeddings are to be made with it"
+            f"{path}: cannot be read ({error.strerror}), but the embedding init needs it; "
+            "correct the path in the recipe"
         )
         raise ModelError(msg) from error

@@ -1,15 +1,16 @@
-"""Subtoken means, input rows brought to the length that rows of the target's script have.
+"""Subtoken means, with input rows rescaled to the norm of the source's rows in the same script.
 
-A mean of rows is shorter than the rows themselves (their differences cancel), so the body meets an added token as
-something faint. Input rows are rescaled to the median norm of the source's own rows in the token's script. Output rows
-are never rescaled: logits grow with them and the first losses explode. A tied matrix is an output matrix too, so its
-rows are not rescaled either: they are character-weighted means, and the notes say so.
+A mean of rows is shorter than the rows themselves, because their differences cancel, so the model
+would receive an added token as a weak input. Input rows are rescaled to the median norm of the
+source's own rows in the token's script. Output rows are never rescaled: logits grow with them, and
+the first losses explode. A tied matrix is also an output matrix, so its rows are not rescaled
+either: they are character-weighted means, and the notes say why.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -69,7 +70,7 @@ SCRIPT = regex.compile("|".join(rf"(?P<{name}>\p{{Script={name}}})" for name in 
 
 @INITS.register
 class Calibrated(EmbeddingInit):
-    """Input: the subtoken mean at the median norm of the script's rows; output: the mean weighted by characters."""
+    """Input: subtoken mean at the script's median norm; output: mean weighted by characters."""
 
     name: ClassVar[str] = "calibrated"
     reference: ClassVar[str] = "Joshi et al. 2026, Beyond Initialization Loss (arXiv 2608.03494)"
@@ -82,23 +83,20 @@ class Calibrated(EmbeddingInit):
     )
 
     def rows(self, request: InitRequest) -> InitRows:
-        """Average the pieces' rows; rescale those of a separate input matrix."""
-        tokens = request.splice.added
-        pieces = [token.pieces for token in tokens]
+        """Average the subtokens' rows; rescale those of a separate input matrix."""
+        pieces = [token.pieces for token in request.splice.added]
         if request.side == "output" or request.tied:
-            shares, origins = piece_weights(request, "characters")
-            why = (
-                "no: one matrix for input and output, whose rows make the logits"
-                if request.tied
-                else "no: logits"
-            )
-            return InitRows(
-                weighted_means(request.matrix, pieces, shares), origins, {"rescaled": why}
-            )
-        shares, _ = piece_weights(request, "uniform")
-        means_AD = weighted_means(request.matrix, pieces, shares)
-        norms_A, origins, notes = self._norms(request)
+            weights, origins = piece_weights(request, "characters")
+            reason = "no: logits"
+            if request.tied:
+                reason = "no: one matrix for input and output, whose rows make the logits"
+            means_AD = weighted_means(request.matrix, pieces, weights)
+            return InitRows(means_AD, origins, {"rescaled": reason})
+        weights, _ = piece_weights(request, "uniform")
+        means_AD = weighted_means(request.matrix, pieces, weights)
+        norms_A, origins, notes = self._target_norms(request)
         lengths_A = means_AD.norm(dim=1)
+        # A mean of length 0 has no direction to rescale; its factor is 1.
         scales_A = (norms_A / lengths_A).where(lengths_A > 0, lengths_A.new_ones(()))
         origins = tuple(
             origin if length > 0 else "fallback: a mean of length zero, left as it is"
@@ -106,81 +104,90 @@ class Calibrated(EmbeddingInit):
         )
         return InitRows(means_AD * scales_A[:, None], origins, notes)
 
-    def _norms(self, request: InitRequest) -> tuple[Tensor, tuple[str, ...], dict[str, object]]:
-        """Return the norm to bring each row to, how it is called, and what each script's norm was taken from.
+    def _target_norms(
+        self, request: InitRequest
+    ) -> tuple[Tensor, tuple[str, ...], dict[str, object]]:
+        """Return the norm for each row, the origin of each row, and the norms by script as notes.
 
-        A token without letters of its own, such as a part of a character, goes with most of the others.
+        A token without letters, such as a part of a character, counts to the script of most others.
         """
         import torch
 
         tokens = request.splice.added
-        most = main_script([token.surface for token in tokens])
-        script_of_token = [script_of(token.surface) or most for token in tokens]
-        of_script: dict[str | None, list[int]] = {}
-        untrained = request.splice.untrained  # their rows have whatever norm they began with
-        for i, surface in enumerate(request.source_tokenizer.vocabulary.surfaces):
-            if i in untrained:
-                continue
-            of_script.setdefault(script_of(surface) if surface else None, []).append(i)
+        main_script = detect_main_script([token.surface for token in tokens])
+        scripts = [detect_script(token.surface) or main_script for token in tokens]
+        source_ids = _ids_by_script(request)
         norms, origins, notes = {}, {}, {}
-        for script in sorted(set(script_of_token), key=str):
-            ids = of_script.get(script, []) if script else []
+        for script in sorted(set(scripts), key=str):
+            ids = source_ids.get(script, []) if script else []
             origins[script] = "subtoken mean at the norm of the script"
+            # The median of a few rows depends on which tokens happen to exist.
             if len(ids) < self.min_rows:
-                ids = sorted(
-                    {
-                        piece
-                        for token, own in zip(tokens, script_of_token, strict=True)
-                        if own == script
-                        for piece in token.pieces
-                    }
-                )
+                pieces: set[int] = set()
+                for token, token_script in zip(tokens, scripts, strict=True):
+                    if token_script == script:
+                        pieces.update(token.pieces)
+                ids = sorted(pieces)
                 origins[script] = "fallback: subtoken mean at the norm of its pieces"
             norms[script] = median_norm(request.matrix, ids)
             notes[script or "no script"] = {"norm": norms[script], "rows": len(ids)}
         return (
-            torch.tensor([norms[script] for script in script_of_token]),
-            tuple(origins[script] for script in script_of_token),
+            torch.tensor([norms[script] for script in scripts]),
+            tuple(origins[script] for script in scripts),
             {"norms": notes},
         )
 
 
+def _ids_by_script(request: InitRequest) -> dict[str | None, list[int]]:
+    """Return the source ids of each script whose rows were trained."""
+    untrained = request.splice.untrained  # their rows still have their initial norm
+    ids: dict[str | None, list[int]] = {}
+    for token_id, surface in enumerate(request.source_tokenizer.vocabulary.surfaces):
+        if token_id not in untrained:
+            script = detect_script(surface) if surface else None
+            ids.setdefault(script, []).append(token_id)
+    return ids
+
+
 @cache
 def _script_of_character(character: str) -> str | None:
-    found = SCRIPT.match(character)
-    return found.lastgroup if found else None
+    match = SCRIPT.match(character)
+    return match.lastgroup if match else None
 
 
-def script_of(surface: bytes) -> str | None:
-    """Return the script of most letters of a surface; `None` where it has none, or is no UTF-8."""
+def detect_script(surface: bytes) -> str | None:
+    """Return the script of most letters of a surface; `None` without letters or valid UTF-8."""
     try:
         text = surface.decode()
     except UnicodeDecodeError:
         return None
-    counts = Counter(script for character in text if (script := _script_of_character(character)))
-    return counts.most_common(1)[0][0] if counts else None
+    return _most_common(_script_of_character(character) for character in text)
 
 
-def main_script(surfaces: Sequence[bytes]) -> str | None:
+def detect_main_script(surfaces: Sequence[bytes]) -> str | None:
     """Return the script that most surfaces are written in.
 
-    >>> main_script(["की".encode(), "में".encode(), b"the"])
+    >>> detect_main_script(["की".encode(), "में".encode(), b"the"])
     'Devanagari'
     """
-    counts = Counter(script for surface in surfaces if (script := script_of(surface)))
+    return _most_common(detect_script(surface) for surface in surfaces)
+
+
+def _most_common(scripts: Iterable[str | None]) -> str | None:
+    """Return the most common script; of equally common ones, the one that comes first."""
+    counts = Counter(scripts)
+    del counts[None]
     return counts.most_common(1)[0][0] if counts else None
 
 
 def median_norm(matrix_VD: Tensor, ids: Sequence[int]) -> float:
-    """Return the median Euclidean norm of these rows, 0 where there are none."""
+    """Return the median Euclidean norm of these rows, 0 if there are none."""
     import torch
 
     if not ids:
         return 0.0
-    norms = torch.cat(
-        [
-            matrix_VD[torch.tensor(ids[begin : begin + 8192])].float().norm(dim=1)
-            for begin in range(0, len(ids), 8192)
-        ]
-    )
-    return float(norms.median())
+    norms = []
+    for begin in range(0, len(ids), 8192):
+        part = torch.tensor(ids[begin : begin + 8192])
+        norms.append(matrix_VD[part].float().norm(dim=1))
+    return float(torch.cat(norms).median())

@@ -1,11 +1,14 @@
-"""Rows that know nothing of their token: the baselines that every informed method has to beat."""
+"""Initialisations that ignore the token: the baselines that every informed method has to beat.
+
+Suffixes: V source tokens, A added tokens, D width of the matrix.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
 from lingraft.checkpoint.safetensors_files import blocks
-from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, generator_of
+from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
 @INITS.register
 class RandomRows(EmbeddingInit):
-    """Each number drawn from a normal distribution with the mean and the deviation of the whole matrix."""
+    """Draws each number from a normal distribution with the mean and deviation of the matrix."""
 
     name: ClassVar[str] = "random"
     reference: ClassVar[str] = "Tejaswi, Gupta, Choi 2024 (arXiv 2406.14670), section 4: Random"
@@ -24,13 +27,13 @@ class RandomRows(EmbeddingInit):
 
         mean, deviation = mean_and_deviation(request.matrix)
         shape = (len(request.splice.added), request.matrix.shape[1])
-        rows = torch.randn(shape, generator=generator_of(request)) * deviation + mean
+        rows = torch.randn(shape, generator=generator(request)) * deviation + mean
         return InitRows(rows, ("random",) * shape[0], {"mean": mean, "deviation": deviation})
 
 
 @INITS.register
 class RandomToken(EmbeddingInit):
-    """A copy of the row of a source token drawn at random."""
+    """Copies the row of a source token that is drawn at random."""
 
     name: ClassVar[str] = "random_token"
     reference: ClassVar[str] = (
@@ -41,21 +44,21 @@ class RandomToken(EmbeddingInit):
         """Draw A source ids and return their rows."""
         import torch
 
+        # The source's pre-tokenizer cannot produce some of its own tokens. Nothing trained their
+        # rows, so a copy of one would not be the row of a token that the model knows.
         untrained = request.splice.untrained
         trained = torch.tensor([i for i in range(request.matrix.shape[0]) if i not in untrained])
-        drawn = trained[
-            torch.randint(
-                len(trained), (len(request.splice.added),), generator=generator_of(request)
-            )
-        ]
-        return InitRows(request.matrix[drawn].float(), ("random token",) * len(drawn))
+        count = len(request.splice.added)
+        drawn = trained[torch.randint(len(trained), (count,), generator=generator(request))]
+        return InitRows(request.matrix[drawn].float(), ("random token",) * count)
 
 
 @INITS.register
 class MeanResizing(EmbeddingInit):
-    """What transformers does when it resizes: normal around the mean row, with a billionth of the covariance.
+    """Draws rows from a normal distribution around the mean row, with 1e-9 times the covariance.
 
-    All rows are practically the same (their deviation is some 1e-5 of that of the matrix).
+    This is what transformers does when it resizes embeddings. All rows are practically the same:
+    their deviation is about 1e-5 of the deviation of the matrix.
     """
 
     name: ClassVar[str] = "mean_resizing"
@@ -65,22 +68,23 @@ class MeanResizing(EmbeddingInit):
     )
 
     def rows(self, request: InitRequest) -> InitRows:
-        """Draw A rows; memory D x D numbers beside them."""
+        """Draw A rows; needs memory for D x D numbers in addition to the rows."""
         import torch
 
         mean_D, covariance_DD = mean_and_covariance(request.matrix)
-        values, vectors = torch.linalg.eigh(covariance_DD * 1e-9)
+        values, vectors = torch.linalg.eigh(covariance_DD * 1e-9)  # the factor of transformers
+        # Rounding makes the smallest eigenvalues slightly negative, and their root would be NaN.
         root_DD = vectors * values.clamp(min=0).sqrt()
-        drawn = torch.randn(
-            (len(request.splice.added), len(mean_D)),
-            generator=generator_of(request),
-            dtype=torch.float64,
-        )
+        shape = (len(request.splice.added), len(mean_D))
+        drawn = torch.randn(shape, generator=generator(request), dtype=torch.float64)
         return InitRows((mean_D + drawn @ root_DD.T).float(), ("mean of all rows",) * len(drawn))
 
 
 def mean_and_covariance(matrix_VD: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean row and the covariance of the columns in float64, a block of rows at a time."""
+    """Return the mean row [D] and the covariance of the columns [D, D] in float64.
+
+    The matrix is read in blocks of rows, because it is mapped from the file in its own dtype.
+    """
     import torch
 
     count, width = matrix_VD.shape
@@ -89,6 +93,7 @@ def mean_and_covariance(matrix_VD: Tensor) -> tuple[Tensor, Tensor]:
     for block in blocks(matrix_VD):
         total += block.double().sum(dim=0)
     mean = total / count
+    # Second pass: centring first avoids the cancellation of E[xx'] - E[x]E[x]'.
     for block in blocks(matrix_VD):
         centred = block.float() - mean.float()
         products += (centred.T @ centred).double()
@@ -96,7 +101,7 @@ def mean_and_covariance(matrix_VD: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_and_deviation(matrix_VD: Tensor, block: int = 8192) -> tuple[float, float]:
-    """Return mean and standard deviation of all numbers, a block of rows at a time, in float64."""
+    """Return mean and standard deviation of all numbers in float64, reading in blocks of rows."""
     mean = sum(float(part.double().sum()) for part in blocks(matrix_VD, block)) / matrix_VD.numel()
     squares = sum(float((part.double() - mean).square().sum()) for part in blocks(matrix_VD, block))
     return mean, (squares / max(1, matrix_VD.numel() - 1)) ** 0.5

@@ -1,9 +1,9 @@
-"""A loop of optimiser steps that goes on after its process was killed, to the bit as if it had not been.
+"""A loop of optimizer steps that resumes after its process was killed, with the same result.
 
-What a step does must follow from its number and the parameters alone. The state (parameters, the optimiser's moments,
-what the steps returned) is one safetensors file, written aside and renamed: whole or absent. It is written every half
-minute, and never so often that writing takes more than a tenth of the time. What tells one loop from another (method,
-settings, seed, text, model) belongs into the file's name.
+A step must depend on nothing but its number and the parameters; then a resumed loop gives the same
+parameters bit for bit. The state (parameters, moments of the optimizer, results of the steps) is
+one safetensors file, which is written atomically. Everything that distinguishes one loop from
+another (method, settings, seed, text, model) must enter the name of the file.
 """
 
 from __future__ import annotations
@@ -23,59 +23,55 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 SAVE_SECONDS = 30.0
-SHARE_OF_SAVING = 0.1
+"""A killed process loses about this much work."""
+
+MAX_SAVING_SHARE = 0.1
+"""Largest share of the time that is spent on saving: on a slow disk, saves are less frequent."""
 
 Losses = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Loop:
-    """So many steps on these parameters; `file` is where progress is kept, `None` for nowhere."""
+class ResumableLoop:
+    """`steps` optimizer steps on `parameters`; progress is saved in `file`, if there is one."""
 
     title: str
     steps: int
     parameters: Sequence[Tensor]
-    optimiser: Optimizer
+    optimizer: Optimizer
     file: Path | None = None
 
     def run(self, step: Callable[[int], Losses]) -> list[Losses]:
-        """Carry out the steps that are left and return what all of them returned."""
+        """Run the steps that are left and return the results of all steps."""
         losses = self._restore()
-        saved, took = time.monotonic(), 0.0
+        saved, seconds = time.monotonic(), 0.0
         with progress(self.title, self.steps, unit="steps") as advance:
             advance(len(losses))
             for number in range(len(losses), self.steps):
                 losses.append(step(number))
                 advance(1)
-                if self.file and time.monotonic() - saved >= max(
-                    SAVE_SECONDS, took / SHARE_OF_SAVING
-                ):
-                    begun = time.monotonic()
+                pause = max(SAVE_SECONDS, seconds / MAX_SAVING_SHARE)
+                if self.file and time.monotonic() - saved >= pause:
+                    begin = time.monotonic()
                     self._save(losses, self.file)
                     saved = time.monotonic()
-                    took = saved - begun
+                    seconds = saved - begin
         return losses
 
     def _save(self, losses: list[Losses], file: Path) -> None:
+        """Write the state to the file."""
         from safetensors.torch import save_file
 
-        tensors = {
-            f"{i} parameter": parameter.detach() for i, parameter in enumerate(self.parameters)
-        }
+        tensors = {}
         for i, parameter in enumerate(self.parameters):
-            tensors |= {
-                f"{i} state {name}": value
-                for name, value in self.optimiser.state[parameter].items()
-            }
+            tensors[f"{i} parameter"] = parameter.detach().cpu().contiguous()
+            for name, value in self.optimizer.state[parameter].items():
+                tensors[f"{i} state {name}"] = value.cpu().contiguous()
         with atomic_file(file, option="--store") as draft:
-            save_file(
-                {name: value.cpu().contiguous() for name, value in tensors.items()},
-                draft,
-                metadata={"losses": json.dumps(losses)},
-            )
+            save_file(tensors, draft, metadata={"losses": json.dumps(losses)})
 
     def _restore(self) -> list[Losses]:
-        """Put the saved state in place; return what the steps done so far returned."""
+        """Load the saved state, if there is one; return the results of the steps done so far."""
         import torch
         from safetensors import safe_open
 
@@ -84,20 +80,22 @@ class Loop:
         with safe_open(self.file, "pt") as saved, torch.no_grad():
             for i, parameter in enumerate(self.parameters):
                 parameter.copy_(saved.get_tensor(f"{i} parameter"))
-                names = [name for name in saved.keys() if name.startswith(f"{i} state ")]  # noqa: SIM118 - no mapping
-                for name in names:
-                    value, kind = saved.get_tensor(name), name.removeprefix(f"{i} state ")
-                    self.optimiser.state[parameter][kind] = (
-                        value if kind == "step" else value.to(parameter.device)
-                    )
+                prefix = f"{i} state "
+                for name in saved.keys():  # noqa: SIM118 - not a mapping
+                    if name.startswith(prefix):
+                        value, kind = saved.get_tensor(name), name.removeprefix(prefix)
+                        # Adam counts its steps in a tensor on the CPU, wherever the parameters are.
+                        if kind != "step":
+                            value = value.to(parameter.device)
+                        self.optimizer.state[parameter][kind] = value
             return [tuple(pair) for pair in json.loads(saved.metadata()["losses"])]
 
 
 def progress_file(scratch_dir: Path | None, method: str, *identity: object) -> Path | None:
-    """Return where a loop keeps its progress: a name that no other loop has."""
-    return (
-        scratch_dir / f"{method}-{digest(list(identity))[:20]}.safetensors" if scratch_dir else None
-    )
+    """Return the file of a loop's progress, or `None` without a scratch directory."""
+    if scratch_dir is None:
+        return None
+    return scratch_dir / f"{method}-{digest(list(identity))[:20]}.safetensors"
 
 
 def first_and_last(losses: Sequence[Losses], which: int) -> list[float]:
@@ -107,4 +105,5 @@ def first_and_last(losses: Sequence[Losses], which: int) -> list[float]:
     [4.0, 2.0]
     """
     tenth = max(1, len(losses) // 10)
-    return [sum(pair[which] for pair in part) / tenth for part in (losses[:tenth], losses[-tenth:])]
+    values = [step[which] for step in losses]
+    return [sum(values[:tenth]) / tenth, sum(values[-tenth:]) / tenth]

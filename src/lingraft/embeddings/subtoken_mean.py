@@ -1,13 +1,16 @@
-"""How much each piece of a token counts in a weighted mean of the pieces' rows.
+"""The subtoken mean: a row is the weighted mean of the rows of the token's source subtokens.
 
-Rows from the source rows of the pieces that spelled the token before.
+The subtokens of an added token (`pieces`) are the source ids that spelled the token before. The
+weightings differ in how much each subtoken counts. Other methods use this module for their
+fallback rows and for weighted means of rows. Suffixes: V source tokens, A added tokens, D width of
+the matrix.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -22,116 +25,14 @@ if TYPE_CHECKING:
 
 
 Weights = tuple[float, ...]
-
-
-def uniform(token: AddedToken) -> Weights:
-    """Every piece counts the same."""
-    return (1.0,) * len(token.pieces)
-
-
-def by_position(token: AddedToken) -> Weights:
-    """Piece i counts 1 / (i + 1): what begins a token says most about it."""
-    return tuple(1 / (i + 1) for i in range(len(token.pieces)))
-
-
-def first(token: AddedToken) -> Weights:
-    """Only the first piece counts."""
-    return (1.0, *(0.0,) * (len(token.pieces) - 1))
-
-
-def last(token: AddedToken) -> Weights:
-    """Only the last piece counts."""
-    return (*(0.0,) * (len(token.pieces) - 1), 1.0)
-
-
-def by_characters(token: AddedToken, source: Vocabulary) -> Weights:
-    """Each piece counts as many characters as it spells; a byte of a longer character counts its share of it.
-
-    >>> vocabulary = Vocabulary((b"in", b"form", b" ", bytes([0xC3]), bytes([0xA9])))
-    >>> by_characters(AddedToken(5, b"inform", (0, 1)), vocabulary)
-    (2.0, 4.0)
-    >>> by_characters(AddedToken(5, "é".encode(), (3, 4)), vocabulary)
-    (0.5, 0.5)
-    """
-    shares = character_shares(token.surface)
-    sizes = [len(source.surfaces[piece] or b"") for piece in token.pieces]
-    if sum(sizes) != len(shares) or not all(
-        sizes
-    ):  # a piece that is no text, or a normaliser that changed the surface
-        return tuple(float(max(1, size)) for size in sizes)
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return tuple(sum(shares[end - size : end]) for end, size in zip(ends, sizes, strict=True))
-
-
-def character_shares(surface: bytes) -> list[float]:
-    """Return for each byte what part of a character it is; bytes that are no UTF-8 count as a quarter."""
-    shares: list[float] = []
-    for character in surface.decode("utf-8", errors="surrogateescape"):
-        size = len(character.encode("utf-8", errors="surrogateescape"))
-        shares.extend([0.25] if "\udc80" <= character <= "\udcff" else [1 / size] * size)
-    return shares
-
-
-class MergeTree:
-    """The merges of a target tokenizer: which two tokens make a third, and before which others.
-
-    A token's row is the mean of the rows of the two that it is merged from, and theirs likewise, down to source
-    tokens: a piece at depth d counts 2^-d.
-    """
-
-    def __init__(self, ranks: Mapping[tuple[int, int], tuple[int, int]]) -> None:
-        self.ranks = ranks
-
-    @classmethod
-    def read(cls, folder: Path) -> MergeTree:
-        """Read the merges of a tokenizer.json; raises `ModelError` where there are none."""
-        path = folder / "tokenizer.json"
-        model = json.loads(path.read_text(encoding="utf-8"))["model"]
-        if not model.get("merges"):
-            msg = f"{path}: a {model.get('type')} tokenizer has no merges; choose other weights than 'merges'"
-            raise ModelError(msg)
-        vocab = model["vocab"]
-        ranks: dict[tuple[int, int], tuple[int, int]] = {}
-        for rank, merge in enumerate(model["merges"]):
-            left, right = merge if isinstance(merge, list) else merge.split(" ")
-            ranks.setdefault((vocab[left], vocab[right]), (rank, vocab[left + right]))
-        return cls(ranks)
-
-    def weights(self, token: AddedToken, target_of: Mapping[int, int]) -> tuple[Weights, bool]:
-        """Return the weights of the token's pieces, and whether its merges lead to the token itself.
-
-        `target_of` gives a source id's number in the target; where the merges stop early, the tokens reached count
-        alike.
-        """
-        count = len(token.pieces)
-        nodes = [target_of.get(piece, -1) for piece in token.pieces]
-        shares: list[Weights] = [tuple(float(i == j) for j in range(count)) for i in range(count)]
-        while len(nodes) > 1:
-            pairs = enumerate(pairwise(nodes))
-            found = [(self.ranks[pair], i) for i, pair in pairs if pair in self.ranks]
-            if not found:
-                break
-            (_, merged), i = min(found)
-            joined = tuple((a + b) / 2 for a, b in zip(shares[i], shares[i + 1], strict=True))
-            nodes[i : i + 2], shares[i : i + 2] = [merged], [joined]
-        return tuple(sum(column) / len(shares) for column in zip(*shares, strict=True)), nodes == [
-            token.id
-        ]
-
-
-def target_numbers(kept: Mapping[int, int], pieces: Sequence[AddedToken]) -> dict[int, int]:
-    """Return target ids of the source ids that are pieces of added tokens."""
-    wanted = {piece for token in pieces for piece in token.pieces}
-    return {source: target for target, source in kept.items() if source in wanted}
-
+Weighting = Literal["uniform", "characters", "position", "first", "last", "merges"]
 
 BLOCK_TOKENS = 4096
-Weighting = Literal["uniform", "characters", "position", "first", "last", "merges"]
 
 
 @INITS.register
 class SubtokenMean(EmbeddingInit):
-    """The weighted mean of the rows of the token's source pieces."""
+    """The weighted mean of the rows of the token's source subtokens."""
 
     name: ClassVar[str] = "mean"
     reference: ClassVar[str] = (
@@ -141,68 +42,188 @@ class SubtokenMean(EmbeddingInit):
 
     weights: Weighting = Field(
         default="uniform",
-        description="what a piece counts: the same each (uniform), its characters, 1/(i + 1) at "
-        "position i, only the first or the last, or half as much at each level of the "
-        "merge tree (merges)",
+        description="weight of a subtoken: 1 (uniform), its number of characters, 1/(i + 1) at "
+        "position i, 1 for the first or the last only, or 2^-depth in the merge tree (merges)",
     )
 
     def rows(self, request: InitRequest) -> InitRows:
-        """Average the rows of each token's pieces, summed in float64."""
+        """Average the rows of each token's subtokens, summed in float64."""
         pieces = [token.pieces for token in request.splice.added]
-        shares, origins = piece_weights(request, self.weights)
-        return InitRows(weighted_means(request.matrix, pieces, shares), origins)
+        weights, origins = piece_weights(request, self.weights)
+        return InitRows(weighted_means(request.matrix, pieces, weights), origins)
+
+
+def uniform_weights(token: AddedToken) -> Weights:
+    """Give every subtoken the weight 1."""
+    return (1.0,) * len(token.pieces)
+
+
+def position_weights(token: AddedToken) -> Weights:
+    """Give subtoken i the weight 1 / (i + 1): the first subtokens say most about the token."""
+    return tuple(1 / (i + 1) for i in range(len(token.pieces)))
+
+
+def first_weights(token: AddedToken) -> Weights:
+    """Give the first subtoken the weight 1 and the others 0."""
+    return (1.0, *(0.0,) * (len(token.pieces) - 1))
+
+
+def last_weights(token: AddedToken) -> Weights:
+    """Give the last subtoken the weight 1 and the others 0."""
+    return (*(0.0,) * (len(token.pieces) - 1), 1.0)
+
+
+def character_weights(token: AddedToken, source: Vocabulary) -> Weights:
+    """Weigh each subtoken by its characters; a byte counts as its share of a multi-byte character.
+
+    >>> vocabulary = Vocabulary((b"in", b"form", b" ", bytes([0xC3]), bytes([0xA9])))
+    >>> character_weights(AddedToken(5, b"inform", (0, 1)), vocabulary)
+    (2.0, 4.0)
+    >>> character_weights(AddedToken(5, "é".encode(), (3, 4)), vocabulary)
+    (0.5, 0.5)
+    """
+    shares = character_shares(token.surface)
+    sizes = [len(source.surfaces[piece] or b"") for piece in token.pieces]
+    # The bytes do not match if a subtoken has no text, or if a normalizer changed the surface.
+    if sum(sizes) != len(shares) or not all(sizes):
+        return tuple(float(max(1, size)) for size in sizes)
+    weights = []
+    begin = 0
+    for size in sizes:
+        weights.append(sum(shares[begin : begin + size]))
+        begin += size
+    return tuple(weights)
+
+
+def character_shares(surface: bytes) -> list[float]:
+    """Return the share of a character that each byte is; an invalid UTF-8 byte counts 1/4."""
+    shares: list[float] = []
+    for character in surface.decode("utf-8", errors="surrogateescape"):
+        if "\udc80" <= character <= "\udcff":  # surrogateescape's code for an invalid byte
+            shares.append(0.25)
+        else:
+            size = len(character.encode("utf-8"))
+            shares.extend([1 / size] * size)
+    return shares
+
+
+class MergeTree:
+    """The merges of a target tokenizer, which give the subtokens of a token their weights.
+
+    A merged token's row is the mean of the rows of its two parts, and so on down to source tokens:
+    a subtoken at depth d has the weight 2^-d. `ranks` maps a pair of target ids to the merge's rank
+    and the id of the merged token.
+    """
+
+    def __init__(self, ranks: Mapping[tuple[int, int], tuple[int, int]]) -> None:
+        self.ranks = ranks
+
+    @classmethod
+    def read(cls, folder: Path) -> MergeTree:
+        """Read the merges of a tokenizer.json; raises `ModelError` if it has none."""
+        path = folder / "tokenizer.json"
+        model = json.loads(path.read_text(encoding="utf-8"))["model"]
+        if not model.get("merges"):
+            msg = (
+                f"{path}: a {model.get('type')} tokenizer has no merges; "
+                "choose other weights than 'merges'"
+            )
+            raise ModelError(msg)
+        vocab = model["vocab"]
+        ranks: dict[tuple[int, int], tuple[int, int]] = {}
+        for rank, merge in enumerate(model["merges"]):
+            # Older versions of the tokenizers library write "left right", newer ones a list.
+            left, right = merge if isinstance(merge, list) else merge.split(" ")
+            ranks.setdefault((vocab[left], vocab[right]), (rank, vocab[left + right]))
+        return cls(ranks)
+
+    def weights(self, token: AddedToken, target_of: Mapping[int, int]) -> tuple[Weights, bool]:
+        """Return the weights of the token's subtokens, and whether the merges produce the token.
+
+        `target_of` maps source ids to target ids. If the merges stop early, the tokens that they
+        reached count equally.
+        """
+        count = len(token.pieces)
+        nodes = [target_of.get(piece, -1) for piece in token.pieces]
+        # shares[k] are the weights of all subtokens in node k. At first, node k is subtoken k.
+        shares: list[Weights] = [
+            (0.0,) * k + (1.0,) + (0.0,) * (count - 1 - k) for k in range(count)
+        ]
+        while len(nodes) > 1:
+            merges = []
+            for i, pair in enumerate(pairwise(nodes)):
+                if pair in self.ranks:
+                    merges.append((self.ranks[pair], i))
+            if not merges:
+                break
+            (_, merged), i = min(merges)
+            mean = tuple((a + b) / 2 for a, b in zip(shares[i], shares[i + 1], strict=True))
+            nodes[i : i + 2], shares[i : i + 2] = [merged], [mean]
+        weights = tuple(sum(column) / len(shares) for column in zip(*shares, strict=True))
+        return weights, nodes == [token.id]
+
+
+def target_ids(kept: Mapping[int, int], tokens: Sequence[AddedToken]) -> dict[int, int]:
+    """Map the source ids that are subtokens of added tokens to target ids."""
+    wanted = set(chain.from_iterable(token.pieces for token in tokens))
+    return {source: target for target, source in kept.items() if source in wanted}
+
+
+SIMPLE_WEIGHTINGS: dict[str, tuple[str, Callable[[AddedToken], Weights]]] = {
+    "uniform": ("subtoken mean", uniform_weights),
+    "position": ("subtoken mean by position", position_weights),
+    "first": ("first subtoken", first_weights),
+    "last": ("last subtoken", last_weights),
+}
+"""Origin and function of the weightings that need nothing but the token."""
 
 
 def piece_weights(
     request: InitRequest, weighting: Weighting
-) -> tuple[list[tuple[float, ...]], tuple[str, ...]]:
-    """Return the weight of every piece of every added token, and how it came about."""
+) -> tuple[list[Weights], tuple[str, ...]]:
+    """Return the weights of the subtokens of every added token, and the origin of each row."""
     tokens = request.splice.added
-    label = {
-        "uniform": "subtoken mean",
-        "characters": "subtoken mean by characters",
-        "position": "subtoken mean by position",
-        "first": "first subtoken",
-        "last": "last subtoken",
-        "merges": "merge tree",
-    }[weighting]
     if weighting == "merges":
-        tree = MergeTree.read(request.tokenizer_folder)
-        numbers = target_numbers(request.splice.kept, tokens)
-        found = [tree.weights(token, numbers) for token in tokens]
-        fallback = "fallback: mean of the tokens that the merges reach"
-        return [shares for shares, _ in found], tuple(
-            label if whole else fallback for _, whole in found
-        )
+        return _merge_weights(request)
     if weighting == "characters":
         source = request.source_tokenizer.vocabulary
-        return [by_characters(token, source) for token in tokens], (label,) * len(tokens)
-    weigh = {
-        "uniform": uniform,
-        "position": by_position,
-        "first": first,
-        "last": last,
-    }[weighting]
-    return [weigh(token) for token in tokens], (label,) * len(tokens)
+        weights = [character_weights(token, source) for token in tokens]
+        return weights, ("subtoken mean by characters",) * len(tokens)
+    origin, weigh = SIMPLE_WEIGHTINGS[weighting]
+    return [weigh(token) for token in tokens], (origin,) * len(tokens)
+
+
+def _merge_weights(request: InitRequest) -> tuple[list[Weights], tuple[str, ...]]:
+    """Return the weights by depth in the merge tree, and the origin of each row."""
+    tree = MergeTree.read(request.tokenizer_folder)
+    target_of = target_ids(request.splice.kept, request.splice.added)
+    all_weights, origins = [], []
+    for token in request.splice.added:
+        weights, is_complete = tree.weights(token, target_of)
+        all_weights.append(weights)
+        fallback = "fallback: mean of the tokens that the merges reach"
+        origins.append("merge tree" if is_complete else fallback)
+    return all_weights, tuple(origins)
 
 
 def weighted_means(
     matrix_VD: Tensor, pieces: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]
 ) -> Tensor:
-    """Return the weighted mean of each list of rows, [A, D] in float32, summed in float64 in the order of the pieces.
+    """Return the weighted mean [A, D] of each list of rows in float32.
 
-    Memory: the rows of 4,096 lists at a time.
+    Sums are in float64, in the order of the subtokens. The rows of 4,096 lists are in memory at a
+    time.
     """
     import torch
 
     means_AD = torch.empty((len(pieces), matrix_VD.shape[1]), dtype=torch.float32)
     for begin in range(0, len(pieces), BLOCK_TOKENS):
         ids, shares = pieces[begin : begin + BLOCK_TOKENS], weights[begin : begin + BLOCK_TOKENS]
-        flat = torch.tensor([i for group in ids for i in group], dtype=torch.long)
-        owner = torch.repeat_interleave(
-            torch.arange(len(ids)), torch.tensor([len(group) for group in ids])
-        )
-        share = torch.tensor([value for group in shares for value in group], dtype=torch.float64)
+        # The lists differ in length: flatten them, and add each row to the sum of its owner.
+        flat = torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long)
+        lengths = torch.tensor([len(group) for group in ids])
+        owner = torch.repeat_interleave(torch.arange(len(ids)), lengths)
+        share = torch.tensor(list(chain.from_iterable(shares)), dtype=torch.float64)
         sums = torch.zeros((len(ids), matrix_VD.shape[1]), dtype=torch.float64)
         sums.index_add_(0, owner, matrix_VD[flat].double() * share[:, None])
         total = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, owner, share)

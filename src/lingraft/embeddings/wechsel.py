@@ -1,21 +1,25 @@
-"""Rows from bilingual word vectors: mixtures of the source's tokens that mean something similar in the other language.
+"""WECHSEL: rows as mixtures of source tokens with a similar meaning, by bilingual word vectors.
 
-The user gives vectors of words in the source's language and in the target's, in one space; or a dictionary beside
-them, by which the target's space is turned into the source's (orthogonal Procrustes). A token's vector is the mean of
-the vectors of the words that have it, weighted by their frequency, taken as 1 / rank in the file (Zipf). An added
-token's row is the mean of the rows of the nearest source tokens, weighted by the softmax of their cosines. Suffixes: W
-words, E width of the vectors, A added tokens, S source tokens with a vector, K neighbours.
+The user gives vectors of words in the source language and in the target language. They are in one
+space, or come with a dictionary that rotates the target space onto the source space (orthogonal
+Procrustes). The vector of a token is the mean of the vectors of the words that contain it, weighted
+by word frequency, which is approximated as 1 / rank in the file (Zipf). The row of an added token
+is the mean of the rows of the nearest source tokens, weighted by the softmax of their cosines.
+Suffixes: W words, E size of the vectors, A added tokens, S source tokens with a vector, T target
+tokens with a vector, K neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
-from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, digest_of
+from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, digest_file
 from lingraft.embeddings.subtoken_mean import SubtokenMean
 from lingraft.embeddings.word_vectors import WordVectors, read_dictionary, read_word_vectors
 from lingraft.errors import ModelError
@@ -25,7 +29,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK_SCORES = 64 * 2**20
-LEAST_PAIRS = 20
+"""Cosines in memory at a time: 256 MB in float32."""
+
+MIN_PAIRS = 20
+"""With fewer word pairs, a dictionary is refused: it is probably the wrong way round."""
 
 
 @INITS.register
@@ -55,27 +62,22 @@ class Wechsel(EmbeddingInit):
     )
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings with what is in the files in the place of their paths."""
-        files = {
-            name: path
-            for name in ("source_vectors", "target_vectors", "dictionary")
-            if (path := getattr(self, name))
-        }
-        return {
-            self.name: {
-                **self.model_dump(mode="json"),
-                **{name: digest_of(path) for name, path in files.items()},
-            }
-        }
+        """Return the settings; files count by their content."""
+        settings = self.model_dump(mode="json")
+        for name in ("source_vectors", "target_vectors", "dictionary"):
+            if settings[name]:
+                settings[name] = digest_file(settings[name])
+        return {self.name: settings}
 
     def rows(self, request: InitRequest) -> InitRows:
-        """Mix neighbours' rows; a token that is in no word with a vector gets its subtoken mean."""
+        """Mix the neighbours' rows; a token that is in no known word gets its subtoken mean."""
         key = f"wechsel {self.model_dump_json()}"
         if key not in request.scratch:
             request.scratch[key] = self._neighbours(request)
         known, neighbours_AK, weights_AK, notes = request.scratch[key]
         rows_AD = SubtokenMean().rows(request).rows
         origins = ["fallback: in no word with a vector, subtoken mean"] * len(rows_AD)
+        # In parts of 1,024 tokens: each token needs K whole rows in memory.
         for begin in range(0, len(known), 1024):
             part = slice(begin, begin + 1024)
             mixed = request.matrix[neighbours_AK[part]].float() * weights_AK[part, :, None]
@@ -85,95 +87,99 @@ class Wechsel(EmbeddingInit):
         return InitRows(rows_AD, tuple(origins), notes)
 
     def _neighbours(self, request: InitRequest) -> tuple[list[int], Tensor, Tensor, dict[str, Any]]:
-        """Return which added tokens have a vector, their source neighbours and the weights of these, [A, K]."""
+        """Find the source tokens that are nearest to each added token.
+
+        Returns the positions of the added tokens that have a vector, the ids and the weights of
+        their neighbours, [A, K] each, and notes.
+        """
         import torch
         from torch.nn.functional import normalize
 
-        source, target = self._spaces()
+        source, target = self._read_spaces()
         ids_S, vectors_SE = token_vectors(source, request.source_tokenizer)
         ids_T, vectors_TE = token_vectors(target, request.target_tokenizer)
-        place = {token_id: i for i, token_id in enumerate(ids_T)}
-        known = [number for number, token in enumerate(request.splice.added) if token.id in place]
+        index_of = {token_id: index for index, token_id in enumerate(ids_T)}
+        known, indices = [], []
+        for number, token in enumerate(request.splice.added):
+            if token.id in index_of:
+                known.append(number)
+                indices.append(index_of[token.id])
         notes = {"words": [len(source.words), len(target.words)], "source_tokens": len(ids_S)}
         if not known or not ids_S:
             return [], torch.empty((0, 0), dtype=torch.long), torch.empty((0, 0)), notes
-        wanted_AE = normalize(vectors_TE[[place[request.splice.added[i].id] for i in known]], dim=1)
-        anchors_SE, count = normalize(vectors_SE, dim=1), min(self.neighbours, len(ids_S))
+        added_AE, source_SE = normalize(vectors_TE[indices], dim=1), normalize(vectors_SE, dim=1)
+        count = min(self.neighbours, len(ids_S))
         block = max(1, BLOCK_SCORES // len(ids_S))
-        nearest = [
-            torch.topk(wanted_AE[begin : begin + block] @ anchors_SE.T, count, dim=1)
-            for begin in range(0, len(known), block)
-        ]
-        weights_AK = torch.cat(
-            [(scores / self.temperature).softmax(dim=1) for scores, _ in nearest]
-        )
-        return (
-            known,
-            torch.tensor(ids_S)[torch.cat([places for _, places in nearest])],
-            weights_AK,
-            notes,
-        )
+        weights, places = [], []
+        for begin in range(0, len(known), block):
+            cosines_AK, places_AK = torch.topk(
+                added_AE[begin : begin + block] @ source_SE.T, count, dim=1
+            )
+            weights.append((cosines_AK / self.temperature).softmax(dim=1))
+            places.append(places_AK)
+        return known, torch.tensor(ids_S)[torch.cat(places)], torch.cat(weights), notes
 
-    def _spaces(self) -> tuple[WordVectors, WordVectors]:
-        """Return both languages' vectors in one space; raises `ModelError` where they cannot be brought there."""
-        source, target = (
-            read_word_vectors(Path(path).expanduser(), self.max_words)
-            for path in (self.source_vectors, self.target_vectors)
-        )
+    def _read_spaces(self) -> tuple[WordVectors, WordVectors]:
+        """Return both languages' vectors in one space; raises `ModelError` if they share none."""
+        source = read_word_vectors(Path(self.source_vectors).expanduser(), self.max_words)
+        target = read_word_vectors(Path(self.target_vectors).expanduser(), self.max_words)
         if self.dictionary:
             pairs = read_dictionary(Path(self.dictionary).expanduser())
-            return source, aligned(source, target, pairs, self.dictionary)
+            return source, rotate(source, target, pairs, self.dictionary)
         if source.width != target.width:
             msg = (
-                f"{self.source_vectors} has vectors of {source.width} numbers, {self.target_vectors} of "
-                f"{target.width}; vectors in one space have the same: align them, or name a dictionary"
+                f"{self.source_vectors} has vectors of {source.width} numbers, "
+                f"{self.target_vectors} of {target.width}, so they do not share a space; "
+                "align them, or name a dictionary"
             )
             raise ModelError(msg)
         return source, target
 
 
-def aligned(
+def rotate(
     source: WordVectors, target: WordVectors, pairs: Sequence[tuple[str, str]], where: str
 ) -> WordVectors:
-    """Turn the target's vectors so that those of translations meet (Schoenemann 1966); raises `ModelError`."""
-    import numpy as np
+    """Rotate the target vectors so that translations come close (Schoenemann 1966).
 
-    places = [{word: i for i, word in enumerate(space.words)} for space in (source, target)]
-    known = [
-        (places[0][first], places[1][second])
-        for first, second in pairs
-        if first in places[0] and second in places[1]
-    ]
-    if len(known) < LEAST_PAIRS:
+    `where` names the dictionary in the `ModelError` that is raised if too few pairs have a vector
+    on both sides.
+    """
+    source_index = {word: index for index, word in enumerate(source.words)}
+    target_index = {word: index for index, word in enumerate(target.words)}
+    source_units, target_units = [], []
+    for source_word, target_word in pairs:
+        if source_word in source_index and target_word in target_index:
+            source_units.append(_unit(source.vectors_WE[source_index[source_word]]))
+            target_units.append(_unit(target.vectors_WE[target_index[target_word]]))
+    if len(source_units) < MIN_PAIRS:
         msg = (
-            f"{where}: {len(known)} of its {len(pairs):,} pairs have a vector on both sides, at least {LEAST_PAIRS} "
-            f"are needed; are the source's words first, and is it a dictionary of these languages?"
+            f"{where}: {len(source_units)} of its {len(pairs):,} pairs have a vector on both "
+            f"sides, but at least {MIN_PAIRS} are needed; check that the source words come first "
+            "and that the dictionary is of these languages"
         )
         raise ModelError(msg)
-    first, second = (
-        np.stack([_unit(space.vectors_WE[pair[side]]) for pair in known])
-        for side, space in enumerate((source, target))
-    )
-    left, _, right = np.linalg.svd(second.T @ first, full_matrices=False)
+    products = np.stack(target_units).T @ np.stack(source_units)
+    left, _, right = np.linalg.svd(products, full_matrices=False)
     return WordVectors(target.words, target.vectors_WE @ (left @ right))
 
 
 def _unit(vector_E: Any) -> Any:
-    import numpy as np
-
     return vector_E / max(float(np.linalg.norm(vector_E)), 1e-12)
 
 
 def token_vectors(space: WordVectors, tokenizer: ModelTokenizer) -> tuple[list[int], Tensor]:
-    """Return the ids of tokens that occur in words, and the mean vector of those words, the commoner ones more."""
+    """Return the ids of the tokens that occur in words, and their vectors [S, E].
+
+    The vector of a token is the mean of the vectors of its words, weighted by 1 / rank.
+    """
     import torch
 
     vectors_WE = torch.from_numpy(space.vectors_WE)
-    cut = tokenizer.encode(
-        [tokenizer.family.chunk_prefix + word for word in space.words]
-    )  # as inside of a text
-    owner = torch.tensor([i for i, ids in enumerate(cut) for _ in ids], dtype=torch.long)
-    token = torch.tensor([token_id for ids in cut for token_id in ids], dtype=torch.long)
+    # With the prefix of its family in front, a word gets the tokens that it has inside a text.
+    tokenized = tokenizer.encode([tokenizer.family.chunk_prefix + word for word in space.words])
+    lengths = torch.tensor([len(ids) for ids in tokenized])
+    owner = torch.arange(len(tokenized)).repeat_interleave(lengths)
+    token = torch.tensor(list(chain.from_iterable(tokenized)), dtype=torch.long)
     ids_S, place = token.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     weight = 1.0 / (owner + 1)
     sums_SE = torch.zeros((len(ids_S), vectors_WE.shape[1]))

@@ -1,8 +1,9 @@
-"""Files of word vectors that a user gives: one language a file, words in the order of their frequency.
+"""Readers for files of word vectors: one language per file, words in order of frequency.
 
-`.vec` and `.txt` (also `.gz`): a line "COUNT WIDTH", which may be missing, then a word and its numbers on each line, as
-fastText writes them. `.npz`: arrays `words` (text) and `vectors`. `.safetensors`: a tensor `vectors`, and under
-`words` in its metadata the words as a JSON list. Nothing is unpickled. Suffixes: W words, E width of the vectors.
+`.vec` and `.txt` (also `.gz`) hold an optional line "COUNT WIDTH", then a word and its numbers on
+each line, as fastText writes them. `.npz` holds the arrays `words` (text) and `vectors`.
+`.safetensors` holds a tensor `vectors`; the key `words` of its metadata is a JSON list of the
+words. Nothing is unpickled. Suffixes: W words, E size of the vectors.
 """
 
 from __future__ import annotations
@@ -15,49 +16,54 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lingraft.errors import ModelError
 
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Words, the commonest first, and a float32 vector for each, [W, E]."""
+    """Words, the most frequent first, and a float32 vector for each, [W, E]."""
 
     words: Sequence[str]
     vectors_WE: Any  # noqa: N815
 
     @property
     def width(self) -> int:
-        """Numbers of a vector."""
+        """Numbers in a vector."""
         return int(self.vectors_WE.shape[1])
 
 
-def read_word_vectors(path: Path, most: int) -> WordVectors:
-    """Read the first words of a file; raises `ModelError` where it is none of these, or has no vector."""
-    import numpy as np
-
+def read_word_vectors(path: Path, max_words: int) -> WordVectors:
+    """Read the first words of a file; raises `ModelError` if the file is unreadable or empty."""
     readers = {".vec": _text, ".txt": _text, ".npz": _npz, ".safetensors": _safetensors}
     kind = next((suffix for suffix in reversed(path.suffixes) if suffix != ".gz"), "")
     if kind not in readers:
-        msg = f"{path}: word vectors are read from {', '.join(readers)} (.vec and .txt also .gz), got {path.suffix!r}"
+        msg = (
+            f"{path}: word vectors are read from {', '.join(readers)} (.vec and .txt also .gz), "
+            f"got {path.suffix!r}; convert the file to one of these"
+        )
         raise ModelError(msg)
     try:
-        words, vectors_WE = readers[kind](path, most)
+        words, vectors_WE = readers[kind](path, max_words)
         vectors_WE = np.asarray(vectors_WE, dtype=np.float32)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         msg = f"{path}: cannot be read as word vectors ({' '.join(str(error).split())[:160]})"
         raise ModelError(msg) from error
     if vectors_WE.ndim != 2 or len(words) != len(vectors_WE) or not len(words):
-        msg = f"{path}: {len(words):,} words beside vectors of shape {vectors_WE.shape}; each word needs one vector"
+        msg = (
+            f"{path}: {len(words):,} words, but vectors of shape {vectors_WE.shape}; "
+            "each word needs one vector"
+        )
         raise ModelError(msg)
     if not np.isfinite(vectors_WE).all():
-        msg = f"{path}: the vector of {words[int(np.argwhere(~np.isfinite(vectors_WE))[0][0])]!r} is not finite"
+        word = words[int(np.argwhere(~np.isfinite(vectors_WE))[0][0])]
+        msg = f"{path}: the vector of {word!r} is not finite; remove it from the file"
         raise ModelError(msg)
     return WordVectors(words, vectors_WE)
 
 
-def _text(path: Path, most: int) -> tuple[list[str], Any]:
-    import numpy as np
-
+def _text(path: Path, max_words: int) -> tuple[list[str], Any]:
     with (
         gzip.open(path, "rt", encoding="utf-8")
         if path.suffix == ".gz"
@@ -65,9 +71,12 @@ def _text(path: Path, most: int) -> tuple[list[str], Any]:
     ):
         words: list[str] = []
         vectors: list[Any] = []
-        for number, word, values in itertools.islice(_lines(file), most):
+        for number, word, values in itertools.islice(_lines(file), max_words):
             if vectors and len(values) != len(vectors[0]):
-                msg = f"line {number}: {len(values)} numbers for {word!r}, {len(vectors[0])} for the words before"
+                msg = (
+                    f"line {number}: {len(values)} numbers for {word!r}, "
+                    f"{len(vectors[0])} for the words before"
+                )
                 raise ValueError(msg)
             words.append(word)
             try:
@@ -81,32 +90,35 @@ def _text(path: Path, most: int) -> tuple[list[str], Any]:
 def _lines(file: Iterator[str]) -> Iterator[tuple[int, str, list[str]]]:
     """Yield the number of each line, its word and its numbers."""
     for number, line in enumerate(file, 1):
+        # Only a space separates: other white space may be part of a word.
         word, *values = line.rstrip().split(" ")
-        if (number == 1 and len(values) == 1) or not values:  # the head: how many words, how wide
+        if (number == 1 and len(values) == 1) or not values:  # the header "COUNT WIDTH"
             continue
         yield number, word, values
 
 
-def _npz(path: Path, most: int) -> tuple[list[str], Any]:
-    import numpy as np
-
+def _npz(path: Path, max_words: int) -> tuple[list[str], Any]:
+    # An array of objects would need pickle, which can run code.
     with np.load(path, allow_pickle=False) as arrays:
-        return [str(word) for word in arrays["words"][:most]], arrays["vectors"][:most]
+        return [str(word) for word in arrays["words"][:max_words]], arrays["vectors"][:max_words]
 
 
-def _safetensors(path: Path, most: int) -> tuple[list[str], Any]:
+def _safetensors(path: Path, max_words: int) -> tuple[list[str], Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
             words = json.loads((file.metadata() or {})["words"])
-            return words[:most], file.get_tensor("vectors")[:most]
+            return words[:max_words], file.get_tensor("vectors")[:max_words]
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 
 
 def read_dictionary(path: Path) -> list[tuple[str, str]]:
-    """Read pairs (source word, target word), one a line, between them a tab or a space; raises `ModelError`."""
+    """Read pairs (source word, target word), one per line, separated by a tab or a space.
+
+    Raises `ModelError` if the file is unreadable or a line is not a pair.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -114,9 +126,13 @@ def read_dictionary(path: Path) -> list[tuple[str, str]]:
         raise ModelError(msg) from error
     pairs = []
     for number, line in enumerate(lines, 1):
+        # With a tab, the two sides may hold spaces.
         parts = line.split("\t") if "\t" in line else line.split()
         if len(parts) != 2:
-            msg = f"{path}, line {number}: expected a source word, a tab and a target word, got {line[:60]!r}"
+            msg = (
+                f"{path}, line {number}: expected a source word, a tab and a target word, "
+                f"got {line[:60]!r}"
+            )
             raise ModelError(msg)
         pairs.append((parts[0].strip(), parts[1].strip()))
     return pairs

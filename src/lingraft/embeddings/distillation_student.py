@@ -1,0 +1,153 @@
+"""The frozen source model that serves as teacher and student of token distillation.
+
+As a teacher, it reads the source tokenization. As a student, it reads the target tokenization with
+trainable rows for the added tokens, which a hook puts into the output of the embedding table.
+Importing this module imports torch. Suffixes: W windows, P positions, D width, A added tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from lingraft.checkpoint.load_model import load_model
+from lingraft.embeddings.base import InitRequest
+from lingraft.embeddings.distillation_windows import StudentWindow
+from lingraft.embeddings.subtoken_mean import SubtokenMean
+from lingraft.errors import ModelError
+
+
+class DistillationStudent:
+    """The frozen model with trainable rows for the added tokens, and their optimizer.
+
+    `step_size` is the learning rate, relative to the standard deviation of each matrix. `learned`
+    are the trainable parameters: one of a tied model, two of an untied one.
+    """
+
+    def __init__(self, request: InitRequest, step_size: float) -> None:
+        self.model = load_model(request.source_folder, request.device, "float32")
+        self.model.requires_grad_(requires_grad=False)
+        self.device = self.model.device
+        self.start = self._start_id(request)
+        self.added = {token.id: number for number, token in enumerate(request.splice.added)}
+        self.source_of = dict(request.splice.kept)
+        self.table = self.model.get_input_embeddings()
+        self.head = self.model.get_output_embeddings()
+        self.parameters: dict[str, torch.nn.Parameter] = {}
+        groups: dict[torch.nn.Parameter, dict[str, Any]] = {}
+        for side, module in (("input", self.table), ("output", self.head)):
+            if side == "output" and request.tied:
+                self.parameters[side] = self.parameters["input"]
+                continue
+            matrix = module.weight[: request.splice.source_size]
+            means = SubtokenMean().rows(dataclasses.replace(request, matrix=matrix.cpu())).rows
+            parameter = torch.nn.Parameter(means.to(self.device))
+            self.parameters[side] = parameter
+            # A step of Adam is about as large as the rate, so the rate follows the scale of
+            # the rows.
+            rate = step_size * float(matrix.float().std())
+            groups[parameter] = {"params": [parameter], "lr": rate}
+        self.learned = list(groups)
+        self.optimizer = torch.optim.Adam(list(groups.values()))
+        self.table.register_forward_hook(self._insert_rows)
+        self.added_WP: Tensor | None = None
+
+    @staticmethod
+    def _start_id(request: InitRequest) -> int:
+        """Return the id in front of every window; raises `ModelError` if there is none."""
+        tokenizer = request.source_tokenizer
+        start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+        if start is None:
+            msg = (
+                f"{request.source_folder}: has neither a BOS nor an EOS token to put before a "
+                "window; choose another embedding init"
+            )
+            raise ModelError(msg)
+        return start
+
+    def rows(self) -> dict[str, Tensor]:
+        """Return the learned rows [A, D] of both sides."""
+        return {side: parameter.detach().cpu() for side, parameter in self.parameters.items()}
+
+    def step(self, windows: Sequence[StudentWindow]) -> tuple[float, float]:
+        """Make one optimizer step on a batch; return the state error and the output loss.
+
+        The state error is the squared error of the hidden states, relative to their mean square.
+        """
+        with torch.no_grad():
+            teacher = self._states([window.source for window in windows], student=False)
+        student_ids = [[self._row_id(i) for i in window.target] for window in windows]
+        student = self._states(student_ids, student=True)
+        window, source, target = torch.tensor(_state_pairs(windows), device=self.device).T
+        states = teacher[window, source]
+        error = (student[window, target] - states).square().mean() / states.square().mean()
+        window, source, token = torch.tensor(self._next_tokens(windows), device=self.device).T
+        # The output rows learn from the teacher's states alone: those of the student move in every
+        # step.
+        states = teacher[window, source]
+        logits = torch.cat([self.head(states), states @ self.parameters["output"].T], dim=1)
+        loss = cross_entropy(logits.float(), token)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(error + loss)
+        self.optimizer.step()
+        return float(error.detach()), float(loss.detach())
+
+    def _next_tokens(self, windows: Sequence[StudentWindow]) -> list[tuple[int, int, int]]:
+        """Return (window, teacher position, row of the next target token) for the output loss."""
+        triples = []
+        for number, window in enumerate(windows):
+            for s, t in ((-1, -1), *window.ends):
+                if t + 1 < len(window.target):
+                    triples.append((number, s + 1, self._row_id(window.target[t + 1])))
+        return triples
+
+    def _row_id(self, target_id: int) -> int:
+        """Return the row of a target id in the source matrix, or past its end if it is added."""
+        rows: int = self.head.weight.shape[0]
+        if target_id in self.added:
+            return rows + self.added[target_id]
+        return self.source_of[target_id]
+
+    def _states(self, sequences: Sequence[Sequence[int]], *, student: bool) -> Tensor:
+        """Return the last hidden states, [W, P, D]; position 0 is the start token."""
+        width = 1 + max(len(sequence) for sequence in sequences)
+        # Padding at the end needs no mask: in a causal model, no earlier position attends to it.
+        padded = []
+        for sequence in sequences:
+            padding = [self.start] * (width - 1 - len(sequence))
+            padded.append([self.start, *sequence, *padding])
+        ids_WP = torch.tensor(padded, device=self.device)
+        added_WP = ids_WP - self.head.weight.shape[0]
+        self.added_WP = added_WP if student else None
+        # The model has no rows for added tokens: it reads id 0, and the hook replaces its output.
+        ids_WP = ids_WP.where(added_WP < 0, 0)
+        outputs = self.model.base_model(input_ids=ids_WP, use_cache=False)
+        states_WPD: Tensor = outputs.last_hidden_state
+        return states_WPD
+
+    def _insert_rows(self, module: Any, _inputs: Any, output_WPD: Tensor) -> Tensor:
+        """Replace the table's output at added tokens by their trainable rows."""
+        if self.added_WP is None:
+            return output_WPD
+        # Some embedding modules (XGLM, Gemma 3) scale their rows in the forward pass.
+        scale = getattr(module, "embed_scale", 1.0)
+        rows_WPD = self.parameters["input"][self.added_WP.clamp(min=0)] * scale
+        return output_WPD.where(self.added_WP[..., None] < 0, rows_WPD.to(output_WPD.dtype))
+
+
+def _state_pairs(windows: Sequence[StudentWindow]) -> list[tuple[int, int, int]]:
+    """Return (window, teacher position, student position) where states should agree.
+
+    Before the first added token, both read the same ids, so their states agree already.
+    """
+    triples = []
+    for number, window in enumerate(windows):
+        for s, t in window.ends:
+            if t >= window.first_added:
+                triples.append((number, s + 1, t + 1))
+    return triples

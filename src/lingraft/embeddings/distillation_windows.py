@@ -1,0 +1,109 @@
+"""Windows of text for token distillation: the same text as ids of the source and the target.
+
+A window ends where a source token and a target token end at the same byte, so both tokenizations of
+a window spell the same text. Only windows that contain an added token are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lingraft.embeddings.align import read_text, surface_sizes
+from lingraft.embeddings.base import InitRequest
+
+MAX_SOURCE_TOKENS = 512
+"""Longer windows are left out: one of them would make every sequence of its batch as long."""
+
+
+@dataclass(frozen=True)
+class StudentWindow:
+    """Text as ids of both tokenizers.
+
+    `ends` are the pairs of positions (source, target) where two tokens end at the same byte.
+    `first_added` is the target position of the first added token.
+    """
+
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+    ends: tuple[tuple[int, int], ...]
+    first_added: int
+
+
+def find_windows(
+    request: InitRequest, *, text_bytes: int, window_tokens: int, windows_per_token: int
+) -> tuple[list[StudentWindow], set[int]]:
+    """Split the text into windows and keep those that have a token with too few windows.
+
+    Returns the windows and the ids of the added tokens in them. Stops reading once every added
+    token has `windows_per_token` windows.
+    """
+    source, target = request.source_tokenizer, request.target_tokenizer
+    sizes = [surface_sizes(tokenizer.vocabulary) for tokenizer in (source, target)]
+    wanted = {token.id: windows_per_token for token in request.splice.added}
+    missing, seen, windows = set(wanted), set(), []
+    for texts in read_text(request, text_bytes):
+        for source_ids, target_ids in zip(source.encode(texts), target.encode(texts), strict=True):
+            for window in _split(source_ids, target_ids, sizes, window_tokens, set(wanted)):
+                if not missing.intersection(window.target):
+                    continue
+                windows.append(window)
+                for token_id in wanted.keys() & set(window.target):
+                    seen.add(token_id)
+                    wanted[token_id] -= 1
+                    if wanted[token_id] <= 0:
+                        missing.discard(token_id)
+        if not missing:
+            break
+    return windows, seen
+
+
+def _split(
+    source_ids: Sequence[int],
+    target_ids: Sequence[int],
+    sizes: Sequence[Any],
+    length: int,
+    added: set[int],
+) -> Iterator[StudentWindow]:
+    """Yield the windows of a document that contain an added token.
+
+    A window has at least `length` target tokens, except for the last one.
+    """
+    pairs = _common_ends(source_ids, target_ids, sizes)
+    begin = (-1, -1)  # the last positions before the window, in the source and in the target
+    for number, pair in enumerate(pairs):
+        if pair[1] - begin[1] < length and number + 1 < len(pairs):
+            continue
+        target = tuple(target_ids[begin[1] + 1 : pair[1] + 1])
+        first = next((place for place, i in enumerate(target) if i in added), None)
+        if first is not None and pair[0] - begin[0] <= MAX_SOURCE_TOKENS:
+            ends = []
+            for s, t in pairs:
+                if begin[1] < t <= pair[1]:
+                    ends.append((s - begin[0] - 1, t - begin[1] - 1))
+            source = tuple(source_ids[begin[0] + 1 : pair[0] + 1])
+            yield StudentWindow(source, target, tuple(ends), first)
+        begin = pair
+
+
+def _common_ends(
+    source_ids: Sequence[int], target_ids: Sequence[int], sizes: Sequence[Any]
+) -> list[tuple[int, int]]:
+    """Return the positions (source, target) of the tokens that end at the same byte.
+
+    The list is empty if the two tokenizations spell texts of different length.
+    """
+    source_ends = sizes[0][np.asarray(source_ids, dtype=np.int64)].cumsum()
+    target_ends = sizes[1][np.asarray(target_ids, dtype=np.int64)].cumsum()
+    if not len(source_ids) or not len(target_ids) or source_ends[-1] != target_ends[-1]:
+        return []
+    # Tokens without bytes share their end with the token before; the last of them counts.
+    source_place = {int(end): place for place, end in enumerate(source_ends)}
+    pairs = []
+    for place, end in enumerate(target_ends):
+        if int(end) in source_place:
+            pairs.append((source_place[int(end)], place))
+    return pairs
