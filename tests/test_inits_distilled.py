@@ -16,7 +16,7 @@ from lingraft.checkpoint import (
     resize_embeddings,
 )
 from lingraft.embeddings import INITS
-from lingraft.embeddings.distilled import Distilled, find_windows
+from lingraft.embeddings.distillation_windows import StudentWindow, find_windows
 from lingraft.evaluation import bits_per_byte
 from lingraft.tokenizer import open_tokenizer
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
@@ -51,9 +51,20 @@ def request_(
     )
 
 
+def windows_of(
+    request_: InitRequest, *, windows_per_token: int, window_tokens: int = 48
+) -> tuple[list[StudentWindow], set[int]]:
+    return find_windows(
+        request_,
+        text_bytes=1_000_000,
+        window_tokens=window_tokens,
+        windows_per_token=windows_per_token,
+    )
+
+
 def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> None:
     """Each window is the same text twice; every pair of ends spells the same bytes up to there."""
-    windows, seen = find_windows(request_, Distilled(window_tokens=4, windows_per_token=3))
+    windows, seen = windows_of(request_, window_tokens=4, windows_per_token=3)
     source, target = (
         open_tokenizer(folder).vocabulary.surfaces
         for folder in (request_.source_folder, request_.tokenizer_folder)
@@ -78,8 +89,8 @@ def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> No
 
 def test_enough_windows_are_enough(request_: InitRequest) -> None:
     """Once every token that occurs has its snippets, only windows of the others are still taken."""
-    few, _ = find_windows(request_, Distilled(windows_per_token=1))
-    many, _ = find_windows(request_, Distilled(windows_per_token=100))
+    few, _ = windows_of(request_, windows_per_token=1)
+    many, _ = windows_of(request_, windows_per_token=100)
     assert 0 < len(few) < len(many)
 
 

@@ -158,18 +158,21 @@ def test_too_little_text_is_an_error(patient: Patient) -> None:
         INITS.parse("learned").rows(request)
 
 
-GO = """
+RUN = """
 import json, sys
 from pathlib import Path
 from lingraft.checkpoint import resize_embeddings
 from lingraft.corpus import Corpus
-from lingraft.embeddings import INITS, learned, resuming
+from lingraft.embeddings import INITS, learned, resumable_loop
 from lingraft.splice import Splice
-resuming.SAVE_SECONDS, resuming.SHARE_OF_SAVING, learned.CHECKPOINT_SECONDS = 0, 1, 0
+resumable_loop.SAVE_SECONDS, resumable_loop.MAX_SAVING_SHARE = 0, 1
+learned.CHECKPOINT_SECONDS = 0
 root, output, method = Path(sys.argv[1]), Path(sys.argv[2]), INITS.parse(json.loads(sys.argv[3]))
 splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
-resize_embeddings(root / "source", root / "tokenizer", splice, input_init=method, output_init=method, output=output,
-      corpus=Corpus.open(root / "corpus"), scratch_dir=Path(sys.argv[4]))
+resize_embeddings(
+    root / "source", root / "tokenizer", splice, input_init=method, output_init=method,
+    output=output, corpus=Corpus.open(root / "corpus"), scratch_dir=Path(sys.argv[4]),
+)
 """
 
 
@@ -193,7 +196,7 @@ def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
     }
     build_corpus(CorpusSettings.model_validate(chosen), "hi", Draft(tmp_path / "corpus"))
     work, output = tmp_path / "work", tmp_path / "output"
-    started = start("-c", GO, tmp_path, output, json.dumps(method), work, cwd=tmp_path)
+    started = start("-c", RUN, tmp_path, output, json.dumps(method), work, cwd=tmp_path)
     deadline = time.monotonic() + 120
     saved = "distilled-*.safetensors" if "distilled" in method else "learned-*/training/step-*"
     while not list(work.glob(saved)) and started.process.is_alive() and time.monotonic() < deadline:
