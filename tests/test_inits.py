@@ -1,4 +1,4 @@
-"""Initialisations: what holds for every registered method, then what each one computes."""
+"""Initialisations: properties of every registered method, then the rows of each method."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def donor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def resized(folder: Path, rows: int) -> Path:
-    """Save a model again with so many rows."""
+    """Resize a model to a number of rows."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.resize_token_embeddings(rows, mean_resizing=False)
     model.save_pretrained(folder)
@@ -109,7 +109,7 @@ def method(request: pytest.FixtureRequest, donor_folder: Path) -> EmbeddingInit:
 
 
 def word_vectors(folder: Path) -> dict[str, str]:
-    """Write vectors of the words of a few sentences in both languages."""
+    """Write vectors for the words of a few sentences in both languages."""
     for name, text in (("en", ENGLISH), ("hi", HINDI)):
         words = sorted({word for line in text for word in line.split()})
         lines = (f"{word} {len(word)} {i % 7} 1" for i, word in enumerate(words))
@@ -122,7 +122,7 @@ def word_vectors(folder: Path) -> dict[str, str]:
 def test_every_added_token_gets_a_finite_row_with_an_origin(
     method: EmbeddingInit, side: str, dtype: str, source: tuple[Path, Path, Splice]
 ) -> None:
-    """Shape, numbers and origins, for either matrix and any dtype; rows depend on the request alone."""
+    """Rows for any matrix and dtype are finite float32, have origins, and are reproducible."""
     request = request_of(source, side, dtype)
     before = request.matrix.clone()
     made = method.rows(request)
@@ -136,15 +136,15 @@ def test_every_added_token_gets_a_finite_row_with_an_origin(
     assert torch.equal(method.rows(request).rows, made.rows)
 
 
-def test_every_method_says_whom_it_is_owed_to(method: EmbeddingInit) -> None:
-    """A reference, a docstring, and settings that a recipe gives back."""
+def test_every_method_names_its_reference(method: EmbeddingInit) -> None:
+    """Every method has a reference, a docstring, and settings that survive a recipe."""
     assert method.reference
     assert type(method).__doc__
     assert INITS.parse(method.chosen()) == method
 
 
 def test_mean_equals_the_obvious_loop(source: tuple[Path, Path, Splice]) -> None:
-    """The mean of the pieces' rows, for every token and each side by itself."""
+    """The mean of the subtokens' rows, for every token and each side."""
     for side in ("input", "output"):
         request = request_of(source, side)
         rows = INITS.parse("mean").rows(request).rows
@@ -154,7 +154,7 @@ def test_mean_equals_the_obvious_loop(source: tuple[Path, Path, Splice]) -> None
 
 
 def test_random_follows_the_matrix_and_the_seed(source: tuple[Path, Path, Splice]) -> None:
-    """`random` has the matrix's mean and deviation; another seed and the other side draw other rows."""
+    """`random` has the matrix's mean and deviation; rows differ between seeds and between sides."""
     made = INITS.parse("random").rows(request_of(source))
     matrix = request_of(source).matrix
     assert made.notes["deviation"] == pytest.approx(float(matrix.std()), rel=1e-5)
@@ -183,7 +183,7 @@ def test_random_token_copies_a_row(source: tuple[Path, Path, Splice]) -> None:
 def test_weights_of_pieces(
     weights: str, expected: tuple[float, ...], source: tuple[Path, Path, Splice]
 ) -> None:
-    """A space and the three bytes of a letter, weighted in every way; the row is the obvious weighted mean."""
+    """Every weighting of a space and the three bytes of a letter gives its weighted mean."""
     folder, root, _ = source
     tokenizer = root.parent / f"chain-{weights}"
     chain = [b"\xe0\xa4", "क".encode(), " क".encode()]
@@ -207,13 +207,13 @@ def test_weights_of_pieces(
 
 
 def test_merges_that_stop_early_are_counted(source: tuple[Path, Path, Splice]) -> None:
-    """Where no chain of merges leads to the token, the tokens reached count alike, and the origin says so."""
+    """If the merges do not produce the token, the reached tokens count equally: a fallback."""
     made = INITS.parse({"mean": {"weights": "merges"}}).rows(request_of(source))
     assert any(origin.startswith("fallback") for origin in made.origins)
 
 
-def test_hf_is_the_resizing_of_transformers(source: tuple[Path, Path, Splice]) -> None:
-    """The rows have the mean and the tiny deviation of those that transformers' own resizing makes."""
+def test_mean_resizing_equals_transformers(source: tuple[Path, Path, Splice]) -> None:
+    """Rows have the mean and the small deviation of transformers' own resizing."""
     request = request_of(source)
     tokens = tuple(AddedToken(IDS + i, b"x", (1,)) for i in range(2000))
     made = (
@@ -232,7 +232,7 @@ def test_hf_is_the_resizing_of_transformers(source: tuple[Path, Path, Splice]) -
 def test_calibrated_gives_input_rows_the_norm_of_the_script(
     source: tuple[Path, Path, Splice],
 ) -> None:
-    """Separate input rows have the median norm; output rows, and tied ones, are plain character-weighted means."""
+    """Separate input rows get the median norm; output and tied rows do not."""
     characters = INITS.parse({"mean": {"weights": "characters"}})
     for side in ("input", "output"):
         request = request_of(source, side)
@@ -268,7 +268,7 @@ def test_calibrated_gives_input_rows_the_norm_of_the_script(
 def test_calibrated_takes_the_norm_from_the_script_where_there_is_one(
     source: tuple[Path, Path, Splice],
 ) -> None:
-    """With enough source rows in the script of the added tokens, those alone give the norm."""
+    """With enough source rows in the script, they alone determine the norm."""
     request = request_of(source)
     if request.tied:
         pytest.skip("tied rows are not rescaled")
@@ -289,8 +289,8 @@ def test_calibrated_takes_the_norm_from_the_script_where_there_is_one(
     assert made.origins == ("subtoken mean at the norm of the script",)
 
 
-def test_calibrated_is_what_a_recipe_means_that_says_nothing() -> None:
-    """The default of both matrices; a method named without a side is meant for both."""
+def test_calibrated_is_the_default() -> None:
+    """`calibrated` is the default of both sides; a method named without a side applies to both."""
     assert EmbeddingSettings() == EmbeddingSettings.model_validate("calibrated")
     assert EmbeddingSettings().input == EmbeddingSettings().output == INITS.parse("calibrated")
     both = EmbeddingSettings.model_validate({"mean": {"weights": "first"}})
@@ -300,7 +300,7 @@ def test_calibrated_is_what_a_recipe_means_that_says_nothing() -> None:
 
 
 def test_each_script_has_its_own_norm(source: tuple[Path, Path, Splice]) -> None:
-    """Tokens of two scripts are brought each to the norm of its own; a part of a character goes with the most."""
+    """Each token gets the norm of its script; a part of a character, that of the main script."""
     request = request_of(source)
     if request.tied:
         pytest.skip("tied rows are not rescaled")
@@ -316,7 +316,7 @@ def test_each_script_has_its_own_norm(source: tuple[Path, Path, Splice]) -> None
 
 
 def test_align_takes_the_pieces_that_the_text_has(source: tuple[Path, Path, Splice]) -> None:
-    """Pieces found under a token in text are averaged by their frequency; a token that is not seen is counted."""
+    """Subtokens aligned with a token are averaged by frequency; an unseen token is counted."""
     folder, root, _ = source
     tokenizer = root.parent / "aligned"
     splice = extended_tokenizer(folder, tokenizer, ("zq", "zzq"))
@@ -332,7 +332,7 @@ def test_align_takes_the_pieces_that_the_text_has(source: tuple[Path, Path, Spli
 
 
 def test_alignment_equals_a_slow_one(source: tuple[Path, Path, Splice]) -> None:
-    """The counts of source ids under every target id are those of a loop over byte positions."""
+    """Counts of aligned source ids equal those of a loop over byte positions."""
     folder, root, _ = source
     extended_tokenizer(folder, root.parent / "slow", (" the r", "ren", "zq"))
     before, after = open_tokenizer(folder), open_tokenizer(root.parent / "slow")
@@ -357,10 +357,10 @@ def test_alignment_equals_a_slow_one(source: tuple[Path, Path, Splice]) -> None:
     assert counts == expected
 
 
-def test_methods_that_read_text_say_so_when_there_is_none(
+def test_methods_that_read_text_need_a_corpus(
     source: tuple[Path, Path, Splice],
 ) -> None:
-    """Without a corpus such a method is an error that names the way out."""
+    """Without a corpus, a method that reads text raises an error that says what to do."""
     request = dataclasses.replace(request_of(source), corpus=None)
     for cls in INITS:
         if cls.needs_corpus and cls.name != "focus":
@@ -370,7 +370,7 @@ def test_methods_that_read_text_say_so_when_there_is_none(
 
 @pytest.mark.parametrize("spread", [0.01, 0.3, 3.0])
 def test_sparsemax_is_the_projection_onto_the_simplex(spread: float) -> None:
-    """Weights equal a full sort's, whether few or nearly all scores have some."""
+    """Weights equal those of a full sort, whether few or nearly all scores have weight."""
     scores = (
         torch.randn((20, 1000), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         * spread
@@ -386,7 +386,7 @@ def test_sparsemax_is_the_projection_onto_the_simplex(spread: float) -> None:
 
 
 def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Splice]) -> None:
-    """A row is a convex mixture of rows whose tokens the text has; a token too rare for a vector is counted."""
+    """A row is a convex mixture of rows of tokens in the text; a rare token is counted."""
     pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
     folder, root, _ = source
     tokenizer = root.parent / "focus"
@@ -410,7 +410,7 @@ def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Sp
 
 
 def given_vectors(source: tuple[Path, Path, Splice]) -> tuple[list[str], list[list[float]]]:
-    """Return names and vectors of three anchors, and of the added tokens, which equal the first anchor."""
+    """Return names and vectors of three anchors and of added tokens that equal the first anchor."""
     added = [token.id for token in request_of(source).splice.added]
     names = [str(i) for i in (0, 1, 2, *added)]
     return names, [
@@ -422,7 +422,7 @@ def given_vectors(source: tuple[Path, Path, Splice]) -> tuple[list[str], list[li
 
 
 def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: Path) -> None:
-    """With vectors from a word2vec file, each token takes the row of the anchor that it equals."""
+    """With vectors from a word2vec file, a token gets the row of the anchor with its vector."""
     pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
     request = request_of(source)
     lines = [
@@ -441,7 +441,7 @@ def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: P
 def test_focus_with_given_vectors_needs_no_gensim(
     source: tuple[Path, Path, Splice], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Vectors in safetensors are read without gensim: where the model trains, nothing else is needed."""
+    """Vectors in safetensors are read without gensim."""
     monkeypatch.setitem(sys.modules, "gensim", None)
     names, vectors = given_vectors(source)
     path = tmp_path / "vectors.safetensors"
@@ -457,7 +457,7 @@ def test_focus_with_given_vectors_needs_no_gensim(
 
 
 def test_pursuit_finds_sparse_combinations() -> None:
-    """A row that is a combination of three shared rows is written with exactly those, and their weights."""
+    """A combination of three shared rows is recovered exactly, with its weights."""
     generator = torch.Generator().manual_seed(0)
     shared = torch.randn((200, 64), generator=generator)
     places = torch.stack([torch.randperm(200, generator=generator)[:3] for _ in range(10)])
@@ -472,7 +472,7 @@ def test_pursuit_finds_sparse_combinations() -> None:
 def test_a_donor_with_the_sources_own_rows_gives_combinations_back(
     source: tuple[Path, Path, Splice], tmp_path: Path
 ) -> None:
-    """If the donor is the source and its row a sum of two shared rows, the new row is that sum."""
+    """If the donor is the source and a row is a sum of two shared rows, the new row is that sum."""
     folder, _, _ = source
     donor = Path(shutil.copytree(folder, tmp_path / "donor"))
     write_tokenizer(donor, ("zq",))
@@ -494,7 +494,7 @@ def test_a_donor_with_the_sources_own_rows_gives_combinations_back(
 
 
 def test_focus_compares_vectors_by_their_angle() -> None:
-    """Similarity is the cosine: how long a static vector is, of an anchor or of an added token, changes no mixture."""
+    """Similarity is the cosine: the lengths of static vectors change no mixture."""
     generator = torch.Generator().manual_seed(0)
     added, anchors, matrix = (
         torch.randn(shape, generator=generator) for shape in ((4, 6), (9, 6), (12, 5))

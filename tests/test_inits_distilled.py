@@ -1,4 +1,4 @@
-"""Token distillation: learned rows bring the model's states with new tokens to those with the old ones."""
+"""Token distillation: learned rows give the model the hidden states of the source tokens."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEXTS = (
 def request_(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> InitRequest:
-    """Return a request for an untied, a tied and scaled, and a tied model with learned positions."""
+    """Return requests for an untied model, a tied and scaled one, and one with learned positions."""
     root = tmp_path_factory.mktemp(request.param)
     folder = ARCHITECTURES[request.param].build(root / "source")
     splice = extended_tokenizer(folder, root / "tokenizer", SURFACES)
@@ -63,7 +63,7 @@ def windows_of(
 
 
 def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> None:
-    """Each window is the same text twice; every pair of ends spells the same bytes up to there."""
+    """Both sides of a window spell the same text, up to every pair of common ends."""
     windows, seen = windows_of(request_, window_tokens=4, windows_per_token=3)
     source, target = (
         open_tokenizer(folder).vocabulary.surfaces
@@ -79,23 +79,18 @@ def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> No
         assert window.ends[-1] == (len(window.source) - 1, len(window.target) - 1)
         assert window.target[window.first_added] in added
         assert not added & set(window.target[: window.first_added])
-    assert {
-        surface
-        for token in request_.splice.added
-        if token.id in seen
-        for surface in [token.surface]
-    } == {b"zq", b"ren"}
+    assert {token.surface for token in request_.splice.added if token.id in seen} == {b"zq", b"ren"}
 
 
-def test_enough_windows_are_enough(request_: InitRequest) -> None:
-    """Once every token that occurs has its snippets, only windows of the others are still taken."""
+def test_tokens_with_enough_windows_get_no_more(request_: InitRequest) -> None:
+    """Once a token has its windows, only windows of other tokens are added."""
     few, _ = windows_of(request_, windows_per_token=1)
     many, _ = windows_of(request_, windows_per_token=100)
     assert 0 < len(few) < len(many)
 
 
-def test_states_and_predictions_come_nearer(request_: InitRequest) -> None:
-    """Both losses fall, and the tokens without a window keep their subtoken mean, counted."""
+def test_both_losses_fall(request_: InitRequest) -> None:
+    """Both losses fall; a token without a window keeps its subtoken mean, counted."""
     made = INITS.parse({"distilled": {"epochs": 40}}).rows(request_)
     for name in ("state_error_first_last", "output_loss_first_last"):
         first, last = made.notes[name]
@@ -108,7 +103,7 @@ def test_states_and_predictions_come_nearer(request_: InitRequest) -> None:
 
 
 def test_both_sides_are_learned_once(request_: InitRequest) -> None:
-    """Input and output rows of one graft come from one run; without a run in between, they would be the same again."""
+    """Input and output rows come from one run, which gives the same rows when it is repeated."""
     init = INITS.parse("distilled")
     first = init.rows(request_)
     kept = next(
@@ -127,7 +122,7 @@ def test_both_sides_are_learned_once(request_: InitRequest) -> None:
 def test_a_distilled_model_predicts_better_than_random_rows(
     request_: InitRequest, tmp_path: Path
 ) -> None:
-    """On the text that was read, bits per byte lie below those with random rows."""
+    """On the text that was read, bits per byte are lower than with random rows."""
     bits = {}
     for name in ("random", "distilled"):
         init = INITS.parse({"distilled": {"epochs": 40}} if name == "distilled" else name)

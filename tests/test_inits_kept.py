@@ -1,4 +1,4 @@
-"""Every initialisation through the whole surgery, on several families, architectures and dtypes; and the slow mean."""
+"""Every initialisation in a whole resize, on several families, architectures and dtypes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def extended(source: Path, corpus: Corpus, folder: Path, size: int) -> tuple[Pat
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """Return a base of each family, extended by tokens that were really learned."""
+    """Return a base of each family, extended by tokens learned from text."""
     architecture, family, dtype = CASES[request.param]
     root = tmp_path_factory.mktemp("case")
     data = BASES[family]()
@@ -124,7 +124,7 @@ def embeddings_in(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_base_rows_are_bit_identical(case: Case, method: Any, tmp_path: Path) -> None:
-    """Every base row keeps its bits; rows have the right shape and numbers, and each is accounted for on each side."""
+    """Base rows stay bit-identical; added rows are finite, and every one of them has an origin."""
     notes = case.resize_embeddings(method, tmp_path / "model")
     before, after = embeddings_in(case.folder), embeddings_in(tmp_path / "model")
     assert before.keys() == after.keys()
@@ -145,7 +145,7 @@ def test_base_rows_are_bit_identical(case: Case, method: Any, tmp_path: Path) ->
 
 
 def test_the_same_seed_gives_the_same_file(case: Case, method: Any, tmp_path: Path) -> None:
-    """Two grafts of one request are one file; the model loads, tied where it was."""
+    """Two resizes with one request give the same file; the model loads, tied as before."""
     for name in ("first", "second"):
         case.resize_embeddings(method, tmp_path / name)
     first, second = (
@@ -174,7 +174,7 @@ def obvious_mean(matrix: torch.Tensor, pieces: list[int]) -> torch.Tensor:
 
 
 def cut_of(source: Path, surface: bytes) -> list[int]:
-    """Cut a token's text with transformers' tokenizer of the base; merge the bytes of what is no whole text by hand."""
+    """Tokenize a surface with transformers; merge the bytes of partial characters by hand."""
     tokenizer = opened(source)
     try:
         text = surface.decode()
@@ -219,7 +219,7 @@ def merged_bytes(source: Path, surface: bytes) -> list[int]:
 
 
 def byte_piece(byte: int) -> str:
-    """Return the character that GPT-2's table writes for a byte: itself where it is visible, else from 256 upwards."""
+    """Return GPT-2's character for a byte: itself if it is visible, else one from 256 upwards."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     return chr(
         byte if byte in visible else 256 + sum(other not in visible for other in range(byte))
@@ -227,7 +227,7 @@ def byte_piece(byte: int) -> str:
 
 
 def is_plain_text(surface: bytes) -> bool:
-    """Say whether a surface is whole UTF-8 that a normalizer to NFC leaves as it is."""
+    """Return whether a surface is valid UTF-8 in NFC."""
     try:
         text = surface.decode()
     except UnicodeDecodeError:
@@ -236,7 +236,7 @@ def is_plain_text(surface: bytes) -> bool:
 
 
 def check_means(source: Path, splice: Splice, matrix: torch.Tensor) -> int:
-    """Compare every row with the mean over what the base cuts the token's text into."""
+    """Compare every row with the mean over the base's tokens of the token's text."""
     rows = INITS.parse("mean").rows(InitRequest(matrix, splice, "input")).rows
     for row, token in zip(rows, splice.added, strict=True):
         if token.id in splice.reinitialised and not is_plain_text(token.surface):
@@ -255,14 +255,14 @@ def check_means(source: Path, splice: Splice, matrix: torch.Tensor) -> int:
 
 
 def test_mean_is_the_slow_mean_of_the_text(case: Case) -> None:
-    """For every learned token: cut its text with the base's own tokenizer, add the rows, divide by their number."""
+    """Each row is the mean over the base's tokens of the learned token's text."""
     matrix = torch.randn((case.splice.source_size, 8), generator=torch.Generator().manual_seed(0))
     assert check_means(case.folder, case.splice, matrix) == TOKENS
 
 
 @pytest.mark.parametrize("name", ["llama2", "qwen2"])
 def test_mean_on_real_tokenizers(name: str, assets: Path, tmp_path: Path) -> None:
-    """The same for 2,000 Hindi tokens on real SentencePiece and byte-level bases, whose text is not ASCII."""
+    """Means are right for 2,000 Hindi tokens on real SentencePiece and byte-level bases."""
     from lingraft.bases.tokenizer_files import write_tokenizer as write
 
     text = assets / "text" / "hi.train.jsonl.gz"

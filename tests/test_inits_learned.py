@@ -1,4 +1,4 @@
-"""Rows that are learned: what trains, what stays, what is said of it, and that a killed run goes on to the bit."""
+"""Learned rows: what trains, what stays, what the notes say, and that a killed run resumes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ QUICK = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Patient:
+class LearnedCase:
     """A model, the extended tokenizer, and the splice."""
 
     folder: Path
@@ -61,30 +61,30 @@ class Patient:
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma", "phi"])
-def patient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Patient:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LearnedCase:
     """Return an untied model, a tied and scaled one, and one whose head has a bias."""
     root = tmp_path_factory.mktemp(request.param)
     folder = ARCHITECTURES[request.param].build(root / "source")
-    return Patient(
+    return LearnedCase(
         folder, root / "tokenizer", extended_tokenizer(folder, root / "tokenizer", SURFACES)
     )
 
 
 def tensors(
-    patient: Patient, folder: Path
+    case: LearnedCase, folder: Path
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], set[str]]:
-    names = embedding_names(Checkpoint.open(patient.folder))
+    names = embedding_names(Checkpoint.open(case.folder))
     return (
-        load_file(patient.folder / "model.safetensors"),
+        load_file(case.folder / "model.safetensors"),
         load_file(folder / "model.safetensors"),
         {*names.input, *names.output},
     )
 
 
-def test_whole_matrices_train_and_the_manifest_says_so(patient: Patient, tmp_path: Path) -> None:
-    """As in the paper base rows move with the added ones, the loss falls, nothing else changes, and the notes tell."""
-    notes = patient.resize_embeddings(tmp_path / "model", {"learned": QUICK})
-    before, after, matrices = tensors(patient, tmp_path / "model")
+def test_whole_matrices_train_and_the_notes_report_it(case: LearnedCase, tmp_path: Path) -> None:
+    """Base rows train with the added ones, the loss falls, and nothing else changes."""
+    notes = case.resize_embeddings(tmp_path / "model", {"learned": QUICK})
+    before, after, matrices = tensors(case, tmp_path / "model")
     for name, tensor in before.items():
         same = torch.equal(tensor, after[name][: len(tensor)])
         assert same == (name not in matrices), name
@@ -106,52 +106,50 @@ def test_whole_matrices_train_and_the_manifest_says_so(patient: Patient, tmp_pat
     assert notes["inits"]["input"]["tokens"] <= QUICK["max_tokens"]
 
 
-def test_added_rows_alone(patient: Patient, tmp_path: Path) -> None:
-    """With base_rows: keep the loss falls all the same, and every base row keeps its bits."""
-    notes = patient.resize_embeddings(
-        tmp_path / "model", {"learned": {**QUICK, "base_rows": "keep"}}
-    )
-    before, after, matrices = tensors(patient, tmp_path / "model")
+def test_added_rows_alone(case: LearnedCase, tmp_path: Path) -> None:
+    """With `base_rows: keep`, the loss falls too, and every base row stays bit-identical."""
+    notes = case.resize_embeddings(tmp_path / "model", {"learned": {**QUICK, "base_rows": "keep"}})
+    before, after, matrices = tensors(case, tmp_path / "model")
     assert all(torch.equal(tensor, after[name][: len(tensor)]) for name, tensor in before.items())
     first, last = notes["inits"]["input"]["bits_per_byte_first_last"]
     assert last < first
     assert notes["base_rows"] == "bit-identical"
-    patient.resize_embeddings(tmp_path / "start", "calibrated")
+    case.resize_embeddings(tmp_path / "start", "calibrated")
     for name in matrices:
         start = load_file(tmp_path / "start" / "model.safetensors")[name]
-        for token in (token for token in patient.splice.added if token.surface != b"zzq"):
+        for token in (token for token in case.splice.added if token.surface != b"zzq"):
             assert not torch.equal(after[name][token.id], start[token.id])
 
 
-def test_one_side_may_be_learned_beside_another_method(patient: Patient, tmp_path: Path) -> None:
-    """The other matrix takes its own method's rows and stays fixed; two different ways to learn are refused."""
-    if patient.folder.parent.name.startswith("gemma"):
+def test_one_side_can_be_learned_and_the_other_not(case: LearnedCase, tmp_path: Path) -> None:
+    """The other matrix keeps its method's rows; two different settings of `learned` are refused."""
+    if case.folder.parent.name.startswith("gemma"):
         pytest.skip("a tied model has one matrix")
-    notes = patient.resize_embeddings(tmp_path / "model", {"learned": QUICK}, "mean")
-    patient.resize_embeddings(tmp_path / "mean", "mean")
-    name = embedding_names(Checkpoint.open(patient.folder)).output[0]
+    notes = case.resize_embeddings(tmp_path / "model", {"learned": QUICK}, "mean")
+    case.resize_embeddings(tmp_path / "mean", "mean")
+    name = embedding_names(Checkpoint.open(case.folder)).output[0]
     got, mean = (
         load_file(tmp_path / which / "model.safetensors")[name] for which in ("model", "mean")
     )
     assert torch.equal(got, mean)
     assert notes["base_rows"] == "changed by their method: input"
     with pytest.raises(ModelError, match="both learned, but with different settings"):
-        patient.resize_embeddings(
+        case.resize_embeddings(
             tmp_path / "two", {"learned": QUICK}, {"learned": {**QUICK, "learning_rate": 1e-4}}
         )
 
 
-def test_too_little_text_is_an_error(patient: Patient) -> None:
-    """A budget that comes to no row at all is told with what would help."""
-    checkpoint = Checkpoint.open(patient.folder)
+def test_too_little_text_is_an_error(case: LearnedCase) -> None:
+    """A budget without any text is an error that names the settings to raise."""
+    checkpoint = Checkpoint.open(case.folder)
     names = embedding_names(checkpoint)
     request = InitRequest(
         checkpoint.tensor(names.input[0]),
-        patient.splice,
+        case.splice,
         "input",
         tied=True,
-        source_folder=patient.folder,
-        tokenizer_folder=patient.tokenizer,
+        source_folder=case.folder,
+        tokenizer_folder=case.tokenizer,
         corpus=MemoryCorpus(("",)),
     )
     with pytest.raises(CorpusError, match="raise max_text_share or max_tokens, or give more text"):
@@ -184,8 +182,8 @@ resize_embeddings(
     ],
     ids=["learned", "distilled"],
 )
-def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
-    """Killed with SIGKILL in the middle, the same call finishes with the weights of a run that was left alone."""
+def test_a_killed_run_resumes_bit_for_bit(method: dict, tmp_path: Path) -> None:
+    """After SIGKILL, the same call ends with the weights of a run that was not interrupted."""
     ARCHITECTURES["llama"].build(tmp_path / "source")
     splice = extended_tokenizer(tmp_path / "source", tmp_path / "tokenizer", SURFACES)
     (tmp_path / "splice.json").write_text(splice.dumps())
@@ -205,7 +203,7 @@ def test_a_killed_run_goes_on_to_the_bit(method: dict, tmp_path: Path) -> None:
     killed = started.finish()
     assert list(work.glob(saved)), killed.stderr
     assert not output.exists()
-    torch.manual_seed(99)  # nothing may hang on the process's own state
+    torch.manual_seed(99)  # the result must not depend on global state
     corpus = Corpus.open(tmp_path / "corpus")
     for folder, scratch_dir in ((output, work), (tmp_path / "alone", tmp_path / "other")):
         resize_embeddings(

@@ -66,7 +66,9 @@ class GivenRows:
 
     def rows(self, request: InitRequest) -> InitRows:
         """Return the rows of a side."""
-        return self.given[request.side]
+        # A tied model has the rows of one side. Resizing asks for the input side in any case.
+        only_side = next(iter(self.given)) if len(self.given) == 1 else request.side
+        return self.given[only_side]
 
     def chosen(self) -> dict[str, Any]:
         """Return the method's name for the notes of the start model, which nobody reads."""
