@@ -34,7 +34,7 @@ TEXTS = (
 def request_(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> InitRequest:
-    """Return requests for an untied model, a tied and scaled one, and one with learned positions."""
+    """Request rows for an untied model, a tied and scaled one, and one with learned positions."""
     root = tmp_path_factory.mktemp(request.param)
     folder = ARCHITECTURES[request.param].build(root / "source")
     splice = extended_tokenizer(folder, root / "tokenizer", SURFACES)
