@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ByteSize, Field
 
 from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
-from lingraft.embeddings.distillation_windows import find_windows
+from lingraft.embeddings.distillation_windows import StudentWindow, find_windows
 from lingraft.embeddings.resumable_loop import ResumableLoop, first_and_last, progress_file
 from lingraft.embeddings.subtoken_mean import SubtokenMean
 
@@ -85,7 +85,7 @@ class Distilled(EmbeddingInit):
             return {}, seen, {"windows": 0}
         student = DistillationStudent(request, self.step_size)
         order = random.Random(request.seed)
-        batches = []
+        batches: list[list[StudentWindow]] = []
         for _ in range(self.epochs):
             shuffled = order.sample(windows, len(windows))
             begins = range(0, len(windows), BATCH_WINDOWS)
