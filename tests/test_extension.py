@@ -246,7 +246,7 @@ def test_protected_text_is_certified_document_by_document(assets, corpora, tmp_p
 
 def test_protection_without_base_text_is_refused(assets, corpora, tmp_path):
     """What cannot be checked is not promised."""
-    with pytest.raises(RecipeError, match=r"vocabulary\.protect needs base-language text"):
+    with pytest.raises(RecipeError, match=r"vocabulary\.protect_replay: needs base-language text"):
         extend(assets / "tokenizers" / "llama2", [corpora("tr")], tmp_path, protect=True)
 
 
@@ -427,7 +427,7 @@ def test_much_changed_base_text_is_warned_of_with_the_price_of_protection(tmp_pa
     )
     (warning,) = [line for line in free.notes["warnings"] if "tokenised differently" in line]
     found = re.search(
-        r"([\d,]+) of ([\d,]+) held-out texts in en .*protect: true.* for ([\d.]+)% more tokens",
+        r"([\d,]+) of ([\d,]+) held-out texts in en .*protect_replay: true.* for ([\d.]+)% more tokens",
         warning,
     )
     assert int(found[1]) > 0.02 * int(found[2])

@@ -18,7 +18,7 @@ from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.json_format import build_model_only
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest
 from lingraft.vocabulary.bpe_learner import BPELearner
-from lingraft.vocabulary.intermediate_tokens import is_whole
+from lingraft.vocabulary.intermediate_tokens import is_valid_utf8
 from lingraft.vocabulary.pair_index import PairIndex
 from lingraft.vocabulary.word_counts import WordTable, cut_by_base, cut_words
 from tests.small_bases import BASES
@@ -148,7 +148,7 @@ def test_a_token_without_a_use_in_the_text_is_there_as_a_step(name):
         if i >= family.size
     }
     idle = [surface for surface in surfaces if surface not in used]
-    torn = [surface for surface in surfaces if not is_whole(surface)]
+    torn = [surface for surface in surfaces if not is_valid_utf8(surface)]
     for step in {*idle, *torn}:
         without = [surface for surface in surfaces if surface != step]
         data = family.with_tokens(without)
@@ -158,7 +158,7 @@ def test_a_token_without_a_use_in_the_text_is_there_as_a_step(name):
         assert any(
             len(shorter.encode(family.piece_of(surface), add_special_tokens=False).ids) > 1
             for surface in without
-            if surface in used and is_whole(surface)
+            if surface in used and is_valid_utf8(surface)
         )
     counted = {
         note.partition(":")[2].split(",")[0].strip(): count
@@ -182,7 +182,7 @@ def test_of_a_real_tokenizer_s_new_tokens_hardly_any_is_without_use(assets, name
         for i in encoding.ids
     }
     assert sum(family.size + i not in used for i in range(1000)) <= 10
-    assert sum(not is_whole(surface) for surface in chosen.surfaces) <= 10
+    assert sum(not is_valid_utf8(surface) for surface in chosen.surfaces) <= 10
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -199,7 +199,7 @@ def test_the_words_of_the_learner_end_as_the_extended_tokenizer_cuts_them(name, 
     held = sum(
         costs.get(symbol, 1) * weight
         for symbol, weight in zip(
-            learner.chain.symbol.tolist(), learner.chain.weight.tolist(), strict=True
+            learner.index.symbol.tolist(), learner.index.weight.tolist(), strict=True
         )
         if symbol >= 0
     )
@@ -262,7 +262,7 @@ def test_memory_for_a_text_of_distinct_words_is_bounded():
     inert = np.array([not surface for surface in surfaces])
     tracemalloc.start()
     try:
-        found = sum(count for _, _, count in PairIndex(words).index(inert))
+        found = sum(count for _, _, count in PairIndex(words).index_pairs(inert))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.vocabulary.language_shares import mixed, most_frequent, shares
+from lingraft.vocabulary.corpus_words import most_frequent
+from lingraft.vocabulary.language_shares import compute_shares, mix_counts
 
 SIZES = st.lists(st.integers(1_000, 1_000_000), min_size=2, max_size=4)
 
@@ -17,15 +18,15 @@ SIZES = st.lists(st.integers(1_000, 1_000_000), min_size=2, max_size=4)
 def test_each_language_has_its_share_of_the_counts(sizes, temperature):
     """A language whose text is all one unit, as many times as it has bytes, has its share of the counts, to 0.1%."""
     counts = [Counter({f"language {number}": size}) for number, size in enumerate(sizes)]
-    mixture = mixed(counts, sizes, temperature)
+    mixture = mix_counts(counts, sizes, temperature)
     total = sum(mixture.values())
-    for number, share in enumerate(shares(sizes, temperature)):
+    for number, share in enumerate(compute_shares(sizes, temperature)):
         assert mixture[f"language {number}"] / total == pytest.approx(share, rel=1e-3)
 
 
 def test_at_a_temperature_of_one_counts_are_added_as_they_are():
     """Nothing is evened out: each unit counts what it occurred, in whichever language that was."""
-    mixture = mixed([Counter(a=100, b=50), Counter(a=10, c=5)], [1000, 100], 1.0)
+    mixture = mix_counts([Counter(a=100, b=50), Counter(a=10, c=5)], [1000, 100], 1.0)
     assert {unit: count / mixture["c"] for unit, count in mixture.items()} == {
         "a": 22,
         "b": 10,
@@ -35,13 +36,13 @@ def test_at_a_temperature_of_one_counts_are_added_as_they_are():
 
 def test_a_weight_counts_as_more_text():
     """A language of a tenth of the text at ten times the weight counts as much as the other, unit by unit."""
-    mixture = mixed([Counter(a=100), Counter(b=10)], [1000, 100], 1.0, [1.0, 10.0])
+    mixture = mix_counts([Counter(a=100), Counter(b=10)], [1000, 100], 1.0, [1.0, 10.0])
     assert mixture["a"] == mixture["b"]
 
 
 def test_a_unit_seen_once_does_not_vanish():
     """However little a language weighs, each of its units is there."""
-    assert mixed([Counter(a=10**6), Counter(b=1)], [10**6, 10**6], 1.0, [1.0, 1e-9])["b"] == 1
+    assert mix_counts([Counter(a=10**6), Counter(b=1)], [10**6, 10**6], 1.0, [1.0, 1e-9])["b"] == 1
 
 
 @given(

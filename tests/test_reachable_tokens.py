@@ -35,7 +35,12 @@ from lingraft.tokenizer.convert import GPT2_REGEX, LLAMA3_REGEX
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.vocabulary import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from lingraft.vocabulary.build_splice import build_splice
-from lingraft.vocabulary.pretokenizer_choice import Sampled, Weighed, options, weigh
+from lingraft.vocabulary.pretokenizer_choice import (
+    LearningSample,
+    OptionScore,
+    find_options,
+    score_option,
+)
 from tests.small_bases import ENGLISH, byte_level
 
 WORDS = """ที่ นี่ ได้ ไม่ มี เป็น ว่า กับ ข้อมูล น้ำ แม่น้ำ เด็ก พี่ น้อง โรงเรียน ทุกวัน วันนี้ เมื่อ คน บ้าน เมือง ต้นไม้
@@ -303,7 +308,7 @@ def test_norms_and_shared_rows_leave_untrained_rows_out(borrowed, extended, tmp_
 @pytest.mark.parametrize("method", ["append", "atomic", "prune", "replace"])
 def test_every_method_names_reinitialised_ids(borrowed, tmp_path, method):
     """Where tokens are dropped or ids close up, those that remain and become reachable have made rows all the same."""
-    (option,) = options(borrowed.family, borrowed.folder)
+    (option,) = find_options(borrowed.family, borrowed.folder)
     counts = option.family.units(thai(60, seed=6))
     request = SelectionRequest(
         option.family, counts, 30, base_counts=borrowed.family.units(ENGLISH), where=tmp_path
@@ -342,19 +347,19 @@ def test_the_change_is_stated_with_its_reason_and_its_consumers(extended):
 
 def test_the_saving_is_that_of_a_base_that_never_held_the_untrained_tokens(borrowed):
     """What `auto` weighs does not depend on base tokens that nothing trained."""
-    (option,) = options(borrowed.family, borrowed.folder)
-    sampled = Sampled(thai(100, seed=4), SELECTIONS.parse("continued"), 40)
+    (option,) = find_options(borrowed.family, borrowed.folder)
+    sampled = LearningSample(thai(100, seed=4), SELECTIONS.parse("continued"), 40)
     clean = family_of(borrowed.family.without_tokens(option.reachable), borrowed.folder)
-    (other,) = options(clean, borrowed.folder)
+    (other,) = find_options(clean, borrowed.folder)
     assert not other.reachable
-    assert weigh(borrowed.family, option, sampled) == weigh(clean, other, sampled)
-    assert 0 < weigh(borrowed.family, option, sampled).saving < 1
+    assert score_option(borrowed.family, option, sampled) == score_option(clean, other, sampled)
+    assert 0 < score_option(borrowed.family, option, sampled).saving < 1
 
 
 def test_growth_of_the_base_s_own_tokens_counts_against_a_change():
     """What the base knows of the language is a cost where it gets longer, and no further gain where it gets shorter."""
-    assert Weighed(0.30, 0.05).net == pytest.approx(0.25)
-    assert Weighed(0.30, -0.05).net == 0.30
+    assert OptionScore(0.30, 0.05).net == pytest.approx(0.25)
+    assert OptionScore(0.30, -0.05).net == 0.30
 
 
 @pytest.mark.parametrize(

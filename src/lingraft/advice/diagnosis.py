@@ -12,7 +12,7 @@ from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, 
 from lingraft.formatting import size
 from lingraft.progress import progress
 from lingraft.tokenizer import Family, ModelTokenizer
-from lingraft.vocabulary.pretokenizer_choice import THRESHOLD, options
+from lingraft.vocabulary.pretokenizer_choice import THRESHOLD, find_options
 
 REFERENCE = "en"
 _SAME_FLOOR = 0.99
@@ -171,7 +171,7 @@ def _repair(
 
     It has no base tokens that its own pre-tokenizer never produces: their rows were never trained.
     """
-    found = options(tokenizer.family, tokenizer.folder)
+    found = find_options(tokenizer.family, tokenizer.folder)
     if not found:
         return None, None
     fixed = found[0].trained

@@ -212,7 +212,7 @@ def _by_learner(
 
 def _lengths(learner: BPELearner) -> npt.NDArray[np.int64]:
     """Return the current tokens of each word; a character without a piece costs its bytes."""
-    words, symbols = learner.words, learner.chain.symbol
+    words, symbols = learner.words, learner.index.symbol
     cost = np.ones(len(learner.surfaces), dtype=np.int64)
     cost[words.virtual : words.virtual + len(words.costs)] = words.costs
     ends = np.concatenate([[0], np.cumsum(np.where(symbols >= 0, cost[symbols], 0))])

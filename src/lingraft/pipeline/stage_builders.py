@@ -29,7 +29,7 @@ from lingraft.recipe.old_names import current_log
 from lingraft.splice import Splice
 from lingraft.store import Manifest
 from lingraft.vocabulary import AutoSize, ServingCost
-from lingraft.vocabulary.language_shares import shares
+from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
     from lingraft.training.trainer import TrainingText
@@ -136,7 +136,9 @@ def make_blend(context: StageContext) -> None:
     sizes = [corpus.counts("train").bytes for corpus in corpora]
     weights = [text.weight for text in context.recipe.targets]
     blend_corpora(
-        corpora, shares(sizes, context.recipe.vocabulary.temperature, weights), context.draft
+        corpora,
+        compute_shares(sizes, context.recipe.vocabulary.temperature, weights),
+        context.draft,
     )
 
 

@@ -1,10 +1,11 @@
-"""The paper's append: train a BPE on the target text, and add what the base does not have."""
+"""The method of Tejaswi et al. 2024: train a BPE on the target text and append its tokens."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -15,51 +16,56 @@ from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.sentencepiece_bpe import UNIT_PATTERN, SpaceMarked
 from lingraft.tokenizer.unigram import Unigram
 from lingraft.vocabulary.base import SELECTIONS, Selected, Selection, SelectionRequest
-from lingraft.vocabulary.word_counts import cut_by_base, cut_with_new
+from lingraft.vocabulary.word_counts import CutAlone, cut_by_base, cut_with_new
+
+
+@dataclass(frozen=True)
+class _TargetToken:
+    """A token of the target BPE; `parts` are the two that its merge joins, `None` if it has none."""
+
+    surface: bytes
+    parts: tuple[bytes, bytes] | None
 
 
 @SELECTIONS.register
 class Append(Selection):
-    """Train a BPE of its own on the target text; V_new = V followed by (V' - V), its merges after the base's.
+    """Train a separate BPE on the target text and append its tokens and merges to those of the base.
 
-    A target token may be out of reach: the base cuts its surface so that the merges of V' never meet. Where the
-    current merge table yields exactly two parts, the merge of these two is the repair; other tokens are dropped. Both
-    are counted.
+    The base may cut the surface of a target token so that the merges of the target BPE never
+    apply. If the extended merge table yields exactly two parts, a merge of these two parts is
+    written instead. Other unreachable tokens are dropped. Both cases are counted.
     """
 
     name: ClassVar[str] = "append"
     reference: ClassVar[str] = "Tejaswi, Gupta, Choi 2024, arXiv 2406.14670, section 3"
 
     limit_alphabet: int = Field(
-        1000, ge=256, description="number of characters that V' starts from"
+        1000, ge=256, description="maximum number of characters in the initial alphabet"
     )
 
     def select(self, request: SelectionRequest) -> Selected:
-        """Return the first `size` tokens of V' that the base does not have and that can be reached."""
-        family = request.family
-        notes: Counter[str] = Counter()
-        wanted = request.size
-        vocabulary_size = 2 * wanted + 1000
+        """Return the first `size` tokens of the target BPE that are new and reachable."""
+        # Many target tokens are in the base already, so the target BPE must be larger than
+        # `size`. It grows until enough tokens are new or the text yields no more merges.
+        vocabulary_size = 2 * request.size + 1000
         while True:
-            learned = self._train(family, request.counts, vocabulary_size)
-            surfaces = _reachable(family, learned, wanted, notes)
-            if len(surfaces) == wanted or len(learned) < vocabulary_size:
-                return Selected(tuple(surfaces), notes=dict(notes))
+            learned = self._train(request.family, request.counts, vocabulary_size)
+            selected = _keep_reachable(request.family, learned, request.size)
+            if len(selected.surfaces) == request.size or len(learned) < vocabulary_size:
+                return selected
             vocabulary_size *= 2
-            notes.clear()
 
-    def _train(
-        self, family: Family, counts: Counter[str], size: int
-    ) -> list[tuple[bytes, tuple[bytes, bytes] | None]]:
-        """Return the tokens of V' in order, each with the merge that makes it."""
-        marked = isinstance(family, SpaceMarked)
+    def _train(self, family: Family, counts: Counter[str], size: int) -> list[_TargetToken]:
+        """Train a BPE of `size` tokens on the units of the text; return its tokens in rank order."""
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = (
-            pre_tokenizers.Split(Regex(UNIT_PATTERN), "isolated")
-            if marked
-            else pre_tokenizers.WhitespaceSplit()
-        )
-        alphabet = [] if marked else pre_tokenizers.ByteLevel.alphabet()
+        # The trainer must not merge across units. Units of SentencePiece start with "▁" and are
+        # joined without a separator; units of byte-level BPE hold no white space.
+        if isinstance(family, SpaceMarked):
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(UNIT_PATTERN), "isolated")
+            alphabet, separator = [], ""
+        else:
+            tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+            alphabet, separator = pre_tokenizers.ByteLevel.alphabet(), " "
         trainer = trainers.BpeTrainer(
             vocab_size=size,
             show_progress=False,
@@ -68,65 +74,62 @@ class Append(Selection):
             max_token_length=96,
         )
         with progress("training the target BPE"):
-            tokenizer.train_from_iterator(_repeated(counts, "" if marked else " "), trainer)
-        data = _model_of(tokenizer)
-        made_by = {pair[0] + pair[1]: (pair[0], pair[1]) for pair in data["merges"]}
-        ordered = sorted(data["vocab"], key=data["vocab"].__getitem__)
-        return [
-            (
-                family.surface_of(piece),
-                (family.surface_of(made_by[piece][0]), family.surface_of(made_by[piece][1]))
-                if piece in made_by
-                else None,
-            )
-            for piece in ordered
-        ]
+            tokenizer.train_from_iterator(_repeat_units(counts, separator), trainer)
+        model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
+        return _tokens_in_order(family, model)
 
 
-def _model_of(tokenizer: Tokenizer) -> dict[str, Any]:
-    model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
-    return model
+def _tokens_in_order(family: Family, model: Mapping[str, Any]) -> list[_TargetToken]:
+    """Return the tokens of a BPE model by id, each with the parts of its merge."""
+    parts_of: dict[str, tuple[bytes, bytes]] = {}
+    for left, right in model["merges"]:
+        parts_of[left + right] = (family.surface_of(left), family.surface_of(right))
+    pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    return [_TargetToken(family.surface_of(piece), parts_of.get(piece)) for piece in pieces]
 
 
-def _repeated(counts: Counter[str], separator: str) -> Iterator[str]:
-    """Spell the counted units out again, many a string: the trainer counts text, not units."""
+def _repeat_units(counts: Counter[str], separator: str) -> Iterator[str]:
+    """Yield strings in which each unit occurs as often as it was counted.
+
+    The trainer of `tokenizers` accepts text, not counts.
+    """
     for unit, count in counts.items():
+        # 10,000 copies in one string bound its memory and keep the number of calls low.
         for start in range(0, count, 10_000):
             yield separator.join([unit] * min(count - start, 10_000))
 
 
-def _reachable(
-    family: Family,
-    learned: list[tuple[bytes, tuple[bytes, bytes] | None]],
-    size: int,
-    notes: Counter[str],
-) -> list[bytes]:
-    """Keep what the base has not and the merge table reaches, in order; count repairs and what is dropped."""
+def _keep_reachable(family: Family, learned: list[_TargetToken], size: int) -> Selected:
+    """Return the first `size` tokens that are new and reachable, with counts of the others."""
+    notes: Counter[str] = Counter()
     cut_alone = cut_by_base(family)
-    base = family.known_surfaces
     rank: dict[bytes, int] = {}
-    for surface, made_by in learned:
+    for token in learned:
         if len(rank) == size:
             break
-        if surface in base:
+        if token.surface in family.known_surfaces:
             notes["in the base already"] += 1
-            continue
-        if not family.allows(surface):
+        elif not family.allows(token.surface):
             notes[
                 "dropped: not allowed in this family (digits, punctuation alone, torn characters)"
             ] += 1
-            continue
-        if isinstance(family, Unigram):  # its scores make every piece reachable
-            rank[surface] = len(rank)
-            continue
-        parts = cut_with_new(surface, cut_alone, rank)
-        if not parts:
-            notes["dropped: holds a byte that the base cannot spell"] += 1
-            continue
-        if len(parts) > 2:
-            notes["dropped: no merge reaches it when it stands alone"] += 1
-            continue
-        if len(parts) == 2 and tuple(parts) != made_by:
-            notes["repaired: reached by the parts that the merge table yields"] += 1
-        rank[surface] = len(rank)
-    return list(rank)
+        # The scores of an extended Unigram make every piece reachable.
+        elif isinstance(family, Unigram) or _is_reachable(token, cut_alone, rank, notes):
+            rank[token.surface] = len(rank)
+    return Selected(tuple(rank), notes=dict(notes))
+
+
+def _is_reachable(
+    token: _TargetToken, cut_alone: CutAlone, rank: Mapping[bytes, int], notes: Counter[str]
+) -> bool:
+    """Return whether one more merge produces the token from its own bytes; count the reason."""
+    parts = cut_with_new(token.surface, cut_alone, rank)
+    if not parts:
+        notes["dropped: holds a byte that the base cannot spell"] += 1
+        return False
+    if len(parts) > 2:
+        notes["dropped: no merge reaches it when it stands alone"] += 1
+        return False
+    if len(parts) == 2 and tuple(parts) != token.parts:
+        notes["repaired: reached by the parts that the merge table yields"] += 1
+    return True

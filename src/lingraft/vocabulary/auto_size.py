@@ -1,4 +1,4 @@
-"""How many tokens: a number, or the point of the savings curve where a rule says enough."""
+"""Automatic vocabulary size: the point of the savings curve at which a rule stops."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lingraft.vocabulary.base import Selected
 
 @dataclass(frozen=True)
 class ServingCost:
-    """What a token costs to serve: FLOPs in the body, and FLOPs in the head for each row of the vocabulary."""
+    """FLOPs of one token at inference: in the body, and in the head for each vocabulary row."""
 
     body: float
     head_per_row: float
     rows: int
 
     def per_token(self, added: int) -> float:
-        """Return the FLOPs of one token with so many rows added."""
+        """Return the FLOPs of one token after `added` rows were added."""
         return self.body + self.head_per_row * (self.rows + added)
 
 
 class AutoSize(Settings):
-    """Add tokens until one more thousand of them saves too little, or serving a text gets no cheaper."""
+    """Add tokens until 1,000 more save too little, or until inference gets no cheaper."""
 
     rule: Literal["marginal", "serving"] = Field(
         "marginal",
@@ -42,33 +42,39 @@ class AutoSize(Settings):
     max_size: int = Field(50_000, ge=1000, description="maximum number of added tokens")
 
     def choose(self, selected: Selected, serving: ServingCost | None) -> int:
-        """Return how many of the selected tokens to keep; `saved` must be there."""
+        """Return how many of the selected tokens to keep; needs `selected.saved`.
+
+        The marginal rule also applies if the serving cost is not known.
+        """
         if self.rule == "marginal" or serving is None:
-            return marginal(selected, self.min_saving_share)
-        return cheapest(selected, serving)
+            return size_by_marginal_saving(selected, self.min_saving_share)
+        return size_by_serving_cost(selected, serving)
 
 
-def marginal(selected: Selected, rate: float, *, window: int = 1000) -> int:
-    """Return the first size from which the next `window` tokens save less than `rate` of the tokens left.
+def size_by_marginal_saving(selected: Selected, rate: float, *, window: int = 1000) -> int:
+    """Return the first size after which `window` tokens save less than `rate` of the text.
 
-    >>> marginal(Selected((b"a",) * 4, (50, 30, 2, 1), 100), 0.2, window=1)
+    The text is measured in the tokens that remain at that size.
+
+    >>> size_by_marginal_saving(Selected((b"a",) * 4, (50, 30, 2, 1), 100), 0.2, window=1)
     2
     """
-    left = selected.tokens_before
-    running = sum(selected.saved[:window])
-    for size in range(len(selected.saved)):
-        if running < rate * left:
+    saved = selected.saved
+    remaining = selected.tokens_before
+    # The sum over a window, not the next token alone: the savings of single tokens are uneven.
+    saved_in_window = sum(saved[:window])
+    for size, saving in enumerate(saved):
+        if saved_in_window < rate * remaining:
             return size
-        left -= selected.saved[size]
-        ahead = size + window
-        running += (selected.saved[ahead] if ahead < len(selected.saved) else 0) - selected.saved[
-            size
-        ]
-    return len(selected.saved)
+        remaining -= saving
+        saved_in_window -= saving
+        if size + window < len(saved):
+            saved_in_window += saved[size + window]
+    return len(saved)
 
 
-def cheapest(selected: Selected, serving: ServingCost) -> int:
-    """Return the size at which serving the text costs least."""
+def size_by_serving_cost(selected: Selected, serving: ServingCost) -> int:
+    """Return the size with the lowest total FLOPs for the text; the smallest of equals."""
     tokens = selected.tokens_before
     best, best_cost = 0, tokens * serving.per_token(0)
     for size, saved in enumerate(selected.saved, 1):

@@ -1,4 +1,8 @@
-"""The contract of a selection method: from a text to new tokens in the order of their ranks."""
+"""The interface of selection methods: from the words of a text to new tokens in rank order.
+
+A *surface* is the bytes that a token adds to a text. A *unit* is a pre-token as the model of the
+tokenizer sees it: tokens never cross the border of a unit.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,16 @@ from lingraft.tokenizer.base import Family
 
 @dataclass(frozen=True)
 class SelectionRequest:
-    """What a method may use.
+    """The input of a selection method.
 
-    `counts` are the units of the target text (already weighted where there are several languages), `size` is how many
-    tokens to add (or to take out), `protected` are units whose segmentation must not change, `base_counts` the units
-    of base-language text, `excluded` surfaces that must not be added, `where` is the tokenizer's place, for messages.
+    Attributes:
+        family: the tokenizer to extend.
+        counts: the units of the target text, weighted if there are several languages.
+        size: the number of tokens to add, or to remove when pruning.
+        protected: units whose segmentation must not change.
+        base_counts: the units of base-language text.
+        excluded: surfaces that must not be added.
+        where: the folder of the tokenizer, for error messages.
     """
 
     family: Family
@@ -32,12 +41,16 @@ class SelectionRequest:
 
 @dataclass(frozen=True)
 class Selected:
-    """New tokens, first rank first.
+    """New tokens, in rank order.
 
-    `saved[i]` are the tokens that token i saved in the text when it was added (empty where a method cannot say),
-    `tokens_before` the base's tokens there, `notes` counts of what was left out or repaired, with reasons. `dropped`
-    are ids of the source that go; new tokens take them over, first to first. `whole_units` says that the tokens are
-    looked up whole, without merges.
+    Attributes:
+        surfaces: the surface of each new token.
+        saved: how many tokens of the text each new token saved when it was added. It is empty if
+            the method does not know.
+        tokens_before: the tokens of the text under the base tokenizer.
+        notes: counts of candidates that were left out or changed, by reason.
+        dropped: source ids that are removed. New tokens reuse these ids in the same order.
+        whole_units: whether the tokens are looked up as whole units, without merges.
     """
 
     surfaces: tuple[bytes, ...]
@@ -48,18 +61,21 @@ class Selected:
     whole_units: bool = False
 
     def first(self, size: int) -> Selected:
-        """Return the first `size` tokens: a prefix is what a smaller budget would have chosen."""
+        """Return the first `size` tokens.
+
+        A greedy method that is asked for `size` tokens selects the same ones.
+        """
         return replace(self, surfaces=self.surfaces[:size], saved=self.saved[:size])
 
 
 class Selection(Choice):
-    """A way to choose tokens; `needs_base` says that it reads base-language text too."""
+    """A selection method; `needs_base` says whether it also reads base-language text."""
 
     needs_base: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, request: SelectionRequest) -> Selected:
-        """Return up to `request.size` new tokens; fewer only where the text does not hold more."""
+        """Return up to `request.size` new tokens, fewer only if the text does not hold more."""
 
 
 SELECTIONS: Registry[Selection] = Registry("selection method")

@@ -1,11 +1,12 @@
-"""Protected text: leaving out what would be used in it, whatever method chose it.
+"""From selected tokens to the target tokenizer.json and the splice, with protected text.
 
-From what was selected to the target tokenizer.json, and to the splice that relates it to the source.
+The splice says for each target id whether its embedding row is copied from a source id or
+initialised from the source ids that spelled the same bytes (see `lingraft.splice`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,147 +18,152 @@ from lingraft.tokenizer.json_format import Data, build_model_only, compact_ids
 from lingraft.tokenizer.load_tokenizer import family_of
 from lingraft.vocabulary.base import Selected
 
-REASON = "left out: it would change protected text"
+_LEFT_OUT = "left out: it would change protected text"
+
+
+def extend_family(family: Family, selected: Selected) -> Data:
+    """Return the tokenizer.json of a tokenizer with the selected tokens at its end."""
+    if selected.whole_units:
+        return family.with_units(selected.surfaces)
+    return family.with_tokens(selected.surfaces)
 
 
 def protect_text(family: Family, selected: Selected, protected: Collection[str]) -> Selected:
-    """Drop tokens until none occurs in protected units and all that are left can still be reached.
+    """Remove tokens until none occurs in protected units and all others are reachable.
 
-    A token left out may free others to fire, or take the parts of others away, so it is tried again until it holds.
+    Removing a token can let other tokens apply, or make tokens that were built from it
+    unreachable. The check is therefore repeated until nothing changes.
     """
     units = list(protected)
     before = len(selected.surfaces)
     while units and selected.surfaces and not selected.dropped:
-        bare = build_model_only(_data(family, selected))
-        first = family.size
-        used = {
-            token_id - first
-            for encoding in bare.encode_batch_fast(units, add_special_tokens=False)
-            for token_id in encoding.ids
-            if token_id >= first
-        }
-        alone = bare.encode_batch_fast(
-            [family.piece_of(s) for s in selected.surfaces], add_special_tokens=False
-        )
-        used |= {i for i, encoding in enumerate(alone) if encoding.ids != [first + i]}
-        if not used:
+        removed = _used_or_unreachable(family, selected, units)
+        if not removed:
             break
-        selected = _without(selected, used)
+        selected = _without(selected, removed)
     left_out = before - len(selected.surfaces)
-    notes = (
-        {**selected.notes, REASON: selected.notes.get(REASON, 0) + left_out}
-        if left_out
-        else selected.notes
-    )
+    if not left_out:
+        return selected
+    notes = {**selected.notes, _LEFT_OUT: selected.notes.get(_LEFT_OUT, 0) + left_out}
     return replace(selected, notes=notes)
 
 
-def cost_of_protecting(free: Selected, strict: Selected) -> float | None:
-    """Return by what share the target text grows where base text is protected; `None` where a method cannot say.
-
-    >>> free, strict = Selected((b"ab",), (60,), 100), Selected((b"c",), (50,), 100)
-    >>> cost_of_protecting(free, strict)
-    0.25
-    """
-    if not free.saved:
-        return None
-    tokens_free, tokens_strict = (one.tokens_before - sum(one.saved) for one in (free, strict))
-    return tokens_strict / tokens_free - 1 if tokens_free and strict.saved else None
-
-
-def _data(family: Family, selected: Selected) -> Data:
-    return (
-        family.with_units(selected.surfaces)
-        if selected.whole_units
-        else family.with_tokens(selected.surfaces)
-    )
+def _used_or_unreachable(family: Family, selected: Selected, units: Sequence[str]) -> set[int]:
+    """Return the positions of new tokens that occur in the units or that no merge produces."""
+    bare = build_model_only(extend_family(family, selected))
+    positions = set()
+    for encoding in bare.encode_batch_fast(units, add_special_tokens=False):
+        for token_id in encoding.ids:
+            if token_id >= family.size:
+                positions.add(token_id - family.size)
+    pieces = [family.piece_of(surface) for surface in selected.surfaces]
+    encodings = bare.encode_batch_fast(pieces, add_special_tokens=False)
+    for position, encoding in enumerate(encodings):
+        if encoding.ids != [family.size + position]:
+            positions.add(position)
+    return positions
 
 
-def _without(selected: Selected, places: Collection[int]) -> Selected:
-    surfaces = tuple(surface for i, surface in enumerate(selected.surfaces) if i not in places)
-    saved = tuple(count for i, count in enumerate(selected.saved) if i not in places)
+def _without(selected: Selected, positions: Collection[int]) -> Selected:
+    """Remove the tokens at these positions."""
+    kept = [i for i in range(len(selected.surfaces)) if i not in positions]
+    surfaces = tuple(selected.surfaces[i] for i in kept)
+    saved = tuple(selected.saved[i] for i in kept) if selected.saved else ()
     return replace(selected, surfaces=surfaces, saved=saved)
 
 
 def build_splice(
     source: Family, family: Family, selected: Selected, where: Path
 ) -> tuple[Data, Splice]:
-    """Return the target tokenizer.json and the splice.
+    """Return the target tokenizer.json and the splice between the source and the target.
 
-    `source` is the tokenizer as the model knows it, `family` the one to extend (its pre-tokenizer may be repaired).
-    New tokens take the ids of dropped ones, first to first, and go to the end otherwise; where more is dropped than
-    added, ids close up. Tokens of the source that only the changed pre-tokenizer produces are reinitialised.
+    `source` is the tokenizer as the model knows it. `family` is the tokenizer to extend, whose
+    pre-tokenizer may be changed. New tokens reuse the ids of dropped tokens in order; the others
+    get ids at the end. If more tokens are dropped than added, the remaining ids are renumbered
+    without gaps. Source tokens that only the changed pre-tokenizer produces are reinitialised.
     """
-    count = len(selected.surfaces)
-    if selected.whole_units:
-        data = family.with_units(selected.surfaces)
-        ids = list(range(family.size, family.size + count))
-    elif selected.dropped:
-        pruned = family_of(family.without_tokens(selected.dropped), where)
-        fresh = range(family.size, family.size + max(count - len(selected.dropped), 0))
-        ids = [*selected.dropped, *fresh][:count]
-        data = pruned.with_tokens(selected.surfaces, ids)
-    else:
-        data = family.with_tokens(selected.surfaces)
-        ids = list(range(family.size, family.size + count))
-    moved = {token_id: token_id for token_id in range(family.size + count)}
-    woken = newly_reachable(source, data) - set(selected.dropped)
-    if len(selected.dropped) > count:
-        data, moved = compact_ids(data)
+    data, new_ids = _extend(family, selected, where)
+    renumbered = {i: i for i in range(family.size + len(selected.surfaces))}
+    untrained = newly_reachable(source, data) - set(selected.dropped)
+    if len(selected.dropped) > len(selected.surfaces):
+        data, renumbered = compact_ids(data)
     dropped = set(selected.dropped)
-    gone = {
-        token_id for token_id in range(source.size) if token_id in dropped or token_id not in moved
-    }
-    again = {moved[token_id]: token_id for token_id in sorted(woken)}
-    kept = {
-        moved[token_id]: token_id for token_id in range(source.size) if token_id not in gone | woken
-    }
+    kept: dict[int, int] = {}
+    gone: list[int] = []
+    for source_id in range(source.size):
+        if source_id in dropped or source_id not in renumbered:
+            gone.append(source_id)
+        elif source_id not in untrained:
+            kept[renumbered[source_id]] = source_id
+    reinitialised = {renumbered[source_id]: source_id for source_id in sorted(untrained)}
     added = (
-        *_added(source, selected, [moved[token_id] for token_id in ids]),
-        *_reinitialised(source, again),
+        *_spell_new(source, selected, [renumbered[token_id] for token_id in new_ids]),
+        *_spell_reinitialised(source, reinitialised),
     )
-    return data, Splice(source.size, kept, added, tuple(sorted(gone)), again)
+    return data, Splice(source.size, kept, added, tuple(gone), reinitialised)
 
 
-def _added(source: Family, selected: Selected, ids: list[int]) -> tuple[AddedToken, ...]:
-    """Spell each new token as the source does inside a text: cut by its regex, without a spurious word start."""
-    spelled = _spelled(source, selected.surfaces)
+def _extend(family: Family, selected: Selected, where: Path) -> tuple[Data, list[int]]:
+    """Return the extended tokenizer.json and the ids of the new tokens."""
+    count = len(selected.surfaces)
+    if not selected.dropped or selected.whole_units:
+        ids = list(range(family.size, family.size + count))
+        return extend_family(family, selected), ids
+    pruned = family_of(family.without_tokens(selected.dropped), where)
+    at_end = range(family.size, family.size + max(count - len(selected.dropped), 0))
+    ids = [*selected.dropped, *at_end][:count]
+    return pruned.with_tokens(selected.surfaces, ids), ids
+
+
+def _spell_new(source: Family, selected: Selected, ids: Sequence[int]) -> Iterable[AddedToken]:
+    """Yield the new tokens with the source ids that spell each of them."""
+    spellings = _spell(source, selected.surfaces)
     saved = selected.saved or (0,) * len(ids)
-    return tuple(
-        AddedToken(token_id, surface, pieces, count)
-        for token_id, surface, pieces, count in zip(
-            ids, selected.surfaces, spelled, saved, strict=True
-        )
-    )
+    for token_id, surface, pieces, count in zip(
+        ids, selected.surfaces, spellings, saved, strict=True
+    ):
+        yield AddedToken(token_id, surface, pieces, count)
 
 
-def _reinitialised(source: Family, again: dict[int, int]) -> tuple[AddedToken, ...]:
-    """Spell tokens of the source that its own pre-tokenizer cuts as it cuts them."""
-    surfaces = [source.vocabulary.surfaces[token_id] or b"" for token_id in again.values()]
-    return tuple(
-        AddedToken(token_id, surface, pieces)
-        for token_id, surface, pieces in zip(
-            again, surfaces, _spelled(source, surfaces), strict=True
-        )
-    )
+def _spell_reinitialised(source: Family, reinitialised: dict[int, int]) -> Iterable[AddedToken]:
+    """Yield the reinitialised tokens with the source ids that the source cuts them into."""
+    surfaces = [
+        source.vocabulary.surfaces[source_id] or b"" for source_id in reinitialised.values()
+    ]
+    spellings = _spell(source, surfaces)
+    for target_id, surface, pieces in zip(reinitialised, surfaces, spellings, strict=True):
+        yield AddedToken(target_id, surface, pieces)
 
 
-def _spelled(source: Family, surfaces: Sequence[bytes]) -> list[tuple[int, ...]]:
-    """Return the source ids that spell each surface."""
-    units = [_units(source, surface) for surface in surfaces]
-    cut = iter(source.segment([unit for group in units for unit in group]))
-    return [tuple(token_id for _ in group for token_id in next(cut)) for group in units]
+def _spell(source: Family, surfaces: Sequence[bytes]) -> list[tuple[int, ...]]:
+    """Return the source ids that spell each surface inside a text.
+
+    The pre-tokenizer of the source applies. Merging without it gives other ids for 19 of 2,000
+    Hindi tokens on Llama-3.
+    """
+    units_of = [_units(source, surface) for surface in surfaces]
+    # One call for all units: `segment` is fast on a batch.
+    segmented = iter(source.segment([unit for units in units_of for unit in units]))
+    spellings = []
+    for units in units_of:
+        ids: list[int] = []
+        for _ in units:
+            ids += next(segmented)
+        spellings.append(tuple(ids))
+    return spellings
 
 
 def _units(source: Family, surface: bytes) -> list[str]:
-    """Return what the source's model sees of a surface: several units where its regex cuts and a repaired one does not.
+    """Return the units that the source's pre-tokenizer makes of a surface.
 
-    A part of a character is no text, and SentencePiece would put a word start before some: those are cut only where the
-    source's pre-tokenizer cuts them in every text.
+    There are several if the source cuts where the changed pre-tokenizer does not.
     """
     piece = source.piece_of(surface)
+    # Two kinds of surface cannot be cut as text. Bytes of a part of a character do not decode,
+    # and SentencePiece would add a word start to some surfaces, which changes the piece.
     with suppress(UnicodeDecodeError):
         units = list(source.cut(surface.decode()))
         if "".join(units) == piece:
             return units
+    # They are cut only where the source's pre-tokenizer cuts them in every text.
     return [source.piece_of(part) for part in split_where_always_cut(source, surface)]

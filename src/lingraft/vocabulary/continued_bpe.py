@@ -1,4 +1,4 @@
-"""Continued BPE: the default."""
+"""Continued BPE, the default method: learn further merges on top of the base tokenizer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from lingraft.vocabulary.word_counts import WordTable, cut_by_base, cut_words
 
 @SELECTIONS.register
 class ContinuedBPE(Selection):
-    """Learn merges on top of the base tokenizer's own segmentation, the one that saves most tokens first."""
+    """Learn merges on top of the base tokenizer's segmentation, those that save most tokens first.
+
+    On a Unigram tokenizer the learned tokens are candidates, and the pieces that the extended
+    tokenizer really needs are kept.
+    """
 
     name: ClassVar[str] = "continued"
     reference: ClassVar[str] = (
@@ -38,8 +42,8 @@ class ContinuedBPE(Selection):
     step_cost: int = Field(
         10,
         ge=0,
-        description="a token that makes an earlier new token unused must save so many times more; "
-        "0: plain continued BPE",
+        description="penalty for making earlier new tokens unused: with k such tokens, the saving "
+        "of a candidate is divided by 1 + k x step_cost; 0: plain continued BPE",
     )
 
     def select(self, request: SelectionRequest) -> Selected:
@@ -55,18 +59,19 @@ class ContinuedBPE(Selection):
 
         if isinstance(family, Unigram):
             return continue_unigram(request, allowed=allowed, minimum=self.min_saving)
-        return self._learned(request, cut_words(family, request.counts, request.protected), allowed)
+        words = cut_words(family, request.counts, request.protected)
+        return self._learn(request, words, allowed)
 
-    def _learned(
+    def _learn(
         self, request: SelectionRequest, words: WordTable, allowed: Callable[[bytes], bool]
     ) -> Selected:
-        """Learn, and learn again without what was of no use in the end, until everything is."""
+        """Learn tokens; start again without those that are not needed until all are."""
         cut_alone = cut_by_base(request.family)
-        spare: set[bytes] = set()
+        unneeded: set[bytes] = set()
         while True:
             learner = BPELearner(
                 words,
-                allowed=partial(_is_allowed, allowed, frozenset(spare)),
+                allowed=partial(_is_allowed, allowed, frozenset(unneeded)),
                 cut_alone=cut_alone,
                 minimum=self.min_saving,
                 step_cost=self.step_cost,
@@ -75,18 +80,22 @@ class ContinuedBPE(Selection):
                 for _ in learner.run(request.size):
                     advance(1)
             learned = learner.learned
-            steps = find_intermediate_tokens(learned.surfaces, learner.idle, cut_alone)
-            if not steps.spare or not self.step_cost:
+            intermediate = find_intermediate_tokens(learned.surfaces, learner.unused, cut_alone)
+            if not intermediate.unneeded or not self.step_cost:
                 break
-            spare |= steps.spare
-        left_out = {f"left out: {reason}": count for reason, count in learned.left_out.items()}
+            # A token whose later tokens were never built. Leaving it out frees its place for
+            # another one, which changes all that follow.
+            unneeded |= intermediate.unneeded
+        notes = {f"left out: {reason}": count for reason, count in learned.left_out.items()}
         return Selected(
             tuple(learned.surfaces),
             tuple(learned.saved),
             words.tokens,
-            {**left_out, **steps.notes},
+            {**notes, **intermediate.notes},
         )
 
 
-def _is_allowed(allowed: Callable[[bytes], bool], spare: frozenset[bytes], surface: bytes) -> bool:
-    return surface not in spare and allowed(surface)
+def _is_allowed(
+    allowed: Callable[[bytes], bool], unneeded: frozenset[bytes], surface: bytes
+) -> bool:
+    return surface not in unneeded and allowed(surface)

@@ -1,9 +1,9 @@
-"""Steps: tokens that are in a vocabulary because merges pass through them.
+"""Intermediate tokens: tokens that a vocabulary needs only because merges pass through them.
 
-A merge joins two tokens, so a token of three base pieces needs one of two pieces first, and a
-character that the base spells by bytes needs its first bytes. A step may have no use of its own in
-the text. This module says which tokens are needed as steps, and what a torn candidate (bytes that
-are no whole UTF-8 text) leads to.
+A merge joins two tokens, so a token of three base tokens first needs a token of two. A character
+that the base spells with bytes needs a token of its first bytes. An intermediate token may never
+occur in the text itself. This module finds the intermediate tokens of a vocabulary, and estimates
+what a candidate that is not valid UTF-8 leads to.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lingraft.vocabulary.pair_index import END, PairIndex, Places, grouped
+from lingraft.vocabulary.pair_index import END, PairIndex, Places, sum_by_symbol
 from lingraft.vocabulary.word_counts import CutAlone, cut_with_new
 
-MOST_BYTES = 4
-"""Of a character in UTF-8: a torn piece is whole after so many neighbours at most."""
+# A UTF-8 character has at most 4 bytes, so that many neighbours always complete it.
+MAX_CHARACTER_BYTES = 4
 
 
-def is_whole(surface: bytes) -> bool:
-    """Say whether bytes are text: no character is cut at either end.
+def is_valid_utf8(surface: bytes) -> bool:
+    """Return whether bytes decode: no character is cut at either end.
 
-    >>> is_whole("क".encode()), is_whole("क".encode()[:2])
+    >>> is_valid_utf8("क".encode()), is_valid_utf8("क".encode()[:2])
     (True, False)
     """
     try:
@@ -35,34 +35,36 @@ def is_whole(surface: bytes) -> bool:
 
 @dataclass(frozen=True)
 class PartialCharacter:
-    """A candidate that is no whole UTF-8 text: what it would save, and the pairs that spell it."""
+    """A candidate that is not valid UTF-8: its saving, and the pairs of symbols that spell it."""
 
     surface: bytes
-    gain: int
+    saving: int
     splits: Sequence[tuple[int, int]]
 
     def worth(
         self,
-        chain: PairIndex,
+        index: PairIndex,
         surfaces: Sequence[bytes | None],
         allowed: Callable[[bytes], bool],
         step_cost: int,
     ) -> int:
-        """Return what the most frequent whole token behind it would save; 0 where none is allowed.
+        """Return the saving of the most frequent valid token that contains it, 0 if there is none.
 
-        The surface is completed by its neighbours in the text, the most frequent first. Where a
-        torn step would leave nothing for other characters, it would have no use of its own, and
-        the saving counts 1 / (1 + `step_cost`).
+        The surface is extended by its neighbours in the text, the most frequent first. If that
+        token would use every occurrence, the partial token would be unused, and the saving counts
+        1 / (1 + `step_cost`).
         """
         best = 0
         for left, right in self.splits:
-            first = chain.current(left, right)
-            spans = _Spans(first, chain.next[first].astype(np.int64), self.surface, self.gain)
-            for _ in range(MOST_BYTES):
-                saved, longer = spans.grown(chain, surfaces, allowed)
-                if saved:
-                    best = max(best, saved // (1 + step_cost) if saved >= spans.weight else saved)
-                if saved or longer is None:
+            first = index.places_of(left, right)
+            last = index.next[first].astype(np.int64)
+            spans = _Spans(first, last, self.surface, self.saving)
+            for _ in range(MAX_CHARACTER_BYTES):
+                saving, longer = spans.extend(index, surfaces, allowed)
+                if saving:
+                    uses_all = saving >= spans.weight
+                    best = max(best, saving // (1 + step_cost) if uses_all else saving)
+                if saving or longer is None:
                     break
                 spans = longer
         return best
@@ -70,94 +72,103 @@ class PartialCharacter:
 
 @dataclass(frozen=True)
 class _Spans:
-    """Where torn bytes stand: first and last symbol of each place, the bytes, and how often."""
+    """The occurrences of partial characters: their first and last places, bytes and weight."""
 
     first: Places
     last: Places
-    torn: bytes
+    surface: bytes
     weight: int
 
-    def grown(
-        self, chain: PairIndex, surfaces: Sequence[bytes | None], allowed: Callable[[bytes], bool]
+    def extend(
+        self, index: PairIndex, surfaces: Sequence[bytes | None], allowed: Callable[[bytes], bool]
     ) -> tuple[int, _Spans | None]:
-        """Return how often a neighbour makes them whole, or the spans with the likeliest one."""
-        to_the_left = 0x80 <= self.torn[0] < 0xC0
-        neighbours = (chain.previous[self.first] if to_the_left else chain.next[self.last]).astype(
-            np.int64
-        )
-        there = neighbours != END
-        first, last, neighbours = self.first[there], self.last[there], neighbours[there]
-        symbols = chain.symbol[neighbours]
-        best, likeliest = 0, (0, 0, b"")
-        for symbol, weight in grouped(symbols, chain.weight[first]):
-            own = surfaces[symbol]
-            if not own:
+        """Extend the spans by one neighbour.
+
+        Returns the highest count of an allowed neighbour that completes the characters. If there
+        is none, returns 0 and the spans with the most frequent neighbour, `None` if all end here.
+        """
+        # A first byte of 0x80 to 0xBF continues a character that began in the symbol before.
+        to_the_left = 0x80 <= self.surface[0] < 0xC0
+        neighbours = index.previous[self.first] if to_the_left else index.next[self.last]
+        neighbours = neighbours.astype(np.int64)
+        exists = neighbours != END
+        first, last, neighbours = self.first[exists], self.last[exists], neighbours[exists]
+        symbols = index.symbol[neighbours]
+        best, most_frequent = 0, (0, 0, b"")
+        for symbol, weight in sum_by_symbol(symbols, index.weight[first]):
+            other = surfaces[symbol]
+            if not other:
                 continue
-            text = own + self.torn if to_the_left else self.torn + own
-            if not is_whole(text):
-                likeliest = max(likeliest, (weight, symbol, text))
-            elif allowed(text):
+            longer = other + self.surface if to_the_left else self.surface + other
+            if not is_valid_utf8(longer):
+                most_frequent = max(most_frequent, (weight, symbol, longer))
+            elif allowed(longer):
                 best = max(best, weight)
-        weight, symbol, text = likeliest
+        weight, symbol, longer = most_frequent
         if best or not weight:
             return best, None
         here = symbols == symbol
         if to_the_left:
-            return 0, _Spans(neighbours[here], last[here], text, weight)
-        return 0, _Spans(first[here], neighbours[here], text, weight)
+            return 0, _Spans(neighbours[here], last[here], longer, weight)
+        return 0, _Spans(first[here], neighbours[here], longer, weight)
 
 
-def derivation(surface: bytes, cut_alone: CutAlone, rank: Mapping[bytes, int]) -> set[bytes]:
-    """Return the new tokens that a new token is made of, when it stands alone, at every level.
+def find_parts(surface: bytes, cut_alone: CutAlone, rank: Mapping[bytes, int]) -> set[bytes]:
+    """Return all new tokens from which merges build a new token, at every level.
 
-    >>> sorted(derivation(b"abcd", lambda s: [s[i : i + 1] for i in range(len(s))],
+    >>> sorted(find_parts(b"abcd", lambda s: [s[i : i + 1] for i in range(len(s))],
     ...                   {b"cd": 0, b"ab": 1, b"abcd": 2}))
     [b'ab', b'cd']
     """
     found: set[bytes] = set()
     waiting = [surface]
     while waiting:
-        parts = cut_with_new(waiting.pop(), cut_alone, rank)
-        new = [part for part in parts if part in rank and part not in found and part != surface]
-        found.update(new)
-        waiting += new
+        for part in cut_with_new(waiting.pop(), cut_alone, rank):
+            if part in rank and part not in found and part != surface:
+                found.add(part)
+                waiting.append(part)
     return found
 
 
 @dataclass(frozen=True)
 class IntermediateTokens:
-    """The new tokens that are there as steps, and those that are not even that.
+    """The intermediate tokens of a vocabulary, and the tokens that are not needed.
 
-    `idle` have no use in the text, but tokens in use are made of them; `torn` are no whole UTF-8
-    text, but whole tokens are made of them; `spare` are neither used nor needed.
+    Attributes:
+        unused: tokens that do not occur in the text, but from which tokens in use are built.
+        partial: tokens that are not valid UTF-8, from which valid tokens are built.
+        unneeded: unused or partial tokens from which no token in use is built.
     """
 
-    idle: frozenset[bytes] = frozenset()
-    torn: frozenset[bytes] = frozenset()
-    spare: frozenset[bytes] = frozenset()
+    unused: frozenset[bytes] = frozenset()
+    partial: frozenset[bytes] = frozenset()
+    unneeded: frozenset[bytes] = frozenset()
 
     @property
     def notes(self) -> dict[str, int]:
-        """The counts, with their reasons."""
+        """The counts by reason, as the notes of a run hold them."""
         return {
-            "steps: without a use of their own, longer tokens are made of them": len(self.idle),
-            "steps: part of a character, whole characters are made of them": len(self.torn),
+            "steps: without a use of their own, longer tokens are made of them": len(self.unused),
+            "steps: part of a character, whole characters are made of them": len(self.partial),
         }
 
 
 def find_intermediate_tokens(
-    surfaces: Sequence[bytes], idle: Collection[bytes], cut_alone: CutAlone
+    surfaces: Sequence[bytes], unused: Collection[bytes], cut_alone: CutAlone
 ) -> IntermediateTokens:
-    """Say which tokens are steps; `surfaces` are all new tokens in rank order, `idle` those without use."""
-    torn = {surface for surface in surfaces if not is_whole(surface)}
-    suspects = torn | set(idle)
-    rank = {surface: place for place, surface in enumerate(surfaces)}
+    """Find the intermediate tokens among all new tokens, which are in rank order.
+
+    `unused` are the new tokens that do not occur in the text.
+    """
+    partial = {surface for surface in surfaces if not is_valid_utf8(surface)}
+    suspects = partial | set(unused)
+    rank = {surface: position for position, surface in enumerate(surfaces)}
     needed: set[bytes] = set()
     for surface in surfaces:
         if surface not in suspects and any(suspect in surface for suspect in suspects):
-            needed |= derivation(surface, cut_alone, rank)
+            needed |= find_parts(surface, cut_alone, rank)
     return IntermediateTokens(
-        idle=frozenset(needed & set(idle)),
-        torn=frozenset(needed & torn),
-        spare=frozenset(suspects - needed),
+        unused=frozenset(needed & set(unused)),
+        partial=frozenset(needed & partial),
+        unneeded=frozenset(suspects - needed),
     )

@@ -1,72 +1,52 @@
-"""Counts of words: at most as many as fit into memory, and several languages each with its share."""
+"""Several target languages: the share of each in the word counts that tokens are learned from."""
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Sequence
 
+# Counts stay integers, so they are scaled up before weights apply: rounding then loses little.
 _SCALE = 64
-"""Counts are whole numbers: weights are applied on a scale fine enough that a unit seen once does not vanish."""
 
 
-MAX_WORDS = 1_000_000
-"""Distinct words of a corpus that tokens are learned from; more are left out, the rarest first.
-
-The learner's index takes under 56 bytes a symbol; with 600,000 words, its peak was 497 MB.
-"""
-
-
-def most_frequent(counts: Counter[str], limit: int) -> tuple[Counter[str], int]:
-    """Return the `limit` most frequent words, and the highest count among those left out (0 for none).
-
-    Of words with equal counts, the first ones in the order of code points stay, in whatever order
-    they were counted.
-
-    >>> most_frequent(Counter(b=1, a=1, c=2), 2)
-    (Counter({'c': 2, 'a': 1}), 1)
-    """
-    if len(counts) <= limit:
-        return counts, 0
-    ranked = heapq.nsmallest(limit + 1, counts.items(), key=_most_frequent_first)
-    return Counter(dict(ranked[:limit])), ranked[limit][1]
-
-
-def _most_frequent_first(item: tuple[str, int]) -> tuple[int, str]:
-    word, count = item
-    return -count, word
-
-
-def shares(
+def compute_shares(
     sizes: Sequence[int], temperature: float, weights: Sequence[float] | None = None
 ) -> list[float]:
-    """Return the share of each language: proportional to weight x size^(1 / temperature).
+    """Return the share of each language, proportional to weight x size^(1 / temperature).
 
     A temperature of 1 follows the amounts of text, a higher one evens them out.
 
-    >>> shares([900, 100], 1.0), [round(share, 2) for share in shares([900, 100], 2.0)]
-    ([0.9, 0.1], [0.75, 0.25])
+    >>> compute_shares([900, 100], 1.0)
+    [0.9, 0.1]
+    >>> [round(share, 2) for share in compute_shares([900, 100], 2.0)]
+    [0.75, 0.25]
     """
-    raw = [
-        size ** (1 / temperature) * weight
-        for size, weight in zip(sizes, weights or [1.0] * len(sizes), strict=True)
-    ]
-    return [value / sum(raw) for value in raw]
+    raw = []
+    for size, weight in zip(sizes, weights or [1.0] * len(sizes), strict=True):
+        raw.append(size ** (1 / temperature) * weight)
+    total = sum(raw)
+    return [value / total for value in raw]
 
 
-def mixed(
+def mix_counts(
     counts: Sequence[Counter[str]],
     sizes: Sequence[int],
     temperature: float,
     weights: Sequence[float] | None = None,
 ) -> Counter[str]:
-    """Add up the counts of several languages so that each has its share; one language is returned as it is."""
+    """Add up the counts of several languages so that each language has its share.
+
+    `sizes` are the bytes of text of each language. The counts of a single language are returned
+    unchanged.
+    """
     if len(counts) == 1:
         return counts[0]
     total = sum(sizes)
     mixture: Counter[str] = Counter()
-    for own, size, share in zip(counts, sizes, shares(sizes, temperature, weights), strict=True):
+    shares = compute_shares(sizes, temperature, weights)
+    for language_counts, size, share in zip(counts, sizes, shares, strict=True):
         factor = share * total / size * _SCALE
-        for unit, count in own.items():
+        for unit, count in language_counts.items():
+            # At least 1: a rare unit of a language with a small weight must not disappear.
             mixture[unit] += max(round(count * factor), 1)
     return mixture

@@ -1,9 +1,11 @@
-"""The words of a text as chains of symbols, in flat arrays: one linked list, with an index of where each pair stands.
+"""The words of a text as a linked list of symbols in flat arrays, with an index of pairs.
 
-A merge touches only the places where its pair stands; they are handled together by numpy, which makes 10,000 merges on
-12 MB of text a matter of seconds in plain Python. What was found in the text at the start is kept as one sorted array;
-places of pairs that appear later are added by key. Entries may be out of date: `current` looks at what stands there.
-Cost: O(symbols) memory, O(occurrences) time a merge.
+A *place* is a position in these arrays. A merge touches only the places of its pair, and numpy
+handles all of them together: 10,000 merges on 12 MB of text take seconds. The pairs of the original
+text are one sorted array. Places of pairs that appear later are appended under their key. Entries
+of the index may be out of date, so `places_of` checks which symbols the places hold now.
+
+Memory is O(symbols), the time of a merge is O(occurrences).
 """
 
 from __future__ import annotations
@@ -20,14 +22,13 @@ Places = npt.NDArray[np.int64]
 Symbols = npt.NDArray[np.int32]
 Weights = npt.NDArray[np.int64]
 
-END = -1
-"""Beyond the end of a word."""
-_DEAD = -2  # a place whose symbol was absorbed by the one before it
+END = -1  # the neighbour of the first and last symbol of a word
+_MERGED = -2  # the symbol of a place that was merged into the place before it
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The neighbours of merged pairs, with how often: what stood before them, and what stood after."""
+    """The symbols before and after merged pairs, with how often each word occurs."""
 
     before: Symbols
     before_weights: Weights
@@ -36,7 +37,7 @@ class Neighbours:
 
 
 class PairIndex:
-    """Words as symbols; `weight` says how often the word of each place occurs."""
+    """The words of a `WordTable`; `weight` is the count of the word of each place."""
 
     def __init__(self, words: WordTable) -> None:
         size = len(words.symbols)
@@ -57,19 +58,18 @@ class PairIndex:
         self._ends: Places = np.zeros(0, dtype=np.int64)
         self._places: Symbols = np.zeros(0, dtype=np.int32)
 
-    def index(self, inert: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int, int]]:
-        """Index every pair of symbols that are not inert, and yield each (left, right) with how often it stands."""
+    def index_pairs(self, inert: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int, int]]:
+        """Index every pair of symbols that are not inert; yield (left, right, occurrences)."""
         places = np.flatnonzero(self.next != END).astype(np.int32)
         left, right = self.symbol[places], self.symbol[self.next[places]]
         live = ~(inert[left] | inert[right])
+        # A pair is one 64-bit key, so that a single sort groups equal pairs.
         places, keys = places[live], left[live].astype(np.int64)
         keys <<= 32
         keys |= right[live]
-        del (
-            left,
-            right,
-            live,
-        )  # a text of a million distinct words has ten million symbols: each array counts
+        # A million distinct words have ten million symbols: every array that stays alive counts.
+        del left, right, live
+        # A stable sort keeps the places of a pair in text order.
         order = np.argsort(keys, kind="stable")
         self._places, keys = places[order], keys[order]
         del places, order
@@ -83,12 +83,12 @@ class PairIndex:
             for key, count in zip(self._keys.tolist(), counts.tolist(), strict=True):
                 yield key >> 32, key & 0xFFFFFFFF, count
 
-    def remember(self, left: int, right: int, places: Places) -> None:
+    def add_places(self, left: int, right: int, places: Places) -> None:
         """Add places to the index of a pair."""
         self._later.setdefault(left << 32 | right, []).append(places)
 
-    def current(self, left: int, right: int) -> Places:
-        """Return the places where the pair stands now."""
+    def places_of(self, left: int, right: int) -> Places:
+        """Return the places of the left symbol of each pair (left, right) in the text now."""
         places = self._indexed(left << 32 | right)
         if not len(places):
             return places
@@ -98,62 +98,63 @@ class PairIndex:
         return _without_overlap(places, self.next) if left == right else places
 
     def _indexed(self, key: int) -> Places:
-        found = list(self._later.get(key, ()))
+        """Return all places that were ever indexed under a key, each once."""
+        chunks = list(self._later.get(key, ()))
         i = int(np.searchsorted(self._keys, key))
         if i < len(self._keys) and self._keys[i] == key:
-            found.append(self._places[self._starts[i] : self._ends[i]].astype(np.int64))
-        if not found:
+            chunks.append(self._places[self._starts[i] : self._ends[i]].astype(np.int64))
+        if not chunks:
             return np.zeros(0, dtype=np.int64)
-        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+        return chunks[0] if len(chunks) == 1 else np.unique(np.concatenate(chunks))
 
     def merge(self, places: Places, new: int) -> Neighbours:
-        """Replace the pair at these places by one symbol, and say what stood around it.
+        """Replace the pair at each place by one symbol; return the neighbours before the merge.
 
-        A place may be the right neighbour of another one (a b a b): what lies between is named once.
+        The places must not overlap, but two pairs may be adjacent (a b a b). The pair between
+        them (b a) is then reported once, as a neighbour after the first place.
         """
         absorbed = self.next[places]
         before, after = self.previous[places], self.next[absorbed]
         self._absorbed[absorbed] = True
-        free = (before != END) & ~self._absorbed[
-            before
-        ]  # -1 reads the last flag, and is masked out
+        # For END (-1) this reads the flag of the last place, which the first condition masks.
+        not_merged_too = (before != END) & ~self._absorbed[before]
         self._absorbed[absorbed] = False
         follows = after != END
-        torn = Neighbours(
-            self.symbol[before[free]],
-            self.weight[places[free]],
+        around = Neighbours(
+            self.symbol[before[not_merged_too]],
+            self.weight[places[not_merged_too]],
             self.symbol[after[follows]],
             self.weight[places[follows]],
         )
         self.symbol[places] = new
-        self.symbol[absorbed] = _DEAD
+        self.symbol[absorbed] = _MERGED
         self.next[places] = after
         self.previous[after[follows]] = places[follows]
-        return torn
+        return around
 
-    def followers(self, places: Places) -> tuple[Symbols, Places]:
-        """Return what stands after these places, and the places that something stands after."""
+    def following(self, places: Places) -> tuple[Symbols, Places]:
+        """Return the symbols after these places, and the places that have one."""
         after = self.next[places]
         follows = after != END
         return self.symbol[after[follows]], places[follows]
 
-    def leaders(self, places: Places, new: int) -> tuple[Symbols, Places]:
-        """Return what stands before these places, other than `new` itself, and where it stands."""
+    def preceding(self, places: Places, new: int) -> tuple[Symbols, Places]:
+        """Return the symbols before these places except `new`, and the places of the symbols."""
         before = self.previous[places]
         before = before[before != END].astype(np.int64)
         before = before[self.symbol[before] != new]
         return self.symbol[before], before
 
 
-def grouped(symbols: Symbols, weights: Weights) -> Iterator[tuple[int, int]]:
+def sum_by_symbol(symbols: Symbols, weights: Weights) -> Iterator[tuple[int, int]]:
     """Yield each distinct symbol with the sum of its weights."""
     order = np.argsort(symbols, kind="stable")
-    for symbol, weight, _, _ in runs(symbols[order], weights[order]):
+    for symbol, weight, _, _ in sum_runs(symbols[order], weights[order]):
         yield symbol, weight
 
 
-def runs(symbols: Symbols, weights: Weights) -> Iterator[tuple[int, int, int, int]]:
-    """Yield each distinct one of sorted symbols with the sum of its weights, and where its run begins and ends."""
+def sum_runs(symbols: Symbols, weights: Weights) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (symbol, sum of weights, start, end) of each run of equal symbols in sorted ones."""
     if not len(symbols):
         return
     starts = np.flatnonzero(np.concatenate([[True], symbols[1:] != symbols[:-1]]))
@@ -165,11 +166,11 @@ def runs(symbols: Symbols, weights: Weights) -> Iterator[tuple[int, int, int, in
 
 
 def _without_overlap(places: Places, following: Symbols) -> Places:
-    """Keep, of a pair of equal symbols (aaa), every second place of a run, from the left."""
+    """Keep every second place of a run of equal symbols, from the left: aaa holds one pair aa."""
     kept: list[int] = []
-    taken = END
+    merged = END
     for place in np.sort(places).tolist():
-        if place != taken:
+        if place != merged:
             kept.append(place)
-            taken = int(following[place])
+            merged = int(following[place])
     return np.array(kept, dtype=np.int64)

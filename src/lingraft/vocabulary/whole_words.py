@@ -1,4 +1,4 @@
-"""Whole words as tokens, without merges: the comparison that people reach for first."""
+"""Two baselines: whole words as tokens without merges, and no new tokens at all."""
 
 from __future__ import annotations
 
@@ -9,42 +9,41 @@ from lingraft.vocabulary.base import SELECTIONS, Selected, Selection, SelectionR
 
 @SELECTIONS.register
 class WholeWords(Selection):
-    """Add the units (words with the space before them) that save most, looked up whole.
+    """Add the units (words with the space before them) that save most tokens, without merges.
 
-    They stand in the vocabulary without merges, and the model looks a unit up before it merges anything
-    (`ignore_merges`). Added as "added tokens" instead, they would be cut out of the text before normalizer and
-    pre-tokenizer see it: spaces get lost or doubled, and words are torn where an added token is part of them.
+    The model looks up a whole unit before it merges anything (`ignore_merges`). The units are
+    entries of the vocabulary, not "added tokens". Added tokens are cut out of the text before the
+    normalizer and the pre-tokenizer run: spaces would be lost or doubled, and a longer word would
+    be split where it contains one of them.
     """
 
     name: ClassVar[str] = "atomic"
-    reference: ClassVar[str] = "the habit of tokenizer.add_tokens(words)"
+    reference: ClassVar[str] = "the common practice of tokenizer.add_tokens(words)"
 
     def select(self, request: SelectionRequest) -> Selected:
-        """Return the units with the greatest saving: occurrences times the tokens that each costs now, less one."""
+        """Return the units with the greatest saving: (base tokens - 1) x occurrences."""
         family = request.family
-        base = family.known_surfaces
+        tokens_before = 0
+        savings: dict[bytes, int] = {}
         units = list(request.counts)
-        cut = family.segment(units)
-        before = sum(len(ids) * request.counts[unit] for unit, ids in zip(units, cut, strict=True))
-        gains = {
-            family.surface_of(unit): (len(ids) - 1) * request.counts[unit]
-            for unit, ids in zip(units, cut, strict=True)
-        }
-        worth = [
-            surface
-            for surface, gain in gains.items()
-            if gain > 1 and surface not in base and family.allows(surface)
-        ]
-        worth.sort(key=lambda surface: (-gains[surface], surface))
-        chosen = worth[: request.size]
-        return Selected(
-            tuple(chosen), tuple(gains[surface] for surface in chosen), before, whole_units=True
-        )
+        for unit, ids in zip(units, family.segment(units), strict=True):
+            count = request.counts[unit]
+            tokens_before += len(ids) * count
+            savings[family.surface_of(unit)] = (len(ids) - 1) * count
+        candidates = []
+        for surface, saving in savings.items():
+            # A saving of one token in the whole text does not repay an embedding row.
+            if saving > 1 and surface not in family.known_surfaces and family.allows(surface):
+                candidates.append(surface)
+        candidates.sort(key=lambda surface: (-savings[surface], surface))
+        surfaces = tuple(candidates[: request.size])
+        saved = tuple(savings[surface] for surface in surfaces)
+        return Selected(surfaces, saved, tokens_before, whole_units=True)
 
 
 @SELECTIONS.register
 class Nothing(Selection):
-    """Add nothing: continued pretraining with the source's own tokenizer."""
+    """Add no tokens: continued pretraining with the source tokenizer."""
 
     name: ClassVar[str] = "none"
 
