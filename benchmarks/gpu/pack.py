@@ -29,9 +29,10 @@ from benchmarks.gpu.tokens_per_word import measure_vocabularies, vocabularies
 from benchmarks.gpu.unpack import ENGLISH, MAIN, MANIFEST, PREPARED, VECTORS, WORDS, sha256
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.embeddings import INITS, InitRequest
+from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.runner import build_node
 from lingraft.pipeline.stage_builders import read_splice
-from lingraft.pipeline.stages import Graph, build_graph
+from lingraft.pipeline.stages import build_graph
 from lingraft.recipe import Runtime
 from lingraft.store import Draft, Store
 

@@ -1,15 +1,21 @@
-"""From a recipe to a finished run: `plan` says what would be done, `run` does it, `before_after` shows the outcome."""
+"""From a recipe to a finished run: `plan` predicts it, `run` runs it, `before_after` shows results.
 
-from lingraft.pipeline.comparison_table import comparison_table
+`stages` names the stages of a run and their inputs; `stage_node` gives each its key, from its
+settings, the keys of its inputs and its version in `versions`; `lingraft.store` hashes the key and
+keeps the output. `stage_builders`, `evaluation_stages` and `check_stages` build the outputs.
+"""
+
 from lingraft.pipeline.extension import extend
+from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.model_evaluation import EvaluationRequest, evaluate_models
 from lingraft.pipeline.planner import PlanRow, describe_pretokenizer_plan, plan, plan_table
 from lingraft.pipeline.run_folder import Run
 from lingraft.pipeline.runner import run, run_as_worker
-from lingraft.pipeline.stages import Graph, build_graph
+from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import (
     before_after,
     claims_table,
+    comparison_table,
     pretokenizer_line,
     summary,
     warning_lines,

@@ -8,14 +8,16 @@ with. Numbers of single tokens are stored in added_tokens.parquet, summaries are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from lingraft.evaluation import ScoredModel, TextScores
+from lingraft.evaluation.added_token_use import AddedTokenUse, exposure_rows, turns_of, undertrained
+from lingraft.evaluation.compare_models import added_ids
 from lingraft.measurement import Measurement
+from lingraft.packing.blocks import Blocks
 from lingraft.pipeline.stage_node import StageContext
-
-if TYPE_CHECKING:
-    from lingraft.evaluation import ScoredModel, TextScores
-    from lingraft.evaluation.added_token_use import AddedTokenUse
 
 ADDED_TOKENS = "added_tokens.parquet"
 
@@ -27,11 +29,6 @@ def added_measurements(
     models: Mapping[str, ScoredModel], language: str, context: StageContext
 ) -> list[Measurement]:
     """Measure the added tokens of each model; write added_tokens.parquet if there are any."""
-    import numpy as np
-
-    from lingraft.evaluation.added_token_use import AddedTokenUse, exposure_rows, turns_of
-    from lingraft.evaluation.compare_models import added_ids
-
     added = added_ids(models)
     measurements: list[Measurement] = []
     records: list[dict[str, Any]] = []
@@ -54,9 +51,6 @@ def _exposures(ids_A: Any, context: StageContext) -> Any:
     """Return how often the packed training text holds each token; None without training."""
     if "packed" not in context.folders:
         return None
-    import numpy as np
-
-    from lingraft.packing.blocks import Blocks
 
     tokens, size = Blocks.open(context.folders["packed"]).tokens, int(ids_A.max()) + 1
     counts = np.zeros(size, dtype=np.int64)
@@ -70,10 +64,6 @@ def _records(
     use: AddedTokenUse, surfaces: Any, scores: Mapping[str, TextScores], name: str
 ) -> list[dict[str, Any]]:
     """Return a record for each added token of a model."""
-    import numpy as np
-
-    from lingraft.evaluation.added_token_use import undertrained
-
     if use.turns is None:
         return []
     ids = np.concatenate([score.ids for score in scores.values()])

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.stage_node import StageNode
-from lingraft.pipeline.stages import Graph
 from lingraft.recipe import Recipe, Runtime
 from lingraft.store import Draft, Store
 

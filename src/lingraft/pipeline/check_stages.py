@@ -18,11 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.bases.tokenizer_files import given_folder
+from lingraft.certificate import write_certificate
+from lingraft.certificate.readings import Reading, their_reading
+from lingraft.certificate.result_claims import (
+    certify_named_ids,
+    certify_rows,
+    certify_source_ids,
+    certify_tokens,
+)
+from lingraft.certificate.source_claims import certify_source
+from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
 from lingraft.corpus import Corpus
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.recipe import Recipe
 from lingraft.splice import Splice
 from lingraft.store import Manifest, Store
+from lingraft.tokenizer import open_tokenizer
 
 CLAIMS = "claims.json"
 
@@ -58,11 +69,6 @@ def result_check(
 
 def check_source(context: StageContext) -> None:
     """Check the source on edge cases and on the first held-out documents of each language."""
-    from lingraft.certificate import write_certificate
-    from lingraft.certificate.result_claims import certify_source_ids
-    from lingraft.certificate.source_claims import certify_source
-    from lingraft.tokenizer import open_tokenizer
-
     model = context.folders["source"] / "model"
     given = given_folder(model)
     corpora = [Corpus.open(context.folders[role]) for role in context.folders if role != "source"]
@@ -78,10 +84,6 @@ def check_source(context: StageContext) -> None:
 
 def check_result(context: StageContext, *, rows: bool) -> None:
     """Check a result against the source as it was given."""
-    from lingraft.certificate import write_certificate
-    from lingraft.certificate.readings import Reading, their_reading
-    from lingraft.certificate.result_claims import certify_named_ids, certify_rows, certify_tokens
-
     source, vocabulary = context.folders["source"] / "model", context.folders["vocabulary"]
     model = context.folders["model"] / "model" if "model" in context.folders else None
     target = model or vocabulary / "tokenizer"
@@ -129,8 +131,6 @@ def _first_texts(corpus: Corpus) -> Iterator[str]:
 
 def _changed_base_rows(context: StageContext) -> str:
     """Return which base rows the initialisation changed on purpose, "" if none."""
-    from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
-
     notes = Manifest.read(context.folders["model"]).notes
     base_rows = str(notes.get("base_rows", BIT_IDENTICAL))
     return "" if base_rows.startswith(BIT_IDENTICAL) else base_rows

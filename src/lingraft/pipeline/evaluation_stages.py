@@ -16,20 +16,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lingraft.corpus import Corpus
 from lingraft.corpus.text_files import find_files
+from lingraft.evaluation import FolderScores, ScoredModel, TextScores, compare, score_folder
+from lingraft.evaluation.samples import GeneratedSample
+from lingraft.evaluation.score_model import heldout_documents
 from lingraft.evaluation.tasks import task_identity
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.pipeline.added_token_table import added_measurements
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.recipe import Evaluation
 from lingraft.store import file_digest
+from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
-
-if TYPE_CHECKING:
-    from lingraft.evaluation import FolderScores
 
 SCORING_SETTINGS = ("heldout_bytes", "context", "stride")
 SAMPLE_SETTINGS = ("prompt_bytes", "samples", "sample_bytes")
@@ -143,8 +144,6 @@ def _identity(settings: Evaluation) -> dict[str, Any]:
 
 def make_scoring(settings: Evaluation, separator: str, context: StageContext) -> None:
     """Score a model on every text."""
-    from lingraft.evaluation import score_folder
-
     scored = score_folder(
         context.folders["model"] / "model",
         _heldout_texts(context, settings),
@@ -168,9 +167,6 @@ def make_scoring(settings: Evaluation, separator: str, context: StageContext) ->
 
 def read_scores(folder: Path) -> FolderScores:
     """Read the output of `make_scoring`."""
-    from lingraft.evaluation import FolderScores, TextScores
-    from lingraft.evaluation.samples import GeneratedSample
-
     content = json.loads((folder / "scored.json").read_text(encoding="utf-8"))
     scores, samples = {}, {}
     for number, language in enumerate(content["languages"]):
@@ -208,9 +204,6 @@ def make_tasks(settings: Evaluation, seed: int, context: StageContext) -> None:
 
 def make_evaluation(settings: Evaluation, names: tuple[str, ...], context: StageContext) -> None:
     """Compare the scores of the models, and time the models side by side."""
-    from lingraft.evaluation import ScoredModel, compare
-    from lingraft.tokenizer import open_tokenizer
-
     models = {}
     for name in names:
         folder = context.folders[f"model:{name}"] / "model"
@@ -259,8 +252,6 @@ def text_corpora(context: StageContext) -> list[Corpus]:
 
 def _heldout_texts(context: StageContext, settings: Evaluation) -> dict[str, Any]:
     """Return the held-out documents of each language that are scored."""
-    from lingraft.evaluation.score_model import heldout_documents
-
     texts = {}
     for corpus in text_corpora(context):
         texts[corpus.language] = heldout_documents(corpus, settings.heldout_bytes)

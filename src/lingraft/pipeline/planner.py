@@ -1,4 +1,4 @@
-"""Predicts what a run would do: its stages, whether their output is cached, sizes, cost and time."""
+"""Predicts what a run would do: its stages, which of them are cached, sizes, cost and time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.corpus import Corpus
 from lingraft.formatting import duration, flops, number
+from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
     EFFICIENCY,
@@ -23,7 +24,7 @@ from lingraft.pipeline.run_estimates import (
 )
 from lingraft.pipeline.source_summary import source_statement
 from lingraft.pipeline.stage_node import StageNode
-from lingraft.pipeline.stages import Graph, build_graph
+from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.store import Manifest, Store

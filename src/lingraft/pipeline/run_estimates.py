@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lingraft.checkpoint.load_model import meta_model
 from lingraft.corpus import CorpusSettings, Source
 from lingraft.corpus.text_files import find_files
 from lingraft.errors import LingraftError
@@ -29,7 +30,7 @@ STORY_BYTES = 300
 """Bytes of a story of the built-in miniature corpus."""
 
 DEFAULT_BATCH_BLOCKS = 8
-"""Blocks of a training step if the recipe sets no batch size, which training then chooses itself."""
+"""Assumed blocks per training step if the recipe sets no batch size; training chooses later."""
 
 EFFICIENCY = 0.45
 """Share of the speed of a large matrix product that small models reach in training and scoring."""
@@ -73,8 +74,6 @@ def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
     """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    from lingraft.checkpoint.load_model import meta_model
 
     if config["model_type"] not in CONFIG_MAPPING_NAMES:
         return None, 0

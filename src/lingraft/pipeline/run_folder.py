@@ -1,4 +1,4 @@
-"""The run folder: the results of a finished run, for people and for `from_pretrained`; complete or absent.
+"""The run folder: results of a finished run, which `from_pretrained` can load; complete or absent.
 
 Its files are hard links to the stage outputs in the store if the file system has them, so a run
 folder needs no second copy of the model and does not depend on the store. run.json holds their
@@ -118,9 +118,9 @@ def run_damage(folder: Path) -> str:
 def new_run_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
     """Yield a draft folder; it replaces `target` when the block ends without an error.
 
-    If the block fails, the draft is removed. An earlier run of the same name is replaced; a folder that is not a run is never touched. If
-    another process is writing the same folder, this one waits for it. `option` is the command-line
-    option that chooses another location.
+    If the block fails, the draft is removed. An earlier run of the same name is replaced; a folder
+    that is not a run is never changed. If another process is writing the same folder, this one
+    waits for it. `option` is the command-line option that chooses another location.
     """
     if target.exists() and not (target / RUN).is_file() and any(target.iterdir()):
         msg = (

@@ -19,6 +19,7 @@ from lingraft.model_card import write_card
 from lingraft.pipeline.added_token_table import ADDED_TOKENS
 from lingraft.pipeline.all_ranks import train_as_worker, training_group
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
+from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.run_folder import (
     EVIDENCE,
     FORMAT,
@@ -39,7 +40,7 @@ from lingraft.pipeline.run_folder import (
 )
 from lingraft.pipeline.source_summary import SourceStatement, source_statement
 from lingraft.pipeline.stage_node import StageNode
-from lingraft.pipeline.stages import Graph, build_graph
+from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml

@@ -1,4 +1,7 @@
-"""What the source is, base or chat model, and what a run makes of that: for plan, terminal and card."""
+"""Says whether the source is a base or a chat model, and how the run treats it.
+
+The plan, the log of a run and the model card show it.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,15 @@ from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.separators import chat_model_of, separators_of
 
-OTHER_WAY = (
-    "the other way is to adapt the base model that it was made from and to add its chat vector "
+ALTERNATIVE = (
+    "the alternative is to adapt its base model and to add its chat vector "
     "(chat_vector: {instruct: ...})"
 )
 
 
 @dataclass(frozen=True)
 class SourceStatement:
-    """`lines` inform, `warnings` warn; `kind` is what run.json says, for the model card."""
+    """What the source is: status lines, warnings, and `kind`, which run.json keeps for the card."""
 
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -29,9 +32,9 @@ class SourceStatement:
 
 
 def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
-    """Say what the model in a folder is and how the recipe treats it.
+    """Describe the model in a folder and how the recipe treats it.
 
-    Raises `RecipeError` where chat text is to be packed for a model without a chat template.
+    Raises `RecipeError` if the recipe has chat text and the model has no chat template.
     """
     tokenizer = open_tokenizer(folder)
     trains = bool(recipe.training.phases)
@@ -52,14 +55,14 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
             "template ends an answer)"
         )
     if recipe.chat_vector is not None:
-        _chat_vector(recipe, lines, warnings, is_chat=chat is not None)
+        _describe_chat_vector(recipe, lines, warnings, is_chat=chat is not None)
     elif chat is not None:
-        _adapted_directly(chats, lines, warnings, trains=trains)
+        _describe_chat_training(chats, lines, warnings, trains=trains)
     if trains:
         if chats:
             _check_template(tokenizer, chats)
-        found = separators_of(tokenizer, recipe.training.packing.separator)
-        lines.append(f"documents in training: {found.shown}")
+        separators = separators_of(tokenizer, recipe.training.packing.separator)
+        lines.append(f"documents in training: {separators.shown}")
     return SourceStatement(tuple(lines), tuple(warnings), kind)
 
 
@@ -73,45 +76,47 @@ def _holds_chats(text: Text) -> bool:
     return any(source.format == "chat" for source in text.sources)
 
 
-def _chat_vector(recipe: Recipe, lines: list[str], warnings: list[str], *, is_chat: bool) -> None:
-    """Say that what an instruct model has beyond its base is added after training."""
+def _describe_chat_vector(
+    recipe: Recipe, lines: list[str], warnings: list[str], *, is_chat: bool
+) -> None:
+    """Say that the chat vector is added after training."""
     lines.append(
         "chosen: the base is adapted, then the chat vector of the instruct model is added (weight "
         f"{recipe.chat_vector.weight if recipe.chat_vector else 1:g})"
     )
     if is_chat:
         warnings.append(
-            "model: is a chat model itself, and a chat vector is what an instruct model has beyond "
-            "its base; name the base model in model, or leave chat_vector out"
+            "model: is a chat model itself, but a chat vector is added to a base model; name the "
+            "base model in model, or leave chat_vector out"
         )
 
 
-def _adapted_directly(
+def _describe_chat_training(
     chats: list[str], lines: list[str], warnings: list[str], *, trains: bool
 ) -> None:
-    """Say that the chat model itself is trained, and on what."""
+    """Say that the chat model itself is trained, and on which text."""
     if not trains:
         lines.append(
-            "chosen: nothing is trained. When it is, chat text has to be replayed (a source with "
-            f"format: chat); {OTHER_WAY}"
+            "chosen: nothing is trained. For training, replay chat text (a source with format: "
+            f"chat); {ALTERNATIVE}"
         )
     elif chats:
         lines.append(
             f"chosen: the chat model is adapted directly, with chat text in {', '.join(chats)}; "
-            f"{OTHER_WAY}"
+            f"{ALTERNATIVE}"
         )
     else:
         lines.append("chosen: the chat model is adapted directly, on plain text alone")
         warnings.append(
             "the source is a chat model and no chat text is trained on: it may forget how to chat; "
-            f"replay chat text (a source with format: chat); {OTHER_WAY}"
+            f"replay chat text (a source with format: chat); {ALTERNATIVE}"
         )
 
 
 def _check_template(tokenizer: ModelTokenizer, chats: list[str]) -> None:
     if chat_template_of(tokenizer) is None:
         msg = (
-            f"text in {', '.join(chats)}: format: chat, and the model has no chat template to write "
-            "conversations with; start from an instruct model, or read them as text (format: text)"
+            f"text in {', '.join(chats)}: format: chat, but the model has no chat template to "
+            "render conversations with; start from an instruct model, or read them as text (format: text)"
         )
         raise RecipeError(msg)

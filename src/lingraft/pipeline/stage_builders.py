@@ -17,18 +17,25 @@ from typing import TYPE_CHECKING, Any
 from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
+from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
 from lingraft.checkpoint.config_files import COMPANIONS, copy_matching
+from lingraft.checkpoint.weight_checks import check_finite
 from lingraft.corpus import Corpus, build_corpus, first_documents
 from lingraft.corpus.corpus import blend_corpora
+from lingraft.evaluation import bits_per_byte
 from lingraft.forecast.loss_forecast import read_log
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingLog, predict_run
 from lingraft.measurement import read_measurements, select
+from lingraft.packing.blocks import Blocks, pack_corpus
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.recipe.old_names import current_log
 from lingraft.splice import Splice
 from lingraft.store import Manifest
-from lingraft.vocabulary import AutoSize, ServingCost
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.chat_template import chat_template_of
+from lingraft.tokenizer.separators import separators_of
+from lingraft.vocabulary import AutoSize, Extension, ServingCost, extend_tokenizer
 from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
@@ -64,10 +71,7 @@ def make_instruct(context: StageContext) -> None:
 
 
 def make_model(base: Base, context: StageContext) -> None:
-    """Fetch, link or train a model; check that it can be extended and that its tokenizer fits it."""
-    from lingraft.checkpoint import Checkpoint, embedding_names
-    from lingraft.checkpoint.weight_checks import check_finite
-
+    """Fetch, link or train a model; check that it can be extended and fits its tokenizer."""
     # Trackers record the training of the run, not the training of its source model.
     execution = replace(context.execution, trackers=())
     build = BuildContext(context.draft, context.scratch_dir, execution)
@@ -111,8 +115,6 @@ def make_corpus(text: Text, context: StageContext) -> None:
 
 def make_vocabulary(context: StageContext) -> None:
     """Learn tokens and add them to the tokenizer."""
-    from lingraft.vocabulary import Extension, extend_tokenizer
-
     settings, source = context.recipe.vocabulary, context.folders["source"] / "model"
     replay = Corpus.open(context.folders["replay"]) if "replay" in context.folders else None
     by_cost = isinstance(settings.size, AutoSize) and settings.size.rule == "serving"
@@ -154,8 +156,6 @@ def target_roles(recipe: Recipe) -> list[str]:
 
 def serving_cost(folder: Path) -> ServingCost:
     """Return the FLOPs of a token in a model: 2 for each parameter that multiplies it."""
-    from lingraft.checkpoint import Checkpoint, embedding_names
-
     checkpoint = Checkpoint.open(folder)
     names = embedding_names(checkpoint)
     body = checkpoint.parameters - names.rows * names.width * (1 if names.tied else 2)
@@ -164,8 +164,6 @@ def serving_cost(folder: Path) -> ServingCost:
 
 def make_embeddings(context: StageContext) -> None:
     """Add embedding rows for the new tokens."""
-    from lingraft.checkpoint import resize_embeddings
-
     inits = context.recipe.embeddings
     corpus = Corpus.open(context.folders["target"]) if "target" in context.folders else None
     notes = resize_embeddings(
@@ -186,11 +184,6 @@ def make_embeddings(context: StageContext) -> None:
 
 def make_packing(context: StageContext) -> None:
     """Tokenise the training text of one language into blocks."""
-    from lingraft.packing.blocks import pack_corpus
-    from lingraft.tokenizer import open_tokenizer
-    from lingraft.tokenizer.chat_template import chat_template_of
-    from lingraft.tokenizer.separators import separators_of
-
     source, settings = context.folders["source"] / "model", context.recipe.training.packing
     tokenizer = open_tokenizer(source)
     pack_corpus(
@@ -231,7 +224,6 @@ def make_training(context: StageContext) -> None:
 
 
 def _training_text(context: StageContext) -> TrainingText:
-    from lingraft.packing.blocks import Blocks
     from lingraft.training.trainer import TrainingText
 
     replay, share = None, 0.0
@@ -243,9 +235,6 @@ def _training_text(context: StageContext) -> TrainingText:
 
 def _heldout_measure(context: StageContext, folder: Path) -> Callable[[Any], dict[str, float]]:
     """Return the function that measures bits per byte on held-out text during training."""
-    from lingraft.evaluation import bits_per_byte
-    from lingraft.tokenizer import open_tokenizer
-
     separator = context.recipe.training.packing.separator
     tokenizer = replace(open_tokenizer(folder), separator=separator)
     documents = {
@@ -264,8 +253,6 @@ def _heldout_measure(context: StageContext, folder: Path) -> Callable[[Any], dic
 
 def make_prediction(context: StageContext) -> None:
     """Predict tokens per byte, bits per byte and training time, each from earlier results only."""
-    from lingraft.tokenizer import open_tokenizer
-
     recipe, tokens, log, spliced = context.recipe, None, [], None
     if "corpus" in context.folders:
         notes = Manifest.read(context.folders["vocabulary"]).notes

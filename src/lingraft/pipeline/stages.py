@@ -15,74 +15,17 @@ prediction: source, vocabulary, the target text (of a single target), training, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 
 from lingraft.corpus import identity_of
 from lingraft.pipeline import stage_builders
 from lingraft.pipeline.check_stages import result_check, source_check
 from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
+from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.stage_builders import target_roles
 from lingraft.pipeline.stage_node import StageNode, stage_node
 from lingraft.recipe import Recipe, Text
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Every stage of a run by its role; iteration yields them in the order in which they run."""
-
-    source: StageNode
-    targets: tuple[StageNode, ...]
-    target: StageNode
-    replay: StageNode | None
-    source_check: StageNode
-    vocabulary: StageNode
-    embeddings: StageNode
-    result_checks: tuple[StageNode, ...]
-    packing: Mapping[str, StageNode]
-    training: StageNode | None
-    instruct: StageNode | None
-    chat_vector: StageNode | None
-    scoring: tuple[StageNode, ...]
-    tasks: tuple[StageNode, ...]
-    evaluation: StageNode
-    prediction: StageNode
-
-    @property
-    def final(self) -> StageNode:
-        """The stage whose model the run keeps."""
-        return self.chat_vector or self.training or self.embeddings
-
-    @property
-    def model_nodes(self) -> tuple[StageNode, ...]:
-        """The stages up to the final model, without those that measure or predict."""
-        measuring = (*self.scoring, *self.tasks, self.evaluation, self.prediction)
-        return tuple(node for node in self if node not in measuring)
-
-    def __iter__(self) -> Iterator[StageNode]:
-        blend = self.target if len(self.targets) > 1 else None
-        nodes = (
-            self.source,
-            *self.targets,
-            blend,
-            self.replay,
-            self.source_check,
-            self.vocabulary,
-            self.embeddings,
-            # The first check runs before training, so that a broken model costs no training time.
-            *self.result_checks[:1],
-            *self.packing.values(),
-            self.training,
-            self.instruct,
-            self.chat_vector,
-            *self.result_checks[1:],
-            *self.scoring,
-            *self.tasks,
-            self.evaluation,
-            self.prediction,
-        )
-        return (node for node in nodes if node is not None)
 
 
 def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
@@ -100,20 +43,13 @@ def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
     target = _blend(recipe, targets) if len(targets) > 1 else targets[0]
     vocabulary = vocabulary_node(recipe, source, texts, replay)
     embeddings = _embeddings(recipe, source, vocabulary, target)
-    packing, training = {}, None
-    if recipe.training.phases:
-        packing["target"] = _packing(recipe, "target", source, vocabulary, target)
-        if replay is not None and replays(recipe):
-            packing["replay"] = _packing(recipe, "replay", source, vocabulary, replay)
-        training = _training(recipe, embeddings, packing, texts, replay)
+    packing = _packing_nodes(recipe, source, vocabulary, target, replay)
+    training = _training(recipe, embeddings, packing, texts, replay) if packing else None
     instruct, chat_vector = _chat_vector(recipe, source, vocabulary, training or embeddings)
     adapted = chat_vector or training
     models = {"source": source, "spliced": embeddings}
-    checks = [result_check("result check", recipe, source, vocabulary, embeddings, rows=True)]
     if adapted:
         models["adapted"] = adapted
-        title = "trained result check"
-        checks.append(result_check(title, recipe, source, vocabulary, adapted, rows=False))
     measured = _evaluation(recipe, models, texts, replay, packing)
     return Graph(
         source=source,
@@ -123,7 +59,7 @@ def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
         source_check=source_check(recipe, source, texts, replay),
         vocabulary=vocabulary,
         embeddings=embeddings,
-        result_checks=tuple(checks),
+        result_checks=_result_checks(recipe, source, vocabulary, embeddings, adapted),
         packing=packing,
         training=training,
         instruct=instruct,
@@ -201,6 +137,37 @@ def _embeddings(
         # Most initialisations read no text: other text then leaves the embeddings cached.
         target=target if reads_text else None,
     )
+
+
+def _result_checks(
+    recipe: Recipe,
+    source: StageNode,
+    vocabulary: StageNode,
+    embeddings: StageNode,
+    adapted: StageNode | None,
+) -> tuple[StageNode, ...]:
+    first = result_check("result check", recipe, source, vocabulary, embeddings, rows=True)
+    if adapted is None:
+        return (first,)
+    # Training may change every row, so that rows are compared in the first check only.
+    title = "trained result check"
+    return first, result_check(title, recipe, source, vocabulary, adapted, rows=False)
+
+
+def _packing_nodes(
+    recipe: Recipe,
+    source: StageNode,
+    vocabulary: StageNode,
+    target: StageNode,
+    replay: StageNode | None,
+) -> dict[str, StageNode]:
+    """Return the stages that pack text by role; none if nothing is trained."""
+    if not recipe.training.phases:
+        return {}
+    nodes = {"target": _packing(recipe, "target", source, vocabulary, target)}
+    if replay is not None and replays(recipe):
+        nodes["replay"] = _packing(recipe, "replay", source, vocabulary, replay)
+    return nodes
 
 
 def replays(recipe: Recipe) -> bool:

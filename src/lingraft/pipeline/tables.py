@@ -1,67 +1,96 @@
-"""What came out, for people and for programs: the table of before and after, and its JSON."""
+"""The results of runs and evaluations as tables for people, and a run's summary as JSON."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from lingraft.formatting import change, number, value_of
-from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
+from lingraft.formatting import change, measured, number, value_of
+from lingraft.measurement import CHANGE, SUBJECTS, Measurement, MetricChange, metric_changes
 from lingraft.pipeline.run_folder import Run, read_record
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.store import WARNINGS
 
-SHOWN = ("tokens per word", "bits per byte", "generation speed", "documents tokenised identically")
-"""What the table of before and after holds; the report and measurements.csv hold everything."""
+IDENTICAL = "documents tokenised identically"
+SHOWN = ("tokens per word", "bits per byte", "generation speed", IDENTICAL)
+"""The metrics of the final table of a run; the report and measurements.csv hold all of them."""
+
+DERIVED = ("tokens per byte", "tokens per document")
+"""Metrics that follow from others: the table of an evaluation leaves them out, its files do not."""
 
 
 def before_after(run: Run) -> Table:
-    """Return one line for each metric and language: the source, spliced and adapted value, and the change."""
+    """Return a line per metric and language: source, spliced and adapted value, and the change."""
     record = run.record
-    table = Table(
-        title=f"{record['name']}: {record['language']} grafted onto {record['source']}",
-        title_justify="left",
-        pad_edge=False,
-        box=None,
-    )
+    title = f"{record['name']}: {record['language']} added to {record['source']}"
+    table = Table(title=title, title_justify="left", pad_edge=False, box=None)
     for heading in ("metric", "language", *SUBJECTS, "change"):
         table.add_column(heading, justify="right" if heading in {*SUBJECTS, "change"} else "left")
-    for one in metric_changes(run.measurements()):
-        only_base = one.metric == SHOWN[-1] and one.language != record["replay_language"]
-        if one.metric in SHOWN and not only_base:
-            values = [
-                value_of(one.rows[subject]) if subject in one.rows else "" for subject in SUBJECTS
-            ]
-            table.add_row(
-                _label(one), one.language, *values, change(one.before, one.last, one.difference)
-            )
+    for metric in metric_changes(run.measurements()):
+        # Target text is cut into other tokens on purpose: only base text must stay as it was.
+        if metric.metric == IDENTICAL and metric.language != record["replay_language"]:
+            continue
+        if metric.metric in SHOWN:
+            rows = [metric.rows.get(subject) for subject in SUBJECTS]
+            values = [value_of(row) if row else "" for row in rows]
+            difference = change(metric.before, metric.last, metric.difference)
+            table.add_row(_label(metric), metric.language, *values, difference)
     return table
 
 
-def _label(one: MetricChange) -> str:
+def _label(metric: MetricChange) -> str:
     """Return the metric with its unit, unless the name or the values show it."""
-    return (
-        one.metric if " per " in one.metric or one.unit == "share" else f"{one.metric} ({one.unit})"
-    )
+    if " per " in metric.metric or metric.unit == "share":
+        return metric.metric
+    return f"{metric.metric} ({metric.unit})"
+
+
+def comparison_table(evaluation: Mapping[str, Any]) -> Table:
+    """Return a line per metric and language: the value of each model with its interval.
+
+    Paired changes from the first model follow. `evaluation` is the result of `evaluate_models`.
+    """
+    models = list(evaluation["models"])
+    rows = [Measurement(**row) for row in evaluation["measurements"]]
+    cells = {(row.metric, row.language, row.subject): row for row in rows}
+    title = f"compared with {models[0]}; 95% intervals over documents"
+    table = Table(title=title, title_justify="left", pad_edge=False, box=None)
+    for heading in ("metric", "language", "unit"):
+        table.add_column(heading)
+    for heading in models + [f"{name}, change" for name in models[1:]]:
+        table.add_column(heading, justify="right")
+    for metric, language, unit in dict.fromkeys(
+        (row.metric, row.language, row.unit) for row in rows
+    ):
+        if metric in DERIVED or metric.endswith(CHANGE):
+            continue
+        first, *others = (cells.get((metric, language, name)) for name in models)
+        changes = []
+        for name, row in zip(models[1:], others, strict=True):
+            changes.append(change(first, row, cells.get((metric + CHANGE, language, name))))
+        values = [measured(row) for row in (first, *others)]
+        table.add_row(metric, language, unit, *values, *changes)
+    return table
 
 
 def warning_lines(folder: Path) -> list[str]:
-    """Return the warnings of a finished run or extension, one line each, as they stand above its final table."""
+    """Return the warnings of a finished run or extension, one line each."""
     return [f"warning: {warning}" for warning in read_record(folder).get(WARNINGS, ())]
 
 
 def pretokenizer_line(folder: Path) -> str:
-    """Return what became of the pre-tokenizer in one line, from the folder that holds pretokenizer.json."""
+    """Return in one line what happened to the pre-tokenizer; "" without pretokenizer.json."""
     path = folder / PRETOKENIZER
     return str(json.loads(path.read_text(encoding="utf-8"))["summary"]) if path.is_file() else ""
 
 
 def claims_table(certificate: Path) -> Table:
-    """Return the claims of a certificate: the promise, its exceptions, and whether it holds."""
+    """Return the claims of a certificate as a table: claim, exceptions, whether it holds."""
     table = Table(title="certificate", title_justify="left", pad_edge=False, box=None)
     for heading in ("claim", "exceptions", "holds"):
         table.add_column(heading, justify="right" if heading == "exceptions" else "left")
@@ -72,7 +101,10 @@ def claims_table(certificate: Path) -> Table:
 
 
 def _verdict(claim: dict[str, Any]) -> str:
-    """Return whether a claim holds; certificates of earlier versions call 0 of 0 held."""
+    """Return whether a claim holds.
+
+    Certificates of earlier versions say that a claim about nothing (0 of 0) holds.
+    """
     if not claim["of"]:
         return "not checked"
     if claim["holds"]:
@@ -81,7 +113,7 @@ def _verdict(claim: dict[str, Any]) -> str:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Return what a program wants to know of a finished run, as plain JSON."""
+    """Return the results of a finished run as plain JSON, for programs."""
     record = run.record
     path = run.folder / PRETOKENIZER
     pretokenizer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -16,10 +16,11 @@ import yaml
 from lingraft.embeddings import INITS, EmbeddingInit
 from lingraft.errors import RecipeError
 from lingraft.measurement import Measurement, read_measurements, write_measurements
+from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.runner import build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import heldout_of
 from lingraft.pipeline.stage_node import StageNode, stage_node
-from lingraft.pipeline.stages import Graph, build_graph
+from lingraft.pipeline.stages import build_graph
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.old_names import current_assignments

@@ -1,0 +1,65 @@
+"""The stages of a run as a graph, by their roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from lingraft.pipeline.stage_node import StageNode
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Every stage of a run by its role; iteration yields them in the order in which they run."""
+
+    source: StageNode
+    targets: tuple[StageNode, ...]
+    target: StageNode
+    replay: StageNode | None
+    source_check: StageNode
+    vocabulary: StageNode
+    embeddings: StageNode
+    result_checks: tuple[StageNode, ...]
+    packing: Mapping[str, StageNode]
+    training: StageNode | None
+    instruct: StageNode | None
+    chat_vector: StageNode | None
+    scoring: tuple[StageNode, ...]
+    tasks: tuple[StageNode, ...]
+    evaluation: StageNode
+    prediction: StageNode
+
+    @property
+    def final(self) -> StageNode:
+        """The stage whose model the run keeps."""
+        return self.chat_vector or self.training or self.embeddings
+
+    @property
+    def model_nodes(self) -> tuple[StageNode, ...]:
+        """The stages up to the final model, without those that measure or predict."""
+        measuring = (*self.scoring, *self.tasks, self.evaluation, self.prediction)
+        return tuple(node for node in self if node not in measuring)
+
+    def __iter__(self) -> Iterator[StageNode]:
+        blend = self.target if len(self.targets) > 1 else None
+        nodes = (
+            self.source,
+            *self.targets,
+            blend,
+            self.replay,
+            self.source_check,
+            self.vocabulary,
+            self.embeddings,
+            # The first check runs before training, so that a broken model costs no training time.
+            *self.result_checks[:1],
+            *self.packing.values(),
+            self.training,
+            self.instruct,
+            self.chat_vector,
+            *self.result_checks[1:],
+            *self.scoring,
+            *self.tasks,
+            self.evaluation,
+            self.prediction,
+        )
+        return (node for node in nodes if node is not None)
