@@ -91,7 +91,7 @@ def tokens() -> None:
                     family if fixed else None,
                     documents,
                     everything.bytes,
-                    wanted=heldout.documents,
+                    evaluated=heldout.documents,
                     sizes=sorted({*SIZES, *ADDED}),
                 )
                 for added in ADDED if curves else ():

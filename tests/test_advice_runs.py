@@ -14,14 +14,15 @@ from lingraft.advice import (
     advice_json,
     advice_tables,
     advise,
-    checked,
-    predictions,
+    check_predictions,
+    read_predictions,
 )
 from lingraft.advice.choose import BaseScore, rank_bases
 from lingraft.cli import app
 from lingraft.errors import RecipeError
-from lingraft.forecast.loss_forecast import Forecast, read_log
+from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.run_predictions import TrainingLog, predict_bits, predict_run
+from lingraft.forecast.training_curve import read_log
 from lingraft.pipeline import Run, run
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
@@ -61,8 +62,11 @@ def test_a_run_holds_its_predictions_and_checks_them(finished):
     made = finished
     assert made.record["stages"][-1]["name"] == "prediction"
     assert "prediction.json" in made.record["files"]
-    assert len(predictions(made.folder)) == 3
-    rows = {(row.prediction.metric, row.prediction.language): row for row in checked(made.folder)}
+    assert len(read_predictions(made.folder)) == 3
+    rows = {
+        (row.prediction.metric, row.prediction.language): row
+        for row in check_predictions(made.folder)
+    }
     assert set(rows) == {("tokens per byte", "tr"), ("bits per byte", "tr"), ("training time", "")}
     for row in rows.values():
         assert row.prediction.low <= row.prediction.value <= row.prediction.high
@@ -96,7 +100,7 @@ def test_a_prediction_reads_no_later_step(finished):
 
 def test_a_missing_prediction_has_its_reason(finished, tmp_path):
     """A folder without prediction.json has no predictions; a part with too few points is named as the reason."""
-    assert predictions(tmp_path) == []
+    assert read_predictions(tmp_path) == []
     log = TrainingLog(read_log(finished.folder / "training.jsonl"), "tr", part=0.01)
     assert "needs 5" in predict_run(None, log)["not predicted"]["bits per byte"]
 

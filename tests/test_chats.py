@@ -80,7 +80,7 @@ def test_what_is_no_conversation_is_named_in_one_line(tmp_path: Path) -> None:
         corpus_of([{"text": "plain text"}], tmp_path / "b", format="chat")
     with pytest.raises(CorpusError, match=r"outside the turns.*'before'"):
         corpus_of([{"text": "before " + FORMS["ChatML"]["text"]}], tmp_path / "c", format="chat")
-    with pytest.raises(CorpusError, match=r"conversation in 'messages'.*format: chat"):
+    with pytest.raises(CorpusError, match=r"'messages' is a conversation; set format: chat"):
         corpus_of([FORMS["messages"]], tmp_path / "d")
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from lingraft.advice import Measures, TextSample, diagnosis, measure, premium, recommend
+from lingraft.advice import Measures, TextSample, diagnose, measure, premium, recommend
 from lingraft.corpus.readers import read_parallel
-from lingraft.forecast.extrapolate import SHRINKING, SIZES, extrapolate
+from lingraft.forecast.extrapolate import SIZES, STEP_RATIO, extrapolate
 from lingraft.forecast.predict_fertility import (
     HELDOUT_SHARE,
     FertilityCurve,
     FertilityPoint,
-    _grouped,
+    _group_units,
     _learn,
     predict_fertility,
 )
@@ -28,7 +28,7 @@ from lingraft.tokenizer import ModelTokenizer, family_of, open_tokenizer
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest
 from tests.small_bases import BASES, byte_level
 
-WHITESPACE_FERTILITY = {  # tokens per whitespace word of FLORES-200 devtest, as published beside the assets
+WHITESPACE_FERTILITY = {  # tokens per whitespace word of FLORES-200 devtest, as published with the assets
     "llama2": {"en": 1.42, "hi": 5.55, "tr": 3.70, "ar": 5.41, "ta": 10.87},
     # Hindi (2.26) and Tamil are left out: SentencePiece makes और of a character that is no piece, `tokenizers` cannot
     "hindi-llama-bpe1k": {"en": 1.41, "tr": 3.67, "ar": 5.38},
@@ -138,7 +138,7 @@ def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
     family = family_of(BASES[name](), Path())
     train, heldout = made_up(), made_up(60, seed=1)
     counts = family.units(train)
-    held = _grouped(family, heldout)
+    held = _group_units(family, heldout)
     rows_KG, found = _learn(family, counts, held)
     surfaces = ContinuedBPE().select(SelectionRequest(family, counts, SIZES[-1])).surfaces
     assert found == len(surfaces) > 100
@@ -157,7 +157,7 @@ def test_named_text_is_predicted_to_the_token_where_all_text_is_known(name):
     """Where the sample is the train text and the text that is counted is named, nothing is left to guess."""
     family = family_of(BASES[name](), Path())
     train, wanted = made_up(), made_up(60, seed=1)
-    (curve,) = predict_fertility(family, None, train, 0, wanted=wanted)
+    (curve,) = predict_fertility(family, None, train, 0, evaluated=wanted)
     surfaces = (
         ContinuedBPE().select(SelectionRequest(family, family.units(train), SIZES[0])).surfaces
     )
@@ -179,7 +179,7 @@ def test_unigram_is_counted_by_the_extended_tokenizer():
     )
     learner.train_from_iterator(made_up(200), trainer)
     family = family_of(json.loads(learner.to_str()), Path())
-    counts, held = family.units(made_up()), _grouped(family, made_up(60, seed=1))
+    counts, held = family.units(made_up()), _group_units(family, made_up(60, seed=1))
     rows_KG, _ = _learn(family, counts, held)
     surfaces = ContinuedBPE().select(SelectionRequest(family, counts, 1_000)).surfaces
     units = family.units(made_up(60, seed=1))
@@ -194,7 +194,7 @@ def test_unigram_is_counted_by_the_extended_tokenizer():
 def test_held_out_text_teaches_nothing():
     """Words that stand in the held-out text alone do not become tokens."""
     family = family_of(byte_level(), Path())
-    held = _grouped(family, ["zebra " * 50, "zebras " * 50])
+    held = _group_units(family, ["zebra " * 50, "zebras " * 50])
     rows_KG, _ = _learn(family, Counter({" hello": 5}), held)
     assert (rows_KG == rows_KG[0]).all()
 
@@ -251,7 +251,7 @@ def test_the_curve_is_carried_on_by_shrinking_steps():
     share, low, high = extrapolate(
         base_G, half_KG, full_KG, floor_G, doublings=1.0, found=(900, 900)
     )
-    assert share == pytest.approx([0.5 - 0.1 * SHRINKING] * 2)
+    assert share == pytest.approx([0.5 - 0.1 * STEP_RATIO] * 2)
     assert low[0] < share[0] < high[0] < 0.5
     assert extrapolate(base_G, half_KG, full_KG, np.full(4, 48.0), doublings=9.0, found=(900, 900))[
         0
@@ -267,7 +267,7 @@ def test_running_out_of_tokens_is_not_taken_for_learning():
     share, _, _ = extrapolate(
         base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 1_000)
     )
-    q = SHRINKING
+    q = STEP_RATIO
     assert share == pytest.approx([0.6 - 0.01 * q, 0.5 - 0.02 * q, 0.4 - 0.04 * q])
     further = extrapolate(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 600))[0]
     assert 0.4 - 0.2 * q < further[2] < further[1] == share[1]
@@ -326,7 +326,7 @@ def test_real_hindi_is_predicted(assets):
     """Llama-2 and Qwen2 on 0.4 MB of Hindi: the intervals hold what 12 MB give (4.08x; 1.87x, repaired 3.43x)."""
     documents = prediction_sample(assets)
     sample = TextSample("hi", tuple(documents), 400_000, 12_000_000)
-    found = diagnosis(
+    found = diagnose(
         {name: open_tokenizer(assets / "tokenizers" / name) for name in ("llama2", "qwen2")},
         [sample],
     )

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
-from lingraft.forecast.loss_forecast import ProgressForecast
+from lingraft.forecast.training_curve import ProgressForecast
 from lingraft.formatting import with_interval
 from lingraft.store import remove_drafts
 from lingraft.strategies import STRATEGIES

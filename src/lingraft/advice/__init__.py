@@ -31,13 +31,18 @@ from lingraft.advice.recommend import Recommendation, recommend
 from lingraft.advice.render import diagnosis_page, diagnosis_tables
 from lingraft.forecast.loss_forecast import Forecast, LossPoint, predict_end
 from lingraft.forecast.predict_fertility import TokensPerByte, tokens_per_byte
-from lingraft.forecast.run_predictions import Checked, Predicted, checked, predictions
+from lingraft.forecast.run_predictions import (
+    CheckedPrediction,
+    Prediction,
+    check_predictions,
+    read_predictions,
+)
 
 __all__ = [
     "Advice",
     "AdviceRequest",
     "BaseAdvice",
-    "Checked",
+    "CheckedPrediction",
     "Cost",
     "Diagnosis",
     "Forecast",
@@ -45,7 +50,7 @@ __all__ = [
     "LanguageFinding",
     "LossPoint",
     "Measures",
-    "Predicted",
+    "Prediction",
     "Rank",
     "Recommendation",
     "Shape",
@@ -57,7 +62,7 @@ __all__ = [
     "advice_tables",
     "advise",
     "advise_size",
-    "checked",
+    "check_predictions",
     "cost_of",
     "diagnose",
     "diagnose_command",
@@ -67,8 +72,8 @@ __all__ = [
     "language_and_place",
     "measure",
     "predict_end",
-    "predictions",
     "premium",
+    "read_predictions",
     "read_sample",
     "recommend",
     "request_of",

@@ -23,8 +23,9 @@ import numpy as np
 from lingraft.advice.recommend import worthwhile_size
 from lingraft.evaluation import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.evaluation.bootstrap import difference_interval, ratio_interval
-from lingraft.forecast.loss_forecast import Forecast, points_of, predict_end, read_log
+from lingraft.forecast.loss_forecast import Forecast, predict_end
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
+from lingraft.forecast.training_curve import read_log, train_points
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.runner import build_node, quiet_libraries
 from lingraft.progress import discard_line
@@ -141,7 +142,7 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     for node in graph.model_nodes:
         build_node(node, recipe, runtime, store, discard_line)
     log = store.folder((graph.training or graph.final).stage) / "training.jsonl"
-    return predict_end(points_of(current_log(read_log(log))), end_bytes)
+    return predict_end(train_points(current_log(read_log(log))), end_bytes)
 
 
 def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:

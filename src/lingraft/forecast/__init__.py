@@ -1,4 +1,4 @@
-"""Predict fertility with added tokens, the loss at the end of training, and the results of a run.
+"""Predict the fertility with added tokens, the loss at the end of training, and a run's results.
 
-No torch at import.
+The modules need only numpy and scipy, so that advice runs without torch.
 """

@@ -1,37 +1,36 @@
-"""Extrapolate the saving of added tokens from half of a text and all of it to a larger text.
+"""Extrapolate the saving of added tokens from a text to a larger text.
 
-From half the text to all of it the saving grows by a step; every further doubling adds a share q of
-the step before:
+The saving is measured with tokens learned from half of the text and from all of it. The difference
+is a step, and each doubling of the text adds a share q of the previous step:
 
     share(bytes) = share(text) - step * (q + q**2 + ... + q**doublings),   q = 0.55
 
-Measured with 5,000, 10,000 and 30,000 tokens learned from 0.25, 0.5, 1, 2 and 4 MB against 12 MB,
-on Llama-2 (Hindi, Turkish) and Qwen2 (Arabic), the best q was between 0.36 and 0.8, with the mean
-0.56.
-
-A small text runs out of tokens that save anything. Where half of it did, the step includes the
-saving of further tokens, which no doubling repeats. The step is then scaled from the largest size
-that half the text reached. Beyond the number of tokens found in all of the text, the curve bends
-towards the point where the tokens of the larger text run out: with t the share of the way there in
-the logarithm of the size, 1 - (1 - t)**2 of the gap is closed.
+A small text contains few tokens that save anything. If half of the text had fewer than a size, the
+step at this size includes the saving of more tokens, which a doubling does not repeat. The step is
+then scaled from the largest size that half of the text reached. Beyond the number of useful tokens
+in all of the text, the curve bends towards the point where the larger text has no more of them:
+with t the share of the way there in the logarithm of the size, 1 - (1 - t)**2 of the gap is closed.
 
 The 95% interval resamples held-out groups, and draws q and the exponent from their ranges.
-Suffixes: G groups of held-out documents, K sizes, B draws.
+Suffixes: G groups of held-out documents, K sizes, B draws; draw 0 is the text without resampling.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 TARGETS = (1_000, 5_000, 10_000, 30_000)
 SIZES = (250, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000)
-SHRINKING = 0.55
-SHRINKING_RANGE = (0.35, 0.8)
+# With 5,000, 10,000 and 30,000 tokens learned from 0.25, 0.5, 1, 2 and 4 MB and compared with
+# 12 MB, on Llama-2 (Hindi, Turkish) and Qwen2 (Arabic), the best q was between 0.36 and 0.8, with
+# mean 0.56.
+STEP_RATIO = 0.55
+STEP_RATIO_RANGE = (0.35, 0.8)
 BEND = 2.0
 BEND_RANGE = (1.0, 3.5)
 DRAWS = 1_000
@@ -40,75 +39,86 @@ CONFIDENCE = 0.95
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
+class ExtrapolatedShares(NamedTuple):
+    """The share of tokens left at each size, with the bounds of its interval."""
+
+    share: list[float]
+    low: list[float]
+    high: list[float]
+
+
 def extrapolate(
     base_G: Floats,
     half_KG: Floats,
     full_KG: Floats,
-    floor_G: Floats,
+    lower_bound_G: Floats,
     *,
     doublings: float,
     found: tuple[int, int],
     sizes: Sequence[int] = SIZES,
-) -> tuple[list[float], list[float], list[float]]:
-    """Return the share of tokens left at each size, with its interval, after `doublings`.
+) -> ExtrapolatedShares:
+    """Return the share of tokens left at each size after `doublings` of the text.
 
-    `found` is how many tokens that save anything were found in half of the text and in all of it.
+    `base_G` are the tokens without added ones, `half_KG` and `full_KG` those with tokens learned
+    from half and all of the text, `lower_bound_G` the pre-tokens. `found` is the number of tokens
+    that save anything in half and in all of the text.
     """
     groups, sizes_K = len(base_G), np.array(sizes[: len(full_KG)], dtype=np.float64)
     random = np.random.default_rng(0)
-    drawn_BG = random.multinomial(groups, np.full(groups, 1 / groups), size=DRAWS).astype(
-        np.float64
-    )
-    weights_BG = np.concatenate(
-        [np.ones((1, groups)), drawn_BG]
-    )  # the first row is the text as it is
-    q_B = np.concatenate([[SHRINKING], random.uniform(*SHRINKING_RANGE, size=DRAWS)])
+    counts_BG = random.multinomial(groups, np.full(groups, 1 / groups), size=DRAWS)
+    weights_BG = np.concatenate([np.ones((1, groups)), counts_BG.astype(np.float64)])
+    q_B = np.concatenate([[STEP_RATIO], random.uniform(*STEP_RATIO_RANGE, size=DRAWS)])
     bend_B = np.concatenate([[BEND], random.uniform(*BEND_RANGE, size=DRAWS)])
     total_B = weights_BG @ base_G
-    half_BK, full_BK = (
-        (weights_BG @ tokens_KG.T) / total_B[:, None] for tokens_KG in (half_KG, full_KG)
-    )
-    further_B = q_B * (1 - q_B**doublings) / (1 - q_B)
+    half_BK = (weights_BG @ half_KG.T) / total_B[:, None]
+    full_BK = (weights_BG @ full_KG.T) / total_B[:, None]
+    later_steps_B = q_B * (1 - q_B**doublings) / (1 - q_B)  # q + q**2 + ... + q**doublings
     step_BK = np.maximum(half_BK - full_BK, 0)
-    used_up_B = full_BK[:, -1] - step_BK[:, -1] * further_B
-    share_BK = full_BK - _repeated(step_BK, found, sizes_K) * further_B[:, None]
+    exhausted_B = full_BK[:, -1] - step_BK[:, -1] * later_steps_B
+    share_BK = full_BK - _repeating_step(step_BK, found, sizes_K) * later_steps_B[:, None]
     growth = (found[1] / max(found[0], 1)) ** doublings
-    share_BK = _bent(share_BK, used_up_B, bend_B, sizes_K, found=found[1], later=found[1] * growth)
-    share_BK = np.maximum(share_BK, ((weights_BG @ floor_G) / total_B)[:, None])
+    share_BK = _bend(
+        share_BK, exhausted_B, bend_B, sizes_K, found=found[1], later=found[1] * growth
+    )
+    # More tokens never cost tokens, and no token crosses the boundary of a pre-token.
+    share_BK = np.maximum(share_BK, ((weights_BG @ lower_bound_G) / total_B)[:, None])
     share_BK = np.minimum.accumulate(share_BK, axis=1)
     tail = (1 - CONFIDENCE) / 2
     low_K, high_K = np.quantile(share_BK[1:], [tail, 1 - tail], axis=0)
-    return share_BK[0].tolist(), low_K.tolist(), high_K.tolist()
+    return ExtrapolatedShares(share_BK[0].tolist(), low_K.tolist(), high_K.tolist())
 
 
-def _repeated(step_BK: Floats, found: tuple[int, int], sizes_K: Floats) -> Floats:
-    """Return the part of each step that repeats, where half the text ran out of tokens."""
-    in_half, in_full = (int(np.searchsorted(sizes_K, number, side="right")) for number in found)
+def _repeating_step(step_BK: Floats, found: tuple[int, int], sizes_K: Floats) -> Floats:
+    """Return the part of each step that a doubling repeats, if half of the text had few tokens."""
+    in_half = int(np.searchsorted(sizes_K, found[0], side="right"))
+    in_full = int(np.searchsorted(sizes_K, found[1], side="right"))
     if in_half == 0:
         return step_BK
-    capped_BK = np.minimum(
-        step_BK, step_BK[:, in_half - 1 : in_half] * sizes_K / sizes_K[in_half - 1]
-    )
-    return np.concatenate(
-        [step_BK[:, :in_half], capped_BK[:, in_half:in_full], step_BK[:, in_full:]], axis=1
-    )
+    scaled_BK = step_BK[:, in_half - 1 : in_half] * sizes_K / sizes_K[in_half - 1]
+    capped_BK = np.minimum(step_BK, scaled_BK)
+    parts = [step_BK[:, :in_half], capped_BK[:, in_half:in_full], step_BK[:, in_full:]]
+    return np.concatenate(parts, axis=1)
 
 
-def _bent(
+def _bend(
     share_BK: Floats,
-    used_up_B: Floats,
+    exhausted_B: Floats,
     bend_B: Floats,
     sizes_K: Floats,
     *,
     found: int,
     later: float,
 ) -> Floats:
-    """Bend the curve beyond the last size that the text reached towards `later` tokens."""
-    filled = int(np.searchsorted(sizes_K, found, side="right"))
-    if filled == 0 or filled == len(sizes_K):
+    """Bend the curve after the last size that the text reached towards its end at `later` tokens.
+
+    `exhausted_B` is the share of tokens left at this end.
+    """
+    reached = int(np.searchsorted(sizes_K, found, side="right"))
+    if reached == 0 or reached == len(sizes_K):
         return share_BK
-    last = sizes_K[filled - 1]
-    part_K = np.minimum(np.log(sizes_K[filled:] / last) / max(math.log(later / last), 1e-9), 1)
-    gone_BK = 1 - (1 - part_K) ** bend_B[:, None]
-    beyond_BK = share_BK[:, filled - 1 : filled] * (1 - gone_BK) + used_up_B[:, None] * gone_BK
-    return np.concatenate([share_BK[:, :filled], beyond_BK], axis=1)
+    last = sizes_K[reached - 1]
+    way_K = np.minimum(np.log(sizes_K[reached:] / last) / max(math.log(later / last), 1e-9), 1)
+    closed_BK = 1 - (1 - way_K) ** bend_B[:, None]
+    last_BK = share_BK[:, reached - 1 : reached]
+    beyond_BK = last_BK * (1 - closed_BK) + exhausted_B[:, None] * closed_BK
+    return np.concatenate([share_BK[:, :reached], beyond_BK], axis=1)

@@ -1,11 +1,13 @@
-"""Predict how many tokens added tokens save, measured on text that they were not learned from.
+"""Predict how many tokens a vocabulary of added tokens saves, on text that it is not learned from.
 
 A fifth of the sample is held out. Continued BPE learns tokens from the rest, and from half of the
-rest. Held-out text is given to the learner with weight 0, so its segmentation is known after every
-token without building a tokenizer. Where `wanted` text is named (a run's held-out text), it
-replaces that fifth, and the interval does not cover other texts: groups of documents are not
-resampled. `extrapolate` carries the result of half and all of the text on to the text that tokens
-would really be learned from. Suffixes: G groups of held-out documents, K sizes, T targets.
+rest. The learner gets the held-out text with weight 0, so its segmentation is known after every
+token without building a tokenizer. If the text to evaluate is known (a run's held-out text), it
+replaces the fifth. Its documents are then not resampled, so the interval does not cover other
+texts. `extrapolate` extends the results of half and all of the sample to the amount of text from
+which the tokens will be learned.
+
+Suffixes: G groups of held-out documents, K sizes, T targets, E entries.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from lingraft.vocabulary.word_counts import cut_by_base, cut_words
 
 HELDOUT_SHARE = 0.2
 GROUPS = 50
-LEAST_DOCUMENTS = 20
-LEAST_BYTES = 20_000
+MIN_DOCUMENTS = 20
+MIN_BYTES = 20_000
 
 
 @dataclass(frozen=True)
 class FertilityPoint:
-    """The share of the text's tokens that is left with so many added, with its 95% interval."""
+    """The share of the text's tokens that is left with `added` tokens, with its 95% interval."""
 
     added: int
     share: float
@@ -42,7 +44,7 @@ class FertilityPoint:
 
     @property
     def reduction(self) -> float:
-        """How many times fewer tokens."""
+        """The factor by which the number of tokens falls."""
         return 1 / self.share
 
 
@@ -50,10 +52,9 @@ class FertilityPoint:
 class FertilityCurve:
     """The share of tokens left by number of added tokens.
 
-    The curve is for tokens learned from `learned_from` bytes; `train_bytes` were really read.
-    `found` is how many tokens that save anything were found in them: larger sizes are extrapolated.
-    `growth` is the share by which a changed pre-tokenizer makes the text longer before any token is
-    added.
+    The curve is for tokens learned from `learned_from` bytes, measured on `train_bytes`. `found` is
+    the number of tokens that save anything in them; larger sizes are extrapolated. `growth` is the
+    share by which a changed pre-tokenizer increases the tokens before any token is added.
     """
 
     points: tuple[FertilityPoint, ...]
@@ -69,8 +70,11 @@ class FertilityCurve:
 
 
 @dataclass(frozen=True)
-class Heldout:
-    """Held-out text in groups: each entry is a group, a unit in it (its index) and how often."""
+class GroupedUnits:
+    """Units of held-out text by group of documents.
+
+    Entry E counts how often a unit (its index in `units`) occurs in a group.
+    """
 
     units: list[str]
     unit_by_entry: npt.NDArray[np.int64]
@@ -80,138 +84,144 @@ class Heldout:
     bytes: int
 
     def tokens(self, length_by_unit: npt.NDArray[np.int64]) -> Floats:
-        """Return the tokens of each group, [G], from those of each unit."""
-        weights = (length_by_unit[self.unit_by_entry] * self.count_by_entry).astype(np.float64)
-        return np.bincount(self.group_by_entry, weights=weights, minlength=self.groups).astype(
-            np.float64
-        )
+        """Return the tokens of each group, [G], from the tokens of each unit."""
+        tokens_E = (length_by_unit[self.unit_by_entry] * self.count_by_entry).astype(np.float64)
+        tokens_G = np.bincount(self.group_by_entry, weights=tokens_E, minlength=self.groups)
+        return tokens_G.astype(np.float64)
 
 
 def predict_fertility(
-    keep: Family,
-    change: Family | None,
+    family: Family,
+    changed: Family | None,
     documents: Sequence[str],
     learned_from: int,
     *,
-    wanted: Sequence[str] = (),
+    evaluated: Sequence[str] = (),
     sizes: Sequence[int] = SIZES,
 ) -> list[FertilityCurve] | None:
-    """Predict the curve of a family, and of a changed one, relative to the tokens of the first one.
+    """Predict the curve of a family, and of one with a changed pre-tokenizer.
 
-    The changed one has a repaired pre-tokenizer. `wanted` is the text to predict for; by default a
-    part of the documents is held out. `sizes` are in ascending order. Returns `None` where the text
-    is too short to split.
+    Both are relative to the tokens of the first family. `evaluated` is the text to predict for; by
+    default a part of the documents is held out. `sizes` are in ascending order. Returns `None` if
+    there is too little text to split.
     """
-    documents = _pieces(documents)
-    size = sum(len(text.encode()) for text in documents)
-    if len(documents) < LEAST_DOCUMENTS or size < LEAST_BYTES:
+    documents = _documents_or_lines(documents)
+    if len(documents) < MIN_DOCUMENTS or text_bytes(documents) < MIN_BYTES:
         return None
-    split = 0 if wanted else max(round(len(documents) * HELDOUT_SHARE), 2)
-    heldout, train = wanted or documents[:split], documents[split:]
+    split = 0 if evaluated else max(round(len(documents) * HELDOUT_SHARE), 2)
+    heldout, train = evaluated or documents[:split], documents[split:]
     base_G = None
     curves = []
-    for family in (keep, change) if change else (keep,):
-        held = _grouped(family, heldout, groups=1 if wanted else GROUPS)
-        curve, base_G = _curve(family, train, held, base_G, learned_from, sizes=sizes)
+    for candidate in (family, changed) if changed else (family,):
+        grouped = _group_units(candidate, heldout, groups=1 if evaluated else GROUPS)
+        curve, base_G = _curve(candidate, train, grouped, base_G, learned_from, sizes=sizes)
         curves.append(curve)
     return curves
 
 
-def _pieces(documents: Sequence[str]) -> Sequence[str]:
-    """Return the documents, or their lines where there are few: a split needs parts."""
-    if len(documents) >= 2 * LEAST_DOCUMENTS:
+def text_bytes(texts: Sequence[str]) -> int:
+    """Return the size of texts in bytes of UTF-8."""
+    return sum(len(text.encode()) for text in texts)
+
+
+def _documents_or_lines(documents: Sequence[str]) -> Sequence[str]:
+    """Return the documents, or their distinct lines if there are too few documents to split."""
+    if len(documents) >= 2 * MIN_DOCUMENTS:
         return documents
-    return list(
-        dict.fromkeys(line for text in documents for line in text.splitlines() if line.strip())
-    )
+    lines: dict[str, None] = {}
+    for text in documents:
+        lines.update(dict.fromkeys(text.splitlines()))
+    return [line for line in lines if line.strip()]
 
 
 def _curve(
     family: Family,
     train: Sequence[str],
-    held: Heldout,
+    heldout: GroupedUnits,
     base_G: Floats | None,
     learned_from: int,
     *,
     sizes: Sequence[int],
 ) -> tuple[FertilityCurve, Floats]:
-    """Learn from all and from half of the text, and extrapolate."""
-    half, other = family.units(train[::2]), family.units(train[1::2])
-    half_KG, found_half = _learn(family, half, held, sizes)
-    full_KG, found = _learn(family, half + other, held, sizes)
+    """Learn from all and from half of the text, and extrapolate; return the base tokens as well."""
+    half, other_half = family.units(train[::2]), family.units(train[1::2])
+    half_KG, found_half = _learn(family, half, heldout, sizes)
+    full_KG, found = _learn(family, half + other_half, heldout, sizes)
     base_G = full_KG[0] if base_G is None else base_G
-    train_bytes = sum(len(text.encode()) for text in train)
+    train_bytes = text_bytes(train)
     doublings = max(math.log2(max(learned_from, 1) / train_bytes), 0.0)
-    floor_G = held.tokens(np.ones(len(held.units), dtype=np.int64))
-    share_K, low_K, high_K = extrapolate(
+    lower_bound_G = heldout.tokens(np.ones(len(heldout.units), dtype=np.int64))
+    shares = extrapolate(
         base_G,
         half_KG[1:],
         full_KG[1:],
-        floor_G,
+        lower_bound_G,
         doublings=doublings,
         found=(found_half, found),
         sizes=sizes,
     )
-    points = tuple(FertilityPoint(*row) for row in zip(sizes, share_K, low_K, high_K, strict=True))
+    points = tuple(map(FertilityPoint, sizes, *shares))
     growth = float(full_KG[0].sum() / base_G.sum()) - 1 if base_G.sum() else 0.0
-    return FertilityCurve(
-        points, max(learned_from, train_bytes), train_bytes, held.bytes, found, growth
-    ), base_G
+    learned_from = max(learned_from, train_bytes)
+    curve = FertilityCurve(points, learned_from, train_bytes, heldout.bytes, found, growth)
+    return curve, base_G
 
 
-def _grouped(family: Family, documents: Sequence[str], groups: int = GROUPS) -> Heldout:
+def _group_units(family: Family, documents: Sequence[str], groups: int = GROUPS) -> GroupedUnits:
     groups = min(groups, len(documents))
     index: dict[str, int] = {}
-    entries = [
-        (index.setdefault(unit, len(index)), group, count)
-        for group in range(groups)
-        for unit, count in family.units(documents[group::groups]).items()
-    ]
+    entries = []
+    for group in range(groups):
+        for unit, count in family.units(documents[group::groups]).items():
+            entries.append((index.setdefault(unit, len(index)), group, count))
     unit_E, group_E, count_E = np.array(entries, dtype=np.int64).reshape(-1, 3).T
-    return Heldout(
-        list(index), unit_E, group_E, count_E, groups, sum(len(text.encode()) for text in documents)
-    )
+    size = text_bytes(documents)
+    return GroupedUnits(list(index), unit_E, group_E, count_E, groups, size)
 
 
 def _learn(
-    family: Family, counts: Counter[str], held: Heldout, sizes: Sequence[int] = SIZES
+    family: Family, counts: Counter[str], heldout: GroupedUnits, sizes: Sequence[int] = SIZES
 ) -> tuple[Floats, int]:
-    """Return the tokens of each group with 0 and `sizes` tokens added, and how many were found."""
+    """Return the tokens of each group with 0 and `sizes` tokens added, and the useful tokens.
+
+    The first has the shape [1 + K, G].
+    """
     if not isinstance(family, Unigram):
-        return _by_learner(family, counts, held, sizes)
+        return _count_with_learner(family, counts, heldout, sizes)
     surfaces = ContinuedBPE().select(SelectionRequest(family, counts, sizes[-1])).surfaces
-    return _by_backend(family, surfaces, held, sizes), len(surfaces)
+    return _count_with_tokenizer(family, surfaces, heldout, sizes), len(surfaces)
 
 
-def _by_learner(
-    family: Family, counts: Counter[str], held: Heldout, sizes: Sequence[int]
+def _count_with_learner(
+    family: Family, counts: Counter[str], heldout: GroupedUnits, sizes: Sequence[int]
 ) -> tuple[Floats, int]:
-    """Take the segmentation from the learner: in BPE families it is the tokenizer's."""
-    together = Counter(counts)
-    for unit in held.units:
-        together.setdefault(unit, 0)
+    """Count with the segmentation of the learner: in BPE families it is that of the tokenizer."""
+    all_units = Counter(counts)
+    for unit in heldout.units:
+        all_units.setdefault(unit, 0)
     settings = ContinuedBPE()
     learner = BPELearner(
-        cut_words(family, together),
+        cut_words(family, all_units),
         cut_alone=cut_by_base(family),
         minimum=settings.min_saving,
         step_cost=settings.step_cost,
         allowed=lambda surface: len(surface) <= settings.max_token_bytes and family.allows(surface),
     )
-    as_in_cut_words = sorted(together, key=lambda unit: (-together[unit], unit))
-    order = {unit: i for i, unit in enumerate(as_in_cut_words)}
-    place = np.array([order[unit] for unit in held.units], dtype=np.int64)
-    rows, done = [held.tokens(_lengths(learner)[place])], 0
+    # `cut_words` sorts the units in this way, so this is the index of a unit in the learner.
+    ordered = sorted(all_units, key=lambda unit: (-all_units[unit], unit))
+    word_index = {unit: index for index, unit in enumerate(ordered)}
+    heldout_words = np.array([word_index[unit] for unit in heldout.units], dtype=np.int64)
+    tokens_KG, added = [heldout.tokens(_lengths(learner)[heldout_words])], 0
     for size in sizes:
-        for _ in learner.run(size - done):
+        for _ in learner.run(size - added):
             pass
-        done = size
-        rows.append(held.tokens(_lengths(learner)[place]))
-    return np.array(rows), len(learner.learned.surfaces)
+        added = size
+        tokens_KG.append(heldout.tokens(_lengths(learner)[heldout_words]))
+    return np.array(tokens_KG), len(learner.learned.surfaces)
 
 
 def _lengths(learner: BPELearner) -> npt.NDArray[np.int64]:
-    """Return the current tokens of each word; a character without a piece costs its bytes."""
+    """Return the current tokens of each word; a character without a token costs its bytes."""
     words, symbols = learner.words, learner.index.symbol
     cost = np.ones(len(learner.surfaces), dtype=np.int64)
     cost[words.virtual : words.virtual + len(words.costs)] = words.costs
@@ -219,20 +229,23 @@ def _lengths(learner: BPELearner) -> npt.NDArray[np.int64]:
     return np.asarray(ends[words.starts[1:]] - ends[words.starts[:-1]])
 
 
-def _by_backend(
-    family: Family, surfaces: Sequence[bytes], held: Heldout, sizes: Sequence[int]
+def _count_with_tokenizer(
+    family: Family, surfaces: Sequence[bytes], heldout: GroupedUnits, sizes: Sequence[int]
 ) -> Floats:
-    """Extend the family at some of `sizes` and segment: for families without merges."""
+    """Count with extended tokenizers at some of `sizes`, for families without merges.
+
+    Building and running a tokenizer is slow, so the other sizes are interpolated.
+    """
     targets = sorted({*TARGETS, *(size for size in sizes if size not in SIZES)})
-    families = [family, *(type(family)(family.with_tokens(surfaces[:size])) for size in targets)]
-    rows_TG = np.array(
-        [
-            held.tokens(np.array([len(ids) for ids in of.segment(held.units)], dtype=np.int64))
-            for of in families
-        ]
-    )
-    known, wanted = (np.log1p(np.array([0, *each])) for each in (targets, sizes))
-    return np.stack([np.interp(wanted, known, tokens_T) for tokens_T in rows_TG.T], axis=1)
+    tokens_TG = []
+    for size in (0, *targets):
+        extended = type(family)(family.with_tokens(surfaces[:size])) if size else family
+        lengths = [len(ids) for ids in extended.segment(heldout.units)]
+        tokens_TG.append(heldout.tokens(np.array(lengths, dtype=np.int64)))
+    known = np.log1p(np.array([0, *targets]))
+    requested = np.log1p(np.array([0, *sizes]))
+    by_group = np.array(tokens_TG).T
+    return np.stack([np.interp(requested, known, tokens_T) for tokens_T in by_group], axis=1)
 
 
 @dataclass(frozen=True)
@@ -253,29 +266,27 @@ class TokensPerByte:
         """
         if len(self.sizes) == 1:
             return self.values[0], self.low[0], self.high[0]
-        where = np.log1p(min(max(added, 0), self.sizes[-1]) / self._scale)
-        known = np.log1p(np.array(self.sizes) / self._scale)
-        found = [
-            float(_monotone(known, np.log(each), where))
-            for each in (self.values, self.low, self.high)
-        ]
-        value, low, high = (float(np.exp(one)) for one in found)
-        return round(value, 12), round(low, 12), round(high, 12)
-
-    @property
-    def _scale(self) -> float:
-        return self.sizes[1] / 2
+        # On logarithmic scales the curve is nearly straight. Half of the first size as the unit
+        # puts size 0 on the scale.
+        unit = self.sizes[1] / 2
+        position = np.log1p(min(max(added, 0), self.sizes[-1]) / unit)
+        known = np.log1p(np.array(self.sizes) / unit)
+        value = _interpolate(known, self.values, position)
+        low = _interpolate(known, self.low, position)
+        high = _interpolate(known, self.high, position)
+        return value, low, high
 
 
-def _monotone(known: object, values: object, where: float) -> float:
-    """Interpolate by monotone cubic pieces (Fritsch and Carlson 1980)."""
+def _interpolate(known: Floats, values: Sequence[float], position: float) -> float:
+    """Return the exponential of a monotone cubic interpolation (Fritsch and Carlson 1980)."""
     from scipy.interpolate import PchipInterpolator
 
-    return float(PchipInterpolator(known, values)(where))
+    logarithm = float(PchipInterpolator(known, np.log(values))(position))
+    return round(float(np.exp(logarithm)), 12)  # rounded: a known size gives exactly its value
 
 
 def tokens_per_byte(now: float, curve: FertilityCurve) -> TokensPerByte:
-    """Return the curve in tokens per byte; `now` are those without added tokens."""
+    """Return the curve in tokens per byte; `now` is the value without added tokens."""
     points = curve.points
     return TokensPerByte(
         (0, *(point.added for point in points)),

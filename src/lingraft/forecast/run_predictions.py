@@ -1,9 +1,9 @@
-"""The predictions of a run (prediction.json), and their comparison with what the run measured.
+"""Predict the results of a run (prediction.json), and compare them with its measurements.
 
-Each prediction uses only what is known before its result. Tokens per byte are predicted from the
-base tokenizer, a sample of the train text, and the held-out text that is counted later; the learned
-tokens are not read. Bits per byte at the end and the training time are predicted from the first
-part of the training log.
+A prediction only uses information from before its result. Tokens per byte are predicted from the
+base tokenizer, a sample of the training text, and the held-out text on which they are measured
+later; the learned tokens are not read. Bits per byte at the end and the training time are predicted
+from the first part of the training log.
 """
 
 from __future__ import annotations
@@ -20,39 +20,41 @@ from lingraft.corpus import Corpus, first_documents
 from lingraft.errors import LingraftError
 from lingraft.evaluation.score_model import heldout_documents
 from lingraft.forecast.extrapolate import SIZES
-from lingraft.forecast.loss_forecast import (
-    FALLEN,
+from lingraft.forecast.loss_forecast import predict_end
+from lingraft.forecast.predict_fertility import predict_fertility, text_bytes, tokens_per_byte
+from lingraft.forecast.training_curve import (
+    ANNEALED_BELOW,
     heldout_points,
-    points_of,
-    predict_end,
     read_log,
+    train_points,
     weighted_bytes,
 )
-from lingraft.forecast.predict_fertility import predict_fertility, tokens_per_byte
 from lingraft.measurement import read_measurements, select
 from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import ModelTokenizer, family_of
 
 PREDICTION = "prediction.json"
 FIRST_PART = 0.2
+"""Share of the training steps from which the end is predicted."""
 SAMPLE_BYTES = 8_000_000
-"""Of train text that tokens per byte are predicted from; this takes seconds."""
+"""Bytes of training text from which tokens per byte are predicted; this takes seconds."""
 
-LEAST_WIDTH = 0.01
-"""Of the value, on each side of tokens per byte: 8 of 12 MB missed by up to 0.7% (Hindi)."""
+# Predictions from 8 of 12 MB were wrong by up to 0.7% (Hindi), which the interval does not cover.
+MIN_RELATIVE_WIDTH = 0.01
+"""Minimum distance of the bounds from the predicted tokens per byte, relative to the value."""
 
 TIME = "training time"
+# A fixed allowance for a shared machine, not a measured interval: other processes make a run slower
+# more often than their end makes it faster.
 TIME_RANGE = (0.8, 1.5)
-"""The range of the training time over the predicted value. It is a fixed allowance for a shared
-machine, not a measured interval: a run slows down more easily than it speeds up."""
+"""The range of the training time, relative to the predicted value."""
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """A predicted number with its range; `known` says what it was predicted from.
+class Prediction:
+    """A predicted number with its range; `known` describes the data of the prediction.
 
-    The range is a 95% interval, except for the training time: there it is 0.8 to 1.5 times the
-    value.
+    The range is a 95% interval. For the training time it is `TIME_RANGE`.
     """
 
     metric: str
@@ -65,10 +67,10 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A prediction and the measured number; `error` is predicted / measured - 1."""
+class CheckedPrediction:
+    """A prediction with the measured number; `error` is predicted / measured - 1."""
 
-    prediction: Predicted
+    prediction: Prediction
     measured: float
 
     @property
@@ -93,9 +95,9 @@ class Checked:
 
 @dataclass(frozen=True)
 class AddedTokens:
-    """The basis for tokens per byte: the base tokenizer, its text, the number of added tokens.
+    """The inputs for tokens per byte: base tokenizer, text and number of added tokens.
 
-    `repairs` says that the pre-tokenizer is repaired.
+    `repairs` states that the pre-tokenizer is replaced by a repaired one.
     """
 
     tokenizer: ModelTokenizer
@@ -107,20 +109,20 @@ class AddedTokens:
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What the end of training is predicted from: rows of training.jsonl, and the target language.
+    """The inputs for the end of training: records of training.jsonl, and the target language.
 
-    `spliced` is the evaluated bits per byte of the model before training, where it was measured.
+    `spliced` is the evaluated bits per byte of the model before training, if it was measured.
     """
 
-    rows: Sequence[Mapping[str, Any]]
+    records: Sequence[Mapping[str, Any]]
     language: str
     spliced: float | None = None
     part: float = FIRST_PART
 
 
 def predict_run(tokens: AddedTokens | None, training: TrainingLog) -> dict[str, Any]:
-    """Return the content of prediction.json; "not predicted" holds reasons."""
-    rows: list[Predicted] = []
+    """Return the content of prediction.json; "not predicted" has the reason by metric."""
+    predictions: list[Prediction] = []
     reasons: dict[str, str] = {}
     predictors = {
         "tokens per byte": partial(predict_tokens, tokens),
@@ -129,59 +131,62 @@ def predict_run(tokens: AddedTokens | None, training: TrainingLog) -> dict[str, 
     }
     for metric, predict in predictors.items():
         try:
-            rows += predict()
+            predictions += predict()
         except LingraftError as error:
             reasons[metric] = str(error)
     return {
         "format": 1,
         "part": training.part,
-        "rows": [asdict(row) for row in rows],
+        "rows": [asdict(prediction) for prediction in predictions],
         "not predicted": reasons,
     }
 
 
-def predictions(folder: Path) -> list[Predicted]:
-    """Return the predictions of a run folder; none where it has no prediction.json."""
+def read_predictions(folder: Path) -> list[Prediction]:
+    """Return the predictions of a run folder; an empty list without prediction.json."""
     path = folder / PREDICTION
     if not path.is_file():
         return []
-    return [Predicted(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return [Prediction(**fields) for fields in content["rows"]]
 
 
-def checked(folder: Path) -> list[Checked]:
-    """Return each prediction of a run folder whose number the run has measured."""
-    measured = _measured(folder)
-    return [
-        Checked(one, measured[one.metric, one.language])
-        for one in predictions(folder)
-        if measured.get((one.metric, one.language))
-    ]
+def check_predictions(folder: Path) -> list[CheckedPrediction]:
+    """Return the predictions of a run folder whose number the run has measured."""
+    measured = _read_measured(folder)
+    checked = []
+    for prediction in read_predictions(folder):
+        value = measured.get((prediction.metric, prediction.language))
+        if value:
+            checked.append(CheckedPrediction(prediction, value))
+    return checked
 
 
-def predict_tokens(known: AddedTokens | None) -> Iterator[Predicted]:
+def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
     """Predict the tokens per byte of the held-out text."""
-    if known is None or not known.added:
+    if inputs is None or not inputs.added:
         return
-    tokenizer, corpus, added = known.tokenizer, known.corpus, known.added
+    tokenizer, corpus, added = inputs.tokenizer, inputs.corpus, inputs.added
     documents = list(first_documents(corpus.documents("train"), SAMPLE_BYTES))
-    fixed = make_mark_aware(tokenizer.family.data) if known.repairs else None
-    change = family_of(fixed, tokenizer.folder) if fixed else None
-    counted = heldout_documents(corpus, known.heldout_bytes)
+    repaired_data = make_mark_aware(tokenizer.family.data) if inputs.repairs else None
+    changed = family_of(repaired_data, tokenizer.folder) if repaired_data else None
+    evaluated = heldout_documents(corpus, inputs.heldout_bytes)
     curves = predict_fertility(
         tokenizer.family,
-        change,
+        changed,
         documents,
         corpus.counts("train").bytes,
-        wanted=counted,
+        evaluated=evaluated,
         sizes=[*(size for size in SIZES if size < added), added],
     )
     if curves is None:
         return
-    now = sum(map(len, tokenizer.encode(counted))) / sum(len(text.encode()) for text in counted)
+    now = sum(map(len, tokenizer.encode(evaluated))) / text_bytes(evaluated)
     value, low, high = tokens_per_byte(now, curves[-1]).at(added)
-    low, high = min(low, value * (1 - LEAST_WIDTH)), max(high, value * (1 + LEAST_WIDTH))
-    size = sum(len(text.encode()) for text in documents)
-    yield Predicted(
+    low = min(low, value * (1 - MIN_RELATIVE_WIDTH))
+    high = max(high, value * (1 + MIN_RELATIVE_WIDTH))
+    size = text_bytes(documents)
+    yield Prediction(
         "tokens per byte",
         corpus.language,
         "tokens/byte",
@@ -192,59 +197,67 @@ def predict_tokens(known: AddedTokens | None) -> Iterator[Predicted]:
     )
 
 
-def predict_bits(known: TrainingLog) -> Iterator[Predicted]:
+def predict_bits(inputs: TrainingLog) -> Iterator[Prediction]:
     """Predict the target's bits per byte after training from the first part of the log.
 
-    Raises `RecipeError` where that part has too few points.
+    Raises `RecipeError` if this part has too few points.
     """
-    rows, language = known.rows, known.language
-    steps = [row for row in rows if "bits_per_byte" in row]
+    records, language = inputs.records, inputs.language
+    steps = [record for record in records if "bits_per_byte" in record]
+    # With several phases, one curve does not continue the other.
     if not steps or steps[-1]["phase"] != 0:
-        return  # no training, or several phases, whose curves do not continue each other
-    seen = [row for row in rows if row["step"] <= known.part * steps[-1]["steps"]]
-    planned, points = points_of(steps), points_of(seen)
+        return
+    last_step = inputs.part * steps[-1]["steps"]
+    seen = [record for record in records if record["step"] <= last_step]
+    # The bytes and the learning rate of the later steps are planned, so they may be used.
+    planned, points = train_points(steps), train_points(seen)
     ahead = weighted_bytes(planned[max(len(points) - 1, 0) :])
     forecast = predict_end(
         points,
         planned[-1].bytes,
         heldout=heldout_points(seen, language),
-        annealed=planned[-1].factor < FALLEN,
+        annealed=planned[-1].factor < ANNEALED_BELOW,
         ahead=ahead,
     )
-    scale = _evaluation_scale(known)
-    yield Predicted(
+    scale = _evaluation_scale(inputs)
+    yield Prediction(
         "bits per byte",
         language,
         "bits/byte",
         forecast.value * scale,
         forecast.low * scale,
         forecast.high * scale,
-        f"the first {known.part:.0%} of the training log",
+        f"the first {inputs.part:.0%} of the training log",
     )
 
 
-def _evaluation_scale(known: TrainingLog) -> float:
-    """Return the evaluated bits per byte over those of the held-out curve, both before training."""
-    before = known.rows[0].get("heldout", {}).get(known.language)
-    return known.spliced / float(before) if known.spliced and before else 1.0
+def _evaluation_scale(inputs: TrainingLog) -> float:
+    """Return the evaluated bits per byte over those of the held-out curve, both before training.
+
+    The held-out curve is measured on less text, so its level differs a little.
+    """
+    before = inputs.records[0].get("heldout", {}).get(inputs.language)
+    return inputs.spliced / float(before) if inputs.spliced and before else 1.0
 
 
-def predict_time(known: TrainingLog) -> Iterator[Predicted]:
-    """Predict the seconds of training from those of its first part."""
-    steps = [row for row in known.rows if "seconds" in row]
-    seen = list(takewhile(lambda row: row["step"] <= known.part * steps[-1]["steps"], steps))
+def predict_time(inputs: TrainingLog) -> Iterator[Prediction]:
+    """Predict the seconds of training from the seconds of its first part."""
+    steps = [record for record in inputs.records if "seconds" in record]
+    seen = list(takewhile(lambda step: step["step"] <= inputs.part * steps[-1]["steps"], steps))
     if len(seen) < 2:
         return
-    each = (seen[-1]["seconds"] - seen[0]["seconds"]) / (seen[-1]["step"] - seen[0]["step"])
-    value = seen[0]["seconds"] + each * (steps[-1]["steps"] - seen[0]["step"])
+    first, last = seen[0], seen[-1]
+    step_seconds = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
+    value = first["seconds"] + step_seconds * (steps[-1]["steps"] - first["step"])
     low, high = (share * value for share in TIME_RANGE)
-    yield Predicted(
-        TIME, "", "seconds", value, low, high, f"the first {known.part:.0%} of the training log"
-    )
+    source = f"the first {inputs.part:.0%} of the training log"
+    yield Prediction(TIME, "", "seconds", value, low, high, source)
 
 
-def _measured(folder: Path) -> dict[tuple[str, str], float]:
-    rows = select(read_measurements(folder / "measurements.parquet"), subject="adapted")
-    found = {(row.metric, row.language): row.value for row in rows}
-    steps = [row for row in read_log(folder / "training.jsonl") if "seconds" in row]
-    return {**found, **({(TIME, ""): steps[-1]["seconds"]} if steps else {})}
+def _read_measured(folder: Path) -> dict[tuple[str, str], float]:
+    measurements = select(read_measurements(folder / "measurements.parquet"), subject="adapted")
+    measured = {(entry.metric, entry.language): entry.value for entry in measurements}
+    steps = [record for record in read_log(folder / "training.jsonl") if "seconds" in record]
+    if steps:
+        measured[TIME, ""] = steps[-1]["seconds"]
+    return measured

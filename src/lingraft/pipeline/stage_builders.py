@@ -23,8 +23,8 @@ from lingraft.checkpoint.weight_checks import check_finite
 from lingraft.corpus import Corpus, build_corpus, first_documents
 from lingraft.corpus.corpus import blend_corpora
 from lingraft.evaluation import bits_per_byte
-from lingraft.forecast.loss_forecast import read_log
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingLog, predict_run
+from lingraft.forecast.training_curve import read_log
 from lingraft.measurement import read_measurements, select
 from lingraft.packing.blocks import Blocks, pack_corpus
 from lingraft.pipeline.stage_node import StageContext

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from lingraft import formatting
 from lingraft.evaluation import forgetting
-from lingraft.forecast.run_predictions import checked
+from lingraft.forecast.run_predictions import check_predictions
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
 from lingraft.report import run_tables
 from lingraft.report.charts import (
@@ -83,7 +83,7 @@ def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None)
             question=question(run),
             answer=answer(run, compared),
             forgotten=forgetting(run.measurements, run.base) if run.base else None,
-            checked=checked(run.folder),
+            checked=check_predictions(run.folder),
             compared=compared,
             verdicts=run_tables.VERDICTS,
             subjects=_subjects(compared),

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lingraft.forecast.loss_forecast import ProgressForecast
+from lingraft.forecast.training_curve import ProgressForecast
 from lingraft.packing.mixture import Batch
 from lingraft.store import fsync
 from lingraft.training.config import Phase

@@ -1,0 +1,119 @@
+"""Read the curve of bits per byte from a training log, and predict its end while training runs.
+
+The log is training.jsonl. It has one JSON record per step, with the target's bits per byte of this
+step, and at some steps those on held-out text. A point of the curve is (target bytes, bits per
+byte, learning rate over its peak).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import RecipeError
+from lingraft.forecast.loss_forecast import Forecast, LossPoint, predict_end
+from lingraft.formatting import with_interval
+
+LogRecord = Mapping[str, Any]
+
+ANNEALED_BELOW = 0.5
+"""A learning rate that ends below this share of its peak has the gain of a falling rate."""
+
+FIRST_UPDATE, UPDATE_INTERVAL = 0.1, 0.05
+"""Shares of the steps: the first prediction in the progress bar, and the time between updates."""
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a training.jsonl; an empty list if there is no such file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def train_points(records: Sequence[LogRecord]) -> list[LossPoint]:
+    """Return the target's bits per byte, step by step."""
+    steps = [record for record in records if "target_bits_per_byte" in record]
+    peak = _peak_rate(steps)
+    points = []
+    for record in steps:
+        factor = record["learning_rate_added_rows"] / peak
+        points.append(LossPoint(record["target_bytes"], record["target_bits_per_byte"], factor))
+    return points
+
+
+def heldout_points(records: Sequence[LogRecord], language: str) -> list[LossPoint]:
+    """Return the held-out curve of a language, without step 0."""
+    steps = {record["step"]: record for record in records if "target_bytes" in record}
+    peak = _peak_rate(list(steps.values()))
+    points = []
+    for record in records:
+        step = steps.get(record["step"])
+        if step is not None and language in record.get("heldout", {}):
+            factor = step["learning_rate_added_rows"] / peak
+            points.append(LossPoint(step["target_bytes"], record["heldout"][language], factor))
+    return points
+
+
+def weighted_bytes(points: Sequence[LossPoint]) -> float:
+    """Return the bytes from the first to the last point, weighted by the rate over its peak."""
+    areas = []
+    for before, after in pairwise(points):
+        areas.append((after.bytes - before.bytes) * (after.factor + before.factor) / 2)
+    return sum(areas)
+
+
+def _peak_rate(records: Sequence[LogRecord]) -> float:
+    rates = [float(record["learning_rate_added_rows"]) for record in records]
+    return max(rates, default=0.0) or 1.0
+
+
+@dataclass
+class ProgressForecast:
+    """The prediction that the progress bar of a training phase shows.
+
+    `factor(step, steps)` is the learning rate over its peak, `text` the prediction shown last.
+    """
+
+    factor: Callable[[int, int], float]
+    steps: int
+    text: str = ""
+
+    def update(self, log: Path, step: int) -> str:
+        """Return the text for the progress bar, such as ", held-out end 0.931 (0.902 to 0.958)"."""
+        interval = max(1, round(UPDATE_INTERVAL * self.steps))
+        if step >= FIRST_UPDATE * self.steps and step % interval == 0:
+            records = read_log(log)
+            forecast = self.predict(records, step)
+            label = "held-out end" if any(record.get("heldout") for record in records) else "end"
+            self.text = ""
+            if forecast is not None:
+                numbers = with_interval(forecast.value, forecast.low, forecast.high)
+                self.text = f", {label} {numbers}"
+        return self.text
+
+    def predict(self, records: Sequence[LogRecord], step: int) -> Forecast | None:
+        """Predict the end of the phase from the records of its log; `None` with too few points."""
+        points = train_points(records)
+        if not points or not step:
+            return None
+        language = ""
+        for record in records:
+            if record.get("heldout"):
+                language = next(iter(record["heldout"]))
+                break
+        step_bytes = points[-1].bytes / step
+        factors = [self.factor(later, self.steps) for later in range(step, self.steps)]
+        try:
+            return predict_end(
+                points,
+                step_bytes * self.steps,
+                heldout=heldout_points(records, language),
+                annealed=self.factor(self.steps - 1, self.steps) < ANNEALED_BELOW,
+                ahead=step_bytes * sum(factors),
+            )
+        except RecipeError:  # too few points so far
+            return None
