@@ -1,9 +1,9 @@
 """Content-addressed cache of stage outputs, and how lingraft writes files. No torch.
 
-`Store.build` returns the output folder of a `Stage` and builds it if it is missing or damaged.
-`atomic_file`, `atomic_folder` and `write_files` write results that are either complete or absent,
-`link_or_copy` reuses stored files, `lock` and `try_lock` exclude other processes, `digest`,
-`file_digest` and `cached_sha256` hash.
+`stage_key` makes the key of a `Stage`. `Store.build` returns the output folder of a stage and
+builds it if it is missing or damaged. `atomic_file`, `atomic_folder` and `write_files` write
+results that are either complete or absent, `link_or_copy` reuses stored files, `lock` and
+`try_lock` exclude other processes, `digest`, `file_digest` and `cached_sha256` hash.
 """
 
 from lingraft.store.digests import cached_sha256, digest, file_digest
@@ -23,7 +23,8 @@ from lingraft.store.files import (
 )
 from lingraft.store.locks import lock, try_lock
 from lingraft.store.manifest import MANIFEST, Manifest, checksums, find_damage, output_damage
-from lingraft.store.store import WARNINGS, Draft, Stage, Store
+from lingraft.store.stage import WARNINGS, Draft, Stage, stage_key
+from lingraft.store.store import Store
 
 __all__ = [
     "MANIFEST",
@@ -50,6 +51,7 @@ __all__ = [
     "path_exists",
     "remove_drafts",
     "replace_folder",
+    "stage_key",
     "try_lock",
     "write_files",
 ]

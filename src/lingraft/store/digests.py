@@ -15,7 +15,7 @@ from lingraft.progress import progress
 from lingraft.store.files import atomic_file
 
 CACHED_FROM = 64 * 2**20
-"""Bytes from which on the hash of a file is cached."""
+"""Size in bytes from which the hash of a file is cached: at 1.6 GB/s, smaller ones take 0.04 s."""
 
 
 def digest(value: object) -> str:
@@ -39,15 +39,16 @@ def cached_sha256(path: Path, *, cached_from: int = CACHED_FROM) -> str:
     if path.stat().st_size < cached_from:
         return file_digest(path)
     entry = _cache_entry(path)
+    # An entry that is missing or not ASCII is computed again, one that is cut off as well.
     with suppress(OSError, ValueError):
         cached = entry.read_text(encoding="ascii")
         if len(cached) == len(digest(None)):
             return cached
     with progress(f"hashing {path.name}"):
-        found = file_digest(path)
+        sha256 = file_digest(path)
     with suppress(OSError), atomic_file(entry) as draft:
-        draft.write_text(found, encoding="ascii")
-    return found
+        draft.write_text(sha256, encoding="ascii")
+    return sha256
 
 
 def invalidate(path: Path) -> None:

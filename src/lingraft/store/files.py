@@ -102,7 +102,7 @@ def replace_folder(source: Path, target: Path) -> None:
 def remove_drafts(folder: Path, name: str | None = None) -> None:
     """Remove drafts that killed processes left in a folder: those of the target `name`, or all.
 
-    The caller must hold the lock of whoever writes there.
+    The caller must hold the lock for writing there: the draft of a running process looks alike.
     """
     pattern = re.compile(rf"\.draft-{'.+' if name is None else re.escape(name)}-[0-9a-f]{{8}}")
     for path in folder.glob(".draft-*"):
@@ -174,6 +174,7 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+# EFBIG is a file size limit, of the file system or of `ulimit -f`: for users, the disk is full.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -202,7 +203,7 @@ def disk_errors(path: Path, stage: str = "", *, option: str = "--store") -> Iter
         failure = _as_os_error(error, path)
         if failure is None:
             raise
-        # Of a copy, the second name is the file that is written.
+        # An error of a copy names two files: the second one is written.
         where = failure.filename2 or failure.filename or path
         if failure.errno in _FULL:
             reason = "file size limit of the file system or of `ulimit -f`"
@@ -227,9 +228,9 @@ def _as_os_error(error: Exception, path: Path) -> OSError | None:
     if isinstance(error, OSError):
         return error
     text = str(error)
-    named = re.search(r"os error (\d+)", text)
+    quoted = re.search(r"os error (\d+)", text)
     number = next((known for known in _FULL if os.strerror(known) in text), 0)
-    number = int(named[1]) if named else number
+    number = int(quoted[1]) if quoted else number
     return OSError(number, os.strerror(number), str(path)) if number else None
 
 

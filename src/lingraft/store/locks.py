@@ -17,10 +17,15 @@ from pathlib import Path
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _held: set[int] = set()
+"""Descriptors of the locks that this process holds."""
 
 
 def _close_inherited() -> None:
-    """Close the locks that a forked child inherited: it would hold them longer than its parent."""
+    """Close the locks that a forked child inherited.
+
+    A lock on an open file lasts until its last descriptor is closed: the child would keep it after
+    its parent has released it.
+    """
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()

@@ -19,15 +19,14 @@ from lingraft.store.digests import cached_sha256, digest, invalidate
 
 MANIFEST = "manifest.json"
 TRUSTED_FROM = 2**30
+"""Size in bytes from which a file is not read again if its size, time and inode are unchanged."""
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a stage output consists of: the fields of its key, its files, notes, build time.
 
-    `files` maps each name to size and SHA-256.
-
-    `seal` is the hash of all other fields.
+    `files` maps each name to size and SHA-256. `seal` is the hash of all other fields.
     """
 
     stage: str
@@ -47,7 +46,8 @@ class Manifest:
             data = json.loads(path.read_text(encoding="utf-8"))
             data["files"] = {name: (size, sha) for name, (size, sha) in data["files"].items()}
             manifest = cls(key_fields=data.pop("question"), **data)
-            if manifest.seal in {"", manifest.sealed().seal}:  # the first manifests had no seal
+            # The first manifests had no seal.
+            if manifest.seal in {"", manifest.sealed().seal}:
                 return manifest
             reason = "checksum differs"
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -76,12 +76,12 @@ class Manifest:
 
 def checksums(folder: Path) -> dict[str, tuple[int, str]]:
     """Return size and SHA-256 of every file in a folder by its relative path."""
-    found = {}
+    states = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            sha = cached_sha256(path, cached_from=TRUSTED_FROM)
-            found[path.relative_to(folder).as_posix()] = path.stat().st_size, sha
-    return found
+            sha256 = cached_sha256(path, cached_from=TRUSTED_FROM)
+            states[path.relative_to(folder).as_posix()] = path.stat().st_size, sha256
+    return states
 
 
 def find_damage(
@@ -89,8 +89,8 @@ def find_damage(
 ) -> str:
     """Return what is wrong with the first file that changed since it was written, "" if none did.
 
-    All sizes are compared before any file is read. Files of fewer than `trusted_from` bytes are
-    read; larger ones only if their size, time or inode changed.
+    All sizes are compared before any file is read, because that is fast. Files of fewer than
+    `trusted_from` bytes are read; larger ones only if their size, time or inode changed.
     """
     for name, (size, _) in files.items():
         path = folder / name
@@ -101,10 +101,11 @@ def find_damage(
     for name, (_, sha) in files.items():
         path = folder / name
         try:
-            found = cached_sha256(path, cached_from=trusted_from)
+            current = cached_sha256(path, cached_from=trusted_from)
         except OSError as error:
             return f"{path} cannot be read ({error.strerror})"
-        if found != sha:
+        if current != sha:
+            # The cached hash may be what is wrong: the next check reads the file.
             invalidate(path)
             return f"{path} changed since it was written (checksum differs)"
     return ""

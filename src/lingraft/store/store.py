@@ -1,12 +1,11 @@
 """A content-addressed cache of stage outputs; writes are atomic.
 
-A `Stage` is a name, a version of the code that builds it, settings, and the keys of its inputs. The
-hash of these four is its key. `Store.build` returns the output folder and builds it if it is
-missing: into a draft folder, manifest last, then one rename. A lock, which is freed when its
-process ends, keeps other processes from building the same output. The manifest holds checksums; an
-output that does not match them is reported and built again. A long stage keeps its progress in
-`Store.scratch_dir`, which survives a killed process and is removed when the output is complete.
-Execution details (device, workers, paths) never enter a key.
+The output of a stage is stored in a folder named after its key (`stage_key`). `Store.build` returns
+that folder and builds it if it is missing: into a draft folder, manifest last, then one rename. A
+lock, which the operating system frees when its process ends, keeps other processes from building
+the same output. The manifest holds checksums; an output that does not match them is reported and
+built again. A long stage keeps its progress in `Store.scratch_dir`, which survives a killed process
+and is removed when the output is complete.
 """
 
 from __future__ import annotations
@@ -16,10 +15,8 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lingraft.errors import StoreError
 from lingraft.progress import say
@@ -27,77 +24,7 @@ from lingraft.store.digests import digest
 from lingraft.store.files import atomic_folder, disk_errors
 from lingraft.store.locks import lock, try_lock
 from lingraft.store.manifest import MANIFEST, Manifest, checksums, output_damage
-
-WARNINGS = "warnings"
-"""The note that holds the warnings of a stage."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What determines a stage output.
-
-    `settings` and `inputs` (name -> key of the input) are plain JSON.
-    """
-
-    name: str
-    version: int
-    settings: Mapping[str, Any]
-    inputs: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """The address of the output: 20 hexadecimal digits."""
-        return digest(
-            {
-                "name": self.name,
-                "version": self.version,
-                "settings": self.settings,
-                "inputs": self.inputs,
-            }
-        )[:20]
-
-
-class Draft:
-    """A stage output that is being built: a folder to write into, and notes for the manifest.
-
-    Stages report problems with `warn` only. A warning is printed to standard error at once (by one
-    process only, see `is_first`), kept in the manifest under the note `warnings`, and printed again
-    by a later run that takes this output from the store. The run lists it above the final table, in
-    run.json, in the report and in the model card. A function that has no draft returns its warnings
-    in its notes, as a list under `warnings`; the stage passes them to `note`.
-
-    A warning is one line, `WHERE: what is wrong; what to do`, without a full stop at its end:
-
-    >>> draft = Draft(Path("vocabulary"))
-    >>> draft.warn("vocabulary: 4,860 of 50,000 tokens were added; give more text")
-    >>> draft.notes
-    {'warnings': ['vocabulary: 4,860 of 50,000 tokens were added; give more text']}
-    """
-
-    def __init__(self, folder: Path, *, is_first: bool = True) -> None:
-        self.folder = folder
-        self.notes: dict[str, Any] = {}
-        self.is_first = is_first
-
-    def warn(self, warning: str) -> None:
-        """Print a warning and keep it; a repeated warning is ignored."""
-        kept: list[str] = self.notes.setdefault(WARNINGS, [])
-        if warning not in kept:
-            kept.append(warning)
-            if self.is_first:
-                say(f"warning: {warning}")
-
-    def note(self, notes: Mapping[str, Any]) -> None:
-        """Add notes; those under `warnings`, a list, are passed to `warn`."""
-        for warning in notes.get(WARNINGS, ()):
-            self.warn(warning)
-        self.notes |= {name: value for name, value in notes.items() if name != WARNINGS}
-
-    def path(self, name: str) -> Path:
-        """Return the path of a file of the output; its parent folder is created."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+from lingraft.store.stage import Draft, Stage
 
 
 class _BuiltElsewhereError(Exception):
@@ -108,7 +35,7 @@ class Store:
     """A folder of stage outputs.
 
     Each object verifies an output once, and again if size, time or inode of one of its files
-    changed.
+    changed. Files of up to 1 GB are read for that, as SHA-256 takes less time than any stage.
     """
 
     def __init__(self, root: Path) -> None:
@@ -133,10 +60,10 @@ class Store:
         state = _state(folder)
         if self._verified.get(stage.key) == state:
             return ""
-        found = output_damage(folder)
-        if not found:
+        damage = output_damage(folder)
+        if not damage:
             self._verified[stage.key] = state
-        return found
+        return damage
 
     def scratch_dir(self, stage: Stage) -> Path:
         """Return a folder for the progress of a long stage; it survives a killed process."""
@@ -180,6 +107,7 @@ class Store:
             draft, started = Draft(folder), time.monotonic()
             make(draft)
             self._write_manifest(stage, draft, time.monotonic() - started)
+            # Without locks, two processes may build the same output: the first result is kept.
             if self.has(stage):
                 raise _BuiltElsewhereError
         shutil.rmtree(self.root / "work" / _name(stage), ignore_errors=True)
@@ -204,11 +132,10 @@ class Store:
         """Remove what killed processes left: locks, drafts, and progress of finished stages."""
         names = {path.name.removesuffix(".lock") for path in (self.root / "locks").glob("*.lock")}
         names |= {path.name.rpartition("-")[0] for path in (self.root / "drafts").glob("*")}
-        names |= {
-            path.name
-            for path in (self.root / "work").glob("*")
-            if (self.outputs / path.name).exists()
-        }
+        # Progress without an output is kept: the next run of that stage continues from it.
+        scratch = {path.name for path in (self.root / "work").glob("*")}
+        names |= {name for name in scratch if (self.outputs / name).exists()}
+        # A store that is read-only, or on a full disk, can still be read.
         with suppress(OSError):
             for name in names:
                 with try_lock(self._lock_path(name)) as held:
@@ -242,8 +169,8 @@ def _check_links(stored: Path, draft: Path, files: Mapping[str, tuple[int, str]]
         known = Manifest.read(stored).files if stored.exists() else {}
     except StoreError:
         return
-    for name, found in files.items():
-        if (draft / name).is_symlink() and name in known and known[name] != found:
+    for name, state in files.items():
+        if (draft / name).is_symlink() and name in known and known[name] != state:
             msg = (
                 f"{(draft / name).resolve()}: content changed but size and time did not; "
                 "download it again, or `touch` it to use the new content"
