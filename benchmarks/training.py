@@ -29,7 +29,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer
 from transformers.utils import logging
 
 from lingraft.packing import PackingSettings
-from lingraft.packing.blocks import Blocks, pack_texts
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.pack import pack_texts
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
 from lingraft.training.trainer import TrainingText, train
@@ -121,7 +122,7 @@ class Bench:
         return self._trainer(self.stream, f"packed-{turn}")
 
     def _trainer(self, blocks: Blocks, name: str) -> float:
-        rows = [torch.from_numpy(blocks.row(number)) for number in range(len(blocks))]
+        rows = [torch.from_numpy(blocks.sequence(number)) for number in range(len(blocks))]
         settings = TrainingArguments(
             output_dir=str(self.folder / name),
             per_device_train_batch_size=ROWS,
@@ -217,7 +218,7 @@ def show(
         print(
             f"| {name} | {sizes[name]:,} | {max(values):,.0f} | {median(values):,.0f} | {ours / max(values):.2f} |"
         )
-    read = int(bench.documents.rows[:, 1].sum())
+    read = int(bench.documents.spans[:, 1].sum())
     print(
         f"\ntokens in padded documents: {read:,}; in packed rows: {bench.stream.summary.tokens:,}"
     )

@@ -101,7 +101,7 @@ def test_a_run_replays_chats_and_says_so(place: Path, tmp_path: Path) -> None:
     assert replayed.summary.chats == replayed.summary.documents
     assert {1, 2} <= set(replayed.tokens.tolist())
     assert {1, 2}.isdisjoint(target.tokens.tolist())
-    assert replayed.opening == target.opening == 0
+    assert replayed.document_start == target.document_start == 0
 
 
 def test_plan_says_that_plain_text_may_cost_the_chat(place: Path, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.corpus.chat import Conversation
 from lingraft.errors import CorpusError
 from lingraft.packing import PackingSettings
-from lingraft.packing.blocks import Blocks, pack_corpus
-from lingraft.packing.chat_rows import ChatEncoder
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.chat_encoder import ChatEncoder
+from lingraft.packing.pack import pack_corpus
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
@@ -136,7 +137,7 @@ def test_replayed_chats_are_packed_in_the_models_own_markup(tmp_path: Path) -> N
     assert "start_header_id" not in text
     assert draft.notes["chats"] == blocks.summary.chats == conversations
     assert blocks.summary.bytes == corpus.counts("train").bytes
-    assert set(blocks.no_text) == {0, 1, 2}
+    assert set(blocks.non_text_ids) == {0, 1, 2}
 
 
 def test_a_model_without_a_template_cannot_take_chats(tiny_model: Path, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from lingraft.corpus import Counts
 from lingraft.errors import CorpusError, StoreError, TokenizerError
 from lingraft.packing import PackingSettings
-from lingraft.packing.blocks import Blocks, pack_corpus, pack_texts
-from lingraft.packing.mixture import IGNORED, Mixture, Start, shuffled
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.mixture import IGNORED, Mixture, StreamOffsets, permutation
+from lingraft.packing.pack import pack_corpus, pack_texts
 from lingraft.packing.shards import Shard, covered_bytes
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
@@ -43,14 +44,14 @@ def test_every_token_is_predicted_once_and_no_text_is_lost(
         for ids in tokenizer.encode(texts_of(HINDI))
         for i in [tokenizer.bos_id, *ids, tokenizer.eos_id]
     ]
-    rows = [blocks.row(i) for i in range(len(blocks))]
+    rows = [blocks.sequence(i) for i in range(len(blocks))]
     assert [int(rows[0][0]), *(int(i) for row in rows for i in row[1:])] == expected
     assert all(a[-1] == b[0] for a, b in pairwise(rows))
 
 
 def test_only_the_last_row_is_short(tiny_model: Path, tmp_path: Path) -> None:
     """All rows are full but the last, which is kept as it is."""
-    lengths = packed(tiny_model, tmp_path, HINDI).rows[:, 1]
+    lengths = packed(tiny_model, tmp_path, HINDI).spans[:, 1]
     assert set(lengths[:-1]) == {32}
     assert 0 < lengths[-1] <= 32
 
@@ -61,9 +62,11 @@ def test_bytes_and_documents_add_up(tiny_model: Path, tmp_path: Path, block: int
     blocks = packed(tiny_model, tmp_path, HINDI, block_size=block)
     texts = texts_of(HINDI)
     assert (
-        blocks.rows[:, 2].sum() == blocks.summary.bytes == sum(len(text.encode()) for text in texts)
+        blocks.spans[:, 2].sum()
+        == blocks.summary.bytes
+        == sum(len(text.encode()) for text in texts)
     )
-    assert blocks.rows[:, 3].sum() == blocks.summary.documents == len(texts)
+    assert blocks.spans[:, 3].sum() == blocks.summary.documents == len(texts)
 
 
 def test_the_bytes_of_a_row_are_those_of_its_tokens(tiny_model: Path, tmp_path: Path) -> None:
@@ -71,7 +74,9 @@ def test_the_bytes_of_a_row_are_those_of_its_tokens(tiny_model: Path, tmp_path: 
     blocks = packed(tiny_model, tmp_path, HINDI + ENGLISH)
     surfaces = open_tokenizer(tiny_model).vocabulary.surfaces
     for i in range(len(blocks)):
-        assert blocks.rows[i, 2] == sum(len(surfaces[token] or b"") for token in blocks.row(i)[1:])
+        assert blocks.spans[i, 2] == sum(
+            len(surfaces[token] or b"") for token in blocks.sequence(i)[1:]
+        )
 
 
 def test_bytes_add_up_where_the_tokenizer_puts_a_space_before_the_text(
@@ -95,7 +100,7 @@ def test_documents_can_be_cut_instead(tiny_model: Path, tmp_path: Path) -> None:
     blocks = packed(tiny_model, tmp_path, HINDI, layout="documents")
     summary = blocks.summary
     assert len(blocks) == 60
-    assert blocks.rows[:, 1].max() <= 32
+    assert blocks.spans[:, 1].max() <= 32
     assert summary.bytes + summary.dropped_bytes == sum(
         len(text.encode()) for text in texts_of(HINDI)
     )
@@ -227,8 +232,8 @@ def test_replay_has_its_share_of_the_bytes(tiny_model: Path, tmp_path: Path, sha
 def test_a_place_is_a_function_of_seed_and_place(first: int, count: int, share: float) -> None:
     """Asking for a stretch in one go or in pieces, from anywhere, gives the same rows; each row comes once an epoch."""
     mixture = Mixture(_Sized(37, 100), _Sized(11, 60), share, 7)  # type: ignore[arg-type]
-    replayed, rows = mixture.places(0, first + count)
-    again = mixture.places(first, count)
+    replayed, rows = mixture.draw(0, first + count)
+    again = mixture.draw(first, count)
     assert np.array_equal(replayed[first:], again[0])
     assert np.array_equal(rows[first:], again[1])
     own = rows[~replayed]
@@ -252,12 +257,12 @@ def test_a_later_phase_goes_on_where_the_earlier_one_ended(
     """With the used rows as its start, a mixture continues both streams without repeating a row."""
     text = two_streams(tiny_model, tmp_path)
     whole = Mixture(text.target, text.replay, 0.3, 5)
-    later = Mixture(text.target, text.replay, 0.0, 5, whole.used(10))
-    used = whole.used(10)
+    later = Mixture(text.target, text.replay, 0.0, 5, whole.offsets_after(10))
+    used = whole.offsets_after(10)
     assert used.target + used.replay == 10
-    drawn = [row for other, row in zip(*whole.places(0, 10), strict=True) if not other]
-    assert not set(drawn) & set(later.places(0, 10)[1])
-    assert later.used(10) == Start(used.target + 10, used.replay)
+    drawn = [row for other, row in zip(*whole.draw(0, 10), strict=True) if not other]
+    assert not set(drawn) & set(later.draw(0, 10)[1])
+    assert later.offsets_after(10) == StreamOffsets(used.target + 10, used.replay)
 
 
 def test_labels_are_the_next_tokens_and_bos_is_given(tiny_model: Path, tmp_path: Path) -> None:
@@ -275,5 +280,5 @@ def test_labels_are_the_next_tokens_and_bos_is_given(tiny_model: Path, tmp_path:
 
 def test_shuffles_do_not_depend_on_the_machine() -> None:
     """The permutation is written down here: a change of it would silently change every run."""
-    assert shuffled(8, 1, 2, 3).tolist() == [7, 0, 4, 1, 2, 5, 6, 3]
-    assert len({tuple(shuffled(20, seed)) for seed in range(50)}) == 50
+    assert permutation(8, 1, 2, 3).tolist() == [7, 0, 4, 1, 2, 5, 6, 3]
+    assert len({tuple(permutation(20, seed)) for seed in range(50)}) == 50

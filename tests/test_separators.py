@@ -11,7 +11,8 @@ import pytest
 from lingraft.errors import TokenizerError
 from lingraft.evaluation.bits_per_byte import start_id
 from lingraft.packing import PackingSettings
-from lingraft.packing.blocks import Blocks, pack_texts
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.pack import pack_texts
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import chat_model_of, separators_of, start_of_document
 from tests.chat_models import CHATML, LLAMA2, PHI, write_chat_tokenizer
@@ -109,4 +110,4 @@ def test_packing_and_scoring_begin_documents_behind_the_same_token(tmp_path: Pat
     blocks = Blocks.open(tmp_path / "blocks")
     first, second = tokenizer.encode(texts)
     assert blocks.tokens.tolist() == [0, *first, 0, *second, 0]
-    assert start_id(tokenizer) == start_of_document(tokenizer) == blocks.opening == 0
+    assert start_id(tokenizer) == start_of_document(tokenizer) == blocks.document_start == 0

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.packing import PackingSettings
-from lingraft.packing.blocks import pack_corpus
+from lingraft.packing.pack import pack_corpus
 from lingraft.store import Draft
 from lingraft.tokenizer import Family, ModelTokenizer, family_of, open_tokenizer
 from lingraft.tokenizer.special_text import SpecialText
@@ -214,7 +214,7 @@ def test_scoring_and_packing_read_a_mention_alike(tiny_model: Path, corpus: Corp
     from lingraft.checkpoint import load_model
     from lingraft.evaluation.config import EvaluationSettings
     from lingraft.evaluation.score_model import score_text
-    from lingraft.packing.shards import surfaces_of, tokenised
+    from lingraft.packing.shards import surface_sizes, tokenise_documents
 
     tokenizer = open_tokenizer(tiny_model)
     documents = [text for text in corpus.documents("heldout") if "</s>" in text][:5]
@@ -222,7 +222,8 @@ def test_scoring_and_packing_read_a_mention_alike(tiny_model: Path, corpus: Corp
         load_model(tiny_model, "cpu", "auto"), tokenizer, documents, EvaluationSettings()
     )
     assert (
-        scores.ids.tolist() == tokenised(documents, tokenizer, surfaces_of(tokenizer)).ids.tolist()
+        scores.ids.tolist()
+        == tokenise_documents(documents, tokenizer, surface_sizes(tokenizer)).ids.tolist()
     )
     assert tokenizer.eos_id not in scores.ids
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import MissingExtraError, ModelError, RecipeError
-from lingraft.packing.mixture import IGNORED, Mixture, positions_of
+from lingraft.packing.mixture import IGNORED, Mixture, document_positions
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.loss import (
@@ -132,8 +132,8 @@ def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_p
         load_model(tiny_model, dtype="stored"),
     )
     inputs = Mixture(blocks).batch(0, 4).inputs
-    positions = positions_of(inputs, blocks.opening)
-    assert ((inputs == blocks.opening)[:, 1:]).any(), "a document must begin inside of a row"
+    positions = document_positions(inputs, blocks.document_start)
+    assert ((inputs == blocks.document_start)[:, 1:]).any(), "a document must begin inside of a row"
     with torch.no_grad():
         rows = model(
             input_ids=torch.from_numpy(inputs),

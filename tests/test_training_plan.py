@@ -145,8 +145,8 @@ def test_a_named_plan_shares_its_budget_out() -> None:
 def test_a_row_longer_than_the_context_is_refused() -> None:
     """A row that the model cannot see at once is an error; left out, a row is the context, at most 1,024."""
     with pytest.raises(RecipeError, match="sees 512 tokens at once; name at most 512"):
-        PackingSettings(block_size=1024).row_length(512)
-    assert [PackingSettings().row_length(context) for context in (512, 4096, None)] == [
+        PackingSettings(block_size=1024).sequence_length(512)
+    assert [PackingSettings().sequence_length(context) for context in (512, 4096, None)] == [
         512,
         1024,
         1024,
@@ -189,8 +189,8 @@ def test_a_budget_is_met_to_the_row(
         own = measures if unit == "tokens" else measures[measures[:, 0] == 0]
         return int(own[:, {"tokens": 1, "bytes": 2, "documents": 3}[unit]].sum())
 
-    assert reached(leg.rows) >= wanted.amount[1] > reached(leg.rows - 1)
-    assert leg.steps == math.ceil(leg.rows / 4)
+    assert reached(leg.sequences) >= wanted.amount[1] > reached(leg.sequences - 1)
+    assert leg.steps == math.ceil(leg.sequences / 4)
 
 
 def test_an_epoch_sees_each_target_row_once(tiny_model: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_an_epoch_sees_each_target_row_once(tiny_model: Path, tmp_path: Path) ->
     text = two_streams(tiny_model, tmp_path)
     for share in (0.0, 0.4):
         leg = phase_steps(Mixture(text.target, text.replay, share), Budget(epochs=1), 3)
-        replayed, rows = leg.mixture.places(0, leg.rows)
+        replayed, rows = leg.mixture.draw(0, leg.sequences)
         assert sorted(rows[~replayed]) == list(range(len(text.target)))
         batches = [leg.batch(step) for step in range(leg.steps)]
         assert sum(batch.target_bytes for batch in batches) == text.target.summary.bytes
@@ -213,14 +213,14 @@ def test_equal_bytes_are_equal_whatever_the_vocabulary(tiny_model: Path, tmp_pat
             Budget(bytes=3000),
             2,
         )
-        seen.append(leg.mixture.measures(0, leg.rows)[:, 2].sum())
+        seen.append(leg.mixture.measures(0, leg.sequences)[:, 2].sum())
     assert all(3000 <= size < 3000 + 48 * 4 for size in seen)
 
 
 def test_the_batch_follows_the_size_of_the_model() -> None:
     """Small models take small steps; a given number of tokens is rounded to whole rows."""
-    assert [Phase().rows_of_a_step(512, n) for n in (8_000_000, 7_000_000_000)] == [4, 256]
-    assert Phase(batch_tokens=100).rows_of_a_step(512, 8_000_000) == 1
+    assert [Phase().sequences_per_step(512, n) for n in (8_000_000, 7_000_000_000)] == [4, 256]
+    assert Phase(batch_tokens=100).sequences_per_step(512, 8_000_000) == 1
 
 
 def test_a_diverging_loss_differs_from_a_bad_batch() -> None:

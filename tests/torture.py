@@ -217,7 +217,7 @@ def warm() -> None:
     import lingraft.corpus.build
     import lingraft.evaluation
     import lingraft.evaluation.tasks.task_metrics
-    import lingraft.packing.blocks
+    import lingraft.packing.pack
     import lingraft.pipeline
     import lingraft.report.run_page
     import lingraft.study

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.packing import PackingSettings
-from lingraft.packing.blocks import Blocks, pack_texts
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.pack import pack_texts
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
 from lingraft.training.trainer import TrainingText, train

@@ -97,7 +97,9 @@ def steps_of(base: Base, runtime: Runtime) -> int:
         tokens += base.sizes.init_megabytes * 1e6 * part / notes["bytes_per_token"]
     parameters = Manifest.read(store.folder(graph.source.stage)).notes["parameters"]
     block = base.sizes.block
-    return math.ceil(tokens / (recipe.training.phases[0].rows_of_a_step(block, parameters) * block))
+    return math.ceil(
+        tokens / (recipe.training.phases[0].sequences_per_step(block, parameters) * block)
+    )
 
 
 def sentences(rows: list[dict[str, Any]]) -> list[str]:

@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.gpu.results import Column, Results
 from benchmarks.gpu.shapes import ADDED, SHAPES, SOURCE_ROWS
-from lingraft.packing.blocks import ROWS, SUMMARY, TOKENS, Blocks, Summary
+from lingraft.packing.blocks import SPANS, SUMMARY, TOKENS, Blocks, PackingSummary
 from lingraft.packing.mixture import Batch
 from lingraft.strategies import STRATEGIES
 from lingraft.strategies.base import Rates
@@ -206,9 +206,11 @@ def batch_of(step: int, rows: int, case: Case) -> Batch:
 def no_text(folder: Path) -> Blocks:
     """Return packed text of a single row: a stepper asks it for its separators alone."""
     np.zeros(3, dtype=np.uint32).tofile(folder / TOKENS)
-    np.array([0, 2, 2, 1], dtype=np.int64).tofile(folder / ROWS)
+    np.array([0, 2, 2, 1], dtype=np.int64).tofile(folder / SPANS)
     summary = asdict(
-        Summary(block=2, rows=1, tokens=2, bytes=2, documents=1, before=None, after=SEPARATOR)
+        PackingSummary(
+            block=2, rows=1, tokens=2, bytes=2, documents=1, before=None, after=SEPARATOR
+        )
     )
     (folder / SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
     return Blocks.open(folder)

@@ -101,7 +101,7 @@ class PretrainedHere(Base):
         make_model(config, self.seed).save_pretrained(draft.folder)
 
     def _pack(self, corpus: Corpus, start: Path, draft: Draft) -> None:
-        from lingraft.packing.blocks import pack_corpus
+        from lingraft.packing.pack import pack_corpus
 
         context = json.loads((start / "config.json").read_text(encoding="utf-8"))[
             "max_position_embeddings"

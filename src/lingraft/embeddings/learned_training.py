@@ -17,8 +17,9 @@ from lingraft.checkpoint import resize_embeddings
 from lingraft.embeddings.align import read_text
 from lingraft.embeddings.base import InitRequest, InitRows, Side
 from lingraft.packing import PackingSettings
-from lingraft.packing.blocks import Blocks, pack_shards
-from lingraft.packing.shards import Shard, shards_of
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.pack import pack_shards
+from lingraft.packing.shards import Shard, tokenise_in_shards
 from lingraft.strategies import Embeddings, ParameterGroup, Rows
 from lingraft.tokenizer.separators import separators_of
 
@@ -101,7 +102,7 @@ def pack_text(
     target = request.target_tokenizer
     separators = separators_of(request.source_tokenizer)
     per_document = sum(separator is not None for separator in separators.ids(target))
-    shards = shards_of(read_text(request, text_bytes), target)
+    shards = tokenise_in_shards(read_text(request, text_bytes), target)
     pack_shards(
         _first_tokens(shards, max_tokens, per_document),
         target,

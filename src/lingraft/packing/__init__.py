@@ -1,6 +1,6 @@
-"""Text becomes rows of tokens: tokenised once, mapped from disk, mixed in a stated proportion of bytes.
+"""Packing: text becomes sequences of tokens, tokenised once and mapped from disk for training.
 
-Settings only; the work is in `blocks` (files) and `mixture` (order), which import numpy.
+Importing this package gives the settings only. `blocks` (files) and `mixture` (order) import numpy.
 """
 
 from lingraft.packing.config import PackingSettings

@@ -1,9 +1,12 @@
-"""The order of training: which row comes at which place, a pure function of (seed, place).
+"""The order of training: which sequence is read at which position, as a pure function of the seed.
 
-Target rows come in a shuffled order, a new one each epoch. Replay rows are interleaved evenly, so that their share of
-the *bytes* is the stated one: of the rows, a share p with p * r = share * (p * r + (1 - p) * t), where t and r are the
-mean bytes of a target and a replay row. Place k is a replay row where floor((k + 1) p) > floor(k p). Nothing depends on
-what was drawn before, so that a resumed run, and any number of workers, sees the same batches.
+Target sequences come in a shuffled order, a new one in each epoch. Replay sequences are interleaved
+evenly, so that their share of the *bytes* is the configured one. A share p of the sequences gives
+the share s of the bytes if p * r = s * (p * r + (1 - p) * t), where t and r are the mean bytes of a
+target and a replay sequence. Position k is a replay sequence if floor((k + 1) p) > floor(k p).
+
+No position depends on earlier draws, so a resumed run and any number of workers see the same
+batches.
 """
 
 from __future__ import annotations
@@ -16,16 +19,19 @@ from numpy.typing import NDArray
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.shards import Integers
 
+# The share of replay is a whole number of 2^20 parts: integer arithmetic gives the same order on
+# every machine.
 PARTS = 1 << 20
+# The label that cross entropy ignores in PyTorch and transformers.
 IGNORED = -100
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows side by side, padded to the longest: `labels` hold IGNORED where nothing is to be predicted.
+    """Sequences of a batch, padded to the longest; `labels` are IGNORED where nothing is predicted.
 
-    `bytes` and `documents` count the text taught, of which `target_bytes` and `target_documents` are the target's;
-    `replayed` says of each row whether it is replay.
+    `replayed` marks the replay sequences. `tokens` and `bytes` count the predicted text, of which
+    `target_bytes` and `target_documents` belong to the target.
     """
 
     inputs: Integers
@@ -38,8 +44,8 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Start:
-    """How many rows of each stream were used before: a later phase goes on from there."""
+class StreamOffsets:
+    """How many sequences of each stream earlier phases have used; a later phase continues there."""
 
     target: int = 0
     replay: int = 0
@@ -47,20 +53,20 @@ class Start:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Two streams as one. `share` is the share of replayed bytes."""
+    """Target and replay streams in one order; `share` is the share of replayed bytes."""
 
     target: Blocks
     replay: Blocks | None = None
     share: float = 0.0
     seed: int = 0
-    start: Start = Start()
+    offsets: StreamOffsets = StreamOffsets()
     _orders: dict[tuple[int, int], Integers] = field(
         default_factory=dict, repr=False, compare=False
     )
 
     @property
     def replay_parts(self) -> int:
-        """How many of 2^20 rows are replayed."""
+        """How many of 2^20 sequences are replayed."""
         if self.replay is None or not self.share:
             return 0
         target = self.target.summary.bytes / len(self.target)
@@ -69,108 +75,123 @@ class Mixture:
             PARTS * self.share * target / (self.share * target + (1 - self.share) * replay)
         )
 
-    def places(self, first: int, count: int) -> tuple[NDArray[np.bool_], Integers]:
-        """Return for `count` places from `first` on whether each is replayed, and its row in its stream."""
-        places = np.arange(first, first + count, dtype=np.int64)
-        replayed_before = places * self.replay_parts // PARTS
-        replayed = (places + 1) * self.replay_parts // PARTS > replayed_before
-        drawn = np.where(
-            replayed,
-            self.start.replay + replayed_before,
-            self.start.target + places - replayed_before,
-        )
-        rows = np.empty(count, dtype=np.int64)
-        for stream, chosen, blocks in ((0, ~replayed, self.target), (1, replayed, self.replay)):
-            if blocks is not None and chosen.any():
-                rows[chosen] = self._rows(stream, drawn[chosen], len(blocks))
-        return replayed, rows
+    def draw(self, first: int, count: int) -> tuple[NDArray[np.bool_], Integers]:
+        """Return, for `count` positions from `first` on, whether each is replay, and its sequence.
 
-    def used(self, places: int) -> Start:
-        """Return how many rows of each stream are used up after so many places, earlier phases included."""
-        replayed = places * self.replay_parts // PARTS
-        return Start(self.start.target + places - replayed, self.start.replay + replayed)
+        The sequence is an index into the blocks of its stream.
+        """
+        positions = np.arange(first, first + count, dtype=np.int64)
+        replayed_before = positions * self.replay_parts // PARTS
+        replayed = (positions + 1) * self.replay_parts // PARTS > replayed_before
+        in_stream = np.where(
+            replayed,
+            self.offsets.replay + replayed_before,
+            self.offsets.target + positions - replayed_before,
+        )
+        sequences = np.empty(count, dtype=np.int64)
+        streams = ((0, ~replayed, self.target), (1, replayed, self.replay))
+        for stream, selected, blocks in streams:
+            if blocks is not None and selected.any():
+                sequences[selected] = self._shuffle(stream, in_stream[selected], len(blocks))
+        return replayed, sequences
+
+    def offsets_after(self, count: int) -> StreamOffsets:
+        """Return the offsets after `count` positions, those of earlier phases included."""
+        replayed = count * self.replay_parts // PARTS
+        return StreamOffsets(self.offsets.target + count - replayed, self.offsets.replay + replayed)
 
     def measures(self, first: int, count: int) -> Integers:
-        """Return for each place: replayed (0 or 1), tokens, bytes, documents: [count, 4]."""
-        replayed, rows = self.places(first, count)
-        found = np.empty((count, 4), dtype=np.int64)
-        found[:, 0] = replayed
-        found[~replayed, 1:] = self.target.rows[rows[~replayed], 1:]
+        """Return for each position: replayed (0 or 1), tokens, bytes, documents: [count, 4]."""
+        replayed, sequences = self.draw(first, count)
+        measures = np.empty((count, 4), dtype=np.int64)
+        measures[:, 0] = replayed
+        measures[~replayed, 1:] = self.target.spans[sequences[~replayed], 1:]
         if self.replay is not None and replayed.any():
-            found[replayed, 1:] = self.replay.rows[rows[replayed], 1:]
-        return found
+            measures[replayed, 1:] = self.replay.spans[sequences[replayed], 1:]
+        return measures
 
     def batch(self, first: int, count: int) -> Batch:
-        """Return the rows of `count` places from `first` on."""
-        replayed, rows = self.places(first, count)
+        """Return the sequences of `count` positions from `first` on."""
+        replayed, sequences = self.draw(first, count)
         streams = [self.replay if other and self.replay else self.target for other in replayed]
-        taken = [blocks.row(int(row)) for blocks, row in zip(streams, rows, strict=True)]
-        width = max(len(row) for row in taken) - 1
-        filler = self.target.separators[-1]
-        inputs = np.full((count, width), filler, dtype=np.int64)
+        ids = [
+            blocks.sequence(int(index)) for blocks, index in zip(streams, sequences, strict=True)
+        ]
+        width = max(map(len, ids)) - 1
+        padding = self.target.separators[-1]
+        inputs = np.full((count, width), padding, dtype=np.int64)
         labels = np.full((count, width), IGNORED, dtype=np.int64)
-        for i, (blocks, row) in enumerate(zip(streams, taken, strict=True)):
-            inputs[i, : len(row) - 1] = row[:-1]
-            given = blocks.summary.before
-            labels[i, : len(row) - 1] = (
-                row[1:] if given is None else np.where(row[1:] == given, IGNORED, row[1:])
-            )
-        found = self.measures(first, count)
-        own = found[~replayed]
+        for i, (blocks, sequence) in enumerate(zip(streams, ids, strict=True)):
+            length, bos = len(sequence) - 1, blocks.summary.before
+            inputs[i, :length] = sequence[:-1]
+            labels[i, :length] = sequence[1:]
+            # BOS is given when the model is used, so it is never predicted.
+            if bos is not None:
+                labels[i, labels[i] == bos] = IGNORED
+        measures = self.measures(first, count)
+        of_target = measures[~replayed]
         return Batch(
             inputs,
             labels,
             replayed,
-            int(found[:, 1].sum()),
-            int(found[:, 2].sum()),
-            int(own[:, 2].sum()),
-            int(own[:, 3].sum()),
+            tokens=int(measures[:, 1].sum()),
+            bytes=int(measures[:, 2].sum()),
+            target_bytes=int(of_target[:, 2].sum()),
+            target_documents=int(of_target[:, 3].sum()),
         )
 
-    def _rows(self, stream: int, drawn: Integers, size: int) -> Integers:
-        epochs, positions = drawn // size, drawn % size
-        rows = np.empty_like(positions)
+    def _shuffle(self, stream: int, in_stream: Integers, size: int) -> Integers:
+        """Return the sequence at each position of a stream, in the order of its epoch."""
+        epochs, positions = in_stream // size, in_stream % size
+        sequences = np.empty_like(positions)
         for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            rows[chosen] = self._order(stream, int(epoch), size)[positions[chosen]]
-        return rows
+            selected = epochs == epoch
+            order = self._order(stream, int(epoch), size)
+            sequences[selected] = order[positions[selected]]
+        return sequences
 
     def _order(self, stream: int, epoch: int, size: int) -> Integers:
+        """Return the permutation of an epoch, cached for this epoch and the one before."""
         if (stream, epoch) not in self._orders:
             for stale in [key for key in self._orders if key[0] == stream and key[1] < epoch - 1]:
                 del self._orders[stale]
-            self._orders[stream, epoch] = shuffled(size, self.seed, stream, epoch)
+            self._orders[stream, epoch] = permutation(size, self.seed, stream, epoch)
         return self._orders[stream, epoch]
 
 
-def positions_of(inputs: Integers, opening: int) -> Integers:
-    """Return the position of each token in its own document, which begins at `opening`.
+def document_positions(inputs: Integers, document_start: int) -> Integers:
+    """Return the position of each token in its own document, which begins at `document_start`.
 
-    >>> positions_of(np.array([[5, 6, 1, 7, 8, 1, 9]]), opening=1).tolist()
+    >>> document_positions(np.array([[5, 6, 1, 7, 8, 1, 9]]), document_start=1).tolist()
     [[0, 1, 0, 1, 2, 0, 1]]
     """
-    places = np.broadcast_to(np.arange(inputs.shape[1]), inputs.shape)
-    positions: Integers = places - np.maximum.accumulate(
-        np.where(inputs == opening, places, 0), axis=1
-    )
+    columns = np.broadcast_to(np.arange(inputs.shape[1]), inputs.shape)
+    starts = np.where(inputs == document_start, columns, 0)
+    positions: Integers = columns - np.maximum.accumulate(starts, axis=1)
     return positions
 
 
-def shuffled(size: int, *seeds: int) -> Integers:
-    """Return a permutation that depends on the seeds alone, on every platform and numpy version.
+def permutation(size: int, *seeds: int) -> Integers:
+    """Return a permutation that depends on the seeds only.
 
-    >>> shuffled(5, 0, 0).tolist() == shuffled(5, 0, 0).tolist(), sorted(shuffled(5, 1, 2).tolist())
-    (True, [0, 1, 2, 3, 4])
+    It is the same on every platform. numpy's generators may change their streams between versions,
+    so they are not used.
+
+    >>> permutation(5, 0, 0).tolist() == permutation(5, 0, 0).tolist()
+    True
+    >>> sorted(permutation(5, 1, 2).tolist())
+    [0, 1, 2, 3, 4]
     """
     state = np.uint64(0)
     with np.errstate(over="ignore"):
         for seed in seeds:
-            state = _mixed(np.array([state + np.uint64(seed % 2**64)]))[0]
-        return np.argsort(_mixed(np.arange(size, dtype=np.uint64) + state), kind="stable")
+            state = _splitmix64(np.array([state + np.uint64(seed % 2**64)]))[0]
+        keys = _splitmix64(np.arange(size, dtype=np.uint64) + state)
+        return np.argsort(keys, kind="stable")
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64 (Steele, Lea and Flood 2014): a bijection of 64 bits that looks random."""
+def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64 (Steele, Lea and Flood 2014): a bijection of 64-bit numbers that looks random."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,8 +1,9 @@
-"""Tokenised documents in pieces that can be made anywhere, in any order, and put together.
+"""Tokenised documents in shards, which any process can make in any order.
 
-A shard holds the ids of so many documents one after another, the bytes that each id covers, and the number of ids of
-each document. Its borders depend on the order of the documents alone, so that the packed text is the same whatever
-made the shards: this process, several, or the ones of yesterday. On disk it is whole or absent.
+A shard holds the concatenated ids of a fixed number of documents, the bytes that each id covers,
+and the number of ids of each document. Its borders depend only on the order of the documents, so
+the packed text is the same whether one process or several made the shards, in this run or in an
+earlier one. A shard file is written atomically.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.corpus.chat import Conversation
-from lingraft.packing.chat_rows import NO_TEMPLATE, ChatEncoder
+from lingraft.packing.chat_encoder import NO_TEMPLATE, ChatEncoder
 from lingraft.store import atomic_file
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.workers import HERE, Workers
@@ -26,14 +27,16 @@ from lingraft.workers import HERE, Workers
 Integers = NDArray[np.int64]
 
 DOCUMENTS = 1000
+"""Documents per shard."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Ids of documents, the bytes that each covers, and the ids of each document; empty documents are left out.
+    """Ids of documents, the bytes that each id covers, and the number of ids of each document.
 
-    `mentions` counts the special tokens that the texts spell, which are read as text; `chats` the conversations, which
-    the chat template wrote, and `refused` those that it would not write, by reason.
+    Empty documents are left out. `mentions` counts the special tokens in the texts, which are
+    encoded as text. `chats` counts the conversations that the chat template rendered, and `refused`
+    those that it refused, by reason.
     """
 
     ids: Integers
@@ -45,12 +48,10 @@ class Shard:
 
     def __iter__(self) -> Iterator[tuple[Integers, Integers]]:
         """Yield ids and sizes of each document."""
+        if not len(self.lengths):
+            return
         ends = np.cumsum(self.lengths)[:-1]
-        yield from (
-            zip(np.split(self.ids, ends), np.split(self.sizes, ends), strict=True)
-            if len(self.lengths)
-            else ()
-        )
+        yield from zip(np.split(self.ids, ends), np.split(self.sizes, ends), strict=True)
 
     def write(self, path: Path) -> None:
         """Write the shard atomically."""
@@ -65,71 +66,73 @@ class Shard:
 
     @classmethod
     def read(cls, path: Path) -> Shard:
-        """Read what `write` wrote."""
+        """Read a shard that `write` has written."""
         with np.load(path, allow_pickle=False) as stored:
-            ids, sizes, lengths = (
-                stored[name].astype(np.int64) for name in ("ids", "sizes", "lengths")
-            )
-            return cls(ids, sizes, lengths, *json.loads(str(stored["counts"])))
+            arrays = [stored[name].astype(np.int64) for name in ("ids", "sizes", "lengths")]
+            return cls(*arrays, *json.loads(str(stored["counts"])))
 
 
-def tokenised(
+def tokenise_documents(
     texts: Sequence[str],
     tokenizer: ModelTokenizer,
     surfaces: Integers,
     chats: ChatEncoder | None = None,
 ) -> Shard:
-    """Return the shard of some documents; `surfaces` are the bytes of each id's surface, `chats` writes conversations.
+    """Return the shard of some documents; `surfaces` are the `surface_sizes` of the tokenizer.
 
-    The bytes of a conversation are those of its contents: what the template puts around them is no text.
+    `chats` encodes conversations. The bytes of a conversation are those of its messages, without
+    the markup of the template.
     """
     plain = [text for text in texts if not isinstance(text, Conversation)]
-    rest, refused = iter(tokenizer.encode(plain)), Counter[str]()
-    written: list[list[int]] = []
+    # Plain texts are encoded in one batch, which the tokenizer does in parallel.
+    encoded, refused = iter(tokenizer.encode(plain)), Counter[str]()
+    ids_of_documents: list[Integers] = []
+    sizes_of_documents: list[Integers] = []
     for text in texts:
-        if not isinstance(text, Conversation):
-            written.append(next(rest))
-            continue
-        ids, reason = chats.encode(text.messages) if chats else ([], NO_TEMPLATE)
-        refused.update([reason] if reason else [])
-        written.append(ids)
-    found = [
-        (np.array(ids, dtype=np.int64), len(text.encode()))
-        for text, ids in zip(texts, written, strict=True)
-        if ids
-    ]
-    empty = [np.zeros(0, dtype=np.int64)]
+        if isinstance(text, Conversation):
+            ids, reason = chats.encode(text.messages) if chats else ([], NO_TEMPLATE)
+            refused.update([reason] if reason else [])
+        else:
+            ids = next(encoded)
+        if ids:
+            array = np.array(ids, dtype=np.int64)
+            ids_of_documents.append(array)
+            sizes_of_documents.append(covered_bytes(surfaces[array], len(text.encode())))
+    empty = np.zeros(0, dtype=np.int64)
     return Shard(
-        np.concatenate([*empty, *(ids for ids, _ in found)]),
-        np.concatenate([*empty, *(covered_bytes(surfaces[ids], size) for ids, size in found)]),
-        np.array([len(ids) for ids, _ in found], dtype=np.int64),
-        tokenizer.family.special_text.count(texts),
-        len(texts) - len(plain) - refused.total(),
-        refused,
+        ids=np.concatenate([empty, *ids_of_documents]),
+        sizes=np.concatenate([empty, *sizes_of_documents]),
+        lengths=np.array([len(ids) for ids in ids_of_documents], dtype=np.int64),
+        mentions=tokenizer.family.special_text.count(texts),
+        chats=len(texts) - len(plain) - refused.total(),
+        refused=refused,
     )
 
 
-def surfaces_of(tokenizer: ModelTokenizer) -> Integers:
-    """Return the bytes of each id's surface."""
-    return np.array(
-        [len(surface or b"") for surface in tokenizer.vocabulary.surfaces], dtype=np.int64
-    )
+def surface_sizes(tokenizer: ModelTokenizer) -> Integers:
+    """Return the number of bytes of each id's surface."""
+    surfaces = tokenizer.vocabulary.surfaces
+    return np.array([len(surface or b"") for surface in surfaces], dtype=np.int64)
 
 
 def covered_bytes(sizes: Integers, total: int) -> Integers:
-    """Share the bytes of a document among its tokens, in proportion to their surfaces.
+    """Distribute the bytes of a document over its tokens, in proportion to their surfaces.
+
+    The sum is exactly `total`, which differs from the sum of the surfaces where a normalizer
+    changes the text.
 
     >>> covered_bytes(np.array([2, 3]), 5).tolist(), covered_bytes(np.array([3, 3]), 5).tolist()
     ([2, 3], [2, 3])
     """
     ends = np.cumsum(sizes)
-    if not ends[-1]:  # nothing but unknown tokens
+    # A document of unknown tokens only: none has a surface, so all cover the same.
+    if not ends[-1]:
         ends = np.arange(1, len(sizes) + 1)
     shares: Integers = np.diff(ends * total // ends[-1], prepend=0)
     return shares
 
 
-def shards_of(
+def tokenise_in_shards(
     batches: Iterable[Sequence[str]],
     tokenizer: ModelTokenizer,
     *,
@@ -137,29 +140,30 @@ def shards_of(
     scratch_dir: Path | None = None,
     chats: ChatEncoder | None = None,
 ) -> Iterator[Shard]:
-    """Yield the shards of a text in order, whoever makes them; those kept in `scratch_dir` are read again.
+    """Yield the shards of a text in order; those stored in `scratch_dir` are read again.
 
     Memory does not grow with the text.
     """
-    shared = (tokenizer, surfaces_of(tokenizer), scratch_dir, chats)
-    yield from workers.map(_made, shared, enumerate(_regrouped(batches)))
+    shared = (tokenizer, surface_sizes(tokenizer), scratch_dir, chats)
+    yield from workers.map(_make_shard, shared, enumerate(_regroup(batches)))
 
 
-def _regrouped(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+def _regroup(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+    """Yield groups of `DOCUMENTS` documents, independent of the size of the batches."""
     documents = itertools.chain.from_iterable(batches)
     while texts := list(itertools.islice(documents, DOCUMENTS)):
         yield texts
 
 
-def _made(
+def _make_shard(
     shared: tuple[ModelTokenizer, Integers, Path | None, ChatEncoder | None],
-    piece: tuple[int, Sequence[str]],
+    group: tuple[int, Sequence[str]],
 ) -> Shard:
-    (tokenizer, surfaces, scratch_dir, chats), (number, texts) = shared, piece
+    (tokenizer, surfaces, scratch_dir, chats), (number, texts) = shared, group
     path = scratch_dir / f"shard-{number:06d}.npz" if scratch_dir else None
     if path and path.exists():
         return Shard.read(path)
-    shard = tokenised(texts, tokenizer, surfaces, chats)
+    shard = tokenise_documents(texts, tokenizer, surfaces, chats)
     if path:
         shard.write(path)
     return shard

@@ -26,7 +26,8 @@ from lingraft.evaluation import bits_per_byte
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingLog, predict_run
 from lingraft.forecast.training_curve import read_log
 from lingraft.measurement import read_measurements, select
-from lingraft.packing.blocks import Blocks, pack_corpus
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.pack import pack_corpus
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.recipe.old_names import current_log

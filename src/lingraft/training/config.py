@@ -93,7 +93,7 @@ class Phase(Settings):
     batch_tokens: int | None = Field(
         default=None,
         gt=0,
-        description="tokens per step, rounded to whole rows of text; default: 2,048 at 8M "
+        description="tokens per step, rounded to whole sequences; default: 2,048 at 8M "
         "parameters to 131,072 at 7B",
     )
     optimizer: OptimizerName = Field(
@@ -129,8 +129,8 @@ class Phase(Settings):
         paper = {"paper": PAPER_RATES} if self.learning_rates.table == "paper" else {}
         return {**batch, **paper, "rates": [self.strategy.small_rates, self.strategy.large_rates]}
 
-    def rows_of_a_step(self, block: int, parameters: int) -> int:
-        """Return the number of rows per step, for rows of `block` tokens."""
+    def sequences_per_step(self, block: int, parameters: int) -> int:
+        """Return the number of sequences per step, for sequences of `block` tokens."""
         return max(1, round((self.batch_tokens or interpolate_by_size(*BATCH, parameters)) / block))
 
 
@@ -146,7 +146,8 @@ class TrainingPlan(Settings):
         description="phases of training, one after another; an empty list: no training",
     )
     packing: PackingSettings = Field(
-        default_factory=PackingSettings, description="how documents are packed into rows of tokens"
+        default_factory=PackingSettings,
+        description="how documents are packed into sequences of tokens",
     )
     document_attention_mask: bool = Field(
         default=False,

@@ -1,7 +1,7 @@
 """The process group of a training run: one process, or several with a shard each (FSDP2).
 
 With a launcher such as torchrun, each process holds a shard of every weight and of the optimizer
-state and computes its own rows of a step. Gradients are averaged over the processes.
+state and computes its own sequences of a step. Gradients are averaged over the processes.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class ProcessGroup:
         return self.rank == 0
 
     def shard_batch(self, batch: Batch) -> Batch:
-        """Return this process's rows of a step.
+        """Return this process's sequences of a step.
 
-        All processes get the same number of rows: the last ones are padded with rows whose labels
-        are all ignored.
+        All processes get the same number of sequences: the last ones are padded with sequences
+        whose labels are all ignored.
         """
         if self.size == 1:
             return batch

@@ -1,4 +1,4 @@
-"""The arguments of `train`, and the rows and steps of each phase that follow from them."""
+"""The arguments of `train`, and the sequences and steps of each phase that follow from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from lingraft.errors import RecipeError
 from lingraft.packing.blocks import Blocks
-from lingraft.packing.mixture import Batch, Mixture, Start
+from lingraft.packing.mixture import Batch, Mixture, StreamOffsets
 from lingraft.store import digest
 from lingraft.training.budget import Budget
 from lingraft.training.config import TrainingPlan
@@ -22,7 +22,7 @@ Heldout = Callable[[Any], Mapping[str, float]]
 """Measures a model: language -> bits per byte."""
 
 CHUNK = 65536
-"""Rows that are counted at a time when a budget is resolved."""
+"""Sequences that are counted at a time when a budget is resolved."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,21 @@ class TrainingText:
 
 @dataclass(frozen=True)
 class PhaseSteps:
-    """A phase of `rows` rows, `rows_of_a_step` at a time; the last step may take fewer."""
+    """A phase of `sequences`, `sequences_per_step` at a time; the last step may take fewer."""
 
     mixture: Mixture
-    rows: int
-    rows_of_a_step: int
+    sequences: int
+    sequences_per_step: int
 
     @property
     def steps(self) -> int:
         """The number of optimizer steps."""
-        return math.ceil(self.rows / self.rows_of_a_step)
+        return math.ceil(self.sequences / self.sequences_per_step)
 
     def batch(self, step: int) -> Batch:
-        """Return the rows of a step (from 0)."""
-        first = step * self.rows_of_a_step
-        return self.mixture.batch(first, min(self.rows_of_a_step, self.rows - first))
+        """Return the sequences of a step (from 0)."""
+        first = step * self.sequences_per_step
+        return self.mixture.batch(first, min(self.sequences_per_step, self.sequences - first))
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Job:
 
     def phases(self, parameters: int) -> list[PhaseSteps]:
         """Return the steps of each phase; raises `RecipeError` where there is nothing to replay."""
-        phases, start = [], Start()
+        phases, offsets = [], StreamOffsets()
         for phase in self.plan.phases:
             share = self.text.share if phase.replay_share is None else phase.replay_share
             if share and self.text.replay is None:
@@ -83,10 +83,10 @@ class Job:
                     f"name some under replay, or set training.replay_share: 0"
                 )
                 raise RecipeError(msg)
-            mixture = Mixture(self.text.target, self.text.replay, share, self.seed, start)
-            rows = phase.rows_of_a_step(self.text.target.summary.block, parameters)
-            phases.append(phase_steps(mixture, phase.budget, rows))
-            start = mixture.used(phases[-1].rows)
+            mixture = Mixture(self.text.target, self.text.replay, share, self.seed, offsets)
+            per_step = phase.sequences_per_step(self.text.target.summary.block, parameters)
+            phases.append(phase_steps(mixture, phase.budget, per_step))
+            offsets = mixture.offsets_after(phases[-1].sequences)
         return phases
 
     def fingerprint(self, parameters: int) -> str:
@@ -99,13 +99,13 @@ class Job:
         return [self.text.share, self.seed, self.added, parameters, *blocks]
 
 
-def phase_steps(mixture: Mixture, budget: Budget, rows_of_a_step: int) -> PhaseSteps:
-    """Return the phase with the smallest number of rows that reaches the budget."""
+def phase_steps(mixture: Mixture, budget: Budget, sequences_per_step: int) -> PhaseSteps:
+    """Return the phase with the smallest number of sequences that reaches the budget."""
     unit, amount = budget.amount
     if unit == "steps":
-        return PhaseSteps(mixture, int(amount) * rows_of_a_step, rows_of_a_step)
+        return PhaseSteps(mixture, int(amount) * sequences_per_step, sequences_per_step)
     if unit == "epochs":
-        unit, amount = "target rows", math.ceil(amount * len(mixture.target))
+        unit, amount = "target sequences", math.ceil(amount * len(mixture.target))
     first, reached = 0, 0
     while True:
         measures = mixture.measures(first, CHUNK)
@@ -114,10 +114,10 @@ def phase_steps(mixture: Mixture, budget: Budget, rows_of_a_step: int) -> PhaseS
             "tokens": measures[:, 1],
             "bytes": measures[:, 2] * target,
             "documents": measures[:, 3] * target,
-            "target rows": target,
+            "target sequences": target,
         }[unit]
         sums = reached + np.cumsum(each)
         if sums[-1] >= amount:
-            rows = first + int(np.searchsorted(sums, amount)) + 1
-            return PhaseSteps(mixture, rows, rows_of_a_step)
+            sequences = first + int(np.searchsorted(sums, amount)) + 1
+            return PhaseSteps(mixture, sequences, sequences_per_step)
         first, reached = first + CHUNK, int(sums[-1])

@@ -1,6 +1,6 @@
 """The loss and its gradient.
 
-Shapes: B rows, T tokens, P predicted tokens, C of them in a chunk, V vocabulary, D width.
+Shapes: B sequences, T tokens, P predicted tokens, C of them in a chunk, V vocabulary, D width.
 
 The logits of all tokens are the largest tensor of a small step: 2,048 tokens by 128,000 ids take
 1 GB in float32, and their gradient another. The chunked losses run the head on a part of the

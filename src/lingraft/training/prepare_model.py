@@ -11,7 +11,7 @@ import torch
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import ModelError
-from lingraft.packing.mixture import positions_of
+from lingraft.packing.mixture import document_positions
 from lingraft.training.distributed import copy_into, full_tensor
 from lingraft.training.job import Job
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
@@ -74,24 +74,28 @@ def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, f
 
 
 @torch.no_grad()
-def check_document_mask(model: Any, opening: int) -> None:
-    """Raise `ModelError` where one document changes the logits of the next one in a row."""
+def check_document_mask(model: Any, document_start: int) -> None:
+    """Raise `ModelError` where a document changes the logits of the next one in its sequence."""
     size = model.get_input_embeddings().weight.shape[0]
-    rows = torch.tensor(
+    inputs = torch.tensor(
         [
-            [opening, 2 % size, 3 % size, opening, 4 % size, 5 % size],
-            [opening, 6 % size, 7 % size, opening, 4 % size, 5 % size],
+            [document_start, 2 % size, 3 % size, document_start, 4 % size, 5 % size],
+            [document_start, 6 % size, 7 % size, document_start, 4 % size, 5 % size],
         ]
     )
-    positions = torch.from_numpy(positions_of(rows.numpy(), opening)).to(model.device)
+    positions = torch.from_numpy(document_positions(inputs.numpy(), document_start)).to(
+        model.device
+    )
     training = model.training
     model.eval()
-    logits = model(input_ids=rows.to(model.device), position_ids=positions, use_cache=False).logits
+    logits = model(
+        input_ids=inputs.to(model.device), position_ids=positions, use_cache=False
+    ).logits
     model.train(training)
     if not torch.equal(logits[0, 3:], logits[1, 3:]):
         msg = (
             f"training.document_attention_mask: {type(model).__name__} does not mask attention "
-            f"between the documents of a row; leave the setting out, or use "
+            f"between the documents of a sequence; leave the setting out, or use "
             f"training.packing.layout: documents"
         )
         raise ModelError(msg)

@@ -1,7 +1,7 @@
 """Checkpoints that runs of different length share: a longer run continues from a shorter one.
 
 The first steps of a phase with the schedule `wsd` or `constant` do not depend on the length of the
-phase: same rows, same learning rates, same random numbers. Where they end, a run saves its
+phase: same sequences, same learning rates, same random numbers. Where they end, a run saves its
 progress in a shared folder, under a key of everything that these steps depend on. A longer run
 copies the longest prefix of its key into its own directory, resumes from it as from a checkpoint
 of its own, and ends bit-identical to a run from the start. Only the last phase may differ in
@@ -73,10 +73,10 @@ class PrefixCheckpoint:
     def _copy(self, found: TrainingCheckpoint, scratch_dir: Path, fingerprint: str) -> None:
         lines = []
         for line in (found.folder / LOG).read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if "steps" in row:
-                row["steps"] = self.steps
-            lines.append(json.dumps(row) + "\n")
+            record = json.loads(line)
+            if "steps" in record:
+                record["steps"] = self.steps
+            lines.append(json.dumps(record) + "\n")
         (scratch_dir / LOG).write_text("".join(lines), encoding="utf-8")
         at, phase = found.state["done"]["step"], f"phase-{found.state['phase']}"
         shutil.rmtree(scratch_dir / phase, ignore_errors=True)
@@ -114,13 +114,13 @@ def prefix_checkpoint(
         return None
     last, steps = job.plan.phases[-1], phases[-1].steps
     before = sum(one.steps for one in phases[:-1])
-    # The last step of a phase may take fewer rows, so that a longer phase differs in it.
-    full_steps = phases[-1].rows // phases[-1].rows_of_a_step
+    # The last step of a phase may take fewer sequences, so that a longer phase differs in it.
+    full_steps = phases[-1].sequences // phases[-1].sequences_per_step
     end = min(last.schedule.trunk(steps), full_steps)
     if not end:
         return None
     plan = job.plan.model_dump(mode="json", exclude={"merge_back"})
     phase = plan["phases"][-1]
     phase["budget"], phase["schedule"] = None, [last.schedule.name, last.schedule.rise(steps)]
-    key = digest([plan, phases[-1].rows_of_a_step, *job.identity(parameters)])[:20]
+    key = digest([plan, phases[-1].sequences_per_step, *job.identity(parameters)])[:20]
     return PrefixCheckpoint(job.trunks / key, before + end, before + steps)

@@ -112,16 +112,18 @@ def tracking(
         yield trackers
 
 
-def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a log row that trackers get, held-out values by language.
+def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a log record that trackers get, held-out values by language.
 
     >>> numbers_of({"step": 3, "bits_per_byte": 1.5, "heldout": {"hi": 1.25}})
     {'bits_per_byte': 1.5, 'heldout/hi': 1.25}
     """
     numbers = {
         key: value
-        for key, value in row.items()
+        for key, value in record.items()
         if isinstance(value, int | float) and key not in {"step", "steps"}
     }
-    heldout = {f"heldout/{language}": value for language, value in row.get("heldout", {}).items()}
+    heldout = {
+        f"heldout/{language}": value for language, value in record.get("heldout", {}).items()
+    }
     return numbers | heldout

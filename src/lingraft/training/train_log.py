@@ -36,10 +36,10 @@ class JsonlLog:
         self.path.touch()
         os.truncate(self.path, min(size, self.size))  # a larger size would append zeros
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row."""
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append a record."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
 
     @property
     def size(self) -> int:
@@ -63,12 +63,12 @@ class TrainLog:
         """Open the log, cut back to its size at the last checkpoint."""
         self.log = JsonlLog(scratch_dir, log_bytes)
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Write a row to the log and to trackers."""
+    def write(self, record: dict[str, Any]) -> None:
+        """Write a record to the log and to trackers."""
         if self.log:
-            self.log.write(row)
+            self.log.write(record)
         for tracker in self.trackers:
-            tracker.write(row["step"], numbers_of(row))
+            tracker.write(record["step"], numbers_of(record))
 
     def sync(self) -> int:
         """Fsync the log; return its size."""
@@ -131,10 +131,10 @@ class DivergenceMonitor:
         return None
 
 
-def step_row(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any]:
-    """Return the log row of a step, with bits per byte of target and replay where it had such."""
+def step_record(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any]:
+    """Return the log record of a step; bits per byte of target and replay if it has such text."""
     done, replayed = state.done, batch.bytes - batch.target_bytes
-    row = {
+    record = {
         "tokens": done.tokens,
         "bytes": done.bytes,
         "target_bytes": done.target_bytes,
@@ -143,10 +143,10 @@ def step_row(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any
         "seconds": round(state.seconds, 3),
     }
     if batch.target_bytes:
-        row["target_bits_per_byte"] = (result.bits - result.replayed_bits) / batch.target_bytes
+        record["target_bits_per_byte"] = (result.bits - result.replayed_bits) / batch.target_bytes
     if replayed:
-        row["replay_bits_per_byte"] = result.replayed_bits / replayed
-    return row
+        record["replay_bits_per_byte"] = result.replayed_bits / replayed
+    return record
 
 
 def speed_note(state: RunState, bits_per_byte: float, mfu: float | None = None) -> str:
@@ -169,7 +169,7 @@ def run_notes(
     """Return the notes of a finished run."""
     done, text = state.done, job.text
     replayed = done.bytes - done.target_bytes
-    used = phases[-1].mixture.used(phases[-1].rows) if phases else None
+    used = phases[-1].mixture.offsets_after(phases[-1].sequences) if phases else None
     notes = {
         "parameters": parameters,
         "steps": done.step,
@@ -204,13 +204,13 @@ def run_notes(
 def _phase_notes(phase: Phase, steps: PhaseSteps, kind: str, parameters: int) -> dict[str, Any]:
     rates = phase.learning_rates.resolved(phase.strategy, kind, parameters)
     mixture = steps.mixture
-    drawn = mixture.used(steps.rows).target - mixture.start.target
+    drawn = mixture.offsets_after(steps.sequences).target - mixture.offsets.target
     return {
         "strategy": phase.strategy.chosen(),
         "reference": phase.strategy.reference,
         "steps": steps.steps,
-        "rows": steps.rows,
-        "rows_of_a_step": steps.rows_of_a_step,
+        "rows": steps.sequences,
+        "rows_of_a_step": steps.sequences_per_step,
         "replay_share": mixture.share,
         "average_steps": round(phase.average_share * steps.steps),
         "epochs": round(drawn / len(mixture.target), 4),

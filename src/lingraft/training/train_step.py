@@ -1,6 +1,6 @@
 """One optimizer step: forward and backward over a batch, gradient clipping, AdamW.
 
-Shapes: B rows, T tokens, P predicted tokens.
+Shapes: B sequences, T tokens, P predicted tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lingraft.packing.blocks import Blocks
-from lingraft.packing.mixture import IGNORED, Batch, positions_of
+from lingraft.packing.mixture import IGNORED, Batch, document_positions
 from lingraft.strategies.base import ParameterGroup, Rates
 from lingraft.training.checkpointing import TrainingCheckpoint
 from lingraft.training.config import Phase
@@ -45,7 +45,10 @@ class StepResult:
 
 
 class Stepper:
-    """A model with the optimizer of a phase; `apart` masks attention between documents of a row."""
+    """A model with the optimizer of a phase.
+
+    `apart` masks attention between the documents of a sequence.
+    """
 
     def __init__(
         self,
@@ -81,34 +84,36 @@ class Stepper:
         if phase.average_share:
             self.average = WeightAverage(self.parameters, round(phase.average_share * steps))
         self.tokens_at_once = execution.tokens_at_once
-        self.opening = text.opening if apart else None
-        self.separators = torch.tensor(text.no_text, device=self.device)
+        self.document_start = text.document_start if apart else None
+        self.separators = torch.tensor(text.non_text_ids, device=self.device)
 
     def forward_backward(self, batch: Batch) -> StepResult:
         """Compute the clipped gradient of the mean loss of a batch."""
         predicted = int((batch.labels != IGNORED).sum())
-        rows = max(1, self.tokens_at_once // batch.inputs.shape[1])
+        at_once = max(1, self.tokens_at_once // batch.inputs.shape[1])
         sums = torch.zeros(3, dtype=self.sum_type, device=self.device)
         own = self.world.shard_batch(batch)
         weight = self.world.size / predicted  # gradients are averaged over the processes
-        for first in range(0, len(own.inputs), rows):
-            sums += self._part(own, slice(first, first + rows), weight)
+        for first in range(0, len(own.inputs), at_once):
+            sums += self._part(own, slice(first, first + at_once), weight)
         parameters = self.parameters.values()
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
         nats, text, replayed = self.world.all_reduce(sums).tolist()
         return StepResult(text / math.log(2), replayed / math.log(2), nats / predicted, float(norm))
 
-    def _part(self, batch: Batch, rows: slice, weight: float) -> Tensor:
-        """Run some rows; return the sums of nats: all, of text, and of replayed text."""
-        labels_BT = torch.from_numpy(batch.labels[rows]).to(self.device)
-        inputs = {"input_ids": torch.from_numpy(batch.inputs[rows]).to(self.device)}
-        if self.opening is not None:
-            positions = torch.from_numpy(positions_of(batch.inputs[rows], self.opening))
+    def _part(self, batch: Batch, part: slice, weight: float) -> Tensor:
+        """Run a part of a batch; return the sums of nats: all, of text, and of replayed text."""
+        labels_BT = torch.from_numpy(batch.labels[part]).to(self.device)
+        inputs = {"input_ids": torch.from_numpy(batch.inputs[part]).to(self.device)}
+        if self.document_start is not None:
+            positions = torch.from_numpy(
+                document_positions(batch.inputs[part], self.document_start)
+            )
             inputs["position_ids"] = positions.to(self.device)
         nats_P = self.loss.backward(inputs, labels_BT, weight).to(self.sum_type)
         predicted_BT = labels_BT != IGNORED
         text_P = nats_P * ~torch.isin(labels_BT[predicted_BT], self.separators)
-        replayed = np.broadcast_to(batch.replayed[rows, None], batch.labels[rows].shape).copy()
+        replayed = np.broadcast_to(batch.replayed[part, None], batch.labels[part].shape).copy()
         replayed_P = torch.from_numpy(replayed).to(self.device)[predicted_BT]
         return torch.stack([nats_P.sum(), text_P.sum(), (text_P * replayed_P).sum()])
 

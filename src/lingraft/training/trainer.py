@@ -1,6 +1,6 @@
 """The training loop, on a plain transformers model.
 
-Everything that a step does follows from (seed, phase, step) and the weights: which rows, which
+Everything that a step does follows from (seed, phase, step) and the weights: which sequences, which
 dropout. On a CPU, a run that was killed and resumes from its last checkpoint therefore ends
 bit-identical to an undisturbed one. Weights train in float32 and are saved in the data types of
 the source.
@@ -54,7 +54,7 @@ from lingraft.training.train_log import (
     TrainLog,
     run_notes,
     speed_note,
-    step_row,
+    step_record,
 )
 from lingraft.training.train_step import Stepper
 
@@ -211,7 +211,7 @@ class Trainer:
         self.utilisation = Utilisation.of(self.model, execution, self.world.size)
         groups = self.world.shard_model(self.model, groups, self.loaded.materialize)
         if job.plan.document_attention_mask:
-            check_document_mask(self.model, job.text.target.opening)
+            check_document_mask(self.model, job.text.target.document_start)
         loss = make_loss(
             self.model, execution.loss, sharded=sharded, autocast=execution.computes_in_bfloat16()
         )
@@ -294,20 +294,20 @@ class Trainer:
         if step + 1 == phase.steps:
             stepper.close()
         state.done = state.done.plus(batch)
-        row = {
+        record = {
             "step": state.done.step,
             "steps": self.steps,
             "phase": number,
-            **step_row(batch, result, state),
+            **step_record(batch, result, state),
             "learning_rate": stepper.rates.body * factor,
             "learning_rate_added_rows": stepper.rates.added_rows * factor,
         }
         mfu = self.utilisation.share(batch.tokens, time.monotonic() - began)
         if mfu is not None:
-            row["mfu"] = mfu
-        self.log.write(row)
+            record["mfu"] = mfu
+        self.log.write(record)
         self.log.measure(self.model, state.done)
-        return speed_note(state, row["bits_per_byte"], mfu) + self.log.note(step + 1)
+        return speed_note(state, record["bits_per_byte"], mfu) + self.log.note(step + 1)
 
     def _finish(self, number: int, stepper: Stepper) -> None:
         """Turn the model of a phase into a plain one; of several processes, in rank 0 only."""

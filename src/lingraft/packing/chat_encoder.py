@@ -1,0 +1,61 @@
+"""Encode conversations with a chat template, without letting message text become special tokens.
+
+A message may contain the text `<|im_end|>`. If the rendered conversation were encoded as a whole,
+that text would end the turn. So three steps protect it: special tokens in message text are replaced
+by placeholders before the template runs, the special tokens that the template then writes are
+replaced by names that no text contains, and the placeholders become the original text again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from lingraft.errors import TokenizerError
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.chat_template import ChatTemplate
+from lingraft.tokenizer.special_text import SpecialText
+
+NO_TEMPLATE = (
+    "the model has no chat template to write them with; start from an instruct model, or give the "
+    "text as plain text (format: text)"
+)
+_MATCHES_NOTHING = re.compile(r"(?!)")
+# U+FDD2 and U+FDD3 are noncharacters, which no text contains.
+_PLACEHOLDER = re.compile("\ufdd2(\\d+)\ufdd3")
+
+
+@dataclass(frozen=True)
+class ChatEncoder:
+    """Renders conversations with a template and encodes them with a tokenizer."""
+
+    tokenizer: ModelTokenizer
+    template: ChatTemplate
+
+    @cached_property
+    def _special(self) -> SpecialText:
+        return SpecialText(tuple(self.tokenizer.family.placeholders))
+
+    def encode(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], str | None]:
+        """Return the ids of a conversation; none, and the reason, if the template refuses it."""
+        special_tokens = self._special.pattern or _MATCHES_NOTHING
+        in_text: list[str] = []
+
+        def replace_by_placeholder(match: re.Match[str]) -> str:
+            in_text.append(match[0])
+            return f"\ufdd2{len(in_text) - 1}\ufdd3"
+
+        protected: list[dict[str, str]] = []
+        for message in messages:
+            content = special_tokens.sub(replace_by_placeholder, message["content"])
+            protected.append({**message, "content": content})
+        try:
+            rendered = self.template.render(protected)
+        except TokenizerError as error:
+            return [], str(error)
+        family = self.tokenizer.family
+        marked = special_tokens.sub(lambda match: family.placeholders[match[0]], rendered)
+        text = _PLACEHOLDER.sub(lambda match: in_text[int(match[1])], marked)
+        return family.encode_with_placeholders([text])[0], None
