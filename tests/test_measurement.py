@@ -139,9 +139,9 @@ def test_scores_of_tasks_are_better_when_higher():
     assert change_of(*rows).verdict == "better"
 
 
-def test_what_has_no_interval_is_untold_and_equal_values_are_the_same():
+def test_values_without_intervals_have_no_verdict_and_equal_values_are_the_same():
     """No evidence is said as such; a number that did not move needs none."""
-    assert change_of(row(1.0), row(0.5, "adapted")).verdict == "untold"
+    assert change_of(row(1.0), row(0.5, "adapted")).verdict == "no interval"
     assert change_of(row(1.0), row(1.0, "adapted")).verdict == "same"
     assert change_of(row(1.0)).verdict == ""
     neutral = [

@@ -21,7 +21,7 @@ from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.report import compare_runs, write_report
 from lingraft.report.charts import inlined
 from lingraft.report.run_files import read_run
-from lingraft.report.run_tables import boxes
+from lingraft.report.run_tables import token_boxes
 from lingraft.report.summary import answer
 from lingraft.splice import AddedToken, identity_splice
 
@@ -351,11 +351,11 @@ def test_what_a_recipe_leaves_out_is_said(tmp_path, absent):
         (folder / name).unlink()
     page = html_of(folder)
     said = {
-        "training.jsonl": "this recipe trains nothing",
-        "splice.json": "splice.json is not there",
-        "certificate.json": "certificate.json is not there",
-        "samples.json": "samples.json is not there",
-        "generated.json": "has the models write nothing",
+        "training.jsonl": "the recipe has no training",
+        "splice.json": "no splice.json",
+        "certificate.json": "no certificate.json",
+        "samples.json": "samples.json is missing",
+        "generated.json": "No text was generated",
         "recipe.yaml": "no recipe.yaml",
     }
     for name, sentence in said.items():
@@ -373,10 +373,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         write_report(folder)
     (folder / "samples.json").unlink()
     (folder / "measurements.parquet").write_bytes(b"nothing")
-    with pytest.raises(StoreError, match="no table of measurements"):
+    with pytest.raises(StoreError, match="not a table of measurements"):
         write_report(folder)
     (folder / "measurements.parquet").unlink()
-    with pytest.raises(StoreError, match=r"measurements.parquet: not there"):
+    with pytest.raises(StoreError, match=r"measurements.parquet: missing"):
         write_report(folder)
 
 
@@ -405,7 +405,7 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
     """Tokens as a factor, bits per byte with direction and interval, then what was lost and promised."""
     said = sentences(tmp_path, rows())
     assert said[0] == (
-        "english-8m plain reads Hindi in 7.44 times fewer tokens (13.1 before, 1.76 after, tokens per "
+        "english-8m plain needs 7.44 times fewer tokens for Hindi (13.1 before, 1.76 after, tokens per "
         "word)."
     )
     assert said[1] == (
@@ -413,21 +413,18 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
         "-0.600 to -0.500)."
     )
     assert said[2].startswith("Bits per byte on English rose from 1.64 to 1.84")
-    assert said[-1] == "All 1 checked promises about the tokenizer hold."
+    assert said[-1] == "All 1 certified claims about the tokenizer hold."
 
 
 def test_the_answer_stays_within_the_intervals(tmp_path):
     """Where the interval of the change holds zero, or intervals overlap, no fall or rise is claimed."""
     said = sentences(tmp_path, rows(after_hi=1.74, change=(-0.05, 0.03)))
-    assert (
-        said[1]
-        == "On Hindi, bits per byte went from 1.75 to 1.74, which the intervals do not tell from no change."
-    )
+    assert said[1] == "Bits per byte on Hindi shows no detectable change (from 1.75 to 1.74)."
     near = [
         measured("tokens per word", subject, value, "hi", 0.3)
         for subject, value in (("source", 2.0), ("adapted", 1.9))
     ]
-    assert "the intervals of the two over documents overlap" in sentences(tmp_path, near)[0]
+    assert "the two intervals over documents overlap" in sentences(tmp_path, near)[0]
     bare = [
         Measurement("tokens per word", subject, value, "", "hi")
         for subject, value in (("source", 3.0), ("adapted", 1.0))
@@ -484,7 +481,7 @@ def test_a_verdict_prefers_the_paired_difference():
 def test_the_boxes_of_a_sentence_tell_bytes_from_text():
     r"""Pieces are read along the text: letters \xe0 that stand in it are text, a split character is bytes."""
     text = "\\xe0 क"
-    found = boxes(text, [[1, "\\xe0"], [2, " \\xe0\\xa4"], [3, "\\x95"]], frozenset({3}))
+    found = token_boxes(text, [[1, "\\xe0"], [2, " \\xe0\\xa4"], [3, "\\x95"]], frozenset({3}))
     assert [(box.shown, box.is_bytes, box.is_added) for box in found] == [
         ("\\xe0", False, False),
         ("␣E0 A4", True, False),
@@ -677,7 +674,7 @@ def test_the_curve_of_the_vocabulary_is_drawn(tmp_path):
         '{"added": [0, 100, 300], "tokens": [1000, 400, 250]}', encoding="utf-8"
     )
     page = write_report(folder).read_text(encoding="utf-8")
-    assert "300 tokens bring the text to 25% of its tokens" in page
+    assert "300 added tokens reduce the text to 25% of its tokens" in page
     assert (folder / "charts" / "vocabulary.svg").is_file()
 
 

@@ -169,7 +169,7 @@ def test_the_question_then_what_is_carried_then_the_charts(page):
         "provenance",
     ]
     words = " ".join(page.words)
-    assert words.index("Which plain?") < words.index("All 12 cells were carried out, with 2 seeds.")
+    assert words.index("Which plain?") < words.index("All 12 cells finished, with 2 seeds.")
     assert "Bits per byte: plain is better." in words
     assert [figure["id"] for figure in page.all("figure")] == [
         f"figure-{name}"
@@ -220,11 +220,11 @@ def test_failed_cells_and_missing_numbers_are_said(tmp_path):
     """What failed is named with its reason; a study that trains nothing says that there is too little to draw."""
     folder = make_study(tmp_path / "failed", failures=("0-mean-s0", "0-mean-s1"))
     words = " ".join(Outline(write_study_report(folder).read_text(encoding="utf-8")).words)
-    assert "10 of 12 cells were carried out" in words
+    assert "10 of 12 cells finished" in words
     assert "2 cells failed" in words
     assert "no plain" in words
     bare = make_study(tmp_path / "bare", trained=False)
-    assert "too few numbers to draw" in write_study_report(bare).read_text(encoding="utf-8")
+    assert "too few measurements to draw" in write_study_report(bare).read_text(encoding="utf-8")
 
 
 def test_the_frontier_is_what_nothing_beats():
@@ -274,7 +274,7 @@ def test_runs_and_studies_are_written_again_side_by_side(tmp_path):
     assert all(path.is_file() for paths in written for path in paths.values())
     with pytest.raises(StoreError, match="not a finished run"):
         rebuild_pages([tmp_path])
-    with pytest.raises(StoreError, match="takes two runs or more; got 1"):
+    with pytest.raises(StoreError, match="needs two runs or more; got 1"):
         rebuild_pages([first], tmp_path / "one.html")
 
 

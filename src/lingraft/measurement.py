@@ -125,11 +125,11 @@ class MetricChange:
 
     @property
     def verdict(self) -> str:
-        """The change in a word: better, worse, same, unclear or untold.
+        """The change in a word: better, worse, same, unclear or "no interval".
 
         Better and worse need intervals that allow it: the paired interval of the difference must
-        not contain 0; without one, the intervals of both values must not overlap. "unclear" says
-        that they do, "untold" that there are no intervals.
+        not contain 0; without one, the intervals of both values must not overlap. "unclear" means
+        that they overlap, "no interval" that there are none.
         """
         before, after = self.before, self.last
         if not before or not after or self.metric in NEUTRAL or self.unit == "documents":
@@ -138,7 +138,7 @@ class MetricChange:
             return "same"
         apart = self._apart(before, after)
         if apart is not True:
-            return "untold" if apart is None else "unclear"
+            return "no interval" if apart is None else "unclear"
         higher = self.metric in HIGHER_IS_BETTER or after.split == TASKS
         return "better" if (after.value > before.value) == higher else "worse"
 

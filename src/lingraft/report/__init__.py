@@ -1,7 +1,8 @@
-"""The report of a run: everything that was measured and checked, on one HTML page that needs nothing beside it.
+"""The report of a run: all measurements and checks on one self-contained HTML page.
 
-The page is made from the files of the run folder alone, so it can be written again at any time, and without torch.
-Whatever it shows may come from a corpus or a hub: all of it is escaped, and the page runs no script.
+The page is built from the files of the run folder only, so `lingraft report` can write it again at
+any time, without torch. Text on the page may come from a corpus or the Hub, so all of it is
+escaped, and the page runs no script.
 """
 
 from lingraft.report.rebuild import compare_runs, rebuild_pages

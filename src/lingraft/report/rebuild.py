@@ -1,4 +1,4 @@
-"""Rebuilding the pages of finished runs and studies from their files, and comparing runs on one page."""
+"""Writes the pages of finished runs and studies again, and one page that compares runs."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ COMPARISON = "comparison.html"
 
 
 def rebuild_pages(folders: Sequence[Path], output: Path | None = None) -> list[dict[str, Path]]:
-    """Write the page of each run and study again, and for several runs one that compares them.
+    """Write the page of each run and study again, and for several runs a comparison.
 
-    Returns, for each folder and lastly for the comparison, what was written. Raises `StoreError` for a folder that is
-    neither a run nor a study, before anything is written.
+    Returns the written files of each folder, then those of the comparison. Raises `StoreError` for
+    a folder that is neither a run nor a study, before anything is written.
     """
     studies = [folder for folder in folders if (folder / STUDY).is_file()]
     runs = [folder for folder in folders if folder not in studies]
     for folder in runs:
         read_record(folder)
     if output is not None and len(runs) < 2:
-        msg = f"--output {output}: is for the page that compares runs, which takes two runs or more; got {len(runs)}"
+        msg = f"--output {output}: a comparison needs two runs or more; got {len(runs)}"
         raise StoreError(msg)
-    written = [
-        {"report": write_study_report(folder)}
-        if folder in studies
-        else {"report": write_report(folder), "card": write_card(folder)}
-        for folder in folders
-    ]
+    written = []
+    for folder in folders:
+        if folder in studies:
+            written.append({"report": write_study_report(folder)})
+        else:
+            written.append({"report": write_report(folder), "card": write_card(folder)})
     if len(runs) > 1:
         written.append({"comparison": compare_runs(runs, output or runs[0].parent / COMPARISON)})
     return written
@@ -45,7 +45,7 @@ def rebuild_pages(folders: Sequence[Path], output: Path | None = None) -> list[d
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run with its name, base and language, and its table."""
+    """A column of the comparison: the names of a run and its models, and its measurements."""
 
     name: str
     source: str
@@ -53,34 +53,27 @@ class ComparedRun:
     table: Sequence[MetricChange]
 
     def cell(self, metric: str, language: str) -> MetricChange | None:
-        """Return what the run says of a metric in a language."""
+        """Return the run's entry for a metric in a language."""
         return find_change(self.table, metric, language)
 
 
 def compare_runs(runs: Sequence[Path], output: Path) -> Path:
-    """Write one page that shows finished runs side by side, and return its path; raises `StoreError`."""
+    """Write one page that shows finished runs side by side; return its path.
+
+    Raises `StoreError` for fewer than two runs.
+    """
     if len(runs) < 2:
-        msg = f"a comparison needs two runs or more, got {len(runs)}; for one run see its own report.html"
+        msg = f"a comparison needs two runs or more, got {len(runs)}; use report.html of the run"
         raise StoreError(msg)
-    read = [read_run(folder) for folder in runs]
-    columns = [
-        ComparedRun(
-            str(run.record["name"]),
-            str(run.record["source"]),
-            run.target,
-            metric_changes(run.measurements),
-        )
-        for run in read
-    ]
-    lines = list(
-        dict.fromkeys(
-            (one.metric, one.language, one.unit) for column in columns for one in column.table
-        )
-    )
-    text = (
-        environment()
-        .get_template("comparison.html.j2")
-        .render(style=style(), columns=columns, lines=lines)
-    )
-    write_files({output: text})
+    columns = []
+    lines: dict[tuple[str, str, str], None] = {}  # a dict as an ordered set
+    for folder in runs:
+        run = read_run(folder)
+        table = metric_changes(run.measurements)
+        name, source = str(run.record["name"]), str(run.record["source"])
+        columns.append(ComparedRun(name, source, run.target, table))
+        for entry in table:
+            lines[entry.metric, entry.language, entry.unit] = None
+    template = environment().get_template("comparison.html.j2")
+    write_files({output: template.render(style=style(), columns=columns, lines=list(lines))})
     return output

@@ -1,7 +1,7 @@
-"""What a report is made of: the files of a run folder, read once into values.
+"""Reads the files of a run folder for its report.
 
-run.json and measurements.parquet have to be there. The others belong to stages that a recipe may leave out (no
-training, no tokens added), so their absence is a fact that the page states.
+run.json and measurements.parquet are required. The other files belong to stages that a recipe may
+leave out (no training, no added tokens). If one is missing, the page says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lingraft.splice import Splice
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The content of a run folder; `None` stands for a file that is not there."""
+    """The content of a run folder; `None` means that a file is missing."""
 
     folder: Path
     record: Mapping[str, Any]
@@ -43,33 +43,29 @@ class RunFiles:
 
     @property
     def targets(self) -> list[str]:
-        """Every language that the model was adapted to: a recipe may name further ones."""
+        """Every language that the model was adapted to: a recipe may have extra targets."""
         also = (self.record.get("recipe") or {}).get("extra_targets") or ()
         return list(dict.fromkeys([self.target, *(str(text["language"]) for text in also)]))
 
     @property
     def base(self) -> str | None:
-        """The language that the model comes from, where the recipe names text of it."""
+        """The base language of the model, if the recipe has replay text."""
         language = self.record.get("replay_language")
         return None if language is None else str(language)
 
     @property
     def languages(self) -> list[str]:
-        """Every measured language, the target's first."""
-        first = [*self.targets, *([self.base] if self.base else [])]
-        return [
-            tag
-            for tag in dict.fromkeys([*first, *(row.language for row in self.measurements)])
-            if tag
-        ]
+        """Every measured language, the targets first."""
+        tags = [*self.targets, self.base or "", *(row.language for row in self.measurements)]
+        return [tag for tag in dict.fromkeys(tags) if tag]
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Read a run folder; raises `StoreError` where it is no finished run or a file is not what was written."""
+    """Read a run folder; raises `StoreError` if it is not a finished run or a file is damaged."""
     record = read_record(folder)
     for field in ("name", "source", "language"):
         if field not in record:
-            msg = f"{folder / 'run.json'}: names no {field}; run `lingraft adapt` again to write it anew"
+            msg = f"{folder / 'run.json'}: no field `{field}`; run `lingraft adapt` again"
             raise StoreError(msg)
     certificate = _json(folder / "certificate.json")
     splice = _json(folder / "splice.json")
@@ -89,26 +85,27 @@ def read_run(folder: Path) -> RunFiles:
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = (
-            f"{folder}: splice.json, certificate.json or pretokenizer.json is not what lingraft wrote ({error!r}); "
+            f"{folder}: splice.json, certificate.json or pretokenizer.json is damaged ({error!r}); "
             "run the recipe again"
         )
         raise StoreError(msg) from error
 
 
 def _pretokenizer(folder: Path) -> PretokenizerChange | None:
-    found = _json(folder / PRETOKENIZER)
-    return None if found is None else PretokenizerChange.from_json(found)
+    value = _json(folder / PRETOKENIZER)
+    return None if value is None else PretokenizerChange.from_json(value)
 
 
 def _measurements(folder: Path) -> list[Measurement]:
     path = folder / "measurements.parquet"
     if not path.is_file():
-        msg = f"{path}: not there; a report is made from measurements: run `lingraft adapt` again"
+        msg = f"{path}: missing; a report needs measurements: run `lingraft adapt` again"
         raise StoreError(msg)
     try:
         return read_measurements(path)
-    except (OSError, ValueError, TypeError) as error:  # pyarrow's errors are these
-        msg = f"{path}: no table of measurements ({str(error).splitlines()[0]}); run `lingraft adapt` again"
+    except (OSError, ValueError, TypeError) as error:  # the errors of pyarrow derive from these
+        reason = str(error).splitlines()[0]
+        msg = f"{path}: not a table of measurements ({reason}); run `lingraft adapt` again"
         raise StoreError(msg) from error
 
 
@@ -116,13 +113,13 @@ def _text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8") if path.is_file() else None
     except UnicodeDecodeError as error:
-        msg = f"{path}: not UTF-8 (byte {error.start}); run the recipe again to write it anew"
+        msg = f"{path}: not UTF-8 (byte {error.start}); run the recipe again"
         raise StoreError(msg) from error
 
 
 def _json(path: Path) -> Any:
     text = _text(path)
-    return None if text is None else _parsed(text, path)
+    return None if text is None else _parse(text, path)
 
 
 def _lines(path: Path) -> Sequence[Mapping[str, Any]] | None:
@@ -130,12 +127,12 @@ def _lines(path: Path) -> Sequence[Mapping[str, Any]] | None:
     if text is None:
         return None
     lines = enumerate(text.split("\n"), 1)
-    return current_log(_parsed(line, path, number) for number, line in lines if line.strip())
+    return current_log(_parse(line, path, number) for number, line in lines if line.strip())
 
 
-def _parsed(text: str, path: Path, line: int = 1) -> Any:
+def _parse(text: str, path: Path, line: int = 1) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        msg = f"{path}, line {line}: not JSON ({error}); run the recipe again to write it anew"
+        msg = f"{path}, line {line}: not JSON ({error}); run the recipe again"
         raise StoreError(msg) from error

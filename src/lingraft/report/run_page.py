@@ -1,4 +1,8 @@
-"""The page: everything of a run in its place in the template, escaped, and written whole."""
+"""Renders the HTML report of a run from the files in its folder.
+
+Every value passes through `plain` and HTML escaping. The page and its charts are written
+atomically.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ from lingraft.report import run_tables
 from lingraft.report.charts import (
     Chart,
     chart_packages_missing,
-    charts,
     draw_png,
     draw_svg,
     inlined,
     titled,
 )
+from lingraft.report.run_charts import charts
 from lingraft.report.run_files import RunFiles, read_run
 from lingraft.report.summary import answer, question
 from lingraft.store import write_files
@@ -34,11 +38,11 @@ PAGE = "report.html"
 def write_report(run_folder: Path) -> Path:
     """Write report.html and charts/ into a run folder and return the page's path.
 
-    The page is one file that opens from disk, without the network and without scripts. Without altair or vl-convert
-    it has no charts and says so. Raises `StoreError` where the folder is no finished run.
+    The page is one file that opens from disk, without network or scripts. Without altair or
+    vl-convert it has no charts and says so. Raises `StoreError` if the folder has no finished run.
     """
     run = read_run(run_folder)
-    compared = [one for one in metric_changes(run.measurements) if not _says_nothing(one, run)]
+    compared = [entry for entry in metric_changes(run.measurements) if _is_informative(entry, run)]
     path = run_folder / PAGE
     drawn = None if chart_packages_missing(path) else charts(run, compared)
     write_page(path, page(run, compared, drawn), drawn)
@@ -46,7 +50,7 @@ def write_report(run_folder: Path) -> Path:
 
 
 def write_page(path: Path, text: str, drawn: Sequence[Chart] | None) -> None:
-    """Write a page, and its charts as SVG and PNG on white, for papers and slides; all of them or none."""
+    """Write a page, and its charts as SVG and PNG on white, for papers and slides, atomically."""
     folder = path.parent / "charts"
     files: dict[Path, str | bytes] = {path: text}
     for chart in drawn or ():
@@ -56,81 +60,88 @@ def write_page(path: Path, text: str, drawn: Sequence[Chart] | None) -> None:
             folder / f"{chart.name}.png": draw_png(chart.declared),
         }
     write_files(files)
-    left = [
-        file for file in folder.glob("*.*") if file.suffix in {".svg", ".png"} and file not in files
-    ]
-    for file in left if drawn is not None else ():
-        file.unlink()  # a chart of an earlier report, of which this run has no numbers
+    if drawn is None:
+        return
+    for file in folder.glob("*.*"):
+        # Charts of an earlier report for which this run has no numbers.
+        if file.suffix in {".svg", ".png"} and file not in files:
+            file.unlink()
 
 
 def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None) -> str:
-    """Return the HTML of a run's report; `drawn` is `None` where charts could not be drawn."""
+    """Return the HTML of a run's report; `drawn` is `None` if charts could not be drawn."""
     added = run.splice.added if run.splice else ()
-    figures = [
-        (chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
-        for chart in drawn or ()
-    ]
-    headline, further = run_tables.split_headline(compared)
-    return (
-        environment()
-        .get_template("run_page.html.j2")
-        .render(
-            headline=headline,
-            further=further,
-            run=run,
-            record=run.record,
-            style=style(),
-            question=question(run),
-            answer=answer(run, compared),
-            forgotten=forgetting(run.measurements, run.base) if run.base else None,
-            checked=check_predictions(run.folder),
-            compared=compared,
-            verdicts=run_tables.VERDICTS,
-            subjects=_subjects(compared),
-            figures=figures,
-            undrawn=drawn is None,
-            samples=run_tables.samples(run.samples or (), {token.id for token in added}),
-            written=run_tables.written(run.generated or ()),
-            frequent=run_tables.frequent(added),
-            row_notes=run_tables.row_notes(run),
-            stages=run_tables.stage_rows(run.record),
-            drops=run_tables.drop_rows(run.record),
-            warnings=run.record.get("warnings", []),
-            provenance=list(run_tables.provenance(run)),
-        )
-    )
+    headline, others = run_tables.split_headline(compared)
+    values = {
+        "headline": headline,
+        "others": others,
+        "run": run,
+        "record": run.record,
+        "style": style(),
+        "question": question(run),
+        "answer": answer(run, compared),
+        "forgotten": forgetting(run.measurements, run.base) if run.base else None,
+        "checked": check_predictions(run.folder),
+        "compared": compared,
+        "verdicts": run_tables.VERDICTS,
+        "subjects": _subjects(compared),
+        "figures": draw_figures(drawn or ()),
+        "undrawn": drawn is None,
+        "samples": run_tables.tokenised_samples(run.samples or (), {token.id for token in added}),
+        "generated": run_tables.generated_texts(run.generated or ()),
+        "frequent": run_tables.most_frequent(added),
+        "row_notes": run_tables.row_notes(run),
+        "stages": run_tables.stage_rows(run.record),
+        "drops": run_tables.drop_rows(run.record),
+        "warnings": run.record.get("warnings", []),
+        "provenance": list(run_tables.provenance(run)),
+    }
+    return environment().get_template("run_page.html.j2").render(values)
 
 
-def _says_nothing(one: MetricChange, run: RunFiles) -> bool:
-    """Target text is there to be cut otherwise: the share that is cut as before is no measure of it."""
-    return (
-        one.metric == "documents tokenised identically"
-        and one.language in run.targets
-        and one.language != run.base
-    )
+def draw_figures(charts: Sequence[Chart]) -> list[tuple[Chart, Markup]]:
+    """Draw charts as SVG elements for a page."""
+    figures = []
+    for chart in charts:
+        svg = inlined(draw_svg(chart.declared), chart.name, chart.label)
+        figures.append((chart, Markup(svg)))  # noqa: S704 - `inlined` keeps only shapes and text
+    return figures
+
+
+def _is_informative(entry: MetricChange, run: RunFiles) -> bool:
+    """Return whether a metric says something about its language.
+
+    Added tokens are meant to change how target text is tokenised, so the share of target documents
+    that are tokenised as before is not a measure of quality.
+    """
+    is_target_only = entry.language in run.targets and entry.language != run.base
+    return entry.metric != "documents tokenised identically" or not is_target_only
 
 
 def _subjects(compared: list[MetricChange]) -> list[str]:
-    found = {subject for one in compared for subject in one.rows}
-    return [subject for subject in SUBJECTS if subject in found] + sorted(found - set(SUBJECTS))
+    measured: set[str] = set()
+    for entry in compared:
+        measured.update(entry.rows)
+    known = [subject for subject in SUBJECTS if subject in measured]
+    return known + sorted(measured - set(SUBJECTS))
 
 
 def style() -> Markup:
-    """Return the style sheet, which is ours and has nothing in it that would end its element."""
-    return Markup((HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+    """Return the style sheet, a file of this package that contains no markup."""
+    return Markup((HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
 
 
 def environment() -> Environment:
-    """Return the templates' environment: every value is made plain, then escaped."""
-    made = Environment(
+    """Return the Jinja environment: every value passes `plain`, then HTML escaping."""
+    jinja = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_finalized,
+        finalize=_make_plain,
     )
-    made.filters |= {
+    jinja.filters |= {
         "number": formatting.number,
         "size": formatting.size,
         "percent": formatting.percent,
@@ -142,17 +153,15 @@ def environment() -> Environment:
         "interval": formatting.interval_of,
         "shown": formatting.value_of,
     }
-    return made
+    return jinja
 
 
-def _change(one: MetricChange) -> str:
-    return formatting.change(one.before, one.last, one.difference)
+def _change(entry: MetricChange) -> str:
+    return formatting.change(entry.before, entry.last, entry.difference)
 
 
-def _finalized(value: Any) -> Any:
-    """Make foreign text harmless; our own markup passes. Undefined values raise when they are escaped."""
-    return (
-        formatting.plain(value)
-        if isinstance(value, str) and not isinstance(value, Markup)
-        else value
-    )
+def _make_plain(value: Any) -> Any:
+    """Show control characters of text by their code point; our own markup stays as it is."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return formatting.plain(value)
+    return value

@@ -1,7 +1,8 @@
-r"""The rows of a run's page: measurements, stages, dropped documents, sample sentences, generated text.
+r"""The tables of a run's report: stages, dropped documents, tokenised samples, generated texts.
 
-A piece in samples.json is the token's text, in which bytes that are no UTF-8 are written `\xNN`. A text may contain
-such letters itself, so pieces are read along the text: what is literally there is text, everything else is bytes.
+A token in samples.json is written as text, with bytes that are not UTF-8 as `\xNN`. A text can
+contain these characters itself. So tokens are matched with the text from its start: a token that is
+found literally is text, any other token is bytes.
 """
 
 from __future__ import annotations
@@ -33,30 +34,31 @@ VERDICTS = {
     "worse": "▼ worse",
     "same": "= same",
     "unclear": "≈ within the intervals",
-    "untold": "no interval",
+    "no interval": "no interval",
 }
 TOKEN_COLOURS = 5
-EXAMPLES = 60
+"""Colours of token boxes; neighbours must differ, so any number above one would do."""
+MAX_FREQUENT_TOKENS = 60
 DROPPED = "dropped"
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
 def split_headline(table: Sequence[MetricChange]) -> tuple[list[MetricChange], list[MetricChange]]:
-    """Return what a reader wants first, scores of tasks among it, and the rest.
+    """Return the headline metrics and task scores, and all other entries.
 
-    Where nothing is wanted first (a language of its own kind, say), everything is.
+    If a run has none of them (a language without words, for example), all entries are headlines.
     """
-    first = [
-        one
-        for one in table
-        if one.metric in HEADLINE or any(row.split == TASKS for row in one.rows.values())
-    ]
-    return (first, [one for one in table if one not in first]) if first else (list(table), [])
+    headline: list[MetricChange] = []
+    others: list[MetricChange] = []
+    for entry in table:
+        is_task = any(row.split == TASKS for row in entry.rows.values())
+        (headline if is_task or entry.metric in HEADLINE else others).append(entry)
+    return (headline, others) if headline else (others, [])
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """A stage: how it came about, and its notes as name and value."""
+    """A stage: whether it was computed or cached, and its notes as name and value."""
 
     title: str
     key: str
@@ -77,60 +79,51 @@ class DropRow:
 
 def stage_rows(record: Mapping[str, Any]) -> list[StageRow]:
     """Return the stages in the order in which they ran."""
-    return [
-        StageRow(
-            str(stage.get("title") or stage.get("name", "")),
-            str(stage.get("key", "")),
-            "from the store" if stage.get("cached") else "done",
-            duration(stage.get("seconds") or 0.0),
-            list(
-                flat(
-                    {
-                        key: value
-                        for key, value in (stage.get("notes") or {}).items()
-                        if not _is_drops(key, value)
-                    }
-                )
-            ),
-        )
-        for stage in record.get("stages", ())
-    ]
+    rows = []
+    for stage in record.get("stages", ()):
+        notes = dict(stage.get("notes") or {})
+        if _is_drop_count(notes.get(DROPPED)):
+            del notes[DROPPED]  # shown in a table of its own
+        how = "cached" if stage.get("cached") else "computed"
+        time = duration(stage.get("seconds") or 0.0)
+        rows.append(StageRow(_title(stage), str(stage.get("key", "")), how, time, flat(notes)))
+    return rows
 
 
 def drop_rows(record: Mapping[str, Any]) -> list[DropRow]:
-    """Return the documents that no model saw, by corpus and reason."""
-    return [
-        DropRow(
-            str(stage.get("title") or stage.get("name", "")),
-            str(reason),
-            number(cell["documents"]),
-            size(cell["bytes"]),
-        )
-        for stage in record.get("stages", ())
-        for key, cells in (stage.get("notes") or {}).items()
-        if _is_drops(key, cells)
-        for reason, cell in cells.items()
-    ]
+    """Return the documents that were read and not used, by corpus and reason."""
+    rows = []
+    for stage in record.get("stages", ()):
+        counts: Any = (stage.get("notes") or {}).get(DROPPED)
+        if not _is_drop_count(counts):
+            continue
+        for reason, count in counts.items():
+            documents, total = number(count["documents"]), size(count["bytes"])
+            rows.append(DropRow(_title(stage), str(reason), documents, total))
+    return rows
 
 
-def _is_drops(key: str, value: Any) -> bool:
-    return (
-        key == DROPPED
-        and isinstance(value, dict)
-        and all(
-            isinstance(cell, dict) and {"documents", "bytes"} <= cell.keys()
-            for cell in value.values()
-        )
-    )
+def _title(stage: Mapping[str, Any]) -> str:
+    return str(stage.get("title") or stage.get("name", ""))
 
 
-def frequent(added: Sequence[AddedToken]) -> list[AddedToken]:
-    """Return the added tokens that occur most, without single characters and what is no whole one."""
+def _is_drop_count(value: Any) -> bool:
+    # The vocabulary stage has a note of the same name: the number of dropped tokens.
+    if not isinstance(value, dict):
+        return False
+    for count in value.values():
+        if not isinstance(count, dict) or not {"documents", "bytes"} <= count.keys():
+            return False
+    return True
+
+
+def most_frequent(added: Sequence[AddedToken]) -> list[AddedToken]:
+    """Return the most frequent added tokens that are valid UTF-8 of two characters or more."""
     ranked = sorted(added, key=lambda token: (-token.count, token.id))
-    return list(islice((token for token in ranked if _is_word(token.surface)), EXAMPLES))
+    return list(islice((token for token in ranked if _is_long(token.surface)), MAX_FREQUENT_TOKENS))
 
 
-def _is_word(surface: bytes) -> bool:
+def _is_long(surface: bytes) -> bool:
     try:
         return len(surface.decode("utf-8").strip()) > 1
     except UnicodeDecodeError:
@@ -138,51 +131,37 @@ def _is_word(surface: bytes) -> bool:
 
 
 def row_notes(run: RunFiles) -> list[tuple[str, str]]:
-    """Return how the added tokens got their rows: the methods, and how many rows came about in which way."""
-    notes = next(
-        (
-            stage.get("notes") or {}
-            for stage in run.record.get("stages", ())
-            if stage.get("name") == "embeddings"
-        ),
-        {},
-    )
-    return [
-        (f"{side} rows", f"{_method(init)}: {_origins(init)}")
-        for side, init in notes.get("inits", {}).items()
-    ]
-
-
-def _method(init: Mapping[str, Any]) -> str:
-    method = init.get("method")
-    return next(iter(method), "") if isinstance(method, dict) else str(method or "")
-
-
-def _origins(init: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{number(count)} {origin}" for origin, count in init.get("origins", {}).items()
-    )
+    """Return how the rows of added tokens were initialised: the method, and counts by origin."""
+    inits: Mapping[str, Any] = {}
+    for stage in run.record.get("stages", ()):
+        if stage.get("name") == "embeddings":
+            inits = (stage.get("notes") or {}).get("inits", {})
+    rows = []
+    for side, init in inits.items():
+        method = init.get("method")
+        name = next(iter(method), "") if isinstance(method, dict) else str(method or "")
+        counts = init.get("origins", {}).items()
+        origins = ", ".join(f"{number(count)} {origin}" for origin, count in counts)
+        rows.append((f"{side} rows", f"{name}: {origins}"))
+    return rows
 
 
 def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
-    """Yield where the run comes from: dates, device, versions, keys, seeds."""
+    """Yield the provenance of the run: dates, device, key, versions, seeds."""
     record = run.record
     for name in ("started", "finished", "device", "key"):
         if record.get(name):
             yield name, str(record[name])
-    yield from (
-        (f"{name} version", str(version)) for name, version in record.get("versions", {}).items()
-    )
-    yield from (
-        (name.replace(".", " "), value)
-        for name, value in flat(record.get("recipe", {}))
-        if name == "seed" or name.endswith(".seed")
-    )
+    for name, version in record.get("versions", {}).items():
+        yield f"{name} version", str(version)
+    for name, value in flat(record.get("recipe", {})):
+        if name == "seed" or name.endswith(".seed"):
+            yield name.replace(".", " "), value
 
 
 @dataclass(frozen=True)
-class Box:
-    """A token: its id, what is shown of it, and whether that is bytes in hex, and whether the token was added."""
+class TokenBox:
+    """A token as a box: its id, its text or bytes in hexadecimal, and whether it was added."""
 
     id: int
     shown: str
@@ -192,65 +171,69 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A sentence and its tokens before and after."""
+class TokenisedSample:
+    """A sentence and its tokens with the source and the adapted tokenizer."""
 
     text: str
     language: str
     direction: str
-    before: Sequence[Box]
-    after: Sequence[Box]
+    before: Sequence[TokenBox]
+    after: Sequence[TokenBox]
 
 
-def samples(rows: Iterable[Mapping[str, Any]], added: Collection[int]) -> list[Sample]:
-    """Return the samples of samples.json; `added` are the ids that the source did not have."""
-    known = frozenset(added)
-    return [
-        Sample(
-            row["text"],
-            row["language"],
-            direction(row["text"]),
-            boxes(row["text"], row["source"], frozenset()),
-            boxes(row["text"], row["target"], known),
-        )
-        for row in rows
-    ]
+def tokenised_samples(
+    entries: Iterable[Mapping[str, Any]], added: Collection[int]
+) -> list[TokenisedSample]:
+    """Return the samples of samples.json; `added` holds the ids of the added tokens."""
+    added_ids = frozenset(added)
+    samples = []
+    for entry in entries:
+        text = entry["text"]
+        before = token_boxes(text, entry["source"], frozenset())
+        after = token_boxes(text, entry["target"], added_ids)
+        samples.append(TokenisedSample(text, entry["language"], direction(text), before, after))
+    return samples
 
 
-def boxes(text: str, pieces: Iterable[Sequence[Any]], added: frozenset[int]) -> list[Box]:
-    r"""Return a box for each piece.
+def token_boxes(
+    text: str, tokens: Iterable[Sequence[Any]], added: frozenset[int]
+) -> list[TokenBox]:
+    r"""Return a box for each token, given as id and text.
 
-    >>> [box.shown for box in boxes("a \u0928", [[1, "a"], [2, " \\xe0"], [3, "\\xa4\\xa8"]], frozenset())]
+    >>> tokens = [[1, "a"], [2, " \\xe0"], [3, "\\xa4\\xa8"]]
+    >>> [box.shown for box in token_boxes("a \u0928", tokens, frozenset())]
     ['a', '␣E0', 'A4 A8']
     """
-    left, found = text.encode("utf-8", errors="surrogatepass"), []
-    for place, (token_id, piece) in enumerate(pieces):
-        literal = piece.encode("utf-8", errors="surrogatepass")
-        is_bytes = bool(_ESCAPE.search(piece)) and not left.startswith(literal)
-        left = left.removeprefix(_bytes_of(piece) if is_bytes else literal)
-        shown = _shown(piece, is_bytes=is_bytes)
-        found.append(Box(token_id, shown, is_bytes, token_id in added, place % TOKEN_COLOURS))
-    return found
+    remaining, boxes = text.encode("utf-8", errors="surrogatepass"), []
+    for position, (token_id, token) in enumerate(tokens):
+        literal = token.encode("utf-8", errors="surrogatepass")
+        is_bytes = bool(_ESCAPE.search(token)) and not remaining.startswith(literal)
+        remaining = remaining.removeprefix(_unescape(token) if is_bytes else literal)
+        shown = _show_token(token, is_bytes=is_bytes)
+        colour = position % TOKEN_COLOURS
+        boxes.append(TokenBox(token_id, shown, is_bytes, token_id in added, colour))
+    return boxes
 
 
-def _bytes_of(piece: str) -> bytes:
-    parts = _ESCAPE.split(piece)  # text, digits, text, digits, ...
-    return b"".join(
-        bytes.fromhex(part) if place % 2 else part.encode("utf-8", errors="surrogatepass")
-        for place, part in enumerate(parts)
-    )
+def _unescape(token: str) -> bytes:
+    surface = b""
+    for position, part in enumerate(_ESCAPE.split(token)):  # text, digits, text, digits, ...
+        is_digits = position % 2 == 1
+        surface += bytes.fromhex(part) if is_digits else part.encode("utf-8", "surrogatepass")
+    return surface
 
 
-def _shown(piece: str, *, is_bytes: bool) -> str:
+def _show_token(token: str, *, is_bytes: bool) -> str:
     if is_bytes:
-        spelled = _ESCAPE.sub(lambda match: f"{match[1].upper()}\0", piece.replace(" ", "␣"))
+        # NUL separates bytes for now: the token itself may contain spaces.
+        spelled = _ESCAPE.sub(lambda match: f"{match[1].upper()}\0", token.replace(" ", "␣"))
         return spelled.removesuffix("\0").replace("\0", " ")
-    return piece.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "∅"
+    return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥") or "∅"
 
 
 @dataclass(frozen=True)
-class Continued:
-    """A prompt from held-out text, and what each model wrote after it, by subject."""
+class GeneratedTexts:
+    """A prompt from held-out text, and the continuation of each model, by subject."""
 
     language: str
     prompt: str
@@ -258,17 +241,19 @@ class Continued:
     texts: Sequence[tuple[str, str]]
 
 
-def written(rows: Iterable[Mapping[str, str]]) -> list[Continued]:
-    """Return the prompts of generated.json in their order, each with all that was written after it.
+def generated_texts(entries: Iterable[Mapping[str, str]]) -> list[GeneratedTexts]:
+    """Return the prompts of generated.json in their order, each with all its continuations.
 
-    >>> written([{"subject": "source", "language": "hi", "prompt": "a", "text": "b"},
-    ...          {"subject": "adapted", "language": "hi", "prompt": "a", "text": "c"}])[0].texts
+    >>> entries = [{"subject": "source", "language": "hi", "prompt": "a", "text": "b"},
+    ...            {"subject": "adapted", "language": "hi", "prompt": "a", "text": "c"}]
+    >>> generated_texts(entries)[0].texts
     [('source', 'b'), ('adapted', 'c')]
     """
     texts: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for row in rows:
-        texts.setdefault((row["language"], row["prompt"]), []).append((row["subject"], row["text"]))
+    for entry in entries:
+        continuations = texts.setdefault((entry["language"], entry["prompt"]), [])
+        continuations.append((entry["subject"], entry["text"]))
     return [
-        Continued(language, prompt, direction(prompt), found)
-        for (language, prompt), found in texts.items()
+        GeneratedTexts(language, prompt, direction(prompt), continuations)
+        for (language, prompt), continuations in texts.items()
     ]

@@ -1,6 +1,7 @@
-"""A finished study as its page needs it: the record, and for each cell the few numbers that charts lay out.
+"""Reads a study folder for its report: the record, and the few numbers that tables and charts show.
 
-A *group* is what differs by seed alone: its values are averaged over seeds, and spread from the least to the greatest.
+A *group* holds the cells that differ in their seed only. Its values are averaged over seeds, with
+the minimum and maximum.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from typing import Any
 from lingraft.study.study_folder import StudyFolder
 from lingraft.study.study_table import Row
 
-Wanted = tuple[str, str, str]
+ValueKey = tuple[str, str, str]
 """Metric, subject, role of the language."""
 
-FERTILITY: Wanted = ("tokens per word", "adapted", "target")
-BITS: Wanted = ("bits per byte", "adapted", "target")
-BITS_BEFORE: Wanted = ("bits per byte", "source", "target")
-BASE_CHANGE: Wanted = ("bits per byte change", "adapted", "replay")
-ADDED: Wanted = ("tokens added", "spliced", "")
-COST: Wanted = ("training cost", "adapted", "")
-PARAMETERS: Wanted = ("parameters", "spliced", "")
-TOKENS: Wanted = ("training tokens", "adapted", "")
+FERTILITY: ValueKey = ("tokens per word", "adapted", "target")
+BITS: ValueKey = ("bits per byte", "adapted", "target")
+BITS_BEFORE: ValueKey = ("bits per byte", "source", "target")
+BASE_CHANGE: ValueKey = ("bits per byte change", "adapted", "replay")
+ADDED: ValueKey = ("tokens added", "spliced", "")
+COST: ValueKey = ("training cost", "adapted", "")
+PARAMETERS: ValueKey = ("parameters", "spliced", "")
+TOKENS: ValueKey = ("training tokens", "adapted", "")
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number of a group: its mean over seeds, the least and the greatest."""
+    """A number of a group: its mean, minimum and maximum over seeds."""
 
     value: float
     low: float
@@ -38,29 +39,25 @@ class Spread:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that differ by their seed alone."""
+    """Cells that differ in their seed only."""
 
     labels: Mapping[str, Any]
     cells: Sequence[str]
-    values: Mapping[Wanted, Spread]
+    values: Mapping[ValueKey, Spread]
 
     @property
     def name(self) -> str:
-        """What tells it from the others."""
-        return (
-            ", ".join(f"{axis.rsplit('.', 1)[-1]} {label}" for axis, label in self.labels.items())
-            or "the recipe"
-        )
+        """The values of the axes, which distinguish the group from the others."""
+        parts = [f"{short(axis)} {label}" for axis, label in self.labels.items()]
+        return ", ".join(parts) or "the recipe"
 
-    def get(self, wanted: Wanted) -> Spread | None:
-        """Return a number; where a model was not trained, that of the spliced one stands for the adapted one."""
-        metric, subject, role = wanted
-        found = self.values.get(wanted)
-        return (
-            self.values.get((metric, "spliced", role))
-            if found is None and subject == "adapted"
-            else found
-        )
+    def get(self, key: ValueKey) -> Spread | None:
+        """Return a number; a model that was not trained has the number of the spliced model."""
+        metric, subject, role = key
+        value = self.values.get(key)
+        if value is None and subject == "adapted":
+            return self.values.get((metric, "spliced", role))
+        return value
 
 
 @dataclass(frozen=True)
@@ -80,44 +77,45 @@ class StudyFiles:
 
     @cached_property
     def groups(self) -> list[Group]:
-        """The cells that were carried out, put together over seeds."""
+        """The finished cells, grouped over seeds."""
         members: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for cell in self.record["cells"]:
             if cell["status"] == "done":
                 members.setdefault(tuple(cell["labels"].items()), []).append(cell)
-        numbers: dict[str, dict[Wanted, float]] = {}
+        numbers: dict[str, dict[ValueKey, float]] = {}
         for row in self.rows:
-            own = numbers.setdefault(row["cell"], {})
-            own.setdefault((row["metric"], row["subject"], row["role"] or ""), row["value"])
-        for own in numbers.values():
-            if PARAMETERS in own and TOKENS in own:
-                own[COST] = (
-                    6 * own[PARAMETERS] * own[TOKENS]
-                )  # of training: forward 2, backward 4 (Kaplan et al. 2020)
-        return [
-            Group(
-                dict(labels),
-                [cell["name"] for cell in cells],
-                dict(_spreads([numbers.get(cell["name"], {}) for cell in cells])),
-            )
-            for labels, cells in members.items()
-        ]
+            of_cell = numbers.setdefault(row["cell"], {})
+            of_cell.setdefault((row["metric"], row["subject"], row["role"] or ""), row["value"])
+        for of_cell in numbers.values():
+            if PARAMETERS in of_cell and TOKENS in of_cell:
+                # FLOPs per parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).
+                of_cell[COST] = 6 * of_cell[PARAMETERS] * of_cell[TOKENS]
+        groups = []
+        for labels, cells in members.items():
+            names = [cell["name"] for cell in cells]
+            spreads = dict(_spreads([numbers.get(name, {}) for name in names]))
+            groups.append(Group(dict(labels), names, spreads))
+        return groups
 
 
-def _spreads(numbers: Sequence[Mapping[Wanted, float]]) -> Iterator[tuple[Wanted, Spread]]:
-    for wanted in dict.fromkeys(key for own in numbers for key in own):
-        values = [own[wanted] for own in numbers if wanted in own]
-        yield wanted, Spread(sum(values) / len(values), min(values), max(values))
+def _spreads(numbers: Sequence[Mapping[ValueKey, float]]) -> Iterator[tuple[ValueKey, Spread]]:
+    """Yield the spread of each number over the cells of a group."""
+    by_key: dict[ValueKey, list[float]] = {}
+    for of_cell in numbers:
+        for key, value in of_cell.items():
+            by_key.setdefault(key, []).append(value)
+    for key, values in by_key.items():
+        yield key, Spread(sum(values) / len(values), min(values), max(values))
 
 
 def read_study_files(folder: Path) -> StudyFiles:
-    """Read a study folder; raises `StoreError` where it is no finished study."""
+    """Read a study folder; raises `StoreError` if it is not a finished study."""
     study = StudyFolder(folder)
     return StudyFiles(folder, study.record, study.table(), study.curves(), study.differences())
 
 
 def short(axis: str) -> str:
-    """Return what an axis is called in a chart.
+    """Return the name of an axis in a chart: the last part of its path.
 
     >>> short("vocabulary.size"), short("embeddings")
     ('size', 'embeddings')

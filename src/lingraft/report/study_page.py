@@ -1,4 +1,4 @@
-"""The page of a study: its question, what the intervals answer, charts, every choice beside the others."""
+"""Renders the HTML report of a study: its question, answer, charts, and a table of all choices."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from lingraft.formatting import flat, flops, with_interval
-from lingraft.report.charts import Chart, chart_packages_missing, draw_svg, inlined
-from lingraft.report.run_page import PAGE, environment, style, write_page
+from lingraft.report.charts import Chart, chart_packages_missing
+from lingraft.report.run_page import PAGE, draw_figures, environment, style, write_page
 from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import (
     ADDED,
@@ -37,8 +35,8 @@ COLUMNS = (
 def write_study_report(folder: Path) -> Path:
     """Write report.html and charts/ into a study folder and return the page's path.
 
-    One file that opens from disk, without the network and without scripts. Raises `StoreError` where the folder is no
-    finished study.
+    The page is one file that opens from disk, without network or scripts. Raises `StoreError` if
+    the folder is not a finished study.
     """
     study = read_study_files(folder)
     path = folder / PAGE
@@ -48,76 +46,71 @@ def write_study_report(folder: Path) -> Path:
 
 
 def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
-    """Return the HTML of a study's report; `drawn` is `None` where charts could not be drawn."""
-    figures = [
-        (chart, Markup(inlined(draw_svg(chart.declared), chart.name, chart.label)))  # noqa: S704 - only shapes
-        for chart in drawn or ()
-    ]
+    """Return the HTML of a study's report; `drawn` is `None` if charts could not be drawn."""
     record = study.record
-    return (
-        environment()
-        .get_template("study_page.html.j2")
-        .render(
-            record=record,
-            study=study,
-            style=style(),
-            figures=figures,
-            undrawn=drawn is None,
-            axes=[(axis, short(axis)) for axis in study.axes],
-            question=record.get("question")
-            or f"What do {', '.join(map(short, study.axes)) or 'seeds'} change?",
-            answer=answer(record),
-            columns=[name for name, _ in COLUMNS],
-            choices=choices(study),
-            differences=[row for row in study.differences if row["low"] is not None],
-            failures=record["failures"],
-            provenance=provenance(record),
-        )
-    )
+    varied = ", ".join(map(short, study.axes)) or "seeds"
+    values = {
+        "record": record,
+        "study": study,
+        "style": style(),
+        "figures": draw_figures(drawn or ()),
+        "undrawn": drawn is None,
+        "axes": [(axis, short(axis)) for axis in study.axes],
+        "question": record.get("question") or f"What do {varied} change?",
+        "answer": answer(record),
+        "columns": [name for name, _ in COLUMNS],
+        "choices": choices(study),
+        "differences": [row for row in study.differences if row["low"] is not None],
+        "failures": record["failures"],
+        "provenance": provenance(record),
+    }
+    return environment().get_template("study_page.html.j2").render(values)
 
 
 def answer(record: Any) -> list[str]:
-    """Return what the study answers: how much was done, then what the intervals carry on each axis, and no more."""
+    """Return the answer: how many cells finished, then the ranking on each axis.
+
+    The study has ranked values only where the intervals separate them.
+    """
     done = sum(cell["status"] == "done" for cell in record["cells"])
     failed = len(record["cells"]) - done
     count = f"{done} of {len(record['cells'])}" if failed else f"All {done}"
     seeds = len(record["seeds"])
-    opening = f"{count} cells were carried out, with {seeds} seed{'s' if seeds > 1 else ''}."
+    sentences = [f"{count} cells finished, with {seeds} seed{'s' if seeds > 1 else ''}."]
     if seeds == 1:
-        opening += (
-            " One seed carries no interval, so that most differences are told and none is claimed."
-        )
-    return [
-        opening,
-        *(f"{one['sentence'][0].upper()}{one['sentence'][1:]}." for one in record["rankings"]),
-    ]
+        sentences[0] += " With one seed most differences have no interval, so no order is claimed."
+    for ranking in record["rankings"]:
+        sentence = ranking["sentence"]
+        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
+    return sentences
 
 
 def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
-    """Return each choice with its numbers in words, the lowest bits per byte first."""
+    """Return each choice with its formatted numbers, the lowest bits per byte first."""
 
-    def place(group: Group) -> tuple[bool, float]:
-        found = group.get(BITS)
-        return (found is None, found.value if found else 0.0)
+    def order(group: Group) -> tuple[bool, float]:
+        bits = group.get(BITS)
+        return (bits is None, bits.value if bits else 0.0)
 
-    return [
-        (group, [_cell(group.get(wanted), power=wanted == COST) for _, wanted in COLUMNS])
-        for group in sorted(study.groups, key=place)
-    ]
+    lines = []
+    for group in sorted(study.groups, key=order):
+        cells = [_cell(group.get(key), is_flops=key == COST) for _, key in COLUMNS]
+        lines.append((group, cells))
+    return lines
 
 
-def _cell(found: Spread | None, *, power: bool) -> str:
-    if found is None:
+def _cell(spread: Spread | None, *, is_flops: bool) -> str:
+    if spread is None:
         return "–"
-    return flops(found.value) if power else with_interval(found.value, found.low, found.high)
+    return flops(spread.value) if is_flops else with_interval(spread.value, spread.low, spread.high)
 
 
 def provenance(record: Any) -> list[tuple[str, str]]:
-    """Return where the study comes from: recipe, scale, dates, versions, stages made and shared."""
+    """Return the provenance of the study: recipe, scale, dates, versions, stages."""
     stages = record.get("stages", {})
-    counted = (
-        f"{stages.get('asked', 0)} asked for, {stages.get('different', 0)} different ones, "
-        f"{stages.get('built', 0)} made by the last call"
+    counts = (
+        f"{stages.get('asked', 0)} requested, {stages.get('different', 0)} of them different, "
+        f"{stages.get('built', 0)} computed by the last call"
     )
     rows = [
         ("recipe", str(record["recipe"])),
@@ -126,11 +119,11 @@ def provenance(record: Any) -> list[tuple[str, str]]:
         ("started", record["started"]),
         ("finished", record["finished"]),
         ("workers", f"{record['workers']}, {record['executor']}"),
-        ("stages", counted),
+        ("stages", counts),
         ("key", record["key"]),
     ]
-    return [
-        *rows,
-        *((f"{name} version", str(version)) for name, version in record["versions"].items()),
-        *((f"setting {name}", value) for name, value in flat(record.get("settings") or {})),
-    ]
+    for name, version in record["versions"].items():
+        rows.append((f"{name} version", str(version)))
+    for name, value in flat(record.get("settings") or {}):
+        rows.append((f"setting {name}", value))
+    return rows

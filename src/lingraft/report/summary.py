@@ -1,4 +1,7 @@
-"""The question of a run and its answer in words, made from the numbers and never beyond their intervals."""
+"""The question that a run answers, and the answer in sentences.
+
+A sentence claims an improvement or a loss only if the intervals support it.
+"""
 
 from __future__ import annotations
 
@@ -18,131 +21,135 @@ from lingraft.report.run_files import RunFiles
 
 
 def question(run: RunFiles) -> str:
-    """Return what the run was made to find out."""
+    """Return the question that the run answers."""
     target = joined([language_name(tag) for tag in run.targets])
-    doings = []
+    changes = []
     if run.splice is not None and run.splice.new:
-        doings.append(f"given {len(run.splice.new):,} tokens for {target}")
+        changes.append(f"with {len(run.splice.new):,} added tokens for {target}")
     if trained := training_bytes(run):
-        doings.append(f"trained on {size(trained)} of text")
-    given = f", {joined(doings)}," if doings else ""
-    loses = f", and what does its {language_name(run.base)} lose" if run.base else ""
-    return f"Does {run.record['source']}{given} read and predict {target} better{loses}?"
+        changes.append(f"trained on {size(trained)} of text")
+    changed = f", {joined(changes)}," if changes else ""
+    forgets = f", and how much {language_name(run.base)} does it forget" if run.base else ""
+    return f"Does {run.record['source']}{changed} read and predict {target} better{forgets}?"
 
 
 def training_bytes(run: RunFiles) -> int:
     """Return how many bytes the model was trained on, 0 without training."""
-    return max((int(row.get("bytes", 0)) for row in run.training or ()), default=0)
+    return max((int(record.get("bytes", 0)) for record in run.training or ()), default=0)
 
 
 def answer(run: RunFiles, table: Sequence[MetricChange]) -> list[str]:
     """Return the sentences of the answer."""
-    return [
-        _opened(sentence, str(run.record["source"]))
-        for sentence in _sentences(run, table)
-        if sentence
-    ]
+    source = str(run.record["source"])
+    return [_capitalise(sentence, source) for sentence in _sentences(run, table) if sentence]
 
 
-def _opened(sentence: str, source: str) -> str:
-    """Begin a sentence with a capital, unless it begins with the name of a model."""
-    described = source.startswith(("a model ", "random weights "))
-    return (
-        sentence[0].upper() + sentence[1:]
-        if described or not sentence.startswith(source)
-        else sentence
-    )
+def _capitalise(sentence: str, source: str) -> str:
+    """Capitalise the first letter, unless the sentence starts with the name of a model."""
+    is_description = source.startswith(("a model ", "random weights "))
+    if sentence.startswith(source) and not is_description:
+        return sentence
+    return sentence[0].upper() + sentence[1:]
 
 
 def _sentences(run: RunFiles, table: Sequence[MetricChange]) -> Iterator[str]:
+    source = str(run.record["source"])
     for target in run.targets:
-        yield _reading(
-            find_change(table, "tokens per word", target)
-            or find_change(table, "tokens per byte", target),
-            str(run.record["source"]),
-            language_name(target),
-        )
-        yield _prediction(find_change(table, "bits per byte", target), language_name(target))
+        tokens = find_change(table, "tokens per word", target)
+        # A language without spaces between words has no tokens per word.
+        tokens = tokens or find_change(table, "tokens per byte", target)
+        yield _tokens_sentence(tokens, source, language_name(target))
+        yield _bits_sentence(find_change(table, "bits per byte", target), language_name(target))
     if run.base and run.base not in run.targets:
-        yield _prediction(find_change(table, "bits per byte", run.base), language_name(run.base))
-        yield _kept(
-            find_change(table, "documents tokenised identically", run.base), language_name(run.base)
-        )
+        base = language_name(run.base)
+        yield _bits_sentence(find_change(table, "bits per byte", run.base), base)
+        identical = find_change(table, "documents tokenised identically", run.base)
+        yield _identical_sentence(identical, base)
     elif not run.base:
-        yield "What it lost of its own language was not measured: the recipe names no replay text."
+        yield "Forgetting was not measured: the recipe has no replay text."
     for target in run.targets:
-        yield _writing(find_change(table, "generation speed", target), language_name(target))
-    yield _promises(run)
+        yield _speed_sentence(find_change(table, "generation speed", target), language_name(target))
+    yield _certificate_sentence(run)
 
 
-def _reading(one: MetricChange | None, source: str, target: str) -> str:
-    if one is None or not one.factor or one.last is None:
-        return f"How many tokens {source} needs for {target} was not measured."
-    before, after = one.rows["source"], one.last
-    numbers = f"{number(before.value)} before, {number(after.value)} after, {one.metric}"
-    if one.verdict == "same":
-        return f"{source} reads {target} in as many tokens as before ({number(after.value)} {one.metric})."
-    if one.verdict == "unclear":
-        said = f"{percent(round(abs(1 - one.factor), 3))} {'fewer' if one.factor < 1 else 'more'}"
+def _tokens_sentence(entry: MetricChange | None, source: str, target: str) -> str:
+    if entry is None or not entry.factor or entry.last is None:
+        return f"The number of tokens that {source} needs for {target} was not measured."
+    before, after = entry.rows["source"], entry.last
+    numbers = f"{number(before.value)} before, {number(after.value)} after, {entry.metric}"
+    if entry.verdict == "same":
+        unchanged = f"{number(after.value)} {entry.metric}"
+        return f"{source} needs as many tokens for {target} as before ({unchanged})."
+    if entry.verdict == "unclear":
+        change = f"{percent(round(abs(1 - entry.factor), 3))}"
+        change += " fewer" if entry.factor < 1 else " more"
         return (
-            f"{source} needs {said} tokens for {target} on the held-out text ({numbers}); the intervals of the two "
-            "over documents overlap."
+            f"{source} needs {change} tokens for {target} on the held-out text ({numbers}); the "
+            "two intervals over documents overlap."
         )
-    bare = "" if one.verdict != "untold" else "; measured without an interval"
-    if one.factor > 1:
-        return (
-            f"{source} needs {one.factor:.2f} times as many tokens for {target} ({numbers}{bare})."
-        )
-    times = 1 / one.factor
-    fewer = f"{times:.2f} times" if times >= LARGE_FACTOR else percent(round(1 - one.factor, 3))
-    return f"{source} reads {target} in {fewer} fewer tokens ({numbers}{bare})."
+    no_interval = "; measured without an interval" if entry.verdict == "no interval" else ""
+    if entry.factor > 1:
+        times = f"{entry.factor:.2f} times"
+        return f"{source} needs {times} as many tokens for {target} ({numbers}{no_interval})."
+    times_fewer = 1 / entry.factor
+    fewer = percent(round(1 - entry.factor, 3))
+    if times_fewer >= LARGE_FACTOR:
+        fewer = f"{times_fewer:.2f} times"
+    return f"{source} needs {fewer} fewer tokens for {target} ({numbers}{no_interval})."
 
 
-def _prediction(one: MetricChange | None, language: str) -> str:
-    if one is None or one.factor is None or one.last is None:
-        return f"How well it predicts {language} was not measured."
-    before, after = one.rows["source"].value, one.last.value
-    moved = f"from {number(before)} to {number(after)}"
-    if one.verdict == "same":
+def _bits_sentence(entry: MetricChange | None, language: str) -> str:
+    if entry is None or entry.factor is None or entry.last is None:
+        return f"Bits per byte on {language} was not measured."
+    before, after = entry.rows["source"].value, entry.last.value
+    values = f"from {number(before)} to {number(after)}"
+    if entry.verdict == "same":
         return f"Bits per byte on {language} stayed at {number(after)}."
-    if one.verdict == "unclear":
-        return f"On {language}, bits per byte went {moved}, which the intervals do not tell from no change."
+    if entry.verdict == "unclear":
+        return f"Bits per byte on {language} shows no detectable change ({values})."
     verb = "fell" if after < before else "rose"
-    sure = (
-        signed_interval(one.difference.value, one.difference.low, one.difference.high)
-        if one.difference
-        else ""
-    )
-    confidence = one.difference.confidence if one.difference and one.difference.confidence else None
-    told = f"; {percent(confidence)} interval of the change: {sure}" if sure and confidence else ""
-    told = "; without an interval" if one.verdict == "untold" else told
-    return f"Bits per byte on {language} {verb} {moved} (lower is better{told})."
+    return f"Bits per byte on {language} {verb} {values} (lower is better{_certainty(entry)})."
 
 
-def _kept(one: MetricChange | None, language: str) -> str:
-    if one is None or one.last is None:
+def _certainty(entry: MetricChange) -> str:
+    """Return the interval of a change, or that there is none, to stand in brackets."""
+    if entry.verdict == "no interval":
+        return "; without an interval"
+    difference = entry.difference
+    if difference is None or not difference.confidence:
         return ""
-    said = "All" if one.last.value == 1 else f"{percent(one.last.value)} of"
-    return f"{said} {one.last.n:,} {language} documents are cut into the same tokens as before."
+    interval = signed_interval(difference.value, difference.low, difference.high)
+    level = percent(difference.confidence)
+    return f"; {level} interval of the change: {interval}" if interval else ""
 
 
-def _writing(one: MetricChange | None, target: str) -> str:
-    if one is None or one.factor is None or one.last is None:
+def _identical_sentence(entry: MetricChange | None, language: str) -> str:
+    if entry is None or entry.last is None:
         return ""
+    share = "All" if entry.last.value == 1 else f"{percent(entry.last.value)} of"
+    return f"{share} {entry.last.n:,} {language} documents are tokenised as before."
+
+
+def _speed_sentence(entry: MetricChange | None, target: str) -> str:
+    if entry is None or entry.factor is None or entry.last is None:
+        return ""
+    prompts = f"{entry.last.n} prompt{'s' if entry.last.n != 1 else ''}"
     return (
-        f"It writes {target} at {one.factor:.2f} times the speed in bytes a second ({one.last.n} "
-        f"prompt{'s' if one.last.n != 1 else ''} on this machine, without an interval)."
+        f"It generates {target} at {entry.factor:.2f} times the speed in bytes per second "
+        f"({prompts} on this machine, without an interval)."
     )
 
 
-def _promises(run: RunFiles) -> str:
+def _certificate_sentence(run: RunFiles) -> str:
     if run.claims is None:
         return "No certificate was written."
-    promises = [claim for claim in run.claims if claim.get("fatal", True)]
-    broken = [
-        str(claim["name"]) for claim in promises if not (claim["holds"] and claim.get("of", 1))
-    ]
+    claims = [claim for claim in run.claims if claim.get("fatal", True)]
+    # A claim about 0 items was not checked, so it does not count as one that holds.
+    broken = [str(claim["name"]) for claim in claims if not (claim["holds"] and claim.get("of", 1))]
     if not broken:
-        return f"All {len(promises)} checked promises about the tokenizer hold."
-    kept = len(promises) - len(broken)
-    return f"{kept} of {len(promises)} checked promises about the tokenizer hold; not: {joined(broken)}."
+        return f"All {len(claims)} certified claims about the tokenizer hold."
+    kept = len(claims) - len(broken)
+    return (
+        f"{kept} of {len(claims)} certified claims about the tokenizer hold; these do not: "
+        f"{joined(broken)}."
+    )

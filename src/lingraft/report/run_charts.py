@@ -1,0 +1,253 @@
+"""The charts of a run: tokens per word, tokens against vocabulary size, and the training curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lingraft.formatting import joined, language_name, number, percent, size
+from lingraft.measurement import MetricChange, find_change
+from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, styled
+from lingraft.report.run_files import RunFiles
+
+DASHES = {"held-out": [1, 0], "training": [3, 3]}
+MAX_POINTS = 120
+"""Points of a training curve; more cannot be distinguished at this width."""
+
+
+def charts(run: RunFiles, table: Sequence[MetricChange]) -> list[Chart]:
+    """Return every chart that the run has numbers for."""
+    candidates = (fertility_chart(run, table), vocabulary_chart(run), training_chart(run))
+    return [chart for chart in candidates if chart]
+
+
+def fertility_chart(run: RunFiles, table: Sequence[MetricChange]) -> Chart | None:
+    """Return bars of tokens per word, source and adapted, for each language."""
+    bars, descriptions = _fertility_bars(run, table)
+    if not bars:
+        return None
+    height = 58 * len({bar["language"] for bar in bars})
+    return Chart(
+        "fertility",
+        "Tokens per word",
+        "Held-out text; shorter is better. The thin line is the interval, the number is the value.",
+        "Bar chart of tokens per word: " + "; ".join(descriptions),
+        styled(_declare_fertility(bars), height),
+    )
+
+
+def _fertility_bars(
+    run: RunFiles, table: Sequence[MetricChange]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the data of the bars, and a description of each language's bars."""
+    bars: list[dict[str, Any]] = []
+    descriptions = []
+    for language in run.languages:
+        entry = find_change(table, "tokens per word", language)
+        before, after = (entry.before, entry.last) if entry else (None, None)
+        if before is None or after is None or not math.isfinite(after.value):
+            continue
+        name = language_name(language)
+        descriptions.append(f"{name} {number(before.value)} before, {number(after.value)} after")
+        for measurement in (before, after):
+            bar = {
+                "language": name,
+                "model": measurement.subject,
+                "value": measurement.value,
+                "low": measurement.low,
+                "high": measurement.high,
+                "shown": number(measurement.value),
+            }
+            bars.append(bar)
+    return bars, descriptions
+
+
+def _declare_fertility(data: list[dict[str, Any]]) -> Any:
+    """Declare the bars, their intervals and their values."""
+    import altair as alt
+
+    subjects = list(dict.fromkeys(bar["model"] for bar in data))
+    widest = max(max(bar["value"], bar["high"] or 0) for bar in data)
+    base = alt.Chart(alt.Data(values=data)).encode(
+        y=alt.Y(
+            "language:N", title=None, sort=None, axis=alt.Axis(labelFontWeight="bold", ticks=False)
+        ),
+        yOffset=alt.YOffset("model:N", sort=subjects),
+    )
+    across = alt.X(
+        "value:Q",
+        title="tokens per word",
+        scale=alt.Scale(domain=[0, widest * 1.18], nice=False),  # room for the number at the end
+        axis=alt.Axis(tickCount=5),
+    )
+    colour = alt.Color(
+        "model:N",
+        title=None,
+        sort=subjects,
+        scale=alt.Scale(domain=subjects, range=[GREY, BLUE][: len(subjects)]),
+        legend=alt.Legend(orient="top"),
+    )
+    bars = base.mark_bar(cornerRadiusEnd=2).encode(x=across, color=colour)
+    marks = [
+        bars,
+        base.mark_text(align="left", dx=4)
+        .encode(x=alt.X("edge:Q"), text="shown:N")
+        .transform_calculate(edge="max(datum.value, datum.high || 0)"),
+    ]
+    if any(bar["high"] is not None for bar in data):
+        intervals = base.mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q")
+        marks.insert(1, intervals.transform_filter("isValid(datum.high)"))
+    return alt.layer(*marks)
+
+
+def vocabulary_chart(run: RunFiles) -> Chart | None:
+    """Return the tokens of the training text against the number of added tokens."""
+    import altair as alt
+
+    if run.curve is None or len(run.curve["added"]) < 2:
+        return None
+    added, tokens = run.curve["added"], run.curve["tokens"]
+    chosen = len(run.splice.new) if run.splice else added[-1]
+    points = [
+        {"added": size, "share": count / tokens[0]}
+        for size, count in zip(added, tokens, strict=True)
+    ]
+    line = (
+        alt.Chart(alt.Data(values=points))
+        .mark_line(strokeWidth=2, color=BLUE)
+        .encode(
+            x=alt.X("added:Q", title="tokens added", axis=alt.Axis(tickCount=6)),
+            y=alt.Y(
+                "share:Q",
+                title="tokens of the text, before = 100%",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format="%", tickCount=5),
+            ),
+        )
+    )
+    rule = (
+        alt.Chart(alt.Data(values=[{"added": chosen}]))
+        .mark_rule(color=GREY, strokeDash=[3, 3])
+        .encode(x="added:Q")
+    )
+    share = percent(points[-1]["share"])
+    description = f"{number(added[-1])} added tokens reduce the text to {share} of its tokens"
+    return Chart(
+        "vocabulary",
+        "Tokens against vocabulary size",
+        "Text that the tokens were learned from; the dashed line is the number of added tokens.",
+        f"Line chart: {description}; {number(chosen)} were added.",
+        styled(alt.layer(line, rule), 180),
+    )
+
+
+def training_chart(run: RunFiles) -> Chart | None:
+    """Return bits per byte on training and held-out text against bytes of training text."""
+    points = [
+        point
+        for point in (*_training_points(run), *_heldout_points(run))
+        if math.isfinite(point["value"])
+    ]
+    if not points:
+        return None
+    unit, bytes_per_unit = "kB", 1e3
+    if max(point["bytes"] for point in points) >= 1e6:
+        unit, bytes_per_unit = "MB", 1e6
+    for point in points:
+        point["seen"] = point["bytes"] / bytes_per_unit
+    return Chart(
+        "training",
+        "Training curve",
+        "Lower is better. Solid with dots: held-out text; dashed: training text, averaged over "
+        "neighbouring steps.",
+        "Line chart of bits per byte against bytes of training text. " + _describe_curves(points),
+        styled(_declare_training(points, unit), 210),
+    )
+
+
+def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
+    """Declare the lines of training and held-out text, and dots where held-out text was scored."""
+    import altair as alt
+
+    languages = list(dict.fromkeys(point["language"] for point in points))
+    base = alt.Chart(alt.Data(values=points)).encode(
+        x=alt.X(
+            "seen:Q",
+            title=f"training text ({unit})",
+            axis=alt.Axis(tickCount=6),
+            scale=alt.Scale(zero=True),
+        ),
+        y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
+        color=alt.Color(
+            "language:N",
+            title=None,
+            sort=languages,
+            legend=alt.Legend(orient="top"),
+            scale=alt.Scale(domain=languages, range=COLOURS[: len(languages)]),
+        ),
+    )
+    present = {point["kind"] for point in points}
+    kinds = [kind for kind in ("held-out", "training") if kind in present]
+    dash = alt.StrokeDash(
+        "kind:N",
+        title=None,
+        sort=kinds,
+        legend=alt.Legend(orient="top", symbolType="stroke"),
+        scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]),
+    )
+    lines = base.mark_line(strokeWidth=2).encode(
+        strokeDash=dash,
+        opacity=alt.condition("datum.kind == 'training'", alt.value(0.75), alt.value(1)),
+    )
+    dots = base.mark_circle(size=45, opacity=1).transform_filter("datum.kind == 'held-out'")
+    return alt.layer(lines, dots)
+
+
+def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
+    target = joined([language_name(tag) for tag in run.targets])
+    fields = [
+        ("target_bits_per_byte", target),
+        ("replay_bits_per_byte", language_name(run.base or "replay")),
+    ]
+    steps = [step for step in run.training or () if "heldout" not in step and "bytes" in step]
+    if steps and not any("target_bits_per_byte" in step for step in steps):
+        fields = [("bits_per_byte", target)]
+    for field, language in fields:
+        logged = [step for step in steps if step.get(field) is not None]
+        stride = -(-len(logged) // MAX_POINTS) or 1
+        for start in range(0, len(logged), stride):
+            averaged = logged[start : start + stride]
+            yield {
+                "language": language,
+                "kind": "training",
+                "bytes": averaged[-1]["bytes"],
+                "value": sum(step[field] for step in averaged) / len(averaged),
+            }
+
+
+def _heldout_points(run: RunFiles) -> Iterator[dict[str, Any]]:
+    for record in run.training or ():
+        scores: Mapping[str, float] = record.get("heldout") or {}
+        for language, value in scores.items():
+            yield {
+                "language": language_name(language),
+                "kind": "held-out",
+                "bytes": record["bytes"],
+                "value": value,
+            }
+
+
+def _describe_curves(points: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first and last value of each held-out curve, in words."""
+    curves: dict[str, list[Mapping[str, Any]]] = {}
+    for point in points:
+        if point["kind"] == "held-out":
+            curves.setdefault(point["language"], []).append(point)
+    descriptions = []
+    for language, curve in curves.items():
+        first, last = number(curve[0]["value"]), number(curve[-1]["value"])
+        descriptions.append(f"{language} from {first} to {last} after {size(curve[-1]['bytes'])}")
+    if not descriptions:
+        return "No held-out text was scored during training."
+    return f"Held-out: {joined(descriptions)}."
