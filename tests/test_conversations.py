@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from lingraft.corpus.chat import (
     ROLES,
     Conversation,
-    as_bytes,
-    conversation_of,
-    from_bytes,
-    from_markup,
-    normalised,
+    decode_document,
+    encode_document,
+    normalise_document,
+    parse_conversation,
+    parse_markup,
 )
 from lingraft.errors import CorpusError
 
@@ -47,7 +47,7 @@ def test_a_conversation_survives_json_pickle_and_bytes(pairs):
     for back in (
         Conversation.from_json(made.to_json()),
         pickle.loads(pickle.dumps(made)),
-        from_bytes(as_bytes(made)),
+        decode_document(encode_document(made)),
     ):
         assert isinstance(back, Conversation)
         assert (back, back.messages) == (made, made.messages)
@@ -57,7 +57,7 @@ def test_a_conversation_survives_json_pickle_and_bytes(pairs):
 def test_any_text_survives_as_bytes(text):
     """A text that begins like the mark of a conversation is still a text."""
     for document in (text, "\0" + text, "\0c" + text, "\0t" + text):
-        back = from_bytes(as_bytes(document))
+        back = decode_document(encode_document(document))
         assert back == document
         assert not isinstance(back, Conversation)
 
@@ -81,15 +81,15 @@ def test_all_forms_of_messages_are_one(pairs):
     ]
     for field in ("messages", "conversations", "dialogue"):
         for form in (messages_of(pairs), named, parts):
-            assert conversation_of({field: form}, "text", "x").messages == plain.messages
-    assert conversation_of({"mine": named}, "mine", "x").messages == plain.messages
+            assert parse_conversation({field: form}, "text", "x").messages == plain.messages
+    assert parse_conversation({"mine": named}, "mine", "x").messages == plain.messages
 
 
 @given(CONTENTS)
 def test_roles_of_other_conventions_are_the_known_ones(content):
     """`human` is the user, `gpt` the assistant; a role of no convention stays."""
     for other, role in {**ROLES, "judge": "judge"}.items():
-        made = conversation_of({"messages": [{"from": other, "value": content}]}, "text", "x")
+        made = parse_conversation({"messages": [{"from": other, "value": content}]}, "text", "x")
         assert [message["role"] for message in made.messages] == [role]
 
 
@@ -98,10 +98,10 @@ def test_instruction_and_answer_are_an_exchange(system, asked, more, answered):
     """An input goes below the instruction, a system prompt before it; a prompt may stand alone."""
     pairs = [("user", f"{asked}\n\n{more}"), ("assistant", answered)]
     row = {"instruction": asked, "input": more, "output": answered}
-    assert list(conversation_of(row, "text", "x").messages) == messages_of(pairs)
-    with_system = conversation_of({**row, "system": system}, "text", "x")
+    assert list(parse_conversation(row, "text", "x").messages) == messages_of(pairs)
+    with_system = parse_conversation({**row, "system": system}, "text", "x")
     assert list(with_system.messages) == messages_of([("system", system), *pairs])
-    short = conversation_of({"prompt": asked, "completion": answered}, "text", "x")
+    short = parse_conversation({"prompt": asked, "completion": answered}, "text", "x")
     assert list(short.messages) == messages_of([("user", asked), ("assistant", answered)])
 
 
@@ -111,7 +111,7 @@ def test_messages_on_both_sides_are_joined(pairs):
     messages = messages_of(pairs)
     row = {"prompt": messages[:1], "completion": messages[1:] or messages[:1]}
     expected = [*row["prompt"], *row["completion"]]
-    assert list(conversation_of(row, "text", "x").messages) == expected
+    assert list(parse_conversation(row, "text", "x").messages) == expected
 
 
 TURNS = st.lists(st.tuples(CONTENTS, CONTENTS), min_size=1, max_size=3)
@@ -129,7 +129,7 @@ def test_markup_of_three_templates_gives_the_same_messages(turns):
     )
     llama2 = "".join(f"<s>[INST] {asked} [/INST] {answered} </s>" for asked, answered in turns)
     for rendered in (chatml, llama3, llama2):
-        assert list(from_markup(rendered, "x").messages) == messages_of(pairs)
+        assert list(parse_markup(rendered, "x").messages) == messages_of(pairs)
 
 
 @given(CONTENTS, CONTENTS)
@@ -137,50 +137,50 @@ def test_text_outside_of_turns_is_refused(text, stray):
     """What stands between the turns belongs to nobody; it is named, not left out."""
     turn = f"<|im_start|>user\n{text}<|im_end|>\n"
     for broken in (f"{stray} {turn}", turn + stray):
-        with pytest.raises(CorpusError, match="x: text outside of the turns"):
-            from_markup(broken, "x")
+        with pytest.raises(CorpusError, match="x: text outside the turns"):
+            parse_markup(broken, "x")
 
 
 @given(CONTENTS)
 def test_text_without_turns_is_refused_and_nothing_is_empty(text):
     """A plain text is no chat; an empty one is an empty conversation."""
-    with pytest.raises(CorpusError, match="no turns of known markup"):
-        from_markup(text, "x")
-    assert from_markup("  \n", "x").messages == ()
+    with pytest.raises(CorpusError, match="no turns in a known markup"):
+        parse_markup(text, "x")
+    assert parse_markup("  \n", "x").messages == ()
 
 
 @pytest.mark.parametrize(
     ("row", "part"),
     [
-        ({"body": "x"}, "holds no conversation (fields: body)"),
-        ({"messages": 3}, "holds no conversation"),
-        ({"messages": ["hello"]}, "a message is a mapping with role and content, got str"),
+        ({"body": "x"}, "no conversation (fields: body)"),
+        ({"messages": 3}, "no conversation"),
+        ({"messages": ["hello"]}, "expected a message with role and content, got str"),
         (
             {"messages": [{"who": "me"}]},
-            "a message has a role and a content (or from and value), got who",
+            "a message needs role and content (or from and value), got who",
         ),
-        ({"messages": [{"role": "user", "content": 3}]}, "a message has a role and a content"),
+        ({"messages": [{"role": "user", "content": 3}]}, "a message needs role and content"),
     ],
 )
 def test_a_row_without_a_conversation_says_what_it_holds(row, part):
     """The message names the place, what is there, and what is expected."""
     with pytest.raises(CorpusError) as caught:
-        conversation_of(row, "text", "chats.jsonl:7")
+        parse_conversation(row, "text", "chats.jsonl:7")
     assert str(caught.value).startswith("chats.jsonl:7: ")
     assert part in str(caught.value)
 
 
 def test_a_named_field_that_is_missing_is_an_error_and_not_a_guess():
     """Where the recipe names the field, no other field is tried."""
-    with pytest.raises(CorpusError, match="there is no field 'turns' to take"):
-        conversation_of({"messages": messages_of([("user", "hi")])}, "turns", "x")
+    with pytest.raises(CorpusError, match="no field 'turns' to take"):
+        parse_conversation({"messages": messages_of([("user", "hi")])}, "turns", "x")
 
 
 @given(MESSAGES, st.sampled_from(["NFC", "NFKC"]))
 def test_normal_forms_reach_every_message(pairs, form):
     """A conversation is normalised message by message and stays a conversation."""
     decomposed = [(role, unicodedata.normalize("NFD", content)) for role, content in pairs]
-    made = normalised(Conversation.of(messages_of(decomposed)), form)
+    made = normalise_document(Conversation.of(messages_of(decomposed)), form)
     expected = [(role, unicodedata.normalize(form, content)) for role, content in pairs]
     assert list(made.messages) == messages_of(expected)
-    assert normalised(decomposed[0][1], form) == expected[0][1]
+    assert normalise_document(decomposed[0][1], form) == expected[0][1]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.corpus.cleaning import Cleaner, Reason, Tally, digest_of, sum_of_drops
+from lingraft.corpus.cleaning import Cleaner, Reason, Tally, document_digest, sum_drops
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.splits import (
     BUCKETS,
-    EVERYTHING,
+    HASH_RANGE,
     DocumentHashes,
     Shuffle,
     ShuffledDocument,
@@ -21,7 +21,7 @@ from lingraft.corpus.splits import (
 )
 from lingraft.errors import CorpusError
 
-NUMBERS = st.integers(0, EVERYTHING - 1)
+NUMBERS = st.integers(0, HASH_RANGE - 1)
 DOCUMENTS = st.lists(
     st.tuples(NUMBERS, NUMBERS, st.integers(1, 1000)),
     min_size=2,
@@ -47,7 +47,7 @@ def test_the_split_depends_on_content_and_the_order_on_the_seed(digest, seed, ot
     first, second = DocumentHashes.of(digest, seed), DocumentHashes.of(digest, other)
     assert first.split == second.split
     assert (first == second) == (seed == other)
-    assert all(0 <= number < EVERYTHING for number in (first.split, first.select, first.order))
+    assert all(0 <= number < HASH_RANGE for number in (first.split, first.select, first.order))
 
 
 def test_the_three_numbers_are_uniform_and_independent():
@@ -56,11 +56,11 @@ def test_the_three_numbers_are_uniform_and_independent():
     hashes = [DocumentHashes.of(digest, 3) for digest in digests]
     names = ("split", "select", "order")
     for name in names:
-        quarters = Counter(getattr(one, name) * 4 // EVERYTHING for one in hashes)
+        quarters = Counter(getattr(one, name) * 4 // HASH_RANGE for one in hashes)
         assert min(quarters.values()) > 900
     for first, second in (names[:2], names[1:], names[::2]):
         quadrants = Counter(
-            (getattr(one, first) * 2 // EVERYTHING, getattr(one, second) * 2 // EVERYTHING)
+            (getattr(one, first) * 2 // HASH_RANGE, getattr(one, second) * 2 // HASH_RANGE)
             for one in hashes
         )
         assert len(quadrants) == 4
@@ -73,7 +73,7 @@ def test_the_held_out_documents_are_the_lowest_and_never_all(documents, share):
     """Those below the threshold are the share, at least one document, and something is left to train."""
     threshold = table_of(documents).heldout_threshold(share, None)
     heldout = [split for split, _, _ in documents if split < threshold]
-    in_share = sum(split < int(share * EVERYTHING) for split, _, _ in documents)
+    in_share = sum(split < int(share * HASH_RANGE) for split, _, _ in documents)
     assert len(heldout) == min(max(1, in_share), len(documents) - 1)
 
 
@@ -85,7 +85,8 @@ def test_a_bound_on_the_held_out_bytes_only_lowers_the_threshold(documents, shar
     first = min(documents)
     if first[2] > most:
         with pytest.raises(
-            CorpusError, match=rf"less than the first document .*\({first[2]} bytes\)"
+            CorpusError,
+            match=rf"less than the size of the first held-out document \({first[2]} bytes\)",
         ):
             table.heldout_threshold(share, most)
         return
@@ -96,10 +97,10 @@ def test_a_bound_on_the_held_out_bytes_only_lowers_the_threshold(documents, shar
 
 def test_a_bound_that_is_met_exactly_is_kept():
     """Documents of just so many bytes are held out; one byte less is one document less."""
-    documents = [(1, 0, 10), (2, 1, 20), (3, 2, 30), (EVERYTHING - 1, 3, 40)]
+    documents = [(1, 0, 10), (2, 1, 20), (3, 2, 30), (HASH_RANGE - 1, 3, 40)]
     table = table_of(documents)
     assert [table.heldout_threshold(0.5, most) for most in (60, 59, 30, 29, 10)] == [
-        EVERYTHING - 1, 3, 3, 2, 2
+        HASH_RANGE - 1, 3, 3, 2, 2
     ]  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def test_weighted_sources_have_their_shares_to_within_a_document(documents, weig
 @given(DOCUMENTS)
 def test_without_weights_everything_is_used(documents):
     """Every source has the threshold that no number reaches."""
-    assert table_of(documents, (0, 1)).train_thresholds(None, 0) == [EVERYTHING] * 2
+    assert table_of(documents, (0, 1)).train_thresholds(None, 0) == [HASH_RANGE] * 2
 
 
 @relaxed
@@ -168,7 +169,7 @@ def test_each_document_has_one_reason_and_a_kept_text_is_unique(texts, least, mo
         elif len(bare) > most:
             assert (reason, digest) == (Reason.long, b"")
         else:
-            assert digest == digest_of(text)
+            assert digest == document_digest(text)
             assert reason == (Reason.duplicate if digest in kept else None)
             kept.append(digest)
     assert cleaner.seen == set(kept)
@@ -177,7 +178,7 @@ def test_each_document_has_one_reason_and_a_kept_text_is_unique(texts, least, mo
 def test_held_out_comes_before_duplicate_and_language_last():
     """A held-out text is not remembered; a text of another language is, and its copy is a duplicate."""
     settings_of = CorpusSettings(sources="x.txt", min_characters=1)
-    heldout = {digest_of("held out")}
+    heldout = {document_digest("held out")}
     cleaner = Cleaner(settings_of, in_language=lambda text: text != "fremd", heldout=heldout)
     assert [cleaner.filter("held out")[0] for _ in range(2)] == [Reason.heldout] * 2
     assert [cleaner.filter("fremd")[0] for _ in range(2)] == [Reason.language, Reason.duplicate]
@@ -206,7 +207,7 @@ def test_counts_add_up(first, second):
         parts = [*told["kept"].values(), *told["dropped"].values()]
         for unit in ("documents", "bytes"):
             assert told["read"][unit] == sum(part[unit] for part in parts)
-    drops = sum_of_drops(tallies)
+    drops = sum_drops(tallies)
     counts = [cell["documents"] for cell in drops.values()]
     assert counts == sorted(counts, reverse=True)
     expected = Counter(what for what, _ in [*first, *second] if what not in {"train", "heldout"})
