@@ -1,4 +1,4 @@
-"""Bootstrap intervals over documents: against resampling in a plain loop, and what must hold of every interval."""
+"""Bootstrap intervals over documents: equal to a plain loop, and properties of every interval."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from lingraft.evaluation import bootstrap
 from lingraft.evaluation.bootstrap import (
     difference_interval,
-    difference_row,
+    measure_difference,
+    measure_ratio,
     ratio_interval,
-    ratio_row,
     resampled_ratios,
 )
 from lingraft.evaluation.config import BootstrapSettings
@@ -35,7 +35,7 @@ def in_a_loop(tops, bottoms, chosen: BootstrapSettings) -> list[float]:
 @relaxed
 @given(DOCUMENTS, st.integers(0, 5))
 def test_resampled_ratios_are_those_of_a_plain_loop(documents, seed):
-    """Counting how often each document is drawn gives the ratio of sums over the drawn documents."""
+    """Counts of drawn documents give the ratio of sums over the drawn documents."""
     tops, bottoms = zip(*documents, strict=True)
     chosen = BootstrapSettings(resamples=30, seed=seed)
     assert resampled_ratios(tops, bottoms, chosen) == pytest.approx(
@@ -57,7 +57,7 @@ def test_an_interval_leaves_out_the_same_share_at_both_ends(documents, confidenc
 @relaxed
 @given(DOCUMENTS, st.integers(1, 7))
 def test_blocks_of_resamples_change_nothing(documents, rows):
-    """Resamples are drawn in blocks to bound memory; the size of a block is not part of the result."""
+    """The size of the blocks that bound memory does not change the result."""
     tops, bottoms = zip(*documents, strict=True)
     whole = resampled_ratios(tops, bottoms, FEW)
     with pytest.MonkeyPatch.context() as patch:
@@ -98,7 +98,7 @@ def test_more_confidence_is_a_wider_interval(documents):
 @relaxed
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, SIZES), min_size=2, max_size=12))
 def test_a_difference_is_paired_and_turns_with_its_order(documents):
-    """Both ratios come from the same draws: a model minus itself is exactly 0, and a - b is -(b - a)."""
+    """Both ratios use the same draws: a model minus itself is 0, and a - b is -(b - a)."""
     one, other, sizes = zip(*documents, strict=True)
     assert difference_interval((one, sizes), (one, sizes), FEW) == (0, 0)
     low, high = difference_interval((one, sizes), (other, sizes), FEW)
@@ -108,7 +108,7 @@ def test_a_difference_is_paired_and_turns_with_its_order(documents):
 
 @given(st.floats(0, 100), st.integers(2, 20))
 def test_a_constant_shift_of_every_document_has_no_spread(shift, documents):
-    """Where one model needs the same more on every document, the interval of the difference is one point."""
+    """A difference that is the same on every document has an interval of one point."""
     base, sizes = np.arange(documents, dtype=float), np.ones(documents)
     low, high = difference_interval((base + shift, sizes), (base, sizes), FEW)
     assert (low, high) == pytest.approx((shift, shift), abs=1e-9)
@@ -133,24 +133,24 @@ def test_draws_without_any_unit_are_left_out():
 def test_a_row_holds_the_ratio_of_sums_and_not_the_mean_of_ratios(documents):
     """A long document counts by its length; n is the number of documents."""
     tops, bottoms = zip(*documents, strict=True)
-    row = ratio_row("m", "u", tops, bottoms, subject="s", language="hi", bootstrap=FEW)
+    row = measure_ratio("m", "u", tops, bottoms, subject="s", language="hi", bootstrap=FEW)
     assert row.value == pytest.approx(sum(tops) / sum(bottoms))
     assert (row.n, row.per, row.confidence) == (len(documents), "document", FEW.confidence)
     assert (row.low, row.high) == ratio_interval(tops, bottoms, FEW)
 
 
 def test_a_row_of_nothing_is_no_row():
-    """A text without any unit gives no row, a difference with one such side none either."""
+    """A text without any unit gives no measurement, and neither does a difference with one."""
     given_names = {"subject": "s", "language": "hi", "bootstrap": FEW}
-    assert ratio_row("m", "u", [1, 2], [0, 0], **given_names) is None
+    assert measure_ratio("m", "u", [1, 2], [0, 0], **given_names) is None
     sides = ([1, 2], [0, 0]), ([1, 2], [1, 1])
-    assert difference_row("m", "u", *sides, first="source", **given_names) is None
-    assert difference_row("m", "u", *reversed(sides), first="source", **given_names) is None
+    assert measure_difference("m", "u", *sides, first="source", **given_names) is None
+    assert measure_difference("m", "u", *reversed(sides), first="source", **given_names) is None
 
 
 def test_a_row_of_one_document_has_a_value_without_an_interval():
     """Its confidence is empty as well, so that no table shows an interval of nothing."""
-    row = ratio_row("m", "u", [3], [2], subject="s", language="hi", bootstrap=FEW)
+    row = measure_ratio("m", "u", [3], [2], subject="s", language="hi", bootstrap=FEW)
     assert (row.value, row.low, row.high, row.confidence, row.n) == (1.5, None, None, None, 1)
 
 
@@ -159,7 +159,7 @@ def test_a_row_of_one_document_has_a_value_without_an_interval():
 def test_a_difference_row_is_the_difference_of_the_two_rows(documents):
     """Its value is one ratio minus the other, and it names the model that was subtracted."""
     one, other, sizes = zip(*documents, strict=True)
-    row = difference_row(
+    row = measure_difference(
         "bits",
         "u",
         (one, sizes),

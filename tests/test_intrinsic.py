@@ -1,4 +1,4 @@
-"""Intrinsic measures: every byte scored once, by the model's own numbers, with honest intervals."""
+"""Intrinsic measures: every byte is scored once, and intervals cover the true value."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lingraft.evaluation import (
     EvaluationSettings,
     GenerationSettings,
     bits_per_byte,
+    count_words,
     evaluate,
     fertility,
     generation_speed,
     score_text,
-    words_in,
 )
-from lingraft.evaluation.bits_per_byte import windows_of
+from lingraft.evaluation.bits_per_byte import split_into_windows
 from lingraft.evaluation.bootstrap import difference_interval, ratio_interval, resampled_ratios
 from lingraft.evaluation.fertility import fertility_changes
 from lingraft.evaluation.generation import Passage
-from lingraft.evaluation.score_model import passages_of
+from lingraft.evaluation.score_model import choose_passages
 from lingraft.measurement import select
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import ENGLISH, HINDI
@@ -52,7 +52,7 @@ def pair(folder: Path) -> tuple[Any, ModelTokenizer]:
 
 
 def slow_nats(model: Any, tokenizer: ModelTokenizer, text: str, context: int, stride: int) -> float:
-    """Score one token at a time, each with the context that a sliding window gives it."""
+    """Score one token at a time, each with the context of its sliding window."""
     sequence = [tokenizer.bos_id, *tokenizer.encode([text])[0]]
     nats = 0.0
     for position in range(1, len(sequence)):
@@ -70,7 +70,7 @@ def slow_nats(model: Any, tokenizer: ModelTokenizer, text: str, context: int, st
 def test_bits_per_byte_equals_a_slow_reference(
     context: int, stride: int, pair: tuple[Any, ModelTokenizer]
 ) -> None:
-    """One token at a time gives the same nats for each document to one part in a million."""
+    """Scoring one token at a time gives the same nats per document, to one part in a million."""
     scores = bits_per_byte(*pair, DOCUMENTS, context=context, stride=stride, batch_tokens=100)
     with torch.inference_mode():
         expected = [slow_nats(*pair, text, context, stride) for text in DOCUMENTS]
@@ -83,7 +83,7 @@ def test_bits_per_byte_equals_a_slow_reference(
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_bits_per_byte_is_the_models_own_loss(name: str, tmp_path: Path) -> None:
-    """For every architecture, batching, padding and the detached head change nothing."""
+    """For every architecture, batching, padding and a separate head do not change the scores."""
     folder = ARCHITECTURES[name].build(tmp_path)
     model, tokenizer = load_model(folder), open_tokenizer(folder)
     scores = bits_per_byte(model, tokenizer, DOCUMENTS[:6], context=64)
@@ -97,7 +97,7 @@ def test_bits_per_byte_is_the_models_own_loss(name: str, tmp_path: Path) -> None
 
 
 def test_a_head_that_cannot_be_taken_apart_is_used_whole(folder: Path) -> None:
-    """A model that changes its logits after the head is scored through its whole forward, and the result says so."""
+    """A model that changes its logits after the head is scored by its whole forward pass, noted."""
     model, tokenizer = load_model(folder), open_tokenizer(folder)
     expected = bits_per_byte(model, tokenizer, DOCUMENTS)
     apart = model.model.forward
@@ -120,7 +120,7 @@ def _logits(body: Any, model: Any, input_ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("context", "stride"), [(4, 4), (4, 2), (4, 1), (1, 1)])
 def test_windows_score_every_token_once(tokens: int, context: int, stride: int) -> None:
     """Windows cover 1 to n without gaps, and none is longer than the context."""
-    windows = list(windows_of(0, tokens, context, stride))
+    windows = list(split_into_windows(0, tokens, context, stride))
     assert [position for w in windows for position in range(w.first, w.end + 1)] == list(
         range(1, tokens + 1)
     )
@@ -128,7 +128,7 @@ def test_windows_score_every_token_once(tokens: int, context: int, stride: int) 
 
 
 def test_a_context_longer_than_the_models_is_an_error(pair: tuple[Any, ModelTokenizer]) -> None:
-    """Both numbers are named."""
+    """The error names both numbers."""
     with pytest.raises(ModelError, match=r"65 tokens.*64"):
         bits_per_byte(*pair, ["a"], context=65)
 
@@ -136,7 +136,7 @@ def test_a_context_longer_than_the_models_is_an_error(pair: tuple[Any, ModelToke
 def test_a_model_without_bos_and_eos_is_an_error(
     folder: Path, pair: tuple[Any, ModelTokenizer]
 ) -> None:
-    """Nothing else may stand in for the token before the first."""
+    """A model without BOS and EOS is an error."""
     bare = ModelTokenizer(folder, pair[1].family, {})
     with pytest.raises(ModelError, match="neither a BOS nor an EOS"):
         bits_per_byte(pair[0], bare, ["a"])
@@ -155,12 +155,12 @@ def test_a_model_without_bos_and_eos_is_an_error(
     ],
 )
 def test_words_are_unicode_words(text: str, words: int) -> None:
-    """Vowel signs stay within their word; punctuation is no word."""
-    assert words_in(text) == words
+    """Vowel signs stay within their word; punctuation is not a word."""
+    assert count_words(text) == words
 
 
 def test_fertility_counts_tokens(pair: tuple[Any, ModelTokenizer]) -> None:
-    """The ratios are sums over sums, with intervals around them."""
+    """Fertility is a ratio of sums, inside its interval."""
     tokenizer = pair[1]
     documents = [*ENGLISH, f"{ENGLISH[0]} {ENGLISH[1]}"]
     rows = fertility(score_text(*pair, documents, SETTINGS), "en", "source", SETTINGS.bootstrap)
@@ -185,7 +185,7 @@ def test_fertility_counts_tokens(pair: tuple[Any, ModelTokenizer]) -> None:
 def test_identical_documents_are_counted(
     folder: Path, pair: tuple[Any, ModelTokenizer], tmp_path: Path
 ) -> None:
-    """A document counts as identical when both tokenizers give the same ids; the change in tokens is paired."""
+    """Documents with equal ids count as identical; the change in tokens per word is paired."""
     model = load_model(ARCHITECTURES["llama"].build_with(321, tmp_path))
     extended_tokenizer(folder, tmp_path, ("zq",))
     documents = ["red apple", "a", "b", "a zq"]
@@ -215,7 +215,7 @@ def test_intervals_cover_what_they_should() -> None:
 
 
 def test_paired_differences_are_sharper_than_separate_intervals() -> None:
-    """What two models share (hard documents) drops out of their difference."""
+    """Variation that two models share drops out of their difference."""
     random = np.random.default_rng(0)
     sizes = random.integers(20, 200, 100).astype(float)
     first = sizes * random.normal(2, 0.5, 100)
@@ -250,9 +250,9 @@ def test_generation_times_the_same_text_for_every_model(pair: tuple[Any, ModelTo
 
 
 def test_passages_begin_with_whole_words_and_go_on_to_the_byte() -> None:
-    """A prompt ends before a space where it can; prompt and continuation are the document's own text."""
+    """A prompt ends before a space if it can; prompt and continuation are text of the document."""
     documents = ["one two three four five", "short", "x", "nospacesinhere at all", "left out"]
-    passages = passages_of(documents, 3, 10, 6)
+    passages = choose_passages(documents, 3, 10, 6)
     assert passages == [
         Passage("one two", " three"),
         Passage("sh", "ort"),
@@ -261,7 +261,7 @@ def test_passages_begin_with_whole_words_and_go_on_to_the_byte() -> None:
 
 
 def test_evaluation_measures_every_model_on_the_same_bytes(folder: Path) -> None:
-    """Two names for one model differ in nothing; the cap on held-out text is kept and stated."""
+    """A model does not differ from itself; the limit of held-out text is kept and reported."""
     generation = GenerationSettings(timed_bytes=8, timed_prompts=1, timed_repeats=1)
     settings = EvaluationSettings(heldout_bytes=300, generation=generation)
     result = evaluate({"source": folder, "adapted": folder}, {"hi": MemoryCorpus()}, settings)
@@ -290,7 +290,7 @@ def test_a_language_without_held_out_text_is_an_error(folder: Path) -> None:
 
 
 def test_settings_are_read_without_torch() -> None:
-    """The command line answers before torch is imported."""
+    """Importing the package does not import torch."""
     code = (
         "import sys, lingraft.evaluation, lingraft.embeddings, lingraft.checkpoint; "
         "assert not {'torch', 'transformers', 'pyarrow'} & set(sys.modules)"
@@ -307,7 +307,7 @@ def test_an_interval_leaves_out_as_much_at_each_end() -> None:
 
 
 def test_a_head_with_a_softcap_is_taken_apart(tmp_path: Path) -> None:
-    """Gemma 2 caps its logits after the head: the head apart does the same, and no whole logits are made."""
+    """The separate head caps the logits as Gemma 2 does, so whole logits are not needed."""
     settings = {**ARCHITECTURES["gemma"].settings, "final_logit_softcapping": 0.05}
     gemma = Architecture("Gemma2Config", settings, tied=True)
     folder = gemma.build(tmp_path)

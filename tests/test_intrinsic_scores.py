@@ -1,7 +1,8 @@
-"""What is kept of a model's scores, and what is made of them: agreement with lm-eval, memory, tokens, repetition."""
+"""Scores of a model and the measures from them: agreement with lm-eval, memory, repetition."""
 
 from __future__ import annotations
 
+import importlib
 import resource
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,18 +22,17 @@ from lingraft.evaluation import (
     GenerationSettings,
     TextScores,
     bits_per_byte,
+    count_sentences,
     evaluate,
     forgetting,
     score_text,
-    sentences_in,
 )
-from lingraft.evaluation import bits_per_byte as bits_module
 from lingraft.evaluation.added_token_use import (
     AddedTokenUse,
-    exposure_rows,
-    turns_of,
-    undertrained,
-    use_rows,
+    find_undertrained,
+    measure_exposure,
+    measure_rotation,
+    measure_use,
 )
 from lingraft.evaluation.fertility import premium
 from lingraft.evaluation.samples import repetition, write_samples
@@ -41,6 +41,8 @@ from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
 
+# The package exports a function of the same name, so the module is imported by its full name.
+bits_module = importlib.import_module("lingraft.evaluation.bits_per_byte")
 BOOTSTRAP = BootstrapSettings(resamples=50)
 SETTINGS = EvaluationSettings(bootstrap=BOOTSTRAP, generation=None)
 DOCUMENTS = [*ENGLISH, *HINDI, "", " ".join(HINDI)]
@@ -61,7 +63,7 @@ def pair(folder: Path) -> tuple[Any, ModelTokenizer]:
 def test_bits_per_byte_agrees_with_lm_eval(
     batch: int, folder: Path, pair: tuple[Any, ModelTokenizer]
 ) -> None:
-    """With windows of the whole context side by side, lm-eval's rolling log-likelihood of each document is the same."""
+    """With a stride of the whole context, lm-eval's rolling log-likelihood is equal."""
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
@@ -83,7 +85,7 @@ def test_bits_per_byte_agrees_with_lm_eval(
 def test_a_document_of_a_megabyte_is_read_in_pieces(
     pair: tuple[Any, ModelTokenizer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No call sees more than a batch of tokens, no block of logits more than its share, and memory stays bounded."""
+    """A call reads at most a batch of tokens, logits have a limit, memory stays small."""
     model, tokenizer = pair
     monkeypatch.setattr(bits_module, "LOGITS_AT_ONCE", 320 * 100)
     seen, made = [], []
@@ -109,7 +111,7 @@ def test_a_document_of_a_megabyte_is_read_in_pieces(
 def test_scores_are_the_same_after_writing(
     pair: tuple[Any, ModelTokenizer], tmp_path: Path
 ) -> None:
-    """A file of scores reads back to the bit, holds no pickle, and is refused where it is something else."""
+    """A file of scores reads back bit for bit and holds no pickle; another file is an error."""
     scores = score_text(*pair, DOCUMENTS, SETTINGS)
     scores.write(tmp_path / "scores.npz")
     again = TextScores.read(tmp_path / "scores.npz")
@@ -118,7 +120,7 @@ def test_scores_are_the_same_after_writing(
     assert [part.tolist() for part in again.documents()] == pair[1].encode(DOCUMENTS)
     assert again.bits_per_byte == scores.bits_per_byte
     (tmp_path / "broken.npz").write_bytes(b"PK")
-    with pytest.raises(StoreError, match=r"broken\.npz: no scores"):
+    with pytest.raises(StoreError, match=r"broken\.npz: not a file of scores"):
         TextScores.read(tmp_path / "broken.npz")
 
 
@@ -137,12 +139,12 @@ def test_scores_are_the_same_after_writing(
     ],
 )
 def test_sentences_end_in_every_script(text: str, sentences: int) -> None:
-    """Full stops of several scripts end a sentence, and so does a line; a decimal point does not."""
-    assert sentences_in(text) == sentences
+    """Full stops of several scripts end a sentence, and so does a line; a decimal point not."""
+    assert count_sentences(text) == sentences
 
 
 def test_the_premium_is_over_english(pair: tuple[Any, ModelTokenizer], tmp_path: Path) -> None:
-    """Tokens of the same sentences; rows with an empty side are left out, and a missing column is an error."""
+    """Sentences without a translation are left out, and a missing column is an error."""
     file = tmp_path / "parallel.jsonl"
     lines = [f'{{"en": "{one}", "hi": "{two}"}}\n' for one, two in zip(ENGLISH, HINDI, strict=True)]
     file.write_text("".join([*lines, '{"en": "alone", "hi": ""}\n']), encoding="utf-8")
@@ -155,7 +157,7 @@ def test_the_premium_is_over_english(pair: tuple[Any, ModelTokenizer], tmp_path:
 
 
 def test_the_normalised_sequence_length_of_a_tokenizer_to_itself_is_one(folder: Path) -> None:
-    """The reference is a tokenizer of the user's choice, named in the note."""
+    """The note names the reference tokenizer, which the user chooses."""
     chosen = SETTINGS.model_copy(update={"reference_tokenizer": str(folder)})
     row = select(
         evaluate({"source": folder}, {"hi": MemoryCorpus()}, chosen).measurements,
@@ -178,7 +180,7 @@ def test_repetition_counts_repeated_word_4_grams() -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_samples_are_written_alike_alone_and_together(name: str, tmp_path: Path) -> None:
-    """For every architecture, prompts of different length beside it change nothing of what is written after one."""
+    """For every architecture, a sample does not depend on the other prompts of its batch."""
     folder = ARCHITECTURES[name].build(tmp_path)
     model, tokenizer = load_model(folder), open_tokenizer(folder)
     prompts = ["The old", "She reads a long letter"]
@@ -192,12 +194,12 @@ def test_samples_are_written_alike_alone_and_together(name: str, tmp_path: Path)
 
 
 def test_the_use_of_added_tokens_is_counted(folder: Path, tmp_path: Path) -> None:
-    """Which of them a text uses, and how many of its tokens they are."""
+    """The used share of added tokens, and the added share of tokens, are those of the text."""
     model = load_model(ARCHITECTURES["llama"].build_with(322, tmp_path))
     splice = extended_tokenizer(folder, tmp_path, ("zq", "xj"))
     tokenizer = open_tokenizer(tmp_path)
     scores = score_text(model, tokenizer, ["zq", "a", "zq zq"], SETTINGS)
-    in_use, share = use_rows(
+    in_use, share = measure_use(
         scores, [token.id for token in splice.added], "hi", "spliced", BOOTSTRAP
     )
     assert (in_use.value, in_use.n) == (0.5, 2)
@@ -205,26 +207,26 @@ def test_the_use_of_added_tokens_is_counted(folder: Path, tmp_path: Path) -> Non
 
 
 def test_rows_that_barely_turn_are_under_trained(folder: Path, tmp_path: Path) -> None:
-    """A row that only decayed did not turn, one that was pushed aside did."""
+    """A row that only decayed did not rotate; a row that was moved did."""
     after = ARCHITECTURES["llama"].build(tmp_path)
     weights = load_file(after / "model.safetensors")
     table = weights["model.embed_tokens.weight"]
     table[10] *= 0.9
     table[11:14] += torch.randn(3, table.shape[1]) * 0.01
     save_file(weights, after / "model.safetensors", metadata={"format": "pt"})
-    turns = turns_of(folder, after, np.array([10, 11, 12, 13]))
-    assert undertrained(turns).tolist() == [True, False, False, False]
-    assert turns[0] < 1e-6
-    assert turns[1:].min() > 1e-2
-    rows = exposure_rows(
-        AddedTokenUse(np.arange(4), np.array([0, 9, 10, 100]), turns), "hi", "adapted"
+    rotations = measure_rotation(folder, after, np.array([10, 11, 12, 13]))
+    assert find_undertrained(rotations).tolist() == [True, False, False, False]
+    assert rotations[0] < 1e-6
+    assert rotations[1:].min() > 1e-2
+    rows = measure_exposure(
+        AddedTokenUse(np.arange(4), np.array([0, 9, 10, 100]), rotations), "hi", "adapted"
     )
     assert [row.value for row in rows] == [9.5, 0.5, 0.25]
     assert "1 none" in rows[0].note
 
 
 def test_forgetting_pairs_before_and_after() -> None:
-    """Bits per byte and task scores of the base language, with the paired change where there is one."""
+    """Forgetting compares bits per byte and task scores, with the paired change if there is one."""
     rows = [
         Measurement(metric, subject, value, unit, "en", split)
         for metric, subject, value, unit, split in (
@@ -249,7 +251,7 @@ def test_forgetting_pairs_before_and_after() -> None:
 
 
 def test_a_task_score_that_rises_is_called_better() -> None:
-    """In the report's table, by the paired interval; documents seen in training are neither."""
+    """The paired interval decides between better and worse; seen documents are neither."""
     rows = [
         Measurement("xcopa accuracy", "source", 0.5, "share", "ta", "test"),
         Measurement("xcopa accuracy", "adapted", 0.7, "share", "ta", "test"),
@@ -263,7 +265,7 @@ def test_a_task_score_that_rises_is_called_better() -> None:
 
 
 def test_samples_carry_repetition_and_new_tokens(folder: Path) -> None:
-    """Repetition and the share of new tokens have intervals over samples, apart from what is timed."""
+    """Repetition and the share of new tokens have intervals over samples."""
     chosen = EvaluationSettings(
         bootstrap=BOOTSTRAP,
         generation=GenerationSettings(

@@ -25,7 +25,7 @@ import numpy as np
 from lingraft.corpus import Source, first_documents, parse_language
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, RecipeError
-from lingraft.evaluation.fertility import is_unspaced, words_in
+from lingraft.evaluation.words import count_words, is_unspaced
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.unknown_tokens import RoundTrip, measure_round_trip
@@ -179,7 +179,7 @@ def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
         documents=len(documents),
         bytes=sum(len(text.encode()) for text in documents),
         characters=sum(map(len, documents)),
-        words=sum(map(words_in, documents)),
+        words=sum(map(count_words, documents)),
         spaced_words=sum(len(text.split()) for text in documents),
         tokens=tokens,
         units=tokenizer.family.units(documents).total(),

@@ -1,8 +1,8 @@
-"""Intrinsic evaluation: how a tokenizer cuts text, how well a model predicts it, and how fast it writes it.
+"""Intrinsic evaluation: fertility of tokenizers, bits per byte of models, and speed of generation.
 
-Every model sees the same documents and is scored on the same bytes, so that vocabularies of different size can be
-compared. Every number carries how many units it averages over and a bootstrap interval over documents. No torch at
-import.
+All models see the same documents and are scored on the same bytes, so vocabularies of different
+size are comparable. Every measurement says how many units it averages over and has a bootstrap
+interval over documents. Importing this package does not import torch.
 """
 
 from lingraft.evaluation.bits_per_byte import DocumentScores, bits_per_byte
@@ -13,7 +13,7 @@ from lingraft.evaluation.forgetting import Forgotten, forgetting
 from lingraft.evaluation.generation import GenerationSpeed, generation_speed
 from lingraft.evaluation.score_model import FolderScores, score_folder, score_text
 from lingraft.evaluation.text_scores import TextScores
-from lingraft.evaluation.words import sentences_in, words_in
+from lingraft.evaluation.words import count_sentences, count_words
 
 __all__ = [
     "BootstrapSettings",
@@ -28,12 +28,12 @@ __all__ = [
     "TextScores",
     "bits_per_byte",
     "compare",
+    "count_sentences",
+    "count_words",
     "evaluate",
     "fertility",
     "forgetting",
     "generation_speed",
     "score_folder",
     "score_text",
-    "sentences_in",
-    "words_in",
 ]

@@ -1,10 +1,11 @@
-"""What became of added tokens: whether text uses them, how often training showed them, and whether their rows turned.
+"""The use of added tokens: whether text uses them, and whether training changed their rows.
 
-*Under-trained* tokens are rows that training left as they were. Land and Bartolo (2024, arXiv 2405.05417) find them in
-finished models by rows that resemble those of tokens never seen. Here the row before training is known, so the move
-itself is the indicator: an added token is called under-trained where its input row turned by less than a tenth of the
-median turn of all added rows. A turn is the sine of the angle between the row before and after: weight decay, which
-shrinks rows that no text showed, turns none.
+*Under-trained* tokens have rows that training hardly changed. Land and Bartolo (2024, arXiv
+2405.05417) find them in finished models by rows that resemble those of tokens never seen. Here the
+row before training is known, so the change itself is the indicator: an added token is under-trained
+if the angle of its input row changed by less than a tenth of the median over all added rows. The
+change is measured as the sine of the angle between the row before and after: weight decay, which
+shrinks rows that no text used, does not change the angle.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lingraft.checkpoint import Checkpoint, embedding_names
-from lingraft.evaluation.bootstrap import Floats, ratio_row
+from lingraft.evaluation.bootstrap import Floats, measure_ratio
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.text_scores import Integers, TextScores
 from lingraft.measurement import Measurement
@@ -26,34 +27,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RARE = 10
-BARELY = 0.1
+"""Occurrences in the training text below which an added token counts as rarely seen."""
+MIN_ROTATION_SHARE = 0.1
+"""Share of the median rotation below which a row counts as under-trained."""
 ROUNDING = 1e-6
-"""Sine below which a row counts as never turned: what is left of decay in float32."""
+"""Sine below which a row counts as not rotated: rounding of weight decay in float32."""
 
 
 @dataclass(frozen=True)
 class AddedTokenUse:
-    """The added ids of a model (A of them), their occurrences in training text, and how far their rows turned."""
+    """The added ids of a model, their occurrences in training text, and their rows' rotations."""
 
     ids: Integers
     exposures: Integers | None = None
-    turns: Floats | None = None
+    rotations: Floats | None = None
 
 
-def use_rows(
+def measure_use(
     scores: TextScores,
     added: Sequence[int],
     language: str,
     subject: str,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure the share of added tokens that a text uses, and the share of its tokens that are added."""
-    chosen = frozenset(added)
-    used = len(chosen & {*np.unique(scores.ids).tolist()})
-    row = ratio_row(
+    """Measure the share of added tokens that a text uses, and the added share of its tokens."""
+    added_set = frozenset(added)
+    used = len(added_set.intersection(np.unique(scores.ids).tolist()))
+    share = measure_ratio(
         "tokens that are added",
         "share",
-        scores.in_documents(chosen),
+        scores.count_in_documents(added_set),
         scores.tokens,
         subject=subject,
         language=language,
@@ -62,17 +65,17 @@ def use_rows(
     in_use = Measurement(
         "added tokens in use",
         subject,
-        used / len(chosen),
+        used / len(added_set),
         "share",
         language,
-        n=len(chosen),
+        n=len(added_set),
         per="added token",
     )
-    return [in_use, *([row] if row else [])]
+    return [in_use, share] if share else [in_use]
 
 
-def exposure_rows(use: AddedTokenUse, language: str, subject: str) -> list[Measurement]:
-    """Measure how often the training text shows an added token, and how many of them it left under-trained."""
+def measure_exposure(use: AddedTokenUse, language: str, subject: str) -> list[Measurement]:
+    """Measure how often added tokens occur in training text, and how many are under-trained."""
     common: dict[str, Any] = {
         "subject": subject,
         "language": language,
@@ -80,12 +83,15 @@ def exposure_rows(use: AddedTokenUse, language: str, subject: str) -> list[Measu
         "n": len(use.ids),
         "per": "added token",
     }
-    rows = []
+    measurements = []
     if use.exposures is not None:
         tenth, median, ninth = np.quantile(use.exposures, [0.1, 0.5, 0.9])
         never = int((use.exposures == 0).sum())
-        note = f"one pass over the text; a tenth has {tenth:,.0f} or fewer, a tenth {ninth:,.0f} or more, {never} none"
-        rows += [
+        note = (
+            f"one pass over the text; a tenth has {tenth:,.0f} or fewer, "
+            f"a tenth {ninth:,.0f} or more, {never} none"
+        )
+        measurements += [
             Measurement(
                 "exposures of an added token",
                 value=float(median),
@@ -101,41 +107,45 @@ def exposure_rows(use: AddedTokenUse, language: str, subject: str) -> list[Measu
                 **common,
             ),
         ]
-    if use.turns is not None:
-        rows.append(
+    if use.rotations is not None:
+        measurements.append(
             Measurement(
                 "under-trained added tokens",
-                value=float(undertrained(use.turns).mean()),
+                value=float(find_undertrained(use.rotations).mean()),
                 unit="share",
                 note="input row turned less than a tenth of the median of added rows",
                 **common,
             )
         )
-    return rows
+    return measurements
 
 
-def undertrained(turns: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Say of each added token whether its row barely turned; one that did not turn at all never counts as trained.
+def find_undertrained(rotations: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Return for each added token whether it is under-trained; one whose row did not rotate is.
 
-    >>> undertrained(np.array([0.0, 0.01, 0.2, 0.4])).tolist()
+    >>> find_undertrained(np.array([0.0, 0.01, 0.2, 0.4])).tolist()
     [True, True, False, False]
     """
-    barely: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = turns < BARELY * np.median(turns)
-    return barely | (turns < ROUNDING)
+    is_small: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (
+        rotations < MIN_ROTATION_SHARE * np.median(rotations)
+    )
+    return is_small | (rotations < ROUNDING)
 
 
-def turns_of(before: Path, after: Path, ids: Integers) -> Floats:
+def measure_rotation(before: Path, after: Path, ids: Integers) -> Floats:
     """Return the sine of the angle between each input row before and after training."""
     import torch
 
-    first, last = (input_rows(folder)[torch.from_numpy(ids)].double() for folder in (before, after))
+    rows = torch.from_numpy(ids)
+    first = read_input_matrix(before)[rows].double()
+    last = read_input_matrix(after)[rows].double()
     along = (first * last).sum(dim=1) / first.square().sum(dim=1).clamp_min(1e-300)
     across = last - along[:, None] * first
-    turns: Floats = (across.norm(dim=1) / last.norm(dim=1).clamp_min(1e-300)).numpy()
-    return turns
+    rotations: Floats = (across.norm(dim=1) / last.norm(dim=1).clamp_min(1e-300)).numpy()
+    return rotations
 
 
-def input_rows(folder: Path) -> Tensor:
+def read_input_matrix(folder: Path) -> Tensor:
     """Map the input embedding of a model folder into memory."""
     checkpoint = Checkpoint.open(folder)
     return checkpoint.tensor(embedding_names(checkpoint).input[0])

@@ -1,18 +1,12 @@
-"""Cutting documents into windows of at most a context, so that every token is predicted exactly once.
+"""Bits per byte: how well a model predicts text, independent of its vocabulary.
 
-A document is the token that begins a text (BOS, or EOS for models without one) followed by its ids. The first window
-predicts as many tokens as the context holds; each later one moves by the stride and predicts the tokens that are new in
-it, with the rest of the context before them. With a stride of the whole context this is what lm-eval's rolling
-log-likelihood does.
-
-Bits per byte: how well a model predicts text, independent of its vocabulary.
-
-Every byte is scored, those of the first token too (BOS or else EOS is its context), and divided by the bytes of the
-text itself. Long documents are read through a sliding window. The head, whose logits are the largest thing in memory,
-is applied to a block of scored positions at a time, so that a document of any length fits.
-
-On a processor this costs what the matrix products cost, and so does any scorer that reads one document at a time;
-what batches by length save is the padding of mixed documents, and on an accelerator the many small steps.
+Every byte is scored, including those of the first token, whose context is BOS or else EOS. The sum
+is divided by the bytes of the text itself. A document that is longer than the context is read in
+windows, so that every token is predicted exactly once: the first window predicts as many tokens as
+the context holds; each later one moves by the stride and predicts only its new tokens, with the
+rest of the context in front of them. With a stride of the whole context, this equals the rolling
+log-likelihood of lm-eval. The logits are the largest tensor, so the head is applied to a block of
+scored positions at a time, and a document of any length fits into memory.
 """
 
 from __future__ import annotations
@@ -36,7 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoringWindow:
-    """Inputs `start` to `end` (exclusive) of a document's sequence; tokens `first` to `end` (inclusive) are scored."""
+    """A window of a document's sequence, which begins with the start token.
+
+    The model reads tokens `start` to `end` (exclusive) and predicts tokens `first` to `end`
+    (inclusive): position i predicts token i + 1.
+    """
 
     document: int
     start: int
@@ -45,14 +43,16 @@ class ScoringWindow:
 
     @property
     def length(self) -> int:
-        """How many tokens the model reads."""
+        """Tokens that the model reads."""
         return self.end - self.start
 
 
-def windows_of(document: int, tokens: int, context: int, stride: int) -> Iterator[ScoringWindow]:
-    """Yield the windows of a document of so many tokens.
+def split_into_windows(
+    document: int, tokens: int, context: int, stride: int
+) -> Iterator[ScoringWindow]:
+    """Yield the windows of a document with `tokens` tokens.
 
-    >>> [(w.start, w.first, w.end) for w in windows_of(0, tokens=7, context=4, stride=2)]
+    >>> [(w.start, w.first, w.end) for w in split_into_windows(0, tokens=7, context=4, stride=2)]
     [(0, 1, 4), (2, 5, 6), (3, 7, 7)]
     """
     first = 1
@@ -62,9 +62,10 @@ def windows_of(document: int, tokens: int, context: int, stride: int) -> Iterato
         first = end + 1
 
 
-def batches_of(windows: Sequence[ScoringWindow], tokens: int) -> Iterator[list[ScoringWindow]]:
-    """Yield windows of similar length together, the longest first, at most so many tokens with their padding."""
+def batch_windows(windows: Sequence[ScoringWindow], tokens: int) -> Iterator[list[ScoringWindow]]:
+    """Yield batches of at most `tokens` tokens, padding included, the longest windows first."""
     batch: list[ScoringWindow] = []
+    # Windows of similar length share a batch, which keeps padding small.
     for window in sorted(windows, key=lambda window: -window.length):
         if batch and batch[0].length * (len(batch) + 1) > tokens:
             yield batch
@@ -75,16 +76,18 @@ def batches_of(windows: Sequence[ScoringWindow], tokens: int) -> Iterator[list[S
 
 
 LONGEST_CONTEXT = 2048
+"""Default limit of the context in tokens."""
 BATCH_TOKENS = {"cpu": 2048}
 BATCH_TOKENS_ON_ACCELERATOR = 32768
-"""A processor is as fast with few tokens at a time, whose states stay in its cache; an accelerator is not."""
+"""Tokens per batch. A CPU is as fast with few tokens, whose hidden states stay in its cache; an
+accelerator needs many to be busy."""
 LOGITS_AT_ONCE = 16 * 2**20
 """Numbers in one block of logits: 64 MB in float32."""
 
 
 @dataclass(frozen=True)
 class DocumentScores:
-    """Per document: nats (negative log-likelihood), bytes and tokens; and how they were scored."""
+    """Nats (negative log-likelihood), bytes and tokens of each document, and the windows."""
 
     nats: Floats
     bytes: Floats
@@ -115,13 +118,14 @@ def bits_per_byte(
 ) -> DocumentScores:
     """Score documents with a transformers model.
 
-    `context` tokens are seen at once (default: the model's limit, at most 2,048), a window moves by `stride` (default:
-    half of it). Raises `ModelError` for a context that the model does not have, or a model with neither BOS nor EOS.
+    `context` is the window size in tokens (default: the model's limit, at most 2,048); a window
+    moves by `stride` tokens (default: half of the context). Raises `ModelError` if the context is
+    larger than the model's, or if the model has neither BOS nor EOS.
     """
     ids = tokenizer.encode(documents)
-    context = context_of(model, context)
-    stride = stride_of(context, stride)
-    nats, notes = nats_of(
+    context = choose_context(model, context)
+    stride = choose_stride(context, stride)
+    nats, notes = score_ids(
         model, start_id(tokenizer), ids, context=context, stride=stride, batch_tokens=batch_tokens
     )
     return DocumentScores(
@@ -134,12 +138,12 @@ def bits_per_byte(
     )
 
 
-def stride_of(context: int, wanted: int | None = None) -> int:
-    """Return by how many tokens a window moves: half of the context unless another stride is wanted."""
+def choose_stride(context: int, wanted: int | None = None) -> int:
+    """Return the tokens by which a window moves: `wanted`, or half of the context."""
     return min(wanted or max(1, context // 2), context)
 
 
-def nats_of(
+def score_ids(
     model: Any,
     start: int,
     ids: Sequence[Sequence[int]],
@@ -148,61 +152,57 @@ def nats_of(
     stride: int,
     batch_tokens: int | None = None,
 ) -> tuple[Floats, tuple[str, ...]]:
-    """Return the nats of each document, given by its ids and read behind `start`, and how they were computed."""
+    """Return the nats of each document, read after the token `start`, and notes on the method."""
     sequences = [np.array([start, *part], dtype=np.int64) for part in ids]
-    windows = [
-        window
-        for number, sequence in enumerate(sequences)
-        for window in windows_of(number, len(sequence) - 1, context, stride)
-    ]
+    windows: list[ScoringWindow] = []
+    for number, sequence in enumerate(sequences):
+        windows.extend(split_into_windows(number, len(sequence) - 1, context, stride))
     nats = np.zeros(len(ids))
     scorer = _Scorer.of(model, windows, sequences)
     size = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ON_ACCELERATOR)
     if scorer.head is None:
+        # The logits of all positions are in memory at once, not only a block of them.
         size = max(context, LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
     with progress("scoring", sum(window.length for window in windows), unit="tokens") as advance:
-        for batch in batches_of(windows, size):
-            owners = np.repeat(
-                [window.document for window in batch], [w.end + 1 - w.first for w in batch]
-            )
+        for batch in batch_windows(windows, size):
+            documents = [window.document for window in batch]
+            owners = np.repeat(documents, [window.end + 1 - window.first for window in batch])
             nats += np.bincount(owners, weights=scorer.nats(batch, sequences), minlength=len(nats))
             advance(sum(window.length for window in batch))
     return nats, scorer.notes
 
 
 def start_id(tokenizer: ModelTokenizer) -> int:
-    """Return the id that stands before a text, as in packed text: BOS, or else the token that ends documents."""
-    found = start_of_document(tokenizer, tokenizer.separator)
-    if found is not None:
-        return found
+    """Return the id before a text, as in packed text: BOS, or else what ends documents."""
+    start = start_of_document(tokenizer, tokenizer.separator)
+    if start is not None:
+        return start
     msg = (
-        f"{tokenizer.folder}: neither a BOS nor an EOS token, so nothing can stand before the first token; name one "
-        f"in tokenizer_config.json (bos_token) or config.json (bos_token_id)"
+        f"{tokenizer.folder}: neither a BOS nor an EOS token, so the first token has no context; "
+        "name one in tokenizer_config.json (bos_token) or config.json (bos_token_id)"
     )
     raise ModelError(msg)
 
 
-def context_of(model: Any, wanted: int | None = None) -> int:
-    """Return how many tokens the model may see at once; raises `ModelError` where more are wanted than it has."""
+def choose_context(model: Any, wanted: int | None = None) -> int:
+    """Return the window size in tokens; raises `ModelError` if `wanted` is above the limit."""
     config = model.config.get_text_config()
     names = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-    limits = [
-        limit
-        for name in names
-        if isinstance(limit := getattr(config, name, None), int) and limit > 0
-    ]
-    if wanted and limits and wanted > limits[0]:
+    limits = [getattr(config, name, None) for name in names]
+    # -1 or a missing value stands for no limit.
+    limit = next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+    if wanted and limit and wanted > limit:
         msg = (
-            f"a context of {wanted:,} tokens is wanted, {model.name_or_path} has {limits[0]:,}; "
-            f"lower evaluation.context"
+            f"{model.name_or_path}: a context of {wanted:,} tokens is wanted, but the model has "
+            f"{limit:,}; lower evaluation.context"
         )
         raise ModelError(msg)
-    return wanted or min([*limits[:1], LONGEST_CONTEXT])
+    return wanted or min(limit or LONGEST_CONTEXT, LONGEST_CONTEXT)
 
 
 @dataclass(frozen=True)
 class _Scorer:
-    """A model with its head apart, where that gives the model's own logits; else `head` is `None`."""
+    """A model whose head is applied separately; `head` is `None` if that gives other logits."""
 
     model: Any
     head: Callable[[Tensor], Tensor] | None
@@ -210,46 +210,48 @@ class _Scorer:
 
     @classmethod
     def of(cls, model: Any, windows: Sequence[ScoringWindow], sequences: Sequence[Any]) -> _Scorer:
-        """Take the head apart and check on a few tokens that body and head together are the model."""
+        """Separate the head; check on a few tokens that body and head give the model's logits."""
         import torch
 
         if _is_sharded(model):
             return cls(model, None, ("sharded: whole logits were made",))
-        apart = cls(model, _head_of(model), ())
+        separate = cls(model, _head_of(model), ())
         if not windows:
-            return apart
+            return separate
         sample = torch.from_numpy(sequences[windows[0].document][:8])[None].to(model.device)
         with torch.inference_mode():
             expected = model(input_ids=sample, use_cache=False).logits.float()
             try:
-                got = apart.head(apart.hidden(sample)) if apart.head else expected[..., :0]
-                same = got.shape == expected.shape and torch.allclose(
-                    got, expected, rtol=1e-3, atol=1e-3
+                logits = separate.head(separate.hidden(sample)) if separate.head else None
+                same = (
+                    logits is not None
+                    and logits.shape == expected.shape
+                    and torch.allclose(logits, expected, rtol=1e-3, atol=1e-3)
                 )
+            # Some architectures have no body that can be called without the head.
             except (AttributeError, TypeError, RuntimeError):
                 same = False
         note = (
             f"{type(model).__name__}: the head could not be taken apart, so whole logits were made"
         )
-        return apart if same else cls(model, None, (note,))
+        return separate if same else cls(model, None, (note,))
 
     def hidden(self, ids: Tensor) -> Tensor:
-        """Return the hidden states that the head reads, [batch, tokens, width]."""
+        """Return the inputs of the head, [batch, tokens, width]."""
         states: Tensor = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         return states
 
     def nats(self, batch: Sequence[ScoringWindow], sequences: Sequence[Any]) -> Floats:
-        """Return the nats of every scored token, window after window."""
+        """Return the nats of every scored token, in the order of the windows."""
         import torch
 
         width = batch[0].length
-        inputs = np.zeros(
-            (len(batch), width), dtype=np.int64
-        )  # causal: what pads the end is seen by nothing scored
+        # Padding at the end needs no mask: in a causal model, no scored position attends to it.
+        inputs = np.zeros((len(batch), width), dtype=np.int64)
         scored = np.zeros((len(batch), width), dtype=bool)
-        for row, window in enumerate(batch):
-            inputs[row, : window.length] = sequences[window.document][window.start : window.end]
-            scored[row, window.first - 1 - window.start : window.length] = True
+        for i, window in enumerate(batch):
+            inputs[i, : window.length] = sequences[window.document][window.start : window.end]
+            scored[i, window.first - 1 - window.start : window.length] = True
         wanted = np.concatenate([sequences[w.document][w.first : w.end + 1] for w in batch])
         device = self.model.device
         with torch.no_grad() if _is_sharded(self.model) else torch.inference_mode():
@@ -262,15 +264,17 @@ class _Scorer:
 
 
 def _is_sharded(model: Any) -> bool:
-    """Say whether several processes hold a model: it has to be called as a whole, by all, and will be trained on."""
+    """Return whether several processes share a model (FSDP).
+
+    All of them must call such a model as a whole, and training continues with it afterwards.
+    """
     return any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)
 
 
 def _head_of(model: Any) -> Callable[[Tensor], Tensor]:
-    head, cap = (
-        model.get_output_embeddings(),
-        getattr(model.config.get_text_config(), "final_logit_softcapping", None),
-    )
+    """Return the function from hidden states to logits; Gemma 2 caps its logits after the head."""
+    head = model.get_output_embeddings()
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
     def logits_of(hidden: Tensor) -> Tensor:
         logits: Tensor = head(hidden).float()
@@ -280,16 +284,15 @@ def _head_of(model: Any) -> Callable[[Tensor], Tensor]:
 
 
 def _losses(states: Tensor, targets: Tensor, logits_of: Callable[[Tensor], Tensor]) -> Floats:
+    """Return the cross-entropy of each target in nats, a block of positions at a time."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    first = logits_of(states[:1])
-    rows = max(1, LOGITS_AT_ONCE // first.shape[-1])
-    losses = [
-        cross_entropy(
-            logits_of(states[begin : begin + rows]), targets[begin : begin + rows], reduction="none"
-        )
-        for begin in range(0, len(states), rows)
-    ]
+    vocabulary = logits_of(states[:1]).shape[-1]
+    block = max(1, LOGITS_AT_ONCE // vocabulary)
+    losses = []
+    for begin in range(0, len(states), block):
+        part = slice(begin, begin + block)
+        losses.append(cross_entropy(logits_of(states[part]), targets[part], reduction="none"))
     result: Floats = torch.cat(losses).double().cpu().numpy()
     return result

@@ -1,10 +1,10 @@
-"""Bootstrap percentile intervals over documents, for ratios of sums and for differences between two such ratios.
+"""Bootstrap percentile intervals over documents, and measurements of ratios over documents.
 
-A document is the unit that is drawn again: tokens within one are not independent. The draws depend on the seed and the
-number of documents alone, so two models that were scored on the same documents share them, and the interval of their
-difference is a paired one. Suffixes: N documents, B resamples.
-
-Measurement rows of ratios over documents, and of their paired differences.
+A measure is a ratio of two sums over documents, or the difference between two such ratios. The unit
+of resampling is the document, because tokens within a document are not independent. The draws
+depend on the seed and the number of documents alone, so two models that were scored on the same
+documents share them, and the interval of their difference is paired. Suffixes: N documents, B
+resamples.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from lingraft.measurement import CHANGE, Measurement
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 BLOCK_CELLS = 4_000_000
+"""Document counts in memory at a time: 32 MB in float64."""
 
 
 def ratio_interval(
     numerators: npt.ArrayLike, denominators: npt.ArrayLike, settings: BootstrapSettings
 ) -> tuple[float, float] | None:
-    """Return the interval of sum(numerators) / sum(denominators); `None` for fewer than two documents.
+    """Return the interval of sum(numerators) / sum(denominators); `None` below 2 documents.
 
     >>> ratio_interval([2.0, 2.0, 2.0], [1.0, 1.0, 1.0], BootstrapSettings())
     (2.0, 2.0)
@@ -38,53 +39,43 @@ def difference_interval(
     second: tuple[npt.ArrayLike, npt.ArrayLike],
     settings: BootstrapSettings,
 ) -> tuple[float, float] | None:
-    """Return the interval of the ratio `first` minus the ratio `second`, on the same draws of the same documents."""
-    return _percentiles(
-        resampled_ratios(*first, settings) - resampled_ratios(*second, settings), settings
-    )
+    """Return the interval of ratio `first` minus ratio `second`, paired over documents."""
+    differences = resampled_ratios(*first, settings) - resampled_ratios(*second, settings)
+    return _percentiles(differences, settings)
 
 
 def resampled_ratios(
     numerators: npt.ArrayLike, denominators: npt.ArrayLike, settings: BootstrapSettings
 ) -> Floats:
     """Return the ratio of sums for each resample, [B]; empty for fewer than two documents."""
-    top_N, bottom_N = (
-        np.asarray(values, dtype=np.float64) for values in (numerators, denominators)
-    )
+    top_N = np.asarray(numerators, dtype=np.float64)
+    bottom_N = np.asarray(denominators, dtype=np.float64)
     if len(top_N) < 2:
         return np.empty(0)
     ratios = []
     for weights_BN in _draws(len(top_N), settings):
         bottom_B = weights_BN @ bottom_N
-        ratios.append(
-            np.divide(
-                weights_BN @ top_N,
-                bottom_B,
-                out=np.full(len(bottom_B), np.nan),
-                where=bottom_B != 0,
-            )
-        )
+        # A resample can consist of documents with a denominator of 0: it has no ratio.
+        undefined_B = np.full(len(bottom_B), np.nan)
+        ratios.append(np.divide(weights_BN @ top_N, bottom_B, out=undefined_B, where=bottom_B != 0))
     return np.concatenate(ratios)
 
 
 def _draws(documents: int, settings: BootstrapSettings) -> Iterator[Floats]:
-    """Yield how often each document is drawn, in blocks of resamples that stay under 32 MB."""
+    """Yield how often each resample draws each document, in blocks of resamples, [B, N]."""
     random = np.random.default_rng(settings.seed)
     rows = max(1, BLOCK_CELLS // documents)
     for begin in range(0, settings.resamples, rows):
         count = min(rows, settings.resamples - begin)
-        drawn = (
-            random.integers(documents, size=(count, documents))
-            + documents * np.arange(count)[:, None]
-        )
-        yield (
-            np.bincount(drawn.ravel(), minlength=count * documents)
-            .reshape(count, documents)
-            .astype(np.float64)
-        )
+        drawn = random.integers(documents, size=(count, documents))
+        # One `bincount` counts all resamples: each gets a range of numbers of its own.
+        cells = (drawn + documents * np.arange(count)[:, None]).ravel()
+        counts = np.bincount(cells, minlength=count * documents)
+        yield counts.reshape(count, documents).astype(np.float64)
 
 
 def _percentiles(ratios_B: Floats, settings: BootstrapSettings) -> tuple[float, float] | None:
+    """Return the interval between the percentiles; resamples without a ratio do not count."""
     ratios_B = ratios_B[~np.isnan(ratios_B)]
     if not len(ratios_B):
         return None
@@ -93,7 +84,7 @@ def _percentiles(ratios_B: Floats, settings: BootstrapSettings) -> tuple[float, 
     return float(low), float(high)
 
 
-def ratio_row(
+def measure_ratio(
     metric: str,
     unit: str,
     numerators: npt.ArrayLike,
@@ -107,8 +98,9 @@ def ratio_row(
     version: int = 1,
     note: str = "",
 ) -> Measurement | None:
-    """Return the row of sum(numerators) / sum(denominators) over documents; `None` where the text has none of these."""
-    top, bottom = (np.asarray(values, dtype=np.float64) for values in (numerators, denominators))
+    """Measure sum(numerators) / sum(denominators) over documents; `None` if the latter is 0."""
+    top = np.asarray(numerators, dtype=np.float64)
+    bottom = np.asarray(denominators, dtype=np.float64)
     if not bottom.sum():
         return None
     interval = ratio_interval(top, bottom, bootstrap)
@@ -130,10 +122,10 @@ def ratio_row(
     )
 
 
-def difference_row(
+def measure_difference(
     metric: str,
     unit: str,
-    one: tuple[npt.ArrayLike, npt.ArrayLike],
+    ratio: tuple[npt.ArrayLike, npt.ArrayLike],
     reference: tuple[npt.ArrayLike, npt.ArrayLike],
     *,
     subject: str,
@@ -141,10 +133,13 @@ def difference_row(
     language: str,
     bootstrap: BootstrapSettings,
 ) -> Measurement | None:
-    """Return the paired difference of a ratio to that of the model named `first`, on the same documents."""
-    (top, bottom), (other_top, other_bottom) = (
-        tuple(np.asarray(values, dtype=np.float64) for values in pair) for pair in (one, reference)
-    )
+    """Measure a ratio minus that of the reference, the model named `first`, paired over documents.
+
+    `ratio` and `reference` are pairs (numerators, denominators). Returns `None` if a ratio is
+    undefined.
+    """
+    top, bottom = (np.asarray(values, dtype=np.float64) for values in ratio)
+    other_top, other_bottom = (np.asarray(values, dtype=np.float64) for values in reference)
     if not bottom.sum() or not other_bottom.sum():
         return None
     interval = difference_interval((top, bottom), (other_top, other_bottom), bootstrap)

@@ -1,7 +1,7 @@
-"""All intrinsic measures of several models on the same held-out text, made from their scores.
+"""All intrinsic measures of several models on the same held-out text, computed from their scores.
 
-The first model is the reference: the others are compared with it document by document. Timing is the one thing that
-needs the models themselves, side by side.
+The first model is the reference: the others are compared with it document by document. Only the
+timing of generation needs the models themselves, loaded at the same time.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
 from lingraft.corpus.readers import read_parallel
-from lingraft.evaluation.added_token_use import use_rows
-from lingraft.evaluation.bootstrap import difference_row, ratio_row
+from lingraft.evaluation.added_token_use import measure_use
+from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
 from lingraft.evaluation.config import EvaluationSettings, GenerationSettings
 from lingraft.evaluation.fertility import fertility, fertility_changes, premium, sequence_length
-from lingraft.evaluation.generation import generation_speed, speed_rows
+from lingraft.evaluation.generation import generation_speed, measure_speed
 from lingraft.evaluation.samples import GeneratedSample, repetition
 from lingraft.evaluation.score_model import (
     FolderScores,
+    choose_passages,
     heldout_documents,
-    passages_of,
     score_folder,
 )
 from lingraft.evaluation.text_scores import TextScores
@@ -36,7 +36,7 @@ from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What was measured, what was written (`subject`, `language`, `prompt`, `text`), and notes for the manifest."""
+    """Measurements, samples (subject, language, prompt, text), and notes for the manifest."""
 
     measurements: list[Measurement] = field(default_factory=list)
     samples: list[dict[str, str]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """A model that takes part: its folder, its tokenizer, and its scores."""
+    """A model in a comparison: its folder, its tokenizer, and its scores."""
 
     folder: Path
     tokenizer: ModelTokenizer
@@ -53,105 +53,108 @@ class ScoredModel:
 
 
 def evaluate(
-    models: Mapping[str, Path],
+    folders: Mapping[str, Path],
     corpora: Mapping[str, Corpus],
     settings: EvaluationSettings,
     device: str = "cpu",
     dtype: str = "auto",
 ) -> EvaluationResult:
-    """Measure every model (subject -> folder) on the held-out text of every language; the first one is the reference.
+    """Measure every model on the held-out text of every language; the first is the reference.
 
-    `device` and `dtype` (auto, float32, bfloat16...) are matters of execution. Raises `ModelError` for a folder that is
-    no model and `CorpusError` for a language without held-out text.
+    `folders` maps subjects to model folders. Raises `ModelError` for a folder that is not a model
+    and `CorpusError` for a language without held-out text.
     """
-    texts = {
-        language: heldout_documents(corpus, settings.heldout_bytes)
-        for language, corpus in corpora.items()
-    }
-    entrants = {
-        subject: ScoredModel(
-            folder,
-            open_tokenizer(folder),
-            score_folder(folder, texts, settings, device=device, dtype=dtype),
-        )
-        for subject, folder in models.items()
-    }
-    return compare(entrants, texts, settings, device=device, dtype=dtype)
+    texts = {}
+    for language, corpus in corpora.items():
+        texts[language] = heldout_documents(corpus, settings.heldout_bytes)
+    models = {}
+    for subject, folder in folders.items():
+        scored = score_folder(folder, texts, settings, device=device, dtype=dtype)
+        models[subject] = ScoredModel(folder, open_tokenizer(folder), scored)
+    return compare(models, texts, settings, device=device, dtype=dtype)
 
 
 def compare(
-    entrants: Mapping[str, ScoredModel],
+    models: Mapping[str, ScoredModel],
     texts: Mapping[str, Sequence[str]],
     settings: EvaluationSettings,
     *,
     device: str = "cpu",
     dtype: str = "auto",
 ) -> EvaluationResult:
-    """Measure models that are scored, and time them; the first one is the reference."""
+    """Compute all measures of scored models, and time them; the first is the reference."""
     result = EvaluationResult()
-    added = added_ids(entrants)
+    added = added_ids(models)
     for language, documents in texts.items():
-        scores = {subject: entrant.scored.scores[language] for subject, entrant in entrants.items()}
+        scores = {subject: model.scored.scores[language] for subject, model in models.items()}
         result.notes[language] = {
             "documents": len(documents),
             "bytes": sum(len(text.encode()) for text in documents),
-            "scoring": {s: list(score.notes) for s, score in scores.items() if score.notes},
+            "scoring": _scoring_notes(scores),
         }
-        result.measurements.extend(score_rows(scores, added, language, settings))
-        for subject, entrant in entrants.items():
+        result.measurements.extend(_measure_scores(scores, added, language, settings))
+        for subject, model in models.items():
             result.measurements.extend(
-                _sample_rows(entrant.scored, added[subject], language, subject, settings)
+                _measure_samples(model.scored, added[subject], language, subject, settings)
             )
-            result.samples.extend(
-                {"subject": subject, "language": language, "prompt": one.prompt, "text": one.text}
-                for one in entrant.scored.samples.get(language, ())
-            )
-        result.measurements.extend(_sequence_rows(scores, documents, language, settings))
-    result.measurements.extend(_premium_rows(entrants, list(texts), settings))
+            for sample in model.scored.samples.get(language, ()):
+                where = {"subject": subject, "language": language}
+                result.samples.append({**where, "prompt": sample.prompt, "text": sample.text})
+        result.measurements.extend(_measure_sequence_lengths(scores, documents, language, settings))
+    result.measurements.extend(_measure_premiums(models, list(texts), settings))
     if settings.generation is not None:
-        _time(entrants, texts, settings.generation, result, execution=(device, dtype))
+        _measure_speeds(models, texts, settings.generation, result, execution=(device, dtype))
     return result
 
 
-def added_ids(entrants: Mapping[str, ScoredModel]) -> dict[str, frozenset[int]]:
-    """Return, for each model, the ids of tokens that the first model lacks, or had and could not produce.
+def _scoring_notes(scores: Mapping[str, TextScores]) -> dict[str, list[str]]:
+    """Return the notes on scoring of the models that have any."""
+    return {subject: list(score.notes) for subject, score in scores.items() if score.notes}
 
-    Of the latter (`pretokenizer.reach`) only those count that the scored text uses: the others belong to other
-    languages, and no training text was chosen for them.
+
+def added_ids(models: Mapping[str, ScoredModel]) -> dict[str, frozenset[int]]:
+    """Return for each model the ids of tokens that the first model lacks or could not produce.
+
+    Of the tokens that the first model has but could not produce (`newly_reachable`), only those
+    count that the scored text uses: the others belong to other languages, and no training text was
+    chosen for them.
     """
-    first = next(iter(entrants.values())).tokenizer
+    first = next(iter(models.values())).tokenizer
     known = first.vocabulary.ids
-    found = {}
-    for subject, entrant in entrants.items():
-        new = {i for surface, i in entrant.tokenizer.vocabulary.ids.items() if surface not in known}
-        reached = _reached(first, entrant.tokenizer)
-        used = (
-            {i for score in entrant.scored.scores.values() for i in np.unique(score.ids).tolist()}
-            if reached
-            else ()
-        )
-        found[subject] = frozenset(new | reached.intersection(used))
-    return found
+    added = {}
+    for subject, model in models.items():
+        new = {i for surface, i in model.tokenizer.vocabulary.ids.items() if surface not in known}
+        reachable = _newly_reachable_ids(first, model.tokenizer)
+        used: set[int] = set()
+        if reachable:
+            for score in model.scored.scores.values():
+                used.update(np.unique(score.ids).tolist())
+        added[subject] = frozenset(new | (reachable & used))
+    return added
 
 
-def _reached(first: ModelTokenizer, other: ModelTokenizer) -> set[int]:
-    """Return the ids of the other tokenizer for tokens that the first has and cannot produce."""
-    surfaces, ids = first.vocabulary.surfaces, other.vocabulary.ids
-    reachable = newly_reachable(first.family, other.family) if first is not other else frozenset()
-    return {ids[surface] for i in reachable if (surface := surfaces[i]) in ids}
+def _newly_reachable_ids(first: ModelTokenizer, other: ModelTokenizer) -> set[int]:
+    """Return the ids in `other` of the tokens that `first` has but cannot produce."""
+    if first is other:
+        return set()
+    ids = other.vocabulary.ids
+    reachable = newly_reachable(first.family, other.family)
+    surfaces = [first.vocabulary.surfaces[token_id] for token_id in reachable]
+    return {ids[surface] for surface in surfaces if surface in ids}
 
 
-def score_rows(
+def _measure_scores(
     scores: Mapping[str, TextScores],
     added: Mapping[str, frozenset[int]],
     language: str,
     settings: EvaluationSettings,
 ) -> Iterator[Measurement]:
-    """Yield the rows that follow from scores alone: fertility, bits per byte, use of added tokens, changes."""
-    bootstrap, (first, reference) = settings.bootstrap, next(iter(scores.items()))
+    """Yield fertility, bits per byte, use of added tokens, and changes from the first model."""
+    bootstrap = settings.bootstrap
+    first, reference = next(iter(scores.items()))
     for subject, score in scores.items():
         yield from fertility(score, language, subject, bootstrap)
-        row = ratio_row(
+        bits = measure_ratio(
             "bits per byte",
             "bits/byte",
             score.bits,
@@ -161,13 +164,13 @@ def score_rows(
             bootstrap=bootstrap,
             note=f"context {score.context}, stride {score.stride} tokens",
         )
-        yield from [row] if row else []
+        yield from [bits] if bits else []
         if subject == first:
             continue
         yield from fertility_changes(
             score, reference, language, subject, first, bootstrap=bootstrap
         )
-        change = difference_row(
+        change = measure_difference(
             "bits per byte",
             "bits/byte",
             (score.bits, score.bytes),
@@ -179,10 +182,10 @@ def score_rows(
         )
         yield from [change] if change else []
         if added[subject]:
-            yield from use_rows(score, sorted(added[subject]), language, subject, bootstrap)
+            yield from measure_use(score, sorted(added[subject]), language, subject, bootstrap)
 
 
-def _sample_rows(
+def _measure_samples(
     scored: FolderScores,
     added: frozenset[int],
     language: str,
@@ -199,7 +202,7 @@ def _sample_rows(
         settings.bootstrap,
         unspaced=scored.scores[language].unspaced,
     )
-    row = ratio_row(
+    use = measure_ratio(
         "new tokens generated",
         "share",
         [sum(i in added for i in sample.ids) for sample in samples],
@@ -211,10 +214,10 @@ def _sample_rows(
         split="generated",
         note="greedy",
     )
-    yield from [row] if row else []
+    yield from [use] if use else []
 
 
-def _sequence_rows(
+def _measure_sequence_lengths(
     scores: Mapping[str, TextScores],
     documents: Sequence[str],
     language: str,
@@ -231,31 +234,30 @@ def _sequence_rows(
         )
 
 
-def _premium_rows(
-    entrants: Mapping[str, ScoredModel], languages: Sequence[str], settings: EvaluationSettings
+def _measure_premiums(
+    models: Mapping[str, ScoredModel], languages: Sequence[str], settings: EvaluationSettings
 ) -> Iterator[Measurement]:
     others = [language for language in languages if language != "en"]
     if settings.parallel_file is None or not others:
         return
     columns = read_parallel(settings.parallel_file, others)
-    for subject, entrant in entrants.items():
-        yield from premium(entrant.tokenizer, columns, subject, settings.bootstrap)
+    for subject, model in models.items():
+        yield from premium(model.tokenizer, columns, subject, settings.bootstrap)
 
 
-def _time(
-    entrants: Mapping[str, ScoredModel],
+def _measure_speeds(
+    models: Mapping[str, ScoredModel],
     texts: Mapping[str, Sequence[str]],
     settings: GenerationSettings,
     result: EvaluationResult,
     *,
     execution: tuple[str, str],
 ) -> None:
-    models = {
-        subject: (load_model(entrant.folder, *execution), entrant.tokenizer)
-        for subject, entrant in entrants.items()
-    }
+    loaded = {}
+    for subject, model in models.items():
+        loaded[subject] = load_model(model.folder, *execution), model.tokenizer
     for language, documents in texts.items():
-        passages = passages_of(
+        passages = choose_passages(
             documents, settings.timed_prompts, settings.prompt_bytes, settings.timed_bytes
         )
         if not passages:
@@ -263,9 +265,8 @@ def _time(
                 "not measured: no document goes on after its prompt"
             )
             continue
-        for subject, speed in generation_speed(
-            models, passages, repeats=settings.timed_repeats
-        ).items():
+        speeds = generation_speed(loaded, passages, repeats=settings.timed_repeats)
+        for subject, speed in speeds.items():
             result.measurements.extend(
-                speed_rows(speed, subject, language, len(passages), settings)
+                measure_speed(speed, subject, language, len(passages), settings)
             )

@@ -1,4 +1,4 @@
-"""What a recipe says about intrinsic evaluation."""
+"""The settings of intrinsic evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lingraft.registry import Settings
 
 
 class BootstrapSettings(Settings):
-    """How sure a number is: percentile intervals from documents drawn again with replacement."""
+    """Bootstrap percentile intervals: documents are resampled with replacement."""
 
     resamples: int = Field(
         default=1000, ge=20, description="number of bootstrap resamples of the documents"
@@ -23,7 +23,7 @@ class BootstrapSettings(Settings):
 
 
 class GenerationSettings(Settings):
-    """Generation: the same real text timed with the models in turns, and untimed samples of each model by itself."""
+    """Generation: speed on the same real text, with models taking turns, and untimed samples."""
 
     timed_bytes: int = Field(
         default=128,
@@ -49,7 +49,7 @@ class GenerationSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """What is measured on the held-out text of each language."""
+    """The measurements on the held-out text of each language."""
 
     heldout_bytes: ByteSize = Field(
         default=ByteSize(500_000),

@@ -1,9 +1,10 @@
-"""Fertility: into how many tokens a tokenizer cuts words, bytes and sentences, and how that compares with others.
+"""Fertility: the number of tokens per word, byte and sentence, compared between tokenizers.
 
-Words and sentences are those of `words`; in scripts without spaces tokens per word say nothing, the row's note says so,
-and characters per token is the number to read. The *normalised sequence length* (Dagan et al. 2024, arXiv 2402.01035)
-is the tokens of a text over those of a reference tokenizer, the *premium* (Petrov et al. 2023, arXiv 2305.15425) the
-tokens of sentences in a language over those of the same sentences in English.
+In scripts without spaces, tokens per word mean nothing; the note of the measurement says so, and
+characters per token is the number to read. The *normalised sequence length* (Dagan et al. 2024,
+arXiv 2402.01035) is the number of tokens of a text over that of a reference tokenizer. The
+*premium* (Petrov et al. 2023, arXiv 2305.15425) is the number of tokens of sentences in a language
+over that of the same sentences in English.
 """
 
 from __future__ import annotations
@@ -13,23 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lingraft.evaluation.bootstrap import difference_row, ratio_row
+from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
 from lingraft.evaluation.config import BootstrapSettings
-from lingraft.evaluation.words import is_unspaced, words_in
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
     from lingraft.evaluation.text_scores import TextScores
-
-__all__ = [
-    "fertility",
-    "fertility_changes",
-    "is_unspaced",
-    "premium",
-    "sequence_length",
-    "words_in",
-]
 
 ENGLISH = "en"
 NO_SPACES = "a script without spaces: read characters per token instead"
@@ -38,35 +29,31 @@ NO_SPACES = "a script without spaces: read characters per token instead"
 def fertility(
     scores: TextScores, language: str, subject: str, bootstrap: BootstrapSettings
 ) -> list[Measurement]:
-    """Measure tokens per word, byte, sentence and document, and characters per token, with intervals over documents."""
-    tokens, ones = scores.tokens, np.ones(len(scores.tokens))
+    """Measure tokens per word, byte, sentence and document, and characters per token."""
+    tokens, documents = scores.tokens, np.ones(len(scores.tokens))
+    word_note = NO_SPACES if scores.unspaced else ""
     ratios = (
-        (
-            "tokens per word",
-            "tokens/word",
-            tokens,
-            scores.words,
-            NO_SPACES if scores.unspaced else "",
-        ),
+        ("tokens per word", "tokens/word", tokens, scores.words, word_note),
         ("tokens per byte", "tokens/byte", tokens, scores.bytes, ""),
         ("tokens per sentence", "tokens/sentence", tokens, scores.sentences, ""),
-        ("tokens per document", "tokens/document", tokens, ones, ""),
+        ("tokens per document", "tokens/document", tokens, documents, ""),
         ("characters per token", "characters/token", scores.characters, tokens, ""),
     )
-    rows = [
-        ratio_row(
-            metric,
-            unit,
-            top,
-            bottom,
-            subject=subject,
-            language=language,
-            bootstrap=bootstrap,
-            note=remark,
+    measurements = []
+    for metric, unit, top, bottom, note in ratios:
+        measurements.append(
+            measure_ratio(
+                metric,
+                unit,
+                top,
+                bottom,
+                subject=subject,
+                language=language,
+                bootstrap=bootstrap,
+                note=note,
+            )
         )
-        for metric, unit, top, bottom, remark in ratios
-    ]
-    return [row for row in rows if row is not None]
+    return [measurement for measurement in measurements if measurement is not None]
 
 
 def fertility_changes(
@@ -78,13 +65,12 @@ def fertility_changes(
     *,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure how tokens per word change from the reference, and how many documents keep their ids."""
-    same = [
-        float(np.array_equal(a, b))
-        for a, b in zip(scores.documents(), reference.documents(), strict=True)
-    ]
-    rows = (
-        difference_row(
+    """Measure the change in tokens per word, and the share of documents that keep their ids."""
+    same = []
+    for ids, reference_ids in zip(scores.documents(), reference.documents(), strict=True):
+        same.append(float(np.array_equal(ids, reference_ids)))
+    measurements = (
+        measure_difference(
             "tokens per word",
             "tokens/word",
             (scores.tokens, scores.words),
@@ -94,7 +80,7 @@ def fertility_changes(
             language=language,
             bootstrap=bootstrap,
         ),
-        ratio_row(
+        measure_ratio(
             "documents tokenised identically",
             "share",
             same,
@@ -104,7 +90,7 @@ def fertility_changes(
             bootstrap=bootstrap,
         ),
     )
-    return [row for row in rows if row is not None]
+    return [measurement for measurement in measurements if measurement is not None]
 
 
 def sequence_length(
@@ -116,8 +102,8 @@ def sequence_length(
     *,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure the normalised sequence length: tokens over those of a reference tokenizer, on the same documents."""
-    row = ratio_row(
+    """Measure the normalised sequence length: tokens over those of a reference tokenizer."""
+    measurement = measure_ratio(
         "normalised sequence length",
         "ratio",
         scores.tokens,
@@ -127,7 +113,7 @@ def sequence_length(
         bootstrap=bootstrap,
         note=f"tokens over those of {name}",
     )
-    return [row] if row else []
+    return [measurement] if measurement else []
 
 
 def premium(
@@ -136,10 +122,13 @@ def premium(
     subject: str,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure the premium of each language over English on parallel sentences, with intervals over sentences."""
+    """Measure the premium of each language over English, with intervals over parallel sentences."""
     english = [len(ids) for ids in tokenizer.encode(columns[ENGLISH])]
-    rows = [
-        ratio_row(
+    measurements = []
+    for language, texts in columns.items():
+        if language == ENGLISH:
+            continue
+        measurement = measure_ratio(
             "premium over English",
             "ratio",
             [len(ids) for ids in tokenizer.encode(texts)],
@@ -150,7 +139,6 @@ def premium(
             per="sentence",
             split="parallel",
         )
-        for language, texts in columns.items()
-        if language != ENGLISH
-    ]
-    return [row for row in rows if row is not None]
+        if measurement is not None:
+            measurements.append(measurement)
+    return measurements

@@ -1,10 +1,11 @@
-"""Generation speed: seconds until the same text is written, for models compared side by side.
+"""Generation speed: the seconds that each model takes to write the same text.
 
-Every model writes the real continuation of each prompt, one token of its own after the other, with a cache: the next
-token is worked out as in greedy decoding, and the text's own is taken. What models would write of themselves differs in
-length, language and sense (one that writes full stops only is slow to fill 128 bytes); the same text in fewer tokens is
-what an extended vocabulary saves. Models take turns, round after round, and the best round of each counts: a shared
-machine slows some of them down, nothing speeds one up. Where the context is full, the second half of it is read again,
+Every model writes the real continuation of each prompt token by token, with a cache: it computes
+the next token as in greedy decoding, and then the token of the text is used. What models would
+write by themselves differs in length, language and quality (one that writes only full stops is slow
+to fill 128 bytes); writing the same text in fewer tokens is what an extended vocabulary saves.
+Models take turns, round after round, and the best round of each counts, because other load on the
+machine only ever slows a model down. When the context is full, the second half of it is read again,
 and that time counts as decoding.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lingraft.errors import ModelError
-from lingraft.evaluation.bits_per_byte import context_of, start_id
+from lingraft.evaluation.bits_per_byte import choose_context, start_id
 from lingraft.evaluation.config import GenerationSettings
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
@@ -25,7 +26,7 @@ from lingraft.tokenizer import ModelTokenizer
 
 @dataclass(frozen=True)
 class GenerationSpeed:
-    """The text that was written after all prompts, and the seconds of reading (prefill) and writing (decode)."""
+    """The text written after all prompts, and the seconds of prefill (reading) and decoding."""
 
     bytes: int
     characters: int
@@ -51,36 +52,41 @@ class GenerationSpeed:
         return self.prompt_bytes / max(self.prefill_seconds, 1e-9)
 
 
-def speed_rows(
+def measure_speed(
     speed: GenerationSpeed, subject: str, language: str, prompts: int, settings: GenerationSettings
 ) -> list[Measurement]:
-    """Return the rows of one model's speed; reading a prompt (prefill) and writing (decode) stand apart."""
-    note = f"real text, batch of one, {settings.timed_bytes} bytes a prompt, best of {settings.timed_repeats}"
+    """Return the measurements of one model's speed, prefill and decoding separately."""
+    note = (
+        f"real text, batch of one, {settings.timed_bytes} bytes a prompt, "
+        f"best of {settings.timed_repeats}"
+    )
     values = (
         ("generation speed", speed.bytes_per_second, "bytes/s"),
         ("generation speed in characters", speed.characters_per_second, "characters/s"),
         ("prefill speed", speed.prompt_bytes_per_second, "bytes/s"),
         ("time to write 1,000 bytes", 1000 / max(speed.bytes_per_second, 1e-9), "s"),
     )
-    return [
-        Measurement(
-            metric,
-            subject,
-            value,
-            unit,
-            language,
-            split="generated",
-            n=prompts,
-            per="prompt",
-            note=note,
+    measurements = []
+    for metric, value, unit in values:
+        measurements.append(
+            Measurement(
+                metric,
+                subject,
+                value,
+                unit,
+                language,
+                split="generated",
+                n=prompts,
+                per="prompt",
+                note=note,
+            )
         )
-        for metric, value, unit in values
-    ]
+    return measurements
 
 
 @dataclass(frozen=True)
 class Passage:
-    """The beginning of a document, and the text that follows it there."""
+    """The beginning of a document, and the text that follows it in the document."""
 
     prompt: str
     continuation: str
@@ -92,14 +98,14 @@ def generation_speed(
     *,
     repeats: int = 2,
 ) -> dict[str, GenerationSpeed]:
-    """Let each model write the continuation of every passage, in turns; return the best of `repeats` rounds of each.
+    """Time each model writing the continuation of every passage; return the best round of each.
 
-    One short warm-up goes before.
+    The models take turns in `repeats` rounds, after one short warm-up.
     """
-    writers = {
-        name: _Writer(model, tokenizer, context_of(model))
-        for name, (model, tokenizer) in models.items()
-    }
+    writers = {}
+    for name, (model, tokenizer) in models.items():
+        writers[name] = _TimedWriter(model, tokenizer, choose_context(model))
+    # The first call of a model is slower: memory is allocated, kernels are chosen.
     for writer in writers.values():
         writer.write(Passage(passages[0].prompt, passages[0].continuation[:16]))
     best: dict[str, GenerationSpeed] = {}
@@ -115,13 +121,18 @@ def generation_speed(
 
 
 @dataclass(frozen=True)
-class _Writer:
+class _TimedWriter:
+    """A model that writes given text token by token and measures the time."""
+
     model: Any
     tokenizer: ModelTokenizer
     context: int
 
     def write(self, passage: Passage) -> GenerationSpeed:
-        """Read the prompt and write its continuation; tokens that reach over the border count as written."""
+        """Read the prompt and write its continuation.
+
+        Tokens that contain the end of the prompt count as written.
+        """
         import torch
 
         whole, prompt = self.tokenizer.encode(
@@ -137,9 +148,8 @@ class _Writer:
             cache = self._step(read, None)
             prefilled = time.perf_counter()
             sequence, held = list(ids), len(read)
-            for token in following[
-                :-1
-            ]:  # the last one is worked out from those before it, and not read
+            # The last token is predicted from those before it, and never read.
+            for token in following[:-1]:
                 sequence.append(token)
                 unread = [token]
                 if held >= self.context:
@@ -158,42 +168,47 @@ class _Writer:
         )
 
     def _step(self, ids: Sequence[int], cache: Any) -> Any:
-        """Read tokens, work out the likeliest next one, and return the cache."""
+        """Read tokens, compute the most likely next one, and return the cache."""
         import torch
 
-        logits, cache = read_on(self.model, torch.tensor([ids], device=self.model.device), cache)
-        logits[0, -1].argmax().item()  # waits for the device, as decoding would
+        logits, cache = read_with_cache(
+            self.model, torch.tensor([ids], device=self.model.device), cache
+        )
+        logits[0, -1].argmax().item()  # waits for the device, as greedy decoding does
         return cache
 
 
 CACHES = ("past_key_values", "cache_params", "state")
-"""What models call the cache that they take and return: attention, Mamba, RWKV."""
+"""Names of the cache argument: attention models, Mamba, RWKV."""
 
 
-def read_on(model: Any, ids: Any, cache: Any) -> tuple[Any, Any]:
-    """Read ids behind those that the cache holds; return the logits and the cache.
+def read_with_cache(model: Any, ids: Any, cache: Any) -> tuple[Any, Any]:
+    """Read ids after those in the cache; return the logits and the cache.
 
-    Raises `ModelError` for a model that keeps no cache between calls.
+    Raises `ModelError` for a model without a cache.
     """
     known = inspect.signature(model.forward).parameters
     name = next((name for name in CACHES if name in known), None)
     if name is None:
-        msg = f"{type(model).__name__} takes none of {', '.join(CACHES)}, so that it cannot write token by token"
+        msg = (
+            f"{type(model).__name__}: takes none of {', '.join(CACHES)}, so it cannot write token "
+            "by token; leave generation out (evaluation.generation: null)"
+        )
         raise ModelError(msg)
     output = model(input_ids=ids, use_cache=True, **{name: cache})
     return output.logits, getattr(output, name)
 
 
 def _sum(parts: Sequence[GenerationSpeed]) -> GenerationSpeed:
-    return GenerationSpeed(
-        **{
-            field.name: sum(getattr(part, field.name) for part in parts)
-            for field in fields(GenerationSpeed)
-        }
-    )
+    """Return the totals over all passages of a round."""
+    totals: dict[str, Any] = {}
+    for field in fields(GenerationSpeed):
+        totals[field.name] = sum(getattr(part, field.name) for part in parts)
+    return GenerationSpeed(**totals)
 
 
 def _faster(first: GenerationSpeed, second: GenerationSpeed) -> GenerationSpeed:
+    """Return the shorter times of two rounds, prefill and decoding separately."""
     return replace(
         first,
         prefill_seconds=min(first.prefill_seconds, second.prefill_seconds),

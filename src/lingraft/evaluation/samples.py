@@ -1,12 +1,11 @@
-"""Degenerate repetition: how much of a written text says again what it said.
+"""Samples of a model's greedy writing, and the share of repeated text in them.
 
-The measure is seq-rep-4 (Welleck et al. 2020, arXiv 1908.04319): 1 - distinct 4-grams / all 4-grams of a continuation.
-There the units are tokens; here they are words, and characters in scripts without spaces, so that models with
-different vocabularies can be compared. A text of fewer than four units has no 4-gram and no say.
-
-Samples of a model's greedy writing, many prompts at a time: for reading, for repetition, for the use of new tokens.
-
-Nothing is timed here (see `generation`), so that samples can be kept with a model's scores.
+Samples are for reading, for measuring repetition and for counting the use of new tokens. They are
+not timed (see `generation`), so they can be cached with the scores of a model. Repetition is
+seq-rep-4 (Welleck et al. 2020, arXiv 1908.04319): 1 - distinct 4-grams / all 4-grams of a
+continuation. There the units are tokens; here they are words, or characters in scripts without
+spaces, so that models with different vocabularies can be compared. A text of fewer than four units
+has no 4-gram and does not count.
 """
 
 from __future__ import annotations
@@ -15,23 +14,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lingraft.evaluation.bits_per_byte import context_of, start_id
-from lingraft.evaluation.bootstrap import ratio_row
+from lingraft.evaluation.bits_per_byte import choose_context, start_id
+from lingraft.evaluation.bootstrap import measure_ratio
 from lingraft.evaluation.config import BootstrapSettings
-from lingraft.evaluation.words import words_of
+from lingraft.evaluation.words import split_words
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
 
-LENGTH = 4
+GRAM_LENGTH = 4
 
 
-def repeated(units: Sequence[str]) -> tuple[int, int]:
+def count_repeated(units: Sequence[str]) -> tuple[int, int]:
     """Return how many 4-grams repeat an earlier one, and how many there are.
 
-    >>> repeated("a b c d a b c d".split()), repeated("a b c".split())
+    >>> count_repeated("a b c d a b c d".split()), count_repeated("a b c".split())
     ((1, 5), (0, 0))
     """
-    grams = [tuple(units[begin : begin + LENGTH]) for begin in range(len(units) - LENGTH + 1)]
+    begins = range(len(units) - GRAM_LENGTH + 1)
+    grams = [tuple(units[begin : begin + GRAM_LENGTH]) for begin in begins]
     return len(grams) - len(set(grams)), len(grams)
 
 
@@ -44,11 +44,11 @@ def repetition(
     unspaced: bool = False,
 ) -> list[Measurement]:
     """Measure the share of repeated 4-grams, with an interval over texts."""
-    counts = [repeated([*text] if unspaced else words_of(text)) for text in texts]
-    row = ratio_row(
+    counts = [count_repeated([*text] if unspaced else split_words(text)) for text in texts]
+    measurement = measure_ratio(
         "repetition",
         "share",
-        [again for again, _ in counts],
+        [repeated for repeated, _ in counts],
         [total for _, total in counts],
         subject=subject,
         language=language,
@@ -57,7 +57,7 @@ def repetition(
         split="generated",
         note=f"repeated 4-grams of {'characters' if unspaced else 'words'}, greedy",
     )
-    return [row] if row else []
+    return [measurement] if measurement else []
 
 
 @dataclass(frozen=True)
@@ -72,69 +72,72 @@ class GeneratedSample:
 def write_samples(
     model: Any, tokenizer: ModelTokenizer, prompts: Sequence[str], size: int
 ) -> list[GeneratedSample]:
-    """Let a model go on from each prompt until it wrote `size` bytes, or its context is full.
+    """Let a model continue each prompt until it wrote `size` bytes or its context is full.
 
-    Tokens without bytes (special ones, rows beyond the vocabulary) are barred, as where speed is measured.
+    Tokens without bytes (special tokens, padding of the vocabulary) are suppressed: a model that
+    writes only those would never reach the size.
     """
-    context, surfaces = context_of(model), tokenizer.vocabulary.surfaces
-    sizes = [len(surface or b"") for surface in surfaces]
+    context = choose_context(model)
     rows = model.get_output_embeddings().weight.shape[0]
-    barred = [i for i in range(rows) if i >= len(sizes) or not sizes[i]]
+    sizes = [len(surface or b"") for surface in tokenizer.vocabulary.surfaces[:rows]]
+    sizes += [0] * (rows - len(sizes))
     start = start_id(tokenizer)
-    inputs = [[start, *ids][-max(1, context // 2) :] for ids in tokenizer.encode(prompts)]
-    written = _generate(
-        model, inputs, [*sizes, *[0] * (rows - len(sizes))], barred, size=size, context=context
-    )
-    return [
-        GeneratedSample(prompt, tokenizer.decode(ids), tuple(ids))
-        for prompt, ids in zip(prompts, written, strict=True)
-    ]
+    # At most half of the context for the prompt, so that the other half is left to write.
+    room = max(1, context // 2)
+    inputs = [[start, *ids][-room:] for ids in tokenizer.encode(prompts)]
+    samples = []
+    for prompt, ids in zip(
+        prompts, _generate(model, inputs, sizes, size=size, context=context), strict=True
+    ):
+        samples.append(GeneratedSample(prompt, tokenizer.decode(ids), tuple(ids)))
+    return samples
 
 
 def _generate(
     model: Any,
     inputs: Sequence[Sequence[int]],
     sizes: Sequence[int],
-    barred: Sequence[int],
     *,
     size: int,
     context: int,
 ) -> list[list[int]]:
+    """Return the ids that a model writes greedily after each input; `sizes` are bytes by id."""
     import torch
     from transformers import GenerationConfig, StoppingCriteriaList
 
     width = max(map(len, inputs))
-    padded = torch.tensor(
-        [[ids[0]] * (width - len(ids)) + list(ids) for ids in inputs], device=model.device
-    )
-    mask = torch.tensor(
-        [[0] * (width - len(ids)) + [1] * len(ids) for ids in inputs], device=model.device
-    )
+    padded, mask = [], []
+    for ids in inputs:
+        # On the left: generation continues from the last position of every input.
+        padding = width - len(ids)
+        padded.append([ids[0]] * padding + list(ids))
+        mask.append([0] * padding + [1] * len(ids))
     bytes_of = torch.tensor(sizes, device=model.device)
+    suppressed = [token_id for token_id, token_size in enumerate(sizes) if not token_size]
 
-    def enough(ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+    def is_enough(ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
         return bytes_of[ids[:, width:]].sum(dim=1) >= size
 
-    chosen = GenerationConfig(
+    config = GenerationConfig(
         do_sample=False,
         max_new_tokens=max(1, min(size, context - width)),
-        suppress_tokens=list(barred) or None,
+        suppress_tokens=suppressed or None,
         pad_token_id=inputs[0][0],
         eos_token_id=None,
         bos_token_id=None,
     )
     with torch.inference_mode():
         output = model.generate(
-            padded,
-            attention_mask=mask,
-            generation_config=chosen,
-            stopping_criteria=StoppingCriteriaList([enough]),
+            torch.tensor(padded, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([is_enough]),
         )
-    return [_until(row, sizes, size) for row in output[:, width:].tolist()]
+    return [_cut_at_size(ids, sizes, size) for ids in output[:, width:].tolist()]
 
 
-def _until(ids: Sequence[int], sizes: Sequence[int], size: int) -> list[int]:
-    """Return the ids up to the one that reaches the size; what pads a finished row is left out."""
+def _cut_at_size(ids: Sequence[int], sizes: Sequence[int], size: int) -> list[int]:
+    """Return the ids up to the one that reaches the size, without the padding after it."""
     kept: list[int] = []
     for token_id in ids:
         if size <= 0:

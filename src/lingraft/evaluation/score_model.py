@@ -1,4 +1,4 @@
-"""Scoring texts with one model: everything that can be kept, whatever the model is compared with later."""
+"""Scoring texts with one model: the results that can be cached, independent of any comparison."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError
-from lingraft.evaluation.bits_per_byte import context_of, nats_of, start_id, stride_of
+from lingraft.evaluation.bits_per_byte import choose_context, choose_stride, score_ids, start_id
 from lingraft.evaluation.config import EvaluationSettings
 from lingraft.evaluation.generation import Passage
 from lingraft.evaluation.samples import GeneratedSample, write_samples
-from lingraft.evaluation.text_scores import TextScores, scores_of
+from lingraft.evaluation.text_scores import TextScores, build_scores
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 
@@ -35,51 +35,45 @@ def score_folder(
     dtype: str = "auto",
     separator: str = "auto",
 ) -> FolderScores:
-    """Score the documents of each language with a model folder; raises `ModelError` where it is no model.
+    """Score the documents of each language; raises `ModelError` if the folder is not a model.
 
-    `separator` names what stands between documents: a text is read behind the token that begins one in packed text.
+    `separator` names what is between documents in packed text: a text is read after the token that
+    begins a document there.
     """
     tokenizer = replace(open_tokenizer(folder), separator=separator)
     model = load_model(folder, device, dtype)
-    scores = {
-        language: score_text(model, tokenizer, documents, settings)
-        for language, documents in texts.items()
-    }
-    writing, samples = settings.generation, {}
-    if writing is not None:
-        samples = {
-            language: write_samples(
-                model,
-                tokenizer,
-                prompts_of(documents, writing.samples, writing.prompt_bytes),
-                writing.sample_bytes,
-            )
-            for language, documents in texts.items()
-        }
+    generation = settings.generation
+    scores, samples = {}, {}
+    for language, documents in texts.items():
+        scores[language] = score_text(model, tokenizer, documents, settings)
+    for language, documents in texts.items():
+        if generation is not None:
+            prompts = choose_prompts(documents, generation.samples, generation.prompt_bytes)
+            samples[language] = write_samples(model, tokenizer, prompts, generation.sample_bytes)
     return FolderScores(scores, samples)
 
 
 def score_text(
     model: Any, tokenizer: ModelTokenizer, documents: Sequence[str], settings: EvaluationSettings
 ) -> TextScores:
-    """Score the documents of one language: every byte once."""
+    """Score every byte of the documents of one language once."""
     ids = tokenizer.encode(documents)
-    context = context_of(model, settings.context)
-    stride = stride_of(context, settings.stride)
-    nats, notes = nats_of(model, start_id(tokenizer), ids, context=context, stride=stride)
-    return scores_of(documents, ids, nats, context=context, stride=stride, notes=notes)
+    context = choose_context(model, settings.context)
+    stride = choose_stride(context, settings.stride)
+    nats, notes = score_ids(model, start_id(tokenizer), ids, context=context, stride=stride)
+    return build_scores(documents, ids, nats, context=context, stride=stride, notes=notes)
 
 
 def heldout_documents(corpus: Corpus, limit: int) -> list[str]:
-    """Return held-out documents from the start up to the limit of bytes; the last one is cut there.
+    """Return the first `limit` bytes of held-out documents; the last document is cut there.
 
-    Raises `CorpusError` where there are none.
+    Raises `CorpusError` if there are none.
     """
     documents = list(_heldout(corpus, limit))
     if not documents:
         msg = (
-            f"{corpus.folder}: no held-out text in {corpus.language} to evaluate on; raise heldout_share or name "
-            f"heldout"
+            f"{corpus.folder}: no held-out text in {corpus.language} to evaluate on; "
+            "raise heldout_share or name heldout"
         )
         raise CorpusError(msg)
     return documents
@@ -88,43 +82,47 @@ def heldout_documents(corpus: Corpus, limit: int) -> list[str]:
 def _heldout(corpus: Corpus, limit: int) -> Iterator[str]:
     left = limit
     for text in corpus.documents("heldout"):
-        part = beginning(text, left)
+        part = first_bytes(text, left)
         if not part:
             return
         yield part
         left -= len(part.encode())
 
 
-def prompts_of(documents: Sequence[str], count: int, size: int) -> list[str]:
-    """Return the beginnings of the first documents as prompts."""
-    return [whole_words(text, size) for text in documents[:count]]
+def choose_prompts(documents: Sequence[str], count: int, size: int) -> list[str]:
+    """Return the beginnings of the first `count` documents as prompts."""
+    return [first_words(text, size) for text in documents[:count]]
 
 
-def passages_of(documents: Sequence[str], count: int, prompt: int, size: int) -> list[Passage]:
-    """Return the first documents that can be parted: so many bytes of prompt, at most half, and `size` bytes more."""
-    found: list[Passage] = []
+def choose_passages(documents: Sequence[str], count: int, prompt: int, size: int) -> list[Passage]:
+    """Return prompts and continuations from the first documents that can be divided.
+
+    A prompt has `prompt` bytes, at most half of the document; a continuation has `size` bytes.
+    """
+    passages: list[Passage] = []
     for text in documents:
-        begins = whole_words(text, min(prompt, len(text.encode()) // 2))
-        if begins:
-            found.append(Passage(begins, beginning(text[len(begins) :], size)))
-        if len(found) == count:
+        begin = first_words(text, min(prompt, len(text.encode()) // 2))
+        if begin:
+            passages.append(Passage(begin, first_bytes(text[len(begin) :], size)))
+        if len(passages) == count:
             break
-    return found
+    return passages
 
 
-def whole_words(text: str, size: int) -> str:
-    """Return the first bytes of a text, cut before a space where one stands in their second half.
+def first_words(text: str, size: int) -> str:
+    """Return the first bytes of a text, cut at the last space if it is in their second half.
 
-    >>> whole_words("one two three", 10), whole_words("onetwothree", 4)
+    >>> first_words("one two three", 10), first_words("onetwothree", 4)
     ('one two', 'onet')
     """
-    begins = beginning(text, size)
-    if len(begins) == len(text):
-        return begins
-    words = begins if text[len(begins)].isspace() else (begins.rsplit(maxsplit=1) or [""])[0]
-    return words.rstrip() if 2 * len(words) >= len(begins) else begins
+    begin = first_bytes(text, size)
+    if len(begin) == len(text):
+        return begin
+    words = begin if text[len(begin)].isspace() else (begin.rsplit(maxsplit=1) or [""])[0]
+    # In text without spaces, the last space may be far away.
+    return words.rstrip() if 2 * len(words) >= len(begin) else begin
 
 
-def beginning(text: str, size: int) -> str:
-    """Return the first bytes of a text, cut at a character."""
+def first_bytes(text: str, size: int) -> str:
+    """Return at most the first `size` bytes of a text, cut at a character."""
     return text.encode()[:size].decode(errors="ignore")

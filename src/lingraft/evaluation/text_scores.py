@@ -1,7 +1,7 @@
-"""What scoring a text with a model leaves behind: counts, document by document, from which every measure is made.
+"""The stored result of scoring a text with a model: counts per document for every measure.
 
-Scores know neither the name of the model nor what it is compared with, so that they can be kept and serve any
-comparison. A file of them is plain arrays, never pickled. Suffixes: N documents, T tokens of all of them.
+Scores hold neither the name of the model nor what it is compared with, so they can be cached and
+used in any comparison. A file of them holds plain arrays, never pickled ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lingraft.errors import StoreError
 from lingraft.evaluation.bootstrap import Floats
-from lingraft.evaluation.words import is_unspaced, sentences_in, words_in
+from lingraft.evaluation.words import count_sentences, count_words, is_unspaced
 
 Integers = npt.NDArray[np.int64]
 COUNTS = ("bytes", "characters", "words", "sentences")
@@ -25,9 +25,11 @@ COUNTS = ("bytes", "characters", "words", "sentences")
 
 @dataclass(frozen=True)
 class TextScores:
-    """One model on one text: the `ids` of all documents, and for each its tokens, nats and the counts of its text.
+    """The scores of one model on one text.
 
-    `unspaced` says that the script is written without spaces; `context` and `stride` how the text was read.
+    `ids` are the token ids of all documents in one array; the other arrays have one number per
+    document. `unspaced` is true for a script that is written without spaces. `context` and `stride`
+    describe the scoring windows in tokens.
     """
 
     ids: Integers
@@ -56,14 +58,14 @@ class TextScores:
         """Return the ids of each document."""
         return np.split(self.ids, np.cumsum(self.tokens[:-1]).astype(np.int64))
 
-    def in_documents(self, ids: frozenset[int]) -> Floats:
+    def count_in_documents(self, ids: frozenset[int]) -> Floats:
         """Return how many tokens of each document are among these ids."""
-        chosen = np.zeros(max([*ids, int(self.ids.max(initial=0))]) + 1)
-        chosen[list(ids)] = 1
-        return np.array([chosen[part].sum() for part in self.documents()], dtype=np.float64)
+        is_chosen = np.zeros(max([*ids, int(self.ids.max(initial=0))]) + 1)
+        is_chosen[list(ids)] = 1
+        return np.array([is_chosen[part].sum() for part in self.documents()], dtype=np.float64)
 
     def write(self, path: Path) -> None:
-        """Write it as an .npz file."""
+        """Write the scores as an .npz file."""
         facts = json.dumps(
             {
                 "unspaced": self.unspaced,
@@ -74,7 +76,7 @@ class TextScores:
         )
         np.savez_compressed(
             path,
-            ids=self.ids.astype(np.uint32),
+            ids=self.ids.astype(np.uint32),  # half the size of int64; every vocabulary fits
             tokens=self.tokens,
             nats=self.nats,
             facts=np.array(facts),
@@ -83,35 +85,36 @@ class TextScores:
 
     @classmethod
     def read(cls, path: Path) -> TextScores:
-        """Read what `write` wrote; raises `StoreError` where it is none."""
+        """Read a file of `write`; raises `StoreError` if it is damaged."""
         try:
             with np.load(path, allow_pickle=False) as stored:
                 facts = json.loads(str(stored["facts"]))
                 arrays = {name: stored[name] for name in ("tokens", "nats", *COUNTS)}
                 ids = stored["ids"].astype(np.int64)
         except (OSError, ValueError, KeyError) as error:
-            msg = f"{path}: no scores ({error}); remove its folder and run again"
+            msg = f"{path}: not a file of scores ({error}); remove its folder and run again"
             raise StoreError(msg) from error
         return cls(ids, **arrays, **{**facts, "notes": tuple(facts["notes"])})
 
 
-def counts_of(documents: Sequence[str]) -> dict[str, Floats]:
+def count_text(documents: Sequence[str]) -> dict[str, Floats]:
     """Return bytes, characters (code points), words and sentences of each document."""
-    rows = [
-        (len(text.encode()), len(text), words_in(text), sentences_in(text)) for text in documents
+    counts = [
+        (len(text.encode()), len(text), count_words(text), count_sentences(text))
+        for text in documents
     ]
-    columns = np.array(rows, dtype=np.float64).reshape(-1, len(COUNTS)).T
+    columns = np.array(counts, dtype=np.float64).reshape(-1, len(COUNTS)).T
     return dict(zip(COUNTS, columns, strict=True))
 
 
-def joined_ids(ids: Sequence[Sequence[int]]) -> Integers:
-    """Return the ids of all documents one after another."""
-    return np.concatenate(
-        [np.zeros(0, dtype=np.int64), *(np.array(part, dtype=np.int64) for part in ids)]
-    )
+def concatenate_ids(ids: Sequence[Sequence[int]]) -> Integers:
+    """Return the ids of all documents in one array."""
+    parts = [np.array(part, dtype=np.int64) for part in ids]
+    # The empty array in front allows a text without documents, and fixes the dtype.
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
-def scores_of(
+def build_scores(
     documents: Sequence[str],
     ids: Sequence[Sequence[int]],
     nats: Floats,
@@ -120,12 +123,12 @@ def scores_of(
     stride: int,
     notes: tuple[str, ...] = (),
 ) -> TextScores:
-    """Put counts of the text and of its tokens beside the nats."""
+    """Return scores from the nats, with the counts of the text and of its tokens."""
     return TextScores(
-        joined_ids(ids),
+        concatenate_ids(ids),
         np.array([len(part) for part in ids], dtype=np.float64),
         nats,
-        **counts_of(documents),
+        **count_text(documents),
         unspaced=is_unspaced(documents),
         context=context,
         stride=stride,

@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from lingraft.evaluation import ScoredModel, TextScores
-from lingraft.evaluation.added_token_use import AddedTokenUse, exposure_rows, turns_of, undertrained
+from lingraft.evaluation.added_token_use import (
+    AddedTokenUse,
+    measure_exposure,
+    measure_rotation,
+    find_undertrained,
+)
 from lingraft.evaluation.compare_models import added_ids
 from lingraft.measurement import Measurement
 from lingraft.packing.blocks import Blocks
@@ -37,9 +42,9 @@ def added_measurements(
         ids_A = np.array(sorted(added[name]), dtype=np.int64)
         surfaces = model.tokenizer.vocabulary.surfaces
         if len(ids_A) and before and before.tokenizer.vocabulary.surfaces == surfaces:
-            moved = turns_of(before.folder, model.folder, ids_A)
+            moved = measure_rotation(before.folder, model.folder, ids_A)
             use = AddedTokenUse(ids_A, _exposures(ids_A, context), moved)
-            measurements += exposure_rows(use, language, name)
+            measurements += measure_exposure(use, language, name)
             records += _records(use, surfaces, model.scored.scores, name)
         before = model
     if records:
@@ -64,11 +69,11 @@ def _records(
     use: AddedTokenUse, surfaces: Any, scores: Mapping[str, TextScores], name: str
 ) -> list[dict[str, Any]]:
     """Return a record for each added token of a model."""
-    if use.turns is None:
+    if use.rotations is None:
         return []
     ids = np.concatenate([score.ids for score in scores.values()])
     heldout = np.bincount(ids, minlength=len(surfaces))
-    is_undertrained = undertrained(use.turns)
+    is_undertrained = find_undertrained(use.rotations)
     records = []
     for number, token in enumerate(use.ids):
         records.append(
@@ -78,7 +83,7 @@ def _records(
                 "text": surfaces[token].decode("utf-8", errors="backslashreplace"),
                 "heldout": int(heldout[token]),
                 "exposures": None if use.exposures is None else int(use.exposures[number]),
-                "turn": float(use.turns[number]),
+                "turn": float(use.rotations[number]),
                 "under_trained": bool(is_undertrained[number]),
             }
         )

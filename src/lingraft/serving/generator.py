@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lingraft.evaluation.bits_per_byte import context_of, start_id
-from lingraft.evaluation.generation import read_on
+from lingraft.evaluation.bits_per_byte import choose_context, start_id
+from lingraft.evaluation.generation import read_with_cache
 from lingraft.formatting import direction, plain
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
@@ -74,7 +74,7 @@ class TextGenerator:
         Yields one `prompt` event with its tokens, a `token` event for each generated token, and an
         `end` event with the reason and the measurements.
         """
-        context = context_of(self.model)
+        context = choose_context(self.model)
         ids = self.tokenizer.encode([prompt])[0]
         # Half of the context is for the prompt, so that a long one leaves room for an answer.
         input_ids = [start_id(self.tokenizer), *ids][-max(1, context // 2) :]
@@ -129,7 +129,7 @@ class TextGenerator:
             # Not around the yield: inference mode would also hold for the caller between two steps.
             with torch.inference_mode():
                 is_prefill, start = cache is None, time.perf_counter()
-                logits, cache = read_on(
+                logits, cache = read_with_cache(
                     self.model, torch.tensor([new_ids], device=self.model.device), cache
                 )
                 token = int((logits[0, -1].float() + self._logit_mask).argmax())
