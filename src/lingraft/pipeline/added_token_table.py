@@ -15,9 +15,9 @@ import numpy as np
 from lingraft.evaluation import ScoredModel, TextScores
 from lingraft.evaluation.added_token_use import (
     AddedTokenUse,
+    find_undertrained,
     measure_exposure,
     measure_rotation,
-    find_undertrained,
 )
 from lingraft.evaluation.compare_models import added_ids
 from lingraft.measurement import Measurement
