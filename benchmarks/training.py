@@ -33,7 +33,8 @@ from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_texts
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.trainer import TrainingText, train
+from lingraft.training.job import TrainingText
+from lingraft.training.train import train
 
 BLOCK, ROWS = 512, 8
 IGNORED = -100

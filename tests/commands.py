@@ -27,7 +27,7 @@ IMPORTED = (
     "lingraft.pipeline.evaluation_stages",
     "lingraft.report",
     "pandas",
-    "lingraft.training.trainer",
+    "lingraft.training.train",
     "pyarrow.dataset",
     "scipy.optimize",
     "scipy.stats",

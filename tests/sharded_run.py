@@ -15,8 +15,7 @@ from pathlib import Path
 from lingraft.errors import LingraftError
 from lingraft.packing.blocks import Blocks
 from lingraft.training import Execution, loss
-from lingraft.training.job import PhaseSteps
-from lingraft.training.trainer import TrainingText
+from lingraft.training.job import PhaseSteps, TrainingText
 from tests.training_cases import heldout, plan_of, run
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from lingraft.errors import ModelError, StoreError
 from lingraft.export import export_peft
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.trainer import TrainingText, train
+from lingraft.training.job import TrainingText
+from lingraft.training.train import train
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, extended_tokenizer
 from tests.training_cases import Killed, packed
@@ -257,7 +258,7 @@ def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):
             added=(300, 311),
             execution=Execution(device="cpu", checkpoint_steps=1),
             heldout=measure,
-            trunks=tmp_path / ("trunks" if name != "alone" else "none"),
+            prefix_dir=tmp_path / ("trunks" if name != "alone" else "none"),
         )
         return tmp_path / name / "output" / "low-rank-0.safetensors"
 

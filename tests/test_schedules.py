@@ -93,7 +93,7 @@ def test_the_shared_prefix_is_the_same_in_every_longer_phase(schedule, steps, mo
     """In a phase of more steps with the same warm-up, the first steps have the same factors."""
     if schedule.rise(steps) != schedule.rise(steps + more):
         return
-    for step in range(schedule.trunk(steps)):
+    for step in range(schedule.shared_steps(steps)):
         assert schedule.factor(step, steps + more) == pytest.approx(schedule.factor(step, steps))
 
 

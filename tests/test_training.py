@@ -21,7 +21,7 @@ from lingraft.store import remove_drafts
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
-from lingraft.training.trainer import TrainingText
+from lingraft.training.job import TrainingText
 from tests.commands import start
 from tests.conftest import make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
@@ -160,7 +160,7 @@ def test_a_process_killed_outright_loses_only_the_last_steps(
     script = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
         "import tests.training_cases as c; from lingraft.packing.blocks import Blocks;"
-        "from lingraft.training.trainer import TrainingText;"
+        "from lingraft.training.job import TrainingText;"
         "import json; seen = iter(range(99));"
         "b = Path(sys.argv[3]);"
         "c.run(Path(sys.argv[2]), TrainingText(Blocks.open(b / 'hi'), Blocks.open(b / 'en'), 0.2),"

@@ -20,8 +20,8 @@ from lingraft.packing.mixture import IGNORED, Mixture
 from lingraft.recipe import Runtime, load_recipe
 from lingraft.training.checkpointing import latest_checkpoint
 from lingraft.training.distributed import ProcessGroup
+from lingraft.training.job import TrainingText
 from lingraft.training.launch import Launch, launched
-from lingraft.training.trainer import TrainingText
 from tests.commands import lingraft, start
 from tests.conftest import ROOT
 from tests.training_cases import heldout, log_of, plan_of, run, two_streams, weights_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lingraft.training import Execution
-from lingraft.training.trainer import TrainingText
+from lingraft.training.job import TrainingText
 from tests.training_cases import Killed, log_of, plan_of, run, two_streams, weights_of
 
 WSD = {"wsd": {"warmup": 2, "decay_share": 0.4}}
@@ -38,7 +38,9 @@ def trained(
     model: Path, text: TrainingText, settings: dict[str, Any], folder: Path, **more: Any
 ) -> dict[str, Any]:
     """Train with what `folder`'s parent holds of trunks; return the notes."""
-    return run(model, text, plan_of(**settings), folder, trunks=folder.parent / "trunks", **more)
+    return run(
+        model, text, plan_of(**settings), folder, prefix_dir=folder.parent / "trunks", **more
+    )
 
 
 def same(one: Path, other: Path) -> bool:

@@ -11,7 +11,8 @@ from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_texts
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.trainer import TrainingText, train
+from lingraft.training.job import TrainingText
+from lingraft.training.train import train
 from tests.conftest import ENGLISH, HINDI
 
 ADDED = (300, 305, 306, 311)

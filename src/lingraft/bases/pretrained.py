@@ -110,7 +110,8 @@ class PretrainedHere(Base):
 
     def _train(self, start: Path, packed: Path, context: BuildContext) -> dict[str, Any]:
         from lingraft.packing.blocks import Blocks
-        from lingraft.training.trainer import TrainingText, train
+        from lingraft.training.job import TrainingText
+        from lingraft.training.train import train
 
         return train(
             start,

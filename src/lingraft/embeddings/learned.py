@@ -138,8 +138,8 @@ class LearnedInit(EmbeddingInit):
 
     def _train_in(self, folder: Path, request: InitRequest) -> LearnedRows:
         # Both import torch, which reading a recipe must not do.
+        from lingraft.training.train import train_model
         from lingraft.training.train_log import LOG
-        from lingraft.training.trainer import train_model
 
         start_rows = self._start_rows(request)
         text = self._pack(request, empty_folder(folder / "text"))

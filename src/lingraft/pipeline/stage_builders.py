@@ -40,7 +40,7 @@ from lingraft.vocabulary import AutoSize, Extension, ServingCost, extend_tokeniz
 from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
-    from lingraft.training.trainer import TrainingText
+    from lingraft.training.job import TrainingText
 
 CURVE_BYTES = 20_000
 """Bytes of held-out text behind each point of the training curve: few, to keep points cheap."""
@@ -202,7 +202,7 @@ def make_packing(context: StageContext) -> None:
 
 def make_training(context: StageContext) -> None:
     """Continue pretraining on the packed text."""
-    from lingraft.training.trainer import train
+    from lingraft.training.train import train
 
     model = context.folders["model"] / "model"
     notes = train(
@@ -215,7 +215,7 @@ def make_training(context: StageContext) -> None:
         seed=context.recipe.seed,
         execution=context.execution,
         heldout=_heldout_measure(context, model),
-        trunks=context.prefix_dir,
+        prefix_dir=context.prefix_dir,
     )
     context.draft.note(notes)
     trained = context.draft.folder / "model"
@@ -225,7 +225,7 @@ def make_training(context: StageContext) -> None:
 
 
 def _training_text(context: StageContext) -> TrainingText:
-    from lingraft.training.trainer import TrainingText
+    from lingraft.training.job import TrainingText
 
     replay, share = None, 0.0
     if "replayed" in context.folders and context.recipe.replay is not None:

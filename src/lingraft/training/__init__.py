@@ -1,6 +1,6 @@
 """Continued pretraining.
 
-The plan is settings that need no torch; `lingraft.training.trainer.train` carries it out.
+The plan is settings that need no torch; `lingraft.training.train.train` carries it out.
 """
 
 from lingraft.training.budget import Budget

@@ -200,12 +200,12 @@ class TrainingPlan(Settings):
         """
         last = self.phases[-1] if self.phases else Phase()
         warmup, (unit, amount) = last.schedule.warmup, last.budget.amount
-        trunk = last.schedule.trunk(1000)
-        if not self.phases or not trunk or last.average_share or 0 < warmup < 1:
+        shared_steps = last.schedule.shared_steps(1000)
+        if not self.phases or not shared_steps or last.average_share or 0 < warmup < 1:
             return None
         shared = self.model_dump(mode="json", exclude={"merge_back"})
         shared["phases"][-1].update(budget=unit, schedule=[last.schedule.name, warmup])
-        return shared, amount * trunk
+        return shared, amount * shared_steps
 
 
 PAPER_RATES = (

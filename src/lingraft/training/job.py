@@ -55,7 +55,7 @@ class PhaseSteps:
 
 @dataclass(frozen=True)
 class Job:
-    """The arguments of `train`; runs share prefixes in the folder `trunks` (`shared_prefix`)."""
+    """The arguments of `train`; runs share prefixes in the folder `prefix_dir` (`shared_prefix`)."""
 
     model_folder: Path
     text: TrainingText
@@ -65,7 +65,7 @@ class Job:
     seed: int
     execution: Execution
     heldout: Heldout | None
-    trunks: Path | None = None
+    prefix_dir: Path | None = None
     title: str = "training"
 
     def folder(self, phase: int) -> Path:

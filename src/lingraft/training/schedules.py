@@ -44,7 +44,7 @@ class Schedule(Choice, ABC):
             return (step + 1) / rise
         return self.after_warmup((step - rise) / max(steps - rise, 1))
 
-    def trunk(self, steps: int) -> int:
+    def shared_steps(self, steps: int) -> int:
         """Return how many first steps are the same in every longer phase with the same warm-up."""
         del steps
         return 0
@@ -98,7 +98,7 @@ class Constant(Schedule):
         """Stay."""
         return 1.0
 
-    def trunk(self, steps: int) -> int:
+    def shared_steps(self, steps: int) -> int:
         """Return all."""
         return steps
 
@@ -137,7 +137,7 @@ class Wsd(Schedule):
         fallen = max(0.0, (done - (1 - self.decay_share)) / self.decay_share)
         return self.final_factor + (1 - self.final_factor) * (1 - math.sqrt(fallen))
 
-    def trunk(self, steps: int) -> int:
+    def shared_steps(self, steps: int) -> int:
         """Return the steps before the fall."""
         for step in range(self.rise(steps), steps):
             if self.factor(step, steps) < 1:

@@ -110,17 +110,17 @@ def prefix_checkpoint(
     job: Job, phases: Sequence[PhaseSteps], parameters: int
 ) -> PrefixCheckpoint | None:
     """Return the shared prefix of a run, or None if it has none."""
-    if job.trunks is None or not phases or job.plan.phases[-1].average_share:
+    if job.prefix_dir is None or not phases or job.plan.phases[-1].average_share:
         return None
     last, steps = job.plan.phases[-1], phases[-1].steps
     before = sum(one.steps for one in phases[:-1])
     # The last step of a phase may take fewer sequences, so that a longer phase differs in it.
     full_steps = phases[-1].sequences // phases[-1].sequences_per_step
-    end = min(last.schedule.trunk(steps), full_steps)
+    end = min(last.schedule.shared_steps(steps), full_steps)
     if not end:
         return None
     plan = job.plan.model_dump(mode="json", exclude={"merge_back"})
     phase = plan["phases"][-1]
     phase["budget"], phase["schedule"] = None, [last.schedule.name, last.schedule.rise(steps)]
     key = digest([plan, phases[-1].sequences_per_step, *job.identity(parameters)])[:20]
-    return PrefixCheckpoint(job.trunks / key, before + end, before + steps)
+    return PrefixCheckpoint(job.prefix_dir / key, before + end, before + steps)

@@ -47,7 +47,7 @@ class RunState:
     """The phase and its next step, the totals so far, and what resuming needs.
 
     `losses` are those of the `DivergenceMonitor`. `begun` are the totals when this process
-    started. The first `trunk` steps are from a shorter run (`shared_prefix`).
+    started. The first `prefix_steps` are from a shorter run (`shared_prefix`).
     """
 
     phase: int = 0
@@ -60,7 +60,7 @@ class RunState:
     saved: float = field(default_factory=time.monotonic)
     saved_step: int = 0
     begun: Totals = Totals()
-    trunk: int = 0
+    prefix_steps: int = 0
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> RunState:
@@ -77,7 +77,7 @@ class RunState:
             state["seconds"],
             saved_step=done.step,
             begun=done,
-            trunk=state.get("trunk", 0),
+            prefix_steps=state.get("trunk", 0),
         )
 
     @property
@@ -107,7 +107,7 @@ class RunState:
             "last": self.losses[1],
             "log_bytes": log_bytes,
             "seconds": self.seconds,
-            "trunk": self.trunk,
+            "trunk": self.prefix_steps,
         }
 
 

@@ -188,8 +188,8 @@ def run_notes(
             for phase, steps in zip(job.plan.phases, phases, strict=True)
         ],
     }
-    if state.trunk:
-        notes["trunk_steps"] = state.trunk
+    if state.prefix_steps:
+        notes["trunk_steps"] = state.prefix_steps
     if used and text.replay is not None:
         epochs = used.replay / len(text.replay)
         notes["replay_epochs"] = round(epochs, 4)
