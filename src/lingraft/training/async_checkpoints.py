@@ -55,6 +55,7 @@ class AsyncCheckpointWriter:
             with disk_errors(scratch_dir):
                 checkpoint.enter_context(new_checkpoint(scratch_dir, step, state))
         self.world.barrier()
+        # torch stages GPU tensors in main memory itself; CPU tensors would be written in place.
         copies = {
             name: tensor.clone() if tensor.device.type == "cpu" else tensor
             for name, tensor in tensors.items()

@@ -26,6 +26,7 @@ from lingraft.errors import TrainingError
 from lingraft.model_code import code_files
 from lingraft.store import atomic_file, atomic_folder, disk_errors, file_digest
 
+# Two, so that a run can resume from the older one if the newest does not match its hashes.
 KEPT = 2
 SUFFIX, STATE = ".safetensors", "state.json"
 
@@ -160,6 +161,7 @@ def save_final_model(
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     named = "torch_dtype" if "torch_dtype" in config else "dtype"
     dtype = model.get_input_embeddings().weight.dtype
+    # `load_for_training` turned the cache off.
     config |= {"use_cache": True, named: str(dtype).removeprefix("torch.")}
     config.setdefault("architectures", [type(model).__name__])
     content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"

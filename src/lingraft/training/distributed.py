@@ -49,6 +49,7 @@ class ProcessGroup:
             return batch
         each = -(-len(batch.inputs) // self.size)
         wanted = np.arange(self.rank * each, (self.rank + 1) * each)
+        # Indices past the end wrap around to real sequences, whose labels are ignored below.
         own = wanted % len(batch.inputs)
         labels = np.where((wanted < len(batch.inputs))[:, None], batch.labels[own], IGNORED)
         return dataclasses.replace(
@@ -83,6 +84,7 @@ class ProcessGroup:
         for layer in model.get_submodule(prefix):
             fully_shard(layer)
         fully_shard(model)
+        # After sharding, so that each process reads its own shards only.
         materialize()
         now = dict(model.named_parameters())
         whole = [name for name, parameter in now.items() if not isinstance(parameter, DTensor)]
@@ -156,6 +158,7 @@ def init_process_group(*, sharded: bool, device: str) -> Iterator[ProcessGroup]:
             f"lingraft adapt RECIPE --nproc {size}"
         )
         raise TrainingError(msg)
+    # A caller may have a process group already; then it also ends it.
     ours = not torch.distributed.is_initialized()
     if ours:
         on_gpu = device.startswith("cuda")

@@ -55,7 +55,7 @@ class PhaseSteps:
 
 @dataclass(frozen=True)
 class Job:
-    """The arguments of `train`; runs share prefixes in the folder `prefix_dir` (`shared_prefix`)."""
+    """The arguments of `train`; `prefix_dir` holds the prefixes that runs share."""
 
     model_folder: Path
     text: TrainingText
@@ -106,6 +106,7 @@ def phase_steps(mixture: Mixture, budget: Budget, sequences_per_step: int) -> Ph
         return PhaseSteps(mixture, int(amount) * sequences_per_step, sequences_per_step)
     if unit == "epochs":
         unit, amount = "target sequences", math.ceil(amount * len(mixture.target))
+    # Sequences differ in bytes and documents, so the end of the budget is found by counting.
     first, reached = 0, 0
     while True:
         measures = mixture.measures(first, CHUNK)

@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from lingraft.packing.mixture import IGNORED
 
+# Elements of a chunk of logits, by device: 2^23 in float32 are 32 MB, 2^27 are 512 MB.
 LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27}
 
 
@@ -69,6 +70,7 @@ class ChunkedLoss(Loss):
         size = _tokens_at_once(head)
         nats: list[Tensor] = []
         gradients: list[Tensor] = []
+        # Detached, so the graph of a chunk is freed by its own backward pass.
         chunks = torch.split(hidden_PD.detach(), size), torch.split(labels_P, size)
         for hidden_CD, labels_C in zip(*chunks, strict=True):
             hidden_CD.requires_grad_()
@@ -95,6 +97,7 @@ class ChunkedInsideLoss(Loss):
         nats: list[Tensor] = []
 
         def chunked(hidden_BTD: Tensor) -> Tensor:
+            # A frozen head has no gradient to compute.
             trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
             chunks = _Chunks(plain, labels_BT[predicted_BT], _tokens_at_once(head), weight, nats)
             total: Tensor = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
@@ -185,16 +188,18 @@ def head_is_last(model: Any, *, apart: bool = True) -> bool:
     if apart:
         state = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None)
     model.train(training)
+    # The head must run exactly once, and nothing may change its result (a scale, a softcap).
     if len(seen) != 2 or state is None:
         return False
     return _close(seen[1], logits) and _close(seen[0], state)
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape:
+def _close(expected: Tensor, actual: Tensor) -> bool:
+    if expected.shape != actual.shape:
         return False
-    tolerance = 1e-4 * float(one.abs().max())
-    return torch.allclose(one, other.to(one.dtype), rtol=1e-4, atol=tolerance)
+    # The order of sums can differ between the two calls.
+    tolerance = 1e-4 * float(expected.abs().max())
+    return torch.allclose(expected, actual.to(expected.dtype), rtol=1e-4, atol=tolerance)
 
 
 def make_loss(model: Any, kind: str, *, autocast: bool, sharded: bool = False) -> Loss:

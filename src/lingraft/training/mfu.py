@@ -42,6 +42,7 @@ def flops_per_token(multiplied: float, trained: float) -> float:
     >>> flops_per_token(7e9, 7e9) / 7e9, flops_per_token(7e9, 0) / 7e9
     (6.0, 4.0)
     """
+    # 2 forward and 2 for the gradient of the input; 2 more for the gradient of a trained weight.
     return 4.0 * multiplied + 2.0 * trained
 
 
@@ -86,6 +87,7 @@ class Utilisation:
         tied = head is not None and head.weight is looked_up
         weights, trained = 0, 0
         for parameter in model.parameters():
+            # An input embedding is looked up and not multiplied, unless it is the head as well.
             if parameter is looked_up and not tied:
                 continue
             quantised = hasattr(parameter, "quant_state")  # a 4-bit weight packs two numbers a byte
@@ -93,11 +95,11 @@ class Utilisation:
             trained += parameter.numel() if parameter.requires_grad else 0
         flops = flops_per_token(weights, trained)
         known = execution.device.startswith("cuda") and execution.computes_in_bfloat16()
-        one = peak_of(cuda.get_device_name(execution.device)) if known else None
-        return cls(flops, one * devices if one else None)
+        peak = peak_of(cuda.get_device_name(execution.device)) if known else None
+        return cls(flops, peak * devices if peak else None)
 
     def share(self, tokens: int, seconds: float) -> float | None:
-        """Return the MFU of so many tokens in so many seconds.
+        """Return the MFU of a number of tokens in a number of seconds.
 
         >>> Utilisation(6e9, 300e12).share(25_000, 1.0)
         0.5

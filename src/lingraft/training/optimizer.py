@@ -89,6 +89,7 @@ def restore_numbers(
     """Restore the integers of a state; its tensors were read in place."""
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]
+        # bitsandbytes counts steps in a Python int, which a checkpoint cannot be read into.
         for key in [key for key, value in state.items() if isinstance(value, int)]:
             state[key] = int(tensors[f"{key}/{name}"].item())
 
@@ -139,6 +140,7 @@ def merge_back(
             "by; name one"
         )
         raise RecipeError(msg)
+    # Each share starts from the trained weights, so they are kept until the best one is set.
     trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     tried: dict[float, Mapping[str, float]] = {}
     for share in shares if heldout and len(shares) > 1 else ():

@@ -66,6 +66,7 @@ def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, f
     own: dict[str, torch.nn.Parameter] = {}
     for group in strategy.prepare(model, job.added) if model else ():
         own |= group.parameters
+    # One at a time, in the same order in every process: gathering is a collective operation.
     for name, shard in shards.items():
         value = full_tensor(shard)
         if first:
@@ -77,6 +78,7 @@ def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, f
 def check_document_mask(model: Any, document_start: int) -> None:
     """Raise `ModelError` where a document changes the logits of the next one in its sequence."""
     size = model.get_input_embeddings().weight.shape[0]
+    # Two sequences whose first documents differ and whose second documents are the same.
     inputs = torch.tensor(
         [
             [document_start, 2 % size, 3 % size, document_start, 4 % size, 5 % size],
@@ -92,6 +94,7 @@ def check_document_mask(model: Any, document_start: int) -> None:
         input_ids=inputs.to(model.device), position_ids=positions, use_cache=False
     ).logits
     model.train(training)
+    # Masked positions contribute exactly 0, so the logits are equal bit for bit.
     if not torch.equal(logits[0, 3:], logits[1, 3:]):
         msg = (
             f"training.document_attention_mask: {type(model).__name__} does not mask attention "

@@ -31,6 +31,7 @@ class Schedule(Choice, ABC):
         """
         if self.warmup < 1:
             return math.ceil(self.warmup * steps)
+        # A short run would otherwise never reach the peak.
         return min(round(self.warmup), steps // 2)
 
     def factor(self, step: int, steps: int) -> float:

@@ -51,6 +51,7 @@ class MetaModel:
         model.float().tie_weights()
         _check_names(model, checkpoint)
         opened = cls(model, checkpoint, dtype)
+        # The strategy needs these weights before the model is sharded.
         opened._read_embeddings()
         model.config.use_cache = False
         return opened
@@ -86,6 +87,7 @@ class MetaModel:
     def _weights(self, name: str, rank: int = 0, size: int = 1) -> Tensor:
         """Read a parameter, or the shard of one process: `fully_shard` splits like `chunk`."""
         parts = torch.chunk(self.checkpoint.tensor(name), size)
+        # `chunk` can return fewer parts than processes: the last ones hold an empty shard.
         part = parts[rank] if rank < len(parts) else parts[0][:0]
         weights = part.to(self.dtype).float()
         where = f"{self.checkpoint.tensors[name].file.resolve()}: {name}"
@@ -116,6 +118,7 @@ def parameters_on_meta() -> Iterator[None]:
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
         plain(module, name, parameter)
 
+    # torch.device("meta") would put buffers there too, and the files do not hold buffers.
     nn.Module.register_parameter = register  # type: ignore[method-assign, assignment]
     try:
         yield

@@ -113,7 +113,7 @@ def prefix_checkpoint(
     if job.prefix_dir is None or not phases or job.plan.phases[-1].average_share:
         return None
     last, steps = job.plan.phases[-1], phases[-1].steps
-    before = sum(one.steps for one in phases[:-1])
+    before = sum(phase.steps for phase in phases[:-1])
     # The last step of a phase may take fewer sequences, so that a longer phase differs in it.
     full_steps = phases[-1].sequences // phases[-1].sequences_per_step
     end = min(last.schedule.shared_steps(steps), full_steps)

@@ -115,7 +115,8 @@ class RunState:
 def stop_signals() -> Iterator[Stopped]:
     """Turn SIGTERM and SIGINT into a flag that the loop polls; a second signal acts as usual."""
     came: list[str] = []
-    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers
+    # Python sets signal handlers in the main thread only.
+    if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
 
@@ -125,6 +126,7 @@ def stop_signals() -> Iterator[Stopped]:
 
     def catch(number: int, _frame: FrameType | None) -> None:
         came.append(signal.Signals(number).name)
+        # A second signal must end a run that does not reach its next step.
         restore()
 
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}

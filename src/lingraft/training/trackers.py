@@ -100,14 +100,14 @@ def tracking(
     names: Sequence[str], folder: Path, name: str, step: int
 ) -> Iterator[Sequence[Tracker]]:
     """Open trackers by name for a run after `step` steps; raises `RecipeError`."""
-    for one in names:
-        if one not in TRACKERS:
-            msg = f"there is no tracker called {one!r}; {did_you_mean(one, TRACKERS)}"
+    for tracker in names:
+        if tracker not in TRACKERS:
+            msg = f"there is no tracker called {tracker!r}; {did_you_mean(tracker, TRACKERS)}"
             raise RecipeError(msg)
     with ExitStack() as stack:
         trackers = []
-        for one in names:
-            trackers.append(TRACKERS[one](folder, name, step))
+        for tracker in names:
+            trackers.append(TRACKERS[tracker](folder, name, step))
             stack.callback(trackers[-1].close)
         yield trackers
 

@@ -34,7 +34,8 @@ class JsonlLog:
     def __init__(self, folder: Path, size: int = 0) -> None:
         self.path = folder / LOG
         self.path.touch()
-        os.truncate(self.path, min(size, self.size))  # a larger size would append zeros
+        # Records after the last checkpoint are written again. A larger size would append zeros.
+        os.truncate(self.path, min(size, self.size))
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record."""
@@ -56,7 +57,8 @@ class TrainLog:
         self.trackers: Sequence[Tracker] = ()
         phases = job.plan.phases
         self.forecast: ProgressForecast | None = None
-        if len(phases) == 1:  # the loss of one phase does not predict that of another
+        # The loss of one phase does not predict that of another.
+        if len(phases) == 1:
             self.forecast = ProgressForecast(phases[0].schedule.factor, steps)
 
     def begin(self, scratch_dir: Path, log_bytes: int) -> None:

@@ -93,7 +93,8 @@ class Stepper:
         at_once = max(1, self.tokens_at_once // batch.inputs.shape[1])
         sums = torch.zeros(3, dtype=self.sum_type, device=self.device)
         own = self.world.shard_batch(batch)
-        weight = self.world.size / predicted  # gradients are averaged over the processes
+        # FSDP averages gradients over the processes, and the loss is a mean over all tokens.
+        weight = self.world.size / predicted
         for first in range(0, len(own.inputs), at_once):
             sums += self._part(own, slice(first, first + at_once), weight)
         parameters = self.parameters.values()

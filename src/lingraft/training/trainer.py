@@ -66,6 +66,7 @@ class Trainer:
     def __init__(self, job: Job, world: ProcessGroup) -> None:
         self.job, self.world = job, world
         self._load_phase(0)
+        # Those of the source: later phases start from float32 files.
         self.types = self.loaded.types
         self.kind = str(self.model.config.model_type)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
@@ -117,6 +118,7 @@ class Trainer:
         # Low-rank matrices are initialised at random.
         torch.manual_seed(int(digest([job.seed, number])[:15], 16))
         groups = phase.strategy.prepare(self.model, job.added)
+        # Inserted parameters are on the CPU; a sharded model moves when it is sharded.
         if not sharded:
             self.model.to(execution.device)
         if execution.recompute:
@@ -164,8 +166,10 @@ class Trainer:
         for step in range(state.step, phase.steps):
             advance(1, self._step(number, step, stepper, monitor, state))
             signal = stopped()
+            # Signals and clocks differ between processes, but all save and stop together.
             stop = self.world.any_rank(signal is not None, device)
             due = self.world.any_rank(state.is_due(self.job.execution), device)
+            # The end of the shared prefix needs a checkpoint for longer runs.
             ends = step + 1 == phase.steps
             ends = ends or (self.prefix is not None and state.done.step == self.prefix.end)
             if stop or due or ends:
@@ -183,6 +187,7 @@ class Trainer:
             if self.world.is_first:
                 save_phase_model(self.model, self.job.folder(number + 1))
             self.world.barrier()
+            # One process continues with its model; shards are read from the saved one.
             if sharded:
                 self._load_phase(number + 1)
 
@@ -190,10 +195,12 @@ class Trainer:
         self, number: int, step: int, stepper: Stepper, monitor: DivergenceMonitor, state: RunState
     ) -> str:
         phase, schedule = self.phases[number], self.job.plan.phases[number].schedule
+        # A seed for each step, so that a resumed run draws the same dropout.
         torch.manual_seed(int(digest([self.job.seed, number, step])[:15], 16))
         factor = schedule.factor(step, phase.steps)
         batch, began = phase.batch(step), time.monotonic()
         result = stepper.forward_backward(batch)
+        # Before the update: the weights and the last checkpoint are still good.
         problem = monitor.check(result.nats_a_token, result.gradient_norm)
         if problem:
             good = latest_checkpoint(self.job.scratch_dir)
@@ -223,12 +230,13 @@ class Trainer:
         return speed_note(state, record["bits_per_byte"], mfu) + self.log.note(step + 1)
 
     def _finish(self, number: int, stepper: Stepper) -> None:
-        """Turn the model of a phase into a plain one; of several processes, in rank 0 only."""
+        """Remove what the strategy inserted; of several processes, in rank 0 only."""
         strategy = self.job.plan.phases[number].strategy
         first = self.world.is_first
         if self.world.size > 1:
             self.model = gather_model(self.job, number, stepper.parameters, first=first)
         if first:
+            # Before `finish` merges them into the weights.
             save_low_rank(strategy.adapter_state(self.model), self.job.scratch_dir, number)
             strategy.finish(self.model)
 
