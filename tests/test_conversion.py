@@ -21,7 +21,7 @@ from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.conversion_check import check_conversion, compare_with_sentencepiece
 from lingraft.tokenizer.convert import LLAMA3_REGEX, QWEN_REGEX
 from lingraft.tokenizer.edge_cases import edge_case_texts
-from lingraft.tokenizer.sentencepiece_model import read_message
+from lingraft.tokenizer.sentencepiece_file import read_message
 from lingraft.vocabulary import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
 from tests.conftest import ENGLISH, HINDI, write_lines
 from tests.test_source_check import extended as extended_model

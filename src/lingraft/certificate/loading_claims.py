@@ -10,8 +10,8 @@ from lingraft.errors import TokenizerError
 from lingraft.tokenizer.conversion_check import compare_with_sentencepiece
 from lingraft.tokenizer.edge_cases import edge_case_texts
 from lingraft.tokenizer.loaded_settings import NAMES, names_tokenizer_class, read_loaded_settings
-from lingraft.tokenizer.save_tokenizer import sentencepiece_file
 from lingraft.tokenizer.sentencepiece_bpe import SpaceMarked
+from lingraft.tokenizer.sentencepiece_file import sentencepiece_file
 from lingraft.tokenizer.unigram import Unigram
 
 _ROLES = ("bos", "eos", "pad")

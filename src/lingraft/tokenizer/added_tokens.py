@@ -1,20 +1,20 @@
-"""Every place where a folder names tokens, read as transformers reads them.
+"""All places where a folder names tokens, read as transformers reads them.
 
-tokenizer.json is one place of four. `tokenizer_config.json` names tokens with ids in
+Next to tokenizer.json, three files may name tokens. tokenizer_config.json names tokens with ids in
 `added_tokens_decoder`, and tokens by role (`eos_token`, `extra_special_tokens`, `image_token`).
-Where it has no `added_tokens_decoder`, transformers also reads `added_tokens.json` (tokens with
-ids) and `special_tokens_map.json` (roles, which win over those of tokenizer_config.json).
+Where it has no `added_tokens_decoder`, transformers also reads added_tokens.json (tokens with ids)
+and special_tokens_map.json (roles, which override those of tokenizer_config.json).
 
-transformers adds what is missing in a fixed order and lets `tokenizers` number it: the id of a
-token is its id in the vocabulary, else the next one after the last. The ids in the files are not
-used. A file whose ids differ from those is refused here: the embedding row that belongs to such a
-token is at one of two places, and nothing says which.
+transformers adds missing tokens in a fixed order, and `tokenizers` numbers them: a token has its id
+in the vocabulary, or else the next id after the last one. The ids in the files are not used. A file
+with other ids is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,7 +29,7 @@ FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 @dataclass(frozen=True)
 class TokenFiles:
-    """What the files next to tokenizer.json say."""
+    """The contents of the files next to tokenizer.json."""
 
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -54,18 +54,19 @@ def complete_added_tokens(
 ) -> None:
     """Put every token that the files name into `data["added_tokens"]`, with its id and flags.
 
-    `settings` are those of `files`, with the roles that a converted file states itself. Raises
-    `TokenizerError` where a file gives a token another id than transformers does.
+    `settings` are those of `files`, with the roles of a converted file. Raises `TokenizerError`
+    where a file gives a token another id than transformers does.
     """
-    table = _Table(data, where)
+    table = _AddedTokenTable(data, where)
     for token in data.get("added_tokens") or []:
         table.add(token["content"], token, token["id"], where.name)
     roles = dict(_named_by_role(settings, files.folder))
     extra = dict(_extra(settings, files.folder))
-    for content, flags, named_id, place in _numbered(files, roles, extra):
-        table.add(content, flags, named_id, place)
+    for content, flags, file_id, place in _numbered_tokens(files, roles, extra):
+        table.add(content, flags, file_id, place)
     if not files.has_decoder:
         table.make_special(roles)
+    # The order of transformers: it decides the ids of tokens that are not in the vocabulary.
     for content, flags in (*roles.items(), *extra.items()):
         if content not in table:
             table.add(content, flags)
@@ -74,92 +75,101 @@ def complete_added_tokens(
 
 
 def content_of(token: Any) -> str | None:
-    """Return the text of a token that a file writes as a string or as an object."""
+    """Return the text of a token that a file stores as a string or as an object."""
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) and content else None
 
 
-class _Table:
+class _AddedTokenTable:
     """Added tokens by content, numbered as `tokenizers` numbers them."""
 
     def __init__(self, data: Data, where: Path) -> None:
         vocab = data["model"]["vocab"]
-        is_list = isinstance(vocab, list)  # a Unigram: an id is the index of its piece
+        # A Unigram's vocabulary is a list, in which the index of a piece is its id.
+        is_list = isinstance(vocab, list)
         self.pieces = {entry[0]: i for i, entry in enumerate(vocab)} if is_list else vocab
         self.size = len(vocab)
         self.where = where
-        self.found: dict[str, dict[str, Any]] = {}
+        self.entries: dict[str, dict[str, Any]] = {}
         self.highest = -1
 
     def __contains__(self, content: str) -> bool:
-        return content in self.found
+        return content in self.entries
 
     def add(
         self,
         content: str,
         flags: Mapping[str, Any],
-        named_id: int | None = None,
+        file_id: int | None = None,
         place: str = "",
     ) -> None:
-        """Add a token, or change the flags of one that is there; refuse a contradictory id."""
-        if not content:  # `tokenizers` leaves it out
+        """Add a token, or change the flags of an existing one; refuse a contradictory id."""
+        if not content:  # `tokenizers` ignores it
             return
         token_id = self.id_of(content)
-        if named_id is not None and named_id != token_id:
+        if file_id is not None and file_id != token_id:
+            # The embedding row of the token is at one of two ids, and no file says at which.
             _refuse(
                 self.where.parent / place if place else self.where,
-                f"{content!r} has the id {named_id} there, but transformers gives it "
+                f"{content!r} has the id {file_id} there, but transformers gives it "
                 f"{token_id} (its id in the vocabulary, or the next one after the last); "
                 "correct the id, or add the tokens that are missing between them",
             )
         self.highest = max(self.highest, token_id)
-        kept = {name: bool(flags.get(name)) for name in FLAGS}
-        self.found[content] = {"id": token_id, "content": content, **kept}
+        known_flags = {name: bool(flags.get(name)) for name in FLAGS}
+        self.entries[content] = {"id": token_id, "content": content, **known_flags}
 
     def make_special(self, contents: Mapping[str, Any]) -> None:
-        """Mark those of these tokens that are there as special."""
+        """Mark these tokens as special, as far as they exist."""
         for content in contents:
-            if content in self.found:
-                self.found[content]["special"] = True
+            if content in self.entries:
+                self.entries[content]["special"] = True
 
     def id_of(self, content: str) -> int:
-        """Return the id of a token; `tokenizers` counts on from the last one."""
-        if content in self.found:
-            known: int = self.found[content]["id"]
+        """Return the id of a token: the known one, or the next one after the last."""
+        if content in self.entries:
+            known: int = self.entries[content]["id"]
             return known
         if content in self.pieces:
             piece_id: int = self.pieces[content]
             return piece_id
+        # `tokenizers` numbers new tokens from the size of the vocabulary on.
         return self.highest + 1 if self.highest >= self.size else self.size
 
     def tokens(self) -> list[dict[str, Any]]:
         """Return the tokens as tokenizer.json lists them."""
-        return sorted(self.found.values(), key=_id)
+        return sorted(self.entries.values(), key=itemgetter("id"))
 
 
-def _numbered(
+def _numbered_tokens(
     files: TokenFiles, roles: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any], int, str]]:
-    """Yield content, flags, id and file of the tokens that a side file names with an id."""
+    """Yield content, flags, id and file of the tokens that a file names with an id."""
     place = "tokenizer_config.json" if files.has_decoder else "added_tokens.json"
-    entries = _decoder(files) if files.has_decoder else _listed(files)
+    entries = _decoder_entries(files) if files.has_decoder else _added_entries(files)
     numbered = []
     for number, content, flags in entries:
-        numbered.append((_id_number(number, content, files.folder / place), content, flags))
-    for token_id, content, flags in sorted(numbered, key=_first):
+        numbered.append((_parse_id(number, content, files.folder / place), content, flags))
+    for token_id, content, flags in sorted(numbered, key=itemgetter(0)):
         special = bool(flags.get("special")) or content in roles
         special = special or (not files.has_decoder and content in extra)
-        normalized = flags.get("normalized")
-        normalized = not special if normalized is None else bool(normalized)
-        yield content, {**flags, "special": special, "normalized": normalized}, token_id, place
+        yield content, _with_defaults(flags, special=special), token_id, place
 
 
-def _listed(files: TokenFiles) -> list[tuple[Any, str, dict[str, Any]]]:
-    """Return the entries of added_tokens.json, which have no flags."""
+def _with_defaults(flags: Mapping[str, Any], *, special: bool) -> dict[str, Any]:
+    """Return flags with the default of transformers for `normalized`: `not special`."""
+    normalized = flags.get("normalized")
+    normalized = not special if normalized is None else bool(normalized)
+    return {**flags, "special": special, "normalized": normalized}
+
+
+def _added_entries(files: TokenFiles) -> list[tuple[Any, str, dict[str, Any]]]:
+    """Return id, content and flags of added_tokens.json, which has no flags."""
     return [(number, content, {}) for content, number in files.added.items()]
 
 
-def _decoder(files: TokenFiles) -> list[tuple[Any, str, dict[str, Any]]]:
+def _decoder_entries(files: TokenFiles) -> list[tuple[Any, str, dict[str, Any]]]:
+    """Return id, content and flags of the entries of `added_tokens_decoder`."""
     decoder = files.config["added_tokens_decoder"]
     place = files.folder / "tokenizer_config.json"
     if not isinstance(decoder, dict):
@@ -181,11 +191,12 @@ def _named_by_role(
     settings: Mapping[str, Any], folder: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the tokens of the known roles, then those of roles that only this model has."""
+    named = [(role, settings.get(role)) for role in ROLES]
+    for key, token in settings.items():
+        if key.endswith("_token") and key not in ROLES and isinstance(token, str):
+            named.append((key, token))
     extra = settings.get("extra_special_tokens")
-    own = [key for key in settings if key.endswith("_token") and key not in ROLES]
-    named = [(key, settings.get(key)) for key in ROLES]
-    named += [(key, settings[key]) for key in own if isinstance(settings[key], str)]
-    named += list(extra.items()) if isinstance(extra, dict) else []
+    named += extra.items() if isinstance(extra, dict) else []
     for key, token in named:
         content = content_of(token)
         if content is not None:
@@ -198,7 +209,7 @@ def _extra(settings: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, dic
     """Yield the special tokens without a role."""
     extra = settings.get("extra_special_tokens")
     extra = extra or settings.get("additional_special_tokens") or []
-    if isinstance(extra, dict):  # named ones, which `_named_by_role` yields
+    if isinstance(extra, dict):  # tokens with names, which `_named_by_role` yields
         return
     if not isinstance(extra, list):
         _refuse(folder, f"its extra special tokens are {str(extra)[:60]}; expected a list")
@@ -211,22 +222,19 @@ def _extra(settings: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, dic
 
 def _flags(token: Any, *, special: bool) -> dict[str, Any]:
     """Return the flags of a token; a text alone has the defaults."""
-    flags = dict(token) if isinstance(token, dict) else {}
-    special = special or bool(flags.get("special"))
-    normalized = flags.get("normalized")
-    normalized = not special if normalized is None else bool(normalized)
-    return {**flags, "special": special, "normalized": normalized}
+    flags = token if isinstance(token, dict) else {}
+    return _with_defaults(flags, special=special or bool(flags.get("special")))
 
 
-def _check_ignored(files: TokenFiles, table: _Table) -> None:
-    """Refuse ids of added_tokens.json that contradict what transformers reads in its place."""
+def _check_ignored(files: TokenFiles, table: _AddedTokenTable) -> None:
+    """Refuse ids of added_tokens.json that contradict `added_tokens_decoder`."""
     if not files.has_decoder:
         return
     place = files.folder / "added_tokens.json"
     for content, number in files.added.items():
-        token_id = _id_number(number, content, place)
-        known = content in table or content in table.pieces
-        if known and table.id_of(content) == token_id:
+        token_id = _parse_id(number, content, place)
+        is_known = content in table or content in table.pieces
+        if is_known and table.id_of(content) == token_id:
             continue
         _refuse(
             place,
@@ -235,23 +243,14 @@ def _check_ignored(files: TokenFiles, table: _Table) -> None:
         )
 
 
-def _id_number(number: Any, content: str, place: Path) -> int:
+def _parse_id(number: Any, content: str, place: Path) -> int:
     try:
-        found = int(number)
+        token_id = int(number)
     except (TypeError, ValueError):
-        found = -1
-    if found < 0 or isinstance(number, bool | float):
+        token_id = -1
+    if token_id < 0 or isinstance(number, bool | float):
         _refuse(place, f"{content!r} has the id {number!r}; expected a whole number from 0 on")
-    return found
-
-
-def _id(token: Mapping[str, Any]) -> int:
-    found: int = token["id"]
-    return found
-
-
-def _first(entry: tuple[int, str, dict[str, Any]]) -> int:
-    return entry[0]
+    return token_id
 
 
 def _refuse(where: Path, what: str) -> NoReturn:

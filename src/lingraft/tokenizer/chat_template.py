@@ -1,8 +1,8 @@
-"""The chat template of a model folder: how conversations are written, and which tokens mark turns.
+"""The chat template of a model folder: how conversations are rendered, and which tokens it uses.
 
-Templates are rendered by transformers, as `apply_chat_template` does. What a template does with its
-special tokens is read off a rendered conversation of two turns, not off its source: a token that
-stands between turns is a turn's mark, one that stands only after the last turn ends the text.
+transformers renders the template, as `apply_chat_template` does. The role of each special token is
+read from a rendered conversation of two turns, not from the template's source. A token between
+turns is a turn token. A token only after the last turn ends the text.
 """
 
 from __future__ import annotations
@@ -23,13 +23,19 @@ if TYPE_CHECKING:
 Message = Mapping[str, str]
 
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
-_PROBE = ("first question", "first answer", "second question", "second answer")
-"""Contents of the conversation that is rendered to see what a template puts around turns."""
+
+_PROBE = (
+    ("user", "first question"),
+    ("assistant", "first answer"),
+    ("user", "second question"),
+    ("assistant", "second answer"),
+)
+"""The conversation that is rendered to find the tokens around turns: roles and contents."""
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A template and the special tokens that it may name: `bos_token`, `eos_token` and so on."""
+    """A template, the variables that it may use (`bos_token` etc.), and all special tokens."""
 
     source: str
     variables: Mapping[str, str]
@@ -38,15 +44,16 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         """Return the conversation as the model reads it.
 
-        Raises `TokenizerError` where the template refuses the conversation (some take no system
-        message, most want user and assistant in turns) or cannot be rendered at all.
+        Raises `TokenizerError` where the template refuses the conversation (some accept no system
+        message, most expect user and assistant to alternate) or cannot be rendered.
         """
+        # Imported here: this module is loaded with every tokenizer, and transformers is slow.
         from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
             rendered, _ = render_jinja_template(
-                conversations=[[dict(message) for message in messages]],
+                conversations=[list(map(dict, messages))],
                 chat_template=self.source,
                 add_generation_prompt=add_generation_prompt,
                 **self.variables,
@@ -60,26 +67,29 @@ class ChatTemplate:
     @cached_property
     def turn_tokens(self) -> TurnTokens:
         """The special tokens around the turns of a rendered conversation."""
-        roles = ("user", "assistant", "user", "assistant")
-        messages = [
-            {"role": role, "content": text} for role, text in zip(roles, _PROBE, strict=True)
-        ]
+        messages = [{"role": role, "content": content} for role, content in _PROBE]
         try:
-            rendered = self.render(messages)
+            gaps = _gaps(self.render(messages))
         except TokenizerError:
-            return TurnTokens.named_in(self.source, self.variables, self.special)
-        gaps = _gaps(rendered)
+            gaps = None
         if gaps is None:
             return TurnTokens.named_in(self.source, self.variables, self.special)
-        found = [frozenset(content for content in self.special if content in gap) for gap in gaps]
-        after_answer = [gap for gap in (gaps[2], gaps[4]) if gap]
-        ends = {first for gap in after_answer if (first := _first_of(gap, self.special))}
-        return TurnTokens(frozenset().union(*found[1:4]), found[4], frozenset(ends))
+        _first, *between, after_last = map(self._special_in, gaps)
+        ends = {_first_of(gap, self.special) for gap in (gaps[2], gaps[4])}
+        answers_end = frozenset(content for content in ends if content)
+        return TurnTokens(frozenset().union(*between), after_last, answers_end)
+
+    def _special_in(self, text: str) -> frozenset[str]:
+        return frozenset(content for content in self.special if content in text)
 
 
 @dataclass(frozen=True)
 class TurnTokens:
-    """Special tokens of a template: `between` turns, after the `last` one, what `ends` an answer."""
+    """The special tokens of a template by their place in a conversation.
+
+    `between` are those between turns, `last` those after the last turn, `ends` those that end an
+    answer.
+    """
 
     between: frozenset[str]
     last: frozenset[str]
@@ -89,27 +99,27 @@ class TurnTokens:
     def named_in(
         cls, source: str, variables: Mapping[str, str], special: frozenset[str]
     ) -> TurnTokens:
-        """Take every special token that a template names for a mark: it could not be rendered."""
+        """Return every special token in the source, for a template that cannot be rendered."""
         named = {content for content in special if content in source}
         named |= {content for name, content in variables.items() if name in source}
         return cls(frozenset(named), frozenset(), frozenset(named))
 
 
 def _gaps(rendered: str) -> list[str] | None:
-    """Return what stands before, between and after the contents; `None` where one is missing."""
+    """Return the text before, between and after the probe's contents; `None` if one is missing."""
     gaps = []
     place = 0
-    for content in _PROBE:
-        found = rendered.find(content, place)
-        if found < 0:
+    for _role, content in _PROBE:
+        start = rendered.find(content, place)
+        if start < 0:
             return None
-        gaps.append(rendered[place:found])
-        place = found + len(content)
+        gaps.append(rendered[place:start])
+        place = start + len(content)
     return [*gaps, rendered[place:]]
 
 
 def _first_of(text: str, special: frozenset[str]) -> str | None:
-    """Return the special token that comes first in a text, the longest where two begin there."""
+    """Return the first special token in a text, the longest one where two begin there."""
     places = [(text.find(content), -len(content), content) for content in special]
     return min((place for place in places if place[0] >= 0), default=(0, 0, None))[2]
 
@@ -117,24 +127,24 @@ def _first_of(text: str, special: frozenset[str]) -> str | None:
 def chat_template_of(tokenizer: ModelTokenizer) -> ChatTemplate | None:
     """Return the chat template of a model folder, `None` where there is none.
 
-    Of several named ones, the `default` is taken, as transformers does.
+    Of several named templates the `default` one is used, as in transformers.
     """
     source = _source(tokenizer.folder, tokenizer.config.get("chat_template"))
     if source is None:
         return None
-    variables = {
-        name: content
-        for name, value in tokenizer.config.items()
-        if name.endswith("_token") and (content := content_of(value))
-    }
+    variables = {}
+    for name, value in tokenizer.config.items():
+        content = content_of(value)
+        if name.endswith("_token") and content:
+            variables[name] = content
     return ChatTemplate(source, variables, frozenset(tokenizer.family.special.values()))
 
 
 def _source(folder: Path, configured: Any) -> str | None:
-    jinja = folder / "chat_template.jinja"
+    """Return the source of the template; the files take precedence over tokenizer_config.json."""
+    jinja, older = (folder / name for name in TEMPLATE_FILES)
     if jinja.is_file():
         return jinja.read_text(encoding="utf-8")
-    older = folder / "chat_template.json"
     if older.is_file():
         try:
             configured = json.loads(older.read_text(encoding="utf-8"))["chat_template"]
@@ -142,8 +152,7 @@ def _source(folder: Path, configured: Any) -> str | None:
             msg = f"{older}: holds no chat template ({error}); fetch or save it again"
             raise TokenizerError(msg) from error
     if isinstance(configured, list):
-        named = {entry.get("name"): entry.get("template") for entry in configured}
-        configured = named.get("default")
+        configured = {entry.get("name"): entry.get("template") for entry in configured}
     if isinstance(configured, Mapping):
         configured = configured.get("default")
     return configured if isinstance(configured, str) and configured else None

@@ -48,8 +48,8 @@ def _check_vocabulary(vocab: Any, source: Path) -> dict[int, str]:
         if token_id in owners:
             _refuse(
                 source,
-                f"{owners[token_id]!r} and {piece!r} both have the id {token_id}; every piece needs "
-                "an id of its own",
+                f"{owners[token_id]!r} and {piece!r} both have the id {token_id}; every piece "
+                "needs an id of its own",
             )
         owners[token_id] = piece
     return owners
