@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from lingraft import model_code
 from lingraft.bases import parse_model
 from lingraft.errors import ModelError
+from tests.commands import lingraft
 from tests.hub_server import HubServer
 from tests.test_bases import loads, materialised
 
@@ -118,7 +120,9 @@ def recipe(tmp_path: Path, model: object, hindi: Path) -> Path:
 
 def test_code_that_no_recipe_permits_never_runs(own, hindi_file, tmp_path):
     """A model that needs its own code is refused in one line, with what would permit it, before any of it runs."""
-    done = run(["adapt", str(recipe(tmp_path, str(own), hindi_file))], tmp_path)
+    seen = {**os.environ, "SHOW_THAT_CODE_RAN": str(tmp_path / "ran")}
+    path = recipe(tmp_path, str(own), hindi_file)
+    done = lingraft("adapt", path, cwd=tmp_path, environment=seen)
     assert done.returncode == 2
     assert "brings code of its own" in done.stderr
     assert "code: true" in done.stderr
