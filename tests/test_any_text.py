@@ -19,7 +19,7 @@ from lingraft.tokenizer.unknown_tokens import measure_round_trip
 from lingraft.vocabulary import SELECTIONS, SelectionRequest
 from lingraft.vocabulary.build_splice import build_splice
 from tests.small_bases import BASES
-from tests.test_unigram import t5_like
+from tests.test_vocabulary_unigram import t5_like
 
 TEXTS = [
     "नमस्ते दुनिया यह एक छोटी कहानी है",

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from lingraft.checkpoint.table_rows import majority_rows, mean_rows
 from lingraft.embeddings.subtoken_mean import (
     MergeTree,
-    by_characters,
-    by_position,
     character_shares,
-    first,
-    last,
-    target_numbers,
-    uniform,
+    character_weights,
+    first_weights,
+    last_weights,
+    position_weights,
+    target_ids,
+    uniform_weights,
     weighted_means,
 )
 from lingraft.errors import ModelError
@@ -42,10 +42,10 @@ def token_of(pieces, surface: bytes = b"x") -> AddedToken:
 def test_simple_weights_are_positive_where_they_should_be(pieces):
     """Each way gives one weight for each piece, and something to divide by."""
     token = token_of(pieces)
-    assert uniform(token) == (1.0,) * len(pieces)
-    assert first(token) == (1.0, *[0.0] * (len(pieces) - 1))
-    assert last(token) == (*[0.0] * (len(pieces) - 1), 1.0)
-    assert by_position(token) == tuple(1 / i for i in range(1, len(pieces) + 1))
+    assert uniform_weights(token) == (1.0,) * len(pieces)
+    assert first_weights(token) == (1.0, *[0.0] * (len(pieces) - 1))
+    assert last_weights(token) == (*[0.0] * (len(pieces) - 1), 1.0)
+    assert position_weights(token) == tuple(1 / i for i in range(1, len(pieces) + 1))
 
 
 @relaxed
@@ -54,7 +54,7 @@ def test_pieces_that_are_text_weigh_their_characters(texts):
     """A piece of three characters weighs 3 in any script, however many bytes these take."""
     vocabulary = Vocabulary(tuple(text.encode() for text in texts))
     token = token_of(range(len(texts)), "".join(texts).encode())
-    assert by_characters(token, vocabulary) == pytest.approx([len(text) for text in texts])
+    assert character_weights(token, vocabulary) == pytest.approx([len(text) for text in texts])
 
 
 @relaxed
@@ -65,7 +65,7 @@ def test_bytes_of_a_character_share_its_weight(text, data):
     cuts = data.draw(st.sets(st.integers(1, max(1, len(surface) - 1))))
     ends = [0, *sorted(cut for cut in cuts if cut < len(surface)), len(surface)]
     parts = tuple(surface[begin:end] for begin, end in itertools.pairwise(ends))
-    weights = by_characters(token_of(range(len(parts)), surface), Vocabulary(parts))
+    weights = character_weights(token_of(range(len(parts)), surface), Vocabulary(parts))
     assert sum(weights) == pytest.approx(len(text))
     assert all(weight > 0 for weight in weights)
 
@@ -91,7 +91,7 @@ def test_pieces_that_do_not_spell_the_token_weigh_their_bytes(pieces, surface):
     sizes = [max(1, piece) for piece in pieces]
     if sum(pieces) == len(surface) and all(pieces):
         return
-    assert by_characters(token_of(pieces, surface), vocabulary) == tuple(map(float, sizes))
+    assert character_weights(token_of(pieces, surface), vocabulary) == tuple(map(float, sizes))
 
 
 def tree_of(*merges: tuple[int, int, int]) -> MergeTree:
@@ -149,7 +149,7 @@ def test_a_tree_is_read_from_both_forms_of_merges(tmp_path):
 def test_only_pieces_of_added_tokens_are_numbered():
     """A source id that moved has its target number; those that no token needs are left out."""
     tokens = [token_of([5, 6]), token_of([6])]
-    assert target_numbers({0: 5, 1: 6, 2: 7}, tokens) == {5: 0, 6: 1}
+    assert target_ids({0: 5, 1: 6, 2: 7}, tokens) == {5: 0, 6: 1}
 
 
 MATRIX = st.lists(
@@ -189,7 +189,7 @@ def test_equal_pieces_give_their_row_to_the_bit(matrix, pieces):
     for dtype in (torch.float32, torch.bfloat16):
         table = torch.tensor(matrix).to(dtype)
         same = [pieces[0]] * len(pieces)
-        mean = weighted_means(table, [same], [uniform(token_of(same))])
+        mean = weighted_means(table, [same], [uniform_weights(token_of(same))])
         assert torch.equal(mean[0].to(dtype), table[pieces[0]])
         assert torch.equal(mean_rows(table, [token_of(same)])[0].to(dtype), table[pieces[0]])
 

@@ -24,7 +24,7 @@ from lingraft.cli import app
 from lingraft.corpus.readers import read_parallel
 from lingraft.errors import CorpusError, LingraftError
 from tests.small_bases import BASES
-from tests.test_diagnosis import made_up
+from tests.test_advice_diagnose import made_up
 
 POINT = {
     "added",

@@ -152,8 +152,8 @@ def test_text_without_turns_is_refused_and_nothing_is_empty(text):
 @pytest.mark.parametrize(
     ("row", "part"),
     [
-        ({"body": "x"}, "no conversation (fields: body)"),
-        ({"messages": 3}, "no conversation"),
+        ({"body": "x"}, "has no conversation (fields: body)"),
+        ({"messages": 3}, "has no conversation"),
         ({"messages": ["hello"]}, "expected a message with role and content, got str"),
         (
             {"messages": [{"who": "me"}]},
@@ -178,7 +178,7 @@ def test_a_named_field_that_is_missing_is_an_error_and_not_a_guess():
 
 @given(MESSAGES, st.sampled_from(["NFC", "NFKC"]))
 def test_normal_forms_reach_every_message(pairs, form):
-    """A conversation is normalised message by message and stays a conversation."""
+    """A conversation is normalise_document message by message and stays a conversation."""
     decomposed = [(role, unicodedata.normalize("NFD", content)) for role, content in pairs]
     made = normalise_document(Conversation.of(messages_of(decomposed)), form)
     expected = [(role, unicodedata.normalize(form, content)) for role, content in pairs]

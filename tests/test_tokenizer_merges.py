@@ -18,12 +18,12 @@ from lingraft.tokenizer.byte_level_bpe import ByteLevel, byte_characters, splits
 from lingraft.tokenizer.convert import (
     GPT2_REGEX,
     LLAMA3_REGEX,
-    bpe,
+    bpe_model,
     byte_level_parts,
-    document,
     from_tiktoken,
     from_vocab_and_merges,
-    template,
+    special_token_template,
+    tokenizer_data,
 )
 from lingraft.vocabulary.pruning import leaves_to_prune, usage_of
 
@@ -44,7 +44,7 @@ def family_of(pairs) -> ByteLevel:
             vocab["".join(pair)] = len(vocab)
             pieces.append("".join(pair))
             merges.append(pair)
-    return ByteLevel(document(bpe(vocab, merges), **byte_level_parts(GPT2_REGEX)))
+    return ByteLevel(tokenizer_data(bpe_model(vocab, merges), **byte_level_parts(GPT2_REGEX)))
 
 
 @given(st.binary(max_size=20))
@@ -97,7 +97,7 @@ def test_an_added_token_is_produced_from_any_two_tokens_that_spell_it(pairs, sur
     """The merges of all splits are added after those of the base, and ids go on from its size."""
     family = family_of(pairs)
     new = [surface for surface in surfaces if surface not in family.pieces]
-    extended = ByteLevel(family.extended([surface.encode() for surface in new]))
+    extended = ByteLevel(family.with_tokens([surface.encode() for surface in new]))
     assert extended.merges[: len(family.merges)] == family.merges
     assert [extended.pieces[surface] for surface in new] == list(
         range(family.size, family.size + len(new))
@@ -116,7 +116,7 @@ def test_tokens_are_taken_out_with_their_merges(pairs, words):
     """No merge makes or uses what is gone, the ids of the others stay, and text is still spelled."""
     family = family_of(pairs)
     gone = [token_id for token_id in range(256, family.size) if token_id % 2]
-    pruned = ByteLevel(family.without(gone))
+    pruned = ByteLevel(family.without_tokens(gone))
     names = {piece for piece, token_id in family.pieces.items() if token_id in gone}
     assert pruned.pieces == {p: i for p, i in family.pieces.items() if p not in names}
     assert not any({left, right, left + right} & names for left, right in pruned.merges)
@@ -135,7 +135,7 @@ def test_pruned_tokens_are_leaves_and_the_rest_is_cut_as_before(pairs, words, co
     taken = leaves_to_prune(family, usage, count)
     assert len(taken) == len(set(taken)) <= count
     assert all(token_id >= 256 for token_id in taken)
-    pruned = ByteLevel(family.without(taken))
+    pruned = ByteLevel(family.without_tokens(taken))
     for left, right in family.merges:
         if family.pieces[left + right] not in taken:
             assert not {family.pieces[left], family.pieces[right]} & set(taken)
@@ -211,9 +211,11 @@ def test_ranks_of_an_unknown_model_are_refused(tmp_path):
 )
 def test_a_template_puts_special_tokens_around_every_text(before, after):
     """One text and a pair of texts, with the token before, after, on both sides, or without any."""
-    processor = template(before=before, after=after)
+    processor = special_token_template(before=before, after=after)
     vocab = {"a": 0, "<s>": 1, "</s>": 2}
-    backend = Tokenizer.from_str(json.dumps(document(bpe(vocab, []), post_processor=processor)))
+    backend = Tokenizer.from_str(
+        json.dumps(tokenizer_data(bpe_model(vocab, []), post_processor=processor))
+    )
     around = [[token[1]] if token else [] for token in (before, after)]
     expected = [*around[0], 0, *around[1]]
     assert backend.encode("a").ids == expected

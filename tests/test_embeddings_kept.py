@@ -25,7 +25,7 @@ from lingraft.vocabulary import SELECTIONS, Extension, extend_tokenizer
 from tests.conftest import HINDI, write_lines
 from tests.models import ARCHITECTURES, MemoryCorpus, write_tokenizer
 from tests.small_bases import BASES
-from tests.test_inits import word_vectors
+from tests.test_embeddings import word_vectors
 
 CASES = {
     "byte-level, untied": ("llama", "byte-level BPE", "bfloat16"),

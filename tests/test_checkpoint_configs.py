@@ -20,7 +20,7 @@ from lingraft.checkpoint.config_files import (
 )
 from lingraft.checkpoint.rewrite import Layout
 from lingraft.errors import ModelError
-from lingraft.splice import AddedToken, Splice, identity
+from lingraft.splice import AddedToken, Splice, identity_splice
 
 IDS = st.integers(0, 500)
 relaxed = settings(max_examples=40, deadline=None)
@@ -120,7 +120,7 @@ def layout_of(splice: Splice, rows: int) -> Layout:
 def test_an_extension_changes_no_id_and_suppresses_padding(tmp_path_factory, eos, padding):
     """Rows beyond the vocabulary can never be generated; all other settings are as they were."""
     config = {"model_type": "llama", "vocab_size": 10, "eos_token_id": eos, "hidden_size": 8}
-    splice = identity(10, [AddedToken(10, b"ab", (1, 2))])
+    splice = identity_splice(10, [AddedToken(10, b"ab", (1, 2))])
     generation = {"eos_token_id": eos, "temperature": 0.6}
     made, generated = written(
         tmp_path_factory.mktemp("config"), copy.deepcopy(config), splice, 11 + padding, generation
@@ -163,12 +163,12 @@ def test_positions_are_named_as_both_transformers_read_them(tmp_path):
     """Transformers 5 writes rope_parameters; version 4 reads rope_theta and rope_scaling, which are repeated."""
     turning = {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}
     config = {"vocab_size": 2, "rope_parameters": turning}
-    made, _ = written(tmp_path, config, identity(2), 2)
+    made, _ = written(tmp_path, config, identity_splice(2), 2)
     assert made["rope_parameters"] == turning
     assert made["rope_theta"] == 5e5
     assert made["rope_scaling"] == {"rope_type": "llama3", "factor": 8.0}
     plain, _ = written(
-        tmp_path, {"vocab_size": 2, "rope_parameters": {"rope_theta": 1e4}}, identity(2), 2
+        tmp_path, {"vocab_size": 2, "rope_parameters": {"rope_theta": 1e4}}, identity_splice(2), 2
     )
     assert plain["rope_theta"] == 1e4
     assert "rope_scaling" not in plain
