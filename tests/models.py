@@ -1,7 +1,7 @@
-"""Small random models of every architecture that the surgery names, each a real folder with a real tokenizer.
+"""Small random models of the supported architectures, each a real folder with a real tokenizer.
 
-`ARCHITECTURES` maps a name to what builds it. All share one byte-level tokenizer of 320 ids, learned from a few
-sentences; some have more rows than ids, as their published models do.
+`ARCHITECTURES` maps a name to its builder. All models share one byte-level tokenizer of 320 ids,
+learned from a few sentences; some have more rows than ids, as their published models do.
 """
 
 from __future__ import annotations

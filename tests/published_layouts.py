@@ -1,8 +1,8 @@
-"""The layouts in which families are published, where they differ from what save_pretrained writes today.
+"""Published layouts that differ from what save_pretrained writes today.
 
-Each is made from a small random model by renaming its tensors to the documented names of a published checkpoint, and by
-writing config.json as it is published: Qwen2-VL's is flat, Gemma 3's leaves out the size of its vocabulary, LLaVA's was
-saved by several releases under different names.
+Each is a small random model whose tensors are renamed to those of a published checkpoint, with
+config.json as published: Qwen2-VL's is flat, Gemma 3's has no vocab_size, and several releases of
+transformers saved LLaVA under different names.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _without_vocabulary(config: Config) -> None:
 
 
 def _mtp(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return a layer of multi-token prediction that has its own norm and map, and shares the embeddings."""
+    """Return a multi-token prediction layer with its own norm and shared embeddings."""
     return {
         "mtp.fc.weight": torch.zeros(32, 64, dtype=torch.bfloat16),
         "mtp.norm.weight": torch.ones(32, dtype=torch.bfloat16),
@@ -108,7 +108,7 @@ def _mtp(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _mtp_with_embeddings(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the layer of multi-token prediction of DeepSeek-V3 and GLM-4.5, with an embedding and a head."""
+    """Return the multi-token prediction layer of DeepSeek-V3 and GLM-4.5, with own embeddings."""
     return {
         "model.layers.2.embed_tokens.weight": tensors["model.embed_tokens.weight"].clone(),
         "model.layers.2.shared_head.head.weight": tensors["lm_head.weight"].clone(),

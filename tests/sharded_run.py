@@ -1,7 +1,7 @@
-"""One process of several that train together; started by a test with the environment that torchrun would set.
+"""One of several training processes, started by a test with the environment variables of torchrun.
 
-Arguments: model folder, folder with the packed texts hi and en, folder to write into, plan as JSON, and the step after
-which the second process gets SIGTERM (0: none).
+Arguments: model folder, folder with the packed texts hi and en, output folder, plan as JSON, and
+the step after which the second process gets SIGTERM (0: none).
 """
 
 from __future__ import annotations

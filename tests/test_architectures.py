@@ -1,7 +1,7 @@
-"""What is extended, in every architecture: all tables with a row for each id, under the names of the files.
+"""Resizing in every architecture: all tables with a row for each id, under the names in the files.
 
-The judge is transformers: both folders are loaded with the class that they name. `make architectures` runs the whole
-table (`LINGRAFT_ARCHITECTURES=all`), `make test` the kinds below.
+Source and result are loaded by transformers, with the class that they name. `make architectures`
+runs every architecture (`LINGRAFT_ARCHITECTURES=all`), `make test` the kinds below.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ KINDS = (
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_extended_model_is_the_source_with_more_rows(kind: str, tmp_path: Path) -> None:
-    """It loads whole, computes the same for base ids to the bit, and has an entry for new ids in every table."""
+    """The result loads, gives base ids bit-equal logits, and has a row for each new id."""
     assert list(problems(extend(kind, tmp_path))) == []
 
 
@@ -66,13 +66,13 @@ def test_per_layer_embeddings_get_the_mean_of_the_pieces(tmp_path: Path) -> None
 
 
 def test_ids_beyond_a_smaller_per_layer_table_read_what_they_read(tmp_path: Path) -> None:
-    """Gemma 3n reads row 0 for ids that its per-layer table lacks; once it is longer, they find a copy of row 0."""
+    """Gemma 3n reads row 0 for ids beyond its per-layer table, so padding copies row 0."""
     found = extend("gemma3n_text", tmp_path, vocab_size_per_layer_input=280)
     assert list(problems(found)) == []
 
 
 def test_a_routing_table_sends_new_tokens_where_most_of_their_pieces_go(tmp_path: Path) -> None:
-    """DeepSeek-V4 chooses experts by id: a new token gets distinct experts, the most frequent of its pieces."""
+    """DeepSeek-V4 routes by id: a new token gets its subtokens' most frequent distinct experts."""
     found = extend("deepseek_v4", tmp_path)
     name = next(name for name in found.notes["tables"] if name.endswith("tid2eid"))
     before, after = (
@@ -88,7 +88,7 @@ def test_a_routing_table_sends_new_tokens_where_most_of_their_pieces_go(tmp_path
 
 @pytest.mark.parametrize("equal", [True, False])
 def test_layers_of_multi_token_prediction_get_rows_too(equal: bool, tmp_path: Path) -> None:
-    """DeepSeek-V3 stores an embedding and a head once more in a layer that transformers does not load."""
+    """DeepSeek-V3 stores a second embedding and head in a layer that transformers does not load."""
     source = build("deepseek_v3", tmp_path / "source")
     more = {
         name: load_file(source / file)[name].clone()
@@ -132,7 +132,7 @@ def add_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def test_a_table_without_a_rule_is_refused_by_name(tmp_path: Path) -> None:
-    """A tensor with an entry for each id that lingraft cannot extend stops the work; it is never left behind."""
+    """A table with an entry for each id and no known rule is an error; nothing is written."""
     source = build("deepseek_v3", tmp_path / "source")
     add_tensors(source, {"model.layers.2.mystery.weight": torch.zeros(IDS, 32)})
     with pytest.raises(
@@ -142,7 +142,7 @@ def test_a_table_without_a_rule_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_mllamas_image_rows_stay_where_they_are(tmp_path: Path) -> None:
-    """Mllama's embedding has eight rows more than its head; the first is the image token, new ids follow it."""
+    """Mllama's embedding has 8 more rows than its head; new ids follow the image token."""
     source = build("mllama", tmp_path / "source")
     data = json.loads((source / "tokenizer.json").read_text())
     data["added_tokens"].append({**data["added_tokens"][-1], "id": IDS, "content": "<|image|>"})
@@ -184,7 +184,7 @@ def test_mllamas_image_rows_stay_where_they_are(tmp_path: Path) -> None:
 
 
 def test_rows_that_config_json_does_not_promise_are_refused(tmp_path: Path) -> None:
-    """A vocab_size that disagrees with the files: both numbers, and what to set; transformers cannot load it either."""
+    """A vocab_size that differs from the stored rows is an error with both numbers and the fix."""
     source = build("llama", tmp_path / "source")
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "vocab_size": 420}))
@@ -230,7 +230,7 @@ def test_other_kinds_of_model_are_refused_with_the_reason(
 
 
 def test_ids_that_a_model_takes_for_images_are_not_given_to_tokens(tmp_path: Path) -> None:
-    """Gemma 3n takes every id from an offset on for an image or a sound: a new token there is refused, by name."""
+    """Gemma 3n reserves ids from an offset on for images; a new token there is an error."""
     import dataclasses
 
     source = build("gemma3_text", tmp_path / "source")

@@ -1,4 +1,4 @@
-"""Resizing a checkpoint: rows follow the splice, all other bytes stay, and the result loads as a plain model."""
+"""Resizing a checkpoint: rows follow the splice, other bytes stay, and the result loads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEAN = INITS.parse("mean")
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def grafted(
+def resized(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """Return a model of each architecture before and after an extension, with the notes."""
@@ -56,58 +56,58 @@ def matrices(model: Any) -> list[torch.Tensor]:
 
 
 def test_every_architecture_loads_plainly_with_kept_rows_bit_for_bit(
-    grafted: dict[str, Any],
+    resized: dict[str, Any],
 ) -> None:
-    """A spliced model has no missing or unexpected tensors, and each source row where it was."""
-    for before, after in zip(matrices(grafted["before"]), matrices(grafted["after"]), strict=True):
+    """A resized model has no missing or unexpected tensors, and its source rows are bit-equal."""
+    for before, after in zip(matrices(resized["before"]), matrices(resized["after"]), strict=True):
         assert torch.equal(before[:IDS], after[:IDS])
         assert after.shape[0] % 64 == 0 or after.shape[0] == before.shape[0]
-    assert AutoTokenizer.from_pretrained(grafted["root"] / "model").vocab_size >= IDS
+    assert AutoTokenizer.from_pretrained(resized["root"] / "model").vocab_size >= IDS
 
 
-def test_added_rows_are_the_mean_of_their_pieces(grafted: dict[str, Any]) -> None:
-    """Input and output rows, and the head's bias, are the exact mean over the pieces of each added token."""
-    heads = [model.get_output_embeddings().bias for model in (grafted["before"], grafted["after"])]
-    for token in grafted["splice"].added:
+def test_added_rows_are_the_mean_of_their_pieces(resized: dict[str, Any]) -> None:
+    """Added rows and the head's bias are the exact mean over the subtokens of each added token."""
+    heads = [model.get_output_embeddings().bias for model in (resized["before"], resized["after"])]
+    for token in resized["splice"].added:
         pieces = list(token.pieces)
         for before, after in zip(
-            matrices(grafted["before"]), matrices(grafted["after"]), strict=True
+            matrices(resized["before"]), matrices(resized["after"]), strict=True
         ):
             assert torch.equal(after[token.id], before[pieces].double().mean(dim=0).float())
         if heads[0] is not None:
             assert torch.equal(heads[1][token.id], heads[0][pieces].double().mean().float())
 
 
-def test_text_without_added_tokens_has_the_same_logits(grafted: dict[str, Any]) -> None:
-    """For source ids, the spliced model computes what the source model computed."""
+def test_text_without_added_tokens_has_the_same_logits(resized: dict[str, Any]) -> None:
+    """For source ids, the resized model gives the logits of the source model."""
     ids = torch.tensor([[5, 70, 80, 290, 300, 7, 8]])
     with torch.inference_mode():
         before, after = (
-            model(ids).logits[..., :IDS] for model in (grafted["before"], grafted["after"])
+            model(ids).logits[..., :IDS] for model in (resized["before"], resized["after"])
         )
     torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
 
 
-def test_tied_stays_tied(grafted: dict[str, Any]) -> None:
-    """One matrix stays one matrix, stored as often as before, and the notes say whose rows it has."""
-    tied, model = grafted["architecture"].tied, grafted["after"]
+def test_tied_stays_tied(resized: dict[str, Any]) -> None:
+    """A tied matrix stays tied and is stored as often as before, and the notes say so."""
+    tied, model = resized["architecture"].tied, resized["after"]
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
-    assert grafted["notes"]["tied"] == tied
-    assert (grafted["notes"]["inits"]["output"]["method"] == "tied to input") == tied
+    assert resized["notes"]["tied"] == tied
+    assert (resized["notes"]["inits"]["output"]["method"] == "tied to input") == tied
     names = [
-        Checkpoint.open(grafted["root"] / which).tensors.keys() for which in ("source", "model")
+        Checkpoint.open(resized["root"] / which).tensors.keys() for which in ("source", "model")
     ]
     assert names[0] == names[1]
 
 
-def test_rows_beyond_the_vocabulary_are_never_sampled(grafted: dict[str, Any]) -> None:
-    """New padding rows are zero in a separate input, never the highest logit, under 1/V likely, and suppressed."""
-    model, notes, splice = grafted["after"], grafted["notes"], grafted["splice"]
+def test_rows_beyond_the_vocabulary_are_never_sampled(resized: dict[str, Any]) -> None:
+    """Padding rows are zero in a separate input, never the highest logit, and suppressed."""
+    model, notes, splice = resized["after"], resized["notes"], resized["splice"]
     beyond = list(range(splice.target_size, notes["rows"]))
     assert (model.generation_config.suppress_tokens or []) == beyond
-    if grafted["architecture"].rows > IDS:
+    if resized["architecture"].rows > IDS:
         return  # the source's own padding keeps its rows
-    separate = not grafted["architecture"].tied
+    separate = not resized["architecture"].tied
     assert bool((model.get_input_embeddings().weight[beyond] == 0).all()) == separate
     with torch.inference_mode():
         logits = model(
@@ -123,7 +123,7 @@ def test_rows_beyond_the_vocabulary_are_never_sampled(grafted: dict[str, Any]) -
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_dtype_stays(dtype: str, tmp_path: Path) -> None:
-    """Rows are stored in the checkpoint's own dtype; an added row is its float32 value, rounded once."""
+    """Rows keep the checkpoint's dtype; an added row is its float32 value, rounded once."""
     source = ARCHITECTURES["llama"].build(tmp_path / "source", dtype=dtype)
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
     resize_embeddings(
@@ -223,7 +223,7 @@ def test_a_splice_that_drops_and_moves_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefixed", [True, False])
 def test_names_without_the_prefix_of_the_body_are_found(prefixed: bool, tmp_path: Path) -> None:
-    """`wte.weight` is the embedding of a GPT-2 as much as `transformer.wte.weight`, and the files keep their names."""
+    """`wte.weight` and `transformer.wte.weight` are both found, and the files keep their names."""
     source = ARCHITECTURES["gpt2"].build(tmp_path / "source")
     if not prefixed:
         tensors = load_file(source / "model.safetensors")
@@ -249,7 +249,7 @@ def test_names_without_the_prefix_of_the_body_are_found(prefixed: bool, tmp_path
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_files_keep_the_names_they_were_published_with(dtype: str, tmp_path: Path) -> None:
-    """Names that transformers translates while it loads (Gemma 3) are found by its own table, and stay in the files."""
+    """Names that transformers translates (Gemma 3) are found and stay in the files."""
     source = Path(ARCHITECTURES["gemma"].build(tmp_path / "source"))
     text = {
         "vocab_size": IDS,
@@ -426,8 +426,9 @@ from lingraft.embeddings import INITS
 from lingraft.splice import Splice
 root, mean = Path({str(tmp_path)!r}), INITS.parse("mean")
 splice = Splice.from_json(json.loads((root / "splice.json").read_text()))
-resize_embeddings(root / "source", root / "tokenizer", splice, input_init=mean, output_init=mean, output=root / "model")
-status = Path("/proc/self/status").read_text()  # not getrusage: its peak counts the parent's, before the exec
+folders = root / "source", root / "tokenizer"
+resize_embeddings(*folders, splice, input_init=mean, output_init=mean, output=root / "model")
+status = Path("/proc/self/status").read_text()  # getrusage counts the peak of the parent as well
 print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 """
     peak = int(

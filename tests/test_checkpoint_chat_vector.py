@@ -23,7 +23,7 @@ SPECIAL = (318, 319)
 
 
 def changed(source: Path, target: Path, by: float, rows: int | None = None) -> Path:
-    """Copy a model with every number moved by a multiple of `by`, which floats hold exactly, the embeddings grown."""
+    """Copy a model, adding exact multiples of `by` to every number and rows to the embeddings."""
     shutil.copytree(source, target)
     tensors = load_file(target / "model.safetensors")
     for number, (name, tensor) in enumerate(sorted(tensors.items())):
@@ -56,7 +56,7 @@ SPLICE = identity_splice(320, [AddedToken(320, b"ab", (0, 1)), AddedToken(321, b
 def test_the_difference_is_added_exactly(
     models: dict[str, Path], tmp_path: Path, weight: float
 ) -> None:
-    """Every shared number is adapted + weight * (instruct - base); added rows stay, special rows are the instruct's."""
+    """Shared weights are adapted + weight * (instruct - base); added rows do not change."""
     notes = add_chat_vector(**models, splice=SPLICE, weight=weight, output=tmp_path / "out")
     adapted, base, instruct, result = (
         load_file(folder / "model.safetensors") for folder in (*models.values(), tmp_path / "out")
@@ -90,7 +90,7 @@ def test_rows_follow_the_splice(models: dict[str, Path], tmp_path: Path) -> None
 def test_an_instruct_model_of_another_base_is_refused(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Other shapes or other tokens are an error with the tensor or the number of tokens; nothing is written."""
+    """Other shapes or tokens are an error that names the tensor or token; nothing is written."""
     tensors = load_file(models["instruct"] / "model.safetensors")
     save_file(
         {**tensors, "model.norm.weight": torch.ones(31)}, models["instruct"] / "model.safetensors"
@@ -111,7 +111,7 @@ def test_an_instruct_model_of_another_base_is_refused(
 def test_a_recipe_ends_with_the_chat_vector(
     tiny_model: Path, hindi_file: Path, tmp_path: Path
 ) -> None:
-    """`chat_vector` in a recipe: the run's model is the trained one plus the difference, and it is what is measured."""
+    """With `chat_vector` in a recipe, the run's model has the difference and is measured."""
     instruct = changed(tiny_model, tmp_path / "instruct", 1 / 64)
     values = {
         "name": "chat",

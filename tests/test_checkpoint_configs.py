@@ -1,4 +1,4 @@
-"""config.json of a spliced model: which settings are token ids, and what a new number of rows changes."""
+"""config.json of a resized model: its token ids, and the settings that follow the rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ relaxed = settings(max_examples=40, deadline=None)
     st.sampled_from(TEXT_PARTS),
 )
 def test_ids_are_found_in_the_whole_and_in_its_language_model(named, part):
-    """A number and a list are ids, `None` and -1 are none; those of an inner part carry its name."""
+    """A number and a list are ids, `None` and -1 are not; nested settings carry their prefix."""
     expected = {}
     for key, value in named.items():
         ids = value if isinstance(value, list) else [value]
@@ -65,7 +65,7 @@ def test_which_settings_are_token_ids(key, is_id):
 
 @given(st.lists(st.sampled_from(TEXT_PARTS), max_size=4), st.integers(1, 9), st.integers(10, 99))
 def test_the_innermost_language_model_gets_the_rows(path, before, rows):
-    """However deep it is, its vocab_size is the new one, and repeats of the old number follow it."""
+    """The innermost vocab_size becomes the new one, and repetitions of the old number follow."""
     config = inner = {"model_type": "outer", "vocab_size": before}
     for part in path:
         inner[part] = {"model_type": part, "vocab_size": before}
@@ -77,7 +77,7 @@ def test_the_innermost_language_model_gets_the_rows(path, before, rows):
 
 
 def test_another_number_outside_is_something_else():
-    """PaliGemma counts its location tokens outside: that number stays, the language model's changes."""
+    """PaliGemma's outer vocab_size counts something else and stays; the inner one changes."""
     config = {"vocab_size": 257_152, "text_config": {"vocab_size": 257_216}}
     set_vocabulary(config, 300_000)
     assert config == {"vocab_size": 257_152, "text_config": {"vocab_size": 300_000}}
@@ -160,7 +160,7 @@ def test_a_special_token_that_is_dropped_is_an_error(tmp_path):
 
 
 def test_positions_are_named_as_both_transformers_read_them(tmp_path):
-    """Transformers 5 writes rope_parameters; version 4 reads rope_theta and rope_scaling, which are repeated."""
+    """Transformers 4 reads rope_theta and rope_scaling, so these are written too."""
     turning = {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}
     config = {"vocab_size": 2, "rope_parameters": turning}
     made, _ = written(tmp_path, config, identity_splice(2), 2)

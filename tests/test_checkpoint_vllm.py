@@ -1,4 +1,4 @@
-"""What vLLM asks of a model folder: grafted models have it, and each fault is found in a folder that has it."""
+"""The vLLM checks of a model folder: resized models pass, and each fault is found."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.models import ARCHITECTURES, extended_tokenizer
 MEAN = INITS.parse("mean")
 
 
-def grafted(kind: str, folder: Path, shards: str | None = None) -> Path:
-    """Return a grafted model of a kind."""
+def resized(kind: str, folder: Path, shards: str | None = None) -> Path:
+    """Return a resized model of a kind."""
     base = ARCHITECTURES[kind].build(folder / "base", dtype="bfloat16", shards=shards)
     splice = extended_tokenizer(base, folder / "tokenizer")
     resize_embeddings(
@@ -34,10 +34,10 @@ def grafted(kind: str, folder: Path, shards: str | None = None) -> Path:
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_a_grafted_model_has_what_vllm_asks(kind, tmp_path):
-    """Of every architecture, with one file and with shards: each thing is looked at, and no tensor is at fault."""
+def test_a_resized_model_has_what_vllm_asks(kind, tmp_path):
+    """Resized models of every architecture pass every check, in one file and in shards."""
     for shards in (None, "20KB"):
-        found = check_vllm_layout(grafted(kind, tmp_path / str(shards), shards))
+        found = check_vllm_layout(resized(kind, tmp_path / str(shards), shards))
         assert {one.what for one in found} == set(CHECKS)
         rebuilt = (
             {"tokenizer"} if kind.startswith("qwen2") else set()
@@ -50,7 +50,7 @@ def test_a_grafted_model_has_what_vllm_asks(kind, tmp_path):
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Path:
-    return grafted("llama", tmp_path_factory.mktemp("sound"))
+    return resized("llama", tmp_path_factory.mktemp("sound"))
 
 
 def set_json(name: str, **values: object) -> Callable[[Path], None]:
@@ -185,7 +185,7 @@ def found_in(
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_found(name, sound, tmp_path):
-    """A folder with one thing wrong is told so, with what is there and what to do."""
+    """Each fault is found, with what is there and what to do."""
     what, change, words = FAULTS[name]
     found = [one for one in found_in(sound, change, what, tmp_path / "m") if one.holds == "no"]
     assert any(words in one.found for one in found), found
@@ -202,8 +202,8 @@ NOTES: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", NOTES)
-def test_what_is_no_fault_is_told(name, sound, tmp_path):
-    """Rows that vLLM fills up, a template that only chats need, another end, a class of the folder's own are notes."""
+def test_what_is_no_fault_is_a_note(name, sound, tmp_path):
+    """Padded rows, a missing chat template, another end token and an own class are notes."""
     what, change, words = NOTES[name]
     found = found_in(sound, change, what, tmp_path / "m")
     assert any(one.holds == "note" and words in one.found for one in found), found
@@ -211,13 +211,13 @@ def test_what_is_no_fault_is_told(name, sound, tmp_path):
 
 
 def test_a_class_that_cuts_otherwise_is_found(sound, tmp_path):
-    """AutoTokenizer is asked itself: a class that builds a pre-tokenizer of its own cuts text otherwise."""
+    """A class that builds another pre-tokenizer is found by comparing ids with AutoTokenizer."""
     found = found_in(sound, other_class, "tokenizer", tmp_path / "m")
     assert [one.holds for one in found] == ["no"]
 
 
 def test_the_doctor_looks_at_a_model(sound, tmp_path):
-    """`lingraft doctor --model` lists what vLLM asks; its exit code is 2 where something is wrong."""
+    """`lingraft doctor --model` lists the vLLM checks; its exit code is 2 for a fault."""
     from typer.testing import CliRunner
 
     from lingraft.cli import app

@@ -1,4 +1,4 @@
-"""Weights are looked at before use: what is not finite is refused, what was never trained is warned of."""
+"""Weights are checked before use: NaN and inf are refused, untrained rows give a warning."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def recipe(hindi_file: Path) -> Callable[..., dict]:
 def test_a_row_that_is_not_finite_is_refused_before_text_is_read(
     tiny_model, tmp_path, recipe, change, said
 ):
-    """NaN and inf in the embedding or the head stop `extend` at once, with tensor and row, and leave nothing."""
+    """NaN and inf in embedding or head stop `extend`, with tensor and row; nothing is written."""
     source = with_weights(tiny_model, tmp_path / "source", change)
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     with pytest.raises(ModelError, match=rf"{source}.*{said}; "):
@@ -107,7 +107,7 @@ def test_a_bias_of_the_head_is_looked_at_too(tmp_path, architecture):
 
 
 def test_a_body_that_is_not_finite_is_refused_when_it_is_opened(tiny_model, tmp_path, recipe):
-    """To train, to run, whole or shard by shard: one line with the tensor and its row, in `adapt` as well."""
+    """A damaged weight is reported in one line with tensor and row, however the model loads."""
     source = with_weights(tiny_model, tmp_path / "source", set_to(NORM, (3,), float("inf")))
     said = r"model\.layers\.1\.input_layernorm\.weight holds inf in row 3; the weights are damaged"
     for opened in (
@@ -123,7 +123,7 @@ def test_a_body_that_is_not_finite_is_refused_when_it_is_opened(tiny_model, tmp_
 
 
 def test_large_finite_numbers_are_no_fault(tmp_path):
-    """A sum or a norm that overflows is not taken for inf: float16 rows at its limit, float32 rows near theirs."""
+    """A sum or norm that overflows is not reported: float16 and float32 rows near their limit."""
     save_file(
         {"half": torch.full((300, 64), 65504.0).half(), "single": torch.full((4, 8), 3e38)},
         tmp_path / "model.safetensors",
@@ -134,7 +134,7 @@ def test_large_finite_numbers_are_no_fault(tmp_path):
 
 
 def test_a_zero_row_of_the_separator_is_warned_of(tiny_model, tmp_path, recipe):
-    """The warning is given while the rows are made, stands in the manifest and the record, and names token and row."""
+    """The warning is logged and stored in the manifest and the record, with token and row."""
     source = with_weights(tiny_model, tmp_path / "source", set_to(INPUT, (319,), 0.0))
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     extend(parse_recipe(Tree(recipe(source))), runtime, tmp_path / "out", log=lambda _line: None)
@@ -149,7 +149,7 @@ def test_a_zero_row_of_the_separator_is_warned_of(tiny_model, tmp_path, recipe):
 
 
 def test_a_separator_far_below_the_median_is_warned_of_with_its_norm(tiny_model, tmp_path):
-    """Both matrices are looked at for the token that ends a document, and a row of a third of the median is none."""
+    """Both matrices are checked for the end token; a row of a third of the median is accepted."""
 
     def change(tensors: Tensors) -> None:
         for name, norm in ((INPUT, 0.05), (HEAD, 0.01)):
@@ -167,7 +167,7 @@ def test_a_separator_far_below_the_median_is_warned_of_with_its_norm(tiny_model,
 
 
 def test_the_end_of_text_of_a_chat_model_is_looked_at(tmp_path):
-    """Documents of a chat model end with its end-of-text token, which is not its EOS: a zero row of it is named."""
+    """A chat model's documents end with its end-of-text token: a zero row of it gives a warning."""
     (tmp_path / "base").mkdir()
     write_chat_model(tmp_path / "base")
     tokenizer = open_tokenizer(tmp_path / "base")
@@ -181,7 +181,7 @@ def test_the_end_of_text_of_a_chat_model_is_looked_at(tmp_path):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_zero_rows_of_pieces_and_new_rows_of_zero_are_warned_of(tmp_path, tied):
-    """Where all pieces of a token are zero, its new row is: both are named with numbers, once for a tied matrix."""
+    """Zero subtoken rows and the zero added rows that follow give one warning for a tied matrix."""
     (tmp_path / "base").mkdir()
     make_tiny_model(tmp_path / "base", tied=tied)
     splice = extended_tokenizer(tmp_path / "base", tmp_path / "probe")
@@ -226,7 +226,7 @@ def test_a_row_is_counted_from_the_start_of_its_tensor(tmp_path):
 
 
 def test_padding_of_a_biased_head_is_never_chosen_and_data_begin_on_eight_bytes(tmp_path):
-    """Rows beyond the vocabulary have a bias of -10,000; the tensors of the file are aligned as safetensors does it."""
+    """Padding rows have a bias of -10,000, and the tensors of the file are aligned."""
     source = ARCHITECTURES["phi"].build(tmp_path / "source")
     grafted(source, tmp_path)
     written = Checkpoint.open(tmp_path / "model")

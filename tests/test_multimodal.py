@@ -47,7 +47,7 @@ def test_an_image_prompt_is_answered_as_before(kind: str, tmp_path: Path) -> Non
 
 
 def test_a_multimodal_model_is_adapted_in_place(tmp_path: Path) -> None:
-    """Only what reads text moves; class, names, image tokens and companions stay, and the card says how to load it."""
+    """Only weights that read text change, and the card says how to load the model."""
     source = build("gemma3", tmp_path / "source", dtype="bfloat16")
     companions = {
         "preprocessor_config.json": "{}",
@@ -92,7 +92,7 @@ def test_a_multimodal_model_is_adapted_in_place(tmp_path: Path) -> None:
 
 
 def test_text_is_never_read_in_both_directions(tmp_path: Path) -> None:
-    """PaliGemma reads a prompt in both directions; here it is told that text is to be predicted, token by token."""
+    """PaliGemma reads prompts in both directions; its text is marked as text to be predicted."""
     model = load_model(build("paligemma", tmp_path))
     ids = torch.tensor([[5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 20, 21]])
     with torch.inference_mode():
@@ -103,7 +103,7 @@ def test_text_is_never_read_in_both_directions(tmp_path: Path) -> None:
 
 
 def test_the_language_model_of_a_multimodal_one_is_found(tmp_path: Path) -> None:
-    """Strategies train the module that holds the embedding, and the head; of a language model, everything."""
+    """Strategies train the text module and the head; of a language model, everything."""
     multimodal, text = (load(build(kind, tmp_path / kind))[0] for kind in ("llava", "llama"))
     assert text_module(multimodal) == "model.language_model"
     assert text_module(text) == ""

@@ -1,4 +1,4 @@
-"""Text as rows of tokens, and the order in which rows are drawn."""
+"""Text as sequences of tokens, and the order in which they are drawn."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def texts_of(sentences: tuple[str, ...]) -> list[str]:
 def test_every_token_is_predicted_once_and_no_text_is_lost(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Rows overlap by one token of context: their predicted tokens, put together, are the documents with separators."""
+    """Sequences overlap by one token; their predicted tokens are the documents with separators."""
     blocks = packed(tiny_model, tmp_path, HINDI)
     tokenizer = open_tokenizer(tiny_model)
     expected = [
@@ -44,13 +44,14 @@ def test_every_token_is_predicted_once_and_no_text_is_lost(
         for ids in tokenizer.encode(texts_of(HINDI))
         for i in [tokenizer.bos_id, *ids, tokenizer.eos_id]
     ]
-    rows = [blocks.sequence(i) for i in range(len(blocks))]
-    assert [int(rows[0][0]), *(int(i) for row in rows for i in row[1:])] == expected
-    assert all(a[-1] == b[0] for a, b in pairwise(rows))
+    sequences = [blocks.sequence(i) for i in range(len(blocks))]
+    predicted = np.concatenate([sequence[1:] for sequence in sequences])
+    assert [int(sequences[0][0]), *predicted.tolist()] == expected
+    assert all(a[-1] == b[0] for a, b in pairwise(sequences))
 
 
-def test_only_the_last_row_is_short(tiny_model: Path, tmp_path: Path) -> None:
-    """All rows are full but the last, which is kept as it is."""
+def test_only_the_last_sequence_is_short(tiny_model: Path, tmp_path: Path) -> None:
+    """All sequences are full except the last one."""
     lengths = packed(tiny_model, tmp_path, HINDI).spans[:, 1]
     assert set(lengths[:-1]) == {32}
     assert 0 < lengths[-1] <= 32
@@ -58,7 +59,7 @@ def test_only_the_last_row_is_short(tiny_model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [2, 7, 32, 100_000])
 def test_bytes_and_documents_add_up(tiny_model: Path, tmp_path: Path, block: int) -> None:
-    """The bytes and documents of all rows are those of the text, whatever the length of a row."""
+    """The bytes and documents of all sequences are those of the text, for every block size."""
     blocks = packed(tiny_model, tmp_path, HINDI, block_size=block)
     texts = texts_of(HINDI)
     assert (
@@ -69,8 +70,8 @@ def test_bytes_and_documents_add_up(tiny_model: Path, tmp_path: Path, block: int
     assert blocks.spans[:, 3].sum() == blocks.summary.documents == len(texts)
 
 
-def test_the_bytes_of_a_row_are_those_of_its_tokens(tiny_model: Path, tmp_path: Path) -> None:
-    """Under a tokenizer that changes no text, a row covers exactly the surfaces of its predicted tokens."""
+def test_the_bytes_of_a_sequence_are_those_of_its_tokens(tiny_model: Path, tmp_path: Path) -> None:
+    """If a tokenizer changes no text, a sequence covers the surfaces of its predicted tokens."""
     blocks = packed(tiny_model, tmp_path, HINDI + ENGLISH)
     surfaces = open_tokenizer(tiny_model).vocabulary.surfaces
     for i in range(len(blocks)):
@@ -82,7 +83,7 @@ def test_the_bytes_of_a_row_are_those_of_its_tokens(tiny_model: Path, tmp_path: 
 def test_bytes_add_up_where_the_tokenizer_puts_a_space_before_the_text(
     assets: Path, tmp_path: Path
 ) -> None:
-    """SentencePiece's dummy space is no byte of the text, and is not counted as one."""
+    """SentencePiece's dummy space is not counted as a byte of the text."""
     blocks = packed(assets / "models" / "stories260K-hf", tmp_path, HINDI + ENGLISH)
     assert blocks.summary.bytes == sum(len(text.encode()) for text in texts_of(HINDI + ENGLISH))
 
@@ -96,7 +97,7 @@ def test_a_documents_bytes_are_shared_without_remainder(sizes: list[int], total:
 
 
 def test_documents_can_be_cut_instead(tiny_model: Path, tmp_path: Path) -> None:
-    """With `pack: documents` a row is a document, cut; what is dropped is counted to the byte."""
+    """With `layout: documents` a sequence is a document, cut; every dropped byte is counted."""
     blocks = packed(tiny_model, tmp_path, HINDI, layout="documents")
     summary = blocks.summary
     assert len(blocks) == 60
@@ -110,7 +111,7 @@ def test_documents_can_be_cut_instead(tiny_model: Path, tmp_path: Path) -> None:
 def test_the_number_of_documents_in_a_batch_of_text_changes_nothing(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Packed text depends on the documents alone, not on how they were handed over."""
+    """Packed text depends on the documents only, not on the size of the batches."""
     tokenizer, texts = open_tokenizer(tiny_model), texts_of(HINDI)
     for name, step in (("one", 1), ("seven", 7)):
         (tmp_path / name).mkdir()
@@ -123,7 +124,7 @@ def test_the_number_of_documents_in_a_batch_of_text_changes_nothing(
 
 
 class Documents:
-    """A corpus of 2,500 short documents, which may break off."""
+    """A corpus of 2,500 short documents, which can stop early."""
 
     language = "hi"
     has_chats = False
@@ -149,7 +150,7 @@ def pack(corpus: Any, model: Path, folder: Path, **how: Any) -> list[bytes]:
 
 @pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
 def test_who_tokenises_changes_nothing(executor: str, tiny_model: Path, tmp_path: Path) -> None:
-    """Two processes, or two tasks of a Ray cluster, pack the same bytes as one; the order is that of the documents."""
+    """Two processes, or two tasks of a Ray cluster, pack the same bytes as one process."""
     two = pack(Documents(), tiny_model, tmp_path / "two", workers=Workers(2, executor))
     assert two == pack(Documents(), tiny_model, tmp_path / "one")
 
@@ -157,7 +158,7 @@ def test_who_tokenises_changes_nothing(executor: str, tiny_model: Path, tmp_path
 def test_packing_goes_on_where_it_was_stopped(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was tokenised before a stop is read from the scratch directory, and the answer is the undisturbed one."""
+    """Shards from before a stop are read again, and the result is that of an undisturbed run."""
     (tmp_path / "work").mkdir()
     with pytest.raises(KeyboardInterrupt):
         pack(Documents(until=2000), tiny_model, tmp_path / "stopped", scratch_dir=tmp_path / "work")
@@ -173,7 +174,7 @@ def test_packing_goes_on_where_it_was_stopped(
 
 
 def test_memory_does_not_grow_with_the_text(tiny_model: Path, tmp_path: Path) -> None:
-    """Packing three times the text takes the same memory, by the least of some looks: threads of pytest take some."""
+    """Packing three times the text takes the same memory (minimum of several measurements)."""
     tokenizer, peaks = open_tokenizer(tiny_model), {8: [], 24: []}
     batch = [f"{i}" for i in range(250)]
     for number, times in enumerate((8, 8, 8, 24, 24)):
@@ -187,7 +188,7 @@ def test_memory_does_not_grow_with_the_text(tiny_model: Path, tmp_path: Path) ->
 
 
 def test_a_model_without_a_separator_is_refused(tiny_model: Path) -> None:
-    """Without BOS and EOS the error says which files and settings decide; a named one must exist."""
+    """Without BOS and EOS the error names the files and settings that decide."""
     tokenizer = open_tokenizer(tiny_model)
     without = replace(tokenizer, config={})
     with pytest.raises(TokenizerError, match=r"names no BOS or EOS token.*tokenizer_config\.json"):
@@ -198,7 +199,7 @@ def test_a_model_without_a_separator_is_refused(tiny_model: Path) -> None:
 
 
 def test_no_text_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
-    """Nothing to train on is said at once."""
+    """A corpus without text is an error."""
     with pytest.raises(CorpusError, match="no text to train on"):
         pack_texts([["", ""]], open_tokenizer(tiny_model), PackingSettings(), tmp_path)
 
@@ -207,7 +208,7 @@ def test_no_text_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
 def test_packed_text_that_is_cut_short_is_refused(
     tiny_model: Path, tmp_path: Path, file: str
 ) -> None:
-    """A file that lost its end is found on opening."""
+    """A truncated file is detected when the folder is opened."""
     packed(tiny_model, tmp_path, HINDI)
     content = (tmp_path / file).read_bytes()
     (tmp_path / file).write_bytes(content[: len(content) // 64 * 32])
@@ -217,7 +218,7 @@ def test_packed_text_that_is_cut_short_is_refused(
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.5, 0.9])
 def test_replay_has_its_share_of_the_bytes(tiny_model: Path, tmp_path: Path, share: float) -> None:
-    """Over many rows, the replayed bytes are the stated share, and any stretch is close to it."""
+    """Over many sequences, replay has its share of the bytes, spread evenly."""
     text = two_streams(tiny_model, tmp_path)
     mixture = Mixture(text.target, text.replay, share)
     measures = mixture.measures(0, 20_000)
@@ -229,8 +230,10 @@ def test_replay_has_its_share_of_the_bytes(tiny_model: Path, tmp_path: Path, sha
 
 
 @given(st.integers(0, 5000), st.integers(1, 100), st.floats(0, 0.95))
-def test_a_place_is_a_function_of_seed_and_place(first: int, count: int, share: float) -> None:
-    """Asking for a stretch in one go or in pieces, from anywhere, gives the same rows; each row comes once an epoch."""
+def test_a_position_is_a_function_of_seed_and_position(
+    first: int, count: int, share: float
+) -> None:
+    """Positions drawn at once or in parts are the same; an epoch has each sequence once."""
     mixture = Mixture(_Sized(37, 100), _Sized(11, 60), share, 7)  # type: ignore[arg-type]
     replayed, rows = mixture.draw(0, first + count)
     again = mixture.draw(first, count)
@@ -254,7 +257,7 @@ class _Sized:
 def test_a_later_phase_goes_on_where_the_earlier_one_ended(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    """With the used rows as its start, a mixture continues both streams without repeating a row."""
+    """With offsets, a mixture continues both streams without repeating a sequence."""
     text = two_streams(tiny_model, tmp_path)
     whole = Mixture(text.target, text.replay, 0.3, 5)
     later = Mixture(text.target, text.replay, 0.0, 5, whole.offsets_after(10))
@@ -266,7 +269,7 @@ def test_a_later_phase_goes_on_where_the_earlier_one_ended(
 
 
 def test_labels_are_the_next_tokens_and_bos_is_given(tiny_model: Path, tmp_path: Path) -> None:
-    """The label of a place is the token after it; BOS and the padding of short rows are not predicted."""
+    """A label is the next token; BOS and the padding of short sequences are not predicted."""
     blocks = packed(tiny_model, tmp_path, HINDI)
     batch = Mixture(blocks, seed=3).batch(0, len(blocks))
     inner = batch.labels[:, :-1]
@@ -279,6 +282,6 @@ def test_labels_are_the_next_tokens_and_bos_is_given(tiny_model: Path, tmp_path:
 
 
 def test_shuffles_do_not_depend_on_the_machine() -> None:
-    """The permutation is written down here: a change of it would silently change every run."""
+    """The permutation is fixed: a change would silently change every run."""
     assert permutation(8, 1, 2, 3).tolist() == [7, 0, 4, 1, 2, 5, 6, 3]
     assert len({tuple(permutation(20, seed)) for seed in range(50)}) == 50

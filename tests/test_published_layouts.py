@@ -1,4 +1,4 @@
-"""Checkpoints as they are published: other names, flat configurations, further tensors and files."""
+"""Checkpoints as published: other names, flat configurations, more tensors and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.short_adapt import short_adapt
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_published_layout_is_extended_under_its_own_names(name: str, tmp_path: Path) -> None:
-    """Source and result load whole, base ids compute the same, and every name is the published one."""
+    """Source and result load, base ids give the same logits, and names are the published ones."""
     source = publish(LAYOUTS[name], tmp_path / "source")
     _, account = load(source)
     assert not account["missing_keys"], f"the fixture is no {name}"
@@ -29,7 +29,7 @@ def test_a_published_layout_is_extended_under_its_own_names(name: str, tmp_path:
     "name", ["Qwen2.5-VL", "DeepSeek-V3 with a layer of multi-token prediction"]
 )
 def test_a_trained_model_keeps_names_and_untrained_tensors(name: str, tmp_path: Path) -> None:
-    """After training, the files hold the published names, and the layer that transformers does not load as well."""
+    """After training, the files have the published names and the layers that were not loaded."""
     source = publish(LAYOUTS[name], tmp_path / "source")
     finished = short_adapt(source, tmp_path, "training.budget=2 steps")
     before, after = Checkpoint.open(source), Checkpoint.open(finished.model)

@@ -1,4 +1,4 @@
-"""Bases whose layers are quantised and whose embeddings are not: rows are added, training is refused."""
+"""Bases with quantised layers and plain embeddings: rows are added, training is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MXFP4 = {
 
 
 def quantise_fp8(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return a layer's map in FP8 with one scale for each block of 128 by 128, as DeepSeek publishes it."""
+    """Return a layer in FP8 with one scale per block of 128 by 128, as DeepSeek publishes it."""
     if not name.endswith("_proj.weight"):
         return {name: tensor}
     scale = tensor.float().abs().max() / 448
@@ -107,7 +107,7 @@ def dequantised(method: str, folder: Path) -> torch.nn.Module:
 def test_rows_are_added_next_to_quantised_layers(
     quantised: tuple[str, Path], tmp_path: Path
 ) -> None:
-    """The layers stay byte for byte, new rows have the dtype of the embeddings, and transformers loads the result."""
+    """Layers stay byte for byte, new rows have the embedding's dtype, and the result loads."""
     method, source = quantised
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     extend(recipe_of(source, tmp_path), runtime, tmp_path / "out", log=lambda *_: None)
@@ -126,7 +126,7 @@ def test_rows_are_added_next_to_quantised_layers(
 
 
 def test_quantised_layers_are_not_trained(quantised: tuple[str, Path], tmp_path: Path) -> None:
-    """A run would have to train and score them: it is refused at once, with the command that dequantises."""
+    """A run that would train and score such a base is refused with the command that dequantises."""
     method, source = quantised
     runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     with pytest.raises(ModelError, match=rf"quantised \({method}\).*dequantize=True"):

@@ -63,7 +63,7 @@ def snapshot(model: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", STRATEGIES.names())
 def test_only_the_declared_parameters_move(folder: Path, name: str) -> None:
-    """A step moves what the strategy trains and nothing else, and the model that is left is a plain one."""
+    """A step changes only what the strategy trains, and the finished model has plain modules."""
     model = load_model(folder, dtype="stored")
     before, layout = snapshot(model), str(model)
     step(model, choice(name))
@@ -93,9 +93,9 @@ def test_rows_leaves_base_rows_bit_identical(folder: Path) -> None:
 
 
 def test_differential_moves_the_bases_rows_like_the_body(folder: Path) -> None:
-    """AdamW's first step is as large as the rate: added rows move by theirs, base rows that the text has by the body's.
+    """Base rows train at the rate of the body, added rows at their own.
 
-    Without added tokens everything trains at the body's rate.
+    AdamW's first step is as large as the rate. Without added tokens there is only the body's rate.
     """
     rates = {"body": 1e-4, "added_rows": 1e-2}
     for strategy, base_rate in (
@@ -127,7 +127,7 @@ def test_differential_moves_the_bases_rows_like_the_body(folder: Path) -> None:
 
 
 def test_rows_trains_as_if_the_whole_matrix_did(folder: Path) -> None:
-    """The gradient of the added rows is that of the same rows in the full matrix, and so is the loss."""
+    """Gradient and loss of separate added rows are those of the same rows in the full matrix."""
     ids = torch.tensor([[1, 300, 2, 305, 311, 306, 300]])
     plain, special = load_model(folder, dtype="stored"), load_model(folder, dtype="stored")
     parameters = Rows().prepare(special, ADDED)[0].parameters
@@ -170,7 +170,7 @@ def test_a_tied_model_stays_tied(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["full", "rows", "layers", "lora"])
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_strategies_know_other_architectures(kind: str, name: str) -> None:
-    """The paper's bases and others train under each strategy; `rows` and `lora` keep their base rows, and ties hold."""
+    """Every strategy trains the paper's bases and others; `rows` and `lora` keep base rows."""
     model, added = other_model(kind, layers=2), (40, 50)
     before, layout = snapshot(model), str(model)
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
@@ -195,7 +195,7 @@ def test_strategies_know_other_architectures(kind: str, name: str) -> None:
 
 
 def test_lora_merges_into_a_plain_model(folder: Path) -> None:
-    """Before and after merging the logits are equal; only linear maps and added rows have moved."""
+    """Before and after merging the logits are equal; only linear layers and added rows have changed."""
     model = load_model(folder, dtype="stored")
     before, ids = snapshot(model), torch.tensor([[1, 2, 300, 305, 4]])
     strategy = Lora(rank=4)
@@ -214,9 +214,9 @@ def test_lora_merges_into_a_plain_model(folder: Path) -> None:
 
 
 def test_a_quantised_base_comes_back_as_it_was(folder: Path) -> None:
-    """With the frozen maps in 4 bits, the merged weights are the originals plus what was learned, and nothing else.
+    """With frozen layers in 4 bits, the merged weights are the originals plus the low-rank product.
 
-    While it trains the logits are those of the quantised model, near the true ones; nothing of bitsandbytes is left.
+    During training the logits are those of the quantised model; the result has plain modules.
     """
     model = load_model(folder, dtype="stored")
     before, ids = snapshot(model), torch.tensor([[1, 2, 300, 305, 4]])
@@ -245,7 +245,7 @@ def test_a_quantised_base_comes_back_as_it_was(folder: Path) -> None:
 
 
 def test_a_base_that_cannot_be_quantised_is_named() -> None:
-    """GPT-2's maps are no Linear ones: one line says so, and what to set."""
+    """GPT-2 has no Linear layers: the error names the class and the setting."""
     with pytest.raises(
         RecipeError,
         match=r"c_attn is a Conv1D, and only Linear layers .* use base_precision: float32",
@@ -254,7 +254,7 @@ def test_a_base_that_cannot_be_quantised_is_named() -> None:
 
 
 def test_the_papers_released_lora_leaves_the_embeddings_alone(folder: Path) -> None:
-    """Rank 8 on query and value maps, rows frozen: nothing else trains."""
+    """Rank 8 on query and value projections, rows frozen: nothing else trains."""
     model = load_model(folder, dtype="stored")
     before = snapshot(model)
     step(model, Lora(rank=8, alpha=16, target_modules=("q_proj", "v_proj"), rows="frozen"))
@@ -262,7 +262,7 @@ def test_the_papers_released_lora_leaves_the_embeddings_alone(folder: Path) -> N
 
 
 def test_lora_without_what_it_needs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown map is answered with the known ones, a missing package with the command that installs it."""
+    """An unknown layer name lists the known ones; a missing package names the install command."""
     model = load_model(tiny_model, dtype="stored")
     with pytest.raises(RecipeError, match=r"query.*it has down_proj.*q_proj"):
         Lora(target_modules=("query",)).prepare(model, ADDED)
@@ -284,7 +284,7 @@ def test_roles_are_told_apart(folder: Path) -> None:
 
 
 def test_what_cannot_train_is_refused(tiny_model: Path) -> None:
-    """No added row, or more layers than there are: said with what to choose instead."""
+    """No added row, or too many layers, is an error that names an alternative."""
     model = load_model(tiny_model, dtype="stored")
     with pytest.raises(RecipeError, match="no token was added"):
         Rows().prepare(model, ())
@@ -294,7 +294,7 @@ def test_what_cannot_train_is_refused(tiny_model: Path) -> None:
 
 @pytest.mark.parametrize("name", STRATEGIES.names())
 def test_default_rates_follow_the_size_of_the_model(name: str) -> None:
-    """Rates fall from small models to large ones, stay constant outside, and say what they follow from."""
+    """Rates fall with the model's size, are constant outside the range, and name their source."""
     strategy = STRATEGIES.parse(name)
     rates = [strategy.rates(int(n)) for n in (1e5, 8e6, 1e8, 1e9, 7e9, 7e10)]
     assert [r.added_rows for r in rates] == sorted((r.added_rows for r in rates), reverse=True)
@@ -304,7 +304,7 @@ def test_default_rates_follow_the_size_of_the_model(name: str) -> None:
 
 
 def test_the_known_rates_are_met() -> None:
-    """8M and 7B models get what was measured there; in between the paper's rates are met within a factor of two."""
+    """8M and 7B models get the known rates; the paper's are met within a factor of 2."""
     assert (
         Differential().rates(8_000_000).body,
         Differential().rates(7_000_000_000).added_rows,
@@ -314,7 +314,7 @@ def test_the_known_rates_are_met() -> None:
 
 @pytest.mark.parametrize("kind", ["phi", "gpt-j", "llama", "xglm"])
 def test_rows_apart_compute_what_one_matrix_does(kind: str, tmp_path: Path) -> None:
-    """With rows of their own, added ids keep their embedding, their logits and, of a biased head, their own bias."""
+    """With separate rows, added ids keep their embeddings, logits and a head's bias."""
     folder = MODELS[kind].build(tmp_path / "model")
     ids, added = torch.tensor([[5, 300, 7, 311, 12, 300]]), (300, 305, 311)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Where low-rank matrices go in each kind of architecture, told by the parameters that move when they are merged."""
+"""The targets of low-rank matrices in each kind of architecture, seen from the merged weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MOVED = {
 
 @pytest.mark.parametrize("kind", MOVED)
 def test_matrices_are_on_every_map_that_the_layers_call(kind: str) -> None:
-    """Fused maps, transposed ones and experts move, and the merged model computes what the trained one computed."""
+    """Fused layers, transposed ones and experts change, and merging does not change the logits."""
     config = tiny_config(kind)
     model = random_model(auto_class(config), config)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -65,7 +65,7 @@ def last_name(name: str) -> str:
 
 
 def test_experts_can_be_left_frozen() -> None:
-    """`experts: frozen` leaves them out, and each expert's rank is that of a dense map shared out."""
+    """`experts: frozen` leaves them out; otherwise an expert has a share of the dense rank."""
     config = tiny_config("qwen3_moe")
     for experts, expected in (("train", {4, 8}), ("frozen", {8})):
         model = random_model(auto_class(config), config)
@@ -85,7 +85,7 @@ def test_experts_can_be_left_frozen() -> None:
 
 
 def test_a_map_that_kernels_read_past_is_named() -> None:
-    """Mamba's fused kernel reads the weight of `out_proj` without calling the map: matrices there are refused."""
+    """Mamba's kernel reads the weight of `out_proj` without calling the layer: it is no target."""
     config = tiny_config("mamba2")
     with pytest.raises(
         RecipeError, match=r"modules: out_proj not in this Mamba2ForCausalLM; it has in_proj"

@@ -103,7 +103,7 @@ def kill() -> None:
 def test_a_killed_run_ends_bit_identical(
     name: str, tiny_model: Path, text: TrainingText, undisturbed: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Killed at three random steps and called again each time, a run ends with the same weights and the same log."""
+    """A run that is killed at three random steps and resumed gives the same weights and log."""
     draw = random.Random(name)
     for _ in range(3):
         with pytest.raises(Killed):
@@ -133,7 +133,7 @@ def test_a_signal_saves_and_says_so(
     undisturbed: dict[str, Path],
     tmp_path: Path,
 ) -> None:
-    """SIGTERM and Ctrl-C finish the step, save it, and raise; the next call goes on from that very step."""
+    """SIGTERM and Ctrl-C finish and save the step, then raise; the next call resumes there."""
     plan, before = plan_of(**PLANS["full"]), signal.getsignal(number)
     with pytest.raises(
         Interrupted, match=rf"stopped by {number.name} after step 4 of 11; progress is saved"
@@ -156,7 +156,7 @@ def test_a_signal_saves_and_says_so(
 def test_a_process_killed_outright_loses_only_the_last_steps(
     tiny_model: Path, text: TrainingText, undisturbed: dict[str, Path], tmp_path: Path
 ) -> None:
-    """A `kill -9` in the middle of a step: the next process goes on from the last checkpoint, to the same weights."""
+    """After `kill -9` within a step, the next process resumes and ends with the same weights."""
     script = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
         "import tests.training_cases as c; from lingraft.packing.blocks import Blocks;"
@@ -184,7 +184,7 @@ def test_a_process_killed_outright_loses_only_the_last_steps(
 
 
 def test_the_folder_loads_and_keeps_the_types_of_the_source(tmp_path: Path) -> None:
-    """A bfloat16 model trains in float32 and is saved in bfloat16, tied as before, for plain transformers."""
+    """A bfloat16 model trains in float32 and is saved in bfloat16, tied as before."""
     make_tiny_model(tmp_path, tied=True)
     load_model(tmp_path, dtype="bfloat16").save_pretrained(tmp_path)
     text = two_streams(tmp_path, tmp_path / "text")
@@ -208,7 +208,7 @@ def test_the_folder_loads_and_keeps_the_types_of_the_source(tmp_path: Path) -> N
 
 
 def test_training_learns(tiny_model: Path, text: TrainingText, tmp_path: Path) -> None:
-    """A few epochs over little text bring the loss down, and the log counts what was read to the byte."""
+    """A few epochs over little text lower the loss, and the log counts every byte read."""
     notes = run(
         tiny_model,
         text,
@@ -235,7 +235,7 @@ def test_training_learns(tiny_model: Path, text: TrainingText, tmp_path: Path) -
 def test_the_loss_is_that_of_the_text_alone(
     tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:
-    """The first logged value is the source model's own: nats of all text tokens over ln 2 and over the bytes."""
+    """The first logged value is the source model's bits per byte of the batch."""
     run(
         tiny_model,
         TrainingText(text.target),
@@ -428,7 +428,7 @@ def test_a_plan_without_phases_trains_nothing(
 def test_the_end_is_predicted_while_training(
     tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:
-    """The progress bar shows the predicted end of training, from the log so far and the planned rates."""
+    """The progress bar shows the predicted end of training, from the log and the planned rates."""
     plan = plan_of(
         strategy="full", budget="40 steps", batch_tokens=128, schedule="wsd", heldout_points=20
     )

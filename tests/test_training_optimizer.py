@@ -91,7 +91,7 @@ def test_an_average_lies_among_its_weights_and_is_applied_as_it_is(values):
 @relaxed
 @given(SHARES, st.sets(st.integers(0, 3)))
 def test_merging_back_mixes_the_base_and_spares_added_rows(share, added):
-    """The result is (1 - share) * trained + share * before; the rows of added tokens stay as trained."""
+    """The result is (1 - share) * trained + share * before; added rows stay as trained."""
     model, before = Tiny(0.0), weights(Tiny(-1.0))
     trained = weights(Tiny(1.0))
     set_merged(model, trained, before, sorted(added), share)

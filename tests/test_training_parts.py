@@ -51,7 +51,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_the_loss_in_pieces_is_the_plain_loss(
     folder: Path, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Losses and gradients are the same up to rounding, with padding, tied or not, whatever trains."""
+    """Losses and gradients are equal up to rounding, with padding, tied or not."""
     monkeypatch.setattr("lingraft.training.loss.LOGITS_AT_ONCE", {"cpu": 320 * 7})
     blocks = packed(folder, tmp_path, HINDI)
     batch = Mixture(blocks).batch(len(blocks) - 4, 4)
@@ -115,7 +115,7 @@ def test_the_loss_in_pieces_never_holds_all_logits(
 
 
 def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> None:
-    """Capped or scaled logits are noticed by trying, and the loss is then computed the plain way."""
+    """Capped or scaled logits are detected, and the plain loss is used."""
     assert head_is_last(other_model("llama"))
     model = other_model("gemma2")  # caps its logits
     with torch.no_grad():
@@ -126,7 +126,7 @@ def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> No
 
 
 def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_path: Path) -> None:
-    """With positions that begin anew, the logits of a row are those of its documents, each alone."""
+    """With restarted positions, the logits of a sequence are those of its separate documents."""
     blocks, model = (
         packed(tiny_model, tmp_path, HINDI, block_size=60),
         load_model(tiny_model, dtype="stored"),
@@ -148,7 +148,7 @@ def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_p
 
 
 def test_a_model_that_mixes_documents_is_refused(tiny_model: Path) -> None:
-    """An architecture without packed attention is found out before training, not trained wrongly."""
+    """An architecture that does not mask attention between documents is refused before training."""
     check_document_mask(load_model(tiny_model, dtype="stored"), 318)
     with pytest.raises(ModelError, match="does not mask attention between the documents"):
         check_document_mask(other_model("bloom"), 1)
@@ -170,7 +170,7 @@ def test_training_apart_differs_and_runs(tiny_model: Path, tmp_path: Path) -> No
 
 
 def test_an_average_is_the_mean_of_the_last_steps() -> None:
-    """Within its horizon it is the plain mean of the weights after each step; then older ones fade."""
+    """Within its horizon it is the mean of the weights after each step; then old ones fade."""
     weights = {"w": torch.zeros(2)}
     average = WeightAverage(weights, horizon=4)
     for step in range(4):
@@ -249,7 +249,7 @@ def test_a_sweep_without_held_out_text_is_refused(tiny_model: Path) -> None:
 
 
 def test_tensorboard_gets_what_the_log_gets(tiny_model: Path, tmp_path: Path) -> None:
-    """By name, a run's numbers go to TensorBoard: every step, and the held-out curve by language."""
+    """TensorBoard gets the numbers of every step, and the held-out curve by language."""
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -275,7 +275,7 @@ def test_tensorboard_gets_what_the_log_gets(tiny_model: Path, tmp_path: Path) ->
 
 
 def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown name lists the known ones; a missing package is answered with the command that installs it."""
+    """An unknown tracker lists the known ones; a missing package names the install command."""
     with (
         pytest.raises(RecipeError, match="did you mean 'wandb'"),
         tracking(["wanbd"], tmp_path, "a", 0),
@@ -294,7 +294,7 @@ def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_recomputing_activations_changes_nothing_but_memory(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Losses and weights are those of a run that keeps its activations, while fewer of them are held."""
+    """With recomputed activations, losses and weights are the same and memory is smaller."""
     text, kept = two_streams(tiny_model, tmp_path / "text"), {}
     for recompute in (False, True):
         sizes: list[int] = []
@@ -317,7 +317,7 @@ def test_recomputing_activations_changes_nothing_but_memory(
 
 
 def test_utilisation_counts_what_a_token_is_multiplied_with(folder: Path) -> None:
-    """Six FLOPs for each weight but a looked-up input embedding, four for a frozen one; no known GPU, no share."""
+    """Six FLOPs per trained weight, four per frozen one; without a known GPU there is no MFU."""
     model = load_model(folder, dtype="stored")
     tied = model.config.tie_word_embeddings
     everything = sum(parameter.numel() for parameter in model.parameters())

@@ -79,7 +79,7 @@ def test_the_default_is_differential_over_one_epoch() -> None:
 
 
 def test_rates_may_be_given_in_part() -> None:
-    """One number is for all; what is left out of a pair follows the model's size; the notes say which."""
+    """One number is for both rates; a rate that is not set follows the model's size."""
     phases = [
         Phase.model_validate({"learning_rates": rates}) for rates in (1e-3, {"added_rows": 0.5}, {})
     ]
@@ -102,7 +102,7 @@ def test_rates_may_be_given_in_part() -> None:
     ],
 )
 def test_the_paper_plan_uses_the_rate_of_each_base(kind: str, parameters: int, rate: float) -> None:
-    """`paper` is full training at the rate of the paper's table for the base, on cut documents, without replay."""
+    """`paper` trains all weights at the rate of the paper's table, on cut documents, no replay."""
     plan = TrainingPlan.model_validate("paper")
     phase = plan.phases[0]
     rates = phase.learning_rates.resolved(phase.strategy, kind, parameters)
@@ -117,7 +117,7 @@ def test_the_paper_plan_uses_the_rate_of_each_base(kind: str, parameters: int, r
 
 
 def test_a_base_that_the_paper_does_not_have_is_said() -> None:
-    """For any other model the paper's plan follows the size, and the notes say that the table lacks it."""
+    """For other models the rates of `paper` follow the size, and the notes say so."""
     phase = TrainingPlan.model_validate("paper").phases[0]
     rates = phase.learning_rates.resolved(phase.strategy, "llama", 8_000_000)
     assert rates.body == 5e-4
@@ -125,7 +125,7 @@ def test_a_base_that_the_paper_does_not_have_is_said() -> None:
 
 
 def test_a_named_plan_shares_its_budget_out() -> None:
-    """A tenth goes to the first phase, whatever the unit; other settings of the plan may stand beside its name."""
+    """A tenth of the budget goes to the first phase, in every unit; other settings still apply."""
     plan = TrainingPlan.model_validate(
         {"plan": "rows_then_differential", "budget": "1 MB", "heldout_points": 2}
     )
@@ -142,9 +142,9 @@ def test_a_named_plan_shares_its_budget_out() -> None:
         TrainingPlan.model_validate("papr")
 
 
-def test_a_row_longer_than_the_context_is_refused() -> None:
-    """A row that the model cannot see at once is an error; left out, a row is the context, at most 1,024."""
-    with pytest.raises(RecipeError, match="sees 512 tokens at once; name at most 512"):
+def test_a_sequence_longer_than_the_context_is_refused() -> None:
+    """A sequence longer than the context is an error; the default is the context, at most 1,024."""
+    with pytest.raises(RecipeError, match="context is 512 tokens; set at most 512"):
         PackingSettings(block_size=1024).sequence_length(512)
     assert [PackingSettings().sequence_length(context) for context in (512, 4096, None)] == [
         512,
@@ -156,7 +156,7 @@ def test_a_row_longer_than_the_context_is_refused() -> None:
 @pytest.mark.parametrize("name", SCHEDULES.names())
 @pytest.mark.parametrize("steps", [1, 2, 10, 1000])
 def test_a_schedule_rises_and_never_rises_again(name: str, steps: int) -> None:
-    """After its warm-up a factor only falls; it stays within 0 and 1 and is never 0 at a step that is done."""
+    """After the warm-up a factor only falls; it is between 0 and 1, and above 0 at every step."""
     schedule = SCHEDULES.parse({name: {"warmup": 0.1}})
     factors = [schedule.factor(step, steps) for step in range(steps)]
     top = factors.index(max(factors))
@@ -179,7 +179,7 @@ def test_wsd_is_stable_and_then_decays() -> None:
 def test_a_budget_is_met_to_the_row(
     tiny_model: Path, tmp_path: Path, budget: str, unit: str
 ) -> None:
-    """A leg ends with the first row that reaches its budget: bytes and documents of the target, tokens of both."""
+    """A phase ends with the first sequence that reaches its budget."""
     text = two_streams(tiny_model, tmp_path)
     wanted = Budget.model_validate(budget)
     leg = phase_steps(Mixture(text.target, text.replay, 0.3), wanted, 4)
@@ -224,7 +224,7 @@ def test_the_batch_follows_the_size_of_the_model() -> None:
 
 
 def test_a_diverging_loss_differs_from_a_bad_batch() -> None:
-    """One high loss passes; a mean of twenty far above the beginning does not; nor does what is no number."""
+    """One high loss passes; a high mean of twenty steps, NaN and inf do not."""
     calm = DivergenceMonitor(320)
     assert all(calm.check(loss, 1.0) is None for loss in [*[5.0] * 30, 80.0, *[5.0] * 30])
     wild = DivergenceMonitor(320)
@@ -244,7 +244,7 @@ def test_bfloat16_is_computed_only_where_the_device_can() -> None:
 
 
 def test_what_is_left_out_is_part_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Defaults that are looked up by the model's size are part of a run's address; what a recipe says itself is not."""
+    """Tables of default rates are part of a run's key, unless the recipe sets the rates."""
     whole = Phase.model_validate(
         {"learning_rates": {"body": 1e-4, "added_rows": 1e-3}, "batch_tokens": 4096}
     )

@@ -1,4 +1,4 @@
-"""Learning-rate schedules and budgets as functions: what holds for every length and every setting."""
+"""Learning-rate schedules and budgets: properties for every length and every setting."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_after_the_rise_a_factor_never_grows_and_ends_above_the_final_one(schedu
 
 @given(SHARES)
 def test_each_fall_begins_at_the_peak_and_ends_at_the_final_factor(final):
-    """All of the fall lies between these two: half a cosine and a straight line meet in the middle."""
+    """Half a cosine and a straight line meet in the middle of the decay."""
     for schedule in (
         Cosine(final_factor=final),
         Linear(final_factor=final),

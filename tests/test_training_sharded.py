@@ -71,9 +71,9 @@ def launch(model: Path, text: TrainingText, folder: Path, stop: int) -> list[tup
 def test_two_processes_train_as_one_and_go_on_as_one(
     tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:
-    """Sharded over two processes the losses are those of one process; stopped, a run goes on with two or with one.
+    """Two processes give the losses of one, and a stopped run resumes with either number.
 
-    A run of one process goes on with two as well. Each of two processes writes its own file of a checkpoint.
+    Each of two processes writes its own file of a checkpoint.
     """
     run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=heldout)
     stopped = launch(tiny_model, text, tmp_path / "two", stop=5)
@@ -116,7 +116,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_a_steps_rows_are_shared_out(tiny_model: Path, text: TrainingText) -> None:
-    """Every process gets as many rows; together they are the step's, once each, and fillers teach nothing."""
+    """Every process gets the same number of sequences; padding sequences are ignored."""
     batch = Mixture(text.target, text.replay, 0.5).batch(0, 5)
     parts = [ProcessGroup(rank, 3).shard_batch(batch) for rank in range(3)]
     assert {len(part.inputs) for part in parts} == {2}
@@ -128,7 +128,7 @@ def test_a_steps_rows_are_shared_out(tiny_model: Path, text: TrainingText) -> No
 def test_several_unsharded_processes_are_refused(
     tiny_model: Path, text: TrainingText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under a launcher of two processes each would silently train its own copy: that is an error."""
+    """Under a launcher, two processes would each train an unsharded copy: that is an error."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="unsharded copy"):
         run(tiny_model, text, plan_of(budget="2 steps"), tmp_path)
@@ -159,9 +159,9 @@ def recipe_file(model: Path, text: Path, folder: Path) -> Path:
 def test_a_recipe_is_carried_out_by_two_processes(
     tiny_model: Path, hindi_file: Path, tmp_path: Path
 ) -> None:
-    """`adapt --nproc 2` prints one table and ends in a run with the losses of one process; then there is no more to do.
+    """`adapt --nproc 2` prints one table and gives the losses of one process; a second call is done.
 
-    One of the two makes all stages but training, in which both take part: each step counts its bytes once.
+    Rank 0 builds all other stages, and each training step counts its bytes once.
     """
     recipe = recipe_file(tiny_model, hindi_file, tmp_path)
     done = adapted(
@@ -194,7 +194,7 @@ def test_a_recipe_is_carried_out_by_two_processes(
 
 
 def test_a_launchers_variables_are_there_for_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a launcher says of the processes is taken out, so that no library waits for them; one process is none."""
+    """A launcher's variables are removed from the environment; one process is no launch."""
     for name, value in {"WORLD_SIZE": "3", "RANK": "1", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RecipeError, match="--nproc 2, but a launcher started 3 processes"):

@@ -20,7 +20,7 @@ from tests.models import ARCHITECTURES
 def test_opened_by_shards_a_model_is_what_it_is_whole(
     name: str, dtype: str, tmp_path: Path
 ) -> None:
-    """Shapes first, numbers later, give the same parameters, types and logits; until then the body has no numbers."""
+    """A model built as shapes and read later has the same parameters, types and logits."""
     folder = ARCHITECTURES[name].build(tmp_path / "model", dtype=dtype, shards="20kB")
     whole, types = load_for_training(folder, "cpu")
     if name == "neox":

@@ -1,4 +1,4 @@
-"""Trunks: a longer run goes on from a shorter one where the schedule allows it, and nothing else changes."""
+"""Shared prefixes: a longer run resumes from a shorter one, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Training
 def trained(
     model: Path, text: TrainingText, settings: dict[str, Any], folder: Path, **more: Any
 ) -> dict[str, Any]:
-    """Train with what `folder`'s parent holds of trunks; return the notes."""
+    """Train with the prefixes of `folder`'s parent; return the notes."""
     return run(
         model, text, plan_of(**settings), folder, prefix_dir=folder.parent / "trunks", **more
     )
@@ -54,7 +54,7 @@ def same(one: Path, other: Path) -> bool:
 def test_a_longer_run_goes_on_and_ends_bit_identical(
     name: str, tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:
-    """What a shorter run did is not done again, and the longer one ends as if it had been alone: weights and log."""
+    """The steps of a shorter run are not repeated, and weights and log are those of a full run."""
     short, long = (
         (in_two(8), in_two(14))
         if name == "two phases"
@@ -84,7 +84,7 @@ def test_a_longer_run_goes_on_and_ends_bit_identical(
 def test_nothing_is_taken_over_that_would_have_been_otherwise(
     changed: dict[str, Any], tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:
-    """A schedule that depends on the length, averages, and any other setting or seed begin at the beginning."""
+    """A schedule that depends on the length, averaging, or any other setting shares no prefix."""
     trained(tiny_model, text, of(8, schedule=WSD), tmp_path / "short")
     trained(tiny_model, text, of(8, **{"schedule": WSD, **changed}), tmp_path / "changed")
     notes = trained(tiny_model, text, of(14, **{"schedule": WSD, **changed}), tmp_path / "long")
@@ -99,10 +99,10 @@ def test_nothing_is_taken_over_that_would_have_been_otherwise(
     )
 
 
-def test_the_decay_may_differ_and_the_longest_trunk_that_fits_is_taken(
+def test_the_decay_may_differ_and_the_longest_prefix_that_fits_is_taken(
     tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:
-    """Trunks of several lengths lie side by side; a run takes the longest one that ends before its own fall."""
+    """Of several prefixes, a run takes the longest one that ends before its own decay."""
     for steps in (8, 14):
         trained(tiny_model, text, of(steps, schedule=WSD), tmp_path / str(steps))
     late = {"wsd": {"warmup": 2, "decay_share": 0.3, "final_factor": 0.1}}
@@ -111,10 +111,10 @@ def test_the_decay_may_differ_and_the_longest_trunk_that_fits_is_taken(
     assert "trunk_steps" not in trained(tiny_model, text, of(4, schedule=WSD), tmp_path / "4")
 
 
-def test_a_damaged_trunk_is_passed_over_and_made_again(
+def test_a_damaged_prefix_is_passed_over_and_made_again(
     tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:
-    """A trunk that does not match its hashes is not taken; the run that passes over it leaves a whole one."""
+    """A prefix that does not match its hashes is not used, and a later run replaces it."""
     trained(tiny_model, text, of(8, schedule=WSD), tmp_path / "short")
     (tensors,) = (tmp_path / "trunks").rglob("*.safetensors")
     tensors.chmod(0o644)
@@ -125,10 +125,10 @@ def test_a_damaged_trunk_is_passed_over_and_made_again(
     assert trained(tiny_model, text, of(14, schedule=WSD), tmp_path / "long")["trunk_steps"] == 6
 
 
-def test_a_run_killed_after_its_trunk_still_leaves_it(
+def test_a_run_killed_after_its_prefix_still_leaves_it(
     tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:
-    """A run that was killed goes on and says what a shorter one had done; it leaves a trunk of its own."""
+    """A killed run resumes, reports the steps of the shorter run, and saves its own prefix."""
     trained(tiny_model, text, of(8, schedule=WSD), tmp_path / "short")
     calls = iter(range(100))
 

@@ -1,7 +1,7 @@
 """Small configurations of every architecture that transformers knows, from its own defaults.
 
-`tiny_config` takes the default configuration of a model type and makes each size small, in nested configurations too.
-`SETTINGS` holds what a model type needs beyond that: sizes that must agree with each other.
+`tiny_config` makes every size of a default configuration small, in nested configurations too.
+`SETTINGS` has the sizes of a model type that must agree with each other.
 """
 
 from __future__ import annotations

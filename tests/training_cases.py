@@ -1,4 +1,4 @@
-"""What the tests of training share: packed text, a spliced tiny model, and runs that are cut short."""
+"""Shared by the tests of training: packed text, a resized tiny model, interrupted runs."""
 
 from __future__ import annotations
 
