@@ -25,7 +25,7 @@ from lingraft.tokenizer.convert import (
     special_token_template,
     tokenizer_data,
 )
-from lingraft.vocabulary.pruning import leaves_to_prune, usage_of
+from lingraft.vocabulary.pruning import choose_leaves, count_usage
 
 ALPHABET = "abc"
 PAIRS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=12)
@@ -130,9 +130,9 @@ def test_tokens_are_taken_out_with_their_merges(pairs, words):
 def test_pruned_tokens_are_leaves_and_the_rest_is_cut_as_before(pairs, words, count):
     """A word whose tokens stay is segmented as before; no token is taken from which a kept one is built."""
     family = family_of(pairs)
-    usage = usage_of(family, Counter(words))
+    usage = count_usage(family, Counter(words))
     assert sum(usage.values()) == sum(len(ids) for ids in family.segment(words))
-    taken = leaves_to_prune(family, usage, count)
+    taken = choose_leaves(family, usage, count)
     assert len(taken) == len(set(taken)) <= count
     assert all(token_id >= 256 for token_id in taken)
     pruned = ByteLevel(family.without_tokens(taken))
@@ -149,14 +149,14 @@ def test_pruned_tokens_are_leaves_and_the_rest_is_cut_as_before(pairs, words, co
 def test_the_first_token_to_go_is_the_least_used_leaf_and_kept_ids_stay(pairs, words):
     """Without any use the lowest id goes first; ids that are named stay."""
     family = family_of(pairs)
-    usage = usage_of(family, Counter(words))
+    usage = count_usage(family, Counter(words))
     parts = {part for pair in family.merges for part in pair}
     leaves = [
         family.pieces[left + right] for left, right in family.merges if left + right not in parts
     ]
-    taken = leaves_to_prune(family, usage, 1)
+    taken = choose_leaves(family, usage, 1)
     assert taken == sorted(leaves, key=lambda token_id: (usage[token_id], token_id))[:1]
-    assert leaves_to_prune(family, usage, 99, keep=range(family.size)) == []
+    assert choose_leaves(family, usage, 99, keep=range(family.size)) == []
 
 
 @relaxed

@@ -18,8 +18,8 @@ from lingraft.certificate import (
     NEVER_WAIVED,
     Claim,
     Evidence,
-    certify_rules,
     certify_texts,
+    certify_vocabulary,
     write_certificate,
 )
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
@@ -297,7 +297,7 @@ def test_claims_hold_over_random_bases_and_texts(  # noqa: PLR0917 - hypothesis 
     save_tokenizer(source, data, splice, folder / "target")
     target = open_tokenizer(folder / "target")
     evidence = Evidence(source, target, splice, lambda: texts, lambda: texts, lambda: ENGLISH)
-    claims = [*certify_rules(evidence), *certify_texts(evidence)]
+    claims = [*certify_vocabulary(evidence), *certify_texts(evidence)]
     assert [claim.name for claim in claims if claim.fatal and not claim.holds] == []
 
 
@@ -367,7 +367,9 @@ def test_a_special_token_that_moved_is_seen(tmp_path, name):
     data["model"]["merges"] = data["model"]["merges"][1:]
     save_tokenizer(source, data, splice, tmp_path / "target")
     target = open_tokenizer(tmp_path / "target")
-    claims = certify_rules(Evidence(source, target, splice, lambda: HINDI, lambda: HINDI, tuple))
+    claims = certify_vocabulary(
+        Evidence(source, target, splice, lambda: HINDI, lambda: HINDI, tuple)
+    )
     broken = {claim.name for claim in claims if not claim.holds}
     assert {"special tokens and chat template kept", "new tokens rank below the base"} <= broken
     assert family_of(data, "made here").size == splice.target_size

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.certificate.readings import Reading, our_reading, their_reading
+from lingraft.certificate.readings import Reading, read_with_lingraft, read_with_transformers
 from lingraft.tokenizer import ModelTokenizer, family_of
 from lingraft.tokenizer.added_tokens import FLAGS
 from lingraft.tokenizer.edge_cases import code_texts, edge_case_texts
@@ -29,15 +29,15 @@ def as_transformers_reads(tokenizer: ModelTokenizer, folder: Path) -> ModelToken
 
     Whatever is no tokenizer to transformers is left as it is.
     """
-    theirs = their_reading(folder)
+    theirs = read_with_transformers(folder)
     if not isinstance(theirs, Reading):
         return tokenizer
-    ours = our_reading(tokenizer)
+    ours = read_with_lingraft(tokenizer)
     if not (folder / "tokenizer.json").is_file() and ours.ids(_TEXTS) != theirs.ids(_TEXTS):
         tokenizer = _taken_over(tokenizer, theirs, folder)
     if CONVERTED_FROM in tokenizer.config:
         tokenizer = _prefixed_alike(tokenizer, theirs)
-    ours = our_reading(tokenizer)
+    ours = read_with_lingraft(tokenizer)
     data: Data = {}
     if _holds(ours, theirs) and (ours.flags != theirs.flags or ours.vocab != theirs.vocab):
         data["added_tokens"] = _added_tokens(theirs)
@@ -63,7 +63,7 @@ def _prefixed_alike(tokenizer: ModelTokenizer, theirs: Reading) -> ModelTokenize
     wanted = theirs.ids(texts)
     differing = []
     for candidate in (tokenizer, once):
-        found = our_reading(candidate).ids(texts)
+        found = read_with_lingraft(candidate).ids(texts)
         differing.append(sum(ids != other for ids, other in zip(found, wanted, strict=True)))
     return once if differing[1] < differing[0] else tokenizer
 

@@ -1,4 +1,8 @@
-"""The certificate of an extended tokenizer: what it promises, each promise measured on the saved files."""
+"""The certificate of an extended tokenizer: claims about it, each measured on the saved files.
+
+Other claims compare the source with what other libraries read (`source_claims`, `file_claims`) and
+with the finished model (`result_claims`). The pipeline checks those before and after the extension.
+"""
 
 from lingraft.certificate.claims import (
     CLAIM_NAMES,
@@ -12,10 +16,10 @@ from lingraft.certificate.pretokenizer_claims import certify_pretokenizer
 from lingraft.certificate.text_claims import (
     BASE_LOSS,
     certify_any_text,
-    certify_awkward,
+    certify_edge_cases,
     certify_texts,
 )
-from lingraft.certificate.vocabulary_claims import certify_rules
+from lingraft.certificate.vocabulary_claims import certify_vocabulary
 
 __all__ = [
     "BASE_LOSS",
@@ -25,19 +29,19 @@ __all__ = [
     "Evidence",
     "certify",
     "certify_any_text",
-    "certify_rules",
     "certify_texts",
+    "certify_vocabulary",
     "write_certificate",
 ]
 
 
 def certify(evidence: Evidence) -> list[Claim]:
-    """Check every claim."""
+    """Check all claims about the extended tokenizer."""
     return [
-        *certify_rules(evidence),
+        *certify_vocabulary(evidence),
         *certify_texts(evidence),
         *certify_pretokenizer(evidence),
-        certify_awkward(evidence),
+        certify_edge_cases(evidence),
         certify_any_text(evidence),
         *certify_loading(evidence),
     ]

@@ -1,9 +1,10 @@
-"""What a claim is, what claims are checked on, and how a certificate is written.
+"""Claims, the evidence on which they are checked, and the certificate file.
 
-A claim counts its exceptions among the cases that were checked. It holds where there are cases and no exception. A
-claim that was checked on nothing (0 of 0) does not hold: it is *not checked*. Fatal claims that do not hold stop the
-run unless the recipe waives them by name; the others are for information. A claim that cannot apply to a tokenizer
-(the merges of a model without merges) is not made at all.
+A claim counts its exceptions among the cases that were checked. It holds if there are cases and no
+exceptions. A claim without cases (0 of 0) does not hold: it is *not checked*. A fatal claim that
+does not hold stops the run, unless the recipe waives it by name. The other claims are for
+information. Claims that cannot apply to a tokenizer (about merges, if the model has none) are
+omitted.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from lingraft.tokenizer import ModelTokenizer
 
 @dataclass(frozen=True)
 class Claim:
-    """A promise and its exceptions: `value` of `of` `unit`.
+    """A property with its number of exceptions: `value` of `of` `unit`.
 
-    `exceptions` names the first few, so that a message can say which token or text breaks the promise.
+    `exceptions` lists the first few, so that a message can name the token or text.
     """
 
     name: str
@@ -41,16 +42,16 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether something was checked and nothing is an exception."""
+        """Whether something was checked and there are no exceptions."""
         return self.checked and self.value == 0
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """The claim with its verdict, as certificate.json holds it."""
+        """The claim with its result, in the form of certificate.json."""
         return {**asdict(self), "checked": self.checked, "holds": self.holds}
 
     def __str__(self) -> str:
-        """The claim in one line, as error messages show it."""
+        """The claim in one line, for error messages."""
         if not self.checked:
             return f"{self.name}: not checked, there were no {self.unit}{self._examples}"
         return f"{self.name}: {self.value} of {self.of} {self.unit}{self._examples}"
@@ -64,8 +65,9 @@ class Claim:
 class Evidence:
     """What claims are checked on: both tokenizers, the splice between them, and texts.
 
-    Each call of a text function reads the texts again. `base_text` and `protected_text` are `None`
-    where no base-language text is given, or none is protected: no claim is made about it then.
+    Each call of a text function reads the texts again, so they never have to fit into memory.
+    `base_text` and `protected_text` are `None` if there is no base-language text, or none that is
+    protected. The claims about such text are then omitted.
     """
 
     source: ModelTokenizer
@@ -75,17 +77,18 @@ class Evidence:
     target_heldout: Callable[[], Iterable[str]]
     base_text: Callable[[], Iterable[str]] | None = None
     protected_text: Callable[[], Iterable[str]] | None = None
-    by_rules: bool = True  # new tokens are produced by merges, not only looked up whole
+    by_rules: bool = True  # merges produce the new tokens; False: whole-word lookup only
 
 
+# Claims that no recipe can waive: a token with another id would get the row of another token.
 NEVER_WAIVED = (
     "base ids kept",
     "special tokens and chat template kept",
     "source tokens where they were",
     "source rows where they were",
 )
-"""Claims that no recipe can waive: a token under another id has the embedding row of another token."""
 
+# The names of all claims. Recipes name them in `vocabulary.allow`, so they must not change.
 CLAIM_NAMES = (
     *NEVER_WAIVED,
     "source read as transformers reads it",
@@ -111,32 +114,43 @@ CLAIM_NAMES = (
     "base-language documents identical",
     "protected documents identical",
 )
-"""The names of all claims."""
 
-THE_RESULT = "the extended tokenizer breaks what it promises"
+RESULT_BROKEN = "claims about the extended tokenizer do not hold"
+
+
+def map_to_target(splice: Splice) -> dict[int, int]:
+    """Return the target id of each source id whose token is kept, with or without its row."""
+    pairs = splice.corresponding.items()
+    return {source_id: target_id for target_id, source_id in pairs}
 
 
 def write_certificate(
-    claims: Sequence[Claim], path: Path, *, waived: Sequence[str] = (), broken: str = THE_RESULT
+    claims: Sequence[Claim], path: Path, *, waived: Sequence[str] = (), broken: str = RESULT_BROKEN
 ) -> None:
     """Write certificate.json.
 
-    Raises `CertificateError`, which begins with `broken`, where a fatal claim does not hold and is
-    not waived.
+    Raises `CertificateError` with a message that begins with `broken` if a fatal claim does not
+    hold and is not waived.
     """
     accepted = set(waived).difference(NEVER_WAIVED)
-    rows = [{**claim.as_json, "waived": claim.name in accepted} for claim in claims]
-    document = {"format": 1, "claims": rows}
+    records, failed = [], []
+    for claim in claims:
+        waives = claim.name in accepted
+        records.append({**claim.as_json, "waived": waives})
+        if claim.fatal and not claim.holds and not waives:
+            failed.append(claim)
+    document = {"format": 1, "claims": records}
+    # Written before the error is raised: the file shows which claims failed.
     path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
-    failed = [
-        claim for claim in claims if claim.fatal and not claim.holds and claim.name not in accepted
-    ]
     if not failed:
         return
-    facts = "; ".join(str(claim) for claim in failed)
-    fixed = [claim.name for claim in failed if claim.name in NEVER_WAIVED]
-    if fixed:
-        remedy = f"{fixed[0]!r} cannot be waived: ids of the base would have rows of other tokens"
+    facts = "; ".join(map(str, failed))
+    never_waived = [claim.name for claim in failed if claim.name in NEVER_WAIVED]
+    if never_waived:
+        remedy = (
+            f"{never_waived[0]!r} cannot be waived because ids of the base would have the rows of "
+            "other tokens"
+        )
     else:
         remedy = f"vocabulary.allow: [{failed[0].name!r}] accepts it by name"
     msg = f"{broken} ({facts}); {remedy}"

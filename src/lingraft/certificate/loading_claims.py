@@ -1,11 +1,11 @@
-"""Claims about the saved files as other libraries read them: transformers and SentencePiece."""
+"""Claims about the saved files: transformers and SentencePiece read them as lingraft does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
 
-from lingraft.certificate.claims import Claim, Evidence
+from lingraft.certificate.claims import Claim, Evidence, map_to_target
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.conversion_check import compare_with_sentencepiece
 from lingraft.tokenizer.edge_cases import edge_case_texts
@@ -16,11 +16,13 @@ from lingraft.tokenizer.unigram import Unigram
 
 _ROLES = ("bos", "eos", "pad")
 _EXAMPLES = 3
-_COMPARED = 500
+# Texts that are compared: held-out documents in transformers, documents or lines in SentencePiece.
+_TRANSFORMERS_TEXTS = 200
+_SENTENCEPIECE_TEXTS = 500
 
 
 def certify_loading(evidence: Evidence) -> list[Claim]:
-    """Check that transformers, and SentencePiece where it can, read the saved files alike."""
+    """Check that transformers, and SentencePiece if it has a file, read the saved files alike."""
     claims = [_same_in_transformers(evidence)]
     if names_tokenizer_class(evidence.source.folder):
         claims += _settings_kept(evidence)
@@ -31,54 +33,57 @@ def certify_loading(evidence: Evidence) -> list[Claim]:
 
 
 def _same_in_transformers(evidence: Evidence) -> Claim:
-    """The saved folder, loaded by transformers, gives the same ids and the same special tokens."""
-    from transformers import AutoTokenizer
-    from transformers.utils import logging
+    """AutoTokenizer gives the same ids and special tokens from the saved folder."""
+    import transformers
 
-    logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()
     target = evidence.target
-    loaded = AutoTokenizer.from_pretrained(
+    loaded = transformers.AutoTokenizer.from_pretrained(
         str(target.folder), trust_remote_code=False, use_fast=True
     )
-    candidates = (*edge_case_texts(), *islice(evidence.target_heldout(), 200))
+    candidates = (*edge_case_texts(), *islice(evidence.target_heldout(), _TRANSFORMERS_TEXTS))
     texts = [text for text in candidates if text]
     changed = 0
     other = loaded(texts, add_special_tokens=False)["input_ids"]
     for ours, theirs in zip(target.encode_markup(texts), other, strict=True):
         changed += ours != theirs
-    roles = [role for role in _ROLES if target.config.get(f"{role}_token")]
-    for role in roles:
+    roles = 0
+    for role in _ROLES:
+        if not target.config.get(f"{role}_token"):
+            continue
+        roles += 1
         theirs = getattr(loaded, f"{role}_token_id")
         changed += theirs is not None and theirs != getattr(target, f"{role}_id")
     return Claim(
         "same ids in transformers",
         changed,
-        len(texts) + len(roles),
+        len(texts) + roles,
         "texts and special tokens",
         "AutoTokenizer loads the saved folder and gives every text the same ids",
     )
 
 
 def _settings_kept(evidence: Evidence) -> Iterator[Claim]:
-    """What AutoTokenizer says of the source beyond ids, it says of the saved folder."""
+    """AutoTokenizer reads the same settings from the saved folder as from the source."""
     try:
         before = read_loaded_settings(evidence.source.folder)
-    except TokenizerError:  # the extension warned of it: nothing can be compared
+    except TokenizerError:  # nothing can be compared; the extension has warned of this
         return
     after = read_loaded_settings(evidence.target.folder)
-    target_of = {source: target for target, source in evidence.splice.corresponding.items()}
+    target_of = map_to_target(evidence.splice)
     different: list[str] = []
     for name in NAMES:
-        ours, theirs = (settings.values.get(name) for settings in (before, after))
-        if ours is not None and ours != theirs:  # transformers knows no longest input for some
-            different.append(f"{name} {ours!r} became {theirs!r}")
+        old, new = before.values.get(name), after.values.get(name)
+        # For some tokenizers transformers has no maximum length, so `None` is not compared.
+        if old is not None and old != new:
+            different.append(f"{name} {old!r} became {new!r}")
     around = {
         "tokens before a text": (before.before, after.before),
         "tokens after a text": (before.after, after.after),
         "tokens around a pair of texts": (before.pair, after.pair),
     }
     for name, (source_ids, target_ids) in around.items():
-        if tuple(target_of.get(token_id) for token_id in source_ids) != target_ids:
+        if tuple(map(target_of.get, source_ids)) != target_ids:
             different.append(f"{name} {source_ids} became {target_ids}")
     yield Claim(
         "tokenizer settings kept",
@@ -91,24 +96,28 @@ def _settings_kept(evidence: Evidence) -> Iterator[Claim]:
 
 
 def _same_in_sentencepiece(evidence: Evidence) -> Claim:
-    """tokenizer.model, read by SentencePiece itself, gives the ids of tokenizer.json."""
-    texts = list(islice(_sentencepiece_texts(evidence), _COMPARED))
-    found = compare_with_sentencepiece(
+    """SentencePiece gives the ids of tokenizer.json from tokenizer.model.
+
+    Texts on which the two files of the source already disagree are left out.
+    """
+    texts = list(islice(_sentencepiece_texts(evidence), _SENTENCEPIECE_TEXTS))
+    compared = compare_with_sentencepiece(
         evidence.target, evidence.target.folder / "tokenizer.model", texts
     )
-    different = list(found.different)
-    before = sentencepiece_file(evidence.source)
-    apart: set[str] = set()
-    if different and before is not None:
-        apart = set(compare_with_sentencepiece(evidence.source, before, different).different)
-        different = [text for text in different if text not in apart]
+    different = list(compared.different)
+    source_model = sentencepiece_file(evidence.source)
+    ignored: set[str] = set()
+    if different and source_model is not None:
+        in_source = compare_with_sentencepiece(evidence.source, source_model, different)
+        ignored.update(in_source.different)
+        different = [text for text in different if text not in ignored]
     left_out = ""
-    if apart:
-        left_out = f"; {len(apart)} texts are left out, on which the files of the source disagree"
+    if ignored:
+        left_out = f"; {len(ignored)} texts are left out, on which the files of the source disagree"
     return Claim(
         "tokenizer.model agrees",
         len(different),
-        found.texts - len(apart),
+        compared.texts - len(ignored),
         "texts",
         "SentencePiece reads the saved tokenizer.model and gives the ids of tokenizer.json"
         + left_out,
@@ -117,11 +126,9 @@ def _same_in_sentencepiece(evidence: Evidence) -> Claim:
 
 
 def _sentencepiece_texts(evidence: Evidence) -> Iterator[str]:
-    """Return whole documents, for a Unigram lines.
-
-    SentencePiece sums scores in 32 bits, and in a text of thousands of tokens near ties are decided
-    differently than in 64 bits, with the base too (T5: 6 of 500 Turkish documents).
-    """
+    """Yield whole documents, or lines for a Unigram."""
+    # SentencePiece sums scores in 32 bits and `tokenizers` in 64. In a text of thousands of tokens
+    # near ties are decided differently, with the base too (T5: 6 of 500 Turkish documents).
     if not isinstance(evidence.source.family, Unigram):
         yield from evidence.target_heldout()
         return

@@ -1,7 +1,8 @@
-"""Claims about a changed pre-tokenizer: untrained rows that come into use, and scripts that are cut otherwise.
+"""Claims about a changed pre-tokenizer: untrained rows in use, scripts that are cut differently.
 
-No claim is made where the pre-tokenizer is the base's. The first claim asks `tokenizers` itself: a base token that the
-target produces on held-out text must be one that the base, too, produces on some text.
+There are no such claims if the pre-tokenizer is that of the base. The first claim is checked with
+`tokenizers` itself: a base token that the target produces on held-out text must be one that the
+base produces on some text.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from lingraft.pretokenizer import SENTENCES, completions, find_changed_scripts
 from lingraft.tokenizer import Family, ModelTokenizer, family_of
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
 
-_NAMED = 8
+_EXAMPLES = 8
 _BATCH = 512
 
 
 def certify_pretokenizer(evidence: Evidence) -> list[Claim]:
     """Check the claims about a changed pre-tokenizer."""
-    before, after = (t.family.data.get("pre_tokenizer") for t in (evidence.source, evidence.target))
+    before = evidence.source.family.data.get("pre_tokenizer")
+    after = evidence.target.family.data.get("pre_tokenizer")
     if before == after or not isinstance(evidence.source.family, ByteLevel):
         return []
     return [_rows_in_use(evidence), _reinitialised(evidence), _scripts(evidence)]
@@ -32,83 +34,91 @@ def _rows_in_use(evidence: Evidence) -> Claim:
     splice, source, target = evidence.splice, evidence.source, evidence.target
     used: Counter[int] = Counter()
     produced: set[int] = set()
-    total = 0
     texts = iter(evidence.target_heldout())
     while batch := list(islice(texts, _BATCH)):
         for before, after in zip(source.encode(batch), target.encode(batch), strict=True):
             produced.update(before)
             used.update(after)
-            total += len(after)
-    kept = {
-        source_id: used[target_id]
-        for target_id, source_id in splice.kept.items()
-        if used[target_id]
-    }
-    untrained = _never_produced(source, sorted(kept.keys() - produced))
+    uses_of: dict[int, int] = {}
+    for target_id, source_id in splice.kept.items():
+        if used[target_id]:
+            uses_of[source_id] = used[target_id]
+    # Tokens that the base did not produce on this text may still occur in other text.
+    untrained = _never_produced(source, sorted(uses_of.keys() - produced))
     return Claim(
         "no untrained base row in use",
-        sum(kept[token_id] for token_id in untrained),
-        total,
+        sum(uses_of[token_id] for token_id in untrained),
+        used.total(),
         "held-out tokens",
-        "each base token that the new pre-tokenizer produces, with the base's row, is one that the base "
-        "produces as well: its row was trained",
+        "each base token that the new pre-tokenizer produces, with the base's row, is one that the "
+        "base produces as well: its row was trained",
         fatal=False,
-        exceptions=tuple(_shown(source, token_id) for token_id in untrained[:_NAMED]),
+        exceptions=_show(source, untrained),
     )
 
 
 def _never_produced(source: ModelTokenizer, token_ids: Sequence[int]) -> list[int]:
-    """Return the tokens that the source produces neither on their own text nor on one that completes it."""
-    texts = [completions(source.vocabulary.surfaces[token_id] or b"") for token_id in token_ids]
-    encoded = iter(source.encode([text for group in texts for text in group]))
-    found = []
-    for token_id, group in zip(token_ids, texts, strict=True):
-        produced = [token_id in next(encoded) for _ in group]
-        if not any(produced):
-            found.append(token_id)
-    return found
+    """Return the tokens that the source does not produce on any text that contains their bytes."""
+    texts_of = []
+    all_texts: list[str] = []
+    for token_id in token_ids:
+        texts = completions(source.vocabulary.surfaces[token_id] or b"")
+        texts_of.append(texts)
+        all_texts += texts
+    encoded = iter(source.encode(all_texts))
+    never = []
+    for token_id, texts in zip(token_ids, texts_of, strict=True):
+        uses = 0
+        for _ in texts:
+            uses += token_id in next(encoded)
+        if not uses:
+            never.append(token_id)
+    return never
 
 
 def _reinitialised(evidence: Evidence) -> Claim:
-    """Base tokens that only the changed pre-tokenizer produces are named, and counted."""
-    again = evidence.splice.reinitialised
-    counts = {source_id: target_id for target_id, source_id in again.items()}
-    named = tuple(_shown(evidence.source, source_id) for source_id in islice(counts, _NAMED))
+    """Count and list the base tokens that only the changed pre-tokenizer produces."""
+    source_ids = list(evidence.splice.reinitialised.values())
     return Claim(
         "no base token becomes reachable",
-        len(again),
+        len(source_ids),
         evidence.splice.source_size,
         "tokens",
-        "base tokens that the base's pre-tokenizer could never produce, and the changed one does: their rows were "
-        "never trained, so they are made again by the initialisation and trained like those of added tokens",
+        "base tokens that only the changed pre-tokenizer produces: their rows were never trained, "
+        "so they are initialised again and trained like those of added tokens",
         fatal=False,
-        exceptions=named,
+        exceptions=_show(evidence.source, source_ids),
+    )
+
+
+def _scripts(evidence: Evidence) -> Claim:
+    """List the scripts whose sample sentences the changed pre-tokenizer cuts differently."""
+    changes = find_changed_scripts(evidence.source.family, _unextended(evidence))
+    listed = "; ".join(map(str, changes)) or "none"
+    return Claim(
+        "scripts cut as before",
+        len(changes),
+        len(SENTENCES),
+        "scripts",
+        "two sentences in each script with combining marks, before any token is added; tokens "
+        f"before -> after: {listed}",
+        fatal=False,
+        exceptions=tuple(change.script for change in changes[:_EXAMPLES]),
     )
 
 
 def _unextended(evidence: Evidence) -> Family:
-    """Return the base's vocabulary behind the changed pre-tokenizer."""
+    """Return the vocabulary of the base with the changed pre-tokenizer, without new tokens."""
     source = evidence.source
-    front = {"pre_tokenizer": evidence.target.family.data["pre_tokenizer"]}
-    return family_of({**source.family.data, **front}, source.folder).reuse_model_of(source.family)
+    changed = {"pre_tokenizer": evidence.target.family.data["pre_tokenizer"]}
+    family = family_of({**source.family.data, **changed}, source.folder)
+    return family.reuse_model_of(source.family)
 
 
-def _shown(tokenizer: ModelTokenizer, token_id: int) -> str:
-    surface = tokenizer.vocabulary.surfaces[token_id] or b""
-    return surface.decode("utf-8", errors="backslashreplace")
-
-
-def _scripts(evidence: Evidence) -> Claim:
-    """The scripts whose sample sentences the changed pre-tokenizer cuts otherwise, nothing added."""
-    touched = find_changed_scripts(evidence.source.family, _unextended(evidence))
-    changes = "; ".join(str(change) for change in touched) or "none"
-    return Claim(
-        "scripts cut as before",
-        len(touched),
-        len(SENTENCES),
-        "scripts",
-        "two sentences in each script with combining marks, before any token is added; tokens before -> after: "
-        f"{changes}",
-        fatal=False,
-        exceptions=tuple(change.script for change in touched[:_NAMED]),
-    )
+def _show(tokenizer: ModelTokenizer, token_ids: Sequence[int]) -> tuple[str, ...]:
+    """Return the text of the first few tokens."""
+    texts = []
+    for token_id in token_ids[:_EXAMPLES]:
+        surface = tokenizer.vocabulary.surfaces[token_id] or b""
+        texts.append(surface.decode("utf-8", errors="backslashreplace"))
+    return tuple(texts)

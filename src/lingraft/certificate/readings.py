@@ -1,7 +1,7 @@
-"""A tokenizer folder as a library reads it, in one form: ours, or that of transformers.
+"""How a library reads a tokenizer folder, in one form for lingraft and for transformers.
 
-Claims compare two `Reading`s. One of the two is always made by transformers; a comparison of our
-reading with our reading would say nothing about what both leave out.
+Claims compare two `Reading`s. At least one of them is always made by transformers: two readings by
+lingraft would leave out the same tokens, and the comparison would not notice.
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ Ids = list[list[int]]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a library makes of a tokenizer folder.
+    """What a library reads from a tokenizer folder.
 
-    `vocab` is every token with its id, added ones included; `flags` are those of added tokens in
-    the order of `FLAGS`; `roles` the ids that the tokenizer itself names, `None` where it names
-    none. `ids` reads texts without, `plain` with the tokens that a plain call puts around them.
+    Attributes:
+        reader: the name of the library.
+        vocab: the id of every token, added tokens included.
+        flags: the flags of each added token, in the order of `FLAGS`.
+        roles: the id of each special role, `None` if the tokenizer has no token for it.
+        ids: encodes texts without special tokens around them.
+        plain: encodes texts with the special tokens that a plain call adds.
+        loaded: the tokenizer object of transformers, `None` for a reading by lingraft.
     """
 
     reader: str
@@ -42,15 +47,14 @@ class Reading:
     roles: Mapping[str, int | None]
     ids: Callable[[Sequence[str]], Ids]
     plain: Callable[[Sequence[str]], Ids]
-    loaded: Any = None  # the tokenizer of transformers
+    loaded: Any = None
 
 
-def our_reading(tokenizer: ModelTokenizer) -> Reading:
+def read_with_lingraft(tokenizer: ModelTokenizer) -> Reading:
     """Return how lingraft reads a tokenizer."""
     family = tokenizer.family
-    tokens = family.data.get("added_tokens") or []
     flags = {}
-    for token in tokens:
+    for token in family.data.get("added_tokens") or []:
         flags[token["content"]] = tuple(bool(token.get(name)) for name in FLAGS)
     special = {content: token_id for token_id, content in family.special.items()}
     vocab = {**family.pieces, **special}
@@ -60,6 +64,8 @@ def our_reading(tokenizer: ModelTokenizer) -> Reading:
         roles[role] = vocab.get(content) if content else None
 
     def plain(texts: Sequence[str]) -> Ids:
+        # A plain call of transformers reads special tokens in a text as such; lingraft reads them
+        # as text. The flag belongs to the shared backend, so it is always set back.
         backend = tokenizer.backend
         try:
             backend.encode_special_tokens = False
@@ -71,36 +77,36 @@ def our_reading(tokenizer: ModelTokenizer) -> Reading:
     return Reading("lingraft", vocab, flags, roles, tokenizer.encode_markup, plain)
 
 
-def their_reading(given: Path) -> Reading | str:
+def read_with_transformers(given: Path) -> Reading | str:
     """Return how transformers reads a folder or file, or the reason why it cannot.
 
-    AutoTokenizer reads what `from_pretrained` of a user reads. A packed tokenizer.json is unpacked
-    for it, and a vocab.json of no named class is GPT-2's. A lone SentencePiece file of no named
-    class is not given to it: transformers guesses a class then, whose ids are not the model's.
+    AutoTokenizer is what users call. A compressed tokenizer.json is decompressed for it. A
+    vocab.json without a named class is read as GPT-2's.
     """
     source = tokenizer_file(given)
     folder = source.parent
+    # Without a named class transformers guesses one, whose ids may not be those of the model.
     if ".model" in source.name and not _names_class(folder):
         return "no tokenizer class is named next to the file"
     try:
         if source.name.endswith(".json.gz"):
-            return reading_of(_unpacked(source))
+            return build_reading(_load_decompressed(source))
         if source.name == "vocab.json" and not (folder / "config.json").is_file():
             from transformers import GPT2Tokenizer
 
-            return reading_of(_plain(GPT2Tokenizer.from_pretrained(folder)))
-        return in_transformers(folder)
+            return build_reading(_disable_padding(GPT2Tokenizer.from_pretrained(folder)))
+        return read_folder_with_transformers(folder)
     except Exception as error:  # noqa: BLE001 - any class of any library may be named there
         return f"AutoTokenizer cannot open it: {' '.join(str(error).split())[:120]}"
 
 
-def in_transformers(folder: Path) -> Reading:
-    """Return how transformers reads a folder; raises whatever AutoTokenizer raises."""
-    return reading_of(auto_tokenizer(folder))
+def read_folder_with_transformers(folder: Path) -> Reading:
+    """Return how transformers reads a folder; raises the errors of AutoTokenizer."""
+    return build_reading(load_auto_tokenizer(folder))
 
 
-def reading_of(loaded: Any) -> Reading:
-    """Return the reading of a tokenizer of transformers."""
+def build_reading(loaded: Any) -> Reading:
+    """Return the reading of a loaded tokenizer of transformers."""
     flags, roles = {}, {}
     for token in loaded.added_tokens_decoder.values():
         flags[token.content] = tuple(bool(getattr(token, name)) for name in FLAGS)
@@ -109,39 +115,39 @@ def reading_of(loaded: Any) -> Reading:
         roles[role] = getattr(loaded, f"{role}_token_id") if named else None
 
     def ids(texts: Sequence[str]) -> Ids:
-        found: Ids = loaded(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        return found
+        encoded: Ids = loaded(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return encoded
 
     def plain(texts: Sequence[str]) -> Ids:
-        found: Ids = loaded(list(texts), verbose=False)["input_ids"]
-        return found
+        encoded: Ids = loaded(list(texts), verbose=False)["input_ids"]
+        return encoded
 
     reader = f"transformers {version('transformers')}, {type(loaded).__name__}"
     return Reading(reader, loaded.get_vocab(), flags, roles, ids, plain, loaded)
 
 
-def auto_tokenizer(folder: Path) -> Any:
-    """Return AutoTokenizer of a folder, kept for as long as its files stay what they are."""
-    return _loaded(str(folder), _stamp(folder), runs_code=permitted(folder))
+def load_auto_tokenizer(folder: Path) -> Any:
+    """Load AutoTokenizer from a folder; the result is cached until a file changes."""
+    return _load_cached(str(folder), _fingerprint(folder), runs_code=permitted(folder))
 
 
-@lru_cache(maxsize=3)  # the source, the result and the trained model of one run
-def _loaded(folder: str, stamp: tuple[object, ...], *, runs_code: bool) -> Any:
-    del stamp, runs_code  # parts of the key of the cache
-    from transformers import AutoTokenizer
-    from transformers.utils import logging
+@lru_cache(maxsize=3)  # a run reads three: the source, the result and the trained model
+def _load_cached(folder: str, fingerprint: tuple[object, ...], *, runs_code: bool) -> Any:
+    del fingerprint, runs_code  # only part of the cache key
+    import transformers
 
+    logging = transformers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        loaded = AutoTokenizer.from_pretrained(folder, **as_permitted(Path(folder)))
+        loaded = transformers.AutoTokenizer.from_pretrained(folder, **as_permitted(Path(folder)))
     finally:
         logging.set_verbosity(verbosity)
-    return _plain(loaded)
+    return _disable_padding(loaded)
 
 
-def _plain(loaded: Any) -> Any:
-    """Switch off what makes ids of a text depend on more than the text."""
+def _disable_padding(loaded: Any) -> Any:
+    """Disable truncation, padding and dropout, so that ids depend on the text alone."""
     backend = loaded.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -150,18 +156,18 @@ def _plain(loaded: Any) -> Any:
     return loaded
 
 
-def _unpacked(source: Path) -> Any:
-    """Load a packed tokenizer.json with the files next to it."""
+def _load_decompressed(source: Path) -> Any:
+    """Load a compressed tokenizer.json with the files next to it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tokenizer.json").write_bytes(gzip.decompress(source.read_bytes()))
         for path in source.parent.glob("*.json"):
             shutil.copyfile(path, folder / path.name)
-        return auto_tokenizer(folder)
+        return load_auto_tokenizer(folder)
 
 
 def _names_class(folder: Path) -> bool:
-    """Say whether a file says which class of transformers reads the tokenizer."""
+    """Return whether a file names the class of transformers that reads the tokenizer."""
     for name in ("tokenizer_config.json", "config.json"):
         path = folder / name
         if path.is_file() and json.loads(path.read_bytes()).get("tokenizer_class"):
@@ -169,11 +175,11 @@ def _names_class(folder: Path) -> bool:
     return False
 
 
-def _stamp(folder: Path) -> tuple[object, ...]:
-    """Return what changes when a file of a tokenizer does."""
-    files = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".safetensors"]
+def _fingerprint(folder: Path) -> tuple[object, ...]:
+    """Return names, sizes and times of the files; it changes if a file of the tokenizer does."""
     stats = []
-    for path in sorted(files):
-        stat = path.stat()
-        stats.append((path.name, stat.st_size, stat.st_mtime_ns))
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix != ".safetensors":  # weights do not affect a tokenizer
+            stat = path.stat()
+            stats.append((path.name, stat.st_size, stat.st_mtime_ns))
     return tuple(stats)

@@ -1,18 +1,21 @@
-"""Claims about the vocabulary itself: ids, special tokens, the order of rules, and reachability."""
+"""Claims about the vocabulary itself: ids, special tokens, the order of rules, and reachability.
+
+The *rules* of a model are the merges of a BPE and the scored pieces of a Unigram.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from lingraft.certificate.claims import Claim, Evidence
+from lingraft.certificate.claims import Claim, Evidence, map_to_target
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.json_format import build_model_only
 
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
-def certify_rules(evidence: Evidence) -> list[Claim]:
+def certify_vocabulary(evidence: Evidence) -> list[Claim]:
     """Check the claims about the vocabulary itself."""
     return [
         _base_ids(evidence),
@@ -23,9 +26,9 @@ def certify_rules(evidence: Evidence) -> list[Claim]:
 
 
 def _base_ids(evidence: Evidence) -> Claim:
-    """Every piece of the source has the id in the target that the splice gives it."""
+    """Every piece of the source has the target id that the splice gives it."""
     before, after = evidence.source.family.pieces, evidence.target.family.pieces
-    target_id_of = _target_ids(evidence)
+    target_id_of = map_to_target(evidence.splice)
     moved = 0
     for piece, token_id in before.items():
         if token_id in target_id_of and after.get(piece) != target_id_of[token_id]:
@@ -35,20 +38,22 @@ def _base_ids(evidence: Evidence) -> Claim:
         moved,
         len(before),
         "tokens",
-        "every token of the base keeps its id and its spelling",
+        "every token of the base keeps its id and spelling",
     )
 
 
 def _special_tokens(evidence: Evidence) -> Iterator[Claim]:
-    """Added tokens keep id, content and flags; a chat template is the same, byte for byte."""
+    """Added tokens keep id, content and flags; chat templates stay the same byte for byte."""
     before, after = _added_tokens(evidence.source), _added_tokens(evidence.target)
-    target_id_of = _target_ids(evidence)
+    target_id_of = map_to_target(evidence.splice)
     backend = evidence.target.backend
     changed = 0
     for content in before.keys() | after.keys():
         old, new = before.get(content), after.get(content)
-        wanted = {**old, "id": target_id_of.get(old["id"])} if old else None
-        same = new == wanted and new is not None and backend.token_to_id(content) == new["id"]
+        expected = {**old, "id": target_id_of.get(old["id"])} if old else None
+        # The file is not enough: `tokenizers` renumbers an added token on loading if the
+        # vocabulary of the model does not contain it.
+        same = new == expected and new is not None and backend.token_to_id(content) == new["id"]
         changed += not same
     templates = [name for name in _TEMPLATES if (evidence.source.folder / name).is_file()]
     for name in templates:
@@ -69,11 +74,11 @@ def _special_tokens(evidence: Evidence) -> Iterator[Claim]:
 
 
 def _ranks(evidence: Evidence) -> Iterator[Claim]:
-    """The base's merges come unchanged before all others (a Unigram base keeps its scores)."""
+    """The rules of the base come first and are unchanged."""
     before, after = _rules(evidence.source), _rules(evidence.target)
-    if evidence.splice.dropped:  # rules of pruned tokens are gone: compare those that are left
-        left = {tuple(rule) for rule in after}
-        before = [rule for rule in before if tuple(rule) in left]
+    if evidence.splice.dropped:  # the rules of removed tokens are gone: compare the others
+        remaining = {tuple(rule) for rule in after}
+        before = [rule for rule in before if tuple(rule) in remaining]
     if not before:
         return
     changed = max(len(before) - len(after), 0)
@@ -89,7 +94,7 @@ def _ranks(evidence: Evidence) -> Iterator[Claim]:
 
 
 def _reachable(evidence: Evidence) -> Iterator[Claim]:
-    """The surface of each added token, given to the model alone, becomes that token.
+    """The model alone turns the surface of each added token into that token.
 
     A BPE is checked with whole-word lookup (`ignore_merges`) off and on.
     """
@@ -108,21 +113,16 @@ def _reachable(evidence: Evidence) -> Iterator[Claim]:
         lost = 0
         for encoding, token in zip(encodings, added, strict=True):
             lost += encoding.ids != [token.id]
-        how = " by whole-word lookup" if lookup else ""
+        method = " by whole-word lookup" if lookup else ""
         yield Claim(
-            f"added tokens reachable{how}",
+            f"added tokens reachable{method}",
             lost,
             len(added),
             "tokens",
-            f"the model turns the spelling of each added token into that token{how or ' by its rules'}",
+            "the model turns the spelling of each added token into that token"
+            f"{method or ' by its rules'}",
             fatal=evidence.by_rules or lookup,
         )
-
-
-def _target_ids(evidence: Evidence) -> dict[int, int]:
-    """Return the target id of each source id whose token is kept, with its row or without."""
-    pairs = evidence.splice.corresponding.items()
-    return {source_id: target_id for target_id, source_id in pairs}
 
 
 def _added_tokens(tokenizer: ModelTokenizer) -> dict[str, dict[str, Any]]:
@@ -131,7 +131,7 @@ def _added_tokens(tokenizer: ModelTokenizer) -> dict[str, dict[str, Any]]:
 
 
 def _rules(tokenizer: ModelTokenizer) -> list[Any]:
-    """Return the merges of a BPE, the scored pieces of a Unigram."""
+    """Return the merges of a BPE or the scored pieces of a Unigram."""
     model = tokenizer.family.data["model"]
     rules: list[Any] = model["merges"] if model["type"] == "BPE" else model["vocab"]
     return rules

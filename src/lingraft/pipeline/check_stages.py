@@ -19,7 +19,7 @@ from typing import Any
 
 from lingraft.bases.tokenizer_files import given_folder
 from lingraft.certificate import write_certificate
-from lingraft.certificate.readings import Reading, their_reading
+from lingraft.certificate.readings import Reading, read_with_transformers
 from lingraft.certificate.result_claims import (
     certify_named_ids,
     certify_rows,
@@ -88,7 +88,7 @@ def check_result(context: StageContext, *, rows: bool) -> None:
     model = context.folders["model"] / "model" if "model" in context.folders else None
     target = model or vocabulary / "tokenizer"
     given = given_folder(source)
-    if not isinstance(their_reading(given), Reading):
+    if not isinstance(read_with_transformers(given), Reading):
         # A tokenizer file without a model: read what it was converted to instead.
         given = source
     splice = Splice.from_json(json.loads((vocabulary / "splice.json").read_text(encoding="utf-8")))

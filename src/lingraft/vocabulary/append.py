@@ -21,7 +21,7 @@ from lingraft.vocabulary.word_counts import CutAlone, cut_by_base, cut_with_new
 
 @dataclass(frozen=True)
 class _TargetToken:
-    """A token of the target BPE; `parts` are the two that its merge joins, `None` if it has none."""
+    """A token of the target BPE; `parts` are the two that its merge joins, `None` without one."""
 
     surface: bytes
     parts: tuple[bytes, bytes] | None
@@ -29,7 +29,7 @@ class _TargetToken:
 
 @SELECTIONS.register
 class Append(Selection):
-    """Train a separate BPE on the target text and append its tokens and merges to those of the base.
+    """Train a separate BPE on the target text, and append its tokens and merges to the base's.
 
     The base may cut the surface of a target token so that the merges of the target BPE never
     apply. If the extended merge table yields exactly two parts, a merge of these two parts is
@@ -56,7 +56,7 @@ class Append(Selection):
             vocabulary_size *= 2
 
     def _train(self, family: Family, counts: Counter[str], size: int) -> list[_TargetToken]:
-        """Train a BPE of `size` tokens on the units of the text; return its tokens in rank order."""
+        """Train a BPE of `size` tokens on the units; return its tokens in rank order."""
         tokenizer = Tokenizer(models.BPE())
         # The trainer must not merge across units. Units of SentencePiece start with "▁" and are
         # joined without a separator; units of byte-level BPE hold no white space.

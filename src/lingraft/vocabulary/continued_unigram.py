@@ -1,11 +1,15 @@
-"""Continuing a Unigram: characters first, then pieces, each kept for the tokens that it really saves.
+"""Extend a Unigram: lost characters first, then the pieces that save most tokens.
 
-A piece of a Unigram needs no merge that leads to it, so steps on the way to longer pieces are dead weight, and the
-tokenizer itself picks the best segmentation. Hence three steps. Characters without a piece come first where the base
-has no bytes for them: they are lost otherwise. The learner of continued BPE then proposes more pieces than wanted, on
-the base's segmentation. Last, the extended tokenizer cuts the text, each piece is weighed by the tokens that its
-absence would cost, the lightest go, and the rest is weighed anew, until the wanted number is left (Kudo 2018, with
-tokens in place of likelihood). What would change protected text is left out, checked on that text itself.
+A piece of a Unigram needs no merges, and the tokenizer itself finds the best segmentation. So the
+intermediate tokens of BPE would be useless here. The search has three steps:
+
+1. Characters without a piece become pieces, if the base has no bytes for them and loses them.
+2. The BPE learner proposes more pieces than wanted, on the segmentation of the base.
+3. The extended tokenizer segments the text. Each piece is weighted by the tokens that the text
+   would need more without it. The lightest pieces are removed and the others weighted again, until
+   the wanted number is left (Kudo 2018, with the number of tokens in place of the likelihood).
+
+Pieces that would change protected text are removed, checked on that text.
 """
 
 from __future__ import annotations
@@ -22,213 +26,236 @@ from lingraft.vocabulary.base import Selected, SelectionRequest
 from lingraft.vocabulary.bpe_learner import BPELearner
 from lingraft.vocabulary.word_counts import cut_words
 
+# Lost characters become pieces, most frequent first, until this share of their uses is covered.
 COVERAGE = 0.9999
-"""Characters get pieces of their own, most frequent first, until they cover this share of the letters that are lost."""
+# Candidates for each wanted piece.
 SURPLUS = 2.0
-"""Candidates for each wanted piece."""
+# Rounds in which pieces that the text does not use are replaced by new candidates.
 REFILLS = 4
-"""How often pieces without a use in the text are replaced by the next ones."""
+# At most a fifth of the pieces is removed in one round, because their weights depend on each other.
 SHRINK = 0.8
-"""At most a fifth goes in one round: weights of pieces depend on each other."""
-_SLICE = 50_000
+# Units segmented at a time, which bounds the memory of the result.
+_UNITS_AT_ONCE = 50_000
 
 Allowed = Callable[[bytes], bool]
 
 
 def continue_unigram(request: SelectionRequest, *, allowed: Allowed, minimum: int) -> Selected:
-    """Return up to `size` pieces, characters first, then those that save most."""
+    """Return up to `size` pieces: characters first, then the pieces that save most tokens."""
     family = request.family
     assert isinstance(family, Unigram)  # noqa: S101 - the caller asked
-    characters = lost_alphabet(family, request, allowed)[: request.size]
-    grown = Unigram(family.with_tokens(characters))
-    own = _own_script(request.counts, allowed)
-    words = cut_words(grown, request.counts, request.protected)
-    learner = BPELearner(words, allowed=own, cut_alone=_anything, minimum=minimum)
-    search = _Search(request, family, characters, minimum)
+    characters = find_lost_characters(family, request, allowed)[: request.size]
+    base = Unigram(family.with_tokens(characters))
+    learner = BPELearner(
+        cut_words(base, request.counts, request.protected),
+        allowed=_without_foreign_ascii(request.counts, allowed),
+        cut_alone=_two_parts,
+        minimum=minimum,
+    )
+    search = _PieceSearch(request, family, characters, minimum)
+    tokens_before = learner.words.tokens
     wanted = request.size - len(characters)
     with progress("learning tokens", int(wanted * SURPLUS)) as advance:
 
-        def more(count: int) -> list[bytes]:
-            found = []
+        def learn(count: int) -> list[bytes]:
+            surfaces = []
             for surface in islice(learner.run(count), count):
-                found.append(surface)
+                surfaces.append(surface)
                 advance(1)
-            return found
+            return surfaces
 
-        kept = search.shrink(more(int(wanted * SURPLUS)), wanted)
-        while len(kept) < wanted and (
-            extra := more(max((wanted - len(kept)) * 2, wanted // 10, 100))
-        ):
+        kept = search.shrink(learn(int(wanted * SURPLUS)), wanted)
+        while len(kept) < wanted:
+            extra = learn(max((wanted - len(kept)) * 2, wanted // 10, 100))
+            if not extra:
+                break
             kept = search.shrink([*kept, *extra], wanted)
-    saved = search.attributed(grown, kept, words.tokens)
-    kept.sort(key=lambda surface: (-saved[surface], surface))
-    for _ in range(REFILLS):  # ranks moved, scores and uses with them
-        idle = search.idle(kept)
-        if not idle:
+    saved = search.sort_by_savings(kept, base, tokens_before)
+    # The sort changes ranks, and with them scores and uses: some pieces may be unused now.
+    for _ in range(REFILLS):
+        unused = search.find_unused(kept)
+        if not unused:
             break
-        left = [surface for surface in kept if surface not in idle]
-        kept = search.shrink([*left, *more(2 * len(idle))], wanted)
-        saved = search.attributed(grown, kept, words.tokens)
-        kept.sort(key=lambda surface: (-saved[surface], surface))
-    kept = search.without_protected(kept)
-    notes = Counter(
-        {f"left out: {reason}": count for reason, count in learner.learned.left_out.items()}
-    )
-    notes.update(search.notes)
-    if characters:
-        notes["characters that were lost before"] = len(characters)
-        uses = search.uses([*characters, *kept])
-        notes["characters: only in longer tokens, kept so that none is lost"] = sum(
-            not uses[surface] for surface in characters
-        )
+        used = [surface for surface in kept if surface not in unused]
+        kept = search.shrink([*used, *learn(2 * len(unused))], wanted)
+        saved = search.sort_by_savings(kept, base, tokens_before)
+    kept = search.remove_protected(kept)
     return Selected(
         (*characters, *kept),
         (0,) * len(characters) + tuple(saved[surface] for surface in kept),
-        words.tokens,
-        dict(notes),
+        tokens_before,
+        search.summarize(learner.learned.left_out, kept),
     )
 
 
-def _anything(surface: bytes) -> list[bytes]:
-    """A Unigram needs no merge: whatever is spelled by two pieces can be reached."""
+def _two_parts(surface: bytes) -> list[bytes]:
+    """Tell the learner that every surface is reachable: a Unigram needs no merges."""
     return [surface[:1], surface[1:]]
 
 
-def _own_script(counts: Counter[str], allowed: Allowed) -> Allowed:
-    """Leave out ASCII alone where less than half of the letters are ASCII: names and English words in the text.
+def _without_foreign_ascii(counts: Counter[str], allowed: Allowed) -> Allowed:
+    """Refuse ASCII surfaces if most letters of the text are not ASCII.
 
-    They would change base text for little: 3,000 Hindi pieces on T5 hold "▁a", which is two pieces there, and change
-    328 of 1,638 English documents.
+    Such surfaces are names and English words in the text. They save little and change base text:
+    3,000 Hindi pieces on T5 include "▁a", which is two pieces there, and change 328 of 1,638
+    English documents.
     """
-    letters: Counter[bool] = Counter()
+    ascii_letters = other_letters = 0
     for unit, count in counts.items():
-        ascii_letters = sum(character.isascii() and character.isalpha() for character in unit)
-        letters[True] += count * ascii_letters
-        letters[False] += count * sum(
-            character > "\x7f" and character != SPACE for character in unit
-        )
-    if letters[True] > letters[False]:
+        for character in unit:
+            if character > "\x7f":
+                other_letters += count * (character != SPACE)
+            elif character.isalpha():
+                ascii_letters += count
+    if ascii_letters > other_letters:
         return allowed
     return lambda surface: not surface.isascii() and allowed(surface)
 
 
-def lost_alphabet(family: Unigram, request: SelectionRequest, allowed: Allowed) -> list[bytes]:
-    """Return the characters without a piece that are worth one, most frequent first."""
+def find_lost_characters(
+    family: Unigram, request: SelectionRequest, allowed: Allowed
+) -> list[bytes]:
+    """Return the characters of the text that the base loses, most frequent first.
+
+    The rarest ones, beyond a share of `COVERAGE` of all uses, are left out.
+    """
     if not family.loses_characters:
         return []
-    kept = {character for unit in request.protected for character in unit}
+    protected: set[str] = set()
+    for unit in request.protected:
+        protected.update(unit)
     counts: Counter[str] = Counter()
     for unit, count in request.counts.items():
         for character in unit:
             counts[character] += count
-    lost = {
-        family.surface_of(character): count
-        for character, count in counts.items()
-        if character not in family.pieces and character not in kept
-    }
-    lost = {surface: count for surface, count in lost.items() if allowed(surface)}
-    left = sum(lost.values()) * (1 - COVERAGE)
+    lost: dict[bytes, int] = {}
+    for character, count in counts.items():
+        if character in family.pieces or character in protected:
+            continue
+        surface = family.surface_of(character)
+        if allowed(surface):
+            lost[surface] = count
     ranked = sorted(lost, key=lambda surface: (-lost[surface], surface))
-    while ranked and (left := left - lost[ranked[-1]]) >= 0:
+    may_be_left_out = sum(lost.values()) * (1 - COVERAGE)
+    while ranked:
+        may_be_left_out -= lost[ranked[-1]]
+        if may_be_left_out < 0:
+            break
         ranked.pop()
     return ranked
 
 
 @dataclass
-class _Search:
-    """Weighs pieces on the text, with the tokenizer that they make."""
+class _PieceSearch:
+    """Weights pieces by segmenting the text with the tokenizer that they make."""
 
     request: SelectionRequest
     family: Unigram
     characters: Sequence[bytes]
     minimum: int
     notes: Counter[str] = field(default_factory=Counter)
-    tokens: int = 0  # of the text, when it was cut last
 
     def shrink(self, candidates: Sequence[bytes], wanted: int) -> list[bytes]:
-        """Return the `wanted` candidates that save most together; fewer where the others save too little."""
+        """Return the `wanted` candidates that together save most; fewer if the others save less.
+
+        Every returned piece saves at least `minimum` tokens.
+        """
         kept = list(candidates)
         while True:
-            kept = self.without_protected(kept)
-            weights = self.weights(kept)
+            kept = self.remove_protected(kept)
+            weights = self.weigh(kept)
             useful = [surface for surface in kept if weights[surface] >= self.minimum]
-            settled = len(useful) == len(kept) <= wanted
-            if settled:
+            if len(useful) == len(kept) <= wanted:
                 return kept
             useful.sort(key=lambda surface: -weights[surface])
             kept = useful[: max(wanted, int(len(kept) * SHRINK))]
 
-    def weights(self, kept: Sequence[bytes]) -> dict[bytes, int]:
-        """Return the tokens that the text would need more without each piece."""
+    def weigh(self, kept: Sequence[bytes]) -> dict[bytes, int]:
+        """Return how many tokens the text would need more without each piece."""
         surfaces = [*self.characters, *kept]
         pieces = [self.family.piece_of(surface) for surface in surfaces]
-        uses = self.uses(surfaces)
+        uses, _ = self.count_uses(surfaces)
         scores = score_pieces(
             pieces, self.family.scores, byte_fallback=not self.family.loses_characters
         )
-        return {
-            surface: uses[surface] * (score.others - 1)
-            for surface, score in zip(surfaces, scores, strict=True)
-        }
+        weights = {}
+        for surface, score in zip(surfaces, scores, strict=True):
+            weights[surface] = uses[surface] * (score.others - 1)
+        return weights
 
-    def idle(self, kept: Sequence[bytes]) -> set[bytes]:
-        """Return the pieces that the text does not use, with ranks as they are in `kept`."""
-        uses = self.uses([*self.characters, *kept])
+    def find_unused(self, kept: Sequence[bytes]) -> set[bytes]:
+        """Return the pieces that the text does not use, with the ranks of `kept`."""
+        uses, _ = self.count_uses([*self.characters, *kept])
         return {surface for surface in kept if not uses[surface]}
 
-    def uses(self, surfaces: Sequence[bytes]) -> Counter[bytes]:
-        """Count each new piece in the text."""
+    def count_uses(self, surfaces: Sequence[bytes]) -> tuple[Counter[bytes], int]:
+        """Return the uses of each new piece in the text, and the number of all its tokens."""
         extended = Unigram(self.family.with_tokens(surfaces))
-        found: Counter[int] = Counter()
-        for unit, ids in _cut(extended, list(self.request.counts)):
+        by_id: Counter[int] = Counter()
+        for unit, ids in _segment(extended, list(self.request.counts)):
             count = self.request.counts[unit]
             for token_id in ids:
-                found[token_id] += count
-        self.tokens = found.total()
-        return Counter({surface: found[self.family.size + i] for i, surface in enumerate(surfaces)})
+                by_id[token_id] += count
+        uses: Counter[bytes] = Counter()
+        for position, surface in enumerate(surfaces):
+            uses[surface] = by_id[self.family.size + position]
+        return uses, by_id.total()
 
-    def attributed(
-        self, grown: Unigram, kept: Sequence[bytes], tokens_before: int
+    def sort_by_savings(
+        self, kept: list[bytes], base: Unigram, tokens_before: int
     ) -> dict[bytes, int]:
-        """Return what each piece saves: its uses times the base tokens that it stands for, less one.
+        """Sort pieces by what each saves, in place, and return the savings.
 
-        Other base pieces may meet at its borders than alone; the shares are scaled to what all save together.
+        The saving of a piece is its uses x (base tokens that it replaces - 1). Next to other
+        pieces the base may cut it differently, so savings are scaled to the total saving.
         """
-        uses = self.uses([*self.characters, *kept])
-        before = grown.segment([grown.piece_of(surface) for surface in kept])
-        raw = {
-            surface: uses[surface] * (len(ids) - 1)
-            for surface, ids in zip(kept, before, strict=True)
-        }
-        factor = (tokens_before - self.tokens) / max(sum(raw.values()), 1)
-        return {surface: int(share * factor) for surface, share in raw.items()}
+        uses, tokens = self.count_uses([*self.characters, *kept])
+        raw = {}
+        segmented = base.segment([base.piece_of(surface) for surface in kept])
+        for surface, ids in zip(kept, segmented, strict=True):
+            raw[surface] = uses[surface] * (len(ids) - 1)
+        factor = (tokens_before - tokens) / max(sum(raw.values()), 1)
+        saved = {surface: int(saving * factor) for surface, saving in raw.items()}
+        kept.sort(key=lambda surface: (-saved[surface], surface))
+        return saved
 
-    def without_protected(self, kept: list[bytes]) -> list[bytes]:
-        """Leave out pieces that occur in protected text, until none does."""
+    def remove_protected(self, kept: list[bytes]) -> list[bytes]:
+        """Remove pieces that change protected text until none does."""
         units = list(self.request.protected)
         if not units:
             return kept
         left_out = 0
-        before = dict(_cut(self.family, units))
+        before = dict(_segment(self.family, units))
         while True:
             surfaces = [*self.characters, *kept]
-            firing = {
-                token_id - self.family.size
-                for unit, ids in _cut(Unigram(self.family.with_tokens(surfaces)), units)
-                if ids != before[unit]
-                for token_id in ids
-                if token_id >= self.family.size
-            }
-            if not firing:
+            used: set[bytes] = set()
+            for unit, ids in _segment(Unigram(self.family.with_tokens(surfaces)), units):
+                if ids != before[unit]:
+                    new_ids = [token_id for token_id in ids if token_id >= self.family.size]
+                    used.update(surfaces[token_id - self.family.size] for token_id in new_ids)
+            if not used:
                 break
-            gone = {surfaces[i] for i in firing}
-            kept = [surface for surface in kept if surface not in gone]
-            left_out += len(gone)
+            kept = [surface for surface in kept if surface not in used]
+            left_out += len(used)
         self.notes["left out: it would change protected text"] += left_out
         return kept
 
+    def summarize(self, left_out: Counter[str], kept: Sequence[bytes]) -> dict[str, int]:
+        """Return the counts of what was left out and of lost characters, by reason."""
+        notes: Counter[str] = Counter()
+        for reason, count in left_out.items():
+            notes[f"left out: {reason}"] = count
+        notes.update(self.notes)
+        if self.characters:
+            notes["characters that were lost before"] = len(self.characters)
+            uses, _ = self.count_uses([*self.characters, *kept])
+            unused = sum(not uses[surface] for surface in self.characters)
+            notes["characters: only in longer tokens, kept so that none is lost"] = unused
+        return dict(notes)
 
-def _cut(family: Unigram, units: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    for start in range(0, len(units), _SLICE):
-        chunk = units[start : start + _SLICE]
+
+def _segment(family: Unigram, units: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Yield each unit with its ids."""
+    for start in range(0, len(units), _UNITS_AT_ONCE):
+        chunk = units[start : start + _UNITS_AT_ONCE]
         yield from zip(chunk, family.segment(chunk), strict=True)

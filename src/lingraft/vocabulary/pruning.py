@@ -1,7 +1,8 @@
-"""Pruning: which tokens of the base can go, so that others take their ids.
+"""Pruning: remove tokens of the base that are little used, so that new tokens reuse their ids.
 
-Only a *leaf* is taken, a token from which no other one is built: text without it is cut as before, and text with it
-falls back on the two parts that made it. Taking a leaf may make its parts leaves; the least used leaf goes first.
+Only *leaves* are removed, tokens from which no other token is built. Text that does not contain a
+removed token is cut as before. Text that contains it is cut into the two parts that its merge
+joined. Removing a leaf may make its parts leaves. The least used leaf is removed first.
 """
 
 from __future__ import annotations
@@ -20,54 +21,52 @@ from lingraft.vocabulary.base import SELECTIONS, Selected, Selection, SelectionR
 from lingraft.vocabulary.continued_bpe import ContinuedBPE
 
 
-def leaves_to_prune(
+def choose_leaves(
     family: BPE, usage: Counter[int], count: int, keep: Collection[int] = ()
 ) -> list[int]:
-    """Return up to `count` ids, least used first, each a leaf once those before it are gone.
+    """Return up to `count` ids, least used first; each is a leaf once those before it are removed.
 
-    `usage` counts tokens in base and target text. The ids in `keep`, special tokens, single characters and bytes
-    always stay. Usage moves on to the two parts of a token that is taken, by which the text will be spelled then.
+    `usage` counts the tokens of base and target text. The usage of a removed token is added to its
+    two parts, which will spell the text then. The ids in `keep`, special tokens, single characters
+    and bytes are never removed.
     """
     pieces = family.pieces
-    makers: dict[str, list[tuple[str, str]]] = {}
-    used_by: Counter[str] = Counter()
+    merges_of: dict[str, list[tuple[str, str]]] = {}
+    used_by: Counter[str] = Counter()  # the number of merges that a piece is a part of
     for left, right in family.merges:
-        makers.setdefault(left + right, []).append((left, right))
+        merges_of.setdefault(left + right, []).append((left, right))
         used_by.update({left, right})
-    stays = {
-        piece
-        for piece, token_id in pieces.items()
-        if token_id in family.special or token_id in family.fallback or token_id in keep
-    }
     usage = Counter(usage)
+    removed: dict[str, int] = {}
 
-    def leaf(piece: str) -> bool:
-        return piece in makers and not used_by[piece] and piece not in stays and piece in pieces
+    def is_leaf(piece: str) -> bool:
+        if piece not in merges_of or used_by[piece] or piece not in pieces or piece in removed:
+            return False
+        token_id = pieces[piece]
+        return not (token_id in family.special or token_id in family.fallback or token_id in keep)
 
-    heap = [(usage[pieces[piece]], pieces[piece], piece) for piece in makers if leaf(piece)]
+    heap = [(usage[pieces[piece]], pieces[piece], piece) for piece in merges_of if is_leaf(piece)]
     heapq.heapify(heap)
-    taken: list[int] = []
-    gone: set[str] = set()
-    while heap and len(taken) < count:
+    while heap and len(removed) < count:
         uses, token_id, piece = heapq.heappop(heap)
-        if piece in gone or uses != usage[token_id]:
+        # The usage of a leaf grows when a token that contains it is removed: skip old entries.
+        if piece in removed or uses != usage[token_id]:
             continue
-        gone.add(piece)
-        taken.append(token_id)
-        for parts in makers[piece]:
+        removed[piece] = token_id
+        parts_of_all: set[str] = set()
+        for parts in merges_of[piece]:
+            parts_of_all.update(parts)
             for part in set(parts):
                 used_by[part] -= 1
-        for part in makers[piece][0]:  # the first merge is the one by which text is spelled now
+        for part in merges_of[piece][0]:  # the first merge is the one by which text is cut now
             usage[pieces[part]] += uses
-        freed = {
-            part for parts in makers[piece] for part in parts if leaf(part) and part not in gone
-        }
-        for part in freed:
-            heapq.heappush(heap, (usage[pieces[part]], pieces[part], part))
-    return taken
+        for part in parts_of_all:
+            if is_leaf(part):
+                heapq.heappush(heap, (usage[pieces[part]], pieces[part], part))
+    return list(removed.values())
 
 
-def usage_of(family: Family, units: Counter[str]) -> Counter[int]:
+def count_usage(family: Family, units: Counter[str]) -> Counter[int]:
     """Count the tokens of a text, given its units."""
     usage: Counter[int] = Counter()
     for ids, count in zip(family.segment(list(units)), units.values(), strict=True):
@@ -77,25 +76,28 @@ def usage_of(family: Family, units: Counter[str]) -> Counter[int]:
 
 
 class _Pruning(Selection):
-    """Takes leaves out, least used first."""
+    """The common part of both methods: choosing the leaves to remove."""
 
     needs_base: ClassVar[bool] = True
 
-    def _prunable(self, request: SelectionRequest) -> list[int]:
+    def _choose(self, request: SelectionRequest) -> list[int]:
         family = request.family
         if not isinstance(family, BPE):
-            msg = f"tokens cannot be taken out of a {family.name} tokenizer; choose vocabulary.method: continued"
+            msg = (
+                f"vocabulary.method: tokens cannot be removed from a {family.name} tokenizer; "
+                "choose vocabulary.method: continued"
+            )
             raise TokenizerError(msg)
-        in_base = usage_of(family, request.base_counts)
-        keep = frozenset(in_base) if request.protected else frozenset()
-        return leaves_to_prune(
-            family, in_base + usage_of(family, request.counts), request.size, keep
-        )
+        base_usage = count_usage(family, request.base_counts)
+        # Protected text must be cut as before, so every token that occurs in it stays.
+        keep = frozenset(base_usage) if request.protected else frozenset()
+        usage = base_usage + count_usage(family, request.counts)
+        return choose_leaves(family, usage, request.size, keep)
 
 
 @SELECTIONS.register
 class Prune(_Pruning):
-    """Take `size` tokens out: the least used in base and target text, from which nothing is built."""
+    """Remove `size` tokens: the least used in base and target text from which nothing is built."""
 
     name: ClassVar[str] = "prune"
     reference: ClassVar[str] = (
@@ -103,33 +105,28 @@ class Prune(_Pruning):
     )
 
     def select(self, request: SelectionRequest) -> Selected:
-        """Return no new tokens, and the ids that go."""
-        return Selected((), dropped=tuple(self._prunable(request)))
+        """Return no new tokens, and the ids to remove."""
+        return Selected((), dropped=tuple(self._choose(request)))
 
 
 @SELECTIONS.register
 class Replace(_Pruning):
-    """Extend at constant size: `size` pruned tokens give their ids to tokens of continued BPE."""
+    """Extend at constant size: tokens of continued BPE reuse the ids of `size` removed tokens."""
 
     name: ClassVar[str] = "replace"
     reference: ClassVar[str] = Prune.reference
 
     def select(self, request: SelectionRequest) -> Selected:
-        """Return new tokens, and the ids that go and are taken over."""
-        dropped = self._prunable(request)
-        pruned = family_of(request.family.without_tokens(dropped), request.where)
+        """Return new tokens, and the ids that they reuse."""
+        dropped = self._choose(request)
         surfaces = request.family.vocabulary.surfaces
-        gone = frozenset(
-            surfaces[token_id] or b"" for token_id in dropped
-        )  # what goes does not come back
-        learned = ContinuedBPE().select(
-            SelectionRequest(
-                pruned,
-                request.counts,
-                len(dropped),
-                request.protected,
-                excluded=gone,
-                where=request.where,
-            )
+        learning = SelectionRequest(
+            family_of(request.family.without_tokens(dropped), request.where),
+            request.counts,
+            len(dropped),
+            request.protected,
+            # A removed token must not be learned again.
+            excluded=frozenset(surfaces[token_id] or b"" for token_id in dropped),
+            where=request.where,
         )
-        return replace(learned, dropped=tuple(dropped))
+        return replace(ContinuedBPE().select(learning), dropped=tuple(dropped))

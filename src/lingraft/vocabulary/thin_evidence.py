@@ -1,8 +1,8 @@
 """Held-out text of few documents: check its lines and sentences as well, and warn.
 
 A claim that holds on three documents proves little, but three long documents hold hundreds of
-lines. If a language has fewer than `MIN_DOCUMENTS` held-out documents, they are also cut into lines.
-If there are still fewer than `MIN_TEXTS` texts, the lines are cut into sentences.
+lines. If a language has fewer than `MIN_DOCUMENTS` held-out documents, they are also cut into
+lines. If there are still fewer than `MIN_TEXTS` texts, the lines are cut into sentences.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Words for the learner: the distinct units of a text, cut by the base tokenizer, as flat arrays.
+"""The words of a text for the learner, and how a surface is cut when it stands alone.
 
-Memory follows the number of distinct units, not the text. A character without a piece (SentencePiece's byte fallback)
-is one *virtual* symbol with an id beyond the vocabulary: bytes never merge there, so the character itself has to be
-added before anything can grow from it.
+`cut_words` cuts every distinct unit once with the base tokenizer. The result is a few flat arrays,
+so memory grows with the number of distinct units and not with the text. A character without a piece
+(SentencePiece's byte fallback) is one *virtual* symbol beyond the vocabulary: SentencePiece never
+merges bytes, so the character itself must become a token before a longer token can contain it.
 
-Reachability at model level: how a surface that stands alone is cut, base first, then new tokens by rank.
+`cut_by_base` and `cut_with_new` cut a single surface as the model of the base and of the extended
+tokenizer do. They decide whether a candidate is reachable.
 """
 
 from __future__ import annotations
@@ -19,21 +21,29 @@ import numpy.typing as npt
 
 from lingraft.tokenizer.base import Family
 
-Ints = npt.NDArray[np.int32]
-_SLICE = 10_000  # units cut at a time: bounds the memory of encodings
+Symbols = npt.NDArray[np.int32]
+
+# How the base cuts a surface that stands alone, as surfaces. An unknown character is one of them.
+CutAlone = Callable[[bytes], list[bytes]]
+
+_UNITS_AT_ONCE = 10_000  # units segmented at a time, which bounds the memory of encodings
 
 
 @dataclass(frozen=True)
 class WordTable:
     """Distinct units as symbols.
 
-    `symbols` holds all words one after the other, `starts` where each begins (with the end as last entry), `counts`
-    how often each occurs. `surfaces[symbol]` are its bytes, `None` for what can never be part of a new token. Symbols
-    from `virtual` on are characters without a piece; each costs `costs[symbol - virtual]` tokens. Words from
-    `protected` on count nothing, and no new token may occur in them.
+    Attributes:
+        symbols: all words, one after the other.
+        starts: where each word begins, followed by the end of the last one.
+        counts: how often each word occurs.
+        surfaces: the bytes of each symbol, `None` if it can never be part of a new token.
+        virtual: the first virtual symbol; these are characters without a piece.
+        costs: the number of base tokens of each virtual symbol.
+        protected: the first protected word; no new token may occur in these words.
     """
 
-    symbols: Ints
+    symbols: Symbols
     starts: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
     surfaces: list[bytes | None]
@@ -51,41 +61,40 @@ class WordTable:
 
 
 def cut_words(family: Family, counts: Counter[str], protected: Iterable[str] = ()) -> WordTable:
-    """Cut every unit once with the base tokenizer, most frequent first."""
-    own = sorted(counts, key=lambda unit: (-counts[unit], unit))
-    others = sorted(unit for unit in set(protected) if unit not in counts)
-    shared = set(protected) & counts.keys()
-    own = [unit for unit in own if unit not in shared]
-    # a unit of both texts counts for the target and is protected all the same: it keeps its segmentation
-    units = [*own, *sorted(shared), *others]
+    """Cut every unit once with the base tokenizer, the most frequent units first."""
+    protected_units = set(protected)
+    # A unit of both texts keeps its count, but it is protected: its segmentation must not change.
+    shared = sorted(protected_units & counts.keys())
+    free = sorted(counts.keys() - protected_units, key=lambda unit: (-counts[unit], unit))
+    units = [*free, *shared, *sorted(protected_units - counts.keys())]
     characters = CharacterPieces(family)
-    symbols: list[npt.NDArray[np.int32]] = []
+    chunks: list[Symbols] = []
     lengths: list[int] = []
     stream = iter(units)
-    while chunk := list(islice(stream, _SLICE)):
-        cut = [characters.grouped(ids) for ids in family.segment(chunk)]
-        lengths += map(len, cut)
-        symbols.append(np.fromiter((symbol for word in cut for symbol in word), dtype=np.int32))
+    while chunk := list(islice(stream, _UNITS_AT_ONCE)):
+        symbols: list[int] = []
+        for ids in family.segment(chunk):
+            word = characters.group(ids)
+            lengths.append(len(word))
+            symbols += word
+        chunks.append(np.array(symbols, dtype=np.int32))
+    surfaces: list[bytes | None] = list(family.vocabulary.surfaces)
+    for token_id in family.fallback:  # a single byte of a character is never part of a new token
+        surfaces[token_id] = None
     starts = np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))])
     return WordTable(
-        symbols=np.concatenate(symbols) if symbols else np.zeros(0, np.int32),
+        symbols=np.concatenate(chunks) if chunks else np.zeros(0, np.int32),
         starts=starts.astype(np.int64),
         counts=np.array([counts.get(unit, 0) for unit in units], dtype=np.int64),
-        surfaces=[
-            *(
-                None if token_id in family.fallback else surface
-                for token_id, surface in enumerate(family.vocabulary.surfaces)
-            ),
-            *characters.surfaces,
-        ],
+        surfaces=[*surfaces, *characters.surfaces],
         virtual=family.size,
         costs=tuple(len(surface) for surface in characters.surfaces),
-        protected=len(own),
+        protected=len(free),
     )
 
 
 class CharacterPieces:
-    """Gives each character that falls back to bytes a symbol of its own, beyond the vocabulary."""
+    """Gives each character that falls back to bytes a symbol beyond the vocabulary."""
 
     def __init__(self, family: Family) -> None:
         self.fallback = family.fallback
@@ -97,35 +106,32 @@ class CharacterPieces:
         """The characters, in the order of their symbols."""
         return list(self.known)
 
-    def grouped(self, ids: Sequence[int]) -> Sequence[int]:
+    def group(self, ids: Sequence[int]) -> Sequence[int]:
         """Return the ids with the bytes of each such character replaced by its symbol."""
         if not self.fallback or self.fallback.keys().isdisjoint(ids):
             return ids
-        grouped: list[int] = []
+        symbols: list[int] = []
         waiting = bytearray()
         for token_id in ids:
             byte = self.fallback.get(token_id)
             if byte is None:
-                grouped.append(token_id)
+                symbols.append(token_id)
                 continue
             waiting.append(byte)
             if len(waiting) == _utf8_length(waiting[0]):
                 character = bytes(waiting)
-                grouped.append(self.known.setdefault(character, self.first + len(self.known)))
+                symbols.append(self.known.setdefault(character, self.first + len(self.known)))
                 waiting.clear()
-        return grouped
+        return symbols
 
 
 def _utf8_length(lead: int) -> int:
+    """Return the number of bytes of a UTF-8 character, by its first byte."""
     return 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
 
 
-CutAlone = Callable[[bytes], list[bytes]]
-"""How the *base* cuts a surface that stands alone, as surfaces (an unknown character is one piece)."""
-
-
 def cut_by_base(family: Family) -> CutAlone:
-    """Return the base's way of cutting, on surfaces.
+    """Return a function that cuts a surface as the model of the base does.
 
     >>> # cut_by_base(llama2)(" का".encode()) == [" क".encode(), "ा".encode()]
     """
@@ -134,29 +140,34 @@ def cut_by_base(family: Family) -> CutAlone:
 
     def cut(surface: bytes) -> list[bytes]:
         (ids,) = family.segment([family.piece_of(surface)])
-        symbols = characters.grouped(ids)
+        symbols = characters.group(ids)
         known = characters.surfaces
-        return [
-            (surfaces[symbol] or b"") if symbol < family.size else known[symbol - family.size]
-            for symbol in symbols
-        ]
+        parts = []
+        for symbol in symbols:
+            if symbol < family.size:
+                parts.append(surfaces[symbol] or b"")
+            else:
+                parts.append(known[symbol - family.size])
+        return parts
 
     return cut
 
 
 def cut_with_new(surface: bytes, cut_alone: CutAlone, rank: Mapping[bytes, int]) -> list[bytes]:
-    """Cut a surface as the base does, then merge whatever spells a new token, lowest rank first, down to two parts.
+    """Cut a surface as the base does, then merge new tokens, lowest rank first, to two parts.
+
+    The last merge is left out: two parts mean that one more merge produces the surface.
 
     >>> cut_with_new(b"abcd", lambda s: [s[i : i + 1] for i in range(len(s))], {b"cd": 0, b"ab": 1})
     [b'ab', b'cd']
     """
     parts = cut_alone(surface)
-    last = len(rank)
+    no_rank = len(rank)
     while len(parts) > 2:
         best, at = min(
-            (rank.get(left + right, last), i) for i, (left, right) in enumerate(pairwise(parts))
+            (rank.get(left + right, no_rank), i) for i, (left, right) in enumerate(pairwise(parts))
         )
-        if best == last:
+        if best == no_rank:
             break
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
     return parts
