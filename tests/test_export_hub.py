@@ -118,7 +118,7 @@ def test_nothing_goes_without_a_card(run, tmp_path):
     with pytest.raises(RecipeError, match="owner/name"):
         upload(run, "small")
     (run / "model" / "README.md").unlink()
-    with pytest.raises(ModelError, match="no card"):
+    with pytest.raises(ModelError, match="no model card"):
         upload(run, "me/small")
     with pytest.raises(ModelError, match="neither a finished run nor a model folder"):
         model_folder(tmp_path)

@@ -158,7 +158,7 @@ def test_every_plan_that_leaves_an_adapter(name, kind, tmp_path):
 REFUSED = {
     "full": (
         {"strategy": "full", "budget": "2 steps"},
-        "phase 2 of the training has the strategy full",
+        r"training\.phases\.1: the strategy full",
     ),
     "differential": (
         {"strategy": "differential", "budget": "2 steps"},
@@ -185,7 +185,7 @@ def test_what_else_is_no_adapter(tmp_path):
     """Chat vectors, renumbered vocabularies, heads with a bias, lost matrices and full folders are refused."""
     run, folder = run_of("llama", [LORA], tmp_path), tmp_path / "adapter"
     changed(run, chat_vector={"weight": 1.0})
-    with pytest.raises(ModelError, match="a chat vector was added"):
+    with pytest.raises(ModelError, match="a chat vector changed all weights"):
         export_peft(run, folder)
     changed(run, chat_vector=None)
     splice = (run / "splice.json").read_text()
@@ -194,7 +194,7 @@ def test_what_else_is_no_adapter(tmp_path):
         export_peft(run, folder)
     (run / "splice.json").write_text(splice)
     (run / "low-rank-0.safetensors").unlink()
-    with pytest.raises(ModelError, match="before low-rank matrices were kept"):
+    with pytest.raises(ModelError, match="older than the storage of low-rank matrices"):
         export_peft(run, folder)
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
@@ -202,7 +202,7 @@ def test_what_else_is_no_adapter(tmp_path):
         export_peft(run, folder)
     with pytest.raises(StoreError, match="not a finished run"):
         export_peft(run / "model", tmp_path / "other")
-    with pytest.raises(ModelError, match="head has a bias"):
+    with pytest.raises(ModelError, match="head has a bias for each id"):
         export_peft(run_of("phi", [], tmp_path / "phi"), tmp_path / "other")
 
 

@@ -94,9 +94,9 @@ def push(
 
     The token is that of `hf auth login`, or HF_TOKEN.
     """
-    from lingraft.export.hub_upload import publishable, upload
+    from lingraft.export.hub_upload import find_upload_folder, upload
 
-    folder = publishable(run)
+    folder = find_upload_folder(run)
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():

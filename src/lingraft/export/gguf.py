@@ -1,11 +1,17 @@
-"""Write a GGUF file atomically: metadata, tokenizer, then one tensor at a time."""
+"""Write a model as a GGUF file for llama.cpp.
+
+The file is written atomically: metadata, tokenizer, then one tensor at a time, so that memory stays
+far below the size of the model. The package `gguf` is an optional extra, imported where it is used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lingraft.bases.folder import read_config
 from lingraft.checkpoint.safetensors_files import Checkpoint
@@ -16,17 +22,18 @@ from lingraft.store import atomic_file
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 if TYPE_CHECKING:
-    import numpy as np
+    from gguf import GGUFWriter
 
 NUMBERS = {"auto": None, "f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
-"""How matrices are stored; `auto` keeps the type. Vectors are float32, as llama.cpp requires."""
+"""Number types of matrices; `auto` keeps the type. Vectors are float32, as llama.cpp requires."""
 
-_STORED = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
+_GGUF_TYPES = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
+"""safetensors dtype -> GGUF type."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A GGUF file that was written; `notes` are for its users."""
+    """The written GGUF file; `notes` are hints for the user of the file."""
 
     path: Path
     architecture: str
@@ -43,7 +50,7 @@ class Exported:
 def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
     """Write a model folder as one GGUF file for llama.cpp.
 
-    Raises `MissingExtraError` without the package `gguf`, and `ModelError` where llama.cpp would
+    Raises `MissingExtraError` without the package `gguf`, and `ModelError` if llama.cpp would
     compute or tokenise differently: an unknown architecture, position scaling or pre-tokenizer.
     """
     if numbers not in NUMBERS:
@@ -53,45 +60,46 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         from gguf import GGUFWriter
     except ImportError as error:
         raise MissingExtraError("gguf", extra="gguf") from error
-    config, checkpoint, tokenizer = (
-        read_config(model),
-        Checkpoint.open(model),
-        open_tokenizer(model),
-    )
+    config = read_config(model)
+    checkpoint, tokenizer = Checkpoint.open(model), open_tokenizer(model)
+    # Everything that can be refused is refused before the first byte is written.
     architecture = architecture_of(config)
-    found = gguf_tokens(tokenizer, _rows(config, checkpoint))
-    names = _names(architecture, config, checkpoint)
+    tokens = gguf_tokens(tokenizer, _embedding_rows(config, checkpoint))
+    names = _tensor_names(architecture, config, checkpoint)
     with atomic_file(path, option="--gguf") as draft:
         writer = GGUFWriter(str(draft), architecture.name)
-        _write_metadata(writer, architecture, config, model)
-        _write_tokens(writer, found, tokenizer)
-        _write_tensors(
-            writer, list(_tensors(architecture, config, checkpoint, names, NUMBERS[numbers]))
-        )
+        # The model folder of a run is called `model`, so the name of the run is used.
+        writer.add_name(model.parent.name if model.name == "model" else model.name)
+        architecture.describe(writer, config)
+        _write_tokens(writer, tokens, tokenizer)
+        plans = _plan_tensors(architecture, config, checkpoint, names, NUMBERS[numbers])
+        _write_tensors(writer, list(plans))
         writer.close()
     return Exported(
         path,
         architecture.name,
-        found.pre,
-        len(found.tokens),
+        tokens.pre,
+        len(tokens.tokens),
         len(names),
         path.stat().st_size,
-        tuple(found.notes),
+        tuple(tokens.notes),
     )
 
 
-def _rows(config: Mapping[str, Any], checkpoint: Checkpoint) -> int:
+def _embedding_rows(config: Mapping[str, Any], checkpoint: Checkpoint) -> int:
     endings = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
-    found = [place.shape[0] for name, place in checkpoint.tensors.items() if name.endswith(endings)]
-    return found[0] if found else int(config["vocab_size"])
+    for name, place in checkpoint.tensors.items():
+        if name.endswith(endings):
+            return place.shape[0]
+    return int(config["vocab_size"])
 
 
-def _names(
+def _tensor_names(
     architecture: Architecture, config: Mapping[str, Any], checkpoint: Checkpoint
 ) -> dict[str, str]:
-    """Return GGUF's name of each tensor.
+    """Return the GGUF name of each tensor.
 
-    Raises `ModelError` for a tensor without one, which would be lost.
+    Raises `ModelError` for a tensor without a GGUF name, which would be missing in the file.
     """
     from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
 
@@ -101,80 +109,74 @@ def _names(
     tied = bool(config.get("tie_word_embeddings", architecture.name == "gpt2"))
     names = {}
     for name in checkpoint.tensors:
+        # llama.cpp uses the input matrix for a tied head, so a stored copy is not written.
         if name.endswith(architecture.skipped) or (tied and name == "lm_head.weight"):
             continue
-        found = table.get_name(name, try_suffixes=(".weight", ".bias"))
-        if found is None:
+        gguf_name = table.get_name(name, try_suffixes=(".weight", ".bias"))
+        if gguf_name is None:
             msg = (
-                f"{checkpoint.folder}: the tensor {name} has no name in GGUF for "
-                f"{architecture.name} "
-                "models"
+                f"{checkpoint.folder}: GGUF has no name for the tensor {name} of "
+                f"{architecture.name} models; use llama.cpp's own converter"
             )
             raise ModelError(msg)
-        names[name] = found
+        names[name] = gguf_name
     return names
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """A tensor to write: its name, its GGUF type, its shape, and the function that reads it."""
+class _TensorPlan:
+    """A tensor to write: its GGUF name, type and shape, and the function that reads it."""
 
     name: str
     kind: Any
     shape: tuple[int, ...]
-    read: Any
+    read: Callable[[], np.ndarray[Any, Any]]
 
 
-def _tensors(
+def _plan_tensors(
     architecture: Architecture,
     config: Mapping[str, Any],
     checkpoint: Checkpoint,
     names: Mapping[str, str],
     numbers: str | None,
-) -> Iterator[_Plan]:
-    import numpy as np
+) -> Iterator[_TensorPlan]:
+    import torch
     from gguf import GGMLQuantizationType as Kind
+    from gguf.quants import quantize
 
     factors = rope_factors(config)
     if factors is not None:
-        yield _Plan(
-            "rope_freqs.weight", Kind.F32, (len(factors),), lambda: np.asarray(factors, np.float32)
-        )
-    for name, written in names.items():
+        values = np.asarray(factors, np.float32)
+        yield _TensorPlan("rope_freqs.weight", Kind.F32, values.shape, lambda: values)
+    for name, gguf_name in names.items():
         place = checkpoint.tensors[name]
-        kind = Kind.F32 if len(place.shape) == 1 else Kind[numbers or _STORED[place.dtype]]
+        kind = Kind.F32 if len(place.shape) == 1 else Kind[numbers or _GGUF_TYPES[place.dtype]]
         if kind is Kind.Q8_0 and place.shape[-1] % 32:
-            msg = (
-                f"{name}: {place.shape[-1]} columns; q8_0 needs a multiple of 32: use --numbers f16"
-            )
+            columns = place.shape[-1]
+            msg = f"{name}: {columns} columns; q8_0 needs a multiple of 32: use --numbers f16"
             raise ModelError(msg)
 
+        # The defaults bind the values of this iteration; a closure would read those of the last.
         def read(name: str = name, kind: Any = kind) -> np.ndarray[Any, Any]:
-            from gguf.quants import quantize
-
             laid_out = architecture.tensor(name, checkpoint.tensor(name).float(), config)
             return quantize(laid_out.contiguous().numpy(), kind)  # type: ignore[no-any-return]
 
-        transposed = architecture.tensor(name, _empty(place.shape), config).shape
-        yield _Plan(written, kind, tuple(transposed), read)
+        # A meta tensor gives the shape in GGUF's layout without reading the weights.
+        meta = torch.empty(place.shape, device="meta")
+        yield _TensorPlan(
+            gguf_name, kind, tuple(architecture.tensor(name, meta, config).shape), read
+        )
 
 
-def _empty(shape: tuple[int, ...]) -> Any:
-    import torch
-
-    return torch.empty(shape, device="meta")
-
-
-def _write_tensors(writer: Any, plans: list[_Plan]) -> None:
-    """Write the header of every tensor, then one tensor at a time to bound memory."""
-    import numpy as np
+def _write_tensors(writer: GGUFWriter, plans: list[_TensorPlan]) -> None:
+    """Write the headers of all tensors, then one tensor at a time to bound the memory."""
     from gguf import GGML_QUANT_SIZES
 
     for plan in plans:
-        block, size = GGML_QUANT_SIZES[plan.kind]
-        count = int(np.prod(plan.shape)) // block * size
+        block_values, block_bytes = GGML_QUANT_SIZES[plan.kind]
+        size = int(np.prod(plan.shape)) // block_values * block_bytes
         writer.add_tensor_info(
-            plan.name, plan.shape, np.dtype(np.float32), count, raw_dtype=plan.kind
+            plan.name, plan.shape, np.dtype(np.float32), size, raw_dtype=plan.kind
         )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -183,36 +185,27 @@ def _write_tensors(writer: Any, plans: list[_Plan]) -> None:
         writer.write_tensor_data(plan.read())
 
 
-def _write_metadata(
-    writer: Any, architecture: Architecture, config: Mapping[str, Any], model: Path
-) -> None:
-    name = model.parent.name if model.name == "model" else model.name
-    writer.add_name(name)
-    architecture.describe(writer, config)
-
-
-def _write_tokens(writer: Any, found: GgufTokens, tokenizer: ModelTokenizer) -> None:
-    writer.add_tokenizer_model(found.model)
-    writer.add_tokenizer_pre(found.pre)
-    writer.add_token_list(list(found.tokens))
-    writer.add_token_types(list(found.types))
-    if found.merges:
-        writer.add_token_merges(list(found.merges))
-    if found.scores:
-        writer.add_token_scores(list(found.scores))
-    writer.add_add_space_prefix(found.space_prefix)
+def _write_tokens(writer: GGUFWriter, tokens: GgufTokens, tokenizer: ModelTokenizer) -> None:
+    writer.add_tokenizer_model(tokens.model)
+    writer.add_tokenizer_pre(tokens.pre)
+    writer.add_token_list(list(tokens.tokens))
+    writer.add_token_types(list(tokens.types))
+    if tokens.merges:
+        writer.add_token_merges(list(tokens.merges))
+    if tokens.scores:
+        writer.add_token_scores(list(tokens.scores))
+    writer.add_add_space_prefix(tokens.space_prefix)
     roles = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "pad": tokenizer.pad_id}
     for role, token_id in roles.items():
         if token_id is not None:
             getattr(writer, f"add_{role}_token_id")(token_id)
-    around = tokenizer.backend.encode("a", add_special_tokens=True).ids
-    writer.add_add_bos_token(bool(around) and around[0] == roles["bos"])
-    writer.add_add_eos_token(bool(around) and around[-1] == roles["eos"])
-    template = tokenizer.config.get("chat_template") or _template(tokenizer.folder)
+    # Whether a text gets BOS and EOS is decided by the post-processor, not by a setting: so look.
+    ids = tokenizer.backend.encode("a", add_special_tokens=True).ids
+    writer.add_add_bos_token(bool(ids) and ids[0] == roles["bos"])
+    writer.add_add_eos_token(bool(ids) and ids[-1] == roles["eos"])
+    template = tokenizer.config.get("chat_template")
+    template_file = tokenizer.folder / "chat_template.jinja"
+    if not template and template_file.is_file():
+        template = template_file.read_text(encoding="utf-8")
     if isinstance(template, str):
         writer.add_chat_template(template)
-
-
-def _template(folder: Path) -> str | None:
-    path = folder / "chat_template.jinja"
-    return path.read_text(encoding="utf-8") if path.is_file() else None

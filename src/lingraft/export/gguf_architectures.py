@@ -1,8 +1,8 @@
 """The architectures of the GGUF export: their settings and the layout of their tensors.
 
-llama.cpp turns pairs of neighbouring dimensions of Llama's queries and keys by RoPE, transformers
-the two halves: their rows are put in the other order. GPT-2 keeps its maps transposed, GPT-NeoX its
-queries, keys and values head by head.
+Three layouts differ from transformers. For Llama, llama.cpp applies RoPE to pairs of neighbouring
+dimensions and transformers to the two halves, so queries and keys are reordered. GPT-2 stores its
+linear layers transposed. GPT-NeoX stores queries, keys and values head by head.
 """
 
 from __future__ import annotations
@@ -35,35 +35,37 @@ class Architecture:
 
 
 def architecture_of(config: Config) -> Architecture:
-    """Return how a model is written.
+    """Return the architecture with which a model is written.
 
-    Raises `ModelError` for one that llama.cpp computes otherwise, or not at all.
+    Raises `ModelError` for a model that llama.cpp computes differently, or not at all.
     """
     kind = str(config.get("model_type"))
     if "vision_config" in config or "audio_config" in config:
         msg = (
-            f"config.json: {kind!r} is multimodal, and GGUF keeps its language model and the image "
-            "encoder in two files; use llama.cpp's own converter (convert_hf_to_gguf.py, again "
-            "with --mmproj), and check its pre-tokenizer"
+            f"config.json: {kind!r} is multimodal, and GGUF stores its language model and the "
+            "image encoder in two files; use llama.cpp's own converter (convert_hf_to_gguf.py, and "
+            "again with --mmproj), and check its pre-tokenizer"
         )
         raise ModelError(msg)
     if kind not in ARCHITECTURES:
         msg = (
-            f"config.json: model_type {kind!r} is not written as GGUF; known: "
-            f"{', '.join(sorted(ARCHITECTURES))}; use llama.cpp's own converter, and check its "
+            f"config.json: model_type {kind!r} cannot be exported as GGUF (known: "
+            f"{', '.join(sorted(ARCHITECTURES))}); use llama.cpp's own converter, and check its "
             "pre-tokenizer"
         )
         raise ModelError(msg)
     if config.get("sliding_window") and config.get("use_sliding_window", True):
-        window = config["sliding_window"]
-        msg = f"config.json: sliding-window attention ({window}) is not written as GGUF"
+        msg = (
+            f"config.json: sliding-window attention ({config['sliding_window']}) cannot be "
+            "exported as GGUF; use llama.cpp's own converter"
+        )
         raise ModelError(msg)
-    _rope(config)
+    _rope(config)  # raises for an unknown scaling
     return ARCHITECTURES[kind]
 
 
 def rope_factors(config: Config) -> list[float] | None:
-    """Return the divisor of each RoPE frequency under Llama-3's scaling, else `None`."""
+    """Return the divisor of each RoPE frequency for the scaling of Llama 3, `None` for others."""
     rope = _rope(config)
     if rope.get("rope_type") != "llama3":
         return None
@@ -78,22 +80,21 @@ def rope_factors(config: Config) -> list[float] | None:
 
 
 def _rope(config: Config) -> Mapping[str, Any]:
+    # transformers 5 writes `rope_parameters`, earlier releases `rope_scaling`.
     rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
     rope.setdefault("rope_type", rope.get("type", "default"))
     if rope["rope_type"] not in {"default", "linear", "llama3"}:
-        msg = f"config.json: positions scaled by {rope['rope_type']!r} are not written as GGUF"
+        msg = (
+            f"config.json: the RoPE scaling {rope['rope_type']!r} cannot be exported as GGUF; use "
+            "llama.cpp's own converter"
+        )
         raise ModelError(msg)
     return rope
 
 
 def _rope_base(config: Config) -> float:
-    named = (
-        _rope(config).get("rope_theta"),
-        config.get("rope_theta"),
-        config.get("rotary_emb_base"),
-        10000.0,
-    )
-    return float(next(filter(None, named)))
+    stated = _rope(config).get("rope_theta") or config.get("rope_theta")
+    return float(stated or config.get("rotary_emb_base") or 10000.0)
 
 
 def _head_width(config: Config) -> int:
@@ -123,16 +124,14 @@ def _describe_llama(writer: Any, config: Config) -> None:
 def _llama_tensor(name: str, tensor: Tensor, config: Config) -> Tensor:
     heads = config["num_attention_heads"]
     if ".q_proj." in name:
-        return _neighbours(tensor, heads)
-    return (
-        _neighbours(tensor, config.get("num_key_value_heads") or heads)
-        if ".k_proj." in name
-        else tensor
-    )
+        return _interleave_halves(tensor, heads)
+    if ".k_proj." in name:
+        return _interleave_halves(tensor, config.get("num_key_value_heads") or heads)
+    return tensor
 
 
-def _neighbours(tensor: Tensor, heads: int) -> Tensor:
-    """Put the first and second half of each head's rows in turn: 0, n/2, 1, n/2 + 1, ..."""
+def _interleave_halves(tensor: Tensor, heads: int) -> Tensor:
+    """Order the outputs of each head as 0, n/2, 1, n/2 + 1, ..."""
     width = tensor.shape[0] // heads
     return tensor.reshape(heads, 2, width // 2, -1).transpose(1, 2).reshape(tensor.shape)
 
@@ -147,8 +146,8 @@ def _describe_gpt2(writer: Any, config: Config) -> None:
 
 
 def _gpt2_tensor(name: str, tensor: Tensor, _config: Config) -> Tensor:
-    maps = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
-    return tensor.T if name.endswith(maps) else tensor
+    linear_layers = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
+    return tensor.T if name.endswith(linear_layers) else tensor
 
 
 def _describe_neox(writer: Any, config: Config) -> None:
@@ -168,14 +167,11 @@ def _neox_tensor(name: str, tensor: Tensor, config: Config) -> Tensor:
     if ".query_key_value." not in name:
         return tensor
     heads = config["num_attention_heads"]
-    return (
-        tensor.reshape(heads, 3, tensor.shape[0] // heads // 3, -1)
-        .transpose(0, 1)
-        .reshape(tensor.shape)
-    )
+    by_head = tensor.reshape(heads, 3, tensor.shape[0] // heads // 3, -1)
+    return by_head.transpose(0, 1).reshape(tensor.shape)
 
 
-def _as_it_is(_name: str, tensor: Tensor, _config: Config) -> Tensor:
+def _unchanged(_name: str, tensor: Tensor, _config: Config) -> Tensor:
     return tensor
 
 
@@ -184,7 +180,7 @@ _LLAMA = Architecture("llama", _describe_llama, _llama_tensor, (".rotary_emb.inv
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
-    "qwen2": Architecture("qwen2", _describe_llama, _as_it_is, (".rotary_emb.inv_freq",)),
+    "qwen2": Architecture("qwen2", _describe_llama, _unchanged, (".rotary_emb.inv_freq",)),
     "gpt2": Architecture("gpt2", _describe_gpt2, _gpt2_tensor, (".attn.bias", ".attn.masked_bias")),
     "gpt_neox": Architecture(
         "gptneox",
@@ -193,4 +189,4 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"),
     ),
 }
-"""transformers' model_type -> how it is written."""
+"""model_type of transformers -> architecture."""

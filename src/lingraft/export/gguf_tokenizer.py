@@ -1,10 +1,15 @@
-"""A tokenizer in GGUF form: tokens with types, and merges or scores."""
+"""Convert a tokenizer to GGUF: tokens with types, and merges or scores.
+
+llama.cpp implements each pre-tokenizer under a name and cannot read a regular expression from the
+file. A tokenizer that it would not reproduce exactly is an error.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from lingraft.errors import ModelError
@@ -35,50 +40,40 @@ class GgufTokens:
 
 
 def gguf_tokens(tokenizer: ModelTokenizer, rows: int) -> GgufTokens:
-    """Return the tokenizer with a token for each row of the model.
+    """Return the tokenizer with a token for each embedding row of the model.
 
-    Raises `ModelError` where llama.cpp would tokenise differently.
-    Rows beyond the vocabulary, and holes in it, become unused tokens, since llama.cpp wants a token
-    for every row.
+    Ids without a token become unused tokens, because llama.cpp requires a token for every row.
+    Raises `ModelError` if llama.cpp would tokenise differently.
     """
     family, data = tokenizer.family, tokenizer.family.data
     pieces = {token_id: piece for piece, token_id in family.pieces.items()} | dict(family.special)
     if max(pieces) >= rows:
         msg = (
-            f"the tokenizer has ids up to {max(pieces)} and the model {rows} rows; the model must "
-            f"have "
-            "a row for each id"
+            f"{tokenizer.folder}: the tokenizer has ids up to {max(pieces)}, but the model has "
+            f"{rows} embedding rows; use the tokenizer of the model"
         )
         raise ModelError(msg)
     tokens = [pieces.get(i, f"[UNUSED{i}]") for i in range(rows)]
     types = _types(data, pieces, rows)
     if isinstance(family, ByteLevel):
-        merges = [" ".join(pair) for pair in _pairs(data)]
-        return GgufTokens(
-            "gpt2", llama_cpp_name(data), tokens, types, merges, notes=_normalizer_notes(data)
-        )
+        merges = [" ".join(pair) for pair in _merge_pairs(data)]
+        notes = _normalizer_notes(data)
+        return GgufTokens("gpt2", llama_cpp_name(data), tokens, types, merges, notes=notes)
     if isinstance(family, SentencePieceBPE):
+        scores, space_prefix = _scores(data, tokens), _space_prefix(data)
         return GgufTokens(
-            "llama",
-            "default",
-            tokens,
-            types,
-            scores=_scores(data, tokens),
-            space_prefix=_space_prefix(data),
+            "llama", "default", tokens, types, scores=scores, space_prefix=space_prefix
         )
-    msg = (
-        f"llama.cpp has no {family.name} tokenizer for models of this kind; use transformers or "
-        f"vLLM"
-    )
+    msg = f"llama.cpp has no {family.name} tokenizer for causal models; use transformers or vLLM"
     raise ModelError(msg)
 
 
 def _types(data: Data, pieces: Mapping[int, str], rows: int) -> list[int]:
     types = [NORMAL if i in pieces else UNUSED for i in range(rows)]
     if data["model"].get("byte_fallback"):
-        types = [
-            BYTE if _BYTE.fullmatch(pieces.get(i, "")) else kind for i, kind in enumerate(types)
-        ]
+        for token_id, piece in pieces.items():
+            if _BYTE.fullmatch(piece):
+                types[token_id] = BYTE
     for token in data.get("added_tokens") or ():
         types[token["id"]] = CONTROL if token["special"] else USER_DEFINED
     unknown = data["model"].get("unk_token")
@@ -87,11 +82,11 @@ def _types(data: Data, pieces: Mapping[int, str], rows: int) -> list[int]:
     return types
 
 
-def _pairs(data: Data) -> list[tuple[str, str]]:
-    return [
-        tuple(pair.split(" ", 1) if isinstance(pair, str) else pair)
-        for pair in data["model"]["merges"]
-    ]
+def _merge_pairs(data: Data) -> Iterator[tuple[str, str]]:
+    """Yield the merges; older tokenizer.json files have them as strings with a space."""
+    for merge in data["model"]["merges"]:
+        left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+        yield left, right
 
 
 def _normalizer_notes(data: Data) -> list[str]:
@@ -101,32 +96,32 @@ def _normalizer_notes(data: Data) -> list[str]:
         return []
     if kinds == ["NFC"]:
         note = (
-            "llama.cpp does not bring text into Unicode NFC as this tokenizer does: ids are equal "
-            "for text in "
-            "NFC: normalise what you feed it"
+            "llama.cpp does not convert text to Unicode NFC as this tokenizer does: the ids are "
+            "equal for text in NFC, so convert the input to NFC"
         )
         return [note]
-    found = ", ".join(kinds)
     msg = (
-        f"llama.cpp does not normalise text for byte-level tokenizers, and this one does ({found})"
+        f"llama.cpp has no normalizer for byte-level tokenizers, and this one has "
+        f"{', '.join(kinds)}; use transformers or vLLM"
     )
     raise ModelError(msg)
 
 
 def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
-    """Return a score for each token, so that the highest score first is the lowest merge first.
+    """Return a score for each token: the negative rank of its merges.
 
-    SentencePiece, and llama.cpp, join any two neighbours that spell a token. Merges must say the
-    same: all splits of a token, one after the other; else `ModelError`.
+    llama.cpp, like SentencePiece, merges the two neighbours that form the token with the highest
+    score, without a list of pairs. This equals the merges if the merges of a token are consecutive
+    and include every pair of tokens that forms it. Otherwise raises `ModelError`.
     """
     rank: dict[str, int] = {}
     known, last = set(), ""
-    for left, right in _pairs(data):
+    for left, right in _merge_pairs(data):
         piece = left + right
         if piece != last and piece in rank:
             msg = (
                 f"llama.cpp ranks merges per token; the merges that form {piece!r} are not "
-                "consecutive, so it would tokenise differently"
+                "consecutive, so it would tokenise differently; use transformers or vLLM"
             )
             raise ModelError(msg)
         rank.setdefault(piece, len(rank))
@@ -138,19 +133,17 @@ def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
             pair = piece[:cut], piece[cut:]
             if pair not in known and all(_reachable(part, rank, vocabulary) for part in pair):
                 msg = (
-                    f"{pair[0]!r} and {pair[1]!r} spell the token {piece!r} and are no merge of "
-                    f"it; "
-                    "llama.cpp would join them"
+                    f"llama.cpp would merge {pair[0]!r} and {pair[1]!r} to the token {piece!r}, "
+                    "which the tokenizer does not; use transformers or vLLM"
                 )
                 raise ModelError(msg)
-    return [
-        -float(rank[token])
-        if token in rank
-        else 0.0
-        if _BYTE.fullmatch(token)
-        else -float(len(rank))
-        for token in tokens
-    ]
+    scores = []
+    for token in tokens:
+        if token in rank:
+            scores.append(-float(rank[token]))
+        else:
+            scores.append(0.0 if _BYTE.fullmatch(token) else -float(len(rank)))
+    return scores
 
 
 def _reachable(part: str, rank: Mapping[str, int], vocabulary: Mapping[str, int]) -> bool:
@@ -158,32 +151,34 @@ def _reachable(part: str, rank: Mapping[str, int], vocabulary: Mapping[str, int]
 
 
 def _space_prefix(data: Data) -> bool:
-    """Say whether a space is put before every text.
+    """Return whether a space is added before every text.
 
-    Raises `ModelError` for what llama.cpp does not do.
+    Raises `ModelError` for a step that llama.cpp does not have.
     """
     normalizers, pre_tokenizers = _parts(data.get("normalizer")), _parts(data.get("pre_tokenizer"))
     prefix = False
     for part in normalizers:
         if part["type"] == "Prepend" and part["prepend"] == SPACE:
             prefix = True
-        elif not (
-            part["type"] == "Replace"
-            and part["pattern"] == {"String": " "}
-            and part["content"] == SPACE
-        ):
-            msg = f"llama.cpp does not normalise text as this tokenizer does ({part['type']})"
+        elif part != {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}:
+            msg = f"llama.cpp has no normalizer {part['type']}; use transformers or vLLM"
             raise ModelError(msg)
     for part in pre_tokenizers:
         if part["type"] != "Metaspace" or part.get("split"):
-            msg = f"llama.cpp has no pre-tokenizer {part['type']} for SentencePiece vocabularies"
+            msg = (
+                f"llama.cpp has no pre-tokenizer {part['type']} for SentencePiece vocabularies; "
+                "use transformers or vLLM"
+            )
             raise ModelError(msg)
         prefix = prefix or part.get("prepend_scheme") in {"always", "first"}
     return prefix
 
 
 def _parts(part: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the parts of a normalizer or pre-tokenizer, with nested sequences flattened."""
     if part is None:
         return []
     inner = part.get("normalizers", part.get("pretokenizers"))
-    return [part] if inner is None else [deep for one in inner for deep in _parts(one)]
+    if inner is None:
+        return [part]
+    return list(chain.from_iterable(map(_parts, inner)))

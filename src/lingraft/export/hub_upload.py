@@ -1,7 +1,7 @@
-"""Upload an adapted model to the hub with the user's own token, always with its model card.
+"""Upload an adapted model to the hub with the token of the user, always with its model card.
 
-The hub's library reads the token that `hf auth login` or HF_TOKEN set. It is never an argument,
-so that it does not appear in a shell history, log, manifest or report.
+The hub client reads the token that `hf auth login` or HF_TOKEN has set. The token is never an
+argument, so that it does not appear in a shell history, log, manifest or report.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from lingraft.store import disk_errors, is_folder
 
 
 def model_folder(path: Path) -> Path:
-    """Return the model folder of a path: model/ of a run, else the folder itself.
+    """Return the model folder of a path: model/ of a run, or the folder itself.
 
     Raises `ModelError` for anything else.
     """
-    folder = path / "model" if (path / "run.json").is_file() and (path / "model").is_dir() else path
+    is_run = (path / "run.json").is_file() and (path / "model").is_dir()
+    folder = path / "model" if is_run else path
     if not (folder / "config.json").is_file():
         msg = (
             f"{path}: neither a finished run nor a model folder (no config.json); `lingraft adapt` "
-            "makes a run"
+            "creates a run"
         )
         raise ModelError(msg)
     return folder
 
 
-def publishable(path: Path) -> Path:
-    """Return the folder to upload: an adapter of a base on the hub, or `model_folder`.
+def find_upload_folder(path: Path) -> Path:
+    """Return the folder to upload: an adapter whose base is on the hub, or `model_folder`.
 
-    Raises `ModelError` for an adapter of a local base: others cannot have the base, and the adapter
-    names its path on this machine.
+    Raises `ModelError` for an adapter of a local base: other users do not have the base, and the
+    adapter contains its path on this machine.
     """
     config = path / "adapter_config.json"
     if not config.is_file():
@@ -41,9 +42,8 @@ def publishable(path: Path) -> Path:
     base = str(json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path"))
     if not HUB_ID.fullmatch(base) or is_folder(base):
         msg = (
-            f"{config}: the adapter's base is {base!r}, not owner/name of a hub; adapt from a "
-            f"hub's model, "
-            "or push the run itself"
+            f"{config}: the base of the adapter is {base!r}, not owner/name of a hub model; adapt "
+            "a model of the hub, or push the run itself"
         )
         raise ModelError(msg)
     return path
@@ -54,32 +54,31 @@ def upload(
 ) -> str:
     """Upload a run's model, or an adapter, to the hub and return the URL of the commit.
 
-    Raises `ModelError` where there is no card, `HubError` where the hub refuses or cannot be
-    reached.
+    Raises `ModelError` without a model card, `HubError` if the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi, get_token
 
-    folder = publishable(path)
+    folder = find_upload_folder(path)
     if not HUB_ID.fullmatch(repository):
         msg = f"--to {repository!r}: expected owner/name of a model on the hub"
         raise RecipeError(msg)
     if not (folder / "README.md").is_file():
-        msg = f"{folder}: no card (README.md), which is required; run `lingraft adapt` again"
+        msg = f"{folder}: no model card (README.md); run `lingraft adapt` again to write it"
         raise ModelError(msg)
     if get_token() is None:
-        msg = f"{repository}: pushing needs your token; `hf auth login`, or set HF_TOKEN"
+        msg = f"{repository}: no token of the hub; run `hf auth login`, or set HF_TOKEN"
         raise HubError(msg)
     api = HfApi()
     with disk_errors(folder), hub_errors(repository, _explanation):
         api.create_repo(repository, private=private, exist_ok=True)
-        done = api.upload_folder(
+        commit = api.upload_folder(
             repo_id=repository,
             folder_path=folder,
             revision=revision,
             commit_message="Model adapted with lingraft",
             ignore_patterns=[".*", "*.tmp"],
         )
-    return str(done.commit_url)
+    return str(commit.commit_url)
 
 
 def _explanation(error: Exception) -> str:
@@ -88,7 +87,7 @@ def _explanation(error: Exception) -> str:
         return f"{one_line(error)}; try again later"
     advice = {
         401: "the token is not valid: `hf auth login`",
-        403: "the token may not write there: create one with write access",
+        403: "the token has no write access to it: create one that has",
         404: "there is no such owner or revision",
     }
     return f"the hub answered {status}; {advice.get(status, 'try again later')}"

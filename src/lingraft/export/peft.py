@@ -1,7 +1,8 @@
 """Write what a run trained as a PEFT adapter with its tokenizer, atomically.
 
-PEFT names the tensors of the adapter, on a meta-device model without weights: the weights of the
-base are not read, and memory stays far below the size of the model.
+PEFT defines the names of the tensors. They are read from a model on the meta device, so that the
+weights of the base are not read and memory stays far below the size of the model. The package
+`peft` is an optional extra, imported where it is used.
 """
 
 from __future__ import annotations
@@ -27,31 +28,45 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+_USAGE = """
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained({arguments})
+base.resize_token_embeddings({rows}, mean_resizing=False)
+model = PeftModel.from_pretrained(base, "THIS FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")
+```
+
+`model.merge_and_unload()` gives a plain model. Its logits equal those of the run's merged model up
+to rounding: merging in half precision rounds the weights again.
+"""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that was written; `rows` are the embedding rows that its base must have."""
+    """The written adapter; `rows` is the number of embedding rows that its base must have."""
 
     path: Path
     base: str
     rows: int
     rows_stored: int
-    maps: int
+    layers: int
     rank: int
     bytes: int
 
     def __str__(self) -> str:
         return (
             f"for {self.base} with {self.rows:,} rows: {self.rows_stored:,} rows, "
-            f"matrices of rank {self.rank} for {self.maps} linear layers"
+            f"matrices of rank {self.rank} for {self.layers} linear layers"
         )
 
 
 def export_peft(run: Path, folder: Path) -> Adapter:
     """Write a run as a folder for `peft.PeftModel.from_pretrained` with the resized base.
 
-    Raises `MissingExtraError` without the package `peft`, and `ModelError` where an adapter cannot
+    Raises `MissingExtraError` without the package `peft`, and `ModelError` if an adapter cannot
     represent what the run trained.
     """
     try:
@@ -74,14 +89,14 @@ def export_peft(run: Path, folder: Path) -> Adapter:
         base,
         delta.rows,
         len(delta.ids),
-        len(delta.maps),
+        len(delta.layers),
         delta.rank,
         (folder / WEIGHTS).stat().st_size,
     )
 
 
 def _base(record: Mapping[str, Any]) -> str:
-    """Return the hub id or folder of the base; a description for a base that the run made."""
+    """Return the hub id or folder of the base; for a base that the run built, a description."""
     kind, settings = next(iter(record["recipe"]["model"].items()))
     return str(settings["path"]) if kind == "folder" else describe_source(record["recipe"]["model"])
 
@@ -95,37 +110,32 @@ def _write_adapter(delta: TrainedDelta, base: str, model_folder: Path, folder: P
     model = meta_model(read_model_config(model_folder), model_folder)
     model.tie_weights()
     config = _config(delta, model)
-    sides = (
-        _name_of(model, model.get_input_embeddings()),
-        _name_of(model, model.get_output_embeddings()),
-    )
-    with (
-        torch.device("meta"),
-        warnings.catch_warnings(action="ignore"),
-    ):  # PEFT's, on training and merging
-        wanted = peft.get_peft_model_state_dict(
-            peft.get_peft_model(model, config), save_embedding_layers=False
-        )
-    tensors = {name: _tensor(name.removeprefix(PREFIX), delta, *sides) for name in wanted}
-    for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
-            expected = tuple(wanted[name].shape)
-            msg = f"{name}: {tuple(tensor.shape)} was trained, while the model has {expected}"
+    input_name = _name_of(model, model.get_input_embeddings())
+    output_name = _name_of(model, model.get_output_embeddings())
+    # PEFT warns of problems of training and merging, which do not happen here.
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        peft_model = peft.get_peft_model(model, config)
+        expected = peft.get_peft_model_state_dict(peft_model, save_embedding_layers=False)
+    tensors = {}
+    for name, placeholder in expected.items():
+        tensor = _tensor(name.removeprefix(PREFIX), delta, input_name, output_name)
+        if tensor.shape != placeholder.shape:
+            msg = (
+                f"{name}: the trained tensor has the shape {tuple(tensor.shape)}, but the model "
+                f"expects {tuple(placeholder.shape)}; run `lingraft adapt` again"
+            )
             raise ModelError(msg)
-    save_file(
-        {name: tensor.clone() for name, tensor in tensors.items()},
-        folder / WEIGHTS,
-        {"format": "pt"},
-    )
+        tensors[name] = tensor.clone()  # safetensors refuses tensors that share memory
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
     settings = {**config.to_dict(), "base_model_name_or_path": base, "inference_mode": True}
-    settings = {
-        key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()
-    }
+    for key, value in settings.items():
+        if isinstance(value, set):  # JSON has no sets, and their order changes between processes
+            settings[key] = sorted(value)
     (folder / CONFIG).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def _name_of(model: Any, module: Any) -> str:
-    return next(str(name) for name, own in model.named_modules() if own is module)
+    return next(str(name) for name, candidate in model.named_modules() if candidate is module)
 
 
 def _config(delta: TrainedDelta, model: Any) -> Any:
@@ -133,21 +143,21 @@ def _config(delta: TrainedDelta, model: Any) -> Any:
     import peft
     from transformers.pytorch_utils import Conv1D
 
-    sides = [
-        model.get_input_embeddings(),
-        *([model.get_output_embeddings()] if delta.output is not None else []),
-    ]
-    names = [_name_of(model, side).rpartition(".")[-1] for side in sides]
+    modules = [model.get_input_embeddings()]
+    if delta.output is not None:
+        modules.append(model.get_output_embeddings())
+    names = [_name_of(model, module).rpartition(".")[-1] for module in modules]
     ids = list(delta.ids)
-    if not delta.maps:
+    if not delta.layers:
         return peft.TrainableTokensConfig(
             task_type="CAUSAL_LM", token_indices=ids, target_modules=names
         )
-    transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in delta.maps)
+    # GPT-2's Conv1D layers store their weights transposed.
+    transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in delta.layers)
     return peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=delta.rank,
-        lora_alpha=delta.rank,
+        lora_alpha=delta.rank,  # a scale of 1: the scale of training is part of the matrices
         lora_dropout=0.0,
         target_modules=_targets(delta, model),
         fan_in_fan_out=transposed,
@@ -156,17 +166,20 @@ def _config(delta: TrainedDelta, model: Any) -> Any:
 
 
 def _targets(delta: TrainedDelta, model: Any) -> list[str]:
-    """Return the short names of the layers if no other module has them, else full names."""
-    last = {name.rpartition(".")[-1] for name in delta.maps}
-    meant = {name for name, _ in model.named_modules() if name.rpartition(".")[-1] in last}
-    return sorted(last if meant == delta.maps.keys() else delta.maps)
+    """Return the short names of the layers if no other module has them, else the full names."""
+    short_names = {name.rpartition(".")[-1] for name in delta.layers}
+    matched = set()
+    for name, _ in model.named_modules():
+        if name.rpartition(".")[-1] in short_names:
+            matched.add(name)
+    return sorted(short_names if matched == delta.layers.keys() else delta.layers)
 
 
 def _tensor(name: str, delta: TrainedDelta, input_name: str, output_name: str) -> Tensor:
-    """Return the trained tensor for a name of PEFT's."""
-    for ending, which in ((".lora_A.weight", 0), (".lora_B.weight", 1)):
+    """Return the trained tensor for a name of PEFT."""
+    for ending, index in ((".lora_A.weight", 0), (".lora_B.weight", 1)):
         if name.endswith(ending):
-            return delta.maps[name.removesuffix(ending)][which]
+            return delta.layers[name.removesuffix(ending)][index]
     if name.startswith(f"{input_name}."):
         return delta.input
     if name.startswith(f"{output_name}."):  # PEFT stores the rows of tied matrices once per side
@@ -176,48 +189,26 @@ def _tensor(name: str, delta: TrainedDelta, input_name: str, output_name: str) -
 
 
 def _readme(record: Mapping[str, Any], base: str, delta: TrainedDelta) -> str:
-    kind = next(iter(record["recipe"]["model"]))
-    front = [
-        "---",
-        "library_name: peft",
-        f"language: {record['language']}",
-        "pipeline_tag: text-generation",
-        *([f"base_model: {base}"] if kind == "hub" else []),
-        "---",
+    kind, settings = next(iter(record["recipe"]["model"].items()))
+    front = ["---", "library_name: peft", f"language: {record['language']}"]
+    front.append("pipeline_tag: text-generation")
+    if kind == "hub":
+        front.append(f"base_model: {base}")
+    front.append("---")
+    arguments = f'"{base}"'
+    if kind == "hub" and settings.get("revision"):
+        arguments += f', revision="{settings["revision"]}"'
+    content = f"{len(delta.ids):,} rows of the embeddings"
+    if delta.layers:
+        content += f", and matrices of rank {delta.rank} for {len(delta.layers)} linear layers"
+    lines = [
+        *front,
+        "",
+        f"# {record['name']}",
+        "",
+        f"A PEFT adapter for {base}, made with lingraft: {content}.",
+        f"It needs its own tokenizer, which is here too, and a base with {delta.rows:,} rows.",
     ]
-    revision = record["recipe"]["model"][kind].get("revision") if kind == "hub" else None
-    named = f'"{base}"' + (f', revision="{revision}"' if revision else "")
-    made = (
-        ""
-        if kind in {"hub", "folder"}
-        else f"\nThe base is {base}; put its folder in place of the name below.\n"
-    )
-    brings = f"{len(delta.ids):,} rows of the embeddings" + (
-        f", and matrices of rank {delta.rank} for {len(delta.maps)} linear layers"
-        if delta.maps
-        else ""
-    )
-    return "\n".join(
-        [
-            *front,
-            "",
-            f"# {record['name']}",
-            "",
-            f"A PEFT adapter for {base}, made with lingraft: {brings}.",
-            f"It needs its own tokenizer, which is here too, and a base with {delta.rows:,} rows.",
-            made,
-            "```python",
-            "from peft import PeftModel",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            "",
-            f"base = AutoModelForCausalLM.from_pretrained({named})",
-            f"base.resize_token_embeddings({delta.rows}, mean_resizing=False)",
-            'model = PeftModel.from_pretrained(base, "THIS FOLDER")',
-            'tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")',
-            "```",
-            "",
-            "`model.merge_and_unload()` gives a plain model. Logits are those of the run's merged",
-            "model but for rounding: merging in half precision rounds the weights again.",
-            "",
-        ]
-    )
+    if kind not in {"hub", "folder"}:
+        lines += ["", f"The base is {base}; put its folder in place of the name below."]
+    return "\n".join(lines) + "\n" + _USAGE.format(arguments=arguments, rows=delta.rows)

@@ -1,8 +1,9 @@
-"""What a run trained, as low-rank matrices and embedding rows; anything else is refused.
+"""Read what a run trained as low-rank matrices and embedding rows.
 
-A run is an adapter of its base where no weight of the body changed but by matrices that were kept
-(strategy `lora`), no id of the base means another token, and the head has no bias. Rows that the
-base does not have, or has otherwise, are stored as they are.
+A run can be an adapter of its base under three conditions: its layers changed only by low-rank
+matrices that were stored (strategy `lora`), each id of the base means the same token, and the
+output head has no bias. Anything else is an error. Rows that the base does not have, or that differ
+from those of the base, are stored in full.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ from lingraft.training.checkpointing import LOW_RANK
 if TYPE_CHECKING:
     from torch import Tensor
 
-OTHERWISE = "hand on the whole model (RUN/model), or train with the strategy lora or rows"
+WHOLE_MODEL = "use the whole model (RUN/model)"
+INSTEAD = f"{WHOLE_MODEL}, or train with the strategy lora or rows"
 
 
 @dataclass(frozen=True)
 class TrainedDelta:
-    """Low-rank matrices by layer name, and embedding rows by id.
+    """Low-rank matrices (A, B) by layer name, and embedding rows by id.
 
-    A is rank x inputs, B is outputs x rank, and the layer changes by B A.
-    `output` is None where one matrix serves the input and the output.
+    A is rank x inputs, B is outputs x rank, and the change of a layer is B A. `rows` is the number
+    of embedding rows of the model, `ids` are those of the stored rows. `output` is `None` if input
+    and output share one matrix.
     """
 
-    maps: Mapping[str, tuple[Tensor, Tensor]]
+    layers: Mapping[str, tuple[Tensor, Tensor]]
     rows: int
     ids: Sequence[int]
     input: Tensor
@@ -41,48 +44,48 @@ class TrainedDelta:
 
     @property
     def rank(self) -> int:
-        """The rank of the matrices, the same for each map; 0 where there are none."""
-        return next((a.shape[0] for a, _ in self.maps.values()), 0)
+        """The rank of the matrices, which all layers share; 0 without matrices."""
+        return next((a.shape[0] for a, _ in self.layers.values()), 0)
 
 
 def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
     """Return what a finished run trained.
 
-    Raises `ModelError` with the reason where an adapter cannot hold it.
+    Raises `ModelError` with the reason if an adapter cannot represent it.
     """
     record = read_record(run)
-    phases = _strategies(record["recipe"])
-    moved = next((target for target, source in splice.kept.items() if target != source), None)
+    strategies = _strategies(record["recipe"])
     if record["recipe"].get("chat_vector"):
-        msg = f"{run}: a chat vector was added to every weight, which no adapter holds; {OTHERWISE}"
+        msg = f"{run}: a chat vector changed all weights, which no adapter can represent; {INSTEAD}"
         raise ModelError(msg)
-    if moved is not None:
-        msg = (
-            f"{run}: the vocabulary was renumbered (id {moved} was {splice.kept[moved]} in the "
-            f"base), so that "
-            f"the special ids in the base's configuration would be wrong; "
-            f"{OTHERWISE.partition(',')[0]}"
-        )
-        raise ModelError(msg)
+    for target_id, source_id in splice.kept.items():
+        if target_id != source_id:
+            msg = (
+                f"{run}: the vocabulary was renumbered (id {target_id} was {source_id} in the "
+                "base), so the special ids in the base's configuration would be wrong; "
+                f"{WHOLE_MODEL}"
+            )
+            raise ModelError(msg)
     checkpoint = Checkpoint.open(run / "model")
     names = embedding_names(checkpoint)
     if names.output_bias is not None:
         msg = (
-            f"{run}: the output head has a bias ({names.output_bias}) for each id, which a PEFT "
-            f"adapter "
-            f"leaves to the base; {OTHERWISE.partition(',')[0]}"
+            f"{run}: the output head has a bias for each id ({names.output_bias}), which a PEFT "
+            f"adapter takes from the base; {WHOLE_MODEL}"
         )
         raise ModelError(msg)
-    kept = str(_notes(record, "embeddings").get("base_rows")).startswith(BIT_IDENTICAL)
-    whole = "embeddings" in phases or not kept
-    ids = range(names.rows) if whole else _new_rows(splice, names.rows)
-    sides = [
-        checkpoint.tensor(group[0])[list(ids)]
-        for group in (names.input, () if names.tied else names.output)
-        if group
-    ]
-    maps = _summed(list(_matrices(run, phases)), 1 - _merged_back(record))
-    return TrainedDelta(maps, names.rows, ids, sides[0], sides[1] if len(sides) > 1 else None)
+    # The rows of the base are part of the adapter if a stage changed them.
+    base_rows = str(_notes(record, "embeddings").get("base_rows"))
+    all_rows = "embeddings" in strategies or not base_rows.startswith(BIT_IDENTICAL)
+    ids = range(names.rows) if all_rows else _new_rows(splice, names.rows)
+    input_rows = checkpoint.tensor(names.input[0])[list(ids)]
+    output_rows = None
+    if names.output and not names.tied:
+        output_rows = checkpoint.tensor(names.output[0])[list(ids)]
+    # Merging back moves the weights this share of the way to the base, and so scales the change.
+    merged_back = float(_notes(record, "training").get("merge_back", {}).get("share", 0.0))
+    layers = _sum_phases(list(_read_matrices(run, strategies)), 1 - merged_back)
+    return TrainedDelta(layers, names.rows, ids, input_rows, output_rows)
 
 
 def _strategies(recipe: Mapping[str, Any]) -> list[str]:
@@ -90,74 +93,78 @@ def _strategies(recipe: Mapping[str, Any]) -> list[str]:
     for number, name in enumerate(names, start=1):
         if name not in {"lora", "rows", "embeddings"}:
             msg = (
-                f"phase {number} of the training has the strategy {name}, which trains full "
-                f"weights, "
-                f"which a LoRA adapter cannot represent; {OTHERWISE}"
+                f"training.phases.{number - 1}: the strategy {name} trains full weights, which a "
+                f"LoRA adapter cannot represent; {INSTEAD}"
             )
             raise ModelError(msg)
     return names
 
 
 def _new_rows(splice: Splice, rows: int) -> list[int]:
-    """Return the ids of added and reinitialised tokens, and of rows beyond the base's ids."""
+    """Return the ids of added and reinitialised tokens, and of rows after the ids of the base."""
     return sorted({*(token.id for token in splice.added), *range(splice.source_size, rows)})
 
 
 def _notes(record: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
-    found: Iterator[Mapping[str, Any]] = (
-        one["notes"] for one in record["stages"] if one["name"] == stage
-    )
-    return next(found, {})
+    """Return the notes of a stage in the record of a run; empty without such a stage."""
+    for entry in record["stages"]:
+        if entry["name"] == stage:
+            notes: Mapping[str, Any] = entry["notes"]
+            return notes
+    return {}
 
 
-def _merged_back(record: Mapping[str, Any]) -> float:
-    return float(_notes(record, "training").get("merge_back", {}).get("share", 0.0))
-
-
-def _matrices(run: Path, phases: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def _read_matrices(run: Path, strategies: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     from safetensors.torch import load_file
 
-    for number in (number for number, name in enumerate(phases) if name == "lora"):
+    for number, strategy in enumerate(strategies):
+        if strategy != "lora":
+            continue
         path = run / LOW_RANK.format(number)
         if not path.is_file():
             msg = (
-                f"{path}: not there; the run was trained before low-rank matrices were kept beside "
-                "the merged model; train it again in another --store"
+                f"{path}: no such file: the run is older than the storage of low-rank matrices; "
+                "train it again in another --store"
             )
             raise ModelError(msg)
-        found = load_file(path)
-        if experts := next((name for name in found if name.endswith("expert_A")), None):
-            msg = (
-                f"{path}: {experts.removesuffix('.expert_A')} holds experts, whose matrices are "
-                f"not "
-                f"written as an adapter; {OTHERWISE.partition(',')[0]}"
-            )
-            raise ModelError(msg)
-        yield found
+        matrices = load_file(path)
+        for name in matrices:
+            if name.endswith(".expert_A"):
+                msg = (
+                    f"{path}: {name.removesuffix('.expert_A')} has experts, whose matrices cannot "
+                    f"be exported as an adapter; {WHOLE_MODEL}"
+                )
+                raise ModelError(msg)
+        yield matrices
 
 
-def _summed(
+def _sum_phases(
     phases: Sequence[Mapping[str, Tensor]], share: float
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Concatenate the matrices of all phases: their product is the sum of the products."""
+    """Concatenate the matrices of all phases: the product is the sum of their products."""
     import torch
 
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for phase in phases:
-        for name in (key.removesuffix(".lora_A") for key in phase if key.endswith(".lora_A")):
-            parts.setdefault(name, []).append((phase[f"{name}.lora_A"], phase[f"{name}.lora_B"]))
-    rank = max((sum(a.shape[0] for a, _ in pairs) for pairs in parts.values()), default=0)
-    return {
-        name: (
-            _pad_rank(torch.cat([a for a, _ in pairs]), rank),
-            _pad_rank(torch.cat([b for _, b in pairs], dim=1).T, rank).T.contiguous() * share,
-        )
-        for name, pairs in parts.items()
-    }
+        for key, matrix in phase.items():
+            name, is_a = key.removesuffix(".lora_A"), key.endswith(".lora_A")
+            if is_a:
+                parts.setdefault(name, []).append((matrix, phase[f"{name}.lora_B"]))
+    summed = {}
+    for name, pairs in parts.items():
+        a = torch.cat([a for a, _ in pairs])
+        b = torch.cat([b for _, b in pairs], dim=1)
+        summed[name] = a, b
+    # A PEFT configuration has one rank, so the matrices of all layers are padded to the largest.
+    rank = max((a.shape[0] for a, _ in summed.values()), default=0)
+    for name, (a, b) in summed.items():
+        padded_b = _pad_rows(b.T, rank).T.contiguous() * share
+        summed[name] = _pad_rows(a, rank), padded_b
+    return summed
 
 
-def _pad_rank(matrix: Tensor, rank: int) -> Tensor:
-    """Fill up with rows of zeros to the rank that all maps have."""
-    import torch
-
-    return torch.cat([matrix, matrix.new_zeros(rank - matrix.shape[0], matrix.shape[1])])
+def _pad_rows(matrix: Tensor, size: int) -> Tensor:
+    """Append zeros to the first dimension up to a size."""
+    padded = matrix.new_zeros(size, matrix.shape[1])
+    padded[: matrix.shape[0]] = matrix
+    return padded
