@@ -161,7 +161,7 @@ def test_a_word_level_tokenizer_is_refused_by_name(tmp_path):
         ),
         ("x.tiktoken", b"IQ== 0\nbroken\n", "line 2: not a tiktoken line"),
         ("x.tiktoken", b"IQ== 0\n", "1 tiktoken ranks; the regex is known for"),
-        ("vocab.json", b"{}", "merges.txt beside it"),
+        ("vocab.json", b"{}", "expected vocab.json and merges.txt"),
         (
             "tokenizer.json",
             b'{"model": {"vocab": {"a": 0, "b": 0}}}',

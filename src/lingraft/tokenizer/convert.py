@@ -1,6 +1,7 @@
-"""Files without tokenizer.json: tiktoken ranks, vocab.json + merges.txt (SentencePiece: `sentencepiece_model`).
+"""Building a tokenizer.json from tiktoken ranks, or from vocab.json and merges.txt.
 
-Each function returns the content of the tokenizer.json that gives the same ids.
+Each function returns the content of the tokenizer.json with the same ids. `sentencepiece_model`
+converts SentencePiece files.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import base64
 import binascii
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lingraft.errors import TokenizerError
-from lingraft.tokenizer.byte_level_bpe import splits
+from lingraft.tokenizer.byte_level_bpe import byte_characters, splits
 from lingraft.tokenizer.json_format import Data
 
 GPT2_REGEX = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -21,6 +22,8 @@ LLAMA3_REGEX = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN_REGEX = LLAMA3_REGEX.replace(r"\p{N}{1,3}", r"\p{N}")
+
+_GPT2_END = "<|endoftext|>"
 
 _LLAMA3_SPECIAL = (
     "<|begin_of_text|>",
@@ -33,12 +36,39 @@ _LLAMA3_SPECIAL = (
     "<|end_header_id|>",
     "<|reserved_special_token_4|>",
     "<|eot_id|>",
+    *(f"<|reserved_special_token_{i}|>" for i in range(5, 251)),
 )
 _QWEN_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
+class _TiktokenModel(NamedTuple):
+    """The parts of a tiktoken tokenizer that its file of ranks does not hold."""
+
+    pattern: str
+    special: tuple[str, ...]
+    eos: str
+    bos: str | None = None
+    ignore_merges: bool = False
+    normalizer: dict[str, Any] | None = None
+
+
+# A file of ranks names no model, so its number of ranks identifies it.
+_TIKTOKEN = {
+    128_000: _TiktokenModel(
+        LLAMA3_REGEX,
+        _LLAMA3_SPECIAL,
+        bos="<|begin_of_text|>",
+        eos="<|end_of_text|>",
+        ignore_merges=True,
+    ),
+    151_643: _TiktokenModel(
+        QWEN_REGEX, _QWEN_SPECIAL, eos="<|endoftext|>", normalizer={"type": "NFC"}
+    ),
+}
+
+
 def added_token(token_id: int, content: str, *, special: bool = True) -> dict[str, Any]:
-    """Return an added token as tokenizer.json writes it."""
+    """Return an added token in the form of tokenizer.json."""
     return {
         "id": token_id,
         "content": content,
@@ -51,7 +81,7 @@ def added_token(token_id: int, content: str, *, special: bool = True) -> dict[st
 
 
 def tokenizer_data(model: dict[str, Any], **parts: Any) -> Data:
-    """Return a tokenizer.json with every part that `tokenizers` expects."""
+    """Return a tokenizer.json with every key that `tokenizers` expects."""
     empty = dict.fromkeys(
         ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
     )
@@ -59,7 +89,7 @@ def tokenizer_data(model: dict[str, Any], **parts: Any) -> Data:
 
 
 def bpe_model(vocab: dict[str, int], merges: list[Any], **settings: Any) -> dict[str, Any]:
-    """Return a BPE model as tokenizer.json writes it."""
+    """Return a BPE model in the form of tokenizer.json."""
     return {
         "type": "BPE",
         "dropout": None,
@@ -76,7 +106,7 @@ def bpe_model(vocab: dict[str, int], merges: list[Any], **settings: Any) -> dict
 
 
 def byte_level_parts(pattern: str) -> dict[str, Any]:
-    """Return pre-tokenizer and decoder of a byte-level BPE with this regex."""
+    """Return the pre-tokenizer and the decoder of a byte-level BPE with this regex."""
     return {
         "pre_tokenizer": {
             "type": "Sequence",
@@ -105,31 +135,57 @@ def byte_level_parts(pattern: str) -> dict[str, Any]:
 
 
 def from_vocab_and_merges(source: Path) -> Data:
-    """Read GPT-2's vocab.json and the merges.txt beside it."""
+    """Read GPT-2's vocab.json, and merges.txt from the same folder."""
     merges_file = source.with_name("merges.txt")
     try:
         vocab = json.loads(source.read_text(encoding="utf-8"))
         lines = merges_file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        msg = f"{source}: expected vocab.json with merges.txt beside it ({error})"
+        msg = f"{source}: expected vocab.json and merges.txt in one folder ({error})"
         raise TokenizerError(msg) from error
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    special = [added_token(vocab[name], name) for name in ("<|endoftext|>",) if name in vocab]
-    data = tokenizer_data(
-        bpe_model(vocab, merges), added_tokens=special, **byte_level_parts(GPT2_REGEX)
-    )
+    special = [added_token(vocab[_GPT2_END], _GPT2_END)] if _GPT2_END in vocab else []
+    parts = byte_level_parts(GPT2_REGEX)
+    data = tokenizer_data(bpe_model(vocab, merges), added_tokens=special, **parts)
     if special:
-        data["lingraft_roles"] = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+        data["lingraft_roles"] = {"bos_token": _GPT2_END, "eos_token": _GPT2_END}
     return data
 
 
 def from_tiktoken(source: Path) -> Data:
-    """Read tiktoken ranks: the merges are every split of a token into two others, in the order of ranks.
+    """Read tiktoken ranks; the merges are all splits of a token into two others, in rank order."""
+    ranks = _read_ranks(source)
+    known = _TIKTOKEN.get(len(ranks))
+    if known is None:
+        msg = (
+            f"{source}: {len(ranks)} tiktoken ranks; the regex is known for Llama-3 (128000) and "
+            "Qwen (151643) only: give the model's tokenizer.json instead"
+        )
+        raise TokenizerError(msg)
+    table = byte_characters()
+    vocab: dict[str, int] = {}
+    for token, rank in ranks.items():
+        vocab["".join(table[byte] for byte in token)] = rank
+    merges: list[list[str]] = []
+    for piece in sorted(vocab, key=vocab.__getitem__):
+        merges += map(list, splits(piece, vocab))
+    added = []
+    for token_id, content in enumerate(known.special, len(ranks)):
+        added.append(added_token(token_id, content))
+    # A BOS is the first special token, which follows the ranks.
+    before = (known.bos, len(ranks)) if known.bos else None
+    data = tokenizer_data(
+        bpe_model(vocab, merges, ignore_merges=known.ignore_merges),
+        added_tokens=added,
+        normalizer=known.normalizer,
+        post_processor=special_token_template(before=before),
+        **byte_level_parts(known.pattern),
+    )
+    data["lingraft_roles"] = {"bos_token": known.bos, "eos_token": known.eos}
+    return data
 
-    The file holds neither regex nor special tokens; both are known for Llama-3 (128,000 ranks) and Qwen (151,643).
-    """
-    from lingraft.tokenizer.byte_level_bpe import byte_characters
 
+def _read_ranks(source: Path) -> dict[bytes, int]:
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(source.read_bytes().splitlines(), 1):
         try:
@@ -140,46 +196,7 @@ def from_tiktoken(source: Path) -> Data:
                 f"{source}, line {number}: not a tiktoken line; expected a base64 token and a rank"
             )
             raise TokenizerError(msg) from error
-    special: tuple[str, ...]
-    if len(ranks) == 128_000:
-        reserved = tuple(f"<|reserved_special_token_{i}|>" for i in range(5, 251))
-        pattern, special, (bos, eos), ignore = (
-            LLAMA3_REGEX,
-            _LLAMA3_SPECIAL + reserved,
-            _LLAMA3_SPECIAL[:2],
-            True,
-        )
-    elif len(ranks) == 151_643:
-        pattern, special, (bos, eos), ignore = (
-            QWEN_REGEX,
-            _QWEN_SPECIAL,
-            (None, "<|endoftext|>"),
-            False,
-        )
-    else:
-        msg = (
-            f"{source}: {len(ranks)} tiktoken ranks; the regex is known for Llama-3 (128000) and Qwen (151643) "
-            "only: give the model's tokenizer.json instead"
-        )
-        raise TokenizerError(msg)
-    table = byte_characters()
-    vocab = {"".join(table[byte] for byte in token): rank for token, rank in ranks.items()}
-    merges = [
-        list(pair)
-        for piece in sorted(vocab, key=vocab.__getitem__)
-        for pair in splits(piece, vocab)
-    ]
-    tokens = [added_token(len(ranks) + i, name) for i, name in enumerate(special)]
-    normalizer = {"type": "NFC"} if pattern == QWEN_REGEX else None
-    data = tokenizer_data(
-        bpe_model(vocab, merges, ignore_merges=ignore),
-        added_tokens=tokens,
-        normalizer=normalizer,
-        post_processor=special_token_template(before=(bos, len(ranks)) if bos else None),
-        **byte_level_parts(pattern),
-    )
-    data["lingraft_roles"] = {"bos_token": bos, "eos_token": eos}
-    return data
+    return ranks
 
 
 def special_token_template(
@@ -191,15 +208,12 @@ def special_token_template(
         return None
 
     def around(sequence: str, type_id: int) -> list[dict[str, Any]]:
-        special = [
-            {"SpecialToken": {"id": token[0], "type_id": type_id}} if token else None
-            for token in (before, after)
-        ]
-        return [
-            part
-            for part in (special[0], {"Sequence": {"id": sequence, "type_id": type_id}}, special[1])
-            if part
-        ]
+        parts: list[dict[str, Any]] = [{"Sequence": {"id": sequence, "type_id": type_id}}]
+        if before:
+            parts.insert(0, {"SpecialToken": {"id": before[0], "type_id": type_id}})
+        if after:
+            parts.append({"SpecialToken": {"id": after[0], "type_id": type_id}})
+        return parts
 
     return {
         "type": "TemplateProcessing",

@@ -1,8 +1,6 @@
-"""Texts that tokenizers stumble over: every round trip is tried on them.
+"""Texts for checks of claims about any text: edge cases of tokenizers, and a broad sample.
 
-A broad sample of texts of any kind: languages, code, markup, numbers, random Unicode.
-
-Claims that are made for any text are checked on it, next to the texts that a run was given.
+The broad sample holds languages, code, markup, numbers and random Unicode.
 """
 
 from __future__ import annotations
@@ -11,11 +9,11 @@ import random
 import sys
 import unicodedata
 
-_WITHOUT_SPACE = 1_000_000
+_MIN_WORD_BYTES = 1_000_000
 
 
 def edge_case_texts() -> list[str]:
-    """Return texts with emoji, joiners, marks out of order, mixed scripts, controls, digits, code, long stretches."""
+    """Return texts with emoji, joiners, unordered marks, mixed scripts, controls, digits, code."""
     return [
         "",
         " ",
@@ -58,7 +56,7 @@ def edge_case_texts() -> list[str]:
 
 
 def code_texts() -> list[str]:
-    """Return code with the indentation, line ends and spaces that code has."""
+    """Return code with indentation, line ends and runs of spaces."""
     return [
         "def f(x):\n    if x:\n        return x  # ok\n\n\nclass A:\n\tpass\n",
         "for i in range(10):\n  print(i)   \n\n",
@@ -75,10 +73,10 @@ def code_texts() -> list[str]:
 
 
 def word_without_spaces(seed_text: str) -> str:
-    """Return a megabyte without a single white space, made from the letters of a text."""
+    """Return at least a megabyte of the letters of a text, without white space."""
     letters = "".join(seed_text.split()) or "x"
     size = len(letters.encode())
-    return letters * (_WITHOUT_SPACE // size + 1)
+    return letters * (_MIN_WORD_BYTES // size + 1)
 
 
 SENTENCES = (
@@ -120,6 +118,7 @@ CODE = (
     "HTTPServerError camelCaseName snake_case_name kebab-case-name SCREAMING_CASE v2.10.3-rc1",
 )
 RANDOM_TEXTS = 200
+# Blocks of Latin, Greek, Cyrillic, Semitic and Indic scripts, symbols, CJK, emoji; then all.
 _ALPHABETS = (
     (0x20, 0x7F),
     (0xA0, 0x250),
@@ -138,12 +137,12 @@ _ALPHABETS = (
 
 
 def broad_sample() -> list[str]:
-    """Return about 300 texts; the same ones at every call."""
+    """Return about 300 texts, the same ones at every call."""
     return [*edge_case_texts(), *SENTENCES, *CODE, *random_texts(RANDOM_TEXTS)]
 
 
 def random_texts(count: int, seed: int = 0) -> list[str]:
-    """Return texts of random characters, of one block or of all, with spaces in between."""
+    """Return texts of random characters with spaces, each from one block or from all."""
     chance = random.Random(seed)
     texts = []
     for i in range(count):
@@ -151,6 +150,7 @@ def random_texts(count: int, seed: int = 0) -> list[str]:
         characters: list[str] = []
         while len(characters) < 30:
             character = chr(chance.randrange(low, high))
+            # Surrogates cannot be encoded, and unassigned code points are not text.
             if unicodedata.category(character) in {"Cs", "Cn"}:
                 continue
             characters.append(character if chance.random() > 0.15 else " ")

@@ -35,7 +35,7 @@ class TextEncoder:
 
     @cached_property
     def control(self) -> dict[int, str]:
-        """The content of the added tokens with the flag `special`, which a text does not produce."""
+        """The content of the added tokens with the flag `special`, which no text produces."""
         tokens = self.data.get("added_tokens") or []
         return {token["id"]: token["content"] for token in tokens if token.get("special")}
 

@@ -1,10 +1,9 @@
-"""Finding the tokenizer of a folder or file, converting it where it has no tokenizer.json, and naming its family."""
+"""Reading the tokenizer of a model folder: finding its file, converting it, choosing its family."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from lingraft.tokenizer.validate import blame_unreadable_file, check_tokenizer_d
 
 FAMILIES: tuple[type[Family], ...] = (ByteLevel, SentencePieceBPE, Unigram)
 
-_SOURCES = (
+# In order of preference: tokenizer.json is the file that loaders use where there are several.
+_FILE_NAMES = (
     "tokenizer.json",
     "tokenizer.json.gz",
     "vocab.json",
@@ -32,26 +32,28 @@ _SOURCES = (
     "sentencepiece.bpe.model",
     "tokenizer.model.v*",
 )
-"""Where a folder keeps its tokenizer, the first that is there wins."""
 
 
 def family_of(data: Data, where: Path) -> Family:
-    """Bind a tokenizer.json's content to its family; raises `TokenizerError` with what was seen."""
+    """Return the family of a tokenizer.json; raises `TokenizerError` where it is not supported."""
     for family in FAMILIES:
         if family.recognises(data):
             return family(data, where)
     known = ", ".join(family.name for family in FAMILIES)
     kind = data["model"].get("type")
-    pre = json.dumps(data.get("pre_tokenizer"))[:120]
-    msg = f"{where}: a tokenizer of type {kind!r} with the pre-tokenizer {pre} is of no family known here ({known})"
+    pre_tokenizer = json.dumps(data.get("pre_tokenizer"))[:120]
+    msg = (
+        f"{where}: a tokenizer of type {kind!r} with the pre-tokenizer {pre_tokenizer} is not "
+        f"supported; choose a base with another tokenizer ({known})"
+    )
     raise TokenizerError(msg)
 
 
 def open_tokenizer(path: Path) -> ModelTokenizer:
     """Open the tokenizer of a model folder, or a tokenizer file.
 
-    Reads tokenizer.json (also .gz); a SentencePiece, tiktoken or vocab.json + merges.txt file is converted. Raises
-    `TokenizerError` where there is none, or none that is known.
+    Reads tokenizer.json (also .gz), and converts SentencePiece, tiktoken and vocab.json with
+    merges.txt. Raises `TokenizerError` where there is none, or none that is supported.
     """
     path = Path(path)
     source = tokenizer_file(path)
@@ -60,86 +62,78 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     folder = source.parent
     files = TokenFiles(
         folder,
-        config=_json(folder / "tokenizer_config.json"),
-        special_map=_json(folder / "special_tokens_map.json"),
-        added=_json(folder / "added_tokens.json"),
+        config=_read_object(folder / "tokenizer_config.json"),
+        special_map=_read_object(folder / "special_tokens_map.json"),
+        added=_read_object(folder / "added_tokens.json"),
     )
-    settings = {**_roles(data), **files.settings}
+    # A converted file brings its own roles, which the folder's files override.
+    settings = {**data.pop("lingraft_roles", {}), **files.settings}
     batch_settings = disable_batch_settings(data)
-    config = {**settings, "model_config": _json(folder / "config.json")}
+    config = {**settings, "model_config": _read_object(folder / "config.json")}
     with blame_unreadable_file(data, source):
         complete_added_tokens(data, settings, files, source)
         return ModelTokenizer(folder, family_of(data, source), config, batch_settings)
 
 
 def tokenizer_file(path: Path) -> Path:
-    """Return the file that holds the tokenizer of a folder; raises `TokenizerError` where there is none."""
+    """Return the tokenizer file of a folder; raises `TokenizerError` where there is none."""
     if path.is_file():
         return path
     if not path.exists():
-        msg = f"{path}: there is no such file or folder; expected a tokenizer.json or a model folder that holds one"
+        msg = (
+            f"{path}: there is no such file or folder; expected a tokenizer.json or a model folder "
+            "that holds one"
+        )
         raise TokenizerError(msg)
-    for pattern in _SOURCES:
-        found = sorted(path.glob(pattern))
-        if found:
-            return found[0]
+    for pattern in _FILE_NAMES:
+        for file in sorted(path.glob(pattern)):
+            return file
     listing = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
-    msg = f"{path}: no tokenizer here; expected one of {', '.join(_SOURCES)}, found {listing}"
+    msg = f"{path}: no tokenizer here; expected one of {', '.join(_FILE_NAMES)}, found {listing}"
     raise TokenizerError(msg)
 
 
 def _read(source: Path) -> Data:
-    readers: tuple[tuple[Callable[[str], bool], Callable[[Path], Data]], ...] = (
-        (lambda name: name == "vocab.json", from_vocab_and_merges),
-        (lambda name: name.endswith((".json", ".json.gz")), _tokenizer_json),
-        (lambda name: name.endswith(".tiktoken"), from_tiktoken),
-        (lambda name: ".model" in name, _from_model_file),
-    )
-    for fits, read in readers:
-        if fits(source.name):
-            return read(source)
-    msg = f"{source}: not a tokenizer file; expected {', '.join(_SOURCES)}"
+    """Read or convert a tokenizer file, by its name."""
+    name = source.name
+    if name == "vocab.json":
+        return from_vocab_and_merges(source)
+    if name.endswith((".json", ".json.gz")):
+        return _read_tokenizer_json(source)
+    # Llama-3 stores tiktoken ranks as tokenizer.model, the name of SentencePiece's files.
+    if name.endswith(".tiktoken") or (".model" in name and is_tiktoken(source)):
+        return from_tiktoken(source)
+    if ".model" in name:
+        return from_sentencepiece(source)
+    msg = f"{source}: not a tokenizer file; expected {', '.join(_FILE_NAMES)}"
     raise TokenizerError(msg)
 
 
-def _tokenizer_json(source: Path) -> Data:
+def _read_tokenizer_json(source: Path) -> Data:
     try:
         raw = source.read_bytes()
         data = parse_json(gzip.decompress(raw) if source.suffix == ".gz" else raw)
     except (ValueError, OSError, EOFError) as error:
         msg = f"{source}: not a readable tokenizer.json ({error})"
         raise TokenizerError(msg) from error
-    if (
-        not isinstance(data, dict)
-        or not isinstance(data.get("model"), dict)
-        or "vocab" not in data["model"]
-    ):
+    model = data.get("model") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(model, dict) or "vocab" not in model:
         msg = f"{source}: not a tokenizer.json; expected an object with model.vocab"
         raise TokenizerError(msg)
-    if "type" not in data["model"]:  # files of tokenizers < 0.9 name no type
-        data["model"]["type"] = "BPE" if "merges" in data["model"] else "Unigram"
+    if "type" not in model:  # files of tokenizers < 0.9
+        model["type"] = "BPE" if "merges" in model else "Unigram"
     return data
 
 
-def _from_model_file(source: Path) -> Data:
-    """tokenizer.model is SentencePiece's message, or tiktoken's lines (Llama-3)."""
-    return from_tiktoken(source) if is_tiktoken(source) else from_sentencepiece(source)
-
-
 def is_tiktoken(source: Path) -> bool:
-    """Say whether a tokenizer file holds the lines of tiktoken: a token in base64 and its rank."""
+    """Whether a tokenizer file holds the lines of tiktoken: a token in base64 and its rank."""
     with source.open("rb") as file:
         first_line = file.readline(200)
     return first_line.rstrip().endswith(b" 0") and len(first_line.split()) == 2
 
 
-def _roles(data: Data) -> dict[str, Any]:
-    """What a converted file itself says about its begin, end and padding tokens."""
-    roles: dict[str, Any] = data.pop("lingraft_roles", {})
-    return roles
-
-
-def _json(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, an empty one where there is no file or no object."""
     if not path.exists():
         return {}
     try:

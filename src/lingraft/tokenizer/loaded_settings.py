@@ -1,9 +1,10 @@
-"""Settings of a tokenizer that its transformers class has, whether or not the files name them.
+"""The settings of a tokenizer that come from its transformers class instead of its files.
 
-An extended tokenizer is saved under `PreTrainedTokenizerFast`, which loads tokenizer.json unchanged. The
-class of the source (LlamaTokenizer, T5Tokenizer) may pad on another side, clean up spaces after
-decoding, or put tokens around a text. What AutoTokenizer says of the source is therefore written out:
-padding and truncation side, clean-up, the longest input, and the post-processor.
+An extended tokenizer is saved with the class `PreTrainedTokenizerFast`, which loads tokenizer.json
+unchanged. The class of the source (LlamaTokenizer, T5Tokenizer) may pad on another side, clean up
+spaces after decoding, or put tokens around a text. The values that AutoTokenizer reports for the
+source are therefore written to the result: padding and truncation side, clean-up, maximum length,
+and the post-processor.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,16 @@ from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 NAMES = ("padding_side", "truncation_side", "clean_up_tokenization_spaces", "model_max_length")
 """The settings that every tokenizer of transformers has."""
 
-_UNLIMITED = 10**20  # transformers writes 10**30 where no length is known
+_UNLIMITED = 10**20  # transformers uses 10**30 where no length is known
 _TEXT = "x"
 
 
 @dataclass(frozen=True)
 class LoadedSettings:
-    """What AutoTokenizer makes of a folder.
+    """The settings of a folder that AutoTokenizer loaded.
 
-    `values` are settings by their names in tokenizer_config.json; `before` and `after` are the ids
-    that are put around a text, `pair` those of a pair of texts.
+    `values` are settings by their names in tokenizer_config.json. `before` and `after` are the ids
+    around a text, `pair` the special ids around and between two texts.
     """
 
     values: dict[str, Any]
@@ -41,7 +43,7 @@ class LoadedSettings:
 
 
 def names_tokenizer_class(folder: Path) -> bool:
-    """Say whether a folder tells transformers which class its tokenizer has."""
+    """Whether a folder holds a file in which transformers finds the class of its tokenizer."""
     return any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
 
 
@@ -53,7 +55,7 @@ def read_loaded_settings(folder: Path) -> LoadedSettings:
     logging.set_verbosity_error()
     try:
         loaded = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except Exception as error:  # it passes on whatever its readers raise
+    except Exception as error:  # errors of many kinds pass through from its readers
         reason = " ".join(str(error).split())[:200]
         msg = f"{folder}: transformers cannot load its tokenizer ({reason})"
         raise TokenizerError(msg) from error
@@ -69,44 +71,40 @@ def read_loaded_settings(folder: Path) -> LoadedSettings:
 
 
 def _around(loaded: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the ids that are put before and after a text."""
+    """Return the ids that the tokenizer puts before and after a text."""
     bare = loaded(_TEXT, add_special_tokens=False)["input_ids"]
-    whole = loaded(_TEXT)["input_ids"]
-    for start in range(len(whole) - len(bare) + 1):
-        if whole[start : start + len(bare)] == bare:
-            return tuple(whole[:start]), tuple(whole[start + len(bare) :])
-    return tuple(whole), ()
+    complete = loaded(_TEXT)["input_ids"]
+    for start in range(len(complete) - len(bare) + 1):
+        end = start + len(bare)
+        if complete[start:end] == bare:
+            return tuple(complete[:start]), tuple(complete[end:])
+    return tuple(complete), ()
 
 
 def _in_a_pair(loaded: Any) -> tuple[int, ...]:
-    """Return the ids that are put around and between two texts."""
+    """Return the ids that the tokenizer puts around and between two texts."""
     encoded = loaded(_TEXT, _TEXT, return_special_tokens_mask=True)
-    found: list[int] = []
-    for token_id, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
-        if special:
-            found.append(token_id)
-    return tuple(found)
+    return tuple(compress(encoded["input_ids"], encoded["special_tokens_mask"]))
 
 
 def _flags(loaded: Any, before: Sequence[int], after: Sequence[int]) -> dict[str, bool]:
-    """Return `add_bos_token` and `add_eos_token` where they describe what really happens.
-
-    llama.cpp reads them, PreTrainedTokenizerFast goes by the post-processor. Where a class has the
-    flags and does not follow them, they are not written.
-    """
+    """Return `add_bos_token` and `add_eos_token`, where the tokenizer follows them."""
+    # llama.cpp reads these flags; PreTrainedTokenizerFast uses the post-processor. Some classes
+    # have the flags and do not follow them. Then they would mislead llama.cpp.
     flags: dict[str, bool] = {}
     expected: list[list[int]] = []
     for role in ("bos", "eos"):
-        flags[f"add_{role}_token"] = bool(getattr(loaded, f"add_{role}_token", False))
-        expected.append([getattr(loaded, f"{role}_token_id")] if flags[f"add_{role}_token"] else [])
+        is_added = bool(getattr(loaded, f"add_{role}_token", False))
+        flags[f"add_{role}_token"] = is_added
+        expected.append([getattr(loaded, f"{role}_token_id")] if is_added else [])
     return flags if expected == [list(before), list(after)] and any(flags.values()) else {}
 
 
 def with_loaded_settings(tokenizer: ModelTokenizer, warn: Callable[[str], None]) -> ModelTokenizer:
-    """Return a tokenizer with the settings that AutoTokenizer finds in its folder.
+    """Return a tokenizer with the settings that AutoTokenizer reports for its folder.
 
-    A bare tokenizer file names no class, and is taken as it is. Warns where transformers cannot
-    load the folder, because only what the files name is kept then.
+    A single tokenizer file names no class and keeps its settings. Warns where transformers cannot
+    load the folder: only the settings in the files are kept then.
     """
     if not names_tokenizer_class(tokenizer.folder):
         return tokenizer
@@ -119,7 +117,7 @@ def with_loaded_settings(tokenizer: ModelTokenizer, warn: Callable[[str], None])
 
 
 def apply_loaded_settings(tokenizer: ModelTokenizer, settings: LoadedSettings) -> ModelTokenizer:
-    """Return a tokenizer whose configuration and post-processor say what AutoTokenizer makes of it."""
+    """Return a tokenizer with the settings and the post-processor of AutoTokenizer."""
     family = tokenizer.family
     config = {**tokenizer.config, **settings.values}
     if settings.post_processor != family.data.get("post_processor"):

@@ -1,9 +1,10 @@
-"""What stands before and after a document: the tokens that did so in pretraining.
+"""The tokens before and after a document: those that separated documents in pretraining.
 
-A base model's BOS and EOS are these tokens. A chat model often names a turn's mark as its EOS
-(`<|im_end|>`) and as its BOS (`<|im_start|>`); documents between such marks would be read as chat.
-Its end of text is then another special token (`<|endoftext|>`), which pretraining used and the chat
-template does not put between turns. Packing, scoring and generation all take their tokens from here.
+For a base model these are BOS and EOS. The EOS of a chat model is often a turn token
+(`<|im_end|>`), and so may be its BOS (`<|im_start|>`); documents between them would be read as
+chat. Its separator is then another special token (`<|endoftext|>`), which pretraining used and
+which the chat template does not put between turns. Packing, scoring and generation use these
+separators.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 
 ROLES = ("auto", "eos", "bos", "bos-eos")
-"""Separators by role; any other name is the spelling of a token that stands after each document."""
+"""Separators by role; any other name is the spelling of a token to put after each document."""
 
+# The names of end-of-text and start-of-text tokens in published tokenizers.
 _TEXT = r"[_▁ -]?(text|sentence|document)"
 _END = re.compile(rf"(?i)end[_▁ -]?of{_TEXT}|^</s>$|\beos(_token)?\b|\beod(_id)?\b")
 _BEGIN = re.compile(rf"(?i)(begin|start)[_▁ -]?of{_TEXT}|^<s>$|\bbos(_token)?\b")
@@ -31,7 +33,7 @@ _BEGIN = re.compile(rf"(?i)(begin|start)[_▁ -]?of{_TEXT}|^<s>$|\bbos(_token)?\
 
 @dataclass(frozen=True)
 class Separators:
-    """The token before and the token after a document, by content, and why these."""
+    """The token before and the token after a document, by content, and the reason."""
 
     before: str | None
     after: str | None
@@ -39,7 +41,7 @@ class Separators:
 
     @property
     def shown(self) -> str:
-        """How people read it.
+        """The separators and the reason as a phrase.
 
         >>> Separators("<s>", "</s>", "the tokenizer's own").shown
         "<s> document </s>: the tokenizer's own"
@@ -47,32 +49,24 @@ class Separators:
         return " ".join(filter(None, (self.before, "document", self.after))) + f": {self.why}"
 
     def ids(self, tokenizer: ModelTokenizer) -> tuple[int | None, int | None]:
-        """Return their ids in this tokenizer."""
-        before, after = (
-            tokenizer.backend.token_to_id(content) if content else None
-            for content in (self.before, self.after)
-        )
+        """Return the ids of both tokens in this tokenizer."""
+        id_of = tokenizer.backend.token_to_id
+        before = id_of(self.before) if self.before else None
+        after = id_of(self.after) if self.after else None
         return before, after
 
 
 def separators_of(tokenizer: ModelTokenizer, wanted: str = "auto") -> Separators:
-    """Return the separators of a tokenizer: found (`auto`), by role, or as named.
+    """Return the separators of a tokenizer: automatic, by role, or as named.
 
     Raises `TokenizerError` where the tokenizer has no such token.
     """
-    bos, eos = (_content(tokenizer, token_id) for token_id in (tokenizer.bos_id, tokenizer.eos_id))
+    bos = _content(tokenizer, tokenizer.bos_id)
+    eos = _content(tokenizer, tokenizer.eos_id)
     if wanted == "auto":
-        found = _found(tokenizer, bos, eos)
+        separators = _automatic(tokenizer, bos, eos)
     elif wanted in ROLES:
-        chosen = {"eos": (None, eos), "bos": (bos, None), "bos-eos": (bos, eos)}[wanted]
-        missing = [
-            role
-            for role, content in (("bos", bos), ("eos", eos))
-            if role in wanted and content is None
-        ]
-        if missing:
-            _refuse(" and ".join(missing).upper())
-        found = Separators(*chosen, f"training.packing.separator: {wanted}")
+        separators = _by_role(wanted, bos, eos)
     else:
         if tokenizer.backend.token_to_id(wanted) is None:
             msg = (
@@ -80,16 +74,30 @@ def separators_of(tokenizer: ModelTokenizer, wanted: str = "auto") -> Separators
                 f"it has, or {', '.join(ROLES)}"
             )
             raise TokenizerError(msg)
-        found = Separators(None, wanted, "training.packing.separator names it")
-    if found.before == found.after:
-        if found.after is None:
+        separators = Separators(None, wanted, "training.packing.separator names it")
+    if separators.before == separators.after:
+        if separators.after is None:
             _refuse("BOS or EOS")
-        return Separators(None, found.after, found.why)
-    return found
+        # One token between two documents is enough.
+        return Separators(None, separators.after, separators.why)
+    return separators
+
+
+def _by_role(wanted: str, bos: str | None, eos: str | None) -> Separators:
+    before = bos if "bos" in wanted else None
+    after = eos if "eos" in wanted else None
+    missing = []
+    if "bos" in wanted and bos is None:
+        missing.append("BOS")
+    if "eos" in wanted and eos is None:
+        missing.append("EOS")
+    if missing:
+        _refuse(" and ".join(missing))
+    return Separators(before, after, f"training.packing.separator: {wanted}")
 
 
 def start_of_document(tokenizer: ModelTokenizer, wanted: str = "auto") -> int | None:
-    """Return the id that a document's first token is predicted from, `None` where there is none."""
+    """Return the id from which a document's first token is predicted, `None` without one."""
     try:
         before, after = separators_of(tokenizer, wanted).ids(tokenizer)
     except TokenizerError:
@@ -112,50 +120,55 @@ def _content(tokenizer: ModelTokenizer, token_id: int | None) -> str | None:
     return None if token_id is None else tokenizer.backend.id_to_token(token_id)
 
 
-def _found(tokenizer: ModelTokenizer, bos: str | None, eos: str | None) -> Separators:
+def _automatic(tokenizer: ModelTokenizer, bos: str | None, eos: str | None) -> Separators:
+    """Return BOS and EOS, except for those that are turn tokens of the chat template."""
     template = chat_template_of(tokenizer)
     if template is None:
         return Separators(bos, eos, "the tokenizer's BOS and EOS")
-    marks = template.turn_tokens
+    turns = template.turn_tokens
     before, after = bos, eos
     reasons = []
-    if eos is not None and _is_mark(eos, marks):
-        after = next(_ends_of_text(tokenizer, marks), eos)
+    if eos is not None and _is_turn_token(eos, turns):
+        # Without another end-of-text token the EOS stays, as in Llama-2-Chat (`</s>`).
+        after = next(_ends_of_text(tokenizer, turns), eos)
         others = "" if after != eos else ", and there is no other end-of-text token"
         reasons.append(f"the EOS {eos} marks turns in the chat template{others}")
-    if bos is not None and bos in marks.between and not _BEGIN.search(bos) and bos != after:
+    if bos is not None and bos in turns.between and not _BEGIN.search(bos) and bos != after:
         before = None
         reasons.append(f"the BOS {bos} marks turns there")
     own = "the tokenizer's BOS and EOS, which its chat template does not put between turns"
     return Separators(before, after, "; ".join(reasons) or own)
 
 
-def _is_mark(eos: str, marks: TurnTokens) -> bool:
-    """Say whether an EOS belongs to the chat: between turns, or at its end under a name of its own."""
-    return eos in marks.between or (eos in marks.last and not _END.search(eos))
+def _is_turn_token(eos: str, turns: TurnTokens) -> bool:
+    """Whether an EOS belongs to the chat: between turns, or last without the name of an end."""
+    return eos in turns.between or (eos in turns.last and not _END.search(eos))
 
 
-def _ends_of_text(tokenizer: ModelTokenizer, marks: TurnTokens) -> Iterator[str]:
-    """Yield special tokens that are named for the end of a text and are no turn's mark.
+def _ends_of_text(tokenizer: ModelTokenizer, turns: TurnTokens) -> Iterator[str]:
+    """Yield special tokens with the name of an end of text that are not between turns.
 
     Those that the model's own files list as an end or as padding come first, then lower ids.
     """
     listed = {*end_tokens(tokenizer), _content(tokenizer, tokenizer.pad_id)}
-    known = sorted(tokenizer.family.control.items(), key=lambda item: (item[1] not in listed, item))
-    for _token_id, content in known:
-        if _END.search(content) and content not in marks.between:
+    control = tokenizer.family.control
+    for _id, content in sorted(control.items(), key=lambda item: (item[1] not in listed, item)):
+        if _END.search(content) and content not in turns.between:
             yield content
 
 
 def end_tokens(tokenizer: ModelTokenizer) -> list[str]:
-    """Return every token that ends generation: of the tokenizer, config.json, generation_config.json."""
-    generation = _generation_config(tokenizer.folder)
-    numbers: list[int] = []
-    for settings in (tokenizer.config.get("model_config") or {}, generation):
+    """Return every token that ends generation, without duplicates.
+
+    They are named by the tokenizer, config.json and generation_config.json.
+    """
+    ids = [tokenizer.eos_id]
+    model_config = tokenizer.config.get("model_config") or {}
+    for settings in (model_config, _generation_config(tokenizer.folder)):
         value = settings.get("eos_token_id")
-        numbers += value if isinstance(value, list) else [value] if value is not None else []
-    ids = [tokenizer.eos_id, *numbers]
-    return list(dict.fromkeys(filter(None, (_content(tokenizer, number) for number in ids))))
+        ids += value if isinstance(value, list) else [value]
+    contents = [_content(tokenizer, token_id) for token_id in ids]
+    return list(dict.fromkeys(filter(None, contents)))
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:
@@ -172,20 +185,20 @@ def _generation_config(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ChatModel:
-    """What makes a model a chat model: a template, and an end token that ends an answer there."""
+    """The parts of a chat model: a template, and the end token that ends an answer in it."""
 
     template: ChatTemplate
     ends: str
 
 
 def chat_model_of(tokenizer: ModelTokenizer) -> ChatModel | None:
-    """Return how a model chats, `None` for a base model.
-
-    A template alone makes no chat model: base models of Qwen ship one. Generation has to end where
-    the template ends an answer.
-    """
+    """Return the chat template and the end of an answer, `None` for a base model."""
     template = chat_template_of(tokenizer)
     if template is None:
         return None
-    ends = [content for content in end_tokens(tokenizer) if content in template.turn_tokens.ends]
-    return ChatModel(template, ends[0]) if ends else None
+    # A template alone makes no chat model: base models of Qwen have one. Generation has to end
+    # where the template ends an answer.
+    for content in end_tokens(tokenizer):
+        if content in template.turn_tokens.ends:
+            return ChatModel(template, content)
+    return None
