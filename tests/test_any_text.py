@@ -1,4 +1,4 @@
-"""What is promised for any text, and what the base itself loses."""
+"""Claims about any text, and what the base itself loses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def written(folder, data):
 
 
 def evidence_of(tmp_path, name, method="continued", change=lambda data: data):
-    """Extend a small base and return what its certificate is made from."""
+    """Extend a small base and return the evidence for its certificate."""
     source = written(tmp_path / "source", (t5_like if name == "T5" else BASES[name])())
     data, splice = build_splice(
         source.family, source.family, selected(source.family, method), tmp_path
@@ -69,14 +69,14 @@ EXTENDED = {
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=60) | st.text("aehortw नमस्ेदुிவண 12\n", max_size=60))
 def test_no_text_whatever_needs_more_tokens_of_an_extended_bpe(name, text):
-    """New merges come after all of the base's and only join what they leave."""
+    """No text needs more tokens with an extended BPE."""
     before, after = (len(one.encode(text, add_special_tokens=False).ids) for one in EXTENDED[name])
     assert after <= before
 
 
 @pytest.mark.parametrize("name", BPES)
 def test_the_certificate_promises_it_on_a_broad_sample(tmp_path, name):
-    """Languages, code, markup, random Unicode, base-language and held-out documents: no exception, and fatal."""
+    """The claim about any text is fatal for a BPE, and is checked on a broad sample."""
     claim = certify_any_text(evidence_of(tmp_path, name))
     assert claim.holds
     assert claim.fatal
@@ -85,7 +85,7 @@ def test_the_certificate_promises_it_on_a_broad_sample(tmp_path, name):
 
 
 def test_where_tokens_were_taken_out_it_is_not_promised(tmp_path):
-    """A pruned token is spelled by others: the claim counts, and says why it does not stop the run."""
+    """If tokens were removed, the claim counts longer texts without stopping the run."""
     claim = certify_any_text(evidence_of(tmp_path, "byte-level BPE", "prune"))
     assert not claim.fatal
     assert claim.detail.startswith("not promised: tokens were taken out")
@@ -93,7 +93,7 @@ def test_where_tokens_were_taken_out_it_is_not_promised(tmp_path):
 
 
 def test_where_the_pre_tokenizer_cuts_more_it_is_not_promised(tmp_path):
-    """A pre-tokenizer that parts every character makes texts longer, and the claim says that it was changed."""
+    """A pre-tokenizer that splits every character makes texts longer, and the claim says why."""
 
     def parted(data):
         apart = {
@@ -114,7 +114,7 @@ def test_where_the_pre_tokenizer_cuts_more_it_is_not_promised(tmp_path):
 
 
 def test_the_sample_is_broad_and_always_the_same():
-    """Every script's block is in it, and two calls give the same texts."""
+    """The sample contains every script's block, and two calls give the same texts."""
     assert broad_sample() == broad_sample()
     assert random_texts(20) != random_texts(20, seed=1)
     together = "".join(broad_sample())
@@ -131,7 +131,7 @@ def test_the_sample_is_broad_and_always_the_same():
 
 
 def test_what_the_base_loses_is_stated_by_the_certificate_and_by_diagnose(assets, tmp_path):
-    """T5 gives no Persian document back, its normalizer takes ZWNJ out: counted, named, and said to be the base's."""
+    """T5's normalizer removes ZWNJ from Persian text; the loss is counted as that of the base."""
     persian = [f"صبح\u200cها بچه\u200cها به رودخانه می\u200cروند {number}" for number in range(50)]
     base = open_tokenizer(assets / "tokenizers" / "t5")
     found = measure_round_trip(base, persian)
@@ -146,7 +146,7 @@ def test_what_the_base_loses_is_stated_by_the_certificate_and_by_diagnose(assets
 
 
 def test_the_base_s_loss_is_a_claim_of_its_own(tmp_path):
-    """What the base loses is for information, and no exception of the target's round trip."""
+    """The loss of the base is a claim for information; the target's round trip still holds."""
     claims = {claim.name: claim for claim in certify_texts(evidence_of(tmp_path, "byte-level BPE"))}
     assert claims[BASE_LOSS].holds
     (tmp_path / "unigram").mkdir()

@@ -1,4 +1,4 @@
-"""The first and the last claims of a certificate: what transformers reads of the source is what we read, and kept."""
+"""The first and last claims: transformers reads the same source, and the result keeps it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ END = {
 
 
 def gpt2(folder, *, rows=N + 2, **side):
-    """Write a random GPT-2 as it is published, vocab.json with merges.txt, and two tokens of a side file."""
+    """Write a random GPT-2 with vocab.json, merges.txt and two tokens in a side file."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -54,7 +54,7 @@ def gpt2(folder, *, rows=N + 2, **side):
 
 
 def extended(source, place, **vocabulary):
-    """Extend a source by 20 Hindi tokens; return the result and the claims of its certificate by name."""
+    """Extend a source by 20 Hindi tokens; return the result and its claims by name."""
     place.mkdir(parents=True, exist_ok=True)
     texts = {
         "hi": write_lines(place / "hi.txt", HINDI),
@@ -79,7 +79,7 @@ def extended(source, place, **vocabulary):
 
 @pytest.mark.parametrize("rows", [N + 2, N + 40])
 def test_tokens_of_a_side_file_keep_ids_rows_and_roles(tmp_path, rows):
-    """A token that only added_tokens.json names keeps its row, also among padding rows; new ids come after it."""
+    """A token that only added_tokens.json names keeps its row, even among padding rows."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -112,7 +112,7 @@ def test_tokens_of_a_side_file_keep_ids_rows_and_roles(tmp_path, rows):
 
 
 def test_a_token_that_only_transformers_sees_is_named(tmp_path):
-    """Where our reading leaves a token out, the first claim does not hold, and its name is in the exceptions."""
+    """If our reading lacks a token, the first claim fails and names the token."""
     data = BASES["byte-level BPE"]()
     ours = open_tokenizer(written(tmp_path / "ours", data))
     given = written(tmp_path / "given", data, added_tokens={"<|im_end|>": N})
@@ -123,7 +123,7 @@ def test_a_token_that_only_transformers_sees_is_named(tmp_path):
 
 
 def test_a_text_that_transformers_reads_otherwise_is_named(tmp_path):
-    """The class that the model names wins over tokenizer.json: what it makes of texts is compared."""
+    """The named class overrides tokenizer.json, and a text that it reads otherwise is named."""
     data = byte_level(["a(the a(the a(the a(the"], pattern=LLAMA3_REGEX)
     end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
     given = written(
@@ -138,7 +138,7 @@ def test_a_text_that_transformers_reads_otherwise_is_named(tmp_path):
 
 
 def test_a_configured_id_without_a_token_is_refused_before_anything_is_learned(tmp_path):
-    """config.json names an end id that is no token: a new token would get it; one line, and nothing was learned."""
+    """A configured id that is no token is an error in one line before anything is learned."""
     source = gpt2(tmp_path / "source", rows=N + 40)
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "eos_token_id": N + 5}))
@@ -152,7 +152,7 @@ def test_a_configured_id_without_a_token_is_refused_before_anything_is_learned(t
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    """A source and its result, both left as they are."""
+    """Return a source and its result; tests must not change them."""
     place = tmp_path_factory.mktemp("checked")
     source = gpt2(place / "source")
     folder, _ = extended(source, place)
@@ -189,7 +189,7 @@ def result(tmp_path_factory):
     ],
 )
 def test_what_was_moved_in_a_result_is_found(result, tmp_path, file, change, name):
-    """A role, a token, or an id of a configuration that is not where it was breaks the claim about it."""
+    """A changed role, token or configured id in the result breaks the claim about it."""
     source, folder, splice = result
     changed = shutil.copytree(folder, tmp_path / "changed")
     text = (changed / file).read_text(encoding="utf-8")
@@ -200,7 +200,7 @@ def test_what_was_moved_in_a_result_is_found(result, tmp_path, file, change, nam
 
 
 def test_one_changed_bit_of_a_row_is_found(result, tmp_path):
-    """Rows are compared bit for bit, in every tensor with a row for each id; the row is named."""
+    """Rows are compared bit for bit, and a changed row is named."""
     from safetensors.torch import load_file, save_file
 
     source, folder, splice = result
@@ -234,7 +234,7 @@ def sentencepiece(path, **settings):
 
 
 def test_what_the_named_class_adds_is_read(tmp_path):
-    """T5's class adds 100 tokens that no file names: they are written down, and get no other row."""
+    """The 100 tokens that T5's class adds and no file names are written down with their ids."""
     from transformers import AutoTokenizer
 
     model = tmp_path / "model"
@@ -255,7 +255,7 @@ def test_what_the_named_class_adds_is_read(tmp_path):
 
 @pytest.mark.parametrize(("kind", "name"), [("bpe", "SentencePiece"), ("unigram", "SentencePiece")])
 def test_a_lone_file_is_compared_with_the_library_that_wrote_it(tmp_path, kind, name):
-    """A SentencePiece file without a named class is not given to transformers; the claim says what was compared."""
+    """A SentencePiece file without a named class is compared with SentencePiece."""
     path = sentencepiece(tmp_path / "tokenizer.model", model_type=kind, byte_fallback=kind == "bpe")
     claim = certify_source(open_tokenizer(path), path, HINDI)
     assert claim.holds
@@ -265,7 +265,7 @@ def test_a_lone_file_is_compared_with_the_library_that_wrote_it(tmp_path, kind, 
 
 @pytest.mark.parametrize("named", [{"tokenizer_class": "LlamaTokenizer"}, {}])
 def test_a_side_file_next_to_a_sentencepiece_file_is_read(tmp_path, named):
-    """Tokens are those of transformers, with a named class or without; texts are compared with SentencePiece."""
+    """Tokens are read as in transformers, texts as in SentencePiece, for any named class."""
     from transformers import AutoTokenizer
 
     path = sentencepiece(
@@ -301,7 +301,7 @@ def test_a_side_file_next_to_a_sentencepiece_file_is_read(tmp_path, named):
 
 
 def test_real_sources_are_read_alike(assets):
-    """Real tokenizers: compared with transformers, SentencePiece or its own lines, and never with nothing."""
+    """Each real tokenizer is compared with transformers, SentencePiece or its own lines."""
     readers = {}
     for name in ("gpt2", "pythia", "llama2", "t5", "llama3", "hindi-llama-bpe1k"):
         folder = assets / "tokenizers" / name
@@ -315,7 +315,7 @@ def test_real_sources_are_read_alike(assets):
 
 
 def test_dropout_is_taken_out_and_said(tmp_path, capsys):
-    """Dropout in tokenizer.json: a warning, every claim holds, and the result gives one cut of a text."""
+    """Dropout in tokenizer.json is removed with a warning, and every fatal claim holds."""
     source = gpt2(tmp_path / "source")
     data = BASES["byte-level BPE"]()
     data["model"]["dropout"] = 0.5

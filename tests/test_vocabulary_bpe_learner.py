@@ -1,4 +1,4 @@
-"""Continued BPE: what the fast learner finds is what the slow, obvious one finds."""
+"""The BPE learner finds the same tokens as a slow reference that segments all text again."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def model_of(family, surfaces):
 
 
 def segments(family, surfaces, unit):
-    """Return a unit as the extended tokenizer cuts it, a character without a piece as its bytes in one."""
+    """Return a unit as the extended tokenizer cuts it; the bytes of a character are one part."""
     tokens = model_of(family, surfaces).encode(unit, add_special_tokens=False).tokens
-    parts, torn = [], b""
+    parts, partial = [], b""
     for token in tokens:
         surface = family.surface_of(token)
         if not family.fallback or not token.startswith("<0x"):
             parts.append((surface, 1))
             continue
-        torn += surface
+        partial += surface
         try:
-            torn.decode()
+            partial.decode()
         except UnicodeDecodeError:
             continue
-        parts.append((torn, len(torn)))
-        torn = b""
+        parts.append((partial, len(partial)))
+        partial = b""
     return parts
 
 
-def left_idle(surface, cut, chosen):
-    """Count the chosen tokens of whole characters that would have no use left if `surface` were a token."""
+def count_left_unused(surface, cut, chosen):
+    """Count the chosen valid UTF-8 tokens that would be unused if `surface` were a token."""
     uses, taken = Counter(), Counter()
     for parts, count in cut:
         for part, _ in parts:
@@ -74,7 +74,7 @@ def left_idle(surface, cut, chosen):
 
 
 def slow_continuation(family, counts, size, step_cost):
-    """At each step cut everything again with the real tokenizer, and add the pair that is worth most."""
+    """At each step segment everything again with the real tokenizer and add the best pair."""
     chosen, refused = [], set()
     base = {
         surface for i, surface in enumerate(family.vocabulary.surfaces) if i not in family.fallback
@@ -96,7 +96,7 @@ def slow_continuation(family, counts, size, step_cost):
         }
         if step_cost:
             usable = {
-                surface: gain // (1 + step_cost * left_idle(surface, cut, chosen))
+                surface: gain // (1 + step_cost * count_left_unused(surface, cut, chosen))
                 for surface, gain in usable.items()
             }
             usable = {surface: worth for surface, worth in usable.items() if worth}
@@ -120,9 +120,10 @@ def slow_continuation(family, counts, size, step_cost):
     copies=st.integers(1, 4),
 )
 def test_the_learner_adds_exactly_the_tokens_of_the_slow_reference(name, step_cost, texts, copies):
-    """The same tokens in the same order as cutting all text again with the real tokenizer after every addition.
+    """The learner adds the same tokens in the same order as the slow reference.
 
-    With a step cost only where no candidate is torn: what a torn one leads to is looked up among its neighbours.
+    A step cost is tested only with bases whose candidates are all valid UTF-8: the reference
+    does not predict what a partial character leads to.
     """
     family = FAMILIES[name]
     counts = family.units(texts * copies)
@@ -132,9 +133,9 @@ def test_the_learner_adds_exactly_the_tokens_of_the_slow_reference(name, step_co
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_token_without_a_use_in_the_text_is_there_as_a_step(name):
-    """Cut by the written tokenizer, each added token occurs, or one that does cannot be produced without it.
+    """Each added token occurs in the text, or a token that occurs cannot be produced without it.
 
-    Torn tokens are there as steps only. What is counted as a step is what the tokenizer shows.
+    The same holds for tokens that are not valid UTF-8. The notes count exactly these tokens.
     """
     family = FAMILIES[name]
     counts = family.units(TEXTS)
@@ -148,8 +149,8 @@ def test_a_token_without_a_use_in_the_text_is_there_as_a_step(name):
         if i >= family.size
     }
     idle = [surface for surface in surfaces if surface not in used]
-    torn = [surface for surface in surfaces if not is_valid_utf8(surface)]
-    for step in {*idle, *torn}:
+    partial = [surface for surface in surfaces if not is_valid_utf8(surface)]
+    for step in {*idle, *partial}:
         without = [surface for surface in surfaces if surface != step]
         data = family.with_tokens(without)
         shorter = build_model_only(
@@ -165,12 +166,12 @@ def test_a_token_without_a_use_in_the_text_is_there_as_a_step(name):
         for note, count in chosen.notes.items()
         if note.startswith("steps")
     }
-    assert counted == {"without a use of their own": len(idle), "part of a character": len(torn)}
+    assert counted == {"without a use of their own": len(idle), "part of a character": len(partial)}
 
 
 @pytest.mark.parametrize(("name", "language"), [("nemo", "hi"), ("pythia", "th"), ("llama2", "ta")])
 def test_of_a_real_tokenizer_s_new_tokens_hardly_any_is_without_use(assets, name, language):
-    """At most 1% of 1,000 tokens have no use in the text that they were learned from, and fewer are torn."""
+    """At most 1% of 1,000 tokens are unused in their text, and at most 1% are not valid UTF-8."""
     family = open_tokenizer(assets / "tokenizers" / name).family
     with gzip.open(assets / "text" / f"{language}.train.jsonl.gz", "rt", encoding="utf-8") as file:
         counts = family.units(json.loads(line)["text"] for line in islice(file, 40))
@@ -189,7 +190,7 @@ def test_of_a_real_tokenizer_s_new_tokens_hardly_any_is_without_use(assets, name
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts=st.lists(st.text(ALPHABET, min_size=1, max_size=40), min_size=1, max_size=8))
 def test_the_words_of_the_learner_end_as_the_extended_tokenizer_cuts_them(name, texts):
-    """The words that the learner holds at its end have as many tokens as the written tokenizer cuts them into."""
+    """The words of the learner have in the end as many tokens as the tokenizer gives them."""
     family = FAMILIES[name]
     counts = family.units(texts)
     words = cut_words(family, counts)
@@ -213,7 +214,7 @@ def test_the_words_of_the_learner_end_as_the_extended_tokenizer_cuts_them(name, 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_learned_token_is_reached_from_its_own_spelling(name):
-    """The model alone, given the spelling of an added token, answers with that token."""
+    """The model alone turns the spelling of an added token into that token."""
     family = FAMILIES[name]
     texts = ["नमस्ते दुनिया यह एक छोटी कहानी है", "वह अपने भाई का लंबा पत्र पढ़ती है", "தமிழ் ஒரு மொழி"] * 3
     chosen = ContinuedBPE().select(SelectionRequest(family, family.units(texts), 60))
@@ -227,7 +228,7 @@ def test_every_learned_token_is_reached_from_its_own_spelling(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_protected_text_keeps_its_segmentation(name):
-    """No token is added that would be used anywhere in protected text, and what was left out is counted."""
+    """No added token is used in protected text, and the tokens that are left out are counted."""
     family = FAMILIES[name]
     english = ["the other weather", "mother and father", "other"]
     texts = ["bother mother the weather here", "brother the weather there"] * 4
@@ -246,7 +247,7 @@ def test_protected_text_keeps_its_segmentation(name):
 
 
 def test_memory_for_a_text_of_distinct_words_is_bounded():
-    """Counting pairs takes at most 56 bytes for each symbol of the distinct words, the linked list with it."""
+    """Indexing pairs takes at most 56 bytes for each symbol of the words, linked list included."""
     size, length = 40_000, 10
     symbols = np.random.default_rng(0).integers(1, 300, size * length).astype(np.int32)
     surfaces = [None, *(b"%d" % symbol for symbol in range(1, 300))]

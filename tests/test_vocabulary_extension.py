@@ -1,4 +1,4 @@
-"""Extending tokenizers: every family, every method, proved by the certificate."""
+"""Extending tokenizers of every family with every method, checked by the certificate."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ REAL = [
 def test_a_real_tokenizer_is_extended_and_every_claim_holds(
     assets, corpora, tmp_path, name, language
 ):
-    """For each real family: base ids kept, tokens reachable, round trips, nothing longer, transformers agrees."""
+    """All fatal claims of the certificate hold for an extended tokenizer of each real family."""
     _, claims, splice = extend(
         assets / "tokenizers" / name, [corpora(language)], tmp_path, base=corpora("en")
     )
@@ -139,7 +139,7 @@ def test_a_real_tokenizer_is_extended_and_every_claim_holds(
 def test_every_method_keeps_what_it_promises_on_real_tokenizers(
     assets, corpora, tmp_path, method, name
 ):
-    """Each method writes a loadable tokenizer of the size that it states, and its splice names every id."""
+    """Each method writes a tokenizer of the expected size, and its splice names every id."""
     source = open_tokenizer(assets / "tokenizers" / name)
     draft, _, splice = extend(source.folder, [corpora("hi")], tmp_path, method, base=corpora("en"))
     target = open_tokenizer(tmp_path / "tokenizer")
@@ -156,7 +156,7 @@ def test_every_method_keeps_what_it_promises_on_real_tokenizers(
 def test_continued_bpe_needs_no_more_tokens_than_any_other_method(
     assets, corpora, flores, tmp_path
 ):
-    """With the same number of added tokens, text of another source is shortest under the default method."""
+    """With equally many added tokens, other text is shortest with the default method."""
     texts = [row["hi"] for row in flores]
     lengths = {}
     for method in ("continued", "append", "atomic"):
@@ -168,7 +168,7 @@ def test_continued_bpe_needs_no_more_tokens_than_any_other_method(
 
 
 def test_the_paper_s_thousand_hindi_tokens_are_beaten(assets, flores):
-    """From the Hindi text here, 1,000 tokens cut FLORES shorter than the 1,000 that the paper published."""
+    """1,000 tokens learned here segment FLORES shorter than the 1,000 that the paper published."""
     import sentencepiece
 
     (published,) = (assets / "tokenizers" / "hindi-llama-bpe1k").iterdir()
@@ -189,7 +189,7 @@ def test_the_paper_s_thousand_hindi_tokens_are_beaten(assets, flores):
 def test_automatic_repair_is_taken_where_it_pays_and_leaves_english_alone(
     assets, corpora, tmp_path
 ):
-    """Hindi on a letters-only regex is repaired, with its saving and its proof; Turkish is not."""
+    """`auto` changes a letters-only regex for Hindi with its saving stated, not for Turkish."""
     source = assets / "models" / "english-8m"
     hindi, claims, _ = extend(source, [corpora("hi")], tmp_path / "hi", base=corpora("en"))
     turkish, _, _ = extend(source, [corpora("tr")], tmp_path / "tr", base=corpora("en"))
@@ -216,7 +216,7 @@ def test_several_languages_share_one_splice_and_none_grows(assets, corpora, tmp_
 
 
 def test_automatic_size_follows_its_rule(assets, corpora, tmp_path):
-    """A rule cuts the curve of savings, and what it takes is what a fixed budget of that size would have taken."""
+    """An automatic size selects the same tokens as a fixed size of the same number."""
     source = assets / "tokenizers" / "llama2"
     costly = ServingCost(body=0, head_per_row=1e3, rows=1500)
     _, _, splice = extend(
@@ -236,7 +236,7 @@ def test_automatic_size_follows_its_rule(assets, corpora, tmp_path):
 
 
 def test_protected_text_is_certified_document_by_document(assets, corpora, tmp_path):
-    """With `protect`, no training document of the base language changes, and the tokens left out are counted."""
+    """With `protect` no training document of the base language changes."""
     source = assets / "tokenizers" / "llama2"
     draft, claims, _ = extend(source, [corpora("tr")], tmp_path, base=corpora("en"), protect=True)
     assert claims["protected documents identical"]["holds"]
@@ -245,13 +245,13 @@ def test_protected_text_is_certified_document_by_document(assets, corpora, tmp_p
 
 
 def test_protection_without_base_text_is_refused(assets, corpora, tmp_path):
-    """What cannot be checked is not promised."""
+    """`protect` without base-language text is an error, because it could not be checked."""
     with pytest.raises(RecipeError, match=r"vocabulary\.protect_replay: needs base-language text"):
         extend(assets / "tokenizers" / "llama2", [corpora("tr")], tmp_path, protect=True)
 
 
 def test_the_extended_files_load_in_transformers_and_sentencepiece(assets, corpora, tmp_path):
-    """One folder, three libraries, the same ids; the class name is one that transformers 4 and 5 both have."""
+    """lingraft, transformers and SentencePiece give the same ids to the extended files."""
     import sentencepiece
     from transformers import AutoTokenizer
 
@@ -285,7 +285,7 @@ def test_the_extended_files_load_in_transformers_and_sentencepiece(assets, corpo
 def test_claims_hold_over_random_bases_and_texts(  # noqa: PLR0917 - hypothesis fills them in by name
     tmp_path_factory, name, texts, learned, size, method
 ):
-    """Whatever base and text, what was selected is certified: base ids, reach, ranks, round trip, nothing longer."""
+    """All fatal claims hold for random bases and texts with every method."""
     folder = tmp_path_factory.mktemp("random")
     source = written_base(name, folder / "source", texts=[*ENGLISH[:2], *learned], size=size)
     family = source.family
@@ -302,7 +302,7 @@ def test_claims_hold_over_random_bases_and_texts(  # noqa: PLR0917 - hypothesis 
 
 
 def test_a_broken_claim_stops_the_run_unless_it_is_waived(tmp_path):
-    """A fatal claim that does not hold is an error that names it, its number, and the setting that accepts it."""
+    """A failed fatal claim is an error with its name, its count and the setting that accepts it."""
     claims = [
         Claim("tokenizer.model agrees", 3, 100, "texts", "alike"),
         Claim("added tokens used", 5, 9, "tokens", "used", fatal=False),
@@ -317,7 +317,7 @@ def test_a_broken_claim_stops_the_run_unless_it_is_waived(tmp_path):
 
 @pytest.mark.parametrize("name", NEVER_WAIVED)
 def test_no_waiver_moves_a_token_of_the_base(tmp_path, name):
-    """Ids of base and special tokens are never waived: the setting is refused, and no message offers it."""
+    """Claims about ids of the base cannot be waived, and no message suggests it."""
     with pytest.raises(ValidationError, match=f"'{name}' cannot be waived"):
         VocabularySettings.model_validate({"allow": [name]})
     with pytest.raises(CertificateError, match=f"'{name}' cannot be waived") as caught:
@@ -328,7 +328,7 @@ def test_no_waiver_moves_a_token_of_the_base(tmp_path, name):
 
 
 def test_a_claim_that_was_checked_on_nothing_does_not_hold(tmp_path):
-    """0 of 0 is "not checked", in the file, the table and the error; only a recipe can accept it."""
+    """0 of 0 is "not checked" in the file, the table and the error; only a recipe can accept it."""
     claims = [Claim("tokenizer.model agrees", 0, 0, "texts", "agrees")]
     certificate = tmp_path / "certificate.json"
     with pytest.raises(CertificateError, match="agrees: not checked, there were no texts"):
@@ -341,7 +341,7 @@ def test_a_claim_that_was_checked_on_nothing_does_not_hold(tmp_path):
 
 @pytest.mark.parametrize("name", ["byte-level BPE"])
 def test_no_held_out_text_is_no_proof(tmp_path, name):
-    """Without held-out documents the claims about them are not checked; claims that cannot apply are not made."""
+    """Without held-out documents the claims about them are not checked; others are omitted."""
     source = written_base(name, tmp_path / "source")
     splice = identity_splice(source.size)
     claims = certify_texts(Evidence(source, source, splice, list, list))
@@ -353,7 +353,7 @@ def test_no_held_out_text_is_no_proof(tmp_path, name):
 
 @pytest.mark.parametrize("name", BASES)
 def test_a_special_token_that_moved_is_seen(tmp_path, name):
-    """The certificate is no formality: a target whose specials, merges or pieces differ is found out."""
+    """The certificate detects a target with changed special tokens and merges."""
     source = written_base(name, tmp_path / "source")
     data, splice = build_splice(
         source.family,
@@ -376,7 +376,7 @@ def test_a_special_token_that_moved_is_seen(tmp_path, name):
 
 
 def test_who_counts_changes_nothing(assets, corpora, tmp_path):
-    """Words counted by two processes give the files that words counted by one give."""
+    """Counting words with two processes gives the same files as with one."""
     source, made = assets / "tokenizers" / "pythia", {}
     for name, workers in (("one", Workers()), ("two", Workers(2))):
         extend(
@@ -415,7 +415,7 @@ def lines_corpus(folder, language, lines, heldout_share=0.2):
 
 
 def test_much_changed_base_text_is_warned_of_with_the_price_of_protection(tmp_path):
-    """A target in the base's script changes base text; the warning names how much, and what `protect` costs is true."""
+    """If much base text changes, a warning gives the number and the measured cost of `protect`."""
     written_base("byte-level BPE", tmp_path / "source", texts=["ab cd"], size=260)
     target = lines_corpus(
         tmp_path / "sw", "sw", [f"{line} {i}" for i in range(40) for line in LATIN]
@@ -429,7 +429,8 @@ def test_much_changed_base_text_is_warned_of_with_the_price_of_protection(tmp_pa
     )
     (warning,) = [line for line in free.notes["warnings"] if "tokenised differently" in line]
     found = re.search(
-        r"([\d,]+) of ([\d,]+) held-out texts in en .*protect_replay: true.* for ([\d.]+)% more tokens",
+        r"([\d,]+) of ([\d,]+) held-out texts in en .*"
+        r"protect_replay: true.* for ([\d.]+)% more tokens",
         warning,
     )
     assert int(found[1]) > 0.02 * int(found[2])
@@ -442,7 +443,7 @@ def test_much_changed_base_text_is_warned_of_with_the_price_of_protection(tmp_pa
 
 
 def test_few_held_out_documents_are_cut_into_lines_and_called_thin(tmp_path):
-    """Three documents are checked line by line, 200 texts and more; the claims name the bytes, a warning the count."""
+    """Few documents are also checked by lines, at least 200 texts; a warning gives the number."""
     written_base("byte-level BPE", tmp_path / "source")
     documents = ["\n".join(f"{HINDI[i % 3]} {n} {i}" for i in range(80)) for n in range(15)]
     (tmp_path / "hi").mkdir()

@@ -1,4 +1,4 @@
-"""Several target languages: what each weighs in the counts that tokens are learned from."""
+"""Several target languages: the share of each in the counts that tokens are learned from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES = st.lists(st.integers(1_000, 1_000_000), min_size=2, max_size=4)
 
 @given(SIZES, st.floats(1, 5))
 def test_each_language_has_its_share_of_the_counts(sizes, temperature):
-    """A language whose text is all one unit, as many times as it has bytes, has its share of the counts, to 0.1%."""
+    """A language whose text is one unit, repeated for each byte, has its share to within 0.1%."""
     counts = [Counter({f"language {number}": size}) for number, size in enumerate(sizes)]
     mixture = mix_counts(counts, sizes, temperature)
     total = sum(mixture.values())
@@ -25,7 +25,7 @@ def test_each_language_has_its_share_of_the_counts(sizes, temperature):
 
 
 def test_at_a_temperature_of_one_counts_are_added_as_they_are():
-    """Nothing is evened out: each unit counts what it occurred, in whichever language that was."""
+    """At a temperature of 1 the counts of each unit are added up in proportion."""
     mixture = mix_counts([Counter(a=100, b=50), Counter(a=10, c=5)], [1000, 100], 1.0)
     assert {unit: count / mixture["c"] for unit, count in mixture.items()} == {
         "a": 22,
@@ -35,13 +35,13 @@ def test_at_a_temperature_of_one_counts_are_added_as_they_are():
 
 
 def test_a_weight_counts_as_more_text():
-    """A language of a tenth of the text at ten times the weight counts as much as the other, unit by unit."""
+    """A tenth of the text at ten times the weight counts as much as the other language."""
     mixture = mix_counts([Counter(a=100), Counter(b=10)], [1000, 100], 1.0, [1.0, 10.0])
     assert mixture["a"] == mixture["b"]
 
 
 def test_a_unit_seen_once_does_not_vanish():
-    """However little a language weighs, each of its units is there."""
+    """Each unit is counted at least once, even if its language has a tiny weight."""
     assert mix_counts([Counter(a=10**6), Counter(b=1)], [10**6, 10**6], 1.0, [1.0, 1e-9])["b"] == 1
 
 
@@ -51,7 +51,7 @@ def test_a_unit_seen_once_does_not_vanish():
     st.randoms(),
 )
 def test_of_too_many_words_the_most_frequent_stay(counts, limit, chance):
-    """Whatever the order of counting, the same words stay, none rarer than one left out, and the limit is kept."""
+    """The most frequent words are kept up to the limit, independent of the order of counting."""
     items = list(counts.items())
     chance.shuffle(items)
     kept, least = most_frequent(Counter(dict(items)), limit)

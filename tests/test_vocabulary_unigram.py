@@ -1,4 +1,4 @@
-"""Unigram bases: new pieces are reachable and used, and text without them is cut as before."""
+"""Unigram bases: new pieces are reachable and used, and other text is cut as before."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def t5_like():
 
 
 def xlmr_like():
-    """The old way to write Metaspace, after a cut at white space; the mask token is the last piece."""
+    """Metaspace in its old form, after a split at white space; the mask token is the last piece."""
     data = json.loads(trained())
     old = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
     data["pre_tokenizer"] = {
@@ -83,7 +83,7 @@ def xlmr_like():
 
 
 def with_bytes():
-    """Byte fallback, and no space put before a text."""
+    """Byte fallback, and no space before a text."""
     data = json.loads(trained())
     data["pre_tokenizer"] = {
         "type": "Metaspace",
@@ -118,7 +118,7 @@ def tokenizer_of(data):
 
 @st.composite
 def random_bases(draw):
-    """Return a Unigram with pieces and scores at random; some characters have no piece."""
+    """Return a Unigram with random pieces and scores; some characters have no piece."""
     pieces = draw(
         st.lists(st.text("▁abक", min_size=1, max_size=3), min_size=2, max_size=8, unique=True)
     )
@@ -145,7 +145,7 @@ def fresh(family, texts):
 
 @pytest.mark.parametrize("name", BASES)
 def test_a_unigram_is_recognised_and_spells_spaces_as_such(name):
-    """Every form of a Unigram file is of the family, and its pieces stand for text."""
+    """Every form of a Unigram file is recognised, and its pieces have surfaces."""
     family = family_for(name)
     assert family.name == "Unigram"
     assert list(family.cut("the cat"))[-1] == "▁cat"
@@ -156,7 +156,7 @@ def test_a_unigram_is_recognised_and_spells_spaces_as_such(name):
 @RELAXED
 @given(family=random_bases(), texts=SURFACES)
 def test_each_added_piece_is_the_best_segmentation_of_its_own_surface(family, texts):
-    """Whatever the base and whatever is added: the model, given the spelling, answers with the new id."""
+    """The model turns the spelling of each added piece into its id, for random bases and pieces."""
     surfaces = fresh(family, texts)
     extended = Unigram(family.with_tokens(surfaces))
     cut = extended.segment([family.piece_of(surface) for surface in surfaces])
@@ -167,7 +167,10 @@ def test_each_added_piece_is_the_best_segmentation_of_its_own_surface(family, te
 @RELAXED
 @given(family=random_bases(), texts=SURFACES, unit=st.text("▁abकिz", min_size=1, max_size=12))
 def test_text_without_a_new_surface_is_cut_as_before(family, texts, unit):
-    """Scores never fall below the base's lowest one, so that unknown characters cost what they cost before."""
+    """Text that contains no new surface is segmented as before.
+
+    No new score is below the lowest one of the base, so unknown characters keep their cost.
+    """
     surfaces = [surface for surface in fresh(family, texts) if family.piece_of(surface) not in unit]
     assert Unigram(family.with_tokens(surfaces)).segment([unit]) == family.segment([unit])
 
@@ -177,7 +180,7 @@ def test_text_without_a_new_surface_is_cut_as_before(family, texts, unit):
     piece=st.text("ab", min_size=1, max_size=6),
 )
 def test_the_best_segmentation_is_the_best_of_all(known, piece):
-    """The dynamic programme finds the score that trying every way to cut finds."""
+    """The dynamic programme finds the same score as trying every segmentation."""
     every = [
         [piece[i:j] for i, j in zip((0, *cuts), (*cuts, len(piece)), strict=True)]
         for count in range(len(piece))
@@ -195,7 +198,7 @@ def test_the_best_segmentation_is_the_best_of_all(known, piece):
 
 
 def test_among_groupings_of_the_same_pieces_the_shortest_wins():
-    """The margin grows with the pieces saved: [abcd] e beats a b c [de]."""
+    """The margin grows with the number of pieces saved: [abcd] e is better than a b c [de]."""
     base = {"a": -1.0, "b": -1.0, "c": -1.0, "d": -1.0, "e": -1.0, "zz": -30.0}
     long, short = score_pieces(["abcd", "de"], base)
     known = base | {"abcd": long.score, "de": short.score}
@@ -206,7 +209,7 @@ def test_among_groupings_of_the_same_pieces_the_shortest_wins():
 @RELAXED
 @given(texts=st.lists(st.text("abt ehoनमस्ते🙂", min_size=1, max_size=40), min_size=1, max_size=6))
 def test_continuing_a_unigram_never_costs_tokens_and_never_loses_text(name, texts):
-    """On the text that it learns from: all reachable, fewer or equally many tokens, text back as before or better."""
+    """On its training text an extended Unigram needs no more tokens and loses no more text."""
     family = family_for(name)
     chosen = ContinuedBPE().select(SelectionRequest(family, family.units(texts), 20))
     before, after = tokenizer_of(family.data), tokenizer_of(family.with_tokens(chosen.surfaces))
@@ -221,7 +224,7 @@ def test_continuing_a_unigram_never_costs_tokens_and_never_loses_text(name, text
 
 @pytest.mark.parametrize("name", BASES)
 def test_special_tokens_keep_their_ids(name):
-    """Also those that the model itself does not hold, after the vocabulary grew."""
+    """Special tokens keep their ids after the extension, even if the model does not hold them."""
     family = family_for(name)
     extended = build_backend(family.with_tokens(["नमस्ते".encode(), " दुनिया".encode()]))
     for token_id, content in family.special.items():
@@ -230,7 +233,7 @@ def test_special_tokens_keep_their_ids(name):
 
 
 def test_lost_characters_come_first_and_are_lost_no_more():
-    """Without byte fallback the letters of the language become pieces before any word does."""
+    """Without byte fallback, the letters of the language become pieces before any word."""
     family = family_for("T5")
     counts = family.units(HINDI)
     chosen = ContinuedBPE().select(SelectionRequest(family, counts, 200))
@@ -244,7 +247,7 @@ def test_lost_characters_come_first_and_are_lost_no_more():
 
 
 def test_a_piece_that_a_longer_one_makes_useless_is_not_kept():
-    """Steps on the way to a long piece are dead weight in a Unigram: each piece that is kept is used."""
+    """Every kept piece is used: intermediate pieces of a longer one are not kept."""
     family = family_for("byte fallback")
     counts = Counter({"▁thermostatically": 50, "▁otherworldliness": 40})
     chosen = ContinuedBPE().select(SelectionRequest(family, counts, 30))
@@ -256,7 +259,7 @@ def test_a_piece_that_a_longer_one_makes_useless_is_not_kept():
 
 
 def test_protected_text_keeps_its_segmentation():
-    """No piece is added that would be used anywhere in protected text."""
+    """No added piece is used in protected text."""
     family = family_for("XLM-R")
     english = ["the other weather", "mother and father", "other"]
     texts = ["bother mother the weather here", "brother the weather there"] * 4
@@ -274,7 +277,7 @@ def test_protected_text_keeps_its_segmentation():
 
 
 def test_ascii_pieces_are_left_out_of_a_language_in_another_script():
-    """English names in a Hindi text would change English text for little; in Turkish the same pieces are welcome."""
+    """ASCII pieces are left out for Hindi text, and kept for Turkish text."""
     family = family_for("T5")
     texts = [*HINDI, "Zeppelin Zeppelin नमस्ते"]
     chosen = ContinuedBPE().select(SelectionRequest(family, family.units(texts), 200))
@@ -287,7 +290,7 @@ def test_ascii_pieces_are_left_out_of_a_language_in_another_script():
 
 @pytest.mark.parametrize("name", BASES)
 def test_pieces_of_the_append_method_are_reachable_without_merges(name):
-    """The scores of `extended` serve any method: pieces of a target BPE are used too."""
+    """The tokens of a target BPE are reachable as pieces of a Unigram."""
     family = family_for(name)
     chosen = Append().select(SelectionRequest(family, family.units(HINDI * 3), 100))
     extended = Unigram(family.with_tokens(chosen.surfaces))
@@ -296,7 +299,7 @@ def test_pieces_of_the_append_method_are_reachable_without_merges(name):
 
 
 def test_a_unigram_grows_at_its_end_only():
-    """Other ids than those after the last one are refused, with what to do."""
+    """Adding pieces at other ids than the end is an error that says what to do."""
     family = family_for("T5")
     with pytest.raises(TokenizerError, match="grows at its end"):
         family.with_tokens([b" x"], [5])
@@ -315,7 +318,7 @@ def test_a_unigram_grows_at_its_end_only():
     ],
 )
 def test_a_text_comes_back_as_faithfully_where_only_the_unknown_changed(before, after, faithful):
-    """What stands in the place of the unknown piece is free, everything else is not."""
+    """A text is as faithful if it differs only where the other has the unknown piece."""
     assert is_as_faithful(before, after, "<unk>") is faithful
 
 
@@ -332,7 +335,7 @@ def corpus_of(folder, train, heldout, language):
 
 
 def sentencepiece_base(folder):
-    """A T5-like spiece.model, learned by SentencePiece itself."""
+    """Train a T5-like spiece.model with SentencePiece."""
     import sentencepiece
 
     folder.mkdir()
@@ -355,7 +358,7 @@ def sentencepiece_base(folder):
 
 
 def test_the_sentencepiece_file_is_written_with_the_ids_of_tokenizer_json(tmp_path):
-    """The certificate of a whole extension holds; tokenizer.model gives the ids of tokenizer.json."""
+    """All fatal claims hold, and the saved tokenizer.model gives the ids of tokenizer.json."""
     source = sentencepiece_base(tmp_path / "base")
     hindi = corpus_of(tmp_path, HINDI[:3], HINDI[3:], "hi")
     english = corpus_of(tmp_path, ENGLISH[:2], ENGLISH[2:], "en")
@@ -378,7 +381,7 @@ def test_the_sentencepiece_file_is_written_with_the_ids_of_tokenizer_json(tmp_pa
 
 @pytest.mark.parametrize("base", ["t5", "focus-ar"])
 def test_a_real_unigram_takes_hindi(base, assets):
-    """On a real base and a little real text: all reachable, nothing longer, base text as before."""
+    """A real Unigram is extended for Hindi: all reachable, nothing longer, base text as before."""
     source = open_tokenizer(assets / "tokenizers" / base)
     with gzip.open(assets / "text" / "hi.heldout.jsonl.gz", "rt", encoding="utf-8") as lines:
         texts = [json.loads(line)["text"] for line, _ in zip(lines, range(120), strict=False)]
