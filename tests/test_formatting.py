@@ -65,7 +65,7 @@ def report_cells(page):
 
 
 def test_the_three_tables_show_the_same_cells(tmp_path):
-    """Values and changes of one set of measurements are the same text in terminal, card and report."""
+    """Values and changes of the same measurements are the same text in every output."""
     rows = measurements()
     folder = make_run(tmp_path / "run", measurements=rows)
     shown = terminal_cells(folder)
@@ -74,13 +74,13 @@ def test_the_three_tables_show_the_same_cells(tmp_path):
 
 
 def test_a_share_that_is_not_all_never_reads_100_percent():
-    """3,277 of 3,278 documents are not all of them."""
+    """3,277 of 3,278 documents are not shown as 100%."""
     row = Measurement("documents tokenised identically", "adapted", 3277 / 3278, "share", "en")
     assert value_of(row) == "99.97%"
 
 
 def test_a_change_from_or_to_0_has_no_factor():
-    """The value itself is written instead."""
+    """A change from 0 names the new value, a change to 0 is written as such."""
     nothing, some = (
         Measurement("repetition", "source", value, "share", "en") for value in (0, 0.25)
     )
@@ -88,7 +88,7 @@ def test_a_change_from_or_to_0_has_no_factor():
 
 
 def test_the_change_of_a_run_without_training_is_that_of_the_spliced_model():
-    """The last model of a run is the spliced one where nothing was trained."""
+    """Without training, the last model of a run is the spliced one."""
     rows = [row for row in measurements() if row.subject != "adapted"]
     one = metric_changes(rows)[0]
     assert change(one.before, one.last, one.difference) == "7.87x fewer"

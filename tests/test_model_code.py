@@ -1,4 +1,4 @@
-"""Code that a model brings: it runs where a recipe permits it for a pinned revision, and nowhere else."""
+"""Code of a model: it runs only if a recipe permits it for a pinned revision."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ AUTO_MAP = {
 
 
 def bring_code(folder: Path, **changed: object) -> Path:
-    """Make a model one that transformers cannot load without the code beside it."""
+    """Make a model that transformers cannot load without the code in its folder."""
     config = json.loads((folder / "config.json").read_text())
     own = {
         **config,
@@ -68,12 +68,12 @@ def own(tiny_model, tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_permitted(monkeypatch):
-    """Whatever a test permits is forgotten after it."""
+    """Permissions of a test end with the test."""
     monkeypatch.setattr(model_code, "_permitted", set())
 
 
 def run(command: list[str], tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run lingraft with a cache of its own, where transformers copies the code that it runs."""
+    """Run lingraft with its own cache, where transformers copies the code that it runs."""
     with HubServer(tmp_path / "hub") as hub:
         seen = (
             hub.environment(tmp_path / "home")
@@ -119,19 +119,19 @@ def recipe(tmp_path: Path, model: object, hindi: Path) -> Path:
 
 
 def test_code_that_no_recipe_permits_never_runs(own, hindi_file, tmp_path):
-    """A model that needs its own code is refused in one line, with what would permit it, before any of it runs."""
+    """A model that needs its own code is refused in one line before any of the code runs."""
     seen = {**os.environ, "SHOW_THAT_CODE_RAN": str(tmp_path / "ran")}
     path = recipe(tmp_path, str(own), hindi_file)
     done = lingraft("adapt", path, cwd=tmp_path, environment=seen)
     assert done.returncode == 2
-    assert "brings code of its own" in done.stderr
+    assert "has its own code" in done.stderr
     assert "code: true" in done.stderr
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "runs" / "run").exists()
 
 
 def test_a_permitted_model_is_adapted_with_its_code(own, hindi_file, tmp_path):
-    """From a pinned commit of a hub to a model that loads with the same code, the whole job runs."""
+    """A run from a pinned commit on the Hub yields a model that loads with the same code."""
     place = tmp_path / "hub" / "models" / "me" / "own"
     place.parent.mkdir(parents=True)
     shutil.copytree(own, place)
@@ -155,22 +155,22 @@ def test_a_permitted_model_is_adapted_with_its_code(own, hindi_file, tmp_path):
         HF_HUB_OFFLINE="1",
     )
     assert evaluated.returncode == 0, evaluated.stderr
-    with pytest.raises(ModelError, match="brings code of its own"):
+    with pytest.raises(ModelError, match="has its own code"):
         parse_model(str(finished)).identity()
 
 
 def test_one_changed_byte_of_code_is_other_code(own):
-    """What was permitted are these very files: another file, or one that was changed since, is refused."""
+    """A permission holds for these files only: another or a changed file is refused."""
     model_code.permit(own)
-    assert model_code.trust(own) == {"trust_remote_code": True}
+    assert model_code.checked_trust_option(own) == {"trust_remote_code": True}
     with (own / "modeling_own.py").open("a") as file:
         file.write("\n")
-    with pytest.raises(ModelError, match="brings code of its own"):
-        model_code.trust(own)
+    with pytest.raises(ModelError, match="has its own code"):
+        model_code.checked_trust_option(own)
 
 
 def test_code_of_a_branch_is_refused():
-    """Code on the hub runs for a commit only; a branch may hold other code tomorrow."""
+    """Code on the Hub runs for a commit only, because the code of a branch can change."""
     with pytest.raises(ValidationError, match="pinned revision only, got 'main'"):
         parse_model({"hub": {"id": "me/own", "trust_remote_code": True}})
     pinned = parse_model({"hub": {"id": "me/own", "revision": "a" * 40, "trust_remote_code": True}})
@@ -178,7 +178,7 @@ def test_code_of_a_branch_is_refused():
 
 
 def test_code_of_another_repository_is_refused(own):
-    """A configuration that points at code elsewhere is refused: no revision pins it."""
+    """A configuration with code in another repository is refused: no revision pins it."""
     bring_code(
         own,
         auto_map={
@@ -186,18 +186,18 @@ def test_code_of_another_repository_is_refused(own):
             "AutoModelForCausalLM": "else/where--modeling_own.OwnForCausalLM",
         },
     )
-    with pytest.raises(ModelError, match="lies elsewhere"):
+    with pytest.raises(ModelError, match="is in another repository"):
         parse_model({"folder": {"path": str(own), "trust_remote_code": True}}).identity()
 
 
 def test_permission_for_code_that_is_not_there(tiny_model):
-    """A recipe that permits code of a model without any is told so: no setting is ignored."""
-    with pytest.raises(ModelError, match="brings no code"):
+    """Permitting code of a model that has none is an error: no setting is ignored."""
+    with pytest.raises(ModelError, match="has no code"):
         parse_model({"folder": {"path": str(tiny_model), "trust_remote_code": True}}).identity()
 
 
 def test_a_model_that_transformers_knows_does_without_its_code(tiny_model, tmp_path):
-    """Code that is not needed is left out: the folder loads with the architecture that transformers has."""
+    """Code that is not needed is left out: the folder loads with transformers' architecture."""
     folder = bring_code(
         Path(shutil.copytree(tiny_model, tmp_path / "known")),
         model_type="llama",

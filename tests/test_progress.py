@@ -1,4 +1,4 @@
-"""What people see while something long runs."""
+"""The progress that users see during a long operation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lingraft.progress import progress
 def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Lines come at most every half minute, with what is done, of how much, and the note; none without a note."""
+    """A note is printed at most every half minute, with the count; nothing without a note."""
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with progress("training", 4, unit="steps") as advance:
@@ -33,7 +33,7 @@ def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(
 
 
 def test_on_a_terminal_the_note_stands_beside_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bar shows the unit, the count and the latest note, and is gone at the end."""
+    """The bar shows the unit, the count and the latest note, and disappears at the end."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

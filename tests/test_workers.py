@@ -1,4 +1,4 @@
-"""Work done elsewhere: the same results in the same order, wherever that is."""
+"""Workers: the same results in the same order with every executor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def power(base: int, exponent: int) -> tuple[int, int]:
 
 
 def late(folder: Path, piece: int) -> int:
-    """Finish the first piece when the second one has finished."""
+    """Finish the first item after the second one."""
     if piece == 0:
         deadline = time.monotonic() + 60
         while not (folder / "1").exists() and time.monotonic() < deadline:
@@ -28,7 +28,7 @@ def late(folder: Path, piece: int) -> int:
 
 
 def dying(folder: Path, piece: int) -> int:
-    """Kill the process that does the second piece first."""
+    """Kill the process that gets the second item, the first time."""
     if piece == 1 and not (folder / "died").exists():
         (folder / "died").touch()
         os._exit(9)
@@ -37,7 +37,7 @@ def dying(folder: Path, piece: int) -> int:
 
 @pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
 def test_results_are_those_of_one_process_in_order(executor: str, tmp_path: Path) -> None:
-    """Several workers give what one gives, in the order of the pieces, whichever is finished first."""
+    """Several workers give the results of one, in the order of the items."""
     workers = Workers(2, executor)
     found = list(workers.map(power, 3, range(9)))
     assert [value for value, _ in found] == [
@@ -48,7 +48,7 @@ def test_results_are_those_of_one_process_in_order(executor: str, tmp_path: Path
 
 
 def test_pieces_are_taken_as_they_are_needed() -> None:
-    """No more than two pieces a worker are under way: a text of any length passes through."""
+    """At most two items per worker are pending, so that memory does not grow with the text."""
     taken = []
 
     def pieces():
@@ -63,15 +63,15 @@ def test_pieces_are_taken_as_they_are_needed() -> None:
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_lost_task_is_done_again_on_a_cluster(tmp_path: Path) -> None:
-    """A worker of a cluster that dies costs nothing but time."""
+    """A worker of a cluster that dies only costs time."""
     assert list(Workers(2, "ray").map(dying, tmp_path, range(4))) == [0, 1, 2, 3]
 
 
 def test_options_that_would_not_act_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown executor, an address without a cluster, and Ray that is not there, each in one line."""
+    """An unknown executor, an address without Ray and a missing Ray are each one line."""
     with pytest.raises(RecipeError, match="did you mean 'ray'"):
         Workers(2, "rai")
-    with pytest.raises(RecipeError, match="goes with --executor ray"):
+    with pytest.raises(RecipeError, match="needs --executor ray"):
         Workers(2, "local", "10.0.0.1:6379")
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"lingraft\[ray\]"), cluster("", 1):

@@ -1,11 +1,12 @@
-"""Graft a language onto a pretrained language model.
+"""Adapt a pretrained language model to a language.
 
     import lingraft
 
     run = lingraft.adapt(model="path/to/model", language="hi", text="hindi.jsonl.gz")
     print(run.report, run.model)
 
-`run.model` loads with plain `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`.
+`run.model` loads with plain `AutoModelForCausalLM.from_pretrained` and
+`AutoTokenizer.from_pretrained`.
 """
 
 from __future__ import annotations
@@ -35,24 +36,23 @@ def adapt(
     device: str = "auto",
     precision: str = "auto",
 ) -> Run:
-    """Carry out a recipe file, or adapt `model` to `language` with `text` on defaults; return the finished run.
+    """Run a recipe file, or adapt `model` to `language` on `text` with default settings.
 
-    `overrides` changes settings by their dotted path: `{"vocabulary.size": 3000}`. What the store holds already is not
-    made again. Raises `lingraft.errors.LingraftError` with one line that says what to mend.
+    Returns the finished run. `overrides` changes settings by their dotted path:
+    `{"vocabulary.size": 3000}`. Stages that are cached in the store are not computed again. Raises
+    `lingraft.errors.LingraftError` with one line that says how to fix the problem.
     """
+    # Imported here, because `import lingraft` also runs before `lingraft --help`.
     from lingraft import pipeline
     from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
     from lingraft.report import write_report
 
-    given = Given(model, language, _listed(text), base_language, _listed(base_text))
-    chosen = chosen_recipe(
-        Path(recipe) if recipe is not None else None,
-        given,
-        [assignment(setting, value) for setting, value in (overrides or {}).items()],
-    )
+    given = Given(model, language, _as_list(text), base_language, _as_list(base_text))
+    changes = [assignment(setting, value) for setting, value in (overrides or {}).items()]
+    chosen = chosen_recipe(Path(recipe) if recipe is not None else None, given, changes)
     runtime = Runtime(Path(runs), Path(store or ""), device, precision)
     return pipeline.run(chosen, runtime, write_report=write_report)
 
 
-def _listed(value: str | Sequence[str]) -> list[str]:
+def _as_list(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)

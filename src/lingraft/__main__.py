@@ -1,4 +1,4 @@
-"""`python -m lingraft` is `lingraft`: what launchers such as torchrun call."""
+"""`python -m lingraft` runs the command line. Launchers such as torchrun start it this way."""
 
 from lingraft.cli import main
 

@@ -1,18 +1,18 @@
-"""What can go wrong in the hands of a user, one class for each place to look.
+"""Exceptions that users can act on, one class per area.
 
-    LingraftError               exit 2   the user can act on it; anything else is our bug and shows a traceback
-    ├── RecipeError                      a setting: unknown, ill-typed, contradictory
+    LingraftError               exit 2   base class; any other exception is a bug
+    ├── RecipeError                      a setting: unknown, wrong type, contradictory
     ├── CorpusError                      text: missing, empty, not UTF-8, without the named field
-    ├── TokenizerError                   a tokenizer that cannot be read, or is of no family that we know
-    ├── ModelError                       a checkpoint that cannot be read, or does not fit its tokenizer
-    ├── CertificateError                 a splice that breaks a promise which the recipe does not waive
-    ├── TrainingError           exit 3   a run that cannot go on: diverging loss, a damaged checkpoint
-    ├── StoreError                       the disk: no room, no permission, a file that is not what was written
-    ├── HubError                         a hub that does not answer, or answers no
-    ├── MissingExtraError                an optional dependency, with the command that installs it
-    └── Interrupted             exit 130 stopped by a signal, after saving what was done
+    ├── TokenizerError                   a tokenizer: unreadable, or of an unknown family
+    ├── ModelError                       a checkpoint: unreadable, or does not fit its tokenizer
+    ├── CertificateError                 a splice that breaks a claim that the recipe does not waive
+    ├── TrainingError           exit 3   training that cannot continue: a diverging loss
+    ├── StoreError                       the disk: full, no permission, a damaged file
+    ├── HubError                         the Hub: no connection, or a refused request
+    ├── MissingExtraError                an optional package, with the command that installs it
+    └── Interrupted             exit 130 stopped by a signal, after saving
 
-A message has four parts: what was seen, what was expected, what to do, and where.
+A message is one line: `WHERE: what is wrong; what to do`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from collections.abc import Iterable
 
 
 class LingraftError(Exception):
-    """Something that the user can mend; its text is the whole explanation, on one line."""
+    """An error that the user can fix; its message is the complete explanation, on one line."""
 
     exit_code = 2
 
 
 class RecipeError(LingraftError):
-    """A setting that is unknown, of the wrong type, or at odds with another one."""
+    """A setting that is unknown, has the wrong type, or contradicts another setting."""
 
 
 class CorpusError(LingraftError):
-    """Text that is missing, empty, undecodable, or not where the recipe says."""
+    """Text that is missing, empty or not UTF-8, or that lacks the field of the recipe."""
 
 
 class TokenizerError(LingraftError):
-    """A tokenizer that cannot be read or belongs to no known family."""
+    """A tokenizer that cannot be read or has an unknown family."""
 
 
 class ModelError(LingraftError):
@@ -44,21 +44,21 @@ class ModelError(LingraftError):
 
 
 class CertificateError(LingraftError):
-    """A splice that breaks a promise which the recipe does not waive by name."""
+    """A splice that breaks a claim of the certificate that the recipe does not waive by name."""
 
 
 class TrainingError(LingraftError):
-    """A training run that cannot go on."""
+    """Training that cannot continue."""
 
     exit_code = 3
 
 
 class StoreError(LingraftError):
-    """A disk without room or permission, or a stored file that is not what was written."""
+    """A full disk, a missing permission, or a stored file that has changed."""
 
 
 class HubError(LingraftError):
-    """A hub that does not answer, or answers no."""
+    """The Hub does not respond, or refuses a request."""
 
 
 class MissingExtraError(LingraftError):
@@ -74,14 +74,14 @@ class MissingExtraError(LingraftError):
         )
 
 
-class Interrupted(LingraftError):  # noqa: N818 - an interruption is no error of anyone's
-    """A signal stopped the run; what was done is saved and the same command goes on."""
+class Interrupted(LingraftError):  # noqa: N818 - stopping a run is not an error
+    """A signal stopped the run; finished work is saved, and the same command continues it."""
 
     exit_code = 130
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Say which known words there are, and which one is nearest to `word`.
+    """Return the known words as a hint, with the nearest one to `word` first.
 
     >>> did_you_mean("contined", ["append", "continued"])
     "did you mean 'continued'? known: append, continued"

@@ -1,8 +1,8 @@
-"""How numbers, changes, names and foreign text are written, the same in every output.
+"""Formats numbers, changes, names and foreign text, the same in every output.
 
-The terminal, the model card and the report take the text of a cell from here, so one measurement and
-one change read alike in all of them. A number has three significant digits. `plain` makes text that
-could steer a page harmless: everything a page prints passes through it, then through HTML escaping.
+The terminal, the model card and the report use these functions, so the same measurement and the
+same change have the same text in all of them. A number has three significant digits. `plain` makes
+control characters visible: all text of a page passes through it, then through HTML escaping.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def change(
     A speed changes by a factor, and so does a count of tokens where it changes much. Other metrics
     have the paired `difference` with its interval where it was measured, else a percentage.
 
-    >>> tokens = [Measurement("tokens per word", "source", n, "tokens/word") for n in (13.06, 1.659)]
+    >>> tokens = [Measurement("tokens per word", "source", n, "tok/word") for n in (13.06, 1.659)]
     >>> bits = [Measurement("bits per byte", "source", n, "bits/byte") for n in (1.379, 0.881)]
     >>> change(*tokens), change(*bits), change(bits[0], bits[0]), change(bits[0], None)
     ('7.87x fewer', '-36.1%', '0', '')
@@ -221,10 +221,10 @@ def flops(value: float) -> str:
     return f"{value:.2g}"
 
 
-def joined(parts: list[str]) -> str:
+def join_words(parts: list[str]) -> str:
     """Return words as a list in a sentence.
 
-    >>> joined(["a", "b", "c"])
+    >>> join_words(["a", "b", "c"])
     'a, b and c'
     """
     if len(parts) < 2:
@@ -232,19 +232,19 @@ def joined(parts: list[str]) -> str:
     return ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def flat(notes: Any, prefix: str = "") -> list[tuple[str, str]]:
+def flatten(notes: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Return nested notes as pairs of name and value, the names joined by a dot.
 
-    >>> flat({"a": {"b": 1234}, "c": [1, 2], "d": None})
+    >>> flatten({"a": {"b": 1234}, "c": [1, 2], "d": None})
     [('a.b', '1,234'), ('c', '1, 2')]
     """
     nested = isinstance(notes, list) and any(isinstance(item, dict | list) for item in notes)
     if isinstance(notes, dict) or nested:
         items = notes.items() if isinstance(notes, dict) else enumerate(notes)
-        found = []
+        pairs = []
         for key, value in items:
-            found += flat(value, f"{prefix}.{key}" if prefix else str(key))
-        return found
+            pairs += flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        return pairs
     if notes is None or notes == []:
         return []
     return [(prefix, ", ".join(map(_word, notes)) if isinstance(notes, list) else _word(notes))]

@@ -1,8 +1,8 @@
 """The Hugging Face Hub as the rest of the project sees it: the form of ids, and one error class.
 
-Whatever huggingface_hub, `datasets` or their HTTP client raises becomes a `HubError` of one line.
-Errors of the local disk are not translated. The token never appears in a message, and the original
-exception is not chained, because it holds the headers of the request.
+Every exception of huggingface_hub, `datasets` or their HTTP client becomes a `HubError` of one
+line. Errors of the local disk are not translated. The token never appears in a message, and the
+original exception is not chained, because it holds the headers of the request.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def well_formed_response(label: str) -> Iterator[None]:
 def refusal(
     error: Exception, repository: str, kind: Literal["model", "dataset"], revision: str | None
 ) -> str | None:
-    """Say why the hub refused a repository and what to do; `None` where the connection failed."""
+    """Explain why the Hub refused a repository and what to do; `None` if the connection failed."""
     from huggingface_hub import constants, errors
 
     folder = "datasets/" if kind == "dataset" else ""
@@ -103,8 +103,8 @@ def refusal(
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of a response that raised an error or its direct cause."""
-    for one in (error, error.__cause__):
-        response = getattr(one, "response", None)
+    for candidate in (error, error.__cause__):
+        response = getattr(candidate, "response", None)
         if response is not None:
             return int(response.status_code)
     return None

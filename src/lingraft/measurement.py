@@ -1,7 +1,7 @@
-"""Measurements: one row for every number in every table and chart.
+"""Measurements: one record for every number in every table and chart.
 
-Each row says what was measured (metric and its version, unit), on what (subject, language, split), how often (n),
-and how sure it is (the interval and its kind). Rows are values; files of them are parquet, or CSV for people.
+A record holds the metric with its version and unit, its subject, language and split, the number of
+units, and the interval. Files of measurements are parquet, or CSV for people.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUBJECTS = ("source", "spliced", "adapted")
-"""The models of a run: the base, the base with new rows before training, the trained result."""
+"""The models of a run: the source, the source with added rows before training, the result."""
 CHANGE = " change"
-"""A metric with this ending is the paired difference of the metric before it."""
+"""The suffix of a metric that is the paired difference of the metric without the suffix."""
 TASKS = "test"
-"""The split of rows that are scores of tasks."""
+"""The split of task scores."""
 HIGHER_IS_BETTER = frozenset(
     {
         "characters per token",
@@ -34,8 +34,9 @@ NEUTRAL = frozenset({"new tokens generated"})
 class Measurement:
     """One measured number.
 
-    `subject` is the model or tokenizer that was measured ("source", "spliced", "adapted", or a name); `n` counts the
-    units (`per`) that the value averages over; `low` and `high` bound the `confidence` interval, where there is one.
+    `subject` is the measured model or tokenizer ("source", "spliced", "adapted", or a name). `n` is
+    the number of units (`per`) that the value averages over. `low` and `high` bound the interval
+    with level `confidence`, if there is one.
     """
 
     metric: str
@@ -54,7 +55,7 @@ class Measurement:
 
 
 def write_measurements(rows: Sequence[Measurement], path: Path) -> None:
-    """Write rows as parquet, or as CSV where the path ends in .csv."""
+    """Write measurements as parquet, or as CSV if the path ends in .csv."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
@@ -76,14 +77,14 @@ def write_measurements(rows: Sequence[Measurement], path: Path) -> None:
 
 
 def read_measurements(path: Path) -> list[Measurement]:
-    """Read the rows of a parquet file."""
+    """Read the measurements of a parquet file."""
     import pyarrow.parquet as pq
 
     return [Measurement(**row) for row in pq.read_table(path).to_pylist()]
 
 
 def select(rows: Iterable[Measurement], **wanted: object) -> list[Measurement]:
-    """Return the rows whose named fields equal the wanted values.
+    """Return the measurements whose named fields have the wanted values.
 
     >>> rows = [Measurement("fertility", "source", 5.5, "tokens/word", language="hi")]
     >>> [row.value for row in select(rows, metric="fertility", language="hi")]
@@ -94,7 +95,7 @@ def select(rows: Iterable[Measurement], **wanted: object) -> list[Measurement]:
 
 @dataclass(frozen=True)
 class MetricChange:
-    """One metric in one language: its rows by subject, and the paired differences by subject."""
+    """One metric in one language: its measurements and paired differences, both by subject."""
 
     metric: str
     language: str
@@ -104,28 +105,28 @@ class MetricChange:
 
     @property
     def before(self) -> Measurement | None:
-        """The row of the source."""
+        """The measurement of the source."""
         return self.rows.get("source")
 
     @property
     def last(self) -> Measurement | None:
-        """The row of the adapted model, or of the spliced one where nothing was trained."""
+        """The measurement of the adapted model, or of the spliced one in a run without training."""
         return self.rows.get("adapted") or self.rows.get("spliced")
 
     @property
     def factor(self) -> float | None:
-        """The last value divided by the source's."""
+        """The last value divided by that of the source."""
         before, after = self.before, self.last
         return after.value / before.value if before and after and before.value else None
 
     @property
     def difference(self) -> Measurement | None:
-        """The paired difference of the last one, where it was measured."""
+        """The paired difference of the last measurement from the source, if it was measured."""
         return self.paired.get(self.last.subject) if self.last else None
 
     @property
     def verdict(self) -> str:
-        """The change in a word: better, worse, same, unclear or "no interval".
+        """The change in one word: better, worse, same, unclear or "no interval".
 
         Better and worse need intervals that allow it: the paired interval of the difference must
         not contain 0; without one, the intervals of both values must not overlap. "unclear" means
@@ -136,13 +137,14 @@ class MetricChange:
             return ""
         if after.value == before.value:
             return "same"
-        apart = self._apart(before, after)
-        if apart is not True:
-            return "no interval" if apart is None else "unclear"
+        separated = self._are_separated(before, after)
+        if separated is not True:
+            return "no interval" if separated is None else "unclear"
         higher = self.metric in HIGHER_IS_BETTER or after.split == TASKS
         return "better" if (after.value > before.value) == higher else "worse"
 
-    def _apart(self, before: Measurement, after: Measurement) -> bool | None:
+    def _are_separated(self, before: Measurement, after: Measurement) -> bool | None:
+        """Return whether the intervals separate two values; `None` without intervals."""
         paired = self.difference
         if paired and paired.low is not None and paired.high is not None:
             return not paired.low <= 0 <= paired.high
@@ -153,27 +155,31 @@ class MetricChange:
 
 
 def metric_changes(rows: Sequence[Measurement]) -> list[MetricChange]:
-    """Return each metric in each language once, in the order of the rows.
+    """Return each metric in each language once, in the order of the measurements.
 
     >>> rows = [Measurement("bits per byte", "source", 1.5, "bits/byte", "hi"),
     ...         Measurement("bits per byte", "adapted", 0.75, "bits/byte", "hi"),
     ...         Measurement("bits per byte change", "adapted", -0.75, "bits/byte", "hi")]
-    >>> [(one.metric, one.factor, one.difference.value) for one in metric_changes(rows)]
+    >>> [(entry.metric, entry.factor, entry.difference.value) for entry in metric_changes(rows)]
     [('bits per byte', 0.5, -0.75)]
     """
     values: dict[tuple[str, str], dict[str, Measurement]] = {}
     paired: dict[tuple[str, str], dict[str, Measurement]] = {}
     for row in rows:
-        found = paired if row.metric.endswith(CHANGE) else values
-        found.setdefault((row.metric.removesuffix(CHANGE), row.language), {})[row.subject] = row
-    return [
-        MetricChange(*key, next(iter(found.values())).unit, found, paired.get(key, {}))
-        for key, found in values.items()
-    ]
+        group = paired if row.metric.endswith(CHANGE) else values
+        group.setdefault((row.metric.removesuffix(CHANGE), row.language), {})[row.subject] = row
+    changes = []
+    for key, by_subject in values.items():
+        unit = next(iter(by_subject.values())).unit
+        changes.append(MetricChange(*key, unit, by_subject, paired.get(key, {})))
+    return changes
 
 
 def find_change(
     changes: Iterable[MetricChange], metric: str, language: str | None
 ) -> MetricChange | None:
     """Return the entry of a metric in a language."""
-    return next((one for one in changes if (one.metric, one.language) == (metric, language)), None)
+    for entry in changes:
+        if (entry.metric, entry.language) == (metric, language):
+            return entry
+    return None

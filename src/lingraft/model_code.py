@@ -1,8 +1,9 @@
-"""Code that a model brings (`auto_map` in config.json): left out, unless a recipe permits it, file by file.
+"""Python code in a model folder (`auto_map` in config.json): it runs only if a recipe permits it.
 
-A recipe says `trust_remote_code: true` far above the functions that load models. What passes between them is the
-SHA-256 of each permitted file: its copies in the store and in run folders are the same code wherever they lie, and a
-file that differs in one byte is refused, whoever put it there. Nothing is permitted for longer than the process runs.
+A recipe sets `trust_remote_code: true` far above the functions that load models. Between them, a
+permitted file is identified by its SHA-256 digest. So its copies in the store and in run folders
+are permitted, too, and a file that differs in one byte is refused. A permission lasts as long as
+the process.
 """
 
 from __future__ import annotations
@@ -17,39 +18,43 @@ from lingraft.store import file_digest
 
 PATTERN = "*.py"
 OF_TOKENIZER = "tokenizer_as_it_stands.py"
-"""Written beside tokenizers by lingraft itself, and never run by it: it loads tokenizers without code."""
+"""A file that lingraft writes next to tokenizers and never runs itself."""
 
 _permitted: set[str] = set()
 
 
 def code_files(folder: Path) -> list[Path]:
-    """Return the files of code in a model folder, by name."""
+    """Return the Python files of a model folder, sorted by name."""
     return sorted(
         path for path in folder.glob(PATTERN) if path.is_file() and path.name != OF_TOKENIZER
     )
 
 
 def permit(folder: Path) -> None:
-    """Let the code of a model folder run in this process; raises `ModelError` where some of it lies elsewhere."""
+    """Let the code of a model folder run in this process.
+
+    Raises `ModelError` if some of the code is in another repository.
+    """
     config = folder / "config.json"
     named = _config(folder).get("auto_map")
     if not isinstance(named, dict):
-        msg = f"{config}: the model brings no code (no auto_map); leave `trust_remote_code` out of the recipe"
+        msg = f"{config}: the model has no code (no auto_map); remove `trust_remote_code`"
         raise ModelError(msg)
-    missing = {name.partition(".")[0] for name in map(str, named.values())} - {
-        file.stem for file in code_files(folder)
-    }
+    modules = {str(name).partition(".")[0] for name in named.values()}
+    missing = modules - {file.stem for file in code_files(folder)}
     if missing:
+        # Code in another repository is not pinned by the revision of the model.
         msg = (
-            f"{config}: the model's code lies elsewhere ({', '.join(sorted(missing))}), where no revision pins it; "
-            "fetch those files into the model's folder, and name them in auto_map without a repository"
+            f"{config}: the model's code is in another repository ({', '.join(sorted(missing))}), "
+            "at no fixed revision; copy those files into the model folder, and name them in "
+            "auto_map without a repository"
         )
         raise ModelError(msg)
     _permitted.update(file_digest(path) for path in code_files(folder))
 
 
-def permitted(folder: Path) -> bool:
-    """Say whether a model brings code, all of which was permitted."""
+def is_permitted(folder: Path) -> bool:
+    """Return whether a model has code and all of it was permitted."""
     files = code_files(folder)
     return (
         bool(files)
@@ -58,31 +63,31 @@ def permitted(folder: Path) -> bool:
     )
 
 
-def trust(folder: Path) -> dict[str, bool]:
-    """Return the settings with which transformers loads a model folder: its own code runs where all was permitted.
+def checked_trust_option(folder: Path) -> dict[str, bool]:
+    """Return `trust_option(folder)`.
 
-    Raises `ModelError` for a model that cannot be had without code that nobody permitted.
+    Raises `ModelError` for a model that needs code that was not permitted.
     """
-    if not permitted(folder):
-        check_without(_config(folder), folder)
-    return as_permitted(folder)
+    if not is_permitted(folder):
+        check_loads_without_code(_config(folder), folder)
+    return trust_option(folder)
 
 
-def as_permitted(folder: Path) -> dict[str, bool]:
-    """Return the setting with which transformers loads a folder: its code runs only where all of it was permitted."""
-    return {"trust_remote_code": permitted(folder)}
+def trust_option(folder: Path) -> dict[str, bool]:
+    """Return the option for `from_pretrained`: code runs only if all of it was permitted."""
+    return {"trust_remote_code": is_permitted(folder)}
 
 
-def check_without(config: Mapping[str, Any], folder: Path) -> None:
-    """Raise `ModelError` where a model brings code and transformers has no architecture of that type."""
+def check_loads_without_code(config: Mapping[str, Any], folder: Path) -> None:
+    """Raise `ModelError` if a model has code and transformers does not have its architecture."""
     if "auto_map" not in config:
         return
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     if config.get("model_type") not in CONFIG_MAPPING_NAMES:
         msg = (
-            f"{folder / 'config.json'}: the model brings code of its own (auto_map) and transformers has no "
-            f"{config.get('model_type')!r}; read that code, then permit it in a recipe: "
+            f"{folder / 'config.json'}: the model has its own code (auto_map) and transformers has "
+            f"no {config.get('model_type')!r}; read that code, then permit it in a recipe: "
             "model: {folder: {path: ..., trust_remote_code: true}}, "
             "or {hub: {id: ..., revision: COMMIT, trust_remote_code: true}}"
         )
@@ -93,5 +98,5 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # whoever loads the folder says what is wrong with it
+        return {}  # loading the folder reports the problem
     return config if isinstance(config, dict) else {}

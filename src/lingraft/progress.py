@@ -1,4 +1,4 @@
-"""Progress that people see: a bar for everything longer than a second, plain lines where there is no terminal."""
+"""Progress on standard error: a bar on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Protocol
 from lingraft.formatting import duration
 
 LINE_SECONDS = 30
-"""How often something that has notes writes a line where there is no terminal."""
+"""Without a terminal, a note is printed at most once in this time, so that logs stay short."""
 
 
 class Advance(Protocol):
-    """Called with the number of units that were just done, and with what there is to say of them."""
+    """Called with the number of units that are done since the last call, and with a note."""
 
     def __call__(self, amount: float, note: str = "", /) -> None:
-        """Move on."""
+        """Advance the bar."""
 
 
 LogLine = Callable[[str], None]
@@ -30,37 +30,46 @@ def discard_line(line: str, /) -> None:
 
 
 def say(line: str) -> None:
-    """Write a line about what goes on to standard error."""
+    """Print a status line to standard error."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - the line is the progress
 
 
 @contextmanager
 def progress(title: str, total: float | None = None, *, unit: str = "") -> Iterator[Advance]:
-    """Show a bar on standard error while the block runs; off a terminal, one line when it took over a second.
+    """Show a bar on standard error while the block runs.
 
-    A note stands beside the bar; off a terminal the latest one makes a line every half minute.
+    A note is shown next to the bar. Without a terminal, a block that took over a second prints one
+    line at its end, and the latest note is printed every half minute.
 
     >>> with progress("counting", 3) as advance:
     ...     for _ in range(3):
     ...         advance(1)
     """
-    if not sys.stderr.isatty():
-        started = spoken = time.monotonic()
-        done = 0.0
+    with (_bar if sys.stderr.isatty() else _lines)(title, total, unit) as advance:
+        yield advance
 
-        def speak(amount: float, note: str = "", /) -> None:
-            nonlocal done, spoken
-            done += amount
-            if note and time.monotonic() - spoken >= LINE_SECONDS:
-                spoken = time.monotonic()
-                of = f" of {total:g}" if total else ""
-                say(f"{title}: {done:g}{of} {unit}, {note}")
 
-        yield speak
-        seconds = time.monotonic() - started
-        if seconds > 1:
-            say(f"{title}: {duration(seconds)}")
-        return
+@contextmanager
+def _lines(title: str, total: float | None, unit: str) -> Iterator[Advance]:
+    started = last_line = time.monotonic()
+    done = 0.0
+
+    def advance(amount: float, note: str = "", /) -> None:
+        nonlocal done, last_line
+        done += amount
+        if note and time.monotonic() - last_line >= LINE_SECONDS:
+            last_line = time.monotonic()
+            of = f" of {total:g}" if total else ""
+            say(f"{title}: {done:g}{of} {unit}, {note}")
+
+    yield advance
+    seconds = time.monotonic() - started
+    if seconds > 1:
+        say(f"{title}: {duration(seconds)}")
+
+
+@contextmanager
+def _bar(title: str, total: float | None, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -83,9 +92,9 @@ def progress(title: str, total: float | None = None, *, unit: str = "") -> Itera
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, note="")
 
-        def show(amount: float, note: str = "", /) -> None:
+        def advance(amount: float, note: str = "", /) -> None:
             bar.advance(task, amount)
             if note:
                 bar.update(task, note=note)
 
-        yield show
+        yield advance

@@ -1,9 +1,8 @@
 """Methods that a recipe chooses by name.
 
-A `Choice` is a frozen pydantic object which is both the settings of a method and the method itself. A `Registry`
-holds all choices of one kind. A recipe writes `mean`, or `{mean: {weights: characters}}`; both become the
-registered class, and a dumped recipe holds the second form, so that no setting is lost on the way (a field that is
-annotated with a base class would drop the settings of its subclass: two different recipes, one address).
+A `Choice` is a frozen pydantic model that holds the settings of a method and implements it. A
+`Registry` holds all choices of one kind. A recipe contains `mean`, or `{mean: {weights:
+characters}}`. Both become the registered class, and a dumped recipe contains the second form.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ class Settings(BaseModel):
 
 
 class Choice(Settings):
-    """A method with its settings; `name` is how recipes call it, `reference` whom it is owed to."""
+    """A method with its settings; `name` is its name in recipes, `reference` cites its source."""
 
     name: ClassVar[str]
     reference: ClassVar[str] = ""
     is_registered: ClassVar[bool] = False
-    """Whether recipes may name this very class; a subclass is not registered with it."""
+    """Whether recipes may name this class; its subclasses are not registered with it."""
 
     def chosen(self) -> dict[str, Any]:
-        """Return the form that recipes hold: `{name: settings}`, the nested choices included."""
+        """Return the form in recipes: `{name: settings}`, including nested choices."""
         return {self.name: self.model_dump(mode="json")}
 
 
@@ -42,7 +41,7 @@ C = TypeVar("C", bound=Choice)
 class Registry(Generic[C]):
     """All choices of one kind, found by name.
 
-    Packages add theirs through the entry point group `lingraft.KIND` (KIND with underscores for spaces).
+    Other packages add choices with the entry point group `lingraft.KIND` (underscores for spaces).
     """
 
     def __init__(self, kind: str) -> None:
@@ -92,18 +91,19 @@ class Registry(Generic[C]):
         if isinstance(value, dict) and len(value) == 1:
             name, settings = next(iter(value.items()))
             return self[str(name)].model_validate(settings if settings is not None else {})
-        msg = f"a {self.kind} is written as a name or as {{name: settings}}, got {value!r}; known: {self.names()}"
+        msg = f"a {self.kind} is a name or {{name: settings}}, got {value!r}; known: {self.names()}"
         raise RecipeError(msg)
 
     def annotation(self, base: type[C]) -> Any:
         """Return the pydantic annotation of a field that holds one of these choices."""
+        # Without the serialiser pydantic dumps only the fields of the base class. The settings of
+        # the subclass would be lost, and two different recipes would have the same key.
         serialise: Callable[[C], dict[str, Any]] = lambda choice: choice.chosen()  # noqa: E731
         return Annotated[base, BeforeValidator(self._parse_field), PlainSerializer(serialise)]
 
     def _parse_field(self, value: object) -> C:
         try:
             return self.parse(value)
-        except (
-            RecipeError
-        ) as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
+        except RecipeError as error:
+            # pydantic collects a ValueError and reports it with the path of the setting.
             raise ValueError(str(error)) from error

@@ -1,7 +1,8 @@
-"""Pieces of work done elsewhere, their results in order: in this process, in several, or as tasks of a Ray cluster.
+"""Maps a function over items: in this process, in several processes, or as tasks on a Ray cluster.
 
-What is done with a piece depends on nothing but the piece and what all share, so the answer is the same whatever does
-it. A piece whose process died, or whose node was lost, is done again on a cluster; here, the error is raised.
+The results come in order. A result depends only on its item and on a shared value, so it is the
+same with every executor. If a process or a node of a Ray cluster fails, its items are computed
+again; if a local process fails, the error is raised.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -19,15 +20,16 @@ from lingraft.errors import MissingExtraError, RecipeError, did_you_mean
 
 EXECUTORS = ("local", "ray")
 Shared = TypeVar("Shared")
-Piece = TypeVar("Piece")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Workers:
-    """How many pieces are worked on at a time, and where; `address` is that of a Ray cluster, empty: one started here.
+    """The number of workers and their executor.
 
-    Raises `RecipeError` for an executor that is not known, or an address without a cluster.
+    `address` is that of a Ray cluster; if it is empty, a cluster is started on this machine. Raises
+    `RecipeError` for an unknown executor, or for an address without the executor `ray`.
     """
 
     count: int = 1
@@ -36,102 +38,104 @@ class Workers:
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
-            msg = f"--executor {self.executor!r} is not known; {did_you_mean(self.executor, EXECUTORS)}"
+            hint = did_you_mean(self.executor, EXECUTORS)
+            msg = f"--executor {self.executor!r}: unknown; {hint}"
             raise RecipeError(msg)
         if self.address and self.executor != "ray":
-            msg = f"--ray-address {self.address}: goes with --executor ray"
+            msg = f"--ray-address {self.address}: needs --executor ray"
             raise RecipeError(msg)
 
     @property
-    def here(self) -> bool:
-        """Whether everything is done in this process."""
+    def is_serial(self) -> bool:
+        """Whether everything runs in this process."""
         return self.count == 1 and self.executor == "local"
 
     def map(
-        self, function: Callable[[Shared, Piece], Result], shared: Shared, pieces: Iterable[Piece]
+        self, function: Callable[[Shared, Item], Result], shared: Shared, items: Iterable[Item]
     ) -> Iterator[Result]:
-        """Yield function(shared, piece) for each piece, in order; at most two pieces a worker are under way.
+        """Yield function(shared, item) for each item, in order.
 
         >>> list(Workers().map(pow, 2, [1, 2, 3]))
         [2, 4, 8]
         """
-        if self.here:
-            for piece in pieces:
-                yield function(shared, piece)
+        if self.is_serial:
+            for item in items:
+                yield function(shared, item)
         elif self.executor == "ray":
             with cluster(self.address, self.count) as ray:
-                remote, common = ray.remote(num_cpus=1, max_retries=3)(_alone), ray.put(shared)
+                remote, reference = ray.remote(num_cpus=1, max_retries=3)(_run), ray.put(shared)
                 yield from self._in_order(
-                    lambda piece: remote.remote(function, common, piece), ray.get, pieces
+                    lambda item: remote.remote(function, reference, item), ray.get, items
                 )
         else:
+            # spawn, because a forked process can hang if the parent has threads, as torch has.
             with ProcessPoolExecutor(
                 self.count, get_context("spawn"), _prepare, (function, shared)
             ) as pool:
                 yield from self._in_order(
-                    lambda piece: pool.submit(_work, piece), lambda one: one.result(), pieces
+                    lambda item: pool.submit(_run_prepared, item), Future.result, items
                 )
 
     def _in_order(
-        self, begin: Callable[[Any], Any], end: Callable[[Any], Any], pieces: Iterable[Any]
+        self, submit: Callable[[Any], Any], result: Callable[[Any], Any], items: Iterable[Any]
     ) -> Iterator[Any]:
-        waiting: deque[Any] = deque()
-        for piece in pieces:
-            waiting.append(begin(piece))
-            if len(waiting) >= 2 * self.count:
-                yield end(waiting.popleft())
-        while waiting:
-            yield end(waiting.popleft())
+        """Yield the results in order. At most two items per worker are pending, to bound memory."""
+        pending: deque[Any] = deque()
+        for item in items:
+            pending.append(submit(item))
+            if len(pending) >= 2 * self.count:
+                yield result(pending.popleft())
+        while pending:
+            yield result(pending.popleft())
 
 
 HERE = Workers()
-"""This process alone."""
+"""One worker: this process."""
 
 
 @contextmanager
 def cluster(address: str, slots: float) -> Iterator[Any]:
-    """Join a Ray cluster, or start one here with so many CPUs; what was started here is ended.
+    """Connect to a Ray cluster, or start one on this machine with `slots` CPUs.
 
-    Raises `MissingExtraError` without Ray, `RecipeError` where no cluster answers.
+    A cluster that was started here is stopped at the end. Raises `MissingExtraError` without Ray,
+    and `RecipeError` if no cluster responds.
     """
     try:
         import ray
     except ImportError as error:
         raise MissingExtraError("ray", extra="ray") from error
-    begun = not ray.is_initialized()
-    if begun:
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        # By default Ray hides the GPUs from a task that requests none.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        where: dict[str, Any] = (
-            {"address": address}
-            if address
-            else {"address": "local", "num_cpus": slots, "include_dashboard": False}
-        )
+        options: dict[str, Any] = {"address": address}
+        if not address:
+            options = {"address": "local", "num_cpus": slots, "include_dashboard": False}
         try:
-            ray.init(**where, log_to_driver=False, logging_level="error")
+            ray.init(**options, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as error:
-            msg = (
-                f"--ray-address {address or 'local'}: no cluster answers there ({str(error)[:150]})"
-            )
+            msg = f"--ray-address {address or 'local'}: no cluster responds ({str(error)[:150]})"
             raise RecipeError(msg) from error
     try:
         yield ray
     finally:
-        if begun:
+        if is_ours:
             ray.shutdown()
 
 
-def _alone(function: Callable[[Any, Any], Any], shared: Any, piece: Any) -> Any:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are the parallelism
-    return function(shared, piece)
+def _run(function: Callable[[Any, Any], Any], shared: Any, item: Any) -> Any:
+    # Each worker is one process of many, so threads of `tokenizers` would only compete.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    return function(shared, item)
 
 
-_OWN: list[tuple[Callable[[Any, Any], Any], Any]] = []
-"""What a worker process does, and what it shares with the others; sent once."""
+_PREPARED: list[tuple[Callable[[Any, Any], Any], Any]] = []
+"""The function and the shared value of a worker process. They are sent once, not with each item."""
 
 
 def _prepare(function: Callable[[Any, Any], Any], shared: Any) -> None:
-    _OWN.append((function, shared))
+    _PREPARED.append((function, shared))
 
 
-def _work(piece: Any) -> Any:
-    return _alone(*_OWN[0], piece)
+def _run_prepared(item: Any) -> Any:
+    return _run(*_PREPARED[0], item)

@@ -17,7 +17,7 @@ from lingraft.bases.weight_formats import (
 )
 from lingraft.checkpoint.config_files import COMPANIONS
 from lingraft.errors import ModelError
-from lingraft.model_code import check_without, code_files, permit, permitted
+from lingraft.model_code import check_loads_without_code, code_files, is_permitted, permit
 from lingraft.store import cached_sha256, file_digest, is_folder, path_exists
 
 WEIGHTS = ("*.safetensors",)
@@ -61,7 +61,7 @@ class FolderBase(Base):
     @property
     def runs_code(self) -> bool:
         """Whether the model's own code runs: permitted here, or by a base with the same code."""
-        return self.trust_remote_code or (is_folder(self.folder) and permitted(self.folder))
+        return self.trust_remote_code or (is_folder(self.folder) and is_permitted(self.folder))
 
     def identity(self) -> dict[str, Any]:
         """Return the hash of every file of the model, so that a moved model has the same key."""
@@ -122,7 +122,7 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
     if code:
         permit(folder)
     else:
-        check_without(config, folder)
+        check_loads_without_code(config, folder)
     check_rows_are_plain(config, folder)
     if not list(folder.glob("*.safetensors")):
         msg = (

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lingraft.model_code import as_permitted, permitted
+from lingraft.model_code import is_permitted, trust_option
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.added_tokens import FLAGS, content_of
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
@@ -128,7 +128,7 @@ def build_reading(loaded: Any) -> Reading:
 
 def load_auto_tokenizer(folder: Path) -> Any:
     """Load AutoTokenizer from a folder; the result is cached until a file changes."""
-    return _load_cached(str(folder), _fingerprint(folder), runs_code=permitted(folder))
+    return _load_cached(str(folder), _fingerprint(folder), runs_code=is_permitted(folder))
 
 
 @lru_cache(maxsize=3)  # a run reads three: the source, the result and the trained model
@@ -140,7 +140,7 @@ def _load_cached(folder: str, fingerprint: tuple[object, ...], *, runs_code: boo
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        loaded = transformers.AutoTokenizer.from_pretrained(folder, **as_permitted(Path(folder)))
+        loaded = transformers.AutoTokenizer.from_pretrained(folder, **trust_option(Path(folder)))
     finally:
         logging.set_verbosity(verbosity)
     return _disable_padding(loaded)

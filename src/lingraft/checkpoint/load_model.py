@@ -18,7 +18,7 @@ from lingraft.checkpoint.stored_names import stored_names
 from lingraft.checkpoint.text_reading import read_text_alone
 from lingraft.checkpoint.weight_checks import check_finite_model
 from lingraft.errors import ModelError
-from lingraft.model_code import trust
+from lingraft.model_code import checked_trust_option
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ def build_model(
     `folder` is the folder of the configuration: it may contain code, and errors name it.
     """
     where = folder / "config.json" if folder else Path("config.json")
-    settings: dict[str, Any] = dict(trust(folder)) if folder else {}
+    settings: dict[str, Any] = dict(checked_trust_option(folder)) if folder else {}
     if dtype is not None:
         settings["dtype"] = dtype
     model_class = auto_class(config, where)
@@ -102,7 +102,7 @@ def _from_pretrained(folder: Path, dtype: str) -> Any:
     logging.disable_progress_bar()
     wanted = "auto" if dtype == "stored" else getattr(torch, dtype)
     model_class = auto_class(read_model_config(folder), folder)
-    trusted = trust(folder)
+    trusted = checked_trust_option(folder)
     try:
         return model_class.from_pretrained(folder, dtype=wanted, local_files_only=True, **trusted)
     except (OSError, ValueError, KeyError) as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lingraft.errors import ModelError
-from lingraft.model_code import trust
+from lingraft.model_code import checked_trust_option
 
 SUPPORTED = (
     "lingraft adapts models that generate text token by token: decoder-only language models and "
@@ -37,7 +37,7 @@ def read_model_config(folder: Path) -> Any:
     """Return the configuration of a model folder; raise `ModelError` if it is not readable."""
     from transformers import AutoConfig
 
-    trusted = trust(folder)
+    trusted = checked_trust_option(folder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -14,7 +14,7 @@ from lingraft.errors import Interrupted, LingraftError
 app = typer.Typer(
     name="lingraft",
     no_args_is_help=True,
-    # Typer's own tracebacks print local variables, which may hold text of the user.
+    # A bug shows Python's own traceback, which users can copy into a report.
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lingraft.formatting import joined, language_name, number, percent, size
+from lingraft.formatting import join_words, language_name, number, percent, size
 from lingraft.measurement import MetricChange, find_change
 from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, styled
 from lingraft.report.run_files import RunFiles
@@ -205,7 +205,7 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
 
 
 def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
-    target = joined([language_name(tag) for tag in run.targets])
+    target = join_words([language_name(tag) for tag in run.targets])
     fields = [
         ("target_bits_per_byte", target),
         ("replay_bits_per_byte", language_name(run.base or "replay")),
@@ -250,4 +250,4 @@ def _describe_curves(points: Sequence[Mapping[str, Any]]) -> str:
         descriptions.append(f"{language} from {first} to {last} after {size(curve[-1]['bytes'])}")
     if not descriptions:
         return "No held-out text was scored during training."
-    return f"Held-out: {joined(descriptions)}."
+    return f"Held-out: {join_words(descriptions)}."

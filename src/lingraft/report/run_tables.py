@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from lingraft.formatting import direction, duration, flat, number, size
+from lingraft.formatting import direction, duration, flatten, number, size
 from lingraft.measurement import TASKS, MetricChange
 from lingraft.report.run_files import RunFiles
 from lingraft.splice import AddedToken
@@ -86,7 +86,7 @@ def stage_rows(record: Mapping[str, Any]) -> list[StageRow]:
             del notes[DROPPED]  # shown in a table of its own
         how = "cached" if stage.get("cached") else "computed"
         time = duration(stage.get("seconds") or 0.0)
-        rows.append(StageRow(_title(stage), str(stage.get("key", "")), how, time, flat(notes)))
+        rows.append(StageRow(_title(stage), str(stage.get("key", "")), how, time, flatten(notes)))
     return rows
 
 
@@ -154,7 +154,7 @@ def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
             yield name, str(record[name])
     for name, version in record.get("versions", {}).items():
         yield f"{name} version", str(version)
-    for name, value in flat(record.get("recipe", {})):
+    for name, value in flatten(record.get("recipe", {})):
         if name == "seed" or name.endswith(".seed"):
             yield name.replace(".", " "), value
 

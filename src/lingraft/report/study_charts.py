@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lingraft.formatting import joined, language_name, number, size
+from lingraft.formatting import join_words, language_name, number, size
 from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, styled
 from lingraft.report.study_files import (
     ADDED,
@@ -197,7 +197,7 @@ def curve_chart(study: StudyFiles) -> Chart | None:
     best, worst = ranked[0], ranked[-1]
     few = len(names) <= MAX_COLOURED_CURVES
     tags = [row["language"] for row in study.curves if row["role"] == "target"]
-    languages = joined([language_name(tag) for tag in dict.fromkeys(tags)])
+    languages = join_words([language_name(tag) for tag in dict.fromkeys(tags)])
     named = "" if few else " Named: the best and the worst at the end."
     longest = size(max(point["seen"] for point in points) * 1e6)
     return Chart(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.formatting import flat, flops, with_interval
+from lingraft.formatting import flatten, flops, with_interval
 from lingraft.report.charts import Chart, chart_packages_missing
 from lingraft.report.run_page import PAGE, draw_figures, environment, style, write_page
 from lingraft.report.study_charts import study_charts
@@ -124,6 +124,6 @@ def provenance(record: Any) -> list[tuple[str, str]]:
     ]
     for name, version in record["versions"].items():
         rows.append((f"{name} version", str(version)))
-    for name, value in flat(record.get("settings") or {}):
+    for name, value in flatten(record.get("settings") or {}):
         rows.append((f"setting {name}", value))
     return rows

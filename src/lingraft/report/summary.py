@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from lingraft.formatting import (
     LARGE_FACTOR,
-    joined,
+    join_words,
     language_name,
     number,
     percent,
@@ -22,13 +22,13 @@ from lingraft.report.run_files import RunFiles
 
 def question(run: RunFiles) -> str:
     """Return the question that the run answers."""
-    target = joined([language_name(tag) for tag in run.targets])
+    target = join_words([language_name(tag) for tag in run.targets])
     changes = []
     if run.splice is not None and run.splice.new:
         changes.append(f"with {len(run.splice.new):,} added tokens for {target}")
     if trained := training_bytes(run):
         changes.append(f"trained on {size(trained)} of text")
-    changed = f", {joined(changes)}," if changes else ""
+    changed = f", {join_words(changes)}," if changes else ""
     forgets = f", and how much {language_name(run.base)} does it forget" if run.base else ""
     return f"Does {run.record['source']}{changed} read and predict {target} better{forgets}?"
 
@@ -151,5 +151,5 @@ def _certificate_sentence(run: RunFiles) -> str:
     kept = len(claims) - len(broken)
     return (
         f"{kept} of {len(claims)} certified claims about the tokenizer hold; these do not: "
-        f"{joined(broken)}."
+        f"{join_words(broken)}."
     )

@@ -39,7 +39,7 @@ def count_words(family: Family, corpus: Corpus, workers: Workers) -> CorpusWords
     mentions: Counter[str] = Counter()
     with progress(f"counting {corpus.language} words", train.documents) as advance:
         texts = _count_mentions(corpus.documents("train"), advance, family, mentions)
-        if workers.here:
+        if workers.is_serial:
             units = family.units(texts)
         else:
             units = Counter()
