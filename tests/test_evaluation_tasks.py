@@ -1,4 +1,4 @@
-"""Downstream tasks: prompts, scores, contamination and errors, on tiny models of every tokenizer family."""
+"""Downstream tasks: prompts, scores, contamination and errors, for every tokenizer family."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ from tokenizers import (
 from lingraft.corpus.records import read_records
 from lingraft.errors import CorpusError, HubError, LingraftError, ModelError, RecipeError
 from lingraft.evaluation.tasks import TaskSettings, check_tasks, run_tasks, task_identity
+from lingraft.evaluation.tasks.contamination import find_seen
 from lingraft.evaluation.tasks.lm_eval_model import FolderLM
 from lingraft.evaluation.tasks.load_tasks import load_tasks
 from lingraft.evaluation.tasks.run_tasks import evaluate_tasks
-from lingraft.evaluation.tasks.task_catalogue import expand, families, find, known_names
-from lingraft.evaluation.tasks.task_data import splits_of
-from lingraft.evaluation.tasks.task_metrics import point, seen_in
+from lingraft.evaluation.tasks.task_catalogue import expand_names, families, find_task, known_names
+from lingraft.evaluation.tasks.task_data import read_splits
+from lingraft.evaluation.tasks.task_metrics import point
 from lingraft.measurement import Measurement, select
 from tests.conftest import ENGLISH, HINDI
 from tests.hub_server import HubServer
@@ -108,7 +109,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 
 class Answers(LM):  # the smallest model of lm-eval's kind
-    """What the documents themselves say: the oracle knows the answer, the other gives each byte the same chance."""
+    """A model without weights: an oracle, or one that gives each byte the same probability."""
 
     def __init__(self, *, knows: bool) -> None:
         super().__init__()
@@ -153,7 +154,7 @@ def settings_for(folder: Path, family: str, **more: Any) -> TaskSettings:
 
 
 def main_row(rows: list[Measurement]) -> Measurement:
-    """Return the row of the score."""
+    """Return the measurement of the score."""
     return next(row for row in rows if row.metric.endswith(("accuracy", "chrF++")))
 
 
@@ -179,10 +180,11 @@ def test_settings_read_a_plain_list() -> None:
 
 
 def test_importing_tasks_is_light() -> None:
-    """Neither importing the package nor checking settings without tasks imports lm-eval, torch or datasets."""
+    """Importing the package and checking settings without tasks import no large library."""
     code = (
         "import sys, lingraft.evaluation.tasks as t; t.check_tasks(t.TaskSettings()); "
-        "print([m for m in ('lm_eval', 'torch', 'datasets', 'transformers', 'sacrebleu') if m in sys.modules])"
+        "large = ('lm_eval', 'torch', 'datasets', 'transformers', 'sacrebleu'); "
+        "print([name for name in large if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -190,8 +192,8 @@ def test_importing_tasks_is_light() -> None:
 
 @pytest.mark.parametrize("name", [name for name in known_names() if not name.startswith("paper-")])
 def test_every_task_file_is_whole(name: str) -> None:
-    """In every language that a file lists, no placeholder is left, and the prompt's own words are in the language."""
-    task = find(name)
+    """In every listed language, no placeholder is left, and the prompt is in the language."""
+    task = find_task(name)
     assert task is not None
     assert "<<" not in json.dumps(
         [dict(task.config), task.hub.__dict__, dict(task.fields)], ensure_ascii=False
@@ -203,24 +205,30 @@ def test_every_task_file_is_whole(name: str) -> None:
 
 
 def test_other_languages_go_by_the_data_sets_code() -> None:
-    """A language that no file lists is named by the data set's own code; prompt words are English then, and noted."""
-    task = find("belebele-fra_Latn")
+    """A language that is not listed is named by the data set's code; its prompt is English."""
+    task = find_task("belebele-fra_Latn")
     assert task is not None
     assert (task.hub.config, task.language) == ("fra_Latn", "fr")
-    other = find("xnli-bg")
+    other = find_task("xnli-bg")
     assert other is not None
     assert (other.hub.config, other.foreign_words) == ("bg", True)
-    assert find("xnli_hi") is None
-    flores = find("flores-hi")
+    assert find_task("xnli_hi") is None
+    flores = find_task("flores-hi")
     assert flores is not None
     assert flores.config["doc_to_text"].endswith("\nHindi:")
 
 
 def test_the_papers_tasks_have_one_name() -> None:
     """`paper-LANGUAGE` stands for the paper's tasks that exist in the language."""
-    assert expand(["paper-tr"]) == ["flores-tr", "mlama-tr", "xcopa-tr", "xlsum-tr", "xnli-tr"]
+    assert expand_names(["paper-tr"]) == [
+        "flores-tr",
+        "mlama-tr",
+        "xcopa-tr",
+        "xlsum-tr",
+        "xnli-tr",
+    ]
     with pytest.raises(RecipeError, match="none of the paper's tasks exists in 'xx'"):
-        expand(["paper-xx"])
+        expand_names(["paper-xx"])
 
 
 # scores
@@ -228,7 +236,7 @@ def test_the_papers_tasks_have_one_name() -> None:
 
 @pytest.mark.parametrize("family", families())
 def test_an_oracle_scores_everything_and_chance_is_chance(family: str, tmp_path: Path) -> None:
-    """Who knows the answer scores 1 (100 points); who gives each byte the same chance scores one in the answers."""
+    """An oracle scores 1 (100 points); equal probability for each byte scores chance."""
     settings = settings_for(tmp_path, family)
     knows = main_row(
         evaluate_tasks(Answers(knows=True), settings, tmp_path / "oracle", subject="oracle")
@@ -236,7 +244,7 @@ def test_an_oracle_scores_everything_and_chance_is_chance(family: str, tmp_path:
     blind = main_row(
         evaluate_tasks(Answers(knows=False), settings, tmp_path / "blind", subject="blind")
     )
-    task = find(f"{family}-hi")
+    task = find_task(f"{family}-hi")
     assert task is not None
     assert knows.value == pytest.approx(100 if task.score == "translation" else 1)
     answers = {"xnli": 3, "mlama": 4, "belebele": 4}.get(family, 2)
@@ -254,13 +262,13 @@ def test_an_oracle_scores_everything_and_chance_is_chance(family: str, tmp_path:
 
 
 def test_long_answers_and_fine_pieces_are_no_disadvantage() -> None:
-    """The score is the log-probability for each byte that was scored, the delimiter among them."""
+    """The score is the log-probability per scored byte, including the delimiter."""
     assert point([-10.0, -9.0], [" एक लंबा उत्तर", " छोटा"], 0) == 1
     assert point([-3.0, -3.0, -4.0], ["aaa", "bbb", "cccc"], 2) == pytest.approx(1 / 3)
 
 
 def test_results_have_lm_evals_shape_and_samples_are_kept(tmp_path: Path) -> None:
-    """results.json is what lm-eval writes, without the documents; samples.jsonl has each prompt, answer and score."""
+    """results.json is in lm-eval's format; samples.jsonl has each prompt, answer and score."""
     evaluate_tasks(
         Answers(knows=True), settings_for(tmp_path, "xnli", limit=3), tmp_path, subject="me", seed=7
     )
@@ -283,7 +291,7 @@ def test_results_have_lm_evals_shape_and_samples_are_kept(tmp_path: Path) -> Non
 
 
 def test_worked_examples_never_show_the_question(tmp_path: Path) -> None:
-    """Without a file of their own, worked examples come from the scored file, but never the document in question."""
+    """Without their own file, few-shot examples are other documents of the scored file."""
     evaluate_tasks(
         Answers(knows=True), settings_for(tmp_path, "flores", num_fewshot=7), tmp_path, subject="me"
     )
@@ -294,15 +302,15 @@ def test_worked_examples_never_show_the_question(tmp_path: Path) -> None:
 
 
 def test_too_few_worked_examples_are_named(tmp_path: Path) -> None:
-    """Where there are fewer documents to draw examples from than are wanted, the error says how many there are."""
+    """Too few documents for the few-shot examples are an error that says how many there are."""
     with pytest.raises(
-        CorpusError, match="flores-hi: 8 worked examples are wanted, there are 7 to draw from"
+        CorpusError, match="flores-hi: 8 few-shot examples are wanted, but there are only 7"
     ):
         load_tasks(settings_for(tmp_path, "flores", num_fewshot=8))
 
 
 def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
-    """Worked examples depend on the seed alone; fewer documents do not change the prompts of the others."""
+    """Few-shot examples depend on the seed alone, not on the number of documents."""
 
     def prompts(where: str, **more: Any) -> list[str]:
         settings = settings_for(
@@ -324,7 +332,7 @@ def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
 
 
 def unigram() -> dict[str, Any]:
-    """A T5-like tokenizer: Unigram, no line breaks, no BOS, and an EOS behind every text."""
+    """A T5-like tokenizer: Unigram, no line breaks, no BOS, and an EOS after every text."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Replace("\n", " ")
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -410,7 +418,7 @@ def slow_nats(lm: FolderLM, context: list[int], answer: list[int]) -> float:
 
 
 def test_log_probabilities_equal_a_slow_reference(lm: FolderLM) -> None:
-    """Batched and padded, every answer has the log-probability of its tokens one by one behind its context."""
+    """A batched answer has the log-probability of its tokens scored one by one."""
     asked = [
         (ENGLISH[0], " " + ENGLISH[1]),
         ("", HINDI[0]),
@@ -440,7 +448,7 @@ def test_log_probabilities_equal_a_slow_reference(lm: FolderLM) -> None:
 
 
 def test_a_long_context_loses_its_beginning_but_not_its_prefix(lm: FolderLM) -> None:
-    """What does not fit is cut behind the prefix token, counted, and the same for all answers to a document."""
+    """A long context is cut after the prefix, counted, and equal for all answers to a document."""
     lm.incidents.clear()
     cut = f"prompts cut at their beginning, to the model's context of {CONTEXT}"
     asked = [ask(" ".join(HINDI), answer) for answer in (" " + HINDI[0][:3], " " + HINDI[1][:8])]
@@ -450,8 +458,8 @@ def test_a_long_context_loses_its_beginning_but_not_its_prefix(lm: FolderLM) -> 
     answers = [
         lm.tok_encode(" ".join(HINDI) + request.args[1])[len(context) :] for request in asked
     ]
-    room, kept = CONTEXT + 1 - max(map(len, answers)), len(lm.before)
-    seen = [*lm.before, *context[len(context) - room + kept :]]
+    room, kept = CONTEXT + 1 - max(map(len, answers)), len(lm.prefix)
+    seen = [*lm.prefix, *context[len(context) - room + kept :]]
     with torch.inference_mode():
         assert got == pytest.approx([slow_nats(lm, seen, answer) for answer in answers], rel=1e-5)
     with pytest.raises(ModelError, match=f"longer than the model's context of {CONTEXT}"):
@@ -459,7 +467,7 @@ def test_a_long_context_loses_its_beginning_but_not_its_prefix(lm: FolderLM) -> 
 
 
 def test_answers_do_not_depend_on_the_batch(lm: FolderLM) -> None:
-    """Prompts of different length, padded on the left, get the answers that one token at a time gives each alone."""
+    """Padded prompts get the answers that each prompt gets by itself, token by token."""
     stop = [" a", "\n"]
     asked = [
         ask(prompt, {"until": stop, "max_gen_toks": 20, "do_sample": False})
@@ -477,10 +485,10 @@ def test_answers_do_not_depend_on_the_batch(lm: FolderLM) -> None:
 
 
 def slow_answer(lm: FolderLM, prompt: str, stops: list[str], most: int) -> str:
-    """Write greedily, one token at a time, until a stop stands in the text."""
-    ids = lm.before + lm.tokenizer.encode(prompt, add_special_tokens=False)
+    """Write greedily, one token at a time, until the text contains a stop."""
+    ids = lm.prefix + lm.tokenizer.encode(prompt, add_special_tokens=False)
     room = CONTEXT - most
-    ids = ids if len(ids) <= room else [*lm.before, *ids[len(ids) - room + len(lm.before) :]]
+    ids = ids if len(ids) <= room else [*lm.prefix, *ids[len(ids) - room + len(lm.prefix) :]]
     written: list[int] = []
     while len(written) < most:
         token = int(lm.model(torch.tensor([ids + written])).logits[0, -1].argmax())
@@ -496,7 +504,7 @@ def slow_answer(lm: FolderLM, prompt: str, stops: list[str], most: int) -> str:
 
 
 def test_no_byte_of_an_answer_goes_unscored(tmp_path: Path) -> None:
-    """A token that joins the end of the context to the answer is scored with the answer, and counted."""
+    """A token that contains the end of the context is scored with the answer, and counted."""
     data = byte_level(["abab ab ab"] * 3, size=262, pattern=r"\S+|\s+")
     joined = FolderLM(build(tmp_path / "joined", data, {"eos_token": "<|endoftext|>"}))
     assert len(joined.tokenizer.encode("xab")) == 2
@@ -507,7 +515,7 @@ def test_no_byte_of_an_answer_goes_unscored(tmp_path: Path) -> None:
 
 
 def test_a_model_without_end_or_beginning_is_named(tmp_path: Path) -> None:
-    """Without EOS nothing is written; without BOS and EOS nothing stands before a first token; each says what to do."""
+    """A model without EOS cannot write; one without BOS and EOS cannot score."""
     data = byte_level(ENGLISH, specials=("<s>",))
     endless = FolderLM(build(tmp_path / "endless", data, {"bos_token": "<s>"}))
     with pytest.raises(ModelError, match=r"endless: no EOS token.*eos_token"):
@@ -533,19 +541,19 @@ def test_a_model_without_end_or_beginning_is_named(tmp_path: Path) -> None:
 
 
 def test_copied_documents_are_found() -> None:
-    """Thirteen words in a row are found whatever their case and punctuation; twelve of a longer text are not."""
+    """Thirteen consecutive words match despite case and punctuation; twelve do not."""
     words = [f"word{n}" for n in range(20)]
     text = "before " + ", ".join(words[3:16]).upper() + "! after"
-    assert seen_in([" ".join(words)], ["nothing here", text]) == [2]
-    assert seen_in([" ".join(words)], ["before " + " ".join(words[3:15]) + " after"]) == [0]
+    assert find_seen([" ".join(words)], ["nothing here", text]) == [2]
+    assert find_seen([" ".join(words)], ["before " + " ".join(words[3:15]) + " after"]) == [0]
     short = " ".join(words[:6])
-    assert seen_in([short, short + " more", "one two"], [f"x {short}. y"]) == [1, 0, None]
+    assert find_seen([short, short + " more", "one two"], [f"x {short}. y"]) == [1, 0, None]
     thai = "ฉันคิดว่าวันนี้อากาศดีมากเราควรออกไปเดินเล่นในสวนสาธารณะด้วยกันนะ"
-    assert seen_in([thai, thai[:30] + "ก" * 40], [f"ก {thai} ข"]) == [1, 0]
+    assert find_seen([thai, thai[:30] + "ก" * 40], [f"ก {thai} ข"]) == [1, 0]
 
 
 def test_contaminated_documents_are_counted_or_dropped(tmp_path: Path) -> None:
-    """Documents in the training text are counted in a row of their own; told to drop, only the others are scored."""
+    """Documents in the training text are counted; with `drop`, only the others are scored."""
     texts = [f"… {ROWS['flores'][i]['hi']} …" for i in (1, 5)]
     rows = {}
     for wish in ("count", "drop", "ignore"):
@@ -567,7 +575,7 @@ def test_contaminated_documents_are_counted_or_dropped(tmp_path: Path) -> None:
     assert ROWS["flores"][1]["hi"] not in [
         json.loads(line)["doc"]["target"] for line in kept.splitlines()
     ]
-    with pytest.raises(CorpusError, match="every document stands in the training text"):
+    with pytest.raises(CorpusError, match="every document occurs in the training text"):
         evaluate_tasks(
             Answers(knows=True),
             settings_for(tmp_path, "flores", contaminated="drop"),
@@ -583,7 +591,7 @@ def test_contaminated_documents_are_counted_or_dropped(tmp_path: Path) -> None:
 def test_spbleu_without_its_model_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where sacrebleu's model is not to be had, the error names the file, the variable and chrF++."""
+    """Without sacrebleu's model, the error names the file, the variable and chrF++."""
     from sacrebleu.tokenizers import tokenizer_spm
 
     monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
@@ -601,7 +609,7 @@ def test_spbleu_without_its_model_is_an_error(
 def test_spbleu_is_sacrebleus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assets: Path
 ) -> None:
-    """What is called spBLEU is BLEU over a SentencePiece model's pieces, as sacrebleu has it for the whole corpus."""
+    """The metric spBLEU is sacrebleu's corpus BLEU over the pieces of a SentencePiece model."""
     import sacrebleu
     from sacrebleu.tokenizers import tokenizer_spm
 
@@ -626,7 +634,7 @@ def test_spbleu_is_sacrebleus(
     assert "sacrebleu nrefs:1|case:mixed|eff:no|tok:flores200" in row.note
 
 
-# data that cannot be had
+# unavailable data
 
 
 @pytest.mark.parametrize(
@@ -654,7 +662,7 @@ def test_spbleu_is_sacrebleus(
             ["xnli-hi"],
             {"xnli": "labels.jsonl"},
             CorpusError,
-            "labels.jsonl:2: the label 'maybe' is none of entailment",
+            "labels.jsonl:2: the label 'maybe' is not one of entailment",
         ),
         (["xnli-hi"], {"xnli": "broken.jsonl"}, CorpusError, "broken.jsonl:2:7: not JSON"),
         (["xnli-hi"], {"xnli": "empty.jsonl"}, CorpusError, "no documents for xnli-hi"),
@@ -675,7 +683,7 @@ def test_spbleu_is_sacrebleus(
             ["xcopa-ta"],
             {},
             HubError,
-            "cambridgeltl/xcopa cannot be had.*HF_HUB_OFFLINE.*{xcopa-ta: FILE.jsonl}.*premise",
+            "cambridgeltl/xcopa is unavailable.*HF_HUB_OFFLINE.*{xcopa-ta: FILE.jsonl}.*premise",
         ),
     ],
 )
@@ -688,7 +696,7 @@ def test_data_that_cannot_be_had_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The error names the file or data set, what was expected there, and how a local file is given."""
+    """The error names the file or data set, what was expected, and how to give a local file."""
     from huggingface_hub import constants
 
     monkeypatch.chdir(tmp_path)
@@ -706,7 +714,7 @@ def test_data_that_cannot_be_had_is_named(
 
 
 def test_local_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
-    """JSON lines, a JSON list, CSV, TSV and parquet, compressed or not, with or without a line of names."""
+    """JSON lines, a JSON list, CSV, TSV and parquet are read, compressed or not."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -727,14 +735,14 @@ def test_local_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
 HUB = """
 import sys
 from lingraft.errors import LingraftError
-from lingraft.evaluation.tasks.task_catalogue import find
-from lingraft.evaluation.tasks.load_tasks import hub_commit
-from lingraft.evaluation.tasks.task_data import splits_of
+from lingraft.evaluation.tasks.task_catalogue import find_task
+from lingraft.evaluation.tasks.check_tasks import hub_commit
+from lingraft.evaluation.tasks.task_data import read_splits
 for name in sys.argv[1:]:
     try:
-        task = find(name)
+        task = find_task(name)
         commit = hub_commit(task)
-        splits = splits_of(task, None)
+        splits = read_splits(task, None)
         print(commit[:5], {role: len(rows) for role, rows in splits.items()}, splits["test"][0])
     except LingraftError as error:
         print(type(error).__name__, error)
@@ -742,7 +750,7 @@ for name in sys.argv[1:]:
 
 
 def test_tasks_read_the_hub(tmp_path: Path) -> None:
-    """A data set of the hub gives the same documents as a file; a joined one pairs its rows; a missing one is named."""
+    """A Hub data set gives the documents of a file; a missing data set is named."""
     root = tmp_path / "hub/datasets"
     for owner, name, parts in (
         ("cambridgeltl", "xcopa", {"ta": ("test", "validation")}),
@@ -788,19 +796,19 @@ def test_tasks_read_the_hub(tmp_path: Path) -> None:
         )
         commit = server.commit("datasets", "cambridgeltl/xcopa")
     xcopa, flores, belebele, xnli = done.stdout.splitlines()
-    file = splits_of(find("xcopa-ta"), settings_for(tmp_path, "xcopa").data["xcopa"])  # type: ignore[arg-type]
+    file = read_splits(find_task("xcopa-ta"), settings_for(tmp_path, "xcopa").data["xcopa"])  # type: ignore[arg-type]
     assert xcopa == f"{commit[:5]} {{'test': 8, 'shots': 8}} {file['test'][0]}"
     assert flores.endswith(
         "{'test': 2, 'shots': 2} {'source': 'eng_Latn 0', 'target': 'hin_Deva 0'}"
     )
     assert belebele.startswith(
-        "HubError belebele-hi: the data set hf:facebook/belebele cannot be had"
+        "HubError belebele-hi: the data set hf:facebook/belebele is unavailable"
     )
-    assert xnli.startswith("HubError xnli-hi: the data set hf:facebook/xnli cannot be had")
+    assert xnli.startswith("HubError xnli-hi: the data set hf:facebook/xnli is unavailable")
 
 
 def test_identity_follows_content(tmp_path: Path) -> None:
-    """What scores depend on changes with the content of a file, not with its place."""
+    """The identity changes with the content of a file, not with its path."""
     first = task_identity(settings_for(tmp_path, "xcopa"))
     (tmp_path / "moved").mkdir()
     assert task_identity(settings_for(tmp_path / "moved", "xcopa")) == first
@@ -816,7 +824,7 @@ def test_identity_follows_content(tmp_path: Path) -> None:
 
 
 def test_any_task_of_lm_eval_works(tmp_path: Path, assets: Path) -> None:
-    """A name of lm-eval's runs as lm-eval has it, on a local file in the columns of its data set where one is given."""
+    """A task of lm-eval runs unchanged, also on a local file with the columns of its data set."""
     settings = TaskSettings.model_validate(
         {
             "names": ["xcopa_ta"],
@@ -831,7 +839,7 @@ def test_any_task_of_lm_eval_works(tmp_path: Path, assets: Path) -> None:
 
 
 def test_a_folder_of_own_tasks_works(tmp_path: Path) -> None:
-    """A YAML file of lm-eval's format in `tasks_folder` is a task; a template that names no column is an error."""
+    """A YAML file in `tasks_folder` is a task; a template with an unknown column is an error."""
     data = write_rows(
         tmp_path / "rows.jsonl", [{"text": f"{n} + 1 =", "label": n % 2} for n in range(4)]
     )
@@ -866,7 +874,7 @@ def test_a_folder_of_own_tasks_works(tmp_path: Path) -> None:
 
 
 def test_whole_texts_and_other_aggregates_work(lm: FolderLM, tmp_path: Path) -> None:
-    """A task of whole texts scores every token once; a metric that is no mean is lm-eval's, with an interval."""
+    """A task of whole texts scores every token once; other aggregates of lm-eval get intervals."""
     texts = [*ENGLISH, " ".join(HINDI)]
     data = write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
     lines = (
@@ -898,7 +906,7 @@ def test_whole_texts_and_other_aggregates_work(lm: FolderLM, tmp_path: Path) -> 
 
 
 def _seen_before(lm: FolderLM, text: list[int], position: int) -> list[int]:
-    """Return what a token sees: its window's beginning, the token before it, or BOS or EOS before the first."""
+    """Return the context of a token: its window, or BOS or EOS before the first token."""
     first = position - position % CONTEXT
     last = first + CONTEXT >= len(text) and first > 0  # the last window is filled up from the left
     begin = len(text) - CONTEXT if last else first
@@ -911,7 +919,7 @@ def _seen_before(lm: FolderLM, text: list[int], position: int) -> list[int]:
 def test_a_real_model_on_real_data(
     assets: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pretrained model does FLORES and XCOPA from files; nothing of lm-eval's own chatter reaches the user."""
+    """A pretrained model runs FLORES and XCOPA from files; lm-eval prints nothing."""
     data = {
         "flores": str(assets / "parallel/flores200-devtest.jsonl.gz"),
         "xcopa": {

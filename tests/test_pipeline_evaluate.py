@@ -1,4 +1,4 @@
-"""`lingraft evaluate` and the stages that measure: nothing is scored twice, bad input ends in one line."""
+"""`lingraft evaluate` and its stages: nothing is scored twice, bad input is a one-line error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError
-from lingraft.evaluation.tasks.task_measurements import task_changes
+from lingraft.evaluation.tasks.task_changes import task_changes
 from lingraft.measurement import read_measurements, select
 from lingraft.pipeline import (
     EvaluationRequest,
@@ -63,7 +63,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_two_evaluations_that_share_a_model_score_it_once(
     models, hindi_file, here, scored, tmp_path
 ):
-    """A model, copied or in another order, is known by its files; another text is another question."""
+    """A copied model or another order reuses the cached scores; another text does not."""
     asked = EvaluationRequest(models[:1], text={"hi": [str(hindi_file)]}, overrides=QUICK)
     evaluate_models(asked, here, tmp_path / "a")
     assert len(scored) == 1
@@ -91,7 +91,7 @@ def test_two_evaluations_that_share_a_model_score_it_once(
 
 
 def test_one_model_against_itself_changes_nothing(models, hindi_file, english_file, here, tmp_path):
-    """Identical bytes for all: the change is exactly 0, in every language; the table has a column for each model."""
+    """Equal models have a change of exactly 0; the table has a column for each model."""
     copy = shutil.copytree(models[0], tmp_path / "copy")
     texts = {"hi": [str(hindi_file)], "en": [str(english_file)]}
     found = evaluate_models(
@@ -116,7 +116,7 @@ def test_one_model_against_itself_changes_nothing(models, hindi_file, english_fi
 
 
 def test_the_text_is_taken_as_it_is(models, here, tmp_path):
-    """No document is cleaned, dropped or reordered; the last one passes the limit no further than it has to."""
+    """No document is cleaned, dropped or reordered; the last one is cut at the limit."""
     file = tmp_path / "hi.txt"
     file.write_text("  क  ख \nb\nb\n\nlast one\n", encoding="utf-8")
     evaluate_models(
@@ -173,7 +173,7 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_is_told_in_one_line(what, models, hindi_file, here, tmp_path):
-    """What is wrong is named, and no output is left."""
+    """The error names the problem, and no output is left."""
     kind, told = BAD[what]
     asked = bad(what, models, str(hindi_file), tmp_path)
     with pytest.raises(kind, match=told) as error:
@@ -183,12 +183,12 @@ def test_bad_input_is_told_in_one_line(what, models, hindi_file, here, tmp_path)
 
 
 def test_names_tell_models_apart():
-    """As much of the path as is needed, from its end."""
+    """A name is the shortest end of the path that is unique."""
     assert list(shortest_names(["a/x/model", "b/x/model"])) == ["a/x/model", "b/x/model"]
 
 
 def test_the_command_prints_a_table_and_json(models, hindi_file, tmp_path):
-    """The second call takes everything from the store; the exit code of bad input is 2."""
+    """The second call uses the cache for everything; the exit code of bad input is 2."""
     options = [
         "--text",
         f"hi={hindi_file}",
@@ -208,7 +208,7 @@ def test_the_command_prints_a_table_and_json(models, hindi_file, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tasks_are_run_once_a_model_and_paired(models, hindi_file, here, tmp_path):
-    """Task scores stand beside the others, their change is paired over documents, and the store keeps them."""
+    """Task scores are in the table, their change is paired over documents, and they are cached."""
     data = tmp_path / "xcopa.jsonl"
     words = ("red", "tall tree", "the old", "a bird")
     rows = [
@@ -251,7 +251,7 @@ def test_tasks_are_run_once_a_model_and_paired(models, hindi_file, here, tmp_pat
 
 
 def test_real_sentences_by_two_real_models(assets, tmp_path):
-    """Two real models and real held-out sentences: the larger model needs fewer bits for every byte, in its range."""
+    """On real held-out sentences, the larger of two real models needs fewer bits per byte."""
     import gzip
 
     with gzip.open(assets / "text" / "en.heldout.jsonl.gz", "rt", encoding="utf-8") as file:

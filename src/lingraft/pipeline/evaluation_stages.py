@@ -232,7 +232,7 @@ def _task_measurements(names: tuple[str, ...], context: StageContext) -> list[Me
     if not measured:
         return []
     # Imported here because it needs the optional extra `eval`.
-    from lingraft.evaluation.tasks.task_measurements import task_changes
+    from lingraft.evaluation.tasks.task_changes import task_changes
 
     first = names[0]
     changes: list[Measurement] = []

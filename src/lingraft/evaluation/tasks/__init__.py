@@ -1,7 +1,7 @@
-"""Downstream tasks: lm-eval asks and scores, the tasks of the paper come along as YAML, results are measurements.
+"""Downstream tasks, run by lm-eval: the tasks of the paper are included, results are measurements.
 
-A task of ours is FAMILY-LANGUAGE (`xcopa-ta`); every name of lm-eval's works as well, and a folder of the user's own.
-Importing this costs nothing; lm-eval and torch are imported when tasks run.
+An included task is FAMILY-LANGUAGE (`xcopa-ta`). Any task name of lm-eval works as well, and so
+does a folder with task files of your own. Importing this package does not import lm-eval or torch.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lingraft.evaluation.tasks.check_tasks import check_tasks, task_identity
 from lingraft.evaluation.tasks.config import TaskData, TaskSettings
-from lingraft.evaluation.tasks.load_tasks import check_tasks, task_identity
 from lingraft.measurement import Measurement
 
 __all__ = ["TaskData", "TaskSettings", "check_tasks", "run_tasks", "task_identity"]
@@ -27,12 +27,12 @@ def run_tasks(
     seed: int = 0,
     training_texts: Callable[[], Iterable[str]] | None = None,
 ) -> list[Measurement]:
-    """Run the named tasks on a model folder; write `output`/results.json and `output`/samples.jsonl.
+    """Run the named tasks on a model folder; write results.json and samples.jsonl into `output`.
 
-    Returns rows for each task: its metrics with intervals over documents and, where `training_texts` are given, how
-    many of its documents stand in them. `device` and `dtype` are matters of execution; `seed` draws the worked
-    examples. Nothing is done where no tasks are named. Raises what `check_tasks` raises, and `ModelError` for a model
-    that cannot do the tasks.
+    Returns the metrics of each task, with intervals over documents, and the number of documents
+    that occur in `training_texts`, if they are given. `seed` chooses the few-shot examples.
+    Without task names, nothing is done. Raises the errors of `check_tasks`, and `ModelError` for a
+    model that cannot do the tasks.
     """
     if not settings.names:
         return []

@@ -1,4 +1,4 @@
-"""What a recipe says about tasks: which ones, on whose data, and how many documents of each."""
+"""The settings of tasks: which tasks, their data, and how many documents of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lingraft.registry import Settings
 
 
 class TaskData(Settings):
-    """Local files in place of a hub data set: .jsonl, .json, .csv, .tsv or .parquet, each also .gz or .zst."""
+    """Local files instead of a Hub data set: .jsonl .json .csv .tsv .parquet, also .gz or .zst."""
 
     test: str = Field(description="file of the documents that are scored")
     shots: str | None = Field(

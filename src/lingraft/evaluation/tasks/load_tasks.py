@@ -1,173 +1,76 @@
-"""What can be told of tasks before anything is run: names, files, data sets, extras.
-
-Task names become lm-eval's own task objects, with their documents.
-"""
+"""Task objects of lm-eval with their documents: included tasks, lm-eval's own, the user's."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import datasets
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 
-from lingraft.errors import CorpusError, HubError, MissingExtraError, RecipeError, did_you_mean
+from lingraft.errors import CorpusError, HubError, RecipeError
 from lingraft.evaluation.tasks.config import TaskSettings
-from lingraft.evaluation.tasks.task_catalogue import FOLDER, Task, expand, find
-from lingraft.evaluation.tasks.task_data import Row, local_rows, read_rows, splits_of, unavailable
+from lingraft.evaluation.tasks.task_catalogue import Task, expand_names, find_task
+from lingraft.evaluation.tasks.task_data import (
+    Record,
+    read_file,
+    read_splits,
+)
 from lingraft.evaluation.tasks.task_metrics import (
     RankingTask,
     corpus_score,
+    keep_answers,
     last_number,
     shared_words,
-    written,
 )
-from lingraft.evaluation.tasks.task_names import data_of, manager_of, named_families
-from lingraft.hub_client import MALFORMED, client_errors
-from lingraft.store import digest, file_digest
+from lingraft.evaluation.tasks.task_names import data_of, find_manager
 
-
-def check_tasks(settings: TaskSettings) -> None:
-    """Refuse what cannot work: a name that is not known, data that cannot be had, a missing extra.
-
-    Does nothing, and imports nothing heavy, where no tasks are named. Local files of the catalogue's tasks are read
-    and fitted to their task; a hub is asked whether it has the data set. Raises `RecipeError`, `CorpusError`,
-    `HubError` or `MissingExtraError`.
-    """
-    if not settings.names:
-        return
-    for module in ("lm_eval", "sacrebleu"):
-        if find_spec(module) is None:
-            raise MissingExtraError(module, extra="eval")
-    known = named_families(settings)
-    for name in settings.data:
-        if name not in known and name not in expand(settings.names):
-            nearest = did_you_mean(name, [*known, *settings.names])
-            msg = f"evaluation.tasks.data: {name!r} is not among the tasks; {nearest}"
-            raise RecipeError(msg)
-    for name in expand(settings.names):
-        task = find(name)
-        if task is None:
-            manager_of(name, settings.tasks_folder)
-        else:
-            _check_own(task, settings)
-
-
-def _check_own(task: Task, settings: TaskSettings) -> None:
-    data = data_of(task.name, settings)
-    if task.score == "translation" and "spBLEU" in settings.translation_metrics:
-        from lingraft.evaluation.tasks.task_metrics import flores200_model
-
-        flores200_model()
-    if data is None:
-        hub_commit(task)
-        return
-    for path in filter(None, (data.test, data.shots)):
-        local_rows(task, path)
-
-
-def hub_commit(task: Task) -> str:
-    """Return the commit of a task's data set: the hub's, or offline that of the cache; raises `HubError`."""
-    from huggingface_hub import HfApi, constants, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    branch = task.hub.revision or "main"
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            found = HfApi().dataset_info(task.hub.id, revision=branch, timeout=20)
-            if found.gated:
-                HfApi().auth_check(task.hub.id, repo_type="dataset")
-            return str(found.sha)
-        except client_errors() + MALFORMED as error:
-            raise HubError(unavailable(task, task.hub, error)) from None
-    with contextlib.suppress(CacheNotFound):
-        for repository in scan_cache_dir().repos:
-            if (repository.repo_type, repository.repo_id) == (
-                "dataset",
-                task.hub.id,
-            ) and branch in repository.refs:
-                return str(repository.refs[branch].commit_hash)
-    refusal = ConnectionError("HF_HUB_OFFLINE is set, and the data set is not in the cache")
-    raise HubError(unavailable(task, task.hub, refusal))
-
-
-def task_identity(settings: TaskSettings) -> dict[str, str]:
-    """Return what the scores depend on beyond the settings: files by their content, data sets by their commit.
-
-    Local paths may be left out of an address then: a moved file gives the same scores.
-    """
-    if not settings.names:
-        return {}
-    identity = {
-        "catalogue": digest(
-            {path.name: file_digest(path) for path in sorted(FOLDER.glob("*.yaml"))}
-        )
-    }
-    for task in filter(None, map(find, expand(settings.names))):
-        if data_of(task.name, settings) is None:
-            identity[f"hf:{task.hub.id}"] = hub_commit(task)
-    for name, data in settings.data.items():
-        for role, path in (("test", data.test), ("shots", data.shots)):
-            if path:
-                file = Path(path).expanduser()
-                if not file.is_file():
-                    msg = f"evaluation.tasks.data: {path} is no file; expected the {role} documents of {name}"
-                    raise CorpusError(msg)
-                identity[f"{name} {role}"] = file_digest(file)
-    if settings.tasks_folder:
-        folder = Path(settings.tasks_folder).expanduser()
-        identity["tasks_folder"] = digest(
-            {
-                path.relative_to(folder).as_posix(): file_digest(path)
-                for path in sorted(folder.rglob("*"))
-                if path.is_file()
-            }
-        )
-    return identity
-
-
-METRIC = {"aggregation": "mean", "higher_is_better": True}
+MEAN_METRIC = {"aggregation": "mean", "higher_is_better": True}
 
 
 def load_tasks(settings: TaskSettings, *, seed: int = 0) -> dict[str, Any]:
-    """Return lm-eval's tasks by name, groups and tags of lm-eval unfolded; raises what their data raises."""
+    """Return lm-eval's task objects by name; groups and tags of lm-eval become their tasks.
+
+    Raises `CorpusError` or `HubError` for data that is missing or unreadable.
+    """
     loaded: dict[str, Any] = {}
-    for name in expand(settings.names):
-        task = find(name)
-        for found in [own_task(task, settings)] if task else foreign_tasks(name, settings):
-            loaded[str(found.task_name)] = _prepared(found, settings, seed)
+    for name in expand_names(settings.names):
+        task = find_task(name)
+        built = [build_task(task, settings)] if task else load_other_tasks(name, settings)
+        for each in built:
+            loaded[str(each.task_name)] = _set_fewshot(each, settings, seed)
     return loaded
 
 
-def _prepared(task: Any, settings: TaskSettings, seed: int) -> Any:
-    """Set the number of worked examples and the seed that draws them."""
+def _set_fewshot(task: Any, settings: TaskSettings, seed: int) -> Any:
+    """Set the number of few-shot examples and the seed that chooses them."""
     if settings.num_fewshot is not None:
         task.set_config(key="num_fewshot", value=settings.num_fewshot)
     elif task.get_config("num_fewshot") is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=seed)
     wanted, sampler = task.get_config("num_fewshot"), getattr(task, "sampler", None)
+    # From the scored documents, an example is never the document itself.
     same = task.get_config("fewshot_split") == task.get_config("test_split")
     if wanted and sampler is not None and len(sampler.df) < wanted + same:
         left = len(sampler.df) - same
         msg = (
-            f"{task.task_name}: {wanted} worked examples are wanted, there are {left} to draw from; "
-            f"lower evaluation.tasks.num_fewshot, or give a file of more "
+            f"{task.task_name}: {wanted} few-shot examples are wanted, but there are only {left}; "
+            f"lower evaluation.tasks.num_fewshot, or give a file with more "
             f"(data: {{TASK: {{test: FILE, shots: FILE}}}})"
         )
         raise CorpusError(msg)
     return task
 
 
-def own_task(task: Task, settings: TaskSettings) -> Any:
-    """Return a task of the catalogue."""
+def build_task(task: Task, settings: TaskSettings) -> Any:
+    """Return lm-eval's object for an included task, with its documents."""
     data = data_of(task.name, settings)
-    splits, where = splits_of(task, data), data.model_dump() if data else f"hf:{task.hub.id}"
+    splits, where = read_splits(task, data), data.model_dump() if data else f"hf:{task.hub.id}"
     config: dict[str, Any] = {
         **task.config,
         "task": task.name,
@@ -177,89 +80,93 @@ def own_task(task: Task, settings: TaskSettings) -> Any:
         "custom_dataset": partial(_as_datasets, splits),
     }
     if task.score == "translation":
-        config["process_results"] = written(settings.translation_metrics)
+        config["process_results"] = keep_answers(settings.translation_metrics)
         config["metric_list"] = [
             {"metric": name, "aggregation": corpus_score(name), "higher_is_better": True}
             for name in settings.translation_metrics
         ]
     elif task.score == "number":
         config["process_results"] = last_number
-        config["metric_list"] = [{"metric": "exact_match", **METRIC}]
+        config["metric_list"] = [{"metric": "exact_match", **MEAN_METRIC}]
     elif task.score == "words":
         config["process_results"] = shared_words
-        config["metric_list"] = [{"metric": name, **METRIC} for name in ("exact_match", "f1")]
+        config["metric_list"] = [{"metric": name, **MEAN_METRIC} for name in ("exact_match", "f1")]
     built = (RankingTask if task.score == "choice" else ConfigurableTask)(config=config)
-    built.set_config(key="custom_dataset", value=None)  # all documents would stand in results.json
+    built.set_config(key="custom_dataset", value=None)  # results.json would hold all documents
     return built
 
 
-def _as_datasets(splits: dict[str, list[Row]], **_metadata: Any) -> dict[str, Any]:
-    return {role: datasets.Dataset.from_list(rows) for role, rows in splits.items()}
+def _as_datasets(splits: dict[str, list[Record]], **_metadata: Any) -> dict[str, Any]:
+    return {role: datasets.Dataset.from_list(records) for role, records in splits.items()}
 
 
-def foreign_tasks(name: str, settings: TaskSettings) -> list[Any]:
-    """Return the tasks of a name of lm-eval's, or of the user's own folder."""
-    manager = manager_of(name, settings.tasks_folder)
+def load_other_tasks(name: str, settings: TaskSettings) -> list[Any]:
+    """Return the tasks of a name of lm-eval or of the user's folder."""
+    manager = find_manager(name, settings.tasks_folder)
     data = data_of(name, settings)
-    spec: Any = (
-        name
-        if data is None
-        else _with_files(name, manager, {"test": data.test, "shots": data.shots})
-    )
+    spec: Any = name
+    if data is not None:
+        spec = _with_files(name, manager, {"test": data.test, "shots": data.shots})
     try:
         loaded = manager.load([spec])
-    except (
-        Exception
-    ) as error:  # whatever the code and the data of fourteen thousand tasks may raise
-        reason = f"lm-eval cannot load the task ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+    # Tasks are code and data of many authors, which can raise any exception.
+    except Exception as error:
+        message = " ".join(str(error).split())[:300]
+        reason = f"lm-eval cannot load the task ({type(error).__name__}: {message})"
         if data is not None:
-            msg = f"{name}: {reason}; its own columns are wanted in {data.test}"
+            msg = f"{name}: {reason}; check that {data.test} has the columns of its data set"
             raise CorpusError(msg) from error
         msg = (
-            f"{name}: {reason}; where its data set cannot be had, give a local file: "
+            f"{name}: {reason}; if its data set is unavailable, give a local file: "
             f"evaluation.tasks.data: {{{name}: FILE.jsonl}}"
         )
         raise HubError(msg) from error
     tasks = list(loaded["tasks"].values())
     for task in tasks:
-        if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
-            what = (
-                "runs what a model writes"
-                if getattr(task, "UNSAFE_CODE", False)
-                else "shows images or sound"
-            )
-            msg = f"{task.task_name}: the task {what}, which is not done here; leave it out"
-            raise RecipeError(msg)
+        _refuse_unsupported(task)
     return tasks
 
 
-def _with_files(name: str, manager: TaskManager, files: dict[str, str | None]) -> dict[str, Any]:
-    """Return the task's own configuration, reading its documents from files."""
-    from lm_eval.tasks._yaml_loader import load_yaml
+def _refuse_unsupported(task: Any) -> None:
+    """Raise `RecipeError` for a task that runs generated code or is not about text."""
+    reason = ""
+    if getattr(task, "MULTIMODAL", False):
+        reason = "shows images or sound"
+    if getattr(task, "UNSAFE_CODE", False):
+        reason = "runs code that a model writes"
+    if reason:
+        msg = f"{task.task_name}: the task {reason}, which is not supported; leave it out"
+        raise RecipeError(msg)
 
+
+def _with_files(name: str, manager: TaskManager, files: dict[str, str | None]) -> dict[str, Any]:
+    """Return the configuration of a task of lm-eval, with its documents read from files."""
     path = manager.task_index[name].yaml_path
     config: dict[str, Any] = load_yaml(path) if path else {}
     scored = config.get("test_split") or config.get("validation_split")
     if not scored or "class" in config:
-        msg = f"{name}: only a single task of lm-eval's YAML kind can read a local file; name the tasks of a group"
+        msg = (
+            f"{name}: only a single task in lm-eval's YAML format can read a local file; "
+            "name the tasks of a group one by one"
+        )
         raise CorpusError(msg)
-    rows = {
-        split: read_rows(Path(file).expanduser())
-        for split, file in _roles(config, scored, files)
-        if file
-    }
+    records = {}
+    for split, file in _files_by_split(config, scored, files):
+        if file:
+            records[split] = read_file(Path(file).expanduser())
     for key in ("tag", "group", "dataset_kwargs"):
         config.pop(key, None)
     for key in ("training_split", "validation_split", "fewshot_split"):
-        if config.get(key) and config[key] not in rows:
+        if config.get(key) and config[key] not in records:
             config[key] = scored if key == "fewshot_split" else None
-    source: Callable[..., Any] = partial(_as_datasets, rows)
+    source: Callable[..., Any] = partial(_as_datasets, records)
     return {**config, "custom_dataset": source}
 
 
-def _roles(
+def _files_by_split(
     config: dict[str, Any], scored: str, files: dict[str, str | None]
 ) -> Sequence[tuple[str, str | None]]:
+    """Return the file of each split; a scored file that is in both places wins."""
     shots = (
         config.get("fewshot_split")
         or config.get("training_split")

@@ -1,10 +1,10 @@
-"""The tasks that come along: YAML files in lm-eval's format, each a family of tasks, one for every language.
+"""The included tasks: YAML files in lm-eval's format, one per family, each with many languages.
 
-A file holds one more key, `lingraft`, which says where the documents are (`hub`), how their columns are called in the
-prompts (`fields`), by what name the data set knows each language (`codes`), and the prompt's own words in each
-(`words`). `<<word>>` in any string stands for the word of the task's language, `<<code>>` for its code. A language
-without a code is taken for a code of the data set itself: `belebele-swh_Latn` needs no edit of the file. Nothing here
-imports lm-eval.
+A file has one additional key, `lingraft`: where the documents are (`hub`), which columns fill the
+fields of the prompts (`fields`), the data set's code for each language (`codes`), and the words of
+the prompt in each language (`words`). `<<word>>` in any string is replaced by the word in the
+task's language, `<<code>>` by its code. A language without a code is used as a code of the data
+set itself: `belebele-swh_Latn` needs no change of the file. This module does not import lm-eval.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ PAPER = "paper"
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a data set is: an id, the configuration, and the split of each role.
+    """The location of a data set: its id, its configuration, and the split of each role.
 
-    `join` names one configuration for each field, to be joined row by row on `key`; `where` keeps rows with a value.
+    `join` names a configuration for each field; their records are joined on `key`, and the field is
+    in `column`. `where` keeps the records with the given values.
     """
 
     id: str
@@ -46,7 +47,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class Task:
-    """One task in one language: `config` is lm-eval's own, without its data."""
+    """One task in one language; `config` is the configuration for lm-eval, without the data."""
 
     name: str
     family: str
@@ -68,16 +69,14 @@ class Task:
 @cache
 def families() -> dict[str, dict[str, Any]]:
     """Return the content of every file, by family."""
-    return {
-        path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
-        for path in sorted(FOLDER.glob("*.yaml"))
-    }
+    files = sorted(FOLDER.glob("*.yaml"))
+    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in files}
 
 
-def expand(names: Iterable[str]) -> list[str]:
-    """Return the names with `paper-LANGUAGE` replaced by the paper's tasks that exist in the language.
+def expand_names(names: Iterable[str]) -> list[str]:
+    """Replace `paper-LANGUAGE` by the tasks of the paper that exist in the language.
 
-    >>> expand(["paper-ta", "xnli_hi"])
+    >>> expand_names(["paper-ta", "xnli_hi"])
     ['flores-ta', 'mlama-ta', 'sentiment-ta', 'xcopa-ta', 'xlsum-ta', 'xnli_hi']
     """
     result: list[str] = []
@@ -86,47 +85,51 @@ def expand(names: Iterable[str]) -> list[str]:
         if family != PAPER or not language:
             result.append(name)
             continue
-        found = [
-            f"{known}-{language}"
-            for known, content in families().items()
-            if content["lingraft"].get("paper") and language in content["lingraft"]["codes"]
-        ]
-        if not found:
-            msg = f"none of the paper's tasks exists in {language!r}; name tasks one by one, with their data"
+        paper_tasks = []
+        for known, content in families().items():
+            own = content["lingraft"]
+            if own.get("paper") and language in own["codes"]:
+                paper_tasks.append(f"{known}-{language}")
+        if not paper_tasks:
+            msg = (
+                f"{name}: none of the paper's tasks exists in {language!r}; "
+                "name tasks one by one, with their data"
+            )
             raise RecipeError(msg)
-        result.extend(found)
+        result.extend(paper_tasks)
     return list(dict.fromkeys(result))
 
 
 def known_names() -> list[str]:
-    """Return the names in the languages that the files list; a data set's own codes stand in for any other."""
-    codes = {family: content["lingraft"]["codes"] for family, content in families().items()}
-    listed = [
-        f"{family}-{language}" for family, languages in codes.items() for language in languages
-    ]
-    return listed + sorted(
-        {f"{PAPER}-{language}" for languages in codes.values() for language in languages}
-    )
+    """Return the names of the tasks in every language that the files list."""
+    names = []
+    paper_names = set()
+    for family, content in families().items():
+        for language in content["lingraft"]["codes"]:
+            names.append(f"{family}-{language}")
+            paper_names.add(f"{PAPER}-{language}")
+    return names + sorted(paper_names)
 
 
-def find(name: str) -> Task | None:
-    """Return the task of this name; `None` where its family is not among the files."""
+def find_task(name: str) -> Task | None:
+    """Return the task of this name; `None` if no file has its family."""
     family, _, language = name.partition("-")
     if not language or family not in families():
         return None
     content = families()[family]
     own = {**content["lingraft"], **content["lingraft"].get("for", {}).get(language, {})}
     words = own.get("words", {})
-    tag = _tag(language)
-    spoken = {
+    tag = _language_tag(language)
+    replacements = {
         **words.get(ENGLISH, {}),
         **words.get(tag, {}),
         "language": language,
         "code": own["codes"].get(language, language),
         "language name": english_name(tag),
     }
-    own = _filled({key: value for key, value in own.items() if key != "words"}, spoken)
-    config = _filled({key: value for key, value in content.items() if key != "lingraft"}, spoken)
+    own.pop("words", None)
+    own = _fill(own, replacements)
+    config = {key: value for key, value in content.items() if key != "lingraft"}
     return Task(
         name=name,
         family=family,
@@ -142,12 +145,12 @@ def find(name: str) -> Task | None:
         score=own.get("score", "choice"),
         paper=own.get("paper", False),
         foreign_words=bool(words) and tag not in words,
-        config=config,
+        config=_fill(config, replacements),
     )
 
 
-def _tag(code: str) -> str:
-    """Return the language of a data set's code: hin_Deva is hi; a code that is no tag stands for itself."""
+def _language_tag(code: str) -> str:
+    """Return the language of a data set's code: hin_Deva is hi; other codes stay unchanged."""
     try:
         tag = parse_language(code)
     except RecipeError:
@@ -158,7 +161,7 @@ def _tag(code: str) -> str:
 
 @cache
 def english_name(tag: str) -> str:
-    """Return what English calls a language, by the IANA registry; the tag itself where it is not there.
+    """Return the English name of a language in the IANA registry, or the tag if it is not there.
 
     >>> english_name("hi"), english_name("sw"), english_name("domain:law")
     ('Hindi', 'Swahili', 'domain:law')
@@ -172,12 +175,12 @@ def english_name(tag: str) -> str:
     return tag
 
 
-def _filled(value: Any, words: Mapping[str, str]) -> Any:
+def _fill(value: Any, words: Mapping[str, str]) -> Any:
     """Replace <<word>> in every string of a structure."""
     if isinstance(value, str):
         for word, meaning in words.items():
             value = value.replace(f"<<{word}>>", meaning)
         return value
     if isinstance(value, dict):
-        return {key: _filled(item, words) for key, item in value.items()}
-    return [_filled(item, words) for item in value] if isinstance(value, list) else value
+        return {key: _fill(item, words) for key, item in value.items()}
+    return [_fill(item, words) for item in value] if isinstance(value, list) else value

@@ -1,7 +1,8 @@
-"""The documents of a task, from a local file or a hub data set, with the fields that its prompts name.
+"""The documents of a task, from a local file or a Hub data set, with the fields of its prompts.
 
-Columns are renamed to the task's own fields, labels become numbers, and what a family needs beyond that is done by
-its `prepare` step. Whatever cannot be had or read is an error that names the file or data set and what to do.
+Columns are renamed to the fields of the task, labels become numbers, and the `prepare` step of a
+family does the rest. Data that is missing or unreadable is an error that names the file or data
+set and says what to do.
 """
 
 from __future__ import annotations
@@ -18,160 +19,156 @@ from lingraft.evaluation.tasks.config import TaskData
 from lingraft.evaluation.tasks.task_catalogue import Hub, Task
 
 CHOICES = 4
-"""How many objects a cloze task ranks, as in the paper."""
+"""Number of objects that a cloze task ranks, as in the paper."""
 
-Row = dict[str, Any]
-Placed = tuple[Row, str]
-"""A row and where it was read, for messages."""
+Record = dict[str, Any]
+PlacedRecord = tuple[Record, str]
+"""A record and where it was read, for error messages."""
 
 
-def splits_of(task: Task, data: TaskData | None) -> dict[str, list[Row]]:
-    """Return the documents of each role: `test`, and `shots` where the worked examples come from elsewhere.
+def read_splits(task: Task, data: TaskData | None) -> dict[str, list[Record]]:
+    """Return the documents of each role: `test`, and `shots` if few-shot examples have a source.
 
-    Raises `CorpusError` for a file and `HubError` for a data set that cannot be had or has other columns.
+    Raises `CorpusError` for a file and `HubError` for a data set that is missing or unreadable.
     """
     if data is not None:
-        files = {"test": data.test, **({"shots": data.shots} if data.shots else {})}
-        return {role: local_rows(task, path) for role, path in files.items()}
-    roles = {"test": task.hub.test, **({"shots": task.hub.shots} if task.hub.shots else {})}
+        files = {"test": data.test, "shots": data.shots}
+        return {role: read_local(task, path) for role, path in files.items() if path}
     splits = {}
-    for role, split in roles.items():
+    for role, split in (("test", task.hub.test), ("shots", task.hub.shots)):
+        if not split:
+            continue
         where = f"hf:{task.hub.id}/{split}"
-        rows = enumerate(hub_rows(task, split), start=1)
-        splits[role] = fitted(task, [(row, f"{where}:row {number}") for number, row in rows], where)
+        records = enumerate(read_hub(task, split), start=1)
+        placed = [(record, f"{where}:row {number}") for number, record in records]
+        splits[role] = rename_fields(task, placed, where)
     return splits
 
 
-def local_rows(task: Task, path: str) -> list[Row]:
+def read_local(task: Task, path: str) -> list[Record]:
     """Return the documents of a local file."""
-    return fitted(
-        task, unfolded(_placed_rows(Path(path).expanduser(), task.columns), task.language), path
-    )
+    records = _read_placed(Path(path).expanduser(), task.columns)
+    return rename_fields(task, expand_records(records, task.language), path)
 
 
-def unfolded(rows: Sequence[Placed], language: str) -> list[Placed]:
-    """Return rows of one language of files that hold several side by side, and a row for each question on a passage."""
-    result: list[Placed] = []
-    for row, place in rows:
-        own = row[language] if isinstance(row.get(language), dict) else row
+def expand_records(records: Sequence[PlacedRecord], language: str) -> list[PlacedRecord]:
+    """Select one language of multilingual records; make a record of each question on a passage."""
+    result: list[PlacedRecord] = []
+    for record, place in records:
+        own = record[language] if isinstance(record.get(language), dict) else record
         questions = own.get("qas")
-        documents = (
-            [{**own, **question} for question in questions]
-            if isinstance(questions, list)
-            else [own]
-        )
-        result.extend((document, place) for document in documents)
+        if isinstance(questions, list):
+            result.extend(({**own, **question}, place) for question in questions)
+        else:
+            result.append((own, place))
     return result
 
 
-def fitted(task: Task, rows: Sequence[Placed], where: str) -> list[Row]:
-    """Return rows with the task's own fields; raises `CorpusError` naming the row and the missing column."""
-    if not rows:
+def rename_fields(task: Task, records: Sequence[PlacedRecord], where: str) -> list[Record]:
+    """Return documents with the fields of the task; raises `CorpusError` for a missing column."""
+    if not records:
         msg = f"{where}: no documents for {task.name}; expected rows with {', '.join(task.fields)}"
         raise CorpusError(msg)
-    documents = [_fitted_row(task, row, place) for row, place in rows]
+    documents = [_rename_fields(task, record, place) for record, place in records]
     return PREPARE[task.prepare](documents) if task.prepare else documents
 
 
-def _fitted_row(task: Task, row: Mapping[str, Any], place: str) -> Row:
-    document: Row = {}
+def _rename_fields(task: Task, record: Mapping[str, Any], place: str) -> Record:
+    document: Record = {}
     for field, columns in task.fields.items():
-        column = next((column for column in columns if row.get(column) is not None), None)
+        column = next((column for column in columns if record.get(column) is not None), None)
         if column is None:
             msg = (
-                f"{place}: {task.name} needs a column {' or '.join(map(repr, columns))} for its {field}; "
-                f"found {', '.join(map(str, row))}"
+                f"{place}: {task.name} needs a column {' or '.join(map(repr, columns))} "
+                f"for its {field}; found {', '.join(map(str, record))}"
             )
             raise CorpusError(msg)
-        document[field] = row[column]
+        document[field] = record[column]
     if task.labels:
         document["label"] = _label(task, document["label"], place)
     return document
 
 
 def _label(task: Task, value: object, place: str) -> int:
-    """Return the number of a label; where labels have names, their numbers are understood as well."""
+    """Return the number of a label, which may be written as its name or as the number itself."""
     label = str(value).strip().lower()
-    by_number = (
-        {}
-        if any(name.isdigit() for name in task.labels)
-        else {str(n): n for n in task.labels.values()}
-    )
+    # If the names are digits themselves (say 1 to 4 for 0 to 3), a digit is always a name.
+    names_are_digits = any(name.isdigit() for name in task.labels)
+    by_number = {} if names_are_digits else {str(n): n for n in task.labels.values()}
     number = task.labels.get(label, by_number.get(label))
     if number is None:
-        msg = f"{place}: the label {value!r} is none of {', '.join([*task.labels, *by_number])}"
+        msg = f"{place}: the label {value!r} is not one of {', '.join([*task.labels, *by_number])}"
         raise CorpusError(msg)
     return number
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Return the records of a local file, as they are."""
-    return [record for record, _ in _placed_rows(path)]
+def read_file(path: Path) -> list[Record]:
+    """Return the records of a local file unchanged."""
+    return [record for record, _ in _read_placed(path)]
 
 
-def _placed_rows(path: Path, header: Sequence[str] = ()) -> list[Placed]:
+def _read_placed(path: Path, header: Sequence[str] = ()) -> list[PlacedRecord]:
     if not path.is_file():
-        msg = f"{path}: there is no such file; evaluation.tasks.data names one for each task that has no hub data set"
+        msg = (
+            f"{path}: there is no such file; correct the path of this task in evaluation.tasks.data"
+        )
         raise CorpusError(msg)
     return list(read_records(path, header=header))
 
 
-def hub_rows(task: Task, split: str) -> list[Row]:
-    """Read a split of the task's data set; raises `HubError` with what to do, a local file among it."""
+def read_hub(task: Task, split: str) -> list[Record]:
+    """Read a split of the task's data set; raises `HubError` if it is unavailable."""
     hub = task.hub
     if not hub.join:
-        rows = _load(task, hub.config, split)
-        return [
-            row for row in rows if all(row.get(key) == value for key, value in hub.where.items())
-        ]
-    parts = {
-        field: {row[hub.key]: row[hub.column] for row in _load(task, config, split)}
-        for field, config in hub.join.items()
-    }
-    first, *others = parts.values()
-    return [
-        {field: part[key] for field, part in parts.items()}
-        for key in first
-        if all(key in o for o in others)
-    ]
+        records = _load(task, hub.config, split)
+        wanted = hub.where.items()
+        return [record for record in records if wanted <= record.items()]
+    columns = {}
+    for field, config in hub.join.items():
+        records = _load(task, config, split)
+        columns[field] = {record[hub.key]: record[hub.column] for record in records}
+    first, *others = columns.values()
+    shared = [key for key in first if all(key in other for other in others)]
+    return [{field: columns[field][key] for field in columns} for key in shared]
 
 
-def _load(task: Task, config: str | None, split: str) -> list[Row]:
+def _load(task: Task, config: str | None, split: str) -> list[Record]:
     import datasets
 
     hub = task.hub
-    name = (
-        f"hf://datasets/{hub.id}" if Path(hub.id).exists() else hub.id
-    )  # a folder of that name is not the hub
+    # `load_dataset` would take a local folder of this name instead of the Hub's data set.
+    name = f"hf://datasets/{hub.id}" if Path(hub.id).exists() else hub.id
     try:
-        rows = datasets.load_dataset(name, name=config, split=split, revision=hub.revision)
+        records = datasets.load_dataset(name, name=config, split=split, revision=hub.revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise HubError(unavailable(task, hub, error)) from None
-    return [dict(row) for row in rows]
+        raise HubError(describe_unavailable(task, hub, error)) from None
+    return [dict(record) for record in records]
 
 
-def unavailable(task: Task, hub: Hub, error: BaseException) -> str:
-    """Say that a data set cannot be had, why, and how a file is given in its place."""
+def describe_unavailable(task: Task, hub: Hub, error: BaseException) -> str:
+    """Return the message that a data set is unavailable, why, and how to give a local file."""
     reason = " ".join(str(error).split())[:300]
     wanted = "; ".join(f"{field}: {' or '.join(columns)}" for field, columns in task.fields.items())
     return (
-        f"{task.name}: the data set hf:{hub.id} cannot be had ({type(error).__name__}: {reason}); give a local "
-        f"file: evaluation.tasks.data: {{{task.name}: FILE.jsonl}} with the columns {wanted}"
+        f"{task.name}: the data set hf:{hub.id} is unavailable ({type(error).__name__}: {reason}); "
+        f"give a local file: evaluation.tasks.data: {{{task.name}: FILE.jsonl}} "
+        f"with the columns {wanted}"
     )
 
 
-def _cloze(documents: list[Row]) -> list[Row]:
-    """Leave the object out of each fact; its rivals are three other objects of its relation, drawn by the fact."""
-    rivals: dict[str, dict[str, None]] = {}
+def _cloze(documents: list[Record]) -> list[Record]:
+    """Remove the object from each fact; wrong choices are three other objects of its relation."""
+    objects_of: dict[str, dict[str, None]] = {}
     for document in documents:
-        rivals.setdefault(document["relation"], {})[document["object"]] = None
+        objects_of.setdefault(document["relation"], {})[document["object"]] = None
     result = []
     for document in documents:
         text = document["template"].replace("[X]", document["subject"])
         before, _, after = text.partition("[Y]")
         context = before.rstrip()
+        # Seeded by the fact, so that its choices do not depend on the other documents.
         draw = random.Random(f"{document['relation']} {document['subject']} {document['object']}")
-        others = [item for item in rivals[document["relation"]] if item != document["object"]]
+        others = [item for item in objects_of[document["relation"]] if item != document["object"]]
         objects = [document["object"], *draw.sample(others, min(CHOICES - 1, len(others)))]
         draw.shuffle(objects)
         result.append(
@@ -185,8 +182,8 @@ def _cloze(documents: list[Row]) -> list[Row]:
     return result
 
 
-def _sums(documents: list[Row]) -> list[Row]:
-    """Keep of each answer the number that ends it, and of each question what follows its own introduction."""
+def _sums(documents: list[Record]) -> list[Record]:
+    """Reduce each answer to its last number, without thousands separators."""
     result = []
     for document in documents:
         numbers = re.findall(r"-?\d[\d,.]*", str(document["answer"]))
@@ -195,17 +192,15 @@ def _sums(documents: list[Row]) -> list[Row]:
     return result
 
 
-def _reading(documents: list[Row]) -> list[Row]:
-    """Take the first of several answers."""
-    return [
-        {
-            **document,
-            "answer": document["answer"]["text"][0]
-            if isinstance(document["answer"], dict)
-            else document["answer"],
-        }
-        for document in documents
-    ]
+def _reading(documents: list[Record]) -> list[Record]:
+    """Use the first of several answers."""
+    result = []
+    for document in documents:
+        answer = document["answer"]
+        if isinstance(answer, dict):
+            answer = answer["text"][0]
+        result.append({**document, "answer": answer})
+    return result
 
 
 PREPARE = {"cloze": _cloze, "reading": _reading, "sums": _sums}

@@ -1,6 +1,7 @@
-"""lm-eval, datasets and transformers without their own bars, warnings and log lines; what counts is in our results.
+"""Task names that are not in the catalogue: those of lm-eval and those of the user's folder.
 
-Which names there are beyond the catalogue: lm-eval's own, and those of the user's folder.
+lm-eval, datasets and transformers are kept quiet here: their progress bars, warnings and log lines
+would hide ours, and everything that matters is in the results.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import re
 import warnings
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.evaluation.tasks.config import TaskData, TaskSettings
-from lingraft.evaluation.tasks.task_catalogue import expand, families, find, known_names
+from lingraft.evaluation.tasks.task_catalogue import expand_names, families, find_task, known_names
 
-LOUD = (
+NOISY_LOGGERS = (
     "lm_eval",
     "lm-eval",
     "datasets",
@@ -35,27 +37,28 @@ LOUD = (
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep other libraries silent while the block runs, and put everything back after it."""
+    """Silence other libraries while the block runs, and restore everything after it."""
     from tqdm import std
 
-    levels = {name: logging.getLogger(name).level for name in LOUD}
-    begin = std.tqdm.__init__
+    levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
+    original = std.tqdm.__init__
     try:
-        for name in LOUD:
+        for name in NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
-        std.tqdm.__init__ = lambda bar, *values, **settings: begin(
+        # Their bars have no switch in common; each of them is a subclass of this tqdm.
+        std.tqdm.__init__ = lambda bar, *values, **settings: original(
             bar, *values, **{**settings, "disable": True}
         )
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        std.tqdm.__init__ = begin
+        std.tqdm.__init__ = original
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
 
-NAME = re.compile(
+NAME_LINE = re.compile(
     r"""^["']?(task|group|tag)["']?: *[\["']?([^"'\]#\n]+)|^ *- ["']?([\w.+-]+)["']? *$""",
     re.MULTILINE,
 )
@@ -64,28 +67,29 @@ NAME = re.compile(
 def data_of(name: str, settings: TaskSettings) -> TaskData | None:
     """Return the local files of a task: its own, or those of its family."""
     own = settings.data.get(name)
-    return (
-        own if own is not None or find(name) is None else settings.data.get(name.partition("-")[0])
-    )
+    if own is None and find_task(name) is not None:
+        return settings.data.get(name.partition("-")[0])
+    return own
 
 
-def manager_of(name: str, folder: str | None) -> Any:
-    """Return an lm-eval TaskManager that knows the name; raises `RecipeError` with the nearest known one.
+def find_manager(name: str, folder: str | None) -> Any:
+    """Return an lm-eval TaskManager that knows the name.
 
-    lm-eval parses some fourteen thousand files to know all its names (7 s of CPU); their lines are looked through in
-    half a second, and for a single task only its own folder is parsed.
+    Raises `RecipeError` with the nearest known name if there is none.
     """
+    # lm-eval parses about 14,000 files to know all its names (7 s of CPU). Searching their lines
+    # takes half a second, and then only the folder of the task is parsed.
     own = _manager(folder, None) if folder else None
     if own is not None and name in own.all_tasks:
         return own
-    builtin = _builtin()
+    builtin = _builtin_names()
     if name not in builtin:
         known = [*known_names(), *(own.all_tasks if own else []), *builtin]
         nearest = difflib.get_close_matches(name, known, n=1)
         mistake = f"did you mean {nearest[0]!r}? " if nearest else ""
         msg = (
-            f"there is no task called {name!r}; {mistake}the tasks that come along are FAMILY-LANGUAGE with the "
-            f"families {', '.join(families())}; those of lm-eval are listed by: lm-eval ls tasks"
+            f"there is no task called {name!r}; {mistake}included tasks are FAMILY-LANGUAGE "
+            f"with the families {', '.join(families())}; `lm-eval ls tasks` lists those of lm-eval"
         )
         raise RecipeError(msg)
     parent = builtin[name]
@@ -95,14 +99,17 @@ def manager_of(name: str, folder: str | None) -> Any:
 
 @cache
 def _manager(own: str | None, builtin: str | None) -> Any:
-    """Index the user's folder and one folder of lm-eval's (`""` for all of them)."""
+    """Index the user's folder and one folder of lm-eval (`""` for all of them)."""
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise MissingExtraError("lm_eval", extra="eval") from error
 
     if own is not None and not Path(own).expanduser().is_dir():
-        msg = f"evaluation.tasks.tasks_folder: {own} is no folder; expected one with YAML files of lm-eval's format"
+        msg = (
+            f"evaluation.tasks.tasks_folder: {own} is not a folder; "
+            "expected one with YAML files in lm-eval's format"
+        )
         raise RecipeError(msg)
     folders = [str(Path(own).expanduser())] if own else []
     with quiet():
@@ -112,10 +119,8 @@ def _manager(own: str | None, builtin: str | None) -> Any:
 
 
 @cache
-def _builtin() -> dict[str, Path | None]:
-    """Return every word in lm-eval's files that may be a name, with the folder of the task that it names."""
-    from importlib.util import find_spec
-
+def _builtin_names() -> dict[str, Path | None]:
+    """Return every word in lm-eval's files that may be a name, and the folder if it is a task."""
     spec = find_spec("lm_eval")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("lm_eval", extra="eval")
@@ -123,16 +128,17 @@ def _builtin() -> dict[str, Path | None]:
     for path in (Path(spec.submodule_search_locations[0]) / "tasks").rglob("*"):
         if path.suffix in {".py", ".pyc", ".md", ".txt", ".json", ".jsonl"} or not path.is_file():
             continue
-        for kind, named, listed in NAME.findall(path.read_text(encoding="utf-8", errors="replace")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for kind, named, listed in NAME_LINE.findall(text):
             for name in (named or listed).replace(",", " ").split():
                 names[name] = path.parent if kind == "task" else names.get(name)
     return names
 
 
 def named_families(settings: TaskSettings) -> dict[str, list[str]]:
-    """Return the named tasks by family; those beyond the catalogue are their own family."""
+    """Return the named tasks by family; a task outside the catalogue is a family of its own."""
     result: dict[str, list[str]] = {}
-    for name in expand(settings.names):
-        task = find(name)
+    for name in expand_names(settings.names):
+        task = find_task(name)
         result.setdefault(task.family if task else name, []).append(name)
     return result

@@ -1,0 +1,114 @@
+"""Checks of task settings before anything runs, and the identity of their data.
+
+Importing this module does not import lm-eval, which is an optional extra.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from lingraft.errors import CorpusError, HubError, MissingExtraError, RecipeError, did_you_mean
+from lingraft.evaluation.tasks.config import TaskSettings
+from lingraft.evaluation.tasks.task_catalogue import FOLDER, Task, expand_names, find_task
+from lingraft.evaluation.tasks.task_data import describe_unavailable, read_local
+from lingraft.evaluation.tasks.task_names import data_of, find_manager, named_families
+from lingraft.hub_client import MALFORMED, client_errors
+from lingraft.store import digest, file_digest
+
+
+def check_tasks(settings: TaskSettings) -> None:
+    """Check names, data and extras of the tasks; without task names, nothing is done.
+
+    Local files of included tasks are read and checked; the Hub is asked whether it has the data
+    sets. Raises `RecipeError`, `CorpusError`, `HubError` or `MissingExtraError`.
+    """
+    if not settings.names:
+        return
+    for module in ("lm_eval", "sacrebleu"):
+        if find_spec(module) is None:
+            raise MissingExtraError(module, extra="eval")
+    known = named_families(settings)
+    for name in settings.data:
+        if name not in known and name not in expand_names(settings.names):
+            nearest = did_you_mean(name, [*known, *settings.names])
+            msg = f"evaluation.tasks.data: {name!r} is not among the tasks; {nearest}"
+            raise RecipeError(msg)
+    for name in expand_names(settings.names):
+        task = find_task(name)
+        if task is None:
+            find_manager(name, settings.tasks_folder)
+        else:
+            _check_included(task, settings)
+
+
+def _check_included(task: Task, settings: TaskSettings) -> None:
+    """Check that the documents of an included task, and spBLEU's model, are available."""
+    data = data_of(task.name, settings)
+    if task.score == "translation" and "spBLEU" in settings.translation_metrics:
+        from lingraft.evaluation.tasks.task_metrics import flores200_model  # imports lm-eval
+
+        flores200_model()
+    if data is None:
+        hub_commit(task)
+        return
+    for path in filter(None, (data.test, data.shots)):
+        read_local(task, path)
+
+
+def hub_commit(task: Task) -> str:
+    """Return the commit of a task's data set on the Hub, or of the cache if offline.
+
+    Raises `HubError` if it is unavailable.
+    """
+    from huggingface_hub import HfApi, constants, scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    branch = task.hub.revision or "main"
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            info = HfApi().dataset_info(task.hub.id, revision=branch, timeout=20)
+            if info.gated:
+                HfApi().auth_check(task.hub.id, repo_type="dataset")
+            return str(info.sha)
+        except client_errors() + MALFORMED as error:
+            raise HubError(describe_unavailable(task, task.hub, error)) from None
+    with contextlib.suppress(CacheNotFound):
+        for repository in scan_cache_dir().repos:
+            is_wanted = repository.repo_type == "dataset" and repository.repo_id == task.hub.id
+            if is_wanted and branch in repository.refs:
+                return str(repository.refs[branch].commit_hash)
+    missing = ConnectionError("HF_HUB_OFFLINE is set, and the data set is not in the cache")
+    raise HubError(describe_unavailable(task, task.hub, missing))
+
+
+def task_identity(settings: TaskSettings) -> dict[str, str]:
+    """Return the identity of the data: files by their content, data sets by their commit.
+
+    With it, the key of a stage needs no local paths: a moved file gives the same scores.
+    """
+    if not settings.names:
+        return {}
+    catalogue = {path.name: file_digest(path) for path in sorted(FOLDER.glob("*.yaml"))}
+    identity = {"catalogue": digest(catalogue)}
+    for task in filter(None, map(find_task, expand_names(settings.names))):
+        if data_of(task.name, settings) is None:
+            identity[f"hf:{task.hub.id}"] = hub_commit(task)
+    for name, data in settings.data.items():
+        for role, path in (("test", data.test), ("shots", data.shots)):
+            if path:
+                file = Path(path).expanduser()
+                if not file.is_file():
+                    msg = (
+                        f"evaluation.tasks.data: {path} is not a file; "
+                        f"expected the {role} documents of {name}"
+                    )
+                    raise CorpusError(msg)
+                identity[f"{name} {role}"] = file_digest(file)
+    if settings.tasks_folder:
+        folder = Path(settings.tasks_folder).expanduser()
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+        identity["tasks_folder"] = digest(digests)
+    return identity

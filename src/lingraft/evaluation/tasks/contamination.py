@@ -1,0 +1,81 @@
+"""Contamination: evaluation documents that occur in the training text.
+
+Text is compared as sequences of words: NFKC, case folded, letters, marks and digits only, so that
+differences in punctuation and spacing do not hide a match. A document counts as seen if 13
+consecutive words of it occur in the training text (the length that Brown et al. 2020 use), or all
+of its words if it has fewer. Below 5 words a match means nothing, and the document is skipped. In
+text without spaces, every character counts as a word, and 50 of them make a match.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import regex
+
+from lingraft.progress import progress
+
+WORDS = 13
+CHARACTERS = 50
+MIN_WORDS = 5
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+_UNSPACED = regex.compile(
+    r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Han}\p{Hiragana}\p{Katakana}\p{Tibetan}]"
+)
+RULE = f"{WORDS} words in a row (or all of {MIN_WORDS} to {WORDS - 1}), case and punctuation apart"
+
+
+def normalised_words(text: str) -> list[str]:
+    """Return the words of a text in the form in which they are compared.
+
+    >>> normalised_words("The cat's “Mat” ﬁts!")
+    ['the', 'cat', 's', 'mat', 'fits']
+    """
+    words: list[str] = []
+    for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
+        words.extend(word if _UNSPACED.search(word) else (word,))
+    return words
+
+
+def find_seen(documents: Sequence[str], texts: Iterable[str]) -> list[int | None]:
+    """Return for each document the number (from 1) of the first text that contains it, or 0.
+
+    `None` marks a document that is too short. The texts are read once; memory grows with the
+    documents, not with the texts.
+
+    >>> documents = ["one two three four five.", "six seven eight nine ten", "too short"]
+    >>> find_seen(documents, ["0 one, two three four FIVE"])
+    [1, 0, None]
+    """
+    found: list[int | None] = []
+    index: dict[tuple[str, str], list[tuple[tuple[str, ...], int]]] = defaultdict(list)
+    for number, document in enumerate(documents):
+        words = normalised_words(document)
+        length = min(len(words), _length(words))
+        found.append(0 if length >= MIN_WORDS else None)
+        if length < MIN_WORDS:
+            continue
+        runs = {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
+        # Indexed by the first two words: few runs begin like a given place of a text.
+        for run in runs:
+            index[run[0], run[1]].append((run, number))
+    if not index:
+        return found
+    with progress("looking for evaluation documents", unit="texts") as advance:
+        for place, text in enumerate(texts, start=1):
+            words = normalised_words(text)
+            for begin, start in enumerate(pairwise(words)):
+                for run, number in index.get(start, ()):
+                    if not found[number] and tuple(words[begin : begin + len(run)]) == run:
+                        found[number] = place
+            advance(1)
+    return found
+
+
+def _length(words: Sequence[str]) -> int:
+    """Return how many words make a match; more in text whose words are mostly characters."""
+    single = sum(len(word) == 1 and _UNSPACED.match(word) is not None for word in words)
+    return CHARACTERS if 2 * single > len(words) else WORDS
