@@ -1,7 +1,7 @@
-"""Where the source model comes from: a folder, the hub, random weights, or training from scratch.
+"""Base models: a folder, the hub, random weights, or a small model trained from scratch.
 
-`parse_model` reads the `model` of a recipe and returns a `Base`, which gives the identity of the
-model for the store and writes it as a transformers model folder.
+`parse_model` reads the setting `model` of a recipe and returns a `Base`, which has the identity of
+the model for the store and writes it as a transformers model folder.
 """
 
 from lingraft.bases import folder as _folder  # noqa: F401 - registers

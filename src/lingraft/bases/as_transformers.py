@@ -1,10 +1,10 @@
-"""Bringing our reading of a model's tokenizer into line with that of transformers.
+"""Complete a tokenizer with the settings that only its class in transformers defines.
 
-The class that a model names may add what no file says: T5 has 100 `<extra_id_N>` after its pieces,
-GPT-2 an end-of-text token with three roles, Llama a begin token in a plain call. Only the class
-knows, so it is asked once, when the model is fetched, and the answer is written into the stored
-tokenizer.json. What cannot be brought into line (the ids of pieces and texts) stays as it is: the
-first claim of the certificate then names the difference.
+The tokenizer class that a model names may add tokens and settings that no file contains: T5 has 100
+`<extra_id_N>` tokens, GPT-2 an end-of-text token with three roles, Llama a BOS token in a plain
+call. The class is loaded once, when the model is fetched, and its settings are written into the
+stored tokenizer.json. Other differences (the ids of pieces and texts) are not changed here: the
+first claim of the certificate reports them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _TEXTS = ("one two", "  Three\n4 & fünf's", "एक और किताब")
 
 
 def as_transformers_reads(tokenizer: ModelTokenizer, folder: Path) -> ModelTokenizer:
-    """Return the tokenizer as transformers reads it; the same object where nothing differs.
+    """Return the tokenizer as transformers reads it; the same object if nothing differs.
 
-    Whatever is no tokenizer to transformers is left as it is.
+    A tokenizer that transformers cannot load is returned unchanged.
     """
     theirs = read_with_transformers(folder)
     if not isinstance(theirs, Reading):
         return tokenizer
     ours = read_with_lingraft(tokenizer)
     if not (folder / "tokenizer.json").is_file() and ours.ids(_TEXTS) != theirs.ids(_TEXTS):
-        tokenizer = _taken_over(tokenizer, theirs, folder)
+        tokenizer = _from_class(tokenizer, theirs, folder)
     if CONVERTED_FROM in tokenizer.config:
-        tokenizer = _prefixed_alike(tokenizer, theirs)
+        tokenizer = _choose_dummy_prefix(tokenizer, theirs)
     ours = read_with_lingraft(tokenizer)
     data: Data = {}
     if _holds(ours, theirs) and (ours.flags != theirs.flags or ours.vocab != theirs.vocab):
@@ -52,8 +52,11 @@ def as_transformers_reads(tokenizer: ModelTokenizer, folder: Path) -> ModelToken
     return tokenizer
 
 
-def _prefixed_alike(tokenizer: ModelTokenizer, theirs: Reading) -> ModelTokenizer:
-    """Put the dummy prefix of a converted SentencePiece file where the named class puts it."""
+def _choose_dummy_prefix(tokenizer: ModelTokenizer, theirs: Reading) -> ModelTokenizer:
+    """Return the variant of a converted SentencePiece file whose dummy prefix is like the class's.
+
+    Some classes add the prefix once per text, others after every special token.
+    """
     data = with_prefix_once(tokenizer.family.data)
     if data is None:
         return tokenizer
@@ -69,7 +72,7 @@ def _prefixed_alike(tokenizer: ModelTokenizer, theirs: Reading) -> ModelTokenize
 
 
 def _holds(ours: Reading, theirs: Reading) -> bool:
-    """Say whether every token that we read has the same id in transformers."""
+    """Return whether every token that lingraft reads has the same id in transformers."""
     return ours.vocab.items() <= theirs.vocab.items()
 
 
@@ -84,17 +87,17 @@ def _added_tokens(theirs: Reading) -> list[dict[str, Any]]:
 
 
 def _roles(ours: Reading, theirs: Reading) -> dict[str, str]:
-    """Return the special tokens that the class names and no file does."""
-    spelled = {token_id: content for content, token_id in theirs.vocab.items()}
-    found = {}
+    """Return the special tokens that the class names, but no file."""
+    contents = {token_id: content for content, token_id in theirs.vocab.items()}
+    roles = {}
     for role, token_id in theirs.roles.items():
         if token_id is not None and ours.roles[role] is None:
-            found[f"{role}_token"] = spelled[token_id]
-    return found
+            roles[f"{role}_token"] = contents[token_id]
+    return roles
 
 
-def _taken_over(tokenizer: ModelTokenizer, theirs: Reading, folder: Path) -> ModelTokenizer:
-    """Take over a tokenizer that only its class can build, such as Qwen's from vocab.json."""
+def _from_class(tokenizer: ModelTokenizer, theirs: Reading, folder: Path) -> ModelTokenizer:
+    """Use the tokenizer that only its class can build, such as that of Qwen from vocab.json."""
     if theirs.loaded is None or not (folder / "vocab.json").is_file():
         return tokenizer
     data = json.loads(theirs.loaded.backend_tokenizer.to_str())
@@ -102,5 +105,5 @@ def _taken_over(tokenizer: ModelTokenizer, theirs: Reading, folder: Path) -> Mod
 
 
 def _state(part: Any) -> Any:
-    """Return a part of a `tokenizers` object as tokenizer.json holds it."""
+    """Return a part of a `tokenizers` object in the form of tokenizer.json."""
     return None if part is None else json.loads(part.__getstate__())

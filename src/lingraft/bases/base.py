@@ -1,8 +1,8 @@
-"""The contract of a base: where the source model and its tokenizer come from.
+"""The interface of a base: the source of the model and the tokenizer that a recipe adapts.
 
-`identity()` is plain JSON that changes when the weights or the tokenizer would (content hashes, a
-resolved commit, a seed). `materialise(context)` writes a model folder with tokenizer.json,
-config.json and safetensors, which has the same form for every kind of base.
+`identity()` is plain JSON that changes if the weights or the tokenizer would change (content
+hashes, a resolved commit, a seed). `materialise(context)` writes a model folder with
+tokenizer.json, config.json and safetensors, which has the same form for every kind of base.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lingraft.training import Execution
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What a base writes to and runs on; `workplace` is kept when the process is killed."""
+    """The output and the execution of a base; `scratch_dir` is kept if the process is killed."""
 
     draft: Draft
     scratch_dir: Path
@@ -41,24 +41,24 @@ class Base(Choice):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Return JSON that changes whenever the model would.
+        """Return JSON that changes if the model would change.
 
-        Raises `LingraftError` where there is no such model.
+        Raises `LingraftError` if there is no such model.
         """
 
     @abstractmethod
     def materialise(self, context: BuildContext) -> None:
-        """Fill the draft with a model folder; raises `LingraftError` where that cannot be done."""
+        """Write the model folder into the draft; raises `LingraftError` if that is not possible."""
 
     def tokenizer_folder(self) -> Path | None:
-        """Return a folder with the tokenizer's files, where they are there before the model is."""
+        """Return a folder with the tokenizer files, if they exist before the model is built."""
         return None
 
     def check_trainable(self) -> None:
-        """Raise `LingraftError` for a model that can be extended, but not trained or scored."""
+        """Raise `LingraftError` for a model that can be extended but not trained or scored."""
 
     def config(self) -> Mapping[str, Any] | None:
-        """Return the model's config.json, where it is known before the model is there."""
+        """Return the content of config.json, if it is known before the model is built."""
         return None
 
     def training_tokens(self) -> int:
@@ -77,7 +77,8 @@ def parse_model(value: object) -> Base:
     """
     try:
         return BASES.parse(_long_form(value))
-    except RecipeError as error:  # pydantic reports a ValueError with its place in the recipe
+    except RecipeError as error:
+        # pydantic adds the place in the recipe to a ValueError, not to other exceptions.
         raise ValueError(str(error)) from error
 
 

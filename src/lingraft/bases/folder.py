@@ -1,4 +1,8 @@
-"""A model folder on disk: the user's own checkpoint, or what a hub's snapshot holds."""
+"""A base in a model folder: a checkpoint of the user, or a snapshot of a hub model.
+
+Weights are linked and not copied. The identity of a folder is the hash of its files, so a moved
+model has the same key.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from lingraft.store import cached_sha256, file_digest, is_folder, path_exists
 
 WEIGHTS = ("*.safetensors",)
 SECOND_COPY = "consolidated"
-"""Prefix of the files in which Mistral publishes the same weights in its own format."""
+"""Prefix of the files with the same weights in Mistral's own format."""
 SMALL_FILES = (
     "config.json",
     "generation_config.json",
@@ -60,21 +64,19 @@ class FolderBase(Base):
 
     @property
     def runs_code(self) -> bool:
-        """Whether the model's own code runs: permitted here, or by a base with the same code."""
+        """Whether the code of the model runs: permitted here, or by a base with the same code."""
         return self.trust_remote_code or (is_folder(self.folder) and is_permitted(self.folder))
 
     def identity(self) -> dict[str, Any]:
         """Return the hash of every file of the model, so that a moved model has the same key."""
         check_folder(self.folder, code=self.runs_code)
-        return {
-            "files": {
-                path.relative_to(self.folder).as_posix(): cached_sha256(path)
-                for path in model_files(self.folder, code=self.runs_code)
-            }
-        }
+        hashes = {}
+        for path in model_files(self.folder, code=self.runs_code):
+            hashes[path.relative_to(self.folder).as_posix()] = cached_sha256(path)
+        return {"files": hashes}
 
     def materialise(self, context: BuildContext) -> None:
-        """Link the weights, copy the rest."""
+        """Link the weights and copy the other files."""
         context.draft.notes.update(fill(context.folder, self.folder, code=self.runs_code))
         context.draft.notes["from"] = self.path
 
@@ -93,18 +95,16 @@ class FolderBase(Base):
 
 
 def model_files(folder: Path, *, code: bool = False) -> list[Path]:
-    """Return the files that make a model, by name."""
-    named = {
-        path
-        for pattern in (*WEIGHTS, *SMALL_FILES)
-        for path in folder.glob(pattern)
-        if path.is_file()
-    }
-    weights = {path for path in named if path.suffix == ".safetensors"}
-    second = {path for path in weights if path.name.startswith(SECOND_COPY)}
-    if second != weights:
-        named -= second
-    return sorted({*named, *(code_files(folder) if code else ())})
+    """Return the files of a model, sorted by name."""
+    weights, second_copy, files = set[Path](), set[Path](), set[Path]()
+    for pattern in (*WEIGHTS, *SMALL_FILES):
+        files |= {path for path in folder.glob(pattern) if path.is_file()}
+    for path in files:
+        if path.suffix == ".safetensors":
+            (second_copy if path.name.startswith(SECOND_COPY) else weights).add(path)
+    if weights:  # the same weights twice would be read as two models
+        files -= second_copy
+    return sorted({*files, *(code_files(folder) if code else ())})
 
 
 def check_folder(folder: Path, *, code: bool = False) -> None:
@@ -114,8 +114,8 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
     if not is_folder(folder):
         msg = (
             f"model: {folder}: not found; neither a folder (relative to {Path.cwd()} or to the "
-            f"recipe) nor a hub id; expected a folder with config.json, or owner/name of a model "
-            f"on the hub"
+            "recipe) nor a hub id; expected a folder with config.json, or owner/name of a model "
+            "on the hub"
         )
         raise ModelError(msg)
     config = read_config(folder)
@@ -132,7 +132,7 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json; raises `ModelError` where it is missing or broken."""
+    """Read config.json; raises `ModelError` if it is missing or invalid."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -151,10 +151,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def fill(target: Path, source: Path, *, code: bool = False) -> dict[str, Any]:
-    """Fill `target` from `source`: weights as links (a 7B model is 13 GB), small files as copies.
+    """Fill `target` from `source`: weights as links (a 7B model has 13 GB), small files as copies.
 
-    Returns notes on the code that the model brings: without `code`, its configuration does not name
-    it any more.
+    Returns notes on the code of the model: without `code`, its configuration does not name the code
+    any more, so that transformers uses its own.
     """
     check_folder(source, code=code)
     for path in model_files(source, code=code):

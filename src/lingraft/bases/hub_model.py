@@ -1,4 +1,8 @@
-"""A model on the hub, pinned to a commit, with safetensors weights, in the hub's own cache."""
+"""A base on the hub: the revision is resolved to a commit, and files are in the hub client's cache.
+
+Only safetensors weights are downloaded. config.json is fetched first, so that a model that cannot
+be used is refused before any weights are downloaded.
+"""
 
 from __future__ import annotations
 
@@ -63,36 +67,31 @@ class HubBase(Base):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Return the commit: a branch that moves gives another key."""
+        """Return the commit, so that a branch with new commits has another key."""
         if self.trust_remote_code:
             permit(self._fetch(("config.json", PATTERN)))
-        return {
-            "hub": self.id,
-            "commit": self.commit(),
-            **({"code": True} if self.trust_remote_code else {}),
-        }
+        identity = {"hub": self.id, "commit": self.commit()}
+        return {**identity, "code": True} if self.trust_remote_code else identity
 
     def commit(self) -> str:
-        """Resolve the revision to a commit; offline, to the one in the cache."""
-        return (
-            self.revision
-            if COMMIT.fullmatch(self.revision)
-            else self._fetch(("config.json",), self.revision).name
-        )
+        """Resolve the revision to a commit; offline, to the commit in the cache."""
+        if COMMIT.fullmatch(self.revision):
+            return self.revision
+        # A snapshot folder is named by its commit, so one call resolves online and offline.
+        return self._fetch(("config.json",), self.revision).name
 
     def materialise(self, context: BuildContext) -> None:
-        """Fetch what the commit holds and link it."""
-        self.config()
-        folder = self._fetch(
-            (*WEIGHTS, *SMALL_FILES, *([PATTERN] if self.trust_remote_code else ()))
-        )
+        """Download the files of the commit and link them."""
+        self.config()  # refuses adapters and quantised weights before the download
+        code = (PATTERN,) if self.trust_remote_code else ()
+        folder = self._fetch((*WEIGHTS, *SMALL_FILES, *code))
         if not list(folder.glob("*.safetensors")):
             check_file_names(self._file_names(), self.id)
         context.draft.notes.update(fill(context.folder, folder, code=self.trust_remote_code))
         context.draft.notes["from"] = f"{self.id}@{self.commit()}"
 
     def tokenizer_folder(self) -> Path:
-        """Return the snapshot's folder with everything but the weights."""
+        """Return the snapshot folder with all files but the weights."""
         return self._fetch(SMALL_FILES)
 
     def config(self) -> dict[str, Any]:
@@ -114,27 +113,27 @@ class HubBase(Base):
             check_not_quantised(config, self._fetch(("README.md",)), self.id)
 
     def _file_names(self) -> list[str]:
-        """Return the names of all files of the commit; none where the hub does not answer."""
+        """Return the names of all files of the commit; none if the hub cannot be reached."""
         from huggingface_hub import HfApi
 
         try:
             return list(HfApi().list_repo_files(self.id, revision=self.commit()))
         except client_errors():
-            return []  # `fill` reports that the folder holds no weights
+            return []  # `fill` reports that the folder has no weights
 
     def _fetch(self, patterns: tuple[str, ...], revision: str | None = None) -> Path:
-        """Return a snapshot in the hub's cache with the files that match these patterns."""
+        """Return a snapshot in the cache with the files that match the patterns."""
         from huggingface_hub import snapshot_download
 
-        wanted = revision or self.commit()
+        revision = revision or self.commit()
         label = f"model: {self.id}"
         with (
-            hub_errors(label, lambda error: self._explanation(error, wanted)),
+            hub_errors(label, lambda error: self._explanation(error, revision)),
             well_formed_response(label),
         ):
             folder = snapshot_download(
                 self.id,
-                revision=wanted,
+                revision=revision,
                 allow_patterns=list(patterns),
                 ignore_patterns=[f"{SECOND_COPY}*.safetensors"],
             )
@@ -151,4 +150,4 @@ class HubBase(Base):
                 f"the hub at {constants.ENDPOINT} cannot be reached and revision {revision} is not "
                 "in the cache; connect, or name a local folder"
             )
-        return f"the download broke off ({one_line(error)}); run again to continue it"
+        return f"the download was interrupted ({one_line(error)}); run again to continue it"

@@ -1,6 +1,6 @@
 """A small base model trained from scratch: tokenizer and weights come from the same text.
 
-For the demo and for studies: everything about such a base is known, and it knows one language only.
+It is for the demo and for studies: its training data is known completely and has one language.
 """
 
 from __future__ import annotations
@@ -62,19 +62,19 @@ class PretrainedHere(Base):
     seed: int = Field(default=0, description="seed of the weights and of the order of the text")
 
     def chosen(self) -> dict[str, Any]:
-        """Return the form that recipes hold."""
+        """Return the form in which recipes name it."""
         return {self.name: self.model_dump(mode="json", by_alias=True)}
 
     def identity(self) -> dict[str, Any]:
-        """Name the text by its content, and every setting."""
+        """Return the identity of the text and all settings."""
         settings = self.model_dump(mode="json", by_alias=True, exclude={"corpus"})
         return {"pretrain": 1, **settings, "corpus": identity_of(self.corpus, self.language)}
 
     def materialise(self, context: BuildContext) -> None:
-        """Build the corpus, learn the tokenizer, train; finished steps are kept for a resume."""
-        corpus = Corpus.open(_built_once(context.scratch_dir / "corpus", self._build_corpus))
-        start = _built_once(context.scratch_dir / "start", lambda draft: self._begin(corpus, draft))
-        packed = _built_once(
+        """Build the corpus, learn the tokenizer and train; a resume reuses finished steps."""
+        corpus = Corpus.open(_build_once(context.scratch_dir / "corpus", self._build_corpus))
+        start = _build_once(context.scratch_dir / "start", lambda draft: self._begin(corpus, draft))
+        packed = _build_once(
             context.scratch_dir / "packed", lambda draft: self._pack(corpus, start, draft)
         )
         context.draft.notes["from"] = f"trained here on {self.language} text"
@@ -83,7 +83,7 @@ class PretrainedHere(Base):
             shutil.copyfile(file, context.folder / file.name)
 
     def config(self) -> dict[str, Any]:
-        """Return the settings of the model that are known before its tokenizer is."""
+        """Return the settings of the model that are known before its tokenizer is learned."""
         return {"model_type": "llama", **self.body, "vocab_size": self.vocabulary_size}
 
     def training_tokens(self) -> int:
@@ -125,7 +125,7 @@ class PretrainedHere(Base):
 
 
 def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
-    """Learn and write a byte-level BPE with GPT-2's letters-only regex, as most bases have."""
+    """Learn and write a byte-level BPE with the regex of GPT-2, as most bases have."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -147,7 +147,7 @@ def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
 
 
-def _built_once(folder: Path, make: Callable[[Draft], None]) -> Path:
+def _build_once(folder: Path, make: Callable[[Draft], None]) -> Path:
     """Return a folder of the scratch directory; make it if it is missing."""
     if not folder.exists():
         remove_drafts(folder.parent, folder.name)

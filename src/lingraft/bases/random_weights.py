@@ -1,7 +1,7 @@
-"""A model with random weights and a real tokenizer.
+"""A base with random weights and a real tokenizer.
 
-For bases of which only the tokenizer is available: tokens, splice, speed and memory are real, while
-losses say nothing about the base.
+It is for models of which only the tokenizer is available: tokens, splice, speed and memory are
+those of the model, but losses are not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.tokenizer_files import context_of, write_tokenizer
-from lingraft.errors import ModelError, TokenizerError
+from lingraft.errors import ModelError, TokenizerError, did_you_mean
 from lingraft.store import digest
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
@@ -76,23 +76,19 @@ class RandomBase(Base):
         context.draft.notes["from"] = f"random weights, tokenizer {self.tokenizer}"
 
     def config(self) -> dict[str, Any]:
-        """Return what config.json will hold of the shape."""
+        """Return the content that config.json will have."""
         content: dict[str, Any] = self._config(self._open()).to_dict()
         return content
 
     def _open(self) -> ModelTokenizer:
         tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
-        unknown = [
-            token
-            for token in self.special_tokens.values()
-            if tokenizer.backend.token_to_id(token) is None
-        ]
-        if unknown:
-            msg = (
-                f"model.random.special_tokens: {self.tokenizer} has no token {unknown[0]!r}; name "
-                f"one that it has"
-            )
-            raise TokenizerError(msg)
+        for token in self.special_tokens.values():
+            if tokenizer.backend.token_to_id(token) is None:
+                msg = (
+                    f"model.random.special_tokens: {self.tokenizer} has no token {token!r}; name a "
+                    "token that it has"
+                )
+                raise TokenizerError(msg)
         return replace(tokenizer, config={**tokenizer.config, **dict(self.special_tokens.items())})
 
     def _config(self, tokenizer: ModelTokenizer) -> Any:
@@ -102,12 +98,10 @@ class RandomBase(Base):
 def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
     """Build a transformers configuration for a tokenizer.
 
-    Raises `ModelError` where the body is not understood.
+    Raises `ModelError` for settings that transformers does not accept.
     """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    from lingraft.errors import did_you_mean
 
     settings = {**SMALL_BODY, **body} if body.get("model_type", "llama") == "llama" else dict(body)
     kind = settings.pop("model_type")
@@ -119,8 +113,7 @@ def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
     if rows < tokenizer.size:
         msg = (
             f"the tokenizer does not fit the model: it has {tokenizer.size} ids, while the "
-            f"configuration "
-            f"says vocab_size {rows}; leave vocab_size out"
+            f"configuration says vocab_size {rows}; leave vocab_size out"
         )
         raise ModelError(msg)
     special = {
@@ -132,7 +125,7 @@ def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
 
 
 def make_model(config: Any, seed: int) -> Any:
-    """Return a causal language model whose weights follow from the seed alone, in float32."""
+    """Return a causal language model in float32 whose weights depend only on the seed."""
     import torch
     from transformers import AutoModelForCausalLM
 

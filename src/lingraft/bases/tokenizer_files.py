@@ -1,4 +1,8 @@
-"""Write a tokenizer into a model folder, and check that it fits the model."""
+"""Write a tokenizer into a model folder, and check that it fits the model.
+
+A folder without tokenizer.json gets one from its other files. The original files are kept in the
+folder `given` next to the model.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from lingraft.tokenizer.save_tokenizer import batch_settings, decoder_of, saved_
 
 ROLES = ("bos", "eos", "pad", "unk")
 GIVEN = "given"
-"""Next to a stored model: its small files as they were given, where its tokenizer was changed."""
+"""Folder next to a stored model with its original small files, if its tokenizer was changed."""
 
 
 def write_tokenizer(tokenizer: ModelTokenizer, folder: Path, *, context: int) -> None:
@@ -41,13 +45,13 @@ def write_tokenizer(tokenizer: ModelTokenizer, folder: Path, *, context: int) ->
 
 
 def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> ModelTokenizer:
-    """Make sure that a model folder has a tokenizer.json that says all, and that it fits the model.
+    """Complete the tokenizer.json of a model folder, and check that it fits the model.
 
-    Other tokenizer files are converted, which is checked against the library that reads them. What
-    only transformers knows, such as the tokens that the named class adds, is written down, and
-    dropout is taken out; the files as given are then in the folder `given` next to this one. Raises
-    `TokenizerError` where there is no tokenizer, or none that can be converted, `ModelError` where
-    its ids reach beyond the model's rows.
+    Other tokenizer files are converted, and the result is checked against the library that reads
+    them. Settings that only transformers has, such as tokens that the named class adds, are
+    written, and dropout is removed; the original files are then kept in the folder `given`. Raises
+    `TokenizerError` if there is no tokenizer or it cannot be converted, and `ModelError` if it has
+    more ids than the model has embedding rows.
     """
     tokenizer = open_tokenizer(folder)
     completed = completed_tokenizer(tokenizer, warn)
@@ -60,10 +64,8 @@ def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> Mo
     if rows is not None and completed.size > rows:
         msg = (
             f"the tokenizer does not fit the model: its highest id is {completed.size - 1}, while "
-            f"the model "
-            f"has {rows} embedding rows (vocab_size in config.json); use the tokenizer that the "
-            f"model "
-            "was trained with"
+            f"the model has {rows} embedding rows (vocab_size in config.json); use the tokenizer "
+            "that the model was trained with"
         )
         raise ModelError(msg)
     return completed
@@ -72,9 +74,10 @@ def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> Mo
 def completed_tokenizer(
     tokenizer: ModelTokenizer, warn: Callable[[str], None] = say
 ) -> ModelTokenizer:
-    """Return a tokenizer with all that transformers knows of its folder; the same one if it is all.
+    """Return a tokenizer with the settings that transformers has for its folder.
 
-    A conversion is checked first. Warns of settings that are off while lingraft reads texts.
+    It is the same object if nothing is missing. A conversion is checked first. Warns of settings
+    that are off while lingraft reads texts.
     """
     _warn_of_settings(tokenizer, warn)
     folder = tokenizer.folder
@@ -102,13 +105,13 @@ def _warn_of_settings(tokenizer: ModelTokenizer, warn: Callable[[str], None]) ->
 
 
 def given_folder(model: Path) -> Path:
-    """Return the folder of a stored model's tokenizer files as the user gave them."""
+    """Return the folder with the original tokenizer files of a stored model."""
     given = model.with_name(GIVEN)
     return given if given.is_dir() else model
 
 
 def _keep_given(folder: Path) -> None:
-    """Copy the files that say what the tokenizer is, before they are changed."""
+    """Copy the small files of a model before its tokenizer is changed."""
     given = folder.with_name(GIVEN)
     given.mkdir(exist_ok=True)
     for path in folder.iterdir():
@@ -117,26 +120,29 @@ def _keep_given(folder: Path) -> None:
 
 
 def _write_converted(tokenizer: ModelTokenizer, folder: Path, *, context: int) -> None:
-    """Write tokenizer.json into the folder that the tokenizer was read from; its settings stay."""
+    """Write tokenizer.json into the folder of the tokenizer; its other settings stay."""
     content = {**tokenizer.family.data, **batch_settings(tokenizer)}
     text = json.dumps(content, ensure_ascii=False)
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     config = {"model_max_length": context, **saved_config(tokenizer, tokenizer.family.data)}
-    # With it, what added_tokens.json and special_tokens_map.json said is not applied a second time.
+    # With this entry transformers ignores added_tokens.json and special_tokens_map.json, whose
+    # content is part of tokenizer.json by now.
     config["added_tokens_decoder"] = decoder_of(tokenizer.family.data)
     text = json.dumps(config, ensure_ascii=False, indent=1)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def rows_of(config: dict[str, Any]) -> int | None:
-    """Return the number of embedding rows that a config.json promises."""
+    """Return the number of embedding rows that a config.json states."""
     rows = [part["vocab_size"] for part in text_parts(config) if part.get("vocab_size") is not None]
     return int(rows[-1]) if rows else None
 
 
 def context_of(config: dict[str, Any]) -> int | None:
-    """Return the longest input that a config.json promises, in tokens."""
+    """Return the longest input that a config.json states, in tokens."""
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-    parts = reversed(text_parts(config))
-    found = next((part[name] for part in parts for name in names if part.get(name)), None)
-    return int(found) if found else None
+    for part in reversed(text_parts(config)):
+        for name in names:
+            if part.get(name):
+                return int(part[name])
+    return None

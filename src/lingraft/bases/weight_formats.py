@@ -1,7 +1,7 @@
-"""Weight formats to which rows cannot be added: each is refused with the command that converts it.
+"""Detect weight formats to which embedding rows cannot be added, with a command that converts them.
 
 Rows are added to plain floating-point safetensors. Pickled weights, GGUF files, adapters and
-quantised checkpoints are recognised by the files and settings that the libraries themselves go by.
+quantised checkpoints are detected by the files and settings by which their libraries detect them.
 The commands were run on real checkpoints of each kind with transformers 5.23, PEFT 0.21,
 bitsandbytes 0.50, GPTQModel 7.7 and compressed-tensors 0.20 (MLX's only on Apple's machines).
 """
@@ -28,29 +28,28 @@ OTHER_WEIGHTS = (
     "flax_model*.msgpack",
 )
 NOT_WEIGHTS = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state")
-"""Files of training next to weights, by prefix; training_args.bin matches no pattern above."""
+"""Prefixes of training files next to weights; training_args.bin matches no pattern above."""
 
 OLD_SETTINGS = {
     "quantize_config.json": "gptq",
     "quant_config.json": "awq",
     "hf_quant_config.json": "modelopt",
 }
-"""Files that name a quantisation where an older writer did not put it into config.json."""
+"""Files in which older writers state a quantisation that is missing in config.json."""
 
 ROWS_STAY_PLAIN = ("fp8", "mxfp4")
-"""Quantisations that leave embeddings and head as they were, unless somebody asked for more."""
+"""Quantisations that leave embeddings and head in floating point by default."""
 
-OF_ROWS = ("embed", "wte", "lm_head")
+EMBEDDING_NAMES = ("embed", "wte", "lm_head")
 
 AUTO = "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T"
 
 
 def check_weight_format(path: Path, name: str = "") -> None:
-    """Raise `ModelError` where a path holds weights, but no safetensors; no weights pass.
+    """Raise `ModelError` if a path has weights but no safetensors; a path without weights passes.
 
-    An adapter is refused even where the weights of a model are next to it: transformers would load
-    both. `name` is what the user called the model by, where that is not the path (owner/name of a
-    hub).
+    An adapter is refused even next to the weights of a model, because transformers would load both.
+    `name` is the name that the user gave, if it is not the path (owner/name of a hub model).
     """
     name = name or str(path)
     if path.is_file():
@@ -70,18 +69,17 @@ def check_weight_format(path: Path, name: str = "") -> None:
 
 
 def check_file_names(names: Sequence[str], model: str) -> None:
-    """Raise `ModelError` where one of these files holds weights in another format."""
+    """Raise `ModelError` if one of these files has weights in another format."""
     for pattern in OTHER_WEIGHTS:
-        if found := sorted(
-            name for name in fnmatch.filter(names, pattern) if not name.startswith(NOT_WEIGHTS)
-        ):
-            raise ModelError(_other_weights(model, found[0]))
+        for name in sorted(fnmatch.filter(names, pattern)):
+            if not name.startswith(NOT_WEIGHTS):
+                raise ModelError(_other_weights(model, name))
     if ggufs := sorted(fnmatch.filter(names, "*.gguf")):
         raise ModelError(_gguf(Path(model), ggufs[0], model))
 
 
 def check_not_quantised(config: Mapping[str, Any], folder: Path, name: str = "") -> None:
-    """Raise `ModelError` where the configuration of a model says that its weights are quantised."""
+    """Raise `ModelError` if the configuration of a model states that its weights are quantised."""
     method = quantisation_of(config) or next(
         (kind for file, kind in OLD_SETTINGS.items() if (folder / file).is_file()), None
     )
@@ -91,8 +89,7 @@ def check_not_quantised(config: Mapping[str, Any], folder: Path, name: str = "")
     origin = _base_model(folder)
     msg = (
         f"{name}: its weights are quantised ({method}), and rows can be added to unquantised ones "
-        f"only; start "
-        f"from {origin or 'the model'} that it was made from"
+        f"only; start from {origin or 'the model'} that it was made from"
     )
     if command := _dequantise(method, name):
         msg += f", or convert it: {command}"
@@ -102,20 +99,20 @@ def check_not_quantised(config: Mapping[str, Any], folder: Path, name: str = "")
 def check_rows_are_plain(config: Mapping[str, Any], folder: Path, name: str = "") -> None:
     """Raise `ModelError` for quantised weights, unless embeddings and head are plain floats.
 
-    FP8 and MXFP4 checkpoints quantise the layers alone: rows can be added to them, while training
-    and scoring need the plain model. Without weights in the folder (a hub's config.json, fetched
-    first) the files are looked at later.
+    FP8 and MXFP4 checkpoints quantise only the layers: rows can be added to them, but training and
+    scoring need the plain model. Without weights in the folder (the config.json of a hub model,
+    which is fetched first) the files are checked later.
     """
     if quantisation_of(config) not in ROWS_STAY_PLAIN:
         check_not_quantised(config, folder, name)
     elif any(folder.glob("*.safetensors")):
         for tensor, place in Checkpoint.open(folder).tensors.items():
-            if place.dtype not in FLOATS and any(word in tensor for word in OF_ROWS):
+            if place.dtype not in FLOATS and any(word in tensor for word in EMBEDDING_NAMES):
                 check_not_quantised(config, folder, name)
 
 
 def quantisation_of(config: Mapping[str, Any]) -> str | None:
-    """Return the name of the quantisation that a config.json states, `None` where it states none.
+    """Return the quantisation that a config.json states, `None` if it states none.
 
     >>> quantisation_of({"quantization_config": {"load_in_4bit": True}})
     'bitsandbytes'
@@ -131,7 +128,7 @@ def quantisation_of(config: Mapping[str, Any]) -> str | None:
         if isinstance(stated, Mapping) and (
             stated.get("load_in_4bit") or stated.get("load_in_8bit")
         ):
-            return "bitsandbytes"  # the first writers named no method
+            return "bitsandbytes"  # its first releases did not write the method
         if isinstance(part.get("quantization"), Mapping):
             return "mlx"
         if stated:
@@ -140,7 +137,7 @@ def quantisation_of(config: Mapping[str, Any]) -> str | None:
 
 
 def _dequantise(method: str, model: str) -> str:
-    """Return the command that dequantises a model, "" where no library has one."""
+    """Return the command that dequantises a model, "" if no library can."""
     output = _next_to(model, "dequantized")
     source, target = json.dumps(model), json.dumps(output)
     if method == "mlx":
@@ -152,14 +149,13 @@ def _dequantise(method: str, model: str) -> str:
             f"dequantize_model({source}, {target})",
             needs="gptqmodel",
         )
-    if (
-        method == "awq"
-    ):  # by way of compressed-tensors: GPTQModel reads AWQ's interleaved columns in another order
+    if method == "awq":
+        # Through compressed-tensors: GPTQModel reads AWQ's interleaved columns in another order.
         between = json.dumps(_next_to(model, "compressed-tensors"))
         return _python(
             "from compressed_tensors.entrypoints.convert import convert_checkpoint as C, "
-            "AutoAWQConverter as A, CompressedTensorsDequantizer as D; C({source}, {between}, "
-            "A.from_pretrained({source})); "
+            f"AutoAWQConverter as A, CompressedTensorsDequantizer as D; C({source}, {between}, "
+            f"A.from_pretrained({source})); "
             f"C({between}, {target}, D({between}))",
             needs="compressed-tensors",
         )
@@ -179,7 +175,7 @@ def _dequantise(method: str, model: str) -> str:
 
 
 def _unpacking(setting: str) -> str:
-    """Return the argument by which the installed transformers dequantises."""
+    """Return the argument with which the installed transformers dequantises."""
     import transformers
 
     known = inspect.signature(getattr(transformers, setting).__init__).parameters
@@ -195,15 +191,15 @@ def _adapter(folder: Path, name: str) -> str:
     own = [file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter")]
     if own:
         return (
-            f"{name}: holds a model ({own[0].name}) and an adapter (adapter_config.json), of which "
-            "transformers would load both; move the one that is not wanted to another folder"
+            f"{name}: holds a model ({own[0].name}) and an adapter (adapter_config.json), and "
+            "transformers would load both; move one of them to another folder"
         )
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = json.dumps(name if has_tokenizer or not base else base)
     output = json.dumps(_next_to(name, "merged"))
     command = _python(
-        "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as "
-        "T; "
+        "from peft import AutoPeftModelForCausalLM as M; "
+        "from transformers import AutoTokenizer as T; "
         f"M.from_pretrained({json.dumps(name)}).merge_and_unload().save_pretrained({output}); "
         f"T.from_pretrained({tokenizer}).save_pretrained({output})",
         needs="peft",
@@ -217,7 +213,7 @@ def _gguf(folder: Path, file: str, model: str) -> str:
 
     name = json.dumps(file)
     imported, unpacked = AUTO, ""
-    if hasattr(transformers, "GgufConfig"):  # earlier releases have no other way than to unpack
+    if hasattr(transformers, "GgufConfig"):  # earlier releases always dequantise
         imported, unpacked = f"{AUTO}, GgufConfig as Q", ", quantization_config=Q(dequantize=True)"
     command = _save_with_tokenizer(
         imported,
@@ -229,8 +225,7 @@ def _gguf(folder: Path, file: str, model: str) -> str:
     )
     return (
         f"{folder / file}: a GGUF file, which llama.cpp reads; start from the safetensors that it "
-        f"was made "
-        f"from, or convert it: {command}"
+        f"was made from, or convert it: {command}"
     )
 
 
@@ -238,8 +233,7 @@ def _other_weights(model: str, name: str) -> str:
     if not name.startswith("pytorch_model"):
         return (
             f"{model}: its weights ({name}) are not safetensors; save them as such with the tool "
-            f"that "
-            "wrote them"
+            "that wrote them"
         )
     source = json.dumps(model)
     command = _python(
@@ -248,8 +242,7 @@ def _other_weights(model: str, name: str) -> str:
     )
     return (
         f"{model}: only pickled weights ({name}), which can run code when they are read; convert "
-        f"them "
-        f"to safetensors: {command}"
+        f"them to safetensors: {command}"
     )
 
 
@@ -272,15 +265,13 @@ def _python(code: str, *, needs: str = "") -> str:
 def _next_to(model: str, ending: str) -> str:
     """Return the output path: next to a folder; for a hub id, in the current folder."""
     path = Path(model)
-    return (
-        str(path.with_name(f"{path.absolute().name}-{ending}"))
-        if path.is_dir()
-        else f"{path.name}-{ending}"
-    )
+    if path.is_dir():
+        return str(path.with_name(f"{path.absolute().name}-{ending}"))
+    return f"{path.name}-{ending}"
 
 
 def _base_model(folder: Path) -> str:
-    """Return the base_model of the model card, "" where it names none."""
+    """Return the base_model of the model card, "" without one."""
     import yaml
 
     try:
