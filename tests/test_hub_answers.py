@@ -106,7 +106,7 @@ def test_a_transfer_that_is_cut_is_told(served: Path, tmp_path: Path) -> None:
         served, cut={"me/model/model.safetensors": 1000, "me/texts/train.jsonl": 100}
     ) as hub:
         model, texts = asked(hub, tmp_path)
-        assert "me/model: the download broke off" in model
+        assert "me/model: the download was interrupted" in model
         assert f"the connection to {hub.url} failed" in texts or "cannot be read" in texts
 
 
