@@ -22,7 +22,7 @@ from lingraft.tokenizer.load_tokenizer import is_tiktoken, tokenizer_file
 AS_SENTENCEPIECE = "source read as SentencePiece reads it"
 AS_LISTED = "source read as its file lists it"
 
-_EXAMPLES = 3
+_EXAMPLES = 3  # exceptions that a message lists
 
 
 def certify_file(
@@ -55,6 +55,7 @@ def _as_sentencepiece(
     roles = (("bos", processor.bos_id()), ("eos", processor.eos_id()))
     for role, theirs in roles:
         ours = getattr(tokenizer, f"{role}_id")
+        # SentencePiece returns -1 for a role without a token.
         if theirs >= 0 and ours != theirs and not _names_role(source.parent, role):
             differences.append(f"{role} id: {ours}, not {theirs}")
     of = processor.get_piece_size() + len(roles)

@@ -38,12 +38,14 @@ def _same_in_transformers(evidence: Evidence) -> Claim:
 
     transformers.utils.logging.set_verbosity_error()
     target = evidence.target
+    # The result must load as most users load it: the fast class, without remote code.
     loaded = transformers.AutoTokenizer.from_pretrained(
         str(target.folder), trust_remote_code=False, use_fast=True
     )
     candidates = (*edge_case_texts(), *islice(evidence.target_heldout(), _TRANSFORMERS_TEXTS))
-    texts = [text for text in candidates if text]
+    texts = list(filter(None, candidates))
     changed = 0
+    # A call of transformers reads special tokens in a text as such, hence `encode_markup`.
     other = loaded(texts, add_special_tokens=False)["input_ids"]
     for ours, theirs in zip(target.encode_markup(texts), other, strict=True):
         changed += ours != theirs

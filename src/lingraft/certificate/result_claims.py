@@ -37,28 +37,30 @@ def certify_tokens(source: Path, target: Path, splice: Splice) -> Claim:
     if not isinstance(after, Reading):
         return _not_compared(after)
     target_id_of = map_to_target(splice)
-    found = Differences()
+    differences = Differences()
     for token, token_id in before.vocab.items():
-        found.compare(f"id of {token!r}", after.vocab.get(token), target_id_of.get(token_id))
+        differences.compare(f"id of {token!r}", after.vocab.get(token), target_id_of.get(token_id))
     for content, flags in before.flags.items():
         kept = before.vocab[content] in target_id_of
-        found.compare(f"flags of {content!r}", after.flags.get(content), flags if kept else None)
+        differences.compare(
+            f"flags of {content!r}", after.flags.get(content), flags if kept else None
+        )
     for role, role_id in before.roles.items():
         if role_id is not None:
-            found.compare(f"{role} id", after.roles[role], target_id_of.get(role_id))
+            differences.compare(f"{role} id", after.roles[role], target_id_of.get(role_id))
     around = [list(map(target_id_of.get, ids)) for ids in before.plain([""])]
-    found.compare("ids around a text", after.plain([""]), around)
+    differences.compare("ids around a text", after.plain([""]), around)
     detail = (
         f"the result, read by {after.reader}, has every token of the source, read by "
         f"{before.reader}, under its id, with its flags ({', '.join(FLAGS)}) and role"
     )
     return Claim(
         TOKENS_KEPT,
-        found.value,
-        found.of,
+        differences.value,
+        differences.of,
         "tokens, flags and roles",
         detail,
-        exceptions=tuple(found.examples),
+        exceptions=tuple(differences.examples),
     )
 
 
@@ -72,21 +74,21 @@ def certify_rows(source: Path, target: Path, splice: Splice, *, changed_by: str 
     `changed_by` names a method that changes rows of the base on purpose. The claim is then for
     information.
     """
-    found = Differences()
+    differences = Differences()
     for name, before, after in _row_tensors(source, target, splice):
         for ids in _blocks(splice, before.get_shape()[0]):
-            _compare_rows(found, name, before, after, ids)
+            _compare_rows(differences, name, before, after, ids)
     detail = "in every tensor with a row for each id, the rows of the source's ids, bit for bit"
     if changed_by:
         detail += f"; {changed_by}"
     return Claim(
         ROWS_KEPT,
-        found.value,
-        found.of,
+        differences.value,
+        differences.of,
         "rows",
         detail,
         fatal=not changed_by,
-        exceptions=tuple(found.examples),
+        exceptions=tuple(differences.examples),
     )
 
 
@@ -98,7 +100,7 @@ def certify_named_ids(source: Path, target: Path) -> Iterator[Claim]:
     before, after = read_with_transformers(source), read_with_transformers(target)
     if not isinstance(before, Reading) or not isinstance(after, Reading):
         return
-    found = Differences()
+    differences = Differences()
     tokens_before, tokens_after = _by_id(before), _by_id(after)
     for name in _CONFIGURATIONS:
         old, new = _named(source / name), _named(target / name)
@@ -107,15 +109,15 @@ def certify_named_ids(source: Path, target: Path) -> Iterator[Claim]:
             new_ids = new.get(key, []) if new else ids
             expected = list(map(tokens_before.get, ids))
             actual = list(map(tokens_after.get, new_ids))
-            found.compare(f"{name}: {key} {ids}", actual, expected)
-    if found.of:
+            differences.compare(f"{name}: {key} {ids}", actual, expected)
+    if differences.of:
         yield Claim(
             IDS_NAMED,
-            found.value,
-            found.of,
+            differences.value,
+            differences.of,
             "ids",
             "the ids in config.json and generation_config.json name the same tokens as before",
-            exceptions=tuple(found.examples),
+            exceptions=tuple(differences.examples),
         )
 
 
@@ -125,21 +127,21 @@ def certify_source_ids(source: Path) -> Iterator[Claim]:
     if not isinstance(reading, Reading):
         return
     tokens = _by_id(reading)
-    found = Differences()
+    differences = Differences()
     for name in _CONFIGURATIONS:
         for key, ids in _named(source / name).items():
             if key.rpartition(".")[2] not in SPECIAL_IDS:
                 continue
             for token_id in ids:
-                found.check(token_id in tokens, f"{name}: no token has the {key} {token_id}")
-    if found.of:
+                differences.check(token_id in tokens, f"{name}: no token has the {key} {token_id}")
+    if differences.of:
         yield Claim(
             "configured ids are tokens",
-            found.value,
-            found.of,
+            differences.value,
+            differences.of,
             "ids",
             "config.json and generation_config.json name ids of tokens that transformers knows",
-            exceptions=tuple(found.examples),
+            exceptions=tuple(differences.examples),
         )
 
 
@@ -157,6 +159,7 @@ def _by_id(reading: Reading) -> dict[int | None, str]:
 def _row_tensors(source: Path, target: Path, splice: Splice) -> Iterator[tuple[str, Any, Any]]:
     """Yield the name of every tensor with a row for each id, and its slices in both models."""
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    # A multimodal model has its vocabulary size in text_config. It counts padding rows as well.
     rows = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
     old, new = _slices(source), _slices(target)
     for name, before in old.items():
@@ -172,12 +175,12 @@ def _row_tensors(source: Path, target: Path, splice: Splice) -> Iterator[tuple[s
 
 def _slices(folder: Path) -> dict[str, Any]:
     """Return every tensor of a model folder by name, without reading any of them."""
-    found = {}
+    slices = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is not a dictionary
-                found[name] = file.get_slice(name)
-    return found
+                slices[name] = file.get_slice(name)
+    return slices
 
 
 def _blocks(splice: Splice, rows: int) -> Iterator[Sequence[tuple[int, int]]]:
@@ -194,7 +197,7 @@ def _blocks(splice: Splice, rows: int) -> Iterator[Sequence[tuple[int, int]]]:
 
 
 def _compare_rows(
-    found: Differences, name: str, before: Any, after: Any, ids: Sequence[tuple[int, int]]
+    differences: Differences, name: str, before: Any, after: Any, ids: Sequence[tuple[int, int]]
 ) -> None:
     """Compare one block of rows bit for bit."""
     import torch
@@ -214,6 +217,6 @@ def _compare_rows(
         target_rows[target_ids - first_target].reshape(len(ids), -1).contiguous().view(torch.uint8)
     )
     same = (before_bytes == after_bytes).all(dim=1)
-    found.of += int(same.sum())
+    differences.of += int(same.sum())
     for place in (~same).nonzero().flatten().tolist():
-        found.check(holds=False, exception=f"{name}: row {ids[place][0]}")
+        differences.check(holds=False, exception=f"{name}: row {ids[place][0]}")

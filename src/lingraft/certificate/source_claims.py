@@ -74,14 +74,14 @@ def certify_source(tokenizer: ModelTokenizer, given: Path, texts: Iterable[str] 
 
 def compare_readings(ours: Reading, theirs: Reading, texts: Iterable[str] = ()) -> Claim:
     """Return the claim that two readings of one tokenizer agree."""
-    found = Differences()
-    _compare_vocabulary(found, ours, theirs)
-    _compare_texts(found, ours, theirs, [*_probes(theirs.flags), *texts])
+    differences = Differences()
+    _compare_vocabulary(differences, ours, theirs)
+    _compare_texts(differences, ours, theirs, [*_probes(theirs.flags), *texts])
     detail = (
         f"compared with {theirs.reader}: every id, the flags of added tokens, the special ids, and "
         "the ids of edge cases and real texts, alone and in a plain call"
     )
-    return _claim(SOURCE_READ, found, "ids, flags and texts", detail)
+    return _claim(SOURCE_READ, differences, "ids, flags and texts", detail)
 
 
 def _with_sentencepiece(
@@ -93,14 +93,14 @@ def _with_sentencepiece(
     of the claim counts these texts.
     """
     ours = read_with_lingraft(tokenizer)
-    found = Differences()
-    _compare_vocabulary(found, ours, theirs)
-    found.compare("ids around a text", ours.plain([""]), theirs.plain([""]))
+    differences = Differences()
+    _compare_vocabulary(differences, ours, theirs)
+    differences.compare("ids around a text", ours.plain([""]), theirs.plain([""]))
     plain = without_added_tokens(tokenizer, texts)
     compared = compare_with_sentencepiece(tokenizer, model, plain)
-    found.of += compared.texts - len(compared.different)
+    differences.of += compared.texts - len(compared.different)
     for text in compared.different:
-        found.check(holds=False, exception=f"ids of {text[:_SHOWN]!r}")
+        differences.check(holds=False, exception=f"ids of {text[:_SHOWN]!r}")
     converted_differently = 0
     for our_ids, their_ids in zip(ours.ids(plain), theirs.ids(plain), strict=True):
         converted_differently += our_ids != their_ids
@@ -109,47 +109,57 @@ def _with_sentencepiece(
         f"which wrote {model.name}; the conversion of transformers gives other ids for "
         f"{converted_differently} of {len(plain)} texts"
     )
-    return _claim(SOURCE_READ, found, "ids, flags and texts", detail)
+    return _claim(SOURCE_READ, differences, "ids, flags and texts", detail)
 
 
-def _compare_vocabulary(found: Differences, ours: Reading, theirs: Reading) -> None:
+def _compare_vocabulary(differences: Differences, ours: Reading, theirs: Reading) -> None:
     """Compare ids, flags and roles."""
-    found.compare("number of ids", len(ours.vocab), len(theirs.vocab))
-    _compare_tokens(found, ours.vocab, theirs.vocab)
+    differences.compare("number of ids", len(ours.vocab), len(theirs.vocab))
+    _compare_tokens(differences, ours.vocab, theirs.vocab)
     for content in theirs.flags.keys() | ours.flags.keys():
         our_flags, their_flags = ours.flags.get(content), theirs.flags.get(content)
-        found.compare(f"flags of {content!r}", _names(our_flags), _names(their_flags))
+        differences.compare(f"flags of {content!r}", _names(our_flags), _names(their_flags))
     for role in ROLES:
-        found.compare(f"{role} id", ours.roles[role], theirs.roles[role])
+        differences.compare(f"{role} id", ours.roles[role], theirs.roles[role])
 
 
-def _claim(name: str, found: Differences, unit: str, detail: str) -> Claim:
-    return Claim(name, found.value, found.of, unit, detail, exceptions=tuple(found.examples))
+def _claim(name: str, differences: Differences, unit: str, detail: str) -> Claim:
+    return Claim(
+        name,
+        differences.value,
+        differences.of,
+        unit,
+        detail,
+        exceptions=tuple(differences.examples),
+    )
 
 
-def _compare_tokens(found: Differences, ours: Mapping[str, int], theirs: Mapping[str, int]) -> None:
+def _compare_tokens(
+    differences: Differences, ours: Mapping[str, int], theirs: Mapping[str, int]
+) -> None:
     # Most vocabularies are equal: one comparison spares a loop over 100,000 tokens or more.
     if ours == theirs:
-        found.of += len(theirs)
+        differences.of += len(theirs)
         return
     for token in sorted(theirs.keys() | ours.keys(), key=lambda token: theirs.get(token, -1)):
-        found.compare(f"id of {token!r}", ours.get(token), theirs.get(token))
+        differences.compare(f"id of {token!r}", ours.get(token), theirs.get(token))
 
 
 def _compare_texts(
-    found: Differences, ours: Reading, theirs: Reading, texts: Sequence[str]
+    differences: Differences, ours: Reading, theirs: Reading, texts: Sequence[str]
 ) -> None:
     for text, our_ids, their_ids in zip(texts, ours.ids(texts), theirs.ids(texts), strict=True):
-        found.compare(f"ids of {text[:_SHOWN]!r}", our_ids, their_ids)
+        differences.compare(f"ids of {text[:_SHOWN]!r}", our_ids, their_ids)
+    # A plain call differs only in the tokens around a text, so a few texts are enough.
     few = [*texts[:3], *texts[-3:]]
     for text, our_ids, their_ids in zip(few, ours.plain(few), theirs.plain(few), strict=True):
-        found.compare(f"plain call on {text[:_SHOWN]!r}", our_ids, their_ids)
+        differences.compare(f"plain call on {text[:_SHOWN]!r}", our_ids, their_ids)
 
 
 def _probes(flags: Mapping[str, object]) -> list[str]:
     """Return edge cases, and texts that contain added tokens."""
     mentions = [f"one {content} two{content}" for content in list(flags)[:_MENTIONED]]
-    return [text for text in (*edge_case_texts(), *mentions) if text]
+    return list(filter(None, (*edge_case_texts(), *mentions)))
 
 
 def _names(flags: Sequence[bool] | None) -> str:

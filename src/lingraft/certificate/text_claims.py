@@ -165,6 +165,7 @@ def _used(evidence: Evidence) -> Iterator[Claim]:
     if not added:
         return
     unseen = {token.id for token in added}
+    # Reading stops as soon as every token was seen.
     for batch in _batches(evidence.target_train()):
         if not unseen:
             break

@@ -12,6 +12,7 @@ from lingraft.certificate.claims import Claim, Evidence, map_to_target
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.json_format import build_model_only
 
+# Chat templates are files of their own, or an entry of tokenizer_config.json.
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 

@@ -1,4 +1,4 @@
-"""Continued BPE, the default method: learn further merges on top of the base tokenizer."""
+"""Continued BPE, the default method: learn more merges on top of the base tokenizer."""
 
 from __future__ import annotations
 

@@ -127,6 +127,7 @@ def _select(
         units.append(corpus_words.units)
         sizes.append(corpus_words.bytes)
     counts = mix_counts(units, sizes, extension.temperature, extension.weights)
+    # Counting base-language text takes time, so it is done only if something needs it.
     base_counts: Counter[str] = Counter()
     if base is not None and (extension.protect or extension.selection.needs_base):
         base_counts = count_words(family, base, extension.workers).units

@@ -58,14 +58,9 @@ def extend_tokenizer(
     Writes tokenizer/, splice.json, id_remap.json (if ids are dropped), certificate.json,
     samples.json, curve.json and pretokenizer.json. The certificate checks the segmentation of
     `base`, which is base-language text. Raises `TokenizerError` for an unknown family,
-    `CertificateError` if a claim fails and `RecipeError` for contradicting settings.
+    `CertificateError` if a claim fails, `RecipeError` for contradicting settings.
     """
-    if extension.protect and base is None:
-        msg = (
-            "vocabulary.protect_replay: needs base-language text; add a replay corpus (its share "
-            "may be 0)"
-        )
-        raise RecipeError(msg)
+    _require_base_text(extension, base)
     source = _open_source(source_folder, corpora, base, draft)
     learned = learn_tokens(source, corpora, extension, base, draft)
     selected, decision = learned.selected, learned.pretokenizer
@@ -95,6 +90,16 @@ def extend_tokenizer(
     change = replace(decision.change, reinitialised=len(splice.reinitialised))
     write_pretokenizer_change(change, draft.path(PRETOKENIZER))
     draft.notes |= summarize(source, change, selected, extension)
+
+
+def _require_base_text(extension: Extension, base: Corpus | None) -> None:
+    """Raise `RecipeError` if base-language text is to be protected and there is none."""
+    if extension.protect and base is None:
+        msg = (
+            "vocabulary.protect_replay: needs base-language text; add a replay corpus (its share "
+            "may be 0)"
+        )
+        raise RecipeError(msg)
 
 
 def _all_corpora(corpora: Sequence[Corpus], base: Corpus | None) -> list[Corpus]:

@@ -164,6 +164,7 @@ def cut_with_new(surface: bytes, cut_alone: CutAlone, rank: Mapping[bytes, int])
     parts = cut_alone(surface)
     no_rank = len(rank)
     while len(parts) > 2:
+        # Of equal ranks the leftmost pair is merged first, as `tokenizers` does.
         best, at = min(
             (rank.get(left + right, no_rank), i) for i, (left, right) in enumerate(pairwise(parts))
         )
