@@ -71,20 +71,24 @@ def test_nothing_is_unpickled_and_no_text_is_run_as_code() -> None:
 
 
 def test_one_module_alone_can_trust_code() -> None:
-    """Elsewhere, `trust_remote_code` is False, or text for people: the other modules ask that one."""
+    """One module passes `trust_remote_code` to loaders; others pass False, or read the setting."""
     name = "trust_remote_code"
-    asking = [
+    passing = [
         path.name
         for path in sources()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if (isinstance(node, ast.Constant) and node.value == name)
+        if (isinstance(node, ast.Dict) and name in map(_constant, node.keys))
         or (
             isinstance(node, ast.keyword)
             and node.arg == name
             and ast.unparse(node.value) != "False"
         )
     ]
-    assert asking == ["model_code.py"]
+    assert passing == ["model_code.py"]
+
+
+def _constant(node: ast.expr | None) -> object:
+    return node.value if isinstance(node, ast.Constant) else None
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lingraft.study import better, ranking
-from lingraft.study import statistics as differences
+from lingraft.study import better, differences, ranking
 from lingraft.study.config import ComparedSettings
 from lingraft.study.statistics import difference_rows
 
