@@ -14,8 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lingraft.advice import TextSample, read_sample
-from lingraft.advice import diagnosis as diagnose
+from lingraft.advice import TextSample, diagnose, read_sample
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import Family, ModelTokenizer, family_of, open_tokenizer
