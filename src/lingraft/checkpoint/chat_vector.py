@@ -59,8 +59,7 @@ class _ChatVectorSum:
         if name in self.embeddings:
             self._add_to_rows(result, base, instruct)
             return result
-        flat = (tensor.reshape(-1) for tensor in (result, base, instruct))
-        parts = (blocks(tensor, BLOCK) for tensor in flat)
+        parts = (blocks(tensor.reshape(-1), BLOCK) for tensor in (result, base, instruct))
         for result_part, base_part, instruct_part in zip(*parts, strict=True):
             difference = instruct_part.float() - base_part.float()
             result_part.copy_(result_part.float() + self.weight * difference)
@@ -122,12 +121,14 @@ def add_chat_vector(
     models = _ChatVectorSum(ours, before, after, embeddings, splice, frozenset(special), weight)
     _check_shapes(models)
     output.mkdir(parents=True, exist_ok=True)
+    # Configuration, tokenizer and code are those of the adapted model.
     for file in adapted.iterdir():
         if file.is_file() and file.suffix != ".safetensors":
             shutil.copyfile(file, output / file.name)
-    changed: dict[Path, dict[str, NewTensor]] = {path: {} for path in models.adapted.files}
+    changed: dict[Path, dict[str, NewTensor]] = {}
     for name, place in models.adapted.tensors.items():
-        changed[place.file][name] = NewTensor(place.shape, _LazyBytes(models, name))
+        tensor = NewTensor(place.shape, _LazyBytes(models, name))
+        changed.setdefault(place.file, {})[name] = tensor
     for path, tensors in changed.items():
         rewrite(path, output / path.name, tensors)
     _copy_chat_settings(instruct, output, splice)

@@ -31,6 +31,7 @@ from lingraft.corpus import Corpus
 from lingraft.model_code import code_files
 from lingraft.splice import Splice
 
+# Patterns of the files that a tokenizer consists of; tokenizer_*.py is the class of some folders.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",

@@ -36,6 +36,7 @@ from lingraft.errors import ModelError
 
 # Names of the head in earlier releases of some architectures.
 EARLIER_NAMES = {"lm_head": ("embed_out", "output", "head")}
+# Any size would do: it only matters which shapes change.
 LARGER_BY = 64
 # Words in the names of multi-token prediction tables, and the matrix that such a table copies.
 UNLOADED_TABLES: Mapping[str, Literal["input", "output"]] = {
@@ -171,6 +172,7 @@ class _TableFinder:
     def names_of(self, weight: Any) -> tuple[str, ...]:
         """Return the stored names of a parameter: several where a tied matrix is stored twice."""
         names: list[str] = []
+        # A tied parameter is one object under several names.
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             if parameter is weight:
                 names += self.stored.get(name, ()) or self._earlier_name(name, weight)
@@ -228,6 +230,7 @@ def with_larger_vocabulary(config: Any) -> Any:
     larger = copy.deepcopy(config)
     text = larger.get_text_config(decoder=True)
     before = text.vocab_size
+    # Multimodal configurations repeat vocab_size outside the text configuration.
     for part in (larger, text):
         if getattr(part, "vocab_size", None) == before:
             part.vocab_size = before + LARGER_BY
@@ -281,6 +284,7 @@ def _refuse_table(finder: _TableFinder, name: str) -> NoReturn:
 def _check_copies(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
     """Raise `ModelError` where a tied matrix is stored twice with different numbers."""
     for name in names[1:]:
+        # transformers loads one copy, so the model would depend on which.
         if not same_numbers(checkpoint, names[0], name):
             msg = (
                 f"{checkpoint.folder}: config.json ties the input and output embeddings, but "

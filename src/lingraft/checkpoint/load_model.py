@@ -44,6 +44,7 @@ def load_for_training(folder: Path, device: str = "cpu") -> tuple[Any, dict[str,
     model = _from_pretrained(folder, "stored")
     check_finite_model(model, folder)
     dtypes = stored_dtypes(model, folder)
+    # Training reads each sequence once, so a key-value cache would only take memory.
     model.config.use_cache = False
     return read_text_alone(model.float().to(device).train(), folder), dtypes
 
@@ -104,6 +105,7 @@ def _from_pretrained(folder: Path, dtype: str) -> Any:
     model_class = auto_class(read_model_config(folder), folder)
     trusted = checked_trust_option(folder)
     try:
+        # A model folder is complete, so nothing is downloaded.
         return model_class.from_pretrained(folder, dtype=wanted, local_files_only=True, **trusted)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -29,6 +29,7 @@ NOT_CAUSAL = {
 }
 """Causal language models of transformers whose logits depend on later tokens or an encoder."""
 
+TEXT_ARGUMENTS = ("self", "input_ids")
 UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError)
 """The exceptions that transformers raises for a configuration that it cannot build a model from."""
 
@@ -79,10 +80,10 @@ def check_runs_on_text(model: Any, where: Path | str) -> None:
     """Raise `ModelError` for a model whose forward pass requires images or sound."""
     needed: list[str] = []
     for parameter in inspect.signature(model.forward).parameters.values():
-        required = parameter.default is parameter.empty
+        required = parameter.default is parameter.empty and parameter.name not in TEXT_ARGUMENTS
+        # *args and **kwargs have no default either.
         if required and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             needed.append(parameter.name)
-    needed = [name for name in needed if name not in {"self", "input_ids"}]
     if needed:
         reason = (
             f"a model that needs {' and '.join(needed)} in every call, so it cannot be trained on "

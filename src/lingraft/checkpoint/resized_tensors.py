@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +60,7 @@ class ResizePlan:
         if rows == self.names.vocabulary:
             return self.layout
         rows_beyond = max(0, rows - self.names.vocabulary)
+        # A padding multiple of 1, because the number of rows is given.
         return lay_out(self.splice, rows, 1, self.layout.rows + rows_beyond)
 
 
@@ -138,9 +138,10 @@ def write_tensors(plan: ResizePlan, changed: Mapping[str, NewTensor], output: Pa
 def _write_index(checkpoint: Checkpoint, output: Path) -> None:
     """Write the index of a sharded checkpoint with the new sizes; tensors stay in their files."""
     index = dict(checkpoint.index or {})
-    written = Checkpoint.open_files([output / file.name for file in checkpoint.files])
-    total_size = sum(place.end - place.begin for place in written.values())
-    index["metadata"] = {**index.get("metadata", {}), "total_size": total_size}
+    files = [output / file.name for file in checkpoint.files]
+    written = Checkpoint(output, Checkpoint.open_files(files), None)
+    index["metadata"] = {**index.get("metadata", {}), "total_size": written.tensor_bytes}
+    # Only recent releases of transformers write this number.
     if "total_parameters" in index["metadata"]:
-        index["metadata"]["total_parameters"] = sum(prod(p.shape) for p in written.values())
+        index["metadata"]["total_parameters"] = written.parameters
     (output / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

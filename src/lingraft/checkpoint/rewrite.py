@@ -140,9 +140,11 @@ def _copy_in_kernel(reader: BinaryIO, writer: BinaryIO, position: int, size: int
     A file system with reflinks shares the blocks and moves no bytes.
     """
     try:
+        # Linux copies at most 2 GB in one call.
         copied = os.copy_file_range(reader.fileno(), writer.fileno(), min(size, 2**30), position)
     except (AttributeError, OSError):
         return 0
+    # The kernel moved the file's position, of which Python's file object does not know.
     writer.seek(0, os.SEEK_END)
     return copied
 
@@ -243,8 +245,7 @@ def tensor_from(
             segments.append(added_bytes[begin:end])
         else:
             segments.append(memoryview(bytes(padding_bytes) * span.length))
-    not_empty = [segment for segment in segments if len(segment)]
-    return NewTensor((layout.rows, *place.shape[1:]), not_empty)
+    return NewTensor((layout.rows, *place.shape[1:]), list(filter(len, segments)))
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

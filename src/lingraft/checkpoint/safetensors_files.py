@@ -102,6 +102,11 @@ class Checkpoint:
         """The number of parameters in the files."""
         return sum(prod(place.shape) for place in self.tensors.values())
 
+    @property
+    def tensor_bytes(self) -> int:
+        """The number of bytes of all tensors."""
+        return sum(place.end - place.begin for place in self.tensors.values())
+
     def tensor(self, name: str) -> Tensor:
         """Map a tensor from its file, in its own dtype; only the parts that are read use memory."""
         return map_tensor(self.tensors[name])

@@ -95,7 +95,7 @@ def majority_rows(table: Tensor, tokens: Sequence[AddedToken]) -> Tensor:
     for number, token in enumerate(tokens):
         subtoken_rows = _subtoken_rows(table, token)
         votes = Counter(map(int, subtoken_rows.reshape(-1)))
-        first_row = [int(expert) for expert in subtoken_rows[0].reshape(-1)]
+        first_row = list(map(int, subtoken_rows[0].reshape(-1)))
         experts = [expert for expert, _ in votes.most_common(len(first_row))]
         # Rows that repeat an expert can have fewer distinct experts than places.
         experts += first_row[len(experts) :]

@@ -175,7 +175,7 @@ def _check_tokenizer(folder: _Folder) -> Iterator[Result]:
         reason = " ".join(str(error).split())[:120]
         yield _fault(f"AutoTokenizer: {reason}", "look at tokenizer_config.json")
         return
-    texts = [text for text in edge_case_texts() if text]
+    texts = list(filter(None, edge_case_texts()))
     ids = folder.tokenizer.encode_markup(texts)
     transformers_ids = [loaded(text, add_special_tokens=False)["input_ids"] for text in texts]
     different = sum(a != b for a, b in zip(ids, transformers_ids, strict=True))

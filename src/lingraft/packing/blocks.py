@@ -64,6 +64,7 @@ class Blocks:
         try:
             content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
             blocks = cls(folder, PackingSummary(**content))
+            # A stream that was cut short ends before its last sequence.
             last_id = int(blocks.spans[-1, :2].sum())
             complete = len(blocks.spans) == blocks.summary.rows and last_id < len(blocks.tokens)
         except (OSError, ValueError, TypeError) as error:

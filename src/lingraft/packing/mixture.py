@@ -90,6 +90,7 @@ class Mixture:
         )
         sequences = np.empty(count, dtype=np.int64)
         streams = ((0, ~replayed, self.target), (1, replayed, self.replay))
+        # The streams have numbers of their own, so that their orders are independent.
         for stream, selected, blocks in streams:
             if blocks is not None and selected.any():
                 sequences[selected] = self._shuffle(stream, in_stream[selected], len(blocks))

@@ -55,6 +55,7 @@ class Shard:
 
     def write(self, path: Path) -> None:
         """Write the shard atomically."""
+        # uint32 halves the files; ids and sizes of tokens always fit.
         with atomic_file(path) as draft, draft.open("wb") as file:
             np.savez(
                 file,
@@ -124,6 +125,7 @@ def covered_bytes(sizes: Integers, total: int) -> Integers:
     >>> covered_bytes(np.array([2, 3]), 5).tolist(), covered_bytes(np.array([3, 3]), 5).tolist()
     ([2, 3], [2, 3])
     """
+    # Differences of rounded running sums add up exactly; rounded shares would not.
     ends = np.cumsum(sizes)
     # A document of unknown tokens only: none has a surface, so all cover the same.
     if not ends[-1]:

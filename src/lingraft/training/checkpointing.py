@@ -189,8 +189,8 @@ def copy_untrained(model: Any, source: Path, folder: Path) -> list[str]:
     save_file(tensors, folder / UNTRAINED, {"format": "pt"})
     files = {name: place.file.name for name, place in written.tensors.items()}
     files |= dict.fromkeys(missing, UNTRAINED)
-    places = Checkpoint.open_files([*written.files, folder / UNTRAINED]).values()
-    size = sum(place.end - place.begin for place in places)
+    places = Checkpoint.open_files([*written.files, folder / UNTRAINED])
+    size = Checkpoint(folder, places, None).tensor_bytes
     index = {"metadata": {"total_size": size}, "weight_map": files}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return missing
