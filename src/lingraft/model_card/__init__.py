@@ -1,7 +1,7 @@
-"""The model card: `model/README.md` of every finished run, ready for a hub.
+"""The model card: `model/README.md` of every finished run, in the format of the Hub.
 
-Everything it says is read from the run folder: recipe, stages and measurements. What a recipe does not state (the
-licence of a text, say) is called not stated, never guessed.
+All its content is read from the run folder: recipe, stages and measurements. Information that the
+recipe does not have (the licence of a text, for example) is shown as "not stated", never guessed.
 """
 
 from lingraft.model_card.write_card import CARD, card_text, write_card

@@ -1,4 +1,4 @@
-"""Markdown from values, and the YAML front matter that a hub reads."""
+"""Writes Markdown, and the YAML front matter that the Hub reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MARKUP = re.compile(r"([\\`*_\[\]<>|#&])")
 
 
 def escape_markdown(text: object) -> str:
-    r"""Return text on one line that no reader of Markdown or HTML takes for markup.
+    r"""Return text on one line, with the characters of Markdown and HTML markup escaped.
 
     >>> print(escape_markdown("a|b <script>\nc"))
     a\|b \<script\> c
@@ -20,7 +20,7 @@ def escape_markdown(text: object) -> str:
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; cells are Markdown already.
+    """Return a table; the cells are Markdown, so text in them must be escaped already.
 
     >>> print(markdown_table(("a", "b"), [("1", "2")]))
     | a | b |
@@ -38,22 +38,27 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 def front_matter(record: Mapping[str, Any]) -> str:
-    """Return the front matter; what the recipe does not state is left out, so that nothing is claimed.
+    """Return the front matter; information that the recipe does not have is left out.
 
-    A hub wants language codes without region or script, and lists only data sets and base models of its own.
+    The Hub expects language codes without region or script, and ids of datasets and base models on
+    the Hub.
     """
     from huggingface_hub import ModelCardData  # slow to import, used here only
 
     recipe = record["recipe"]
-    languages = dict.fromkeys(code for text in texts(recipe) if (code := _code(text["language"])))
-    datasets = dict.fromkeys(
-        source["hub"] for text in texts(recipe) for source in text["corpus"] if source.get("hub")
-    )
+    languages: dict[str, None] = {}  # dicts as ordered sets
+    datasets: dict[str, None] = {}
+    for text in texts(recipe):
+        if code := _language_code(text["language"]):
+            languages[code] = None
+        for source in text["corpus"]:
+            if source.get("hub"):
+                datasets[source["hub"]] = None
     data = ModelCardData(
         language=[*languages] or None,
         license=(recipe.get("licences") or {}).get("result"),
         library_name="transformers",
-        pipeline_tag=_pipeline(record),
+        pipeline_tag=_pipeline_tag(record),
         datasets=[*datasets] or None,
         base_model=(recipe["model"].get("hub") or {}).get("id"),
         tags=["lingraft", "vocabulary-extension", "continued-pretraining"],
@@ -61,24 +66,35 @@ def front_matter(record: Mapping[str, Any]) -> str:
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _pipeline(record: Mapping[str, Any]) -> str:
-    """Return the hub's name for what a model does."""
-    notes: Mapping[str, Any] = next(
-        (one["notes"] for one in record["stages"] if one["name"] == "embeddings"), {}
-    )
-    reads_images = notes.get("loads_with") == "AutoModelForImageTextToText"
+def _pipeline_tag(record: Mapping[str, Any]) -> str:
+    """Return the Hub's name of the model's task."""
+    reads_images = loading_class(record) == "AutoModelForImageTextToText"
     return "image-text-to-text" if reads_images else "text-generation"
 
 
+def stage_notes(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the notes of the first stage with a name; empty if the run has no such stage."""
+    for stage in record["stages"]:
+        if stage["name"] == name:
+            notes: Mapping[str, Any] = stage["notes"]
+            return notes
+    return {}
+
+
+def loading_class(record: Mapping[str, Any]) -> str:
+    """Return the transformers class that loads the model."""
+    return str(stage_notes(record, "embeddings").get("loads_with", "AutoModelForCausalLM"))
+
+
 def texts(recipe: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Return every text of a recipe: the targets', then the replayed one."""
+    """Yield every text of a recipe: the targets, then the replay text."""
     yield recipe["target"]
     yield from recipe.get("extra_targets") or ()
     if recipe.get("replay"):
         yield recipe["replay"]
 
 
-def _code(tag: str) -> str | None:
+def _language_code(tag: str) -> str | None:
     from langcodes import Language
 
     return None if tag.startswith(DOMAIN) else str(Language.get(tag).language)

@@ -1,4 +1,4 @@
-"""The card as a whole: front matter, what it is, how to load it, data, method, measurements, limits."""
+"""Writes the whole card: front matter, title, how to load the model, and the other sections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.measurement import Measurement, read_measurements
-from lingraft.model_card.markdown import front_matter, texts
+from lingraft.model_card.markdown import front_matter, loading_class, stage_notes, texts
 from lingraft.model_card.sections import (
     data_section,
     is_chat,
@@ -20,11 +20,15 @@ from lingraft.recipe.old_names import current_record
 from lingraft.store import write_files
 
 CARD = Path("model") / "README.md"
-"""Where a run folder keeps its card."""
+"""The path of the card in a run folder."""
+MULTIMODAL_NOTE = (
+    "\n\nImages and sound are processed as by the base model: their encoders were not trained, their "
+    "special tokens have the same ids, and the processor files are those of the base."
+)
 
 
 def write_card(folder: Path) -> Path:
-    """Write the card of a run folder (or of the draft of one) from its run.json and measurements; return its path."""
+    """Write the card of a run folder, or of its draft, and return its path."""
     record = current_record(json.loads((folder / "run.json").read_text(encoding="utf-8")))
     text = card_text(record, read_measurements(folder / "measurements.parquet"))
     path = folder / CARD
@@ -47,69 +51,47 @@ def card_text(record: Mapping[str, Any], rows: Sequence[Measurement]) -> str:
 
 def _title(record: Mapping[str, Any]) -> str:
     recipe = record["recipe"]
-    names = " and ".join(
-        text["language"] for text in texts(recipe) if text is not recipe.get("replay")
-    )
-    kind = (
-        "causal language model"
-        if _loads_with(record) == "AutoModelForCausalLM"
-        else "multimodal language model"
-    )
+    targets = [text["language"] for text in texts(recipe) if text is not recipe.get("replay")]
+    is_causal = loading_class(record) == "AutoModelForCausalLM"
+    kind = "causal language model" if is_causal else "multimodal language model"
     kind = f"chat model ({kind})" if is_chat(record) else kind
+    version = record["versions"].get("lingraft", "")
+    trained = ", and pretraining was continued" if stage_notes(record, "training") else ""
     return (
-        f"# {record['name']}\n\nA {kind}: {names} grafted onto {record['source']} with "
-        f"[lingraft](https://pypi.org/project/lingraft/) {record['versions'].get('lingraft', '')}. Tokens of the "
-        "language were learned from text and added to the base's tokenizer, got embedding rows, and the model was "
-        f"trained on. {_ids(record)}"
+        f"# {record['name']}\n\nA {kind} for {' and '.join(targets)}, adapted from "
+        f"{record['source']} with [lingraft](https://pypi.org/project/lingraft/) {version}. Tokens of the language "
+        "were learned from text and added to the base's tokenizer, their embedding rows were "
+        f"initialised{trained}. {_describe_ids(record)}"
     )
 
 
-def _ids(record: Mapping[str, Any]) -> str:
-    notes: Mapping[str, Any] = next(
-        (stage["notes"] for stage in record["stages"] if stage["name"] == "vocabulary"), {}
-    )
-    dropped = notes.get("dropped", 0)
-    return (
-        f"{dropped:,} tokens of the base were dropped; the others mean what they meant."
-        if dropped
-        else "Every id of the base means what it meant before."
-    )
+def _describe_ids(record: Mapping[str, Any]) -> str:
+    dropped = stage_notes(record, "vocabulary").get("dropped", 0)
+    if dropped:
+        return f"{dropped:,} tokens of the base were dropped; the other ids are unchanged."
+    return "Every id of the base stands for the same token as before."
 
 
 def _use(record: Mapping[str, Any]) -> str:
     code = next(iter(record["recipe"]["model"].values())).get("trust_remote_code", False)
-    more = ", trust_remote_code=True" if code else ""
-    made_by = _loads_with(record)
-    images = (
-        ""
-        if made_by == "AutoModelForCausalLM"
-        else (
-            "\n\nImages and sound are read as by the base: what reads them was not trained, the tokens that stand for them "
-            "have the ids they had, and the processor files are the base's."
-        )
-    )
+    option = ", trust_remote_code=True" if code else ""
+    name = loading_class(record)
+    note = "" if name == "AutoModelForCausalLM" else MULTIMODAL_NOTE
     return (
-        f"## Use\n\n```python\nfrom transformers import {made_by}, AutoTokenizer\n\n"
-        f'folder = "path/to/{record["name"]}/model"  # or its name on a hub\n'
-        f"model = {made_by}.from_pretrained(folder{more})\n"
-        f"tokenizer = AutoTokenizer.from_pretrained(folder)\n{_chatting(record)}```{images}"
+        f"## Use\n\n```python\nfrom transformers import {name}, AutoTokenizer\n\n"
+        f'folder = "path/to/{record["name"]}/model"  # or its id on the Hub\n'
+        f"model = {name}.from_pretrained(folder{option})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained(folder)\n{_chat_example(record)}```{note}"
     )
 
 
-def _chatting(record: Mapping[str, Any]) -> str:
-    """Return how a chat model is asked."""
+def _chat_example(record: Mapping[str, Any]) -> str:
+    """Return the code that generates an answer with a chat model; empty for other models."""
     if not is_chat(record):
         return ""
     return (
         'messages = [{"role": "user", "content": "..."}]\n'
-        "inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True,\n"
-        '                                       return_tensors="pt")\n'
+        "inputs = tokenizer.apply_chat_template(\n"
+        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n)\n'
         "answer = model.generate(**inputs, max_new_tokens=200)\n"
     )
-
-
-def _loads_with(record: Mapping[str, Any]) -> str:
-    notes: Mapping[str, Any] = next(
-        (one["notes"] for one in record["stages"] if one["name"] == "embeddings"), {}
-    )
-    return str(notes.get("loads_with", "AutoModelForCausalLM"))
