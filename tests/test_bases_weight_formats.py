@@ -123,6 +123,7 @@ def test_what_rows_cannot_be_added_to_is_refused_at_once(model, tmp_path, hindi_
         said.append(str(caught.value))
     assert said[0] == said[1]
     assert what in said[0]
+    assert "{" not in said[0]
     assert command in said[0]
     assert "\n" not in said[0]
     assert not (tmp_path / "out").exists()
