@@ -1,4 +1,4 @@
-"""Where the source model comes from: what is accepted, what is refused, and what is remembered of it."""
+"""Base models: what is accepted, what is refused, and what their identity is."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def test_a_folder_that_is_there_is_a_folder(tiny_model, tmp_path, monkeypatch):
 
 
 def test_a_folder_gives_a_model_that_loads(tiny_model, tmp_path):
-    """The source answer loads plainly, gives the same ids, and links the weights instead of copying them."""
+    """The stored source loads with transformers, gives the same ids, and links its weights."""
     folder = materialised(parse_model(str(tiny_model)), tmp_path)
     assert loads(folder) == open_tokenizer(tiny_model).encode([TEXT])[0]
     assert (folder / "model.safetensors").resolve() == (tiny_model / "model.safetensors").resolve()
 
 
 def test_identity_is_content(tiny_model, copied):
-    """A copy elsewhere has the same identity; a changed config, tokenizer or weight has another one."""
+    """A moved copy has the same identity; a changed config, tokenizer or weight changes it."""
     before = parse_model(str(tiny_model)).identity()
     assert parse_model(str(copied)).identity() == before
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
@@ -121,7 +121,7 @@ def broken(folder: Path, what: str) -> None:
     ],
 )
 def test_folders_that_hold_no_usable_model(copied, what, message):
-    """What is no model is refused before anything is computed; pickled weights and remote code never run."""
+    """An invalid model is refused before anything is computed; its code is never run."""
     base = parse_model(str(copied))
     broken(copied, what)
     with pytest.raises(ModelError, match=message):
@@ -146,7 +146,7 @@ def test_a_folder_without_tokenizer(copied):
 
 
 def test_random_weights_follow_from_the_seed(tiny_model, tmp_path):
-    """The same recipe makes the same weights, another seed others; global randomness is left alone."""
+    """Equal recipes give equal weights, another seed other ones; the global RNG is unchanged."""
     import torch
 
     state = torch.random.get_rng_state()
@@ -191,7 +191,7 @@ REAL = [
     ("tokenizer", "body", "size"), REAL, ids=lambda value: str(value).split("/")[0]
 )
 def test_real_tokenizers_get_a_body(assets, tmp_path, tokenizer, body, size):
-    """A real tokenizer in any of its file formats becomes a model folder that gives the same ids plainly."""
+    """A real tokenizer in any file format becomes a model folder that gives the same ids."""
     small = {
         "hidden_size": 16,
         "intermediate_size": 16,
@@ -214,7 +214,7 @@ def test_real_tokenizers_get_a_body(assets, tmp_path, tokenizer, body, size):
 
 
 def test_a_base_trained_here(english_file, tmp_path):
-    """Tokenizer and weights are learned from the named text; its loss falls; its answer is whole."""
+    """Tokenizer and weights are learned from the text; the loss falls; the folder is complete."""
     base = BASES.parse(
         {
             "pretrain": {
@@ -287,7 +287,7 @@ def ask_hub(environment: dict[str, str], draft: Path, **settings: str):
 
 
 def test_a_model_on_a_hub(tiny_model, tmp_path):
-    """A branch is pinned to its commit, only safe files are fetched, and without a connection the cache answers."""
+    """A branch is pinned to a commit, only safe files are fetched; offline the cache is used."""
     served = tmp_path / "served" / "models" / "owner" / "name"
     shutil.copytree(tiny_model, served)
     (served / "pytorch_model.bin").write_bytes(b"pickle")
@@ -329,7 +329,7 @@ def test_every_base_is_refused_with_the_users_error(tmp_path):
 
 
 def test_roles_of_special_tokens_may_be_named(tiny_model, tmp_path):
-    """Where a tokenizer file names no end of text, the recipe does; a token that is not there is refused."""
+    """A recipe can name the roles of special tokens; an unknown token is refused."""
     settings = {
         "tokenizer": str(tiny_model / "tokenizer.json"),
         "special_tokens": {"eos_token": "<s>"},
@@ -341,7 +341,7 @@ def test_roles_of_special_tokens_may_be_named(tiny_model, tmp_path):
 
 
 def test_large_files_are_hashed_once(tmp_path, monkeypatch):
-    """A large file's hash is remembered until the file changes; where it cannot be remembered it is still right."""
+    """The hash of a large file is cached until the file changes; without a cache it is right."""
     from lingraft.store import digests, file_digest
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Weights in forms that rows cannot be added to are refused in one line, by `adapt` and `extend` alike."""
+"""Weight formats to which rows cannot be added are refused, by `adapt` and by `extend`."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ NAMES = ["pickle", "gguf", "gguf file", "adapter", "TensorFlow", "index without 
 
 @pytest.mark.parametrize("case", UNREADABLE, ids=NAMES)
 def test_what_rows_cannot_be_added_to_is_refused_at_once(model, tmp_path, hindi_file, case):
-    """`adapt` and `extend` say the same in one line, which names the thing and the way out; nothing is written."""
+    """`adapt` and `extend` give the same message, with the reason and a command."""
     change, what, command = case
     named = change(model)
     recipe = parse_recipe(
@@ -131,7 +131,7 @@ def test_what_rows_cannot_be_added_to_is_refused_at_once(model, tmp_path, hindi_
 
 
 def test_what_training_leaves_behind_is_no_model(model):
-    """A folder with a tokenizer and training_args.bin, optimizer.pt and the like has no weights, and passes."""
+    """A folder with a tokenizer and files such as optimizer.pt has no weights, and passes."""
     (model / "model.safetensors").unlink()
     for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"):
         (model / name).write_bytes(b"")
@@ -139,7 +139,7 @@ def test_what_training_leaves_behind_is_no_model(model):
 
 
 def test_an_adapter_next_to_a_model_is_not_left_out_silently(model):
-    """A folder that holds both is refused: the adapter would be loaded on top of the model by transformers."""
+    """A folder with both is refused: transformers would load the adapter and the model."""
     (model / "adapter_config.json").write_text("{}")
     (model / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"holds a model \(model.safetensors\) and an adapter"):
@@ -155,7 +155,7 @@ def test_the_card_says_what_a_quantised_model_was_made_from(model):
 
 
 def code_in(message: str) -> str:
-    """Return the Python code of the command that a refusal ends in, as a shell would hand it to Python."""
+    """Return the Python code of the command in a message, as a shell passes it to Python."""
     return shlex.split(message[message.index("python -c ") :])[2]
 
 
@@ -228,7 +228,7 @@ print(json.dumps(answers))
 
 
 def test_a_hub_refuses_before_weights_are_fetched(tiny_model, tmp_path):
-    """An adapter and quantised weights on a hub are refused from their JSON files, pickled weights from their names."""
+    """A hub model is refused by its JSON files or file names, before weights are fetched."""
     changes = {"adapter": adapter, "quantised": quantised("gptq"), "pickled": pickle_only}
     for name, change in changes.items():
         folder = tmp_path / "served" / "models" / "owner" / name

@@ -1,4 +1,4 @@
-"""A chat model as the source: what is said of it, what stands between documents, and that it chats."""
+"""A chat model as the source: its warnings, its separators, and that it still chats."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_run_replays_chats_and_says_so(place: Path, tmp_path: Path) -> None:
 
 
 def test_plan_says_that_plain_text_may_cost_the_chat(place: Path, tmp_path: Path) -> None:
-    """Before anything runs: a chat model, which way was chosen, and what stands between documents."""
+    """`plan` reports a chat model, the chosen option and the separator of documents."""
     text = ["--model", str(place / "model"), "--language", "hi", "--text", str(place / "hi.txt")]
     shown = CliRunner().invoke(app, ["plan", *text, "--store", str(tmp_path / "store")])
     assert shown.exit_code == 0, shown.output

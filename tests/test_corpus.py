@@ -1,4 +1,4 @@
-"""Building a corpus: what is kept, what is dropped and counted, what is held out, in which order."""
+"""Building a corpus: kept, dropped and held-out documents, their counts and order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sentences(count: int, word: str = "वाक्य") -> list[str]:
 
 
 def test_every_document_is_in_one_split_or_has_one_reason(tmp_path):
-    """Kept, held out and dropped documents together are exactly those that were read, in number and in bytes."""
+    """Kept, held-out and dropped documents add up to those read, in number and in bytes."""
     texts = [*sentences(300), *sentences(20), "", "   ", "छोटा", "लंबा " * 100]
     corpus, notes = build(
         tmp_path / "c",
@@ -76,7 +76,7 @@ def test_every_document_is_in_one_split_or_has_one_reason(tmp_path):
     limit=st.sampled_from([None, {"bytes": 9}, {"documents": 3}]),
 )
 def test_documents_are_conserved_whatever_they_are(tmp_path_factory, texts, share, limit):
-    """For any texts, nothing is lost, nothing is invented, and no two kept documents are the same text."""
+    """For any texts, no document is lost or added, and no two kept documents are equal."""
     folder = tmp_path_factory.mktemp("any")
     path = write_lines(folder / "a.jsonl", texts)
     try:
@@ -94,7 +94,7 @@ def test_documents_are_conserved_whatever_they_are(tmp_path_factory, texts, shar
 
 
 def test_the_same_text_is_a_duplicate_in_any_normal_form_and_with_any_outer_space(tmp_path):
-    """Duplicates are found by the NFC form without outer space; what is kept is the first one, as it was read."""
+    """Duplicates are equal in NFC without outer space; the first is kept as it was read."""
     composed = "caf\u00e9 au lait"
     texts = [unicodedata.normalize("NFD", composed), f" {composed}\n", composed, "another"]
     corpus, notes = build(
@@ -186,7 +186,7 @@ def test_a_tiny_corpus_still_holds_out_a_document(tmp_path):
 
 
 def test_the_order_is_a_shuffle_by_the_seed(tmp_path):
-    """The same seed gives the same order whatever the order of reading; another seed gives another."""
+    """The order depends on the seed and not on the order of reading."""
     texts = sentences(500)
     path, turned = (
         write_lines(tmp_path / "a.jsonl", texts),
@@ -201,7 +201,7 @@ def test_the_order_is_a_shuffle_by_the_seed(tmp_path):
 
 
 def test_any_prefix_of_a_mixture_is_a_fair_sample(tmp_path):
-    """Also where one source is used in part, a prefix of the train split has the shares of the whole."""
+    """If a source is used in part, a prefix of the train split has the shares of all of it."""
     paths = [
         write_lines(tmp_path / f"{word}.jsonl", sentences(2000, word)) for word in ("अआ", "कख")
     ]
@@ -266,7 +266,7 @@ def test_without_weights_every_source_is_used_whole(tmp_path):
     [({"documents": 30}, "documents", 30), ({"bytes": "1kB"}, "bytes", 1000)],
 )
 def test_a_limit_is_never_passed_and_is_a_prefix_of_the_whole(tmp_path, limit, unit, most):
-    """A limited corpus is a prefix of the unlimited one, so that sizes can be compared; the rest is counted."""
+    """A limited corpus is a prefix of the unlimited corpus; the rest is counted."""
     path = write_lines(tmp_path / "a.jsonl", sentences(200))
     whole, _ = build(tmp_path / "1", sources=path)
     corpus, notes = build(tmp_path / "2", sources=path, limit=limit)
@@ -287,7 +287,7 @@ def test_a_limit_of_a_source_takes_its_first_documents(tmp_path):
 
 
 def test_counts_are_those_of_the_files(tmp_path):
-    """counts.json, the notes and the parquet files agree; characters are code points, bytes are UTF-8."""
+    """counts.json, notes and parquet files agree; characters are code points, bytes UTF-8."""
     corpus, notes = build(
         tmp_path / "c",
         "zh-hant",

@@ -1,4 +1,4 @@
-"""Conversations: every form of a row gives the same messages, and nothing is lost on the way to disk."""
+"""Conversations: every form of a record gives the same messages, also from disk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def messages_of(pairs) -> list[dict[str, str]]:
 
 @given(MESSAGES)
 def test_a_conversation_is_the_text_of_its_messages(pairs):
-    """As a string it is their contents with a blank line between them; the roles are kept beside it."""
+    """As a string it is the contents with blank lines between them; the roles are kept too."""
     made = Conversation.of(messages_of(pairs))
     assert made == "\n\n".join(content for _, content in pairs)
     assert list(made.messages) == messages_of(pairs)
@@ -72,7 +72,7 @@ def test_a_message_without_text_makes_the_conversation_empty(pairs, place):
 
 @given(MESSAGES)
 def test_all_forms_of_messages_are_one(pairs):
-    """`role` and `content`, `from` and `value`, parts of several modalities, and any known field name."""
+    """Role and content, from and value, content parts, and any known field name are read."""
     plain = Conversation.of(messages_of(pairs))
     named = [{"from": role, "value": content} for role, content in pairs]
     parts = [
@@ -107,7 +107,7 @@ def test_instruction_and_answer_are_an_exchange(system, asked, more, answered):
 
 @given(MESSAGES)
 def test_messages_on_both_sides_are_joined(pairs):
-    """Preference data holds prompt and completion as messages: the conversation is one after the other."""
+    """Prompt and completion as lists of messages are read as one conversation."""
     messages = messages_of(pairs)
     row = {"prompt": messages[:1], "completion": messages[1:] or messages[:1]}
     expected = [*row["prompt"], *row["completion"]]

@@ -30,7 +30,7 @@ def built(folder, lines, language, **settings):
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("ending", [".txt", ".jsonl", ".txt.gz"])
 def test_wide_encodings_without_a_mark_are_refused_by_name(tmp_path, encoding, ending):
-    """Russian in UTF-16 is valid UTF-8 full of NULs: the file is refused with the command that converts it."""
+    """Russian in UTF-16 is valid UTF-8 with NULs: the message has the command to convert it."""
     lines = (
         [json.dumps({"text": line}, ensure_ascii=False) for line in RUSSIAN]
         if "json" in ending
@@ -48,7 +48,7 @@ def test_wide_encodings_without_a_mark_are_refused_by_name(tmp_path, encoding, e
     ("language", "lines"), [("ko", KOREAN), ("ru", ["й ёлка " + line for line in RUSSIAN])]
 )
 def test_decomposed_text_is_reported_and_nfc_brings_it_together(tmp_path, language, lines):
-    """Text in NFD is counted and warned of with the setting that helps; with it, nothing is left to warn of."""
+    """Text in NFD gives a warning with the setting that helps; the setting removes it."""
     apart = [unicodedata.normalize("NFD", line) for line in lines]
     for name in ("as-read", "composed"):
         (tmp_path / name).mkdir()
@@ -79,7 +79,7 @@ def test_decomposed_text_is_reported_and_nfc_brings_it_together(tmp_path, langua
     ],
 )
 def test_text_that_a_tokenizer_cut_is_found(tmp_path, cutter, cut):
-    """Pieces with the mark of their cutter are warned of, with the command that puts them together."""
+    """Text that is split into subtokens gives a warning with the command that joins it."""
     _, notes = built(tmp_path, [cut(line) for line in HINDI], "hi")
     (warning,) = notes["warnings"]
     assert "100 of 100 documents are split into subtokens by" in warning

@@ -81,7 +81,7 @@ def ask(hub: HubServer, tmp_path: Path, *recipes: dict, **environment: str) -> l
 
 
 def test_data_sets_are_read_whatever_their_format(hub, tmp_path):
-    """JSON lines and parquet, streamed and stored, give their texts, and the commit is in the identity."""
+    """JSON lines and parquet give their texts, streamed or stored, with the commit as identity."""
     lines, stored, table, other = ask(
         hub,
         tmp_path,
@@ -115,7 +115,7 @@ def test_a_stream_is_read_no_further_than_the_limit_needs(hub, tmp_path):
 
 
 def test_refusals_say_what_to_do(hub, tmp_path):
-    """A name, revision, split, configuration or field that is not there, and a page whose conditions are to be met."""
+    """An unknown name, revision, split, configuration or field, and gated data, are named."""
     answers = ask(
         hub,
         tmp_path,
@@ -171,7 +171,7 @@ def test_no_hub_at_all_is_told(hub, tmp_path):
 
 
 def test_a_local_folder_never_stands_in_for_the_hub(hub, tmp_path):
-    """`hub: owner/name` is the hub's, also where the working directory holds a folder of that name."""
+    """`hub: owner/name` is read from the hub, also if there is a folder of that name."""
     (tmp_path / "me/lines").mkdir(parents=True)
     (tmp_path / "me/lines/train.jsonl").write_text(
         '{"text": "not from the hub"}\n' * 3, encoding="utf-8"

@@ -1,4 +1,4 @@
-"""Reading local files: every format and compression gives the same documents, every fault says where it is."""
+"""Reading local files: formats give the same documents, errors name file and line."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def fault(path: object, **more: object) -> str:
 @pytest.mark.parametrize("compression", COMPRESS)
 @pytest.mark.parametrize("ending", CONTENT)
 def test_every_format_gives_the_same_documents(tmp_path, ending, compression):
-    """A text is the same from .txt, .jsonl, .json, .parquet, .csv and .tsv, plain, gzipped or in zstandard."""
+    """A text is the same from every file format, plain, gzipped or in zstandard."""
     path = tmp_path / f"text{ending}{compression}"
     path.write_bytes(COMPRESS[compression](CONTENT[ending]()))
     assert read(path) == TEXTS
@@ -70,7 +70,7 @@ def test_a_json_file_may_hold_lines(tmp_path):
 
 
 def test_a_cell_of_a_table_is_a_document(tmp_path):
-    """A quoted cell may hold the delimiter, quotation marks, line ends and 200 KB; a .tsv file has no quoting."""
+    """A quoted .csv cell may have delimiters, quotes, line ends and 200 KB; .tsv has no quoting."""
     long = "word " * 40_000
     path = tmp_path / "a.csv"
     path.write_text(
@@ -98,7 +98,7 @@ def test_a_cell_of_a_table_is_a_document(tmp_path):
     ],
 )
 def test_a_broken_table_is_placed(tmp_path, content, expected):
-    """The place is the file and the line on which the row begins; a row is never cut or joined with the next."""
+    """The place is the file and the first line of the record; records are never joined."""
     path = tmp_path / "a.csv"
     path.write_bytes(content.encode(errors="surrogateescape"))
     assert f"{path}{expected}" in fault(path)
@@ -134,7 +134,7 @@ def test_what_a_document_is_in_a_text_file(tmp_path):
 
 
 def test_a_folder_or_a_pattern_is_its_files_in_order(tmp_path):
-    """Folders are read with everything below them; patterns with ** as well; other files in a folder are left alone."""
+    """Folders and patterns with ** are read recursively; other files are ignored."""
     (tmp_path / "deep").mkdir()
     for name in ("b.txt", "a.jsonl", "deep/c.txt", "notes.md"):
         text = json.dumps({"text": name}) if name.endswith("jsonl") else name
@@ -247,7 +247,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, name):
 
 
 def test_broken_json_lists(tmp_path):
-    """Of a .json file, line and column are those of the file, and the number of the entry is given."""
+    """For a .json file, errors have line and column, or the number of the entry."""
     path = tmp_path / "a.json"
     path.write_text('[\n {"text": "a"},\n {"text" "b"}\n]', encoding="utf-8")
     assert f"{path}:3:10: not JSON" in fault(path)
@@ -258,7 +258,7 @@ def test_broken_json_lists(tmp_path):
 
 
 def test_a_document_too_large_for_memory_is_refused(tmp_path, monkeypatch):
-    """Lines, paragraphs, files and lists have a bound, and the message says what to choose instead."""
+    """Lines, paragraphs, files and lists have a maximum size; the message has an alternative."""
     monkeypatch.setattr(text_files, "MAX_DOCUMENT_BYTES", 1000)
     for module in ("readers", "records"):
         monkeypatch.setattr(f"lingraft.corpus.{module}.MAX_DOCUMENT_BYTES", 1000)
@@ -306,7 +306,7 @@ def test_unreadable_files_are_told(tmp_path):
 
 
 def test_links_in_circles_are_not_followed(tmp_path, monkeypatch):
-    """Folders that contain themselves twice over are read once, by folder or by pattern; a link to itself is named."""
+    """Folders with links to themselves are read once; a link to itself is an error."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "texts"
     (folder / "deep").mkdir(parents=True)
@@ -331,7 +331,7 @@ def test_links_in_circles_are_not_followed(tmp_path, monkeypatch):
     ids=["a name", "a path", "bytes", "NUL"],
 )
 def test_names_that_no_file_can_have_are_told(name):
-    """A path too long for any file system, or with a NUL in it, is refused in one line like any other."""
+    """A path that no file system allows is an error of one line."""
     with pytest.raises(CorpusError, match="not a valid file name") as caught:
         find_files(name)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What a recipe may say about a corpus: short forms, contradictions, languages, and the identity of it all."""
+"""Settings of a corpus: short forms, contradictions, languages and the identity."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_what_exists_is_a_path(tmp_path, monkeypatch):
 
 
 def test_one_source_or_several_in_any_form():
-    """A bare string, a mapping and a list of both are understood, and survive being written down."""
+    """A string, a mapping and a list of both are read, and read again after writing."""
     settings = corpus(
         sources=["a.txt", {"hub": "x/y", "limit": {"bytes": "10MB"}}, "miniature"],
         heldout={"path": "b"},
@@ -119,7 +119,7 @@ def test_contradictions_are_refused(recipe, expected):
     ],
 )
 def test_languages_are_bcp47_tags_or_domains(tag, canonical):
-    """Any registered language in any case, in canonical form; nothing depends on a list of supported ones."""
+    """Any registered language is accepted, in any case, and returned in canonical form."""
     assert parse_language(tag) == canonical
     assert parse_language(canonical) == canonical
     assert is_domain(canonical) == tag.startswith("domain:")
@@ -143,7 +143,7 @@ def test_languages_are_bcp47_tags_or_domains(tag, canonical):
     ],
 )
 def test_what_is_no_language_is_refused(tag, expected):
-    """The message says what was seen, what is expected, and the nearest language where there is one."""
+    """The message has the tag, what is expected, and the nearest language if there is one."""
     with pytest.raises(RecipeError) as error:
         parse_language(tag)
     assert expected in str(error.value)
@@ -162,7 +162,7 @@ def test_parsing_a_language_gives_a_language_or_an_error_of_ours(tag):
 
 
 def test_identity_is_of_content_and_not_of_names(tmp_path):
-    """The same bytes under another name are the same corpus; other bytes, languages or settings are another."""
+    """The identity depends on bytes, language and settings, not on file names."""
     for name, text in (("a.txt", "one\n"), ("moved.txt", "one\n"), ("b.txt", "two\n")):
         (tmp_path / name).write_text(text, encoding="utf-8")
     base = identity_of(corpus(sources=str(tmp_path / "a.txt")), "hi")

@@ -1,4 +1,4 @@
-"""The numbers that decide a document's split and order, and the counts of what is kept and dropped."""
+"""The hash numbers of split and order, and the counts of kept and dropped documents."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_three_numbers_are_uniform_and_independent():
 @relaxed
 @given(DOCUMENTS, st.floats(0.001, 0.9))
 def test_the_held_out_documents_are_the_lowest_and_never_all(documents, share):
-    """Those below the threshold are the share, at least one document, and something is left to train."""
+    """The documents below the threshold are the share: at least one, and never all."""
     threshold = table_of(documents).heldout_threshold(share, None)
     heldout = [split for split, _, _ in documents if split < threshold]
     in_share = sum(split < int(share * HASH_RANGE) for split, _, _ in documents)
@@ -173,7 +173,7 @@ def test_each_document_has_one_reason_and_a_kept_text_is_unique(texts, least, mo
 
 
 def test_held_out_comes_before_duplicate_and_language_last():
-    """A held-out text is not remembered; a text of another language is, and its copy is a duplicate."""
+    """A held-out text is not stored as seen; the copy of a wrong-language text is a duplicate."""
     settings_of = CorpusSettings(sources="x.txt", min_characters=1)
     heldout = {document_digest("held out")}
     cleaner = Cleaner(settings_of, in_language=lambda text: text != "fremd", heldout=heldout)
@@ -192,7 +192,7 @@ EVENTS = st.lists(
 
 @given(EVENTS, EVENTS)
 def test_counts_add_up(first, second):
-    """What was read is what was kept and dropped; the drops of two sources add up, most frequent first."""
+    """Read is kept plus dropped; drops of two sources are added, most frequent first."""
     tallies = []
     for label, events in (("a", first), ("b", second)):
         tally = Tally(label)

@@ -103,7 +103,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module", params=MODELS)
 def trained(request, tmp_path_factory) -> Path:
-    """A small model of the kind, trained on a few sentences until its greedy tokens are no coin tosses."""
+    """Return a small model, trained on a few sentences until its greedy tokens are stable."""
     import torch
     import transformers
 
@@ -135,7 +135,7 @@ def fields(reader) -> dict:
 
 
 def test_a_file_reads_back(trained, tmp_path):
-    """Every tensor has a place and its own number of values; every row has a token; two writings are equal."""
+    """Each tensor has its number of values, each row a token; a second export is equal."""
     from lingraft.checkpoint.safetensors_files import Checkpoint
 
     done = export_gguf(trained, tmp_path / "model.gguf")
@@ -286,7 +286,7 @@ def test_an_unknown_expression_is_refused():
 
 
 def test_merges_that_say_otherwise_are_refused(tmp_path):
-    """llama.cpp joins by token; a SentencePiece vocabulary whose merges name only some splits is refused."""
+    """A SentencePiece vocabulary with merges that llama.cpp would not reproduce is refused."""
     data = sentencepiece()
     merges = data["model"]["merges"]
     data["model"]["merges"] = [*merges[1:40], merges[0], *merges[40:], merges[0]]
@@ -317,7 +317,7 @@ def test_what_would_compute_otherwise_is_refused(change, words, tmp_path):
 
 
 def test_scaled_positions_follow_llama_3():
-    """Short wavelengths keep their frequency, long ones are divided by the factor: what transformers computes."""
+    """The RoPE factors of Llama 3 equal those that transformers computes."""
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

@@ -1,4 +1,4 @@
-"""Pushing to a hub: the model and its card arrive, nothing without a card does, and the token is seen nowhere."""
+"""Pushing to a hub: the model arrives with its card, and the token appears nowhere."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lingraft(
 
 
 def test_a_model_arrives_with_its_card(run, tmp_path):
-    """Every file of model/ is on the hub, to the byte, and nothing else of the run; the address is told."""
+    """Every file of model/ is uploaded, nothing else of the run, and the URL is printed."""
     with HubServer(tmp_path / "hub", token=TOKEN) as hub:
         environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN}
         listed = lingraft(
@@ -95,7 +95,7 @@ def test_without_a_token_nothing_is_asked(run, tmp_path):
 
 
 def test_an_adapter_arrives_where_its_base_is_on_a_hub(tmp_path):
-    """An adapter goes with its card and tokenizer; one of a base in a folder of this machine does not go at all."""
+    """An adapter is uploaded with card and tokenizer; one of a local base is refused."""
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "README.md").write_text("# small\n")
@@ -114,7 +114,7 @@ def test_an_adapter_arrives_where_its_base_is_on_a_hub(tmp_path):
 
 
 def test_nothing_goes_without_a_card(run, tmp_path):
-    """No card, no push; what is no model, or no name of a hub, is refused before anything is asked."""
+    """Without a card, model folder or valid name, nothing is sent to the hub."""
     with pytest.raises(RecipeError, match="owner/name"):
         upload(run, "small")
     (run / "model" / "README.md").unlink()

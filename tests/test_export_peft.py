@@ -1,4 +1,4 @@
-"""Adapters for PEFT: loaded onto the base they compute what the run's merged model does; what is none is refused."""
+"""PEFT adapters: base and adapter compute what the merged model of the run computes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WITHOUT_BIAS = sorted(set(ARCHITECTURES) - {"gpt-j", "phi"})
 
 
 def run_of(kind: str, phases: list[dict[str, Any]], folder: Path, **settings: Any) -> Path:
-    """Extend a small model of a kind, train it by these phases, and leave what a finished run has of that."""
+    """Extend a small model, train it in these phases, and write a finished run of it."""
     base, run = ARCHITECTURES[kind].build(folder / "base"), folder / "run"
     splice = extended_tokenizer(base, folder / "tokenizer")
     mean = INITS.parse("mean")
@@ -108,7 +108,7 @@ def loaded(folder: Path, adapter: Path, rows: int) -> Any:
 
 @torch.no_grad()
 def check_equal(folder: Path, adapter: Path, rows: int) -> None:
-    """Compare logits of the run's model with those of base and adapter, apart and merged, for every id."""
+    """Compare the logits of the run with those of base and adapter, separate and merged."""
     from transformers import AutoModelForCausalLM
 
     ids = torch.arange(rows)[: rows // 8 * 8].view(8, -1)
@@ -124,7 +124,7 @@ def check_equal(folder: Path, adapter: Path, rows: int) -> None:
 
 @pytest.mark.parametrize("kind", WITHOUT_BIAS)
 def test_base_and_adapter_compute_what_the_run_does(kind, tmp_path):
-    """Logits are those of the merged model, tied and untied, with and without padding rows, but for rounding."""
+    """Logits equal those of the merged model, tied or untied, with or without padding rows."""
     run = run_of(kind, [LORA], tmp_path)
     done = export_peft(run, tmp_path / "adapter")
     check_equal(tmp_path, done.path, done.rows)
@@ -147,7 +147,7 @@ PLANS = {
 @pytest.mark.parametrize("kind", ["llama", "llama-tied"])
 @pytest.mark.parametrize("name", PLANS)
 def test_every_plan_that_leaves_an_adapter(name, kind, tmp_path):
-    """Rows alone, whole embeddings, matrices of several phases, and a share of the weights from before."""
+    """Added rows, all embeddings, several phases and merging back are exported."""
     phases, settings = PLANS[name]
     run_of(kind, phases, tmp_path, **settings)
     done = export_peft(tmp_path / "run", tmp_path / "adapter")
@@ -173,7 +173,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_changed_weights_are_no_adapter(name, tmp_path):
-    """A phase that trained the body as it is is named, and nothing is left behind."""
+    """A phase that trained full weights is named, and no file is left."""
     phase, words = REFUSED[name]
     run = run_of("llama", [LORA, phase], tmp_path)
     with pytest.raises(ModelError, match=words):
@@ -182,7 +182,7 @@ def test_changed_weights_are_no_adapter(name, tmp_path):
 
 
 def test_what_else_is_no_adapter(tmp_path):
-    """Chat vectors, renumbered vocabularies, heads with a bias, lost matrices and full folders are refused."""
+    """Chat vectors, renumbering, head biases, missing matrices and full folders are refused."""
     run, folder = run_of("llama", [LORA], tmp_path), tmp_path / "adapter"
     changed(run, chat_vector={"weight": 1.0})
     with pytest.raises(ModelError, match="a chat vector changed all weights"):
@@ -207,7 +207,7 @@ def test_what_else_is_no_adapter(tmp_path):
 
 
 def test_an_adapter_is_written_whole_and_again(tmp_path):
-    """A second writing takes the first one's place, byte by byte the same, with nothing beside it."""
+    """A second export replaces the first, byte by byte equal, and leaves no other file."""
     run = run_of("gpt2", [LORA], tmp_path)
     before = {
         path.name: path.read_bytes()
@@ -231,7 +231,7 @@ def test_an_adapter_is_written_whole_and_again(tmp_path):
 
 
 def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):
-    """What an early phase merged is there after a kill in a later one, and in a run that goes on from a trunk."""
+    """Matrices of a phase survive a kill in a later phase, and a shared prefix keeps them."""
     text = TrainingText(packed(tiny_model, tmp_path / "packed", HINDI))
 
     def trained(name: str, steps: int, stop: int | None = None) -> Path:
@@ -271,7 +271,7 @@ def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):
 
 
 def test_the_command_writes_what_a_run_kept(tiny_model, hindi_file, tmp_path):
-    """A recipe with LoRA leaves its matrices in the run; the command writes the adapter, or says what it wants."""
+    """A run with LoRA keeps its matrices, and the command exports the adapter."""
     from typer.testing import CliRunner
 
     from lingraft.cli import app

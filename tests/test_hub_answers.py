@@ -1,4 +1,4 @@
-"""Odd answers of a hub, for models and data sets alike: one line that names what to look at, and no token anywhere."""
+"""Unexpected responses of a hub give one line with advice, and never show the token."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def served(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def asked(hub: HubServer, folder: Path) -> list[str]:
-    """Return what came of the model and of the data set, asked for with a token; it is in no output."""
+    """Return the messages for the model and the data set; no output has the token."""
     environment = hub.environment(folder / "home") | {"HF_TOKEN": TOKEN}
     done = subprocess.run(
         [sys.executable, "-c", ASK, str(folder / "drafts")],
@@ -83,7 +83,7 @@ def asked(hub: HubServer, folder: Path) -> list[str]:
 def test_what_is_no_answer_is_told(
     status: int, body: bytes, said: str, served: Path, tmp_path: Path
 ) -> None:
-    """A sign-in page, JSON of something else, the hub's own errors: one line with the address; nothing half-written."""
+    """A sign-in page, other JSON and hub errors give one line with the URL, and no file."""
     with HubServer(served, always=(status, body)) as hub:
         for line in asked(hub, tmp_path):
             assert said in line
