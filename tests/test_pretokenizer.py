@@ -53,7 +53,7 @@ def cut(pattern, text):
 @settings(max_examples=100, deadline=None)
 @given(text=text_of_all_kinds | st.text("a क\u093f\u094d\u200d!\ufe0f⚡1\n", max_size=30))
 def test_text_without_a_mark_after_a_letter_is_cut_as_before(name, text):
-    """Both regexes differ only where a mark follows a letter: any other text gives the same parts, so the same ids."""
+    """Without a mark after a letter, both regexes give the same parts, and so the same ids."""
     assume(not regex.search(r"\p{L}\p{M}", text))
     assert cut(PATTERNS[name], text) == cut(mark_aware_pattern(PATTERNS[name]), text)
 
@@ -86,7 +86,7 @@ def test_nothing_is_lost_in_the_cut():
 
 
 def test_a_mark_aware_regex_needs_no_repair():
-    """Where marks are known there is nothing to do, and a tokenizer without a regex has nothing to repair."""
+    """A regex that knows marks stays, and so does a tokenizer without a regex."""
     for pattern in MARK_AWARE.values():
         assert mark_aware_pattern(pattern) is None
     assert make_mark_aware(byte_level(pattern=r"[\p{L}\p{M}]+|[^\p{L}\p{M}]+")) is None
@@ -100,7 +100,7 @@ def test_a_mark_aware_regex_needs_no_repair():
     ],
 )
 def test_steps_around_the_regex_stay_in_their_order(before):
-    """Command-R and StarCoder cut digits first, Falcon punctuation, and some cut byte characters after the mapping."""
+    """Steps before and after the regex, of digits, punctuation or mapped bytes, stay in order."""
     step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     after = [
         {
@@ -127,7 +127,7 @@ def test_runs_of_letters_that_take_no_vowel_signs_are_left_alone(pattern):
 
 
 def test_marks_continue_letters_only_in_a_run_of_letters_and_digits():
-    """Where a set holds digits too, a keycap after a digit is cut as before, and a vowel sign after a letter is not."""
+    """In a set with digits, a keycap after a digit is split as before, a vowel sign is not."""
     pattern = r"[\p{L}\p{N}]+|[^\p{L}\p{N}]+"
     assert cut(mark_aware_pattern(pattern), "\u0915\u093f1\ufe0f\u20e3") == [
         "\u0915\u093f1",
@@ -148,7 +148,7 @@ def test_an_expression_that_cannot_be_read_is_not_repaired():
     [r"\p{L}", r"\s", r"[^\s\p{L}\p{N}]", r"[^(\s|[.,!?…。，、।۔،])]", r"\w", "(?i:k)", r"\d"],
 )
 def test_sets_hold_what_the_library_matches(text):
-    """Membership is read by another engine than the one that cuts: both agree on every character of Unicode 14."""
+    """Python's and the tokenizer's engine agree on the members of sets, for all of Unicode 14."""
     ranges = [
         *range(0x3100),
         *range(0xA640, 0xA9E0),

@@ -1,4 +1,4 @@
-"""A source tokenizer is read as transformers reads it: all places that name tokens, and nothing else."""
+"""A source tokenizer is read as transformers reads it, from every place that names tokens."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ PLACES = {
 @pytest.mark.parametrize("layout", ["tokenizer.json", "vocab.json"])
 @pytest.mark.parametrize("place", PLACES)
 def test_every_place_that_names_tokens_is_read_as_transformers_reads_it(tmp_path, place, layout):
-    """Ids, flags and roles are those of AutoTokenizer, wherever a token is named; they stay in the result."""
+    """Ids, flags and roles are those of AutoTokenizer, and they stay in the result."""
     side = PLACES[place]
     folder = written(tmp_path / "source", BASES["byte-level BPE"](), **side)
     if layout == "vocab.json":
@@ -184,7 +184,7 @@ def test_every_place_that_names_tokens_is_read_as_transformers_reads_it(tmp_path
     ],
 )
 def test_ids_that_contradict_what_transformers_reads_are_refused(tmp_path, side, message):
-    """Where a file names another id than transformers gives, nothing says which row is the token's: one line."""
+    """A file that contradicts the id of transformers is refused in one line."""
     folder = written(tmp_path, BASES["byte-level BPE"](), **side)
     with pytest.raises(TokenizerError, match=message):
         open_tokenizer(folder)
@@ -203,7 +203,7 @@ def test_deep_nesting_is_refused_in_one_line(tmp_path, name, depth):
 
 
 def test_dropout_padding_and_truncation_do_not_act(tmp_path):
-    """The three are off while a text is read; the result keeps padding and truncation, and has no dropout."""
+    """Truncation, padding and dropout are disabled; the result keeps the first two only."""
     data = BASES["byte-level BPE"]()
     plain = open_tokenizer(written(tmp_path / "plain", data))
     data["model"]["dropout"] = 0.9
