@@ -13,7 +13,7 @@ from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.study import cells_of, read_study
 from lingraft.study.cells import axes_of
-from lingraft.study.study_schedule import Outcome, schedule_of
+from lingraft.study.study_schedule import Outcome, build_schedule
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = sorted(ROOT.glob("recipes/study-*.yaml"))
@@ -178,7 +178,7 @@ def test_mistakes_are_told_in_one_line_before_anything_runs(recipe_file, values,
 def scheduled(path: Path, store: Path):
     found = cells(path)
     graphs = {cell.name: build_graph(cell.recipe) for cell in found}
-    return graphs, schedule_of(graphs, {cell.name: cell.recipe for cell in found}, Store(store))
+    return graphs, build_schedule(graphs, {cell.name: cell.recipe for cell in found}, Store(store))
 
 
 def test_what_cells_share_is_one_task_that_comes_first(recipe_file, tmp_path):

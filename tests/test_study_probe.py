@@ -87,7 +87,7 @@ def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path
     assert run_probe(recipe, asked, runtime, log=again.append) == found
     assert len(again) == 6
     assert any(
-        "tokens before, which the others did not see" in sentence for sentence in found.sentences()
+        "tokens before, which the other inits did not see" in sentence for sentence in found.sentences()
     )
     json.dumps(found.as_json())
 
@@ -159,7 +159,7 @@ def test_no_order_is_claimed_where_they_do_not() -> None:
         outcome(mean=[1.0], random=[9.0]),
     ):
         assert found.ranking("hi").best is None
-        assert next(found.sentences()).endswith("no difference on init is carried by the intervals")
+        assert next(found.sentences()).endswith("the intervals separate no values of init")
     console = Console(width=160)
     with console.capture() as printed:
         console.print(found.table())

@@ -19,14 +19,14 @@ from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.study import StudyFolder, StudyRuntime, cells_of, read_study, run_study, study_plan
 from lingraft.study.executors import Processes, Ray
-from lingraft.study.study_runner import (
+from lingraft.study.study_command import (
     StudyError,
-    how_to_run,
-    laid_out,
-    outcome_tables,
-    refuse_failures,
+    raise_for_failures,
+    result_tables,
+    study_runtime,
 )
-from lingraft.study.study_schedule import schedule_of
+from lingraft.study.study_runner import build_cell_graphs
+from lingraft.study.study_schedule import build_schedule
 from lingraft.study.study_table import COLUMNS
 
 
@@ -124,8 +124,8 @@ def test_a_study_from_nothing_to_its_tables_and_not_twice(study_file, here):
     _, lines = done(study_file, StudyRuntime(here))
     assert "nothing to do" in lines[-1]
     assert {path: path.stat().st_mtime_ns for path in here.runs.rglob("*")} == before
-    refuse_failures(finished)
-    assert len(outcome_tables(finished)) == 2
+    raise_for_failures(finished)
+    assert len(result_tables(finished)) == 2
 
 
 def check_table(finished: StudyFolder) -> None:
@@ -197,7 +197,7 @@ def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path)
     (failure,) = finished.record["failures"]
     assert "later.txt" in failure["error"]
     with pytest.raises(StudyError, match="1 of 2 cells failed"):
-        refuse_failures(finished)
+        raise_for_failures(finished)
     text.write_text(
         "\n".join(f"एक छोटी चिड़िया {number} पेड़ पर गाती है।" for number in range(40)),
         encoding="utf-8",
@@ -241,8 +241,8 @@ def test_two_processes_one_of_them_killed(study_file, here, tmp_path):
 def test_a_worker_that_always_dies_is_given_up(study_file, here):
     """After three deaths a task is failed, with the signal that ended them."""
     study = read_study(study_file, ["seeds=0", "embeddings=mean"])
-    laid = laid_out(study, study_file.parent)
-    schedule = schedule_of(
+    laid = build_cell_graphs(study, study_file.parent)
+    schedule = build_schedule(
         laid.graphs, {cell.name: cell.recipe for cell in laid.cells}, Store(here.store)
     )
     outcomes = []
@@ -252,7 +252,7 @@ def test_a_worker_that_always_dies_is_given_up(study_file, here):
 
 
 class Suicide:
-    """A parcel that kills the process which unpacks it."""
+    """A packed task that kills the process which unpacks it."""
 
     def __reduce__(self):
         return os.kill, (_Own(), signal.SIGKILL)
@@ -291,10 +291,10 @@ def test_a_folder_in_the_way_is_left_alone(study_file, here):
 def test_options_that_would_not_act_are_refused():
     """Resources of a cluster without one, or an executor that is not known, are told."""
     with pytest.raises(RecipeError, match="did you mean 'ray'"):
-        how_to_run(Runtime(), 2, "rays", "", (1.0, 0.0))
+        study_runtime(Runtime(), 2, "rays", "", (1.0, 0.0))
     with pytest.raises(RecipeError, match="--executor ray"):
-        how_to_run(Runtime(), 2, "local", "", (1.0, 1.0))
-    assert how_to_run(Runtime(), 2, "ray", "", (2.0, 1.0)).ray == Ray("", 2, 2.0, 1.0)
+        study_runtime(Runtime(), 2, "local", "", (1.0, 1.0))
+    assert study_runtime(Runtime(), 2, "ray", "", (2.0, 1.0)).ray == Ray("", 2, 2.0, 1.0)
 
 
 def test_measured_rows_are_those_of_a_single_run(study_file, here):

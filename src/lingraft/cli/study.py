@@ -132,11 +132,11 @@ def study(
     from lingraft import study as studies
     from lingraft.recipe import Runtime
     from lingraft.report import write_report, write_study_report
-    from lingraft.study.study_runner import how_to_run, outcome_tables, refuse_failures
+    from lingraft.study.study_command import raise_for_failures, result_tables, study_runtime
 
     chosen = studies.read_study(file, override or [])
     runtime = Runtime(runs, store or Path(), device, precision)
-    how = how_to_run(runtime, workers, executor, ray_address, (cpus, gpus))
+    how = study_runtime(runtime, workers, executor, ray_address, (cpus, gpus))
     if dry_run:
         _print_study_plan(studies.study_plan(chosen, how, file.parent), as_json=as_json)
         return
@@ -147,10 +147,10 @@ def study(
     if as_json:
         print_json(finished.record)
     else:
-        for table in outcome_tables(finished):
+        for table in result_tables(finished):
             print_table(table)
         typer.echo(f"study   {finished.folder}\nreport  {page}")
-    refuse_failures(finished)
+    raise_for_failures(finished)
 
 
 def _print_study_plan(plan: StudyPlan, *, as_json: bool) -> None:

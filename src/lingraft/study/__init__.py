@@ -1,14 +1,15 @@
-"""Studies: a recipe, axes of settings and seeds become runs, one tidy table, and differences with their intervals.
+"""Studies: a recipe is run for each combination of axis values and seeds, and runs are compared.
 
-`read_study` reads a study, `cells_of` lays out its cells, `study_plan` says what would be done, `run_study` does it.
-Nothing here imports torch.
+`read_study` reads a study, `cells_of` returns its cells, `study_plan` predicts what would be done,
+`run_study` runs it. A probe (`run_probe`) is a small study of initialisations. Nothing here imports
+torch.
 """
 
 from lingraft.study.cells import Cell, cells_of
 from lingraft.study.config import Study, read_study
 from lingraft.study.probe import Probe, Trial, inits_of, run_probe, trials_of
 from lingraft.study.probe_outcome import ProbeOutcome
-from lingraft.study.statistics import Difference, better, differences, ranking
+from lingraft.study.statistics import Difference, better_value, differences, ranking
 from lingraft.study.study_folder import StudyFolder, read_study_folder
 from lingraft.study.study_planner import study_plan, study_plan_tables
 from lingraft.study.study_runner import StudyRuntime, run_study
@@ -22,7 +23,7 @@ __all__ = [
     "StudyFolder",
     "StudyRuntime",
     "Trial",
-    "better",
+    "better_value",
     "cells_of",
     "differences",
     "inits_of",

@@ -1,13 +1,13 @@
-"""Workers on this machine: one after another in this process, or several processes at a time.
+"""Run the tasks of a study: in this process, in several processes, or on a Ray cluster.
 
-Processes are spawned, share the cores out (OMP_NUM_THREADS, unless it is set) and stand apart from the terminal, so
-that Ctrl-C reaches only the study, which then has each of them save its progress. A process that dies (killed, out of
-memory) is replaced, and its task is tried again: a training goes on from its last checkpoint.
+Processes are spawned. They share the cores (by OMP_NUM_THREADS, unless it is set), and each is in a
+session of its own: Ctrl-C in the terminal reaches the study only, which then lets them save their
+progress. A process that dies (killed, out of memory) is replaced and its task is tried again:
+training resumes from its last checkpoint.
 
-Tasks of a study on a Ray cluster: as many at a time as the cluster has the wanted resources for.
-
-The nodes share the file system with this machine: runs and store lie there. Ray starts a task again whose worker was
-lost, and the store keeps what was finished, so that little is done twice.
+The nodes of a Ray cluster share the file system of this machine, for runs and store. As many tasks
+run at a time as the cluster has resources for. Ray repeats a task whose worker was lost; the store
+keeps finished stages, so that little work is repeated.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from lingraft.errors import Interrupted
-from lingraft.study.run_task import Parcel, work
+from lingraft.study.run_task import PackedTask, run_task
 from lingraft.study.study_schedule import Outcome, StudySchedule, StudyTask
 from lingraft.workers import cluster
 
 ATTEMPTS = 3
-PATIENCE_SECONDS = 60
-"""How long a stopped worker may take to save its progress."""
+STOP_SECONDS = 60
+"""How long a stopped worker may take to save its progress before it is killed."""
 
-Pack = Callable[[StudyTask], Parcel]
+Pack = Callable[[StudyTask], PackedTask]
 LogOutcome = Callable[[Outcome], None]
 
 
-def one_by_one(schedule: StudySchedule, pack: Pack, log: LogOutcome) -> None:
-    """Carry tasks out in this process."""
+def run_in_this_process(schedule: StudySchedule, pack: Pack, log: LogOutcome) -> None:
+    """Run the tasks in this process, one after another."""
     while task := schedule.take():
-        for outcome in schedule.finish(work(pack(task))):
+        for outcome in schedule.finish(run_task(pack(task))):
             log(outcome)
 
 
@@ -51,41 +51,43 @@ class _Worker:
 
 
 class Processes:
-    """So many worker processes."""
+    """Runs tasks in `count` worker processes."""
 
     def __init__(self, count: int) -> None:
         self.count = count
 
     def __call__(self, schedule: StudySchedule, pack: Pack, log: LogOutcome) -> None:
-        """Carry tasks out, as many at a time as there are workers."""
+        """Run the tasks, as many at a time as there are workers."""
         deaths: Counter[str] = Counter()
-        again: list[StudyTask] = []
+        retries: list[StudyTask] = []
         workers: list[_Worker] = []
-        with _shared_threads(self.count), _ended(workers):
+        with _shared_threads(self.count), _stopped_at_end(workers):
             while not schedule.finished:
-                while self._free(workers) and (task := again.pop() if again else schedule.take()):
-                    _give(task, workers, pack)
+                while self._free(workers) and (
+                    task := retries.pop() if retries else schedule.take()
+                ):
+                    _send(task, workers, pack)
                 for worker in _ready(workers):
-                    outcome = _received(worker)
+                    outcome = _receive(worker)
                     if outcome is None:
                         workers.remove(worker)
-                        outcome = _lost(worker, deaths, again)
+                        outcome = _retry_or_fail(worker, deaths, retries)
                     worker.task = None
-                    for noted in schedule.finish(outcome) if outcome else []:
-                        log(noted)
+                    for ended in schedule.finish(outcome) if outcome else []:
+                        log(ended)
 
     def _free(self, workers: list[_Worker]) -> bool:
         return len(workers) < self.count or any(worker.task is None for worker in workers)
 
 
-def _give(task: StudyTask, workers: list[_Worker], pack: Pack) -> None:
+def _send(task: StudyTask, workers: list[_Worker], pack: Pack) -> None:
     """Send a task to an idle worker, or to a new one where none is idle."""
     worker = next((worker for worker in workers if worker.task is None), None)
     if worker is None:
         worker = _start(len(workers))
         workers.append(worker)
     worker.task = task
-    with suppress(BrokenPipeError):  # it died while idle: waiting for its answer finds that out
+    with suppress(BrokenPipeError):  # the worker died while idle; `_receive` will notice
         worker.connection.send(pack(task))
 
 
@@ -101,15 +103,15 @@ def _start(number: int) -> _Worker:
 
 
 def _serve(connection: Connection, number: int) -> None:
-    """Be a worker: answer parcels with outcomes until there are no more."""
-    os.setsid()
+    """Run tasks until the study closes the connection, and send back their outcomes."""
+    os.setsid()  # a session of its own, which Ctrl-C in the terminal does not reach
     signal.signal(signal.SIGTERM, _stop)
     with suppress(EOFError, Interrupted, KeyboardInterrupt, BrokenPipeError):
         while True:
-            parcel = connection.recv()
-            if parcel.runtime.device in {"auto", "cuda"}:
+            packed = connection.recv()
+            if packed.runtime.device in {"auto", "cuda"}:
                 _use_device(number)
-            connection.send(work(parcel))
+            connection.send(run_task(packed))
 
 
 def _stop(_number: int, _frame: Any) -> None:
@@ -117,7 +119,7 @@ def _stop(_number: int, _frame: Any) -> None:
 
 
 def _use_device(number: int) -> None:
-    """Share several accelerators out over the workers."""
+    """Use another GPU in each worker, if there are several."""
     import torch
 
     if torch.cuda.device_count() > 1:
@@ -125,14 +127,14 @@ def _use_device(number: int) -> None:
 
 
 def _ready(workers: list[_Worker]) -> list[_Worker]:
-    """Wait until a busy worker has something to say, or is no more."""
+    """Wait until a busy worker sends an outcome or dies; return these workers."""
     busy = {worker.connection: worker for worker in workers if worker.task is not None}
     return [
         busy[connection] for connection in wait(list(busy)) if isinstance(connection, Connection)
     ]
 
 
-def _received(worker: _Worker) -> Outcome | None:
+def _receive(worker: _Worker) -> Outcome | None:
     try:
         outcome: Outcome = worker.connection.recv()
     except (EOFError, ConnectionError):
@@ -141,26 +143,28 @@ def _received(worker: _Worker) -> Outcome | None:
     return outcome
 
 
-def _lost(worker: _Worker, deaths: Counter[str], again: list[StudyTask]) -> Outcome | None:
-    """Have the task of a dead worker done again, or give it up after so many."""
+def _retry_or_fail(
+    worker: _Worker, deaths: Counter[str], retries: list[StudyTask]
+) -> Outcome | None:
+    """Schedule the task of a dead worker again; return a failed outcome after `ATTEMPTS` times."""
     if worker.task is None:
         return None
     deaths[worker.task.name] += 1
     if deaths[worker.task.name] < ATTEMPTS:
-        again.append(worker.task)
+        retries.append(worker.task)
         return None
     code = worker.process.exitcode or 0
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     error = (
-        f"its worker process died {ATTEMPTS} times, lastly {how}; if memory ran out, lower --workers or "
-        "training.batch_tokens"
+        f"its worker process died {ATTEMPTS} times, lastly {cause}; if memory ran out, lower "
+        "--workers or training.batch_tokens"
     )
     return Outcome(worker.task.name, error)
 
 
 @contextmanager
 def _shared_threads(count: int) -> Iterator[None]:
-    """Give each worker its part of the cores, unless the environment says how many threads there are."""
+    """Give each worker its share of the cores, unless OMP_NUM_THREADS is set."""
     if "OMP_NUM_THREADS" in os.environ:
         yield
         return
@@ -172,8 +176,8 @@ def _shared_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _ended(workers: list[_Worker]) -> Iterator[None]:
-    """See that no worker outlives the study: idle ones end, busy ones are told to save and stop."""
+def _stopped_at_end(workers: list[_Worker]) -> Iterator[None]:
+    """End all workers after the block: idle ones at once, busy ones after they saved progress."""
     try:
         yield
     finally:
@@ -182,14 +186,18 @@ def _ended(workers: list[_Worker]) -> Iterator[None]:
                 worker.process.terminate()
             worker.connection.close()
         for worker in workers:
-            worker.process.join(PATIENCE_SECONDS)
+            worker.process.join(STOP_SECONDS)
             if worker.process.is_alive():
                 worker.process.kill()
 
 
 @dataclass(frozen=True)
 class Ray:
-    """Where the cluster is (an empty address: one on this machine) and what each task takes of it."""
+    """Runs tasks on a Ray cluster.
+
+    `address` is that of the cluster; if it is empty, one is started on this machine. Each task
+    takes `cpus` and `gpus`.
+    """
 
     address: str = ""
     slots: int = 1
@@ -197,21 +205,19 @@ class Ray:
     gpus: float = 0.0
 
     def __call__(self, schedule: StudySchedule, pack: Pack, log: LogOutcome) -> None:
-        """Carry tasks out; raises `MissingExtraError` without Ray."""
+        """Run the tasks; raises `MissingExtraError` without Ray."""
         with cluster(self.address, self.slots * self.cpus) as ray:
-            remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=ATTEMPTS - 1)(
-                work
-            )
+            resources = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=ATTEMPTS - 1)
+            remote = resources(run_task)
             running: dict[Any, StudyTask] = {}
             while not schedule.finished:
                 while task := schedule.take():
                     running[remote.remote(pack(task))] = task
                 ready, _ = ray.wait(list(running), num_returns=1)
                 for reference in ready:
-                    for outcome in schedule.finish(
-                        _outcome(ray, reference, running.pop(reference))
-                    ):
-                        log(outcome)
+                    outcome = _outcome(ray, reference, running.pop(reference))
+                    for ended in schedule.finish(outcome):
+                        log(ended)
 
 
 def _outcome(ray: Any, reference: Any, task: StudyTask) -> Outcome:

@@ -1,20 +1,21 @@
-"""What a probe found: bits per byte before and after its steps, paired differences, and what they carry."""
+"""The results of a probe: bits per byte before and after training, and paired differences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
 
 from rich.table import Table
 
+from lingraft.errors import RecipeError
 from lingraft.formatting import signed, with_interval
 from lingraft.measurement import Measurement
 from lingraft.study.config import ComparedSettings
 from lingraft.study.statistics import AxisRanking, Difference, differences, ranking
-from lingraft.study.study_table import AXIS
+from lingraft.study.study_table import AXIS, Row
 
 INIT = "init"
 SUBJECTS = ("spliced", "adapted")
@@ -22,17 +23,37 @@ SUBJECTS = ("spliced", "adapted")
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """The scores of one trial; `tokens` counts what its rows were learned from before, for inits that train."""
+    """The scores of a trial; `tokens` is the number of tokens its init was trained on, if any."""
 
     init: str
     seed: int
     rows: tuple[Measurement, ...]
     tokens: int = 0
 
+    def values(self, language: str, subject: str) -> list[float]:
+        """Return the bits per byte of a model on a language."""
+        key = (language, subject)
+        return [row.value for row in self.rows if (row.language, row.subject) == key]
+
+    def table_rows(self, targets: Collection[str]) -> Iterator[Row]:
+        """Yield the scores as rows of a study's table."""
+        for row in self.rows:
+            yield {
+                f"{AXIS}{INIT}": self.init,
+                "seed": self.seed,
+                "role": "target" if row.language in targets else "replay",
+                "metric": row.metric,
+                "subject": row.subject,
+                "language": row.language,
+                "value": row.value,
+                "low": row.low,
+                "high": row.high,
+            }
+
 
 @dataclass(frozen=True)
 class ProbeOutcome:
-    """The scores of all trials, after `steps` of training."""
+    """The scores of all trials, before training and after `steps` of it."""
 
     steps: int
     targets: tuple[str, ...]
@@ -47,152 +68,119 @@ class ProbeOutcome:
     @property
     def inits(self) -> list[str]:
         """The inits, in the order given."""
-        return list(dict.fromkeys(one.init for one in self.scored))
+        return list(dict.fromkeys(score.init for score in self.scored))
 
     def values(self, init: str, language: str, subject: str) -> list[float]:
         """Return the bits per byte of an init, a value for each seed."""
-        return [
-            row.value
-            for one in self.scored
-            if one.init == init
-            for row in one.rows
-            if (row.language, row.subject) == (language, subject)
-        ]
+        values: list[float] = []
+        for score in self.scored:
+            if score.init == init:
+                values += score.values(language, subject)
+        return values
 
     @cached_property
-    def _rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                f"{AXIS}{INIT}": one.init,
-                "seed": one.seed,
-                "role": "target" if row.language in self.targets else "replay",
-                "metric": row.metric,
-                "subject": row.subject,
-                "language": row.language,
-                "value": row.value,
-                "low": row.low,
-                "high": row.high,
-            }
-            for one in self.scored
-            for row in one.rows
-        ]
+    def _rows(self) -> list[Row]:
+        """The scores as rows of a study's table, so that its statistics apply."""
+        rows: list[Row] = []
+        for score in self.scored:
+            rows += score.table_rows(self.targets)
+        return rows
 
     def ranking(self, language: str) -> AxisRanking:
-        """Return the order after the steps, and which pairs of it the intervals carry."""
+        """Return the order after training, and the pairs that the intervals separate."""
         return ranking(self._rows, [INIT], INIT, ComparedSettings(language=language))[0]
 
     def difference(self, first: str, second: str, language: str) -> Difference:
-        """Return `second` minus `first` after the steps, paired by seed."""
-        pair = {first, second}
-        found = next(
-            one
-            for one in differences(self._rows, [INIT], ComparedSettings(language=language))
-            if {one.first, one.second} == pair
-        )
-        return found if found.first == first else _turned(found)
+        """Return `second` minus `first` after training, paired by seed."""
+        for difference in differences(self._rows, [INIT], ComparedSettings(language=language)):
+            if (difference.first, difference.second) == (first, second):
+                return difference
+            if (difference.first, difference.second) == (second, first):
+                return replace(difference, first=first, second=second, value=-difference.value)
+        msg = f"probe: {first} and {second} were not compared on {language}"
+        raise RecipeError(msg)
 
     def differences(self, language: str) -> list[Difference]:
-        """Return the paired difference of every init to the one with the lowest mean after the steps."""
+        """Return the paired difference of every init from the one with the lowest mean."""
         best, *others = (str(label) for label in self.ranking(language).order)
         return [self.difference(best, other, language) for other in others]
 
     def sentences(self) -> Iterator[str]:
-        """Yield what may be said."""
+        """Yield the results in sentences."""
         for language in self.languages:
             yield self.ranking(language).sentence
-        learned = {one.init: one.tokens for one in self.scored if one.tokens}
+        learned = {score.init: score.tokens for score in self.scored if score.tokens}
         for init, tokens in learned.items():
-            yield f"{init}: its rows were learned from {tokens:,} tokens before, which the others did not see"
+            yield (
+                f"{init}: its rows were learned from {tokens:,} tokens before, which the other "
+                "inits did not see"
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON."""
         return {
             "steps": self.steps,
-            "seeds": sorted({one.seed for one in self.scored}),
+            "seeds": sorted({score.seed for score in self.scored}),
             "said": list(self.sentences()),
             "languages": {language: self._language(language) for language in self.languages},
         }
 
     def _language(self, language: str) -> dict[str, Any]:
         order = self.ranking(language)
+        inits = {}
+        for init in self.inits:
+            inits[init] = {
+                "step 0": self.values(init, language, "spliced"),
+                f"step {self.steps}": self.values(init, language, "adapted"),
+            }
         return {
             "order": list(order.order),
             "carried": [list(pair) for pair in order.carried],
-            "inits": {
-                init: {
-                    "step 0": self.values(init, language, "spliced"),
-                    f"step {self.steps}": self.values(init, language, "adapted"),
-                }
-                for init in self.inits
-            },
-            "differences": [
-                {
-                    "first": one.first,
-                    "second": one.second,
-                    "difference": one.value,
-                    "interval": one.interval(),
-                    "seeds": one.n,
-                    "over": one.over,
-                }
-                for one in self.differences(language)
-            ],
+            "inits": inits,
+            "differences": list(map(_difference_record, self.differences(language))),
         }
 
     def table(self) -> Table:
         """Return a line for each language and init, the best mean first."""
-        table = Table(
-            title="bits per byte, mean over seeds (lowest to highest)",
-            title_justify="left",
-            pad_edge=False,
-            box=None,
-        )
-        for heading in (
-            "language",
-            INIT,
-            "step 0",
-            f"step {self.steps}",
-            "more than the first (95% interval)",
-        ):
+        title = "bits per byte, mean over seeds (lowest to highest)"
+        table = Table(title=title, title_justify="left", pad_edge=False, box=None)
+        change = "more than the first (95% interval)"
+        for heading in ("language", INIT, "step 0", f"step {self.steps}", change):
             table.add_column(heading, justify="left" if heading in {"language", INIT} else "right")
         for language in self.languages:
-            behind = {one.second: one for one in self.differences(language)}
-            for init in self.ranking(language).order:
-                cells = [spread(self.values(str(init), language, subject)) for subject in SUBJECTS]
-                table.add_row(
-                    language, str(init), *cells, told(behind[init]) if init in behind else ""
-                )
+            compared = {str(found.second): found for found in self.differences(language)}
+            for init in map(str, self.ranking(language).order):
+                cells = [
+                    format_values(self.values(init, language, subject)) for subject in SUBJECTS
+                ]
+                difference = format_difference(compared[init]) if init in compared else ""
+                table.add_row(language, init, *cells, difference)
         return table
 
 
-def _turned(one: Difference) -> Difference:
-    """Return the same difference seen from the other side."""
-    return Difference(
-        one.axis,
-        one.second,
-        one.first,
-        one.context,
-        one.metric,
-        one.subject,
-        one.language,
-        -one.value,
-        one.n,
-        one.spread,
-        one.over,
-    )
+def _difference_record(difference: Difference) -> dict[str, Any]:
+    return {
+        "first": difference.first,
+        "second": difference.second,
+        "difference": difference.value,
+        "interval": difference.interval(),
+        "seeds": difference.n,
+        "over": difference.over,
+    }
 
 
-def spread(values: Sequence[float]) -> str:
-    """Return a mean with the lowest and the highest value.
+def format_values(values: Sequence[float]) -> str:
+    """Return the mean with the lowest and the highest value.
 
-    >>> spread([1.25, 1.5, 1.75])
+    >>> format_values([1.25, 1.5, 1.75])
     '1.50 (1.25 to 1.75)'
     """
     return with_interval(fmean(values), min(values), max(values))
 
 
-def told(one: Difference) -> str:
-    """Return a difference with its interval, and what that is over."""
-    interval = one.interval()
+def format_difference(difference: Difference) -> str:
+    """Return a difference with its interval and the unit of resampling."""
+    interval = difference.interval()
     if interval is None:
-        return f"{signed(one.value)} (one seed: no interval)"
-    return f"{signed(one.value, *interval)} over {one.over}"
+        return f"{signed(difference.value)} (one seed: no interval)"
+    return f"{signed(difference.value, *interval)} over {difference.over}"

@@ -1,6 +1,6 @@
-"""What a worker does with a task, in whatever process or machine it runs.
+"""Runs a task of a study, in any process or on any machine.
 
-A task travels as plain JSON and is read again there: a recipe that is written out gives the same keys.
+A task is sent as plain JSON and parsed again by the worker: the recipe gives the same keys there.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import Interrupted, LingraftError
-from lingraft.pipeline import Graph, build_graph
+from lingraft.pipeline import build_graph
 from lingraft.pipeline.runner import build_node, quiet_libraries, run
+from lingraft.progress import discard_line
 from lingraft.recipe import Runtime, parse_recipe, recipe_values
 from lingraft.recipe.tree import Tree
 from lingraft.store import Manifest, Store
@@ -26,8 +27,8 @@ WriteReport = Callable[[Path], Any]
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A task as it is sent: everything that carrying it out depends on."""
+class PackedTask:
+    """A task as it is sent to a worker, with all that running it needs."""
 
     task: str
     key: str | None
@@ -37,55 +38,48 @@ class Parcel:
     write_report: WriteReport
 
 
-def parcel_of(task: StudyTask, runtime: Runtime, write_report: WriteReport) -> Parcel:
-    """Pack a task for sending."""
-    here = os.getcwd()  # noqa: PTH109 - a string that pickles anywhere
-    return Parcel(task.name, task.key, recipe_values(task.recipe), runtime, here, write_report)
+def pack_task(task: StudyTask, runtime: Runtime, write_report: WriteReport) -> PackedTask:
+    """Pack a task for a worker."""
+    here = os.getcwd()  # noqa: PTH109 - a string can be unpickled on any system
+    return PackedTask(task.name, task.key, recipe_values(task.recipe), runtime, here, write_report)
 
 
-def work(parcel: Parcel) -> Outcome:
-    """Carry a task out; what goes wrong is told in the outcome. Only an interruption is raised."""
+def run_task(packed: PackedTask) -> Outcome:
+    """Run a task; errors are part of the outcome. Only an interruption is raised."""
     started = time.monotonic()
     error = trace = ""
     built: list[Built] = []
-    with chdir(parcel.directory):
+    with chdir(packed.directory):
         try:
-            _carry_out(parcel, built)
+            _build(packed, built)
         except Interrupted:
             raise
         except LingraftError as problem:
             error = str(problem)
-        except Exception as problem:  # noqa: BLE001 - a bug in one cell must not take the others along
-            error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]} (a bug in lingraft or a library)"
+        except Exception as problem:  # noqa: BLE001 - a bug in one cell must not stop the others
+            text = " ".join(str(problem).split())[:300]
+            error = f"{type(problem).__name__}: {text} (a bug in lingraft or a library)"
             trace = traceback.format_exc()
-    return Outcome(parcel.task, error, trace, tuple(built), round(time.monotonic() - started, 3))
+    return Outcome(packed.task, error, trace, tuple(built), round(time.monotonic() - started, 3))
 
 
-def _carry_out(parcel: Parcel, built: list[Built]) -> None:
-    recipe = parse_recipe(Tree(parcel.recipe))
-    graph, store = build_graph(recipe), Store(parcel.runtime.store)
+def _build(packed: PackedTask, built: list[Built]) -> None:
+    """Build one stage, or run what is left of a cell; append what was built to `built`."""
+    recipe = parse_recipe(Tree(packed.recipe))
+    graph, store = build_graph(recipe), Store(packed.runtime.store)
     quiet_libraries()
-    if parcel.key is not None:
-        node = next(node for node in graph if node.stage.key == parcel.key)
-        done = build_node(node, recipe, parcel.runtime, store, _say_nothing)
+    if packed.key is not None:
+        node = next(node for node in graph if node.stage.key == packed.key)
+        done = build_node(node, recipe, packed.runtime, store, discard_line)
         if not done.cached:
             built.append(Built(node.stage.name, node.stage.key, done.manifest.seconds))
         return
-    missing = [node for node in graph if not node.is_cached(store)]
+    missing = [node.stage for node in graph if not node.is_cached(store)]
     try:
-        run(recipe, parcel.runtime, write_report=parcel.write_report)
+        run(recipe, packed.runtime, write_report=packed.write_report)
     finally:
-        built += [
-            Built(node.stage.name, node.stage.key, Manifest.read(store.folder(node.stage)).seconds)
-            for node in missing
-            if node.is_cached(store)
-        ]
-
-
-def _say_nothing(_line: str) -> None:
-    """Take no line: the study tells what is done."""
-
-
-def stages_of(graph: Graph) -> dict[str, str]:
-    """Return the names of a graph's stages by key."""
-    return {node.stage.key: node.stage.name for node in graph}
+        # A cell that fails reports the stages that it has finished, which stay in the store.
+        for stage in missing:
+            if store.has(stage):
+                seconds = Manifest.read(store.folder(stage)).seconds
+                built.append(Built(stage.name, stage.key, seconds))

@@ -1,12 +1,14 @@
-"""Differences between the values of an axis, paired over seeds, and what they carry.
+"""Differences between the values of an axis, paired by seed, and the order they establish.
 
-Two cells that differ in one axis alone are compared seed by seed: same text, same order, same lots. The interval is
-Student's t over these differences, so two seeds carry little (12.7 standard errors) and one carries nothing. Averaged
-over the other axes, a seed's differences are averaged first: the seed stays the unit. Where all seeds give the same
-number (a tokenizer does not depend on them), the cells' own intervals over documents stand in, taken as independent.
+Two cells that differ in one axis only are compared seed by seed: text, order of text and split are
+the same. The interval is Student's t over these differences. Two seeds give a wide one (12.7
+standard errors), one seed gives none. To average over other axes, the differences of a seed are
+averaged first: the seed stays the unit of resampling. If all seeds give the same number (a
+tokenizer does not depend on them), the cells' own intervals over documents are used, as
+independent ones.
 
-A claim needs an interval without zero. In a ranking of k values, k(k-1)/2 pairs are asked at once: each is held to its
-part of the 5% (Bonferroni).
+A claim needs an interval without zero. A ranking of k values makes k(k-1)/2 comparisons at once, so
+each uses its part of the 5% (Bonferroni correction).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 from lingraft.study.config import ComparedSettings
@@ -36,16 +38,18 @@ LESS_IS_BETTER = {
     "chrF++": False,
     "training time": True,
 }
-"""Which way is up; of a metric that is not here, differences are told, but nothing is called better."""
+"""Metric -> whether less is better; of other metrics, no value is called better."""
 
 Label = str | float | int
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`second` minus `first` on an axis, in `context` (the labels of the other axes; none: their average).
+    """`second` minus `first` on an axis.
 
-    `n` seeds; `spread` is the standard error of `value` and `over` what it comes from: "seeds" or "documents".
+    `context` holds the labels of the other axes; if it is empty, `value` is averaged over them. `n`
+    is the number of seeds, `spread` the standard error of `value`, and `over` its unit of
+    resampling: "seeds" or "documents".
     """
 
     axis: str
@@ -61,12 +65,11 @@ class Difference:
     over: str = "seeds"
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-        """Return the interval; None where there is none, with one seed."""
+        """Return the interval, `None` if there is one seed."""
         if self.spread is None:
             return None
-        half = self.spread * _quantile(
-            0.5 + confidence / 2, self.n - 1 if self.over == "seeds" else None
-        )
+        degrees = self.n - 1 if self.over == "seeds" else None
+        half = self.spread * _quantile(0.5 + confidence / 2, degrees)
         return self.value - half, self.value + half
 
 
@@ -78,7 +81,10 @@ class _Point:
 
 @dataclass(frozen=True)
 class AxisRanking:
-    """The values of an axis by their mean, best first, and the pairs (better, worse) that the intervals carry."""
+    """The values of an axis by their mean, best first.
+
+    `carried` are the pairs (better, worse) that the intervals separate.
+    """
 
     axis: str
     metric: str
@@ -90,23 +96,26 @@ class AxisRanking:
 
     @property
     def best(self) -> Label | None:
-        """The value that is carried to be better than every other one."""
+        """The value that the intervals separate from every other one, if any."""
         first = self.order[0]
         return first if all((first, other) in self.carried for other in self.order[1:]) else None
 
     @property
     def sentence(self) -> str:
-        """What may be said."""
-        what = f"{self.metric} ({self.subject}{', ' + self.language if self.language else ''})"
+        """The result in one sentence."""
+        metric = f"{self.metric} ({self.subject}{', ' + self.language if self.language else ''})"
         if self.best is not None:
-            return f"{what}: {self.best} is better than every other value of {self.axis}"
+            return f"{metric}: {self.best} is better than every other value of {self.axis}"
         if self.carried:
-            told = "; ".join(f"{better} better than {worse}" for better, worse in self.carried)
-            return f"{what}: {told}; nothing more is carried on {self.axis}"
-        return f"{what}: no difference on {self.axis} is carried by the intervals"
+            pairs = "; ".join(f"{better} better than {worse}" for better, worse in self.carried)
+            return f"{metric}: {pairs}; the intervals separate no others on {self.axis}"
+        return f"{metric}: the intervals separate no values of {self.axis}"
 
 
 Place = tuple[Label, ...]
+"""The labels of a cell, one for each axis."""
+
+_Pair = tuple[_Point, _Point]
 
 
 @dataclass(frozen=True)
@@ -129,65 +138,53 @@ class _Field:
 
     def shared_by_all(self, axis: str) -> _Field:
         """Return the points in those contexts that every value of the axis has."""
-        contexts = {
-            label: [
-                self.context(place, axis)
-                for place in self.points
-                if place[self.axes.index(axis)] == label
-            ]
-            for label in self.labels(axis)
-        }
-        kept = {
-            place: seeds
-            for place, seeds in self.points.items()
-            if all(self.context(place, axis) in known for known in contexts.values())
-        }
-        return replace(self, points=kept)
+        index = self.axes.index(axis)
+        contexts: dict[Label, list[dict[str, Label]]] = {}
+        for place in self.points:
+            contexts.setdefault(place[index], []).append(self.context(place, axis))
+        points = {}
+        for place, seeds in self.points.items():
+            context = self.context(place, axis)
+            if all(context in known for known in contexts.values()):
+                points[place] = seeds
+        return replace(self, points=points)
 
     def compare(self, axis: str, first: Label, second: Label) -> list[Difference]:
-        """Return the differences of two values in each context; where there are several, lastly their average."""
-        index, found = self.axes.index(axis), []
-        by_seed: dict[int, list[tuple[_Point, _Point]]] = {}
+        """Return the differences of two values in each context, then their average if several."""
+        index, pair = self.axes.index(axis), (axis, first, second)
+        in_contexts: list[Difference] = []
+        by_seed: dict[int, list[_Pair]] = {}
         for place, points in self.points.items():
             others = self.points.get((*place[:index], second, *place[index + 1 :]), {})
             both = {seed: (points[seed], others[seed]) for seed in points if seed in others}
             if place[index] != first or not both:
                 continue
-            found.append(
-                self._difference(
-                    [[one] for one in both.values()],
-                    (axis, first, second),
-                    self.context(place, axis),
-                )
-            )
-            for seed, one in both.items():
-                by_seed.setdefault(seed, []).append(one)
-        whole = [every for every in by_seed.values() if len(every) == len(found)]
-        if len(found) > 1 and whole:
-            found.append(self._difference(whole, (axis, first, second), {}))
-        return found
+            single = [[points_of_seed] for points_of_seed in both.values()]
+            in_contexts.append(self._difference(single, pair, self.context(place, axis)))
+            for seed, points_of_seed in both.items():
+                by_seed.setdefault(seed, []).append(points_of_seed)
+        # The average is over seeds that have a point in every context.
+        complete = [pairs for pairs in by_seed.values() if len(pairs) == len(in_contexts)]
+        if len(in_contexts) > 1 and complete:
+            return [*in_contexts, self._difference(complete, pair, {})]
+        return in_contexts
 
     def _difference(
         self,
-        by_seed: Sequence[Sequence[tuple[_Point, _Point]]],
+        by_seed: Sequence[Sequence[_Pair]],
         pair: tuple[str, Label, Label],
         context: Mapping[str, Label],
     ) -> Difference:
-        """Return the difference whose unit is a seed, with a pair of points for each context."""
-        each = [
-            sum(second.value - first.value for first, second in every) / len(every)
-            for every in by_seed
-        ]
-        mean = sum(each) / len(each)
+        """Return the mean difference over seeds; each seed has a pair of points per context."""
+        means = [_mean_difference(pairs) for pairs in by_seed]
+        mean, n = _mean(means), len(means)
         spread, over = None, "seeds"
-        if len(each) > 1:
-            spread = math.sqrt(
-                sum((value - mean) ** 2 for value in each) / (len(each) - 1) / len(each)
-            )
-            if all(value == each[0] for value in each):
+        if n > 1:
+            spread = math.sqrt(sum((value - mean) ** 2 for value in means) / (n - 1) / n)
+            if all(value == means[0] for value in means):
                 spread, over = _over_documents(by_seed[0]), "documents"
         return Difference(
-            *pair, context, self.metric, self.subject, self.language, mean, len(each), spread, over
+            *pair, context, self.metric, self.subject, self.language, mean, n, spread, over
         )
 
 
@@ -195,34 +192,27 @@ def differences(
     rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings
 ) -> list[Difference]:
     """Return every difference between two values of an axis, in each context and averaged over them."""
-    return [
-        one
-        for field in _fields(rows, axes, compared)
-        for axis in axes
-        for pair in combinations(field.labels(axis), 2)
-        for one in field.compare(axis, *pair)
-    ]
+    result: list[Difference] = []
+    for field in _fields(rows, axes, compared):
+        for axis in axes:
+            for first, second in combinations(field.labels(axis), 2):
+                result += field.compare(axis, first, second)
+    return result
 
 
 def _fields(rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings) -> list[_Field]:
-    """Return the points that are compared, for each language apart."""
+    """Return the points that are compared, separately for each language."""
     by_language: dict[str, dict[Place, dict[int, _Point]]] = {}
+    column = "role" if compared.language in {"target", "replay"} else "language"
+    wanted = (compared.metric, compared.subject, compared.language)
     for row in rows:
-        named = row["role"] if compared.language in {"target", "replay"} else row["language"]
-        if (row["metric"], row["subject"]) != (
-            compared.metric,
-            compared.subject,
-        ) or named != compared.language:
+        if (row["metric"], row["subject"], row[column]) != wanted:
             continue
         place = tuple(row[f"{AXIS}{axis}"] for axis in axes)
-        half = (
-            (row["high"] - row["low"]) / 2
-            if row["low"] is not None and row["high"] is not None
-            else None
-        )
-        by_language.setdefault(row["language"], {}).setdefault(place, {})[row["seed"]] = _Point(
-            row["value"], half
-        )
+        has_interval = row["low"] is not None and row["high"] is not None
+        half = (row["high"] - row["low"]) / 2 if has_interval else None
+        points = by_language.setdefault(row["language"], {}).setdefault(place, {})
+        points[row["seed"]] = _Point(row["value"], half)
     return [
         _Field(tuple(axes), compared.metric, compared.subject, language, points)
         for language, points in by_language.items()
@@ -230,71 +220,61 @@ def _fields(rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings
 
 
 def _over_documents(points: Iterable[tuple[_Point, _Point]]) -> float | None:
-    """Return the standard error from the intervals over documents, as if these were drawn for each cell anew."""
-    pairs = list(points)
-    halves = [point.half for pair in pairs for point in pair]
-    if any(half is None for half in halves):
-        return None
-    squares = sum((half or 0.0) ** 2 for half in halves)
+    """Return the standard error from the intervals over documents, as if they were independent."""
+    pairs, squares = list(points), 0.0
+    for point in chain.from_iterable(pairs):
+        if point.half is None:
+            return None
+        squares += point.half**2
     return math.sqrt(squares) / len(pairs) / _quantile(0.5 + CONFIDENCE / 2, None)
 
 
-def better(difference: Difference, confidence: float = CONFIDENCE) -> Label | None:
-    """Return the value that is better, where the interval carries it; None where it does not.
+def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Label | None:
+    """Return the value that is better, `None` if the interval has zero in it.
 
-    >>> d = Difference("embeddings", "mean", "random", {}, "bits per byte", "adapted", "hi", 0.2, 3, 0.01)
-    >>> better(d), better(d, confidence=0.999)
+    >>> where = ("embeddings", "mean", "random", {}, "bits per byte", "adapted", "hi")
+    >>> d = Difference(*where, value=0.2, n=3, spread=0.01)
+    >>> better_value(d), better_value(d, confidence=0.999)
     ('mean', None)
     """
     interval = difference.interval(confidence)
-    if (
-        interval is None
-        or difference.metric not in LESS_IS_BETTER
-        or interval[0] <= 0 <= interval[1]
-    ):
+    if interval is None or difference.metric not in LESS_IS_BETTER:
         return None
-    return (
-        difference.second
-        if (difference.value < 0) == LESS_IS_BETTER[difference.metric]
-        else difference.first
-    )
+    if interval[0] <= 0 <= interval[1]:
+        return None
+    second_is_better = (difference.value < 0) == LESS_IS_BETTER[difference.metric]
+    return difference.second if second_is_better else difference.first
 
 
 def ranking(
     rows: Sequence[Row], axes: Sequence[str], axis: str, compared: ComparedSettings
 ) -> list[AxisRanking]:
-    """Return the ranking of an axis' values in each language, averaged over the contexts that all of them share."""
+    """Return the ranking of an axis in each language, averaged over the contexts all values share."""
     shared = [field.shared_by_all(axis) for field in _fields(rows, axes, compared)]
     return [
-        _ranked(field, axis)
+        _rank(field, axis)
         for field in shared
         if compared.metric in LESS_IS_BETTER and len(field.labels(axis)) > 1
     ]
 
 
-def _ranked(field: _Field, axis: str) -> AxisRanking:
-    labels, index = field.labels(axis), field.axes.index(axis)
-    means = {
-        label: _mean(
-            [
-                point.value
-                for place, seeds in field.points.items()
-                if place[index] == label
-                for point in seeds.values()
-            ]
-        )
-        for label in labels
-    }
-    sign = 1 if LESS_IS_BETTER[field.metric] else -1
-    order = sorted(labels, key=lambda label: sign * means[label])
+def _rank(field: _Field, axis: str) -> AxisRanking:
+    index = field.axes.index(axis)
+    values: dict[Label, list[float]] = {}
+    for place, seeds in field.points.items():
+        values.setdefault(place[index], []).extend(point.value for point in seeds.values())
+    means = {label: _mean(values[label]) for label in field.labels(axis)}
+    order = sorted(means, key=means.__getitem__)
+    if not LESS_IS_BETTER[field.metric]:
+        order = sorted(means, key=lambda label: -means[label])
     pairs = list(combinations(order, 2))
     confidence = 1 - (1 - CONFIDENCE) / len(pairs)
-    compared = {pair: field.compare(axis, *pair)[-1:] for pair in pairs}  # the average stands last
-    carried = tuple(
-        pair
-        for pair, whole in compared.items()
-        if whole and better(whole[0], confidence) == pair[0]
-    )
+    carried = []
+    for pair in pairs:
+        # The last difference is the average over contexts, the only one that all pairs share.
+        average = field.compare(axis, *pair)[-1:]
+        if average and better_value(average[0], confidence) == pair[0]:
+            carried.append(pair)
     return AxisRanking(
         axis,
         field.metric,
@@ -302,8 +282,12 @@ def _ranked(field: _Field, axis: str) -> AxisRanking:
         field.language,
         tuple(order),
         tuple(means[label] for label in order),
-        carried,
+        tuple(carried),
     )
+
+
+def _mean_difference(pairs: Sequence[_Pair]) -> float:
+    return sum(second.value - first.value for first, second in pairs) / len(pairs)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -311,35 +295,37 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _quantile(share: float, degrees: int | None) -> float:
-    """Return the quantile of Student's t, or of the normal distribution where `degrees` is None."""
+    """Return the quantile of Student's t, or of the normal distribution if `degrees` is None."""
     from scipy.stats import norm, t
 
     return float(norm.ppf(share) if degrees is None else t.ppf(share, degrees))
 
 
-def difference_rows(found: Iterable[Difference], axes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return differences as rows of a table, with their 95% intervals; contexts as `axis.NAME`, empty: averaged."""
+def difference_rows(differences: Iterable[Difference], axes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return differences as rows of a table, with their 95% intervals.
+
+    The columns `axis.NAME` hold the context; they are empty where the difference is averaged.
+    """
     rows = []
-    for one in found:
-        low, high = one.interval() or (None, None)
+    for difference in differences:
+        low, high = difference.interval() or (None, None)
+        better = better_value(difference)
+        context = difference.context
         rows.append(
             {
-                "axis": one.axis,
-                "first": str(one.first),
-                "second": str(one.second),
-                **{
-                    f"{AXIS}{axis}": str(one.context[axis]) if axis in one.context else ""
-                    for axis in axes
-                },
-                "metric": one.metric,
-                "subject": one.subject,
-                "language": one.language,
-                "difference": one.value,
+                "axis": difference.axis,
+                "first": str(difference.first),
+                "second": str(difference.second),
+                **{f"{AXIS}{axis}": str(context.get(axis, "")) for axis in axes},
+                "metric": difference.metric,
+                "subject": difference.subject,
+                "language": difference.language,
+                "difference": difference.value,
                 "low": low,
                 "high": high,
-                "seeds": one.n,
-                "over": one.over if low is not None else "",
-                "better": "" if (winner := better(one)) is None else str(winner),
+                "seeds": difference.n,
+                "over": difference.over if low is not None else "",
+                "better": "" if better is None else str(better),
             }
         )
     return rows

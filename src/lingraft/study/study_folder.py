@@ -62,11 +62,14 @@ class StudyFolder:
 
 
 def read_study_folder(folder: Path) -> dict[str, Any]:
-    """Read study.json; raises `StoreError` where a folder is no finished study."""
+    """Read study.json; raises `StoreError` if a folder is not a finished study."""
     try:
         record: dict[str, Any] = json.loads((folder / STUDY).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"{folder}: not a finished study (no readable {STUDY}); a study is made by `lingraft study STUDY.yaml`"
+        msg = (
+            f"{folder}: not a finished study (no readable {STUDY}); a study is made by `lingraft "
+            "study STUDY.yaml`"
+        )
         raise StoreError(msg) from error
     return record
 
@@ -77,14 +80,17 @@ def scratch_dir_of(target: Path) -> Path:
 
 
 @contextmanager
-def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
-    """Yield the scratch directory of a study with the finished runs of these cells; then move it to `target`.
+def open_scratch_dir(target: Path, cells: Collection[str]) -> Iterator[Path]:
+    """Yield the scratch directory of a study with the finished runs of these cells.
 
-    Raises `StoreError` if another process works on the same study, or if `target` is a folder that
+    It is moved to `target` when the block ends without an error. Raises `StoreError` if another process works on the same study, or if `target` is a folder that
     is not a study. Finished runs stay in the scratch directory if the block fails.
     """
     if target.exists() and not (target / STUDY).is_file() and any(target.iterdir()):
-        msg = f"{target}: exists and is not a study; choose another name with -o name=NAME, or move it away"
+        msg = (
+            f"{target}: exists and is not a study; choose another name with -o name=NAME, or move "
+            "it away"
+        )
         raise StoreError(msg)
     scratch_dir = scratch_dir_of(target)
     with disk_errors(target, option="--runs"), lock(lock_path(target), partial(_busy, target)):
@@ -92,19 +98,21 @@ def working_on(target: Path, cells: Collection[str]) -> Iterator[Path]:
         for name in sorted(cells):
             _link_run(target / CELLS / name, scratch_dir / CELLS / name)
         yield scratch_dir
-        for left in (
-            scratch_dir / CELLS
-        ).iterdir():  # of other cells, or of a process that was killed
-            if left.is_file():
-                left.unlink()
-            elif left.name not in cells:
-                shutil.rmtree(left, ignore_errors=True)
+        # What other cells, or killed processes, left there is not part of the study.
+        for path in (scratch_dir / CELLS).iterdir():
+            if path.is_file():
+                path.unlink()
+            elif path.name not in cells:
+                shutil.rmtree(path, ignore_errors=True)
         remove_drafts(target.parent, target.name)
         replace_folder(scratch_dir, target)
 
 
 def _busy(target: Path) -> None:
-    msg = f"{target}: another process is working on this study; wait for it, or choose another -o name=NAME"
+    msg = (
+        f"{target}: another process is working on this study; wait for it, or choose another -o "
+        "name=NAME"
+    )
     raise StoreError(msg)
 
 

@@ -1,8 +1,9 @@
-"""What a study would do: each cell and each kind of stage, with what is there and what is to do."""
+"""Predicts what a study would do: the state of each cell, and of each kind of stage."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,18 @@ from rich.table import Table
 
 from lingraft.pipeline import Graph
 from lingraft.pipeline.run_folder import is_run
+from lingraft.pipeline.stage_node import StageNode
 from lingraft.store import Store
 from lingraft.study.config import Study
 from lingraft.study.study_folder import CELLS, scratch_dir_of
-from lingraft.study.study_runner import Laid, StudyRuntime, laid_out
+from lingraft.study.study_runner import CellGraphs, StudyRuntime, build_cell_graphs
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """A cell: how many of its stages are in the store, how many are to do, of which others need some too.
+    """A cell: how many of its stages are cached and to do, and how many of these others need, too.
 
-    `state` is "finished", "to do", or why it cannot be done.
+    `state` is "finished", "to do", or the reason why the cell cannot be run.
     """
 
     name: str
@@ -35,7 +37,7 @@ class CellPlan:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A kind of stage: how often cells ask for it, how many different ones that makes, and how many are there."""
+    """A kind of stage: how often cells need it, how many of these differ, how many are cached."""
 
     name: str
     asked: int
@@ -44,13 +46,13 @@ class StagePlan:
 
     @property
     def to_do(self) -> int:
-        """How many are to be made."""
+        """Number of stages to build."""
         return self.different - self.cached
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """Everything that would be done."""
+    """What a study would do, by cells and by kinds of stages."""
 
     cells: tuple[CellPlan, ...]
     stages: tuple[StagePlan, ...]
@@ -64,58 +66,55 @@ class StudyPlan:
 
 
 def study_plan(study: Study, how: StudyRuntime, folder: Path = Path()) -> StudyPlan:
-    """Return what a study would do; nothing is done."""
-    laid, store = laid_out(study, folder), Store(how.runtime.store)
+    """Return what a study would do, without doing it."""
+    cells, store = build_cell_graphs(study, folder), Store(how.runtime.store)
     return StudyPlan(
-        tuple(_cells(laid, how.runtime.runs / study.name, store)),
-        tuple(_stages(laid.graphs.values(), store)),
+        tuple(_plan_cells(cells, how.runtime.runs / study.name, store)),
+        tuple(_plan_stages(cells.graphs.values(), store)),
     )
 
 
-def _cells(laid: Laid, target: Path, store: Store) -> Iterable[CellPlan]:
-    asked: dict[str, int] = {}
-    for graph in laid.graphs.values():
-        for key in {node.stage.key for node in graph}:
-            asked[key] = asked.get(key, 0) + 1
-    keys = laid.run_keys()
-    for cell in laid.cells:
-        if cell.name in laid.broken:
-            yield CellPlan(cell.name, dict(cell.labels), cell.seed, laid.broken[cell.name], 0, 0, 0)
+def _plan_cells(cells: CellGraphs, target: Path, store: Store) -> Iterator[CellPlan]:
+    uses: Counter[str] = Counter()
+    for graph in cells.graphs.values():
+        uses.update({node.stage.key for node in graph})
+    keys = cells.run_keys()
+    for cell in cells.cells:
+        labels = dict(cell.labels)
+        if cell.name in cells.broken:
+            yield CellPlan(cell.name, labels, cell.seed, cells.broken[cell.name], 0, 0, 0)
             continue
-        nodes = {node.stage.key: node.is_cached(store) for node in laid.graphs[cell.name]}
-        done = any(
-            is_run(place / CELLS / cell.name, keys[cell.name])
-            for place in (target, scratch_dir_of(target))
-        )
-        missing = [key for key, there in nodes.items() if not there]
+        nodes = {node.stage.key: node for node in cells.graphs[cell.name]}
+        missing = [key for key, node in nodes.items() if not node.is_cached(store)]
+        runs = [folder / CELLS / cell.name for folder in (target, scratch_dir_of(target))]
+        finished = any(is_run(run, keys[cell.name]) for run in runs)
         yield CellPlan(
             cell.name,
-            dict(cell.labels),
+            labels,
             cell.seed,
-            "finished" if done else "to do",
-            len(nodes) - len(missing),
-            len(missing),
-            sum(asked[key] > 1 for key in missing),
+            "finished" if finished else "to do",
+            cached=len(nodes) - len(missing),
+            to_do=len(missing),
+            shared=sum(uses[key] > 1 for key in missing),
         )
 
 
-def _stages(graphs: Iterable[Graph], store: Store) -> Iterable[StagePlan]:
-    nodes = [node for graph in graphs for node in graph]
-    for name in dict.fromkeys(node.stage.name for node in nodes):
-        different = {node.stage.key: node for node in nodes if node.stage.name == name}
-        yield StagePlan(
-            name,
-            sum(node.stage.name == name for node in nodes),
-            len(different),
-            sum(node.is_cached(store) for node in different.values()),
-        )
+def _plan_stages(graphs: Iterable[Graph], store: Store) -> Iterator[StagePlan]:
+    by_name: dict[str, list[StageNode]] = {}
+    for graph in graphs:
+        for node in graph:
+            by_name.setdefault(node.stage.name, []).append(node)
+    for name, nodes in by_name.items():
+        different = {node.stage.key: node for node in nodes}
+        cached = sum(node.is_cached(store) for node in different.values())
+        yield StagePlan(name, len(nodes), len(different), cached)
 
 
 def study_plan_tables(plan: StudyPlan) -> list[Table]:
-    """Return the plan for people: its cells, then its stages."""
+    """Return the plan as tables to print: cells, then stages."""
     cells = Table(pad_edge=False, box=None)
     axes = list(plan.cells[0].labels)
-    for heading in (*axes, "seed", "state", "stages there", "to do", "of them shared"):
+    for heading in (*axes, "seed", "state", "stages cached", "to do", "of these shared"):
         cells.add_column(heading, justify="left" if heading in {*axes, "state"} else "right")
     for cell in plan.cells:
         cells.add_row(
@@ -127,11 +126,11 @@ def study_plan_tables(plan: StudyPlan) -> list[Table]:
             str(cell.shared),
         )
     stages = Table(pad_edge=False, box=None, show_footer=True)
-    stages.add_column("stage", footer="in all")
+    stages.add_column("stage", footer="total")
     for heading, numbers in (
-        ("asked for", [stage.asked for stage in plan.stages]),
+        ("needed", [stage.asked for stage in plan.stages]),
         ("different", [stage.different for stage in plan.stages]),
-        ("there", [stage.cached for stage in plan.stages]),
+        ("cached", [stage.cached for stage in plan.stages]),
         ("to do", [stage.to_do for stage in plan.stages]),
     ):
         stages.add_column(heading, justify="right", footer=str(sum(numbers)))

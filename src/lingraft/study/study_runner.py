@@ -1,7 +1,4 @@
-"""From a study to its folder: what is missing is done by workers, then everything is gathered into tables.
-
-`lingraft study`: from the words of a command line to how a study is carried out, and its outcome for people.
-"""
+"""Runs a study: workers build what is missing, then results are gathered in the study folder."""
 
 from __future__ import annotations
 
@@ -13,12 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from lingraft.errors import LingraftError, RecipeError, did_you_mean
-from lingraft.formatting import duration, number
+from lingraft.errors import LingraftError
+from lingraft.formatting import duration
 from lingraft.pipeline import Graph, build_graph
-from lingraft.pipeline.run_folder import is_run, remove_leftovers, run_damage
+from lingraft.pipeline.run_folder import RUN, clock, is_run, remove_leftovers, run_damage
 from lingraft.pipeline.runner import run_key
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line
@@ -27,22 +22,17 @@ from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Store, digest
 from lingraft.study.cells import Cell, axes_of, cells_of
 from lingraft.study.config import Study
-from lingraft.study.executors import LogOutcome, Pack, Processes, Ray, one_by_one
-from lingraft.study.run_task import WriteReport, parcel_of
-from lingraft.study.statistics import difference_rows, differences, ranking
+from lingraft.study.executors import LogOutcome, Pack, Processes, Ray, run_in_this_process
+from lingraft.study.run_task import WriteReport, pack_task
 from lingraft.study.study_folder import (
     CELLS,
-    CURVES,
-    DIFFERENCES,
     STUDY,
-    TABLE,
     StudyFolder,
+    open_scratch_dir,
     read_study_folder,
-    working_on,
 )
-from lingraft.study.study_schedule import Built, Outcome, StudySchedule, schedule_of
-from lingraft.study.study_table import COLUMNS, CURVE_COLUMNS, curve_of, rows_of, write_table
-from lingraft.workers import EXECUTORS
+from lingraft.study.study_results import gather_results
+from lingraft.study.study_schedule import Built, Outcome, StudySchedule, build_schedule
 
 FORMAT = 1
 Execute = Callable[[StudySchedule, Pack, LogOutcome], None]
@@ -50,9 +40,10 @@ Execute = Callable[[StudySchedule, Pack, LogOutcome], None]
 
 @dataclass(frozen=True)
 class StudyRuntime:
-    """How a study is carried out: nothing here changes what comes out.
+    """How a study is run; nothing here changes its results.
 
-    `workers` tasks at a time; more than one are processes. With `ray` they are tasks of a cluster.
+    `workers` is the number of tasks at a time, each in a process of its own if it is above 1. With
+    `ray` they are tasks of a Ray cluster.
     """
 
     runtime: Runtime = field(default_factory=Runtime)
@@ -60,31 +51,31 @@ class StudyRuntime:
     ray: Ray | None = None
 
     def executor(self) -> Execute:
-        """Return what carries tasks out."""
+        """Return the function that runs tasks."""
         if self.ray is not None:
             return self.ray
-        return Processes(self.workers) if self.workers > 1 else one_by_one
+        return Processes(self.workers) if self.workers > 1 else run_in_this_process
 
 
 @dataclass(frozen=True)
-class Laid:
-    """Cells with their graphs; `broken` are those whose graph cannot be drawn (no such model or text), and why."""
+class CellGraphs:
+    """The cells of a study and the stages of each.
+
+    `broken` holds an error for each cell without a graph, because its model or text does not exist.
+    """
 
     cells: Sequence[Cell]
     graphs: Mapping[str, Graph]
     broken: Mapping[str, str]
 
     def run_keys(self) -> dict[str, str]:
-        """Return the address of each cell's run."""
-        return {
-            cell.name: run_key(cell.recipe, self.graphs[cell.name])
-            for cell in self.cells
-            if cell.name in self.graphs
-        }
+        """Return the key of each cell's run."""
+        recipes = {cell.name: cell.recipe for cell in self.cells}
+        return {name: run_key(recipes[name], graph) for name, graph in self.graphs.items()}
 
 
-def laid_out(study: Study, folder: Path = Path()) -> Laid:
-    """Return the cells of a study and what each of them asks for."""
+def build_cell_graphs(study: Study, folder: Path = Path()) -> CellGraphs:
+    """Return the cells of a study and the stages of each."""
     cells = cells_of(study, folder)
     graphs, broken = {}, {}
     for cell in cells:
@@ -92,113 +83,101 @@ def laid_out(study: Study, folder: Path = Path()) -> Laid:
             graphs[cell.name] = build_graph(cell.recipe)
         except LingraftError as error:
             broken[cell.name] = str(error)
-    return Laid(cells, graphs, broken)
+    return CellGraphs(cells, graphs, broken)
 
 
 def run_study(
     study: Study,
-    how: StudyRuntime,
+    runtime: StudyRuntime,
     *,
     write_report: WriteReport,
     folder: Path = Path(),
     log: LogLine = discard_line,
 ) -> StudyFolder:
-    """Carry out a study and return its folder, in which failed cells are named beside the finished ones.
+    """Run a study and return its folder, whose study.json lists finished and failed cells.
 
-    What the store or an earlier study of this name holds is not made again; a study that is finished is left alone.
-    `folder` is where the study's relative paths may begin. Raises `LingraftError` where nothing could be done.
+    Stages in the store and runs of an earlier study of this name are not built again; a finished
+    study is left as it is. Relative paths of the study are also looked for in `folder`. Raises
+    `LingraftError` if nothing could be run.
     """
-    target = how.runtime.runs / study.name
-    laid = laid_out(study, folder)
+    target = runtime.runtime.runs / study.name
+    cells = build_cell_graphs(study, folder)
     settings = names_of_0_1(study.model_dump(mode="json", exclude={"scales"}))
-    key = digest([FORMAT, settings, laid.run_keys()])[:20]
+    key = digest([FORMAT, settings, cells.run_keys()])[:20]
     remove_leftovers(target)
-    if not laid.broken and _finished(target, key):
+    if not cells.broken and _is_finished(target, key):
         log(f"{target}: this study is finished already, nothing to do")
         return StudyFolder(target)
-    started, begun = time.time(), time.monotonic()
-    with working_on(target, {cell.name for cell in laid.cells}) as scratch_dir:
-        outcomes, asked = _work(laid, how, scratch_dir, write_report, log)
+    started, timer = time.time(), time.monotonic()
+    with open_scratch_dir(target, {cell.name for cell in cells.cells}) as scratch_dir:
+        outcomes, missing = _run_cells(cells, runtime, scratch_dir, write_report, log)
         record = {
             "format": FORMAT,
             "key": key,
             **_description(study),
-            **_gathered(study, laid, scratch_dir, outcomes),
-            "stages": _stages(laid, outcomes, asked),
+            **gather_results(study, cells.cells, scratch_dir, outcomes),
+            "stages": _stages(cells, outcomes, missing),
             "versions": package_versions(),
-            "workers": how.workers,
-            "executor": "ray" if how.ray else "local",
-            "started": _clock(started),
-            "finished": _clock(time.time()),
-            "seconds": round(time.monotonic() - begun, 1),
+            "workers": runtime.workers,
+            "executor": "ray" if runtime.ray else "local",
+            "started": clock(started),
+            "finished": clock(time.time()),
+            "seconds": round(time.monotonic() - timer, 1),
         }
-        (scratch_dir / STUDY).write_text(
-            json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        (scratch_dir / STUDY).write_text(text, encoding="utf-8")
     return StudyFolder(target)
 
 
-def _finished(target: Path, key: str) -> bool:
+def _is_finished(target: Path, key: str) -> bool:
+    """Say whether a folder holds the finished study with this key, with unchanged runs."""
     try:
         record = read_study_folder(target)
     except LingraftError:
         return False
-    return (
-        record["key"] == key
-        and not record["failures"]
-        and all(
-            (target / CELLS / cell["name"] / "run.json").is_file()
-            and not run_damage(target / CELLS / cell["name"])
-            for cell in record["cells"]
-        )
-    )
+    if record["key"] != key or record["failures"]:
+        return False
+    runs = [target / CELLS / cell["name"] for cell in record["cells"]]
+    return all((run / RUN).is_file() and not run_damage(run) for run in runs)
 
 
-def _work(
-    laid: Laid, how: StudyRuntime, scratch_dir: Path, write_report: WriteReport, log: LogLine
+def _run_cells(
+    cells: CellGraphs,
+    how: StudyRuntime,
+    scratch_dir: Path,
+    write_report: WriteReport,
+    log: LogLine,
 ) -> tuple[dict[str, Outcome], int]:
-    """Carry out what is not finished; return the outcomes and how many stages were not in the store."""
-    runtime = Runtime(
-        scratch_dir / CELLS, how.runtime.store, how.runtime.device, how.runtime.precision
-    )
-    store, keys = Store(runtime.store), laid.run_keys()
-    todo = {
-        name: graph
-        for name, graph in laid.graphs.items()
-        if not is_run(runtime.runs / name, keys[name])
-    }
-    schedule = schedule_of(todo, {cell.name: cell.recipe for cell in laid.cells}, store)
-    missing = {
-        node.stage.key for graph in todo.values() for node in graph if not node.is_cached(store)
-    }
+    """Run the cells that are not finished; return outcomes and how many stages were missing."""
+    given = how.runtime
+    runtime = Runtime(scratch_dir / CELLS, given.store, given.device, given.precision)
+    store, keys = Store(runtime.store), cells.run_keys()
+    names = [name for name in cells.graphs if not is_run(runtime.runs / name, keys[name])]
+    unfinished = {name: cells.graphs[name] for name in names}
+    recipes = {cell.name: cell.recipe for cell in cells.cells}
+    schedule = build_schedule(unfinished, recipes, store)
+    missing = set()
+    for graph in unfinished.values():
+        missing |= {node.stage.key for node in graph if not node.is_cached(store)}
     titles = {task.name: task.title for task in schedule.tasks}
-    log(
-        f"{len(laid.cells)} cells, {len(laid.cells) - len(todo) - len(laid.broken)} finished; "
-        f"{len(missing)} stages to make"
-    )
+    finished = len(cells.cells) - len(unfinished) - len(cells.broken)
+    log(f"{len(cells.cells)} cells, {finished} finished; {len(missing)} stages to build")
 
-    def told(outcome: Outcome) -> None:
+    def log_outcome(outcome: Outcome) -> None:
         result = f"FAILED: {outcome.error}" if outcome.error else duration(outcome.seconds)
         log(f"[{len(schedule.outcomes)}/{len(schedule.tasks)}] {titles[outcome.task]}  {result}")
 
     if schedule.tasks:
-        how.executor()(schedule, lambda task: parcel_of(task, runtime, write_report), told)
-    return {
-        **schedule.outcomes,
-        **{name: Outcome(name, error) for name, error in laid.broken.items()},
-    }, len(missing)
+        how.executor()(schedule, lambda task: pack_task(task, runtime, write_report), log_outcome)
+    broken = {name: Outcome(name, error) for name, error in cells.broken.items()}
+    return {**schedule.outcomes, **broken}, len(missing)
 
 
 def _description(study: Study) -> dict[str, Any]:
-    axes = [
-        {
-            "name": axis.name,
-            "values": [
-                {"label": value.label, "settings": dict(value.settings)} for value in axis.values
-            ],
-        }
-        for axis in axes_of(study)
-    ]
+    axes = []
+    for axis in axes_of(study):
+        values = [{"label": v.label, "settings": dict(v.settings)} for v in axis.values]
+        axes.append({"name": axis.name, "values": values})
     return {
         "name": study.name,
         "question": study.question,
@@ -207,147 +186,25 @@ def _description(study: Study) -> dict[str, Any]:
         "settings": study.settings,
         "axes": axes,
         "seeds": list(study.seeds),
-        "compare": [one.model_dump() for one in study.compare],
+        "compare": [compared.model_dump() for compared in study.compare],
     }
 
 
-def _gathered(
-    study: Study, laid: Laid, scratch_dir: Path, outcomes: Mapping[str, Outcome]
-) -> dict[str, Any]:
-    """Write the tables; return what study.json says of the cells and of the differences."""
-    axes = [axis.name for axis in axes_of(study)]
-    rows, curves, cells = [], [], []
-    for cell in laid.cells:
-        error = outcomes[cell.name].error if cell.name in outcomes else ""
-        run = scratch_dir / CELLS / cell.name
-        if not error:
-            rows += rows_of(cell, run)
-            curves += curve_of(cell, run)
-        cells.append(
-            {
-                "name": cell.name,
-                "labels": dict(cell.labels),
-                "seed": cell.seed,
-                "status": "failed" if error else "done",
-                "error": error,
-                "folder": "" if error else f"{CELLS}/{cell.name}",
-            }
-        )
-    found = [one for compared in study.compare for one in differences(rows, axes, compared)]
-    rankings = [
-        one
-        for compared in study.compare
-        for axis in axes
-        for one in ranking(rows, axes, axis, compared)
-    ]
-    for name, table in (
-        (TABLE, rows),
-        (CURVES, curves),
-        (DIFFERENCES, difference_rows(found, axes)),
-    ):
-        write_table(table, scratch_dir / name)
-    ranked = [
-        {
-            "axis": one.axis,
-            "metric": one.metric,
-            "subject": one.subject,
-            "language": one.language,
-            "order": list(one.order),
-            "means": list(one.means),
-            "carried": [list(pair) for pair in one.carried],
-            "best": one.best,
-            "sentence": one.sentence,
-        }
-        for one in rankings
-    ]
-    failures = [
-        {"cell": cell.name, "error": outcomes[cell.name].error, "trace": outcomes[cell.name].trace}
-        for cell in laid.cells
-        if cell.name in outcomes and outcomes[cell.name].error
-    ]
+def _stages(cells: CellGraphs, outcomes: Mapping[str, Outcome], missing: int) -> dict[str, Any]:
+    """Return how many stages the cells need, how many of these differ, and what was built."""
+    built: list[Built] = []
+    for outcome in outcomes.values():
+        built += outcome.built
+    keys: list[str] = []
+    for graph in cells.graphs.values():
+        keys += [node.stage.key for node in graph]
     return {
-        "cells": cells,
-        "failures": failures,
-        "rankings": ranked,
-        "columns": COLUMNS,
-        "curve_columns": CURVE_COLUMNS,
-    }
-
-
-def _stages(laid: Laid, outcomes: Mapping[str, Outcome], missing: int) -> dict[str, Any]:
-    """Return how many stages were asked for, how many different ones these are, and what this call made."""
-    built: list[Built] = [one for outcome in outcomes.values() for one in outcome.built]
-    asked = [node.stage for graph in laid.graphs.values() for node in graph]
-    return {
-        "asked": len(asked),
-        "different": len({stage.key for stage in asked}),
+        "asked": len(keys),
+        "different": len(set(keys)),
         "missing": missing,
         "built": len(built),
-        "built_by_name": dict(Counter(one.stage for one in built)),
-        "made": [{"stage": one.stage, "key": one.key, "seconds": one.seconds} for one in built],
+        "built_by_name": dict(Counter(stage.stage for stage in built)),
+        "made": [
+            {"stage": stage.stage, "key": stage.key, "seconds": stage.seconds} for stage in built
+        ],
     }
-
-
-def _clock(moment: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
-
-
-class StudyError(LingraftError):
-    """A study of which some cells failed; the others are whole."""
-
-    exit_code = 3
-
-
-def how_to_run(
-    runtime: Runtime, workers: int, executor: str, address: str, resources: tuple[float, float]
-) -> StudyRuntime:
-    """Return how to carry a study out; raises `RecipeError` for an option that would not act."""
-    if executor not in EXECUTORS:
-        msg = f"--executor {executor!r} is not known; {did_you_mean(executor, EXECUTORS)}"
-        raise RecipeError(msg)
-    if executor == "ray":
-        return StudyRuntime(runtime, workers, Ray(address, workers, *resources))
-    if address or resources != (1.0, 0.0):
-        msg = "--ray-address, --cpus and --gpus are of --executor ray; local workers share this machine out (--workers)"
-        raise RecipeError(msg)
-    return StudyRuntime(runtime, workers)
-
-
-def outcome_tables(study: StudyFolder) -> list[Table]:
-    """Return what came out: the differences averaged over the other axes, and what may be said of each axis."""
-    record = study.record
-    table = Table(
-        pad_edge=False, box=None, title=record["question"] or record["name"], title_justify="left"
-    )
-    for heading in ("axis", "metric", "language", "mean of each value, best first"):
-        table.add_column(heading)
-    for one in record["rankings"]:
-        means = "  ".join(
-            f"{label} {number(mean)}"
-            for label, mean in zip(one["order"], one["means"], strict=True)
-        )
-        table.add_row(one["axis"], f"{one['metric']} ({one['subject']})", one["language"], means)
-    said = Table(pad_edge=False, box=None, show_header=False)
-    said.add_column()
-    for one in record["rankings"]:
-        said.add_row(one["sentence"])
-    stages = record["stages"]
-    said.add_row(
-        f"{len(record['cells'])} cells, {len(record['failures'])} failed; {stages['asked']} stages asked for, "
-        f"{stages['different']} different ones, {stages['built']} made in {duration(record['seconds'])}"
-    )
-    return [table, said]
-
-
-def refuse_failures(study: StudyFolder) -> None:
-    """Raise `StudyError`, with the first cell that failed and why, where any did."""
-    failures = study.record["failures"]
-    if failures:
-        cells = ", ".join(failure["cell"] for failure in failures[:5]) + (
-            ", ..." if len(failures) > 5 else ""
-        )
-        msg = (
-            f"{len(failures)} of {len(study.record['cells'])} cells failed ({cells}): {failures[0]['error']}; "
-            "the same command tries them again"
-        )
-        raise StudyError(msg)

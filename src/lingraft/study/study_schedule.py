@@ -1,10 +1,10 @@
-"""What is to be done in which order: stages that cells share come first and are made once, then each cell on its own.
+"""The tasks of a study and their order: shared stages first, each built once, then each cell.
 
-Every node of every cell has a key. A key that two cells or more ask for is a task of its own, made with the recipe of
-the first of them; the rest of a cell (its own stages, and putting its run folder together) is one task, which waits
-for the shared ones below it. So no stage is ever made twice, however many workers there are, and a cell stays in one
-place. Where a shared stage fails, the cells above it fail with the same words and the others go on. A training that
-can go on from a shorter one of another cell waits until that one is over, however it ended.
+A stage that two or more cells need is a task, built with the recipe of the first of them. The rest
+of a cell (its own stages, and its run folder) is one task, which waits for the shared stages. So no
+stage is built twice, whatever the number of workers, and a cell stays on one worker. If a shared
+stage fails, the cells that need it fail with the same error and the others continue. A training
+that can continue from a shorter one of another cell waits until that one ends, even if it fails.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from lingraft.store import Store, digest
 
 @dataclass(frozen=True)
 class StudyTask:
-    """Something for a worker: one shared stage by its key, or (`key` is None) the whole of what is left of a cell.
+    """A task for a worker: a shared stage, by its key, or (`key` is None) the rest of a cell.
 
-    It builds on what it `needs`; what is `after` another task only waits for it.
+    It fails if one of the tasks that it `needs` fails. It waits for the tasks in `after` as well,
+    but does not need their results.
     """
 
     name: str
@@ -38,7 +39,7 @@ class StudyTask:
 
 @dataclass(frozen=True)
 class Built:
-    """A stage that was made: its name, its key and how long that took."""
+    """A stage that was built: its name, its key and the seconds it took."""
 
     stage: str
     key: str
@@ -47,7 +48,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task; `error` is one line for people, `trace` more for a bug report."""
+    """The result of a task: an error in one line, with a trace for bug reports, and what it built."""
 
     task: str
     error: str = ""
@@ -58,30 +59,30 @@ class Outcome:
 
 @dataclass
 class StudySchedule:
-    """Tasks that are to be done, and how far they are."""
+    """The tasks to run, and the outcomes of those that have ended."""
 
     tasks: Sequence[StudyTask]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    _begun: set[str] = field(default_factory=set)
+    _started: set[str] = field(default_factory=set)
 
     def take(self) -> StudyTask | None:
-        """Return a task whose needs are met, and count it as begun; None where there is none just now."""
+        """Return a task that can start now, and mark it as started; None if there is none."""
         for task in self.tasks:
-            if task.name not in self._begun and task.needs | task.after <= self.outcomes.keys():
-                self._begun.add(task.name)
+            if task.name not in self._started and task.needs | task.after <= self.outcomes.keys():
+                self._started.add(task.name)
                 return task
         return None
 
     def finish(self, outcome: Outcome) -> list[Outcome]:
-        """Note an outcome; return it with those of the tasks that fail because of it."""
+        """Store an outcome; return it with the outcomes of the tasks that fail because of it."""
         self.outcomes[outcome.task] = outcome
-        noted = [outcome]
+        ended = [outcome]
         if outcome.error:
             for task in self.tasks:
                 if outcome.task in task.needs and task.name not in self.outcomes:
-                    self._begun.add(task.name)
-                    noted += self.finish(Outcome(task.name, outcome.error, outcome.trace))
-        return noted
+                    self._started.add(task.name)
+                    ended += self.finish(Outcome(task.name, outcome.error, outcome.trace))
+        return ended
 
     @property
     def finished(self) -> bool:
@@ -89,24 +90,25 @@ class StudySchedule:
         return len(self.outcomes) == len(self.tasks)
 
 
-def schedule_of(
+def build_schedule(
     graphs: Mapping[str, Graph], recipes: Mapping[str, Recipe], store: Store
 ) -> StudySchedule:
-    """Return the tasks of cells, by name, that are not finished: shared stages that are not in the store, and cells."""
-    asked = Counter(key for graph in graphs.values() for key in {node.stage.key for node in graph})
+    """Return the tasks for the graphs of cells: shared stages that are not cached, and cells."""
+    uses: Counter[str] = Counter()
+    for graph in graphs.values():
+        uses.update({node.stage.key for node in graph})
     shared: dict[str, StudyTask] = {}
     cells = []
     for name, graph in graphs.items():
-        below: set[str] = set()
+        needs: set[str] = set()
         for node in graph:
             key = node.stage.key
-            if asked[key] > 1 and key not in shared and not node.is_cached(store):
-                shared[key] = StudyTask(
-                    key, node.title, recipes[name], key, frozenset(_below(node) & shared.keys())
-                )
+            if uses[key] > 1 and key not in shared and not node.is_cached(store):
+                below = frozenset(_input_keys(node) & shared.keys())
+                shared[key] = StudyTask(key, node.title, recipes[name], key, below)
             if key in shared:
-                below.add(key)
-        cells.append(StudyTask(name, name, recipes[name], None, frozenset(below)))
+                needs.add(key)
+        cells.append(StudyTask(name, name, recipes[name], None, frozenset(needs)))
     tasks = [*shared.values(), *cells]
     after = _longer_after_shorter(graphs, recipes, {task.name for task in tasks if task.key})
     return StudySchedule([replace(task, after=after.get(task.name, frozenset())) for task in tasks])
@@ -115,21 +117,26 @@ def schedule_of(
 def _longer_after_shorter(
     graphs: Mapping[str, Graph], recipes: Mapping[str, Recipe], shared: AbstractSet[str]
 ) -> dict[str, frozenset[str]]:
-    """Return, for tasks that train, the task whose training is the next shorter one that they can go on from."""
+    """Return for each training task the one with the next shorter training it can continue."""
     lengths: dict[str, dict[str, float]] = {}
     for name, graph in graphs.items():
-        if graph.training is not None and (found := recipes[name].training.beginning()):
-            beginning, length = found
+        beginning_and_length = recipes[name].training.beginning()
+        if graph.training is not None and beginning_and_length:
+            beginning, length = beginning_and_length
             group = digest([dict(graph.training.stage.inputs), recipes[name].seed, beginning])
             key = graph.training.stage.key
             lengths.setdefault(group, {})[key if key in shared else name] = length
-    chains = (
-        sorted(group, key=lambda task, group=group: group[task])  # type: ignore[misc]
-        for group in lengths.values()
-    )
-    return {longer: frozenset({shorter}) for chain in chains for shorter, longer in pairwise(chain)}
+    after = {}
+    for group_lengths in lengths.values():
+        chain = sorted(group_lengths, key=group_lengths.__getitem__)
+        for shorter, longer in pairwise(chain):
+            after[longer] = frozenset({shorter})
+    return after
 
 
-def _below(node: StageNode) -> set[str]:
-    """Return the keys of everything that a node builds on."""
-    return {key for one in node.inputs.values() for key in (one.stage.key, *_below(one))}
+def _input_keys(node: StageNode) -> set[str]:
+    """Return the keys of all stages that a stage depends on."""
+    keys = set()
+    for below in node.inputs.values():
+        keys |= {below.stage.key, *_input_keys(below)}
+    return keys

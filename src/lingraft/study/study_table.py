@@ -1,8 +1,8 @@
-"""The tidy table of a study: every measurement of every cell, a row each, beside what the cell is.
+"""The table of a study: each measurement of each cell is a row, with the values of the cell.
 
-`COLUMNS` documents it; study.json carries the same words. What a run notes of its training, and how many tokens it
-added, are rows as well, so that one table holds everything that a chart needs. The curves of training are a second
-table of the same make.
+`COLUMNS` documents it; study.json repeats that. What the stages of a run note (training time, number
+of added tokens and the like) are rows, too, so that a chart needs this table only. Held-out curves
+of training are a second table of the same kind.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from lingraft.study.cells import Cell
 
 AXIS = "axis."
 COLUMNS = {
-    "cell": "name of the cell: its run lies in cells/NAME",
+    "cell": "name of the cell, whose run is in cells/NAME",
     "seed": "the cell's seed",
     f"{AXIS}NAME": "the cell's value on each axis, a number where all are numbers, else its label",
-    "role": "what the row's language is to the cell: target, replay, or nothing",
+    "role": "role of the row's language in the cell: target, replay, or empty",
     "metric": "what was measured",
-    "subject": "on which model: source, spliced or adapted",
+    "subject": "the model: source, spliced or adapted",
     "value": "the number",
     "unit": "its unit",
-    "language": "tag of the text's language",
+    "language": "language tag of the text",
     "split": "which part of the text",
-    "n": "how many units it averages over",
-    "per": "what such a unit is",
+    "n": "number of units that the value averages over",
+    "per": "the kind of these units",
     "low": "lower end of the interval over these units",
-    "high": "its upper end",
-    "confidence": "of that interval",
-    "version": "of the metric",
+    "high": "upper end of that interval",
+    "confidence": "confidence of the interval",
+    "version": "version of the metric",
     "note": "how it was measured",
 }
 CURVE_COLUMNS = {
@@ -46,7 +46,7 @@ CURVE_COLUMNS = {
 
 Row = dict[str, Any]
 
-_NOTED = (
+_STAGE_NOTES = (  # stage, note, metric, subject, unit
     ("vocabulary", "added", "tokens added", "spliced", "tokens"),
     ("source", "parameters", "parameters", "source", "parameters"),
     ("embeddings", "parameters", "parameters", "spliced", "parameters"),
@@ -57,41 +57,42 @@ _NOTED = (
 )
 
 
-def rows_of(cell: Cell, folder: Path) -> list[Row]:
-    """Return the rows of a finished cell."""
-    beside = _beside(cell)
-    measured = [*read_measurements(folder / "measurements.parquet"), *_noted(read_record(folder))]
-    return [
-        {**beside, "role": _role(cell, row.language), **dataclasses.asdict(row)} for row in measured
-    ]
+def measurement_rows(cell: Cell, folder: Path) -> list[Row]:
+    """Return the measurements of a finished cell, and those that its stages noted."""
+    measurements = read_measurements(folder / "measurements.parquet")
+    measurements += _noted_measurements(read_record(folder))
+    rows = []
+    for row in measurements:
+        role = _role(cell, row.language)
+        rows.append({**_cell_columns(cell), "role": role, **dataclasses.asdict(row)})
+    return rows
 
 
-def curve_of(cell: Cell, folder: Path) -> list[Row]:
-    """Return the points of a cell's held-out curve; none where nothing was trained."""
+def curve_rows(cell: Cell, folder: Path) -> list[Row]:
+    """Return the points of a cell's held-out curve; none if nothing was trained."""
     path = folder / "training.jsonl"
     if not path.is_file():
         return []
-    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return [
-        {
-            **_beside(cell),
-            "role": _role(cell, language),
-            "language": language,
-            "step": line["step"],
-            "bytes": line["bytes"],
-            "bits_per_byte": value,
-        }
-        for line in lines
-        for language, value in line.get("heldout", {}).items()
-    ]
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        step = json.loads(line)
+        for language, value in step.get("heldout", {}).items():
+            rows.append(
+                {
+                    **_cell_columns(cell),
+                    "role": _role(cell, language),
+                    "language": language,
+                    "step": step["step"],
+                    "bytes": step["bytes"],
+                    "bits_per_byte": value,
+                }
+            )
+    return rows
 
 
-def _beside(cell: Cell) -> Row:
-    return {
-        "cell": cell.name,
-        "seed": cell.seed,
-        **{f"{AXIS}{axis}": label for axis, label in cell.labels.items()},
-    }
+def _cell_columns(cell: Cell) -> Row:
+    labels = {f"{AXIS}{axis}": label for axis, label in cell.labels.items()}
+    return {"cell": cell.name, "seed": cell.seed, **labels}
 
 
 def _role(cell: Cell, language: str) -> str:
@@ -100,15 +101,18 @@ def _role(cell: Cell, language: str) -> str:
     return "replay" if cell.recipe.replay and cell.recipe.replay.language == language else ""
 
 
-def _noted(record: Mapping[str, Any]) -> Iterator[Measurement]:
+def _noted_measurements(record: Mapping[str, Any]) -> Iterator[Measurement]:
     notes = {stage["name"]: stage["notes"] for stage in record["stages"]}
-    for stage, key, metric, subject, unit in _NOTED:
+    for stage, key, metric, subject, unit in _STAGE_NOTES:
         if key in notes.get(stage, {}):
             yield Measurement(metric, subject, float(notes[stage][key]), unit, split="", per="run")
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
-    """Write rows as parquet and, beside it, as CSV: a column for each key, text where any of its values is text."""
+    """Write rows as parquet and as CSV, with a column for each key of any row.
+
+    A column is text if any of its values is: labels of an axis may mix names and numbers.
+    """
     import pyarrow as pa
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
@@ -124,9 +128,11 @@ def _column(values: list[Any]) -> Any:
     import pyarrow as pa
 
     if any(isinstance(value, str) for value in values):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
+        texts = [None if value is None else str(value) for value in values]
+        return pa.array(texts, pa.string())
     if any(isinstance(value, float) for value in values) or all(value is None for value in values):
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+        numbers = [None if value is None else float(value) for value in values]
+        return pa.array(numbers, pa.float64())
     return pa.array(values, pa.int64())
 
 

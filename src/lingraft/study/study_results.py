@@ -1,0 +1,87 @@
+"""Gathers the results of the cells of a study: tables, rankings and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lingraft.study.cells import Cell, axes_of
+from lingraft.study.config import Study
+from lingraft.study.statistics import (
+    AxisRanking,
+    Difference,
+    difference_rows,
+    differences,
+    ranking,
+)
+from lingraft.study.study_folder import CELLS, CURVES, DIFFERENCES, TABLE
+from lingraft.study.study_schedule import Outcome
+from lingraft.study.study_table import (
+    COLUMNS,
+    CURVE_COLUMNS,
+    Row,
+    curve_rows,
+    measurement_rows,
+    write_table,
+)
+
+
+def gather_results(
+    study: Study, cells: Sequence[Cell], folder: Path, outcomes: Mapping[str, Outcome]
+) -> dict[str, Any]:
+    """Write the tables into `folder`; return what study.json says of cells and differences."""
+    axes = [axis.name for axis in axes_of(study)]
+    rows: list[Row] = []
+    curves: list[Row] = []
+    records, failures = [], []
+    for cell in cells:
+        outcome = outcomes.get(cell.name)
+        error = outcome.error if outcome else ""
+        if outcome and error:
+            failures.append({"cell": cell.name, "error": error, "trace": outcome.trace})
+        else:
+            rows += measurement_rows(cell, folder / CELLS / cell.name)
+            curves += curve_rows(cell, folder / CELLS / cell.name)
+        records.append(_cell_record(cell, error))
+    compared_differences: list[Difference] = []
+    rankings: list[AxisRanking] = []
+    for compared in study.compare:
+        compared_differences += differences(rows, axes, compared)
+        for axis in axes:
+            rankings += ranking(rows, axes, axis, compared)
+    write_table(rows, folder / TABLE)
+    write_table(curves, folder / CURVES)
+    write_table(difference_rows(compared_differences, axes), folder / DIFFERENCES)
+    return {
+        "cells": records,
+        "failures": failures,
+        "rankings": [_ranking_record(axis_ranking) for axis_ranking in rankings],
+        "columns": COLUMNS,
+        "curve_columns": CURVE_COLUMNS,
+    }
+
+
+def _cell_record(cell: Cell, error: str) -> dict[str, Any]:
+    return {
+        "name": cell.name,
+        "labels": dict(cell.labels),
+        "seed": cell.seed,
+        "status": "failed" if error else "done",
+        "error": error,
+        "folder": "" if error else f"{CELLS}/{cell.name}",
+    }
+
+
+def _ranking_record(ranked: AxisRanking) -> dict[str, Any]:
+    return {
+        "axis": ranked.axis,
+        "metric": ranked.metric,
+        "subject": ranked.subject,
+        "language": ranked.language,
+        "order": list(ranked.order),
+        "means": list(ranked.means),
+        "carried": [list(pair) for pair in ranked.carried],
+        "best": ranked.best,
+        "sentence": ranked.sentence,
+    }
