@@ -87,7 +87,8 @@ def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path
     assert run_probe(recipe, asked, runtime, log=again.append) == found
     assert len(again) == 6
     assert any(
-        "tokens before, which the other inits did not see" in sentence for sentence in found.sentences()
+        "tokens before, which the other inits did not see" in sentence
+        for sentence in found.sentences()
     )
     json.dumps(found.as_json())
 
