@@ -85,6 +85,7 @@ def measure_exposure(use: AddedTokenUse, language: str, subject: str) -> list[Me
     }
     measurements = []
     if use.exposures is not None:
+        # Counts are very skewed (Zipf), so quantiles are reported and no mean.
         tenth, median, ninth = np.quantile(use.exposures, [0.1, 0.5, 0.9])
         never = int((use.exposures == 0).sum())
         note = (
@@ -129,6 +130,7 @@ def find_undertrained(rotations: Floats) -> np.ndarray[tuple[int, ...], np.dtype
     is_small: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (
         rotations < MIN_ROTATION_SHARE * np.median(rotations)
     )
+    # If most rows did not rotate, the median is 0, and no row is below a share of it.
     return is_small | (rotations < ROUNDING)
 
 
@@ -139,6 +141,7 @@ def measure_rotation(before: Path, after: Path, ids: Integers) -> Floats:
     rows = torch.from_numpy(ids)
     first = read_input_matrix(before)[rows].double()
     last = read_input_matrix(after)[rows].double()
+    # The component along the old row is not a rotation; what is across is.
     along = (first * last).sum(dim=1) / first.square().sum(dim=1).clamp_min(1e-300)
     across = last - along[:, None] * first
     rotations: Floats = (across.norm(dim=1) / last.norm(dim=1).clamp_min(1e-300)).numpy()

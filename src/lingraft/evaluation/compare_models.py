@@ -135,6 +135,7 @@ def added_ids(models: Mapping[str, ScoredModel]) -> dict[str, frozenset[int]]:
 
 def _newly_reachable_ids(first: ModelTokenizer, other: ModelTokenizer) -> set[int]:
     """Return the ids in `other` of the tokens that `first` has but cannot produce."""
+    # A tokenizer compared with itself has no newly reachable token.
     if first is other:
         return set()
     ids = other.vocabulary.ids
@@ -151,7 +152,7 @@ def _measure_scores(
 ) -> Iterator[Measurement]:
     """Yield fertility, bits per byte, use of added tokens, and changes from the first model."""
     bootstrap = settings.bootstrap
-    first, reference = next(iter(scores.items()))
+    first, reference = next(iter(scores.items()))  # dictionaries keep the order of the models
     for subject, score in scores.items():
         yield from fertility(score, language, subject, bootstrap)
         bits = measure_ratio(
@@ -226,6 +227,7 @@ def _measure_sequence_lengths(
     if settings.reference_tokenizer is None:
         return
     path = Path(settings.reference_tokenizer).expanduser()
+    # Tokenized once: the reference is the same for every model.
     tokens = [len(ids) for ids in open_tokenizer(path).encode(documents)]
     name = (path.parent if path.is_file() else path).resolve().name
     for subject, score in scores.items():
@@ -253,6 +255,7 @@ def _measure_speeds(
     *,
     execution: tuple[str, str],
 ) -> None:
+    # All models are in memory at once, because they take turns.
     loaded = {}
     for subject, model in models.items():
         loaded[subject] = load_model(model.folder, *execution), model.tokenizer
@@ -260,6 +263,7 @@ def _measure_speeds(
         passages = choose_passages(
             documents, settings.timed_prompts, settings.prompt_bytes, settings.timed_bytes
         )
+        # Very short documents leave nothing to write after a prompt.
         if not passages:
             result.notes[language]["generation speed"] = (
                 "not measured: no document goes on after its prompt"

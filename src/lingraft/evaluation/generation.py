@@ -138,6 +138,7 @@ class _TimedWriter:
         whole, prompt = self.tokenizer.encode(
             [passage.prompt + passage.continuation, passage.prompt]
         )
+        # Tokens of the whole text up to where the prompt alone is tokenized differently.
         shared = next(
             (i for i, (a, b) in enumerate(zip(whole, prompt, strict=False)) if a != b), len(prompt)
         )
@@ -152,6 +153,7 @@ class _TimedWriter:
             for token in following[:-1]:
                 sequence.append(token)
                 unread = [token]
+                # A cache cannot be shortened in every architecture, so it is built again.
                 if held >= self.context:
                     unread, cache, held = sequence[-max(1, self.context // 2) :], None, 0
                 cache = self._step(unread, cache)

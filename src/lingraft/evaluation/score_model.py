@@ -46,7 +46,6 @@ def score_folder(
     scores, samples = {}, {}
     for language, documents in texts.items():
         scores[language] = score_text(model, tokenizer, documents, settings)
-    for language, documents in texts.items():
         if generation is not None:
             prompts = choose_prompts(documents, generation.samples, generation.prompt_bytes)
             samples[language] = write_samples(model, tokenizer, prompts, generation.sample_bytes)

@@ -66,6 +66,7 @@ class TextScores:
 
     def write(self, path: Path) -> None:
         """Write the scores as an .npz file."""
+        # A JSON string in an array of text: an array of objects would be pickled.
         facts = json.dumps(
             {
                 "unspaced": self.unspaced,

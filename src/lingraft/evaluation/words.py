@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import regex
 
+# The WORD flag selects the default boundaries of Unicode instead of changes of \w.
 BOUNDARY = regex.compile(r"\b", regex.VERSION1 | regex.WORD)
 WORD_SIGN = regex.compile(r"[\p{L}\p{N}]")
 UNSPACED = regex.compile(r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Han}\p{Hiragana}\p{Katakana}]")
@@ -48,6 +49,7 @@ def count_sentences(text: str) -> int:
 
 def is_unspaced(documents: Sequence[str]) -> bool:
     """Return whether most letters of the first 100 documents are of a script without spaces."""
+    # A sample is enough to tell the script, and keeps long corpora fast.
     sample = "".join(document[:1000] for document in documents[:100])
     letters = len(WORD_SIGN.findall(sample))
     return letters > 0 and len(UNSPACED.findall(sample)) > letters / 2

@@ -30,6 +30,7 @@ def check_tasks(settings: TaskSettings) -> None:
         if find_spec(module) is None:
             raise MissingExtraError(module, extra="eval")
     known = named_families(settings)
+    # A misspelled name under `data` would otherwise be ignored without a message.
     for name in settings.data:
         if name not in known and name not in expand_names(settings.names):
             nearest = did_you_mean(name, [*known, *settings.names])
@@ -69,6 +70,7 @@ def hub_commit(task: Task) -> str:
     if not constants.HF_HUB_OFFLINE:
         try:
             info = HfApi().dataset_info(task.hub.id, revision=branch, timeout=20)
+            # A gated data set has public metadata, but its files need an access token.
             if info.gated:
                 HfApi().auth_check(task.hub.id, repo_type="dataset")
             return str(info.sha)

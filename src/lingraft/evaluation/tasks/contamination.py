@@ -52,6 +52,7 @@ def find_seen(documents: Sequence[str], texts: Iterable[str]) -> list[int | None
     """
     found: list[int | None] = []
     index: dict[tuple[str, str], list[tuple[tuple[str, ...], int]]] = defaultdict(list)
+    # None: too short. 0: not found yet.
     for number, document in enumerate(documents):
         words = normalised_words(document)
         length = min(len(words), _length(words))

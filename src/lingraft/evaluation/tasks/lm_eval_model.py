@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from transformers import AutoTokenizer
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, TokenizerError
@@ -38,8 +39,6 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     def __init__(
         self, folder: Path, *, device: str = "cpu", dtype: str = "auto", too_long: str = "cut"
     ) -> None:
-        from transformers import AutoTokenizer
-
         self.folder = folder
         self.too_long = too_long
         self.incidents: Counter[str] = Counter()

@@ -71,6 +71,7 @@ def build_task(task: Task, settings: TaskSettings) -> Any:
     """Return lm-eval's object for an included task, with its documents."""
     data = data_of(task.name, settings)
     splits, where = read_splits(task, data), data.model_dump() if data else f"hf:{task.hub.id}"
+    # lm-eval reads documents from `custom_dataset` without asking a hub.
     config: dict[str, Any] = {
         **task.config,
         "task": task.name,
@@ -154,6 +155,7 @@ def _with_files(name: str, manager: TaskManager, files: dict[str, str | None]) -
     for split, file in _files_by_split(config, scored, files):
         if file:
             records[split] = read_file(Path(file).expanduser())
+    # They concern groups of tasks and the data set on the Hub, which is not read.
     for key in ("tag", "group", "dataset_kwargs"):
         config.pop(key, None)
     for key in ("training_split", "validation_split", "fewshot_split"):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from langcodes.registry_parser import parse_registry
 
 from lingraft.corpus.language import parse_language
 from lingraft.errors import RecipeError
@@ -120,6 +121,7 @@ def find_task(name: str) -> Task | None:
     own = {**content["lingraft"], **content["lingraft"].get("for", {}).get(language, {})}
     words = own.get("words", {})
     tag = _language_tag(language)
+    # English words first: a word that is missing in the language stays English.
     replacements = {
         **words.get(ENGLISH, {}),
         **words.get(tag, {}),
@@ -127,7 +129,7 @@ def find_task(name: str) -> Task | None:
         "code": own["codes"].get(language, language),
         "language name": english_name(tag),
     }
-    own.pop("words", None)
+    own.pop("words", None)  # words are replacements, not strings to fill
     own = _fill(own, replacements)
     config = {key: value for key, value in content.items() if key != "lingraft"}
     return Task(
@@ -156,6 +158,7 @@ def _language_tag(code: str) -> str:
     except RecipeError:
         return code
     language, *rest = tag.split("-")
+    # A data set's code (hin_Deva) always has a script; in a tag (zh-Hant) it is part of the name.
     return language if rest and "_" in code else tag
 
 
@@ -166,11 +169,10 @@ def english_name(tag: str) -> str:
     >>> english_name("hi"), english_name("sw"), english_name("domain:law")
     ('Hindi', 'Swahili', 'domain:law')
     """
-    from langcodes.registry_parser import parse_registry
-
     language = tag.partition("-")[0]
     for entry in parse_registry():
         if entry.get("Type") == "language" and entry.get("Subtag") == language:
+            # The registry adds notes in parentheses, as in "Swahili (macrolanguage)".
             return re.sub(r"\s*\(.*\)", "", entry["Description"][0])
     return tag
 

@@ -39,18 +39,17 @@ def measure_task(
 ) -> list[Measurement]:
     """Return a measurement for each metric of a task, and one for documents seen in training.
 
-    `seen` are the numbers of seen, searched and too short documents. `incidents` counts what the
-    model had to cut or join.
+    `seen` are the numbers of seen, searched and too short documents; `incidents` of cut requests.
     """
     own = find_task(name)
-    family, language = own.family if own else name, language_of(name)
     requests = sum(len(sample["arguments"]) for sample in samples)
+    # The notes make a score comparable: few-shot examples, task version, and what was cut.
     notes = [f"{task.get_config('num_fewshot')} shots", f"task version {task.VERSION}"]
     notes += _notes(own, samples, seen, settings)
     notes += [f"{count} of {requests} {incident}" for incident, count in incidents.items()]
     common: dict[str, Any] = {
         "subject": subject,
-        "language": language,
+        "language": language_of(name),
         "split": "test",
         "version": _whole_version(task),
     }
@@ -67,17 +66,23 @@ def measure_task(
         if measurement is not None:
             measurements.append(measurement)
     if seen is not None:
-        measurements.append(
-            Measurement(
-                f"{family} documents seen in training",
-                value=seen[0],
-                unit="documents",
-                n=seen[1] + seen[2],
-                note=f"{RULE}; {seen[2]} too short to be looked for",
-                **common,
-            )
-        )
+        measurements.append(_measure_seen(own.family if own else name, seen, common))
     return measurements
+
+
+def _measure_seen(
+    family: str, seen: tuple[int, int, int], common: Mapping[str, Any]
+) -> Measurement:
+    """Return the number of documents that occur in the training text."""
+    found, searched, too_short = seen
+    return Measurement(
+        f"{family} documents seen in training",
+        value=found,
+        unit="documents",
+        n=searched + too_short,
+        note=f"{RULE}; {too_short} too short to be looked for",
+        **common,
+    )
 
 
 def _values_by_metric(
@@ -96,6 +101,7 @@ def _values_by_metric(
 def label_of(name: str, metric: str, filtered: str) -> str:
     """Return the name of a task's metric in measurements."""
     own = find_task(name)
+    # In lm-eval, "none" is no filter, and "remove_whitespace" only strips an answer.
     suffix = "" if filtered in {"none", "remove_whitespace"} else f" ({filtered})"
     return (
         f"{own.family} {LABELS.get(metric, metric)}{suffix}" if own else f"{name} {metric}{suffix}"

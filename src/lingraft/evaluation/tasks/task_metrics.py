@@ -18,6 +18,10 @@ from typing import Any
 
 import numpy as np
 from lm_eval.api.task import ConfigurableTask
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.tokenizers import tokenizer_spm
+from sacrebleu.utils import download_file
 
 from lingraft.errors import HubError
 from lingraft.evaluation.tasks.contamination import normalised_words
@@ -28,9 +32,6 @@ NAME = "flores200"
 
 def flores200_model() -> Path:
     """Return the path of spBLEU's model, fetched once; raises `HubError` if it is unavailable."""
-    from sacrebleu.tokenizers import tokenizer_spm
-    from sacrebleu.utils import download_file
-
     address = tokenizer_spm.SPM_MODELS[NAME]["url"]
     path = Path(tokenizer_spm.SACREBLEU_DIR) / "models" / Path(address).name
     if path.is_file():
@@ -76,6 +77,7 @@ def point(log_probabilities: Sequence[float], answers: Sequence[str], right: int
     (1.0, 0.5)
     """
     by_byte = np.array(log_probabilities) / [len(answer.encode()) for answer in answers]
+    # Rounding must not break a tie.
     best = np.isclose(by_byte, by_byte.max(), rtol=1e-9, atol=0)
     return float(best[right] / best.sum())
 
@@ -117,9 +119,7 @@ def shared_words(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, fl
 
 def translation_metric(name: str) -> Any:
     """Return sacrebleu's chrF++, or BLEU over the pieces of FLORES-200's SentencePiece model."""
-    from sacrebleu.metrics.bleu import BLEU
-    from sacrebleu.metrics.chrf import CHRF
-
+    # chrF++ is chrF with word n-grams up to 2.
     if name == "chrF++":
         return CHRF(word_order=2)
     flores200_model()
