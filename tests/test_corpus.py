@@ -399,7 +399,8 @@ def test_a_language_check_without_lingua_names_the_extra(tmp_path):
     """The message of a missing extra is the command that installs it."""
     code = (
         "import sys; sys.modules['lingua'] = None\n"
-        "from lingraft.corpus import LanguageCheck; from lingraft.corpus.cleaning import language_filter\n"
+        "from lingraft.corpus import LanguageCheck\n"
+        "from lingraft.corpus.cleaning import language_filter\n"
         "language_filter(LanguageCheck(), 'hi')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -409,8 +410,9 @@ def test_a_language_check_without_lingua_names_the_extra(tmp_path):
 def test_importing_the_package_is_light():
     """Settings can be read without torch, datasets or pyarrow."""
     code = (
-        "import sys, lingraft.corpus; print(sorted({'torch', 'datasets', 'pyarrow', 'transformers', "
-        "'huggingface_hub', 'lingua'} & set(sys.modules)))"
+        "import sys, lingraft.corpus\n"
+        "heavy = {'torch', 'datasets', 'pyarrow', 'transformers', 'huggingface_hub', 'lingua'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,7 +1,7 @@
-"""GGUF files: what is written reads back as the same tokens and the same numbers; what would differ is refused.
+"""GGUF files: tokens and numbers read back equal; a model that would differ is refused.
 
-Real llama.cpp, which `make test` sets up where there is npm, gives equal ids and equal greedy tokens on small trained
-models.
+Real llama.cpp, which `make test` installs if there is npm, gives equal ids and equal greedy tokens
+on small trained models.
 """
 
 from __future__ import annotations
@@ -157,10 +157,10 @@ def test_a_file_reads_back(trained, tmp_path):
 
 
 def test_transformers_reads_the_same_numbers(trained, tmp_path):
-    """The reader of GGUF in transformers undoes the layout: every weight is equal, where it knows the architecture.
+    """The GGUF reader of transformers returns equal weights, for the architectures that it knows.
 
-    Logits are compared to rounding only: Conv1D weights come back as transposed views, and which kernel multiplies
-    those depends on the processor.
+    Logits are equal up to rounding: Conv1D weights are transposed views, and the kernel that
+    multiplies them depends on the processor.
     """
     import torch
     from transformers import AutoModelForCausalLM
