@@ -95,8 +95,8 @@ def predict_end(
     steps, exact = _after_warmup(points), _after_warmup(heldout)
     if len(steps) + len(exact) < MIN_POINTS:
         msg = (
-            f"prediction: {len(steps) + len(exact)} points of bits per byte after the warm-up; it "
-            f"needs {MIN_POINTS}: wait, or log more points"
+            f"{len(steps) + len(exact)} points of bits per byte after the warm-up; a prediction "
+            f"needs {MIN_POINTS}: wait, or log more of them"
         )
         raise RecipeError(msg)
     course = _WeightedBytes.of([*steps, *exact], end_bytes, annealed=annealed, ahead=ahead)
