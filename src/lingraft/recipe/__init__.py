@@ -1,6 +1,6 @@
-"""Recipes: what a run depends on (`Recipe`), how it is carried out (`Runtime`), and reading them from YAML.
+"""Recipes: what a run depends on (`Recipe`), where and how it runs (`Runtime`), and YAML files.
 
-A `Recipe` bears identity, a `Runtime` never does. Nothing here imports torch.
+The keys of stages depend on the `Recipe`, never on the `Runtime`. Nothing here imports torch.
 """
 
 from lingraft.recipe.load import (

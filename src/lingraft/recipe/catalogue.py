@@ -1,4 +1,4 @@
-"""Every setting of a recipe in a table: path, type, default and meaning, read from the fields themselves."""
+"""The table of all settings of a recipe: path, type, default and meaning, read from the fields."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ class Setting:
 
 
 def catalogue() -> list[Setting]:
-    """Return every setting of a recipe, in the order of the recipe; what has been told once is referred to."""
-    told: dict[type[BaseModel], str] = {}
+    """Return every setting of a recipe in order.
+
+    Settings that occur a second time are replaced by a reference to the first place.
+    """
+    listed: dict[type[BaseModel], str] = {}
     fields = list(Recipe.model_fields)
-    last = [
-        *(name for name in fields if name != "model"),
-        "model",
-    ]  # a base may hold a corpus and a plan of its own
-    rows = {name: list(_field(Recipe, name, "", told)) for name in last}
+    # `model` goes last: a model that is trained here has a corpus and a plan of its own, which
+    # should refer to those of the recipe, not the other way round.
+    last = [*(name for name in fields if name != "model"), "model"]
+    rows = {name: list(_field(Recipe, name, "", listed)) for name in last}
     return [row for name in fields for row in rows[name]]
 
 
 def chosen_settings(under: str = "") -> list[Setting]:
-    """Return the settings under a path; raises `RecipeError` where there are none."""
+    """Return the settings under a path; raises `RecipeError` if there are none."""
     rows = catalogue()
     chosen = [
         row for row in rows if not under or row.path == under or row.path.startswith(f"{under}.")
@@ -53,7 +55,7 @@ def chosen_settings(under: str = "") -> list[Setting]:
 
 
 def settings_table(under: str = "") -> Table:
-    """Return the catalogue as a table; raises `RecipeError` where nothing lies under the path."""
+    """Return the settings under a path as a table; raises `RecipeError` if there are none."""
     table = Table(box=None, pad_edge=False)
     for title in ("setting", "type", "default", "meaning"):
         table.add_column(title, overflow="fold")
@@ -63,48 +65,50 @@ def settings_table(under: str = "") -> Table:
 
 
 def _settings(
-    model: type[BaseModel], prefix: str, told: dict[type[BaseModel], str]
+    model: type[BaseModel], prefix: str, listed: dict[type[BaseModel], str]
 ) -> Iterator[Setting]:
     parent = next(
-        (cls for cls in model.__mro__ if cls in told and not issubclass(cls, Choice)), None
+        (cls for cls in model.__mro__ if cls in listed and not issubclass(cls, Choice)), None
     )
     inherited = set(parent.model_fields) if parent else set()
-    told.setdefault(model, prefix.rstrip("."))
+    listed.setdefault(model, prefix.rstrip("."))
     for name in model.model_fields:
         if name not in inherited:
-            yield from _field(model, name, prefix, told)
+            yield from _field(model, name, prefix, listed)
     if parent is not None:
-        yield Setting(f"{prefix}...", "", "", f"as under {told[parent]}")
+        yield Setting(f"{prefix}...", "", "", f"as under {listed[parent]}")
 
 
 def _field(
-    model: type[BaseModel], name: str, prefix: str, told: dict[type[BaseModel], str]
+    model: type[BaseModel], name: str, prefix: str, listed: dict[type[BaseModel], str]
 ) -> Iterator[Setting]:
     field = model.model_fields[name]
     path = f"{prefix}{field.alias or name}"
     yield Setting(path, kind_of(field.annotation), _default(field), field.description or "")
     for inner in models_in(field.annotation):
         yield from (
-            _methods(inner, path, told)
+            _methods(inner, path, listed)
             if issubclass(inner, Choice)
-            else _settings(inner, f"{path}.", told)
+            else _settings(inner, f"{path}.", listed)
         )
 
 
-def _methods(base: type[Choice], path: str, told: dict[type[BaseModel], str]) -> Iterator[Setting]:
-    if base in told:
-        yield Setting(f"{path}...", "", "", f"as under {told[base]}")
+def _methods(
+    base: type[Choice], path: str, listed: dict[type[BaseModel], str]
+) -> Iterator[Setting]:
+    if base in listed:
+        yield Setting(f"{path}...", "", "", f"as under {listed[base]}")
         return
-    told[base] = path
+    listed[base] = path
     for method in methods_of(base):
         yield Setting(
             f"{path}: {method.name}", "method", "", (method.__doc__ or "").partition("\n")[0]
         )
-        yield from _settings(method, f"{path}.{method.name}.", told)
+        yield from _settings(method, f"{path}.{method.name}.", listed)
 
 
 def kind_of(annotation: Any) -> str:
-    """Return how people write a type: `int | None`, `one of auto, keep, repair`."""
+    """Return a type in words: `int | nothing`, `one of auto, keep, repair`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, arguments))

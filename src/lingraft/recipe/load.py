@@ -1,4 +1,4 @@
-"""Reads a recipe from a file or from command-line options, and writes one: complete, or a commented first one."""
+"""Reads recipes from files or command-line options; writes complete or commented recipes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from lingraft.store import path_exists
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and apply dotted overrides (`vocabulary.size=10000`).
 
-    A relative path in a recipe is looked for from the current directory, then beside the recipe. Raises `RecipeError`
-    with the setting's full path and line.
+    A relative path in a recipe is relative to the current directory, or else to the recipe file.
+    Raises `RecipeError` with the full path of the setting and its line.
     """
     tree = override(read_file(path), overrides)
-    return parse_recipe(Tree(found_beside(tree.values, path.parent), tree.origins))
+    return parse_recipe(Tree(resolve_paths(tree.values, path.parent), tree.origins))
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a caller says of model and text, beside a recipe or in its place."""
+    """Model and text given on the command line, in addition to a recipe or instead of one."""
 
     model: str | None = None
     language: str | None = None
@@ -59,9 +59,9 @@ def assignment(setting: str, value: Any) -> str:
 
 
 def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()) -> Recipe:
-    """Return a recipe file with what is given laid over it; without a file, the defaults around what is given.
+    """Return the recipe of a file with overrides; without a file, the default recipe for `given`.
 
-    Raises `RecipeError` where model, language or text are named by neither.
+    Raises `RecipeError` if model, language or text is missing.
     """
     if path is not None:
         return load_recipe(path, [*given.overrides(), *overrides])
@@ -96,7 +96,7 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Return every setting as plain JSON, defaults and methods' settings included."""
     values = recipe.model_dump(mode="json", by_alias=True)
     for role in ("target", "replay"):
-        if values[role]:  # people look for the language first
+        if values[role]:  # the language comes first, because readers look for it
             values[role] = {"language": values[role]["language"], **values[role]}
     if not values["extra_targets"]:
         del values["extra_targets"]
@@ -109,12 +109,12 @@ def recipe_yaml(recipe: Recipe) -> str:
     return head + dump(recipe_values(recipe))
 
 
-def found_beside(value: Any, folder: Path) -> Any:
-    """Return the tree with relative paths that exist only beside the recipe pointing there."""
+def resolve_paths(value: Any, folder: Path) -> Any:
+    """Return the tree with relative paths made to point to `folder` if they exist only there."""
     if isinstance(value, Mapping):
-        return {key: found_beside(inner, folder) for key, inner in value.items()}
+        return {key: resolve_paths(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
-        return [found_beside(inner, folder) for inner in value]
+        return [resolve_paths(inner, folder) for inner in value]
     if (
         not isinstance(value, str)
         or not ({"/", "."} & set(value))
@@ -122,11 +122,11 @@ def found_beside(value: Any, folder: Path) -> Any:
         or Path(value).is_absolute()
     ):
         return value
-    beside = os.path.normpath(folder / value)
-    return beside if not _there(value) and _there(beside) else value
+    resolved = os.path.normpath(folder / value)
+    return resolved if not _exists(value) and _exists(resolved) else value
 
 
-def _there(path: str) -> bool:
+def _exists(path: str) -> bool:
     return path_exists(path) or is_matched(path)
 
 
@@ -181,7 +181,7 @@ _NO_REPLAY = """\
 def commented_recipe(
     given: Given, file: Path, *, size: str = "10000", budget: str = "1 epoch"
 ) -> str:
-    """Return a commented recipe that reads back as what was given; raises `RecipeError` where it would not."""
+    """Return a commented recipe for `given`; raises `RecipeError` if it would not be valid."""
     needed = {"model": given.model, "language": given.language, "text": given.text}
     missing = " and ".join(name for name, value in needed.items() if not value)
     if missing:
@@ -203,7 +203,7 @@ def commented_recipe(
         budget=_scalar(budget),
     )
     tree = read_text(text.encode(), str(file))
-    parse_recipe(Tree(found_beside(tree.values, file.parent), tree.origins))
+    parse_recipe(Tree(resolve_paths(tree.values, file.parent), tree.origins))
     return text
 
 

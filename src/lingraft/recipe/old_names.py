@@ -2,7 +2,7 @@
 
 One table is read in both directions. Forward: recipes, overrides, studies and the files of run folders may hold an
 old name. In recipes and studies, each use of an old name prints one warning. Backward: keys of stored stage outputs
-are made of the names of 0.1, so that a new name alone does not make a stage run again.
+use the names of 0.1, so that a new name alone does not make a stage run again.
 
 A rule holds where the path of the surrounding mapping matches. Positions in lists are left out of a path, and names
 in it are the new ones: `training.phases.learning_rates`.
@@ -145,7 +145,7 @@ def current_log(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def names_of_0_1(value: Any) -> Any:
-    """Return settings of a stage with the names of 0.1, of which its key is made.
+    """Return settings with the names of 0.1, which keys use.
 
     >>> names_of_0_1({"method": {"mean_resizing": {}}, "max_grad_norm": 1.0})
     {'method': {'hf': {}}, 'clip': 1.0}

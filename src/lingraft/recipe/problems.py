@@ -1,4 +1,4 @@
-"""Pydantic's list of problems, told as one line: the setting's full path, what was seen, what to do, where."""
+"""Turns pydantic's list of problems into one line: where, the setting's path, what is wrong."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lingraft.registry import Choice
 def recipe_error(error: ValidationError, model: type[BaseModel], tree: Tree) -> RecipeError:
     """Return the first problem as a `RecipeError`, with the number of the others.
 
-    An unknown setting goes first: it is a slip of the pen, and often why another one is missing.
+    An unknown setting goes first: it is often a misspelt one, which is then missing, too.
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     place = _readable(problems[0]["loc"], model, tree)
-    told = _tell(problems[0], settings_at(model, problems[0]["loc"][:-1], tree.values))
+    message = _describe(problems[0], settings_at(model, problems[0]["loc"][:-1], tree.values))
     others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    parts = [tree.origin(problems[0]["loc"]), ".".join(map(str, place)), told + others]
+    parts = [tree.origin(problems[0]["loc"]), ".".join(map(str, place)), message + others]
     return RecipeError(": ".join(part for part in parts if part))
 
 
 def _readable(place: Place, model: type[BaseModel], tree: Tree) -> Place:
-    """Leave out what was not written: the number of an entry that stands without a list, the branch of a union."""
+    """Return a place as the user wrote it: without branches of unions and implied list indexes."""
     kept: list[str | int] = []
     for index, part in enumerate(place):
         last = index == len(place) - 1
@@ -42,7 +42,7 @@ def _readable(place: Place, model: type[BaseModel], tree: Tree) -> Place:
     return tuple(kept)
 
 
-def _tell(problem: Any, classes: list[type[BaseModel]]) -> str:
+def _describe(problem: Any, classes: list[type[BaseModel]]) -> str:
     kind, seen, name = (
         problem["type"],
         problem["input"],
@@ -75,7 +75,7 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def settings_at(model: type[BaseModel], place: Place, values: Any) -> list[type[BaseModel]]:
-    """Return the classes that may hold the settings at `place`; for a choice, those that `values` names there."""
+    """Return the settings classes possible at `place`; for a choice, those that `values` names."""
     classes: list[type[BaseModel]] = [model]
     for part in place:
         values = _inside(values, part)

@@ -1,4 +1,4 @@
-"""How a recipe is carried out. Nothing here changes an answer, so nothing here enters an address."""
+"""Where and how a recipe runs. Nothing here changes an output, so nothing here is in a key."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a run computes and where its files lie.
+    """Where a run computes and where its files are.
 
-    `runs` holds the run folders; `store` keeps finished stages, by default where LINGRAFT_STORE says, else in
-    `runs/.store`; `device` and `precision` may be left to the machine. `launch` says which of several processes of a
-    launcher this one is. `trackers` are told the numbers of training, into `runs/tracking`; `recompute` trades speed
-    for memory; progress is saved every `checkpoint_seconds`; `workers` count words and tokenise.
+    `runs` holds the run folders. `store` holds finished stages, by default in LINGRAFT_STORE or
+    `runs/.store`. `launch` is the rank of this process if a launcher started several. `trackers`
+    receive training metrics, stored in `runs/tracking`. `recompute` saves memory at the cost of
+    speed. Progress is saved every `checkpoint_seconds`. `workers` count words and tokenise.
     """
 
     runs: Path = Path("runs")

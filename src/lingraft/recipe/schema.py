@@ -1,4 +1,4 @@
-"""What a recipe is made of. Every description stands once, on its field, and feeds `lingraft settings` and the docs."""
+"""The settings of a recipe; `lingraft settings` and the docs use the descriptions of the fields."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Text(CorpusSettings):
 
 
 class Replay(Text):
-    """Text in the language that the model already knows: mixed into training, and measured before and after."""
+    """Text in a language that the model knows: mixed into training, measured before and after it."""
 
     portion: float = Field(
         default=0.2,
@@ -139,7 +139,7 @@ class VocabularySettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, data: Any) -> Any:
-        """Move settings of the method that stand beside it into it: {method: append, size: 9} reads as one choice."""
+        """Move settings of the method that are written next to it into it: {method: append, ...}."""
         if not isinstance(data, Mapping):
             return {"method": data}
         own = {key: value for key, value in data.items() if key in cls.model_fields}
@@ -161,7 +161,7 @@ class VocabularySettings(Settings):
 
     @classmethod
     def more_names(cls) -> list[str]:
-        """Return what else may stand in this mapping: the settings of the methods."""
+        """Return the other names allowed in this mapping: the settings of the methods."""
         return sorted({name for method in SELECTIONS for name in method.model_fields})
 
 
@@ -189,7 +189,7 @@ class EmbeddingSettings(Settings):
 
     @classmethod
     def more_names(cls) -> list[str]:
-        """Return what else may stand in this mapping: a method for both."""
+        """Return the other names allowed in this mapping: a method for both matrices."""
         return INITS.names()
 
 
@@ -209,7 +209,7 @@ ModelSettings = Annotated[
 
 
 class ChatVector(Settings):
-    """What an instruct model learned beyond the base is added to the adapted base: Huang et al. 2024, 2310.04799."""
+    """Add (instruct model - its base) to the adapted model: Huang et al. 2024, arXiv 2310.04799."""
 
     instruct: ModelSettings = Field(
         description="the instruct model that was trained from the base that `model` names"
@@ -218,7 +218,7 @@ class ChatVector(Settings):
 
 
 class Licences(Settings):
-    """Licences as a hub names them (apache-2.0, cc-by-sa-4.0); they stand in the model card and change nothing else."""
+    """Licences for the model card, as a hub names them (apache-2.0, cc-by-sa-4.0)."""
 
     result: str | None = Field(default=None, description="licence that you give the adapted model")
     model: str | None = Field(default=None, description="licence of the base model")
@@ -227,7 +227,7 @@ class Licences(Settings):
 
 
 class Recipe(Settings):
-    """Everything that a run depends on: the same recipe is the same answer, on any machine."""
+    """Everything that a run depends on: the same recipe gives the same keys on any machine."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", serialize_by_alias=True
@@ -245,7 +245,7 @@ class Recipe(Settings):
         "languages at once"
     )
     extra_targets: tuple[Text, ...] = Field(
-        default=(), description="further target languages: the rest of a list in `target`"
+        default=(), description="other target languages: the rest of a list in `target`"
     )
     replay: Replay | None = Field(
         default=None, description="text in the base language, replayed in training and measured"
@@ -298,13 +298,22 @@ class Recipe(Settings):
     def _two_languages(self) -> Recipe:
         languages = [text.language for text in self.targets]
         if self.replay and self.replay.language in languages:
-            msg = f"target and replay are both {self.replay.language}; replay is text the model already knows"
+            msg = (
+                f"target and replay are both {self.replay.language}; replay is text the model "
+                "already knows"
+            )
             raise ValueError(msg)
         if len({*languages}) < len(languages):
-            msg = f"every target language is named once; got {', '.join(languages)}: list sources under one corpus"
+            msg = (
+                f"every target language is named once; got {', '.join(languages)}: list sources "
+                "under one corpus"
+            )
             raise ValueError(msg)
         if self.replay is None and any(phase.replay_share for phase in self.training.phases):
-            msg = "a phase of training has a share of replay, but no replay text is named; set replay, or leave it out"
+            msg = (
+                "a phase of training has a share of replay, but no replay text is named; set "
+                "replay, or leave it out"
+            )
             raise ValueError(msg)
         return self
 

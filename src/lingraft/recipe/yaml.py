@@ -1,7 +1,8 @@
 """YAML and dotted overrides, read into a plain tree that remembers where each setting was written.
 
-The YAML is the core schema of version 1.2: `no` is the Norwegian language, not a falsehood, and `3e-4` is a number.
-A recipe is data: tags are refused, and so are files and alias towers that would not fit a page of settings.
+YAML is read by the core schema of version 1.2: `no` is a string (the tag of Norwegian), not false,
+and `3e-4` is a number. Tags are refused, as are files and nested aliases that expand to too many
+values.
 """
 
 from __future__ import annotations
@@ -38,11 +39,14 @@ _CORE = (
 
 
 def read_file(path: Path) -> Tree:
-    """Read a recipe; raises `RecipeError` with the line where it is no YAML of the allowed kind."""
+    """Read a recipe; raises `RecipeError` with the line of what is not plain YAML."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror}); expected a recipe, a YAML file like recipes/demo.yaml"
+        msg = (
+            f"{path}: cannot be read ({error.strerror}); expected a recipe, a YAML file like "
+            "recipes/demo.yaml"
+        )
         raise RecipeError(msg) from error
     return read_text(data, str(path))
 
@@ -50,7 +54,10 @@ def read_file(path: Path) -> Tree:
 def read_text(data: bytes, where: str) -> Tree:
     """Read the bytes of a recipe; `where` names them in messages."""
     if len(data) > MAX_BYTES:
-        msg = f"{where}: {len(data):,} bytes; a recipe holds settings, at most {MAX_BYTES:,} bytes: name files instead"
+        msg = (
+            f"{where}: {len(data):,} bytes; a recipe holds settings, at most {MAX_BYTES:,} "
+            "bytes: name files instead"
+        )
         raise RecipeError(msg)
     try:
         text = data.decode("utf-8")
@@ -60,13 +67,18 @@ def read_text(data: bytes, where: str) -> Tree:
     reader = _Reader(where)
     values = reader.value(_compose(text, where), ())
     if not isinstance(values, dict):
-        msg = f"{where}: a recipe is a mapping of settings (`name: value` lines), got {type(values).__name__}"
+        msg = (
+            f"{where}: a recipe is a mapping of settings (`name: value` lines), got "
+            f"{type(values).__name__}"
+        )
         raise RecipeError(msg)
     return Tree(values, {**reader.origins, (): where})
 
 
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
-    """Return the tree with `dotted.path=value` assignments applied; values are YAML. Old names become the new ones.
+    """Return the tree with `dotted.path=value` assignments applied; values are YAML.
+
+    Old names become the new ones.
 
     >>> override(Tree({"vocabulary": {"size": 1}}), ["vocabulary.size=10000"]).values
     {'vocabulary': {'size': 10000}}
@@ -77,7 +89,10 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
         path, equals, text = assignment.partition("=")
         where = f"-o {assignment}"
         if not equals or not path.strip():
-            msg = f"{where}: an override is written as path=value, for example -o vocabulary.size=10000"
+            msg = (
+                f"{where}: an override is written as path=value, for example -o "
+                "vocabulary.size=10000"
+            )
             raise RecipeError(msg)
         place = current_place(place_of(path), where)
         _put(values, place, _Reader(where).value(_compose(text, where), place), where)
@@ -86,7 +101,7 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
 
 
 def dump(values: Mapping[str, Any]) -> str:
-    """Return YAML that `read_text` reads back as the same values: strings that look like something else are quoted."""
+    """Return YAML that `read_text` reads back as the same values."""
     return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -105,7 +120,7 @@ def _compose(text: str, where: str) -> yaml.Node | None:
 
 
 class _Reader:
-    """Turns nodes into values, counting them: an alias that unfolds to millions of values is no setting."""
+    """Converts nodes into values and counts them: an alias may expand to millions of values."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -118,7 +133,10 @@ class _Reader:
         here = self._here(node)
         self._count += 1
         if self._count > MAX_VALUES or len(place) > MAX_DEPTH:
-            msg = f"{here}: more than {MAX_VALUES:,} values or {MAX_DEPTH} levels; a recipe is a page of settings"
+            msg = (
+                f"{here}: more than {MAX_VALUES:,} values or {MAX_DEPTH} levels; a recipe is a "
+                "page of settings"
+            )
             raise RecipeError(msg)
         self.origins[place] = here
         if node.tag not in _PLAIN_TAGS:
@@ -176,7 +194,10 @@ def _put(values: dict[str, Any], place: Place, value: Any, where: str) -> None:
             following = node[part] = {}
         if not isinstance(following, dict | list):
             path = ".".join(map(str, place[: depth + 1]))
-            msg = f"{where}: {path} is {following!r}, which has no settings inside; override {path} as a whole"
+            msg = (
+                f"{where}: {path} is {following!r}, which has no settings inside; override "
+                f"{path} as a whole"
+            )
             raise RecipeError(msg)
         node = following
     _check_index(node, place[-1], where)

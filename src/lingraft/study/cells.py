@@ -1,7 +1,7 @@
 """Cells: the points of a study, each a recipe with its own values and seed.
 
-The name of a cell is made of its labels and of what it sets, so that it stays the same when other values or axes'
-orders change: finished runs are found again.
+The name of a cell depends on its labels and its settings only. It stays the same if other values
+are added or axes change their order, so that finished runs are found again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from lingraft.errors import RecipeError
 from lingraft.recipe import Recipe, assignment, parse_recipe
-from lingraft.recipe.load import found_beside
+from lingraft.recipe.load import resolve_paths
 from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import override, read_file
@@ -28,7 +28,7 @@ LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class Value:
-    """One value of an axis: what tables call it, as a number where it is one, and the settings that it stands for."""
+    """A value of an axis: its label in tables (a number if it is one), and the settings it sets."""
 
     label: str | float | int
     settings: Mapping[str, Any]
@@ -36,7 +36,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Axis:
-    """What is varied."""
+    """A setting, or a group of settings, that varies from cell to cell."""
 
     name: str
     values: tuple[Value, ...]
@@ -53,27 +53,31 @@ class Cell:
 
 
 def axes_of(study: Study) -> list[Axis]:
-    """Return the axes with their values; those of cells that are named one by one are what these set."""
+    """Return the axes with their values; for a list of cells, an axis for each setting they set."""
     if study.cells:
         paths = list(dict.fromkeys(path for cell in study.cells for path in cell))
         short = next((cell for cell in study.cells if set(cell) != set(paths)), None)
         if short is not None:
             missing = ", ".join(path for path in paths if path not in short)
-            msg = f"study {study.name}: a cell sets {', '.join(short) or 'nothing'}, but not {missing}; name all in all"
+            names = ", ".join(short) or "nothing"
+            msg = (
+                f"study {study.name}: a cell sets {names}, but not {missing}; every cell must set "
+                "the same settings"
+            )
             raise RecipeError(msg)
         return [_axis(path, _each_once(cell[path] for cell in study.cells)) for path in paths]
     return [_axis(name, values) for name, values in study.axes.items()]
 
 
 def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
-    """Return every cell; raises `RecipeError`, naming the cell, where a recipe cannot be like that.
+    """Return every cell; raises `RecipeError` with the name of a cell whose recipe is not valid.
 
-    Relative paths that the study sets are looked for in the current directory, then in `folder`, that of the study.
+    Relative paths that the study sets are relative to the current directory, or else to `folder`.
     """
     axes = axes_of(study)
     base = Path(study.recipe)
     tree = current_tree(read_file(base))
-    tree = Tree(found_beside(tree.values, base.parent), tree.origins)
+    tree = Tree(resolve_paths(tree.values, base.parent), tree.origins)
     points = list(_chosen(study, axes))
     if not points:
         msg = f"study {study.name}: no cell is left; look at `skip`"
@@ -86,7 +90,7 @@ def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
 
 
 def _chosen(study: Study, axes: Sequence[Axis]) -> Iterator[tuple[Value, ...]]:
-    """Yield the points: one by one, the grid, or so many of it drawn at random, in the grid's order."""
+    """Yield the points: a list of cells, the grid, or a random sample of it in grid order."""
     if study.cells:
         for cell in study.cells:
             yield tuple(
@@ -127,7 +131,7 @@ def _cell(study: Study, tree: Tree, folder: Path, point: Mapping[str, Value], se
     for value in point.values():
         changed.update(value.settings)
     name = _name(tuple(point.values()), changed, seed)
-    laid = {**found_beside(changed, folder), SEED: seed, "name": name}
+    laid = {**resolve_paths(changed, folder), SEED: seed, "name": name}
     try:
         recipe = parse_recipe(
             override(tree, [assignment(path, value) for path, value in laid.items()])
@@ -154,7 +158,10 @@ def _axis(name: str, values: list[Any] | Mapping[str, Mapping[str, Any]]) -> Axi
     labels = _labels(values)
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
-        msg = f"the axis {name} has two values called {twice!r}; leave one out, or give labels: {name}: {{LABEL: ...}}"
+        msg = (
+            f"the axis {name} has two values called {twice!r}; leave one out, or give labels: "
+            f"{name}: {{LABEL: ...}}"
+        )
         raise RecipeError(msg)
     return Axis(
         name,

@@ -1,8 +1,8 @@
-"""What a study file says, read with the words of the command line laid over it.
+"""The settings of a study, read from its file and from command-line overrides.
 
     name: inits
     question: Which rows suit new tokens?
-    recipe: demo.yaml                                # the cells' recipe, found beside the study
+    recipe: demo.yaml                                # the cells' recipe, relative to the study file
     settings: {vocabulary.size: 500}                 # changes that hold in every cell
     axes:
       embeddings: [mean, random]                     # a setting by its dotted path, and its values
@@ -13,7 +13,7 @@
     scale: small
     scales: {small: {seeds: [0]}, full: {settings: {training.budget: 20 MB}}}
 
-A scale is a set of changes to the study itself; the chosen one is laid over the rest.
+A scale is a set of changes to the study itself; the chosen one is applied to the rest.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ComparedSettings(Settings):
 
 
 class Study(Settings):
-    """A recipe, and what is changed in it from cell to cell."""
+    """A recipe, and the settings that change from cell to cell."""
 
     name: str = Field(description="name of the study's folder")
     question: str = Field(
@@ -124,7 +124,10 @@ class Study(Settings):
             msg = "a study has axes, or cells one by one, and not both; set one of the two"
             raise ValueError(msg)
         if self.cells and (self.sample_cells or self.skip):
-            msg = "sample_cells and skip select from the grid of the axes; remove them, or set axes instead of cells"
+            msg = (
+                "sample_cells and skip select from the grid of the axes; remove them, or set "
+                "axes instead of cells"
+            )
             raise ValueError(msg)
         if any(not values for values in self.axes.values()):
             empty = next(axis for axis, values in self.axes.items() if not values)
@@ -134,16 +137,19 @@ class Study(Settings):
             {*self.axes, *self.settings} | {key for cell in self.cells for key in cell}
         )
         if taken:
-            msg = f"{taken.pop()} is not set by hand: seeds go under `seeds`, and runs are named after their cells"
+            msg = (
+                f"{taken.pop()} is not set by hand: seeds go under `seeds`, and runs are named "
+                "after their cells"
+            )
             raise ValueError(msg)
         return self
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study and lay `PATH=VALUE` overrides over it; raises `RecipeError` with the place of a mistake.
+    """Read a study and apply `PATH=VALUE` overrides; raises `RecipeError` with the place of an error.
 
-    The path of an axis replaces its values (one value is a list of one), `seeds`, `scale`, `sample_cells` and the like
-    change the study, and any other path is a setting of the recipe in every cell.
+    The path of an axis replaces its values. `seeds`, `scale`, `sample_cells` and the like change
+    the study. Any other path is a setting of the recipe in every cell.
     """
     tree = _current(read_file(path), ())
     given = [_override(assignment) for assignment in overrides]
@@ -163,7 +169,7 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 
 
 def _current(tree: Tree, place: Place) -> Tree:
-    """Return a study, or the scale at `place` of one, with the new names of settings; warns of old ones."""
+    """Return a study, or its scale at `place`, with the new names; warns of old ones."""
     values: dict[str, Any] = {}
     for key, value in tree.values.items():
         name = dotted(current_place((key,), tree.origin((*place, key))))
@@ -172,7 +178,7 @@ def _current(tree: Tree, place: Place) -> Tree:
 
 
 def _current_part(part: Tree, place: Place) -> Any:
-    """Return one entry of a study with the new names; what is not as expected is left for pydantic to report."""
+    """Return an entry of a study with the new names; pydantic reports what is not valid."""
     value, where, key = part.values, part.origin(place), place[-1]
     if key in {"cells", "skip"} and isinstance(value, list):
         return [
@@ -218,12 +224,15 @@ def _override(assignment: str) -> tuple[str, str, str]:
 
 
 def _scaled(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Lay the chosen scale over the study: settings and axes one by one (`null` takes an axis away), others whole."""
+    """Apply the chosen scale: settings and axes are merged (`null` removes an axis), others replaced."""
     scales, chosen = values.get("scales") or {}, values.get("scale")
     if not isinstance(scales, Mapping) or chosen is None:
         return values
     if not isinstance(chosen, str) or chosen not in scales:
-        msg = f"{where}: scale: there is no scale called {chosen!r}; {did_you_mean(str(chosen), map(str, scales))}"
+        msg = (
+            f"{where}: scale: there is no scale called {chosen!r}; "
+            f"{did_you_mean(str(chosen), map(str, scales))}"
+        )
         raise RecipeError(msg)
     if not isinstance(scales[chosen] or {}, Mapping):
         msg = f"{where}: scales.{chosen}: expected settings, got {scales[chosen]!r}"
@@ -256,7 +265,10 @@ def _lay_over(values: dict[str, Any], path: str, text: str, assignment: str) -> 
         labels = value if isinstance(value, list) else [value]
         unknown = [str(label) for label in labels if label not in axes[path]]
         if unknown:
-            msg = f"-o {assignment}: the axis {path} has no {unknown[0]!r}; {did_you_mean(unknown[0], axes[path])}"
+            msg = (
+                f"-o {assignment}: the axis {path} has no {unknown[0]!r}; "
+                f"{did_you_mean(unknown[0], axes[path])}"
+            )
             raise RecipeError(msg)
         axes[path] = {label: axes[path][label] for label in labels}
     else:
