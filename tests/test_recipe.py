@@ -138,7 +138,7 @@ def test_a_written_recipe_reads_back_equal(change):
         ("target.language=", "target.language: a language is a tag such as hi"),
         ("name=a/b", "name: 'a/b' cannot be the name of a folder"),
         ("name=..", "name: '..' cannot be the name of a folder"),
-        ("model=", "model: a base model is written as a name or as {name: settings}"),
+        ("model=", "model: a base model is a name or {name: settings}"),
         (
             "model={hub: {id: no-slash}}",
             "model.id: 'no-slash' is not a model id; expected owner/name",

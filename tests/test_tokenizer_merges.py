@@ -182,7 +182,7 @@ def test_vocab_and_merges_are_read_as_the_tokenizer_that_wrote_them(
 def test_a_vocabulary_without_merges_beside_it_is_refused(tmp_path):
     """The message names the file that is expected next to it."""
     (tmp_path / "vocab.json").write_text("{}")
-    with pytest.raises(TokenizerError, match=r"expected vocab\.json with merges\.txt"):
+    with pytest.raises(TokenizerError, match=r"expected vocab\.json and merges\.txt"):
         from_vocab_and_merges(tmp_path / "vocab.json")
 
 
