@@ -282,7 +282,7 @@ def test_advice_extends_up_to_the_knee():
         7_500,
         "extend by 7,500 tokens",
     )
-    assert "5 tokens a word to 1.90" in advice.reasons[0]
+    assert "5 tokens per word to 1.90" in advice.reasons[0]
     assert "from 4.00x to about 1.52x" in advice.reasons[0]
     assert "less than 1%" in advice.reasons[1]
     assert advice.reasons[2] == "in a recipe: vocabulary: {size: 7500, pretokenizer: keep}"
@@ -300,16 +300,16 @@ def test_advice_leaves_alone_what_is_good_already():
 
 
 def test_advice_repairs_where_the_floor_binds():
-    """Where a mark-aware pre-tokenizer saves over 10%, it is advised, with a warning that the floor binds."""
+    """Where a mark-aware pre-tokenizer saves over 10%, it is advised, with a warning that the lower bound is high."""
     high = dataclasses.replace(MEASURES, units=2_500)
     advice = recommend(high, curve_of(0.6, 0.55), curve_of(0.6, 0.5, 0.4, 0.3), None, 1.15)
     assert advice.action == "repair and extend"
     assert advice.headline.startswith("repair the pre-tokenizer and extend by")
     assert "2.50 parts" in advice.warnings[0]
-    assert "repaired, it is 1.15" in advice.warnings[0]
+    assert "with a mark-aware pre-tokenizer it is 1.15" in advice.warnings[0]
     slight = recommend(high, curve_of(0.6, 0.5), curve_of(0.6, 0.48), None, 1.15)
     assert slight.action == "extend"
-    assert "no repair" in slight.warnings[0]
+    assert "no mark-aware pre-tokenizer lowers it" in slight.warnings[0]
     grown = dataclasses.replace(
         curve_of(0.6, 0.5, 0.4, 0.3), growth=0.5
     )  # the base's own tokens for it get longer

@@ -94,7 +94,7 @@ def request_of(
     budget: str | None,
     probe: str | None,
 ) -> AdviceRequest:
-    """Return the request of a command line; raises `RecipeError` for wrong options."""
+    """Return the request of the command line; raises `RecipeError` for wrong options."""
     missing = " and ".join(
         option for option, value in (("--language", language), ("--text", text)) if not value
     )
@@ -131,7 +131,10 @@ def _bytes(option: str, text: str) -> int:
 def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | None = None) -> Advice:
     """Return the advice on each base; raises a `LingraftError` where a model or text is missing."""
     if not request.text or not models:
-        msg = "advice needs a model and text in the language: lingraft advise MODEL --language hi --text FILE"
+        msg = (
+            "advice needs a model and text in the language: "
+            "lingraft advise MODEL --language hi --text FILE"
+        )
         raise RecipeError(msg)
     runtime = runtime or Runtime()
     sample = read_sample(request.language, request.text, request.sample_bytes)
@@ -140,13 +143,14 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         if request.base_text
         else None
     )
-    answers, scored = [], []
+    bases, scores = [], []
     for model in models:
-        one, score = _advise(model, request, runtime, sample, base)
-        answers.append(one)
-        scored.append(score)
-    ranked = rank_bases(scored) if len(scored) > 1 and any(one.now for one in scored) else None
-    return Advice(tuple(answers), ranked, request.language)
+        advised, score = _advise(model, request, runtime, sample, base)
+        bases.append(advised)
+        scores.append(score)
+    can_rank = len(scores) > 1 and any(score.now for score in scores)
+    ranking = rank_bases(scores) if can_rank else None
+    return Advice(tuple(bases), ranking, request.language)
 
 
 def _advise(
@@ -257,18 +261,18 @@ def _training_tokens(
 def advice_json(advice: Advice) -> dict[str, Any]:
     """Return plain JSON."""
     bases = []
-    for one in advice.bases:
+    for base in advice.bases:
         cost = (
             {
-                **asdict(one.cost),
-                "hours": one.cost.hours,
-                "gpu_hours": one.cost.gpu_hours,
-                "fits": one.cost.fits,
+                **asdict(base.cost),
+                "hours": base.cost.hours,
+                "gpu_hours": base.cost.gpu_hours,
+                "fits": base.cost.fits,
             }
-            if one.cost
+            if base.cost
             else None
         )
-        bases.append({**asdict(one), "cost": cost})
+        bases.append({**asdict(base), "cost": cost})
     return {
         "language": advice.language,
         "bases": bases,
@@ -282,44 +286,45 @@ def advice_tables(advice: Advice) -> list[Table]:
         pad_edge=False, box=None, title=f"adapting to {advice.language}", title_justify="left"
     )
     table.add_column("question")
-    for one in advice.bases:
-        table.add_column(one.name)
-    lines = [_lines(one) for one in advice.bases]
+    for base in advice.bases:
+        table.add_column(base.name)
+    lines = [_lines(base) for base in advice.bases]
     for question in lines[0]:
         table.add_row(question, *(line[question] for line in lines))
     if advice.ranking is None:
         return [table]
-    said = Table(pad_edge=False, box=None, show_header=False)
-    said.add_column()
-    said.add_row(f"by {advice.ranking.measure}: {', '.join(advice.ranking.order)}")
+    ranking = Table(pad_edge=False, box=None, show_header=False)
+    ranking.add_column()
+    ranking.add_row(f"by {advice.ranking.measure}: {', '.join(advice.ranking.order)}")
     pairs = "; ".join(f"{better} better than {worse}" for better, worse in advice.ranking.carried)
-    said.add_row(f"shown by the intervals: {pairs or 'no difference'}")
-    return [table, said]
+    ranking.add_row(f"shown by the intervals: {pairs or 'no difference'}")
+    return [table, ranking]
 
 
-def _lines(one: BaseAdvice) -> dict[str, str]:
-    size, cost = one.size, one.cost
+def _lines(base: BaseAdvice) -> dict[str, str]:
+    size, cost = base.size, base.cost
     return {
-        "what to do": one.headline,
-        "how many tokens": f"{size.size:,} ({size.least:,} to {size.most:,} are as good; rule: {size.rule})"
+        "recommendation": base.headline,
+        "tokens to add": f"{size.size:,} "
+        f"({size.least:,} to {size.most:,} are equally good; rule: {size.rule})"
         if size
         else "unknown",
-        "tokens a byte, now and then": formatting.number(one.now[0])
+        "tokens per byte, now and after": formatting.number(base.now[0])
         + (f" -> {formatting.with_interval(*size.tokens)}" if size else ""),
-        "a byte is served cheaper by": f"{formatting.factor(one.gain)} "
-        f"(a token costs {formatting.factor(size.tax)} as much)"
-        if one.gain and size
+        "a byte is cheaper to serve by": f"{formatting.factor(base.gain)} "
+        f"(each token costs {formatting.factor(size.tax)})"
+        if base.gain and size
         else "unknown",
-        "bits per byte now": formatting.with_interval(*one.target_bits)
-        if one.target_bits
+        "bits per byte now": formatting.with_interval(*base.target_bits)
+        if base.target_bits
         else "unknown: no weights",
-        "of the base language": formatting.with_interval(*one.base_bits)
-        if one.base_bits
-        else "not asked",
-        f"after {formatting.size(one.budget)}": formatting.with_interval(
-            one.end.value, one.end.low, one.end.high
+        "bits per byte, base language": formatting.with_interval(*base.base_bits)
+        if base.base_bits
+        else "not requested",
+        f"after {formatting.size(base.budget)}": formatting.with_interval(
+            base.end.value, base.end.low, base.end.high
         )
-        if one.end
+        if base.end
         else "not probed",
         "training": f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs"
         if cost
@@ -327,8 +332,8 @@ def _lines(one: BaseAdvice) -> dict[str, str]:
         "GPU-hours": f"{formatting.number(cost.gpu_hours)} on {cost.gpus.count} {cost.gpus.kind}, "
         f"{formatting.number(cost.hours)} h"
         if cost and cost.gpus and cost.gpu_hours is not None and cost.hours is not None
-        else "name --gpus",
-        "memory of each device": f"{formatting.size(cost.memory_per_device)}{_fit(cost)}"
+        else "give --gpus",
+        "memory per device": f"{formatting.size(cost.memory_per_device)}{_fit(cost)}"
         if cost
         else "unknown",
         "disk": formatting.size(cost.disk) if cost else "unknown",

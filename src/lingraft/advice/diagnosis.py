@@ -136,8 +136,8 @@ def diagnose(
 
 def _notes(samples: Sequence[TextSample]) -> tuple[str, ...]:
     return tuple(
-        f"{sample.language}: the text is longer than {size(sample.given_bytes)}; only its first part "
-        "was read, so a source that comes later is not in the sample"
+        f"{sample.language}: the text is longer than {size(sample.given_bytes)}; only its first "
+        "part was read, so later sources are not in the sample"
         for sample in samples
         if sample.cut_short
     )

@@ -3,20 +3,24 @@
     {"format": 1, "seconds", "notes": [str],
      "tokenizers": [{"name", "family", "size", "languages": [
         {"language",
-         "text": {"documents", "bytes", "characters", "words", "spaced_words", "unspaced", "given_bytes"},
-         "tokens", "tokens_per_word", "tokens_per_spaced_word", "tokens_per_byte", "bytes_per_token",
+         "text": {"documents", "bytes", "characters", "words", "spaced_words", "unspaced",
+                  "given_bytes"},
+         "tokens", "tokens_per_word", "tokens_per_spaced_word", "tokens_per_byte",
+         "bytes_per_token",
          "characters_per_token", "premium",
          "share_byte_fallback", "share_single_character", "share_torn_character", "share_unknown",
          "round_trip": {"documents", "changed", "lost_characters": {NAME: int}},
          "floor_tokens_per_word", "floor_tokens_per_word_repaired",
          "keep": CURVE | null, "repaired": CURVE | null, "unpredicted": str,
          "advice": {"action", "size", "headline", "reasons": [str], "warnings": [str]}}]}],
-     "comparison": {LANGUAGE: [{"name", "size", "tokens_per_byte", "tokens_per_byte_after", "low", "high", "added",
-                                "repaired", "best_now", "best_after"}]}}
+     "comparison": {LANGUAGE: [{"name", "size", "tokens_per_byte", "tokens_per_byte_after", "low",
+                                "high", "added", "repaired", "best_now", "best_after"}]}}
 
     CURVE = {"learned_from_bytes", "train_bytes", "heldout_bytes", "tokens_found", "confidence",
-             "points": [{"added", "share", "share_low", "share_high", "reduction", "reduction_low", "reduction_high",
-                         "tokens_per_word", "tokens_per_word_low", "tokens_per_word_high", "characters_per_token"}]}
+             "points": [{"added", "share", "share_low", "share_high",
+                         "reduction", "reduction_low", "reduction_high",
+                         "tokens_per_word", "tokens_per_word_low", "tokens_per_word_high",
+                         "characters_per_token"}]}
 
 `action` is "extend", "repair and extend", "leave alone", "choose another base" or "undecided". A
 curve's `share` is of the tokens that the text takes now, with the base's own pre-tokenizer.

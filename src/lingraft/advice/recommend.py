@@ -3,7 +3,7 @@
 Three thresholds decide. A size is worth adding while a thousand more tokens save at least `RATE` of
 the remaining tokens; below that, the rows cost more to train and serve than they save (7B models
 show this near 15,000 to 30,000 tokens). Extending is not worth it where it saves under
-`LEAST_SAVING` overall, or where the language needs no more than `LOW_PREMIUM` times the tokens of
+`MIN_SAVING` overall, or where the language needs no more than `LOW_PREMIUM` times the tokens of
 English. A repair is worth it where it saves over 10% of the tokens, minus the growth of the text
 before any token is added, as in `pretokenizer: auto`. Base tokens that only a repaired
 pre-tokenizer produces count as tokens to be added.
@@ -21,16 +21,16 @@ from lingraft.formatting import factor, number, percent
 from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
 
 RATE = 0.01
-LEAST_SAVING = 0.15
+MIN_SAVING = 0.15
 LOW_PREMIUM = 1.2
 COMPARED = 10_000
 BINDING_FLOOR = 1.5
-"""A floor is high where the pre-tokenizer cuts a word into more parts than this."""
+"""More parts per word than this are a high lower bound, which deserves a warning."""
 
-SHAKY = 0.25
+WIDE_INTERVAL = 0.25
 """An interval wider than this share of its value is called wide."""
 
-LOST = 0.001
+WARN_UNKNOWN = 0.001
 UNREADABLE = 0.01
 """Shares of unknown tokens, which lose text, that cause a warning; advise another base."""
 
@@ -87,13 +87,13 @@ def recommend(
     warnings = _warnings(measures, keep, repaired, repaired_floor)
     if measures.unknown > UNREADABLE:
         reason = (
-            f"{percent(measures.unknown)} of its tokens stand for unknown characters, which are lost; how few "
-            "tokens that takes says nothing"
+            f"{percent(measures.unknown)} of its tokens are unknown characters, which are lost, so "
+            "the number of tokens means nothing"
         )
         return Recommendation("choose another base", 0, (reason,), warnings)
     low = premium is not None and premium <= LOW_PREMIUM
     if keep is None:
-        reason = "the text is too little for a prediction; give at least 20 lines and 20 kB"
+        reason = "too little text for a prediction; give at least 20 lines and 20 kB"
         known = (
             [f"it already needs only {factor(premium)} the tokens of English"]
             if premium and low
@@ -104,7 +104,7 @@ def recommend(
     curve = repaired if repair and repaired else keep
     size = worthwhile_size(curve)
     saving = 1 - curve.at(size).share if size else 0.0
-    if low or saving < LEAST_SAVING:
+    if low or saving < MIN_SAVING:
         return Recommendation(
             "leave alone", 0, _against(premium if low else None, curve, size), warnings
         )
@@ -122,29 +122,36 @@ def recommend(
 def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
     """Return a unit for shares of tokens with its conversion; unspaced scripts have another one."""
     if measures.unspaced:
-        return "characters a token", lambda share: measures.characters_per_token / share
-    return "tokens a word", lambda share: measures.tokens_per_word * share
+        return "characters per token", lambda share: measures.characters_per_token / share
+    return "tokens per word", lambda share: measures.tokens_per_word * share
 
 
 def _gain(measures: Measures, point: FertilityPoint, premium: float | None) -> str:
     unit, read = reading(measures)
     text = (
-        f"{point.added:,} tokens bring {number(read(1))} {unit} to {number(read(point.share))} "
+        f"{point.added:,} tokens reduce {number(read(1))} {unit} to {number(read(point.share))} "
         f"({factor(point.reduction)} fewer tokens; 95% interval {factor(1 / point.high)} to "
         f"{factor(1 / point.low)})"
     )
     if premium:
-        text += f", and the premium over English from {factor(premium)} to about {factor(premium * point.share)}"
+        after = factor(premium * point.share)
+        text += f", and the premium over English from {factor(premium)} to about {after}"
     return text
 
 
 def _why_here(curve: FertilityCurve, size: int) -> str:
     if size == curve.points[-1].added:
-        return f"every thousand tokens up to {size:,}, the most looked at, saves {percent(RATE)} or more of those left"
-    text = f"beyond {size:,}, a thousand tokens more save less than {percent(RATE)} of the tokens that are left"
-    further = next(point.added for point in curve.points if point.added > size)
-    if further > curve.found:
-        text += f", as far as this sample can tell: it holds {curve.found:,} that save anything"
+        return (
+            f"every thousand tokens up to {size:,}, the largest size in the prediction, saves "
+            f"{percent(RATE)} or more of the remaining tokens"
+        )
+    text = (
+        f"beyond {size:,}, another thousand tokens save less than {percent(RATE)} of the remaining "
+        "tokens"
+    )
+    next_size = next(point.added for point in curve.points if point.added > size)
+    if next_size > curve.found:
+        text += f" (this sample has only {curve.found:,} tokens that save anything)"
     return text
 
 
@@ -152,9 +159,10 @@ def _why_repair(measures: Measures, keep: FertilityCurve, repaired: FertilityCur
     unit, read = reading(measures)
     kept, fixed = (read(curve.at(COMPARED).share) for curve in (keep, repaired))
     return (
-        f"the pre-tokenizer cuts words at combining marks: with {COMPARED:,} tokens it leaves {number(kept)} "
-        f"{unit}, a mark-aware one {number(fixed)} ({percent(repair_saving(keep, repaired))} fewer tokens; "
-        "text without combining marks keeps its ids)"
+        f"the pre-tokenizer splits words at combining marks: with {COMPARED:,} tokens it needs "
+        f"{number(kept)} {unit}, a mark-aware one {number(fixed)} "
+        f"({percent(repair_saving(keep, repaired))} fewer tokens; text without combining marks "
+        "keeps its ids)"
     )
 
 
@@ -162,18 +170,19 @@ def _against(premium: float | None, curve: FertilityCurve, size: int) -> tuple[s
     reasons = []
     if premium is not None:
         reasons.append(
-            f"it needs only {factor(premium)} the tokens of English (up to {LOW_PREMIUM:g} is left alone)"
+            f"it needs only {factor(premium)} the tokens of English (no tokens are added up to "
+            f"{LOW_PREMIUM:g}x)"
         )
     point = curve.at(size) if size else curve.points[0]
     saving = 1 - point.share
-    if saving < LEAST_SAVING:
+    if saving < MIN_SAVING:
         reasons.append(
-            f"{point.added:,} tokens would save {percent(saving)} (under {percent(LEAST_SAVING)} is left "
-            f"alone), and each thousand beyond that less than {percent(RATE)}"
+            f"{point.added:,} tokens would save {percent(saving)} (no tokens are added under "
+            f"{percent(MIN_SAVING)}), and each thousand beyond that less than {percent(RATE)}"
         )
     else:
         reasons.append(
-            f"{point.added:,} tokens would still save {percent(saving)}, if that is worth the training"
+            f"{point.added:,} tokens would still save {percent(saving)}, if that is worth training"
         )
     return tuple(reasons)
 
@@ -188,24 +197,30 @@ def _warnings(
     saving = repair_saving(keep, repaired) if keep else 0.0
     if repaired_floor is not None and keep and saving > THRESHOLD:
         warnings.append(
-            f"the floor binds: the pre-tokenizer cuts a word into {number(measures.floor)} parts, and no "
-            f"number of added tokens goes below that; repaired, it is {number(repaired_floor)}"
+            f"the pre-tokenizer splits a word into {number(measures.floor)} parts, a lower bound "
+            "that added tokens cannot cross; with a mark-aware pre-tokenizer it is "
+            f"{number(repaired_floor)}"
         )
     elif keep and not measures.unspaced and measures.floor > BINDING_FLOOR:
         warnings.append(
-            f"the floor is high: the pre-tokenizer cuts a word into {number(measures.floor)} parts, and no "
-            "number of added tokens goes below that; no repair is known for it"
+            f"the pre-tokenizer splits a word into {number(measures.floor)} parts, a lower bound "
+            "that added tokens cannot cross; no mark-aware pre-tokenizer lowers it"
         )
     if keep and (
-        wide := [f"+{p.added:,}" for p in map(keep.at, TARGETS) if p.high - p.low > SHAKY * p.share]
+        wide := [
+            f"+{p.added:,}"
+            for p in map(keep.at, TARGETS)
+            if p.high - p.low > WIDE_INTERVAL * p.share
+        ]
     ):
         warnings.append(
-            f"the intervals are wide at {', '.join(wide)}: the sample holds {keep.found:,} tokens that "
-            "save anything; give more text"
+            f"the intervals are wide at {', '.join(wide)}: the sample has only {keep.found:,} "
+            "tokens that save anything; give more text"
         )
-    if measures.unknown > LOST:
+    if measures.unknown > WARN_UNKNOWN:
         warnings.append(
-            f"{percent(measures.unknown)} of the tokens are unknown characters, which this tokenizer loses"
+            f"{percent(measures.unknown)} of the tokens are unknown characters, which this "
+            "tokenizer loses"
         )
     if measures.round_trip.changed:
         warnings.append(f"the tokenizer itself loses text: {measures.round_trip}")

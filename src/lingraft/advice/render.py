@@ -53,10 +53,10 @@ def now_grid(of: TokenizerFindings) -> TextTable:
         "premium",
         "byte fallback",
         "one character",
-        "torn",
+        "partial character",
         "unknown",
-        "floor",
-        "floor repaired",
+        "lower bound",
+        "mark-aware",
     )
     return TextTable(
         f"{of.name}: {of.family}, {of.size:,} tokens", columns, tuple(map(_now, of.findings))
@@ -84,7 +84,7 @@ def prediction_grid(of: TokenizerFindings) -> TextTable:
     rows = [
         _prediction(finding, name, curve)
         for finding in of.findings
-        for name, curve in (("as it is", finding.keep), ("repaired", finding.repaired))
+        for name, curve in (("unchanged", finding.keep), ("mark-aware", finding.repaired))
         if curve
     ]
     units = ", ".join(
@@ -137,7 +137,7 @@ def _rank(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
     if after:
         point, fixed = after
         interval = f"{number(now * point.low)} to {number(now * point.high)}"
-        later = (number(now * point.share), interval, "repaired" if fixed else "as it is")
+        later = (number(now * point.share), interval, "mark-aware" if fixed else "unchanged")
     best = (
         ("best now", rank.best_now),
         ("best after", rank.best_after and not _rivals(rank, ranks)),
@@ -160,15 +160,20 @@ def verdict(diagnosis: Diagnosis, language: str) -> str:
     ranks = diagnosis.ranking(language)
     now = next((rank for rank in ranks if rank.best_now), None)
     if now is None:
-        return f"{language}: none of these can write the text"
+        return f"{language}: none of these tokenizers can represent the text"
     after = next((rank for rank in ranks if rank.best_after), None)
     text = f"{language}: {now.name} needs the fewest tokens now"
     if after is None:
         return text
     rivals = _rivals(after, ranks)
     if rivals:
-        return f"{text}; with 10,000 added {after.name} is not told apart from {', '.join(rivals)}: one interval"
-    return f"{text}; {'it stays ahead' if after is now else f'{after.name} does'} with 10,000 added"
+        others = ", ".join(rivals)
+        return (
+            f"{text}; with 10,000 added tokens the intervals do not separate {after.name} from "
+            f"{others}"
+        )
+    later = "it stays ahead" if after is now else f"{after.name} does"
+    return f"{text}; {later} with 10,000 added tokens"
 
 
 def _rivals(best: Rank, ranks: Sequence[Rank]) -> list[str]:
