@@ -116,7 +116,10 @@ def current_place(place: Place, where: str) -> Place:
 
 
 def current_assignments(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return settings by dotted path with the new names, in paths and in values; warns of old ones."""
+    """Return settings by dotted path with the new names, in paths and in values.
+
+    Warns of old ones.
+    """
     found = {}
     for path, value in settings.items():
         place = current_place(place_of(str(path)), where)

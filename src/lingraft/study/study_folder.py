@@ -83,8 +83,9 @@ def scratch_dir_of(target: Path) -> Path:
 def open_scratch_dir(target: Path, cells: Collection[str]) -> Iterator[Path]:
     """Yield the scratch directory of a study with the finished runs of these cells.
 
-    It is moved to `target` when the block ends without an error. Raises `StoreError` if another process works on the same study, or if `target` is a folder that
-    is not a study. Finished runs stay in the scratch directory if the block fails.
+    It is moved to `target` when the block ends without an error. Raises `StoreError` if another
+    process works on the same study, or if `target` is a folder that is not a study. Finished
+    runs stay in the scratch directory if the block fails.
     """
     if target.exists() and not (target / STUDY).is_file() and any(target.iterdir()):
         msg = (
