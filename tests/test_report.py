@@ -1,4 +1,4 @@
-"""The report: what it says follows from the numbers, it needs nothing beside it, and foreign text cannot steer it."""
+"""The report: its sentences follow from the numbers, it is self-contained, and text is escaped."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_one_page_that_needs_nothing_beside_it(tmp_path):
 
 
 def test_the_order_of_the_sections_and_their_landmarks(tmp_path):
-    """Warnings come first, then question and answer, provenance last; all sections, tables and charts are named."""
+    """Warnings come first, then question and answer; sections, tables and charts have names."""
     outline = Outline(html_of(make_run(tmp_path / "run")))
     assert [section["id"] for section in outline.all("section")] == [
         "warnings",
@@ -329,7 +329,7 @@ def test_a_hostile_language_cannot_steer_the_charts(tmp_path, word):
 
 
 def test_an_inlined_drawing_keeps_only_shapes():
-    """Scripts, links, events and foreign elements are left out, and ids carry the drawing's name."""
+    """Scripts, links, events and foreign elements are removed; ids contain the chart's name."""
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" onload="x()"><script>x()</script><defs><clipPath id="c"/></defs>'
         '<a href="javascript:x()"><text>lost</text></a><g clip-path="url(#c)"><text>kept</text></g></svg>'
@@ -386,7 +386,7 @@ def sentences(tmp_path, measurements):
 
 
 def test_a_changed_pre_tokenizer_is_stated(tmp_path):
-    """The page says that it was changed, from what to what, why, what that touches, and who can load it."""
+    """The page states a changed pre-tokenizer: before and after, the reason, and who loads it."""
     folder = make_run(tmp_path / "run")
     page = html_of(folder)
     for words in (
@@ -402,7 +402,7 @@ def test_a_changed_pre_tokenizer_is_stated(tmp_path):
 
 
 def test_the_answer_is_made_from_the_numbers(tmp_path):
-    """Tokens as a factor, bits per byte with direction and interval, then what was lost and promised."""
+    """The answer has tokens as a factor, bits per byte with interval, forgetting and claims."""
     said = sentences(tmp_path, rows())
     assert said[0] == (
         "english-8m plain needs 7.44 times fewer tokens for Hindi (13.1 before, 1.76 after, tokens per "
@@ -417,7 +417,7 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
 
 
 def test_the_answer_stays_within_the_intervals(tmp_path):
-    """Where the interval of the change holds zero, or intervals overlap, no fall or rise is claimed."""
+    """If the interval of a change contains 0 or intervals overlap, no fall or rise is claimed."""
     said = sentences(tmp_path, rows(after_hi=1.74, change=(-0.05, 0.03)))
     assert said[1] == "Bits per byte on Hindi shows no detectable change (from 1.75 to 1.74)."
     near = [
@@ -479,7 +479,7 @@ def test_a_verdict_prefers_the_paired_difference():
 
 
 def test_the_boxes_of_a_sentence_tell_bytes_from_text():
-    r"""Pieces are read along the text: letters \xe0 that stand in it are text, a split character is bytes."""
+    r"""Tokens are matched along the text: \xe0 in the text is text, a split character is bytes."""
     text = "\\xe0 क"
     found = token_boxes(text, [[1, "\\xe0"], [2, " \\xe0\\xa4"], [3, "\\x95"]], frozenset({3}))
     assert [(box.shown, box.is_bytes, box.is_added) for box in found] == [
@@ -521,7 +521,7 @@ def test_what_the_models_write_stands_below_its_prompt(tmp_path):
 
 
 def test_forgetting_and_predictions_have_their_tables(tmp_path):
-    """What the base language lost stands with its interval; a kept prediction beside the number that came out."""
+    """Forgetting has its interval, and a prediction is next to the measured value."""
     folder = make_run(tmp_path / "run")
     row = {
         "metric": "bits per byte",
@@ -547,7 +547,7 @@ def test_forgetting_and_predictions_have_their_tables(tmp_path):
 
 
 def test_without_the_packages_that_draw_the_page_says_so(tmp_path, monkeypatch, capsys):
-    """A run finishes where altair or vl-convert is missing; its page has no charts, says why, and gets them later."""
+    """Without altair or vl-convert a run finishes; its page says how to get the charts later."""
     folder = make_run(tmp_path / "run")
     with monkeypatch.context() as node:
         node.setitem(sys.modules, "vl_convert", None)
@@ -562,7 +562,7 @@ def test_without_the_packages_that_draw_the_page_says_so(tmp_path, monkeypatch, 
 
 
 def test_charts_of_an_earlier_report_do_not_stay(tmp_path):
-    """The folder of charts holds what this report shows, each file saying in words what it draws."""
+    """The charts folder has the charts of this report only, each file with a title in words."""
     folder = make_run(tmp_path / "run")
     html_of(folder)
     assert (
@@ -609,7 +609,7 @@ document.body.dataset.seen = JSON.stringify({wide, sizes: seen.map(box => [box.w
 
 
 def test_a_browser_shows_it(tmp_path):
-    """Chromium opens the page without a complaint; charts have a size and a phone needs no sideways scrolling."""
+    """Chromium opens the page without errors; a phone needs no horizontal scrolling."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium on this machine")
@@ -649,7 +649,7 @@ def test_a_browser_shows_it(tmp_path):
 
 
 def test_a_diverged_run_still_gets_its_report(tmp_path):
-    """A measurement or a step that is no number is shown as such, and leaves the charts to the others."""
+    """A measurement that is not a number is shown as such and left out of the charts."""
     folder = make_run(tmp_path / "run", measurements=rows(after_hi=float("nan")))
     with (folder / "training.jsonl").open("a", encoding="utf-8") as log:
         log.write(
@@ -668,7 +668,7 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path):
 
 
 def test_the_curve_of_the_vocabulary_is_drawn(tmp_path):
-    """Tokens of the text against added tokens, with the size that was taken, as a chart and as a file."""
+    """Tokens of the text against added tokens are a chart, with the chosen size marked."""
     folder = make_run(tmp_path / "run")
     (folder / "curve.json").write_text(
         '{"added": [0, 100, 300], "tokens": [1000, 400, 250]}', encoding="utf-8"

@@ -158,7 +158,7 @@ def page(tmp_path_factory):
 
 
 def test_the_question_then_what_is_carried_then_the_charts(page):
-    """A study's page begins with its question and the sentences of its rankings, and draws what it has numbers for."""
+    """A study's page starts with its question and rankings, and draws what it has numbers for."""
     assert [section["id"] for section in page.all("section")] == [
         "answer",
         "charts",
@@ -196,7 +196,7 @@ def test_choices_stand_in_the_order_of_their_bits_per_byte(tmp_path):
 
 
 def test_numbers_of_a_choice_are_means_over_its_seeds(tmp_path):
-    """A group's value is the mean of its cells, with the least and greatest; its cost is 6 x parameters x tokens."""
+    """A group has the mean of its cells with minimum and maximum; cost is 6 N D FLOPs."""
     group = read_study_files(make_study(tmp_path / "s")).groups[0]
     assert group.labels == {"vocabulary.size": 0, "embeddings": "mean plain"}
     assert group.get(BITS).value == pytest.approx(1.505)
@@ -217,7 +217,7 @@ def test_foreign_text_cannot_steer_a_studys_page(tmp_path, page, word):
 
 
 def test_failed_cells_and_missing_numbers_are_said(tmp_path):
-    """What failed is named with its reason; a study that trains nothing says that there is too little to draw."""
+    """A failed cell is named with its reason; a study without training has too few points."""
     folder = make_study(tmp_path / "failed", failures=("0-mean-s0", "0-mean-s1"))
     words = " ".join(Outline(write_study_report(folder).read_text(encoding="utf-8")).words)
     assert "10 of 12 cells finished" in words
@@ -228,7 +228,7 @@ def test_failed_cells_and_missing_numbers_are_said(tmp_path):
 
 
 def test_the_frontier_is_what_nothing_beats():
-    """A point is on the frontier if and only if no cheaper or equal one is as good: checked against all pairs."""
+    """A point is on the frontier if and only if no cheaper or equal point is as good."""
     points = [(float(x * 7 % 5), float(x * 3 % 8), f"p{x}") for x in range(12)]
     beaten = {
         c
@@ -261,7 +261,7 @@ def with_recipe(folder):
 
 
 def test_runs_and_studies_are_written_again_side_by_side(tmp_path):
-    """`report` takes runs and studies; two runs or more get a page together; a folder that is neither is refused."""
+    """`report` accepts runs and studies, compares two or more runs, and refuses other folders."""
     first, second = (with_recipe(make_run(tmp_path / name)) for name in ("a", "b"))
     written = rebuild_pages([first, make_study(tmp_path / "s"), second])
     assert [set(paths) for paths in written] == [
@@ -280,7 +280,7 @@ def test_runs_and_studies_are_written_again_side_by_side(tmp_path):
 
 @pytest.mark.parametrize("room", [1, 20_000])
 def test_a_full_disk_is_one_line_and_leaves_the_run_as_it_was(tmp_path, room):
-    """`lingraft report` on a disk without room, or with room for some of the files: nothing of the run is changed."""
+    """`lingraft report` on a full disk is one error line and changes nothing in the run."""
     run = with_recipe(make_run(tmp_path / "run"))
     rebuild_pages([run])
     (run / "charts" / "of-before.svg").write_text("a chart that the new report does not have")
