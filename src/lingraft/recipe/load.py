@@ -105,7 +105,10 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_yaml(recipe: Recipe) -> str:
     """Return a recipe file that gives the same recipe again, with every default written out."""
-    head = "# Every setting of the run, defaults included. To run it again: lingraft adapt recipe.yaml\n"
+    head = (
+        "# Every setting of the run, defaults included. To run it again: lingraft adapt "
+        "recipe.yaml\n"
+    )
     return head + dump(recipe_values(recipe))
 
 

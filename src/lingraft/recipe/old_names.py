@@ -1,11 +1,12 @@
 """Names that settings, methods and keys had in lingraft 0.1, and the names that they have now.
 
-One table is read in both directions. Forward: recipes, overrides, studies and the files of run folders may hold an
-old name. In recipes and studies, each use of an old name prints one warning. Backward: keys of stored stage outputs
-use the names of 0.1, so that a new name alone does not make a stage run again.
+One table is read in both directions. Forward: recipes, overrides, studies and the files of run
+folders may hold an old name. In recipes and studies, each use of an old name prints one warning.
+Backward: keys of stored stage outputs use the names of 0.1, so that a new name alone does not make
+a stage run again.
 
-A rule holds where the path of the surrounding mapping matches. Positions in lists are left out of a path, and names
-in it are the new ones: `training.phases.learning_rates`.
+A rule applies if the path of the surrounding mapping matches. Positions in lists are left out of a
+path, and names in it are the new ones: `training.phases.learning_rates`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ RECORDS: dict[str, dict[str, str]] = {
     r"stages\.notes\.phases": {"rates": "learning_rates"},
     r"stages\.notes\.phases\.learning_rates": {"embeddings": "added_rows"},
 }
-"""Path of the surrounding mapping in run.json, or in a line of training.jsonl -> old key -> new key."""
+"""Path of the surrounding mapping in run.json or training.jsonl -> old key -> new key."""
 
 
 def current_tree(tree: Tree) -> Tree:

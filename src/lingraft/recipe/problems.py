@@ -49,7 +49,10 @@ def _describe(problem: Any, classes: list[type[BaseModel]]) -> str:
         str(problem["loc"][-1] if problem["loc"] else ""),
     )
     if kind == "extra_forbidden":
-        return f"unknown setting; {did_you_mean(name, {name for cls in classes for name in setting_names(cls)})}"
+        known: set[str] = set()
+        for cls in classes:
+            known.update(setting_names(cls))
+        return f"unknown setting; {did_you_mean(name, known)}"
     if kind == "missing":
         fields = [
             cls.model_fields[key]

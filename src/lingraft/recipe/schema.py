@@ -77,7 +77,7 @@ class Text(CorpusSettings):
 
 
 class Replay(Text):
-    """Text in a language that the model knows: mixed into training, measured before and after it."""
+    """Text in a language that the model knows, for training and to measure forgetting."""
 
     portion: float = Field(
         default=0.2,
@@ -127,8 +127,8 @@ class VocabularySettings(Settings):
         for name in names:
             if name in NEVER_WAIVED:
                 msg = (
-                    f"{name!r} cannot be waived: special tokens and tokens of the base would get the embedding rows "
-                    "of others; leave it out"
+                    f"{name!r} cannot be waived: special tokens and tokens of the base would get the "
+                    "embedding rows of others; leave it out"
                 )
                 raise ValueError(msg)
             if name not in CLAIM_NAMES:
@@ -139,7 +139,7 @@ class VocabularySettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, data: Any) -> Any:
-        """Move settings of the method that are written next to it into it: {method: append, ...}."""
+        """Move settings of the method into it if they are written next to it."""
         if not isinstance(data, Mapping):
             return {"method": data}
         own = {key: value for key, value in data.items() if key in cls.model_fields}
@@ -183,7 +183,7 @@ class EmbeddingSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _one_for_both(cls, data: Any) -> Any:
-        """Read the name of a method, alone or with its settings, as the choice for input and output."""
+        """Read a method without `input` or `output` as the choice for both."""
         named = isinstance(data, Mapping) and len(data) == 1 and next(iter(data)) in INITS.names()
         return {"input": data, "output": data} if isinstance(data, str) or named else data
 
@@ -274,7 +274,7 @@ class Recipe(Settings):
     @model_validator(mode="before")
     @classmethod
     def _several(cls, data: Any) -> Any:
-        """Read a list of target languages: the first is `target`, the others are `extra_targets`."""
+        """Read a list of targets: the first is `target`, the others are `extra_targets`."""
         if (
             not isinstance(data, Mapping)
             or not isinstance(data.get("target"), list)

@@ -1,4 +1,4 @@
-"""Settings as a plain tree, before pydantic checks them; each setting has a place, the path from the top."""
+"""Settings as a plain tree, before pydantic checks them, and the places of settings in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Place = tuple[str | int, ...]
-"""The way to a setting from the top of the recipe: ("training", "phases", 0, "share")."""
+"""The path of a setting from the top of the recipe: ("training", "phases", 0, "share")."""
 
 
 @dataclass

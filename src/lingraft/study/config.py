@@ -146,7 +146,7 @@ class Study(Settings):
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study and apply `PATH=VALUE` overrides; raises `RecipeError` with the place of an error.
+    """Read a study and apply `PATH=VALUE` overrides; raises `RecipeError` with the place.
 
     The path of an axis replaces its values. `seeds`, `scale`, `sample_cells` and the like change
     the study. Any other path is a setting of the recipe in every cell.
@@ -224,7 +224,7 @@ def _override(assignment: str) -> tuple[str, str, str]:
 
 
 def _scaled(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Apply the chosen scale: settings and axes are merged (`null` removes an axis), others replaced."""
+    """Apply the chosen scale: settings and axes are merged (`null` removes an axis)."""
     scales, chosen = values.get("scales") or {}, values.get("scale")
     if not isinstance(scales, Mapping) or chosen is None:
         return values

@@ -190,5 +190,5 @@ def _score(context: StageContext) -> None:
 
 
 def _log_if_new(node: StageNode, store: Store, log: LogLine) -> LogLine:
-    """Return `log`, or for a cached stage a function that logs nothing: trials share most stages."""
+    """Return `log`, or `discard_line` for a cached stage: trials share most stages."""
     return discard_line if node.is_cached(store) else log

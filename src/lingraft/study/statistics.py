@@ -191,7 +191,7 @@ class _Field:
 def differences(
     rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings
 ) -> list[Difference]:
-    """Return every difference between two values of an axis, in each context and averaged over them."""
+    """Return all differences between two values of an axis, per context and averaged."""
     result: list[Difference] = []
     for field in _fields(rows, axes, compared):
         for axis in axes:
@@ -249,7 +249,7 @@ def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Labe
 def ranking(
     rows: Sequence[Row], axes: Sequence[str], axis: str, compared: ComparedSettings
 ) -> list[AxisRanking]:
-    """Return the ranking of an axis in each language, averaged over the contexts all values share."""
+    """Return the ranking of an axis per language, over the contexts that all values share."""
     shared = [field.shared_by_all(axis) for field in _fields(rows, axes, compared)]
     return [
         _rank(field, axis)

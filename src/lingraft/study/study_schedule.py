@@ -48,7 +48,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a task: an error in one line, with a trace for bug reports, and what it built."""
+    """The result of a task: an error in one line, its trace, and what was built."""
 
     task: str
     error: str = ""

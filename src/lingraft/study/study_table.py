@@ -1,8 +1,8 @@
 """The table of a study: each measurement of each cell is a row, with the values of the cell.
 
-`COLUMNS` documents it; study.json repeats that. What the stages of a run note (training time, number
-of added tokens and the like) are rows, too, so that a chart needs this table only. Held-out curves
-of training are a second table of the same kind.
+`COLUMNS` documents it; study.json repeats that. What the stages of a run note (training time, added
+tokens and the like) are rows, too, so that a chart needs this table only. Held-out curves of
+training are a second table of the same kind.
 """
 
 from __future__ import annotations
