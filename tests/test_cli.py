@@ -168,14 +168,14 @@ BAD = {
     "not utf-8 in gz": ["text.txt.gz", "UTF-8", "offset 8"],
     "cut gz": ["text.txt.gz"],
     "unknown field": ["text.jsonl", "'text'", "body, id"],
-    "not json": ["text.jsonl", "line 2"],
+    "not json": ["text.jsonl:2:"],
     "malformed tag": ["target.language", "'hindi!'", "BCP-47"],
     "unknown language": ["target.language", "'xx'"],
     "unknown key": ["-o vocabulary.siez=3", "vocabulary.siez", "did you mean 'size'?"],
     "unknown method": ["embeddings.input", "did you mean 'mean'?"],
     "unknown recipe": ["nowhere.yaml: cannot be read"],
     "unknown device": ["--device 'gpu'", "known: auto, cpu"],
-    "missing model": ["gone", "no folder"],
+    "missing model": ["gone: not found"],
     "tokenizer does not fit": ["tokenizer does not fit the model", "319", "300"],
     "weights cut short": ["model.safetensors"],
 }
@@ -224,7 +224,7 @@ def test_a_stopped_run_says_how_to_continue(basic, tmp_path):
     command.process.terminate()
     stopped = command.finish(60)
     assert stopped.returncode == 130, stopped.stderr
-    assert "run the same command again" in stopped.stderr
+    assert "run the same command to resume" in stopped.stderr
     assert left_in(tmp_path) == []
     done = lingraft(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
