@@ -65,7 +65,7 @@ def open_one(
     import torch
     from torch.distributed.fsdp import fully_shard  # noqa: F401 - its memory is not the model's
 
-    from lingraft.strategies.parts import Full
+    from lingraft.strategies.weight_strategies import Full
     from lingraft.training.distributed import init_process_group
     from lingraft.training.prepare_model import load_sharded
 

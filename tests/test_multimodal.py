@@ -15,7 +15,7 @@ from lingraft.checkpoint.load_model import load_model
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
 from lingraft.export.gguf_architectures import architecture_of
-from lingraft.strategies.base import text_module, text_parameters
+from lingraft.strategies.model_parts import text_module, text_parameters
 from tests.architecture_sweep import build, extend, image_inputs, load
 from tests.architecture_table import IMAGES
 from tests.short_adapt import short_adapt

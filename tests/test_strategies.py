@@ -296,7 +296,7 @@ def test_what_cannot_train_is_refused(tiny_model: Path) -> None:
 def test_default_rates_follow_the_size_of_the_model(name: str) -> None:
     """Rates fall with the model's size, are constant outside the range, and name their source."""
     strategy = STRATEGIES.parse(name)
-    rates = [strategy.rates(int(n)) for n in (1e5, 8e6, 1e8, 1e9, 7e9, 7e10)]
+    rates = [strategy.default_rates(int(n)) for n in (1e5, 8e6, 1e8, 1e9, 7e9, 7e10)]
     assert [r.added_rows for r in rates] == sorted((r.added_rows for r in rates), reverse=True)
     assert rates[0].added_rows == rates[1].added_rows
     assert rates[-1].added_rows == rates[-2].added_rows
@@ -306,10 +306,10 @@ def test_default_rates_follow_the_size_of_the_model(name: str) -> None:
 def test_the_known_rates_are_met() -> None:
     """8M and 7B models get the known rates; the paper's are met within a factor of 2."""
     assert (
-        Differential().rates(8_000_000).body,
-        Differential().rates(7_000_000_000).added_rows,
+        Differential().default_rates(8_000_000).body,
+        Differential().default_rates(7_000_000_000).added_rows,
     ) == (6e-4, 1e-4)
-    assert 0.5 < Full().rates(2_500_000_000).body / 9e-5 < 2
+    assert 0.5 < Full().default_rates(2_500_000_000).body / 9e-5 < 2
 
 
 @pytest.mark.parametrize("kind", ["phi", "gpt-j", "llama", "xglm"])

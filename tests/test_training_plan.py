@@ -83,7 +83,7 @@ def test_rates_may_be_given_in_part() -> None:
     phases = [
         Phase.model_validate({"learning_rates": rates}) for rates in (1e-3, {"added_rows": 0.5}, {})
     ]
-    rates = [phase.learning_rates.resolved(phase.strategy, "llama", 8_000_000) for phase in phases]
+    rates = [phase.learning_rates.resolve(phase.strategy, "llama", 8_000_000) for phase in phases]
     assert [(r.body, r.added_rows) for r in rates] == [(1e-3, 1e-3), (6e-4, 0.5), (6e-4, 6e-3)]
     assert rates[0].why == "as the recipe says"
     assert "the other one follows" in rates[1].why
@@ -105,7 +105,7 @@ def test_the_paper_plan_uses_the_rate_of_each_base(kind: str, parameters: int, r
     """`paper` trains all weights at the rate of the paper's table, on cut documents, no replay."""
     plan = TrainingPlan.model_validate("paper")
     phase = plan.phases[0]
-    rates = phase.learning_rates.resolved(phase.strategy, kind, parameters)
+    rates = phase.learning_rates.resolve(phase.strategy, kind, parameters)
     assert (rates.body, rates.added_rows) == (rate, rate)
     assert "paper's table" in rates.why
     assert (phase.strategy.name, phase.replay_share, plan.packing.layout) == (
@@ -119,7 +119,7 @@ def test_the_paper_plan_uses_the_rate_of_each_base(kind: str, parameters: int, r
 def test_a_base_that_the_paper_does_not_have_is_said() -> None:
     """For other models the rates of `paper` follow the size, and the notes say so."""
     phase = TrainingPlan.model_validate("paper").phases[0]
-    rates = phase.learning_rates.resolved(phase.strategy, "llama", 8_000_000)
+    rates = phase.learning_rates.resolve(phase.strategy, "llama", 8_000_000)
     assert rates.body == 5e-4
     assert "the paper's table has no llama of this size" in rates.why
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lingraft.checkpoint.load_model import load_for_training
-from lingraft.strategies.base import embedding_parameters
 from lingraft.strategies.lora import Lora
+from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.training.prepare_model import load_sharded
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 from tests.models import ARCHITECTURES

@@ -18,7 +18,7 @@ from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
 from lingraft.errors import ModelError
 from lingraft.pipeline.run_folder import read_record
 from lingraft.splice import Splice
-from lingraft.training.checkpointing import LOW_RANK
+from lingraft.training.save_model import LOW_RANK
 
 if TYPE_CHECKING:
     from torch import Tensor

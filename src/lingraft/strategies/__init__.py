@@ -5,7 +5,7 @@ Importing this package does not import torch; preparing a model does.
 
 from lingraft.strategies.base import STRATEGIES, ParameterGroup, Rates, Strategy
 from lingraft.strategies.lora import Lora
-from lingraft.strategies.parts import Differential, Embeddings, Full, Layers, Rows
+from lingraft.strategies.weight_strategies import Differential, Embeddings, Full, Layers, Rows
 
 __all__ = [
     "STRATEGIES",

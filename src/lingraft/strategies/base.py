@@ -1,10 +1,16 @@
-"""The interface of a training strategy, and the roles of parameters.
+"""The interface of a training strategy, the roles of parameters, and default learning rates.
 
-A strategy decides which parameters of a model train, and at which of two learning rates. Every
-trained parameter has a role: `added_rows` (the added rows, or the whole input and output matrices
-where a strategy trains these) or `body` (all other parameters). A strategy freezes the other
-parameters. It may insert modules of its own, which `finish` removes: a finished model has only the
-modules of its architecture.
+A strategy selects the parameters of a model that train and freezes all others. Each selected
+parameter has one of two roles, and each role has its own learning rate: `added_rows` (the added
+rows, or the whole input and output matrices where a strategy trains these) or `body` (the rest).
+A strategy may insert modules, which `finish` removes again.
+
+Default learning rates take three steps:
+- Each strategy class states them for two model sizes: `small_rates` and `large_rates`
+  (`weight_strategies`, `lora`).
+- `Strategy.default_rates` interpolates between the two sizes.
+- `training.config.LearningRates.resolve` replaces them by the settings of the recipe. The trainer
+  (`Trainer._stepper`) calls it for each phase, and `train_log` calls it again for the notes.
 """
 
 from __future__ import annotations
@@ -15,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from lingraft.checkpoint.model_class import is_multimodal
 from lingraft.registry import Choice, Registry
+from lingraft.strategies.model_parts import embedding_parameters
 
 if TYPE_CHECKING:
     import torch
@@ -24,13 +30,14 @@ if TYPE_CHECKING:
 Role = Literal["body", "added_rows"]
 
 SMALL, LARGE = 8e6, 7e9
-"""The two model sizes (parameters) for which default learning rates are known."""
+"""The numbers of parameters to which `small_rates` and `large_rates` of a strategy apply."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """The learning rates of the two roles, and where they come from."""
+    """The peak learning rate of each role, and `why`: a phrase that names where they come from."""
 
+    # The field names are the values of `Role`: the trainer looks a group's rate up by its role.
     body: float
     added_rows: float
     why: str = "as the recipe says"
@@ -38,45 +45,60 @@ class Rates:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that train together, by name; the names are the same in every run."""
+    """The trained parameters of one role, by name.
+
+    Checkpoints store parameters and optimizer state under these names, so a strategy must give the
+    same names in every run.
+    """
 
     role: Role
     parameters: dict[str, torch.nn.Parameter] = field(default_factory=dict)
 
 
 class Strategy(Choice, ABC):
-    """Which parameters train.
+    """Selects the parameters that train.
 
-    `small_rates` and `large_rates` (body, added rows) are the default learning rates of models with
-    8M and 7B parameters.
+    `small_rates` and `large_rates` are the default peak learning rates (body, added rows) of models
+    with 8M and 7B parameters. Every strategy states its own.
     """
 
     small_rates: ClassVar[tuple[float, float]]
     large_rates: ClassVar[tuple[float, float]]
     full_load_reason: ClassVar[str] = ""
-    """Why `prepare` needs the body's weights; empty if those of embeddings and head are enough."""
+    """Why `prepare` needs the weights of the body; empty if it only needs embeddings and head.
+
+    With a reason, every process of a sharded run loads the whole model.
+    """
 
     @abstractmethod
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
-        """Freeze what does not train and return what does; `added` are the ids of added tokens."""
+        """Freeze all other parameters and return those that train.
+
+        `added` are the ids of the added tokens.
+        """
 
     def adapter_state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:  # noqa: ARG002 - no adapter here
-        """Return the tensors that `finish` merges into the weights; by default there are none.
+        """Return the tensors that `finish` will merge into the weights; by default there are none.
 
-        The training stage stores them, because they cannot be recovered from merged weights.
+        The trainer saves them first, because they cannot be recovered from merged weights.
         """
         return {}
 
     def finish(self, model: torch.nn.Module) -> None:
-        """Remove what `prepare` inserted into the model; by default nothing."""
+        """Merge and remove the modules that `prepare` inserted; by default there are none.
 
-    def rates(self, parameters: int) -> Rates:
-        """Return the default learning rates of a model with this number of parameters.
+        Afterwards the model has only the modules of its architecture.
+        """
+
+    def default_rates(self, parameters: int) -> Rates:
+        """Return the default peak learning rates for a model with this number of parameters.
+
+        They are interpolated between `small_rates` and `large_rates`.
 
         >>> from lingraft.strategies import Differential
-        >>> Differential().rates(8_000_000).body
+        >>> Differential().default_rates(8_000_000).body
         0.0006
-        >>> round(Differential().rates(240_000_000).added_rows, 6)
+        >>> round(Differential().default_rates(240_000_000).added_rows, 6)
         0.000768
         """
         body = interpolate_by_size(self.small_rates[0], self.large_rates[0], parameters)
@@ -95,59 +117,20 @@ STRATEGIES: Registry[Strategy] = Registry("training strategy")
 def interpolate_by_size(small: float, large: float, parameters: int) -> float:
     """Return the value for a model size on the log-log line between 8M and 7B parameters.
 
-    Outside of this range the value is constant.
+    `small` is the value at 8M, `large` the value at 7B. Below 8M and above 7B the value is
+    constant.
     """
     position = math.log(max(parameters, 1) / SMALL) / math.log(LARGE / SMALL)
     position = min(max(position, 0.0), 1.0)
-    # Rounded, because a default is not known more precisely.
+    # Three digits, because a default is not known more precisely.
     return float(f"{small ** (1 - position) * large**position:.3g}")
 
 
-def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters of the input matrix and the output head by name.
-
-    Tied ones are returned once, under the input's name.
-    """
-    own_ids: set[int] = set()
-    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
-        if module is not None:
-            own_ids.update(map(id, module.parameters()))
-    return {name: p for name, p in model.named_parameters() if id(p) in own_ids}
-
-
-def text_module(model: Any) -> str:
-    """Return the name of a multimodal model's module that reads text; "" for a language model.
-
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8}
-    >>> config = LlamaConfig(**sizes, num_hidden_layers=1, num_attention_heads=2)
-    >>> text_module(LlamaForCausalLM(config))
-    ''
-    """
-    if not is_multimodal(model.config):
-        return ""
-    embedding = model.get_input_embeddings()
-    embedding = getattr(embedding, "plain", embedding)
-    name = next(name for name, module in model.named_modules() if module is embedding)
-    return str(name.removesuffix(".plain").rpartition(".")[0])
-
-
-def text_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters that read text: those of the language model and the head.
-
-    The encoders of images or sound, and the projection into the language model, never train here:
-    the training text has no images.
-    """
-    text, embeddings = text_module(model), embedding_parameters(model)
-    prefix = f"{text}." if text else ""
-    # The head can be outside the text module.
-    parameters = dict(model.named_parameters())
-    reads_text = [name for name in parameters if name.startswith(prefix) or name in embeddings]
-    return {name: parameters[name] for name in reads_text}
-
-
 def train_only(model: Any, names: set[str]) -> list[ParameterGroup]:
-    """Freeze every parameter except the named ones, and return these by role."""
+    """Freeze every parameter except the named ones, and return these as one group for each role.
+
+    Whole input and output matrices have the role `added_rows`.
+    """
     embeddings = embedding_parameters(model)
     body, rows = ParameterGroup("body"), ParameterGroup("added_rows")
     for name, parameter in model.named_parameters():
@@ -159,8 +142,8 @@ def train_only(model: Any, names: set[str]) -> list[ParameterGroup]:
 
 
 def train_added_rows(model: Any, added: Sequence[int]) -> ParameterGroup:
-    """Insert row modules, so that the added rows are parameters of their own, and return these."""
-    # The classes of `row_modules` need torch when they are defined.
+    """Make the added rows separate parameters (`row_modules`) and return them."""
+    # `row_modules` defines subclasses of nn.Module, so it imports torch; settings must not.
     from lingraft.strategies.row_modules import insert_row_modules
 
     return ParameterGroup("added_rows", insert_row_modules(model, added))

@@ -22,7 +22,7 @@ from lingraft.strategies.base import (
     write_added_rows,
 )
 from lingraft.strategies.lora_targets import WHERE, Targets, find_targets, make_peft_config
-from lingraft.strategies.parts import layer_stack
+from lingraft.strategies.model_parts import layer_stack
 
 if TYPE_CHECKING:
     import torch

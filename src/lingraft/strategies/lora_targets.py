@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.strategies.parts import layer_stack
+from lingraft.strategies.model_parts import layer_stack
 
 WHERE = "training.strategy.lora"
 

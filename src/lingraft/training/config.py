@@ -1,4 +1,8 @@
-"""The settings of continued pretraining: a plan of phases, and plans with a name."""
+"""The settings of continued pretraining: a plan is a list of phases; some plans have a name.
+
+Learning rates that a recipe leaves out are set when training starts, because they depend on the
+size of the model: `LearningRates.resolve`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from lingraft.strategies.base import Rates, interpolate_by_size
 from lingraft.training.budget import Budget
 from lingraft.training.schedules import SCHEDULES, Schedule
 
+# Small steps at 8M, because a phase over little text must have enough of them: 88 steps over 1 MB
+# of Hindi gained 0.320 bits per byte, 44 steps 0.260 (docs/decisions.md).
 BATCH = (2048, 131072)
 """Default tokens per step at 8M and at 7B parameters."""
 
@@ -23,7 +29,12 @@ OptimizerName = Literal["adamw", "adamw8bit"]
 
 
 class LearningRates(Settings):
-    """Peak learning rates; defaults depend on the size of the model."""
+    """Peak learning rates of a phase.
+
+    A rate that is not set gets the default of the phase's strategy: `small_rates` and `large_rates`
+    of its class (`strategies.weight_strategies`, `strategies.lora`), interpolated by model size.
+    With `table: paper` the defaults are those of `PAPER_RATES`.
+    """
 
     table: Literal["size", "paper"] = Field(
         default="size",
@@ -44,14 +55,18 @@ class LearningRates(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_for_all(cls, data: Any) -> Any:
+    def _expand(cls, data: Any) -> Any:
         if isinstance(data, str):
             return {"table": data}
         return {"body": data, "added_rows": data} if isinstance(data, int | float) else data
 
-    def resolved(self, strategy: Strategy, kind: str, parameters: int) -> Rates:
-        """Return the rates for a model type (`config.model_type`) and a number of parameters."""
-        default = strategy.rates(parameters)
+    def resolve(self, strategy: Strategy, kind: str, parameters: int) -> Rates:
+        """Return the peak rates of a phase with this strategy, and why they apply.
+
+        `kind` is the model type (`config.model_type`), `parameters` the size of the model. The
+        trainer calls this at the start of each phase.
+        """
+        default = strategy.default_rates(parameters)
         if self.table == "paper":
             rate = paper_rate(kind, parameters)
             if rate:
@@ -119,9 +134,10 @@ class Phase(Settings):
     )
 
     def tables(self) -> dict[str, Any]:
-        """Return the tables of defaults that apply.
+        """Return the tables of defaults that this phase uses.
 
-        They belong to the identity of a run: with other tables, the same settings give another.
+        They are part of a stage's key: if a release changes a table, the same settings train
+        differently, so a cached result must not be used.
         """
         batch = {} if self.batch_tokens else {"batch_tokens": BATCH}
         if None not in (self.learning_rates.body, self.learning_rates.added_rows):
@@ -188,19 +204,23 @@ class TrainingPlan(Settings):
         return sorted([*Phase.model_fields, "plan"])
 
     def beginning(self) -> tuple[Any, float] | None:
-        """Return what a plan has in common with longer ones that continue it, and its length.
+        """Return the settings that longer plans share with this one, and the shared length.
 
-        None where no longer plan can continue it.
+        The length only serves to order plans with equal shared settings. Returns None if no longer
+        plan can continue from this one.
 
-        >>> budgets = [{"schedule": "wsd", "budget": budget} for budget in ("1 MB", "2 MB")]
-        >>> plans = [TrainingPlan.model_validate(one) for one in budgets]
-        >>> (one, first), (other, second) = (plan.beginning() for plan in plans)
-        >>> one == other, second / first, TrainingPlan().beginning()
+        >>> short = TrainingPlan.model_validate({"schedule": "wsd", "budget": "1 MB"})
+        >>> long = TrainingPlan.model_validate({"schedule": "wsd", "budget": "2 MB"})
+        >>> (shared, length), (long_shared, long_length) = short.beginning(), long.beginning()
+        >>> shared == long_shared, long_length / length, TrainingPlan().beginning()
         (True, 2.0, None)
         """
         last = self.phases[-1] if self.phases else Phase()
         warmup, (unit, amount) = last.schedule.warmup, last.budget.amount
+        # The number of steps is not known without the text. 1,000 steps give the share of the phase
+        # before the decay.
         shared_steps = last.schedule.shared_steps(1000)
+        # A warm-up given as a share, and the weight average, depend on the length of the phase.
         if not self.phases or not shared_steps or last.average_share or 0 < warmup < 1:
             return None
         shared = self.model_dump(mode="json", exclude={"merge_back"})
@@ -221,7 +241,9 @@ PAPER_RATES = (
 
 
 def paper_rate(kind: str, parameters: int) -> float | None:
-    """Return the paper's learning rate for a model type and a size up to 1.5 times away, or None.
+    """Return the paper's learning rate for a model, or None if the table has no such model.
+
+    The model type must be the same, and the size may differ by a factor of up to 1.5.
 
     >>> paper_rate("gemma", 8_900_000_000), paper_rate("llama", 8_600_000)
     (3e-06, None)
@@ -277,7 +299,7 @@ PLANS: dict[str, Callable[[Budget], dict[str, Any]]] = {
     "learned_then_full": _learned_then_full,
     "rows_then_differential": _rows_then_differential,
 }
-"""Plans by name."""
+"""The named plans: each function returns the settings of a plan for a budget."""
 
 
 def named_plan(name: object, budget: object = None) -> dict[str, Any]:

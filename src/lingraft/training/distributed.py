@@ -21,7 +21,7 @@ from torch import Tensor
 from lingraft.errors import TrainingError
 from lingraft.packing.mixture import IGNORED, Batch
 from lingraft.strategies.base import ParameterGroup
-from lingraft.strategies.parts import layer_stack
+from lingraft.strategies.model_parts import layer_stack
 
 TIMEOUT = timedelta(hours=1)
 """How long processes wait for rank 0, which writes whole models: 70B in bfloat16 are 141 GB."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lingraft.errors import MissingExtraError, RecipeError
-from lingraft.strategies.base import embedding_parameters
+from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.training.config import OptimizerName
 
 BETAS = (0.9, 0.95)

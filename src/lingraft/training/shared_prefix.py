@@ -18,7 +18,6 @@ from pathlib import Path
 
 from lingraft.store import digest, link_or_copy, lock
 from lingraft.training.checkpointing import (
-    LOW_RANK,
     STATE,
     TrainingCheckpoint,
     latest_checkpoint,
@@ -26,6 +25,7 @@ from lingraft.training.checkpointing import (
     valid_checkpoints,
 )
 from lingraft.training.job import Job, PhaseSteps
+from lingraft.training.save_model import LOW_RANK
 from lingraft.training.train_log import LOG
 
 

@@ -204,7 +204,7 @@ def run_notes(
 
 
 def _phase_notes(phase: Phase, steps: PhaseSteps, kind: str, parameters: int) -> dict[str, Any]:
-    rates = phase.learning_rates.resolved(phase.strategy, kind, parameters)
+    rates = phase.learning_rates.resolve(phase.strategy, kind, parameters)
     mixture = steps.mixture
     drawn = mixture.offsets_after(steps.sequences).target - mixture.offsets.target
     return {

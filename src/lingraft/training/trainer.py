@@ -22,14 +22,10 @@ from lingraft.progress import Advance, progress
 from lingraft.store import digest, remove_drafts
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
 from lingraft.training.checkpointing import (
-    LOW_RANK,
     TrainingCheckpoint,
     checkpoint_to_resume,
     latest_checkpoint,
     save_checkpoint,
-    save_final_model,
-    save_low_rank,
-    save_phase_model,
 )
 from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.job import Job
@@ -41,6 +37,12 @@ from lingraft.training.prepare_model import (
     gather_model,
     load_phase_model,
     recompute_activations,
+)
+from lingraft.training.save_model import (
+    LOW_RANK,
+    save_final_model,
+    save_low_rank,
+    save_phase_model,
 )
 from lingraft.training.shared_prefix import prefix_checkpoint
 from lingraft.training.state import RunState, Stopped, Totals
@@ -131,7 +133,7 @@ class Trainer:
             self.model, execution.loss, sharded=sharded, autocast=execution.computes_in_bfloat16()
         )
         reshard(self.model)
-        rates = phase.learning_rates.resolved(phase.strategy, self.kind, self.parameters)
+        rates = phase.learning_rates.resolve(phase.strategy, self.kind, self.parameters)
         self.loss = type(loss).__name__
         return Stepper(
             self.model,

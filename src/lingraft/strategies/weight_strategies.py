@@ -1,4 +1,8 @@
-"""Strategies that train the model's own parameters: all, some layers, embeddings, added rows."""
+"""Strategies that train weights of the model itself: all, some layers, embeddings, added rows.
+
+The other kind, low-rank matrices next to frozen weights, is in `lora`. Each class states its
+default learning rates (`small_rates`, `large_rates`; `base` explains how they are used).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,11 @@ from lingraft.strategies.base import (
     STRATEGIES,
     ParameterGroup,
     Strategy,
-    embedding_parameters,
-    text_module,
-    text_parameters,
     train_added_rows,
     train_only,
     write_added_rows,
 )
+from lingraft.strategies.model_parts import embedding_parameters, layer_stack, text_parameters
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 @STRATEGIES.register
 class Full(Strategy):
-    """Every weight at one learning rate."""
+    """All weights of the language model, at one learning rate."""
 
     name: ClassVar[str] = "full"
     reference: ClassVar[str] = "Tejaswi, Gupta and Choi 2024, arXiv 2406.14670"
@@ -34,25 +36,26 @@ class Full(Strategy):
     large_rates: ClassVar[tuple[float, float]] = (5e-5, 5e-5)
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:  # noqa: ARG002 - all rows train
-        """Train every parameter."""
+        """Train every parameter that reads text."""
         return train_only(model, set(text_parameters(model)))
 
 
 @STRATEGIES.register
 class Differential(Full):
-    """Every weight; the added rows of embeddings and head at ten times the rate of all others.
+    """All weights; the added rows of embeddings and head at ten times the rate of all others.
 
-    The base's own rows train at the rate of the body. At the rate of the added rows they cause
-    forgetting: in every step the head lowers each row that the target text does not use, and AdamW
-    makes each change as large as the rate. On english-8m and 1 MB of Hindi this cost English 8% of
-    its bits per byte, and nothing at the rate of the body, with the same result for Hindi (one
-    seed, at half of today's rates: `docs/decisions.md`). `base_rows: added_rows` trains them as the
-    reference does.
+    The base's own rows train at the rate of the body. The reference trains them at the rate of the
+    added rows, which `base_rows: added_rows` selects. That causes forgetting: in every step the
+    gradient of the head lowers each row that the target text does not use, and AdamW makes each
+    change as large as the learning rate. Measurements: docs/decisions.md.
     """
 
     name: ClassVar[str] = "differential"
     reference: ClassVar[str] = "NVIDIA 2026, Nemotron tokenizer-extension guidebook"
+    # At 8M: with 1 MB of Hindi, the target gains 0.348 bits per byte and English loses 1.8%. Higher
+    # rates gained more Hindi and cost more than twice as much English (docs/decisions.md).
     small_rates: ClassVar[tuple[float, float]] = (6e-4, 6e-3)
+    # At 7B: the rates of the reference.
     large_rates: ClassVar[tuple[float, float]] = (1e-5, 1e-4)
 
     base_rows: Literal["body", "added_rows"] = Field(
@@ -92,7 +95,7 @@ class Embeddings(Strategy):
 
 @STRATEGIES.register
 class Layers(Strategy):
-    """The first and the last layers, `layers_per_end` of each, the embeddings and the head."""
+    """The first and last `layers_per_end` layers, the embeddings and the head."""
 
     name: ClassVar[str] = "layers"
     reference: ClassVar[str] = "Yamaguchi, Villavicencio and Aletras 2024, arXiv 2406.11477"
@@ -117,31 +120,13 @@ class Layers(Strategy):
         return train_only(model, layers | set(embedding_parameters(model)))
 
 
-def layer_stack(model: Any) -> tuple[str, int]:
-    """Return the name of the ModuleList that holds the model's layers, and their number."""
-    import torch
-
-    count = model.config.get_text_config().num_hidden_layers
-    text = text_module(model)
-    for name, module in model.named_modules():
-        # The vision encoder of a multimodal model can have as many layers.
-        is_list = isinstance(module, torch.nn.ModuleList)
-        if is_list and len(module) == count and name.startswith(text):
-            return name, count
-    msg = (
-        f"{type(model).__name__} has no list of {count} layers; choose the training.strategy "
-        f"differential"
-    )
-    raise RecipeError(msg)
-
-
 @STRATEGIES.register
 class Rows(Strategy):
     """The rows of the added tokens; all weights of the base stay bit-identical.
 
-    The matrices are frozen, and the added rows are parameters of their own. Gradients and optimizer
-    state exist for these only: for 10,000 rows of 4,096 in an 8B model, 0.3 GB of Adam state for
-    each matrix, compared with 4.5 GB for the whole matrix.
+    The matrices are frozen, and the added rows are separate parameters. Gradients and optimizer
+    state exist for these only: for 10,000 rows of width 4,096 in an 8B model, 0.3 GB of Adam state
+    for each matrix, compared with 4.5 GB for the whole matrix.
     """
 
     name: ClassVar[str] = "rows"
@@ -150,7 +135,7 @@ class Rows(Strategy):
     large_rates: ClassVar[tuple[float, float]] = (0.0, 1e-3)
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
-        """Train the added rows; raise `RecipeError` where no token was added."""
+        """Train the added rows; raise `RecipeError` if no token was added."""
         if not added:
             msg = (
                 "training.strategy is rows, but no token was added, so nothing would train; choose "

@@ -1,0 +1,77 @@
+"""The parts of a model that strategies name: embeddings, layers, and what reads text.
+
+Every function here takes a transformers model and returns names or parameters of it. A multimodal
+model also has encoders of images or sound. They never train, because the training text has no
+images, so these functions look only inside the language model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lingraft.checkpoint.model_class import is_multimodal
+from lingraft.errors import RecipeError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of the input matrix and the output head by name.
+
+    Tied ones are returned once, under the input's name.
+    """
+    own_ids: set[int] = set()
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if module is not None:
+            own_ids.update(map(id, module.parameters()))
+    return {name: p for name, p in model.named_parameters() if id(p) in own_ids}
+
+
+def text_module(model: Any) -> str:
+    """Return the name of a multimodal model's module that reads text; "" for a language model.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8}
+    >>> config = LlamaConfig(**sizes, num_hidden_layers=1, num_attention_heads=2)
+    >>> text_module(LlamaForCausalLM(config))
+    ''
+    """
+    if not is_multimodal(model.config):
+        return ""
+    embedding = model.get_input_embeddings()
+    embedding = getattr(embedding, "plain", embedding)
+    name = next(name for name, module in model.named_modules() if module is embedding)
+    return str(name.removesuffix(".plain").rpartition(".")[0])
+
+
+def text_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters that read text: those of the language model and the head.
+
+    The encoders of images or sound, and the projection into the language model, never train here:
+    the training text has no images.
+    """
+    text, embeddings = text_module(model), embedding_parameters(model)
+    prefix = f"{text}." if text else ""
+    # The head can be outside the text module.
+    parameters = dict(model.named_parameters())
+    reads_text = [name for name in parameters if name.startswith(prefix) or name in embeddings]
+    return {name: parameters[name] for name in reads_text}
+
+
+def layer_stack(model: Any) -> tuple[str, int]:
+    """Return the name of the ModuleList that holds the model's layers, and their number."""
+    import torch
+
+    count = model.config.get_text_config().num_hidden_layers
+    text = text_module(model)
+    for name, module in model.named_modules():
+        # The vision encoder of a multimodal model can have as many layers.
+        is_list = isinstance(module, torch.nn.ModuleList)
+        if is_list and len(module) == count and name.startswith(text):
+            return name, count
+    msg = (
+        f"{type(model).__name__} has no list of {count} layers; choose the training.strategy "
+        f"differential"
+    )
+    raise RecipeError(msg)
