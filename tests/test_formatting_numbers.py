@@ -1,0 +1,130 @@
+"""Numbers as text: what every output of a measurement has in common."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lingraft.formatting import (
+    BIDI_OVERRIDES,
+    duration,
+    join_words,
+    number,
+    percent,
+    plain,
+    signed,
+    signed_interval,
+    size,
+    with_interval,
+)
+
+FINITE = st.floats(-1e12, 1e12)
+POSITIVE = st.floats(1e-9, 1e12)
+
+
+def read(text: str) -> float:
+    """Return the number that a text shows."""
+    return float(text.replace(",", ""))
+
+
+@given(FINITE)
+def test_a_number_is_right_to_three_digits(value):
+    """What is shown differs from the value by less than half of the third digit."""
+    assert read(number(value)) == pytest.approx(value, rel=0.0051)
+
+
+@given(POSITIVE)
+def test_a_negative_number_is_the_positive_one_with_a_sign(value):
+    """The digits do not depend on the sign."""
+    assert number(-value) == f"-{number(value)}"
+
+
+@given(st.integers(-(10**14), 10**14))
+def test_a_whole_number_shows_all_of_its_digits(value):
+    """A count is never rounded."""
+    assert number(value) == f"{value:,}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(math.nan, "not a number"), (math.inf, "infinite"), (-math.inf, "infinite"), (None, "")],
+)
+def test_what_is_no_number_is_said(value, shown):
+    """No cell shows `nan` or `inf`."""
+    assert number(value) == shown
+
+
+@given(FINITE, POSITIVE)
+def test_a_difference_has_a_sign_and_its_interval_the_same_decimals(value, half):
+    """Value, lower and upper end line up below each other in a table."""
+    shown = signed(value, value - half, value + half)
+    decimals = {len(part.partition(".")[2]) for part in re.findall(r"[+-][\d,.]+", shown)}
+    assert len(decimals) == 1
+    assert shown[0] in "+-"
+    assert f"({signed_interval(value, value - half, value + half)})" in shown
+
+
+@given(FINITE)
+def test_a_difference_without_an_interval_is_the_number_alone(value):
+    """A missing end leaves the brackets out."""
+    assert signed(value, None, None) == signed(value) == signed(value, 0.0, None)
+    assert signed_interval(value, None, 1.0) == ""
+
+
+@given(st.floats(0, 1))
+def test_only_all_is_100_percent_and_only_nothing_is_0(share):
+    """A claim with one exception in a million never reads as if it had none."""
+    shown = percent(share)
+    assert (shown == "100%") == (share == 1)
+    assert (shown == "0%") == (share == 0)
+    if not shown.startswith(("<", ">")):
+        assert float(shown.removesuffix("%")) == pytest.approx(100 * share, abs=0.051)
+
+
+@given(FINITE, POSITIVE)
+def test_an_interval_of_one_point_is_left_out(value, half):
+    """A number that cannot vary has no brackets; others show both ends."""
+    assert with_interval(value, value, value) == number(value)
+    low, high = value - half, value + half
+    if low != high:
+        assert with_interval(value, low, high).endswith(f"({number(low)} to {number(high)})")
+
+
+@given(st.integers(0, 10**13))
+def test_a_size_names_the_unit_that_fits(count):
+    """The number before the unit is below 1,000, but for what is beyond the largest unit."""
+    shown, unit = size(count).split(" ")
+    factor = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+    assert read(shown) * factor == pytest.approx(count, rel=0.0051)
+    assert read(shown) < 1001 or unit == "GB"
+
+
+@given(st.floats(0, 1e6))
+def test_a_duration_is_right_to_its_last_unit(seconds):
+    """Hours, minutes and seconds add up to the span of time."""
+    units = {"h": 3600, "min": 60, "s": 1}
+    parts = re.findall(r"([\d.]+) (h|min|s)", duration(seconds))
+    total = sum(float(count) * units[unit] for count, unit in parts)
+    last = units[parts[-1][1]]
+    assert abs(total - seconds) <= (0.051 if len(parts) == 1 and last == 1 else last)
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=5))
+def test_a_list_in_a_sentence_holds_every_word_in_order(words):
+    """Commas between the first ones, `and` before the last."""
+    assert re.split(", | and ", join_words(words)) == (words or [""])
+
+
+@given(st.text(max_size=30))
+def test_plain_text_has_nothing_that_steers_a_page(text):
+    """Controls and direction overrides become visible, all other characters stay."""
+    shown = plain(text)
+    assert not BIDI_OVERRIDES & set(shown)
+    assert not any(ord(character) < 32 and character not in "\n\t" for character in shown)
+    assert plain(shown) == shown
+    if text.isprintable():
+        assert shown == text
