@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from lingraft.formatting import (
     BIDI_OVERRIDES,
+    direction,
     duration,
+    flatten,
     join_words,
+    language_name,
+    language_tag,
     number,
     percent,
     plain,
@@ -128,3 +132,50 @@ def test_plain_text_has_nothing_that_steers_a_page(text):
     assert plain(shown) == shown
     if text.isprintable():
         assert shown == text
+
+
+LEAVES = st.text("ab c", min_size=1, max_size=4) | st.integers(0, 10**6) | st.booleans()
+NOTES = st.recursive(
+    LEAVES,
+    lambda inner: st.dictionaries(st.text("xyz", min_size=1, max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def leaves_of(notes, path=()) -> list:
+    """Return every leaf with the way to it."""
+    if not isinstance(notes, dict):
+        return [(path, notes)]
+    found = []
+    for key, value in notes.items():
+        found += leaves_of(value, (*path, key))
+    return found
+
+
+@given(st.dictionaries(st.text("xyz", min_size=1, max_size=2), NOTES, max_size=3))
+def test_nested_notes_become_one_row_for_each_leaf(notes):
+    """No note is left out of a table, and each is named by the way to it."""
+    rows = flatten(notes)
+    expected = leaves_of(notes)
+    assert [name for name, _ in rows] == [".".join(path) for path, _ in expected]
+    for (_, shown), (_, value) in zip(rows, expected, strict=True):
+        if isinstance(value, bool):
+            assert shown == ("yes" if value else "no")
+        else:
+            assert shown == (f"{value:,}" if isinstance(value, int) else value)
+
+
+@given(st.sampled_from(["Hindi", "हिन्दी", "中文"]), st.sampled_from(["العربية", "עברית", "اردو"]))
+def test_the_first_letter_decides_the_direction(left, right):
+    """Digits and punctuation before it have no say, and what follows has none either."""
+    assert direction(f"(42) {left} {right}") == "ltr"
+    assert direction(f"(42) {right} {left}") == "rtl"
+    assert direction("42, -7!") == "ltr"
+
+
+@pytest.mark.parametrize("language", ["domain:law", "domain:x-y"])
+def test_a_domain_is_no_language(language):
+    """It keeps its own name and puts no lang attribute into a page."""
+    assert language_name(language) == language
+    assert language_tag(language) == ""
+    assert language_tag("pt-BR") == "pt-BR"
