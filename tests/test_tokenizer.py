@@ -197,7 +197,7 @@ def test_a_word_level_tokenizer_is_refused_by_name(tmp_path):
         (
             "tokenizer.json",
             b'{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 0, "content": "b"}]}',
-            "the added token 'b' has the id 0, which is 'a'",
+            "the added token 'b' has the id 0, which belongs to 'a'",
         ),
         (
             "tokenizer.json",

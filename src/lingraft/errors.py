@@ -3,7 +3,7 @@
     LingraftError               exit 2   base class; any other exception is a bug
     ├── RecipeError                      a setting: unknown, wrong type, contradictory
     ├── CorpusError                      text: missing, empty, not UTF-8, without the named field
-    ├── TokenizerError                   a tokenizer: unreadable, or of an unknown family
+    ├── TokenizerError                   a tokenizer: unreadable, or of an unsupported type
     ├── ModelError                       a checkpoint: unreadable, or does not fit its tokenizer
     ├── CertificateError                 a splice that breaks a claim that the recipe does not waive
     ├── TrainingError           exit 3   training that cannot continue: a diverging loss
@@ -36,7 +36,7 @@ class CorpusError(LingraftError):
 
 
 class TokenizerError(LingraftError):
-    """A tokenizer that cannot be read or has an unknown family."""
+    """A tokenizer that cannot be read, or whose type is not supported."""
 
 
 class ModelError(LingraftError):

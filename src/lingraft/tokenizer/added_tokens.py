@@ -1,4 +1,4 @@
-"""All places where a folder names tokens, read as transformers reads them.
+"""Collecting the added tokens that the files of a folder name, as transformers does.
 
 Next to tokenizer.json, three files may name tokens. tokenizer_config.json names tokens with ids in
 `added_tokens_decoder`, and tokens by role (`eos_token`, `extra_special_tokens`, `image_token`).
@@ -61,7 +61,7 @@ def complete_added_tokens(
     for token in data.get("added_tokens") or []:
         table.add(token["content"], token, token["id"], where.name)
     roles = dict(_named_by_role(settings, files.folder))
-    extra = dict(_extra(settings, files.folder))
+    extra = dict(_without_role(settings, files.folder))
     for content, flags, file_id, place in _numbered_tokens(files, roles, extra):
         table.add(content, flags, file_id, place)
     if not files.has_decoder:
@@ -71,7 +71,7 @@ def complete_added_tokens(
         if content not in table:
             table.add(content, flags)
     data["added_tokens"] = table.tokens()
-    _check_ignored(files, table)
+    _check_unread_ids(files, table)
 
 
 def content_of(token: Any) -> str | None:
@@ -85,9 +85,13 @@ class _AddedTokenTable:
 
     def __init__(self, data: Data, where: Path) -> None:
         vocab = data["model"]["vocab"]
-        # A Unigram's vocabulary is a list, in which the index of a piece is its id.
-        is_list = isinstance(vocab, list)
-        self.pieces = {entry[0]: i for i, entry in enumerate(vocab)} if is_list else vocab
+        self.pieces: dict[str, int] = {}
+        if isinstance(vocab, list):
+            # A Unigram's vocabulary is a list, in which the index of a piece is its id.
+            for i, entry in enumerate(vocab):
+                self.pieces[entry[0]] = i
+        else:
+            self.pieces = vocab
         self.size = len(vocab)
         self.where = where
         self.entries: dict[str, dict[str, Any]] = {}
@@ -131,8 +135,7 @@ class _AddedTokenTable:
             known: int = self.entries[content]["id"]
             return known
         if content in self.pieces:
-            piece_id: int = self.pieces[content]
-            return piece_id
+            return self.pieces[content]
         # `tokenizers` numbers new tokens from the size of the vocabulary on.
         return self.highest + 1 if self.highest >= self.size else self.size
 
@@ -165,7 +168,10 @@ def _with_defaults(flags: Mapping[str, Any], *, special: bool) -> dict[str, Any]
 
 def _added_entries(files: TokenFiles) -> list[tuple[Any, str, dict[str, Any]]]:
     """Return id, content and flags of added_tokens.json, which has no flags."""
-    return [(number, content, {}) for content, number in files.added.items()]
+    entries: list[tuple[Any, str, dict[str, Any]]] = []
+    for content, number in files.added.items():
+        entries.append((number, content, {}))
+    return entries
 
 
 def _decoder_entries(files: TokenFiles) -> list[tuple[Any, str, dict[str, Any]]]:
@@ -205,7 +211,9 @@ def _named_by_role(
             _refuse(folder, f"{key} is {str(token)[:60]}; expected the text of a token")
 
 
-def _extra(settings: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _without_role(
+    settings: Mapping[str, Any], folder: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the special tokens without a role."""
     extra = settings.get("extra_special_tokens")
     extra = extra or settings.get("additional_special_tokens") or []
@@ -226,8 +234,8 @@ def _flags(token: Any, *, special: bool) -> dict[str, Any]:
     return _with_defaults(flags, special=special or bool(flags.get("special")))
 
 
-def _check_ignored(files: TokenFiles, table: _AddedTokenTable) -> None:
-    """Refuse ids of added_tokens.json that contradict `added_tokens_decoder`."""
+def _check_unread_ids(files: TokenFiles, table: _AddedTokenTable) -> None:
+    """Refuse an added_tokens.json that transformers does not read and that names other ids."""
     if not files.has_decoder:
         return
     place = files.folder / "added_tokens.json"
@@ -239,7 +247,7 @@ def _check_ignored(files: TokenFiles, table: _AddedTokenTable) -> None:
         _refuse(
             place,
             f"{content!r} has the id {token_id} there, which transformers does not read, because "
-            "tokenizer_config.json has an added_tokens_decoder; name the token in that one as well",
+            "tokenizer_config.json has an added_tokens_decoder; add the token to it as well",
         )
 
 

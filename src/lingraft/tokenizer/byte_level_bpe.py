@@ -2,7 +2,7 @@
 
 Byte-level BPE (GPT-2, Pythia, Phi-2, BLOOM, Qwen, Llama-3, Mistral-Nemo) has a piece for every
 byte, written as one printable character, so no text is unknown. A regular expression splits the
-text into pre-tokens first; no token crosses their borders.
+text into pre-tokens first; no token crosses the boundary of a pre-token.
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ class BPE(Family):
     @cached_property
     def merges(self) -> list[tuple[str, str]]:
         """The merges in the order of their ranks."""
-        table = self.data["model"]["merges"]
-        # Files of older versions of `tokenizers` store a merge as a string instead of a pair.
-        return [tuple(merge.split(" ", 1) if isinstance(merge, str) else merge) for merge in table]
+        merges = []
+        for merge in self.data["model"]["merges"]:
+            # Files of older versions of `tokenizers` store a merge as a string instead of a pair.
+            left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+            merges.append((left, right))
+        return merges
 
     @cached_property
     def splittable(self) -> set[str]:
@@ -67,7 +70,10 @@ class BPE(Family):
     def without_tokens(self, token_ids: Iterable[int]) -> Data:
         """Remove tokens and every merge that produces or uses them; the other ids stay."""
         dropped_ids = set(token_ids)
-        dropped = {piece for piece, token_id in self.pieces.items() if token_id in dropped_ids}
+        dropped = set()
+        for piece, token_id in self.pieces.items():
+            if token_id in dropped_ids:
+                dropped.add(piece)
         data = self.with_added_in_vocabulary()
         model = data["model"]
         for piece in dropped:
@@ -102,8 +108,15 @@ def byte_characters() -> tuple[str, ...]:
     ('Ġ', 'a')
     """
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    spare = iter(range(256, 512))
-    return tuple(chr(byte) if byte in printable else chr(next(spare)) for byte in range(256))
+    characters = []
+    next_spare = 0x100
+    for byte in range(256):
+        if byte in printable:
+            characters.append(chr(byte))
+        else:
+            characters.append(chr(next_spare))
+            next_spare += 1
+    return tuple(characters)
 
 
 @cache
@@ -122,17 +135,17 @@ class ByteLevel(BPE):
         return data["model"].get("type") == "BPE" and maps_bytes(data)
 
     def surface_of(self, piece: str) -> bytes:
-        """Map each character back to its byte; a piece with other characters is its own text."""
+        """Map each character back to its byte; a piece with any other character is plain text."""
         table = _byte_of()
         try:
-            return bytes(table[character] for character in piece)
+            return bytes(map(table.__getitem__, piece))
         except KeyError:
             return piece.encode()
 
     def piece_of(self, surface: bytes) -> str:
         """Map each byte to its character."""
         table = byte_characters()
-        return "".join(table[byte] for byte in surface)
+        return "".join(map(table.__getitem__, surface))
 
     def cut(self, text: str) -> Iterable[str]:
         """Return the pre-tokens, with each byte as its character."""
@@ -146,7 +159,7 @@ class ByteLevel(BPE):
 
 
 def pre_tokenizers(data: Data) -> list[dict[str, Any]]:
-    """Return the pre-tokenizers in order, with a sequence as its parts."""
+    """Return the steps of the pre-tokenizer in order; a `Sequence` is replaced by its parts."""
     pre: dict[str, Any] | None = data.get("pre_tokenizer")
     if not pre:
         return []
@@ -154,5 +167,5 @@ def pre_tokenizers(data: Data) -> list[dict[str, Any]]:
 
 
 def maps_bytes(data: Data) -> bool:
-    """Whether a pre-tokenizer maps bytes to characters."""
+    """Whether a step of the pre-tokenizer maps bytes to characters, as GPT-2's does."""
     return any(part.get("type") == "ByteLevel" for part in pre_tokenizers(data))

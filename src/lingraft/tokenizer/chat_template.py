@@ -75,20 +75,20 @@ class ChatTemplate:
         if gaps is None:
             return TurnTokens.named_in(self.source, self.variables, self.special)
         _first, *between, after_last = map(self._special_in, gaps)
-        ends = {_first_of(gap, self.special) for gap in (gaps[2], gaps[4])}
-        answers_end = frozenset(content for content in ends if content)
-        return TurnTokens(frozenset().union(*between), after_last, answers_end)
+        # Gaps 2 and 4 follow the two answers of the probe.
+        ends = {_first_of(gaps[2], self.special), _first_of(gaps[4], self.special)}
+        return TurnTokens(frozenset().union(*between), after_last, frozenset(filter(None, ends)))
 
     def _special_in(self, text: str) -> frozenset[str]:
-        return frozenset(content for content in self.special if content in text)
+        return frozenset(filter(text.__contains__, self.special))
 
 
 @dataclass(frozen=True)
 class TurnTokens:
     """The special tokens of a template by their place in a conversation.
 
-    `between` are those between turns, `last` those after the last turn, `ends` those that end an
-    answer.
+    `between` holds those between turns, `last` those after the last turn. `ends` holds the first
+    token after each answer, which ends it.
     """
 
     between: frozenset[str]
@@ -100,8 +100,10 @@ class TurnTokens:
         cls, source: str, variables: Mapping[str, str], special: frozenset[str]
     ) -> TurnTokens:
         """Return every special token in the source, for a template that cannot be rendered."""
-        named = {content for content in special if content in source}
-        named |= {content for name, content in variables.items() if name in source}
+        named = set(filter(source.__contains__, special))
+        for name, content in variables.items():
+            if name in source:
+                named.add(content)
         return cls(frozenset(named), frozenset(), frozenset(named))
 
 
@@ -120,8 +122,12 @@ def _gaps(rendered: str) -> list[str] | None:
 
 def _first_of(text: str, special: frozenset[str]) -> str | None:
     """Return the first special token in a text, the longest one where two begin there."""
-    places = [(text.find(content), -len(content), content) for content in special]
-    return min((place for place in places if place[0] >= 0), default=(0, 0, None))[2]
+    places = []
+    for content in special:
+        start = text.find(content)
+        if start >= 0:
+            places.append((start, -len(content), content))
+    return min(places)[2] if places else None
 
 
 def chat_template_of(tokenizer: ModelTokenizer) -> ChatTemplate | None:
@@ -142,7 +148,7 @@ def chat_template_of(tokenizer: ModelTokenizer) -> ChatTemplate | None:
 
 def _source(folder: Path, configured: Any) -> str | None:
     """Return the source of the template; the files take precedence over tokenizer_config.json."""
-    jinja, older = (folder / name for name in TEMPLATE_FILES)
+    jinja, older = folder / TEMPLATE_FILES[0], folder / TEMPLATE_FILES[1]
     if jinja.is_file():
         return jinja.read_text(encoding="utf-8")
     if older.is_file():

@@ -20,7 +20,14 @@ from typing import Any
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_bpe import SPACE
-from lingraft.tokenizer.sentencepiece_file import BPE, NORMAL, read_message, user_defined
+from lingraft.tokenizer.sentencepiece_file import (
+    BPE,
+    NORMAL,
+    piece_names,
+    pieces_of_type,
+    read_message,
+    user_defined,
+)
 from lingraft.tokenizer.sentencepiece_model import CONVERTED_FROM, has_prefix_once
 from lingraft.tokenizer.unigram import Unigram
 
@@ -32,7 +39,12 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class ConversionCheck:
-    """The number of texts, those that differ, and the count of merely decomposed ones."""
+    """The result of a comparison.
+
+    `texts` is the number of texts that were compared. `different` holds those whose ids differ.
+    `decomposed` counts the texts that differ only because of decomposed characters (NFD), which are
+    not in `different`.
+    """
 
     texts: int
     different: tuple[str, ...]
@@ -76,8 +88,7 @@ def check_conversion(
     """
     message = read_message(model)
     surface_of = tokenizer.family.surface_of
-    pieces = [piece.piece for piece in message.pieces if piece.type == NORMAL]
-    spellings = [surface_of(piece).decode() for piece in pieces]
+    spellings = [surface_of(piece).decode() for piece in pieces_of_type(message, NORMAL)]
     by_texts = compare_with_sentencepiece(tokenizer, model, texts)
     by_pieces = compare_with_sentencepiece(tokenizer, model, spellings)
     if by_texts.different:
@@ -125,7 +136,7 @@ def compare_with_sentencepiece(
 
 
 def _is_near_tie(tokenizer: ModelTokenizer, ours: Sequence[int], theirs: Sequence[int]) -> bool:
-    """Whether two segmentations by a Unigram have the same score in 32 bits."""
+    """Whether the scores of two segmentations by a Unigram differ by no more than rounding."""
     family = tokenizer.family
     if not isinstance(family, Unigram) or not ours or not theirs:
         return False
@@ -147,19 +158,19 @@ def _differs_by_composition(tokenizer: ModelTokenizer, processor: Any, text: str
 
 def _cause(message: Any, texts: Sequence[str]) -> str:
     """Return the likely cause of a difference, the most likely one first."""
-    known = {piece.piece for piece in message.pieces}
+    known = set(piece_names(message))
     if message.trainer_spec.byte_fallback:
         # The conversion gives ASCII characters the pieces of their bytes.
         known |= set(map(chr, range(128)))
-    normal = [piece for piece in message.pieces if piece.type == NORMAL]
-    lacking = [piece.piece for piece in normal if not known.issuperset(piece.piece)]
+    lacking = [piece for piece in pieces_of_type(message, NORMAL) if not known.issuperset(piece)]
     if _occurs(lacking, texts):
         return (
             f"pieces such as {lacking[0]!r} ({len(lacking)} in all) hold a character without a "
             "piece of its own, which SentencePiece merges and tokenizers does not"
         )
     is_bpe = message.trainer_spec.model_type == BPE
-    if is_bpe and len({piece.score for piece in normal}) < len(normal):
+    scores = [piece.score for piece in message.pieces if piece.type == NORMAL]
+    if is_bpe and len(set(scores)) < len(scores):
         return "pieces have the same score, of which SentencePiece merges the leftmost first"
     if user_defined(message):
         symbols = ", ".join(user_defined(message)[:_EXAMPLES])
@@ -170,5 +181,8 @@ def _cause(message: Any, texts: Sequence[str]) -> str:
 
 def _occurs(pieces: Sequence[str], texts: Sequence[str]) -> bool:
     """Whether one of the texts contains one of the pieces."""
-    spellings = [piece.replace(SPACE, " ").strip() for piece in pieces]
-    return any(any(spelling in text for spelling in spellings) for text in texts)
+    for piece in pieces:
+        spelling = piece.replace(SPACE, " ").strip()
+        if any(spelling in text for text in texts):
+            return True
+    return False

@@ -143,6 +143,7 @@ def from_vocab_and_merges(source: Path) -> Data:
     except (OSError, ValueError) as error:
         msg = f"{source}: expected vocab.json and merges.txt in one folder ({error})"
         raise TokenizerError(msg) from error
+    # merges.txt begins with a line that states its version.
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     special = [added_token(vocab[_GPT2_END], _GPT2_END)] if _GPT2_END in vocab else []
     parts = byte_level_parts(GPT2_REGEX)
@@ -153,7 +154,7 @@ def from_vocab_and_merges(source: Path) -> Data:
 
 
 def from_tiktoken(source: Path) -> Data:
-    """Read tiktoken ranks; the merges are all splits of a token into two others, in rank order."""
+    """Read tiktoken ranks; the merges are all splits of each token into two tokens, by its rank."""
     ranks = _read_ranks(source)
     known = _TIKTOKEN.get(len(ranks))
     if known is None:
@@ -165,7 +166,7 @@ def from_tiktoken(source: Path) -> Data:
     table = byte_characters()
     vocab: dict[str, int] = {}
     for token, rank in ranks.items():
-        vocab["".join(table[byte] for byte in token)] = rank
+        vocab["".join(map(table.__getitem__, token))] = rank
     merges: list[list[str]] = []
     for piece in sorted(vocab, key=vocab.__getitem__):
         merges += map(list, splits(piece, vocab))
@@ -203,8 +204,10 @@ def special_token_template(
     *, before: tuple[str, int] | None = None, after: tuple[str, int] | None = None
 ) -> dict[str, Any] | None:
     """Return the post-processor that puts a special token (content, id) before or after a text."""
-    tokens = [token for token in (before, after) if token]
-    if not tokens:
+    special_tokens = {}
+    for name, token_id in filter(None, (before, after)):
+        special_tokens[name] = {"id": name, "ids": [token_id], "tokens": [name]}
+    if not special_tokens:
         return None
 
     def around(sequence: str, type_id: int) -> list[dict[str, Any]]:
@@ -219,5 +222,5 @@ def special_token_template(
         "type": "TemplateProcessing",
         "single": around("A", 0),
         "pair": [*around("A", 0), *around("B", 1)],
-        "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in tokens},
+        "special_tokens": special_tokens,
     }

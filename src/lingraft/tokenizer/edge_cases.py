@@ -1,4 +1,4 @@
-"""Texts for checks of claims about any text: edge cases of tokenizers, and a broad sample.
+"""Texts on which the certificate checks claims about all texts: edge cases and a broad sample.
 
 The broad sample holds languages, code, markup, numbers and random Unicode.
 """

@@ -7,7 +7,7 @@ ways of reading are separate methods: `encode_markup` reads every spelling as th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
@@ -31,13 +31,19 @@ class TextEncoder:
     @cached_property
     def special(self) -> dict[int, str]:
         """The content of every added token by id, with or without the flag `special`."""
-        return {token["id"]: token["content"] for token in self.data.get("added_tokens") or []}
+        contents = {}
+        for token in self.data.get("added_tokens") or []:
+            contents[token["id"]] = token["content"]
+        return contents
 
     @cached_property
     def control(self) -> dict[int, str]:
         """The content of the added tokens with the flag `special`, which no text produces."""
-        tokens = self.data.get("added_tokens") or []
-        return {token["id"]: token["content"] for token in tokens if token.get("special")}
+        contents = {}
+        for token in self.data.get("added_tokens") or []:
+            if token.get("special"):
+                contents[token["id"]] = token["content"]
+        return contents
 
     @cached_property
     def special_text(self) -> SpecialText:
@@ -46,7 +52,7 @@ class TextEncoder:
 
     @property
     def fallback(self) -> Mapping[int, int]:
-        """The byte of each id that spells one byte of an unknown character; empty without any."""
+        """The byte of each byte-fallback id; empty where the tokenizer has no byte fallback."""
         return {}
 
     @cached_property
@@ -63,7 +69,7 @@ class TextEncoder:
 
     @property
     def looks_up_pieces(self) -> bool:
-        """Whether the model may read text as any piece that it spells, control pieces included."""
+        """Whether the model maps text to any piece with that spelling, control pieces included."""
         return bool(self.data["model"].get("ignore_merges"))
 
     @cached_property
@@ -79,7 +85,7 @@ class TextEncoder:
 
     @cached_property
     def placeholders(self) -> dict[str, str]:
-        """For each control token a name that no text spells (see `encode_with_placeholders`)."""
+        """A name for each control token that no text can spell (see `encode_with_placeholders`)."""
         return {content: unspellable_name(content, i) for i, content in self.control.items()}
 
     def encode_with_placeholders(self, texts: Sequence[str]) -> list[list[int]]:
@@ -123,17 +129,21 @@ class TextEncoder:
         """Yield index and encoding of the texts that spell special tokens, read as text."""
         # `encode_special_tokens` reads added tokens as text, but a model that looks up pieces takes
         # the control piece from its own vocabulary. There it must have another name.
-        mentioning = [i for i, text in enumerate(texts) if self.special_text.mentions(text)]
-        if not mentioning:
+        mentioning = []
+        batch = []
+        for i, text in enumerate(texts):
+            if self.special_text.mentions(text):
+                mentioning.append(i)
+                batch.append(text)
+        if not batch:
             return
-        batch = [texts[i] for i in mentioning]
         encodings = self._without_control.encode_batch(batch, add_special_tokens=False)
         yield from zip(mentioning, encodings, strict=True)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text; special tokens that it spells are read as text."""
         if self.looks_up_pieces and any(map(self.special_text.mentions, texts)):
-            return [encoding.ids for encoding in self.encodings(texts)]
+            return _ids_of_each(self.encodings(texts))
         return self._ids_of_backend(texts)
 
     def encode_markup(self, texts: Sequence[str]) -> list[list[int]]:
@@ -146,8 +156,7 @@ class TextEncoder:
 
     def _ids_of_backend(self, texts: Sequence[str]) -> list[list[int]]:
         # The fast call computes no offsets.
-        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        return _ids_of_each(self.backend.encode_batch_fast(list(texts), add_special_tokens=False))
 
     @cached_property
     def model_only(self) -> Tokenizer:
@@ -156,11 +165,16 @@ class TextEncoder:
         return Tokenizer(self.backend.model)
 
     def reuse_model_of(self, other: TextEncoder) -> Self:
-        """Use the built model of a family that differs only in normalizer and pre-tokenizer."""
+        """Use the built model of `other`, which has the same vocabulary and merges; return self."""
         self.model_only = other.model_only
         return self
 
     def segment(self, units: Sequence[str]) -> list[list[int]]:
         """Return the ids of each unit by the model alone."""
-        encodings = self.model_only.encode_batch_fast(list(units), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        return _ids_of_each(
+            self.model_only.encode_batch_fast(list(units), add_special_tokens=False)
+        )
+
+
+def _ids_of_each(encodings: Iterable[Any]) -> list[list[int]]:
+    return [encoding.ids for encoding in encodings]

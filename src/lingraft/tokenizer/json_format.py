@@ -20,7 +20,7 @@ Data = dict[str, Any]
 DEPTH = 100
 
 BATCH_SETTINGS = ("truncation", "padding")
-"""Settings for batches. They are disabled for all work, and written to the result unchanged."""
+"""Settings for batches. They are disabled while lingraft encodes, and saved with the target."""
 
 _BEFORE_THE_MODEL = ("normalizer", "pre_tokenizer", "post_processor", "truncation", "padding")
 
@@ -42,12 +42,11 @@ def parse_json(raw: bytes | str) -> Any:
         part, depth = waiting.pop()
         if depth > DEPTH:
             raise ValueError(too_deep)
-        if isinstance(part, dict):
+        entries = part.items() if isinstance(part, dict) else enumerate(part)
+        for key, value in entries:
             # Vocabulary and merges are long, and `tokenizers` checks them itself.
-            inner = [value for key, value in part.items() if key not in {"vocab", "merges"}]
-        else:
-            inner = part
-        waiting += [(value, depth + 1) for value in inner if isinstance(value, dict | list)]
+            if isinstance(value, dict | list) and key not in {"vocab", "merges"}:
+                waiting.append((value, depth + 1))
     return content
 
 
@@ -68,8 +67,9 @@ def disable_batch_settings(data: Data) -> Data:
 def copy_data(data: Data) -> Data:
     """Return a copy whose vocabulary and merges may grow; their entries are shared."""
     # `copy.deepcopy` would copy every merge, and leave as many lists for the garbage collector.
-    rest = {name: value for name, value in data.items() if name != "model"}
-    tables = {name: copy.copy(value) for name, value in data["model"].items()}
+    rest = dict(data)
+    model = rest.pop("model")
+    tables = {name: copy.copy(value) for name, value in model.items()}
     return {**copy.deepcopy(rest), "model": tables}
 
 
@@ -116,9 +116,12 @@ def compact_ids(data: Data) -> tuple[Data, dict[int, int]]:
     """
     data = copy_data(data)
     vocab = data["model"]["vocab"]
-    used = {*vocab.values(), *(token["id"] for token in data["added_tokens"])}
+    used = set(vocab.values())
+    for token in data["added_tokens"]:
+        used.add(token["id"])
     new_ids = {token_id: i for i, token_id in enumerate(sorted(used))}
-    data["model"]["vocab"] = {piece: new_ids[token_id] for piece, token_id in vocab.items()}
+    for piece, token_id in vocab.items():
+        vocab[piece] = new_ids[token_id]
     for token in data["added_tokens"]:
         token["id"] = new_ids[token["id"]]
     for special in ((data.get("post_processor") or {}).get("special_tokens") or {}).values():

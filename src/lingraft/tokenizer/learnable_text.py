@@ -44,15 +44,19 @@ _SAMPLES = 200
 
 @dataclass(frozen=True)
 class DigitRule:
-    """A tokenizer's treatment of digits: the most in a token, and whether after a space."""
+    """How a tokenizer segments digits.
+
+    `most` is the highest number of digits in a token. `after_space` says whether such a token may
+    begin with a space.
+    """
 
     most: int
     after_space: bool
 
     def allows(self, text: str) -> bool:
-        """Whether a text with digits may be a token: only digits, and at most `most` of them."""
+        """Whether a text with digits may be a token: nothing but digits, at most `most` of them."""
         digits = text.removeprefix(" ") if self.after_space else text
-        return len(digits) <= self.most and all(character.isdecimal() for character in digits)
+        return len(digits) <= self.most and all(map(str.isdecimal, digits))
 
     def __str__(self) -> str:
         """The rule as a phrase."""

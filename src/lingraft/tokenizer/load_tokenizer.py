@@ -17,7 +17,7 @@ from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 from lingraft.tokenizer.sentencepiece_model import from_sentencepiece
 from lingraft.tokenizer.unigram import Unigram
-from lingraft.tokenizer.validate import blame_unreadable_file, check_tokenizer_data
+from lingraft.tokenizer.validate import check_tokenizer_data, errors_of_damaged_files
 
 FAMILIES: tuple[type[Family], ...] = (ByteLevel, SentencePieceBPE, Unigram)
 
@@ -70,7 +70,7 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     settings = {**data.pop("lingraft_roles", {}), **files.settings}
     batch_settings = disable_batch_settings(data)
     config = {**settings, "model_config": _read_object(folder / "config.json")}
-    with blame_unreadable_file(data, source):
+    with errors_of_damaged_files(data, source):
         complete_added_tokens(data, settings, files, source)
         return ModelTokenizer(folder, family_of(data, source), config, batch_settings)
 

@@ -31,8 +31,8 @@ _TEXT = "x"
 class LoadedSettings:
     """The settings of a folder that AutoTokenizer loaded.
 
-    `values` are settings by their names in tokenizer_config.json. `before` and `after` are the ids
-    around a text, `pair` the special ids around and between two texts.
+    `values` are settings by their names in tokenizer_config.json. `before` and `after` are the
+    special ids that are put around a text. `pair` are those around and between two texts.
     """
 
     values: dict[str, Any]
@@ -44,7 +44,8 @@ class LoadedSettings:
 
 def names_tokenizer_class(folder: Path) -> bool:
     """Whether a folder holds a file in which transformers finds the class of its tokenizer."""
-    return any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
+    tokenizer_config, model_config = folder / "tokenizer_config.json", folder / "config.json"
+    return tokenizer_config.is_file() or model_config.is_file()
 
 
 def read_loaded_settings(folder: Path) -> LoadedSettings:
@@ -88,7 +89,7 @@ def _in_a_pair(loaded: Any) -> tuple[int, ...]:
 
 
 def _flags(loaded: Any, before: Sequence[int], after: Sequence[int]) -> dict[str, bool]:
-    """Return `add_bos_token` and `add_eos_token`, where the tokenizer follows them."""
+    """Return `add_bos_token` and `add_eos_token`; empty where the tokenizer ignores them."""
     # llama.cpp reads these flags; PreTrainedTokenizerFast uses the post-processor. Some classes
     # have the flags and do not follow them. Then they would mislead llama.cpp.
     flags: dict[str, bool] = {}
@@ -111,7 +112,7 @@ def with_loaded_settings(tokenizer: ModelTokenizer, warn: Callable[[str], None])
     try:
         settings = read_loaded_settings(tokenizer.folder)
     except TokenizerError as error:
-        warn(f"{error}; only the settings that they name are kept")
+        warn(f"{error}; only the settings in its files are kept")
         return tokenizer
     return apply_loaded_settings(tokenizer, settings)
 

@@ -31,7 +31,7 @@ CLASS_NAME = "PreTrainedTokenizerFast"
 # own one, with its own regular expression. Only a configuration that names code of its own is
 # exempt. That code is not run unless a caller trusts it, and then it is `_CODE`, which loads
 # tokenizer.json unchanged as well.
-_REBUILT = {
+_REBUILT_TYPES = {
     "qwen2",
     "qwen3_5",
     "qwen3_5_moe",
@@ -51,7 +51,7 @@ class TokenizerAsItStands(PreTrainedTokenizerFast):
 '''
 
 _COPIED = ("chat_template.jinja", "chat_template.json", "special_tokens_map.json")
-_OF_THE_CLASS = {"model_config", "auto_map", "backend"}
+_CLASS_SETTINGS = {"model_config", "auto_map", "backend"}
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
@@ -60,8 +60,8 @@ def save_tokenizer(
 ) -> None:
     """Write tokenizer.json, its configuration, and tokenizer.model where the source has one.
 
-    `data` is the target's tokenizer.json. Without `merges` the new tokens are only looked up whole.
-    SentencePiece cannot do that, so its file is left out.
+    `data` is the target's tokenizer.json. Without `merges`, the model finds new tokens only by
+    looking up whole words. SentencePiece cannot do that, so no tokenizer.model is written then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = {key: value for key, value in data.items() if not key.startswith("lingraft")}
@@ -89,14 +89,15 @@ def _needs_own_code(source: ModelTokenizer, data: Data) -> bool:
     if model_type is None:
         # A config.json of any model type may be added to the folder later.
         return bool(data.get("pre_tokenizer") != source.family.data.get("pre_tokenizer"))
-    return model_type in _REBUILT
+    return model_type in _REBUILT_TYPES
 
 
 def decoder_of(data: Data) -> dict[str, Any]:
-    """Return the added tokens of a tokenizer.json in the form of tokenizer_config.json."""
+    """Return the added tokens of a tokenizer.json as the `added_tokens_decoder` of a config."""
     decoder = {}
     for token in data["added_tokens"]:
-        decoder[str(token["id"])] = {key: value for key, value in token.items() if key != "id"}
+        entry = dict(token)
+        decoder[str(entry.pop("id"))] = entry
     return decoder
 
 
@@ -122,7 +123,9 @@ def saved_config(source: ModelTokenizer, data: Data) -> dict[str, Any]:
 
     It keeps the settings of the source, except those that belong to its class.
     """
-    config = {key: value for key, value in source.config.items() if key not in _OF_THE_CLASS}
+    config = dict(source.config)
+    for key in _CLASS_SETTINGS:
+        config.pop(key, None)
     for role in _ROLES:
         if config.get(role, "") is None:
             del config[role]

@@ -56,12 +56,15 @@ class SpaceMarked(Family):
     def chunk_prefix(self) -> str:
         """The text that stands for the space before a word."""
         # A dummy prefix adds the space itself, a tokenizer that strips texts removes a space, and
-        # some character maps make a space of "▁". So the one that works is tried.
-        return next((prefix for prefix in _PREFIXES if self._stands_for_a_space(prefix)), "")
+        # some character maps turn "▁" into a space. So each candidate is tried on a text.
+        for prefix in _PREFIXES:
+            if self._stands_for_a_space(prefix):
+                return prefix
+        return ""
 
     @cached_property
     def can_cut_chunks(self) -> bool:
-        """Whether a chunk after `chunk_prefix` is cut in the same way as inside of a text."""
+        """Whether `chunk_prefix` and a chunk give the units that the chunk has inside a text."""
         return self._stands_for_a_space(self.chunk_prefix)
 
     def _stands_for_a_space(self, prefix: str) -> bool:
@@ -92,7 +95,7 @@ class SpaceMarked(Family):
         return build_preprocessing(self.data)
 
     def allows(self, surface: bytes) -> bool:
-        """Whether a token may be added; here it must also be whole characters and not blank."""
+        """Whether a token may be added; here also valid UTF-8 and not only white space."""
         if not super().allows(surface):
             return False
         try:

@@ -57,9 +57,19 @@ def read_message(source: Path) -> Any:
     return message
 
 
+def piece_names(message: Any) -> list[str]:
+    """Return the pieces of a SentencePiece model, by id."""
+    return [piece.piece for piece in message.pieces]
+
+
+def pieces_of_type(message: Any, *types: int) -> list[str]:
+    """Return the pieces of a SentencePiece model that have one of these types, in order of id."""
+    return [piece.piece for piece in message.pieces if piece.type in types]
+
+
 def user_defined(message: Any) -> list[str]:
     """Return the user-defined pieces of a SentencePiece model, the longest first."""
-    pieces = [piece.piece for piece in message.pieces if piece.type == USER_DEFINED]
+    pieces = pieces_of_type(message, USER_DEFINED)
     return sorted(pieces, key=lambda piece: (-len(piece), piece))
 
 
@@ -76,7 +86,10 @@ def sentencepiece_file(source: ModelTokenizer) -> Path | None:
 def write_unigram_file(source: Path, data: Data, target: Path) -> None:
     """Write the pieces and scores of `data` with the other settings of the file `source`."""
     message = read_message(source)
-    kinds = {piece.piece: piece.type for piece in message.pieces if piece.type != UNKNOWN}
+    kinds = {}
+    for piece in message.pieces:
+        if piece.type != UNKNOWN:
+            kinds[piece.piece] = piece.type
     added_kinds = {}
     for token in data["added_tokens"]:
         added_kinds[token["content"]] = CONTROL if token["special"] else USER_DEFINED
@@ -119,12 +132,14 @@ def write_bpe_file(source: ModelTokenizer, path: Path, splice: Splice, target: P
         before.append(new_piece(piece=content, score=0.0, type=kind))
     ranks = [piece.score for piece in before if piece.type == NORMAL and piece.score > _NO_RANK]
     lowest = min(ranks, default=0.0)
-    after = {target_id: before[source_id] for target_id, source_id in splice.corresponding.items()}
+    after = {}
+    for target_id, source_id in splice.corresponding.items():
+        after[target_id] = before[source_id]
     # New pieces rank below all others, in their own order.
     for rank, token in enumerate(splice.new, 1):
         piece = family.piece_of(token.surface)
         after[token.id] = new_piece(piece=piece, score=lowest - rank, type=NORMAL)
     del message.pieces[:]
-    message.pieces.extend(after[token_id] for token_id in range(splice.target_size))
+    message.pieces.extend(map(after.__getitem__, range(splice.target_size)))
     message.trainer_spec.vocab_size = len(message.pieces)
     target.write_bytes(message.SerializeToString())

@@ -44,6 +44,8 @@ from lingraft.tokenizer.sentencepiece_file import (
     UNKNOWN,
     UNUSED,
     USER_DEFINED,
+    piece_names,
+    pieces_of_type,
     read_message,
     user_defined,
 )
@@ -100,7 +102,7 @@ def _check_settings(message: Any, source: Path) -> None:
             "escape_whitespaces is off: spaces stay spaces in the pieces, which is not supported; "
             "use a model trained with escape_whitespaces=true",
         )
-    unused = [piece.piece for piece in message.pieces if piece.type == UNUSED]
+    unused = pieces_of_type(message, UNUSED)
     if unused:
         _refuse(
             source,
@@ -116,7 +118,7 @@ def _normalizer(message: Any) -> dict[str, Any]:
     protected = _pieces_to_protect(message)
     steps: list[dict[str, Any]] = []
     if spec.precompiled_charsmap:
-        steps += [_literal(piece, stand_in) for piece, stand_in in protected.items()]
+        steps += map(_literal, protected, protected.values())
         if spec.name.startswith("nmt_"):
             # The library treats "\r\n" as one character. A line separator is mapped like a line
             # break and is a character of its own.
@@ -124,7 +126,7 @@ def _normalizer(message: Any) -> dict[str, Any]:
         steps.append(_precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
         steps += [_pattern(r"\A +", ""), _pattern(" {2,}", " ")]
-    steps += [_literal(stand_in, piece) for piece, stand_in in protected.items()]
+    steps += map(_literal, protected.values(), protected)
     if spec.remove_extra_whitespaces:
         steps.append(_pattern(rf"[ {SPACE}]+\z", ""))
     if spec.add_dummy_prefix:
@@ -134,7 +136,7 @@ def _normalizer(message: Any) -> dict[str, Any]:
 
 
 def with_prefix_once(data: Data) -> Data | None:
-    """Return a converted BPE with the dummy prefix of LlamaTokenizer; `None` without any prefix.
+    """Return a converted BPE with the dummy prefix of LlamaTokenizer, `None` if it has no prefix.
 
     SentencePiece puts a space in front of every text. LlamaTokenizer puts it only at the start of a
     text, not after a special token, and not before a leading space. A chat prompt would otherwise
@@ -154,7 +156,7 @@ def with_prefix_once(data: Data) -> Data | None:
 
 
 def has_prefix_once(data: Data) -> bool:
-    """Whether a tokenizer puts no second space before a text that begins with one."""
+    """Whether the dummy prefix is the one of LlamaTokenizer (see `with_prefix_once`)."""
     return any(part.get("prepend_scheme") == "first" for part in pre_tokenizers(data))
 
 
@@ -166,8 +168,11 @@ def _pieces_to_protect(message: Any) -> dict[str, str]:
     if not charsmap:
         return {}
     normalizer = normalizers.Precompiled(charsmap)
-    changed = [piece for piece in user_defined(message) if normalizer.normalize_str(piece) != piece]
-    return {piece: chr(_PRIVATE_USE + number) for number, piece in enumerate(changed)}
+    stand_ins: dict[str, str] = {}
+    for piece in user_defined(message):
+        if normalizer.normalize_str(piece) != piece:
+            stand_ins[piece] = chr(_PRIVATE_USE + len(stand_ins))
+    return stand_ins
 
 
 def _precompiled(charsmap: bytes) -> dict[str, Any]:
@@ -193,12 +198,15 @@ def _decoder(message: Any) -> dict[str, Any]:
 def _bpe_data(message: Any) -> Data:
     """Return the tokenizer.json of a BPE: every split of a piece is a merge, ranked by score."""
     names = _piece_names(message)
-    scores = {piece.piece: piece.score for piece in message.pieces if piece.type == NORMAL}
+    scores = {}
+    for piece in message.pieces:
+        if piece.type == NORMAL:
+            scores[piece.piece] = piece.score
     # Normal pieces and the characters that replace byte pieces; only these merge.
-    known = set(scores) | (set(names) - {piece.piece for piece in message.pieces})
+    known = set(scores) | (set(names) - set(piece_names(message)))
     merges: list[list[str]] = []
-    for piece in sorted(scores, key=lambda piece: -scores[piece]):
-        merges += map(list, splits(piece, known))
+    for name in sorted(scores, key=lambda name: -scores[name]):
+        merges += map(list, splits(name, known))
     isolated = user_defined(message)
     model = bpe_model(
         {name: token_id for token_id, name in enumerate(names)},
@@ -229,17 +237,15 @@ def _split(pattern: str, behavior: str) -> dict[str, Any]:
 
 
 def _piece_names(message: Any) -> list[str]:
-    """Return the pieces by id, with bytes as ASCII characters where other pieces need them."""
-    names = [piece.piece for piece in message.pieces]
+    """Return the pieces by id; ASCII characters that other pieces need replace byte pieces."""
+    names = piece_names(message)
     if not message.trainer_spec.byte_fallback:
         return names
-    characters: set[str] = set()
-    for piece in message.pieces:
-        if piece.type == NORMAL:
-            characters.update(piece.piece)
-    # Exact for ASCII alone: no other character contains that byte.
-    lacking = filter(str.isascii, characters - set(names))
-    name_of_byte = {f"<0x{ord(character):02X}>": character for character in lacking}
+    characters = set("".join(pieces_of_type(message, NORMAL)))
+    name_of_byte = {}
+    # Only ASCII: each of these bytes is a character of its own and never part of another one.
+    for character in filter(str.isascii, characters - set(names)):
+        name_of_byte[f"<0x{ord(character):02X}>"] = character
     return [name_of_byte.get(name, name) for name in names]
 
 
@@ -273,13 +279,13 @@ def _metaspace(scheme: str) -> dict[str, Any]:
 
 
 def _unigram_pre_tokenizer(message: Any) -> dict[str, Any] | None:
-    """Return a pre-tokenizer that splits before each "▁", where no piece continues over one."""
+    """Return a pre-tokenizer that splits before each "▁", unless a piece continues over one."""
     parts: list[dict[str, Any]] = []
     if message.trainer_spec.byte_fallback:
         # A Unigram of `tokenizers` takes any piece that a text spells, "<0x0A>" included.
         # SentencePiece does not read byte pieces from text, so their spellings are split.
         parts.append(_split("<(?=0x[0-9A-F]{2}>)", "MergedWithPrevious"))
-    in_text = [piece.piece for piece in message.pieces if piece.type in {NORMAL, USER_DEFINED}]
+    in_text = pieces_of_type(message, NORMAL, USER_DEFINED)
     if not any(SPACE in piece[1:] for piece in in_text):
         parts.append(_metaspace("never"))
     if len(parts) > 1:

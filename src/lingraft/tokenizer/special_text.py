@@ -69,7 +69,7 @@ class SpecialText:
         ['ends', 'here']
         """
         parts = self.pattern.split(text) if self.pattern else [text]
-        return [part for part in parts if part]
+        return list(filter(None, parts))
 
 
 def _any_of(contents: set[str]) -> str:
@@ -125,7 +125,10 @@ def describe_mentions(mentions: Mapping[str, int]) -> str:
     'the text spells special tokens 302 times (</s> 300, <s> 2)'
     """
     ordered = list(most_frequent_first(mentions).items())
-    shown = ", ".join(f"{content} {count:,}" for content, count in ordered[:_SHOWN])
+    counts = []
+    for content, count in ordered[:_SHOWN]:
+        counts.append(f"{content} {count:,}")
+    shown = ", ".join(counts)
     more = f" and {len(ordered) - _SHOWN} others" if len(ordered) > _SHOWN else ""
     total = sum(mentions.values())
     times = f"{total:,} time{'s' if total > 1 else ''}"

@@ -47,7 +47,7 @@ UNKNOWN_PENALTY = 10.0
 
 
 class Score(NamedTuple):
-    """The score of a new piece, and the number of other pieces that spell its surface best."""
+    """The score of a new piece, and the number of pieces in its best other segmentation."""
 
     score: float
     others: int
@@ -84,7 +84,7 @@ def score_pieces(
 def best_segmentation(
     piece: str, known: Mapping[str, float], unknown: float, *, byte_fallback: bool = False
 ) -> tuple[float, int]:
-    """Return the score and the number of tokens of the best segmentation by other pieces.
+    """Return score and number of tokens of the best segmentation that does not use `piece`.
 
     An unknown character costs `unknown`. It counts as one token, or with `byte_fallback` as its
     number of bytes.
@@ -142,7 +142,7 @@ class Unigram(SpaceMarked):
 
     @property
     def looks_up_pieces(self) -> bool:
-        """Whether the model may read text as any piece that it spells: always so here."""
+        """Whether the model maps text to any piece with that spelling: always so for a Unigram."""
         return True
 
     def _rename_control(self, model: Data) -> None:

@@ -2,7 +2,7 @@
 
 Most texts are split before each single space first, and the distinct chunks are counted. The
 tokenizer's normalizer and pre-tokenizer then run once per distinct chunk instead of once per
-occurrence. Memory follows the number of distinct units.
+occurrence. Memory grows with the number of distinct units, not with the size of the corpus.
 """
 
 from __future__ import annotations

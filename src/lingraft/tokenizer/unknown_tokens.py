@@ -1,12 +1,12 @@
-"""What a tokenizer loses of a text, and how to compare it with one that loses less.
+"""Counting the characters that a tokenizer loses, and comparing it with one that loses fewer.
 
-Normalizers rewrite or remove characters (T5's turns ZWNJ into a space). Without byte fallback,
-characters without a piece become "<unk>". `measure_round_trip` counts both: a document survives
-where decoding its ids gives all of its characters, apart from white space.
+Normalizers rewrite or remove characters (T5's normalizer replaces ZWNJ by a space). Without byte
+fallback, characters without a piece become "<unk>". `measure_round_trip` counts both: a document is
+unchanged where decoding its ids gives all of its characters, apart from white space.
 
-A target with pieces for characters that the base loses needs more tokens and preserves more text.
-Two measures therefore replace equality. A lost character costs one token. And a text is preserved
-*as faithfully* where it differs only in the place of "<unk>".
+A target with pieces for characters that the base loses needs more tokens, because it preserves more
+text. To compare both fairly, `count_tokens` counts each lost character as one token, and
+`is_as_faithful` accepts any text in the place of "<unk>".
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def unknown_piece(tokenizer: ModelTokenizer) -> str | None:
 
 def count_lost_characters(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
     """Return the number of lost characters of each text, after normalization."""
-    return [lost for _tokens, lost in _count_tokens_and_lost(tokenizer, texts)]
+    counts = []
+    for _tokens, lost in _count_tokens_and_lost(tokenizer, texts):
+        counts.append(lost)
+    return counts
 
 
 def count_tokens(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:

@@ -1,7 +1,7 @@
 """Checks of a tokenizer.json before use: every id belongs to one token, and the model is supported.
 
-Two pieces with one id, or an id in the billions, would otherwise fail much later, as a splice that
-does not add up or as memory that runs out.
+Two pieces with the same id, or an id in the billions, would otherwise cause an obscure error much
+later: an inconsistent splice, or not enough memory.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def check_tokenizer_data(data: Data, source: Path) -> None:
     if highest > MAX_SPREAD * len(owners) + _ALWAYS_ALLOWED:
         _refuse(
             source,
-            f"{owners[highest]!r} has the id {highest}, among {len(owners)} tokens; ids count from "
-            "0 on",
+            f"{owners[highest]!r} has the id {highest}, among {len(owners)} tokens; expected ids "
+            "from 0 on, without large gaps",
         )
 
 
 def _check_vocabulary(vocab: Any, source: Path) -> dict[int, str]:
-    """Return the piece of each id."""
+    """Check that every piece has an id of its own; return the piece of each id."""
     owners: dict[int, str] = {}
     for piece, token_id in _numbered_pieces(vocab, source):
         if token_id in owners:
@@ -56,7 +56,7 @@ def _check_vocabulary(vocab: Any, source: Path) -> dict[int, str]:
 
 
 def _check_added_tokens(added: Any, owners: dict[int, str], source: Path) -> None:
-    """Check the added tokens, and add them to the pieces of each id."""
+    """Check the added tokens, and enter those that the vocabulary lacks in `owners`."""
     if not isinstance(added, list):
         _refuse(source, f"added_tokens is a {type(added).__name__}; expected a list")
     for token in added:
@@ -65,12 +65,15 @@ def _check_added_tokens(added: Any, owners: dict[int, str], source: Path) -> Non
             _refuse(source, f"added_tokens holds {str(token)[:60]}; expected an id and a content")
         owner = owners.setdefault(token["id"], content)
         if owner != content:
-            what = f"the added token {content!r} has the id {token['id']}, which is {owner!r}"
-            _refuse(source, what)
+            _refuse(
+                source,
+                f"the added token {content!r} has the id {token['id']}, which belongs to "
+                f"{owner!r}; every token needs an id of its own",
+            )
 
 
 def _check_affixes(model: dict[str, Any], source: Path) -> None:
-    """Refuse a BPE that marks the end or the inside of words."""
+    """Refuse a BPE whose pieces have a suffix at the end of words or a prefix inside words."""
     # With "</w>" (GPT-1, CLIP) or "##", one spelling has two pieces. The merges of a new token are
     # all splits of its spelling, and would mix both kinds.
     for setting, spelling in _WITH_AFFIX.items():
@@ -112,8 +115,11 @@ def _is_charsmap(normalizer: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def blame_unreadable_file(data: Data, source: Path) -> Iterator[None]:
-    """Raise a `TokenizerError` where reading fails on data that `tokenizers` cannot read either."""
+def errors_of_damaged_files(data: Data, source: Path) -> Iterator[None]:
+    """Turn an error in the block into a `TokenizerError` if `tokenizers` cannot use the data.
+
+    Otherwise the original error is raised.
+    """
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
