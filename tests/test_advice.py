@@ -15,8 +15,8 @@ from lingraft.advice import (
     Shape,
     advise_size,
     cost_of,
+    parse_request,
     predict_end,
-    request_of,
     serving_gain,
     tokens_per_byte,
 )
@@ -255,4 +255,4 @@ def test_mistakes_of_a_command_are_told(words, told):
         **words,
     }
     with pytest.raises(RecipeError, match=told):
-        request_of(**given)
+        parse_request(**given)

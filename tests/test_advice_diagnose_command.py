@@ -17,7 +17,7 @@ from lingraft.advice import (
     diagnosis_json,
     diagnosis_page,
     diagnosis_tables,
-    language_and_place,
+    parse_text_argument,
     read_sample,
 )
 from lingraft.cli import app
@@ -201,11 +201,11 @@ def test_a_sample_is_drawn_from_everything(tmp_path):
 
 def test_languages_are_read_from_names():
     """LANG=FILE or the beginning of the file's name; an equals sign in a path is part of the path."""
-    assert language_and_place("hi=a.txt") == ("hi", "a.txt")
-    assert language_and_place("x/ta.train.jsonl") == ("ta", "x/ta.train.jsonl")
-    assert language_and_place("domain:law=x.txt") == ("domain:law", "x.txt")
-    assert language_and_place("en=1/tr.txt") == ("en", "1/tr.txt")
-    assert language_and_place("./run=1/tr.txt") == ("tr", "./run=1/tr.txt")
+    assert parse_text_argument("hi=a.txt") == ("hi", "a.txt")
+    assert parse_text_argument("x/ta.train.jsonl") == ("ta", "x/ta.train.jsonl")
+    assert parse_text_argument("domain:law=x.txt") == ("domain:law", "x.txt")
+    assert parse_text_argument("en=1/tr.txt") == ("en", "1/tr.txt")
+    assert parse_text_argument("./run=1/tr.txt") == ("tr", "./run=1/tr.txt")
 
 
 def test_parallel_rows_with_a_gap_are_left_out(tmp_path):

@@ -5,14 +5,13 @@ predicts the end of training and computes the costs. Every prediction is made on
 tokens were not learned from, and has an interval. No torch at import.
 """
 
+from lingraft.advice.advice_tables import advice_json, advice_tables
 from lingraft.advice.advise import (
     Advice,
     AdviceRequest,
     BaseAdvice,
-    advice_json,
-    advice_tables,
     advise,
-    request_of,
+    parse_request,
 )
 from lingraft.advice.choose import SizeAdvice, advise_size
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
@@ -22,8 +21,8 @@ from lingraft.advice.diagnosis_json import diagnosis_json
 from lingraft.advice.measures import (
     Measures,
     TextSample,
-    language_and_place,
     measure,
+    parse_text_argument,
     premium,
     read_sample,
 )
@@ -69,14 +68,14 @@ __all__ = [
     "diagnosis_json",
     "diagnosis_page",
     "diagnosis_tables",
-    "language_and_place",
     "measure",
+    "parse_request",
+    "parse_text_argument",
     "predict_end",
     "premium",
     "read_predictions",
     "read_sample",
     "recommend",
-    "request_of",
     "serving_gain",
     "tokens_per_byte",
 ]

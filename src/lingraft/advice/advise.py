@@ -1,16 +1,19 @@
-"""`lingraft advise`: tokens to add, base, training cost and expected loss, before anything runs."""
+"""`lingraft advise`: how many tokens to add, which base to use, the cost, and the expected result.
+
+For each base: diagnose its tokenizer on the text, choose a size from the fertility curve, score the
+model on held-out text, and compute the cost of the real run. With a probe, the base is first
+adapted on a little text, and the end of the real run is predicted from it. A base without weights
+(a tokenizer alone) has the fertility and the size, and nothing that needs a model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
-from rich.table import Table
 
-from lingraft import formatting
 from lingraft.advice.choose import (
     BaseRanking,
     BaseScore,
@@ -28,22 +31,34 @@ from lingraft.bases import BuildContext, parse_model
 from lingraft.corpus import first_documents, parse_language
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
-from lingraft.forecast.predict_fertility import FertilityCurve
+from lingraft.forecast.predict_fertility import FertilityCurve, text_bytes
 from lingraft.pipeline.stage_node import versioned_stage
 from lingraft.recipe import Given, Runtime
 from lingraft.store import Draft, Store
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.training import Budget, Execution
 
+# Bytes of text that a base is scored on. Every base reads the same documents, so that their
+# differences are paired.
 HELDOUT_BYTES = 20_000
 Interval = tuple[float, float, float]
+"""A value with the low and the high bound of its 95% interval."""
 
 
 @dataclass(frozen=True)
 class AdviceRequest:
-    """The request: text in the language, the GPUs, and the budgets.
+    """What to advise on: the languages with their text, the GPUs, and the budgets.
 
-    `budget` is the target text of the real run in bytes, `probe` that of a probe (0: none).
+    Attributes:
+        language: the target language.
+        text: files, globs or Hub data sets with target text.
+        base_language: the language to be kept.
+        base_text: text in it; without text, replay is not counted in the cost.
+        gpus: the GPUs of the real run; without them, hours are not computed.
+        budget: bytes of target text in the real run; by default all text that is given.
+        probe: bytes of target text in a probe of each base; 0 for no probe.
+        replay: the share of base-language text in training.
+        sample_bytes: how much text per language is read into the sample.
     """
 
     language: str
@@ -59,7 +74,24 @@ class AdviceRequest:
 
 @dataclass(frozen=True)
 class BaseAdvice:
-    """The advice on one base. `None`: no weights, too little text, or not requested."""
+    """The advice on one base.
+
+    A field is `None` if it needs weights, more text or a setting that was not given.
+
+    Attributes:
+        name: the last part of the model's path or Hub id.
+        headline: the recommended action, as in `Recommendation.action`.
+        reasons: the reasons for it.
+        now: tokens per byte of target text without added tokens.
+        size: how many tokens to add.
+        shape: the sizes of the model without added tokens.
+        target_bits: bits per byte of the base on target text.
+        base_bits: bits per byte of the base on base-language text.
+        end: bits per byte predicted after `budget`.
+        budget: bytes of target text in the real run.
+        cost: the cost of the real run.
+        gain: how many times cheaper serving a byte becomes.
+    """
 
     name: str
     headline: str
@@ -77,14 +109,14 @@ class BaseAdvice:
 
 @dataclass(frozen=True)
 class Advice:
-    """The advice on every base, and their ranking where there are several."""
+    """The advice on each base, and their ranking if there are several."""
 
     bases: tuple[BaseAdvice, ...]
     ranking: BaseRanking | None
     language: str
 
 
-def request_of(
+def parse_request(
     language: str | None,
     text: Sequence[str] | None,
     base_language: str | None,
@@ -94,12 +126,17 @@ def request_of(
     budget: str | None,
     probe: str | None,
 ) -> AdviceRequest:
-    """Return the request of the command line; raises `RecipeError` for wrong options."""
-    missing = " and ".join(
-        option for option, value in (("--language", language), ("--text", text)) if not value
-    )
-    if missing or not language or not text:
-        msg = f"{missing} must be given: lingraft advise MODEL --language hi --text hindi.jsonl.gz"
+    """Read the options of the command line; raises `RecipeError` if one is missing or wrong."""
+    missing = []
+    if not language:
+        missing.append("--language")
+    if not text:
+        missing.append("--text")
+    if not language or not text:
+        msg = (
+            f"{' and '.join(missing)} must be given: "
+            "lingraft advise MODEL --language hi --text hindi.jsonl.gz"
+        )
         raise RecipeError(msg)
     return AdviceRequest(
         parse_language(language),
@@ -107,21 +144,22 @@ def request_of(
         parse_language(base_language or "en"),
         tuple(base_text or ()),
         gpus=Gpus.parse(gpus) if gpus else None,
-        budget=_bytes("--budget", budget) if budget else None,
-        probe=_bytes("--probe", probe) if probe else 0,
+        budget=_parse_bytes("--budget", budget) if budget else None,
+        probe=_parse_bytes("--probe", probe) if probe else 0,
     )
 
 
-def _bytes(option: str, text: str) -> int:
-    """Read a size; raises `RecipeError` where the text is no size.
+def _parse_bytes(option: str, text: str) -> int:
+    """Return the bytes of a size like `200 MB`; raises `RecipeError` if it is not a size.
 
-    >>> _bytes("--budget", "1.5 MB")
+    >>> _parse_bytes("--budget", "1.5 MB")
     1500000
     """
     try:
         size = Budget.model_validate(text).bytes
     except ValidationError:
         size = None
+    # `Budget` also reads tokens and epochs, which are not a size of text.
     if size is None:
         msg = f"{option} {text!r}: expected a size of text, like '200 MB'"
         raise RecipeError(msg)
@@ -129,7 +167,7 @@ def _bytes(option: str, text: str) -> int:
 
 
 def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | None = None) -> Advice:
-    """Return the advice on each base; raises a `LingraftError` where a model or text is missing."""
+    """Return the advice on each base; raises a `LingraftError` if a model or text is missing."""
     if not request.text or not models:
         msg = (
             "advice needs a model and text in the language: "
@@ -137,15 +175,13 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         )
         raise RecipeError(msg)
     runtime = runtime or Runtime()
-    sample = read_sample(request.language, request.text, request.sample_bytes)
-    base = (
-        read_sample(request.base_language, request.base_text, request.sample_bytes)
-        if request.base_text
-        else None
-    )
+    target = read_sample(request.language, request.text, request.sample_bytes)
+    base = None
+    if request.base_text:
+        base = read_sample(request.base_language, request.base_text, request.sample_bytes)
     bases, scores = [], []
     for model in models:
-        advised, score = _advise(model, request, runtime, sample, base)
+        advised, score = _advise_base(model, request, runtime, target, base)
         bases.append(advised)
         scores.append(score)
     can_rank = len(scores) > 1 and any(score.now for score in scores)
@@ -153,61 +189,56 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
     return Advice(tuple(bases), ranking, request.language)
 
 
-def _advise(
+def _advise_base(
     model: str,
     request: AdviceRequest,
     runtime: Runtime,
-    sample: TextSample,
+    target: TextSample,
     base: TextSample | None,
 ) -> tuple[BaseAdvice, BaseScore]:
-    folder = _folder(model, runtime)
+    folder = _fetch_model(model, runtime)
     name = Path(model.partition("@")[0]).name or model
-    has_weights = _has_weights(folder)
     tokenizer = open_tokenizer(folder)
-    finding = diagnose({name: tokenizer}, [sample]).tokenizers[0].findings[0]
-    shape = Shape.of(folder) if has_weights else None
-    curve = _curve(finding)
-    size = (
-        advise_size(curve, finding.measures.tokens_per_byte, shape.serving if shape else None)
-        if curve
-        else None
-    )
-    budget = request.budget or sample.given_bytes
-    end = None
-    if request.probe and size and has_weights:
-        given = Given(
-            model, request.language, request.text, request.base_language, request.base_text
-        )
-        end = probe(given, size.size, request.probe, budget, runtime)
-    device = runtime.resolved_device() if has_weights else ""
-    target = score_base(folder, _first(sample), device) if has_weights else None
-    others = score_base(folder, _first(base), device) if has_weights and base else None
+    finding = diagnose({name: tokenizer}, [target]).tokenizers[0].findings[0]
+    shape = Shape.of(folder) if _has_weights(folder) else None
     now = finding.measures.tokens_per_byte
-    cost = gain = None
+    curve = _choose_curve(finding)
+    size = advise_size(curve, now, shape.serving if shape else None) if curve else None
+    budget = request.budget or target.given_bytes
+    end = target_scores = base_bits = cost = gain = None
+    if shape:
+        if request.probe and size:
+            given = Given(
+                model, request.language, request.text, request.base_language, request.base_text
+            )
+            end = probe(given, size.size, request.probe, budget, runtime)
+        device = runtime.resolved_device()
+        target_scores = score_base(folder, _scored_documents(target), device)
+        if base:
+            base_bits = interval_of(score_base(folder, _scored_documents(base), device))
     if shape and size:
         tokens = _training_tokens(request, budget, size, tokenizer, base)
         cost = cost_of(shape.extended(size.size), tokens, request.gpus)
         gain = serving_gain(shape, now, size.tokens[0], size.size)
-    recommended = finding.recommendation
-    answer = BaseAdvice(
+    advised = BaseAdvice(
         name,
-        recommended.action,
-        recommended.reasons,
-        (now, now, now),
+        finding.recommendation.action,
+        finding.recommendation.reasons,
+        (now, now, now),  # counted on the whole sample: no interval
         size,
         shape,
-        target_bits=interval_of(target) if target else None,
-        base_bits=interval_of(others) if others else None,
+        target_bits=interval_of(target_scores) if target_scores else None,
+        base_bits=base_bits,
         end=end,
         budget=budget,
         cost=cost,
         gain=gain,
     )
-    return answer, BaseScore(name, target, end)
+    return advised, BaseScore(name, target_scores, end)
 
 
-def _folder(model: str, runtime: Runtime) -> Path:
-    """Return the folder or file of a model; one of a hub is fetched into the store."""
+def _fetch_model(model: str, runtime: Runtime) -> Path:
+    """Return the folder or file of a model; a Hub model is downloaded into the store."""
     path = Path(model).expanduser()
     if path.exists():
         return path
@@ -228,16 +259,17 @@ def _has_weights(folder: Path) -> bool:
     )
 
 
-def _curve(finding: LanguageFinding) -> FertilityCurve | None:
-    """Return the curve with the pre-tokenizer that `auto` would choose."""
+def _choose_curve(finding: LanguageFinding) -> FertilityCurve | None:
+    """Return the curve with the pre-tokenizer that `pretokenizer: auto` would choose."""
     after = finding.after()
     if after is None:
         return None
-    return finding.repaired if after[1] else finding.keep
+    _, mark_aware = after
+    return finding.repaired if mark_aware else finding.keep
 
 
-def _first(sample: TextSample) -> list[str]:
-    """Return the documents that are scored: the first ones, which are a random sample."""
+def _scored_documents(sample: TextSample) -> list[str]:
+    """Return the documents to score: the first ones of the sample, which is in random order."""
     return list(first_documents(sample.documents, HELDOUT_BYTES))
 
 
@@ -248,97 +280,12 @@ def _training_tokens(
     tokenizer: ModelTokenizer,
     base: TextSample | None,
 ) -> int:
-    """Return the tokens of the real run: those of the target and the replayed ones."""
-    target = budget * size.tokens[0]
+    """Return the training tokens of the real run: target tokens and replayed tokens."""
+    target_tokens = budget * size.tokens[0]
     if base is None:
-        return round(target)
-    replayed = budget * request.replay / (1 - request.replay)
-    texts = _first(base)
-    per_byte = sum(map(len, tokenizer.encode(texts))) / sum(len(text.encode()) for text in texts)
-    return round(target + replayed * per_byte)
-
-
-def advice_json(advice: Advice) -> dict[str, Any]:
-    """Return plain JSON."""
-    bases = []
-    for base in advice.bases:
-        cost = (
-            {
-                **asdict(base.cost),
-                "hours": base.cost.hours,
-                "gpu_hours": base.cost.gpu_hours,
-                "fits": base.cost.fits,
-            }
-            if base.cost
-            else None
-        )
-        bases.append({**asdict(base), "cost": cost})
-    return {
-        "language": advice.language,
-        "bases": bases,
-        "ranking": asdict(advice.ranking) if advice.ranking else None,
-    }
-
-
-def advice_tables(advice: Advice) -> list[Table]:
-    """Return tables for the terminal: a line for each question, a column for each base."""
-    table = Table(
-        pad_edge=False, box=None, title=f"adapting to {advice.language}", title_justify="left"
-    )
-    table.add_column("question")
-    for base in advice.bases:
-        table.add_column(base.name)
-    lines = [_lines(base) for base in advice.bases]
-    for question in lines[0]:
-        table.add_row(question, *(line[question] for line in lines))
-    if advice.ranking is None:
-        return [table]
-    ranking = Table(pad_edge=False, box=None, show_header=False)
-    ranking.add_column()
-    ranking.add_row(f"by {advice.ranking.measure}: {', '.join(advice.ranking.order)}")
-    pairs = "; ".join(f"{better} better than {worse}" for better, worse in advice.ranking.carried)
-    ranking.add_row(f"shown by the intervals: {pairs or 'no difference'}")
-    return [table, ranking]
-
-
-def _lines(base: BaseAdvice) -> dict[str, str]:
-    size, cost = base.size, base.cost
-    return {
-        "recommendation": base.headline,
-        "tokens to add": f"{size.size:,} "
-        f"({size.least:,} to {size.most:,} are equally good; rule: {size.rule})"
-        if size
-        else "unknown",
-        "tokens per byte, now and after": formatting.number(base.now[0])
-        + (f" -> {formatting.with_interval(*size.tokens)}" if size else ""),
-        "a byte is cheaper to serve by": f"{formatting.factor(base.gain)} "
-        f"(each token costs {formatting.factor(size.tax)})"
-        if base.gain and size
-        else "unknown",
-        "bits per byte now": formatting.with_interval(*base.target_bits)
-        if base.target_bits
-        else "unknown: no weights",
-        "bits per byte, base language": formatting.with_interval(*base.base_bits)
-        if base.base_bits
-        else "not requested",
-        f"after {formatting.size(base.budget)}": formatting.with_interval(
-            base.end.value, base.end.low, base.end.high
-        )
-        if base.end
-        else "not probed",
-        "training": f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs"
-        if cost
-        else "unknown",
-        "GPU-hours": f"{formatting.number(cost.gpu_hours)} on {cost.gpus.count} {cost.gpus.kind}, "
-        f"{formatting.number(cost.hours)} h"
-        if cost and cost.gpus and cost.gpu_hours is not None and cost.hours is not None
-        else "give --gpus",
-        "memory per device": f"{formatting.size(cost.memory_per_device)}{_fit(cost)}"
-        if cost
-        else "unknown",
-        "disk": formatting.size(cost.disk) if cost else "unknown",
-    }
-
-
-def _fit(cost: Cost) -> str:
-    return "" if cost.fits is None else ", fits" if cost.fits else ", does NOT fit"
+        return round(target_tokens)
+    # `replay` is a share of all text, and `budget` is the target text alone.
+    replayed_bytes = budget * request.replay / (1 - request.replay)
+    documents = _scored_documents(base)
+    tokens = sum(map(len, tokenizer.encode(documents)))
+    return round(target_tokens + replayed_bytes * (tokens / text_bytes(documents)))

@@ -1,14 +1,15 @@
 """Choose how many tokens to add, and which base to start from.
 
-Size: the fertility curve of the diagnosis, interpolated. Serving a byte costs tokens per byte times
-the FLOPs of a token, and each added row makes the head larger (Dagan et al. 2024, arXiv
-2402.01035). Near the lowest cost the curve is flat: every size that costs less than `FLAT` more is
-as good.
+Size: the cost of serving a byte is tokens per byte times the FLOPs of a token. Tokens per byte are
+interpolated on the fertility curve of the diagnosis. Each added row makes the head, and so each
+token, more expensive (Dagan et al. 2024, arXiv 2402.01035). The size with the lowest cost is
+recommended.
 
-Base: bits per byte now are measured on the same documents for every base, so differences are
-paired. A probe is the run itself with a small budget at a constant rate, through the pipeline and
-its store; the end is predicted from it. Bases are ranked by the predicted end, or by bits per byte
-now. One is called better only where the intervals show it.
+Base: all bases are scored on the same documents, so their differences are paired. A probe is the
+real run with a small budget and a constant learning rate, through the pipeline and its store. The
+end of the real run is predicted from its log. Bases are ranked by the predicted end if all were
+probed, otherwise by their bits per byte now. A base is called better than another only if the
+intervals separate them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from lingraft.recipe.old_names import current_log
 from lingraft.store import Store
 from lingraft.vocabulary import ServingCost
 
+# Near the lowest cost the curve is flat: sizes that cost at most this share more are equally good.
 FLAT = 0.01
+# Sizes at which the cost of serving is computed: 0, and a geometric grid up to the largest size.
 GRID = 400
 
 
@@ -42,11 +45,15 @@ GRID = 400
 class SizeAdvice:
     """How many tokens to add.
 
-    `size` has the lowest cost of serving a byte (`rule` "serving"). Without weights it is the
-    largest size at which a thousand more tokens are worth their rows ("marginal"). From `least` to
-    `most` the cost is under 1% higher, at either end of the interval. `saving` is the saved share
-    of the cost of serving a byte, with its interval; `tax` is the cost of a token over that without
-    added tokens.
+    Attributes:
+        size: the recommended number of tokens.
+        least, most: the smallest and the largest size that cost at most 1% more than the cheapest
+            one, by the predicted tokens per byte or by a bound of their interval.
+        rule: "serving" if `size` has the lowest cost of serving a byte; "marginal" without weights,
+            when it is `worthwhile_size` of the curve.
+        saving: the share of the cost of serving a byte that is saved, with its interval.
+        tax: the cost of a token divided by that without added tokens.
+        tokens: tokens per byte with `size` tokens added, with their interval.
     """
 
     size: int
@@ -59,15 +66,19 @@ class SizeAdvice:
 
 
 def advise_size(curve: FertilityCurve, now: float, serving: ServingCost | None) -> SizeAdvice:
-    """Recommend a size; `now` are the tokens per byte without added tokens."""
+    """Recommend a size; `now` is tokens per byte without added tokens.
+
+    Without the cost of serving, the rule is "marginal". Suffixes: K value, low and high bound of
+    the interval; S sizes.
+    """
     known = tokens_per_byte(now, curve)
     if serving is None:
         size = worthwhile_size(curve)
         tokens = known.at(size)
-        saving = tuple(1 - one / now for one in tokens)
-        return SizeAdvice(
-            size, size, size, "marginal", (saving[0], saving[2], saving[1]), 1.0, tokens
-        )
+        value, low, high = tokens
+        # More tokens save less, so the bounds change places.
+        saving = (1 - value / now, 1 - high / now, 1 - low / now)
+        return SizeAdvice(size, size, size, "marginal", saving, 1.0, tokens)
     sizes = np.unique(
         np.round(np.concatenate([[0], np.geomspace(50, known.sizes[-1], GRID)])).astype(int)
     )
@@ -77,13 +88,13 @@ def advise_size(curve: FertilityCurve, now: float, serving: ServingCost | None) 
     good_KS = cost_KS <= cost_KS.min(axis=1, keepdims=True) * (1 + FLAT)
     good = np.flatnonzero(good_KS.any(axis=0))
     size, before = int(sizes[best_K[0]]), now * serving.per_token(0)
-    value, low, high = (1 - float(cost_KS[k, best_K[0]]) / before for k in range(3))
+    value, low, high = 1 - cost_KS[:, best_K[0]] / before
     return SizeAdvice(
         size,
         int(sizes[good[0]]),
         int(sizes[good[-1]]),
         "serving",
-        (value, high, low),
+        (float(value), float(high), float(low)),  # more tokens save less: the bounds change places
         serving.per_token(size) / serving.per_token(0),
         known.at(size),
     )
@@ -91,7 +102,7 @@ def advise_size(curve: FertilityCurve, now: float, serving: ServingCost | None) 
 
 @dataclass(frozen=True)
 class BaseScore:
-    """A base to be ranked: its scores on the sample, and the predicted end where it was probed."""
+    """A base to be ranked: its scores on the text, and the predicted end if it was probed."""
 
     name: str
     now: DocumentScores | None
@@ -100,7 +111,10 @@ class BaseScore:
 
 @dataclass(frozen=True)
 class BaseRanking:
-    """Names, best first, by `measure`; `carried`: pairs (better, worse) that the intervals show."""
+    """The names of bases, best first by `measure`.
+
+    `carried` are the pairs (better, worse) that the intervals separate.
+    """
 
     measure: str
     order: tuple[str, ...]
@@ -108,7 +122,7 @@ class BaseRanking:
 
 
 def score_base(folder: Path, documents: Sequence[str], device: str) -> DocumentScores:
-    """Return the scores of documents with a base model."""
+    """Return the scores of documents with the model in `folder`."""
     from lingraft.checkpoint import load_model
     from lingraft.tokenizer import open_tokenizer
 
@@ -116,27 +130,27 @@ def score_base(folder: Path, documents: Sequence[str], device: str) -> DocumentS
 
 
 def interval_of(scores: DocumentScores) -> tuple[float, float, float]:
-    """Return bits per byte with the 95% interval over documents."""
+    """Return bits per byte with the 95% interval over documents, or the value three times.
+
+    There is no interval if there are too few documents to resample.
+    """
     value = scores.bits_per_byte
     low, high = ratio_interval(scores.bits, scores.bytes, BootstrapSettings()) or (value, value)
     return value, low, high
 
 
 def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Runtime) -> Forecast:
-    """Adapt a base on a little text and predict its bits per byte after `end_bytes`.
+    """Adapt a base on `probe_bytes` of text and predict its bits per byte after `end_bytes`.
 
-    All stages are kept in the store; those that do not depend on the budget are used by the real
-    run.
+    The stages stay in the store, and the real run uses those that do not depend on the budget.
     """
-    settings = {
-        "vocabulary.size": size,
-        "training.budget": {"bytes": probe_bytes},
-        "training.schedule": "constant",
-        "training.heldout_points": 0,
-    }
-    recipe = chosen_recipe(
-        None, given, [assignment(path, value) for path, value in settings.items()]
-    )
+    assignments = [
+        assignment("vocabulary.size", size),
+        assignment("training.budget", {"bytes": probe_bytes}),
+        assignment("training.schedule", "constant"),
+        assignment("training.heldout_points", 0),
+    ]
+    recipe = chosen_recipe(None, given, assignments)
     graph, store = build_graph(recipe), Store(runtime.store)
     quiet_libraries()
     for node in graph.model_nodes:
@@ -147,28 +161,35 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
 
 def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:
     """Rank bases by the predicted end where all were probed, otherwise by bits per byte now."""
-    if all(one.end for one in scored):
-        return _by_end({one.name: one.end for one in scored if one.end})
-    return _by_now({one.name: one.now for one in scored if one.now})
+    ends: dict[str, Forecast] = {}
+    scores: dict[str, DocumentScores] = {}
+    for base in scored:
+        if base.end:
+            ends[base.name] = base.end
+        if base.now:
+            scores[base.name] = base.now
+    # A predicted end cannot be compared with a value of now.
+    if all(base.end for base in scored):
+        return _rank_by_end(ends)
+    return _rank_by_now(scores)
 
 
-def _by_end(ends: dict[str, Forecast]) -> BaseRanking:
+def _rank_by_end(ends: dict[str, Forecast]) -> BaseRanking:
     order = sorted(ends, key=lambda name: ends[name].value)
-    carried = tuple(
-        (first, second)
-        for first, second in combinations(order, 2)
-        if ends[first].high < ends[second].low
-    )
-    return BaseRanking("bits per byte after training, predicted", tuple(order), carried)
+    carried = []
+    for first, second in combinations(order, 2):
+        if ends[first].high < ends[second].low:
+            carried.append((first, second))
+    return BaseRanking("bits per byte after training, predicted", tuple(order), tuple(carried))
 
 
-def _by_now(scores: dict[str, DocumentScores]) -> BaseRanking:
+def _rank_by_now(scores: dict[str, DocumentScores]) -> BaseRanking:
     order = sorted(scores, key=lambda name: scores[name].bits_per_byte)
     carried = []
     for first, second in combinations(order, 2):
-        one, other = scores[first], scores[second]
+        better, worse = scores[first], scores[second]
         interval = difference_interval(
-            (one.bits, one.bytes), (other.bits, other.bytes), BootstrapSettings()
+            (better.bits, better.bytes), (worse.bits, worse.bytes), BootstrapSettings()
         )
         if interval and interval[1] < 0:
             carried.append((first, second))

@@ -1,9 +1,9 @@
-"""The costs of an adaptation: FLOPs, GPU-hours, memory, disk; and the gain in serving.
+"""Estimate the cost of an adaptation: FLOPs, GPU-hours, memory and disk; and the gain in serving.
 
-Training costs 6 FLOPs for each token and each parameter that it is multiplied with (all but the
-looked-up input embedding). Weights, gradients and AdamW's two moments are float32, 16 bytes for
-each trained parameter and 4 for a frozen one, split evenly over the devices; logits and activations
-of a micro-batch come on top.
+Training costs 6 FLOPs per token and parameter that the token is multiplied with. The input
+embedding is looked up, not multiplied. Memory is the sum of three parts: the training state, split
+evenly over the devices; the activations and logits of a micro-batch; and, with several devices, the
+parameters that each device gathers. The estimate ignores communication.
 """
 
 from __future__ import annotations
@@ -19,29 +19,28 @@ from lingraft.vocabulary import ServingCost
 UTILISATION = 0.4
 """Share of a GPU's data-sheet speed in training of dense models; well-tuned ones reach half."""
 
+# Per parameter in float32: weight, gradient and AdamW's two moments; only the weight if frozen.
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
 CHECKPOINTS_KEPT = 2
 MICRO_TOKENS = 4096
+# Two blocks of 16M float32 numbers: the loss is computed for one block of positions at a time.
 LOGITS_BYTES = 2 * 4 * 2**24
-"""Two blocks of 16M float32 numbers: the loss is made a block of positions at a time."""
-
+# Per gathered parameter of a sharded model: the weight and its gradient, in float32.
 GATHERED_BYTES = 8
-"""Per gathered parameter of a sharded model: the weight and its gradient, float32."""
-
+# Per token and unit of width, in the one layer that is recomputed (Korthikanti et al. 2022).
 ACTIVATION_BYTES = 34
-"""Per token and unit of width, in the layer that is recomputed (Korthikanti et al. 2022)."""
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """So many GPUs of a kind, written H100:8."""
+    """A number of GPUs of one kind, written H100:8."""
 
     kind: str
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Gpus:
-        """Read KIND or KIND:COUNT; raises `RecipeError` with the known kinds.
+        """Read KIND or KIND:COUNT; raises `RecipeError` if KIND is not in `SPEEDS`.
 
         >>> Gpus.parse("h100:8"), Gpus.parse("A40").count
         (Gpus(kind='H100', count=8), 1)
@@ -56,18 +55,26 @@ class Gpus:
 
     @property
     def flops_per_second(self) -> float:
-        """What all of them reach in training."""
+        """The speed that all GPUs together reach in training."""
         return SPEEDS[self.kind][0] * UTILISATION * self.count
 
     @property
     def memory(self) -> float:
-        """Bytes on each."""
+        """The memory of each GPU in bytes."""
         return SPEEDS[self.kind][1]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a model: all its parameters, and what of them are embeddings."""
+    """The sizes of a model.
+
+    Attributes:
+        parameters: all parameters, with the embeddings.
+        rows: the rows of the embedding.
+        width: the size of a hidden state.
+        layers: the number of transformer layers; 0 if the config does not name it.
+        tied: whether the output embedding is the input embedding.
+    """
 
     parameters: int
     rows: int
@@ -84,40 +91,48 @@ class Shape:
 
         checkpoint = Checkpoint.open(folder)
         names, config = embedding_names(checkpoint), read_config(folder)
-        named = ("num_hidden_layers", "n_layer", "num_layers")
         text = text_parts(config)[-1]
-        layers = next((int(text[key]) for key in named if key in text), 0)
+        layers = 0
+        for key in ("num_layers", "n_layer", "num_hidden_layers"):  # the last one takes precedence
+            if key in text:
+                layers = int(text[key])
         return cls(checkpoint.parameters, names.rows, names.width, layers, names.tied)
 
     def extended(self, added: int) -> Shape:
-        """Return the sizes with so many rows added."""
+        """Return the sizes with `added` rows more."""
         grown = added * self.width * (1 if self.tied else 2)
         return Shape(self.parameters + grown, self.rows + added, self.width, self.layers, self.tied)
 
     @property
     def body(self) -> int:
-        """Parameters that are no embedding."""
+        """Parameters that are not in an embedding."""
         return self.parameters - self.rows * self.width * (1 if self.tied else 2)
 
     @property
     def whole(self) -> int:
-        """Parameters gathered on each device: embeddings, head, one layer and the next."""
+        """Parameters that a device gathers at once: input and output embedding, and two layers.
+
+        The next layer is gathered while the current one is computed.
+        """
         return self.parameters - self.body + 2 * self.body // max(1, self.layers)
 
     @property
     def multiplied(self) -> int:
-        """Parameters that a token is multiplied with: the body and the head."""
+        """Parameters that a token is multiplied with: the body and the output embedding."""
         return self.body + self.rows * self.width
 
     @property
     def serving(self) -> ServingCost:
-        """The FLOPs of a token."""
+        """The FLOPs of serving a token, as a function of the added rows."""
         return ServingCost(2.0 * self.body, 2.0 * self.width, self.rows)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The costs of a training; memory and disk are in bytes."""
+    """The cost of training on `tokens` tokens; memory and disk are in bytes.
+
+    The hours and `fits` are `None` if the GPUs are not known.
+    """
 
     tokens: int
     flops: float
@@ -137,7 +152,8 @@ class Cost:
 
     @property
     def fits(self) -> bool | None:
-        """Whether it fits, with a tenth of the memory left to the library."""
+        """Whether the training fits into a GPU's memory."""
+        # A tenth of the memory is left to the library.
         return self.memory_per_device < 0.9 * self.gpus.memory if self.gpus else None
 
 
@@ -149,7 +165,10 @@ def cost_of(
     trained: int | None = None,
     micro_tokens: int = MICRO_TOKENS,
 ) -> Cost:
-    """Return the cost of training on `tokens` tokens; `trained` parameters, by default all.
+    """Return the cost of training on `tokens` tokens.
+
+    `trained` is the number of parameters that train, by default all. `micro_tokens` are the tokens
+    of a micro-batch on a device.
 
     >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)
     >>> cost = cost_of(llama, 200_000_000, Gpus.parse("A40:4"))
@@ -160,22 +179,22 @@ def cost_of(
     """
     trained = shape.parameters if trained is None else trained
     states = TRAINED_BYTES * trained + FROZEN_BYTES * (shape.parameters - trained)
-    activations = (
-        micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)
-    )  # 2: what enters each layer
+    # With recomputation, each layer keeps only its input, in 2 bytes per number.
+    activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)
     memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
     if gpus and gpus.count > 1:
         memory += GATHERED_BYTES * shape.whole
-    disk = (
-        2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * 12.0 * trained
-    )  # spliced and adapted model, progress
-    return Cost(
-        tokens, tokens * flops_per_token(shape.multiplied, shape.multiplied), memory, disk, gpus
-    )
+    # Two models in bfloat16, the extended and the adapted one; and the checkpoints of training,
+    # each with the weight and two moments of a trained parameter in float32.
+    disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * 12.0 * trained
+    flops = tokens * flops_per_token(shape.multiplied, shape.multiplied)
+    return Cost(tokens, flops, memory, disk, gpus)
 
 
 def serving_gain(shape: Shape, before: float, after: float, added: int) -> float:
-    """Return how many times cheaper serving a byte gets; the larger head is counted.
+    """Return how many times cheaper serving a byte becomes with `added` rows.
+
+    `before` and `after` are tokens per byte. The cost of the added rows in the head is counted.
 
     >>> round(serving_gain(Shape(6_738_000_000, 32_000, 4096, 32, tied=False), 1.0, 0.5, 10_000), 3)
     1.988

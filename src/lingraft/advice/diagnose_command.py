@@ -1,4 +1,4 @@
-"""`lingraft diagnose`: from command-line arguments to a diagnosis and its files."""
+"""`lingraft diagnose`: reads its arguments, runs the diagnosis and writes the HTML page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lingraft.advice.diagnosis import REFERENCE, Diagnosis, diagnose
-from lingraft.advice.measures import SAMPLE_BYTES, TextSample, language_and_place, read_sample
+from lingraft.advice.measures import SAMPLE_BYTES, TextSample, parse_text_argument, read_sample
 from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
 from lingraft.corpus.readers import read_parallel
@@ -26,14 +26,15 @@ def diagnose_command(
     sample_bytes: int = SAMPLE_BYTES,
     learned_from: int | None = None,
 ) -> Diagnosis:
-    """Diagnose tokenizers on text given as [LANG=]FILE, and write the page where `html` names one.
+    """Diagnose tokenizers on text given as [LANG=]FILE, and write the HTML page to `html`.
 
-    Raises a `LingraftError` where something is missing.
+    `compare` requires at least two tokenizers. Raises a `LingraftError` if an argument is wrong or
+    a file is missing.
     """
     if compare and len(models) < 2:
         msg = (
             f"--compare needs two tokenizers or more, got {len(models)}; "
-            "name the others too, or leave it out"
+            "name the others too, or leave out --compare"
         )
         raise RecipeError(msg)
     if sample_bytes < 1:
@@ -47,49 +48,51 @@ def diagnose_command(
         raise CorpusError(msg)
     places: dict[str, list[str]] = {}
     for argument in text:
-        language, place = language_and_place(argument)
+        language, place = parse_text_argument(argument)
         places.setdefault(language, []).append(place)
-    tokenizers = {name: _open(place) for name, place in _named(models).items()}
+    tokenizers: dict[str, ModelTokenizer] = {}
+    for name, model in _short_names(models).items():
+        tokenizers[name] = _open_tokenizer(model)
     samples = [read_sample(language, files, sample_bytes) for language, files in places.items()]
-    sentences = _parallel(parallel, samples)
+    sentences = _read_parallel(parallel, samples)
     diagnosis = diagnose(tokenizers, samples, sentences, learned_from=learned_from)
     if html is not None:
-        _write(html, diagnosis_page(diagnosis))
+        _write_page(html, diagnosis_page(diagnosis))
     return diagnosis
 
 
-def _open(place: str) -> ModelTokenizer:
-    """Open a folder or file, or fetch the tokenizer of owner/name from the hub."""
-    path = Path(place).expanduser()
-    name, _, revision = place.partition("@")
+def _open_tokenizer(model: str) -> ModelTokenizer:
+    """Open a folder or file, or download the tokenizer of owner/name[@revision] from the Hub."""
+    path = Path(model).expanduser()
+    name, _, revision = model.partition("@")
+    # A path that is not a Hub id is opened as well, for the error message about a missing file.
     if path.exists() or not HUB_ID.fullmatch(name):
         return open_tokenizer(path)
     return open_tokenizer(HubBase(id=name, revision=revision or "main").tokenizer_folder())
 
 
-def _parallel(
+def _read_parallel(
     path: str | None, samples: Sequence[TextSample]
 ) -> Mapping[str, Sequence[str]] | None:
+    """Read the parallel sentences of the sampled languages and of `REFERENCE`, by language."""
     languages = [sample.language for sample in samples if sample.language != REFERENCE]
     return read_parallel(path, languages, REFERENCE) if path and languages else None
 
 
-def _named(models: Sequence[str]) -> dict[str, str]:
-    """Give each tokenizer the shortest end of its path that is unique.
+def _short_names(models: Sequence[str]) -> dict[str, str]:
+    """Return the models by a short name: the last folders of the path, as few as are unique.
 
-    >>> _named(["a/llama/tokenizer.json", "b/qwen"])
+    >>> _short_names(["a/llama/tokenizer.json", "b/qwen"])
     {'llama': 'a/llama/tokenizer.json', 'qwen': 'b/qwen'}
-    >>> list(_named(["a/base", "b/base"]))
+    >>> list(_short_names(["a/base", "b/base"]))
     ['a/base', 'b/base']
     """
-    folders = {
-        model: (
-            Path(model).parent
-            if Path(model).is_file() or Path(model).suffix in {".json", ".gz"}
-            else Path(model)
-        ).parts
-        for model in dict.fromkeys(models)
-    }
+    folders: dict[str, tuple[str, ...]] = {}
+    for model in models:
+        path = Path(model)
+        # Most tokenizer files are called tokenizer.json, so the folder gives the name.
+        is_file = path.is_file() or path.suffix in {".json", ".gz"}
+        folders[model] = path.parent.parts if is_file else path.parts
     for length in range(1, max(map(len, folders.values()), default=1) + 1):
         names = {"/".join(parts[-length:]): model for model, parts in folders.items()}
         if len(names) == len(folders):
@@ -97,7 +100,7 @@ def _named(models: Sequence[str]) -> dict[str, str]:
     return {model: model for model in folders}
 
 
-def _write(path: Path, page: str) -> None:
+def _write_page(path: Path, page: str) -> None:
     try:
         write_files({path: page})
     except OSError as error:

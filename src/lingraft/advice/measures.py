@@ -1,11 +1,11 @@
-"""The text that a diagnosis reads, and what a tokenizer does to it.
+"""Read the sample of text for a diagnosis, and count the tokens of a tokenizer on it.
 
-Files often hold one source after another, so the sample is drawn from everything that is read (at
-most `READ_BYTES`), without repeated documents. The size of all the text is kept too, because tokens
-would be learned from all of it.
+Files often contain one source after another, so the sample is drawn at random from all text that is
+read (at most `READ_BYTES`), without repeated documents. The size of all the text is kept as well,
+because tokens would be learned from all of it.
 
-The *floor* is the number of tokens if every stretch between two cuts of the pre-tokenizer were one
-token. No token crosses a cut, so adding tokens cannot go below it.
+`Measures.floor` is a lower bound of tokens per word: the value if each pre-token (here *unit*) were
+one token. No token crosses the boundary of a pre-token, so added tokens cannot go below it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from lingraft.corpus import Source, first_documents, parse_language
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.evaluation.words import count_words, is_unspaced
+from lingraft.forecast.predict_fertility import text_bytes
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.unknown_tokens import RoundTrip, measure_round_trip
 
 SAMPLE_BYTES = 2_000_000
 READ_BYTES = 64_000_000
+# Documents that are encoded and decoded to find the text that the tokenizer loses.
 ROUND_TRIP_DOCUMENTS = 500
-"""Documents that are encoded and decoded to find what the tokenizer loses."""
-
-_BATCH = 256
+_BATCH_DOCUMENTS = 256
+# LANG=FILE. The language must look like a tag, because a file name can contain "=" as well.
 _TAGGED = re.compile(r"(domain:[A-Za-z0-9._-]+|[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=(.+)")
 
 
@@ -43,7 +44,7 @@ _TAGGED = re.compile(r"(domain:[A-Za-z0-9._-]+|[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)
 class TextSample:
     """Documents of one language in random order, drawn from `given_bytes` of text.
 
-    `cut_short` says that there was more text than is read.
+    `bytes` is their size. `cut_short` is true if there was more text than `READ_BYTES`.
     """
 
     language: str
@@ -53,12 +54,12 @@ class TextSample:
     cut_short: bool = False
 
 
-def language_and_place(argument: str) -> tuple[str, str]:
-    """Read [LANG=]FILE; without LANG= the file's name begins with the language.
+def parse_text_argument(argument: str) -> tuple[str, str]:
+    """Return language and file of [LANG=]FILE; without LANG= the file name starts with the language.
 
-    Raises `CorpusError` where neither says the language.
+    Raises `CorpusError` if neither names a language.
 
-    >>> language_and_place("pt-br=news.txt"), language_and_place("text/hi.train.jsonl.gz")
+    >>> parse_text_argument("pt-br=news.txt"), parse_text_argument("text/hi.train.jsonl.gz")
     (('pt-BR', 'news.txt'), ('hi', 'text/hi.train.jsonl.gz'))
     """
     tagged = _TAGGED.fullmatch(argument)
@@ -68,7 +69,7 @@ def language_and_place(argument: str) -> tuple[str, str]:
         return parse_language(Path(argument).name.split(".")[0]), argument
     except RecipeError:
         msg = (
-            f"--text {argument}: its name does not say the language; "
+            f"--text {argument}: the file name does not start with a language; "
             f"write LANG=FILE, for example hi={argument}"
         )
         raise CorpusError(msg) from None
@@ -77,12 +78,16 @@ def language_and_place(argument: str) -> tuple[str, str]:
 def read_sample(
     language: str, places: Sequence[str], sample_bytes: int = SAMPLE_BYTES
 ) -> TextSample:
-    """Draw a sample from files, globs or hub data sets; raises `CorpusError` without text."""
+    """Draw a sample from files, globs or Hub data sets; raises `CorpusError` without text.
+
+    The sample is whole documents until their size reaches `sample_bytes`. The same files give the
+    same sample.
+    """
     limit = max(READ_BYTES, sample_bytes)
-    documents: dict[str, None] = {}
+    documents: dict[str, None] = {}  # a set that keeps the order of the files
     given = 0
     cut_short = False
-    for text in _texts(language, places):
+    for text in _read_texts(language, places):
         if given >= limit:
             cut_short = True
             break
@@ -90,33 +95,42 @@ def read_sample(
             documents[text] = None
             given += len(text.encode())
     if not documents:
-        msg = f"{', '.join(places)}: holds no text to diagnose {language} on"
+        msg = (
+            f"{', '.join(places)}: contains no text to diagnose {language} on; "
+            "give a file with documents in this language"
+        )
         raise CorpusError(msg)
     shuffled = list(documents)
     random.Random(0).shuffle(shuffled)
     chosen = tuple(first_documents(shuffled, sample_bytes))
-    return TextSample(
-        language, chosen, sum(len(text.encode()) for text in chosen), given, cut_short
-    )
+    return TextSample(language, chosen, text_bytes(chosen), given, cut_short)
 
 
-def _texts(language: str, places: Sequence[str]) -> Iterator[str]:
+def _read_texts(language: str, places: Sequence[str]) -> Iterator[str]:
     for place in places:
         source = Source.parse(place)
         assert isinstance(source, Source)  # noqa: S101 - a string was given
+        # Closed here, because a caller that has enough text stops in the middle of a file.
         with closing(read_source(source, language)) as texts:
             yield from texts
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Counts of a text and its tokens. Shares are of the tokens.
+    """Counts of a text, of its tokens, and of kinds of tokens.
 
-    `words` are separated by Unicode word boundaries, `spaced_words` by white space, as most papers
-    count. `torn` tokens hold a part of a character; `single` ones hold one character, with or
-    without a space; `fallback` ones stand for a byte of a character without a piece; `unknown` ones
-    lose the text. `round_trip` lists what decoding the ids of the first documents does not give
-    back.
+    Attributes:
+        documents, bytes, characters: the size of the text; characters are code points.
+        words: words by Unicode word boundaries.
+        spaced_words: words between white space, as most papers count them.
+        tokens: tokens of the text.
+        units: pre-tokens of the text.
+        unspaced: whether the script is written without spaces between words.
+        fallback: the share of tokens that are one byte of a character without a piece of its own.
+        single: the share of tokens that are one character, with or without a space.
+        torn: the share of tokens that contain an incomplete character.
+        unknown: the share of tokens that stand for unknown characters, which are lost.
+        round_trip: the characters that the first documents lose when they are encoded and decoded.
     """
 
     documents: int
@@ -135,49 +149,51 @@ class Measures:
 
     @property
     def tokens_per_word(self) -> float:
-        """Tokens for each Unicode word."""
+        """Tokens per word by Unicode word boundaries."""
         return self.tokens / max(self.words, 1)
 
     @property
     def tokens_per_spaced_word(self) -> float:
-        """Tokens for each word between white space."""
+        """Tokens per word between white space."""
         return self.tokens / max(self.spaced_words, 1)
 
     @property
     def tokens_per_byte(self) -> float:
-        """Tokens for each byte of UTF-8."""
+        """Tokens per byte of UTF-8."""
         return self.tokens / max(self.bytes, 1)
 
     @property
     def bytes_per_token(self) -> float:
-        """Bytes of UTF-8 for each token."""
+        """Bytes of UTF-8 per token."""
         return self.bytes / max(self.tokens, 1)
 
     @property
     def characters_per_token(self) -> float:
-        """Code points for each token."""
+        """Code points per token."""
         return self.characters / max(self.tokens, 1)
 
     @property
     def floor(self) -> float:
-        """Tokens for each Unicode word where every unit were one token."""
+        """The lower bound of tokens per word: each pre-token is one token."""
         return self.units / max(self.words, 1)
 
 
 def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
-    """Count a text."""
+    """Encode a text and count it."""
     used = np.zeros(tokenizer.size, dtype=np.int64)
-    for start in range(0, len(documents), _BATCH):
-        ids = list(chain.from_iterable(tokenizer.encode(documents[start : start + _BATCH])))
+    for start in range(0, len(documents), _BATCH_DOCUMENTS):
+        batch = documents[start : start + _BATCH_DOCUMENTS]
+        ids = list(chain.from_iterable(tokenizer.encode(batch)))
         used += np.bincount(np.array(ids, dtype=np.int64), minlength=tokenizer.size)
     tokens = int(used.sum())
+    # The kind depends on the token alone, so it is found once for each token that occurs.
     kinds: Counter[str] = Counter()
     for token_id in np.flatnonzero(used).tolist():
-        kinds.update(dict.fromkeys(_kinds(tokenizer.family, token_id), int(used[token_id])))
+        kinds[_kind(tokenizer.family, token_id)] += int(used[token_id])
     share = {kind: count / max(tokens, 1) for kind, count in kinds.items()}
     return Measures(
         documents=len(documents),
-        bytes=sum(len(text.encode()) for text in documents),
+        bytes=text_bytes(documents),
         characters=sum(map(len, documents)),
         words=sum(map(count_words, documents)),
         spaced_words=sum(len(text.split()) for text in documents),
@@ -192,28 +208,28 @@ def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
     )
 
 
-def _kinds(family: Family, token_id: int) -> list[str]:
-    """Return the kind of a token; none for an ordinary one."""
+def _kind(family: Family, token_id: int) -> str:
+    """Return the kind of a token, named as the share in `Measures`; "other" for the rest."""
     if token_id == unknown_id(family):
-        return ["unknown"]
+        return "unknown"
     if token_id in family.fallback:
-        return ["fallback"]
+        return "fallback"
     surface = family.vocabulary.surfaces[token_id]
     if surface is None:
-        return []
+        return "other"
     try:
         text = surface.decode()
     except UnicodeDecodeError:
-        return ["torn"]
-    return ["single"] if len(text.strip()) == 1 or len(text) == 1 else []
+        return "torn"
+    return "single" if len(text.strip()) == 1 or len(text) == 1 else "other"
 
 
 def unknown_id(family: Family) -> int | None:
-    """Return the id of unknown characters; `None` where the tokenizer can write everything."""
+    """Return the id of unknown characters, or `None` if the tokenizer can represent all text."""
     model: dict[str, Any] = family.data["model"]
     if family.fallback:
         return None
-    if "unk_id" in model:
+    if "unk_id" in model:  # Unigram stores an id, BPE and WordPiece store a token
         return model["unk_id"] if model["unk_id"] is None else int(model["unk_id"])
     return family.pieces.get(model.get("unk_token") or "")
 
@@ -224,6 +240,10 @@ def premium(
     language: str,
     reference: str = "en",
 ) -> float:
-    """Return the tokens of the same sentences over the reference's (Petrov et al. 2023)."""
-    tokens = [sum(map(len, tokenizer.encode(parallel[tag]))) for tag in (language, reference)]
-    return tokens[0] / max(tokens[1], 1)
+    """Return the tokens of the language divided by those of the reference, on the same sentences.
+
+    Tokenization premium (Petrov et al. 2023).
+    """
+    tokens = sum(map(len, tokenizer.encode(parallel[language])))
+    reference_tokens = sum(map(len, tokenizer.encode(parallel[reference])))
+    return tokens / max(reference_tokens, 1)

@@ -97,12 +97,12 @@ def evaluate(
     tasks.
     """
     from lingraft import pipeline
-    from lingraft.advice import language_and_place
+    from lingraft.advice import parse_text_argument
     from lingraft.recipe import Runtime
 
     texts: dict[str, list[str]] = {}
     for file in text or ():
-        language, path = language_and_place(file)
+        language, path = parse_text_argument(file)
         texts.setdefault(language, []).append(path)
     names = tuple(task for task in (tasks or "").split(",") if task)
     request = pipeline.EvaluationRequest(

@@ -225,7 +225,7 @@ def advise(
     from lingraft import advice
     from lingraft.recipe import Runtime
 
-    request = advice.request_of(
+    request = advice.parse_request(
         language, text, base_language, base_text, gpus=gpus, budget=budget, probe=probe
     )
     runtime = Runtime(Path("runs"), store or Path(), device, precision)

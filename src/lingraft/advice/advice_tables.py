@@ -1,0 +1,125 @@
+"""The output of `lingraft advise`: tables for the terminal, and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from lingraft import formatting
+from lingraft.advice.advise import Advice, BaseAdvice
+from lingraft.advice.costs import Cost
+
+
+def advice_json(advice: Advice) -> dict[str, Any]:
+    """Return an advice as plain JSON; its names are the fields of `Advice`."""
+    bases = []
+    for base in advice.bases:
+        content = asdict(base)
+        if base.cost:
+            # `asdict` leaves out properties.
+            content["cost"] |= {
+                "hours": base.cost.hours,
+                "gpu_hours": base.cost.gpu_hours,
+                "fits": base.cost.fits,
+            }
+        bases.append(content)
+    return {
+        "language": advice.language,
+        "bases": bases,
+        "ranking": asdict(advice.ranking) if advice.ranking else None,
+    }
+
+
+def advice_tables(advice: Advice) -> list[Table]:
+    """Return the tables for the terminal: a line for each question, a column for each base.
+
+    A second table has the ranking if there are several bases.
+    """
+    table = Table(
+        pad_edge=False, box=None, title=f"adapting to {advice.language}", title_justify="left"
+    )
+    table.add_column("question")
+    columns = []
+    for base in advice.bases:
+        table.add_column(base.name)
+        columns.append(_answers(base))
+    for question in columns[0]:
+        table.add_row(question, *[answers[question] for answers in columns])
+    if advice.ranking is None:
+        return [table]
+    ranking = Table(pad_edge=False, box=None, show_header=False)
+    ranking.add_column()
+    ranking.add_row(f"by {advice.ranking.measure}: {', '.join(advice.ranking.order)}")
+    pairs = "; ".join(f"{better} better than {worse}" for better, worse in advice.ranking.carried)
+    ranking.add_row(f"shown by the intervals: {pairs or 'no difference'}")
+    return [table, ranking]
+
+
+def _answers(base: BaseAdvice) -> dict[str, str]:
+    """Return the answers for a base, by question."""
+    return {
+        "recommendation": base.headline,
+        **_size_answers(base),
+        **_quality_answers(base),
+        **_cost_answers(base.cost),
+    }
+
+
+def _size_answers(base: BaseAdvice) -> dict[str, str]:
+    size = base.size
+    added, cheaper, fertility = "unknown", "unknown", formatting.number(base.now[0])
+    if size:
+        added = (
+            f"{size.size:,} ({size.least:,} to {size.most:,} are equally good; rule: {size.rule})"
+        )
+        fertility += f" -> {formatting.with_interval(*size.tokens)}"
+        if base.gain:
+            tax = formatting.factor(size.tax)
+            cheaper = f"{formatting.factor(base.gain)} (each token costs {tax})"
+    return {
+        "tokens to add": added,
+        "tokens per byte, now and after": fertility,
+        "a byte is cheaper to serve by": cheaper,
+    }
+
+
+def _quality_answers(base: BaseAdvice) -> dict[str, str]:
+    now, base_language, after = "unknown: no weights", "not requested", "not probed"
+    if base.target_bits:
+        now = formatting.with_interval(*base.target_bits)
+    if base.base_bits:
+        base_language = formatting.with_interval(*base.base_bits)
+    if base.end:
+        after = formatting.with_interval(base.end.value, base.end.low, base.end.high)
+    return {
+        "bits per byte now": now,
+        "bits per byte, base language": base_language,
+        f"after {formatting.size(base.budget)}": after,
+    }
+
+
+def _cost_answers(cost: Cost | None) -> dict[str, str]:
+    training, gpu_hours, memory, disk = "unknown", "give --gpus", "unknown", "unknown"
+    if cost:
+        training = f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs"
+        memory = f"{formatting.size(cost.memory_per_device)}{_fit(cost)}"
+        disk = formatting.size(cost.disk)
+        if cost.gpus and cost.gpu_hours is not None and cost.hours is not None:
+            gpu_hours = (
+                f"{formatting.number(cost.gpu_hours)} on {cost.gpus.count} {cost.gpus.kind}, "
+                f"{formatting.number(cost.hours)} h"
+            )
+    return {
+        "training": training,
+        "GPU-hours": gpu_hours,
+        "memory per device": memory,
+        "disk": disk,
+    }
+
+
+def _fit(cost: Cost) -> str:
+    if cost.fits is None:
+        return ""
+    return ", fits" if cost.fits else ", does NOT fit"
