@@ -112,11 +112,11 @@ def broken(folder: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("no config", "config.json: not there"),
+        ("no config", "config.json: no such file"),
         ("no json", "cannot be read as JSON"),
         ("no model type", "has no model_type"),
         ("pickle", "pytorch_model.bin"),
-        ("remote code", "code of its own"),
+        ("remote code", "its own code"),
         ("gone", "neither a folder"),
     ],
 )

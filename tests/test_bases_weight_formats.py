@@ -150,7 +150,7 @@ def test_the_card_says_what_a_quantised_model_was_made_from(model):
     """`base_model` of README.md is what the refusal points to."""
     quantised("quanto")(model)
     (model / "README.md").write_text("---\nbase_model:\n- owner/unquantised\n---\n# A model\n")
-    with pytest.raises(ModelError, match=r"start from owner/unquantised that it was made from$"):
+    with pytest.raises(ModelError, match=r"the model that was quantised \(owner/unquantised\)$"):
         parse_model(str(model)).identity()
 
 

@@ -159,7 +159,7 @@ def bad(what: str, models: list[str], text: str, tmp_path: Path) -> EvaluationRe
 
 
 BAD = {
-    "without weights": (ModelError, "one: holds no weights"),
+    "without weights": (ModelError, "one: contains no weights"),
     "context": (ModelError, r"65 tokens.*64"),
     "without BOS and EOS": (ModelError, "neither a BOS nor an EOS"),
     "text": (CorpusError, "gone.txt: no such file"),

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from lingraft.bases.as_transformers import as_transformers_reads
+from lingraft.bases.as_transformers import add_class_settings
 from lingraft.bases.tokenizer_files import complete_tokenizer
 from lingraft.certificate.result_claims import certify_named_ids, certify_rows, certify_tokens
 from lingraft.certificate.source_claims import certify_source
@@ -282,7 +282,7 @@ def test_a_side_file_next_to_a_sentencepiece_file_is_read(tmp_path, named):
     }
     for name, content in side.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
-    tokenizer = as_transformers_reads(open_tokenizer(path), tmp_path)
+    tokenizer = add_class_settings(open_tokenizer(path), tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.size == len(loaded) == size + 1
     assert tokenizer.eos_id == loaded.eos_token_id == size
@@ -305,7 +305,7 @@ def test_real_sources_are_read_alike(assets):
     readers = {}
     for name in ("gpt2", "pythia", "llama2", "t5", "llama3", "hindi-llama-bpe1k"):
         folder = assets / "tokenizers" / name
-        tokenizer = as_transformers_reads(open_tokenizer(folder), folder)
+        tokenizer = add_class_settings(open_tokenizer(folder), folder)
         claim = certify_source(tokenizer, folder, ["Ein Text.", *HINDI])
         assert claim.holds, claim
         readers[name] = claim.name

@@ -1,10 +1,11 @@
 """Base models: a folder, the hub, random weights, or a small model trained from scratch.
 
-`parse_model` reads the setting `model` of a recipe and returns a `Base`, which has the identity of
-the model for the store and writes it as a transformers model folder.
+`parse_model` reads the setting `model` of a recipe and returns a `Base`. A base knows the identity
+of its model, which is part of the store's keys, and writes the model as a transformers folder.
 """
 
-from lingraft.bases import folder as _folder  # noqa: F401 - registers
+# Importing a module registers its base under the name that recipes use.
+from lingraft.bases import folder as _folder  # noqa: F401
 from lingraft.bases import hub_model as _hub_model  # noqa: F401
 from lingraft.bases import pretrained as _pretrained  # noqa: F401
 from lingraft.bases import random_weights as _random_weights  # noqa: F401

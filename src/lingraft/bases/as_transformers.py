@@ -21,29 +21,35 @@ from lingraft.tokenizer.edge_cases import code_texts, edge_case_texts
 from lingraft.tokenizer.json_format import Data
 from lingraft.tokenizer.sentencepiece_model import CONVERTED_FROM, with_prefix_once
 
+# Words, a line break, a number, punctuation, and a script outside ASCII. A class that builds its
+# own pre-tokenizer or adds special tokens gives other ids for them.
 _TEXTS = ("one two", "  Three\n4 & fünf's", "एक और किताब")
 
 
-def as_transformers_reads(tokenizer: ModelTokenizer, folder: Path) -> ModelTokenizer:
-    """Return the tokenizer as transformers reads it; the same object if nothing differs.
+def add_class_settings(tokenizer: ModelTokenizer, folder: Path) -> ModelTokenizer:
+    """Return the tokenizer with the added tokens, roles and post-processor of its class.
 
-    A tokenizer that transformers cannot load is returned unchanged.
+    It is the same object if nothing is missing, or if transformers cannot load the tokenizer.
     """
     theirs = read_with_transformers(folder)
     if not isinstance(theirs, Reading):
         return tokenizer
     ours = read_with_lingraft(tokenizer)
+    # tokenizer.json states the whole tokenizer. Other files leave parts of it to the class.
     if not (folder / "tokenizer.json").is_file() and ours.ids(_TEXTS) != theirs.ids(_TEXTS):
-        tokenizer = _from_class(tokenizer, theirs, folder)
+        tokenizer = _build_from_class(tokenizer, theirs, folder)
     if CONVERTED_FROM in tokenizer.config:
         tokenizer = _choose_dummy_prefix(tokenizer, theirs)
+    # The steps above can change the vocabulary and the flags.
     ours = read_with_lingraft(tokenizer)
     data: Data = {}
-    if _holds(ours, theirs) and (ours.flags != theirs.flags or ours.vocab != theirs.vocab):
+    # If an id contradicts that of transformers, a row could belong to either token. The tokens are
+    # then left as they are, and the first claim of the certificate refuses the source.
+    if _has_same_ids(ours, theirs) and (ours.flags != theirs.flags or ours.vocab != theirs.vocab):
         data["added_tokens"] = _added_tokens(theirs)
     if ours.plain(_TEXTS) != theirs.plain(_TEXTS) and theirs.loaded is not None:
-        data["post_processor"] = _state(theirs.loaded.backend_tokenizer.post_processor)
-    roles = _roles(ours, theirs)
+        data["post_processor"] = _part_as_json(theirs.loaded.backend_tokenizer.post_processor)
+    roles = _missing_roles(ours, theirs)
     if data:
         family = family_of({**tokenizer.family.data, **data}, folder)
         tokenizer = replace(tokenizer, family=family)
@@ -53,16 +59,19 @@ def as_transformers_reads(tokenizer: ModelTokenizer, folder: Path) -> ModelToken
 
 
 def _choose_dummy_prefix(tokenizer: ModelTokenizer, theirs: Reading) -> ModelTokenizer:
-    """Return the variant of a converted SentencePiece file whose dummy prefix is like the class's.
+    """Return the converted SentencePiece tokenizer with the dummy prefix of its class.
 
-    Some classes add the prefix once per text, others after every special token.
+    The dummy prefix is the space in front of a text. The conversion also adds it after every
+    special token, as SentencePiece adds it to every text. LlamaTokenizer adds it once, at the start
+    of a text. The variant that gives the ids of the class more often is used.
     """
     data = with_prefix_once(tokenizer.family.data)
     if data is None:
         return tokenizer
     once = replace(tokenizer, family=family_of(data, tokenizer.folder))
+    # Text after a special token shows whether the prefix is repeated there.
     texts = [f"one{content}two" for content in tokenizer.family.control.values()]
-    texts += [text for text in (*edge_case_texts(), *code_texts()) if text]
+    texts += filter(None, (*edge_case_texts(), *code_texts()))
     wanted = theirs.ids(texts)
     differing = []
     for candidate in (tokenizer, once):
@@ -71,7 +80,7 @@ def _choose_dummy_prefix(tokenizer: ModelTokenizer, theirs: Reading) -> ModelTok
     return once if differing[1] < differing[0] else tokenizer
 
 
-def _holds(ours: Reading, theirs: Reading) -> bool:
+def _has_same_ids(ours: Reading, theirs: Reading) -> bool:
     """Return whether every token that lingraft reads has the same id in transformers."""
     return ours.vocab.items() <= theirs.vocab.items()
 
@@ -86,8 +95,8 @@ def _added_tokens(theirs: Reading) -> list[dict[str, Any]]:
     return tokens
 
 
-def _roles(ours: Reading, theirs: Reading) -> dict[str, str]:
-    """Return the special tokens that the class names, but no file."""
+def _missing_roles(ours: Reading, theirs: Reading) -> dict[str, str]:
+    """Return the special tokens whose role is named by the class but by no file."""
     contents = {token_id: content for content, token_id in theirs.vocab.items()}
     roles = {}
     for role, token_id in theirs.roles.items():
@@ -96,14 +105,16 @@ def _roles(ours: Reading, theirs: Reading) -> dict[str, str]:
     return roles
 
 
-def _from_class(tokenizer: ModelTokenizer, theirs: Reading, folder: Path) -> ModelTokenizer:
-    """Use the tokenizer that only its class can build, such as that of Qwen from vocab.json."""
+def _build_from_class(tokenizer: ModelTokenizer, theirs: Reading, folder: Path) -> ModelTokenizer:
+    """Return the tokenizer that the class builds from vocab.json, such as that of Qwen."""
+    # For tokenizer.model, SentencePiece is the reference and not the class: the conversion in
+    # transformers 5 does not always give SentencePiece's ids.
     if theirs.loaded is None or not (folder / "vocab.json").is_file():
         return tokenizer
     data = json.loads(theirs.loaded.backend_tokenizer.to_str())
     return replace(tokenizer, family=family_of(data, folder))
 
 
-def _state(part: Any) -> Any:
+def _part_as_json(part: Any) -> Any:
     """Return a part of a `tokenizers` object in the form of tokenizer.json."""
     return None if part is None else json.loads(part.__getstate__())

@@ -22,7 +22,11 @@ from lingraft.training import Execution
 
 @dataclass(frozen=True)
 class BuildContext:
-    """The output and the execution of a base; `scratch_dir` is kept if the process is killed."""
+    """Where and how a base builds its model.
+
+    `draft` is the stage output to fill. `scratch_dir` outlives a killed process, so a base that
+    trains can resume from it. `execution` says on which device and how training runs.
+    """
 
     draft: Draft
     scratch_dir: Path
@@ -85,9 +89,11 @@ def parse_model(value: object) -> Base:
 def _long_form(value: object) -> object:
     if not isinstance(value, str) or value in BASES.names():
         return value
+    # A path that exists takes precedence over a hub id of the same form.
     if path_exists(value):
         return {"folder": {"path": value}}
     name, _, revision = value.partition("@")
-    if HUB_ID.fullmatch(name) and not value.startswith("."):
+    if HUB_ID.fullmatch(name):
         return {"hub": {"id": name, **({"revision": revision} if revision else {})}}
+    # Neither exists: the error of the folder base then names both forms.
     return {"folder": {"path": value}}

@@ -44,6 +44,7 @@ SMALL_FILES = (
     "chat_template.jinja",
     *COMPANIONS,
 )
+"""The files that are copied with a model; other files of its folder are not part of the base."""
 
 
 @BASES.register
@@ -98,7 +99,7 @@ def model_files(folder: Path, *, code: bool = False) -> list[Path]:
     """Return the files of a model, sorted by name."""
     weights, second_copy, files = set[Path](), set[Path](), set[Path]()
     for pattern in (*WEIGHTS, *SMALL_FILES):
-        files |= {path for path in folder.glob(pattern) if path.is_file()}
+        files.update(filter(Path.is_file, folder.glob(pattern)))
     for path in files:
         if path.suffix == ".safetensors":
             (second_copy if path.name.startswith(SECOND_COPY) else weights).add(path)
@@ -109,6 +110,7 @@ def model_files(folder: Path, *, code: bool = False) -> list[Path]:
 
 def check_folder(folder: Path, *, code: bool = False) -> None:
     """Raise `ModelError` for an incomplete or unsafe model; `code` permits its own code."""
+    # First, because a .gguf file is no folder either, and its message names a conversion.
     if path_exists(folder):
         check_weight_format(folder)
     if not is_folder(folder):
@@ -126,7 +128,8 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
     check_rows_are_plain(config, folder)
     if not list(folder.glob("*.safetensors")):
         msg = (
-            f"{folder}: holds no weights; expected model.safetensors, or shards with an index file"
+            f"{folder}: contains no weights; expected model.safetensors, or shards with an index "
+            "file"
         )
         raise ModelError(msg)
 
@@ -138,7 +141,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         msg = (
-            f"{path}: not there; a model folder holds config.json, *.safetensors and tokenizer.json"
+            f"{path}: no such file; a model folder contains config.json, *.safetensors and "
+            "tokenizer.json"
         )
         raise ModelError(msg) from None
     except (OSError, ValueError) as error:
@@ -153,21 +157,26 @@ def read_config(folder: Path) -> dict[str, Any]:
 def fill(target: Path, source: Path, *, code: bool = False) -> dict[str, Any]:
     """Fill `target` from `source`: weights as links (a 7B model has 13 GB), small files as copies.
 
-    Returns notes on the code of the model: without `code`, its configuration does not name the code
-    any more, so that transformers uses its own.
+    Without `code`, `auto_map` is removed from config.json, so that transformers uses its own class.
+    The returned notes name the code files that run, or state that they are left out.
     """
     check_folder(source, code=code)
     for path in model_files(source, code=code):
         if path.suffix == ".safetensors":
+            # Resolved, because files of the hub's cache are relative links themselves.
             (target / path.name).symlink_to(path.resolve())
         else:
+            # Copied, because config.json and the tokenizer may be rewritten in the target.
             (target / path.relative_to(source)).parent.mkdir(exist_ok=True)
             shutil.copyfile(path, target / path.relative_to(source))
     config = read_config(source)
     if "auto_map" not in config:
         return {}
     if code:
-        return {"code": {path.name: file_digest(path) for path in code_files(target)}}
+        digests = {}
+        for path in code_files(target):
+            digests[path.name] = file_digest(path)
+        return {"code": digests}
     del config["auto_map"]
     (target / "config.json").write_text(
         json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

@@ -1,4 +1,4 @@
-"""A base on the hub: the revision is resolved to a commit, and files are in the hub client's cache.
+"""A base on the hub: its revision is resolved to a commit, its files are in the client's cache.
 
 Only safetensors weights are downloaded. config.json is fetched first, so that a model that cannot
 be used is refused before any weights are downloaded.
@@ -60,8 +60,9 @@ class HubBase(Base):
     def _pinned(self) -> HubBase:
         if self.trust_remote_code and not COMMIT.fullmatch(self.revision):
             msg = (
-                f"code that {self.id} brings is run for a pinned revision only, got "
-                f"{self.revision!r}; name the commit (40 hexadecimal digits) whose code you read"
+                f"trust_remote_code runs the code of {self.id} at a pinned revision only, got "
+                f"{self.revision!r}; set revision to the commit whose code you have read (40 "
+                "hexadecimal digits)"
             )
             raise ValueError(msg)
         return self
@@ -69,6 +70,7 @@ class HubBase(Base):
     def identity(self) -> dict[str, Any]:
         """Return the commit, so that a branch with new commits has another key."""
         if self.trust_remote_code:
+            # A permission is the hash of the code files, so they are needed before the first stage.
             permit(self._fetch(("config.json", PATTERN)))
         identity = {"hub": self.id, "commit": self.commit()}
         return {**identity, "code": True} if self.trust_remote_code else identity
@@ -76,7 +78,7 @@ class HubBase(Base):
     def commit(self) -> str:
         """Resolve the revision to a commit; offline, to the commit in the cache."""
         if COMMIT.fullmatch(self.revision):
-            return self.revision
+            return self.revision  # needs no network
         # A snapshot folder is named by its commit, so one call resolves online and offline.
         return self._fetch(("config.json",), self.revision).name
 
@@ -86,6 +88,7 @@ class HubBase(Base):
         code = (PATTERN,) if self.trust_remote_code else ()
         folder = self._fetch((*WEIGHTS, *SMALL_FILES, *code))
         if not list(folder.glob("*.safetensors")):
+            # Weights in other formats are not downloaded, so their names are on the hub only.
             check_file_names(self._file_names(), self.id)
         context.draft.notes.update(fill(context.folder, folder, code=self.trust_remote_code))
         context.draft.notes["from"] = f"{self.id}@{self.commit()}"
@@ -135,17 +138,17 @@ class HubBase(Base):
                 self.id,
                 revision=revision,
                 allow_patterns=list(patterns),
+                # Mistral's second copy of the weights would double the download.
                 ignore_patterns=[f"{SECOND_COPY}*.safetensors"],
             )
         return Path(folder)
 
     def _explanation(self, error: Exception, revision: str) -> str:
-        from huggingface_hub import constants
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub import constants, errors
 
         if refused := refusal(error, self.id, "model", revision):
             return refused
-        if isinstance(error, LocalEntryNotFoundError):
+        if isinstance(error, errors.LocalEntryNotFoundError):
             return (
                 f"the hub at {constants.ENDPOINT} cannot be reached and revision {revision} is not "
                 "in the cache; connect, or name a local folder"

@@ -1,6 +1,7 @@
-"""A small base model trained from scratch: tokenizer and weights come from the same text.
+"""A small base model that a run trains from scratch: its tokenizer and weights from the same text.
 
-It is for the demo and for studies: its training data is known completely and has one language.
+It is for the demo and for studies, which need a base whose training text is known and in one
+language.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.random_weights import make_model, model_config
 from lingraft.bases.tokenizer_files import write_tokenizer
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.pack import pack_corpus
 from lingraft.store import Draft, atomic_folder, remove_drafts
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.convert import GPT2_REGEX
 from lingraft.training import TrainingPlan
+from lingraft.training.job import TrainingText
 
 BEGIN, END = "<s>", "</s>"
 
@@ -71,7 +76,10 @@ class PretrainedHere(Base):
         return {"pretrain": 1, **settings, "corpus": identity_of(self.corpus, self.language)}
 
     def materialise(self, context: BuildContext) -> None:
-        """Build the corpus, learn the tokenizer and train; a resume reuses finished steps."""
+        """Build the corpus, learn the tokenizer and train.
+
+        A run that was interrupted reuses the finished parts in the scratch directory.
+        """
         corpus = Corpus.open(_build_once(context.scratch_dir / "corpus", self._build_corpus))
         start = _build_once(context.scratch_dir / "start", lambda draft: self._begin(corpus, draft))
         packed = _build_once(
@@ -101,17 +109,13 @@ class PretrainedHere(Base):
         make_model(config, self.seed).save_pretrained(draft.folder)
 
     def _pack(self, corpus: Corpus, start: Path, draft: Draft) -> None:
-        from lingraft.packing.pack import pack_corpus
-
         context = json.loads((start / "config.json").read_text(encoding="utf-8"))[
             "max_position_embeddings"
         ]
         pack_corpus(corpus, open_tokenizer(start), self.training.packing, draft, context=context)
 
     def _train(self, start: Path, packed: Path, context: BuildContext) -> dict[str, Any]:
-        from lingraft.packing.blocks import Blocks
-        from lingraft.training.job import TrainingText
-        from lingraft.training.train import train
+        from lingraft.training.train import train  # imports torch
 
         return train(
             start,
@@ -126,8 +130,6 @@ class PretrainedHere(Base):
 
 def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
     """Learn and write a byte-level BPE with the regex of GPT-2, as most bases have."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -136,9 +138,13 @@ def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
+    # `tokenizers` returns the alphabet in another order in each process.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=size - 2, initial_alphabet=alphabet, show_progress=False
+        # BEGIN and END are added after training.
+        vocab_size=size - 2,
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(corpus.batches("train"), trainer)
     tokenizer.add_special_tokens([AddedToken(BEGIN, special=True), AddedToken(END, special=True)])
@@ -148,8 +154,9 @@ def learn_tokenizer(corpus: Corpus, size: int, folder: Path) -> None:
 
 
 def _build_once(folder: Path, make: Callable[[Draft], None]) -> Path:
-    """Return a folder of the scratch directory; make it if it is missing."""
+    """Return a finished folder of the scratch directory; build it if it is missing."""
     if not folder.exists():
+        # A process that was killed leaves its draft.
         remove_drafts(folder.parent, folder.name)
         with atomic_folder(folder) as draft:
             make(Draft(draft))

@@ -1,7 +1,7 @@
 """A base with random weights and a real tokenizer.
 
-It is for models of which only the tokenizer is available: tokens, splice, speed and memory are
-those of the model, but losses are not.
+Use it if only the tokenizer of a model is available. Added tokens and splice are those of the real
+model, and with its configuration so are speed and memory. Losses and generated text mean nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RandomBase(Base):
     seed: int = Field(default=0, description="seed of the weights")
 
     def chosen(self) -> dict[str, Any]:
-        """Return the form that recipes hold."""
+        """Return the form in which recipes name it."""
         return {self.name: self.model_dump(mode="json", by_alias=True)}
 
     def identity(self) -> dict[str, Any]:
@@ -106,14 +106,15 @@ def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
     settings = {**SMALL_BODY, **body} if body.get("model_type", "llama") == "llama" else dict(body)
     kind = settings.pop("model_type")
     if kind not in CONFIG_MAPPING_NAMES:
+        # Without the list of all known types, which has several hundred names.
         nearest = did_you_mean(str(kind), CONFIG_MAPPING_NAMES).split("? known")[0]
-        msg = f"model.random.config.model_type: transformers has no {kind!r}; {nearest[:80]}"
+        msg = f"model: config.model_type: transformers has no {kind!r}; {nearest[:80]}"
         raise ModelError(msg)
     rows = settings.pop("vocab_size", tokenizer.size)
     if rows < tokenizer.size:
         msg = (
-            f"the tokenizer does not fit the model: it has {tokenizer.size} ids, while the "
-            f"configuration says vocab_size {rows}; leave vocab_size out"
+            f"the tokenizer does not fit the model: it has {tokenizer.size} ids, but the "
+            f"configuration sets vocab_size {rows}; leave vocab_size out"
         )
         raise ModelError(msg)
     special = {
@@ -121,6 +122,7 @@ def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
         "eos_token_id": tokenizer.eos_id,
         "pad_token_id": tokenizer.pad_id,
     }
+    # The ids of the tokenizer are defaults: settings of the recipe take precedence.
     return AutoConfig.for_model(kind, **{**special, **settings}, vocab_size=rows)
 
 
@@ -129,6 +131,7 @@ def make_model(config: Any, seed: int) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    # The caller's random state stays as it was. The weights are drawn on the CPU.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)

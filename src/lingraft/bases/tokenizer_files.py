@@ -1,7 +1,7 @@
-"""Write a tokenizer into a model folder, and check that it fits the model.
+"""Write a complete tokenizer into a model folder, and check that it fits the model.
 
-A folder without tokenizer.json gets one from its other files. The original files are kept in the
-folder `given` next to the model.
+A folder without tokenizer.json gets one from its other files. Whenever a tokenizer is changed, the
+original small files of the model are kept in the folder `given` next to it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lingraft.bases.as_transformers import as_transformers_reads
+from lingraft.bases.as_transformers import add_class_settings
 from lingraft.bases.folder import read_config
 from lingraft.checkpoint.config_files import text_parts
 from lingraft.errors import ModelError
@@ -35,6 +35,8 @@ def write_tokenizer(tokenizer: ModelTokenizer, folder: Path, *, context: int) ->
     (folder / "tokenizer.json").write_text(data, encoding="utf-8")
     named = {f"{role}_token": tokenizer.config.get(f"{role}_token") for role in ROLES}
     config = {
+        # Classes of a model build their own pre-tokenizer in transformers 5. This one loads
+        # tokenizer.json unchanged, in versions 4 and 5.
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
         "clean_up_tokenization_spaces": False,
@@ -54,10 +56,11 @@ def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> Mo
     more ids than the model has embedding rows.
     """
     tokenizer = open_tokenizer(folder)
-    completed = completed_tokenizer(tokenizer, warn)
+    completed = complete_settings(tokenizer, warn)
     is_changed = completed is not tokenizer or "dropout" in tokenizer.batch_settings
     if is_changed or not (folder / "tokenizer.json").is_file():
         _keep_given(folder)
+        # Without a stated limit, a length that no text exceeds.
         context = context_of(read_config(folder)) or 1_000_000
         _write_converted(completed, folder, context=context)
     rows = rows_of(read_config(folder))
@@ -71,25 +74,27 @@ def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> Mo
     return completed
 
 
-def completed_tokenizer(
+def complete_settings(
     tokenizer: ModelTokenizer, warn: Callable[[str], None] = say
 ) -> ModelTokenizer:
-    """Return a tokenizer with the settings that transformers has for its folder.
+    """Return a tokenizer with the settings that only its class in transformers defines.
 
-    It is the same object if nothing is missing. A conversion is checked first. Warns of settings
-    that are off while lingraft reads texts.
+    It is the same object if nothing is missing. If it was converted from other files than
+    tokenizer.json, the conversion is checked first. Warns of truncation, padding and dropout, which
+    are off while lingraft reads texts.
     """
     _warn_of_settings(tokenizer, warn)
     folder = tokenizer.folder
     is_converted = not (folder / "tokenizer.json").is_file()
     if is_converted:
         check_if_converted(tokenizer, [*edge_case_texts(), *code_texts()], warn=warn)
-    completed = as_transformers_reads(tokenizer, folder)
+    completed = add_class_settings(tokenizer, folder)
     return with_loaded_settings(completed, warn) if is_converted else completed
 
 
 def _warn_of_settings(tokenizer: ModelTokenizer, warn: Callable[[str], None]) -> None:
     """Warn of truncation, padding and dropout."""
+    # Truncation and padding only shape batches, so the result keeps them. Dropout makes ids random.
     found = tokenizer.batch_settings
     kept = " and ".join(name for name in BATCH_SETTINGS if name in found)
     if kept:
@@ -134,12 +139,16 @@ def _write_converted(tokenizer: ModelTokenizer, folder: Path, *, context: int) -
 
 def rows_of(config: dict[str, Any]) -> int | None:
     """Return the number of embedding rows that a config.json states."""
-    rows = [part["vocab_size"] for part in text_parts(config) if part.get("vocab_size") is not None]
-    return int(rows[-1]) if rows else None
+    # The innermost part is the language model; outer ones are of a multimodal model.
+    for part in reversed(text_parts(config)):
+        if part.get("vocab_size") is not None:
+            return int(part["vocab_size"])
+    return None
 
 
 def context_of(config: dict[str, Any]) -> int | None:
     """Return the longest input that a config.json states, in tokens."""
+    # The names of most models, of GPT-2, of MPT, and of older configurations.
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
     for part in reversed(text_parts(config)):
         for name in names:

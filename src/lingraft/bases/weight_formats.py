@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lingraft.checkpoint.safetensors_files import FLOATS, Checkpoint
 from lingraft.errors import ModelError
 
@@ -42,6 +44,7 @@ ROWS_STAY_PLAIN = ("fp8", "mxfp4")
 
 EMBEDDING_NAMES = ("embed", "wte", "lm_head")
 
+# One-letter names keep the commands on one line.
 AUTO = "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T"
 
 
@@ -80,16 +83,18 @@ def check_file_names(names: Sequence[str], model: str) -> None:
 
 def check_not_quantised(config: Mapping[str, Any], folder: Path, name: str = "") -> None:
     """Raise `ModelError` if the configuration of a model states that its weights are quantised."""
-    method = quantisation_of(config) or next(
-        (kind for file, kind in OLD_SETTINGS.items() if (folder / file).is_file()), None
-    )
+    method = quantisation_of(config)
+    for file, kind in OLD_SETTINGS.items():
+        if method is None and (folder / file).is_file():
+            method = kind
     if method is None:
         return
     name = name or str(folder)
+    # The model card of a quantised model often names the model that was quantised.
     origin = _base_model(folder)
     msg = (
-        f"{name}: its weights are quantised ({method}), and rows can be added to unquantised ones "
-        f"only; start from {origin or 'the model'} that it was made from"
+        f"{name}: its weights are quantised ({method}), and rows can be added to unquantised "
+        f"weights only; start from the model that was quantised{f' ({origin})' if origin else ''}"
     )
     if command := _dequantise(method, name):
         msg += f", or convert it: {command}"
@@ -119,6 +124,7 @@ def quantisation_of(config: Mapping[str, Any]) -> str | None:
     >>> quantisation_of({"quantization": {"group_size": 64, "bits": 4}})
     'mlx'
     """
+    # A multimodal model can state the quantisation in the part of its language model.
     for part in (config, config.get("text_config")):
         if not isinstance(part, Mapping):
             continue
@@ -170,14 +176,15 @@ def _dequantise(method: str, model: str) -> str:
     }.get(method, ("", ""))
     if not setting:
         return ""
-    loaded = f"M.from_pretrained({source}, quantization_config=Q({_unpacking(setting)}))"
+    loaded = f"M.from_pretrained({source}, quantization_config=Q({_dequantise_argument(setting)}))"
     return _save_with_tokenizer(f"{AUTO}, {setting} as Q", loaded, model, output, needs=needs)
 
 
-def _unpacking(setting: str) -> str:
+def _dequantise_argument(setting: str) -> str:
     """Return the argument with which the installed transformers dequantises."""
     import transformers
 
+    # Earlier releases of transformers know only run_compressed for compressed-tensors.
     known = inspect.signature(getattr(transformers, setting).__init__).parameters
     return "dequantize=True" if "dequantize" in known else "run_compressed=False"
 
@@ -194,6 +201,7 @@ def _adapter(folder: Path, name: str) -> str:
             f"{name}: holds a model ({own[0].name}) and an adapter (adapter_config.json), and "
             "transformers would load both; move one of them to another folder"
         )
+    # An adapter that was saved without a tokenizer uses that of its base.
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = json.dumps(name if has_tokenizer or not base else base)
     output = json.dumps(_next_to(name, "merged"))
@@ -272,8 +280,6 @@ def _next_to(model: str, ending: str) -> str:
 
 def _base_model(folder: Path) -> str:
     """Return the base_model of the model card, "" without one."""
-    import yaml
-
     try:
         text = (folder / "README.md").read_text(encoding="utf-8")
         head = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else {}

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from lingraft.bases.folder import SMALL_FILES, FolderBase
-from lingraft.bases.tokenizer_files import GIVEN, completed_tokenizer
+from lingraft.bases.tokenizer_files import GIVEN, complete_settings
 from lingraft.bases.weight_formats import check_weight_format
 from lingraft.pipeline.check_stages import (
     result_check,
@@ -137,7 +137,7 @@ def _make_tokenizer(path: Path, context: StageContext) -> None:
     given.mkdir()
     for file in _tokenizer_files(path):
         shutil.copyfile(file, given / file.name)
-    tokenizer = completed_tokenizer(open_tokenizer(given / path.name), context.draft.warn)
+    tokenizer = complete_settings(open_tokenizer(given / path.name), context.draft.warn)
     save_tokenizer(tokenizer, tokenizer.family.data, identity_splice(tokenizer.size), folder)
     for name in (path.name,) if ".model" in path.name else ():
         shutil.copyfile(path, folder / name)
