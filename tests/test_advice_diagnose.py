@@ -244,18 +244,18 @@ def test_the_curve_is_carried_on_by_shrinking_steps():
     """One doubling brings q of the step from half the text; none brings nothing; never below the floor."""
     base_G, half_KG, full_KG = np.full(4, 100.0), np.full((2, 4), 60.0), np.full((2, 4), 50.0)
     floor_G = np.full(4, 10.0)
-    assert extrapolate(base_G, half_KG, full_KG, floor_G, doublings=0.0, found=(900, 900))[0] == [
+    assert extrapolate(base_G, half_KG, full_KG, floor_G, doublings=0.0, useful=(900, 900))[0] == [
         0.5,
         0.5,
     ]
     share, low, high = extrapolate(
-        base_G, half_KG, full_KG, floor_G, doublings=1.0, found=(900, 900)
+        base_G, half_KG, full_KG, floor_G, doublings=1.0, useful=(900, 900)
     )
     assert share == pytest.approx([0.5 - 0.1 * STEP_RATIO] * 2)
     assert low[0] < share[0] < high[0] < 0.5
-    assert extrapolate(base_G, half_KG, full_KG, np.full(4, 48.0), doublings=9.0, found=(900, 900))[
-        0
-    ] == [0.48, 0.48]
+    assert extrapolate(
+        base_G, half_KG, full_KG, np.full(4, 48.0), doublings=9.0, useful=(900, 900)
+    )[0] == [0.48, 0.48]
 
 
 def test_running_out_of_tokens_is_not_taken_for_learning():
@@ -265,11 +265,13 @@ def test_running_out_of_tokens_is_not_taken_for_learning():
         np.repeat([[row] for row in rows], 4, axis=1) for rows in ((61.0, 60, 60), (60.0, 50, 40))
     )
     share, _, _ = extrapolate(
-        base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 1_000)
+        base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, useful=(300, 1_000)
     )
     q = STEP_RATIO
     assert share == pytest.approx([0.6 - 0.01 * q, 0.5 - 0.02 * q, 0.4 - 0.04 * q])
-    further = extrapolate(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, found=(300, 600))[0]
+    further = extrapolate(base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, useful=(300, 600))[
+        0
+    ]
     assert 0.4 - 0.2 * q < further[2] < further[1] == share[1]
 
 

@@ -1,7 +1,8 @@
 """Write a model as a GGUF file for llama.cpp.
 
-The file is written atomically: metadata, tokenizer, then one tensor at a time, so that memory stays
-far below the size of the model. The package `gguf` is an optional extra, imported where it is used.
+Metadata and tokenizer are written first, then one tensor at a time, so that memory stays far below
+the size of the model. The write is atomic. The package `gguf` is an optional extra, so it is
+imported in the functions that use it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from lingraft.bases.folder import read_config
 from lingraft.checkpoint.safetensors_files import Checkpoint
@@ -87,6 +89,8 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
 
 
 def _embedding_rows(config: Mapping[str, Any], checkpoint: Checkpoint) -> int:
+    # The matrix can have more rows than config.json's vocab_size states, and GGUF needs a token for
+    # each. These are the names of Llama-like models, GPT-2 and GPT-NeoX.
     endings = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
     for name, place in checkpoint.tensors.items():
         if name.endswith(endings):
@@ -106,6 +110,7 @@ def _tensor_names(
     kind = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == architecture.name)
     layers = config.get("num_hidden_layers") or config["n_layer"]
     table = get_tensor_name_map(MODEL_ARCH(kind), layers)
+    # A config.json may leave the setting out: of these architectures, only GPT-2 then ties.
     tied = bool(config.get("tie_word_embeddings", architecture.name == "gpt2"))
     names = {}
     for name in checkpoint.tensors:
@@ -140,7 +145,6 @@ def _plan_tensors(
     names: Mapping[str, str],
     numbers: str | None,
 ) -> Iterator[_TensorPlan]:
-    import torch
     from gguf import GGMLQuantizationType as Kind
     from gguf.quants import quantize
 
@@ -150,6 +154,7 @@ def _plan_tensors(
         yield _TensorPlan("rope_freqs.weight", Kind.F32, values.shape, lambda: values)
     for name, gguf_name in names.items():
         place = checkpoint.tensors[name]
+        # llama.cpp reads norms and biases as float32.
         kind = Kind.F32 if len(place.shape) == 1 else Kind[numbers or _GGUF_TYPES[place.dtype]]
         if kind is Kind.Q8_0 and place.shape[-1] % 32:
             columns = place.shape[-1]
@@ -172,9 +177,11 @@ def _write_tensors(writer: GGUFWriter, plans: list[_TensorPlan]) -> None:
     """Write the headers of all tensors, then one tensor at a time to bound the memory."""
     from gguf import GGML_QUANT_SIZES
 
+    # The headers state the offset of each tensor, so all sizes are needed before the first weight.
     for plan in plans:
         block_values, block_bytes = GGML_QUANT_SIZES[plan.kind]
         size = int(np.prod(plan.shape)) // block_values * block_bytes
+        # `raw_dtype` decides the type; gguf only looks at the numpy type to detect packed bytes.
         writer.add_tensor_info(
             plan.name, plan.shape, np.dtype(np.float32), size, raw_dtype=plan.kind
         )
@@ -199,7 +206,8 @@ def _write_tokens(writer: GGUFWriter, tokens: GgufTokens, tokenizer: ModelTokeni
     for role, token_id in roles.items():
         if token_id is not None:
             getattr(writer, f"add_{role}_token_id")(token_id)
-    # Whether a text gets BOS and EOS is decided by the post-processor, not by a setting: so look.
+    # The post-processor decides whether a text gets BOS and EOS. No setting states it, so a text is
+    # encoded to find out.
     ids = tokenizer.backend.encode("a", add_special_tokens=True).ids
     writer.add_add_bos_token(bool(ids) and ids[0] == roles["bos"])
     writer.add_add_eos_token(bool(ids) and ids[-1] == roles["eos"])

@@ -74,6 +74,8 @@ def rope_factors(config: Config) -> list[float] | None:
     for i in range(0, width, 2):
         wavelength = 2 * math.pi * _rope_base(config) ** (i / width)
         low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        # As in transformers: short wavelengths stay, long ones are stretched by `factor`, and those
+        # between the two bounds are interpolated.
         share = min(1.0, max(0.0, (length / wavelength - low) / (high - low)))
         factors.append(1 / ((1 - share) / rope["factor"] + share))
     return factors
@@ -146,6 +148,7 @@ def _describe_gpt2(writer: Any, config: Config) -> None:
 
 
 def _gpt2_tensor(name: str, tensor: Tensor, _config: Config) -> Tensor:
+    # GPT-2's Conv1D stores inputs x outputs, GGUF expects outputs x inputs.
     linear_layers = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
     return tensor.T if name.endswith(linear_layers) else tensor
 
@@ -167,6 +170,7 @@ def _neox_tensor(name: str, tensor: Tensor, config: Config) -> Tensor:
     if ".query_key_value." not in name:
         return tensor
     heads = config["num_attention_heads"]
+    # transformers stores q, k, v of head 0, then of head 1; GGUF all q, all k, all v.
     by_head = tensor.reshape(heads, 3, tensor.shape[0] // heads // 3, -1)
     return by_head.transpose(0, 1).reshape(tensor.shape)
 

@@ -20,14 +20,17 @@ from lingraft.tokenizer.json_format import Data
 from lingraft.tokenizer.sentencepiece_bpe import SPACE, SentencePieceBPE
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-"""gguf.TokenType, written out so that no optional package is needed to reason about a tokenizer."""
+"""The values of gguf.TokenType, so that this module does not need the optional package."""
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 @dataclass(frozen=True)
 class GgufTokens:
-    """The keys of `tokenizer.ggml`: merges for "gpt2" (byte-level), scores for "llama"."""
+    """The tokenizer as GGUF stores it, under the keys `tokenizer.ggml.*`.
+
+    `model` is "gpt2" (byte-level BPE, with merges) or "llama" (SentencePiece BPE, with scores).
+    """
 
     model: str
     pre: str
@@ -69,6 +72,7 @@ def gguf_tokens(tokenizer: ModelTokenizer, rows: int) -> GgufTokens:
 
 
 def _types(data: Data, pieces: Mapping[int, str], rows: int) -> list[int]:
+    # Later rules override earlier ones: the unknown token can also be an added token.
     types = [NORMAL if i in pieces else UNUSED for i in range(rows)]
     if data["model"].get("byte_fallback"):
         for token_id, piece in pieces.items():
@@ -94,10 +98,11 @@ def _normalizer_notes(data: Data) -> list[str]:
     kinds = [part["type"] for part in _parts(normalizer)]
     if not kinds:
         return []
+    # Text in NFC gets equal ids, so this is a note for the user and not an error.
     if kinds == ["NFC"]:
         note = (
-            "llama.cpp does not convert text to Unicode NFC as this tokenizer does: the ids are "
-            "equal for text in NFC, so convert the input to NFC"
+            "llama.cpp does not convert text to Unicode NFC as this tokenizer does; the ids are "
+            "equal only if the input is in NFC already"
         )
         return [note]
     msg = (
@@ -137,6 +142,7 @@ def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
                     "which the tokenizer does not; use transformers or vLLM"
                 )
                 raise ModelError(msg)
+    # No merge forms the other tokens, so llama.cpp never compares their scores.
     scores = []
     for token in tokens:
         if token in rank:
@@ -147,6 +153,7 @@ def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
 
 
 def _reachable(part: str, rank: Mapping[str, int], vocabulary: Mapping[str, int]) -> bool:
+    """Return whether a part occurs while merging: as a character, or as the result of a merge."""
     return part in rank or (len(part) == 1 and part in vocabulary)
 
 

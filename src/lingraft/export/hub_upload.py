@@ -1,6 +1,6 @@
-"""Upload an adapted model to the hub with the token of the user, always with its model card.
+"""Upload an adapted model with its model card to the hub, with the access token of the user.
 
-The hub client reads the token that `hf auth login` or HF_TOKEN has set. The token is never an
+The hub client reads the access token that `hf auth login` or HF_TOKEN has set. It is never an
 argument, so that it does not appear in a shell history, log, manifest or report.
 """
 
@@ -70,12 +70,14 @@ def upload(
         raise HubError(msg)
     api = HfApi()
     with disk_errors(folder), hub_errors(repository, _explanation):
+        # `private` has an effect only if the repository is created here.
         api.create_repo(repository, private=private, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repository,
             folder_path=folder,
             revision=revision,
             commit_message="Model adapted with lingraft",
+            # Hidden and temporary files are not part of the model.
             ignore_patterns=[".*", "*.tmp"],
         )
     return str(commit.commit_url)
@@ -87,7 +89,7 @@ def _explanation(error: Exception) -> str:
         return f"{one_line(error)}; try again later"
     advice = {
         401: "the token is not valid: `hf auth login`",
-        403: "the token has no write access to it: create one that has",
+        403: "the token cannot write to it: create a token with write access",
         404: "there is no such owner or revision",
     }
     return f"the hub answered {status}; {advice.get(status, 'try again later')}"

@@ -1,8 +1,9 @@
-"""Write what a run trained as a PEFT adapter with its tokenizer, atomically.
+"""Write a PEFT adapter: what a run trained, with its tokenizer.
 
-PEFT defines the names of the tensors. They are read from a model on the meta device, so that the
-weights of the base are not read and memory stays far below the size of the model. The package
-`peft` is an optional extra, imported where it is used.
+PEFT is applied to a model on the meta device, which gives the names and shapes of its tensors
+without reading the weights of the base. The trained tensors are then stored under these names. The
+write is atomic. The package `peft` is an optional extra, so it is imported in the functions that
+use it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from lingraft.checkpoint.config_files import copy_matching
 from lingraft.checkpoint.load_model import meta_model
@@ -23,9 +28,6 @@ from lingraft.pipeline.run_folder import read_record
 from lingraft.pipeline.runner import describe_source
 from lingraft.pipeline.stage_builders import COMPANION_FILES, read_splice
 from lingraft.store import atomic_folder
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 _USAGE = """
@@ -104,11 +106,9 @@ def _base(record: Mapping[str, Any]) -> str:
 def _write_adapter(delta: TrainedDelta, base: str, model_folder: Path, folder: Path) -> None:
     """Write adapter_config.json with sorted lists, and the tensors under PEFT's names."""
     import peft
-    import torch
-    from safetensors.torch import save_file
 
     model = meta_model(read_model_config(model_folder), model_folder)
-    model.tie_weights()
+    model.tie_weights()  # PEFT stores the rows of tied matrices differently
     config = _config(delta, model)
     input_name = _name_of(model, model.get_input_embeddings())
     output_name = _name_of(model, model.get_output_embeddings())
@@ -125,8 +125,10 @@ def _write_adapter(delta: TrainedDelta, base: str, model_folder: Path, folder: P
                 f"expects {tuple(placeholder.shape)}; run `lingraft adapt` again"
             )
             raise ModelError(msg)
-        tensors[name] = tensor.clone()  # safetensors refuses tensors that share memory
+        # The rows of tied matrices have two names, and safetensors refuses shared memory.
+        tensors[name] = tensor.clone()
     save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    # `inference_mode` is what PEFT itself writes: loading then does not prepare for training.
     settings = {**config.to_dict(), "base_model_name_or_path": base, "inference_mode": True}
     for key, value in settings.items():
         if isinstance(value, set):  # JSON has no sets, and their order changes between processes
@@ -167,6 +169,8 @@ def _config(delta: TrainedDelta, model: Any) -> Any:
 
 def _targets(delta: TrainedDelta, model: Any) -> list[str]:
     """Return the short names of the layers if no other module has them, else the full names."""
+    # PEFT matches a name against the end of a module's full name. Short names keep the
+    # configuration readable, but could match modules that were not trained.
     short_names = {name.rpartition(".")[-1] for name in delta.layers}
     matched = set()
     for name, _ in model.named_modules():
@@ -182,7 +186,7 @@ def _tensor(name: str, delta: TrainedDelta, input_name: str, output_name: str) -
             return delta.layers[name.removesuffix(ending)][index]
     if name.startswith(f"{input_name}."):
         return delta.input
-    if name.startswith(f"{output_name}."):  # PEFT stores the rows of tied matrices once per side
+    if name.startswith(f"{output_name}."):
         return delta.input if delta.output is None else delta.output
     msg = f"PEFT expects a tensor {name!r} that was not trained"
     raise ValueError(msg)

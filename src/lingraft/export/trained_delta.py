@@ -1,9 +1,13 @@
 """Read what a run trained as low-rank matrices and embedding rows.
 
-A run can be an adapter of its base under three conditions: its layers changed only by low-rank
-matrices that were stored (strategy `lora`), each id of the base means the same token, and the
-output head has no bias. Anything else is an error. Rows that the base does not have, or that differ
-from those of the base, are stored in full.
+A run can be exported as an adapter of its base under three conditions:
+
+- its layers changed only by low-rank matrices (strategy `lora`), which the run stored,
+- each id of the base still means the same token,
+- the output head has no bias.
+
+Anything else is an error. Embedding rows that the base does not have, or that differ from those of
+the base, are stored in full.
 """
 
 from __future__ import annotations
@@ -11,7 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
@@ -19,9 +27,6 @@ from lingraft.errors import ModelError
 from lingraft.pipeline.run_folder import read_record
 from lingraft.splice import Splice
 from lingraft.training.save_model import LOW_RANK
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 WHOLE_MODEL = "use the whole model (RUN/model)"
 INSTEAD = f"{WHOLE_MODEL}, or train with the strategy lora or rows"
@@ -74,7 +79,8 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
             f"adapter takes from the base; {WHOLE_MODEL}"
         )
         raise ModelError(msg)
-    # The rows of the base are part of the adapter if a stage changed them.
+    # The rows of the base are part of the adapter if the initialisation or the training changed
+    # them; otherwise only rows that the base lacks.
     base_rows = str(_notes(record, "embeddings").get("base_rows"))
     all_rows = "embeddings" in strategies or not base_rows.startswith(BIT_IDENTICAL)
     ids = range(names.rows) if all_rows else _new_rows(splice, names.rows)
@@ -115,16 +121,14 @@ def _notes(record: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
 
 
 def _read_matrices(run: Path, strategies: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    from safetensors.torch import load_file
-
     for number, strategy in enumerate(strategies):
         if strategy != "lora":
             continue
         path = run / LOW_RANK.format(number)
         if not path.is_file():
             msg = (
-                f"{path}: no such file: the run is older than the storage of low-rank matrices; "
-                "train it again in another --store"
+                f"{path}: no such file; older versions of lingraft did not store the low-rank "
+                "matrices: train again in another --store"
             )
             raise ModelError(msg)
         matrices = load_file(path)
@@ -142,13 +146,11 @@ def _sum_phases(
     phases: Sequence[Mapping[str, Tensor]], share: float
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Concatenate the matrices of all phases: the product is the sum of their products."""
-    import torch
-
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for phase in phases:
         for key, matrix in phase.items():
-            name, is_a = key.removesuffix(".lora_A"), key.endswith(".lora_A")
-            if is_a:
+            if key.endswith(".lora_A"):
+                name = key.removesuffix(".lora_A")
                 parts.setdefault(name, []).append((matrix, phase[f"{name}.lora_B"]))
     summed = {}
     for name, pairs in parts.items():

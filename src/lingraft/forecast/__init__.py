@@ -1,4 +1,4 @@
-"""Predict the fertility with added tokens, the loss at the end of training, and a run's results.
+"""Predictions: fertility with added tokens, loss at the end of training, and the results of a run.
 
-The modules need only numpy and scipy, so that advice runs without torch.
+No module imports torch, so that `lingraft diagnose` and `lingraft report` start quickly.
 """

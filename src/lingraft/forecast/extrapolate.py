@@ -1,15 +1,19 @@
 """Extrapolate the saving of added tokens from a text to a larger text.
 
-The saving is measured with tokens learned from half of the text and from all of it. The difference
-is a step, and each doubling of the text adds a share q of the previous step:
+The share of tokens left is measured with tokens learned from half of the text and from all of it.
+The difference is a step, and each doubling of the text subtracts a share q of the previous step:
 
     share(bytes) = share(text) - step * (q + q**2 + ... + q**doublings),   q = 0.55
 
-A small text contains few tokens that save anything. If half of the text had fewer than a size, the
-step at this size includes the saving of more tokens, which a doubling does not repeat. The step is
-then scaled from the largest size that half of the text reached. Beyond the number of useful tokens
-in all of the text, the curve bends towards the point where the larger text has no more of them:
-with t the share of the way there in the logarithm of the size, 1 - (1 - t)**2 of the gap is closed.
+A small text contains few useful tokens, that is, tokens that save anything. Two corrections follow:
+
+- If half of the text had fewer useful tokens than a size, but all of it had enough, the step at
+  this size is too large: it includes the saving of the additional tokens, which the next doubling
+  does not repeat. The step is scaled from the largest size that half of the text reached.
+- At sizes beyond the useful tokens of all of the text, nothing was measured. There the curve bends
+  from the last size that was reached to the size at which the larger text has no more useful
+  tokens. With t the share of the way there in the logarithm of the size, 1 - (1 - t)**2 of the gap
+  between the values at the two sizes is closed.
 
 The 95% interval resamples held-out groups, and draws q and the exponent from their ranges.
 Suffixes: G groups of held-out documents, K sizes, B draws; draw 0 is the text without resampling.
@@ -54,17 +58,19 @@ def extrapolate(
     lower_bound_G: Floats,
     *,
     doublings: float,
-    found: tuple[int, int],
+    useful: tuple[int, int],
     sizes: Sequence[int] = SIZES,
 ) -> ExtrapolatedShares:
     """Return the share of tokens left at each size after `doublings` of the text.
 
     `base_G` are the tokens without added ones, `half_KG` and `full_KG` those with tokens learned
-    from half and all of the text, `lower_bound_G` the pre-tokens. `found` is the number of tokens
-    that save anything in half and in all of the text.
+    from half and all of the text, `lower_bound_G` the pre-tokens. `useful` is the number of useful
+    tokens in half and in all of the text.
     """
     groups, sizes_K = len(base_G), np.array(sizes[: len(full_KG)], dtype=np.float64)
+    # A fixed seed: the same text gives the same interval.
     random = np.random.default_rng(0)
+    # A draw of the bootstrap is the number of times that each group occurs in it.
     counts_BG = random.multinomial(groups, np.full(groups, 1 / groups), size=DRAWS)
     weights_BG = np.concatenate([np.ones((1, groups)), counts_BG.astype(np.float64)])
     q_B = np.concatenate([[STEP_RATIO], random.uniform(*STEP_RATIO_RANGE, size=DRAWS)])
@@ -73,12 +79,14 @@ def extrapolate(
     half_BK = (weights_BG @ half_KG.T) / total_B[:, None]
     full_BK = (weights_BG @ full_KG.T) / total_B[:, None]
     later_steps_B = q_B * (1 - q_B**doublings) / (1 - q_B)  # q + q**2 + ... + q**doublings
+    # By chance, tokens from all of the text can save less than those from half of it.
     step_BK = np.maximum(half_BK - full_BK, 0)
     exhausted_B = full_BK[:, -1] - step_BK[:, -1] * later_steps_B
-    share_BK = full_BK - _repeating_step(step_BK, found, sizes_K) * later_steps_B[:, None]
-    growth = (found[1] / max(found[0], 1)) ** doublings
+    share_BK = full_BK - _repeating_step(step_BK, useful, sizes_K) * later_steps_B[:, None]
+    # The useful tokens are assumed to grow by the same factor with each doubling.
+    growth = (useful[1] / max(useful[0], 1)) ** doublings
     share_BK = _bend(
-        share_BK, exhausted_B, bend_B, sizes_K, found=found[1], later=found[1] * growth
+        share_BK, exhausted_B, bend_B, sizes_K, useful=useful[1], later=useful[1] * growth
     )
     # More tokens never cost tokens, and no token crosses the boundary of a pre-token.
     share_BK = np.maximum(share_BK, ((weights_BG @ lower_bound_G) / total_B)[:, None])
@@ -88,10 +96,10 @@ def extrapolate(
     return ExtrapolatedShares(share_BK[0].tolist(), low_K.tolist(), high_K.tolist())
 
 
-def _repeating_step(step_BK: Floats, found: tuple[int, int], sizes_K: Floats) -> Floats:
+def _repeating_step(step_BK: Floats, useful: tuple[int, int], sizes_K: Floats) -> Floats:
     """Return the part of each step that a doubling repeats, if half of the text had few tokens."""
-    in_half = int(np.searchsorted(sizes_K, found[0], side="right"))
-    in_full = int(np.searchsorted(sizes_K, found[1], side="right"))
+    in_half = int(np.searchsorted(sizes_K, useful[0], side="right"))
+    in_full = int(np.searchsorted(sizes_K, useful[1], side="right"))
     if in_half == 0:
         return step_BK
     scaled_BK = step_BK[:, in_half - 1 : in_half] * sizes_K / sizes_K[in_half - 1]
@@ -106,14 +114,14 @@ def _bend(
     bend_B: Floats,
     sizes_K: Floats,
     *,
-    found: int,
+    useful: int,
     later: float,
 ) -> Floats:
     """Bend the curve after the last size that the text reached towards its end at `later` tokens.
 
     `exhausted_B` is the share of tokens left at this end.
     """
-    reached = int(np.searchsorted(sizes_K, found, side="right"))
+    reached = int(np.searchsorted(sizes_K, useful, side="right"))
     if reached == 0 or reached == len(sizes_K):
         return share_BK
     last = sizes_K[reached - 1]

@@ -99,17 +99,19 @@ def predict_end(
             f"needs {MIN_POINTS}: wait, or log more of them"
         )
         raise RecipeError(msg)
-    course = _WeightedBytes.of([*steps, *exact], end_bytes, annealed=annealed, ahead=ahead)
-    grid = _Grid.build(course.last, course.end)
+    seen = _WeightedBytes.of([*steps, *exact], end_bytes, annealed=annealed, ahead=ahead)
+    grid = _Grid.build(seen.last, seen.end)
     # Held-out points are first, because the prediction is for the kind of the first fit.
-    fits = [grid.fit(kind, course) for kind in (exact, steps) if kind]
-    weights_G = grid.weights(np.sum([fit.likelihood for fit in fits], axis=0))
+    fits = [grid.fit(kind, seen) for kind in (exact, steps) if kind]
+    weights_G = grid.weights(fits)
     now_G, error = fits[0].now, fits[0].error
+    # A fixed seed: the same log gives the same interval.
     random = np.random.default_rng(0)
     drawn_D = random.choice(len(weights_G), size=DRAWS, p=weights_G)
     ends_D = (now_G * grid.end)[drawn_D] * (1 + error * random.standard_normal(DRAWS))
     mean = float(weights_G @ (now_G * grid.end))
     if annealed:
+        # A negative gain would mean that a falling rate raises the loss.
         ends_D = ends_D * (1 - np.maximum(random.normal(*ANNEALING, DRAWS), 0))
         mean *= 1 - ANNEALING[0]
     tail = (1 - CONFIDENCE) / 2
@@ -135,6 +137,13 @@ def _after_warmup(points: Sequence[LossPoint | tuple[float, float]]) -> list[Los
     return valid
 
 
+def _columns(points: Sequence[LossPoint]) -> tuple[Floats, Floats, Floats]:
+    """Return the bytes, values and factors of the points, each [P]."""
+    table = [(point.bytes, point.value, point.factor) for point in points]
+    bytes_P, values_P, factors_P = np.array(table, dtype=np.float64).T
+    return bytes_P, values_P, factors_P
+
+
 @dataclass(frozen=True)
 class _WeightedBytes:
     """x as a function of the bytes of a run, and its values at the last point and at the end."""
@@ -148,10 +157,14 @@ class _WeightedBytes:
     def of(
         cls, points: Sequence[LossPoint], end_bytes: float, *, annealed: bool, ahead: float | None
     ) -> _WeightedBytes:
-        """Integrate the rate; the rest is `ahead`, or that of a cosine or of the last rate."""
-        ordered = sorted(points, key=lambda point: point.bytes)
-        bytes_P = np.array([0.0, *(point.bytes for point in ordered)])
-        factors = np.array([ordered[0].factor, *(point.factor for point in ordered)])
+        """Integrate the learning rate over the bytes of the points, with the trapezoidal rule.
+
+        From the last point to the end, x grows by `ahead`. The default is the integral of a cosine
+        schedule if `annealed`, else of the last rate.
+        """
+        bytes_P, _, factors_P = _columns(sorted(points, key=lambda point: point.bytes))
+        bytes_P = np.concatenate([[0.0], bytes_P])
+        factors = np.concatenate([factors_P[:1], factors_P])
         steps = np.diff(bytes_P) * (factors[1:] + factors[:-1]) / 2
         weighted = np.concatenate([[0.0], np.cumsum(steps)])
         seen, end = bytes_P[-1], max(end_bytes, bytes_P[-1])
@@ -163,7 +176,8 @@ class _WeightedBytes:
 
     def at(self, points: Sequence[LossPoint]) -> Floats:
         """Return x at the points, [P]."""
-        return np.interp([point.bytes for point in points], self.bytes, self.weighted)
+        bytes_P, _, _ = _columns(points)
+        return np.interp(bytes_P, self.bytes, self.weighted)
 
 
 @dataclass(frozen=True)
@@ -189,16 +203,17 @@ class _Grid:
     def build(cls, last: float, end: float) -> _Grid:
         """Build the grid."""
         grids = np.meshgrid(ALPHAS, IRREDUCIBLE, OFFSETS, indexing="ij")
-        alpha, irreducible, relative_offset = (grid.ravel() for grid in grids)
+        alpha, irreducible, relative_offset = map(np.ravel, grids)
         offset = relative_offset * last
         end_shape = _shape(alpha, irreducible, (end + offset) / (last + offset))
         return cls(last, alpha, irreducible, offset, end_shape)
 
-    def fit(self, points: Sequence[LossPoint], course: _WeightedBytes) -> _Fit:
+    def fit(self, points: Sequence[LossPoint], seen: _WeightedBytes) -> _Fit:
         """Fit a to points of one kind; the noise is the residual of the best combination."""
-        seen_P = course.at(points)
-        fallen_P = np.array([1 - point.factor for point in points])
-        values_P = np.array([point.value for point in points]) / (1 - ANNEALING[0] * fallen_P)
+        seen_P = seen.at(points)
+        _, values_P, factors_P = _columns(points)
+        # The gain of a rate that has already fallen is removed, so that all points are comparable.
+        values_P = values_P / (1 - ANNEALING[0] * (1 - factors_P))
         ratio_GP = (seen_P + self.offset[:, None]) / (self.last + self.offset[:, None])
         shape_GP = _shape(self.alpha[:, None], self.irreducible[:, None], ratio_GP)
         residual_GP = np.log(values_P) - np.log(shape_GP)
@@ -211,10 +226,13 @@ class _Grid:
         error = math.sqrt(variance / weights_P.sum())
         return _Fit(-0.5 * squares_G / variance, np.exp(now_G), error)
 
-    def weights(self, likelihood_G: Floats) -> Floats:
-        """Return the weight of each combination, with the prior on the slope."""
+    def weights(self, fits: Sequence[_Fit]) -> Floats:
+        """Return the weight of each combination, from all fits and the prior on the slope."""
+        likelihood_G = np.sum([fit.likelihood for fit in fits], axis=0)
+        # The derivative of -log value by log x at x1, from the formula at the top.
         slope_G = self.alpha * (1 - self.irreducible) * self.last / (self.last + self.offset)
         posterior_G = likelihood_G - 0.5 * (np.log(slope_G / SLOPE[0]) / SLOPE[1]) ** 2
+        # The maximum is subtracted, so that the exponentials do not all underflow to 0.
         weights_G = np.exp(posterior_G - posterior_G.max())
         share_G: Floats = weights_G / weights_G.sum()
         return share_G

@@ -144,6 +144,7 @@ def _curve(
     sizes: Sequence[int],
 ) -> tuple[FertilityCurve, Floats]:
     """Learn from all and from half of the text, and extrapolate; return the base tokens as well."""
+    # Every second document, so that both halves come from all parts of the sample.
     half, other_half = family.units(train[::2]), family.units(train[1::2])
     half_KG, found_half = _learn(family, half, heldout, sizes)
     full_KG, found = _learn(family, half + other_half, heldout, sizes)
@@ -157,7 +158,7 @@ def _curve(
         full_KG[1:],
         lower_bound_G,
         doublings=doublings,
-        found=(found_half, found),
+        useful=(found_half, found),
         sizes=sizes,
     )
     points = tuple(map(FertilityPoint, sizes, *shares))
@@ -209,7 +210,7 @@ def _count_with_learner(
     )
     # `cut_words` sorts the units in this way, so this is the index of a unit in the learner.
     ordered = sorted(all_units, key=lambda unit: (-all_units[unit], unit))
-    word_index = {unit: index for index, unit in enumerate(ordered)}
+    word_index = dict(zip(ordered, range(len(ordered)), strict=True))
     heldout_words = np.array([word_index[unit] for unit in heldout.units], dtype=np.int64)
     tokens_KG, added = [heldout.tokens(_lengths(learner)[heldout_words])], 0
     for size in sizes:
@@ -236,12 +237,13 @@ def _count_with_tokenizer(
 
     Building and running a tokenizer is slow, so the other sizes are interpolated.
     """
-    targets = sorted({*TARGETS, *(size for size in sizes if size not in SIZES)})
+    targets = sorted({*TARGETS, *set(sizes).difference(SIZES)})
     tokens_TG = []
     for size in (0, *targets):
         extended = type(family)(family.with_tokens(surfaces[:size])) if size else family
-        lengths = [len(ids) for ids in extended.segment(heldout.units)]
+        lengths = list(map(len, extended.segment(heldout.units)))
         tokens_TG.append(heldout.tokens(np.array(lengths, dtype=np.int64)))
+    # log1p keeps size 0 on the logarithmic scale.
     known = np.log1p(np.array([0, *targets]))
     requested = np.log1p(np.array([0, *sizes]))
     by_group = np.array(tokens_TG).T
@@ -287,10 +289,10 @@ def _interpolate(known: Floats, values: Sequence[float], position: float) -> flo
 
 def tokens_per_byte(now: float, curve: FertilityCurve) -> TokensPerByte:
     """Return the curve in tokens per byte; `now` is the value without added tokens."""
-    points = curve.points
-    return TokensPerByte(
-        (0, *(point.added for point in points)),
-        (now, *(now * point.share for point in points)),
-        (now, *(now * point.low for point in points)),
-        (now, *(now * point.high for point in points)),
-    )
+    sizes, values, low, high = [0], [now], [now], [now]
+    for point in curve.points:
+        sizes.append(point.added)
+        values.append(now * point.share)
+        low.append(now * point.low)
+        high.append(now * point.high)
+    return TokensPerByte(tuple(sizes), tuple(values), tuple(low), tuple(high))

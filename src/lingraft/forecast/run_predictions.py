@@ -26,6 +26,7 @@ from lingraft.forecast.training_curve import (
     ANNEALED_BELOW,
     heldout_points,
     read_log,
+    records_with,
     train_points,
     weighted_bytes,
 )
@@ -97,14 +98,14 @@ class CheckedPrediction:
 class AddedTokens:
     """The inputs for tokens per byte: base tokenizer, text and number of added tokens.
 
-    `repairs` states that the pre-tokenizer is replaced by a repaired one.
+    `mark_aware` states that the run replaces the pre-tokenizer by a mark-aware one.
     """
 
     tokenizer: ModelTokenizer
     corpus: Corpus
     heldout_bytes: int
     added: int
-    repairs: bool
+    mark_aware: bool
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def predict_run(tokens: AddedTokens | None, training: TrainingLog) -> dict[str, 
     return {
         "format": 1,
         "part": training.part,
-        "rows": [asdict(prediction) for prediction in predictions],
+        "rows": list(map(asdict, predictions)),
         "not predicted": reasons,
     }
 
@@ -168,8 +169,8 @@ def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
         return
     tokenizer, corpus, added = inputs.tokenizer, inputs.corpus, inputs.added
     documents = list(first_documents(corpus.documents("train"), SAMPLE_BYTES))
-    repaired_data = make_mark_aware(tokenizer.family.data) if inputs.repairs else None
-    changed = family_of(repaired_data, tokenizer.folder) if repaired_data else None
+    data = make_mark_aware(tokenizer.family.data) if inputs.mark_aware else None
+    changed = family_of(data, tokenizer.folder) if data else None
     evaluated = heldout_documents(corpus, inputs.heldout_bytes)
     curves = predict_fertility(
         tokenizer.family,
@@ -177,7 +178,7 @@ def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
         documents,
         corpus.counts("train").bytes,
         evaluated=evaluated,
-        sizes=[*(size for size in SIZES if size < added), added],
+        sizes=[*takewhile(lambda size: size < added, SIZES), added],
     )
     if curves is None:
         return
@@ -203,7 +204,7 @@ def predict_bits(inputs: TrainingLog) -> Iterator[Prediction]:
     Raises `RecipeError` if this part has too few points.
     """
     records, language = inputs.records, inputs.language
-    steps = [record for record in records if "bits_per_byte" in record]
+    steps = records_with(records, "bits_per_byte")
     # With several phases, one curve does not continue the other.
     if not steps or steps[-1]["phase"] != 0:
         return
@@ -234,22 +235,26 @@ def predict_bits(inputs: TrainingLog) -> Iterator[Prediction]:
 def _evaluation_scale(inputs: TrainingLog) -> float:
     """Return the evaluated bits per byte over those of the held-out curve, both before training.
 
-    The held-out curve is measured on less text, so its level differs a little.
+    The held-out curve and the evaluation score different amounts of text, so their levels can
+    differ. Without an evaluation before training, the ratio is 1.
     """
+    # The ratio before training is assumed to hold at the end. The curve uses the first 20 kB of
+    # held-out text (CURVE_BYTES), the evaluation up to `heldout_bytes`.
     before = inputs.records[0].get("heldout", {}).get(inputs.language)
     return inputs.spliced / float(before) if inputs.spliced and before else 1.0
 
 
 def predict_time(inputs: TrainingLog) -> Iterator[Prediction]:
     """Predict the seconds of training from the seconds of its first part."""
-    steps = [record for record in inputs.records if "seconds" in record]
+    steps = records_with(inputs.records, "seconds")
     seen = list(takewhile(lambda step: step["step"] <= inputs.part * steps[-1]["steps"], steps))
     if len(seen) < 2:
         return
+    # The time up to the first record includes the start, so only later steps give a time per step.
     first, last = seen[0], seen[-1]
     step_seconds = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
     value = first["seconds"] + step_seconds * (steps[-1]["steps"] - first["step"])
-    low, high = (share * value for share in TIME_RANGE)
+    low, high = TIME_RANGE[0] * value, TIME_RANGE[1] * value
     source = f"the first {inputs.part:.0%} of the training log"
     yield Prediction(TIME, "", "seconds", value, low, high, source)
 
@@ -257,7 +262,7 @@ def predict_time(inputs: TrainingLog) -> Iterator[Prediction]:
 def _read_measured(folder: Path) -> dict[tuple[str, str], float]:
     measurements = select(read_measurements(folder / "measurements.parquet"), subject="adapted")
     measured = {(entry.metric, entry.language): entry.value for entry in measurements}
-    steps = [record for record in read_log(folder / "training.jsonl") if "seconds" in record]
+    steps = records_with(read_log(folder / "training.jsonl"), "seconds")
     if steps:
         measured[TIME, ""] = steps[-1]["seconds"]
     return measured

@@ -34,9 +34,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def records_with(records: Sequence[LogRecord], field: str) -> list[LogRecord]:
+    """Return the records that have a field; not every record has all fields."""
+    return [record for record in records if field in record]
+
+
 def train_points(records: Sequence[LogRecord]) -> list[LossPoint]:
     """Return the target's bits per byte, step by step."""
-    steps = [record for record in records if "target_bits_per_byte" in record]
+    # A step without target text has no bits per byte of it.
+    steps = records_with(records, "target_bits_per_byte")
     peak = _peak_rate(steps)
     points = []
     for record in steps:
@@ -47,7 +53,9 @@ def train_points(records: Sequence[LogRecord]) -> list[LossPoint]:
 
 def heldout_points(records: Sequence[LogRecord], language: str) -> list[LossPoint]:
     """Return the held-out curve of a language, without step 0."""
-    steps = {record["step"]: record for record in records if "target_bytes" in record}
+    # Held-out values are in records of their own. Bytes and rate are in the record of the step, and
+    # step 0, before training, has no such record.
+    steps = {record["step"]: record for record in records_with(records, "target_bytes")}
     peak = _peak_rate(list(steps.values()))
     points = []
     for record in records:
@@ -68,7 +76,7 @@ def weighted_bytes(points: Sequence[LossPoint]) -> float:
 
 def _peak_rate(records: Sequence[LogRecord]) -> float:
     rates = [float(record["learning_rate_added_rows"]) for record in records]
-    return max(rates, default=0.0) or 1.0
+    return max(rates, default=0.0) or 1.0  # 1 for a rate that is always 0, to divide by
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Writes Markdown, and the YAML front matter that the Hub reads."""
+"""Write Markdown for a model card, and read the record of a run (run.json) for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-DOMAIN = "domain:"
+import langcodes
+
+from lingraft.corpus import is_domain
+
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#&])")
 
 
@@ -20,28 +23,30 @@ def escape_markdown(text: object) -> str:
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; the cells are Markdown, so text in them must be escaped already.
+    """Return a Markdown table; the cells are Markdown, so text in them must be escaped already.
 
     >>> print(markdown_table(("a", "b"), [("1", "2")]))
     | a | b |
     |---|---|
     | 1 | 2 |
     """
-    lines = [headings, *rows]
-    written = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([written[0], "|" + "---|" * len(headings), *written[1:]])
+    lines = [_table_line(headings), "|" + "---|" * len(headings), *map(_table_line, rows)]
+    return "\n".join(lines)
+
+
+def _table_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """Return a list."""
+    """Return the lines as a Markdown list."""
     return "\n".join(f"- {line}" for line in lines)
 
 
 def front_matter(record: Mapping[str, Any]) -> str:
-    """Return the front matter; information that the recipe does not have is left out.
+    """Return the YAML front matter, which the Hub reads to list and filter models.
 
-    The Hub expects language codes without region or script, and ids of datasets and base models on
-    the Hub.
+    Information that the recipe lacks is left out: the Hub would show a placeholder as a value.
     """
     from huggingface_hub import ModelCardData  # slow to import, used here only
 
@@ -49,6 +54,7 @@ def front_matter(record: Mapping[str, Any]) -> str:
     languages: dict[str, None] = {}  # dicts as ordered sets
     datasets: dict[str, None] = {}
     for text in texts(recipe):
+        # The Hub expects language codes without region or script, and ids of data sets on the Hub.
         if code := _language_code(text["language"]):
             languages[code] = None
         for source in text["corpus"]:
@@ -60,6 +66,7 @@ def front_matter(record: Mapping[str, Any]) -> str:
         library_name="transformers",
         pipeline_tag=_pipeline_tag(record),
         datasets=[*datasets] or None,
+        # Only a base on the Hub has an id to which the Hub can link.
         base_model=(recipe["model"].get("hub") or {}).get("id"),
         tags=["lingraft", "vocabulary-extension", "continued-pretraining"],
     )
@@ -95,6 +102,4 @@ def texts(recipe: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _language_code(tag: str) -> str | None:
-    from langcodes import Language
-
-    return None if tag.startswith(DOMAIN) else str(Language.get(tag).language)
+    return None if is_domain(tag) else str(langcodes.Language.get(tag).language)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ def data_section(record: Mapping[str, Any]) -> str:
     for text in texts(recipe):
         counts = _counts(record, text["language"])
         role = "replay" if text is replay else "target"
-        sources = ", ".join(escape_markdown(source_name(source)) for source in text["corpus"])
-        numbers = [f"{counts[unit]:,}" if counts else "" for unit in ("documents", "bytes")]
+        sources = ", ".join(map(escape_markdown, map(source_name, text["corpus"])))
+        documents = f"{counts['documents']:,}" if counts else ""
+        size = f"{counts['bytes']:,}" if counts else ""
         licence = escape_markdown(licences.get(role) or NOT_STATED)
-        rows.append([text["language"], role, sources, *numbers, licence])
+        rows.append([text["language"], role, sources, documents, size, licence])
     table = markdown_table(("language", "role", "sources", "documents", "bytes", "licence"), rows)
     return (
         f"{table}\n\n"
@@ -62,6 +64,7 @@ def source_name(source: Mapping[str, Any]) -> str:
 
 
 def _counts(record: Mapping[str, Any], language: str) -> Mapping[str, int] | None:
+    """Return the documents and bytes of the training text in a language, if they are recorded."""
     for stage in record["stages"]:
         if stage["title"] == f"text in {language}" and "train" in stage["notes"]:
             counts: Mapping[str, int] = stage["notes"]["train"]
@@ -97,10 +100,12 @@ def _vocabulary_lines(record: Mapping[str, Any]) -> Iterator[str]:
 def _embedding_lines(record: Mapping[str, Any]) -> Iterator[str]:
     methods = record["method"]["embeddings"]
     for side, init in stage_notes(record, "embeddings").get("inits", {}).items():
-        counts = init.get("origins", {}).items()
-        origins = ", ".join(f"{count:,} {escape_markdown(origin)}" for origin, count in counts)
+        origins = []
+        for origin, count in init.get("origins", {}).items():
+            name = escape_markdown(origin)
+            origins.append(f"{count:,} {name}")
         method = _cite_method(INITS, next(iter(methods[side])))
-        yield f"**Added rows, {side}:** {method}: {origins or 'none'}."
+        yield f"**Added rows, {side}:** {method}: {', '.join(origins) or 'none'}."
 
 
 def _training_lines(notes: Mapping[str, Any]) -> Iterator[str]:
@@ -115,6 +120,7 @@ def _training_lines(notes: Mapping[str, Any]) -> Iterator[str]:
     if "trunk_steps" in notes:
         yield f"**Shared prefix:** {notes['trunk_steps']:,} steps of a shorter run."
     for phase in notes["phases"]:
+        # A table of rates (`paper`) and unset rates are not numbers, and are left out.
         rates = []
         for name, value in phase["learning_rates"].items():
             if isinstance(value, int | float):
@@ -127,6 +133,7 @@ def _training_lines(notes: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cite_method(registry: Any, name: str) -> str:
+    # A method of a plugin is known only where the plugin is installed.
     known = name in registry.names()
     return f"method `{name}`{_cite(getattr(registry[name], 'reference', '') if known else '')}"
 
@@ -139,7 +146,8 @@ def measurement_table(measurements: Sequence[Measurement]) -> str:
     """Return a table of all metrics by language, and an explanation of its columns."""
     lines = []
     for entry in metric_changes(measurements):
-        if not any(subject in entry.rows for subject in SUBJECTS):
+        # Only the models of a run have a column.
+        if entry.rows.keys().isdisjoint(SUBJECTS):
             continue
         metric, unit = escape_markdown(entry.metric), escape_markdown(entry.unit)
         values = [measured(entry.rows.get(subject)) for subject in SUBJECTS]
@@ -155,10 +163,13 @@ def measurement_table(measurements: Sequence[Measurement]) -> str:
 
 
 def _legend(measurements: Sequence[Measurement]) -> str:
-    levels = dict.fromkeys(row.confidence for row in measurements if row.confidence is not None)
+    levels: dict[float, None] = {}  # a dict as an ordered set
+    for measurement in measurements:
+        if measurement.confidence is not None:
+            levels[measurement.confidence] = None
     if not levels:
         return "No intervals were measured."
-    shown = " and ".join(percent(level) for level in levels)
+    shown = " and ".join(map(percent, levels))
     return (
         f"In brackets: the {shown} interval over held-out documents; for a change, the interval of "
         "the paired difference. Lower is better for bits per byte and tokens, higher is better for "
@@ -174,7 +185,7 @@ def limits_section(record: Mapping[str, Any]) -> str:
 def _limits(record: Mapping[str, Any]) -> Iterator[str]:
     recipe = record["recipe"]
     yield "One run with one seed: the intervals are over held-out documents, not over seeds."
-    languages = ", ".join(dict.fromkeys(text["language"] for text in texts(recipe)))
+    languages = ", ".join(dict.fromkeys(map(itemgetter("language"), texts(recipe))))
     yield f"Measured languages: {languages}. Changes in other languages of the base are not known."
     if scripts := stage_notes(record, "vocabulary").get("scripts cut otherwise"):
         yield (

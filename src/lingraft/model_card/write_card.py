@@ -1,4 +1,4 @@
-"""Writes the whole card: front matter, title, how to load the model, and the other sections."""
+"""Write the whole card: front matter, title, how to load the model, and the other sections."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from lingraft.store import write_files
 CARD = Path("model") / "README.md"
 """The path of the card in a run folder."""
 MULTIMODAL_NOTE = (
-    "\n\nImages and sound are processed as by the base model: their encoders were not trained, their "
-    "special tokens have the same ids, and the processor files are those of the base."
+    "\n\nImages and sound are processed as by the base model: their encoders were not trained, "
+    "their special tokens have the same ids, and the processor files are those of the base."
 )
 
 
 def write_card(folder: Path) -> Path:
     """Write the card of a run folder, or of its draft, and return its path."""
+    # Runs of older versions use other names of settings.
     record = current_record(json.loads((folder / "run.json").read_text(encoding="utf-8")))
     text = card_text(record, read_measurements(folder / "measurements.parquet"))
     path = folder / CARD
@@ -59,13 +60,14 @@ def _title(record: Mapping[str, Any]) -> str:
     trained = ", and pretraining was continued" if stage_notes(record, "training") else ""
     return (
         f"# {record['name']}\n\nA {kind} for {' and '.join(targets)}, adapted from "
-        f"{record['source']} with [lingraft](https://pypi.org/project/lingraft/) {version}. Tokens of the language "
-        "were learned from text and added to the base's tokenizer, their embedding rows were "
-        f"initialised{trained}. {_describe_ids(record)}"
+        f"{record['source']} with [lingraft](https://pypi.org/project/lingraft/) {version}. "
+        "Tokens of the language were learned from text and added to the base's tokenizer, their "
+        f"embedding rows were initialised{trained}. {_describe_ids(record)}"
     )
 
 
 def _describe_ids(record: Mapping[str, Any]) -> str:
+    """State which ids of the base are unchanged."""
     dropped = stage_notes(record, "vocabulary").get("dropped", 0)
     if dropped:
         return f"{dropped:,} tokens of the base were dropped; the other ids are unchanged."
@@ -73,6 +75,7 @@ def _describe_ids(record: Mapping[str, Any]) -> str:
 
 
 def _use(record: Mapping[str, Any]) -> str:
+    """Return the section that shows how to load the model."""
     code = next(iter(record["recipe"]["model"].values())).get("trust_remote_code", False)
     option = ", trust_remote_code=True" if code else ""
     name = loading_class(record)

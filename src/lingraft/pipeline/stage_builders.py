@@ -262,7 +262,7 @@ def make_prediction(context: StageContext) -> None:
             Corpus.open(context.folders["corpus"]),
             int(recipe.evaluation.heldout_bytes),
             notes.get("added", 0),
-            repairs=bool(notes.get("pre-tokenizer repaired")),
+            mark_aware=bool(notes.get("pre-tokenizer repaired")),
         )
     if "training" in context.folders:
         log = current_log(read_log(context.folders["training"] / "training.jsonl"))
