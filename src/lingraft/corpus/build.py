@@ -73,7 +73,8 @@ def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
     language = parse_language(language)
     check = settings.language_check
     in_language = language_filter(check, language) if check else None
-    # In the draft's folder, because /tmp may be too small for the text of a corpus.
+    # In the draft's folder: its disk has to hold the corpus anyway, and the shuffle is as large as
+    # the kept text.
     with TemporaryDirectory(dir=draft.folder, prefix="shuffle-") as scratch:
         # Held-out sources are read first: their documents are dropped from the training text.
         heldout: KeptDocuments | None = None
@@ -199,8 +200,8 @@ def _write_splits(
     heldout_tallies = heldout.tallies if heldout else []
     notes = {
         "dropped": sum_drops([*train.tallies, *heldout_tallies]),
-        "sources": [tally.report() for tally in train.tallies],
-        "heldout_sources": [tally.report() for tally in heldout_tallies],
+        "sources": list(map(Tally.report, train.tallies)),
+        "heldout_sources": list(map(Tally.report, heldout_tallies)),
         "findings": train.findings.notes(),
     }
     return {"train": train_file.counts, "heldout": heldout_file.counts}, notes
@@ -279,8 +280,11 @@ def _no_text_message(tallies: list[Tally], field: str) -> str:
     if not any(tally.read[0] for tally in tallies):
         return f"{field}: {places} contains no document; name a source with text"
     drops = sum_drops(tallies).items()
-    reasons = ", ".join(f"{counts['documents']} {reason}" for reason, counts in drops)
+    reasons = []
+    for reason, counts in drops:
+        documents = counts["documents"]
+        reasons.append(f"{documents} {reason}")
     return (
-        f"{field}: all documents of {places} are dropped ({reasons}); relax the settings that "
-        "drop them"
+        f"{field}: all documents of {places} are dropped ({', '.join(reasons)}); relax the "
+        "settings that drop them"
     )

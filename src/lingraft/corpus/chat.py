@@ -234,8 +234,10 @@ def _message(entry: object, place: str) -> Message:
     # ShareGPT calls the two fields "from" and "value".
     role, content = entry.get("role", entry.get("from")), entry.get("content", entry.get("value"))
     if isinstance(content, list):  # content parts, as chat data of multimodal models has them
-        parts = [part for part in content if isinstance(part, Mapping)]
-        content = "".join(str(part.get("text") or "") for part in parts)
+        parts, content = content, ""
+        for part in parts:
+            if isinstance(part, Mapping):
+                content += str(part.get("text") or "")  # an image has no text
     if not isinstance(role, str) or not (content is None or isinstance(content, str)):
         known = ", ".join(map(str, entry))
         msg = f"{place}: a message needs role and content (or from and value), got {known}"

@@ -72,8 +72,8 @@ class Tally:
         return {
             "source": self.label,
             "read": _as_record(self.read),
-            "kept": {split: _as_record(counts) for split, counts in self.kept.items()},
-            "dropped": {reason: _as_record(counts) for reason, counts in self.dropped.items()},
+            "kept": _as_records(self.kept),
+            "dropped": _as_records(self.dropped),
             "stopped_early": self.stopped_early,
         }
 
@@ -82,6 +82,10 @@ def _add(counts: dict[str, list[int]], name: str, documents: int, size: int) -> 
     pair = counts.setdefault(name, [0, 0])
     pair[0] += documents
     pair[1] += size
+
+
+def _as_records(counts: dict[str, list[int]]) -> dict[str, dict[str, int]]:
+    return {name: _as_record(pair) for name, pair in counts.items()}
 
 
 def _as_record(pair: list[int]) -> dict[str, int]:
@@ -140,10 +144,12 @@ class Cleaner:
         return self._check_content(bare, digest), digest
 
     def _check_content(self, bare: str, digest: bytes) -> str | None:
+        # Before the duplicates, so that the counts show the overlap with the held-out text.
         if digest in self._heldout:
             return Reason.heldout
         if digest in self.seen:
             return Reason.duplicate
+        # Also in the wrong language: the check then runs once for all copies of a text.
         self.seen.add(digest)
         # The language check is last: it is much slower than the others.
         if self._in_language is not None and not self._in_language(bare):

@@ -83,8 +83,8 @@ class Source(Settings):
     )
     format: Literal["text", "chat"] = Field(
         default="text",
-        description="text: each row is plain text; chat: each row is a conversation (messages, "
-        "instruction and output, or text with chat markup), written with the model's "
+        description="text: each record is plain text; chat: each record is a conversation "
+        "(messages, instruction and output, or text with chat markup), written with the model's "
         "own chat template",
     )
     document_unit: Literal["line", "paragraph", "file"] = Field(
@@ -238,10 +238,11 @@ class CorpusSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        weighted = [source for source in self.sources if source.weight is not None]
-        if weighted and len(weighted) < len(self.sources):
-            unweighted = next(source.label for source in self.sources if source.weight is None)
-            msg = f"{unweighted} has no weight, but others do; give all sources a weight, or none"
+        unweighted = [source.label for source in self.sources if source.weight is None]
+        if 0 < len(unweighted) < len(self.sources):
+            msg = (
+                f"{unweighted[0]} has no weight, but others do; give all sources a weight, or none"
+            )
             raise ValueError(msg)
         if any(source.weight is not None for source in self.heldout or ()):
             msg = "weight has no meaning in heldout; leave it out"

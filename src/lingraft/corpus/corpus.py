@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from operator import truediv
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -170,6 +171,7 @@ class DocumentWriter:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
+        # After an error the file is closed, but the draft that contains it is not published.
         if kind is None:
             self._flush()
         self._writer.close()
@@ -195,8 +197,8 @@ class DocumentWriter:
         if self._group:
             columns = {"text": pa.array(self._group, pa.string())}
             if self._chats:
-                messages = [_messages_json(text) for text in self._group]
-                columns[MESSAGES] = pa.array(messages, pa.string())
+                messages = map(_messages_json, self._group)
+                columns[MESSAGES] = pa.array(list(messages), pa.string())
             self._writer.write_table(pa.table(columns))
         self._group, self._group_bytes = [], 0
 
@@ -212,7 +214,8 @@ def blend_corpora(corpora: Sequence[Corpus], shares: Sequence[float], draft: Dra
     notes count the bytes of the other languages that are left out. All held-out text is kept.
     """
     sizes = [corpus.counts("train").bytes for corpus in corpora]
-    total = min(size / share for size, share in zip(sizes, shares, strict=True))
+    # The size at which the first language is used up.
+    total = min(map(truediv, sizes, shares))
     chats = any(corpus.has_chats for corpus in corpora)
     counts = {}
     streams = {"train": _interleave(corpora, shares, total), "heldout": _read_heldout(corpora)}

@@ -27,14 +27,18 @@ MARKS = {
 
 @dataclass
 class Findings:
-    """Counts of documents; `not_nfc_characters` counts the characters of words that NFC changes."""
+    """Counts of documents with a problem.
+
+    `not_nfc_characters` counts the characters of words that NFC changes, `subtokens` the documents
+    that are already split into subtokens, by tokenizer.
+    """
 
     documents: int = 0
     characters: int = 0
     not_nfc: int = 0
     not_nfc_characters: int = 0
     nul: int = 0
-    split: Counter[str] = field(default_factory=Counter)
+    subtokens: Counter[str] = field(default_factory=Counter)
 
     def add(self, text: str) -> None:
         """Count the findings of a document."""
@@ -49,7 +53,7 @@ class Findings:
         for tokenizer, (mark, pattern, _) in MARKS.items():
             # `mark in text` is false for almost all text and much faster than the pattern.
             if mark in text and len(pattern.findall(text)) >= MARKED_SHARE * len(text.split()):
-                self.split[tokenizer] += 1
+                self.subtokens[tokenizer] += 1
 
     def notes(self) -> dict[str, Any]:
         """Return the counts as plain JSON."""
@@ -57,7 +61,7 @@ class Findings:
             "documents not in NFC": self.not_nfc,
             "characters of words not in NFC": self.not_nfc_characters,
             "documents with NUL characters": self.nul,
-            "documents cut into pieces": dict(self.split),
+            "documents cut into pieces": dict(self.subtokens),
         }
 
     def warnings(self) -> list[str]:
@@ -71,7 +75,7 @@ class Findings:
                 "usual form; set unicode_normalization: NFC in the corpus settings, unless the "
                 "model will only read text like this"
             )
-        for tokenizer, documents in self.split.items():
+        for tokenizer, documents in self.subtokens.items():
             if self._is_frequent(documents):
                 mark, _, command = MARKS[tokenizer]
                 messages.append(

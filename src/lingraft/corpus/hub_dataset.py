@@ -63,7 +63,8 @@ def read_hub(source: Source) -> Iterator[str]:
 def _records(source: Source) -> Iterator[dict[str, Any]]:
     import datasets
 
-    # For a folder OWNER/NAME in the working directory, `datasets` would read the folder.
+    # For a folder OWNER/NAME in the working directory, `datasets` would read the folder and not
+    # the data set on the hub.
     exists = Path(str(source.hub)).exists()
     name = f"hf://datasets/{source.hub}" if exists else source.hub
     records = datasets.load_dataset(

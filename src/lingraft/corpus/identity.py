@@ -30,6 +30,7 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
     identity: dict[str, Any] = settings.model_dump(
         mode="json", exclude={"sources", "heldout", "max_document_bytes"}
     )
+    # The share that is used, so that a default that is written out gives the same key.
     identity["heldout_share"] = settings.share
     identity["sources"] = [_identity(source) for source in settings.sources]
     identity["heldout"] = [_identity(source) for source in settings.heldout or ()]
@@ -37,6 +38,7 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
 
 
 def _identity(source: Source) -> dict[str, Any]:
+    # Content hashes stand for the path, and the commit for the revision.
     identity = source.model_dump(mode="json", exclude={"path", "revision", "streaming"})
     if identity["format"] == "text":  # stores written before `format` existed stay valid
         del identity["format"]

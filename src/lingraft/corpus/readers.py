@@ -77,7 +77,7 @@ def _text_documents(path: Path, source: Source) -> Iterator[tuple[int, str]]:
             current, size = [], 0
             continue
         current.append(text)
-        size += len(text.encode()) + 1
+        size += len(text.encode()) + 1  # with the line end
         if size > MAX_DOCUMENT_BYTES:
             smaller = {"file": "paragraph or line", "paragraph": "line"}[source.document_unit]
             msg = (
@@ -100,7 +100,7 @@ def read_parallel(
     names = list(dict.fromkeys((reference, *languages)))
     columns = [list(read_source(Source(path=path, text_field=name), name)) for name in names]
     records = zip(*columns, strict=True)
-    complete = [texts for texts in records if all(text.strip() for text in texts)]
+    complete = [texts for texts in records if all(map(str.strip, texts))]
     if not complete:
         msg = f"{path}: no record has text in all of {', '.join(names)}; fill in the columns"
         raise CorpusError(msg)

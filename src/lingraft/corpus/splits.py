@@ -83,6 +83,7 @@ class SplitTable:
         size = np.frombuffer(self._size, np.uint64)
         ranked = np.argsort(split, kind="stable")
         threshold = int(share * HASH_RANGE)
+        # As uint64: numpy would compare a Python integer as a float64, which rounds 64-bit numbers.
         count = max(1, int(np.searchsorted(split[ranked], np.uint64(threshold))))
         if max_bytes is not None:
             sums = np.cumsum(size[ranked])
@@ -94,6 +95,7 @@ class SplitTable:
                 )
                 raise CorpusError(msg)
             count = min(count, within)
+        # At least the document with the highest number stays in the training text.
         return int(split[ranked[min(count, len(split) - 1)]])
 
     def train_thresholds(

@@ -11,7 +11,7 @@ import gzip
 import io
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -99,8 +99,12 @@ def _folder_files(folder: Path) -> list[Path]:
     suffixes = []
     for ending, compression in itertools.product(FOLDER_ENDINGS, ("", *COMPRESSIONS)):
         suffixes.append(ending + compression)
-    paths = [path for path in folder.rglob("*") if path.name.lower().endswith(tuple(suffixes))]
-    return sorted(path for path in paths if path.is_file())
+    files = []
+    for path in folder.rglob("*"):
+        has_text = path.name.lower().endswith(tuple(suffixes))
+        if has_text and path.is_file():
+            files.append(path)
+    return sorted(files)
 
 
 def is_matched(pattern: str) -> bool:
@@ -116,11 +120,15 @@ def _matches(pattern: Path) -> Iterator[Path]:
         return
     # pathlib's `**` at the end matches folders only.
     wildcard = Path(*rest, "*") if rest[-1] == "**" else Path(*rest)
-    allows_hidden = any(part.startswith(".") for part in rest)
+    allows_hidden = _has_hidden(rest)
     for path in Path(*literal).glob(str(wildcard)):
-        is_hidden = any(part.startswith(".") for part in path.parts[len(literal) :])
+        is_hidden = _has_hidden(path.parts[len(literal) :])
         if path.is_file() and (allows_hidden or not is_hidden):
             yield path
+
+
+def _has_hidden(parts: Sequence[str]) -> bool:
+    return any(part.startswith(".") for part in parts)
 
 
 def _nearest_sibling(path: Path) -> str:
