@@ -38,7 +38,7 @@ def run_tasks(
         return []
     check_tasks(settings)
     from lingraft.evaluation.tasks.lm_eval_model import FolderLM
-    from lingraft.evaluation.tasks.run_tasks import evaluate_tasks
+    from lingraft.evaluation.tasks.task_runner import evaluate_tasks
     from lingraft.evaluation.tasks.task_names import quiet
 
     with quiet():
