@@ -31,10 +31,10 @@ from lingraft.evaluation.tasks import TaskSettings, check_tasks, run_tasks, task
 from lingraft.evaluation.tasks.contamination import find_seen
 from lingraft.evaluation.tasks.lm_eval_model import FolderLM
 from lingraft.evaluation.tasks.load_tasks import load_tasks
-from lingraft.evaluation.tasks.task_runner import evaluate_tasks
 from lingraft.evaluation.tasks.task_catalogue import expand_names, families, find_task, known_names
 from lingraft.evaluation.tasks.task_data import read_splits
 from lingraft.evaluation.tasks.task_metrics import point
+from lingraft.evaluation.tasks.task_runner import evaluate_tasks
 from lingraft.measurement import Measurement, select
 from tests.conftest import ENGLISH, HINDI
 from tests.hub_server import HubServer

@@ -38,8 +38,8 @@ def run_tasks(
         return []
     check_tasks(settings)
     from lingraft.evaluation.tasks.lm_eval_model import FolderLM
-    from lingraft.evaluation.tasks.task_runner import evaluate_tasks
     from lingraft.evaluation.tasks.task_names import quiet
+    from lingraft.evaluation.tasks.task_runner import evaluate_tasks
 
     with quiet():
         lm = FolderLM(folder, device=device, dtype=dtype, too_long=settings.too_long)
