@@ -1,4 +1,4 @@
-"""Base tokens that the base's own pre-tokenizer can never produce, and what becomes of them when it is changed."""
+"""Base tokens that only a changed pre-tokenizer can produce, and how their rows are made."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ from lingraft.vocabulary.pretokenizer_choice import (
 from tests.small_bases import ENGLISH, byte_level
 
 WORDS = """ที่ นี่ ได้ ไม่ มี เป็น ว่า กับ ข้อมูล น้ำ แม่น้ำ เด็ก พี่ น้อง โรงเรียน ทุกวัน วันนี้ เมื่อ คน บ้าน เมือง ต้นไม้
-สีเขียว นก ร้องเพลง หนังสือ อ่าน เขียน จดหมาย พี่ชาย เช้า เดิน ริมฝั่ง ชาวนา แอปเปิล ลูกสาว ให้ สูง ตัวเล็ก ยาว""".split()  # noqa: SIM905
+สีเขียว นก ร้องเพลง หนังสือ อ่าน เขียน จดหมาย พี่ชาย เช้า เดิน ริมฝั่ง ชาวนา แอปเปิล ลูกสาว ให้ สูง ตัวเล็ก
+ยาว""".split()  # noqa: SIM905
 STRANGE = st.text("aB1 '!\n\u0e01\u0e35\u0e48\u0915\u093f\u200d\u0301\ufe0fж中", max_size=12)
 
 
@@ -57,7 +58,7 @@ def thai(documents, seed=0):
 
 @pytest.fixture(scope="session")
 def borrowed(tmp_path_factory):
-    """Return a base whose vocabulary was learned without the expression that it cuts with, as Qwen2's was."""
+    """Return a base whose vocabulary was learned with another expression, as Qwen2's was."""
     folder = tmp_path_factory.mktemp("borrowed")
     data = byte_level([*ENGLISH, *thai(40)], 420, r"\s?\S+|\s+")
     split = {
@@ -138,12 +139,12 @@ def claims_of(folder):
 @settings(max_examples=150, deadline=None)
 @given(text=STRANGE, ends=st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_whatever_a_pre_token_holds_is_found_possible(pattern, text, ends):
-    """No part of a pre-token that `tokenizers` cuts, torn characters included, is ever said to be always cut."""
+    """Every part of a pre-token of `tokenizers`, partial characters included, may be whole."""
     cutting = build_factors(pattern, matches=True, gaps=True)
     for part, _ in pre_tokenizers.Split(Regex(pattern), "isolated").pre_tokenize_str(text):
         encoded = part.encode()
         begin, end = sorted(ends)
-        assert cutting.whole(encoded[begin:end])
+        assert cutting.may_be_whole(encoded[begin:end])
 
 
 @pytest.mark.parametrize(
@@ -164,22 +165,24 @@ def test_whatever_a_pre_token_holds_is_found_possible(pattern, text, ends):
     ],
 )
 def test_what_llama_3_can_produce(surface, whole):
-    """Two marks before a letter, or a mark after one, never stand in one pre-token of Llama-3's expression."""
-    assert build_factors(LLAMA3_REGEX, matches=True, gaps=True).whole(surface.encode()) == whole
+    """No pre-token of Llama-3 holds two marks before a letter, or a letter before a mark."""
+    assert (
+        build_factors(LLAMA3_REGEX, matches=True, gaps=True).may_be_whole(surface.encode()) == whole
+    )
 
 
 def test_parts_of_characters_stand_for_every_character_that_has_them():
-    """A letter and the first byte of a mark or a letter may be whole; so may not a mark between two letters."""
+    """A letter and the first byte of a mark or letter may be whole; a mark between letters not."""
     cutting = build_factors(LLAMA3_REGEX, matches=True, gaps=True)
-    assert cutting.whole("ก".encode() + b"\xe0\xb8")
-    assert not cutting.whole("ที".encode() + b"\xe0\xb8")
-    assert cutting.whole(b"\xb8\x81" + "ก".encode())
-    assert not cutting.whole(b"\xff" + "ก".encode())
+    assert cutting.may_be_whole("ก".encode() + b"\xe0\xb8")
+    assert not cutting.may_be_whole("ที".encode() + b"\xe0\xb8")
+    assert cutting.may_be_whole(b"\xb8\x81" + "ก".encode())
+    assert not cutting.may_be_whole(b"\xff" + "ก".encode())
     assert "กข" in completions("ก".encode() + b"\xe0\xb8")
 
 
 def test_unreachable_tokens_are_never_produced_and_reachable_ones_are(borrowed):
-    """By `tokenizers`: the base produces none of them on any text, the changed one does, and no other untrained id."""
+    """`tokenizers` produces them with the changed pre-tokenizer only, and no other untrained id."""
     changed = family_of(make_mark_aware(borrowed.family.data), borrowed.folder)
     found = newly_reachable(borrowed.family, changed)
     texts = [*thai(300, seed=2), *WORDS, *ENGLISH]
@@ -217,7 +220,7 @@ def test_thai_on_a_borrowed_vocabulary_uses_no_untrained_row(borrowed, extended)
 
 
 def test_reinitialised_rows_are_made_from_what_the_base_really_cuts(borrowed, extended, tmp_path):
-    """Their pieces are the base's own segmentation, their rows the initialisation's; all other base rows stay."""
+    """Their pieces are the base's segmentation, and they are initialised; other base rows stay."""
     splice = splice_of(extended)
     assert splice.is_extension
     assert len(splice.new) == 40
@@ -252,7 +255,7 @@ def test_reinitialised_rows_are_made_from_what_the_base_really_cuts(borrowed, ex
 
 
 def test_extend_writes_a_model_with_reinitialised_rows(borrowed, tmp_path):
-    """The whole command: every fatal claim of the certificate holds, those on rows and on transformers' reading too."""
+    """After the whole command every fatal claim holds, those about rows and transformers too."""
     text = tmp_path / "thai.jsonl"
     text.write_text(
         "\n".join(json.dumps({"text": line}) for line in thai(150, seed=1)), encoding="utf-8"
@@ -280,7 +283,7 @@ def test_extend_writes_a_model_with_reinitialised_rows(borrowed, tmp_path):
 
 
 def test_norms_and_shared_rows_leave_untrained_rows_out(borrowed, extended, tmp_path):
-    """Calibration reads the norm of a script from trained rows: untrained ones of any size change nothing."""
+    """Calibration reads the norm of a script from trained rows; untrained rows change nothing."""
     splice = splice_of(extended)
     folders = []
     for factor in (1.0, 1e4):
@@ -307,7 +310,7 @@ def test_norms_and_shared_rows_leave_untrained_rows_out(borrowed, extended, tmp_
 
 @pytest.mark.parametrize("method", ["append", "atomic", "prune", "replace"])
 def test_every_method_names_reinitialised_ids(borrowed, tmp_path, method):
-    """Where tokens are dropped or ids close up, those that remain and become reachable have made rows all the same."""
+    """Tokens that become reachable are initialised also if tokens are dropped or renumbered."""
     (option,) = find_options(borrowed.family, borrowed.folder)
     counts = option.family.units(thai(60, seed=6))
     request = SelectionRequest(
@@ -328,7 +331,7 @@ def test_every_method_names_reinitialised_ids(borrowed, tmp_path, method):
 
 
 def test_the_change_is_stated_with_its_reason_and_its_consumers(extended):
-    """pretokenizer.json says what was changed, why, which scripts it touches and who can load it, in one line too."""
+    """pretokenizer.json holds the change, its reason, the scripts, the loaders and a summary."""
     change = json.loads((extended / "pretokenizer.json").read_text(encoding="utf-8"))
     assert change["changed"]
     assert change["llama_cpp"] is None
@@ -357,7 +360,7 @@ def test_the_saving_is_that_of_a_base_that_never_held_the_untrained_tokens(borro
 
 
 def test_growth_of_the_base_s_own_tokens_counts_against_a_change():
-    """What the base knows of the language is a cost where it gets longer, and no further gain where it gets shorter."""
+    """Growth of the text before tokens are added is a cost; a negative growth is no extra gain."""
     assert OptionScore(0.30, 0.05).net == pytest.approx(0.25)
     assert OptionScore(0.30, -0.05).net == 0.30
 
@@ -365,15 +368,18 @@ def test_growth_of_the_base_s_own_tokens_counts_against_a_change():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kept": {0: 0, 1: 1, 2: 2}}, "names every target id once"),
-        ({"reinitialised": {}}, "keeps, reinitialises or drops every one"),
-        ({"reinitialised": {2: 2, 0: 0}, "kept": {1: 1}}, "names every target id once"),
-        ({"reinitialised": {1: 2}}, "a reinitialised id is an added one"),
+        ({"kept": {0: 0, 1: 1, 2: 2}}, "must name every target id from 0 on exactly once"),
+        ({"reinitialised": {}}, "must keep, reinitialise or drop each of"),
+        (
+            {"reinitialised": {2: 2, 0: 0}, "kept": {1: 1}},
+            "must name every target id from 0 on exactly once",
+        ),
+        ({"reinitialised": {1: 2}}, "reinitialised ids must be ids of added tokens"),
         ({"added": (AddedToken(2, b"ab", (2,)),)}, "are reinitialised: the source tokenizer never"),
     ],
 )
 def test_a_splice_checks_its_reinitialised_ids(changes, message):
-    """Each id has one row, from one place, and no row is made from an untrained one."""
+    """Each id has one row from one source, and no row is computed from an untrained one."""
     sound = {
         "source_size": 3,
         "kept": {0: 0, 1: 1},
@@ -403,7 +409,7 @@ def test_a_splice_of_an_earlier_version_is_read():
 
 
 def test_qwen2_thai_tokens_are_found(assets):
-    """Qwen2 holds Thai tokens that its expression never produces: ที่, ได้, ข้อมูล, a third of the text."""
+    """Qwen2 holds Thai tokens that it never produces (ที่, ได้, ข้อมูล): a third of the text."""
     qwen2 = open_tokenizer(assets / "tokenizers" / "qwen2")
     changed = family_of(make_mark_aware(qwen2.family.data), qwen2.folder).reuse_model_of(
         qwen2.family
@@ -430,7 +436,7 @@ def test_qwen2_thai_tokens_are_found(assets):
 
 @pytest.mark.parametrize("model_type", [None, "qwen2", "llama"])
 def test_a_model_type_written_later_does_not_undo_the_change(borrowed, tmp_path, model_type):
-    """AutoTokenizer builds Qwen2's own pre-tokenizer where config.json says qwen2; the folder guards against that."""
+    """A changed pre-tokenizer is kept although AutoTokenizer builds its own for qwen2."""
     from transformers import AutoTokenizer
 
     alone, folder = tmp_path / "alone", tmp_path / "changed"

@@ -37,7 +37,7 @@ FERTILITY = {
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_tokenizers_are_read_with_their_size_and_special_ids(assets, name):
-    """tokenizer.json, .json.gz, SentencePiece, tiktoken, vocab.json + merges.txt: all open, none needs transformers."""
+    """Every supported file format opens with its size and special ids, without transformers."""
     tokenizer = open_tokenizer(assets / "tokenizers" / name)
     assert (tokenizer.size, tokenizer.bos_id, tokenizer.eos_id) == REAL[name]
 
@@ -56,7 +56,7 @@ def test_converted_tokenizers_cut_as_published(assets, name, flores):
 
 @pytest.mark.parametrize("name", ["llama2", "mistral"])
 def test_a_converted_sentencepiece_model_gives_the_ids_of_sentencepiece(assets, name, flores):
-    """The tokenizer.json made from tokenizer.model agrees with the library that wrote it, on five languages."""
+    """A tokenizer.json converted from tokenizer.model gives SentencePiece's ids in five languages."""
     import sentencepiece
 
     (path,) = (assets / "tokenizers" / name).iterdir()
@@ -109,7 +109,7 @@ def test_byte_characters_are_one_to_one(surface):
 
 @pytest.mark.parametrize("name", BASES)
 def test_special_tokens_right_after_the_vocabulary_keep_their_ids(name):
-    """A special token that the model does not hold would be renumbered by the growth of the vocabulary; it is not."""
+    """A special token that the model's vocabulary lacks keeps its id when the vocabulary grows."""
     family = family_of(BASES[name](), "made here")
     before = dict(family.special)
     extended = family.with_tokens(["नमस्ते".encode(), "दुनिया".encode()])
@@ -139,7 +139,7 @@ def test_compacting_closes_holes_in_order():
 
 
 def test_a_word_level_tokenizer_is_refused_by_name(tmp_path):
-    """A tokenizer of no known family is an error that says its type and the families that are known."""
+    """A tokenizer that is not supported is an error with its type and the supported families."""
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model, "added_tokens": []}))
     with pytest.raises(

@@ -28,20 +28,29 @@ TURNS = ({"role": "user", "content": ASK}, {"role": "assistant", "content": TELL
 FORMS: dict[str, Any] = {
     "messages": {"messages": [*TURNS]},
     "parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": ASK}]}, TURNS[1]]},
-    "from and value": {"conversations": [{"from": "human", "value": ASK}, {"from": "gpt", "value": TELL}]},
+    "from and value": {
+        "conversations": [{"from": "human", "value": ASK}, {"from": "gpt", "value": TELL}]
+    },
     "Alpaca": {"instruction": ASK, "input": "", "output": TELL},
     "Dolly": {"instruction": ASK, "context": None, "response": TELL},
     "prompt and completion": {"prompt": ASK, "completion": TELL},
     "both sides in messages": {"prompt": [TURNS[0]], "completion": [TURNS[1]]},
     "Aya": {"inputs": ASK, "targets": TELL},
-    "ChatML": {"text": f"<|im_start|>user\n{ASK}<|im_end|>\n<|im_start|>assistant\n{TELL}<|im_end|>\n"},
-    "Llama-3": {"text": f"<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{ASK}<|eot_id|>"
-                        f"<|start_header_id|>assistant<|end_header_id|>\n\n{TELL}<|eot_id|>"},
-    "Gemma": {"text": f"<bos><start_of_turn>user\n{ASK}<end_of_turn>\n<start_of_turn>model\n{TELL}<end_of_turn>\n"},
+    "ChatML": {
+        "text": f"<|im_start|>user\n{ASK}<|im_end|>\n<|im_start|>assistant\n{TELL}<|im_end|>\n"
+    },
+    "Llama-3": {
+        "text": f"<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{ASK}<|eot_id|>"
+        f"<|start_header_id|>assistant<|end_header_id|>\n\n{TELL}<|eot_id|>"
+    },
+    "Gemma": {
+        "text": f"<bos><start_of_turn>user\n{ASK}<end_of_turn>\n"
+        f"<start_of_turn>model\n{TELL}<end_of_turn>\n"
+    },
     "Zephyr": {"text": f"<|user|>\n{ASK}</s>\n<|assistant|>\n{TELL}</s>\n"},
     "Phi": {"text": f"<|user|>\n{ASK}<|end|>\n<|assistant|>\n{TELL}<|end|>\n<|endoftext|>"},
     "Llama-2": {"text": f"<s>[INST] {ASK} [/INST] {TELL} </s>"},
-}  # fmt: skip
+}
 
 
 def corpus_of(rows: list[dict[str, Any]], folder: Path, **source: Any) -> Corpus:
@@ -59,7 +68,7 @@ def corpus_of(rows: list[dict[str, Any]], folder: Path, **source: Any) -> Corpus
 
 @pytest.mark.parametrize("form", FORMS)
 def test_rows_of_every_form_are_the_same_conversation(form: str, tmp_path: Path) -> None:
-    """Messages, instruction rows, and text in another model's markup: roles and contents are found."""
+    """Roles and contents are found in messages, instruction records and markup of other models."""
     other = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
     rows = [FORMS[form], other if "text" not in FORMS[form] else {"messages": other["messages"]}]
     corpus = corpus_of(rows, tmp_path, format="chat")
@@ -94,7 +103,7 @@ def encoder(folder: Path) -> ChatEncoder:
 
 @pytest.mark.parametrize("kind", ["ChatML", "Llama-2"])
 def test_conversations_have_the_ids_of_apply_chat_template(kind: str, tmp_path: Path) -> None:
-    """Without spelled special tokens, what is packed is what transformers gives for the messages."""
+    """Messages that spell no special tokens are packed with the ids of apply_chat_template."""
     if kind == "ChatML":
         write_chat_tokenizer(tmp_path)
     else:
@@ -121,7 +130,7 @@ def test_a_message_that_spells_a_mark_stays_text(tmp_path: Path) -> None:
 
 
 def test_replayed_chats_are_packed_in_the_models_own_markup(tmp_path: Path) -> None:
-    """Rows of Llama-3 markup become ChatML between ends of text; bytes are those of the contents."""
+    """Records in Llama-3 markup become ChatML between ends of text; bytes count the contents."""
     write_chat_tokenizer(tmp_path / "model")
     tokenizer = open_tokenizer(tmp_path / "model")
     rows = [{"text": FORMS["Llama-3"]["text"].replace("apple", f"apple {i}")} for i in range(30)]
@@ -154,8 +163,10 @@ def test_conversations_that_a_template_refuses_are_left_out_and_counted(tmp_path
     roles = {"bos_token": "<s>", "eos_token": "</s>"}
     write_chat_tokenizer(tmp_path / "model", ("<unk>", "<s>", "</s>"), LLAMA2, **roles)
     tokenizer = open_tokenizer(tmp_path / "model")
-    rows = [{**FORMS["Alpaca"], "instruction": f"{ASK} {i}", **({"system": "Be brief."} if i % 2 else {})}
-            for i in range(40)]  # fmt: skip
+    rows = []
+    for i in range(40):
+        system = {"system": "Be brief."} if i % 2 else {}
+        rows.append({**FORMS["Alpaca"], "instruction": f"{ASK} {i}", **system})
     corpus = corpus_of(rows, tmp_path, format="chat")
     draft = Draft(tmp_path / "packed")
     draft.folder.mkdir()

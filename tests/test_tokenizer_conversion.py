@@ -1,4 +1,4 @@
-"""Conversion: a tokenizer.json made of a SentencePiece file gives the ids of SentencePiece and of transformers."""
+"""Conversion: a tokenizer.json from a SentencePiece file gives the ids of other libraries."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ GRID = [
 
 
 def learn(folder, *, sentences=LEARNED_FROM, **settings):
-    """Train a SentencePiece model on a few sentences and write it as tokenizer.model; return SentencePiece's reader."""
+    """Train a SentencePiece model on a few sentences, write it and return its processor."""
     written = io.BytesIO()
     size = 400 if settings.get("byte_fallback") else 220
     sentencepiece.SentencePieceTrainer.train(
@@ -105,7 +105,7 @@ def learned(tmp_path_factory):
 
 @pytest.mark.parametrize("cell", GRID, ids=name_of)
 def test_a_converted_model_gives_the_ids_of_sentencepiece_whatever_its_settings(cell, learned):
-    """Awkward text, code and sentences: the ids are SentencePiece's for every combination of settings."""
+    """Edge cases, code and sentences have SentencePiece's ids for every combination of settings."""
     processor, tokenizer = learned(cell)
     texts = [comparable(text, cell) for text in TEXTS]
     assert {
@@ -129,7 +129,7 @@ def test_any_text_of_spaces_code_and_letters_is_read_alike(cell, learned, text):
     [(True, "LlamaTokenizer", "llama"), (False, "GemmaTokenizer", "gemma")],
 )
 def test_a_converted_model_gives_the_ids_of_transformers(prefix, name, model_type, tmp_path):
-    """Where transformers converts the same file by its class, code with runs of spaces has the ids of AutoTokenizer."""
+    """Where transformers converts the file by its class, code has the ids of AutoTokenizer."""
     from transformers import AutoTokenizer
 
     learn(
@@ -144,7 +144,8 @@ def test_a_converted_model_gives_the_ids_of_transformers(prefix, name, model_typ
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     loaded, tokenizer = AutoTokenizer.from_pretrained(tmp_path), open_tokenizer(tmp_path)
-    # transformers puts no second space before a text that begins with one, and reads special tokens in a text
+    # transformers puts no second space before a text that begins with one, and reads special
+    # tokens in a text.
     texts = [text for text in TEXTS if not text.startswith((" ", "▁", "<"))]
     assert tokenizer.encode(texts) == loaded(texts, add_special_tokens=False)["input_ids"]
 
@@ -174,7 +175,7 @@ def test_python_files_are_read_as_by_sentencepiece(tmp_path):
 
 
 def test_a_piece_with_a_line_break_is_produced_where_the_line_break_is_a_byte(tmp_path):
-    """An ASCII character without a piece takes its byte's id, so that pieces that hold it are still merged."""
+    """An ASCII character without a piece takes the id of its byte, so that pieces with it merge."""
     learn(tmp_path, model_type="bpe", byte_fallback=True, normalization_rule_name="identity")
     message = read_message(tmp_path / "tokenizer.model")
     lowest = min(piece.score for piece in message.pieces)
@@ -190,7 +191,7 @@ def test_a_piece_with_a_line_break_is_produced_where_the_line_break_is_a_byte(tm
 
 
 def test_pieces_that_tokenizers_cannot_produce_are_refused_by_name(assets):
-    """The paper's published Hindi vocabulary makes "और" from a character that is no piece; the message says so."""
+    """A Hindi vocabulary that builds "और" from a character without a piece is refused with it."""
     path = assets / "tokenizers" / "hindi-llama-bpe1k" / "tokenizer.model"
     with pytest.raises(
         TokenizerError, match=r"such as 'और▁' \(2 in all\) hold a character"
@@ -259,7 +260,7 @@ EXTENDED = [GRID[i] for i in (0, 3, 5, 14, 16, 23, 29, 30, 32, 39, 45, 54, 56, 6
 
 @pytest.mark.parametrize("cell", EXTENDED, ids=name_of)
 def test_an_extended_model_is_read_alike_by_sentencepiece_and_transformers(cell, corpus, tmp_path):
-    """The result's tokenizer.model, written again, gives the ids of its tokenizer.json, and so does AutoTokenizer."""
+    """The written tokenizer.model and AutoTokenizer give the ids of the written tokenizer.json."""
     from transformers import AutoTokenizer
 
     learn(tmp_path / "base", **cell)
@@ -337,7 +338,7 @@ def test_settings_survive_the_change_of_class(config, model_type, corpus, tmp_pa
 def test_a_model_with_a_sentencepiece_file_alone_is_extended_as_its_class_reads_it(
     prefix, tmp_path
 ):
-    """A Llama with tokenizer.model and a class: source and result read code, chat and text alike in transformers."""
+    """transformers reads code, chat and text alike with a Llama tokenizer and its extension."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -390,7 +391,7 @@ CHAT_TOKENS = ["<|im_start|>", "<|im_end|>"]
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 @pytest.mark.parametrize("place", ["control_symbols", "user_defined_symbols", "added_tokens"])
 def test_special_tokens_in_the_text_are_cut_out_before_counting(kind, place, tmp_path):
-    """Chat rendered as text: no learned token holds a special token's spelling, and no id of the source moves."""
+    """No token learned from rendered chat holds a special token's spelling; source ids stay."""
     symbols = {} if place == "added_tokens" else {place: CHAT_TOKENS}
     learn(
         tmp_path / "base",
@@ -428,7 +429,7 @@ def test_special_tokens_in_the_text_are_cut_out_before_counting(kind, place, tmp
 
 
 def test_a_unigram_with_byte_fallback_learns_the_characters_that_cost_most(tmp_path):
-    """A character of three bytes saves two tokens each time: where words share nothing else, characters are learned."""
+    """Where words share only characters of three bytes, these characters are learned."""
     learn(tmp_path, model_type="unigram", byte_fallback=True, sentences=list(ENGLISH) * 5)
     family = open_tokenizer(tmp_path).family
     letters, draw = "कखगघचजटड", random.Random(3)
@@ -440,7 +441,7 @@ def test_a_unigram_with_byte_fallback_learns_the_characters_that_cost_most(tmp_p
 
 
 def test_a_source_whose_own_files_disagree_is_extended_by_its_tokenizer_json(corpus, tmp_path):
-    """Texts on which tokenizer.json and tokenizer.model of the source differ prove nothing about the result."""
+    """Texts on which the source's own two files differ do not count against the result."""
     base = tmp_path / "base"
     learn(base, model_type="bpe", byte_fallback=True, normalization_rule_name="identity")
     tokenizer = open_tokenizer(base)
@@ -455,7 +456,7 @@ def test_a_source_whose_own_files_disagree_is_extended_by_its_tokenizer_json(cor
 
 
 def test_a_converted_tiktoken_file_gives_the_ids_of_tiktoken(assets, flores):
-    """Llama-3 and Qwen: the library that wrote the ranks reads awkward text, code and seven languages alike."""
+    """Converted Llama-3 and Qwen ranks give tiktoken's ids on edge cases, code and languages."""
     tiktoken = pytest.importorskip("tiktoken")
     files = {"llama3/tokenizer.model": LLAMA3_REGEX, "qwen2/qwen.tiktoken": QWEN_REGEX}
     texts = [

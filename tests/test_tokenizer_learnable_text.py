@@ -1,4 +1,4 @@
-"""Which characters may be part of a learned token: digits as the base cuts them, nothing that steers nothing."""
+"""The characters of learned tokens: digits as the base cuts them, no useless invisible ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SINGLY, ANY = DigitRule(1, after_space=False), DigitRule(99, after_space=True)
 
 
 def learned(family, texts, method="continued"):
-    """Return the texts of the tokens learned from `texts`, torn ones with their whole characters."""
+    """Return the texts of the tokens learned from `texts`, with partial characters completed."""
     request = SelectionRequest(family, family.units(texts), 200)
     return [
         surface.decode(errors="ignore")
@@ -56,7 +56,7 @@ def learned(family, texts, method="continued"):
     ],
 )
 def test_what_steers_nothing_is_not_learned(text, learnable):
-    """Joiners stay after letters that they act on, selectors after what they vary; the others are never in a token."""
+    """Only joiners and selectors that follow a character they act on may be in a token."""
     assert is_learnable(text, lambda: ANY) is learnable
 
 
@@ -81,9 +81,9 @@ def test_digits_of_every_script_follow_the_rule(text, singly, by_three, whole):
 
 @pytest.mark.parametrize(("name", "most"), [("llama2", 1), ("llama3", 3), ("pythia", 7)])
 def test_the_rule_of_a_real_base_is_what_it_does_and_years_follow_it(assets, name, most):
-    """Derived from the tokenizer itself; Hindi years become tokens only as far as it keeps ASCII years whole."""
+    """Hindi years become tokens only as far as the tokenizer keeps ASCII years whole."""
     family = open_tokenizer(assets / "tokenizers" / name).family
-    assert family.digit_rule.most == most
+    assert family.digit_rule.max_digits == most
     years = [
         f"वर्ष {year} में".translate(str.maketrans("0123456789", "०१२३४५६७८९"))
         for year in range(1990, 2030)
@@ -99,7 +99,7 @@ def test_the_rule_of_a_real_base_is_what_it_does_and_years_follow_it(assets, nam
 @pytest.mark.parametrize("method", ["continued", "append"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_method_learns_a_hidden_character_from_text_that_is_full_of_them(name, method):
-    """Soft hyphens, zero-width spaces, marks of order and direction, controls and private use in every word."""
+    """No method learns a token with a soft hyphen, zero-width space, direction mark or control."""
     hidden = "\u00ad\u200b\u2060\ufeff\u200e\u202b\ue000\x07"
     text = " ".join(f"सर{mark}कार{mark} {mark}नमस्ते{mark}" for mark in hidden)
     found = learned(FAMILIES[name], [text, "सरकार नमस्ते می\u200cخواهم می\u200cکنم"] * 9, method)
@@ -110,7 +110,7 @@ def test_no_method_learns_a_hidden_character_from_text_that_is_full_of_them(name
 
 
 def test_persian_words_keep_their_joiners(assets):
-    """On a base that has a piece for ZWNJ, tokens with it inside are learned, none that begins with it."""
+    """On a base with a piece for ZWNJ, learned tokens may hold it, but none begins with it."""
     family = open_tokenizer(assets / "tokenizers" / "llama2").family
     verbs = ("خواهم", "کنم", "روم", "گویم", "دانم", "بینم")
     found = learned(

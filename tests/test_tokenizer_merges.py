@@ -1,4 +1,4 @@
-"""Merges of byte-level BPE: adding tokens, taking tokens out, and files that hold no tokenizer.json."""
+"""Merges of byte-level BPE: adding tokens, removing tokens, and vocab.json with merges.txt."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ relaxed = settings(max_examples=60, deadline=None)
 
 
 def family_of(pairs) -> ByteLevel:
-    """Return a byte-level BPE of all bytes with merges of random earlier pieces of three letters."""
+    """Return a byte-level BPE of all bytes, with merges of random earlier pieces."""
     characters = byte_characters()
     vocab = {character: byte for byte, character in enumerate(characters)}
     pieces, merges = list(ALPHABET), []
@@ -61,7 +61,7 @@ def test_every_surface_has_a_piece_and_comes_back(surface):
 
 @given(st.text(st.characters(codec="utf-8"), max_size=8))
 def test_a_piece_with_other_characters_stands_for_its_own_text(text):
-    """An added token that is spelled plainly is itself; only whole words of byte characters are mapped."""
+    """A piece with a character that stands for no byte is plain text; others map to bytes."""
     family = family_of([])
     if set(text) <= set(byte_characters()):
         assert family.piece_of(family.surface_of(text)) == text
@@ -113,7 +113,7 @@ def test_an_added_token_is_produced_from_any_two_tokens_that_spell_it(pairs, sur
 @relaxed
 @given(PAIRS, WORDS)
 def test_tokens_are_taken_out_with_their_merges(pairs, words):
-    """No merge makes or uses what is gone, the ids of the others stay, and text is still spelled."""
+    """No merge produces or uses a removed token, other ids stay, and text is still spelled."""
     family = family_of(pairs)
     gone = [token_id for token_id in range(256, family.size) if token_id % 2]
     pruned = ByteLevel(family.without_tokens(gone))
@@ -128,7 +128,7 @@ def test_tokens_are_taken_out_with_their_merges(pairs, words):
 @relaxed
 @given(PAIRS, WORDS, st.integers(0, 12))
 def test_pruned_tokens_are_leaves_and_the_rest_is_cut_as_before(pairs, words, count):
-    """A word whose tokens stay is segmented as before; no token is taken from which a kept one is built."""
+    """A word whose tokens stay is segmented as before; no token that others need is removed."""
     family = family_of(pairs)
     usage = count_usage(family, Counter(words))
     assert sum(usage.values()) == sum(len(ids) for ids in family.segment(words))
@@ -164,7 +164,7 @@ def test_the_first_token_to_go_is_the_least_used_leaf_and_kept_ids_stay(pairs, w
 def test_vocab_and_merges_are_read_as_the_tokenizer_that_wrote_them(
     tmp_path_factory, pairs, special
 ):
-    """GPT-2's two files give the same vocabulary, the same merges and the end token as a special one."""
+    """vocab.json and merges.txt give the vocabulary, the merges and a special end token."""
     folder, family = tmp_path_factory.mktemp("gpt2"), family_of(pairs)
     vocab = {**family.pieces, **({"<|endoftext|>": family.size} if special else {})}
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")

@@ -42,7 +42,7 @@ def with_added(data: dict[str, Any], contents: tuple[str, ...], *, special: bool
 
 
 def unigram(*, byte_fallback: bool) -> dict[str, Any]:
-    """A Unigram whose control pieces and byte names stand in its vocabulary, as in files of transformers."""
+    """Return a Unigram with control pieces and byte names in its vocabulary, as in real files."""
     pieces = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0]]
     if byte_fallback:
         pieces += [[f"<0x{byte:02X}>", 0.0] for byte in range(256)]
@@ -109,7 +109,7 @@ def test_no_text_gives_the_id_of_a_special_token(base: str) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_text_is_read_as_transformers_reads_it_with_split_special_tokens(base: str) -> None:
-    """BPE: ids are those of transformers with `split_special_tokens=True`, and as markup those of its default."""
+    """Ids are those of transformers with `split_special_tokens=True`, as markup of its default."""
     data = with_added(
         with_added(BASES[base](), CHATML, special=True), ("<tool_call>", "    "), special=False
     )
@@ -136,7 +136,7 @@ def test_tokens_that_are_added_but_not_special_stay_as_the_base_reads_them() -> 
 
 
 def test_t5_reads_control_pieces_as_sentencepiece_does(assets: Path) -> None:
-    """A Unigram of `tokenizers` would take `</s>` in a text for the control piece; SentencePiece and we do not."""
+    """`</s>` in a text is not read as the control piece, although `tokenizers` would."""
     import sentencepiece
 
     path = assets / "tokenizers" / "t5" / "spiece.model"
@@ -150,7 +150,7 @@ def test_t5_reads_control_pieces_as_sentencepiece_does(assets: Path) -> None:
 def test_no_token_is_learned_that_holds_the_spelling_of_a_special_token(
     base: str, method: Any
 ) -> None:
-    """Where Hindi is full of `</s>` and `<|im_end|>`, no method learns a token with one in it, at any border."""
+    """No method learns a token that contains `</s>` or `<|im_end|>` from Hindi full of them."""
     if "Unigram" in base and isinstance(method, WholeWords):
         pytest.skip("a Unigram adds no whole words")
     family = family_of(with_added(EVERY[base](), CHATML, special=True), Path())
@@ -192,7 +192,7 @@ def corpus(tmp_path: Path) -> Corpus:
 def test_a_manual_that_mentions_the_end_token_is_packed_as_text_and_counted(
     tiny_model: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every `</s>` in the packed rows ends a document; those that the text spells are reported with their number."""
+    """Every `</s>` in packed blocks ends a document; those that the text spells are counted."""
     from lingraft.packing.blocks import Blocks
 
     draft = Draft(tmp_path / "packed")
@@ -232,14 +232,15 @@ def test_scoring_and_packing_read_a_mention_alike(tiny_model: Path, corpus: Corp
 def test_text_full_of_chat_marks_is_extended_without_moving_special_tokens(
     build: Any, tmp_path: Path
 ) -> None:
-    """300 rows of ChatML as text, its marks added tokens of a SentencePiece BPE: extended, every claim holds."""
+    """A SentencePiece BPE with ChatML tokens, extended on ChatML as text, passes every claim."""
     folder, draft = tmp_path / "base", Draft(tmp_path / "extended")
     for path in (folder, draft.folder):
         path.mkdir()
     data = with_added(build(), CHATML, special=True)
     (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
     rows = [
-        f"<|im_start|>user\n{HINDI[i % 4]} {i}<|im_end|>\n<|im_start|>assistant\n{HINDI[i % 3]}<|im_end|>"
+        f"<|im_start|>user\n{HINDI[i % 4]} {i}<|im_end|>\n"
+        f"<|im_start|>assistant\n{HINDI[i % 3]}<|im_end|>"
         for i in range(300)
     ]
     path = tmp_path / "chat.jsonl"

@@ -62,6 +62,10 @@ class AddedToken:
         r"""The surface as text; bytes that are not UTF-8 are shown as `\\xNN`."""
         return self.surface.decode("utf-8", errors="backslashreplace")
 
+    def to_list(self) -> list[Any]:
+        """Return the fields as plain JSON, with the surface in hexadecimal digits."""
+        return [self.id, self.surface.hex(), list(self.pieces), self.count]
+
 
 @dataclass(frozen=True)
 class Splice:
@@ -97,20 +101,23 @@ class Splice:
         target_ids = sorted([*self.kept, *added_ids])
         if target_ids != list(range(len(target_ids))):
             msg = (
-                "a splice names every target id once, from 0 on; got "
+                "a splice must name every target id from 0 on exactly once; got "
                 f"{len(target_ids)} ids, {_first_gap(target_ids)}"
             )
             raise ValueError(msg)
         source_ids = [*self.kept.values(), *self.reinitialised.values(), *self.dropped]
         if sorted(source_ids) != list(range(self.source_size)):
             msg = (
-                f"a splice keeps, reinitialises or drops every one of {self.source_size} source "
-                f"ids once; got {len(source_ids)}"
+                f"a splice must keep, reinitialise or drop each of {self.source_size} source ids "
+                f"exactly once; got {len(source_ids)}"
             )
             raise ValueError(msg)
         not_added = self.reinitialised.keys() - set(added_ids)
         if not_added:
-            msg = f"a reinitialised id is an added one with pieces; {sorted(not_added)[:4]} are not"
+            msg = (
+                "reinitialised ids must be ids of added tokens; these are not: "
+                f"{sorted(not_added)[:4]}"
+            )
             raise ValueError(msg)
         self._check_pieces()
 
@@ -158,12 +165,13 @@ class Splice:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON; runs of kept ids are stored as [target, source, length]."""
+        added = [token.to_list() for token in self.added]
         data: dict[str, Any] = {
             "format": 1,
             "source_size": self.source_size,
             # A vocabulary of 150,000 kept ids is usually one run: a line instead of a megabyte.
             "kept": list(map(list, _runs(sorted(self.kept.items())))),
-            "added": [[t.id, t.surface.hex(), list(t.pieces), t.count] for t in self.added],
+            "added": added,
             "dropped": list(self.dropped),
         }
         # Left out where it is empty, so that splices without it keep the text of format 1.
@@ -173,7 +181,7 @@ class Splice:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Splice:
-        """Read the output of `to_json`; raises `ValueError` where the relation does not hold."""
+        """Read the output of `to_json`; raises `ValueError` where ids are missing or repeated."""
         kept: dict[int, int] = {}
         for target, source, length in data["kept"]:
             for offset in range(length):

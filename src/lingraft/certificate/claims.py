@@ -22,9 +22,10 @@ from lingraft.tokenizer import ModelTokenizer
 
 @dataclass(frozen=True)
 class Claim:
-    """A property with its number of exceptions: `value` of `of` `unit`.
+    """A property and the result of checking it.
 
-    `exceptions` lists the first few, so that a message can name the token or text.
+    `value` is the number of exceptions among the `of` cases that were checked. `unit` names the
+    cases. `exceptions` lists the first few exceptions, so that a message can name a token or text.
     """
 
     name: str
@@ -119,7 +120,7 @@ RESULT_BROKEN = "claims about the extended tokenizer do not hold"
 
 
 def map_to_target(splice: Splice) -> dict[int, int]:
-    """Return the target id of each source id whose token is kept, with or without its row."""
+    """Return the target id of each source id whose token the target has, kept or reinitialised."""
     pairs = splice.corresponding.items()
     return {source_id: target_id for target_id, source_id in pairs}
 

@@ -31,9 +31,9 @@ def certify_file(
     """Compare our reading with the file itself; `reason` says why transformers cannot open it."""
     source = tokenizer_file(given)
     if is_tiktoken(source):
-        return _as_listed(tokenizer, source, reason)
+        return _check_with_tiktoken(tokenizer, source, reason)
     if ".model" in source.name:
-        return _as_sentencepiece(tokenizer, source, texts, reason)
+        return _check_with_sentencepiece(tokenizer, source, texts, reason)
     return Claim(
         "source read as transformers reads it",
         0,
@@ -44,7 +44,7 @@ def certify_file(
     )
 
 
-def _as_sentencepiece(
+def _check_with_sentencepiece(
     tokenizer: ModelTokenizer, source: Path, texts: Sequence[str], reason: str
 ) -> Claim:
     """Compare all pieces and ids, the special ids, and the ids of texts."""
@@ -108,7 +108,7 @@ def sentencepiece_source(given: Path) -> Path | None:
 
 
 def _names_role(folder: Path, role: str) -> bool:
-    """Return whether a file next to a model file names the token of a role, which overrides it."""
+    """Return whether a file next to the model file names, and so overrides, a role's token."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         path = folder / name
         if path.is_file() and json.loads(path.read_bytes()).get(f"{role}_token"):
@@ -128,7 +128,7 @@ def _side_tokens(folder: Path, pieces: int) -> dict[str, int]:
     return {content: token_id for content, token_id in vocab.items() if token_id >= pieces}
 
 
-def _as_listed(tokenizer: ModelTokenizer, source: Path, reason: str) -> Claim:
+def _check_with_tiktoken(tokenizer: ModelTokenizer, source: Path, reason: str) -> Claim:
     """Compare every line of a tiktoken file with the token of its rank and with its encoding."""
     family = tokenizer.family
     listed: list[tuple[bytes, int]] = []

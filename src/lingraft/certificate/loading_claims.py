@@ -23,17 +23,17 @@ _SENTENCEPIECE_TEXTS = 500
 
 def certify_loading(evidence: Evidence) -> list[Claim]:
     """Check that transformers, and SentencePiece if it has a file, read the saved files alike."""
-    claims = [_same_in_transformers(evidence)]
+    claims = [_check_transformers(evidence)]
     if names_tokenizer_class(evidence.source.folder):
-        claims += _settings_kept(evidence)
+        claims += _check_settings(evidence)
     is_sentencepiece = isinstance(evidence.source.family, SpaceMarked)
     if is_sentencepiece and (evidence.target.folder / "tokenizer.model").is_file():
-        claims.append(_same_in_sentencepiece(evidence))
+        claims.append(_check_sentencepiece(evidence))
     return claims
 
 
-def _same_in_transformers(evidence: Evidence) -> Claim:
-    """AutoTokenizer gives the same ids and special tokens from the saved folder."""
+def _check_transformers(evidence: Evidence) -> Claim:
+    """Check that AutoTokenizer gives the same ids and special tokens from the saved folder."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -65,8 +65,8 @@ def _same_in_transformers(evidence: Evidence) -> Claim:
     )
 
 
-def _settings_kept(evidence: Evidence) -> Iterator[Claim]:
-    """AutoTokenizer reads the same settings from the saved folder as from the source."""
+def _check_settings(evidence: Evidence) -> Iterator[Claim]:
+    """Check that AutoTokenizer reads the same settings from the saved folder as from the source."""
     try:
         before = read_loaded_settings(evidence.source.folder)
     except TokenizerError:  # nothing can be compared; the extension has warned of this
@@ -97,8 +97,8 @@ def _settings_kept(evidence: Evidence) -> Iterator[Claim]:
     )
 
 
-def _same_in_sentencepiece(evidence: Evidence) -> Claim:
-    """SentencePiece gives the ids of tokenizer.json from tokenizer.model.
+def _check_sentencepiece(evidence: Evidence) -> Claim:
+    """Check that SentencePiece gives the ids of tokenizer.json from tokenizer.model.
 
     Texts on which the two files of the source already disagree are left out.
     """

@@ -26,11 +26,11 @@ def certify_pretokenizer(evidence: Evidence) -> list[Claim]:
     after = evidence.target.family.data.get("pre_tokenizer")
     if before == after or not isinstance(evidence.source.family, ByteLevel):
         return []
-    return [_rows_in_use(evidence), _reinitialised(evidence), _scripts(evidence)]
+    return [_check_rows_in_use(evidence), _list_reinitialised(evidence), _list_scripts(evidence)]
 
 
-def _rows_in_use(evidence: Evidence) -> Claim:
-    """Each base row that held-out text uses belongs to a token that the base can produce."""
+def _check_rows_in_use(evidence: Evidence) -> Claim:
+    """Check that each base row in use on held-out text is of a token that the base can produce."""
     splice, source, target = evidence.splice, evidence.source, evidence.target
     used: Counter[int] = Counter()
     produced: set[int] = set()
@@ -44,7 +44,7 @@ def _rows_in_use(evidence: Evidence) -> Claim:
         if used[target_id]:
             uses_of[source_id] = used[target_id]
     # Tokens that the base did not produce on this text may still occur in other text.
-    untrained = _never_produced(source, sorted(uses_of.keys() - produced))
+    untrained = _find_never_produced(source, sorted(uses_of.keys() - produced))
     return Claim(
         "no untrained base row in use",
         sum(uses_of[token_id] for token_id in untrained),
@@ -57,7 +57,7 @@ def _rows_in_use(evidence: Evidence) -> Claim:
     )
 
 
-def _never_produced(source: ModelTokenizer, token_ids: Sequence[int]) -> list[int]:
+def _find_never_produced(source: ModelTokenizer, token_ids: Sequence[int]) -> list[int]:
     """Return the tokens that the source does not produce on any text that contains their bytes."""
     texts_of = []
     all_texts: list[str] = []
@@ -69,6 +69,7 @@ def _never_produced(source: ModelTokenizer, token_ids: Sequence[int]) -> list[in
     never = []
     for token_id, texts in zip(token_ids, texts_of, strict=True):
         uses = 0
+        # `encoded` runs over the texts of all tokens, so every text of this token is consumed.
         for _ in texts:
             uses += token_id in next(encoded)
         if not uses:
@@ -76,7 +77,7 @@ def _never_produced(source: ModelTokenizer, token_ids: Sequence[int]) -> list[in
     return never
 
 
-def _reinitialised(evidence: Evidence) -> Claim:
+def _list_reinitialised(evidence: Evidence) -> Claim:
     """Count and list the base tokens that only the changed pre-tokenizer produces."""
     source_ids = list(evidence.splice.reinitialised.values())
     return Claim(
@@ -91,9 +92,9 @@ def _reinitialised(evidence: Evidence) -> Claim:
     )
 
 
-def _scripts(evidence: Evidence) -> Claim:
+def _list_scripts(evidence: Evidence) -> Claim:
     """List the scripts whose sample sentences the changed pre-tokenizer cuts differently."""
-    changes = find_changed_scripts(evidence.source.family, _unextended(evidence))
+    changes = find_changed_scripts(evidence.source.family, _change_pretokenizer_only(evidence))
     listed = "; ".join(map(str, changes)) or "none"
     return Claim(
         "scripts cut as before",
@@ -107,7 +108,7 @@ def _scripts(evidence: Evidence) -> Claim:
     )
 
 
-def _unextended(evidence: Evidence) -> Family:
+def _change_pretokenizer_only(evidence: Evidence) -> Family:
     """Return the vocabulary of the base with the changed pre-tokenizer, without new tokens."""
     source = evidence.source
     changed = {"pre_tokenizer": evidence.target.family.data["pre_tokenizer"]}

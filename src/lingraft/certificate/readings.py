@@ -1,7 +1,7 @@
 """How a library reads a tokenizer folder, in one form for lingraft and for transformers.
 
 Claims compare two `Reading`s. At least one of them is always made by transformers: two readings by
-lingraft would leave out the same tokens, and the comparison would not notice.
+lingraft could lack the same tokens, and the comparison would not notice.
 """
 
 from __future__ import annotations

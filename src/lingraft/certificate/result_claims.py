@@ -101,9 +101,9 @@ def certify_named_ids(source: Path, target: Path) -> Iterator[Claim]:
     if not isinstance(before, Reading) or not isinstance(after, Reading):
         return
     differences = Differences()
-    tokens_before, tokens_after = _by_id(before), _by_id(after)
+    tokens_before, tokens_after = _tokens_by_id(before), _tokens_by_id(after)
     for name in _CONFIGURATIONS:
-        old, new = _named(source / name), _named(target / name)
+        old, new = _read_named_ids(source / name), _read_named_ids(target / name)
         for key, ids in old.items():
             # Without a file in the result, the ids of the source stay in use.
             new_ids = new.get(key, []) if new else ids
@@ -126,10 +126,10 @@ def certify_source_ids(source: Path) -> Iterator[Claim]:
     reading = read_with_transformers(source)
     if not isinstance(reading, Reading):
         return
-    tokens = _by_id(reading)
+    tokens = _tokens_by_id(reading)
     differences = Differences()
     for name in _CONFIGURATIONS:
-        for key, ids in _named(source / name).items():
+        for key, ids in _read_named_ids(source / name).items():
             if key.rpartition(".")[2] not in SPECIAL_IDS:
                 continue
             for token_id in ids:
@@ -145,14 +145,14 @@ def certify_source_ids(source: Path) -> Iterator[Claim]:
         )
 
 
-def _named(path: Path) -> dict[str, list[int]]:
+def _read_named_ids(path: Path) -> dict[str, list[int]]:
     """Return the ids that a configuration names, by key; none if the file is missing."""
     if not path.is_file():
         return {}
     return named_ids(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _by_id(reading: Reading) -> dict[int | None, str]:
+def _tokens_by_id(reading: Reading) -> dict[int | None, str]:
     return {token_id: token for token, token_id in reading.vocab.items()}
 
 
@@ -161,7 +161,7 @@ def _row_tensors(source: Path, target: Path, splice: Splice) -> Iterator[tuple[s
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     # A multimodal model has its vocabulary size in text_config. It counts padding rows as well.
     rows = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
-    old, new = _slices(source), _slices(target)
+    old, new = _open_slices(source), _open_slices(target)
     for name, before in old.items():
         if name not in new:
             continue
@@ -173,7 +173,7 @@ def _row_tensors(source: Path, target: Path, splice: Splice) -> Iterator[tuple[s
             yield name, before, new[name]
 
 
-def _slices(folder: Path) -> dict[str, Any]:
+def _open_slices(folder: Path) -> dict[str, Any]:
     """Return every tensor of a model folder by name, without reading any of them."""
     slices = {}
     for path in sorted(folder.glob("*.safetensors")):

@@ -1,14 +1,15 @@
 """The first claim: lingraft reads the source as transformers does.
 
-It is checked before anything is learned. A token that lingraft does not see would lose its
-embedding row to a learned token. Every later claim would hold, since both sides would leave out
-that token.
+It is checked before anything is learned. If lingraft overlooked a token, a learned token would get
+its id and embedding row. No later claim would fail, because the source and the target as lingraft
+reads them would both lack that token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 
 from lingraft.certificate.claims import Claim
@@ -38,11 +39,11 @@ class Differences:
     value: int = 0
     examples: list[str] = field(default_factory=list)
 
-    def compare(self, what: str, ours: object, theirs: object) -> None:
+    def compare(self, what: str, actual: object, expected: object) -> None:
         """Compare two values; `what` names them in a message."""
         self.of += 1
-        if ours != theirs:
-            self._add(f"{what}: {_short(ours)}, not {_short(theirs)}")
+        if actual != expected:
+            self._add(f"{what}: {_short(actual)}, not {_short(expected)}")
 
     def check(self, holds: object, exception: str) -> None:
         """Count one check; `exception` is the message if it does not hold."""
@@ -67,7 +68,7 @@ def certify_source(tokenizer: ModelTokenizer, given: Path, texts: Iterable[str] 
     if isinstance(theirs, Reading):
         model = sentencepiece_source(given)
         if model is not None:
-            return _with_sentencepiece(tokenizer, theirs, model, list(texts))
+            return _check_with_sentencepiece(tokenizer, theirs, model, list(texts))
         return compare_readings(read_with_lingraft(tokenizer), theirs, texts)
     return certify_file(tokenizer, given, list(texts), reason=theirs)
 
@@ -84,7 +85,7 @@ def compare_readings(ours: Reading, theirs: Reading, texts: Iterable[str] = ()) 
     return _claim(SOURCE_READ, differences, "ids, flags and texts", detail)
 
 
-def _with_sentencepiece(
+def _check_with_sentencepiece(
     tokenizer: ModelTokenizer, theirs: Reading, model: Path, texts: Sequence[str]
 ) -> Claim:
     """Compare tokens with transformers, and texts with SentencePiece, which wrote the file.
@@ -166,7 +167,7 @@ def _names(flags: Sequence[bool] | None) -> str:
     """Return the names of the flags that are set."""
     if flags is None:
         return "no added token"
-    return " ".join(name for name, on in zip(FLAGS, flags, strict=True) if on) or "none"
+    return " ".join(compress(FLAGS, flags)) or "none"
 
 
 def _short(value: object) -> str:

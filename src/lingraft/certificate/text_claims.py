@@ -32,11 +32,11 @@ _EXAMPLES = 3
 
 def certify_texts(evidence: Evidence) -> list[Claim]:
     """Check the claims about the given texts."""
-    return [*_on_target(evidence), *_used(evidence), *_on_base(evidence)]
+    return [*_check_target_text(evidence), *_check_use(evidence), *_check_base_text(evidence)]
 
 
 def certify_edge_cases(evidence: Evidence) -> Claim:
-    """Texts that tokenizers often get wrong decode to what they decode to with the source."""
+    """Check that texts that tokenizers often get wrong decode as with the source."""
     texts = [*edge_case_texts(), word_without_spaces(next(iter(evidence.target_heldout()), "x"))]
     unknown = unknown_piece(evidence.source)
     return Claim(
@@ -50,7 +50,7 @@ def certify_edge_cases(evidence: Evidence) -> Claim:
 
 
 def certify_any_text(evidence: Evidence) -> Claim:
-    """Text of any kind needs no more tokens than before.
+    """Check that text of any kind needs no more tokens than before.
 
     For a BPE with the pre-tokenizer of the base this follows from "new tokens rank below the base".
     Base merges join base tokens only, so all of them come before the first new merge, and new
@@ -104,8 +104,8 @@ def _why_not_guaranteed(evidence: Evidence, *, same_cut: bool, finer: int) -> st
     return ""
 
 
-def _on_target(evidence: Evidence) -> Iterator[Claim]:
-    """Held-out text of the target language does not grow, and decodes as before."""
+def _check_target_text(evidence: Evidence) -> Iterator[Claim]:
+    """Check that held-out target text needs no more tokens than before, and decodes as before."""
     longer = lossy = documents = size = 0
     source, target = evidence.source, evidence.target
     unknown = unknown_piece(source)
@@ -126,7 +126,7 @@ def _on_target(evidence: Evidence) -> Iterator[Claim]:
         f"({size:,} bytes)",
         fatal=not evidence.splice.dropped,  # other tokens spell the text of a removed token
     )
-    yield from _loss_of_base(evidence)
+    yield from _report_base_loss(evidence)
     yield Claim(
         "round trip on target text",
         lossy,
@@ -146,8 +146,8 @@ def _count_lossy(evidence: Evidence, texts: list[str], unknown: str | None) -> i
     return lossy
 
 
-def _loss_of_base(evidence: Evidence) -> Iterator[Claim]:
-    """Report what the base itself loses of the target text: the target cannot do better."""
+def _report_base_loss(evidence: Evidence) -> Iterator[Claim]:
+    """Report the target-language documents that the base itself changes in a round trip."""
     loss = measure_round_trip(evidence.source, islice(evidence.target_heldout(), _SAMPLED))
     detail = f"the base itself: {loss}" if loss.changed else "the base gives every document back"
     if loss.documents:
@@ -156,8 +156,8 @@ def _loss_of_base(evidence: Evidence) -> Iterator[Claim]:
         )
 
 
-def _used(evidence: Evidence) -> Iterator[Claim]:
-    """Each new token occurs in the training text, or is an intermediate token of one that does.
+def _check_use(evidence: Evidence) -> Iterator[Claim]:
+    """Check that each new token occurs in the training text, or is needed to merge one that does.
 
     Reinitialised tokens of the base do not count: they were not selected for this text.
     """
@@ -189,7 +189,7 @@ def _used(evidence: Evidence) -> Iterator[Claim]:
 def _find_intermediate(evidence: Evidence, unseen: set[int]) -> set[int]:
     """Return the unseen tokens that the merges of used tokens need.
 
-    A token needs them if none of its merges joins two tokens that were seen.
+    A used token needs them if each of its merges joins at least one token that was not seen.
     """
     family = evidence.target.family
     if not isinstance(family, BPE):
@@ -220,19 +220,23 @@ def _find_lost_characters(evidence: Evidence, unseen: set[int]) -> set[int]:
     if unknown_piece(evidence.source) is None:
         return set()
     added = evidence.splice.new
-    return {token.id for token in added if token.id in unseen and len(token.text) == 1}
+    lost = set()
+    for token in added:
+        if token.id in unseen and len(token.text) == 1:
+            lost.add(token.id)
+    return lost
 
 
-def _on_base(evidence: Evidence) -> Iterator[Claim]:
+def _check_base_text(evidence: Evidence) -> Iterator[Claim]:
     """Count changed base-language documents; protected documents must not change."""
     if evidence.base_text is not None:
-        yield _identical(evidence, BASE_IDENTICAL, evidence.base_text, fatal=False)
+        yield _check_identical(evidence, BASE_IDENTICAL, evidence.base_text, fatal=False)
     if evidence.protected_text is not None:
         name = "protected documents identical"
-        yield _identical(evidence, name, evidence.protected_text, fatal=True)
+        yield _check_identical(evidence, name, evidence.protected_text, fatal=True)
 
 
-def _identical(
+def _check_identical(
     evidence: Evidence, name: str, texts: Callable[[], Iterable[str]], *, fatal: bool
 ) -> Claim:
     """Count the documents whose ids change, and how the number of tokens changes."""

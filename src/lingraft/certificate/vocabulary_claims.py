@@ -19,15 +19,15 @@ _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 def certify_vocabulary(evidence: Evidence) -> list[Claim]:
     """Check the claims about the vocabulary itself."""
     return [
-        _base_ids(evidence),
-        *_special_tokens(evidence),
-        *_ranks(evidence),
-        *_reachable(evidence),
+        _check_base_ids(evidence),
+        *_check_special_tokens(evidence),
+        *_check_ranks(evidence),
+        *_check_reachable(evidence),
     ]
 
 
-def _base_ids(evidence: Evidence) -> Claim:
-    """Every piece of the source has the target id that the splice gives it."""
+def _check_base_ids(evidence: Evidence) -> Claim:
+    """Check that every piece of the source has the target id that the splice gives it."""
     before, after = evidence.source.family.pieces, evidence.target.family.pieces
     target_id_of = map_to_target(evidence.splice)
     moved = 0
@@ -43,8 +43,8 @@ def _base_ids(evidence: Evidence) -> Claim:
     )
 
 
-def _special_tokens(evidence: Evidence) -> Iterator[Claim]:
-    """Added tokens keep id, content and flags; chat templates stay the same byte for byte."""
+def _check_special_tokens(evidence: Evidence) -> Iterator[Claim]:
+    """Check that added tokens keep id, content and flags, and chat templates every byte."""
     before, after = _added_tokens(evidence.source), _added_tokens(evidence.target)
     target_id_of = map_to_target(evidence.splice)
     backend = evidence.target.backend
@@ -74,11 +74,11 @@ def _special_tokens(evidence: Evidence) -> Iterator[Claim]:
         )
 
 
-def _ranks(evidence: Evidence) -> Iterator[Claim]:
-    """The rules of the base come first and are unchanged."""
+def _check_ranks(evidence: Evidence) -> Iterator[Claim]:
+    """Check that the rules of the base come first and are unchanged."""
     before, after = _rules(evidence.source), _rules(evidence.target)
     if evidence.splice.dropped:  # the rules of removed tokens are gone: compare the others
-        remaining = {tuple(rule) for rule in after}
+        remaining = set(map(tuple, after))
         before = [rule for rule in before if tuple(rule) in remaining]
     if not before:
         return
@@ -94,8 +94,8 @@ def _ranks(evidence: Evidence) -> Iterator[Claim]:
     )
 
 
-def _reachable(evidence: Evidence) -> Iterator[Claim]:
-    """The model alone turns the surface of each added token into that token.
+def _check_reachable(evidence: Evidence) -> Iterator[Claim]:
+    """Check that the model alone turns the surface of each added token into that token.
 
     A BPE is checked with whole-word lookup (`ignore_merges`) off and on.
     """
@@ -128,7 +128,10 @@ def _reachable(evidence: Evidence) -> Iterator[Claim]:
 
 def _added_tokens(tokenizer: ModelTokenizer) -> dict[str, dict[str, Any]]:
     """Return the added tokens of tokenizer.json by content."""
-    return {token["content"]: token for token in tokenizer.family.data.get("added_tokens") or []}
+    tokens = {}
+    for token in tokenizer.family.data.get("added_tokens") or []:
+        tokens[token["content"]] = token
+    return tokens
 
 
 def _rules(tokenizer: ModelTokenizer) -> list[Any]:

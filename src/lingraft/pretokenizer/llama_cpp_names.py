@@ -46,7 +46,9 @@ def llama_cpp_name(data: Data) -> str:
     else:
         _refuse(f"its steps are {', '.join(kinds) or 'none'}")
     if MARK_AWARE_WORD in expression:
-        _refuse("its regular expression was repaired so that words are not cut at vowel signs")
+        _refuse(
+            "its regular expression was made mark-aware, so that vowel signs do not split words"
+        )
     name = NAMES.get((expression, whole_words))
     if name is None:
         lookup = ", with words looked up before merges" if whole_words else ""

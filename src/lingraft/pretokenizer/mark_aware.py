@@ -81,7 +81,7 @@ def _lacks_marks(repeat: Repeat) -> bool:
 
 
 def _mark_aware(repeat: Repeat, pattern: str) -> str:
-    """Return the replacement of a repeat, in which marks may follow each letter."""
+    """Return the source of a repeat in which marks may follow each letter."""
     letters = pattern[repeat.begin : repeat.quantifier]
     quantifier = pattern[repeat.quantifier : repeat.end]
     if letters in {r"\p{L}", r"[\p{L}]"} and quantifier == "+":

@@ -1,4 +1,4 @@
-"""Byte strings that begin or end inside of a character, and the characters that they may belong to.
+"""Byte strings that begin or end inside a character, and the characters that they may belong to.
 
 A byte-level token may hold a part of a UTF-8 character at each end. Such a part stands for every
 character that begins, or ends, with these bytes.
@@ -23,20 +23,20 @@ MAX_TEXTS = 4096
 _NO_POINTS = np.empty(0, dtype=np.int64)
 
 
-def symbols(surface: bytes, begin: int) -> Iterator[tuple[bytes, int]]:
+def split_characters(surface: bytes, begin: int) -> Iterator[tuple[bytes, int]]:
     """Yield each character, or part of a character, from `begin` on, with the index of its end."""
     at = begin
     while at < len(surface):
         end = at + 1
         # A part without its first byte takes all continuation bytes, a character only its own.
-        limit = len(surface) if _continues(surface[at]) else at + _length(surface[at])
-        while end < min(limit, len(surface)) and _continues(surface[end]):
+        limit = len(surface) if _is_continuation(surface[at]) else at + _length(surface[at])
+        while end < min(limit, len(surface)) and _is_continuation(surface[end]):
             end += 1
         yield surface[at:end], end
         at = end
 
 
-def _continues(byte: int) -> bool:
+def _is_continuation(byte: int) -> bool:
     return 0x80 <= byte < 0xC0
 
 
@@ -59,7 +59,7 @@ def code_points(symbol: bytes, *, is_first: bool) -> npt.NDArray[np.int64]:
     """
     with suppress(UnicodeDecodeError, TypeError):
         return np.array([ord(symbol.decode())], dtype=np.int64)
-    if not _continues(symbol[0]):
+    if not _is_continuation(symbol[0]):
         return _points_beginning_with(symbol)
     return _points_ending_with(symbol) if is_first and len(symbol) < 4 else _NO_POINTS
 
@@ -107,7 +107,7 @@ def completions(surface: bytes) -> list[str]:
         text = surface.decode()
         return [text, f" {text}", f"{text} "]
     choices = []
-    for place, (symbol, _end) in enumerate(symbols(surface, 0)):
+    for place, (symbol, _end) in enumerate(split_characters(surface, 0)):
         choices.append(code_points(symbol, is_first=place == 0))
     partial = sum(len(points) > 1 for points in choices)
     limit = round(MAX_TEXTS ** (1 / max(partial, 1)))

@@ -1,12 +1,13 @@
-r"""An exact test of which byte strings a pre-tokenizer can leave whole, without sampling text.
+r"""Which byte strings a pre-tokenizer may leave whole, decided from its expression.
 
 A token is produced only inside of one pre-token, so its bytes are a factor (a contiguous part) of a
 pre-token. A pre-token is a match of the expression, or a gap between two matches where the step
 keeps gaps. A string is a factor of a match where the expression's automaton accepts it from any
 position to any position. A gap holds no character that the expression matches on its own.
 
-Assertions and the order of alternatives are ignored. The strings that count as whole are therefore
-a superset: "always split" is certain, "may be whole" is not.
+Assertions and the order of alternatives are ignored, so the strings that are accepted are a
+superset. A string that is not accepted is split in every text. An accepted string may be split in
+every text, too. No text is sampled.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.pretokenizer.partial_characters import code_points, symbols
+from lingraft.pretokenizer.partial_characters import code_points, split_characters
 from lingraft.pretokenizer.regex_automaton import Positions, has_assertion, positions_in
 from lingraft.pretokenizer.regex_syntax import (
     CODE_POINTS,
@@ -40,8 +41,10 @@ MAX_SETS = 62
 class Factors:
     """The factors of the strings that one step lets through: matches, and gaps where it keeps them.
 
-    Characters that belong to the same sets of the expression are of one kind. Strings are tested by
-    the kinds of their characters.
+    Characters that belong to the same sets of the expression are of one kind. Whether a string is a
+    factor depends only on the kinds of its characters.
+
+    `matches` and `gaps` say whether the step lets the matches through, and the text between them.
     """
 
     def __init__(self, expression: str, *, matches: bool, gaps: bool) -> None:
@@ -66,28 +69,29 @@ class Factors:
             for place, number in enumerate(numbers):
                 mask |= (membership >> number & 1) << place
             self.masks.append(mask if matches else 0)
+            # The bits above the distinct classes are those of classes that are matched alone.
             self.in_gap.append(gaps and not membership >> len(distinct))
         self._kinds_of_symbol: dict[tuple[bytes, bool], tuple[int, ...]] = {}
         self._kind_names = _KindNames(self.kind_of)
         self._whole: dict[str, bool] = {}
 
-    def whole(self, surface: bytes) -> bool:
+    def may_be_whole(self, surface: bytes) -> bool:
         """Whether bytes may be in one pre-token; otherwise the step splits them in every text."""
         try:
             # Strings of the same kinds share a result. Few of them are distinct: a vocabulary
             # takes 0.3 s instead of 6 s.
             kinds = surface.decode().translate(self._kind_names)
         except UnicodeDecodeError:
-            return self.longest(surface, 0) == len(surface)
+            return self.find_end(surface, 0) == len(surface)
         if kinds not in self._whole:
-            self._whole[kinds] = self.longest(surface, 0) == len(surface)
+            self._whole[kinds] = self.find_end(surface, 0) == len(surface)
         return self._whole[kinds]
 
-    def longest(self, surface: bytes, begin: int) -> int:
-        """Return the end of the longest part from `begin` on that may be in one pre-token."""
+    def find_end(self, surface: bytes, begin: int) -> int:
+        """Return the end of the longest part that starts at `begin` and may be in one pre-token."""
         # A factor may begin at any position: -1 has every bit set.
         states, gap, at = -1, True, begin
-        for symbol, end in symbols(surface, begin):
+        for symbol, end in split_characters(surface, begin):
             reached, in_gap = 0, False
             for kind in self._kinds(symbol, is_first=at == begin):
                 reached |= self.masks[kind]
@@ -110,7 +114,7 @@ class Factors:
 
 
 def _classes_matched_alone(tree: Node) -> list[CharacterClass]:
-    """Return the classes of which the expression matches every single character, in any context."""
+    """Return the classes whose characters the expression matches on their own, in any context."""
     options = tree.options if isinstance(tree, Alternation) else (tree,)
     classes: list[CharacterClass] = []
     for option in options:
@@ -175,7 +179,7 @@ def build_factors(expression: str, *, matches: bool, gaps: bool) -> Factors:
 
 def may_be_whole(cutting: Sequence[Factors], surface: bytes) -> bool:
     """Whether every step may leave these bytes in one pre-token."""
-    return all(step.whole(surface) for step in cutting)
+    return all(step.may_be_whole(surface) for step in cutting)
 
 
 def split_into_parts(cutting: Sequence[Factors], surface: bytes) -> list[bytes]:
@@ -188,9 +192,9 @@ def split_into_parts(cutting: Sequence[Factors], surface: bytes) -> list[bytes]:
     """
     parts, at = [], 0
     while at < len(surface):
-        end = min((step.longest(surface, at) for step in cutting), default=len(surface))
+        end = min((step.find_end(surface, at) for step in cutting), default=len(surface))
         if end == at:  # not even one character is whole: keep it, so that the loop advances
-            _, end = next(symbols(surface, at))
+            _, end = next(split_characters(surface, at))
         parts.append(surface[at:end])
         at = end
     return parts

@@ -4,11 +4,12 @@ A vocabulary may hold tokens that its own pre-tokenizer splits in every text, be
 with another expression. A changed expression may produce them. They are then treated as added
 tokens.
 
-A token is reachable where two conditions hold. First, its bytes may be in one pre-token
-(`pre_tokens`). Second, the model returns the token for these bytes alone: merges inside of a token
-happen in the same order in any context, because no merge crosses its borders. Both conditions are
-exact for "unreachable". The first one allows a few strings too many for "reachable", which can only
-add tokens that no text uses.
+A token is called reachable where two conditions hold. First, its bytes may be in one pre-token
+(`pre_tokens`). Second, the model returns the token for these bytes alone: merges inside a token
+happen in the same order in any context, because no merge crosses the boundaries of the token. A
+token that fails a condition is never produced. A few tokens that meet both are not produced either,
+because the first condition accepts too many strings. Treating these as added tokens does no harm:
+no text uses them.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def newly_reachable(source: Family, target: Data | Family) -> frozenset[int]:
     Tokens that both have must have the same id in both. Special tokens are left out.
     """
     data = target if isinstance(target, dict) else target.data
-    was_lookup = bool(source.data["model"].get("ignore_merges"))
-    lookup = bool(data["model"].get("ignore_merges")) and not was_lookup
+    source_looks_up = bool(source.data["model"].get("ignore_merges"))
+    lookup = bool(data["model"].get("ignore_merges")) and not source_looks_up
     same = source.data.get("pre_tokenizer") == data.get("pre_tokenizer")
     if not isinstance(source, ByteLevel) or (same and not lookup):
         return frozenset()
@@ -44,12 +45,12 @@ def newly_reachable(source: Family, target: Data | Family) -> frozenset[int]:
     if whole_before:
         # With a lookup of whole words the target also produces tokens that no merges lead to. Those
         # that the source's merges produce were trained.
-        trained = whole_before & _produced(source, source, candidates)
+        trained = whole_before & _find_produced(source, source, candidates)
         candidates = sorted(set(candidates) - trained)
-    return _produced(source, target, candidates)
+    return _find_produced(source, target, candidates)
 
 
-def _produced(source: Family, target: Data | Family, token_ids: list[int]) -> frozenset[int]:
+def _find_produced(source: Family, target: Data | Family, token_ids: list[int]) -> frozenset[int]:
     """Return those of the source's tokens that the target's model returns for their own bytes."""
     data = target if isinstance(target, dict) else target.data
     model = build_model_only(target) if isinstance(target, dict) else target.model_only

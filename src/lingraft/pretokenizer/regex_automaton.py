@@ -24,7 +24,7 @@ from lingraft.pretokenizer.regex_syntax import (
 MAX_COPIES = 8
 
 Span = tuple[bool, int, int]
-"""Whether a node may be empty, and masks of its first and of its last positions."""
+"""Whether a node matches the empty string, and masks of its first and its last positions."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Positions:
     follow: list[int] = field(default_factory=list)
 
     def add(self, node: Node) -> Span:
-        """Add the positions of a node."""
+        """Add the positions of a node, and return its span."""
         if isinstance(node, CharacterClass):
             self.classes.append(node)
             self.follow.append(0)
@@ -56,9 +56,9 @@ class Positions:
         return self._concatenate([self.add(part) for part in node.parts])
 
     def _add_repeat(self, node: Repeat) -> Span:
-        unlimited = node.most is None or node.most > MAX_COPIES
-        required = min(node.least, MAX_COPIES)
-        copies = max(required, 1) if unlimited else max(node.most or 0, 1)
+        unlimited = node.maximum is None or node.maximum > MAX_COPIES
+        required = min(node.minimum, MAX_COPIES)
+        copies = max(required, 1) if unlimited else max(node.maximum or 0, 1)
         spans = []
         for number in range(copies):
             may_be_empty, first, last = self.add(node.part)

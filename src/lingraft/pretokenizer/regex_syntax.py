@@ -52,15 +52,15 @@ class CharacterClass:
 
 @dataclass(frozen=True)
 class Repeat:
-    """`part`, repeated `least` to `most` times (`None`: without limit).
+    """`part`, repeated `minimum` to `maximum` times (`None`: without limit).
 
     `begin` and `end` are the indices of part and quantifier in the expression. `quantifier` is the
     index where the quantifier begins.
     """
 
     part: Node
-    least: int
-    most: int | None
+    minimum: int
+    maximum: int | None
     begin: int = 0
     quantifier: int = 0
     end: int = 0
@@ -138,12 +138,12 @@ class _Parser:
             if sign is None and not low and not high:
                 break  # a literal brace
             quantifier, self.at = self.at, match.end()
-            least = int(low or 0)
-            most = int(high or low) if high or (low and not comma) else None
+            minimum = int(low or 0)
+            maximum = int(high or low) if high or (low and not comma) else None
             if sign:
-                least = 1 if sign == "+" else 0
-                most = 1 if sign == "?" else None
-            node = Repeat(node, least, most, begin, quantifier, self.at)
+                minimum = 1 if sign == "+" else 0
+                maximum = 1 if sign == "?" else None
+            node = Repeat(node, minimum, maximum, begin, quantifier, self.at)
         return node
 
     def _atom(self) -> Node:
@@ -158,7 +158,7 @@ class _Parser:
             self.at += 1
             return Assertion()
         if character in "*+?":
-            self.refuse("a quantifier of nothing")
+            self.refuse("a quantifier with nothing to repeat")
         return self._characters(self.at + 1)
 
     def _characters(self, end: int) -> CharacterClass:
@@ -187,7 +187,7 @@ class _Parser:
             at += 1
             if not depth:
                 return at
-        self.refuse("a class without its end")
+        self.refuse("a class without a closing ]")
         return at
 
     def _group(self) -> Node:
@@ -210,7 +210,7 @@ class _Parser:
             self.at += 1
         inner = self.alternation()
         if not self._rest().startswith(")"):
-            self.refuse("a group without its end")
+            self.refuse("a group without a closing )")
         self.at += 1
         self.ignore_case = outer
         return Assertion() if assertion else inner
@@ -220,7 +220,7 @@ def escape_end(expression: str, at: int) -> int:
     r"""Return the index after the escape at `at`, such as `\p{L}`, `\x{41}`, `\u0041` or `\n`."""
     match = _ESCAPE.match(expression, at)
     if match is None:
-        msg = f"an escape without its character at the end of {expression!r}"
+        msg = f"a backslash without a character after it at the end of {expression!r}"
         raise UnknownSyntaxError(msg)
     return match.end()
 
@@ -267,7 +267,7 @@ def members(characters: CharacterClass) -> npt.NDArray[np.bool_]:
 def unlimited_repeats(node: Node) -> Iterator[Repeat]:
     """Yield the unlimited repeats of one set of characters, in the order of the expression."""
     if isinstance(node, Repeat):
-        if isinstance(node.part, CharacterClass) and node.most is None:
+        if isinstance(node.part, CharacterClass) and node.maximum is None:
             yield node
         else:
             yield from unlimited_repeats(node.part)

@@ -46,23 +46,23 @@ _SAMPLES = 200
 class DigitRule:
     """How a tokenizer segments digits.
 
-    `most` is the highest number of digits in a token. `after_space` says whether such a token may
-    begin with a space.
+    `max_digits` is the highest number of digits in a token. `after_space` says whether such a token
+    may begin with a space.
     """
 
-    most: int
+    max_digits: int
     after_space: bool
 
     def allows(self, text: str) -> bool:
-        """Whether a text with digits may be a token: nothing but digits, at most `most` of them."""
+        """Whether a text with digits may be a token: only digits, at most `max_digits` of them."""
         digits = text.removeprefix(" ") if self.after_space else text
-        return len(digits) <= self.most and all(map(str.isdecimal, digits))
+        return len(digits) <= self.max_digits and all(map(str.isdecimal, digits))
 
     def __str__(self) -> str:
         """The rule as a phrase."""
-        if self.most == 1:
+        if self.max_digits == 1:
             return "digits are split singly"
-        return f"up to {self.most} digits are one token"
+        return f"up to {self.max_digits} digits are one token"
 
 
 def derive_digit_rule(cut: Callable[[Sequence[str]], list[list[bytes]]]) -> DigitRule:
@@ -71,7 +71,7 @@ def derive_digit_rule(cut: Callable[[Sequence[str]], list[list[bytes]]]) -> Digi
     `cut` returns the surfaces of the tokens of each text.
 
     >>> derive_digit_rule(lambda texts: [[b"1", b"2"] for text in texts])
-    DigitRule(most=1, after_space=False)
+    DigitRule(max_digits=1, after_space=False)
     """
     chance = random.Random(0)
     # Round numbers and years are more likely to be tokens of their own than random digits.
@@ -79,14 +79,14 @@ def derive_digit_rule(cut: Callable[[Sequence[str]], list[list[bytes]]]) -> Digi
     for i in range(_SAMPLES):
         digits = [chance.choice("0123456789") for _ in range(1 + i % 12)]
         numbers.append("".join(digits))
-    most, after_space = 1, False
+    max_digits, after_space = 1, False
     for tokens in cut([f"a {number} b" for number in numbers]):
         for token in tokens:
             if not re.search(rb"[0-9]", token):
                 continue
-            most = max(most, len(re.findall(rb"[0-9]", token)))
+            max_digits = max(max_digits, len(re.findall(rb"[0-9]", token)))
             after_space = after_space or token.startswith(b" ")
-    return DigitRule(most, after_space)
+    return DigitRule(max_digits, after_space)
 
 
 def is_learnable(text: str, digits: Callable[[], DigitRule]) -> bool:

@@ -1,4 +1,4 @@
-"""Automatic vocabulary size: the point of the savings curve at which a rule stops."""
+"""Automatic vocabulary size: rules for the number of tokens to add, by the savings curve."""
 
 from __future__ import annotations
 

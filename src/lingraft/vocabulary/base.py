@@ -1,7 +1,7 @@
 """The interface of selection methods: from the words of a text to new tokens in rank order.
 
 A *surface* is the bytes that a token adds to a text. A *unit* is a pre-token as the model of the
-tokenizer sees it: tokens never cross the border of a unit.
+tokenizer sees it: tokens never cross the boundary of a unit.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Selected:
     def first(self, size: int) -> Selected:
         """Return the first `size` tokens.
 
-        A greedy method that is asked for `size` tokens selects the same ones.
+        A greedy method would select the same tokens for a request of this `size`.
         """
         return replace(self, surfaces=self.surfaces[:size], saved=self.saved[:size])
 

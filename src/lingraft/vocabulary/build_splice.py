@@ -1,4 +1,4 @@
-"""From selected tokens to the target tokenizer.json and the splice, with protected text.
+"""Building the target tokenizer.json and the splice from the selected tokens.
 
 The splice says for each target id whether its embedding row is copied from a source id or
 initialised from the source ids that spelled the same bytes (see `lingraft.splice`).
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from lingraft.pretokenizer import newly_reachable, split_where_always_cut
@@ -37,10 +38,10 @@ def protect_text(family: Family, selected: Selected, protected: Collection[str])
     units = list(protected)
     before = len(selected.surfaces)
     while units and selected.surfaces and not selected.dropped:
-        removed = _used_or_unreachable(family, selected, units)
+        removed = _find_used_or_unreachable(family, selected, units)
         if not removed:
             break
-        selected = _without(selected, removed)
+        selected = _remove_positions(selected, removed)
     left_out = before - len(selected.surfaces)
     if not left_out:
         return selected
@@ -48,7 +49,7 @@ def protect_text(family: Family, selected: Selected, protected: Collection[str])
     return replace(selected, notes=notes)
 
 
-def _used_or_unreachable(family: Family, selected: Selected, units: Sequence[str]) -> set[int]:
+def _find_used_or_unreachable(family: Family, selected: Selected, units: Sequence[str]) -> set[int]:
     """Return the positions of new tokens that occur in the units or that no merge produces."""
     bare = build_model_only(extend_family(family, selected))
     positions = set()
@@ -64,7 +65,7 @@ def _used_or_unreachable(family: Family, selected: Selected, units: Sequence[str
     return positions
 
 
-def _without(selected: Selected, positions: Collection[int]) -> Selected:
+def _remove_positions(selected: Selected, positions: Collection[int]) -> Selected:
     """Remove the tokens at these positions."""
     kept = [i for i in range(len(selected.surfaces)) if i not in positions]
     surfaces = tuple(selected.surfaces[i] for i in kept)
@@ -127,9 +128,8 @@ def _spell_new(source: Family, selected: Selected, ids: Sequence[int]) -> Iterab
 
 def _spell_reinitialised(source: Family, reinitialised: dict[int, int]) -> Iterable[AddedToken]:
     """Yield the reinitialised tokens with the source ids that the source cuts them into."""
-    surfaces = [
-        source.vocabulary.surfaces[source_id] or b"" for source_id in reinitialised.values()
-    ]
+    surface_of = source.vocabulary.surfaces
+    surfaces = [surface_of[source_id] or b"" for source_id in reinitialised.values()]
     spellings = _spell(source, surfaces)
     for target_id, surface, pieces in zip(reinitialised, surfaces, spellings, strict=True):
         yield AddedToken(target_id, surface, pieces)
@@ -143,7 +143,7 @@ def _spell(source: Family, surfaces: Sequence[bytes]) -> list[tuple[int, ...]]:
     """
     units_of = [_units(source, surface) for surface in surfaces]
     # One call for all units: `segment` is fast on a batch.
-    segmented = iter(source.segment([unit for units in units_of for unit in units]))
+    segmented = iter(source.segment(list(chain.from_iterable(units_of))))
     spellings = []
     for units in units_of:
         ids: list[int] = []

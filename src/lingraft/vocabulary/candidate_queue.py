@@ -2,7 +2,8 @@
 
 The saving of a candidate changes with almost every merge, so the heap is lazy: its entries may be
 out of date, and an entry is compared with the current saving when it is popped. The heap holds only
-candidates above a moving floor, because most candidates save too little to be ever chosen.
+candidates above a threshold, because most candidates save too little to be ever chosen. The
+threshold is lowered when the best candidate of the heap is below it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class CandidateQueue:
         self._allowed = allowed
         self._minimum = minimum
         self._heap: list[tuple[int, int, bytes]] = []
-        self._floor: int | None = None
+        self._threshold: int | None = None
         self._lowered: set[bytes] = set()  # candidates whose worth is below their saving
 
     def add(self, surface: bytes, change: int) -> bool:
@@ -46,7 +47,7 @@ class CandidateQueue:
                 return False
             known = 0
         saving = self.saving[surface] = known + change
-        if self._floor is not None and saving >= self._floor:
+        if self._threshold is not None and saving >= self._threshold:
             heapq.heappush(self._heap, (-saving, len(surface), surface))
         return True
 
@@ -58,7 +59,7 @@ class CandidateQueue:
         saving = self.saving[surface] = known - change
         # The heap entry of an ordinary candidate is corrected when it is popped. The worth of a
         # lowered one can rise here: with fewer places it may leave its parts in use.
-        if surface in self._lowered and self._floor is not None and saving >= self._floor:
+        if surface in self._lowered and self._threshold is not None and saving >= self._threshold:
             self._lowered.discard(surface)
             heapq.heappush(self._heap, (-saving, len(surface), surface))
 
@@ -90,13 +91,15 @@ class CandidateQueue:
                 heapq.heappush(self._heap, (-worth, len(surface), surface))
 
     def _fill_heap(self) -> None:
-        """Lower the floor until the best candidate of the heap is above it."""
-        if self._floor is None:
-            self._floor = max(self.saving.values(), default=0) + 1
-        while self._floor > self._minimum and not (self._heap and -self._heap[0][0] >= self._floor):
+        """Lower the threshold until the best candidate of the heap reaches it."""
+        if self._threshold is None:
+            self._threshold = max(self.saving.values(), default=0) + 1
+        while self._threshold > self._minimum and not (
+            self._heap and -self._heap[0][0] >= self._threshold
+        ):
             # A quarter: few enough steps that scanning all candidates at each costs little.
-            ceiling, self._floor = self._floor, max(self._floor // 4, self._minimum)
+            ceiling, self._threshold = self._threshold, max(self._threshold // 4, self._minimum)
             for surface, saving in self.saving.items():
-                if self._floor <= saving < ceiling:
+                if self._threshold <= saving < ceiling:
                     self._heap.append((-saving, len(surface), surface))
             heapq.heapify(self._heap)

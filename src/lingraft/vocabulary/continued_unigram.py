@@ -5,9 +5,10 @@ intermediate tokens of BPE would be useless here. The search has three steps:
 
 1. Characters without a piece become pieces, if the base has no bytes for them and loses them.
 2. The BPE learner proposes more pieces than wanted, on the segmentation of the base.
-3. The extended tokenizer segments the text. Each piece is weighted by the tokens that the text
-   would need more without it. The lightest pieces are removed and the others weighted again, until
-   the wanted number is left (Kudo 2018, with the number of tokens in place of the likelihood).
+3. The extended tokenizer segments the text. The weight of a piece is the number of extra tokens
+   that the text would need without it. The lightest pieces are removed and the others weighted
+   again, until the wanted number is left (Kudo 2018, with the number of tokens in place of the
+   likelihood).
 
 Pieces that would change protected text are removed, checked on that text.
 """
@@ -89,7 +90,7 @@ def continue_unigram(request: SelectionRequest, *, allowed: Allowed, minimum: in
 
 
 def _two_parts(surface: bytes) -> list[bytes]:
-    """Tell the learner that every surface is reachable: a Unigram needs no merges."""
+    """Cut every surface into two parts, so that the learner finds it reachable without merges."""
     return [surface[:1], surface[1:]]
 
 
@@ -156,9 +157,9 @@ class _PieceSearch:
     notes: Counter[str] = field(default_factory=Counter)
 
     def shrink(self, candidates: Sequence[bytes], wanted: int) -> list[bytes]:
-        """Return the `wanted` candidates that together save most; fewer if the others save less.
+        """Return the `wanted` candidates of the highest weight, found by removing the lightest.
 
-        Every returned piece saves at least `minimum` tokens.
+        Every returned piece saves at least `minimum` tokens, so there may be fewer.
         """
         kept = list(candidates)
         while True:
@@ -171,7 +172,7 @@ class _PieceSearch:
             kept = useful[: max(wanted, int(len(kept) * SHRINK))]
 
     def weigh(self, kept: Sequence[bytes]) -> dict[bytes, int]:
-        """Return how many tokens the text would need more without each piece."""
+        """Return the number of extra tokens that the text would need without each piece."""
         surfaces = [*self.characters, *kept]
         pieces = [self.family.piece_of(surface) for surface in surfaces]
         uses, _ = self.count_uses(surfaces)
@@ -231,14 +232,19 @@ class _PieceSearch:
             used: set[bytes] = set()
             for unit, ids in _segment(Unigram(self.family.with_tokens(surfaces)), units):
                 if ids != before[unit]:
-                    new_ids = [token_id for token_id in ids if token_id >= self.family.size]
-                    used.update(surfaces[token_id - self.family.size] for token_id in new_ids)
+                    used.update(self._new_surfaces(ids, surfaces))
             if not used:
                 break
             kept = [surface for surface in kept if surface not in used]
             left_out += len(used)
         self.notes["left out: it would change protected text"] += left_out
         return kept
+
+    def _new_surfaces(self, ids: Sequence[int], surfaces: Sequence[bytes]) -> Iterator[bytes]:
+        """Yield the surfaces of the new pieces among some ids."""
+        for token_id in ids:
+            if token_id >= self.family.size:
+                yield surfaces[token_id - self.family.size]
 
     def summarize(self, left_out: Counter[str], kept: Sequence[bytes]) -> dict[str, int]:
         """Return the counts of what was left out and of lost characters, by reason."""

@@ -1,4 +1,4 @@
-"""Counts of the words of a corpus: what tokens are learned from, within a limit on memory."""
+"""Counting the words of a corpus, from which tokens are learned, within a limit on memory."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def count_words(family: Family, corpus: Corpus, workers: Workers) -> CorpusWords
             units = family.units(texts)
         else:
             units = Counter()
+            # Reads the documents lazily; the empty list at their end stops the iterator.
             tasks = iter(lambda: list(islice(texts, _DOCUMENTS_PER_TASK)), [])
             for task_units in workers.map(_units, family, tasks):
                 units.update(task_units)

@@ -1,4 +1,4 @@
-"""The files and notes with which an extension explains itself: samples, savings curve, summary."""
+"""Files and notes that describe an extension: splice, samples, savings curve, summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Held-out text of few documents: check its lines and sentences as well, and warn.
+"""More texts to check where there are few held-out documents: their lines and sentences.
 
 A claim that holds on three documents proves little, but three long documents hold hundreds of
 lines. If a language has fewer than `MIN_DOCUMENTS` held-out documents, they are also cut into

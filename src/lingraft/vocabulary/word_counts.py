@@ -165,10 +165,10 @@ def cut_with_new(surface: bytes, cut_alone: CutAlone, rank: Mapping[bytes, int])
     no_rank = len(rank)
     while len(parts) > 2:
         # Of equal ranks the leftmost pair is merged first, as `tokenizers` does.
-        best, at = min(
-            (rank.get(left + right, no_rank), i) for i, (left, right) in enumerate(pairwise(parts))
-        )
+        ranks = [rank.get(left + right, no_rank) for left, right in pairwise(parts)]
+        best = min(ranks)
         if best == no_rank:
             break
+        at = ranks.index(best)
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
     return parts
