@@ -56,7 +56,7 @@ def test_converted_tokenizers_cut_as_published(assets, name, flores):
 
 @pytest.mark.parametrize("name", ["llama2", "mistral"])
 def test_a_converted_sentencepiece_model_gives_the_ids_of_sentencepiece(assets, name, flores):
-    """A tokenizer.json converted from tokenizer.model gives SentencePiece's ids in five languages."""
+    """A converted tokenizer.model gives the ids of SentencePiece in five languages."""
     import sentencepiece
 
     (path,) = (assets / "tokenizers" / name).iterdir()

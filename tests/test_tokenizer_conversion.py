@@ -338,7 +338,7 @@ def test_settings_survive_the_change_of_class(config, model_type, corpus, tmp_pa
 def test_a_model_with_a_sentencepiece_file_alone_is_extended_as_its_class_reads_it(
     prefix, tmp_path
 ):
-    """transformers reads code, chat and text alike with a Llama tokenizer and its extension."""
+    """Transformers reads code, chat and text alike with a Llama tokenizer and its extension."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
