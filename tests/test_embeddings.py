@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.embeddings import INITS, EmbeddingInit, InitRequest
 from lingraft.embeddings.align import count_aligned_pieces
-from lingraft.embeddings.donor import matching_pursuit
+from lingraft.embeddings.matching_pursuit import matching_pursuit
 from lingraft.embeddings.sparsemax import mix_rows, sparsemax
 from lingraft.errors import ModelError
 from lingraft.recipe.schema import EmbeddingSettings

@@ -1,8 +1,8 @@
-"""Rows from the source subtokens that real text has in the place of a token.
+"""Rows as means of the source tokens that overlap the added token in real text.
 
 Both tokenizers tokenize the same text, and their tokens are aligned by byte position. The row of an
-added token is the mean of the rows of the source tokens that overlap it, weighted by how often each
-of them does.
+added token is the mean of the rows of the source tokens that overlap it, weighted by the number of
+overlaps in the text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Counts = dict[int, dict[int, int]]
 
 @INITS.register
 class Align(EmbeddingInit):
-    """The mean of the source subtokens seen in the token's place in text, weighted by frequency."""
+    """The mean of the source tokens that overlap the token in text, weighted by frequency."""
 
     name: ClassVar[str] = "align"
     reference: ClassVar[str] = "Yamaguchi, Villavicencio, Aletras 2024 (arXiv 2406.11477), Align"
@@ -49,7 +49,7 @@ class Align(EmbeddingInit):
         for token in request.splice.added:
             if token.id in counts:
                 pieces.append(tuple(counts[token.id]))
-                weights.append(tuple(float(n) for n in counts[token.id].values()))
+                weights.append(tuple(map(float, counts[token.id].values())))
                 origins.append("aligned pieces")
             else:
                 pieces.append(token.pieces)
@@ -60,6 +60,7 @@ class Align(EmbeddingInit):
 
     def _counts(self, request: InitRequest) -> tuple[Counts, int]:
         """Count the source ids that overlap each added token, once for both sides."""
+        # Both sides share `scratch`, but may have different settings, so the key holds them.
         key = f"align {self.model_dump_json()}"
         if key not in request.scratch:
             request.scratch[key] = count_aligned_pieces(
@@ -75,7 +76,7 @@ class Align(EmbeddingInit):
 def read_text(request: InitRequest, limit: int) -> Iterator[list[str]]:
     """Yield about the first `limit` bytes of the train text in batches of documents.
 
-    Documents are not cut, so the last batch may go past the limit. Raises `ModelError` if there is
+    Documents are not cut, so the last batch may exceed the limit. Raises `ModelError` if there is
     no corpus.
     """
     if request.corpus is None:
@@ -97,7 +98,7 @@ def count_aligned_pieces(
     Returns the counts of the added tokens that occur, and the number of skipped documents. A
     document is skipped if the two tokenizations spell texts of different length.
     """
-    sizes = [surface_sizes(tokenizer.vocabulary) for tokenizer in (source, target)]
+    sizes = surface_sizes(source.vocabulary), surface_sizes(target.vocabulary)
     is_added = np.zeros(target.size, dtype=bool)
     is_added[list(added)] = True
     count_of: dict[int, int] = {}
@@ -115,6 +116,7 @@ def count_aligned_pieces(
                 skipped += 1
             else:
                 pairs.append(overlaps)
+        # Counted batch by batch: the overlaps of the whole text need not be in memory.
         codes, numbers = np.unique(np.concatenate(pairs), return_counts=True)
         for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
             count_of[code] = count_of.get(code, 0) + number
@@ -126,7 +128,7 @@ def count_aligned_pieces(
 
 
 def surface_sizes(vocabulary: Vocabulary) -> Ints:
-    """Return how many bytes each id spells; a special token spells its content."""
+    """Return the number of bytes that each id stands for; a special token, for its content."""
     sizes = []
     for token_id, surface in enumerate(vocabulary.surfaces):
         sizes.append(len(surface or vocabulary.special.get(token_id, "").encode()))
@@ -145,6 +147,7 @@ def _overlaps(
     if not len(source_ids) and not len(target_ids):
         return np.empty(0, dtype=np.int64)
     if not len(source_ids) or not len(target_ids) or source_ends[-1] != target_ends[-1]:
+        # A normalizer changed the text for one of them, so bytes cannot be aligned.
         return None
     places = is_added[target_ids].nonzero()[0]
     ends = target_ends[places]

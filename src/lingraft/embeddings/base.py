@@ -2,6 +2,19 @@
 
 Every row has an origin: a short text that says how the row was computed. An origin that starts with
 `fallback:` marks a token that the method could not handle. The report counts the origins.
+
+To add an initialisation:
+
+1. Write a module in this package with a subclass of `EmbeddingInit`, decorated `@INITS.register`.
+2. Set `name`, which recipes use, and `reference`. Set `needs_corpus = True` if it reads text.
+3. Declare its settings as pydantic fields with a `description`.
+4. Implement `rows`. Override `identity` if a setting names a file (`digest_file`).
+5. Import the class in `lingraft/embeddings/__init__.py` and add it to `__all__`, because a class is
+   registered only when its module is imported. Another package uses an entry point instead: group
+   `lingraft.embedding_init`, entry `NAME = "package:Class"`.
+
+Import torch inside functions only: reading a recipe imports every method, and must stay fast.
+`tests/test_embeddings.py` tests every registered method.
 """
 
 from __future__ import annotations
@@ -24,16 +37,17 @@ __all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "Side", "digest_
 class EmbeddingInit(Choice):
     """A method that computes the embedding rows of added tokens.
 
-    Rows depend on the request alone: the same request gives the same rows, bit for bit.
-    `needs_corpus` is true for methods that read text.
+    Rows depend on the settings and the request alone: the same settings and the same request give
+    the same rows, bit for bit. `needs_corpus` is true for methods that read text.
     """
 
     needs_corpus: ClassVar[bool] = False
 
     def identity(self) -> dict[str, Any]:
-        """Return JSON that changes whenever the rows would change.
+        """Return JSON that changes whenever the settings or their input files change.
 
-        It holds the settings. An input file counts by its content, not by its path.
+        It enters the key of the stage output. A method whose settings name files overrides this
+        and puts the SHA-256 of each file in the place of its path.
         """
         return self.chosen()
 
@@ -46,7 +60,7 @@ INITS: Registry[EmbeddingInit] = Registry("embedding init")
 
 
 def generator(request: InitRequest) -> Generator:
-    """Return a random generator for one side of a request."""
+    """Return a random generator on the CPU, seeded by the seed and the side of a request."""
     import torch
 
     # Even seeds for the input side, odd ones for the output side: with one seed for both, an untied

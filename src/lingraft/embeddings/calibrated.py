@@ -4,7 +4,7 @@ A mean of rows is shorter than the rows themselves, because their differences ca
 would receive an added token as a weak input. Input rows are rescaled to the median norm of the
 source's own rows in the token's script. Output rows are never rescaled: logits grow with them, and
 the first losses explode. A tied matrix is also an output matrix, so its rows are not rescaled
-either: they are character-weighted means, and the notes say why.
+either. Rows that are not rescaled are means weighted by characters. The notes give the reason.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ SCRIPTS = (
     "Adlam",
     "Yi",
 )
-SCRIPT = regex.compile("|".join(rf"(?P<{name}>\p{{Script={name}}})" for name in SCRIPTS))
+# One named group per script: the name of the group that matched is the script of the character.
+_GROUPS = [rf"(?P<{name}>\p{{Script={name}}})" for name in SCRIPTS]
+SCRIPT = regex.compile("|".join(_GROUPS))
 
 
 @INITS.register
@@ -98,26 +100,31 @@ class Calibrated(EmbeddingInit):
         lengths_A = means_AD.norm(dim=1)
         # A mean of length 0 has no direction to rescale; its factor is 1.
         scales_A = (norms_A / lengths_A).where(lengths_A > 0, lengths_A.new_ones(()))
-        origins = tuple(
-            origin if length > 0 else "fallback: a mean of length zero, left as it is"
-            for origin, length in zip(origins, lengths_A.tolist(), strict=True)
-        )
-        return InitRows(means_AD * scales_A[:, None], origins, notes)
+        final_origins = list(origins)
+        for number, length in enumerate(lengths_A.tolist()):
+            # `not >`, because a comparison with NaN is false.
+            if not length > 0:
+                final_origins[number] = "fallback: a mean of length zero, left as it is"
+        return InitRows(means_AD * scales_A[:, None], tuple(final_origins), notes)
 
     def _target_norms(
         self, request: InitRequest
     ) -> tuple[Tensor, tuple[str, ...], dict[str, object]]:
         """Return the norm for each row, the origin of each row, and the norms by script as notes.
 
-        A token without letters, such as a part of a character, counts to the script of most others.
+        A token without letters, such as a part of a character, gets the most common script of the
+        added tokens.
         """
         import torch
 
         tokens = request.splice.added
-        main_script = detect_main_script([token.surface for token in tokens])
-        scripts = [detect_script(token.surface) or main_script for token in tokens]
+        own_scripts = [detect_script(token.surface) for token in tokens]
+        main_script = _most_common(own_scripts)
+        scripts = [script or main_script for script in own_scripts]
         source_ids = _ids_by_script(request)
         norms, origins, notes = {}, {}, {}
+        # Each script has its own norm: for a Latin word among Hindi ones, that of Devanagari would
+        # be wrong.
         for script in sorted(set(scripts), key=str):
             ids = source_ids.get(script, []) if script else []
             origins[script] = "subtoken mean at the norm of the script"
@@ -131,15 +138,12 @@ class Calibrated(EmbeddingInit):
                 origins[script] = "fallback: subtoken mean at the norm of its pieces"
             norms[script] = median_norm(request.matrix, ids)
             notes[script or "no script"] = {"norm": norms[script], "rows": len(ids)}
-        return (
-            torch.tensor([norms[script] for script in scripts]),
-            tuple(origins[script] for script in scripts),
-            {"norms": notes},
-        )
+        norms_A = torch.tensor([norms[script] for script in scripts])
+        return norms_A, tuple(map(origins.__getitem__, scripts)), {"norms": notes}
 
 
 def _ids_by_script(request: InitRequest) -> dict[str | None, list[int]]:
-    """Return the source ids of each script whose rows were trained."""
+    """Return the source ids by script, without those whose rows were never trained."""
     untrained = request.splice.untrained  # their rows still have their initial norm
     ids: dict[str | None, list[int]] = {}
     for token_id, surface in enumerate(request.source_tokenizer.vocabulary.surfaces):
@@ -161,7 +165,7 @@ def detect_script(surface: bytes) -> str | None:
         text = surface.decode()
     except UnicodeDecodeError:
         return None
-    return _most_common(_script_of_character(character) for character in text)
+    return _most_common(map(_script_of_character, text))
 
 
 def detect_main_script(surfaces: Sequence[bytes]) -> str | None:
@@ -170,7 +174,7 @@ def detect_main_script(surfaces: Sequence[bytes]) -> str | None:
     >>> detect_main_script(["की".encode(), "में".encode(), b"the"])
     'Devanagari'
     """
-    return _most_common(detect_script(surface) for surface in surfaces)
+    return _most_common(map(detect_script, surfaces))
 
 
 def _most_common(scripts: Iterable[str | None]) -> str | None:
@@ -187,6 +191,7 @@ def median_norm(matrix_VD: Tensor, ids: Sequence[int]) -> float:
     if not ids:
         return 0.0
     norms = []
+    # In parts, because each row is copied to float32.
     for begin in range(0, len(ids), 8192):
         part = torch.tensor(ids[begin : begin + 8192])
         norms.append(matrix_VD[part].float().norm(dim=1))

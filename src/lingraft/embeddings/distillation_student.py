@@ -1,4 +1,4 @@
-"""The frozen source model that serves as teacher and student of token distillation.
+"""The frozen source model, which is both the teacher and the student of token distillation.
 
 As a teacher, it reads the source tokenization. As a student, it reads the target tokenization with
 trainable rows for the added tokens, which a hook puts into the output of the embedding table.
@@ -33,8 +33,10 @@ class DistillationStudent:
         self.model = load_model(request.source_folder, request.device, "float32")
         self.model.requires_grad_(requires_grad=False)
         self.device = self.model.device
-        self.start = self._start_id(request)
-        self.added = {token.id: number for number, token in enumerate(request.splice.added)}
+        self.start_id = self._find_start_id(request)
+        self.added: dict[int, int] = {}  # position of each added id in the trainable rows
+        for number, token in enumerate(request.splice.added):
+            self.added[token.id] = number
         self.source_of = dict(request.splice.kept)
         self.table = self.model.get_input_embeddings()
         self.head = self.model.get_output_embeddings()
@@ -58,8 +60,8 @@ class DistillationStudent:
         self.added_WP: Tensor | None = None
 
     @staticmethod
-    def _start_id(request: InitRequest) -> int:
-        """Return the id in front of every window; raises `ModelError` if there is none."""
+    def _find_start_id(request: InitRequest) -> int:
+        """Return the id in front of every window, BOS or EOS; raises `ModelError` without both."""
         tokenizer = request.source_tokenizer
         start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
         if start is None:
@@ -77,19 +79,26 @@ class DistillationStudent:
     def step(self, windows: Sequence[StudentWindow]) -> tuple[float, float]:
         """Make one optimizer step on a batch; return the state error and the output loss.
 
-        The state error is the squared error of the hidden states, relative to their mean square.
+        The state error is the mean squared error of the student's hidden states, divided by the
+        mean square of the teacher's.
         """
+        teacher_ids: list[Sequence[int]] = []
+        student_ids: list[Sequence[int]] = []
+        for window in windows:
+            teacher_ids.append(window.source)
+            student_ids.append(list(map(self._row_id, window.target)))
         with torch.no_grad():
-            teacher = self._states([window.source for window in windows], student=False)
-        student_ids = [[self._row_id(i) for i in window.target] for window in windows]
+            teacher = self._states(teacher_ids, student=False)
         student = self._states(student_ids, student=True)
-        window, source, target = torch.tensor(_state_pairs(windows), device=self.device).T
-        states = teacher[window, source]
-        error = (student[window, target] - states).square().mean() / states.square().mean()
-        window, source, token = torch.tensor(self._next_tokens(windows), device=self.device).T
+        pairs = torch.tensor(_state_pairs(windows), device=self.device)
+        window_index, source, target = pairs.T
+        states = teacher[window_index, source]
+        error = (student[window_index, target] - states).square().mean() / states.square().mean()
+        next_tokens = torch.tensor(self._next_tokens(windows), device=self.device)
+        window_index, source, token = next_tokens.T
         # The output rows learn from the teacher's states alone: those of the student move in every
         # step.
-        states = teacher[window, source]
+        states = teacher[window_index, source]
         logits = torch.cat([self.head(states), states @ self.parameters["output"].T], dim=1)
         loss = cross_entropy(logits.float(), token)
         self.optimizer.zero_grad()
@@ -101,13 +110,18 @@ class DistillationStudent:
         """Return (window, teacher position, row of the next target token) for the output loss."""
         triples = []
         for number, window in enumerate(windows):
-            for s, t in ((-1, -1), *window.ends):
-                if t + 1 < len(window.target):
-                    triples.append((number, s + 1, self._row_id(window.target[t + 1])))
+            # (-1, -1) is the start token: it ends together in both, and predicts the first token.
+            for source_end, target_end in ((-1, -1), *window.ends):
+                if target_end + 1 < len(window.target):
+                    row_id = self._row_id(window.target[target_end + 1])
+                    triples.append((number, source_end + 1, row_id))
         return triples
 
     def _row_id(self, target_id: int) -> int:
-        """Return the row of a target id in the source matrix, or past its end if it is added."""
+        """Return the position of a target id in the source matrix, or past its end if it is added.
+
+        Added token k gets the number of source rows + k, as in the logits of `step`.
+        """
         rows: int = self.head.weight.shape[0]
         if target_id in self.added:
             return rows + self.added[target_id]
@@ -115,12 +129,12 @@ class DistillationStudent:
 
     def _states(self, sequences: Sequence[Sequence[int]], *, student: bool) -> Tensor:
         """Return the last hidden states, [W, P, D]; position 0 is the start token."""
-        width = 1 + max(len(sequence) for sequence in sequences)
+        width = 1 + max(map(len, sequences))
         # Padding at the end needs no mask: in a causal model, no earlier position attends to it.
         padded = []
         for sequence in sequences:
-            padding = [self.start] * (width - 1 - len(sequence))
-            padded.append([self.start, *sequence, *padding])
+            padding = [self.start_id] * (width - 1 - len(sequence))
+            padded.append([self.start_id, *sequence, *padding])
         ids_WP = torch.tensor(padded, device=self.device)
         added_WP = ids_WP - self.head.weight.shape[0]
         self.added_WP = added_WP if student else None
@@ -147,7 +161,7 @@ def _state_pairs(windows: Sequence[StudentWindow]) -> list[tuple[int, int, int]]
     """
     triples = []
     for number, window in enumerate(windows):
-        for s, t in window.ends:
-            if t >= window.first_added:
-                triples.append((number, s + 1, t + 1))
+        for source_end, target_end in window.ends:
+            if target_end >= window.first_added:
+                triples.append((number, source_end + 1, target_end + 1))  # + 1: the start token
     return triples

@@ -1,4 +1,4 @@
-"""Windows of text for token distillation: the same text as ids of the source and the target.
+"""Windows of text for token distillation: the same text as source ids and as target ids.
 
 A window ends where a source token and a target token end at the same byte, so both tokenizations of
 a window spell the same text. Only windows that contain an added token are kept.
@@ -36,14 +36,14 @@ class StudentWindow:
 def find_windows(
     request: InitRequest, *, text_bytes: int, window_tokens: int, windows_per_token: int
 ) -> tuple[list[StudentWindow], set[int]]:
-    """Split the text into windows and keep those that have a token with too few windows.
+    """Split the text into windows and keep those with an added token that needs more windows.
 
     Returns the windows and the ids of the added tokens in them. Stops reading once every added
     token has `windows_per_token` windows.
     """
     source, target = request.source_tokenizer, request.target_tokenizer
-    sizes = [surface_sizes(tokenizer.vocabulary) for tokenizer in (source, target)]
-    wanted = {token.id: windows_per_token for token in request.splice.added}
+    sizes = surface_sizes(source.vocabulary), surface_sizes(target.vocabulary)
+    wanted = dict.fromkeys((token.id for token in request.splice.added), windows_per_token)
     missing, seen, windows = set(wanted), set(), []
     for texts in read_text(request, text_bytes):
         for source_ids, target_ids in zip(source.encode(texts), target.encode(texts), strict=True):
@@ -81,9 +81,9 @@ def _split(
         first = next((place for place, i in enumerate(target) if i in added), None)
         if first is not None and pair[0] - begin[0] <= MAX_SOURCE_TOKENS:
             ends = []
-            for s, t in pairs:
-                if begin[1] < t <= pair[1]:
-                    ends.append((s - begin[0] - 1, t - begin[1] - 1))
+            for source_end, target_end in pairs:
+                if begin[1] < target_end <= pair[1]:
+                    ends.append((source_end - begin[0] - 1, target_end - begin[1] - 1))
             source = tuple(source_ids[begin[0] + 1 : pair[0] + 1])
             yield StudentWindow(source, target, tuple(ends), first)
         begin = pair
@@ -101,9 +101,9 @@ def _common_ends(
     if not len(source_ids) or not len(target_ids) or source_ends[-1] != target_ends[-1]:
         return []
     # Tokens without bytes share their end with the token before; the last of them counts.
-    source_place = {int(end): place for place, end in enumerate(source_ends)}
+    source_place = {end: place for place, end in enumerate(source_ends.tolist())}
     pairs = []
-    for place, end in enumerate(target_ends):
-        if int(end) in source_place:
-            pairs.append((source_place[int(end)], place))
+    for place, end in enumerate(target_ends.tolist()):
+        if end in source_place:
+            pairs.append((source_place[end], place))
     return pairs

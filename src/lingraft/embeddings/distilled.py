@@ -1,12 +1,15 @@
 """Token distillation: rows that give the model the hidden states it has with the source tokens.
 
 The frozen source model reads windows of text twice: as the source tokenizer splits them (teacher),
-and as the target tokenizer does (student), where the rows of added tokens are trainable. Wherever a
-target token and a source token end at the same byte, at or after an added token, the squared error
-between their last hidden states is minimised. Output rows learn from the teacher's states alone:
-wherever tokens end together, they predict the next target token over all source and added rows
-(cross-entropy). All added tokens of a window are learned at once; the paper replaces one at a time.
-A tied model has one row for both sides, which learns from both losses. A killed run resumes.
+and as the target tokenizer does (student), where the rows of added tokens are trainable.
+
+Input rows: wherever a target token and a source token end at the same byte, at or after an added
+token, the squared error between their last hidden states is minimised. Output rows: wherever two
+tokens end at the same byte, the teacher's state predicts the next target token over all source and
+added rows (cross-entropy). A tied model has one row for both sides, which learns from both losses.
+
+All added tokens of a window are learned at once; the paper replaces one at a time. A killed run
+resumes.
 """
 
 from __future__ import annotations
@@ -72,7 +75,8 @@ class Distilled(EmbeddingInit):
         return InitRows(rows_AD, tuple(origins), notes)
 
     def _learn(self, request: InitRequest) -> tuple[dict[str, Tensor], set[int], dict[str, Any]]:
-        """Return the rows of both sides, the ids of the tokens with a window, and notes."""
+        """Return the rows of each side, the ids of the tokens with a window, and notes."""
+        # This module imports torch, which reading a recipe must not do.
         from lingraft.embeddings.distillation_student import DistillationStudent
 
         windows, seen = find_windows(
@@ -90,6 +94,8 @@ class Distilled(EmbeddingInit):
             shuffled = order.sample(windows, len(windows))
             begins = range(0, len(windows), BATCH_WINDOWS)
             batches.extend(shuffled[begin : begin + BATCH_WINDOWS] for begin in begins)
+        # All batches are drawn before the first step, so a step depends on its number alone. The
+        # name of the file holds everything else that the steps depend on.
         file = progress_file(
             request.scratch_dir,
             self.name,

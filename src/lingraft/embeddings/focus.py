@@ -1,10 +1,10 @@
-"""FOCUS: rows as sparse mixtures of the rows of tokens with a similar meaning in the target text.
+"""FOCUS: rows as sparse mixtures of the rows of tokens that are used similarly in target text.
 
-Static vectors are trained on the text as the target tokenizer splits it. Anchors are the tokens
-that both vocabularies have and that occur in this text, so tokens of other languages take no part.
-The cosine similarities of an added token to the anchors go through sparsemax, and the weights mix
-the anchors' source rows. Suffixes: V tokens with a static vector, E size of the static vectors, A
-added tokens, D width of the matrix.
+Static token vectors are trained on the text as the target tokenizer splits it. Anchors are the
+tokens that both vocabularies have and that have such a vector, so tokens of other languages are not
+anchors. Sparsemax turns the cosine similarities between an added token and the anchors into
+weights. The new row is the weighted sum of the anchors' source rows. Suffixes: V tokens with a
+static vector, E size of the static vectors, A added tokens, D width of the matrix.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ BUCKETS = 100_000
 """Hash buckets of FastText's n-grams: 120 MB at 300 numbers each; its default takes 2.4 GB."""
 
 WITHOUT_GENSIM = frozenset({".safetensors", ".npz"})
+"""Files of vectors that are read without gensim, an optional extra."""
 
 
 @INITS.register
@@ -60,12 +61,12 @@ class Focus(EmbeddingInit):
     )
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings; the file of vectors counts by its content."""
+        """Return the settings, with the SHA-256 of the file of vectors instead of its path."""
         vectors = {"vectors": digest_file(self.vectors)} if self.vectors else {}
         return {self.name: {**self.model_dump(mode="json"), **vectors}}
 
     def rows(self, request: InitRequest) -> InitRows:
-        """Mix anchor rows; a token without a vector gets its subtoken mean."""
+        """Mix the anchors' rows; a token without a vector gets its subtoken mean."""
         from lingraft.embeddings.sparsemax import mix_rows
 
         ids, vectors_VE = self._static_vectors(request)
@@ -84,14 +85,16 @@ class Focus(EmbeddingInit):
             origin = "fallback: no anchor occurs in the text, subtoken mean"
             return InitRows(rows_AD, (origin,) * len(tokens), notes)
         origins = ["fallback: too rare in the text, subtoken mean"] * len(tokens)
-        known = [number for number, token in enumerate(tokens) if token.id in index_of]
+        known, added = [], []
+        for number, token in enumerate(tokens):
+            if token.id in index_of:
+                known.append(number)
+                added.append(index_of[token.id])
+                origins[number] = "mixture of anchors"
         if known:
-            added = [index_of[tokens[number].id] for number in known]
             rows_AD[known] = mix_rows(
                 vectors_VE[added], vectors_VE[anchors], request.matrix, sources
             )
-        for number in known:
-            origins[number] = "mixture of anchors"
         return InitRows(rows_AD, tuple(origins), notes)
 
     def _static_vectors(self, request: InitRequest) -> tuple[list[int], Tensor]:
@@ -111,14 +114,14 @@ class Focus(EmbeddingInit):
     def train(self, request: InitRequest) -> tuple[list[int], Any]:
         """Train FastText on the text as the target tokenizer splits it.
 
-        Returns token ids and their vectors. Uses only the text, the tokenizers and the seed of the
-        request.
+        Returns token ids and their vectors [V, E]. Of the request, only the text, the tokenizers
+        and the seed are used.
         """
         sentences = _Sentences(request, self.text_bytes)
         model = _import_gensim("fasttext").FastText(
             vector_size=self.vector_size,
             min_count=self.min_count,
-            sg=1,
+            sg=1,  # skip-gram; the default of gensim is CBOW
             workers=1,  # with several threads, the same seed gives different vectors
             seed=request.seed,
             epochs=self.epochs,
@@ -127,12 +130,14 @@ class Focus(EmbeddingInit):
             bucket=BUCKETS,
         )
         model.build_vocab(sentences)
+        # gensim cannot train without words: every token is rarer than min_count.
         if not len(model.wv):
             return [], np.empty((0, self.vector_size), dtype=np.float32)
         with progress("training token vectors", self.epochs):
             model.train(sentences, total_examples=model.corpus_count, epochs=self.epochs)
         id_of = {name: token_id for token_id, name in enumerate(sentences.names)}
-        return [id_of[name] for name in model.wv.index_to_key], model.wv.vectors.copy()
+        ids = list(map(id_of.__getitem__, model.wv.index_to_key))
+        return ids, model.wv.vectors.copy()
 
 
 class _Sentences:
@@ -173,16 +178,20 @@ def _read_vectors(path: Path) -> tuple[list[int], Any]:
     keyed = _import_gensim("keyedvectors").KeyedVectors
     try:
         read = keyed.load_word2vec_format(str(path), binary=path.suffix == ".bin")
-        return [int(name) for name in read.index_to_key], read.vectors.copy()
+        return list(map(int, read.index_to_key)), read.vectors.copy()
     except (OSError, ValueError, UnicodeDecodeError) as error:
-        msg = f"{path}: not a word2vec file whose words are token ids ({error})"
+        msg = (
+            f"{path}: not a word2vec file whose words are token ids ({error}); "
+            "name each vector by the id of its token"
+        )
         raise ModelError(msg) from error
 
 
 def _read_arrays(path: Path) -> tuple[list[int], Any]:
+    # There is one vector per token, so the number of words needs no limit.
     read = read_word_vectors(path, sys.maxsize)
     try:
-        return [int(name) for name in read.words], read.vectors_WE
+        return list(map(int, read.words)), read.vectors_WE
     except ValueError as error:
         msg = (
             f"{path}: the words of these vectors are not token ids ({error}); "
@@ -192,7 +201,7 @@ def _read_arrays(path: Path) -> tuple[list[int], Any]:
 
 
 def _import_gensim(module: str) -> Any:
-    """Import a module of gensim, an optional extra; raises `MissingExtraError` without it."""
+    """Import `gensim.models.MODULE`; raises `MissingExtraError` if gensim is not installed."""
     try:
         return importlib.import_module(f"gensim.models.{module}")
     except ImportError as error:

@@ -3,9 +3,10 @@
 The matrices start from the rows of another method and learn to predict the next token. This is a
 phase of `lingraft.training` like any other: packed text, AdamW, cosine, checkpoints, resume. Only
 the set of trained parameters is special (`LearnedMatrices`). As in the paper, base rows train too,
-so they are no longer bit-identical, which the notes of the stage say; with `base_rows: keep` only
-added rows train. A matrix that has another method keeps that method's rows.
-Suffixes: T target ids, A added tokens, D width of the matrix.
+so they are no longer bit-identical; the notes of the stage record this. With `base_rows: keep`,
+only added rows train. If only one side of an untied model is learned, the other side gets the rows
+of its own method, and they do not train. Suffixes: T target ids, A added tokens, D width of the
+matrix.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class LearnedInit(EmbeddingInit):
         return {self.name: {**settings, "version": VERSION}}
 
     def rows(self, request: InitRequest) -> InitRows:
-        """Train both matrices at once if both are learned; return the rows of one side."""
+        """Train the learned matrices, both at once if both are learned; return one side's rows."""
         key = f"learned {self.model_dump_json()}"
         if key not in request.scratch:
             request.scratch[key] = self._train(request)
@@ -125,7 +126,7 @@ class LearnedInit(EmbeddingInit):
         return InitRows(matrix_TD[added], tuple(origins), notes, base)
 
     def _train(self, request: InitRequest) -> LearnedRows:
-        """Train in the scratch directory, or in a temporary one if there is none."""
+        """Train in the scratch directory, where a killed run resumes, or in a temporary one."""
         identity = [
             self.model_dump(mode="json"),
             request.seed,
@@ -158,7 +159,9 @@ class LearnedInit(EmbeddingInit):
         )
         modules = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
         size = request.splice.target_size  # the matrix may be padded
-        matrices = {side: modules[side].weight.detach()[:size].cpu() for side in start_rows}
+        matrices: dict[Side, Tensor] = {}
+        for side in start_rows:
+            matrices[side] = modules[side].weight.detach()[:size].cpu()
         log = (folder / "training" / LOG).read_text(encoding="utf-8").splitlines()
         bits = [(float(json.loads(line)["bits_per_byte"]),) for line in log]
         return LearnedRows(
@@ -178,10 +181,12 @@ class LearnedInit(EmbeddingInit):
         phase = Phase(
             strategy=LearnedMatrices(sides=sides, base_rows=self.base_rows),
             budget=Budget(epochs=1),
+            # LearnedMatrices puts all trained parameters into the group `added_rows`.
             learning_rates={"body": 0.0, "added_rows": self.learning_rate},
             schedule="cosine",
             batch_tokens=self.batch_tokens,
         )
+        # There is no held-out text here, so no points of a held-out curve.
         return TrainingPlan(phases=(phase,), heldout_points=0)
 
     def _is_learned(self, request: InitRequest, side: Side) -> bool:
@@ -193,19 +198,20 @@ class LearnedInit(EmbeddingInit):
         if side != request.side and isinstance(other, LearnedInit) and other != self:
             msg = (
                 "embeddings: input and output rows are both learned, but with different "
-                "settings; they are trained together: give one, as in "
+                "settings, and they are trained together; give the settings once, as in "
                 "embeddings: {learned: {...}}"
             )
             raise ModelError(msg)
         return side == request.side or isinstance(other, LearnedInit)
 
     def _start_rows(self, request: InitRequest) -> dict[Side, InitRows]:
-        """Return the rows of each matrix before training."""
+        """Return the rows of each side before training; a tied model has one side."""
         sides: list[Side] = [request.side] if request.tied else ["input", "output"]
         start_rows: dict[Side, InitRows] = {}
         for side in sides:
             side_request = request
             if side != request.side and request.other is not None:
+                # The other side's method computes its rows from its own matrix.
                 side_request = dataclasses.replace(
                     request, side=side, matrix=request.other, other=request.matrix, other_init=self
                 )

@@ -1,4 +1,4 @@
-"""The inputs of the training run behind `learned`: its strategy, its text and its start model.
+"""The inputs of the training run of the method `learned`: its strategy, its text, its start model.
 
 Suffixes: T target ids, A added tokens, D width of the matrix.
 """
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 class LearnedMatrices(Embeddings):
-    """Trains the embedding matrices of the learned sides, or only their added rows; no bias."""
+    """Trains the embedding matrices of the learned sides, or only their added rows.
+
+    A bias of the output head does not train.
+    """
 
     name: ClassVar[str] = "learned matrices"
 
@@ -39,6 +42,8 @@ class LearnedMatrices(Embeddings):
         """Freeze everything but the matrices, or the added rows, of the learned sides."""
         only_added = self.base_rows == "keep"
         strategy = Rows().prepare if only_added else super().prepare
+        # Both strategies prepare the matrices of both sides, and a bias of the head. The parameters
+        # of a side that is not learned are frozen again below.
         (group,) = strategy(model, added)
         modules = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
         learned = set()
@@ -61,18 +66,19 @@ class LearnedMatrices(Embeddings):
 
 @dataclass(frozen=True)
 class GivenRows:
-    """Rows that are computed already, in the form of an init method."""
+    """Rows that are already computed, with the interface of an initialisation (`RowMaker`)."""
 
     given: Mapping[Side, InitRows]
 
     def rows(self, request: InitRequest) -> InitRows:
         """Return the rows of a side."""
-        # A tied model has the rows of one side. Resizing asks for the input side in any case.
+        # A tied model has the rows of one side only, which may be the output side here, but
+        # `resize_embeddings` asks for the input side.
         only_side = next(iter(self.given)) if len(self.given) == 1 else request.side
         return self.given[only_side]
 
     def chosen(self) -> dict[str, Any]:
-        """Return the method's name for the notes of the start model, which nobody reads."""
+        """Return the method's name for the notes of the start model, which are not used."""
         return {"given": {}}
 
 
@@ -101,7 +107,8 @@ def pack_text(
     """
     target = request.target_tokenizer
     separators = separators_of(request.source_tokenizer)
-    per_document = sum(separator is not None for separator in separators.ids(target))
+    # Separators count towards the budget.
+    per_document = len([separator for separator in separators.ids(target) if separator is not None])
     shards = tokenise_in_shards(read_text(request, text_bytes), target)
     pack_shards(
         _first_tokens(shards, max_tokens, per_document),
@@ -133,7 +140,7 @@ def _first_tokens(shards: Iterable[Shard], tokens: int, separators: int) -> Iter
 
 
 def empty_folder(folder: Path) -> Path:
-    """Create an empty folder; what an earlier process left there may be incomplete."""
+    """Create a folder without content; files of an earlier process may be incomplete."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

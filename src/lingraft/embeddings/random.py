@@ -1,4 +1,4 @@
-"""Initialisations that ignore the token: the baselines that every informed method has to beat.
+"""Initialisations that do not depend on the token: baselines for all other methods.
 
 Suffixes: V source tokens, A added tokens, D width of the matrix.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @INITS.register
 class RandomRows(EmbeddingInit):
-    """Draws each number from a normal distribution with the mean and deviation of the matrix."""
+    """Draws numbers from a normal distribution with the matrix's mean and standard deviation."""
 
     name: ClassVar[str] = "random"
     reference: ClassVar[str] = "Tejaswi, Gupta, Choi 2024 (arXiv 2406.14670), section 4: Random"

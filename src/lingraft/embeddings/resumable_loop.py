@@ -1,9 +1,9 @@
 """A loop of optimizer steps that resumes after its process was killed, with the same result.
 
-A step must depend on nothing but its number and the parameters; then a resumed loop gives the same
-parameters bit for bit. The state (parameters, moments of the optimizer, results of the steps) is
-one safetensors file, which is written atomically. Everything that distinguishes one loop from
-another (method, settings, seed, text, model) must enter the name of the file.
+A step may depend only on its number, the parameters and the state of the optimizer; then a resumed
+loop gives the same parameters bit for bit. Parameters, optimizer state and the losses of the steps
+are stored in one safetensors file, which is written atomically. Everything else that the steps
+depend on (method, settings, seed, text, model) must enter the name of the file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from safetensors import safe_open
 
 from lingraft.progress import progress
 from lingraft.store import atomic_file, digest
@@ -29,11 +31,12 @@ MAX_SAVING_SHARE = 0.1
 """Largest share of the time that is spent on saving: on a slow disk, saves are less frequent."""
 
 Losses = tuple[float, ...]
+"""The losses of one step."""
 
 
 @dataclass(frozen=True)
 class ResumableLoop:
-    """`steps` optimizer steps on `parameters`; progress is saved in `file`, if there is one."""
+    """`steps` optimizer steps on `parameters`; the state is saved in `file` unless it is `None`."""
 
     title: str
     steps: int
@@ -42,20 +45,20 @@ class ResumableLoop:
     file: Path | None = None
 
     def run(self, step: Callable[[int], Losses]) -> list[Losses]:
-        """Run the steps that are left and return the results of all steps."""
+        """Run the steps that are left and return the losses of all steps."""
         losses = self._restore()
-        saved, seconds = time.monotonic(), 0.0
+        saved_at, save_seconds = time.monotonic(), 0.0
         with progress(self.title, self.steps, unit="steps") as advance:
             advance(len(losses))
             for number in range(len(losses), self.steps):
                 losses.append(step(number))
                 advance(1)
-                pause = max(SAVE_SECONDS, seconds / MAX_SAVING_SHARE)
-                if self.file and time.monotonic() - saved >= pause:
+                pause = max(SAVE_SECONDS, save_seconds / MAX_SAVING_SHARE)
+                if self.file and time.monotonic() - saved_at >= pause:
                     begin = time.monotonic()
                     self._save(losses, self.file)
-                    saved = time.monotonic()
-                    seconds = saved - begin
+                    saved_at = time.monotonic()
+                    save_seconds = saved_at - begin
         return losses
 
     def _save(self, losses: list[Losses], file: Path) -> None:
@@ -71,9 +74,8 @@ class ResumableLoop:
             save_file(tensors, draft, metadata={"losses": json.dumps(losses)})
 
     def _restore(self) -> list[Losses]:
-        """Load the saved state, if there is one; return the results of the steps done so far."""
+        """Load the saved state, if there is one; return the losses of the steps done so far."""
         import torch
-        from safetensors import safe_open
 
         if self.file is None or not self.file.exists():
             return []
@@ -88,18 +90,21 @@ class ResumableLoop:
                         if kind != "step":
                             value = value.to(parameter.device)
                         self.optimizer.state[parameter][kind] = value
-            return [tuple(pair) for pair in json.loads(saved.metadata()["losses"])]
+            return list(map(tuple, json.loads(saved.metadata()["losses"])))  # JSON has no tuples
 
 
 def progress_file(scratch_dir: Path | None, method: str, *identity: object) -> Path | None:
-    """Return the file of a loop's progress, or `None` without a scratch directory."""
+    """Return the file for a loop's state, named by the hash of `identity`.
+
+    Returns `None` without a scratch directory. `identity` is what the steps depend on, as JSON.
+    """
     if scratch_dir is None:
         return None
     return scratch_dir / f"{method}-{digest(list(identity))[:20]}.safetensors"
 
 
 def first_and_last(losses: Sequence[Losses], which: int) -> list[float]:
-    """Return the means of one loss over the first and the last tenth of the steps.
+    """Return the means of loss number `which` over the first and the last tenth of the steps.
 
     >>> first_and_last([(4.0,), (3.0,), (2.0,)], 0)
     [4.0, 2.0]

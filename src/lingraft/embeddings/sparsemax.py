@@ -1,8 +1,8 @@
 """Sparsemax: the projection of scores onto the probability simplex (Martins & Astudillo 2016).
 
 Only scores within 1 of the highest can get a weight above 0, and usually few of them do. So the
-64 highest scores of a row are tried first, and four times as many for those rows where all of them
-got weight. A full sort of 100,000 scores per row is never needed. Importing this module imports
+64 highest scores of a row are tried first. Rows where all of them get weight are tried again with
+four times as many, and so on. Usually no row needs a full sort. Importing this module imports
 torch. Suffixes: A rows of scores, N scores, K highest scores, E size of the static vectors, D
 width of the matrix, V source tokens.
 """
@@ -23,8 +23,8 @@ BLOCK_SCORES = 64 * 2**20
 def sparsemax(scores_AN: Tensor) -> tuple[Tensor, Tensor]:
     """Return the weights of each row's K highest scores and their indices, [A, K] each.
 
-    Weights sum to 1. K is the largest support of all rows, rounded up to a power of four times 64;
-    weights outside a row's support are 0.
+    Weights sum to 1. A row's support is the set of its weights above 0; its other weights are 0. K
+    is 64, or 64 times a power of 4 if the support of a row is larger, and at most N.
 
     >>> weights, indices = sparsemax(torch.tensor([[0.1, 1.2, 0.6]]))
     >>> [round(w, 6) for w in weights[0].tolist()], indices[0].tolist()
@@ -46,7 +46,10 @@ def sparsemax(scores_AN: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _weights(sorted_AK: Tensor) -> Tensor:
-    """Return the sparsemax of rows sorted from high to low; exact if the support is below K."""
+    """Return the sparsemax of rows sorted from high to low; exact if the support is below K.
+
+    Martins & Astudillo 2016, algorithm 1.
+    """
     counts_K = torch.arange(1, sorted_AK.shape[1] + 1, dtype=sorted_AK.dtype)
     excess_AK = sorted_AK.cumsum(dim=1) - 1
     support_A = (counts_K * sorted_AK > excess_AK).sum(dim=1, keepdim=True)
@@ -66,6 +69,7 @@ def mix_rows(
     rows_ND = matrix_VD[torch.tensor(sources_N)].float()
     block = max(1, BLOCK_SCORES // max(1, len(anchors_NE)))
     mixed = []
+    # In blocks: the scores of all added tokens and all anchors would not fit into memory.
     for begin in range(0, len(added_AE), block):
         weights_AK, indices_AK = sparsemax(added_AE[begin : begin + block] @ anchors_NE.T)
         mixed.append(embedding_bag(indices_AK, rows_ND, per_sample_weights=weights_AK, mode="sum"))

@@ -1,9 +1,9 @@
 """The subtoken mean: a row is the weighted mean of the rows of the token's source subtokens.
 
-The subtokens of an added token (`pieces`) are the source ids that spelled the token before. The
-weightings differ in how much each subtoken counts. Other methods use this module for their
-fallback rows and for weighted means of rows. Suffixes: V source tokens, A added tokens, D width of
-the matrix.
+The subtokens of an added token (`pieces`) are the ids that the source tokenizer gives for the
+token's text. The weightings differ in how much each subtoken counts. Other methods use this module
+for their fallback rows and for weighted means of rows. Suffixes: V source tokens, A added tokens, D
+width of the matrix.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ Weights = tuple[float, ...]
 Weighting = Literal["uniform", "characters", "position", "first", "last", "merges"]
 
 BLOCK_TOKENS = 4096
+"""Added tokens whose subtoken rows are in memory at a time."""
 
 
 @INITS.register
@@ -86,7 +87,8 @@ def character_weights(token: AddedToken, source: Vocabulary) -> Weights:
     sizes = [len(source.surfaces[piece] or b"") for piece in token.pieces]
     # The bytes do not match if a subtoken has no text, or if a normalizer changed the surface.
     if sum(sizes) != len(shares) or not all(sizes):
-        return tuple(float(max(1, size)) for size in sizes)
+        # Byte lengths instead of shares of characters; at least 1, so that no weight sum is 0.
+        return tuple([float(max(1, size)) for size in sizes])
     weights = []
     begin = 0
     for size in sizes:
@@ -96,11 +98,11 @@ def character_weights(token: AddedToken, source: Vocabulary) -> Weights:
 
 
 def character_shares(surface: bytes) -> list[float]:
-    """Return the share of a character that each byte is; an invalid UTF-8 byte counts 1/4."""
+    """Return for each byte 1 / the bytes of its character; an invalid UTF-8 byte counts 1/4."""
     shares: list[float] = []
     for character in surface.decode("utf-8", errors="surrogateescape"):
         if "\udc80" <= character <= "\udcff":  # surrogateescape's code for an invalid byte
-            shares.append(0.25)
+            shares.append(0.25)  # a UTF-8 character has at most four bytes
         else:
             size = len(character.encode("utf-8"))
             shares.extend([1 / size] * size)
@@ -108,11 +110,11 @@ def character_shares(surface: bytes) -> list[float]:
 
 
 class MergeTree:
-    """The merges of a target tokenizer, which give the subtokens of a token their weights.
+    """The merges of a target tokenizer, which determine the weights of a token's subtokens.
 
-    A merged token's row is the mean of the rows of its two parts, and so on down to source tokens:
-    a subtoken at depth d has the weight 2^-d. `ranks` maps a pair of target ids to the merge's rank
-    and the id of the merged token.
+    The row of a merged token is the mean of the rows of its two parts, which are source tokens or
+    merged tokens themselves: a subtoken at depth d has the weight 2^-d. `ranks` maps a pair of
+    target ids to the merge's rank and the id of the merged token.
     """
 
     def __init__(self, ranks: Mapping[tuple[int, int], tuple[int, int]]) -> None:
@@ -140,15 +142,14 @@ class MergeTree:
     def weights(self, token: AddedToken, target_of: Mapping[int, int]) -> tuple[Weights, bool]:
         """Return the weights of the token's subtokens, and whether the merges produce the token.
 
-        `target_of` maps source ids to target ids. If the merges stop early, the tokens that they
-        reached count equally.
+        `target_of` maps source ids to target ids. If the merges end with several tokens, these
+        count equally.
         """
         count = len(token.pieces)
+        # -1 stands for a source id that the target does not keep; no merge contains it.
         nodes = [target_of.get(piece, -1) for piece in token.pieces]
         # shares[k] are the weights of all subtokens in node k. At first, node k is subtoken k.
-        shares: list[Weights] = [
-            (0.0,) * k + (1.0,) + (0.0,) * (count - 1 - k) for k in range(count)
-        ]
+        shares = [(0.0,) * k + (1.0,) + (0.0,) * (count - 1 - k) for k in range(count)]
         while len(nodes) > 1:
             merges = []
             for i, pair in enumerate(pairwise(nodes)):
@@ -156,16 +157,20 @@ class MergeTree:
                     merges.append((self.ranks[pair], i))
             if not merges:
                 break
+            # As in BPE: the merge of the lowest rank first, at its leftmost place.
             (_, merged), i = min(merges)
-            mean = tuple((a + b) / 2 for a, b in zip(shares[i], shares[i + 1], strict=True))
+            left, right = shares[i], shares[i + 1]
+            mean = tuple([(a + b) / 2 for a, b in zip(left, right, strict=True)])
             nodes[i : i + 2], shares[i : i + 2] = [merged], [mean]
-        weights = tuple(sum(column) / len(shares) for column in zip(*shares, strict=True))
+        weights = tuple([sum(column) / len(shares) for column in zip(*shares, strict=True)])
         return weights, nodes == [token.id]
 
 
 def target_ids(kept: Mapping[int, int], tokens: Sequence[AddedToken]) -> dict[int, int]:
     """Map the source ids that are subtokens of added tokens to target ids."""
-    wanted = set(chain.from_iterable(token.pieces for token in tokens))
+    wanted: set[int] = set()
+    for token in tokens:
+        wanted.update(token.pieces)
     return {source: target for target, source in kept.items() if source in wanted}
 
 
@@ -181,7 +186,7 @@ SIMPLE_WEIGHTINGS: dict[str, tuple[str, Callable[[AddedToken], Weights]]] = {
 def piece_weights(
     request: InitRequest, weighting: Weighting
 ) -> tuple[list[Weights], tuple[str, ...]]:
-    """Return the weights of the subtokens of every added token, and the origin of each row."""
+    """Return the weights of every added token's subtokens, and the origin of each token's row."""
     tokens = request.splice.added
     if weighting == "merges":
         return _merge_weights(request)
@@ -190,7 +195,7 @@ def piece_weights(
         weights = [character_weights(token, source) for token in tokens]
         return weights, ("subtoken mean by characters",) * len(tokens)
     origin, weigh = SIMPLE_WEIGHTINGS[weighting]
-    return [weigh(token) for token in tokens], (origin,) * len(tokens)
+    return list(map(weigh, tokens)), (origin,) * len(tokens)
 
 
 def _merge_weights(request: InitRequest) -> tuple[list[Weights], tuple[str, ...]]:
@@ -221,7 +226,7 @@ def weighted_means(
         ids, shares = pieces[begin : begin + BLOCK_TOKENS], weights[begin : begin + BLOCK_TOKENS]
         # The lists differ in length: flatten them, and add each row to the sum of its owner.
         flat = torch.tensor(list(chain.from_iterable(ids)), dtype=torch.long)
-        lengths = torch.tensor([len(group) for group in ids])
+        lengths = torch.tensor(list(map(len, ids)))
         owner = torch.repeat_interleave(torch.arange(len(ids)), lengths)
         share = torch.tensor(list(chain.from_iterable(shares)), dtype=torch.float64)
         sums = torch.zeros((len(ids), matrix_VD.shape[1]), dtype=torch.float64)

@@ -1,10 +1,12 @@
 """WECHSEL: rows as mixtures of source tokens with a similar meaning, by bilingual word vectors.
 
-The user gives vectors of words in the source language and in the target language. They are in one
-space, or come with a dictionary that rotates the target space onto the source space (orthogonal
-Procrustes). The vector of a token is the mean of the vectors of the words that contain it, weighted
-by word frequency, which is approximated as 1 / rank in the file (Zipf). The row of an added token
-is the mean of the rows of the nearest source tokens, weighted by the softmax of their cosines.
+The user gives word vectors of the source language and of the target language. Either both are in
+one space, or the user gives a dictionary of word pairs, from which a rotation of the target space
+onto the source space is computed (orthogonal Procrustes). The vector of a token is the mean of the
+vectors of the words that contain it, weighted by word frequency, which is approximated as 1 / rank
+in the file (Zipf). The row of an added token is the mean of the rows of the nearest source tokens,
+weighted by the softmax of their cosines.
+
 Suffixes: W words, E size of the vectors, A added tokens, S source tokens with a vector, T target
 tokens with a vector, K neighbours.
 """
@@ -32,7 +34,7 @@ BLOCK_SCORES = 64 * 2**20
 """Cosines in memory at a time: 256 MB in float32."""
 
 MIN_PAIRS = 20
-"""With fewer word pairs, a dictionary is refused: it is probably the wrong way round."""
+"""A dictionary with fewer usable pairs is refused: its two columns are probably swapped."""
 
 
 @INITS.register
@@ -62,7 +64,7 @@ class Wechsel(EmbeddingInit):
     )
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings; files count by their content."""
+        """Return the settings, with the SHA-256 of each file instead of its path."""
         settings = self.model_dump(mode="json")
         for name in ("source_vectors", "target_vectors", "dictionary"):
             if settings[name]:
@@ -89,12 +91,12 @@ class Wechsel(EmbeddingInit):
     def _neighbours(self, request: InitRequest) -> tuple[list[int], Tensor, Tensor, dict[str, Any]]:
         """Find the source tokens that are nearest to each added token.
 
-        Returns the positions of the added tokens that have a vector, the ids and the weights of
-        their neighbours, [A, K] each, and notes.
+        Returns four values: the positions in `splice.added` of the tokens that have a vector, the
+        ids of their neighbours [A, K], the weights of those [A, K], and notes.
         """
         import torch
-        from torch.nn.functional import normalize
 
+        normalize = torch.nn.functional.normalize
         source, target = self._read_spaces()
         ids_S, vectors_SE = token_vectors(source, request.source_tokenizer)
         ids_T, vectors_TE = token_vectors(target, request.target_tokenizer)
@@ -120,7 +122,10 @@ class Wechsel(EmbeddingInit):
         return known, torch.tensor(ids_S)[torch.cat(places)], torch.cat(weights), notes
 
     def _read_spaces(self) -> tuple[WordVectors, WordVectors]:
-        """Return both languages' vectors in one space; raises `ModelError` if they share none."""
+        """Return both languages' vectors in one space.
+
+        Raises `ModelError` if there is no dictionary and the vectors differ in width.
+        """
         source = read_word_vectors(Path(self.source_vectors).expanduser(), self.max_words)
         target = read_word_vectors(Path(self.target_vectors).expanduser(), self.max_words)
         if self.dictionary:
@@ -139,7 +144,7 @@ class Wechsel(EmbeddingInit):
 def rotate(
     source: WordVectors, target: WordVectors, pairs: Sequence[tuple[str, str]], where: str
 ) -> WordVectors:
-    """Rotate the target vectors so that translations come close (Schoenemann 1966).
+    """Rotate the target vectors so that translations are close to each other (Schoenemann 1966).
 
     `where` names the dictionary in the `ModelError` that is raised if too few pairs have a vector
     on both sides.
@@ -158,12 +163,15 @@ def rotate(
             "and that the dictionary is of these languages"
         )
         raise ModelError(msg)
+    # Unit vectors, so that every pair counts the same. The orthogonal matrix that maps target onto
+    # source best comes from the SVD of the products.
     products = np.stack(target_units).T @ np.stack(source_units)
     left, _, right = np.linalg.svd(products, full_matrices=False)
     return WordVectors(target.words, target.vectors_WE @ (left @ right))
 
 
 def _unit(vector_E: Any) -> Any:
+    # A vector of zeros stays as it is.
     return vector_E / max(float(np.linalg.norm(vector_E)), 1e-12)
 
 
@@ -175,14 +183,17 @@ def token_vectors(space: WordVectors, tokenizer: ModelTokenizer) -> tuple[list[i
     import torch
 
     vectors_WE = torch.from_numpy(space.vectors_WE)
-    # With the prefix of its family in front, a word gets the tokens that it has inside a text.
+    # With its prefix in front (such as the space of GPT-2), a word gets the tokens that it has
+    # inside a text.
     tokenized = tokenizer.encode([tokenizer.family.chunk_prefix + word for word in space.words])
-    lengths = torch.tensor([len(ids) for ids in tokenized])
+    lengths = torch.tensor(list(map(len, tokenized)))
     owner = torch.arange(len(tokenized)).repeat_interleave(lengths)
     token = torch.tensor(list(chain.from_iterable(tokenized)), dtype=torch.long)
     ids_S, place = token.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    # The files hold no counts. By Zipf's law, a word's frequency is about 1 / its rank.
     weight = 1.0 / (owner + 1)
     sums_SE = torch.zeros((len(ids_S), vectors_WE.shape[1]))
+    # In parts, because a word's vector is copied for each of its tokens.
     for begin in range(0, len(owner), 65536):
         part = slice(begin, begin + 65536)
         sums_SE.index_add_(0, place[part], vectors_WE[owner[part]] * weight[part, None])

@@ -1,4 +1,4 @@
-"""Readers for files of word vectors: one language per file, words in order of frequency.
+"""Readers for files of word vectors (one language per file, the most frequent word first).
 
 `.vec` and `.txt` (also `.gz`) hold an optional line "COUNT WIDTH", then a word and its numbers on
 each line, as fastText writes them. `.npz` holds the arrays `words` (text) and `vectors`.
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from lingraft.errors import ModelError
 
@@ -30,14 +31,18 @@ class WordVectors:
 
     @property
     def width(self) -> int:
-        """Numbers in a vector."""
+        """The size of a vector."""
         return int(self.vectors_WE.shape[1])
 
 
 def read_word_vectors(path: Path, max_words: int) -> WordVectors:
-    """Read the first words of a file; raises `ModelError` if the file is unreadable or empty."""
+    """Read the first `max_words` words of a file, by its suffix.
+
+    Raises `ModelError` if the file is unreadable or empty, or holds a vector that is not finite.
+    """
     readers = {".vec": _text, ".txt": _text, ".npz": _npz, ".safetensors": _safetensors}
-    kind = next((suffix for suffix in reversed(path.suffixes) if suffix != ".gz"), "")
+    # The suffix before .gz names the format.
+    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if kind not in readers:
         msg = (
             f"{path}: word vectors are read from {', '.join(readers)} (.vec and .txt also .gz), "
@@ -48,7 +53,8 @@ def read_word_vectors(path: Path, max_words: int) -> WordVectors:
         words, vectors_WE = readers[kind](path, max_words)
         vectors_WE = np.asarray(vectors_WE, dtype=np.float32)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: cannot be read as word vectors ({' '.join(str(error).split())[:160]})"
+        reason = " ".join(str(error).split())[:160]
+        msg = f"{path}: cannot be read as word vectors ({reason}); correct or replace the file"
         raise ModelError(msg) from error
     if vectors_WE.ndim != 2 or len(words) != len(vectors_WE) or not len(words):
         msg = (
@@ -100,12 +106,10 @@ def _lines(file: Iterator[str]) -> Iterator[tuple[int, str, list[str]]]:
 def _npz(path: Path, max_words: int) -> tuple[list[str], Any]:
     # An array of objects would need pickle, which can run code.
     with np.load(path, allow_pickle=False) as arrays:
-        return [str(word) for word in arrays["words"][:max_words]], arrays["vectors"][:max_words]
+        return list(map(str, arrays["words"][:max_words])), arrays["vectors"][:max_words]
 
 
 def _safetensors(path: Path, max_words: int) -> tuple[list[str], Any]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, "numpy") as file:
             words = json.loads((file.metadata() or {})["words"])
@@ -122,7 +126,7 @@ def read_dictionary(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read as a dictionary ({error})"
+        msg = f"{path}: cannot be read as a dictionary ({error}); correct the path or the file"
         raise ModelError(msg) from error
     pairs = []
     for number, line in enumerate(lines, 1):
