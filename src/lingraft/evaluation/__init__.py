@@ -1,8 +1,9 @@
 """Intrinsic evaluation: fertility of tokenizers, bits per byte of models, and speed of generation.
 
-All models see the same documents and are scored on the same bytes, so vocabularies of different
-size are comparable. Every measurement says how many units it averages over and has a bootstrap
-interval over documents. Importing this package does not import torch.
+All models see the same documents and are scored on the same bytes, so models with different
+vocabularies are comparable. Every measurement holds the number of units that it averages over.
+Ratios over documents have a bootstrap interval; speeds have none. Importing this package does not
+import torch.
 """
 
 from lingraft.evaluation.bits_per_byte import DocumentScores, bits_per_byte

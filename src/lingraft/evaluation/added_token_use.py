@@ -2,10 +2,10 @@
 
 *Under-trained* tokens have rows that training hardly changed. Land and Bartolo (2024, arXiv
 2405.05417) find them in finished models by rows that resemble those of tokens never seen. Here the
-row before training is known, so the change itself is the indicator: an added token is under-trained
-if the angle of its input row changed by less than a tenth of the median over all added rows. The
-change is measured as the sine of the angle between the row before and after: weight decay, which
-shrinks rows that no text used, does not change the angle.
+row before training is known, so its rotation is measured: the sine of the angle between the input
+row before and after training. An added token is under-trained if its rotation is less than a tenth
+of the median over all added rows. Weight decay, which shrinks rows that no text used, does not
+rotate a row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class AddedTokenUse:
-    """The added ids of a model, their occurrences in training text, and their rows' rotations."""
+    """The added ids of a model, their counts in training text, and the rotations of their rows.
+
+    `exposures` or `rotations` is `None` if it was not measured.
+    """
 
     ids: Integers
     exposures: Integers | None = None
@@ -50,7 +53,7 @@ def measure_use(
     subject: str,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure the share of added tokens that a text uses, and the added share of its tokens."""
+    """Measure the share of added tokens that occur in a text, and their share of its tokens."""
     added_set = frozenset(added)
     used = len(added_set.intersection(np.unique(scores.ids).tolist()))
     share = measure_ratio(
@@ -122,7 +125,7 @@ def measure_exposure(use: AddedTokenUse, language: str, subject: str) -> list[Me
 
 
 def find_undertrained(rotations: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Return for each added token whether it is under-trained; one whose row did not rotate is.
+    """Return for each added token whether it is under-trained.
 
     >>> find_undertrained(np.array([0.0, 0.01, 0.2, 0.4])).tolist()
     [True, True, False, False]
@@ -130,7 +133,8 @@ def find_undertrained(rotations: Floats) -> np.ndarray[tuple[int, ...], np.dtype
     is_small: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (
         rotations < MIN_ROTATION_SHARE * np.median(rotations)
     )
-    # If most rows did not rotate, the median is 0, and no row is below a share of it.
+    # If most rows did not rotate, the median is 0, and no row is below a tenth of it. So a row that
+    # did not rotate always counts.
     return is_small | (rotations < ROUNDING)
 
 
@@ -141,10 +145,11 @@ def measure_rotation(before: Path, after: Path, ids: Integers) -> Floats:
     rows = torch.from_numpy(ids)
     first = read_input_matrix(before)[rows].double()
     last = read_input_matrix(after)[rows].double()
-    # The component along the old row is not a rotation; what is across is.
-    along = (first * last).sum(dim=1) / first.square().sum(dim=1).clamp_min(1e-300)
-    across = last - along[:, None] * first
-    rotations: Floats = (across.norm(dim=1) / last.norm(dim=1).clamp_min(1e-300)).numpy()
+    # The sine is the length of the component perpendicular to the old row, over the whole length.
+    # The root of 1 - cosine^2 would lose angles near 0 to rounding.
+    parallel = (first * last).sum(dim=1) / first.square().sum(dim=1).clamp_min(1e-300)
+    perpendicular = last - parallel[:, None] * first
+    rotations: Floats = (perpendicular.norm(dim=1) / last.norm(dim=1).clamp_min(1e-300)).numpy()
     return rotations
 
 

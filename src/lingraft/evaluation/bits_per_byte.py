@@ -1,12 +1,13 @@
 """Bits per byte: how well a model predicts text, independent of its vocabulary.
 
-Every byte is scored, including those of the first token, whose context is BOS or else EOS. The sum
-is divided by the bytes of the text itself. A document that is longer than the context is read in
-windows, so that every token is predicted exactly once: the first window predicts as many tokens as
-the context holds; each later one moves by the stride and predicts only its new tokens, with the
-rest of the context in front of them. With a stride of the whole context, this equals the rolling
-log-likelihood of lm-eval. The logits are the largest tensor, so the head is applied to a block of
-scored positions at a time, and a document of any length fits into memory.
+Every token is scored, including the first one, which is read after BOS (or EOS if there is no BOS).
+The sum of the bits is divided by the UTF-8 bytes of the text.
+
+A document that is longer than the context is read in windows, and every token is predicted exactly
+once. The first window predicts as many tokens as the context holds. Each later window moves by the
+stride and predicts only its new tokens, with the rest of the context in front of them. With a
+stride of the whole context, this equals the rolling log-likelihood of lm-eval. The logits are the
+largest tensor, so the head is applied to a block of scored positions at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoringWindow:
-    """A window of a document's sequence, which begins with the start token.
+    """A window of a document's sequence: token 0 is the start token, the text begins at token 1.
 
     The model reads tokens `start` to `end` (exclusive) and predicts tokens `first` to `end`
     (inclusive): position i predicts token i + 1.
@@ -43,7 +44,7 @@ class ScoringWindow:
 
     @property
     def length(self) -> int:
-        """Tokens that the model reads."""
+        """The number of tokens that the model reads."""
         return self.end - self.start
 
 
@@ -78,16 +79,20 @@ def batch_windows(windows: Sequence[ScoringWindow], tokens: int) -> Iterator[lis
 LONGEST_CONTEXT = 2048
 """Default limit of the context in tokens."""
 BATCH_TOKENS = {"cpu": 2048}
+"""Tokens per batch by device type. On a CPU, few tokens are as fast as many, because their hidden
+states stay in its cache."""
 BATCH_TOKENS_ON_ACCELERATOR = 32768
-"""Tokens per batch. A CPU is as fast with few tokens, whose hidden states stay in its cache; an
-accelerator needs many to be busy."""
+"""Tokens per batch on any other device: an accelerator is only busy with many."""
 LOGITS_AT_ONCE = 16 * 2**20
 """Numbers in one block of logits: 64 MB in float32."""
 
 
 @dataclass(frozen=True)
 class DocumentScores:
-    """Nats (negative log-likelihood), bytes and tokens of each document, and the windows."""
+    """Nats (negative log-likelihood), bytes and tokens of each document.
+
+    `context` and `stride` describe the windows, in tokens.
+    """
 
     nats: Floats
     bytes: Floats
@@ -131,7 +136,7 @@ def bits_per_byte(
     return DocumentScores(
         nats,
         np.array([len(text.encode()) for text in documents], dtype=np.float64),
-        np.array([len(part) for part in ids], dtype=np.float64),
+        np.array(list(map(len, ids)), dtype=np.float64),
         context,
         stride,
         notes,
@@ -165,15 +170,22 @@ def score_ids(
         size = max(context, LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
     with progress("scoring", sum(window.length for window in windows), unit="tokens") as advance:
         for batch in batch_windows(windows, size):
-            documents = [window.document for window in batch]
-            owners = np.repeat(documents, [window.end + 1 - window.first for window in batch])
+            documents, predicted, read = [], [], 0
+            for window in batch:
+                documents.append(window.document)
+                predicted.append(window.end + 1 - window.first)
+                read += window.length
+            owners = np.repeat(documents, predicted)
             nats += np.bincount(owners, weights=scorer.nats(batch, sequences), minlength=len(nats))
-            advance(sum(window.length for window in batch))
+            advance(read)
     return nats, scorer.notes
 
 
 def start_id(tokenizer: ModelTokenizer) -> int:
-    """Return the id before a text, as in packed text: BOS, or else what ends documents."""
+    """Return the id before a text: the token that begins a document in packed text (BOS or EOS).
+
+    Raises `ModelError` if the tokenizer has neither.
+    """
     start = start_of_document(tokenizer, tokenizer.separator)
     if start is not None:
         return start
@@ -187,10 +199,14 @@ def start_id(tokenizer: ModelTokenizer) -> int:
 def choose_context(model: Any, wanted: int | None = None) -> int:
     """Return the window size in tokens; raises `ModelError` if `wanted` is above the limit."""
     config = model.config.get_text_config()
-    names = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-    limits = [getattr(config, name, None) for name in names]
-    # -1 or a missing value stands for no limit.
-    limit = next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+    limit = None
+    # Architectures name their limit differently.
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
+        value = getattr(config, name, None)
+        # -1 or a missing value stands for no limit.
+        if isinstance(value, int) and value > 0:
+            limit = value
+            break
     if wanted and limit and wanted > limit:
         msg = (
             f"{model.name_or_path}: a context of {wanted:,} tokens is wanted, but the model has "
@@ -202,7 +218,10 @@ def choose_context(model: Any, wanted: int | None = None) -> int:
 
 @dataclass(frozen=True)
 class _Scorer:
-    """A model whose head is applied separately; `head` is `None` if that gives other logits."""
+    """A model whose head is applied to a block of positions at a time.
+
+    `head` is `None` if that does not give the model's own logits: then the model is called whole.
+    """
 
     model: Any
     head: Callable[[Tensor], Tensor] | None
@@ -211,11 +230,12 @@ class _Scorer:
     @classmethod
     def of(cls, model: Any, windows: Sequence[ScoringWindow], sequences: Sequence[Any]) -> _Scorer:
         """Separate the head; check on a few tokens that body and head give the model's logits."""
+        # Reading a recipe imports this module, and must not import torch.
         import torch
 
         if _is_sharded(model):
             return cls(model, None, ("sharded: whole logits were made",))
-        separate = cls(model, _head_of(model), ())
+        separate = cls(model, _build_head(model), ())
         if not windows:
             return separate
         sample = torch.from_numpy(sequences[windows[0].document][:8])[None].to(model.device)
@@ -249,14 +269,16 @@ class _Scorer:
         # Padding at the end needs no mask: in a causal model, no scored position attends to it.
         inputs = np.zeros((len(batch), width), dtype=np.int64)
         scored = np.zeros((len(batch), width), dtype=bool)
+        wanted = []
         for i, window in enumerate(batch):
             inputs[i, : window.length] = sequences[window.document][window.start : window.end]
             scored[i, window.first - 1 - window.start : window.length] = True
-        wanted = np.concatenate([sequences[w.document][w.first : w.end + 1] for w in batch])
+            wanted.append(sequences[window.document][window.first : window.end + 1])
         device = self.model.device
+        # FSDP keeps tensors that training uses later, which inference mode does not allow.
         with torch.no_grad() if _is_sharded(self.model) else torch.inference_mode():
             ids, mask = torch.from_numpy(inputs).to(device), torch.from_numpy(scored).to(device)
-            targets = torch.from_numpy(wanted).to(device)
+            targets = torch.from_numpy(np.concatenate(wanted)).to(device)
             if self.head is None:
                 flat = self.model(input_ids=ids, use_cache=False).logits[mask]
                 return _losses(flat, targets, lambda logits: logits.float())
@@ -268,10 +290,11 @@ def _is_sharded(model: Any) -> bool:
 
     All of them must call such a model as a whole, and training continues with it afterwards.
     """
-    return any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)
+    # By name, so that torch's FSDP module need not be imported.
+    return "FSDPModule" in [ancestor.__name__ for ancestor in type(model).__mro__]
 
 
-def _head_of(model: Any) -> Callable[[Tensor], Tensor]:
+def _build_head(model: Any) -> Callable[[Tensor], Tensor]:
     """Return the function from hidden states to logits; Gemma 2 caps its logits after the head."""
     head = model.get_output_embeddings()
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
@@ -286,8 +309,8 @@ def _head_of(model: Any) -> Callable[[Tensor], Tensor]:
 def _losses(states: Tensor, targets: Tensor, logits_of: Callable[[Tensor], Tensor]) -> Floats:
     """Return the cross-entropy of each target in nats, a block of positions at a time."""
     import torch
-    from torch.nn.functional import cross_entropy
 
+    cross_entropy = torch.nn.functional.cross_entropy
     vocabulary = logits_of(states[:1]).shape[-1]
     block = max(1, LOGITS_AT_ONCE // vocabulary)
     losses = []

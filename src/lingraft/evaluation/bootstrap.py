@@ -1,4 +1,4 @@
-"""Bootstrap percentile intervals over documents, and measurements of ratios over documents.
+"""Bootstrap percentile intervals of ratios of sums over documents.
 
 A measure is a ratio of two sums over documents, or the difference between two such ratios. The unit
 of resampling is the document, because tokens within a document are not independent. The draws
@@ -26,7 +26,7 @@ BLOCK_CELLS = 4_000_000
 def ratio_interval(
     numerators: npt.ArrayLike, denominators: npt.ArrayLike, settings: BootstrapSettings
 ) -> tuple[float, float] | None:
-    """Return the interval of sum(numerators) / sum(denominators); `None` below 2 documents.
+    """Return the interval of sum(numerators) / sum(denominators); `None` below two documents.
 
     >>> ratio_interval([2.0, 2.0, 2.0], [1.0, 1.0, 1.0], BootstrapSettings())
     (2.0, 2.0)
@@ -64,11 +64,11 @@ def resampled_ratios(
 def _draws(documents: int, settings: BootstrapSettings) -> Iterator[Floats]:
     """Yield how often each resample draws each document, in blocks of resamples, [B, N]."""
     random = np.random.default_rng(settings.seed)
-    rows = max(1, BLOCK_CELLS // documents)
-    for begin in range(0, settings.resamples, rows):
-        count = min(rows, settings.resamples - begin)
+    block = max(1, BLOCK_CELLS // documents)
+    for begin in range(0, settings.resamples, block):
+        count = min(block, settings.resamples - begin)
         drawn = random.integers(documents, size=(count, documents))
-        # One `bincount` counts all resamples: each gets a range of numbers of its own.
+        # One `bincount` counts all resamples: resample b uses the numbers from b * documents on.
         cells = (drawn + documents * np.arange(count)[:, None]).ravel()
         counts = np.bincount(cells, minlength=count * documents)
         yield counts.reshape(count, documents).astype(np.float64)
@@ -98,7 +98,10 @@ def measure_ratio(
     version: int = 1,
     note: str = "",
 ) -> Measurement | None:
-    """Measure sum(numerators) / sum(denominators) over documents; `None` if the latter is 0."""
+    """Measure sum(numerators) / sum(denominators) over documents.
+
+    Returns `None` if the sum of the denominators is 0.
+    """
     top = np.asarray(numerators, dtype=np.float64)
     bottom = np.asarray(denominators, dtype=np.float64)
     if not bottom.sum():
@@ -138,8 +141,9 @@ def measure_difference(
     `ratio` and `reference` are pairs (numerators, denominators). Returns `None` if a ratio is
     undefined.
     """
-    top, bottom = (np.asarray(values, dtype=np.float64) for values in ratio)
-    other_top, other_bottom = (np.asarray(values, dtype=np.float64) for values in reference)
+    top, bottom = np.asarray(ratio[0], np.float64), np.asarray(ratio[1], np.float64)
+    other_top = np.asarray(reference[0], np.float64)
+    other_bottom = np.asarray(reference[1], np.float64)
     if not bottom.sum() or not other_bottom.sum():
         return None
     interval = difference_interval((top, bottom), (other_top, other_bottom), bootstrap)

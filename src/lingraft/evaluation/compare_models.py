@@ -1,7 +1,7 @@
 """All intrinsic measures of several models on the same held-out text, computed from their scores.
 
 The first model is the reference: the others are compared with it document by document. Only the
-timing of generation needs the models themselves, loaded at the same time.
+timing of generation loads the models, all at the same time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Measurements, samples (subject, language, prompt, text), and notes for the manifest."""
+    """Measurements, samples (keys: subject, language, prompt, text), and notes for the manifest."""
 
     measurements: list[Measurement] = field(default_factory=list)
     samples: list[dict[str, str]] = field(default_factory=list)
@@ -89,7 +89,7 @@ def compare(
         scores = {subject: model.scored.scores[language] for subject, model in models.items()}
         result.notes[language] = {
             "documents": len(documents),
-            "bytes": sum(len(text.encode()) for text in documents),
+            "bytes": len("".join(documents).encode()),
             "scoring": _scoring_notes(scores),
         }
         result.measurements.extend(_measure_scores(scores, added, language, settings))
@@ -108,24 +108,32 @@ def compare(
 
 
 def _scoring_notes(scores: Mapping[str, TextScores]) -> dict[str, list[str]]:
-    """Return the notes on scoring of the models that have any."""
-    return {subject: list(score.notes) for subject, score in scores.items() if score.notes}
+    """Return the notes on scoring by subject, without subjects that have none."""
+    notes = {}
+    for subject, score in scores.items():
+        if score.notes:
+            notes[subject] = list(score.notes)
+    return notes
 
 
 def added_ids(models: Mapping[str, ScoredModel]) -> dict[str, frozenset[int]]:
-    """Return for each model the ids of tokens that the first model lacks or could not produce.
+    """Return for each model the ids of the tokens that count as added to those of the first model.
 
-    Of the tokens that the first model has but could not produce (`newly_reachable`), only those
-    count that the scored text uses: the others belong to other languages, and no training text was
-    chosen for them.
+    These are the tokens that the first model lacks, and those that it has but cannot produce
+    (`newly_reachable`) if they occur in the scored text. Newly reachable tokens that do not occur
+    belong to other languages, and no training text was chosen for them.
     """
     first = next(iter(models.values())).tokenizer
     known = first.vocabulary.ids
     added = {}
     for subject, model in models.items():
-        new = {i for surface, i in model.tokenizer.vocabulary.ids.items() if surface not in known}
+        new = set()
+        for surface, token_id in model.tokenizer.vocabulary.ids.items():
+            if surface not in known:
+                new.add(token_id)
         reachable = _newly_reachable_ids(first, model.tokenizer)
         used: set[int] = set()
+        # Sorting the ids of a long text takes time, so only if there is something to look up.
         if reachable:
             for score in model.scored.scores.values():
                 used.update(np.unique(score.ids).tolist())
@@ -140,8 +148,13 @@ def _newly_reachable_ids(first: ModelTokenizer, other: ModelTokenizer) -> set[in
         return set()
     ids = other.vocabulary.ids
     reachable = newly_reachable(first.family, other.family)
-    surfaces = [first.vocabulary.surfaces[token_id] for token_id in reachable]
-    return {ids[surface] for surface in surfaces if surface in ids}
+    # A token may have another id in the other vocabulary, or be pruned there.
+    found = set()
+    for token_id in reachable:
+        surface = first.vocabulary.surfaces[token_id]
+        if surface in ids:
+            found.add(ids[surface])
+    return found
 
 
 def _measure_scores(
@@ -193,11 +206,17 @@ def _measure_samples(
     subject: str,
     settings: EvaluationSettings,
 ) -> Iterator[Measurement]:
+    """Yield repetition and the share of added tokens in the generated samples."""
     samples: Sequence[GeneratedSample] = scored.samples.get(language, ())
     if not samples:
         return
+    texts, added_counts, lengths = [], [], []
+    for sample in samples:
+        texts.append(sample.text)
+        added_counts.append(len([token_id for token_id in sample.ids if token_id in added]))
+        lengths.append(len(sample.ids))
     yield from repetition(
-        [sample.text for sample in samples],
+        texts,
         language,
         subject,
         settings.bootstrap,
@@ -206,8 +225,8 @@ def _measure_samples(
     use = measure_ratio(
         "new tokens generated",
         "share",
-        [sum(i in added for i in sample.ids) for sample in samples],
-        [len(sample.ids) for sample in samples],
+        added_counts,
+        lengths,
         subject=subject,
         language=language,
         bootstrap=settings.bootstrap,
@@ -224,11 +243,12 @@ def _measure_sequence_lengths(
     language: str,
     settings: EvaluationSettings,
 ) -> Iterator[Measurement]:
+    """Yield the normalised sequence length of each model, if a reference tokenizer is named."""
     if settings.reference_tokenizer is None:
         return
     path = Path(settings.reference_tokenizer).expanduser()
     # Tokenized once: the reference is the same for every model.
-    tokens = [len(ids) for ids in open_tokenizer(path).encode(documents)]
+    tokens = list(map(len, open_tokenizer(path).encode(documents)))
     name = (path.parent if path.is_file() else path).resolve().name
     for subject, score in scores.items():
         yield from sequence_length(
@@ -239,6 +259,8 @@ def _measure_sequence_lengths(
 def _measure_premiums(
     models: Mapping[str, ScoredModel], languages: Sequence[str], settings: EvaluationSettings
 ) -> Iterator[Measurement]:
+    """Yield the token premium of each language over English, if parallel text is named."""
+    # English has no premium over itself; its column is read in any case.
     others = [language for language in languages if language != "en"]
     if settings.parallel_file is None or not others:
         return
@@ -255,6 +277,10 @@ def _measure_speeds(
     *,
     execution: tuple[str, str],
 ) -> None:
+    """Time generation in each language and add the measurements to `result`.
+
+    `execution` is the device and the dtype.
+    """
     # All models are in memory at once, because they take turns.
     loaded = {}
     for subject, model in models.items():

@@ -1,10 +1,10 @@
 """Fertility: the number of tokens per word, byte and sentence, compared between tokenizers.
 
-In scripts without spaces, tokens per word mean nothing; the note of the measurement says so, and
-characters per token is the number to read. The *normalised sequence length* (Dagan et al. 2024,
-arXiv 2402.01035) is the number of tokens of a text over that of a reference tokenizer. The
-*premium* (Petrov et al. 2023, arXiv 2305.15425) is the number of tokens of sentences in a language
-over that of the same sentences in English.
+In scripts without spaces, tokens per word mean nothing: compare characters per token instead. The
+note of the measurement gives this advice. The *normalised sequence length* (Dagan et al. 2024,
+arXiv 2402.01035) is the number of tokens of a text, divided by that of a reference tokenizer. The
+*premium* (Petrov et al. 2023, arXiv 2305.15425) is the number of tokens of sentences in a language,
+divided by that of the same sentences in English.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def fertility(
     scores: TextScores, language: str, subject: str, bootstrap: BootstrapSettings
 ) -> list[Measurement]:
     """Measure tokens per word, byte, sentence and document, and characters per token."""
+    # A ratio with 1 per document as denominator is the mean per document.
     tokens, documents = scores.tokens, np.ones(len(scores.tokens))
     word_note = NO_SPACES if scores.unspaced else ""
     ratios = (
@@ -41,19 +42,20 @@ def fertility(
     )
     measurements = []
     for metric, unit, top, bottom, note in ratios:
-        measurements.append(
-            measure_ratio(
-                metric,
-                unit,
-                top,
-                bottom,
-                subject=subject,
-                language=language,
-                bootstrap=bootstrap,
-                note=note,
-            )
+        measurement = measure_ratio(
+            metric,
+            unit,
+            top,
+            bottom,
+            subject=subject,
+            language=language,
+            bootstrap=bootstrap,
+            note=note,
         )
-    return [measurement for measurement in measurements if measurement is not None]
+        # A text without words or without tokens has no such ratio.
+        if measurement is not None:
+            measurements.append(measurement)
+    return measurements
 
 
 def fertility_changes(
@@ -65,7 +67,10 @@ def fertility_changes(
     *,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure the change in tokens per word, and the share of documents that keep their ids."""
+    """Measure the change in tokens per word, and the share of documents with unchanged ids.
+
+    `first` is the subject of the reference.
+    """
     same = []
     for ids, reference_ids in zip(scores.documents(), reference.documents(), strict=True):
         same.append(float(np.array_equal(ids, reference_ids)))
@@ -102,7 +107,10 @@ def sequence_length(
     *,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure the normalised sequence length: tokens over those of a reference tokenizer."""
+    """Measure the normalised sequence length: tokens over those of a reference tokenizer.
+
+    `reference_tokens` are its numbers of tokens by document, and `name` is its name for the note.
+    """
     measurement = measure_ratio(
         "normalised sequence length",
         "ratio",
@@ -122,8 +130,11 @@ def premium(
     subject: str,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure the premium of each language over English, with intervals over parallel sentences."""
-    english = [len(ids) for ids in tokenizer.encode(columns[ENGLISH])]
+    """Measure the premium of each language over English, with intervals over parallel sentences.
+
+    `columns` holds the same sentences by language tag, with `en` among them.
+    """
+    english = list(map(len, tokenizer.encode(columns[ENGLISH])))
     measurements = []
     for language, texts in columns.items():
         if language == ENGLISH:
@@ -131,7 +142,7 @@ def premium(
         measurement = measure_ratio(
             "premium over English",
             "ratio",
-            [len(ids) for ids in tokenizer.encode(texts)],
+            list(map(len, tokenizer.encode(texts))),
             english,
             subject=subject,
             language=language,

@@ -1,4 +1,4 @@
-"""Forgetting: how scores in the base language changed, selected from measurements."""
+"""Forgetting: how scores in the base language changed, selected from given measurements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from lingraft.measurement import CHANGE, TASKS, Measurement
 
 @dataclass(frozen=True)
 class Forgotten:
-    """A metric of the base language before and after, and its paired change if documents match."""
+    """A metric of the base language before and after, and the measurement of its paired change.
+
+    `change` is `None` if no paired change was measured.
+    """
 
     metric: str
     subject: str
@@ -25,28 +28,35 @@ class Forgotten:
 
 
 def forgetting(
-    rows: Iterable[Measurement], language: str, *, first: str = "source"
+    measurements: Iterable[Measurement], language: str, *, first: str = "source"
 ) -> list[Forgotten]:
     """Compare bits per byte and task scores in the base language of every model with the first.
 
-    >>> rows = [Measurement("bits per byte", "source", 1.5, "bits/byte", "en"),
-    ...         Measurement("bits per byte", "adapted", 1.75, "bits/byte", "en")]
-    >>> [(each.metric, each.subject, each.difference) for each in forgetting(rows, "en")]
-    [('bits per byte', 'adapted', 0.25)]
+    >>> given = [Measurement("bits per byte", "source", 1.5, "bits/byte", "en"),
+    ...          Measurement("bits per byte", "adapted", 1.75, "bits/byte", "en")]
+    >>> forgotten, = forgetting(given, "en")
+    >>> forgotten.metric, forgotten.subject, forgotten.difference
+    ('bits per byte', 'adapted', 0.25)
     """
-    own = [row for row in rows if row.language == language]
-    by_key = {(row.metric, row.subject): row for row in own}
+    by_key: dict[tuple[str, str], Measurement] = {}
+    own = []
+    for measurement in measurements:
+        if measurement.language == language:
+            own.append(measurement)
+            by_key[measurement.metric, measurement.subject] = measurement
     result = []
-    for row in own:
-        before = by_key.get((row.metric, first))
-        if row.subject == first or before is None or not _shows_forgetting(row):
+    for after in own:
+        before = by_key.get((after.metric, first))
+        if after.subject == first or before is None or not _shows_forgetting(after):
             continue
-        change = by_key.get((row.metric + CHANGE, row.subject))
-        result.append(Forgotten(row.metric, row.subject, before, row, change))
+        change = by_key.get((after.metric + CHANGE, after.subject))
+        result.append(Forgotten(after.metric, after.subject, before, after, change))
     return result
 
 
-def _shows_forgetting(row: Measurement) -> bool:
+def _shows_forgetting(measurement: Measurement) -> bool:
     """Return whether a measurement is bits per byte or the score of a task."""
-    is_score = row.split == TASKS and row.unit in {"share", "points"}
-    return row.metric == "bits per byte" or (is_score and not row.metric.endswith(CHANGE))
+    # Tasks also have counts, such as documents seen in training, with other units.
+    is_score = measurement.split == TASKS and measurement.unit in {"share", "points"}
+    is_change = measurement.metric.endswith(CHANGE)
+    return measurement.metric == "bits per byte" or (is_score and not is_change)

@@ -1,11 +1,13 @@
 """Generation speed: the seconds that each model takes to write the same text.
 
-Every model writes the real continuation of each prompt token by token, with a cache: it computes
-the next token as in greedy decoding, and then the token of the text is used. What models would
-write by themselves differs in length, language and quality (one that writes only full stops is slow
-to fill 128 bytes); writing the same text in fewer tokens is what an extended vocabulary saves.
-Models take turns, round after round, and the best round of each counts, because other load on the
-machine only ever slows a model down. When the context is full, the second half of it is read again,
+Every model writes the real continuation of each prompt token by token, with a cache. In each step
+it computes the most likely next token as in greedy decoding, but then reads the token of the text.
+Texts that models choose themselves would differ in length, language and quality, so their times
+could not be compared. An extended vocabulary saves time because it needs fewer tokens for the same
+text.
+
+Models take turns in several rounds, and the best round of each counts, because other load on the
+machine can only slow a model down. When the context is full, the second half of it is read again,
 and that time counts as decoding.
 """
 
@@ -26,7 +28,11 @@ from lingraft.tokenizer import ModelTokenizer
 
 @dataclass(frozen=True)
 class GenerationSpeed:
-    """The text written after all prompts, and the seconds of prefill (reading) and decoding."""
+    """The sizes of all prompts and continuations, and the seconds of prefill and decoding.
+
+    `bytes`, `characters` and `tokens` are those of the continuations. Prefill is the reading of the
+    prompts.
+    """
 
     bytes: int
     characters: int
@@ -55,7 +61,7 @@ class GenerationSpeed:
 def measure_speed(
     speed: GenerationSpeed, subject: str, language: str, prompts: int, settings: GenerationSettings
 ) -> list[Measurement]:
-    """Return the measurements of one model's speed, prefill and decoding separately."""
+    """Return the measurements of one model's speed, with prefill and decoding separate."""
     note = (
         f"real text, batch of one, {settings.timed_bytes} bytes a prompt, "
         f"best of {settings.timed_repeats}"
@@ -110,10 +116,11 @@ def generation_speed(
         writer.write(Passage(passages[0].prompt, passages[0].continuation[:16]))
     best: dict[str, GenerationSpeed] = {}
     for _ in range(repeats):
-        rounds: dict[str, list[GenerationSpeed]] = {name: [] for name in writers}
+        rounds: dict[str, list[GenerationSpeed]] = {}
+        # The models take turns after every passage, so that load on the machine affects all.
         for passage in passages:
             for name, writer in writers.items():
-                rounds[name].append(writer.write(passage))
+                rounds.setdefault(name, []).append(writer.write(passage))
         for name, parts in rounds.items():
             total = _sum(parts)
             best[name] = _faster(best[name], total) if name in best else total
@@ -138,7 +145,8 @@ class _TimedWriter:
         whole, prompt = self.tokenizer.encode(
             [passage.prompt + passage.continuation, passage.prompt]
         )
-        # Tokens of the whole text up to where the prompt alone is tokenized differently.
+        # The tokens of the whole text are the prompt's up to position `shared`. The next one may
+        # contain the end of the prompt and the start of the continuation.
         shared = next(
             (i for i, (a, b) in enumerate(zip(whole, prompt, strict=False)) if a != b), len(prompt)
         )
@@ -149,7 +157,7 @@ class _TimedWriter:
             cache = self._step(read, None)
             prefilled = time.perf_counter()
             sequence, held = list(ids), len(read)
-            # The last token is predicted from those before it, and never read.
+            # The last token is predicted from the tokens before it, and never read.
             for token in following[:-1]:
                 sequence.append(token)
                 unread = [token]
@@ -189,16 +197,16 @@ def read_with_cache(model: Any, ids: Any, cache: Any) -> tuple[Any, Any]:
 
     Raises `ModelError` for a model without a cache.
     """
-    known = inspect.signature(model.forward).parameters
-    name = next((name for name in CACHES if name in known), None)
-    if name is None:
+    parameters = inspect.signature(model.forward).parameters
+    names = [name for name in CACHES if name in parameters]
+    if not names:
         msg = (
             f"{type(model).__name__}: takes none of {', '.join(CACHES)}, so it cannot write token "
             "by token; leave generation out (evaluation.generation: null)"
         )
         raise ModelError(msg)
-    output = model(input_ids=ids, use_cache=True, **{name: cache})
-    return output.logits, getattr(output, name)
+    output = model(input_ids=ids, use_cache=True, **{names[0]: cache})
+    return output.logits, getattr(output, names[0])
 
 
 def _sum(parts: Sequence[GenerationSpeed]) -> GenerationSpeed:

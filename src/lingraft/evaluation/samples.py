@@ -1,11 +1,11 @@
-"""Samples of a model's greedy writing, and the share of repeated text in them.
+"""Samples: texts that a model generates greedily, and the share of repeated text in them.
 
-Samples are for reading, for measuring repetition and for counting the use of new tokens. They are
-not timed (see `generation`), so they can be cached with the scores of a model. Repetition is
+Samples are shown in reports, and repetition and the use of new tokens are measured in them. They
+are not timed (see `generation`), so they can be cached with the scores of a model. Repetition is
 seq-rep-4 (Welleck et al. 2020, arXiv 1908.04319): 1 - distinct 4-grams / all 4-grams of a
-continuation. There the units are tokens; here they are words, or characters in scripts without
-spaces, so that models with different vocabularies can be compared. A text of fewer than four units
-has no 4-gram and does not count.
+continuation. In the paper, the units are tokens. Here they are words, or characters in scripts
+without spaces, so that models with different vocabularies can be compared. A text of fewer than
+four units has no 4-gram and does not count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def count_repeated(units: Sequence[str]) -> tuple[int, int]:
     >>> count_repeated("a b c d a b c d".split()), count_repeated("a b c".split())
     ((1, 5), (0, 0))
     """
-    begins = range(len(units) - GRAM_LENGTH + 1)
+    begins = range(len(units) - GRAM_LENGTH + 1)  # empty for fewer than four units
     grams = [tuple(units[begin : begin + GRAM_LENGTH]) for begin in begins]
     return len(grams) - len(set(grams)), len(grams)
 
@@ -44,12 +44,16 @@ def repetition(
     unspaced: bool = False,
 ) -> list[Measurement]:
     """Measure the share of repeated 4-grams, with an interval over texts."""
-    counts = [count_repeated([*text] if unspaced else split_words(text)) for text in texts]
+    repeated, totals = [], []
+    for text in texts:
+        repeated_count, total = count_repeated([*text] if unspaced else split_words(text))
+        repeated.append(repeated_count)
+        totals.append(total)
     measurement = measure_ratio(
         "repetition",
         "share",
-        [repeated for repeated, _ in counts],
-        [total for _, total in counts],
+        repeated,
+        totals,
         subject=subject,
         language=language,
         bootstrap=bootstrap,
@@ -72,7 +76,7 @@ class GeneratedSample:
 def write_samples(
     model: Any, tokenizer: ModelTokenizer, prompts: Sequence[str], size: int
 ) -> list[GeneratedSample]:
-    """Let a model continue each prompt until it wrote `size` bytes or its context is full.
+    """Let a model continue each prompt until it has written `size` bytes or its context is full.
 
     Tokens without bytes (special tokens, padding of the vocabulary) are suppressed: a model that
     writes only those would never reach the size.
@@ -80,15 +84,14 @@ def write_samples(
     context = choose_context(model)
     rows = model.get_output_embeddings().weight.shape[0]
     sizes = [len(surface or b"") for surface in tokenizer.vocabulary.surfaces[:rows]]
-    sizes += [0] * (rows - len(sizes))
+    sizes += [0] * (rows - len(sizes))  # the matrix may have more rows than the tokenizer ids
     start = start_id(tokenizer)
     # At most half of the context for the prompt, so that the other half is left to write.
     room = max(1, context // 2)
     inputs = [[start, *ids][-room:] for ids in tokenizer.encode(prompts)]
+    written = _generate(model, inputs, sizes, size=size, context=context)
     samples = []
-    for prompt, ids in zip(
-        prompts, _generate(model, inputs, sizes, size=size, context=context), strict=True
-    ):
+    for prompt, ids in zip(prompts, written, strict=True):
         samples.append(GeneratedSample(prompt, tokenizer.decode(ids), tuple(ids)))
     return samples
 
@@ -120,10 +123,10 @@ def _generate(
 
     config = GenerationConfig(
         do_sample=False,
-        max_new_tokens=max(1, min(size, context - width)),
+        max_new_tokens=max(1, min(size, context - width)),  # a token has at least one byte
         suppress_tokens=suppressed or None,
         pad_token_id=inputs[0][0],
-        eos_token_id=None,
+        eos_token_id=None,  # a sample ends by its size only
         bos_token_id=None,
     )
     with torch.inference_mode():
@@ -133,11 +136,12 @@ def _generate(
             generation_config=config,
             stopping_criteria=StoppingCriteriaList([is_enough]),
         )
+    # `generate` goes on until all texts are long enough.
     return [_cut_at_size(ids, sizes, size) for ids in output[:, width:].tolist()]
 
 
 def _cut_at_size(ids: Sequence[int], sizes: Sequence[int], size: int) -> list[int]:
-    """Return the ids up to the one that reaches the size, without the padding after it."""
+    """Return the first ids whose bytes reach `size`, without the ids after them."""
     kept: list[int] = []
     for token_id in ids:
         if size <= 0:

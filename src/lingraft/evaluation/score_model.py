@@ -1,4 +1,4 @@
-"""Scoring texts with one model: the results that can be cached, independent of any comparison."""
+"""Scoring texts with one model, independent of any comparison, so that results can be cached."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def score_folder(
 ) -> FolderScores:
     """Score the documents of each language; raises `ModelError` if the folder is not a model.
 
-    `separator` names what is between documents in packed text: a text is read after the token that
-    begins a document there.
+    `separator` is the setting of packing for the tokens between documents. It determines the token
+    after which a text is read: the one that begins a document in packed text.
     """
     tokenizer = replace(open_tokenizer(folder), separator=separator)
     model = load_model(folder, device, dtype)
@@ -55,7 +55,7 @@ def score_folder(
 def score_text(
     model: Any, tokenizer: ModelTokenizer, documents: Sequence[str], settings: EvaluationSettings
 ) -> TextScores:
-    """Score every byte of the documents of one language once."""
+    """Score the documents of one language."""
     ids = tokenizer.encode(documents)
     context = choose_context(model, settings.context)
     stride = choose_stride(context, settings.stride)
@@ -72,7 +72,7 @@ def heldout_documents(corpus: Corpus, limit: int) -> list[str]:
     if not documents:
         msg = (
             f"{corpus.folder}: no held-out text in {corpus.language} to evaluate on; "
-            "raise heldout_share or name heldout"
+            "raise heldout_share, or name a held-out source (heldout)"
         )
         raise CorpusError(msg)
     return documents
@@ -94,12 +94,14 @@ def choose_prompts(documents: Sequence[str], count: int, size: int) -> list[str]
 
 
 def choose_passages(documents: Sequence[str], count: int, prompt: int, size: int) -> list[Passage]:
-    """Return prompts and continuations from the first documents that can be divided.
+    """Return up to `count` prompts with continuations, from the first long enough documents.
 
-    A prompt has `prompt` bytes, at most half of the document; a continuation has `size` bytes.
+    A prompt has at most `prompt` bytes and at most half of the document. A continuation has at most
+    `size` bytes.
     """
     passages: list[Passage] = []
     for text in documents:
+        # At most half of a document, so that something is left to write.
         begin = first_words(text, min(prompt, len(text.encode()) // 2))
         if begin:
             passages.append(Passage(begin, first_bytes(text[len(begin) :], size)))
@@ -109,7 +111,9 @@ def choose_passages(documents: Sequence[str], count: int, prompt: int, size: int
 
 
 def first_words(text: str, size: int) -> str:
-    """Return the first bytes of a text, cut at the last space if it is in their second half.
+    """Return at most the first `size` bytes of a text, cut at their last space.
+
+    The cut is at a character instead if the last space is in the first half of these bytes.
 
     >>> first_words("one two three", 10), first_words("onetwothree", 4)
     ('one two', 'onet')
@@ -123,5 +127,5 @@ def first_words(text: str, size: int) -> str:
 
 
 def first_bytes(text: str, size: int) -> str:
-    """Return at most the first `size` bytes of a text, cut at a character."""
+    """Return at most the first `size` bytes of a text, without a partial character at the end."""
     return text.encode()[:size].decode(errors="ignore")

@@ -1,7 +1,7 @@
 """The stored result of scoring a text with a model: counts per document for every measure.
 
-Scores hold neither the name of the model nor what it is compared with, so they can be cached and
-used in any comparison. A file of them holds plain arrays, never pickled ones.
+Scores hold neither the name of the model nor that of another one, so they can be cached and used
+in any comparison. They are stored as an .npz file without pickled arrays.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lingraft.evaluation.words import count_sentences, count_words, is_unspaced
 
 Integers = npt.NDArray[np.int64]
 COUNTS = ("bytes", "characters", "words", "sentences")
+"""The counts of a text that do not depend on a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,12 @@ class TextScores:
 
     def documents(self) -> list[Integers]:
         """Return the ids of each document."""
+        # `split` takes the positions between documents, so not the end of the last one.
         return np.split(self.ids, np.cumsum(self.tokens[:-1]).astype(np.int64))
 
     def count_in_documents(self, ids: frozenset[int]) -> Floats:
         """Return how many tokens of each document are among these ids."""
+        # A table indexed by id: each document is one vectorised sum.
         is_chosen = np.zeros(max([*ids, int(self.ids.max(initial=0))]) + 1)
         is_chosen[list(ids)] = 1
         return np.array([is_chosen[part].sum() for part in self.documents()], dtype=np.float64)
@@ -100,10 +103,11 @@ class TextScores:
 
 def count_text(documents: Sequence[str]) -> dict[str, Floats]:
     """Return bytes, characters (code points), words and sentences of each document."""
-    counts = [
-        (len(text.encode()), len(text), count_words(text), count_sentences(text))
-        for text in documents
-    ]
+    counts = []
+    for text in documents:
+        size = len(text.encode())
+        counts.append((size, len(text), count_words(text), count_sentences(text)))
+    # `reshape` gives the four columns to a text without documents, too.
     columns = np.array(counts, dtype=np.float64).reshape(-1, len(COUNTS)).T
     return dict(zip(COUNTS, columns, strict=True))
 
@@ -124,10 +128,10 @@ def build_scores(
     stride: int,
     notes: tuple[str, ...] = (),
 ) -> TextScores:
-    """Return scores from the nats, with the counts of the text and of its tokens."""
+    """Return the scores of documents from their ids and nats, with the counts of their text."""
     return TextScores(
         concatenate_ids(ids),
-        np.array([len(part) for part in ids], dtype=np.float64),
+        np.array(list(map(len, ids)), dtype=np.float64),
         nats,
         **count_text(documents),
         unspaced=is_unspaced(documents),

@@ -1,9 +1,9 @@
-"""Counts of words and sentences in a text, without the tokenizer of any model.
+"""Counts of words and sentences in a text, independent of any model's tokenizer.
 
 A word is a segment between Unicode's default word boundaries (UAX #29) that holds a letter or a
-number: punctuation is not a word, and a suffix after an apostrophe belongs to its word. Scripts
-that are written without spaces (Thai, Lao, Khmer, Burmese, Han, kana) have no word boundaries by
-rule, so word counts mean nothing there.
+number: punctuation is not a word, and a suffix after an apostrophe belongs to its word. In scripts
+that are written without spaces (Thai, Lao, Khmer, Burmese, Han, kana), these rules do not find
+words, so word counts mean nothing there.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def split_words(text: str) -> list[str]:
 def count_sentences(text: str) -> int:
     """Count the sentences of a text.
 
-    A sentence has a letter or a number, and ends with a full stop of any script or with a line. An
-    abbreviation ends one too; a text without any such end is one sentence.
+    A sentence has a letter or a number. It ends at the end of a line, or at a full stop, question
+    mark or exclamation mark of any script. A full stop after an abbreviation counts as an end, too.
 
     >>> count_sentences("It is 3.14. वह गया। क्यों? yes"), count_sentences("他来了。她走了。")
     (4, 2)
     >>> count_sentences("…")
     0
     """
-    return sum(1 for part in SENTENCE_END.split(text) if WORD_SIGN.search(part))
+    return len([part for part in SENTENCE_END.split(text) if WORD_SIGN.search(part)])
 
 
 def is_unspaced(documents: Sequence[str]) -> bool:

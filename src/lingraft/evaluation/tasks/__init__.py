@@ -1,7 +1,8 @@
 """Downstream tasks, run by lm-eval: the tasks of the paper are included, results are measurements.
 
-An included task is FAMILY-LANGUAGE (`xcopa-ta`). Any task name of lm-eval works as well, and so
-does a folder with task files of your own. Importing this package does not import lm-eval or torch.
+The name of an included task is FAMILY-LANGUAGE (`xcopa-ta`). Any task name of lm-eval works as
+well, and so does one from a folder with your own task files. Importing this package does not import
+lm-eval or torch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from lingraft.evaluation.tasks.check_tasks import check_tasks, task_identity
 from lingraft.evaluation.tasks.config import TaskData, TaskSettings
+from lingraft.evaluation.tasks.task_names import quiet
 from lingraft.measurement import Measurement
 
 __all__ = ["TaskData", "TaskSettings", "check_tasks", "run_tasks", "task_identity"]
@@ -30,15 +32,15 @@ def run_tasks(
     """Run the named tasks on a model folder; write results.json and samples.jsonl into `output`.
 
     Returns the metrics of each task, with intervals over documents, and the number of documents
-    that occur in `training_texts`, if they are given. `seed` chooses the few-shot examples.
-    Without task names, nothing is done. Raises the errors of `check_tasks`, and `ModelError` for a
-    model that cannot do the tasks.
+    that occur in `training_texts`, if they are given. `subject` is the name of the model in the
+    measurements. `seed` determines the few-shot examples. Without task names, nothing is done.
+    Raises the errors of `check_tasks`, and `ModelError` for a model that cannot do the tasks.
     """
     if not settings.names:
         return []
+    # Before the imports: without the extra `eval`, the check raises the error that names it.
     check_tasks(settings)
     from lingraft.evaluation.tasks.lm_eval_model import FolderLM
-    from lingraft.evaluation.tasks.task_names import quiet
     from lingraft.evaluation.tasks.task_runner import evaluate_tasks
 
     with quiet():

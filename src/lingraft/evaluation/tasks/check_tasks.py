@@ -19,10 +19,11 @@ from lingraft.store import digest, file_digest
 
 
 def check_tasks(settings: TaskSettings) -> None:
-    """Check names, data and extras of the tasks; without task names, nothing is done.
+    """Check the names and data of the tasks, and that lm-eval and sacrebleu are installed.
 
-    Local files of included tasks are read and checked; the Hub is asked whether it has the data
-    sets. Raises `RecipeError`, `CorpusError`, `HubError` or `MissingExtraError`.
+    Without task names, nothing is done. Local files of included tasks are read and checked. For
+    data sets of the Hub, only their availability is checked. Raises `RecipeError`, `CorpusError`,
+    `HubError` or `MissingExtraError`.
     """
     if not settings.names:
         return
@@ -59,12 +60,11 @@ def _check_included(task: Task, settings: TaskSettings) -> None:
 
 
 def hub_commit(task: Task) -> str:
-    """Return the commit of a task's data set on the Hub, or of the cache if offline.
+    """Return the commit of a task's data set on the Hub; offline, of the cached one.
 
     Raises `HubError` if it is unavailable.
     """
-    from huggingface_hub import HfApi, constants, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+    from huggingface_hub import HfApi, constants, errors, scan_cache_dir
 
     branch = task.hub.revision or "main"
     if not constants.HF_HUB_OFFLINE:
@@ -76,7 +76,7 @@ def hub_commit(task: Task) -> str:
             return str(info.sha)
         except client_errors() + MALFORMED as error:
             raise HubError(describe_unavailable(task, task.hub, error)) from None
-    with contextlib.suppress(CacheNotFound):
+    with contextlib.suppress(errors.CacheNotFound):
         for repository in scan_cache_dir().repos:
             is_wanted = repository.repo_type == "dataset" and repository.repo_id == task.hub.id
             if is_wanted and branch in repository.refs:
@@ -86,12 +86,13 @@ def hub_commit(task: Task) -> str:
 
 
 def task_identity(settings: TaskSettings) -> dict[str, str]:
-    """Return the identity of the data: files by their content, data sets by their commit.
+    """Return the identity of the data: hashes of files, and commits of Hub data sets.
 
-    With it, the key of a stage needs no local paths: a moved file gives the same scores.
+    It enters the key of the stage output instead of local paths, so a moved file changes no key.
     """
     if not settings.names:
         return {}
+    # The catalogue counts whole: a change in any of its files may change prompts or scores.
     catalogue = {path.name: file_digest(path) for path in sorted(FOLDER.glob("*.yaml"))}
     identity = {"catalogue": digest(catalogue)}
     for task in filter(None, map(find_task, expand_names(settings.names))):
@@ -110,7 +111,10 @@ def task_identity(settings: TaskSettings) -> dict[str, str]:
                 identity[f"{name} {role}"] = file_digest(file)
     if settings.tasks_folder:
         folder = Path(settings.tasks_folder).expanduser()
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+        digests = {}
+        # All files, because a YAML file may name Python files and data next to it.
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                digests[file.relative_to(folder).as_posix()] = file_digest(file)
         identity["tasks_folder"] = digest(digests)
     return identity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -77,7 +78,7 @@ class TaskSettings(Settings):
 
     @model_validator(mode="after")
     def _named_once(self) -> TaskSettings:
-        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if twice:
             msg = f"named twice: {', '.join(twice)}; name every task once"
             raise ValueError(msg)

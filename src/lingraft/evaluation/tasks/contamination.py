@@ -1,10 +1,11 @@
 """Contamination: evaluation documents that occur in the training text.
 
-Text is compared as sequences of words: NFKC, case folded, letters, marks and digits only, so that
-differences in punctuation and spacing do not hide a match. A document counts as seen if 13
-consecutive words of it occur in the training text (the length that Brown et al. 2020 use), or all
-of its words if it has fewer. Below 5 words a match means nothing, and the document is skipped. In
-text without spaces, every character counts as a word, and 50 of them make a match.
+Text is compared as sequences of words, in NFKC, case folded, with letters, marks and digits only:
+differences in case, punctuation and spacing do not hide a match. A document counts as seen if 13
+consecutive words of it occur in a training text (the length that Brown et al. 2020 use), or all of
+its words if it has fewer than 13. A document of fewer than 5 words is skipped, because a match
+would mean nothing. In scripts without spaces, every character counts as a word, and 50 consecutive
+ones are a match.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RULE = f"{WORDS} words in a row (or all of {MIN_WORDS} to {WORDS - 1}), case and
 
 
 def normalised_words(text: str) -> list[str]:
-    """Return the words of a text in the form in which they are compared.
+    """Return the words of a text in the form that is compared.
 
     >>> normalised_words("The cat's “Mat” ﬁts!")
     ['the', 'cat', 's', 'mat', 'fits']
@@ -41,10 +42,10 @@ def normalised_words(text: str) -> list[str]:
 
 
 def find_seen(documents: Sequence[str], texts: Iterable[str]) -> list[int | None]:
-    """Return for each document the number (from 1) of the first text that contains it, or 0.
+    """Return for each document the number of the first text that contains it, counted from 1.
 
-    `None` marks a document that is too short. The texts are read once; memory grows with the
-    documents, not with the texts.
+    0 marks a document that no text contains, `None` one that is too short. The texts are read once;
+    memory grows with the documents, not with the texts.
 
     >>> documents = ["one two three four five.", "six seven eight nine ten", "too short"]
     >>> find_seen(documents, ["0 one, two three four FIVE"])
@@ -60,7 +61,7 @@ def find_seen(documents: Sequence[str], texts: Iterable[str]) -> list[int | None
         if length < MIN_WORDS:
             continue
         runs = {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
-        # Indexed by the first two words: few runs begin like a given place of a text.
+        # Indexed by the first two words: at each place of a text, few runs need a comparison.
         for run in runs:
             index[run[0], run[1]].append((run, number))
     if not index:
@@ -78,5 +79,8 @@ def find_seen(documents: Sequence[str], texts: Iterable[str]) -> list[int | None
 
 def _length(words: Sequence[str]) -> int:
     """Return how many words make a match; more in text whose words are mostly characters."""
-    single = sum(len(word) == 1 and _UNSPACED.match(word) is not None for word in words)
+    single = 0
+    for word in words:
+        if len(word) == 1 and _UNSPACED.match(word):
+            single += 1
     return CHARACTERS if 2 * single > len(words) else WORDS

@@ -1,10 +1,10 @@
-"""A model folder as a model of lm-eval: `HFLM` with tokenization that is safe for every family.
+"""A model folder as a model of lm-eval: `HFLM` with tokenization that is correct for every family.
 
-A prompt begins with what the tokenizer itself puts before a text (BOS, or nothing); what it puts
-after a text is left out, because an EOS would end the context. A prompt that is too long loses its
-beginning but not this prefix. A token that contains the end of the context and the start of the
-answer is scored with the answer, so that every byte of the answer is scored. `incidents` counts
-what was cut or joined.
+A prompt begins with the ids that the tokenizer itself puts before a text (BOS, or none), its
+*prefix*. The ids that it puts after a text are left out, because an EOS would end the context. A
+prompt that is too long is cut after the prefix. A token that contains the end of the context and
+the start of the answer is scored with the answer, so that every byte of the answer is scored.
+`incidents` counts the prompts and answers that were cut or joined.
 """
 
 from __future__ import annotations
@@ -30,11 +30,15 @@ from lingraft.tokenizer.separators import start_of_document
 BATCH_SIZE = {"cpu": 8}
 BATCH_SIZE_ON_ACCELERATOR = 32
 PROBE = "a"
-"""A text with which to find what a tokenizer puts before and after a text."""
+"""A text that is encoded to find the ids that a tokenizer puts before a text."""
 
 
 class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
-    """A model folder on a device; raises `ModelError` or `TokenizerError` if unreadable."""
+    """A model folder on a device, with the interface of lm-eval.
+
+    Raises `ModelError` or `TokenizerError` if the folder is unreadable. `too_long` is `cut` or
+    `refuse`, for prompts that do not fit into the context.
+    """
 
     def __init__(
         self, folder: Path, *, device: str = "cpu", dtype: str = "auto", too_long: str = "cut"
@@ -52,7 +56,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             reason = " ".join(str(error).split())[:200]
             msg = f"{folder}: the tokenizer cannot be loaded by transformers ({reason})"
             raise TokenizerError(msg) from error
-        _name_roles(tokenizer, model.config.get_text_config())
+        _set_bos_and_eos(tokenizer, model.config.get_text_config())
         self.prefix = _prefix_of(tokenizer, folder)
         self.start = start_of_document(open_tokenizer(folder))
         size = BATCH_SIZE.get(torch.device(device).type, BATCH_SIZE_ON_ACCELERATOR)
@@ -79,7 +83,10 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         return self._cut(ids, left_truncate_len) if left_truncate_len else ids
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
-        """Cut ids at the start, after the prefix, so that `room` are left."""
+        """Cut ids after the prefix, so that at most `room` are left.
+
+        Raises `ModelError` instead if `too_long` is `refuse`.
+        """
         if len(ids) <= room:
             return ids
         if self.too_long == "refuse":
@@ -96,7 +103,11 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         return [*ids[:kept], *ids[len(ids) - room + kept :]]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Return the ids of a context and its continuation, which gets the white space between."""
+        """Return the ids of a context and its continuation.
+
+        White space at the end of the context goes to the continuation: tokenizers join it with the
+        word after it.
+        """
         stripped = context.rstrip()
         continuation = context[len(stripped) :] + continuation
         if stripped:
@@ -104,13 +115,14 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         else:
             before = [self.prefix_token_id]
             whole = [*before, *self.tok_encode(continuation, add_special_tokens=False)]
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b),
-            min(len(before), len(whole)),
-        )
+        # The first ids that both have are the context.
+        shared = 0
+        while shared < min(len(before), len(whole)) and before[shared] == whole[shared]:
+            shared += 1
         if shared < len(before):
             self.incidents["answers whose first token holds the end of the context"] += 1
-        if shared == 0:  # the first token of the answer needs a context
+        # The model needs an id to predict the first token of the answer from.
+        if shared == 0:
             whole, shared = [self.prefix_token_id, *whole], 1
         answer = whole[shared:]
         if not answer:
@@ -130,7 +142,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
 
     @property
     def prefix_token_id(self) -> int:
-        """The id before a text without context: what begins a packed document (BOS or EOS)."""
+        """The id before a text without context: the token that begins a packed document."""
         if self.start is not None:
             return self.start
         msg = (
@@ -181,7 +193,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
                 if stop not in self.tokenizer.decode(ids):
                     incident = f"answers that cannot end with {stop!r}, which the tokenizer has no "
                     self.incidents[incident + "token for"] += 1
-        with self._shown("writing answers", requests, len(requests)):
+        with self._show_progress("writing answers", requests, len(requests)):
             result: list[str] = super().generate_until(requests, disable_tqdm=True)
         return result
 
@@ -202,9 +214,11 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             written: torch.Tensor = super()._model_generate(
                 context, max_length=max_length, stop=stop, eos_token_id=sorted(eos), **kwargs
             )
+        # An answer that neither ends with EOS nor contains a stop text was cut by the limit.
         for ids in written[:, context.shape[1] :].tolist():
             text = self.tokenizer.decode(ids)
-            if not eos.intersection(ids) and not any(term in text for term in stop):
+            has_stop = any(term in text for term in stop)
+            if not has_stop and not eos.intersection(ids):
                 self.incidents["answers that reached the limit of tokens"] += 1
         self._advance(len(context))
         return written
@@ -227,14 +241,17 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             # + 1: the last token of an answer is predicted, but never read.
             room = self.max_length + 1 - longest[request.task_name, request.doc_id]
             pairs.append((request.args, self._cut(context, room), answer))
-        with self._shown("ranking answers", requests, len(requests)), torch.inference_mode():
+        with (
+            self._show_progress("ranking answers", requests, len(requests)),
+            torch.inference_mode(),
+        ):
             result: list[tuple[float, bool]] = self._loglikelihood_tokens(pairs, disable_tqdm=True)
         return result
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
         """Return the log-probability of whole texts; every token is scored once, after BOS or EOS.
 
-        (lm-eval's own adds the tokenizer's BOS after that one and scores it like text.)
+        lm-eval's own method adds the tokenizer's BOS after this token and scores it like text.
         """
         del disable_tqdm
         windows: list[tuple[None, list[int], list[int]]] = []
@@ -242,12 +259,17 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         for request in requests:
             ids = self.tok_encode(request.args[0], add_special_tokens=False)
             parts = get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, 1)
-            windows += [(None, *make_disjoint_window(part)) for part in parts]
-            counts.append(len(windows) - sum(counts))
-        with self._shown("scoring texts", requests, len(windows)), torch.inference_mode():
+            own_windows = [(None, *make_disjoint_window(part)) for part in parts]
+            windows += own_windows
+            counts.append(len(own_windows))
+        with self._show_progress("scoring texts", requests, len(windows)), torch.inference_mode():
             scored = self._loglikelihood_tokens(windows, disable_tqdm=True)
-        nats = iter([window_nats for window_nats, _ in scored])
-        return [sum(itertools.islice(nats, count)) for count in counts]
+        totals: list[float] = []
+        windows_left = iter(scored)
+        for count in counts:
+            own = itertools.islice(windows_left, count)
+            totals.append(sum(log_probability for log_probability, _ in own))
+        return totals
 
     def _model_call(self, inps: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         logits: torch.Tensor = super()._model_call(inps, **kwargs).float()
@@ -255,14 +277,14 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         return logits
 
     @contextlib.contextmanager
-    def _shown(self, title: str, requests: Sequence[Any], total: int) -> Iterator[None]:
+    def _show_progress(self, title: str, requests: Sequence[Any], total: int) -> Iterator[None]:
         with progress(f"{requests[0].task_name}: {title}", total, unit="requests") as advance:
             self._advance = advance
             yield
         self._advance = _ignore_progress
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return facts on the model; lm-eval's own version would ask the Hub."""
+        """Return size and dtype of the model; lm-eval's own method would send a request."""
         return {
             "model_num_parameters": self.model.num_parameters(),
             "model_dtype": str(self.model.dtype),
@@ -273,14 +295,15 @@ def _ignore_progress(_amount: float, _note: str = "", /) -> None:
     """Do nothing: the callback while no progress bar is shown."""
 
 
-def _name_roles(tokenizer: Any, config: Any) -> None:
+def _set_bos_and_eos(tokenizer: Any, config: Any) -> None:
     """Set BOS and EOS from the model's config if the tokenizer has none."""
     for role in ("bos", "eos"):
-        named = getattr(config, f"{role}_token_id", None)
-        number = named[0] if isinstance(named, list) and named else named
+        configured = getattr(config, f"{role}_token_id", None)  # one id or several
+        token_id = configured[0] if isinstance(configured, list) and configured else configured
         is_missing = getattr(tokenizer, f"{role}_token_id") is None
-        if is_missing and isinstance(number, int) and number < len(tokenizer):
-            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(number))
+        # The config may name an id that only a padded row of the matrix has.
+        if is_missing and isinstance(token_id, int) and token_id < len(tokenizer):
+            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(token_id))
 
 
 def _prefix_of(tokenizer: Any, folder: Path) -> list[int]:

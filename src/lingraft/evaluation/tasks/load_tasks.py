@@ -1,4 +1,7 @@
-"""Task objects of lm-eval with their documents: included tasks, lm-eval's own, the user's."""
+"""Task objects of lm-eval with their documents.
+
+A task is an included one, one of lm-eval, or one from the user's folder.
+"""
 
 from __future__ import annotations
 
@@ -33,28 +36,31 @@ MEAN_METRIC = {"aggregation": "mean", "higher_is_better": True}
 
 
 def load_tasks(settings: TaskSettings, *, seed: int = 0) -> dict[str, Any]:
-    """Return lm-eval's task objects by name; groups and tags of lm-eval become their tasks.
+    """Return lm-eval's task objects by name; a group or tag of lm-eval is replaced by its tasks.
 
     Raises `CorpusError` or `HubError` for data that is missing or unreadable.
     """
     loaded: dict[str, Any] = {}
     for name in expand_names(settings.names):
         task = find_task(name)
-        built = [build_task(task, settings)] if task else load_other_tasks(name, settings)
-        for each in built:
-            loaded[str(each.task_name)] = _set_fewshot(each, settings, seed)
+        objects = [build_task(task, settings)] if task else load_other_tasks(name, settings)
+        for task_object in objects:
+            loaded[str(task_object.task_name)] = _set_fewshot(task_object, settings, seed)
     return loaded
 
 
 def _set_fewshot(task: Any, settings: TaskSettings, seed: int) -> Any:
-    """Set the number of few-shot examples and the seed that chooses them."""
+    """Set the number of few-shot examples and the seed that determines them; return the task.
+
+    Raises `CorpusError` if there are too few examples.
+    """
     if settings.num_fewshot is not None:
         task.set_config(key="num_fewshot", value=settings.num_fewshot)
     elif task.get_config("num_fewshot") is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=seed)
     wanted, sampler = task.get_config("num_fewshot"), getattr(task, "sampler", None)
-    # From the scored documents, an example is never the document itself.
+    # Examples from the scored split are never the scored document itself, so one more is needed.
     same = task.get_config("fewshot_split") == task.get_config("test_split")
     if wanted and sampler is not None and len(sampler.df) < wanted + same:
         left = len(sampler.df) - same
@@ -91,18 +97,25 @@ def build_task(task: Task, settings: TaskSettings) -> Any:
         config["metric_list"] = [{"metric": "exact_match", **MEAN_METRIC}]
     elif task.score == "words":
         config["process_results"] = shared_words
-        config["metric_list"] = [{"metric": name, **MEAN_METRIC} for name in ("exact_match", "f1")]
+        config["metric_list"] = [
+            {"metric": "exact_match", **MEAN_METRIC},
+            {"metric": "f1", **MEAN_METRIC},
+        ]
     built = (RankingTask if task.score == "choice" else ConfigurableTask)(config=config)
     built.set_config(key="custom_dataset", value=None)  # results.json would hold all documents
     return built
 
 
 def _as_datasets(splits: dict[str, list[Record]], **_metadata: Any) -> dict[str, Any]:
+    # lm-eval calls this function with the metadata of the task.
     return {role: datasets.Dataset.from_list(records) for role, records in splits.items()}
 
 
 def load_other_tasks(name: str, settings: TaskSettings) -> list[Any]:
-    """Return the tasks of a name of lm-eval or of the user's folder."""
+    """Return the tasks that a name of lm-eval or of the user's folder stands for.
+
+    Raises `CorpusError` if a local file does not fit, and `HubError` if a task cannot be loaded.
+    """
     manager = find_manager(name, settings.tasks_folder)
     data = data_of(name, settings)
     spec: Any = name
@@ -155,9 +168,10 @@ def _with_files(name: str, manager: TaskManager, files: dict[str, str | None]) -
     for split, file in _files_by_split(config, scored, files):
         if file:
             records[split] = read_file(Path(file).expanduser())
-    # They concern groups of tasks and the data set on the Hub, which is not read.
+    # These keys concern groups of tasks and the data set on the Hub, which is not read.
     for key in ("tag", "group", "dataset_kwargs"):
         config.pop(key, None)
+    # lm-eval would look for every split that the configuration names.
     for key in ("training_split", "validation_split", "fewshot_split"):
         if config.get(key) and config[key] not in records:
             config[key] = scored if key == "fewshot_split" else None
@@ -168,7 +182,10 @@ def _with_files(name: str, manager: TaskManager, files: dict[str, str | None]) -
 def _files_by_split(
     config: dict[str, Any], scored: str, files: dict[str, str | None]
 ) -> Sequence[tuple[str, str | None]]:
-    """Return the file of each split; a scored file that is in both places wins."""
+    """Return pairs of a split and its file.
+
+    The scored split comes last: if examples come from it too, its file replaces theirs.
+    """
     shots = (
         config.get("fewshot_split")
         or config.get("training_split")

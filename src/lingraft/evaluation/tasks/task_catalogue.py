@@ -1,10 +1,11 @@
 """The included tasks: YAML files in lm-eval's format, one per family, each with many languages.
 
-A file has one additional key, `lingraft`: where the documents are (`hub`), which columns fill the
-fields of the prompts (`fields`), the data set's code for each language (`codes`), and the words of
-the prompt in each language (`words`). `<<word>>` in any string is replaced by the word in the
-task's language, `<<code>>` by its code. A language without a code is used as a code of the data
-set itself: `belebele-swh_Latn` needs no change of the file. This module does not import lm-eval.
+A file has one key that lm-eval does not know, `lingraft`. It holds the data set of the documents
+(`hub`), the columns that fill the fields of the prompts (`fields`), the data set's code for each
+language (`codes`), and the words of the prompt in each language (`words`). `<<word>>` in any string
+is replaced by the word in the task's language, `<<code>>` by the code of the language. A language
+that is not in `codes` is itself used as a code of the data set, so `belebele-swh_Latn` needs no
+change of the file. This module does not import lm-eval.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ PAPER = "paper"
 class Hub:
     """The location of a data set: its id, its configuration, and the split of each role.
 
-    `join` names a configuration for each field; their records are joined on `key`, and the field is
-    in `column`. `where` keeps the records with the given values.
+    The roles are `test` (scored documents) and `shots` (few-shot examples). If each field has a
+    configuration of its own, `join` names it: records are joined on the column `key`, and the value
+    is in the column `column`. `where` keeps only the records with the given values.
     """
 
     id: str
@@ -48,7 +50,15 @@ class Hub:
 
 @dataclass(frozen=True)
 class Task:
-    """One task in one language; `config` is the configuration for lm-eval, without the data."""
+    """One task in one language.
+
+    `fields` maps each field of the prompts to the columns that may hold it. `checked` are the
+    fields that are searched for in training text. `labels` maps the names of labels to numbers.
+    `columns` names the columns of a local file without a header. `prepare` names the last step of
+    reading, `score` the kind of score. `foreign_words` is true if the words of the prompt are
+    English because the file has none in the language. `config` is the configuration for lm-eval,
+    without the data.
+    """
 
     name: str
     family: str
@@ -70,8 +80,10 @@ class Task:
 @cache
 def families() -> dict[str, dict[str, Any]]:
     """Return the content of every file, by family."""
-    files = sorted(FOLDER.glob("*.yaml"))
-    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in files}
+    contents = {}
+    for path in sorted(FOLDER.glob("*.yaml")):
+        contents[path.stem] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return contents
 
 
 def expand_names(names: Iterable[str]) -> list[str]:
@@ -102,7 +114,7 @@ def expand_names(names: Iterable[str]) -> list[str]:
 
 
 def known_names() -> list[str]:
-    """Return the names of the tasks in every language that the files list."""
+    """Return the names of the included tasks in every language of their files, and `paper-*`."""
     names = []
     paper_names = set()
     for family, content in families().items():
@@ -131,7 +143,12 @@ def find_task(name: str) -> Task | None:
     }
     own.pop("words", None)  # words are replacements, not strings to fill
     own = _fill(own, replacements)
-    config = {key: value for key, value in content.items() if key != "lingraft"}
+    config = dict(content)
+    del config["lingraft"]
+    fields = {}
+    for field_name, columns in own["fields"].items():
+        fields[field_name] = tuple(columns)
+    labels = own.get("labels", {})
     return Task(
         name=name,
         family=family,
@@ -139,9 +156,10 @@ def find_task(name: str) -> Task | None:
         version=own["version"],
         reference=own["reference"],
         hub=Hub(**own["hub"]),
-        fields={key: tuple(value) for key, value in own["fields"].items()},
+        fields=fields,
         checked=tuple(own["checked"]),
-        labels={str(key): value for key, value in own.get("labels", {}).items()},
+        # YAML reads a label such as 1 as a number.
+        labels={str(label): number for label, number in labels.items()},
         columns=tuple(own.get("columns", ())),
         prepare=own.get("prepare", ""),
         score=own.get("score", "choice"),

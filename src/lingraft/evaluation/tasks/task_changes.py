@@ -1,7 +1,8 @@
 """Changes of task scores from one model to another, paired over the documents that both answered.
 
-A mean of scores changes by the mean of the differences. Corpus scores (spBLEU, chrF++) of both
-models are computed again on the same resamples of documents, from sacrebleu's counts per document.
+The interval of a mean score comes from the differences per document. A corpus score (spBLEU,
+chrF++) is not a mean: both models' scores are computed again on the same resamples of documents,
+from sacrebleu's counts per document.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lingraft.evaluation.tasks.task_metrics import translation_metric
 from lingraft.measurement import Measurement
 
 DRAWS = 200
-"""Resamples of a change of corpus scores; each takes two scores of sacrebleu."""
+"""Resamples of a change of corpus scores; fewer than usual, as each computes two corpus scores."""
 
 Scores = dict[tuple[str, str], dict[str, Any]]
 """(metric, language) -> document -> (lm-eval's metric, value)."""
@@ -40,15 +41,19 @@ def task_changes(
     samples_before: Path,
     samples_after: Path,
 ) -> list[Measurement]:
-    """Measure the change of each score in `after` that is in `before`, with its paired interval."""
+    """Measure the change of each score in `after` that is in `before`, with its paired interval.
+
+    `samples_before` and `samples_after` are the files samples.jsonl of `run_tasks`.
+    """
     reference = {(row.metric, row.language): row for row in before}
     scores_before, scores_after = _read_scores(samples_before), _read_scores(samples_after)
     changes = []
     for row in after:
-        first = reference.get((row.metric, row.language))
+        key = row.metric, row.language
+        first = reference.get(key)
+        # Other units are counts, such as documents seen in training.
         if first is None or row.unit not in {"share", "points"}:
             continue
-        key = row.metric, row.language
         low, high, paired = _interval(scores_before.get(key, {}), scores_after.get(key, {}))
         changes.append(
             replace(
@@ -86,20 +91,22 @@ def _interval(
     before: dict[str, Any], after: dict[str, Any]
 ) -> tuple[float | None, float | None, int]:
     """Return the interval of the change, and the number of documents in both logs."""
-    shared = [document for document in after if document in before]
-    if len(shared) < 2:
-        return None, None, len(shared)
-    metric = before[shared[0]][0]
-    first = [before[document][1] for document in shared]
-    second = [after[document][1] for document in shared]
+    metric, first, second = "", [], []
+    for document in after:
+        if document in before:
+            metric = before[document][0]
+            first.append(before[document][1])
+            second.append(after[document][1])
+    if len(first) < 2:
+        return None, None, len(first)
     if metric in CORPUS_METRICS:
         low, high = _corpus_interval(metric, first, second)
-        return low, high, len(shared)
-    ones = np.ones(len(shared))
+        return low, high, len(first)
+    ones = np.ones(len(first))
     second_ratio = np.array(second, dtype=float), ones
     first_ratio = np.array(first, dtype=float), ones
     interval = difference_interval(second_ratio, first_ratio, BOOTSTRAP)
-    return (*interval, len(shared)) if interval else (None, None, len(shared))
+    return (*interval, len(first)) if interval else (None, None, len(first))
 
 
 def _corpus_interval(

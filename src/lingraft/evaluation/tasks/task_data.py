@@ -1,8 +1,8 @@
 """The documents of a task, from a local file or a Hub data set, with the fields of its prompts.
 
-Columns are renamed to the fields of the task, labels become numbers, and the `prepare` step of a
-family does the rest. Data that is missing or unreadable is an error that names the file or data
-set and says what to do.
+Columns are renamed to the fields of the task, and labels become numbers. Some families need a last
+step for all documents (`prepare`), such as the choices of a cloze task. Data that is missing or
+unreadable is an error that names the file or data set and says what to do.
 """
 
 from __future__ import annotations
@@ -39,20 +39,24 @@ def read_splits(task: Task, data: TaskData | None) -> dict[str, list[Record]]:
         if not split:
             continue
         where = f"hf:{task.hub.id}/{split}"
-        records = enumerate(read_hub(task, split), start=1)
-        placed = [(record, f"{where}:row {number}") for number, record in records]
+        placed = []
+        for number, record in enumerate(read_hub(task, split), start=1):
+            placed.append((record, f"{where}:row {number}"))
         splits[role] = rename_fields(task, placed, where)
     return splits
 
 
 def read_local(task: Task, path: str) -> list[Record]:
-    """Return the documents of a local file."""
+    """Return the documents of a local file; raises `CorpusError` if they do not fit the task."""
     records = _read_placed(Path(path).expanduser(), task.columns)
     return rename_fields(task, expand_records(records, task.language), path)
 
 
 def expand_records(records: Sequence[PlacedRecord], language: str) -> list[PlacedRecord]:
-    """Select one language of multilingual records; make a record of each question on a passage."""
+    """Select the language in multilingual records; make a record of each question on a passage.
+
+    A multilingual record holds a record per language. The questions on a passage are in `qas`.
+    """
     result: list[PlacedRecord] = []
     for record, place in records:
         own = record[language] if isinstance(record.get(language), dict) else record
@@ -65,7 +69,10 @@ def expand_records(records: Sequence[PlacedRecord], language: str) -> list[Place
 
 
 def rename_fields(task: Task, records: Sequence[PlacedRecord], where: str) -> list[Record]:
-    """Return documents with the fields of the task; raises `CorpusError` for a missing column."""
+    """Return documents with the fields of the task.
+
+    Raises `CorpusError` if there are no records, or for a missing column or an unknown label.
+    """
     if not records:
         msg = f"{where}: no documents for {task.name}; expected rows with {', '.join(task.fields)}"
         raise CorpusError(msg)
@@ -76,21 +83,24 @@ def rename_fields(task: Task, records: Sequence[PlacedRecord], where: str) -> li
 def _rename_fields(task: Task, record: Mapping[str, Any], place: str) -> Record:
     document: Record = {}
     for field, columns in task.fields.items():
-        column = next((column for column in columns if record.get(column) is not None), None)
-        if column is None:
+        # Copies of a data set name a column differently: the first name that has a value counts.
+        for column in columns:
+            if record.get(column) is not None:
+                document[field] = record[column]
+                break
+        else:
             msg = (
                 f"{place}: {task.name} needs a column {' or '.join(map(repr, columns))} "
                 f"for its {field}; found {', '.join(map(str, record))}"
             )
             raise CorpusError(msg)
-        document[field] = record[column]
     if task.labels:
         document["label"] = _label(task, document["label"], place)
     return document
 
 
 def _label(task: Task, value: object, place: str) -> int:
-    """Return the number of a label, which may be written as its name or as the number itself."""
+    """Return the number of a label; the data may hold its name or the number itself."""
     label = str(value).strip().lower()
     # If the names are digits themselves (say 1 to 4 for 0 to 3), a digit is always a name.
     names_are_digits = any(name.isdigit() for name in task.labels)
@@ -123,16 +133,20 @@ def read_hub(task: Task, split: str) -> list[Record]:
         records = _load(task, hub.config, split)
         wanted = hub.where.items()
         return [record for record in records if wanted <= record.items()]
-    columns = {}
-    for field, config in hub.join.items():
-        records = _load(task, config, split)
-        columns[field] = {record[hub.key]: record[hub.column] for record in records}
-    first, *others = columns.values()
-    shared = [key for key in first if all(key in other for other in others)]
-    return [{field: columns[field][key] for field in columns} for key in shared]
+    joined: dict[Any, Record] = {}
+    for number, (field, config) in enumerate(hub.join.items()):
+        for record in _load(task, config, split):
+            # The first field determines the order of the records.
+            if number == 0:
+                joined[record[hub.key]] = {}
+            if record[hub.key] in joined:
+                joined[record[hub.key]][field] = record[hub.column]
+    # Only the records that have every field.
+    return [record for record in joined.values() if len(record) == len(hub.join)]
 
 
 def _load(task: Task, config: str | None, split: str) -> list[Record]:
+    # The check of a recipe reads local files with this module, and `datasets` takes long to import.
     import datasets
 
     hub = task.hub
@@ -148,7 +162,8 @@ def _load(task: Task, config: str | None, split: str) -> list[Record]:
 def describe_unavailable(task: Task, hub: Hub, error: BaseException) -> str:
     """Return the message that a data set is unavailable, why, and how to give a local file."""
     reason = " ".join(str(error).split())[:300]
-    wanted = "; ".join(f"{field}: {' or '.join(columns)}" for field, columns in task.fields.items())
+    fields = task.fields.items()
+    wanted = "; ".join([f"{field}: {' or '.join(columns)}" for field, columns in fields])
     return (
         f"{task.name}: the data set hf:{hub.id} is unavailable ({type(error).__name__}: {reason}); "
         f"give a local file: evaluation.tasks.data: {{{task.name}: FILE.jsonl}} "
@@ -157,7 +172,8 @@ def describe_unavailable(task: Task, hub: Hub, error: BaseException) -> str:
 
 
 def _cloze(documents: list[Record]) -> list[Record]:
-    """Remove the object from each fact; wrong choices are three other objects of its relation."""
+    """Remove the object from each fact; the choices are it and three objects of its relation."""
+    # Dictionaries instead of sets: their order does not depend on the process.
     objects_of: dict[str, dict[str, None]] = {}
     for document in documents:
         objects_of.setdefault(document["relation"], {})[document["object"]] = None
@@ -165,6 +181,7 @@ def _cloze(documents: list[Record]) -> list[Record]:
     for document in documents:
         text = document["template"].replace("[X]", document["subject"])
         before, _, after = text.partition("[Y]")
+        # The space before the object goes to the choices, as tokenizers join it with the object.
         context = before.rstrip()
         # Seeded by the fact, so that its choices do not depend on the other documents.
         draw = random.Random(f"{document['relation']} {document['subject']} {document['object']}")
@@ -193,7 +210,7 @@ def _sums(documents: list[Record]) -> list[Record]:
 
 
 def _reading(documents: list[Record]) -> list[Record]:
-    """Use the first of several answers."""
+    """Use the first answer where the data has several, in the format of SQuAD."""
     result = []
     for document in documents:
         answer = document["answer"]

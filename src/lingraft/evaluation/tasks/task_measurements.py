@@ -1,9 +1,11 @@
-"""Measurements of tasks from lm-eval's log of each document, with intervals over documents."""
+"""Measurements of tasks from lm-eval's log of each document, with intervals over documents.
+
+The interval depends on the metric: Wilson's for shares, bootstrap for all others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from statistics import NormalDist
 from typing import Any
 
@@ -19,10 +21,12 @@ from lingraft.evaluation.tasks.task_metrics import translation_metric
 from lingraft.measurement import Measurement
 
 LABELS = {"acc_bytes": "accuracy", "exact_match": "accuracy", "f1": "word F1"}
+"""Names of lm-eval's metrics in measurements."""
 CORPUS_METRICS = ("spBLEU", "chrF++")
+"""Metrics of all documents together, which are not means of scores per document."""
 BOOTSTRAP = BootstrapSettings()
 FEW_DRAWS = 100
-"""Resamples of lm-eval's own aggregates, as many as lm-eval draws for slow ones."""
+"""Resamples of aggregates other than the mean, as many as lm-eval draws for slow ones."""
 PERFECT = 100.0
 """Highest corpus score: sacrebleu returns 100.00000000000004 for a perfect one."""
 
@@ -39,10 +43,11 @@ def measure_task(
 ) -> list[Measurement]:
     """Return a measurement for each metric of a task, and one for documents seen in training.
 
-    `seen` are the numbers of seen, searched and too short documents; `incidents` of cut requests.
+    `seen` holds the numbers of seen, searched and too short documents. `incidents` holds the number
+    of requests that were cut or joined, by description.
     """
     own = find_task(name)
-    requests = sum(len(sample["arguments"]) for sample in samples)
+    requests = sum(_count_answers(samples))
     # The notes make a score comparable: few-shot examples, task version, and what was cut.
     notes = [f"{task.get_config('num_fewshot')} shots", f"task version {task.VERSION}"]
     notes += _notes(own, samples, seen, settings)
@@ -89,17 +94,25 @@ def _values_by_metric(
     samples: Sequence[Mapping[str, Any]],
 ) -> dict[tuple[str, str], list[Any]]:
     """Return the values of all documents for each filter and metric, in the order of the log."""
+    samples_of: dict[str, list[Mapping[str, Any]]] = {}
+    for sample in samples:
+        samples_of.setdefault(sample["filter"], []).append(sample)
+    # Grouped by filter first: the order of the measurements follows from it.
     values: dict[tuple[str, str], list[Any]] = {}
-    for filtered in dict.fromkeys(sample["filter"] for sample in samples):
-        of_filter = [sample for sample in samples if sample["filter"] == filtered]
-        metrics = dict.fromkeys(chain.from_iterable(sample["metrics"] for sample in of_filter))
+    for filtered, of_filter in samples_of.items():
+        metrics: dict[str, None] = {}
+        for sample in of_filter:
+            metrics.update(dict.fromkeys(sample["metrics"]))
         for metric in metrics:
             values[filtered, metric] = [sample[metric] for sample in of_filter if metric in sample]
     return values
 
 
 def label_of(name: str, metric: str, filtered: str) -> str:
-    """Return the name of a task's metric in measurements."""
+    """Return the name of a task's metric in measurements.
+
+    `filtered` is the filter of lm-eval that answers went through before they were scored.
+    """
     own = find_task(name)
     # In lm-eval, "none" is no filter, and "remove_whitespace" only strips an answer.
     suffix = "" if filtered in {"none", "remove_whitespace"} else f" ({filtered})"
@@ -112,6 +125,11 @@ def language_of(name: str) -> str:
     """Return the language of a task of the catalogue, or ""."""
     own = find_task(name)
     return own.language if own else ""
+
+
+def _count_answers(samples: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the number of requests of each document: of answers, if answers are ranked."""
+    return [len(sample["arguments"]) for sample in samples]
 
 
 def _whole_version(task: Any) -> int:
@@ -131,8 +149,9 @@ def _notes(
     """Return what a reader has to know about the scores of a task."""
     notes = []
     if own and own.score == "choice":
-        answers = [len(sample["arguments"]) for sample in samples]
-        notes.append(f"chance {np.mean([1 / count for count in answers]):.2f}")
+        # Documents may differ in their number of answers.
+        chance = np.mean([1 / count for count in _count_answers(samples)])
+        notes.append(f"chance {chance:.2f}")
     if own and own.foreign_words:
         notes.append("the prompt's own words are English")
     if seen and seen[0] and settings.contaminated == "drop":
@@ -159,6 +178,7 @@ def _measure_metric(
     elif len(numbers) == len(values) and aggregate is mean:
         share = all(0 <= number <= 1 for number in numbers)
         unit, value = "share" if share else "", float(np.mean(numbers))
+        # The bootstrap of a share that is 0 or 1 would have no width.
         if share:
             interval = wilson_interval(numbers)
         else:
@@ -204,7 +224,7 @@ def percentiles(draws: Sequence[float]) -> tuple[float, float]:
 
 
 def wilson_interval(points: Sequence[float]) -> tuple[float, float]:
-    """Return Wilson's interval of a share; unlike the bootstrap, it has a width if points agree.
+    """Return Wilson's interval of a share, which has a width even if all points are equal.
 
     >>> [round(bound, 3) for bound in wilson_interval([0.0] * 10)]
     [0.0, 0.278]
@@ -223,7 +243,7 @@ def _corpus_score(
 ) -> tuple[float, tuple[float, float] | None, str]:
     """Return the corpus score of (reference, answer) pairs, its interval and its signature.
 
-    A resample is not scored from its texts: sacrebleu's counts per document are summed.
+    A resample is scored from the sum of sacrebleu's counts per document, not from its texts.
     """
     metric = translation_metric(name)
     references, answers = map(list, zip(*pairs, strict=True))

@@ -3,8 +3,8 @@
 The log-probability of an answer is divided by its scored UTF-8 bytes, including the delimiter
 before it, so that neither long answers nor tokenizers with many pieces are at a disadvantage.
 Answers that are equally likely share the point: a model that gives every byte the same probability
-scores exactly chance, one divided by the number of answers. (lm-eval's own acc_bytes leaves the
-delimiter out and gives a tie to the first answer.)
+scores exactly chance, which is 1 / the number of answers. lm-eval's own `acc_bytes` leaves the
+delimiter out, and in a tie the first answer counts as the model's choice.
 """
 
 from __future__ import annotations
@@ -31,24 +31,27 @@ NAME = "flores200"
 
 
 def flores200_model() -> Path:
-    """Return the path of spBLEU's model, fetched once; raises `HubError` if it is unavailable."""
-    address = tokenizer_spm.SPM_MODELS[NAME]["url"]
-    path = Path(tokenizer_spm.SACREBLEU_DIR) / "models" / Path(address).name
+    """Return the path of spBLEU's SentencePiece model; download it if it is not there.
+
+    Raises `HubError` if it is unavailable.
+    """
+    url = tokenizer_spm.SPM_MODELS[NAME]["url"]
+    path = Path(tokenizer_spm.SACREBLEU_DIR) / "models" / Path(url).name
     if path.is_file():
         return path
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
     reason = "HF_HUB_OFFLINE is set"
     if not offline:
         try:
-            download_file(address, str(path))
+            download_file(url, str(path))
         # sacrebleu exits the process if the certificate of the server is not accepted.
         except (OSError, SystemExit) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # a part of the file would be taken for the whole
         else:
             return path
     msg = (
-        f"spBLEU needs sacrebleu's tokenizer {NAME}: {path} does not exist and {address} cannot be "
+        f"spBLEU needs sacrebleu's tokenizer {NAME}: {path} does not exist and {url} cannot be "
         f"fetched ({reason}); put the file there (or set SACREBLEU to a folder other than "
         f"{path.parents[1]}), or set evaluation.tasks.translation_metrics: [chrF++]"
     )
@@ -59,19 +62,21 @@ NUMBER = re.compile(r"-?\d[\d.,]*")
 
 
 class RankingTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is untyped
-    """A task whose answers are ranked; `acc_bytes` is the share of right answers."""
+    """A task whose answers are ranked; its metric `acc_bytes` is the share of right answers."""
 
     def process_results(
         self, doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]
     ) -> dict[str, float]:
-        """Return the point of one document, or its share of it in a tie."""
+        """Return the score of one document; see `point`."""
         answers = [f"{self.config.target_delimiter}{choice}" for choice in self.doc_to_choice(doc)]
-        log_probabilities = [log_probability for log_probability, _ in results]
+        log_probabilities, _ = zip(*results, strict=True)
         return {"acc_bytes": point(log_probabilities, answers, int(self.doc_to_target(doc)))}
 
 
 def point(log_probabilities: Sequence[float], answers: Sequence[str], right: int) -> float:
-    """Return 1 if the right answer has the highest log-probability per byte, less in a tie, or 0.
+    """Return 1 if answer `right` has the highest log-probability per byte, and 0 if it has not.
+
+    In a tie of n answers, each of them gets 1 / n.
 
     >>> point([-4.0, -6.0], ["aaaa", "bb"], 0), point([-4.0, -2.0], ["aaaa", "bb"], 0)
     (1.0, 0.5)
@@ -85,7 +90,10 @@ def point(log_probabilities: Sequence[float], answers: Sequence[str], right: int
 def keep_answers(
     metrics: Sequence[str],
 ) -> Callable[[Mapping[str, Any], Sequence[str]], dict[str, tuple[str, str]]]:
-    """Return a `process_results` that keeps (reference, answer) for every metric."""
+    """Return a `process_results` that keeps (reference, answer) for every metric.
+
+    A corpus score needs all pairs together, so nothing is scored per document.
+    """
 
     def keep(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, tuple[str, str]]:
         return dict.fromkeys(metrics, (str(doc["target"]).strip(), results[0].strip()))
@@ -94,10 +102,14 @@ def keep_answers(
 
 
 def last_number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Return 1 if the last number in the written text is the answer."""
-    numbers = [number.rstrip(".,").replace(",", "") for number in NUMBER.findall(results[0])]
+    """Return 1 if the last number in the written text is the answer, else 0."""
+    numbers = NUMBER.findall(results[0])
+    # A data set may hold 5 as 5.0.
     answer = str(doc["answer"]).removesuffix(".0")
-    return {"exact_match": float(bool(numbers) and numbers[-1].removesuffix(".0") == answer)}
+    if not numbers:
+        return {"exact_match": 0.0}
+    last = numbers[-1].rstrip(".,").replace(",", "")
+    return {"exact_match": float(last.removesuffix(".0") == answer)}
 
 
 def shared_words(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
@@ -135,7 +147,7 @@ def translation_metric(name: str) -> Any:
 
 
 def corpus_score(name: str) -> Callable[[Sequence[tuple[str, str]]], float]:
-    """Return the score of all (reference, answer) pairs together."""
+    """Return a function that computes the corpus score of all (reference, answer) pairs."""
 
     def score(pairs: Sequence[tuple[str, str]]) -> float:
         references, answers = zip(*pairs, strict=True)

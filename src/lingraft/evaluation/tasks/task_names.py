@@ -1,7 +1,7 @@
 """Task names that are not in the catalogue: those of lm-eval and those of the user's folder.
 
-lm-eval, datasets and transformers are kept quiet here: their progress bars, warnings and log lines
-would hide ours, and everything that matters is in the results.
+`quiet` silences lm-eval, datasets and transformers: their progress bars, warnings and log lines
+would hide those of lingraft. Everything that matters is in the results.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ def quiet() -> Iterator[None]:
     """Silence other libraries while the block runs, and restore everything after it."""
     from tqdm import std
 
-    levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
+    levels = {}
     original = std.tqdm.__init__
     try:
         for name in NOISY_LOGGERS:
+            levels[name] = logging.getLogger(name).level
             logging.getLogger(name).setLevel(logging.ERROR)
         # Their bars have no switch in common; each of them is a subclass of this tqdm.
         std.tqdm.__init__ = lambda bar, *values, **settings: original(
@@ -62,10 +63,11 @@ NAME_LINE = re.compile(
     r"""^["']?(task|group|tag)["']?: *[\["']?([^"'\]#\n]+)|^ *- ["']?([\w.+-]+)["']? *$""",
     re.MULTILINE,
 )
+"""A line of YAML that may hold names: `task: NAME`, `group:`, `tag:` (also lists), or `- NAME`."""
 
 
 def data_of(name: str, settings: TaskSettings) -> TaskData | None:
-    """Return the local files of a task: its own, or those of its family."""
+    """Return the local files of a task: its own, or those of its family; `None` without any."""
     own = settings.data.get(name)
     if own is None and find_task(name) is not None:
         return settings.data.get(name.partition("-")[0])
@@ -73,7 +75,7 @@ def data_of(name: str, settings: TaskSettings) -> TaskData | None:
 
 
 def find_manager(name: str, folder: str | None) -> Any:
-    """Return an lm-eval TaskManager that knows the name.
+    """Return an lm-eval `TaskManager` that knows a task, group or tag of this name.
 
     Raises `RecipeError` with the nearest known name if there is none.
     """
@@ -92,6 +94,7 @@ def find_manager(name: str, folder: str | None) -> Any:
             f"with the families {', '.join(families())}; `lm-eval ls tasks` lists those of lm-eval"
         )
         raise RecipeError(msg)
+    # A word in a file need not be a name. So if one folder is not enough, all are parsed.
     parent = builtin[name]
     single = _manager(folder, str(parent)) if parent else None
     return single if single is not None and name in single.all_subtasks else _manager(folder, "")
@@ -120,7 +123,7 @@ def _manager(own: str | None, builtin: str | None) -> Any:
 
 @cache
 def _builtin_names() -> dict[str, Path | None]:
-    """Return every word in lm-eval's files that may be a name, and the folder if it is a task."""
+    """Return every word in lm-eval's files that may be a name, with its folder if it is a task."""
     spec = find_spec("lm_eval")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("lm_eval", extra="eval")
@@ -136,7 +139,7 @@ def _builtin_names() -> dict[str, Path | None]:
 
 
 def named_families(settings: TaskSettings) -> dict[str, list[str]]:
-    """Return the named tasks by family; a task outside the catalogue is a family of its own."""
+    """Return the task names by family; a task outside the catalogue is its own family."""
     result: dict[str, list[str]] = {}
     for name in expand_names(settings.names):
         task = find_task(name)

@@ -1,8 +1,8 @@
 """Runs tasks on a model: lm-eval builds requests and scores answers, which are stored and measured.
 
-`results.json` has the format of lm-eval's own; `samples.jsonl` holds every document with its
-prompt, the model's answer and its score. Contexts, answers and scores do not depend on the order of
-tasks or on the batch.
+`results.json` has the format of lm-eval's results; `samples.jsonl` holds every document with its
+prompt, the model's answer and its score. Each task runs by itself with the same seed: contexts,
+answers and scores do not depend on the other tasks or on the batch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def evaluate_tasks(
     seed: int = 0,
     training_texts: Texts | None = None,
 ) -> list[Measurement]:
-    """Run the named tasks on any model with the interface of lm-eval; see `run_tasks`."""
+    """Run the named tasks on a model with lm-eval's interface; see `run_tasks` in the package."""
     with quiet():
         tasks = load_tasks(settings, seed=seed)
     seen = {}
@@ -117,17 +117,17 @@ def _search_training_text(
     counts: dict[str, tuple[int, int, int]] = {}
     for name, task in tasks.items():
         own = [place for owner, place in zip(owners, places, strict=True) if owner == name]
-        counts[name] = (
-            sum(bool(place) for place in own),
-            sum(place is not None for place in own),
-            own.count(None),
-        )
+        # A place is 0 for a document that was not found, and `None` for one that is too short.
+        too_short = own.count(None)
+        unseen = [number for number, place in enumerate(own) if not place]
+        counts[name] = len(own) - len(unseen), len(own) - too_short, too_short
         if settings.contaminated == "drop" and counts[name][0]:
-            _keep(name, task, [number for number, place in enumerate(own) if not place])
+            _keep(name, task, unseen)
     return counts
 
 
 def _first(documents: Any, limit: int | None) -> Any:
+    """Return the documents that `limit` leaves, the same that lm-eval scores."""
     return _select(documents, range(min(limit, len(documents)))) if limit else documents
 
 
@@ -139,17 +139,20 @@ def _select(documents: Any, numbers: Sequence[int]) -> Any:
 
 
 def _query(name: str, task: Any, doc: Mapping[str, Any]) -> str:
-    """Return the text of a document that is searched for."""
+    """Return the text of a document that is searched for in the training text."""
     own = find_task(name)
     if own is not None:
-        return " ".join(str(doc[field]) for field in own.checked)
+        return " ".join([str(doc[field]) for field in own.checked])
     if task.should_decontaminate():
         return str(task.doc_to_decontamination_query(doc))
     return str(task.doc_to_text(doc))
 
 
 def _keep(name: str, task: Any, numbers: list[int]) -> None:
-    """Reduce the scored documents of a task to these."""
+    """Reduce the scored documents of a task to those with these numbers.
+
+    Raises `CorpusError` if there are none.
+    """
     if not numbers:
         msg = (
             f"{name}: every document occurs in the training text; "
@@ -157,6 +160,7 @@ def _keep(name: str, task: Any, numbers: list[int]) -> None:
         )
         raise CorpusError(msg)
     kept = _select(task.eval_docs, numbers)
+    # lm-eval scores the test documents, or the validation documents if there are none.
     setattr(task, "test_docs" if task.has_test_docs() else "validation_docs", lambda: kept)
 
 
