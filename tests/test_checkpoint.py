@@ -335,7 +335,7 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
     file = source / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(
-        ModelError, match=r"model.safetensors: [\d,]+ bytes where its header promises"
+        ModelError, match=r"model.safetensors: has [\d,]+ bytes, but its header describes"
     ):
         Checkpoint.open(source)
 

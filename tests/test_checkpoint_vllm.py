@@ -194,7 +194,7 @@ def test_a_fault_is_found(name, sound, tmp_path):
 
 
 NOTES: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "padding": ("rows", more_rows, "385, no multiple of 64"),
+    "padding": ("rows", more_rows, "385, not a multiple of 64"),
     "no template": ("chat template", set_json("config.json"), "none"),
     "other end": ("end of text", another_end, "the tokenizer's own is 319"),
     "own class": ("tokenizer", own_class, "other ids for"),

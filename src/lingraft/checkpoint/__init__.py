@@ -1,9 +1,12 @@
-"""Reads, checks and rewrites model folders: safetensors files, config.json, and the model classes.
+"""Read, check, load and rewrite model folders: safetensors files, config.json, the model class.
 
 `resize_embeddings` writes a model folder whose embedding rows follow a splice and whose other bytes
 do not change. It works on the safetensors files themselves: a kept row is copied as bytes and never
 decoded, and files without a changed tensor are hard-linked. Nothing is unpickled, because a pickle
-can run code. Importing this package does not import torch.
+can run code.
+
+Importing this package does not import torch, because settings are read without it. The modules
+that it imports therefore import torch and transformers inside functions.
 """
 
 from lingraft.checkpoint.embedding_resize import resize_embeddings

@@ -37,7 +37,7 @@ BLOCK = 2**24
 
 @dataclass(frozen=True)
 class _ChatVectorSum:
-    """The three models, their tensors with a row for each token, and how the rows correspond.
+    """Computes tensors of the result, from three models and the correspondence of their rows.
 
     `embeddings` maps the name of such a tensor in the adapted model to its names in base and
     instruct model. `special` are the ids, in the base, of the instruct model's special tokens.
@@ -66,7 +66,10 @@ class _ChatVectorSum:
         return result
 
     def _add_to_rows(self, result: Tensor, base: Tensor, instruct: Tensor) -> None:
-        """Add to the kept rows, and copy the rows of the instruct model's special tokens."""
+        """Add the difference to the kept rows; copy those of the instruct model's special tokens.
+
+        Added rows stay, because neither base nor instruct model has them.
+        """
         for pairs in blocks(torch.tensor(sorted(self.splice.kept.items()))):
             targets, sources = pairs.unbind(1)
             difference = instruct[sources].float() - base[sources].float()
@@ -151,7 +154,10 @@ def _special_tokens(base: Path, instruct: Path) -> dict[int, str]:
     base_vocabulary = open_tokenizer(base).vocabulary
     vocabulary = open_tokenizer(instruct).vocabulary
     size, base_size = len(vocabulary.surfaces), len(base_vocabulary.surfaces)
-    unknown = [repr(text) for number, text in vocabulary.special.items() if number >= base_size]
+    unknown: list[str] = []
+    for number, text in vocabulary.special.items():
+        if number >= base_size:
+            unknown.append(repr(text))
     if unknown:
         msg = (
             f"{instruct}: has special tokens that the base {base} lacks "
@@ -226,7 +232,7 @@ def _check_shape(
 
 
 def _copy_chat_settings(instruct: Path, output: Path, splice: Splice) -> None:
-    """Give the result the chat template of the instruct model and the ids that end a turn there."""
+    """Copy the chat template, the EOS token and the ids that end a turn from the instruct model."""
     template = instruct / "chat_template.jinja"
     if template.is_file():
         shutil.copyfile(template, output / template.name)

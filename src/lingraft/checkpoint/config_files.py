@@ -1,4 +1,4 @@
-"""The files next to the weights: configurations, processors, chat templates, licences.
+"""Write the files next to the weights: configurations, processors, chat templates, licences.
 
 A resized model gets a config.json with the new number of rows and the new special ids, and a
 generation_config.json that suppresses the padding ids. Processors of multimodal models, chat
@@ -83,6 +83,7 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     for part in text_parts(config):
         _renumber_ids(part, splice, source / "config.json")
         _add_legacy_rope_keys(part)
+    # The number of rows and not of ids: transformers builds the matrices from it.
     set_vocabulary(config, layout.rows)
     _write_json(output / "config.json", config)
     generation = _read_generation_config(source, config)
@@ -96,14 +97,16 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
 
 
 def text_parts(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the configuration and the nested ones of the language model, the innermost last."""
+    """Return the configuration and those nested in it, down to that of the language model."""
     parts = [config]
     while True:
-        nested = [parts[-1].get(name) for name in TEXT_PARTS]
-        inner = next((part for part in nested if isinstance(part, dict)), None)
-        if inner is None:
+        outer = parts[-1]
+        for name in TEXT_PARTS:
+            if isinstance(outer.get(name), dict):
+                parts.append(outer[name])
+                break
+        else:
             return parts
-        parts.append(inner)
 
 
 def set_vocabulary(config: dict[str, Any], rows: int) -> None:
@@ -147,7 +150,11 @@ def _read_generation_config(source: Path, config: dict[str, Any]) -> dict[str, A
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return content
     # transformers takes these ids from config.json only while generation_config.json is absent.
-    return {key: config[key] for key in SPECIAL_IDS if isinstance(config.get(key), int)}
+    ids: dict[str, Any] = {}
+    for key in SPECIAL_IDS:
+        if isinstance(config.get(key), int):
+            ids[key] = config[key]
+    return ids
 
 
 def _renumber_ids(part: dict[str, Any], splice: Splice, where: Path) -> None:

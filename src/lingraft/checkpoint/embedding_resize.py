@@ -31,7 +31,7 @@ from lingraft.corpus import Corpus
 from lingraft.model_code import code_files
 from lingraft.splice import Splice
 
-# Patterns of the files that a tokenizer consists of; tokenizer_*.py is the class of some folders.
+# Patterns of the files of a tokenizer; tokenizer_*.py is a tokenizer class in the folder.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -121,7 +121,7 @@ def _compute_rows(
 def _write_other_files(
     plan: ResizePlan, source_folder: Path, tokenizer_folder: Path, output: Path
 ) -> None:
-    """Write everything but the weights, and check that the folder loads."""
+    """Write all files except the weights, and check that the folder loads."""
     write_configs(plan.checkpoint.folder, output, plan.splice, plan.layout)
     copy_companions(source_folder, output)
     for pattern in TOKENIZER_FILES:
@@ -170,7 +170,7 @@ def _table_notes(tables: Mapping[str, TableRows]) -> dict[str, Any]:
 
 
 def _describe_base_rows(init_rows: Mapping[str, InitRows], splice: Splice) -> str:
-    """State whether the rows of the source's ids are unchanged, and what is the exception."""
+    """Return, for the notes, whether the rows of the source's ids are unchanged."""
     changed = [side for side, rows in init_rows.items() if rows.base is not None]
     state = f"changed by their method: {' and '.join(changed)}" if changed else BIT_IDENTICAL
     reinitialised = len(splice.reinitialised)

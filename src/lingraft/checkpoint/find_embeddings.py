@@ -1,12 +1,14 @@
-"""Find the tensors of a checkpoint that have a row for each id, from the architecture.
+"""Find the tensors of a checkpoint that have a row for each id.
 
-Names differ between architectures, so transformers builds the model twice on the meta device
-(shapes without weights): with the vocabulary of config.json and with a larger one. The tensors
-whose shape differs follow the vocabulary: the input and the output embedding, a bias of the head,
-and in some architectures per-layer embeddings or routing tables. Their names in the files come from
-the conversion table of transformers. Tensors that the model does not load (multi-token prediction
-layers) are recognised by their shape. A table of an unknown kind is refused by name, because a
-table that is left out would have too few rows.
+Their names differ between architectures. transformers therefore builds the model twice on the meta
+device (shapes without weights): with the vocabulary of config.json and with a larger one. The
+tensors whose shapes differ follow the vocabulary: the input and the output embedding, a bias of the
+head, and in some architectures per-layer embeddings or routing tables. Their names in the files
+come from the conversion table of transformers. Tensors that the model does not load (multi-token
+prediction layers) are recognised by their shape.
+
+A table of an unknown kind raises an error that names it: without new rows, it would be too short
+for the ids of added tokens.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from lingraft.errors import ModelError
 
 # Names of the head in earlier releases of some architectures.
 EARLIER_NAMES = {"lm_head": ("embed_out", "output", "head")}
-# Any size would do: it only matters which shapes change.
+# Any number would do: only the names of the tensors whose shapes change are used.
 LARGER_BY = 64
 # Words in the names of multi-token prediction tables, and the matrix that such a table copies.
 UNLOADED_TABLES: Mapping[str, Literal["input", "output"]] = {
@@ -259,11 +261,14 @@ def _unloaded_tables(
 
 def _copied_side(finder: _TableFinder, name: str) -> Rule:
     """Return which matrix a multi-token prediction table copies, from its name."""
-    side = next((side for word, side in UNLOADED_TABLES.items() if word in name), None)
-    return side or _refuse_table(finder, name)
+    for word, side in UNLOADED_TABLES.items():
+        if word in name:
+            return side
+    return _refuse_table(finder, name)
 
 
 def _rule_of(finder: _TableFinder, place: TensorPlace) -> Rule:
+    # A table of integers routes ids to experts. The numbers of experts have no mean.
     if place.dtype in INTEGERS:
         return "majority of the pieces"
     if place.dtype not in FLOATS or len(place.shape) > 2:
@@ -298,5 +303,7 @@ def same_numbers(checkpoint: Checkpoint, name: str, other_name: str) -> bool:
     tensor, other = checkpoint.tensor(name), checkpoint.tensor(other_name)
     if tensor.shape != other.shape:
         return False
-    pairs = zip(blocks(tensor), blocks(other), strict=True)
-    return all(bool((block == other_block).all()) for block, other_block in pairs)
+    for block, other_block in zip(blocks(tensor), blocks(other), strict=True):
+        if not bool((block == other_block).all()):
+            return False
+    return True

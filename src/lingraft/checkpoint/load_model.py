@@ -1,4 +1,4 @@
-"""Loading a model folder: to run it, to train it, or as shapes without weights.
+"""Load a model folder: to run it, to train it, or as shapes without weights.
 
 Every model in lingraft is loaded here. All variants use the class that config.json names
 (`model_class`), run the model's own code only where a recipe permits it (`model_code`), and refuse
@@ -50,7 +50,7 @@ def load_for_training(folder: Path, device: str = "cpu") -> tuple[Any, dict[str,
 
 
 def meta_model(config: Any, folder: Path | None = None) -> Any:
-    """Build the model of a configuration on the meta device: shapes without weights."""
+    """Build the model of a configuration on the meta device: with shapes, without weights."""
     import torch
 
     with torch.device("meta"):

@@ -38,9 +38,9 @@ def check_fit(names: EmbeddingNames, splice: Splice, folder: Path, tokenizer_fol
     beyond = names.rows - names.vocabulary
     if beyond > 0 and splice.source_size <= names.vocabulary:
         msg = (
-            f"{folder}: {names.input[0]} has {beyond} rows beyond the vocabulary that belong to "
-            f"no id of the tokenizer, where new ids would go; {names.architecture} cannot be "
-            f"extended"
+            f"{folder}: {names.input[0]} has {beyond} rows beyond the vocabulary for which the "
+            f"tokenizer has no ids, and new tokens would get their places; {names.architecture} "
+            f"cannot be extended"
         )
         raise ModelError(msg)
     _check_reserved_ids(names, splice, folder)
@@ -83,8 +83,8 @@ def check_rows(init_rows: InitRows, request: InitRequest) -> InitRows:
     expected = (len(request.splice.added), request.matrix.shape[1])
     if tuple(init_rows.rows.shape) != expected or len(init_rows.origins) != expected[0]:
         msg = (
-            f"{expected} rows are needed, the method made {tuple(init_rows.rows.shape)} with "
-            f"{len(init_rows.origins)} origins"
+            f"rows of shape {expected} are needed, but the method returned "
+            f"{tuple(init_rows.rows.shape)} with {len(init_rows.origins)} origins"
         )
         raise ValueError(msg)
     # Checked in the dtype of the file: a large float32 number becomes inf in float16.

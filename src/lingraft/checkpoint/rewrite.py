@@ -166,7 +166,7 @@ class RowSpan:
 
 @dataclass(frozen=True)
 class Layout:
-    """Every row of the target, in order, as spans; the first `vocabulary` rows have an id."""
+    """The origin of every row of the target, in order; the first `vocabulary` rows have an id."""
 
     spans: tuple[RowSpan, ...]
     rows: int
@@ -195,6 +195,7 @@ def lay_out(splice: Splice, source_rows: int, pad_to: int, rows: int | None = No
     extends = splice.is_extension
     if rows is None:
         keeps_size = extends and vocabulary <= source_rows
+        # Rounded up to a multiple of `pad_to`.
         rows = source_rows if keeps_size else -(-vocabulary // pad_to) * pad_to
     added_position = {token.id: number for number, token in enumerate(splice.added)}
 
@@ -238,6 +239,7 @@ def tensor_from(
         begin = span.start * place.row_bytes
         end = begin + span.length * place.row_bytes
         if span.origin == "source":
+            # The rows before the end of `base` come from `base`, the others from the file.
             base_end = min(max(len(base_bytes), begin), end)
             segments.append(base_bytes[begin:base_end])
             segments.append(Range(place.begin + base_end, place.begin + end))

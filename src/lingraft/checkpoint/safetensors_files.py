@@ -89,7 +89,8 @@ class Checkpoint:
         """Read the headers of these files."""
         places: dict[str, TensorPlace] = {}
         for file in files:
-            places |= {place.name: place for place in read_header(file)[0]}
+            for place in read_header(file)[0]:
+                places[place.name] = place
         return places
 
     @property
@@ -113,7 +114,10 @@ class Checkpoint:
 
 
 def map_tensor(place: TensorPlace) -> Tensor:
-    """Map a tensor's bytes into memory, copy on write; raise `ModelError` for quantised dtypes."""
+    """Map a tensor's bytes into memory; writing to it does not change the file.
+
+    Raises `ModelError` for a dtype that is neither in `FLOATS` nor in `INTEGERS`.
+    """
     import torch
 
     if place.dtype not in {*FLOATS, *INTEGERS}:
@@ -176,8 +180,8 @@ def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
         raise ModelError(msg) from error
     if expected_size != size:
         msg = (
-            f"{file}: {size:,} bytes where its header promises {expected_size:,}; download or save "
-            f"the model again"
+            f"{file}: has {size:,} bytes, but its header describes {expected_size:,}; download or "
+            f"save the model again"
         )
         raise ModelError(msg)
     _check_consistent(file)
@@ -185,7 +189,10 @@ def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
 
 
 def _check_consistent(file: Path) -> None:
-    """Let the library check offsets, shapes and dtypes against each other; raise `ModelError`."""
+    """Raise `ModelError` if offsets, shapes and dtypes of a header do not fit together.
+
+    The safetensors library checks this when it opens a file.
+    """
     try:
         with safe_open(file, framework="np"):
             return

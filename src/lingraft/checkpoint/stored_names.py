@@ -1,9 +1,9 @@
 """Match the tensor names in the files with the tensor names of the model that transformers builds.
 
-A published checkpoint keeps the names that it was published with: `language_model.model.layers...`
-where the module is now `model.language_model.layers...`, or `backbone.embeddings` where it is
-`model.embed_tokens`. transformers translates the names while it loads, with a table for each
-architecture. This module uses the same table.
+A checkpoint keeps the names of its publication, also when later releases of transformers rename
+the modules: `language_model.model.layers...` in the files can be `model.language_model.layers...`
+in the model, and `backbone.embeddings` can be `model.embed_tokens`. transformers translates the
+names while it loads, with a table for each architecture. This module uses the same table.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def stored_names(model: Any, stored: Iterable[str]) -> dict[str, tuple[str, ...]
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
     transforms = get_model_conversion_mapping(model)
+    # A renaming changes a name only; a converter also joins or splits tensors.
     renamings = [change for change in transforms if isinstance(change, WeightRenaming)]
     converters = [change for change in transforms if isinstance(change, WeightConverter)]
     parameters: Mapping[str, Any] = model.state_dict()

@@ -55,7 +55,7 @@ def table_rows(
 def _equal_embedding(
     checkpoint: Checkpoint, names: EmbeddingNames, table: VocabularyTable
 ) -> str | None:
-    """Return the side whose matrix a table equals bit for bit, or none."""
+    """Return the side ("input" or "output") whose matrix equals a table in all numbers, or None."""
     if table.rule not in {"input", "output"}:
         return None
     side = "output" if table.rule == "output" and names.output else "input"

@@ -1,10 +1,9 @@
-"""Make a multimodal model read text alone, and check that it reads it causally.
+"""Make a multimodal model read text without images, and check that it does so causally.
 
-Most multimodal models read text without an image as a causal language model does. PaliGemma reads
-a prompt in both directions unless the call marks the text as text to be predicted. Without the
-mark, the loss and the bits per byte would be those of a model that has seen the text that it
-predicts.
-This module therefore runs the model on a few tokens and compares the logits.
+Most multimodal models read text without an image like a causal language model. PaliGemma attends in
+both directions unless the call marks the text as text to be predicted. Without this mark, each
+token is predicted by a model that has seen it, and the loss and the bits per byte are too low. This
+module therefore runs the model on a few tokens and compares the logits.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ A different order of sums changes less than that, in 16 bits too; a token that i
 logits far more.
 """
 
+# What the code of an architecture may raise if it is called without images.
 FAILURES = (ValueError, TypeError, AttributeError, RuntimeError, IndexError)
 
 
@@ -35,7 +35,7 @@ def read_text_alone(model: Any, folder: Path) -> Any:
     A model that needs it gets `token_type_ids` of 1 (text to be predicted) in every call without
     images. Raises `ModelError` for a model that does not read text causally.
     """
-    # A model on the meta device has no weights to run.
+    # A model on the meta device has no weights to run. A text-only model is causal (`model_class`).
     on_meta_device = any(parameter.is_meta for parameter in model.parameters())
     if on_meta_device or not is_multimodal(model.config):
         return model

@@ -38,7 +38,11 @@ Verdict = Literal["yes", "note", "no"]
 
 @dataclass(frozen=True)
 class LayoutCheck:
-    """A check and its result; `no` where vLLM would refuse the folder or compute something else."""
+    """The result of a check: what was checked, what was found, and what to do.
+
+    `holds` is "no" if vLLM would refuse the folder or compute something else, and "note" if vLLM
+    works but the user should know.
+    """
 
     what: str
     found: str
@@ -83,7 +87,10 @@ class _Folder:
 
 
 def check_vllm_layout(folder: Path) -> list[LayoutCheck]:
-    """Run every check on a model folder; a file that cannot be read is a fault, not an error."""
+    """Run every check on a model folder.
+
+    A file that cannot be read is reported as a fault of the check that needs it; nothing is raised.
+    """
     opened = _Folder(folder)
     results: list[LayoutCheck] = []
     for what, check in CHECKS.items():
@@ -141,7 +148,7 @@ def _check_rows(folder: _Folder) -> Iterator[Result]:
             yield _fault(f"{rows:,} in {name}, vocab_size {size}", advice)
     if names.rows % MULTIPLE:
         advice = "vLLM pads with rows that are never sampled"
-        yield _note(f"{names.rows:,}, no multiple of {MULTIPLE}", advice)
+        yield _note(f"{names.rows:,}, not a multiple of {MULTIPLE}", advice)
 
 
 def _check_head(folder: _Folder) -> Iterator[Result]:

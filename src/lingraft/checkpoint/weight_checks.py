@@ -80,6 +80,7 @@ def check_finite_tensor(
     dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
     if bool(tensor.sum(dtype=dtype).isfinite()):
         return
+    # A sum of large finite numbers can overflow as well, so the numbers themselves decide.
     rows = tensor.reshape(tensor.shape[0], -1) if tensor.dim() else tensor.reshape(1, 1)
     bad = (~rows.isfinite().all(dim=1)).nonzero().flatten()
     if len(bad):
@@ -112,8 +113,10 @@ def row_warnings(
 def _warn_of_zero_subtokens(name: str, norms_V: Tensor, splice: Splice) -> list[str]:
     """Return a warning where added rows are averaged from zero rows."""
     subtokens = sorted({piece for token in splice.added for piece in token.pieces})
-    norms = zip(subtokens, norms_V[subtokens].tolist(), strict=True)
-    zero = [subtoken for subtoken, norm in norms if norm == 0]
+    zero: list[int] = []
+    for subtoken, norm in zip(subtokens, norms_V[subtokens].tolist(), strict=True):
+        if norm == 0:
+            zero.append(subtoken)
     if not zero:
         return []
     zero_set = set(zero)

@@ -1,6 +1,7 @@
-"""Packing: text becomes sequences of tokens, tokenised once and mapped from disk for training.
+"""Packing: documents become sequences of tokens, which are tokenised once and mapped from disk.
 
-Importing this package gives the settings only. `blocks` (files) and `mixture` (order) import numpy.
+`pack` writes the sequences, `blocks` reads them, and `mixture` gives their order in training. This
+package exports the settings only, so importing it does not import numpy.
 """
 
 from lingraft.packing.config import PackingSettings

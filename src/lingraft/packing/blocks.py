@@ -1,9 +1,13 @@
 """Packed text on disk: sequences of tokens, mapped into memory.
 
-`blocks.bin` is one stream of token ids (uint32). `rows.bin` describes the sequences: start, length,
-and the bytes and documents of text that each one predicts. A sequence of length L reads L + 1 ids:
-the first is context, and every other one is predicted from those before it. `blocks.json` is a
-summary.
+A folder of packed text has three files:
+- `blocks.bin`: the token ids of all sequences as one stream (uint32).
+- `rows.bin`: for each sequence its start in the stream, its length, and the bytes and documents of
+  text that it predicts (four int64).
+- `blocks.json`: the `PackingSummary`.
+
+A sequence of length L reads L + 1 ids. The first is context, and each of the others is predicted
+from those before it. In the layout `stream`, sequences overlap by this id.
 """
 
 from __future__ import annotations
@@ -25,15 +29,20 @@ TOKENS, SPANS, SUMMARY = "blocks.bin", "rows.bin", "blocks.json"
 
 @dataclass(frozen=True)
 class PackingSummary:
-    """The content of a folder of packed text.
+    """The counts and settings of packed text, as stored in blocks.json.
 
-    `block` is the longest sequence, `rows` the number of sequences (the names are those of the
-    file). `tokens` counts the predicted tokens, `dropped_tokens` those that a cut removed. `before`
-    and `after` are the separators. `mentions` counts the special tokens in the documents, which are
-    packed as text. `chats` counts the conversations that the chat template rendered, and `refused`
-    those that it refused, by reason. `control` are the ids that a chat template writes around
-    messages.
+    - `block`: the maximum length of a sequence, in predicted tokens; `rows`: the number of
+      sequences.
+    - `tokens`, `bytes`, `documents`: what the sequences predict; `dropped_tokens` and
+      `dropped_bytes`: what the layout `documents` cuts off.
+    - `before`, `after`: the ids of the separators before and after a document, or None.
+    - `mentions`: counts of the special tokens that documents contain; they are packed as text.
+    - `chats`: the number of conversations that the chat template rendered; `refused`: the number
+      that it refused, by reason.
+    - `control`: the ids that a chat template writes around messages.
     """
+
+    # The names are those of the stored file.
 
     block: int
     rows: int
@@ -53,7 +62,7 @@ class PackingSummary:
 
 @dataclass(frozen=True)
 class Blocks:
-    """A folder of packed sequences, mapped into memory."""
+    """The sequences in a folder of packed text, mapped into memory."""
 
     folder: Path
     summary: PackingSummary
@@ -64,7 +73,7 @@ class Blocks:
         try:
             content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
             blocks = cls(folder, PackingSummary(**content))
-            # A stream that was cut short ends before its last sequence.
+            # In files that were cut short, the last sequence ends after the end of the stream.
             last_id = int(blocks.spans[-1, :2].sum())
             complete = len(blocks.spans) == blocks.summary.rows and last_id < len(blocks.tokens)
         except (OSError, ValueError, TypeError) as error:
@@ -90,13 +99,13 @@ class Blocks:
 
     @property
     def document_start(self) -> int:
-        """The id that is the context of a document's first token."""
+        """The id from which the first token of a document is predicted."""
         before, after = self.summary.before, self.summary.after
         return before if before is not None else int(after or 0)
 
     @property
     def separators(self) -> tuple[int, ...]:
-        """The ids between documents."""
+        """The ids between documents: `before` and `after`, where there are such."""
         return tuple(i for i in (self.summary.before, self.summary.after) if i is not None)
 
     @property

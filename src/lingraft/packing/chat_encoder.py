@@ -1,9 +1,11 @@
-"""Encode conversations with a chat template, without letting message text become special tokens.
+"""Encode conversations with a chat template, so that message text never becomes a special token.
 
-A message may contain the text `<|im_end|>`. If the rendered conversation were encoded as a whole,
-that text would end the turn. So three steps protect it: special tokens in message text are replaced
-by placeholders before the template runs, the special tokens that the template then writes are
-replaced by names that no text contains, and the placeholders become the original text again.
+A message may contain the text `<|im_end|>`. If the rendered conversation were encoded directly,
+this text would end the turn. Three steps prevent it:
+1. In each message, special tokens are replaced by numbered marks.
+2. The template renders the conversation. All special tokens in the result are from the template;
+   they are replaced by the placeholders of the tokenizer family, which become their ids.
+3. The numbered marks are replaced by the original text, which is encoded as text.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ NO_TEMPLATE = (
     "text as plain text (format: text)"
 )
 _MATCHES_NOTHING = re.compile(r"(?!)")
-# U+FDD2 and U+FDD3 are noncharacters, which no text contains.
-_PLACEHOLDER = re.compile("\ufdd2(\\d+)\ufdd3")
+# A numbered mark. U+FDD2 and U+FDD3 are noncharacters, which no text contains.
+_MARK = re.compile("\ufdd2(\\d+)\ufdd3")
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,17 @@ class ChatEncoder:
         return SpecialText(tuple(self.tokenizer.family.placeholders))
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], str | None]:
-        """Return the ids of a conversation; none, and the reason, if the template refuses it."""
+        """Return the ids of a conversation and None, or [] and why the template refuses it."""
         special_tokens = self._special.pattern or _MATCHES_NOTHING
         in_text: list[str] = []
 
-        def replace_by_placeholder(match: re.Match[str]) -> str:
+        def replace_by_mark(match: re.Match[str]) -> str:
             in_text.append(match[0])
             return f"\ufdd2{len(in_text) - 1}\ufdd3"
 
         protected: list[dict[str, str]] = []
         for message in messages:
-            content = special_tokens.sub(replace_by_placeholder, message["content"])
+            content = special_tokens.sub(replace_by_mark, message["content"])
             protected.append({**message, "content": content})
         try:
             rendered = self.template.render(protected)
@@ -57,5 +59,5 @@ class ChatEncoder:
             return [], str(error)
         family = self.tokenizer.family
         marked = special_tokens.sub(lambda match: family.placeholders[match[0]], rendered)
-        text = _PLACEHOLDER.sub(lambda match: in_text[int(match[1])], marked)
+        text = _MARK.sub(lambda match: in_text[int(match[1])], marked)
         return family.encode_with_placeholders([text])[0], None

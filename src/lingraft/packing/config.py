@@ -36,9 +36,9 @@ class PackingSettings(Settings):
     )
 
     def sequence_length(self, context: int | None) -> int:
-        """Return the tokens per sequence for a model with this context length.
+        """Return the tokens per sequence for a model with this context length (None: unknown).
 
-        `None` is an unknown context. Raises `RecipeError` if the setting exceeds the context.
+        Raises `RecipeError` if `block_size` exceeds the context.
         """
         if self.block_size and context and self.block_size > context:
             msg = (

@@ -1,12 +1,12 @@
-"""The order of training: which sequence is read at which position, as a pure function of the seed.
+"""The order of the sequences in training, computed from the seed for each position.
 
-Target sequences come in a shuffled order, a new one in each epoch. Replay sequences are interleaved
-evenly, so that their share of the *bytes* is the configured one. A share p of the sequences gives
-the share s of the bytes if p * r = s * (p * r + (1 - p) * t), where t and r are the mean bytes of a
+Target sequences are shuffled again in each epoch. Replay sequences are interleaved evenly, in such
+a number that they have the configured share of the *bytes*. A share p of the sequences has the
+share s of the bytes if p * r = s * (p * r + (1 - p) * t), where t and r are the mean bytes of a
 target and a replay sequence. Position k is a replay sequence if floor((k + 1) p) > floor(k p).
 
-No position depends on earlier draws, so a resumed run and any number of workers see the same
-batches.
+A position does not depend on those before it. A resumed run and any number of processes therefore
+see the same batches.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.shards import Integers
 
-# The share of replay is a whole number of 2^20 parts: integer arithmetic gives the same order on
-# every machine.
+# The share p is rounded to a whole number of 2^20 parts, because integer arithmetic gives the same
+# order on every machine.
 PARTS = 1 << 20
 # The label that cross entropy ignores in PyTorch and transformers.
 IGNORED = -100
@@ -28,10 +28,11 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences of a batch, padded to the longest; `labels` are IGNORED where nothing is predicted.
+    """The sequences of a step, padded to the longest: `inputs` and `labels` [sequences, tokens].
 
-    `replayed` marks the replay sequences. `tokens` and `bytes` count the predicted text, of which
-    `target_bytes` and `target_documents` belong to the target.
+    `labels` are IGNORED where nothing is predicted. `replayed` [sequences] marks the replay
+    sequences. `tokens` and `bytes` count all predicted text, `target_bytes` and `target_documents`
+    the part without replay.
     """
 
     inputs: Integers
@@ -45,7 +46,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class StreamOffsets:
-    """How many sequences of each stream earlier phases have used; a later phase continues there."""
+    """The number of sequences of each stream that earlier phases used; a phase starts there."""
 
     target: int = 0
     replay: int = 0
@@ -53,7 +54,7 @@ class StreamOffsets:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Target and replay streams in one order; `share` is the share of replayed bytes."""
+    """The order of target and replay sequences; `share` is the share of replayed bytes."""
 
     target: Blocks
     replay: Blocks | None = None
@@ -66,7 +67,7 @@ class Mixture:
 
     @property
     def replay_parts(self) -> int:
-        """How many of 2^20 sequences are replayed."""
+        """The share p of the module docstring, in parts of 2^20."""
         if self.replay is None or not self.share:
             return 0
         target = self.target.summary.bytes / len(self.target)
@@ -76,9 +77,9 @@ class Mixture:
         )
 
     def draw(self, first: int, count: int) -> tuple[NDArray[np.bool_], Integers]:
-        """Return, for `count` positions from `first` on, whether each is replay, and its sequence.
+        """Return whether each of `count` positions from `first` on is replay, and its sequence.
 
-        The sequence is an index into the blocks of its stream.
+        A sequence is an index into the target blocks or, for replay, into the replay blocks.
         """
         positions = np.arange(first, first + count, dtype=np.int64)
         replayed_before = positions * self.replay_parts // PARTS
@@ -90,19 +91,19 @@ class Mixture:
         )
         sequences = np.empty(count, dtype=np.int64)
         streams = ((0, ~replayed, self.target), (1, replayed, self.replay))
-        # The streams have numbers of their own, so that their orders are independent.
+        # The number of a stream is part of the seed of its order, so the orders are independent.
         for stream, selected, blocks in streams:
             if blocks is not None and selected.any():
                 sequences[selected] = self._shuffle(stream, in_stream[selected], len(blocks))
         return replayed, sequences
 
     def offsets_after(self, count: int) -> StreamOffsets:
-        """Return the offsets after `count` positions, those of earlier phases included."""
+        """Return the offsets for a phase that follows `count` positions of this one."""
         replayed = count * self.replay_parts // PARTS
         return StreamOffsets(self.offsets.target + count - replayed, self.offsets.replay + replayed)
 
     def measures(self, first: int, count: int) -> Integers:
-        """Return for each position: replayed (0 or 1), tokens, bytes, documents: [count, 4]."""
+        """Return replayed (0 or 1), tokens, bytes and documents of each position: [count, 4]."""
         replayed, sequences = self.draw(first, count)
         measures = np.empty((count, 4), dtype=np.int64)
         measures[:, 0] = replayed
@@ -119,6 +120,7 @@ class Mixture:
             blocks.sequence(int(index)) for blocks, index in zip(streams, sequences, strict=True)
         ]
         width = max(map(len, ids)) - 1
+        # Padding is on the right and has no labels, so causal models are not affected by its id.
         padding = self.target.separators[-1]
         inputs = np.full((count, width), padding, dtype=np.int64)
         labels = np.full((count, width), IGNORED, dtype=np.int64)
@@ -126,7 +128,7 @@ class Mixture:
             length, bos = len(sequence) - 1, blocks.summary.before
             inputs[i, :length] = sequence[:-1]
             labels[i, :length] = sequence[1:]
-            # BOS is given when the model is used, so it is never predicted.
+            # A user of the model always gives BOS, so the model need not predict it.
             if bos is not None:
                 labels[i, labels[i] == bos] = IGNORED
         measures = self.measures(first, count)
@@ -152,8 +154,9 @@ class Mixture:
         return sequences
 
     def _order(self, stream: int, epoch: int, size: int) -> Integers:
-        """Return the permutation of an epoch, cached for this epoch and the one before."""
+        """Return the order of an epoch; older ones than the previous epoch leave the cache."""
         if (stream, epoch) not in self._orders:
+            # A batch can reach from one epoch into the next, so the previous order stays cached.
             for stale in [key for key in self._orders if key[0] == stream and key[1] < epoch - 1]:
                 del self._orders[stale]
             self._orders[stream, epoch] = permutation(size, self.seed, stream, epoch)
@@ -161,7 +164,7 @@ class Mixture:
 
 
 def document_positions(inputs: Integers, document_start: int) -> Integers:
-    """Return the position of each token in its own document, which begins at `document_start`.
+    """Return the position of each token in its document; the id `document_start` begins one.
 
     >>> document_positions(np.array([[5, 6, 1, 7, 8, 1, 9]]), document_start=1).tolist()
     [[0, 1, 0, 1, 2, 0, 1]]
@@ -173,16 +176,16 @@ def document_positions(inputs: Integers, document_start: int) -> Integers:
 
 
 def permutation(size: int, *seeds: int) -> Integers:
-    """Return a permutation that depends on the seeds only.
+    """Return a permutation of 0 to size - 1 that depends on the seeds only.
 
-    It is the same on every platform. numpy's generators may change their streams between versions,
-    so they are not used.
+    It is the same on every platform and with every version of numpy.
 
     >>> permutation(5, 0, 0).tolist() == permutation(5, 0, 0).tolist()
     True
     >>> sorted(permutation(5, 1, 2).tolist())
     [0, 1, 2, 3, 4]
     """
+    # Not numpy's generators, because their streams may change between versions.
     state = np.uint64(0)
     with np.errstate(over="ignore"):
         for seed in seeds:

@@ -1,14 +1,13 @@
 """Pack documents into sequences of tokens on disk (`blocks`).
 
-In the layout `stream`, documents follow each other and are cut into full sequences. These overlap
-by one token: every token of the text is predicted exactly once, the first of a document too (from
-BOS or EOS). The last sequence is short. In the layout `documents`, each document is a sequence, cut
-at the block size. BOS is context and never predicted.
+In the layout `stream`, documents follow each other and are cut into full sequences; only the last
+one is short. Sequences overlap by one token, so every token of the text is predicted exactly once.
+The first token of a document is predicted from BOS or EOS. In the layout `documents`, each document
+is a sequence, cut at the block size. BOS is context and never predicted.
 
-A token covers the bytes of its surface, scaled within each document so that the sum is exactly the
-document's size, also where a normalizer changes the text (`shards`).
+A sequence counts the bytes of text that its tokens cover (`shards.covered_bytes`).
 
-Everything is written as a stream, so a corpus of any size needs a few megabytes of memory.
+Sequences are written one after another, so a corpus of any size needs a few megabytes of memory.
 """
 
 from __future__ import annotations
@@ -52,9 +51,10 @@ def pack_corpus(
 ) -> None:
     """Pack a split of a corpus into `draft`; raise `CorpusError` if it has no text.
 
-    `separators` are those of the source model, because the folder of an extended tokenizer does not
-    have all files that decide them. Shards that `workers` have tokenised stay in `scratch_dir`, so
-    a killed run can resume; neither changes the output.
+    `context` is the context length of the model. `separators` are those of the source model: the
+    folder of an extended tokenizer lacks some of the files that determine them. `template` renders
+    conversations. The shards that `workers` have tokenised are stored in `scratch_dir`, so that a
+    killed run can resume; neither changes the output.
     """
     separators = separators or separators_of(tokenizer, settings.separator)
     draft.notes["separators"] = separators.shown
@@ -87,7 +87,7 @@ def pack_corpus(
 
 
 def _notes_of(summary: PackingSummary) -> dict[str, Any]:
-    """Return what the manifest records of packed text."""
+    """Return the notes on packed text for the manifest."""
     return {**asdict(summary), "bytes_per_token": round(summary.bytes / max(summary.tokens, 1), 4)}
 
 
@@ -99,7 +99,7 @@ def pack_texts(
     *,
     context: int | None = None,
 ) -> PackingSummary:
-    """Tokenise batches of texts and pack them into a folder."""
+    """Tokenise batches of texts in this process and pack them into a folder."""
     shards = tokenise_in_shards(batches, tokenizer)
     return pack_shards(shards, tokenizer, settings, folder, context=context)
 
@@ -113,7 +113,10 @@ def pack_shards(
     context: int | None = None,
     separators: Separators | None = None,
 ) -> PackingSummary:
-    """Pack tokenised documents into a folder; `separators` are the tokenizer's own by default."""
+    """Pack tokenised documents into a folder; raise `CorpusError` if there are none.
+
+    Without `separators`, those of the tokenizer are used.
+    """
     separators = separators or separators_of(tokenizer, settings.separator)
     before, after = separators.ids(tokenizer)
     block = settings.sequence_length(context)
@@ -149,6 +152,7 @@ def pack_shards(
             "counts.json"
         )
         raise CorpusError(msg)
+    # Written last: a folder without a summary is not complete.
     (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
     return summary
 
@@ -170,7 +174,7 @@ class _SequenceWriter:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Write the last sequence, if it is not yet written."""
+        """Write the last sequence, if it is not written yet."""
 
     def _strip_separators(self, ids: Integers, sizes: Integers) -> tuple[Integers, Integers]:
         """Remove separators at the ends, which a chat template may have written; text has none."""
@@ -191,10 +195,11 @@ class _SequenceWriter:
 
 
 class _StreamWriter(_SequenceWriter):
-    """Documents one after another.
+    """Writes documents one after another.
 
-    `_sizes` and `_begins` describe the tokens after the last full sequence: the bytes of each, and
-    1 for the first token of a document.
+    The ids are written at once, and the spans when a sequence is full. `_sizes` and `_begins`
+    describe the tokens after the last full sequence: the bytes of each, and 1 for the first token
+    of a document.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -234,7 +239,7 @@ class _StreamWriter(_SequenceWriter):
 
 
 class _DocumentWriter(_SequenceWriter):
-    """One document per sequence, cut at `block` predicted tokens."""
+    """Writes one document per sequence, cut at `block` predicted tokens."""
 
     def add(self, ids: Integers, sizes: Integers) -> None:
         """Append a document as a sequence."""
@@ -247,4 +252,5 @@ class _DocumentWriter(_SequenceWriter):
         self.dropped_tokens += len(predicted) - len(kept)
         self.dropped_bytes += int(sizes.sum()) - size
         self._write_span(len(kept), size, 1)
+        # Sequences do not overlap here: each has its own context id.
         self.start += len(kept) + 1

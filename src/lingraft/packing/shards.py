@@ -1,9 +1,9 @@
-"""Tokenised documents in shards, which any process can make in any order.
+"""Tokenise documents in shards, which several processes can do at the same time.
 
-A shard holds the concatenated ids of a fixed number of documents, the bytes that each id covers,
-and the number of ids of each document. Its borders depend only on the order of the documents, so
-the packed text is the same whether one process or several made the shards, in this run or in an
-earlier one. A shard file is written atomically.
+A shard holds the ids of `DOCUMENTS` documents, the bytes that each id covers, and the number of ids
+of each document. Which documents a shard holds depends only on their order. The packed text is
+therefore the same for any number of processes, and when a run resumes with stored shards. A shard
+file is written atomically.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from lingraft.workers import HERE, Workers
 Integers = NDArray[np.int64]
 
 DOCUMENTS = 1000
-"""Documents per shard."""
+"""The number of documents in a shard."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Ids of documents, the bytes that each id covers, and the number of ids of each document.
+    """The concatenated ids of documents, the bytes that each id covers, and ids per document.
 
-    Empty documents are left out. `mentions` counts the special tokens in the texts, which are
-    encoded as text. `chats` counts the conversations that the chat template rendered, and `refused`
-    those that it refused, by reason.
+    Empty documents are left out. `mentions` counts the special tokens in the texts; they are
+    encoded as text. `chats` is the number of conversations that the chat template rendered, and
+    `refused` the number that it refused, by reason.
     """
 
     ids: Integers
@@ -47,7 +47,7 @@ class Shard:
     refused: Mapping[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[Integers, Integers]]:
-        """Yield ids and sizes of each document."""
+        """Yield the ids of each document and the bytes that they cover."""
         if not len(self.lengths):
             return
         ends = np.cumsum(self.lengths)[:-1]
@@ -79,7 +79,7 @@ def tokenise_documents(
     surfaces: Integers,
     chats: ChatEncoder | None = None,
 ) -> Shard:
-    """Return the shard of some documents; `surfaces` are the `surface_sizes` of the tokenizer.
+    """Return the shard of these documents; `surfaces` are the `surface_sizes` of the tokenizer.
 
     `chats` encodes conversations. The bytes of a conversation are those of its messages, without
     the markup of the template.
@@ -111,7 +111,7 @@ def tokenise_documents(
 
 
 def surface_sizes(tokenizer: ModelTokenizer) -> Integers:
-    """Return the number of bytes of each id's surface."""
+    """Return the number of bytes of the surface of each id (0 for an id without one)."""
     surfaces = tokenizer.vocabulary.surfaces
     return np.array([len(surface or b"") for surface in surfaces], dtype=np.int64)
 
@@ -119,15 +119,15 @@ def surface_sizes(tokenizer: ModelTokenizer) -> Integers:
 def covered_bytes(sizes: Integers, total: int) -> Integers:
     """Distribute the bytes of a document over its tokens, in proportion to their surfaces.
 
-    The sum is exactly `total`, which differs from the sum of the surfaces where a normalizer
-    changes the text.
+    `sizes` are the bytes of the surfaces, `total` those of the document. Their sum differs from
+    `total` if a normalizer changes the text. The sum of the result is exactly `total`.
 
     >>> covered_bytes(np.array([2, 3]), 5).tolist(), covered_bytes(np.array([3, 3]), 5).tolist()
     ([2, 3], [2, 3])
     """
     # Differences of rounded running sums add up exactly; rounded shares would not.
     ends = np.cumsum(sizes)
-    # A document of unknown tokens only: none has a surface, so all cover the same.
+    # In a document of unknown tokens only, no token has a surface, so all get the same share.
     if not ends[-1]:
         ends = np.arange(1, len(sizes) + 1)
     shares: Integers = np.diff(ends * total // ends[-1], prepend=0)
@@ -142,7 +142,7 @@ def tokenise_in_shards(
     scratch_dir: Path | None = None,
     chats: ChatEncoder | None = None,
 ) -> Iterator[Shard]:
-    """Yield the shards of a text in order; those stored in `scratch_dir` are read again.
+    """Yield the shards of a text in order; those stored in `scratch_dir` are read from there.
 
     Memory does not grow with the text.
     """
@@ -151,7 +151,7 @@ def tokenise_in_shards(
 
 
 def _regroup(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
-    """Yield groups of `DOCUMENTS` documents, independent of the size of the batches."""
+    """Yield groups of `DOCUMENTS` documents, for batches of any size."""
     documents = itertools.chain.from_iterable(batches)
     while texts := list(itertools.islice(documents, DOCUMENTS)):
         yield texts

@@ -1,6 +1,6 @@
-"""Training strategies: which parameters train, at which learning rate.
+"""Training strategies: which parameters of a model train, and at which default learning rates.
 
-Importing this package does not import torch; preparing a model does.
+Importing this package does not import torch, because recipes are read without it.
 """
 
 from lingraft.strategies.base import STRATEGIES, ParameterGroup, Rates, Strategy

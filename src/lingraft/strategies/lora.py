@@ -1,8 +1,8 @@
 """LoRA: low-rank matrices train next to frozen linear layers and are merged into them at the end.
 
-With `base_precision: nf4` the frozen layers are in 4 bits during training (QLoRA: Dettmers et al.
-2023, arXiv 2305.14314). The original weights stay in main memory, and the low-rank matrices are
-merged into these, so quantisation changes no frozen weight of the result.
+With `base_precision: nf4`, the frozen layers are stored in 4 bits during training (QLoRA: Dettmers
+et al. 2023, arXiv 2305.14314). The original weights stay in main memory, and the low-rank matrices
+are merged into the originals. The result therefore has no quantised weights.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ DEVICES = ("cuda", "cpu", "xpu")
 
 
 def quantise(model: Any, names: Iterable[str]) -> None:
-    """Replace linear layers by 4-bit layers (NormalFloat4); raise `RecipeError` if not possible."""
+    """Replace the named linear layers by 4-bit layers (NormalFloat4) that keep the originals.
+
+    Raises `RecipeError` if the device has no 4-bit layers, or if a layer is not a `Linear`.
+    """
     import torch
 
     try:
@@ -79,7 +82,7 @@ def quantise(model: Any, names: Iterable[str]) -> None:
 
 
 def merge_quantised(layer: Any, adapter: str) -> Any:
-    """Return a plain linear layer: the original weight plus the low-rank product."""
+    """Return the linear layer of a 4-bit layer: the original weight plus the low-rank product."""
     import torch
 
     quantised = layer.get_base_layer()
@@ -101,9 +104,10 @@ def replace_module(model: Any, name: str, module: Any) -> None:
     setattr(model.get_submodule(parent), last, module)
 
 
+# PEFT's name of the inserted matrices; the names of their parameters contain it.
 ADAPTER = "lingraft"
 EXPERTS = "expert"
-"""The name, in stored adapters, of matrices that belong to the experts of one parameter."""
+"""The prefix of `_A` and `_B` in stored names of low-rank matrices on a parameter of experts."""
 
 
 @STRATEGIES.register
@@ -160,11 +164,11 @@ class Lora(Strategy):
             quantise(model, [f"{targets.stack}.{name}" for name in targets.layers])
         settings = {"rank": self.rank, "alpha": self.alpha, "dropout": self.dropout}
         config = make_peft_config(targets, model, settings)
-        # Injected into the layers only: given the model, PEFT would rename the targets of
-        # architectures that it knows.
+        # Only the layers are passed, because PEFT renames targets when it knows the architecture of
+        # the model.
         layers = model.get_submodule(targets.stack)
         with warnings.catch_warnings():
-            # PEFT looks for the experts' rank pattern among modules only: it warns and applies it.
+            # PEFT warns that the rank pattern of experts matches no module, but still applies it.
             ignored = r"The following (rank|alpha)_pattern keys did not match"
             warnings.filterwarnings("ignore", message=ignored)
             peft.inject_adapter_in_model(config, layers, adapter_name=ADAPTER)
@@ -177,10 +181,11 @@ class Lora(Strategy):
         return [body, train_added_rows(model, added)] if train_rows else [body]
 
     def adapter_state(self, model: Any) -> dict[str, torch.Tensor]:
-        """Return the matrices of each adapted layer by name; lora_B includes alpha / rank.
+        """Return the low-rank matrices by layer name: `NAME.lora_A` and `NAME.lora_B`.
 
-        Shapes: lora_A rank x inputs, lora_B outputs x rank. The matrices of experts are
-        concatenated.
+        Shapes: lora_A [rank, inputs], lora_B [outputs, rank]. lora_B is multiplied by alpha / rank,
+        so that lora_B @ lora_A is the change of the weight. The matrices of the experts of a
+        parameter are concatenated.
         """
         state: dict[str, torch.Tensor] = {}
         for name, module in lora_layers(model):
@@ -194,26 +199,27 @@ class Lora(Strategy):
         return state
 
     def finish(self, model: Any) -> None:
-        """Merge the matrices into the weights and remove every inserted module."""
+        """Merge the low-rank matrices into the weights and remove every inserted module."""
         write_added_rows(model)
         for name, module in lora_layers(model):
             if is_quantised(module.get_base_layer()):
                 replace_module(model, name, merge_quantised(module, ADAPTER))
             else:
                 module.merge()
-        # Wrappers of experts are nested; the outermost one leads to the plain module.
+        # Modules on experts are nested (one for each parameter). `get_base_layer` of the outermost
+        # returns the module of the architecture, so the inner ones are skipped.
         for name, module in lora_layers(model):
             if ".base_layer" not in name:
                 replace_module(model, name, module.get_base_layer())
         layers = model.get_submodule(layer_stack(model)[0])
         if hasattr(layers, "peft_config"):
             del layers.peft_config
-        # Otherwise save_pretrained looks for an adapter.
+        # If this is set, save_pretrained saves an adapter and no weights.
         model._hf_peft_config_loaded = False  # noqa: SLF001 - transformers has no public setting for it
 
 
 def is_quantised(layer: Any) -> bool:
-    """Whether a layer's weight is stored in 4 bits."""
+    """Whether a layer is one that `quantise` inserted."""
     return hasattr(layer, ORIGINAL)
 
 
@@ -229,13 +235,13 @@ def lora_layers(model: Any) -> list[tuple[str, Any]]:
 
 
 def check_one_process(targets: Targets) -> None:
-    """Raise `RecipeError` where several processes would shard experts with low-rank matrices."""
+    """Raise `RecipeError` if experts have low-rank matrices and several processes train."""
     import torch
 
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     if targets.experts and distributed and torch.distributed.get_world_size() > 1:
         msg = (
             f"{WHERE}: {len(targets.experts)} parameters hold experts, and low-rank matrices on "
-            f"experts train in one process only; set experts: frozen"
+            f"experts train in one process only; set experts: frozen, or use one process"
         )
         raise RecipeError(msg)

@@ -1,8 +1,9 @@
 """The weights that get low-rank matrices: linear layers of the text model, and experts.
 
-A linear layer whose weight the model reads without calling the layer (`self.out_proj.weight` in the
-fused kernels of Mamba) is left out, because low-rank matrices would have no effect there. The
-experts of a layer are often one parameter, experts x inputs x outputs, which PEFT wraps.
+The experts of a layer are often one parameter of shape [experts, inputs, outputs], for which PEFT
+inserts a module too. A linear layer is left out if the model uses its weight without calling the
+layer (`self.out_proj.weight` in the fused kernels of Mamba): low-rank matrices would have no effect
+there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ EXPERTS_PER_TOKEN = (
 
 @dataclass(frozen=True)
 class Targets:
-    """The names, within the module `stack`, of linear layers and of experts' parameters."""
+    """The linear layers and the experts' parameters to adapt, by their names within `stack`.
+
+    `stack` is the name of the ModuleList that holds the model's layers.
+    """
 
     stack: str
     layers: tuple[str, ...]
@@ -37,9 +41,11 @@ class Targets:
 
 
 def find_targets(model: Any, modules: Sequence[str], *, experts: bool) -> Targets:
-    """Return the targets: all linear layers (and experts), or those with the given last names.
+    """Return the targets in a model.
 
-    Raises `RecipeError` where a name matches none.
+    `modules` are last names, such as q_proj; if it is empty, all linear layers are targets.
+    `experts` is whether parameters of experts can be targets. Raises `RecipeError` if a name
+    matches nothing.
     """
     stack, _ = layer_stack(model)
     text_layers = model.get_submodule(stack)
@@ -52,12 +58,16 @@ def find_targets(model: Any, modules: Sequence[str], *, experts: bool) -> Target
             f"{type(model).__name__}; it has {', '.join(sorted(set(known.values()))) or 'none'}"
         )
         raise RecipeError(msg)
-    chosen = [name for name, last in known.items() if not modules or last in modules]
-    return Targets(
-        stack,
-        tuple(name for name in chosen if name in linear),
-        tuple(name for name in chosen if name not in linear),
-    )
+    layers: list[str] = []
+    expert_parameters: list[str] = []
+    for name, last in known.items():
+        if modules and last not in modules:
+            continue
+        if name in linear:
+            layers.append(name)
+        else:
+            expert_parameters.append(name)
+    return Targets(stack, tuple(layers), tuple(expert_parameters))
 
 
 def _linear_layers(layers: Any) -> dict[str, str]:
@@ -77,7 +87,8 @@ def _linear_layers(layers: Any) -> dict[str, str]:
 
 
 def _reads_weight_directly(kind: type, name: str) -> bool:
-    """Whether a module's code uses the weight of one of its layers without calling the layer."""
+    """Whether the code of a class uses the weight of the layer `name` without calling the layer."""
+    # No attribute shows this, so the source is searched for the keyword argument with the weight.
     try:
         return f"=self.{name}.weight" in inspect.getsource(kind)
     except (OSError, TypeError):
@@ -97,17 +108,22 @@ def _expert_parameters(layers: Any) -> dict[str, str]:
 def expert_rank(model: Any, rank: int) -> int:
     """Return the rank for each expert: the rank of a dense layer divided by the experts per token.
 
-    This keeps the number of trained parameters per token the same (Schulman et al. 2025, LoRA
+    A token then uses as many trained parameters as in a dense layer (Schulman et al. 2025, LoRA
     Without Regret).
     """
     config = model.config.get_text_config()
-    values = (getattr(config, name, None) for name in EXPERTS_PER_TOKEN)
-    experts_per_token = next((value for value in values if isinstance(value, int)), 1)
-    return max(1, rank // max(1, experts_per_token))
+    for name in EXPERTS_PER_TOKEN:
+        experts_per_token = getattr(config, name, None)
+        if isinstance(experts_per_token, int):
+            return max(1, rank // max(1, experts_per_token))
+    return max(1, rank)
 
 
 def make_peft_config(targets: Targets, model: Any, settings: Mapping[str, Any]) -> Any:
-    """Return PEFT's configuration; `settings` are rank, alpha and dropout."""
+    """Return the configuration for PEFT; `settings` has the keys rank, alpha and dropout.
+
+    Raises `RecipeError` for dropout on experts.
+    """
     import peft
     from transformers.pytorch_utils import Conv1D
 
@@ -115,8 +131,8 @@ def make_peft_config(targets: Targets, model: Any, settings: Mapping[str, Any]) 
     layers = model.get_submodule(targets.stack)
     if targets.experts and settings["dropout"]:
         msg = (
-            f"{WHERE}.dropout: not possible for experts, whose low-rank matrices are added to "
-            f"their weights; set dropout: 0, or experts: frozen"
+            f"{WHERE}.dropout: not possible for experts, because their low-rank matrices are added "
+            f"to the weights; set dropout: 0, or experts: frozen"
         )
         raise RecipeError(msg)
     rank_of_experts = expert_rank(model, rank)

@@ -25,6 +25,7 @@ def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         if module is not None:
             own_ids.update(map(id, module.parameters()))
+    # By identity, because the names of the two modules differ between architectures.
     return {name: p for name, p in model.named_parameters() if id(p) in own_ids}
 
 

@@ -1,7 +1,8 @@
-"""Embedding and head with separate parameters for the added rows.
+"""Embedding and head modules in which the added rows are separate parameters.
 
-The matrices of the model may train or not. If they are frozen, base rows stay bit-identical, and
-gradients and optimizer state exist for the added rows only.
+The added rows can then have another learning rate than the matrices (`differential`). Or the
+matrices are frozen (`rows`): base rows stay bit-identical, and gradients and optimizer state exist
+for the added rows only.
 
 Shape suffixes: V rows, N added rows, D width.
 """
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 
 
 class RowsEmbedding(nn.Module):
-    """An embedding whose added rows come from `rows_ND`.
+    """Wraps an embedding; the rows of added tokens come from the parameter `rows`.
 
-    `places_V` is the index in `rows_ND` of each id, -1 for an id of the base.
+    `places_V` is the index in `rows` of each id, -1 for an id of the base.
     """
 
     places_V: Tensor  # noqa: N815
@@ -31,11 +32,11 @@ class RowsEmbedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The matrix of the plain module. Its added rows are out of date during training."""
+        """The matrix of the wrapped module. Its added rows are out of date during training."""
         return self.plain.weight
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Look up each id, the added ones in `rows`."""
+        """Return the row of each id; those of added tokens come from `rows`."""
         places = self.places_V[ids]
         added = nn.functional.embedding(places.clamp(min=0), self.rows)
         # XGLM and Gemma 3 scale inside their embedding module, so the added rows are scaled here.
@@ -47,7 +48,7 @@ class RowsEmbedding(nn.Module):
 
 
 class RowsHead(nn.Module):
-    """A linear head whose added rows come from `rows_ND`; `added_N` are their ids."""
+    """Wraps a linear head; the rows of the added ids `added_N` come from the parameter `rows`."""
 
     added_N: Tensor  # noqa: N815
 
@@ -59,11 +60,12 @@ class RowsHead(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The matrix of the plain module. Its added rows are out of date during training."""
+        """The matrix of the wrapped module. Its added rows are out of date during training."""
         return self.plain.weight
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return the logits of every id, the added ones from `rows`."""
+        """Return the logits of every id; those of added tokens come from `rows`."""
+        # The bias stays in the wrapped module and trains, or not, with it.
         bias = None if self.plain.bias is None else self.plain.bias[self.added_N]
         added = nn.functional.linear(hidden, self.rows, bias)
         base: Tensor = self.plain(hidden)
@@ -71,7 +73,10 @@ class RowsHead(nn.Module):
 
 
 def insert_row_modules(model: Any, added: Sequence[int]) -> dict[str, nn.Parameter]:
-    """Replace embedding and head by modules with separate added rows; return these by name."""
+    """Replace embedding and head by row modules; return the added rows as parameters by name.
+
+    Where embedding and head are tied, they share one parameter.
+    """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head is not None and head.weight is embedding.weight
     added_N = torch.tensor(sorted(added), device=embedding.weight.device)

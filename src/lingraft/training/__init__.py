@@ -1,6 +1,7 @@
-"""Continued pretraining.
+"""Continued pretraining: the settings of a training plan, and the code that trains by it.
 
-The plan is settings that need no torch; `lingraft.training.train.train` carries it out.
+This package exports the settings only, so importing it does not import torch. To train, call
+`lingraft.training.train.train`.
 """
 
 from lingraft.training.budget import Budget

@@ -1,9 +1,10 @@
-"""Checkpoints of several processes, written while training continues.
+"""Write the checkpoints of several processes while training continues.
 
-Each process copies its shards into main memory and writes them to a safetensors file of its own
-(torch's distributed checkpoint: no process gathers, nothing is pickled). When all have written,
-rank 0 turns the draft into a checkpoint. Only one is in progress at a time. An error of any
-process is raised in all of them at the next save.
+Each process copies its shards into main memory and writes them to its own safetensors file, with
+torch's distributed checkpoint. No process gathers the whole model, and nothing is pickled. When all
+processes have written, rank 0 renames the temporary folder to the name of the checkpoint. Only one
+checkpoint is in progress at a time. An error of any process is raised in all of them at the next
+save.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch.distributed import new_group
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from lingraft.errors import TrainingError
 from lingraft.store import disk_errors
 from lingraft.training.checkpointing import draft_folder, new_checkpoint
 from lingraft.training.distributed import ProcessGroup
 
-if TYPE_CHECKING:
-    import torch
-
 
 class AsyncCheckpointWriter:
     """Writes the checkpoints of several processes; every process has to call every method."""
 
     def __init__(self, world: ProcessGroup) -> None:
-        from torch.distributed import new_group
-
         self.world = world
-        # A group of its own: training communicates at the same time.
+        # A separate group, because training communicates at the same time. `async_save` needs a
+        # backend for the CPU.
         self.group = new_group(backend="gloo")
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._in_progress: Future[None] | None = None
@@ -46,9 +49,6 @@ class AsyncCheckpointWriter:
 
         The caller may change `tensors` as soon as this returns.
         """
-        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
-        from torch.distributed.checkpoint.state_dict_saver import async_save
-
         self.finish()
         checkpoint = ExitStack()
         if self.world.is_first:
@@ -81,14 +81,15 @@ class AsyncCheckpointWriter:
 
 @contextmanager
 def _first_failure() -> Iterator[None]:
-    """Raise the error of the first process that failed: torch's collection is no `Exception`."""
-    from torch.distributed.checkpoint.api import CheckpointException
+    """Raise the error of the first process that failed.
 
+    torch collects the errors of all processes in a `BaseException`, which callers do not catch.
+    """
     try:
         yield
     except CheckpointException as error:
         rank, (failure, _) = next(iter(error.failures.items()))
         if isinstance(failure, OSError):
             raise failure from error
-        msg = f"the checkpoint was not written: process {rank} says {failure!r}"
+        msg = f"the checkpoint was not written: process {rank} failed with {failure!r}"
         raise TrainingError(msg) from error

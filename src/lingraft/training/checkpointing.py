@@ -1,9 +1,9 @@
-"""Training checkpoints and whole models on disk; written atomically.
+"""Training checkpoints: write them atomically, and find the one to resume from.
 
-A checkpoint is a folder `step-00000120`: tensors in safetensors (one file per process), and
-state.json with the hashes of all its files. The last two are kept; an older one is removed only
-after a newer one is complete. A checkpoint that does not match its hashes is ignored. torch's
-distributed checkpoint reads them into the shards of any number of processes.
+A checkpoint is a folder such as `step-00000120`. It holds tensors in safetensors (one file per
+process) and state.json, with the hashes of all other files. The two newest are kept; an older one
+is removed only after a newer one is complete. A checkpoint that does not match its hashes is
+ignored. torch's distributed checkpoint reads the files into the shards of any number of processes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 
 from lingraft.errors import TrainingError
 from lingraft.store import atomic_folder, disk_errors, file_digest
@@ -30,27 +32,27 @@ SUFFIX, STATE = ".safetensors", "state.json"
 
 @dataclass(frozen=True)
 class TrainingCheckpoint:
-    """A complete checkpoint; `state` is what was passed to `save_checkpoint`."""
+    """A checkpoint whose files match their hashes; `state` is what was saved with the tensors."""
 
     folder: Path
     state: Mapping[str, Any]
 
     def read(self, into: Mapping[str, torch.Tensor]) -> None:
-        """Read into these tensors: whole ones, or this process's shards."""
-        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-        from torch.distributed.checkpoint.state_dict_loader import load
-
+        """Read the tensors of these names in place: whole ones, or this process's shards."""
         with warnings.catch_warnings():
-            # Each process reads by itself on purpose.
+            # torch warns if there is no process group. Here each process reads its own shards only.
             warnings.filterwarnings("ignore", message="torch.distributed is")
             reader = HuggingFaceStorageReader(str(self.folder))
-            load(dict(into), storage_reader=reader, no_dist=True)
+            load_distributed(dict(into), storage_reader=reader, no_dist=True)
 
 
 def save_checkpoint(
     scratch_dir: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
 ) -> Path:
-    """Save progress; raises `StoreError` if the disk is full. Earlier checkpoints stay intact."""
+    """Save a checkpoint of a single process; return its folder.
+
+    Raises `StoreError` if the disk is full. Earlier checkpoints stay intact then.
+    """
     stored = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with disk_errors(scratch_dir), new_checkpoint(scratch_dir, step, state) as draft:
         save_file(stored, draft / f"tensors{SUFFIX}")
@@ -61,7 +63,7 @@ def save_checkpoint(
 def new_checkpoint(scratch_dir: Path, step: int, state: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a folder to write tensors to; it becomes a checkpoint at the end of the block.
 
-    Old checkpoints are removed then.
+    Then the checkpoints before the two newest are removed.
     """
     target = scratch_dir / f"step-{step:08d}"
     with atomic_folder(target, draft=draft_folder(scratch_dir, step)) as draft:
@@ -70,12 +72,16 @@ def new_checkpoint(scratch_dir: Path, step: int, state: Mapping[str, Any]) -> It
         sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
         content = {"step": step, "sha256": sums, "state": state}
         (draft / STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    # Zero-padded step numbers sort by step, so the last names are the newest.
     for old in sorted(scratch_dir.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def draft_folder(scratch_dir: Path, step: int) -> Path:
-    """Return the temporary folder of a checkpoint, which every process can name."""
+    """Return the folder in which a checkpoint is written.
+
+    The name follows from the step, because all processes write to the same folder.
+    """
     return scratch_dir / f".draft-step-{step:08d}"
 
 
@@ -92,6 +98,7 @@ def valid_checkpoints(scratch_dir: Path) -> Iterator[TrainingCheckpoint]:
             sums = content["sha256"]
             valid = sums and all(file_digest(folder / name) == sum_ for name, sum_ in sums.items())
             state = content["state"]
+        # What a missing or damaged state.json can cause. An older checkpoint may still be valid.
         except (OSError, ValueError, KeyError, AttributeError):
             continue
         if valid:
@@ -99,12 +106,15 @@ def valid_checkpoints(scratch_dir: Path) -> Iterator[TrainingCheckpoint]:
 
 
 def checkpoint_to_resume(scratch_dir: Path, fingerprint: str) -> TrainingCheckpoint | None:
-    """Return the newest valid checkpoint; raises `TrainingError` where it is from another run."""
+    """Return the newest valid checkpoint, or None if there is none.
+
+    Raises `TrainingError` if its fingerprint differs: its tensors would be loaded into another run.
+    """
     checkpoint = latest_checkpoint(scratch_dir)
     if checkpoint and checkpoint.state["fingerprint"] != fingerprint:
         msg = (
             f"{scratch_dir}: holds the progress of another run (other plan, text, seed or "
-            f"model); remove it, or name another folder"
+            f"model); remove the folder, or name another one"
         )
         raise TrainingError(msg)
     return checkpoint

@@ -1,7 +1,7 @@
-"""The process group of a training run: one process, or several with a shard each (FSDP2).
+"""The process group of a training run: one process, or several that share the model (FSDP2).
 
 With a launcher such as torchrun, each process holds a shard of every weight and of the optimizer
-state and computes its own sequences of a step. Gradients are averaged over the processes.
+state, and computes some of the sequences of each step. Gradients are averaged over the processes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lingraft.errors import TrainingError
 from lingraft.packing.mixture import IGNORED, Batch
@@ -24,12 +26,12 @@ from lingraft.strategies.base import ParameterGroup
 from lingraft.strategies.model_parts import layer_stack
 
 TIMEOUT = timedelta(hours=1)
-"""How long processes wait for rank 0, which writes whole models: 70B in bfloat16 are 141 GB."""
+"""How long processes wait for rank 0, which writes the whole model: 141 GB for 70B in bfloat16."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process (`rank`) among `size`."""
+    """The number of this process (`rank`, from 0) and the number of all processes (`size`)."""
 
     rank: int = 0
     size: int = 1
@@ -65,9 +67,6 @@ class ProcessGroup:
         """
         if self.size == 1:
             return list(groups)
-        from torch.distributed.fsdp import fully_shard
-        from torch.distributed.tensor import DTensor
-
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         packed = [
             name
@@ -80,12 +79,14 @@ class ProcessGroup:
                 f"use one process"
             )
             raise TrainingError(msg)
+        # Layer by layer, so that the whole weights of only one layer are in memory at a time.
         prefix, _ = layer_stack(model)
         for layer in model.get_submodule(prefix):
             fully_shard(layer)
         fully_shard(model)
         # After sharding, so that each process reads its own shards only.
         materialize()
+        # `fully_shard` replaces the parameter objects, so the groups are built again by name.
         now = dict(model.named_parameters())
         whole = [name for name, parameter in now.items() if not isinstance(parameter, DTensor)]
         if whole:
@@ -101,7 +102,7 @@ class ProcessGroup:
         return sharded
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Return the sum of a small tensor over the processes."""
+        """Sum a tensor over the processes in place, and return it."""
         if self.size > 1:
             torch.distributed.all_reduce(values)
         return values
@@ -125,17 +126,13 @@ def reshard(model: Any) -> None:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Return a tensor with all its shards; every process has to call this."""
-    from torch.distributed.tensor import DTensor
-
+    """Return the whole tensor, gathered if it is sharded; every process has to call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
 def copy_into(target: Tensor, value: Tensor) -> None:
     """Copy a whole tensor into a tensor, or into this process's shard of it."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
     if isinstance(target, DTensor):
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
     target.copy_(value)
@@ -143,9 +140,9 @@ def copy_into(target: Tensor, value: Tensor) -> None:
 
 @contextmanager
 def init_process_group(*, sharded: bool, device: str) -> Iterator[ProcessGroup]:
-    """Join the processes of a launcher.
+    """Join the processes that a launcher started, if any, and yield their group.
 
-    Raises `TrainingError` where several processes would each train a copy of the model.
+    Raises `TrainingError` if several processes would each train a whole copy of the model.
     """
     size = int(os.environ.get("WORLD_SIZE") or 1)
     if size == 1:
@@ -158,7 +155,7 @@ def init_process_group(*, sharded: bool, device: str) -> Iterator[ProcessGroup]:
             f"lingraft adapt RECIPE --nproc {size}"
         )
         raise TrainingError(msg)
-    # A caller may have a process group already; then it also ends it.
+    # A caller that has already created the process group also destroys it.
     ours = not torch.distributed.is_initialized()
     if ours:
         on_gpu = device.startswith("cuda")

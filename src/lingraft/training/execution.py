@@ -1,4 +1,8 @@
-"""How training is executed. Nothing here changes the result beyond rounding."""
+"""How training is executed: device, precision, memory, checkpoints and trackers.
+
+These settings are options of the command line and no part of a recipe or of a stage's key, because
+they change the result only by rounding.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,19 @@ from lingraft.errors import RecipeError
 
 @dataclass(frozen=True)
 class Execution:
-    """Device, precision ("auto", "float32", "bfloat16"), tokens of a forward pass, checkpoints.
+    """The execution of a training run.
 
-    `loss` is "chunked" (logits of a part of the tokens at a time) or "plain" (all at once: more
-    memory, the same numbers). `recompute` turns on activation checkpointing: slower, less memory.
-    `sharded` shards the model among the processes of a launcher such as torchrun; without it,
-    several processes are refused. `trackers` (tensorboard, wandb, trackio) get the numbers of the
-    log in the folder `tracking`, under `tracking_name`. A checkpoint is saved every
-    `checkpoint_steps` steps or `checkpoint_seconds` seconds, whichever comes first.
+    - `precision`: "float32", "bfloat16", or "auto" (bfloat16 on a GPU that computes in it).
+    - `tokens_at_once`: the tokens of a forward pass; a step with more accumulates gradients.
+    - `loss`: "chunked" computes the logits of a part of the tokens at a time, "plain" all at once
+      (more memory, the same numbers).
+    - `recompute`: activation checkpointing (slower, less memory).
+    - `sharded`: shard the model among the processes of a launcher such as torchrun. Without it,
+      several processes are refused.
+    - `trackers`: tensorboard, wandb or trackio; they get the numbers of the log, in the folder
+      `tracking`, under the name `tracking_name`.
+    - `checkpoint_seconds`, `checkpoint_steps`: save a checkpoint after so much time or so many
+      steps, whichever comes first.
     """
 
     device: str = "cpu"
@@ -34,7 +43,7 @@ class Execution:
     checkpoint_steps: int | None = None
 
     def for_this_process(self) -> Execution:
-        """Return it with this process's own GPU where a launcher started one process per GPU."""
+        """Return the execution for this process: with several GPUs, each process has its own."""
         local = os.environ.get("LOCAL_RANK")
         if self.sharded and local and self.device == "cuda":
             return replace(self, device=f"cuda:{local}")
@@ -43,8 +52,9 @@ class Execution:
     def computes_in_bfloat16(self) -> bool:
         """Return whether to compute in bfloat16.
 
-        Raises `RecipeError` where the recipe asks for it and the device would emulate it.
+        Raises `RecipeError` if bfloat16 is requested and the device would only emulate it.
         """
+        # The settings of a run are read without torch.
         import torch
 
         kind = self.device.split(":")[0]

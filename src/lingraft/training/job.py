@@ -1,4 +1,4 @@
-"""The arguments of `train`, and the sequences and steps of each phase that follow from them."""
+"""A training job: the arguments of `train`, and the steps of each phase that follow from them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from lingraft.training.config import TrainingPlan
 from lingraft.training.execution import Execution
 
 Heldout = Callable[[Any], Mapping[str, float]]
-"""Measures a model: language -> bits per byte."""
+"""Measures a model on held-out text and returns language -> bits per byte."""
 
 CHUNK = 65536
-"""Sequences that are counted at a time when a budget is resolved."""
+"""Sequences that are measured at a time to find where a budget ends."""
 
 
 @dataclass(frozen=True)
 class TrainingText:
-    """What is trained on: packed target text, and packed replay text with its share of bytes."""
+    """Packed target text, packed replay text, and the share of bytes that are replayed."""
 
     target: Blocks
     replay: Blocks | None = None
@@ -36,7 +36,7 @@ class TrainingText:
 
 @dataclass(frozen=True)
 class PhaseSteps:
-    """A phase of `sequences`, `sequences_per_step` at a time; the last step may take fewer."""
+    """The steps of a phase: `sequences` in all, `sequences_per_step` in each step but the last."""
 
     mixture: Mixture
     sequences: int
@@ -55,7 +55,7 @@ class PhaseSteps:
 
 @dataclass(frozen=True)
 class Job:
-    """The arguments of `train`; `prefix_dir` holds the prefixes that runs share."""
+    """The arguments of `train` and of `train_model`, which explain them."""
 
     model_folder: Path
     text: TrainingText
@@ -73,7 +73,10 @@ class Job:
         return self.scratch_dir / f"phase-{phase}" if phase else self.model_folder
 
     def phases(self, parameters: int) -> list[PhaseSteps]:
-        """Return the steps of each phase; raises `RecipeError` where there is nothing to replay."""
+        """Return the steps of each phase for a model of this size.
+
+        Raises `RecipeError` if a phase replays text and there is none.
+        """
         phases, offsets = [], StreamOffsets()
         for phase in self.plan.phases:
             share = self.text.share if phase.replay_share is None else phase.replay_share
@@ -90,11 +93,11 @@ class Job:
         return phases
 
     def fingerprint(self, parameters: int) -> str:
-        """Return a hash that differs between jobs whose progress cannot be exchanged."""
+        """Return a hash of the job: a checkpoint is resumed only if its fingerprint is equal."""
         return digest([self.plan.model_dump(mode="json"), *self.identity(parameters)])
 
     def identity(self, parameters: int) -> list[Any]:
-        """Return what a run depends on in addition to its plan and its model."""
+        """Return what the result depends on, except for the plan and the weights."""
         blocks = [vars(blocks.summary) for blocks in (self.text.target, self.text.replay) if blocks]
         return [self.text.share, self.seed, self.added, parameters, *blocks]
 
@@ -106,7 +109,7 @@ def phase_steps(mixture: Mixture, budget: Budget, sequences_per_step: int) -> Ph
         return PhaseSteps(mixture, int(amount) * sequences_per_step, sequences_per_step)
     if unit == "epochs":
         unit, amount = "target sequences", math.ceil(amount * len(mixture.target))
-    # Sequences differ in bytes and documents, so the end of the budget is found by counting.
+    # Sequences differ in tokens, bytes and documents, so they are counted to the end of the budget.
     first, reached = 0, 0
     while True:
         measures = mixture.measures(first, CHUNK)

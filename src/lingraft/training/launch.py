@@ -1,8 +1,8 @@
-"""Starting the processes of one training, or finding this process among those of a launcher.
+"""Start the processes of a sharded training, or join those that a launcher has started.
 
-Torch and libraries that use it look for a launcher's environment variables and then wait for the
-other processes. Only training has others to wait for, so the variables are removed from the
-environment and set again while it trains.
+A launcher such as torchrun sets environment variables. torch, accelerate and lm-eval read them and
+then wait for the other processes. But only training runs in all processes, so the variables are
+removed from the environment and restored while the model trains.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ VARIABLES = (
 
 @dataclass(frozen=True)
 class Launch:
-    """This process (`rank`) among `size`; rank 0 builds all stages, the others only train."""
+    """The place of this process among those of a launcher, and the launcher's variables.
+
+    Rank 0 builds all stages; the other processes only train.
+    """
 
     rank: int
     size: int
@@ -44,7 +47,7 @@ class Launch:
 
     @classmethod
     def take(cls) -> Launch | None:
-        """Remove a launcher's variables from the environment; `None` for a single process."""
+        """Take the launcher's variables out of the environment; None without several processes."""
         if int(os.environ.get("WORLD_SIZE") or 1) == 1:
             return None
         found = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
@@ -65,27 +68,30 @@ class Launch:
 
 
 def launched(processes: int | None) -> Launch | None:
-    """Return the launch of this process; raises `RecipeError` where --nproc disagrees with it."""
+    """Return the launch of this process, or None; `processes` is the value of --nproc.
+
+    Raises `RecipeError` if a launcher started another number of processes.
+    """
     launch = Launch.take()
     if launch and processes and processes != launch.size:
         msg = (
             f"--nproc {processes}, but a launcher started {launch.size} processes; leave "
-            f"--nproc out"
+            f"out --nproc"
         )
         raise RecipeError(msg)
     return launch
 
 
 def start_processes(count: int, arguments: Sequence[str]) -> int:
-    """Run `lingraft` with these arguments in `count` processes here; return the exit code.
+    """Run `lingraft` with these arguments in `count` local processes; return the exit code.
 
-    This is torch's elastic launcher, which torchrun uses too: where a process fails, the others
-    are stopped. Each process gets its share of the CPU cores.
+    torch's elastic launcher starts them, as in torchrun: if a process fails, it stops the others.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # By default, each process would use all CPU cores.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     # The processes print their own errors.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
@@ -104,5 +110,5 @@ def start_processes(count: int, arguments: Sequence[str]) -> int:
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode
     except SignalException:
-        return 130
+        return 130  # the exit code of shells after Ctrl-C
     return 0

@@ -1,14 +1,15 @@
-"""The loss and its gradient.
-
-Shapes: B sequences, T tokens, P predicted tokens, C of them in a chunk, V vocabulary, D width.
+"""The loss of next-token prediction and its gradient, with all logits at once or in chunks.
 
 The logits of all tokens are the largest tensor of a small step: 2,048 tokens by 128,000 ids take
 1 GB in float32, and their gradient another. The chunked losses run the head on a part of the
 tokens at a time, forward and backward, and pass the gradient of the hidden states to the body at
-the end. The numbers are the same up to the order of sums. This needs logits that are
-`head(hidden)`, which is tested on the model; otherwise the plain loss is used, and the notes of
-the run say so. A sharded model has a whole head only while it is called, so that the chunks run
-inside that call.
+the end. The numbers are the same except for the order of sums.
+
+Chunks need logits that are `head(hidden)`, which `make_loss` tests on the model. If they are not,
+the plain loss is used; the notes of the run name the loss.
+
+Shape suffixes: B sequences, T tokens, P predicted tokens, C of them in a chunk, V vocabulary,
+D width.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class Loss(ABC):
 
     @abstractmethod
     def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
-        """Add the gradient of weight * sum of nats; return the detached nats of each token, [P]."""
+        """Add the gradient of weight * (sum of nats) to the parameters; return the nats, [P].
+
+        `labels_BT` is IGNORED where no token is predicted. The nats are detached.
+        """
 
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.autocast)
@@ -87,7 +91,10 @@ class ChunkedLoss(Loss):
 
 
 class ChunkedInsideLoss(Loss):
-    """Computes the logits of a part of the tokens at a time, inside the model's own call."""
+    """Computes the logits of a part of the tokens at a time, inside the forward pass of the model.
+
+    FSDP gathers the whole head of a sharded model only during this forward pass.
+    """
 
     def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
         """Add the gradient and return the nats."""
@@ -105,6 +112,7 @@ class ChunkedInsideLoss(Loss):
             )
             return total
 
+        # The model calls its head as usual and gets the loss in place of logits.
         head.forward = chunked
         try:
             with self._precision(labels_BT.device):
@@ -117,7 +125,7 @@ class ChunkedInsideLoss(Loss):
 
 @dataclass(frozen=True)
 class _Chunks:
-    """How hidden states become nats: `size` tokens at a time; the results are added to `nats`."""
+    """The arguments of `ChunkedCrossEntropy` that have no gradient; it appends to `nats`."""
 
     head: Callable[[Tensor], Tensor]
     labels_P: Tensor  # noqa: N815
@@ -127,11 +135,15 @@ class _Chunks:
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """weight * sum of nats of all predicted tokens; the forward pass computes its gradient too."""
+    """Computes weight * (sum of nats of all predicted tokens), chunk by chunk.
+
+    The forward pass also computes the gradients, because then the logits of a chunk are freed
+    before the next chunk.
+    """
 
     @staticmethod
     def forward(ctx: Any, chunks: _Chunks, hidden_PD: Tensor, *trained: Tensor) -> Tensor:
-        """Save the gradients of the hidden states and of the head's parameters."""
+        """Return the loss; save the gradients of the hidden states and of the head's parameters."""
         of_hidden: list[Tensor] = []
         of_trained = [torch.zeros_like(parameter) for parameter in trained]
         parts = torch.split(hidden_PD, chunks.size), torch.split(chunks.labels_P, chunks.size)
@@ -150,22 +162,22 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the saved gradients."""
+        """Return the saved gradients, multiplied by the gradient of the loss."""
         return (None, *(saved.mul_(gradient) for saved in ctx.saved_tensors))
 
 
 def _tokens_at_once(head: Any) -> int:
-    """Return how many tokens a chunk has."""
+    """Return the number of tokens in a chunk."""
     weight = head.weight
     return max(1, int(LOGITS_AT_ONCE.get(weight.device.type, 1 << 25) // weight.shape[0]))
 
 
 @torch.no_grad()
 def head_is_last(model: Any, *, apart: bool = True) -> bool:
-    """Test on a few tokens whether the logits are `head(last hidden state)`.
+    """Test on a few tokens whether the logits are exactly `head(last hidden state)`.
 
-    `apart` also tests that the body can be called without the head. A sharded model cannot be
-    called so, and all its processes have to run the test.
+    `apart` also tests that the body gives the same hidden state when it is called without the head,
+    which is not possible for a sharded model. All processes of a sharded model must run the test.
     """
     head, body = model.get_output_embeddings(), model.base_model
     if head is None or body is model:
@@ -203,7 +215,7 @@ def _close(expected: Tensor, actual: Tensor) -> bool:
 
 
 def make_loss(model: Any, kind: str, *, autocast: bool, sharded: bool = False) -> Loss:
-    """Return a chunked loss where it is wanted and valid for the model, otherwise the plain one."""
+    """Return a chunked loss if `kind` is "chunked" and the model permits it, else `PlainLoss`."""
     if kind != "chunked" or not head_is_last(model, apart=not sharded):
         return PlainLoss(model, autocast)
     return ChunkedInsideLoss(model, autocast) if sharded else ChunkedLoss(model, autocast)

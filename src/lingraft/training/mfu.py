@@ -1,10 +1,10 @@
-"""Model FLOPs utilisation (MFU): the share of a GPU's peak that the model's own arithmetic reaches.
+"""Model FLOPs utilisation (MFU): the FLOP/s that the model needs, as a share of the GPU's peak.
 
-A token costs 2 FLOPs for each weight that it is multiplied with in the forward pass, 2 for the
-gradient of the input, and 2 for the gradient of the weight where it trains: 6 where all train
-(Kaplan et al. 2020, arXiv 2001.08361; MFU: Chowdhery et al. 2022, arXiv 2204.02311). An input
-embedding is looked up, not multiplied. The products of attention without weights are left out, so
-that the true share is a little higher.
+For each weight, a token costs 2 FLOPs in the forward pass, 2 for the gradient of the input, and 2
+for the gradient of the weight if it trains: 6 where all weights train (Kaplan et al. 2020, arXiv
+2001.08361; MFU: Chowdhery et al. 2022, arXiv 2204.02311). An input embedding is looked up and not
+multiplied. The products of queries, keys and values are not counted, so the true share is a little
+higher.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ SPEEDS = {
 
 
 def flops_per_token(multiplied: float, trained: float) -> float:
-    """Return the training FLOPs of a token: weights it is multiplied with, and how many train.
+    """Return the training FLOPs of a token.
+
+    `multiplied` is the number of weights that the token is multiplied with, `trained` the number of
+    these that train.
 
     >>> flops_per_token(7e9, 7e9) / 7e9, flops_per_token(7e9, 0) / 7e9
     (6.0, 4.0)
@@ -47,7 +50,7 @@ def flops_per_token(multiplied: float, trained: float) -> float:
 
 
 def kind_of(name: str) -> str | None:
-    """Return the entry of `SPEEDS` for a driver's name of a device, or None if it is not known.
+    """Return the key of `SPEEDS` for a device name of the driver, or None if it is not known.
 
     >>> kind_of("NVIDIA A100-SXM4-80GB"), kind_of("NVIDIA GeForce RTX 4090")
     ('A100', 'RTX4090')
@@ -59,7 +62,7 @@ def kind_of(name: str) -> str | None:
 
 
 def peak_of(name: str) -> float | None:
-    """Return the peak FLOP/s for a driver's name of a device, or None if it is not known.
+    """Return the peak FLOP/s for a device name of the driver, or None if it is not known.
 
     >>> peak_of("NVIDIA A100-SXM4-80GB"), peak_of("Vega 20")
     (312000000000000.0, None)
@@ -70,7 +73,7 @@ def peak_of(name: str) -> float | None:
 
 @dataclass(frozen=True)
 class Utilisation:
-    """The FLOPs of a token, and the peak FLOP/s of all devices together (None: not known)."""
+    """The FLOPs of a token, and the total peak FLOP/s of all devices (None if not known)."""
 
     flops_a_token: float
     peak: float | None = None

@@ -1,6 +1,7 @@
-"""AdamW with moments in float32 or 8 bits, averaging of the weights, and merging back.
+"""AdamW with moments in float32 or 8 bits, its state as tensors, and averages of weights.
 
-The state of the optimizer is stored in checkpoints as plain tensors.
+Two averages reduce noise and forgetting: `WeightAverage` over the last steps of a phase, and
+`merge_back` of the trained weights with those before training.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.training.config import OptimizerName
 
 BETAS = (0.9, 0.95)
+# The tables that decode 8-bit moments.
 CONSTANT = ("qmap1", "qmap2")
-"""State of the 8-bit optimizer that is the same for all parameters."""
+"""State of the 8-bit optimizer that is the same for all parameters, so it is not saved."""
 
 
 def make_optimizer(
@@ -28,11 +30,12 @@ def make_optimizer(
     fused: bool,
     sharded: bool,
 ) -> torch.optim.Optimizer:
-    """Return an optimizer with a learning rate of 0.
+    """Return an optimizer; the trainer sets its learning rates in each step.
 
-    Raises `RecipeError` for 8 bits of a sharded model, `MissingExtraError` without bitsandbytes.
+    Raises `RecipeError` for adamw8bit with a sharded model, and `MissingExtraError` if it needs
+    bitsandbytes and this is not installed.
 
-    8 bits: each moment is quantised in blocks with their own scale (Dettmers et al. 2022, arXiv
+    adamw8bit: each moment is quantised in blocks with their own scale (Dettmers et al. 2022, arXiv
     2110.02861), which takes 2 bytes per trained parameter instead of 8. Parameters with fewer than
     4,096 elements keep moments in float32.
     """
@@ -42,7 +45,7 @@ def make_optimizer(
         )
     if sharded:
         msg = (
-            "training.optimizer: adamw8bit needs whole tensors, and each of several processes "
+            "training.optimizer: adamw8bit needs whole tensors, but each of several processes "
             "holds a shard; use adamw, or one process"
         )
         raise RecipeError(msg)
@@ -57,7 +60,10 @@ def make_optimizer(
 
 
 def init_state(optimizer: torch.optim.Optimizer) -> None:
-    """Create the state of every parameter, by a step with neither gradient nor learning rate."""
+    """Create the state of every parameter, with a step whose gradients are 0.
+
+    Learning rates must be 0, so that weight decay changes nothing.
+    """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
@@ -68,17 +74,18 @@ def init_state(optimizer: torch.optim.Optimizer) -> None:
 def state_tensors(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the state as KIND/NAME -> tensor; tensors are the optimizer's own, not copies.
+    """Return the state of the optimizer as KIND/NAME -> tensor, such as `exp_avg/lm_head.weight`.
 
-    Scalars become vectors, because safetensors cannot slice them.
+    The tensors are those of the optimizer and not copies, so a checkpoint can be read into them.
     """
-    found = {}
+    stored = {}
     for name, parameter in parameters.items():
         for key, value in optimizer.state[parameter].items():
             if key not in CONSTANT:
                 tensor = value if isinstance(value, Tensor) else torch.tensor(float(value))
-                found[f"{key}/{name}"] = tensor if tensor.ndim else tensor.view(1)
-    return found
+                # A vector of one element, because safetensors cannot slice a scalar.
+                stored[f"{key}/{name}"] = tensor if tensor.ndim else tensor.view(1)
+    return stored
 
 
 def restore_numbers(
@@ -86,20 +93,21 @@ def restore_numbers(
     parameters: Mapping[str, Tensor],
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Restore the integers of a state; its tensors were read in place."""
+    """Set the state that is a Python number from `tensors`; tensors were read in place."""
     for name, parameter in parameters.items():
         state = optimizer.state[parameter]
         # bitsandbytes counts steps in a Python int, which a checkpoint cannot be read into.
-        for key in [key for key, value in state.items() if isinstance(value, int)]:
-            state[key] = int(tensors[f"{key}/{name}"].item())
+        for key, value in state.items():
+            if isinstance(value, int):
+                state[key] = int(tensors[f"{key}/{name}"].item())
 
 
 class WeightAverage:
-    """The mean of the weights over the last steps: less noise and less forgetting.
+    """The mean of the weights over about the last `horizon` steps.
 
-    It is a running mean of the first `horizon` steps, then an exponential one with about the same
-    reach. Step t (from 0) has the weight 1 / min(t + 1, horizon), so that nothing of the weights
-    before training remains.
+    In step t (from 0), the mean moves towards the weights by 1 / min(t + 1, horizon). It is the
+    plain mean of the first `horizon` steps, then an exponential moving average. The weights before
+    training have no part in it, because step 0 replaces them.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], horizon: int) -> None:
@@ -127,17 +135,18 @@ def merge_back(
     shares: Sequence[float],
     heldout: Callable[[Any], Mapping[str, float]] | None,
 ) -> dict[str, Any]:
-    """Merge weights from before training into the model, against forgetting; return the trials.
+    """Mix weights from before training into the model, against forgetting; return the notes.
 
     merged = (1 - share) * trained + share * before, for every weight of the base. Added rows stay
-    as trained: before training they were only an initialisation. Of several shares, the one with
-    the lowest mean held-out bits per byte over the languages is used. Raises `RecipeError` where
-    there are several and no held-out text.
+    as trained, because before training they were only an initialisation. Of several shares, the one
+    with the lowest held-out bits per byte, averaged over the languages, is used. The notes are the
+    `share` and the results of all that were `tried`. Raises `RecipeError` if there are several
+    shares and no held-out text.
     """
     if len(shares) > 1 and heldout is None:
         msg = (
-            "training.merge_back names several shares, but there is no held-out text to choose "
-            "by; name one"
+            "training.merge_back has several shares, but there is no held-out text to choose one "
+            "by; set a single share"
         )
         raise RecipeError(msg)
     # Each share starts from the trained weights, so they are kept until the best one is set.

@@ -1,4 +1,4 @@
-"""The model that a phase trains: loaded whole or sharded, gathered at the end, and its checks."""
+"""The model of a phase: load it whole or sharded, check it, and gather it after the phase."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 class PhaseModel:
     """A model to train, the stored data types of its parameters, and how it was loaded.
 
-    Where `meta` is set, weights are missing until the model is sharded and `materialize` called.
+    If `meta` is set, the body has no weights yet: shard the model, then call `materialize`.
     """
 
     model: Any
@@ -30,13 +30,13 @@ class PhaseModel:
     meta: MetaModel | None = None
 
     def materialize(self) -> None:
-        """Read this process's shards, where the model was not loaded whole."""
+        """Read this process's shards; a model that was loaded whole does not change."""
         if self.meta:
             self.meta.materialize()
 
 
 def load_phase_model(job: Job, number: int, *, sharded: bool) -> PhaseModel:
-    """Load the model that a phase starts with, for one process or to be sharded."""
+    """Load the model that a phase starts with: whole for one process, or ready to be sharded."""
     folder, device = job.folder(number), job.execution.device
     if sharded and job.plan.phases:
         return load_sharded(folder, device, whole=job.plan.phases[number].strategy.full_load_reason)
@@ -44,7 +44,10 @@ def load_phase_model(job: Job, number: int, *, sharded: bool) -> PhaseModel:
 
 
 def load_sharded(folder: Path, device: str, *, whole: str = "") -> PhaseModel:
-    """Load a model to be sharded; `whole` is a reason why each process needs all weights."""
+    """Load a model to be sharded, with its body on the meta device where that is possible.
+
+    Otherwise every process loads all weights. `whole` is a reason to do that in any case.
+    """
     if not whole:
         try:
             meta = MetaModel.open(folder)
@@ -57,16 +60,17 @@ def load_sharded(folder: Path, device: str, *, whole: str = "") -> PhaseModel:
 
 
 def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, first: bool) -> Any:
-    """Return, in rank 0 (`first`), the whole model of a phase with its trained parameters.
+    """Gather the trained parameters of a phase; return the whole model in rank 0, None elsewhere.
 
-    Every process has to call this. One parameter is gathered at a time.
+    `first` is whether this process is rank 0. Every process has to call this.
     """
     strategy = job.plan.phases[number].strategy
     model = load_for_training(job.folder(number))[0] if first else None
     own: dict[str, torch.nn.Parameter] = {}
     for group in strategy.prepare(model, job.added) if model else ():
         own |= group.parameters
-    # One at a time, in the same order in every process: gathering is a collective operation.
+    # Gathering is a collective operation, so all processes need the same order. One parameter at a
+    # time, so that memory holds one whole parameter in addition to the model.
     for name, shard in shards.items():
         value = full_tensor(shard)
         if first:
@@ -76,7 +80,11 @@ def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, f
 
 @torch.no_grad()
 def check_document_mask(model: Any, document_start: int) -> None:
-    """Raise `ModelError` where a document changes the logits of the next one in its sequence."""
+    """Raise `ModelError` if the logits of a document depend on the document before it.
+
+    transformers derives the mask from position ids that start again at 0; not every architecture
+    supports that.
+    """
     size = model.get_input_embeddings().weight.shape[0]
     # Two sequences whose first documents differ and whose second documents are the same.
     inputs = torch.tensor(

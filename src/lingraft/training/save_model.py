@@ -20,10 +20,10 @@ from lingraft.model_code import code_files
 from lingraft.store import atomic_file, atomic_folder
 
 LOW_RANK = "low-rank-{}.safetensors"
-"""Low-rank matrices that a phase merged into the weights, by the number of the phase."""
+"""The file name of the low-rank matrices that a phase merged; `{}` is the number of the phase."""
 
 UNTRAINED = "model-not-trained.safetensors"
-"""Tensors of the source that transformers does not load, so that training did not see them."""
+"""The file of the source's tensors that transformers does not load, so they were not trained."""
 
 COMPUTED = (
     ".inv_freq",
@@ -32,18 +32,22 @@ COMPUTED = (
     ".attention.bias",
     ".attention.masked_bias",
 )
-"""Suffixes of tensors that old releases stored and that every model computes."""
+"""Suffixes of tensors that old releases of transformers stored and that every model computes."""
 
 
 def save_phase_model(model: Any, folder: Path) -> None:
-    """Save the model that a phase starts with in float32: no checkpoint has its frozen weights."""
+    """Save the model that a phase starts with, in float32.
+
+    Resuming in this phase needs it, because checkpoints hold only the parameters that train.
+    """
     with atomic_folder(folder) as draft:
         model.save_pretrained(draft)
 
 
 def save_low_rank(learned: Mapping[str, torch.Tensor], folder: Path, phase: int) -> None:
-    """Save the matrices that a phase is about to merge; those of an earlier job are removed."""
+    """Save the low-rank matrices of a phase before they are merged; write nothing without any."""
     path = folder / LOW_RANK.format(phase)
+    # An interrupted attempt may have written this file.
     path.unlink(missing_ok=True)
     if learned:
         with atomic_file(path) as draft:
@@ -55,8 +59,7 @@ def save_final_model(
 ) -> None:
     """Save a finished model with each parameter in its data type of `types`.
 
-    config.json is the one of the source: transformers 5 would write `rope_parameters`, which
-    transformers 4 silently ignores.
+    config.json, the untrained tensors and the model's own code come from the `source` folder.
     """
     for name, tensor in model.state_dict(keep_vars=True).items():
         if isinstance(tensor, torch.nn.Parameter):
@@ -64,6 +67,8 @@ def save_final_model(
         tensor.data = tensor.data.to(types.get(name, tensor.dtype))
     model.save_pretrained(folder)
     copy_untrained(model, source, folder)
+    # The config.json of the source replaces the one that transformers 5 has just written:
+    # transformers 4 silently ignores its `rope_parameters`.
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     named = "torch_dtype" if "torch_dtype" in config else "dtype"
     dtype = model.get_input_embeddings().weight.dtype
@@ -79,8 +84,8 @@ def save_final_model(
 def copy_untrained(model: Any, source: Path, folder: Path) -> list[str]:
     """Copy the tensors of the source that transformers does not load; return their names.
 
-    Layers for multi-token prediction are in the files but not in the model. An engine that uses
-    them would not load the result without them. They are as they were before training.
+    Layers for multi-token prediction, for example, are in the files but not in the model. An engine
+    that uses them does not load a model without them. Training does not change them.
     """
     before, written = Checkpoint.open(source), Checkpoint.open(folder)
     present = set(written.tensors)
@@ -97,6 +102,7 @@ def copy_untrained(model: Any, source: Path, folder: Path) -> list[str]:
     files |= dict.fromkeys(missing, UNTRAINED)
     places = Checkpoint.open_files([*written.files, folder / UNTRAINED])
     size = Checkpoint(folder, places, None).tensor_bytes
+    # Without an index, transformers would read only its own file.
     index = {"metadata": {"total_size": size}, "weight_map": files}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return missing

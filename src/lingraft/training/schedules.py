@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a factor between 0 and 1 for each step of a phase."""
+"""Learning-rate schedules: a factor (0 to 1) of the peak learning rate for each step of a phase."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Schedule(Choice, ABC):
     )
 
     def rise(self, steps: int) -> int:
-        """Return the number of warm-up steps of `steps` steps.
+        """Return the number of warm-up steps in a phase of `steps` steps.
 
         >>> Cosine(warmup=0.03).rise(1000), Cosine(warmup=50).rise(1000)
         (30, 50)
@@ -46,13 +46,17 @@ class Schedule(Choice, ABC):
         return self.after_warmup((step - rise) / max(steps - rise, 1))
 
     def shared_steps(self, steps: int) -> int:
-        """Return how many first steps are the same in every longer phase with the same warm-up."""
+        """Return the number of first steps whose factor is the same in every longer phase.
+
+        The number of warm-up steps must be the same. By default no step is shared, because most
+        schedules depend on the length from the start.
+        """
         del steps
         return 0
 
     @abstractmethod
     def after_warmup(self, done: float) -> float:
-        """Return the factor after the share `done` (0 to below 1) of the steps after warm-up."""
+        """Return the factor at `done`, the share of the steps after warm-up (0 to below 1)."""
 
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")
@@ -60,7 +64,7 @@ SCHEDULES: Registry[Schedule] = Registry("schedule")
 
 @SCHEDULES.register
 class Cosine(Schedule):
-    """Half a cosine down to `final_factor`."""
+    """Half a period of a cosine, from the peak to `final_factor`."""
 
     name: ClassVar[str] = "cosine"
     reference: ClassVar[str] = "Loshchilov and Hutter 2017, arXiv 1608.03983"
@@ -70,13 +74,13 @@ class Cosine(Schedule):
     )
 
     def after_warmup(self, done: float) -> float:
-        """Fall slowly, fast, slowly."""
+        """Follow half a period of a cosine."""
         return self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @SCHEDULES.register
 class Linear(Schedule):
-    """A straight line down to `final_factor`."""
+    """A straight line from the peak to `final_factor`."""
 
     name: ClassVar[str] = "linear"
 
@@ -85,31 +89,31 @@ class Linear(Schedule):
     )
 
     def after_warmup(self, done: float) -> float:
-        """Fall evenly."""
+        """Follow a straight line."""
         return 1 - (1 - self.final_factor) * done
 
 
 @SCHEDULES.register
 class Constant(Schedule):
-    """No change after the warm-up."""
+    """The peak learning rate in every step after the warm-up."""
 
     name: ClassVar[str] = "constant"
 
     def after_warmup(self, done: float) -> float:  # noqa: ARG002 - it is constant
-        """Stay."""
+        """Return 1."""
         return 1.0
 
     def shared_steps(self, steps: int) -> int:
-        """Return all."""
+        """Return all steps: no factor depends on the length."""
         return steps
 
 
 @SCHEDULES.register
 class Wsd(Schedule):
-    """Warm-up, stable, decay: constant, then a fall to `final_factor` over the last steps.
+    """Warm-up, stable, decay: the peak, then a decay to `final_factor` in the last steps.
 
-    The warm-up is a number of steps, so that runs of any length start the same: a longer run
-    continues from the state of a shorter one before its decay.
+    The warm-up is a number of steps and not a share, so the steps before the decay are the same for
+    every length. A longer run can continue from the state of a shorter one before its decay.
     """
 
     name: ClassVar[str] = "wsd"
@@ -134,12 +138,13 @@ class Wsd(Schedule):
     )
 
     def after_warmup(self, done: float) -> float:
-        """Stay, then fall with 1 - sqrt."""
+        """Return 1, then 1 - sqrt of the share of the decay that is done."""
+        # 1 - sqrt is the shape that Hägele et al. 2024 recommend.
         fallen = max(0.0, (done - (1 - self.decay_share)) / self.decay_share)
         return self.final_factor + (1 - self.final_factor) * (1 - math.sqrt(fallen))
 
     def shared_steps(self, steps: int) -> int:
-        """Return the steps before the fall."""
+        """Return the number of steps before the decay."""
         for step in range(self.rise(steps), steps):
             if self.factor(step, steps) < 1:
                 return step

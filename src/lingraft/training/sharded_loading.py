@@ -1,10 +1,12 @@
-"""Loading a model shard by shard: shapes first, then only the weights that this process holds.
+"""Load a model shard by shard: first shapes only, then the weights that this process holds.
 
-In float32 a 70B model takes 282 GB, more than any GPU has, and more than main memory has for each
-of eight processes. Here a process only holds its shards, the embeddings and the head (strategies
-train rows of them apart), and reads no more than these from the memory-mapped files. This works
-where the files name their tensors as the model does. Otherwise every process loads the whole
-model, and the notes of the run say why.
+In float32, a 70B model takes 282 GB: more than a GPU has, and too much for eight processes that
+each hold it in main memory. Here a process reads only its shards, the embeddings and the head from
+the memory-mapped files. Embeddings and head are whole, because strategies train some of their rows
+separately.
+
+This works if the names in the files are the names in the model. Otherwise every process loads the
+whole model, and the notes of the run give the reason.
 """
 
 from __future__ import annotations
@@ -17,23 +19,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers.conversion_mapping import get_model_conversion_mapping
 
 from lingraft.checkpoint.load_model import build_model
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.checkpoint.safetensors_files import Checkpoint, torch_dtype
 from lingraft.checkpoint.weight_checks import check_finite_tensor
+from lingraft.strategies.model_parts import embedding_parameters
 
 
 class NotByShardsError(Exception):
-    """The tensors of the files do not correspond to the parameters of the model one to one."""
+    """The files do not hold exactly one tensor for each parameter, so shards cannot be read."""
 
 
 @dataclass(frozen=True)
 class MetaModel:
-    """A model on the meta device except for embeddings and head, and the files with its weights.
+    """A model whose body is on the meta device, and the files with its weights.
 
-    `dtype` is the type in which transformers would load the files. Weights are rounded to it
-    before they become float32, as transformers does.
+    Embeddings and head are loaded. `dtype` is the data type in which transformers would load the
+    files. Weights are rounded to it before they become float32, as in `load_for_training`.
     """
 
     model: Any
@@ -42,7 +47,10 @@ class MetaModel:
 
     @classmethod
     def open(cls, folder: Path) -> MetaModel:
-        """Build the model and read embeddings and head; raises `NotByShardsError`."""
+        """Build the model and read embeddings and head.
+
+        Raises `NotByShardsError` if its weights cannot be read shard by shard.
+        """
         checkpoint, config = Checkpoint.open(folder), read_model_config(folder)
         dtype = config.dtype or torch_dtype(next(iter(checkpoint.tensors.values())).dtype)
         with parameters_on_meta():
@@ -58,7 +66,7 @@ class MetaModel:
 
     @property
     def types(self) -> dict[str, torch.dtype]:
-        """The data type of each parameter where the whole model is loaded."""
+        """The data type in which each parameter is saved."""
         return {name: self.dtype for name, _ in self.model.named_parameters()}
 
     def materialize(self) -> None:
@@ -69,8 +77,6 @@ class MetaModel:
                 self.model.load_state_dict({name: value}, strict=False, assign=True)
 
     def _value(self, name: str, parameter: Tensor) -> Tensor:
-        from torch.distributed.tensor import DTensor
-
         if not isinstance(parameter, DTensor):
             return self._weights(name)
         mesh = parameter.device_mesh
@@ -95,22 +101,14 @@ class MetaModel:
         return weights
 
     def _read_embeddings(self) -> None:
-        own = set()
-        for module in (self.model.get_input_embeddings(), self.model.get_output_embeddings()):
-            if module is not None:
-                own |= {id(parameter) for parameter in module.parameters()}
-        weights = {
-            name: self._weights(name)
-            for name, parameter in self.model.named_parameters()
-            if id(parameter) in own
-        }
+        weights = {name: self._weights(name) for name in embedding_parameters(self.model)}
         self.model.load_state_dict(weights, strict=False, assign=True)
         self.model.tie_weights()
 
 
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
-    """Put parameters that modules register on the meta device; buffers are computed as usual."""
+    """Within the block, put the parameters of new modules on the meta device, but not buffers."""
     plain = nn.Module.register_parameter
 
     def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -128,7 +126,10 @@ def parameters_on_meta() -> Iterator[None]:
 
 @torch.no_grad()
 def _compute_buffers(model: Any) -> None:
-    """Compute buffers as transformers does when it loads a model: GPT-J's positions in float32."""
+    """Compute buffers as transformers does when it loads a model.
+
+    Some architectures compute them differently in the constructor (GPT-J's positions in float32).
+    """
     for module in model.modules():
         if next(module.buffers(recurse=False), None) is not None:
             model._init_weights(module)  # noqa: SLF001 - the hook that architectures override
@@ -136,8 +137,6 @@ def _compute_buffers(model: Any) -> None:
 
 def _check_names(model: Any, checkpoint: Checkpoint) -> None:
     """Raise `NotByShardsError` unless the files hold every parameter by its name and shape."""
-    from transformers.conversion_mapping import get_model_conversion_mapping
-
     for name, parameter in model.named_parameters():
         place = checkpoint.tensors.get(name)
         if place is None or place.shape != tuple(parameter.shape):
@@ -146,11 +145,7 @@ def _check_names(model: Any, checkpoint: Checkpoint) -> None:
     if get_model_conversion_mapping(model, add_legacy=False):
         msg = f"transformers converts the tensors of {type(model).__name__} while it loads them"
         raise NotByShardsError(msg)
-    lost = [
-        name
-        for name, buffer in model.named_buffers()
-        if buffer.is_meta or name in checkpoint.tensors
-    ]
-    if lost:
-        msg = f"{lost[0]} is a buffer that the files hold"
-        raise NotByShardsError(msg)
+    for name, buffer in model.named_buffers():
+        if buffer.is_meta or name in checkpoint.tensors:
+            msg = f"{name} is a buffer that the files hold"
+            raise NotByShardsError(msg)

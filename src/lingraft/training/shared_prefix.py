@@ -1,11 +1,13 @@
-"""Checkpoints that runs of different length share: a longer run continues from a shorter one.
+"""Shared prefixes: a longer run continues from a checkpoint of a shorter one.
 
-The first steps of a phase with the schedule `wsd` or `constant` do not depend on the length of the
-phase: same sequences, same learning rates, same random numbers. Where they end, a run saves its
-progress in a shared folder, under a key of everything that these steps depend on. A longer run
-copies the longest prefix of its key into its own directory, resumes from it as from a checkpoint
-of its own, and ends bit-identical to a run from the start. Only the last phase may differ in
-length. Averaged weights depend on the length, so that such a run shares no prefix.
+With the schedules `wsd` and `constant`, the first steps of a phase do not depend on its length: the
+sequences, learning rates and random numbers are the same. The prefix of a run is the steps up to
+the end of these. After them, the run copies its checkpoint to a shared folder, under a key of
+everything that the steps depend on. A longer run with this key copies the longest stored prefix
+into its own folder and resumes from it. Its result is bit-identical to a run from the start.
+
+Only the last phase may differ in length. A run that averages weights shares no prefix, because the
+average depends on the length.
 """
 
 from __future__ import annotations
@@ -31,14 +33,20 @@ from lingraft.training.train_log import LOG
 
 @dataclass(frozen=True)
 class PrefixCheckpoint:
-    """The shared prefix of a run of `steps` steps: `folder` of its key, and its last step `end`."""
+    """The shared prefix of a run of `steps` steps; it ends after step `end`.
+
+    `folder` is named by the key and holds the stored prefixes.
+    """
 
     folder: Path
     end: int
     steps: int
 
     def take(self, scratch_dir: Path, fingerprint: str) -> None:
-        """Copy the longest prefix of up to `end` steps into a folder without a checkpoint."""
+        """Copy the longest stored prefix of at most `end` steps to `scratch_dir`.
+
+        If `scratch_dir` has a checkpoint already, nothing is copied.
+        """
         if latest_checkpoint(scratch_dir) or not self.folder.is_dir():
             return
         with lock(self._lock()):
@@ -48,14 +56,15 @@ class PrefixCheckpoint:
                     return
 
     def keep(self, scratch_dir: Path, at: int) -> None:
-        """Save the checkpoint after `at` steps as the prefix, if the prefix ends there."""
+        """Store the checkpoint of step `at` as the prefix, if the prefix ends at this step."""
         if at != self.end or _checkpoint_at(self.folder, at):
             return
         checkpoint = _checkpoint_at(scratch_dir, at)
         if checkpoint is None:
             return
         phase = checkpoint.state["phase"]
-        # The model that the last phase started with has frozen weights that no checkpoint has.
+        # A checkpoint holds only trained parameters. The frozen weights are in the model that the
+        # phase started with.
         files = [*(scratch_dir / f"phase-{phase}").glob("*")]
         for number in range(phase):
             low_rank = scratch_dir / LOW_RANK.format(number)
@@ -67,13 +76,16 @@ class PrefixCheckpoint:
                     link_or_copy(file, draft / file.name)
             for file in files:
                 link_or_copy(file, draft / f"phase-{phase}" / file.name)
+            # The log may be longer than it was at the checkpoint.
             log = (scratch_dir / LOG).read_bytes()
             (draft / LOG).write_bytes(log[: checkpoint.state["log_bytes"]])
 
     def _copy(self, found: TrainingCheckpoint, scratch_dir: Path, fingerprint: str) -> None:
+        """Copy a prefix to a folder, as a checkpoint of the run with this fingerprint."""
         lines = []
         for line in (found.folder / LOG).read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
+            # The number of all steps is that of this run, which is longer.
             if "steps" in record:
                 record["steps"] = self.steps
             lines.append(json.dumps(record) + "\n")
@@ -89,7 +101,7 @@ class PrefixCheckpoint:
             "trunk": at,
             "log_bytes": (scratch_dir / LOG).stat().st_size,
         }
-        # The checkpoint comes last: as long as there is none, everything above is done again.
+        # The checkpoint is written last: if the process is killed before, `take` starts again.
         with new_checkpoint(scratch_dir, at, state) as draft:
             for file in found.folder.iterdir():
                 if file.is_file() and file.name not in {STATE, LOG}:
@@ -109,7 +121,7 @@ def _checkpoint_at(folder: Path, step: int) -> TrainingCheckpoint | None:
 def prefix_checkpoint(
     job: Job, phases: Sequence[PhaseSteps], parameters: int
 ) -> PrefixCheckpoint | None:
-    """Return the shared prefix of a run, or None if it has none."""
+    """Return the shared prefix of a job, or None if it can share no steps."""
     if job.prefix_dir is None or not phases or job.plan.phases[-1].average_share:
         return None
     last, steps = job.plan.phases[-1], phases[-1].steps
@@ -121,6 +133,7 @@ def prefix_checkpoint(
         return None
     plan = job.plan.model_dump(mode="json", exclude={"merge_back"})
     phase = plan["phases"][-1]
+    # Left out of the key: the length, and how the learning rate decays after the prefix.
     phase["budget"], phase["schedule"] = None, [last.schedule.name, last.schedule.rise(steps)]
     key = digest([plan, phases[-1].sequences_per_step, *job.identity(parameters)])[:20]
     return PrefixCheckpoint(job.prefix_dir / key, before + end, before + steps)

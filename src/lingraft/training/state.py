@@ -1,4 +1,4 @@
-"""How far a run is, as checkpoints store it, and whether a signal asks it to stop."""
+"""The progress of a run, as checkpoints store it, and the signals that ask a run to stop."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from lingraft.packing.mixture import Batch
 
 Stopped = Callable[[], str | None]
-"""Returns the name of the signal that came, or None."""
+"""Returns the name of the signal that asked the run to stop, or None."""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What the model was trained on so far, over all phases."""
+    """Steps and predicted text so far, over all phases; `target_*` leave out the replay text."""
 
     step: int = 0
     tokens: int = 0
@@ -32,7 +32,7 @@ class Totals:
     target_documents: int = 0
 
     def plus(self, batch: Batch) -> Totals:
-        """Return the totals one step later."""
+        """Return the totals after a step on this batch."""
         return Totals(
             self.step + 1,
             self.tokens + batch.tokens,
@@ -44,10 +44,12 @@ class Totals:
 
 @dataclass
 class RunState:
-    """The phase and its next step, the totals so far, and what resuming needs.
+    """The progress of a run: the current phase, its next step, and the totals of all phases.
 
-    `losses` are those of the `DivergenceMonitor`. `begun` are the totals when this process
-    started. The first `prefix_steps` are from a shorter run (`shared_prefix`).
+    `losses` are the first and the last losses of the `DivergenceMonitor`. `begun` are the totals
+    when this process started, `seconds_before` the training time of earlier processes. `saved` is
+    the time of the last checkpoint, and `saved_step` its step. The first `prefix_steps` steps are
+    from a shorter run (`shared_prefix`).
     """
 
     phase: int = 0
@@ -77,16 +79,17 @@ class RunState:
             state["seconds"],
             saved_step=done.step,
             begun=done,
+            # `trunk` is the stored key of the shared prefix; stored formats keep their names.
             prefix_steps=state.get("trunk", 0),
         )
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, those of earlier processes included."""
+        """Seconds of training, including those of earlier processes."""
         return self.seconds_before + time.monotonic() - self.started
 
     def is_due(self, execution: Execution) -> bool:
-        """Return whether it is time for a checkpoint."""
+        """Return whether a checkpoint is due, by the number of steps or by time."""
         every = execution.checkpoint_steps
         if every and self.done.step - self.saved_step >= every:
             return True
@@ -97,7 +100,7 @@ class RunState:
         self.phase, self.step = self.phase + 1, 0
 
     def content(self, fingerprint: str, log_bytes: int) -> dict[str, Any]:
-        """Return what a checkpoint stores of it."""
+        """Return what a checkpoint stores of the run; `read` reads it."""
         return {
             "fingerprint": fingerprint,
             "phase": self.phase,
@@ -113,26 +116,29 @@ class RunState:
 
 @contextmanager
 def stop_signals() -> Iterator[Stopped]:
-    """Turn SIGTERM and SIGINT into a flag that the loop polls; a second signal acts as usual."""
-    came: list[str] = []
+    """Record SIGTERM and SIGINT for the training loop, which saves its progress and stops.
+
+    A second signal has its usual effect.
+    """
+    received: list[str] = []
     # Python sets signal handlers in the main thread only.
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
 
     def restore() -> None:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-    def catch(number: int, _frame: FrameType | None) -> None:
-        came.append(signal.Signals(number).name)
+    def record(number: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
         # A second signal must end a run that does not reach its next step.
         restore()
 
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
-    for each in before:
-        signal.signal(each, catch)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, record)
     try:
-        yield lambda: came[0] if came else None
+        yield lambda: received[0] if received else None
     finally:
         restore()

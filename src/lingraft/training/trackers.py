@@ -1,7 +1,7 @@
-"""Experiment trackers that get the numbers of a run: TensorBoard, Weights & Biases, Trackio.
+"""Experiment trackers: TensorBoard, Weights & Biases, Trackio.
 
-They get what training.jsonl gets, and nothing is read back from them. Each is an extra of its own
-name.
+A tracker gets the numbers that are written to training.jsonl. Nothing is read from trackers. Each
+needs the extra of the same name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Tracker(ABC):
 
 
 class TensorBoard(Tracker):
-    """Event files in a folder; on resume, values after the last checkpoint are superseded."""
+    """TensorBoard event files; when a run resumes, values after the last checkpoint are purged."""
 
     def __init__(self, folder: Path, name: str, step: int) -> None:
         module = _module("torch.utils.tensorboard", "tensorboard")
@@ -50,7 +50,7 @@ class TensorBoard(Tracker):
 
 
 class Wandb(Tracker):
-    """A run of the W&B project `lingraft`; a resumed run is a new one there."""
+    """A run of the W&B project `lingraft`; when training resumes, it starts a new W&B run."""
 
     module = "wandb"
 
@@ -72,7 +72,7 @@ class Wandb(Tracker):
 
 
 class Trackio(Wandb):
-    """Trackio, which has the functions of wandb and stores its files in TRACKIO_DIR."""
+    """Trackio, whose functions are those of wandb; it stores its files in TRACKIO_DIR."""
 
     module = "trackio"
 
@@ -99,7 +99,10 @@ def _module(name: str, extra: str) -> Any:
 def tracking(
     names: Sequence[str], folder: Path, name: str, step: int
 ) -> Iterator[Sequence[Tracker]]:
-    """Open trackers by name for a run after `step` steps; raises `RecipeError`."""
+    """Open the named trackers for a run that has done `step` steps.
+
+    Raises `RecipeError` for an unknown name.
+    """
     for tracker in names:
         if tracker not in TRACKERS:
             msg = f"there is no tracker called {tracker!r}; {did_you_mean(tracker, TRACKERS)}"
@@ -113,7 +116,7 @@ def tracking(
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a log record that trackers get, held-out values by language.
+    """Return the numbers of a log record; held-out values get a name for each language.
 
     >>> numbers_of({"step": 3, "bits_per_byte": 1.5, "heldout": {"hi": 1.25}})
     {'bits_per_byte': 1.5, 'heldout/hi': 1.25}
@@ -123,7 +126,6 @@ def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
         for key, value in record.items()
         if isinstance(value, int | float) and key not in {"step", "steps"}
     }
-    heldout = {
-        f"heldout/{language}": value for language, value in record.get("heldout", {}).items()
-    }
-    return numbers | heldout
+    for language, value in record.get("heldout", {}).items():
+        numbers[f"heldout/{language}"] = value
+    return numbers

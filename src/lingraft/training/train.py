@@ -1,4 +1,4 @@
-"""Train a model by a plan, and write the result or return it."""
+"""Train a model by a plan: `train` writes the result to a folder, `train_model` returns it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def train(
     """Train a model by a plan; write `output/model` and `output/training.jsonl`, return notes.
 
     Low-rank matrices are merged into the weights and also saved (`output/low-rank-N.safetensors`
-    for phase N). `added` are the ids of the added tokens. `scratch_dir` holds the progress: the
-    same call resumes a stopped run. Runs share the start of training in the folder `prefix_dir`, if
-    it is given. Raises `Interrupted` after SIGTERM or Ctrl-C, when progress is saved, and
-    `TrainingError` where the loss is NaN or diverges.
+    for phase N). `added` are the ids of the added tokens. Checkpoints are in `scratch_dir`: the
+    same call resumes a stopped run. In the folder `prefix_dir`, if given, runs of different length
+    share their first steps (`shared_prefix`). After SIGTERM or Ctrl-C, the progress is saved and
+    `Interrupted` is raised. Raises `TrainingError` if the loss is NaN or diverges.
     """
 
     def write(trainer: Trainer) -> None:
@@ -73,11 +73,12 @@ def train_model(
     execution: Execution | None = None,
     title: str = "training",
 ) -> tuple[Any, dict[str, Any]]:
-    """Train a model by a plan in one process; return it in float32, with the notes.
+    """Train a model by a plan in one process; return the model in float32, and the notes.
 
-    As `train`, but only the progress in `scratch_dir` is written. `title` names the progress bar.
+    Arguments and errors are those of `train`. Nothing is written except the checkpoints in
+    `scratch_dir`. `title` names the progress bar.
     """
-    found: list[Any] = []
+    models: list[Any] = []
     job = Job(
         model_folder,
         text,
@@ -89,17 +90,18 @@ def train_model(
         None,
         title=title,
     )
-    notes = _train(job, lambda trainer: found.append(trainer.model))
-    return found[0], notes
+    notes = _train(job, lambda trainer: models.append(trainer.model))
+    return models[0], notes
 
 
 def _train(job: Job, finish: Callable[[Trainer], None]) -> dict[str, Any]:
-    """Train; `finish` gets the result while the processes are still joined."""
+    """Train, and call `finish` with the result before the process group ends."""
     job.scratch_dir.mkdir(parents=True, exist_ok=True)
     execution = job.execution
     with (
         init_process_group(sharded=execution.sharded, device=execution.device) as world,
         disk_errors(job.scratch_dir),
+        # Training sets torch's seed in each step; the caller's random state must not change.
         torch.random.fork_rng(),
         stop_signals() as stopped,
     ):

@@ -1,4 +1,7 @@
-"""The log of a run (training.jsonl), its held-out curve, its notes, and divergence checks."""
+"""What a training run records: its log (training.jsonl) with the held-out curve, and its notes.
+
+`DivergenceMonitor` checks the losses of the log.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from lingraft.training.train_step import StepResult
 
 LOG = "training.jsonl"
 WINDOW = 20
-"""Steps over which the loss is averaged to detect divergence."""
+"""The number of steps over which the loss is averaged to detect divergence."""
 
 
 class JsonlLog:
@@ -49,7 +52,7 @@ class JsonlLog:
 
 
 class TrainLog:
-    """The log of a run of `steps` steps; in other processes than the first, nothing is written."""
+    """The log of a run of `steps` steps; it writes nothing until `begin`, which rank 0 calls."""
 
     def __init__(self, job: Job, steps: int) -> None:
         self.job, self.steps = job, steps
@@ -66,25 +69,28 @@ class TrainLog:
         self.log = JsonlLog(scratch_dir, log_bytes)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Write a record to the log and to trackers."""
+        """Write a record to the log and its numbers to the trackers."""
         if self.log:
             self.log.write(record)
         for tracker in self.trackers:
             tracker.write(record["step"], numbers_of(record))
 
     def sync(self) -> int:
-        """Fsync the log; return its size."""
+        """Write the log through to the disk and return its size in bytes, for a checkpoint."""
         if self.log is None:
             return 0
         fsync(self.log.path)
         return self.log.size
 
     def note(self, step: int) -> str:
-        """Return the predicted end of training, for the progress bar."""
+        """Return the predicted result after the last step, as text for the progress bar."""
         return self.forecast.update(self.log.path, step) if self.forecast and self.log else ""
 
     def measure(self, model: Any, done: Totals, **more: Any) -> None:
-        """Write a point of the held-out curve if one is due, or if there is `more` to write."""
+        """Measure held-out text and write a record, if a point is due or `more` is given.
+
+        The points of the held-out curve are evenly spaced over the steps of the run.
+        """
         points = self.job.plan.heldout_points
         due = {round(i * self.steps / points) for i in range(points + 1)} if points else set()
         if self.job.heldout is not None and (done.step in due or more):
@@ -115,7 +121,7 @@ class DivergenceMonitor:
     last: list[float] = field(default_factory=list)
 
     def check(self, loss: float, gradient_norm: float) -> str | None:
-        """Add the loss of a step; return what is wrong, or None."""
+        """Record the loss of a step; return a problem, or None."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(gradient_norm):
@@ -134,7 +140,10 @@ class DivergenceMonitor:
 
 
 def step_record(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any]:
-    """Return the log record of a step; bits per byte of target and replay if it has such text."""
+    """Return the log record of a step.
+
+    The bits per byte of target and replay text are left out if the step has no such text.
+    """
     done, replayed = state.done, batch.bytes - batch.target_bytes
     record = {
         "tokens": done.tokens,
@@ -168,7 +177,10 @@ def speed_note(state: RunState, bits_per_byte: float, mfu: float | None = None) 
 def run_notes(
     job: Job, phases: Sequence[PhaseSteps], state: RunState, kind: str, parameters: int
 ) -> dict[str, Any]:
-    """Return the notes of a finished run."""
+    """Return the notes of a finished run, for the manifest of the stage.
+
+    `kind` is the model type, `parameters` the size of the model.
+    """
     done, text = state.done, job.text
     replayed = done.bytes - done.target_bytes
     used = phases[-1].mixture.offsets_after(phases[-1].sequences) if phases else None

@@ -33,9 +33,11 @@ from lingraft.training.optimizer import (
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of a step: `nats_a_token` is the minimised loss, separators included.
+    """The losses of a step, before its update.
 
-    `bits` are those of text without separators, `replayed_bits` the part of them that is replay.
+    `nats_a_token` is the minimised loss: the mean over all predicted tokens, separators included.
+    `bits` is the sum over tokens of text, without separators, and `replayed_bits` the part of it
+    that belongs to replay.
     """
 
     bits: float
@@ -45,9 +47,10 @@ class StepResult:
 
 
 class Stepper:
-    """A model with the optimizer of a phase.
+    """Runs the steps of a phase: the model, its loss, and the optimizer of the trained parameters.
 
-    `apart` masks attention between the documents of a sequence.
+    `groups` are the parameters that train, `rates` their peak learning rates. `apart` masks
+    attention between the documents of a sequence.
     """
 
     def __init__(
@@ -88,12 +91,13 @@ class Stepper:
         self.separators = torch.tensor(text.non_text_ids, device=self.device)
 
     def forward_backward(self, batch: Batch) -> StepResult:
-        """Compute the clipped gradient of the mean loss of a batch."""
+        """Compute the gradient of the mean loss of a batch, clip it, and return the losses."""
         predicted = int((batch.labels != IGNORED).sum())
         at_once = max(1, self.tokens_at_once // batch.inputs.shape[1])
         sums = torch.zeros(3, dtype=self.sum_type, device=self.device)
         own = self.world.shard_batch(batch)
-        # FSDP averages gradients over the processes, and the loss is a mean over all tokens.
+        # The loss is a mean over the tokens of all processes. FSDP divides the sum of the gradients
+        # by the number of processes, so the weight multiplies by it.
         weight = self.world.size / predicted
         for first in range(0, len(own.inputs), at_once):
             sums += self._part(own, slice(first, first + at_once), weight)
@@ -103,7 +107,10 @@ class Stepper:
         return StepResult(text / math.log(2), replayed / math.log(2), nats / predicted, float(norm))
 
     def _part(self, batch: Batch, part: slice, weight: float) -> Tensor:
-        """Run a part of a batch; return the sums of nats: all, of text, and of replayed text."""
+        """Compute the gradient of a part of a batch; return sums of nats: all, text, replayed text.
+
+        `weight` multiplies the gradient of each predicted token.
+        """
         labels_BT = torch.from_numpy(batch.labels[part]).to(self.device)
         inputs = {"input_ids": torch.from_numpy(batch.inputs[part]).to(self.device)}
         if self.document_start is not None:
@@ -119,7 +126,7 @@ class Stepper:
         return torch.stack([nats_P.sum(), text_P.sum(), (text_P * replayed_P).sum()])
 
     def update(self, step: int, factor: float) -> None:
-        """Update the parameters; `step` counts within the phase, `factor` is the schedule's."""
+        """Update the parameters at `factor` of the peak learning rates; `step` is of the phase."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         self.optimizer.step()
@@ -128,25 +135,26 @@ class Stepper:
             self.average.update(step)
 
     def close(self) -> None:
-        """End the phase: the averaged weights become the model's, where there is an average."""
+        """End the phase: if it averages weights, copy the averages into the model."""
         if self.average:
             self.average.apply()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what a checkpoint stores: trained parameters, optimizer state, averages.
+        """Return what a checkpoint stores: trained parameters, optimizer state, weight averages.
 
-        Of a sharded model they are this process's shards.
+        For a sharded model, these are the shards of this process.
         """
-        found = {
+        stored = {
             f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()
         }
-        found |= state_tensors(self.optimizer, self.parameters)
+        stored |= state_tensors(self.optimizer, self.parameters)
         if self.average:
-            found |= {f"average/{name}": mean for name, mean in self.average.means.items()}
-        return found
+            stored |= {f"average/{name}": mean for name, mean in self.average.means.items()}
+        return stored
 
     def load(self, checkpoint: TrainingCheckpoint) -> None:
-        """Restore what `tensors` returned."""
+        """Read the tensors of a checkpoint into the parameters, the optimizer and the averages."""
+        # Tensors are read in place, and AdamW creates its state only in its first step.
         init_state(self.optimizer)
         tensors = self.tensors()
         checkpoint.read(tensors)

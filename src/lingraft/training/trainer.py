@@ -1,9 +1,9 @@
 """The training loop, on a plain transformers model.
 
-Everything that a step does follows from (seed, phase, step) and the weights: which sequences, which
-dropout. On a CPU, a run that was killed and resumes from its last checkpoint therefore ends
-bit-identical to an undisturbed one. Weights train in float32 and are saved in the data types of
-the source.
+The sequences and the dropout of a step depend only on the seed, the phase and the number of the
+step. On a CPU, a run that was killed and resumes from its last checkpoint therefore ends
+bit-identical to a run without interruption. Weights train in float32 and are saved in the data
+types of the source.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ from lingraft.training.train_step import Stepper
 
 
 def no_progress(_amount: float, _note: str = "", /) -> None:
-    """Replace the progress bar in all processes but the first."""
+    """Do nothing: the progress bar of all processes but the first."""
 
 
 class Trainer:
-    """One call of `train`: the model and its progress."""
+    """Trains the model of a job through all phases; `train` does it, `write` saves the result."""
 
     def __init__(self, job: Job, world: ProcessGroup) -> None:
         self.job, self.world = job, world
         self._load_phase(0)
-        # Those of the source: later phases start from float32 files.
+        # Of the source: later phases start from files in float32.
         self.types = self.loaded.types
         self.kind = str(self.model.config.model_type)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
@@ -82,14 +82,14 @@ class Trainer:
         self.log = TrainLog(job, self.steps)
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
-        """Do what is left of the plan and return the notes."""
+        """Train the remaining steps of the plan and return the notes of the run."""
         job, first = self.job, self.world.is_first
         if self.prefix and first:
             self.prefix.take(job.scratch_dir, self.fingerprint)
         self.world.barrier()
         checkpoint = checkpoint_to_resume(job.scratch_dir, self.fingerprint)
         state = RunState.read(checkpoint.state if checkpoint else {})
-        # An earlier process may have been killed between saving and this.
+        # A process that was killed after its last checkpoint may not have stored the shared prefix.
         self._keep_prefix(state.done)
         if first:
             remove_drafts(job.scratch_dir)
@@ -117,7 +117,7 @@ class Trainer:
     def _stepper(self, number: int) -> Stepper:
         job, phase = self.job, self.job.plan.phases[number]
         execution, sharded = job.execution, self.world.size > 1
-        # Low-rank matrices are initialised at random.
+        # The initial low-rank matrices are random. They must be the same when a run resumes.
         torch.manual_seed(int(digest([job.seed, number])[:15], 16))
         groups = phase.strategy.prepare(self.model, job.added)
         # Inserted parameters are on the CPU; a sharded model moves when it is sharded.
@@ -160,7 +160,8 @@ class Trainer:
         if not state.done.step and not sharded:
             self.log.measure(self.model, state.done)
         phase, stepper = self.phases[number], self._stepper(number)
-        if not state.done.step and sharded:  # a sharded model has its weights only now
+        # A sharded model has its weights only after `_stepper`.
+        if not state.done.step and sharded:
             self.log.measure(self.model, state.done)
         monitor = DivergenceMonitor(self.vocabulary, *(state.losses if resumed else ()))
         if resumed:
@@ -202,7 +203,7 @@ class Trainer:
         factor = schedule.factor(step, phase.steps)
         batch, began = phase.batch(step), time.monotonic()
         result = stepper.forward_backward(batch)
-        # Before the update: the weights and the last checkpoint are still good.
+        # Checked before the update, so that no checkpoint can hold weights that are NaN.
         problem = monitor.check(result.nats_a_token, result.gradient_norm)
         if problem:
             good = latest_checkpoint(self.job.scratch_dir)
@@ -232,7 +233,10 @@ class Trainer:
         return speed_note(state, record["bits_per_byte"], mfu) + self.log.note(step + 1)
 
     def _finish(self, number: int, stepper: Stepper) -> None:
-        """Remove what the strategy inserted; of several processes, in rank 0 only."""
+        """End a phase: merge and remove what the strategy inserted.
+
+        With several processes, rank 0 gathers the model and does it alone.
+        """
         strategy = self.job.plan.phases[number].strategy
         first = self.world.is_first
         if self.world.size > 1:
@@ -247,17 +251,17 @@ class Trainer:
         self.model = self.loaded.model
 
     def _merge(self, done: Totals) -> dict[str, Any]:
-        """Merge weights from before training back, where the plan says so."""
+        """Merge weights from before training into the model, if the plan has `merge_back`."""
         shares = self.job.plan.merge_back
         if not shares or not self.world.is_first:
             return {}
         source, _ = load_for_training(self.job.model_folder)
         heldout = self.log.heldout if self.job.heldout else None
-        found = merge_back(
+        notes = merge_back(
             self.model, dict(source.named_parameters()), self.job.added, shares, heldout
         )
-        self.log.measure(self.model, done, merged=found["share"])
-        return {"merge_back": found}
+        self.log.measure(self.model, done, merged=notes["share"])
+        return {"merge_back": notes}
 
     def _save(
         self,
