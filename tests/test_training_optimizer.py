@@ -126,7 +126,7 @@ def test_one_share_is_not_tried_and_several_need_held_out_text():
     assert notes == {"share": 0.25, "tried": []}
     assert model.table.weight[0, 0].item() == pytest.approx(0.75)
     assert model.table.weight[1, 0].item() == 1.0
-    with pytest.raises(RecipeError, match="no held-out text to choose by"):
+    with pytest.raises(RecipeError, match="no held-out text to choose one by"):
         merge_back(model, weights(Tiny(0.0)), [], [0.1, 0.2], None)
 
 

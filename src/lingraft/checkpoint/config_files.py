@@ -89,6 +89,7 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     generation = _read_generation_config(source, config)
     _renumber_ids(generation, splice, source / "generation_config.json")
     padding_ids = list(range(layout.vocabulary, layout.rows))
+    # The source's padding ids are left out here, because the list of the new ones replaces them.
     suppressed = [i for i in generation.get("suppress_tokens") or [] if i < layout.vocabulary]
     if suppressed or padding_ids:
         generation["suppress_tokens"] = [*suppressed, *padding_ids]
@@ -134,6 +135,7 @@ def _add_legacy_rope_keys(part: dict[str, Any]) -> None:
     rope = part.get("rope_parameters")
     if not isinstance(rope, dict) or "rope_theta" not in rope:
         return
+    # `setdefault`, because a source may have both forms of the settings already.
     part.setdefault("rope_theta", rope["rope_theta"])
     if "partial_rotary_factor" in rope:
         part.setdefault("partial_rotary_factor", rope["partial_rotary_factor"])
@@ -159,6 +161,7 @@ def _read_generation_config(source: Path, config: dict[str, Any]) -> dict[str, A
 
 def _renumber_ids(part: dict[str, Any], splice: Splice, where: Path) -> None:
     """Replace every special id by its id in the target; an extension changes none."""
+    # An extension keeps every id.
     if splice.is_extension:
         return
     target_ids = {source: target for target, source in splice.corresponding.items()}

@@ -74,6 +74,7 @@ def resize_embeddings(
     # Before any row is computed: NaN in one source row would spread into all rows averaged from it.
     norms = {name: finite_norms(checkpoint, name) for name in names.all}
     plan = ResizePlan(checkpoint, names, splice, lay_out(splice, names.vocabulary, pad_to))
+    # Tied matrices are one tensor, which the input side makes.
     inits: dict[Side, RowMaker] = {"input": input_init}
     if not names.tied:
         inits["output"] = output_init

@@ -248,6 +248,7 @@ def _unloaded_tables(
     rows = embedding.shape[0]
     loaded = main.union(*finder.stored.values())
     for name, place in finder.checkpoint.tensors.items():
+        # Only vectors and matrices with a dimension of this size can be tables.
         if name in loaded or len(place.shape) > 2 or rows not in place.shape:
             continue
         # Where another dimension has the same size, the shape does not show which one are the ids.

@@ -101,6 +101,7 @@ def _from_pretrained(folder: Path, dtype: str) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # With "auto", transformers loads the data type of config.json or, without one, of the files.
     wanted = "auto" if dtype == "stored" else getattr(torch, dtype)
     model_class = auto_class(read_model_config(folder), folder)
     trusted = checked_trust_option(folder)

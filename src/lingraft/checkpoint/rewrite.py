@@ -60,6 +60,8 @@ def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int
 
     The tensors keep their order.
     """
+    # The header comes first in the file and holds all offsets, so sizes are computed before
+    # anything is written.
     places, metadata = read_header(source)
     header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     position = 0

@@ -178,6 +178,7 @@ def read_header(file: Path) -> tuple[list[TensorPlace], dict[str, str]]:
     except DAMAGED_HEADER as error:
         msg = f"{file}: not a complete safetensors file ({error}); download or save the model again"
         raise ModelError(msg) from error
+    # A download that stopped leaves a valid header and too few bytes.
     if expected_size != size:
         msg = (
             f"{file}: has {size:,} bytes, but its header describes {expected_size:,}; download or "
@@ -221,6 +222,7 @@ def _shard_names(index: Any, where: Path) -> list[str]:
 
 def _single_file(folder: Path) -> list[Path]:
     """Return the file of a model without an index, as a list; raise `ModelError` where none is."""
+    # Without an index, other safetensors files next to it do not belong to the model.
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
     files = sorted(folder.glob("*.safetensors"))

@@ -258,6 +258,7 @@ def _check_files(folder: _Folder) -> Iterator[Result]:
     if checkpoint.index is not None:
         yield _check_index(checkpoint, checkpoint.index["weight_map"])
         return
+    # With model.safetensors and no index, transformers ignores other files, but vLLM does not.
     extra = sorted({path.name for path in folder.path.glob("*.safetensors")} - used)
     if extra:
         advice = f"without {INDEX}, vLLM loads every *.safetensors: remove it"

@@ -119,6 +119,7 @@ def _warn_of_zero_subtokens(name: str, norms_V: Tensor, splice: Splice) -> list[
             zero.append(subtoken)
     if not zero:
         return []
+    # A set, because every piece of every added token is looked up.
     zero_set = set(zero)
     affected = sum(not zero_set.isdisjoint(token.pieces) for token in splice.added)
     msg = (

@@ -10,6 +10,7 @@ from lingraft.errors import RecipeError
 from lingraft.registry import Settings
 
 DEFAULT_BLOCK = 1024
+"""The maximum tokens per sequence if the recipe sets none."""
 
 
 class PackingSettings(Settings):

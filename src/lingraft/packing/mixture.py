@@ -119,6 +119,7 @@ class Mixture:
         ids = [
             blocks.sequence(int(index)) for blocks, index in zip(streams, sequences, strict=True)
         ]
+        # A sequence of L + 1 ids has L inputs and L labels, shifted by one.
         width = max(map(len, ids)) - 1
         # Padding is on the right and has no labels, so causal models are not affected by its id.
         padding = self.target.separators[-1]

@@ -35,6 +35,11 @@ from lingraft.tokenizer.separators import Separators, separators_of
 from lingraft.tokenizer.special_text import describe_mentions, most_frequent_first
 from lingraft.workers import HERE, Workers
 
+NO_TEXT = (
+    "there is no text to train on: every document is empty; see the dropped documents in "
+    "counts.json"
+)
+
 
 def pack_corpus(
     corpus: Corpus,
@@ -53,8 +58,8 @@ def pack_corpus(
 
     `context` is the context length of the model. `separators` are those of the source model: the
     folder of an extended tokenizer lacks some of the files that determine them. `template` renders
-    conversations. The shards that `workers` have tokenised are stored in `scratch_dir`, so that a
-    killed run can resume; neither changes the output.
+    conversations. `workers` tokenise the text in shards. These are stored in `scratch_dir`, so that
+    a killed run can resume; neither changes the output.
     """
     separators = separators or separators_of(tokenizer, settings.separator)
     draft.notes["separators"] = separators.shown
@@ -147,11 +152,7 @@ def pack_shards(
         control=sorted(tokenizer.family.control),
     )
     if not summary.rows:
-        msg = (
-            "there is no text to train on: every document is empty; see the dropped documents in "
-            "counts.json"
-        )
-        raise CorpusError(msg)
+        raise CorpusError(NO_TEXT)
     # Written last: a folder without a summary is not complete.
     (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
     return summary

@@ -162,6 +162,7 @@ def _make_shard(
     group: tuple[int, Sequence[str]],
 ) -> Shard:
     (tokenizer, surfaces, scratch_dir, chats), (number, texts) = shared, group
+    # A stored shard is complete, because it was written atomically.
     path = scratch_dir / f"shard-{number:06d}.npz" if scratch_dir else None
     if path and path.exists():
         return Shard.read(path)

@@ -1,4 +1,8 @@
-"""The length of a phase, in a unit that makes runs comparable."""
+"""The length of a training phase: tokens, bytes, documents, steps or epochs.
+
+Equal tokens compare runs of equal compute, equal bytes runs on equal text: tokenizers differ in the
+number of tokens for a text.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ WRITTEN = re.compile(
 
 
 class Budget(Settings):
-    """The length of a phase: exactly one of these.
+    """The length of a phase; exactly one unit is set, by default 1 epoch.
 
-    Written `20M tokens`, `1 MB`, `0.1 epochs`, or `{bytes: 1000000}`.
+    Recipes write `20M tokens`, `1 MB`, `0.1 epochs`, or `{bytes: 1000000}`.
 
     >>> Budget.model_validate("1.5 MB").bytes, Budget.model_validate("20M tokens").amount
     (1500000, ('tokens', 20000000))
@@ -56,6 +60,7 @@ class Budget(Settings):
                 )
                 raise ValueError(msg)
             number, factor, unit = found.groups()
+            # Only as a unit is B bytes: as a factor, it is 1e9 (`1B tokens`).
             unit = {"B": "bytes", "epoch": "epochs"}.get(unit, unit)
             amount = float(number.replace("_", "")) * FACTORS[factor]
             return {unit: amount if unit == "epochs" else round(amount)}

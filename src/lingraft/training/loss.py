@@ -190,6 +190,7 @@ def head_is_last(model: Any, *, apart: bool = True) -> bool:
         seen.extend((hidden, plain(hidden)))
         return seen[-1]
 
+    # Without dropout, so that two calls give the same hidden states.
     model.eval()
     head.forward = recording
     try:

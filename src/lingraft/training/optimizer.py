@@ -152,6 +152,7 @@ def merge_back(
     # Each share starts from the trained weights, so they are kept until the best one is set.
     trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     tried: dict[float, Mapping[str, float]] = {}
+    # A single share needs no measurement.
     for share in shares if heldout and len(shares) > 1 else ():
         set_merged(model, trained, before, added, share)
         tried[share] = dict(heldout(model)) if heldout else {}

@@ -103,6 +103,7 @@ class TrainLog:
         with torch.no_grad():
             values = dict(self.job.heldout(model)) if self.job.heldout else {}
         model.train()
+        # A forward pass without a backward pass leaves the parameters of a sharded model whole.
         reshard(model)
         return values
 
@@ -202,6 +203,7 @@ def run_notes(
             for phase, steps in zip(job.plan.phases, phases, strict=True)
         ],
     }
+    # Keys such as `rows` and `trunk_steps` are stored in manifests, so their names stay.
     if state.prefix_steps:
         notes["trunk_steps"] = state.prefix_steps
     if used and text.replay is not None:
