@@ -243,7 +243,7 @@ def test_a_sweep_without_held_out_text_is_refused(tiny_model: Path) -> None:
     """Several shares and nothing to choose by: an error; one share needs no choice."""
     model = load_model(tiny_model, dtype="stored")
     before = dict(load_model(tiny_model, dtype="stored").named_parameters())
-    with pytest.raises(RecipeError, match="no held-out text to choose by"):
+    with pytest.raises(RecipeError, match="no held-out text to choose one by"):
         merge_back(model, before, (), (0.1, 0.2), None)
     assert merge_back(model, before, (), (0.5,), None) == {"share": 0.5, "tried": []}
 
