@@ -1,7 +1,8 @@
-"""One small random model of an architecture, extended and compared with what it was: the judge is transformers.
+"""Extend one small random model of an architecture and compare it, as transformers reads it.
 
-`extend` builds a model of a type from its small configuration, saves it, adds tokens, and loads both with the class
-that the folder names. `problems` lists what is wrong with the result; an empty list is the claim of support.
+`extend` builds a model of a type from its small configuration, saves it, adds tokens, and loads
+both with the class that the folder names. `problems` lists what is wrong with the result; an empty
+list is the claim of support.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def random_model(made_by: Any, config: Any) -> Any:
 
 
 def randomise(model: Any) -> None:
-    """Give numbers to what begins as zeros or ones, so that a lost tensor would change the logits."""
+    """Fill weights that begin as zeros or ones, so that a lost tensor would change the logits."""
     for name, tensor in model.state_dict().items():
         if tensor.dtype == torch.long and "tid2eid" in name:
             experts = model.config.get_text_config().num_local_experts
@@ -96,7 +97,10 @@ def randomise(model: Any) -> None:
 
 
 def extend(kind: str, root: Path, **settings: Any) -> Extended:
-    """Extend a small model of a type and load both; raises `CannotBuild`, or `ModelError` where it is refused."""
+    """Extend a small model of a type and load both.
+
+    Raises `CannotBuild`, or `ModelError` where the model is refused.
+    """
     source = build(kind, root / "source", **settings)
     return extend_folder(source, root)
 
@@ -114,7 +118,7 @@ def extend_folder(source: Path, root: Path) -> Extended:
 
 
 def load(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Load a folder with its own class; return the model and what transformers says of its tensors."""
+    """Load a folder with its own class; return the model and transformers' report on tensors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, account = auto_class(read_model_config(folder)).from_pretrained(
@@ -171,8 +175,9 @@ def _matrices(model: Any) -> list[torch.Tensor]:
 
 def _files(found: Extended) -> Iterator[str]:
     before, after = Checkpoint.open(found.source), Checkpoint.open(found.result)
-    if before.tensors.keys() != after.tensors.keys():
-        yield f"names of tensors changed: {sorted(before.tensors.keys() ^ after.tensors.keys())[:3]}"
+    differing = sorted(before.tensors.keys() ^ after.tensors.keys())
+    if differing:
+        yield f"names of tensors changed: {differing[:3]}"
     changed = set(embedding_names(before).all)
     for name in before.tensors.keys() & after.tensors.keys():
         one, other = before.tensors[name], after.tensors[name]

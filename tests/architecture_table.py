@@ -1,6 +1,7 @@
 """Extends a small random model of every architecture and writes docs/architectures.md.
 
-`python -m tests.architecture_table` takes a few minutes on one core, and fails where a model was extended wrongly.
+`python -m tests.architecture_table` takes a few minutes on one core, and fails where a model was
+extended wrongly.
 """
 
 from __future__ import annotations
@@ -41,15 +42,17 @@ HEAD = """# Architectures
 
 <!-- written by `make architectures` -->
 
-Of each architecture of transformers {version}, a small random model was built from its own classes, extended by a few
-tokens, and loaded again with the class that its folder names. *Extended* means: no key is missing, unexpected or of
-another shape; the logits of base ids are equal to the bit; new ids are in range in every table with a row for each id;
-tied embeddings stay tied; names, data types, shards and index are those of the source. *Images equal* means that a
-prompt with a random image has the same logits as before, to the bit.
+Of each architecture of transformers {version}, a small random model was built from its own classes,
+extended by a few tokens, and loaded again with the class that its folder names. *Extended* means:
+no key is missing, unexpected or of another shape; the logits of base ids are equal to the bit; new
+ids are in range in every table with a row for each id; tied embeddings stay tied; names, data
+types, shards and index are those of the source. *Images equal* means that a prompt with a random
+image has the same logits as before, to the bit.
 
-Models that read images, video or sound are adapted in place: their language model is trained on text, what reads the
-rest is left as it is. What is refused is refused in one line, before anything is learned. Small models of the last kind
-could not be built from a configuration alone, or need something that is not installed: nothing is claimed of them.
+Models that read images, video or sound are adapted in place: their language model is trained on
+text, what reads the rest is left as it is. What is refused is refused in one line, before anything
+is learned. Small models of the last kind could not be built from a configuration alone, or need
+something that is not installed: nothing is claimed of them.
 
 {counts}
 """
@@ -124,7 +127,7 @@ def page(rows: list[Row]) -> str:
 
 
 def every_type() -> Mapping[str, str]:
-    """Return model type -> class of all that generate text, the multimodal class where there are both."""
+    """Return model type -> class of all that generate text, multimodal where there are both."""
     from transformers.models.auto import modeling_auto as known
 
     return known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | known.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES

@@ -1,9 +1,10 @@
 """Python in processes of their own, without the seconds that imports take.
 
-A command of lingraft spends about six of its ten seconds of processor time on imports. A server process imports the
-libraries once for each pytest process, and every command is a fork of it: a new process with its own working directory,
-environment, output and exit code. What a library reads from the environment while it is imported (as huggingface_hub
-does) cannot be set this way, and what a process imports cannot be seen.
+A command of lingraft spends about six of its ten seconds of processor time on imports. A server
+process imports the libraries once for each pytest process, and every command is a fork of it: a new
+process with its own working directory, environment, output and exit code. What a library reads from
+the environment while it is imported (as huggingface_hub does) cannot be set this way, and what a
+process imports cannot be seen.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ class Started:
 
 
 def start(*arguments: object, cwd: Path, environment: Mapping[str, str] | None = None) -> Started:
-    """Start `python -c CODE ...` or `python -m MODULE ...` in a folder, in this process's environment or another."""
+    """Start `python -c CODE ...` or `python -m MODULE ...` in a folder.
+
+    The environment is this process's or another.
+    """
     printed = Path(tempfile.mkdtemp(prefix="lingraft-command-"))
     given = (
         list(map(str, arguments)),

@@ -1,4 +1,4 @@
-"""What the tests share: tiny real models and tokenizers, a little text, and the folder of real assets."""
+"""Shared fixtures: tiny real models and tokenizers, a little text, and the folder of assets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# A commit passes or fails; chance has no say. LINGRAFT_EXPLORE=1 draws new examples each time, to find what is wrong.
+# A commit passes or fails; chance has no say. LINGRAFT_EXPLORE=1 draws new examples each time, to
+# find what is wrong.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("default" if os.environ.get("LINGRAFT_EXPLORE") else "repeatable")
 
@@ -70,14 +71,15 @@ def assets() -> Path:
     """Return the folder of real tokenizers, models and texts."""
     if not ASSETS.is_dir():
         pytest.skip(
-            f"real assets are not there ({ASSETS.relative_to(ROOT.parent)}); they live beside the checkout"
+            f"real assets are not there ({ASSETS.relative_to(ROOT.parent)}); "
+            "they live beside the checkout"
         )
     return ASSETS
 
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """Keep one Ray cluster of two CPUs on this machine for all tests that need one: to start it takes 14 seconds."""
+    """Keep one Ray cluster of two CPUs for all tests that need one: it starts in 14 seconds."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
     from lingraft.workers import cluster
 
@@ -95,7 +97,7 @@ def executor(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a two-layer Llama with a byte-level tokenizer of 320 ids, learned from four sentences."""
+    """Return a two-layer Llama with a byte-level tokenizer of 320 ids from four sentences."""
     folder = tmp_path_factory.mktemp("tiny-model")
     make_tiny_model(folder)
     return folder

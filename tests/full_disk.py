@@ -1,11 +1,12 @@
-"""A run on a disk that is full at one stage after the other: the real command in forks, on one store.
+"""The real command on a disk that becomes full at each stage in turn, in forks on one store.
 
-    python -m tests.full_disk FOLDER                       no file may be larger than so many bytes: EFBIG
-    unshare -rm python -m tests.full_disk FOLDER tmpfs     a small file system of memory as well: ENOSPC
+    python -m tests.full_disk FOLDER                    with a limit on the size of a file: EFBIG
+    unshare -rm python -m tests.full_disk FOLDER tmpfs  a small file system of memory too: ENOSPC
 
-First the room grows from nothing to enough for the whole run. Then there is none, while the run folder, its last stage,
-and so on to its first are forgotten one after the other. Prints JSON, an entry for each attempt of both: the room, the
-exit code, what was told, what is stored, what is left.
+First the room grows from nothing to enough for the whole run. Then there is none, while the run
+folder, its last stage, and so on to its first are forgotten one after the other. Prints JSON, an
+entry for each attempt of both: the room, the exit code, what was told, what is stored, what is
+left.
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ def mount(folder: Path, size: str, *options: str) -> None:
 
 
 def backwards(arguments: list[str], place: Path, *, mounted: bool) -> list[dict[str, Any]]:
-    """Forget the run folder, then its last stage, and so on to the first; without any room, each is tried again."""
+    """Delete the run folder, then its last stage, and so on to the first.
+
+    Each attempt runs without any room.
+    """
     stages = json.loads((place / "runs" / RUN / "run.json").read_text())["stages"]
     shutil.rmtree(place / "runs" / RUN)
     outcomes = []

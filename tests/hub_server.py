@@ -1,11 +1,12 @@
-"""A hub on the loopback interface: enough of the protocol that the real hub libraries run against a folder.
+"""A hub on the loopback interface, with enough of the protocol for the real hub libraries.
 
-`root/models/OWNER/NAME/*` and `root/datasets/OWNER/NAME/*` are served as repositories with one branch, `main`, whose
-commit is a hash of their files. The libraries read HF_ENDPOINT when they are imported, so the code under test runs in
-a subprocess with `HubServer.environment`.
+`root/models/OWNER/NAME/*` and `root/datasets/OWNER/NAME/*` are served as repositories with one
+branch, `main`, whose commit is a hash of their files. The libraries read HF_ENDPOINT when they are
+imported, so the code under test runs in a subprocess with `HubServer.environment`.
 
     with HubServer(root) as hub:
-        subprocess.run([sys.executable, "-c", "..."], env=hub.environment(tmp_path / "home"), check=True)
+        environment = hub.environment(tmp_path / "home")
+        subprocess.run([sys.executable, "-c", "..."], env=environment, check=True)
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ PUSH = re.compile(
 class HubServer:
     """A context manager that serves `root` on an ephemeral port.
 
-    `gated` holds ids whose files answer 401, as long as conditions are not accepted; `cut` says after how many bytes
-    of a file ("OWNER/NAME/PATH") the connection breaks; `requests` lists what was asked ("GET /api/...").
-    Who shows `token` may make models and commit files to them; without one, nobody may. `always` is a status and a body
-    for every question; `elsewhere` is the address of another server that files are fetched from; `tokens` lists the
-    Authorization headers that were shown. `commits` names the commit of a repository ("OWNER/NAME"), where the hash of
-    its files is not to be it.
+    `gated` holds ids whose files answer 401, as long as conditions are not accepted; `cut` says
+    after how many bytes of a file ("OWNER/NAME/PATH") the connection breaks; `requests` lists what
+    was asked ("GET /api/..."). Who shows `token` may make models and commit files to them; without
+    one, nobody may. `always` is a status and a body for every question; `elsewhere` is the address
+    of another server that files are fetched from; `tokens` lists the Authorization headers that
+    were shown. `commits` names the commit of a repository ("OWNER/NAME"), where the hash of its
+    files is not to be it.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class HubServer:
         }
 
     def commit(self, kind: str, repository: str) -> str:
-        """The commit of `main`: a hash of the names and contents of the files, unless it is named."""
+        """The commit of `main`: a hash of the names and contents of its files, or a given name."""
         if repository in self.commits:
             return self.commits[repository]
         total = hashlib.sha1()

@@ -93,7 +93,10 @@ def sentencepiece(texts=ENGLISH, size=330):
 
 
 def gemma(texts=ENGLISH, size=330):
-    """A Gemma-like tokenizer: no dummy prefix, pieces for runs of spaces and of line breaks, byte fallback."""
+    """A Gemma-like tokenizer: no dummy prefix, pieces for runs of spaces and line breaks.
+
+    It falls back to bytes.
+    """
     data = sentencepiece(texts, size)
     vocab, merges = data["model"]["vocab"], data["model"]["merges"]
     for piece in ("\n", "▁▁", "▁▁▁▁", "\n\n"):
@@ -111,21 +114,27 @@ def gemma(texts=ENGLISH, size=330):
 
 
 def metaspace(texts=ENGLISH, size=330):
-    """A Llama-like tokenizer as newer files write it: the space is put in by the pre-tokenizer, once, at the start."""
+    """A Llama-like tokenizer as newer files write it.
+
+    The pre-tokenizer puts the space in, once, at the start.
+    """
     data = sentencepiece(texts, size)
     pre = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
     return {**data, "normalizer": None, "pre_tokenizer": pre}
 
 
 def bloom(texts=ENGLISH, size=330):
-    """A BLOOM-like tokenizer: byte-level with a regex that cuts at punctuation, special tokens first in the file."""
+    """A BLOOM-like tokenizer: byte-level, its regex cuts at punctuation, special tokens first."""
     return byte_level(
         texts, size, r" ?[^(\s|[.,!?…。，、।۔،])]+", ("<unk>", "<s>", "</s>", "<pad>")
     )
 
 
 def llama3(texts=ENGLISH, size=330):
-    """A Llama-3-like tokenizer: whole pre-tokens are looked up before anything is merged; many specials at the end."""
+    """A Llama-3-like tokenizer: whole pre-tokens are looked up before merging.
+
+    Its many special tokens are at the end.
+    """
     data = byte_level(
         texts, size, LLAMA3_REGEX, ("<|begin_of_text|>", "<|end_of_text|>", "<|reserved_0|>")
     )

@@ -1,4 +1,4 @@
-"""Advice: where a run ends, how many tokens, what it costs; with intervals that hold what they promise."""
+"""Advice: where a run ends, how many tokens, what it costs; the intervals hold their coverage."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ LAWS = [(0.1, 0.0), (0.2, 0.3), (0.4, 0.6), (0.3, 0.4)]
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 @pytest.mark.parametrize(("alpha", "floor"), LAWS)
 def test_a_run_that_keeps_to_the_law_is_predicted_within_three_percent(schedule, alpha, floor):
-    """From the first fifth of a run, steps noisy as real ones, held-out points not: the end, within its interval."""
+    """The end predicted from the first fifth of a run lies within its interval.
+
+    The steps are as noisy as real ones; the held-out points are not.
+    """
     truth = run(1.0, alpha=alpha, floor=floor, schedule=schedule)[-1].value
     steps = run(0.2, alpha=alpha, floor=floor, schedule=schedule, noise=0.05)
     heldout = run(0.2, alpha=alpha, floor=floor, schedule=schedule)[3::8]
@@ -72,7 +75,7 @@ def test_a_run_that_keeps_to_the_law_is_predicted_within_three_percent(schedule,
 
 @pytest.mark.parametrize(("alpha", "floor"), LAWS)
 def test_any_plan_of_rates_is_predicted(alpha, floor):
-    """Where the rates still to come are known, as with warm-up, stable, decay, they are counted as they are."""
+    """Where the coming learning rates are known, as with warm-up-stable-decay, they are used."""
 
     def factor(share: float) -> float:
         return 1.0 if share < 0.8 else 1 - math.sqrt((share - 0.8) / 0.2)
@@ -93,7 +96,10 @@ def test_any_plan_of_rates_is_predicted(alpha, floor):
 
 
 def test_intervals_hold_the_end_as_often_as_they_say():
-    """Of runs with slopes as earlier runs showed them, 19 of 20 end inside; here at least 17 of 20 do."""
+    """Of runs with slopes as earlier runs showed them, 19 of 20 end inside the interval.
+
+    Here at least 17 of 20 do.
+    """
     random = np.random.default_rng(1)
     inside = 0
     for seed in range(20):
@@ -119,7 +125,7 @@ def test_more_of_the_run_narrows_the_interval():
 
 @given(st.floats(0.1, 10), st.floats(10, 1e7))
 def test_a_forecast_follows_the_units(factor, scale):
-    """Bits per byte twice as large, or bytes counted in other units, give the same forecast in these units."""
+    """Doubled bits per byte, or bytes counted in other units, give the same forecast in them."""
     points = run(0.2, alpha=0.2, floor=0.2, schedule="cosine", noise=0.03)[::6]
     plain = predict_end(points, END)
     other = predict_end(
@@ -133,7 +139,7 @@ def test_a_forecast_follows_the_units(factor, scale):
 
 
 def test_the_warm_up_is_left_out_and_odd_points_do_no_harm():
-    """A rising rate, points before the first byte and numbers that are none change nothing; too few points are told."""
+    """A rising rate, points before the first byte and NaN change nothing; too few are reported."""
     points = run(0.2, alpha=0.2, floor=0.2, schedule="constant")
     warm = [LossPoint(0, 9.0, 0.0), LossPoint(100, 8.0, 0.01), LossPoint(200, 7.5, 0.5)]
     odd = [LossPoint(5_000_000 * END, math.inf), LossPoint(3, math.nan)]
@@ -155,7 +161,10 @@ def curve() -> FertilityCurve:
 
 
 def test_tokens_per_byte_between_the_sizes_that_were_looked_at(curve):
-    """Left out of the curve, every inner size is still met within 1%, and more tokens never cost more of them."""
+    """Any inner size left out of the curve is predicted within 1%.
+
+    A larger vocabulary never needs more tokens for the text.
+    """
     whole = tokens_per_byte(0.5, curve)
     for left_out in curve.points[1:-1]:
         rest = FertilityCurve(
@@ -170,7 +179,10 @@ def test_tokens_per_byte_between_the_sizes_that_were_looked_at(curve):
 
 
 def test_the_advised_size_is_where_serving_costs_least(curve):
-    """No size of a fine grid is cheaper by more than the flatness, and a wider model bears more rows of the body."""
+    """No size of a fine grid is cheaper by more than the flatness.
+
+    A wider model supports more rows.
+    """
     known = tokens_per_byte(0.5, curve)
     small = Shape(20_000_000, 30_000, 256, 6, tied=True)
     sizes = {}
@@ -192,7 +204,10 @@ def test_the_advised_size_is_where_serving_costs_least(curve):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_shapes_are_those_of_the_model(tmp_path, tied):
-    """Parameters, rows, width and what a token is multiplied with, as torch counts them; extended too."""
+    """Parameters, rows, width and multiplied weights per token are as torch counts them.
+
+    This holds for the extended model too.
+    """
     from transformers import AutoModelForCausalLM
 
     from tests.conftest import make_tiny_model
@@ -209,7 +224,10 @@ def test_shapes_are_those_of_the_model(tmp_path, tied):
 
 
 def test_costs_add_up():
-    """Twice the tokens cost twice, twice the GPUs half the hours and the same GPU-hours; frozen weights save memory."""
+    """Twice the tokens cost twice; twice the GPUs take half the hours and the same GPU-hours.
+
+    Frozen weights save memory.
+    """
     one, two = (cost_of(LLAMA, tokens, Gpus.parse("H100:4")) for tokens in (10**8, 2 * 10**8))
     assert two.flops == 2 * one.flops == pytest.approx(2 * 6e8 * LLAMA.multiplied)
     eight = cost_of(LLAMA, 10**8, Gpus.parse("H100:8"))

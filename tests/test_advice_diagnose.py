@@ -28,9 +28,11 @@ from lingraft.tokenizer import ModelTokenizer, family_of, open_tokenizer
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest
 from tests.small_bases import BASES, byte_level
 
-WHITESPACE_FERTILITY = {  # tokens per whitespace word of FLORES-200 devtest, as published with the assets
+# tokens per whitespace word of FLORES-200 devtest, as published with the assets
+WHITESPACE_FERTILITY = {
     "llama2": {"en": 1.42, "hi": 5.55, "tr": 3.70, "ar": 5.41, "ta": 10.87},
-    # Hindi (2.26) and Tamil are left out: SentencePiece makes और of a character that is no piece, `tokenizers` cannot
+    # Hindi (2.26) and Tamil are left out: SentencePiece makes और of a character that is no piece,
+    # which `tokenizers` cannot do
     "hindi-llama-bpe1k": {"en": 1.41, "tr": 3.67, "ar": 5.38},
     "mistral": {"en": 1.37, "hi": 5.32, "tr": 3.78, "ar": 5.30, "ta": 10.45},
     "llama3": {"en": 1.24, "hi": 2.67, "tr": 2.16, "ar": 2.29, "ta": 12.38},
@@ -81,7 +83,7 @@ MEASURES = Measures(
 
 
 def test_kinds_of_tokens_are_told_apart():
-    """A byte-level token is torn where it is part of a character; SentencePiece's bytes are fallback instead."""
+    """A byte-level token is torn where it is part of a character; SentencePiece uses bytes."""
     text = ["the का"]  # "the" is a token of both; क and ा are three bytes each, unknown to both
     torn, fallback = (
         measure(tokenizer_of(BASES[name]()), text)
@@ -123,7 +125,7 @@ def test_published_fertility_is_reproduced(assets, name):
 
 
 def test_premium_is_the_ratio_of_all_tokens():
-    """The premium divides the tokens of all sentences by those of their English, not sentence by sentence."""
+    """The premium divides total tokens by total English tokens, not sentence by sentence."""
     tokenizer = tokenizer_of(byte_level())
     parallel = {"en": ("the cat", "hello world"), "hi": ("का", "की सु")}
     counts = {
@@ -134,7 +136,7 @@ def test_premium_is_the_ratio_of_all_tokens():
 
 @pytest.mark.parametrize("name", BASES)
 def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
-    """What is read off the learner is what the tokenizer with these tokens makes of the held-out text."""
+    """The learner predicts what the tokenizer with these tokens makes of the held-out text."""
     family = family_of(BASES[name](), Path())
     train, heldout = made_up(), made_up(60, seed=1)
     counts = family.units(train)
@@ -154,7 +156,7 @@ def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
 
 @pytest.mark.parametrize("name", BASES)
 def test_named_text_is_predicted_to_the_token_where_all_text_is_known(name):
-    """Where the sample is the train text and the text that is counted is named, nothing is left to guess."""
+    """Where the sample is the train text and the counted text is named, no prediction is needed."""
     family = family_of(BASES[name](), Path())
     train, wanted = made_up(), made_up(60, seed=1)
     (curve,) = predict_fertility(family, None, train, 0, evaluated=wanted)
@@ -171,7 +173,7 @@ def test_named_text_is_predicted_to_the_token_where_all_text_is_known(name):
 
 
 def test_unigram_is_counted_by_the_extended_tokenizer():
-    """Where merges do not make the tokens, the extended tokenizer itself is asked, at each predicted size."""
+    """Where merges do not make the tokens, the extended tokenizer is asked at each size."""
     learner = Tokenizer(models.Unigram())
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(
@@ -200,7 +202,7 @@ def test_held_out_text_teaches_nothing():
 
 
 def test_a_repair_is_counted_against_the_tokens_of_the_base():
-    """Both curves are shares of what the text takes now; the repaired one goes below the floor of the other."""
+    """Both curves are shares of the tokens today; the repaired one goes below the other's floor."""
     data = byte_level()
     family, fixed = family_of(data, Path()), family_of(make_mark_aware(data), Path())
     documents = made_up(800)
@@ -214,7 +216,7 @@ def test_a_repair_is_counted_against_the_tokens_of_the_base():
 
 
 def test_too_little_text_is_not_predicted_from():
-    """Without 20 documents and 20 kB there is no prediction; a few long documents are taken by their lines."""
+    """Without 20 documents and 20 kB there is no prediction; few long ones are cut by lines."""
     family = family_of(byte_level(), Path())
     assert predict_fertility(family, None, made_up(5), 10_000) is None
     assert predict_fertility(family, None, ["short"] * 500, 10_000) is None
@@ -223,7 +225,7 @@ def test_too_little_text_is_not_predicted_from():
 
 
 def test_a_prediction_holds_on_text_learned_from_four_times_as_much():
-    """The interval predicted from a sample holds what four times the text really gives on other text."""
+    """The interval predicted from a sample holds what four times the text gives on other text."""
     family = family_of(BASES["SentencePiece BPE"](), Path())
     everything, heldout = made_up(1_600), made_up(2_000)[1_600:]
     size = sum(len(text.encode()) for text in everything)
@@ -241,7 +243,7 @@ def test_a_prediction_holds_on_text_learned_from_four_times_as_much():
 
 
 def test_the_curve_is_carried_on_by_shrinking_steps():
-    """One doubling brings q of the step from half the text; none brings nothing; never below the floor."""
+    """One doubling brings q of the step from half the text, none brings 0; a floor holds."""
     base_G, half_KG, full_KG = np.full(4, 100.0), np.full((2, 4), 60.0), np.full((2, 4), 50.0)
     floor_G = np.full(4, 10.0)
     assert extrapolate(base_G, half_KG, full_KG, floor_G, doublings=0.0, useful=(900, 900))[0] == [
@@ -259,7 +261,7 @@ def test_the_curve_is_carried_on_by_shrinking_steps():
 
 
 def test_running_out_of_tokens_is_not_taken_for_learning():
-    """Where half the text ran out of tokens, the step is that of the sizes it filled, in proportion."""
+    """Where half the text ran out of tokens, the step is in proportion to the sizes it filled."""
     base_G = np.full(4, 100.0)
     half_KG, full_KG = (
         np.repeat([[row] for row in rows], 4, axis=1) for rows in ((61.0, 60, 60), (60.0, 50, 40))
@@ -276,7 +278,7 @@ def test_running_out_of_tokens_is_not_taken_for_learning():
 
 
 def test_advice_extends_up_to_the_knee():
-    """Tokens are advised while a thousand more save one percent of those left, and the reasons carry the numbers."""
+    """Tokens are advised while 1,000 more save 1% of those left; the reasons give the numbers."""
     curve = curve_of(0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.38, 0.378)
     advice = recommend(MEASURES, curve, None, 4.0, None)
     assert (advice.action, advice.size, advice.headline) == (
@@ -302,7 +304,10 @@ def test_advice_leaves_alone_what_is_good_already():
 
 
 def test_advice_repairs_where_the_floor_binds():
-    """Where a mark-aware pre-tokenizer saves over 10%, it is advised, with a warning that the lower bound is high."""
+    """Where a mark-aware pre-tokenizer saves over 10%, it is advised.
+
+    A warning says that the lower bound is high.
+    """
     high = dataclasses.replace(MEASURES, units=2_500)
     advice = recommend(high, curve_of(0.6, 0.55), curve_of(0.6, 0.5, 0.4, 0.3), None, 1.15)
     assert advice.action == "repair and extend"
@@ -325,7 +330,10 @@ def test_wide_intervals_are_warned_of():
 
 
 def test_real_hindi_is_predicted(assets):
-    """Llama-2 and Qwen2 on 0.4 MB of Hindi: the intervals hold what 12 MB give (4.08x; 1.87x, repaired 3.43x)."""
+    """On 0.4 MB of Hindi, the intervals hold what 12 MB give.
+
+    Llama-2: 4.08x. Qwen2: 1.87x, repaired 3.43x.
+    """
     documents = prediction_sample(assets)
     sample = TextSample("hi", tuple(documents), 400_000, 12_000_000)
     found = diagnose(

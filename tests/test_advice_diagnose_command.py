@@ -102,7 +102,10 @@ def test_json_keeps_its_promise(compared):
 
 
 def test_the_terminal_shows_advice_and_comparison(compared):
-    """In full, each tokenizer has its tables and advice; compared, each language has a ranking and a sentence."""
+    """In full, each tokenizer has tables and advice; compared, each language has a ranking.
+
+    A sentence sums up each ranking.
+    """
     full = printed(diagnosis_tables(compared))
     assert "tokens/word" in full
     assert "+10,000" in full
@@ -135,7 +138,7 @@ def test_the_page_stands_alone_and_escapes(compared, place):
 
 
 def test_the_command_line_prints_json_without_torch(place):
-    """`lingraft diagnose --json` prints JSON alone on standard output, and imports neither torch nor transformers."""
+    """`lingraft diagnose --json` prints JSON alone and imports neither torch nor transformers."""
     arguments = [
         "diagnose",
         str(place / "SentencePiece"),
@@ -146,7 +149,8 @@ def test_the_command_line_prints_json_without_torch(place):
     code = (
         "import sys\nfrom lingraft.cli import app\n"
         "try:\n    app(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules], file=sys.stderr)"
+        "heavy = ('torch', 'transformers', 'datasets', 'pyarrow')\n"
+        "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
@@ -185,7 +189,7 @@ def test_too_little_text_is_measured_all_the_same(place, tmp_path):
 
 
 def test_a_sample_is_drawn_from_everything(tmp_path):
-    """A sample mixes all sources of the files, holds no document twice, and knows how much there was."""
+    """A sample mixes all sources, holds no document twice, and knows the size of the whole."""
     lines = [f"first {i}" for i in range(500)] + [f"second {i}" for i in range(500)]
     with gzip.open(tmp_path / "hi.txt.gz", "wt", encoding="utf-8") as file:
         file.write("\n".join([*lines, *lines]))
@@ -200,7 +204,7 @@ def test_a_sample_is_drawn_from_everything(tmp_path):
 
 
 def test_languages_are_read_from_names():
-    """LANG=FILE or the beginning of the file's name; an equals sign in a path is part of the path."""
+    """LANG=FILE or the beginning of the file's name; an equals sign in a path is part of it."""
     assert parse_text_argument("hi=a.txt") == ("hi", "a.txt")
     assert parse_text_argument("x/ta.train.jsonl") == ("ta", "x/ta.train.jsonl")
     assert parse_text_argument("domain:law=x.txt") == ("domain:law", "x.txt")

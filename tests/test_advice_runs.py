@@ -58,7 +58,7 @@ def finished(tmp_path_factory, tiny_model):
 
 
 def test_a_run_holds_its_predictions_and_checks_them(finished):
-    """prediction.json holds each prediction and its basis, and is compared with the measured numbers."""
+    """prediction.json holds each prediction and its basis, compared with the measured numbers."""
     made = finished
     assert made.record["stages"][-1]["name"] == "prediction"
     assert "prediction.json" in made.record["files"]
@@ -84,7 +84,7 @@ def test_a_run_holds_its_predictions_and_checks_them(finished):
 
 
 def test_a_prediction_reads_no_later_step(finished):
-    """With the later steps of the log changed, the prediction of the end is the same to the last digit."""
+    """With the later steps of the log changed, the prediction of the end stays bit-identical."""
     rows = read_log(finished.folder / "training.jsonl")
     changed = [dict(row) for row in rows]
     for row in changed:
@@ -99,14 +99,17 @@ def test_a_prediction_reads_no_later_step(finished):
 
 
 def test_a_missing_prediction_has_its_reason(finished, tmp_path):
-    """A folder without prediction.json has no predictions; a part with too few points is named as the reason."""
+    """A folder without prediction.json has no predictions.
+
+    A part with too few points is named as the reason.
+    """
     assert read_predictions(tmp_path) == []
     log = TrainingLog(read_log(finished.folder / "training.jsonl"), "tr", part=0.01)
     assert "needs 5" in predict_run(None, log)["not predicted"]["bits per byte"]
 
 
 def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
-    """The same recipe from Python and from the command line gives the same key and the same prediction.json."""
+    """The same recipe from Python and the command line gives the same key and prediction.json."""
     recipe = tmp_path / "small.yaml"
     recipe.write_text(
         json.dumps(
@@ -152,7 +155,7 @@ def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
 
 
 def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file):
-    """Each base gets its answers, as a table and as plain JSON; the same base twice is not better than itself."""
+    """Each base gets its answers, as a table and as JSON; a base is not better than itself."""
     request = AdviceRequest(
         "hi", (str(hindi_file),), "en", (str(english_file),), Gpus.parse("H100:8"), budget=10**6
     )
