@@ -235,7 +235,7 @@ def test_a_blend_holds_its_shares_in_every_prefix(values, here, tmp_path):
 
 def test_a_language_named_twice_is_refused(values):
     """Two entries for one language are sources of one corpus."""
-    with pytest.raises(RecipeError, match="every target language is named once"):
+    with pytest.raises(RecipeError, match="a target language is named more than once"):
         parse_recipe(Tree({**values, "target": [values["target"], values["target"]]}))
 
 

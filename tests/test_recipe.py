@@ -238,7 +238,7 @@ def test_what_is_given_is_laid_over_a_recipe(tmp_path):
 
 def test_replay_in_a_phase_needs_replay_text():
     """A share of replay without text to replay is contradictory, not ignored."""
-    with pytest.raises(RecipeError, match="no replay text is named"):
+    with pytest.raises(RecipeError, match="names no replay text"):
         read("replay=")
 
 

@@ -1,6 +1,7 @@
 """Recipes: what a run depends on (`Recipe`), where and how it runs (`Runtime`), and YAML files.
 
-The keys of stages depend on the `Recipe`, never on the `Runtime`. Nothing here imports torch.
+The keys of stages depend on the `Recipe`, never on the `Runtime`. Importing this package does not
+import torch.
 """
 
 from lingraft.recipe.load import (
@@ -13,14 +14,8 @@ from lingraft.recipe.load import (
     recipe_yaml,
 )
 from lingraft.recipe.runtime import Runtime
-from lingraft.recipe.schema import (
-    EmbeddingSettings,
-    Evaluation,
-    Recipe,
-    Replay,
-    Text,
-    VocabularySettings,
-)
+from lingraft.recipe.schema import EmbeddingSettings, Evaluation, Recipe, VocabularySettings
+from lingraft.recipe.text_settings import Replay, Text
 
 __all__ = [
     "EmbeddingSettings",

@@ -20,7 +20,7 @@ from lingraft.registry import Choice
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of the catalogue."""
+    """A setting of a recipe, as `lingraft settings` lists it; `kind` is its type in words."""
 
     path: str
     kind: str
@@ -29,27 +29,32 @@ class Setting:
 
 
 def catalogue() -> list[Setting]:
-    """Return every setting of a recipe in order.
+    """Return every setting of a recipe, in the order of its fields.
 
-    Settings that occur a second time are replaced by a reference to the first place.
+    A group of settings that occurs in several places is listed at the first; the other places refer
+    to it ("as under target").
     """
     listed: dict[type[BaseModel], str] = {}
     fields = list(Recipe.model_fields)
-    # `model` goes last: a model that is trained here has a corpus and a plan of its own, which
-    # should refer to those of the recipe, not the other way round.
-    last = [*(name for name in fields if name != "model"), "model"]
-    rows = {name: list(_field(Recipe, name, "", listed)) for name in last}
-    return [row for name in fields for row in rows[name]]
+    # `model` is visited last: a model that is trained here has a corpus and a plan of its own,
+    # which should refer to those of the recipe, not the other way round.
+    visited = sorted(fields, key=lambda name: name == "model")
+    by_field = {name: list(_field(Recipe, name, "", listed)) for name in visited}
+    settings: list[Setting] = []
+    for name in fields:
+        settings += by_field[name]
+    return settings
 
 
 def chosen_settings(under: str = "") -> list[Setting]:
     """Return the settings under a path; raises `RecipeError` if there are none."""
-    rows = catalogue()
-    chosen = [
-        row for row in rows if not under or row.path == under or row.path.startswith(f"{under}.")
-    ]
+    paths, chosen = set(), []
+    for setting in catalogue():
+        paths.add(setting.path)
+        if not under or setting.path == under or setting.path.startswith(f"{under}."):
+            chosen.append(setting)
     if not chosen:
-        msg = f"there is no setting {under!r}; {did_you_mean(under, {row.path for row in rows})}"
+        msg = f"there is no setting {under!r}; {did_you_mean(under, paths)}"
         raise RecipeError(msg)
     return chosen
 
@@ -59,17 +64,16 @@ def settings_table(under: str = "") -> Table:
     table = Table(box=None, pad_edge=False)
     for title in ("setting", "type", "default", "meaning"):
         table.add_column(title, overflow="fold")
-    for row in chosen_settings(under):
-        table.add_row(row.path, row.kind, row.default, row.meaning)
+    for setting in chosen_settings(under):
+        table.add_row(setting.path, setting.kind, setting.default, setting.meaning)
     return table
 
 
 def _settings(
     model: type[BaseModel], prefix: str, listed: dict[type[BaseModel], str]
 ) -> Iterator[Setting]:
-    parent = next(
-        (cls for cls in model.__mro__ if cls in listed and not issubclass(cls, Choice)), None
-    )
+    """Yield the settings of a class; those of a base class that is listed are only referred to."""
+    parent = _listed_base(model, listed)
     inherited = set(parent.model_fields) if parent else set()
     listed.setdefault(model, prefix.rstrip("."))
     for name in model.model_fields:
@@ -79,6 +83,16 @@ def _settings(
         yield Setting(f"{prefix}...", "", "", f"as under {listed[parent]}")
 
 
+def _listed_base(
+    model: type[BaseModel], listed: dict[type[BaseModel], str]
+) -> type[BaseModel] | None:
+    for cls in model.__mro__:
+        # Every method derives from `Choice`, which holds no settings to refer to.
+        if cls in listed and not issubclass(cls, Choice):
+            return cls
+    return None
+
+
 def _field(
     model: type[BaseModel], name: str, prefix: str, listed: dict[type[BaseModel], str]
 ) -> Iterator[Setting]:
@@ -86,11 +100,10 @@ def _field(
     path = f"{prefix}{field.alias or name}"
     yield Setting(path, kind_of(field.annotation), _default(field), field.description or "")
     for inner in models_in(field.annotation):
-        yield from (
-            _methods(inner, path, listed)
-            if issubclass(inner, Choice)
-            else _settings(inner, f"{path}.", listed)
-        )
+        if issubclass(inner, Choice):
+            yield from _methods(inner, path, listed)
+        else:
+            yield from _settings(inner, f"{path}.", listed)
 
 
 def _methods(
@@ -101,9 +114,8 @@ def _methods(
         return
     listed[base] = path
     for method in methods_of(base):
-        yield Setting(
-            f"{path}: {method.name}", "method", "", (method.__doc__ or "").partition("\n")[0]
-        )
+        meaning = (method.__doc__ or "").partition("\n")[0]
+        yield Setting(f"{path}: {method.name}", "method", "", meaning)
         yield from _settings(method, f"{path}.{method.name}.", listed)
 
 
@@ -115,12 +127,13 @@ def kind_of(annotation: Any) -> str:
     if origin is typing.Annotated:
         return kind_of(arguments[0])
     if origin in {typing.Union, types.UnionType}:
-        return " | ".join("nothing" if part is type(None) else kind_of(part) for part in arguments)
+        return " | ".join(map(kind_of, arguments))
     if origin in {list, tuple}:
         return f"list of {kind_of(arguments[0])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "method" if issubclass(annotation, Choice) else "settings"
-    return getattr(annotation, "__name__", str(annotation)).lower()
+    name = getattr(annotation, "__name__", str(annotation)).lower()
+    return "nothing" if annotation is type(None) else name
 
 
 def _default(field: FieldInfo) -> str:
@@ -129,5 +142,6 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Choice):
         return value.name
-    plain = value is None or isinstance(value, BaseModel | tuple)
-    return "" if plain else str(value)
+    # A group or a list of settings is described by the fields that are listed below it.
+    has_no_text = value is None or isinstance(value, BaseModel | tuple)
+    return "" if has_no_text else str(value)

@@ -1,9 +1,14 @@
-"""Reads recipes from files or command-line options; writes complete or commented recipes."""
+"""Reads recipes from files and command-line options, and writes recipe files.
+
+`recipe_yaml` writes every setting of a recipe. `commented_recipe` writes a short file with
+comments, with which `lingraft init` starts a new recipe.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +29,7 @@ from lingraft.store import path_exists
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and apply dotted overrides (`vocabulary.size=10000`).
 
-    A relative path in a recipe is relative to the current directory, or else to the recipe file.
+    A relative path in a recipe is looked up in the current directory, then next to the recipe file.
     Raises `RecipeError` with the full path of the setting and its line.
     """
     tree = override(read_file(path), overrides)
@@ -42,7 +47,7 @@ class Given:
     base_text: Sequence[str] = ()
 
     def overrides(self) -> list[str]:
-        """Return these as overrides of a recipe."""
+        """Return the options that are given as overrides of a recipe."""
         settings = {
             "model": self.model,
             "target.language": self.language,
@@ -50,18 +55,28 @@ class Given:
             "replay.language": self.base_language,
             "replay.corpus": list(self.base_text),
         }
-        return [assignment(setting, value) for setting, value in settings.items() if value]
+        overrides = []
+        for setting, value in settings.items():
+            if value:
+                overrides.append(assignment(setting, value))
+        return overrides
 
 
 def assignment(setting: str, value: Any) -> str:
-    """Return an override that sets exactly this value: JSON is YAML, and quotes its strings."""
+    """Return the override `setting=value`.
+
+    >>> assignment("target.language", "no")
+    'target.language="no"'
+    """
+    # JSON is valid YAML, and its quotes keep a string from being read as a number or a boolean.
     return f"{setting}={json.dumps(value, ensure_ascii=False)}"
 
 
 def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a file with overrides; without a file, the default recipe for `given`.
+    """Return the recipe in a file, changed by `given` and `overrides`.
 
-    Raises `RecipeError` if model, language or text is missing.
+    Without a file, return a recipe with the defaults for `given`. Raises `RecipeError` if that has
+    no model, language or text.
     """
     if path is not None:
         return load_recipe(path, [*given.overrides(), *overrides])
@@ -71,7 +86,7 @@ def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()
         msg = f"without a recipe, {missing} must be given; or name a recipe, like recipes/demo.yaml"
         raise RecipeError(msg)
     values: dict[str, Any] = {
-        "name": f"{_plain(given.model)}-{{language}}",
+        "name": f"{_folder_name(given.model)}-{{language}}",
         "model": given.model,
         "target": {"language": given.language, "corpus": list(given.text)},
     }
@@ -84,7 +99,10 @@ def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()
 
 
 def parse_recipe(tree: Tree) -> Recipe:
-    """Check a tree of settings; warns of old names, raises `RecipeError` with the first problem."""
+    """Validate a tree of settings and return the recipe.
+
+    Prints a warning for each old name. Raises `RecipeError` with the first problem.
+    """
     tree = current_tree(tree)
     try:
         return Recipe.model_validate(tree.values)
@@ -93,7 +111,7 @@ def parse_recipe(tree: Tree) -> Recipe:
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """Return every setting as plain JSON, defaults and methods' settings included."""
+    """Return every setting as plain JSON, including defaults and the settings of methods."""
     values = recipe.model_dump(mode="json", by_alias=True)
     for role in ("target", "replay"):
         if values[role]:  # the language comes first, because readers look for it
@@ -105,19 +123,21 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_yaml(recipe: Recipe) -> str:
     """Return a recipe file that gives the same recipe again, with every default written out."""
-    head = (
+    heading = (
         "# Every setting of the run, defaults included. To run it again: lingraft adapt "
         "recipe.yaml\n"
     )
-    return head + dump(recipe_values(recipe))
+    return heading + dump(recipe_values(recipe))
 
 
 def resolve_paths(value: Any, folder: Path) -> Any:
-    """Return the tree with relative paths made to point to `folder` if they exist only there."""
+    """Return the tree with `folder` put before each relative path that exists only in `folder`."""
     if isinstance(value, Mapping):
         return {key: resolve_paths(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
         return [resolve_paths(inner, folder) for inner in value]
+    # Only a string with a slash or a dot is taken for a path: a folder that happens to be called
+    # `mean` or `hi` must not change the name of a method or a language.
     if (
         not isinstance(value, str)
         or not ({"/", "."} & set(value))
@@ -133,58 +153,54 @@ def _exists(path: str) -> bool:
     return path_exists(path) or is_matched(path)
 
 
-def _plain(model: str) -> str:
+def _folder_name(model: str) -> str:
+    """Return the last part of a model's path or id, as a valid name of a folder."""
     last = Path(model.partition("@")[0]).name or "model"
-    return (
-        "".join(
-            character
-            if character.isascii() and (character.isalnum() or character in "._-")
-            else "-"
-            for character in last
-        ).lstrip("._-")
-        or "model"
-    )
+    return re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip("._-") or "model"
 
 
 _RECIPE = """\
-# Grafts {language} onto {model}.
-#   lingraft plan {file}       what it would do, what it costs
-#   lingraft adapt {file}      carries it out
-#   lingraft settings          every setting, its default and its meaning
+# Adapts {model} to {language}.
+#   lingraft plan {file}       shows the stages of the run and estimates their cost
+#   lingraft adapt {file}      runs it
+#   lingraft settings          lists every setting with its default and its meaning
 name: {name}
 model: {model}    # a folder, or owner/name@revision of a hub
 target:
   language: {language}    # a BCP-47 tag, or domain:NAME
-  corpus: {text}    # files (.txt .jsonl .csv .parquet, also .gz .zst), globs, or hub data sets owner/name
-  # heldout: {{path: heldout.jsonl}}    # text to measure on; left out: a share of the corpus is set apart
-  # limit: {{bytes: 100 MB}}            # at most so much text
+  corpus: {text}    # .txt .jsonl .csv .parquet (.gz .zst), globs, hub data sets
+  # heldout: {{path: heldout.jsonl}}    # text to measure on; default: a share of the corpus
+  # limit: {{bytes: 100 MB}}            # maximum amount of text
 {replay}
 vocabulary:
-  method: continued    # merges learned on top of the base's own; also append, replace, prune, none
+  method: continued    # continues the base's merges; also append, replace, prune, none
   size: {size}    # tokens to add, or auto
-  pretokenizer: auto    # repaired if that saves over 10% of the tokens and re-cuts no base text; or keep, repair
-# embeddings: calibrated    # how new rows are made; `lingraft settings embeddings` lists the methods
+  pretokenizer: auto    # repairs it if that saves over 10% of the tokens; also keep, repair
+# embeddings: calibrated    # how new rows are initialised; see `lingraft settings embeddings`
 training:
-  strategy: differential    # every weight, added rows at ten times the rate; also full, lora, rows
+  strategy: differential    # all weights, added rows at ten times the rate; also full, lora, rows
   budget: {budget}    # '100M tokens', '1 GB', '1 epoch'
 # licences: {{result: cc-by-4.0}}    # what the model card states
 seed: 0
 """
 
 _REPLAY = """\
-replay:    # text the model knows already: mixed in so that it is not forgotten, measured before and after
+replay:    # text in a language that the model knows: mixed in to limit forgetting, and measured
   language: {language}
   corpus: {text}
   share: 0.2    # of the bytes of training text"""
 
 _NO_REPLAY = """\
-# replay: {{language: en, corpus: english.jsonl, share: 0.2}}    # without it, nothing holds off forgetting"""
+# replay: {{language: en, corpus: english.jsonl, share: 0.2}}    # limits forgetting"""
 
 
 def commented_recipe(
     given: Given, file: Path, *, size: str = "10000", budget: str = "1 epoch"
 ) -> str:
-    """Return a commented recipe for `given`; raises `RecipeError` if it would not be valid."""
+    """Return the text of a new recipe file with comments.
+
+    Raises `RecipeError` if `given` lacks something or the recipe is not valid.
+    """
     needed = {"model": given.model, "language": given.language, "text": given.text}
     missing = " and ".join(name for name, value in needed.items() if not value)
     if missing:
@@ -205,6 +221,7 @@ def commented_recipe(
         replay=replay,
         budget=_scalar(budget),
     )
+    # The finished text is parsed here, so that `lingraft init` never writes a recipe that fails.
     tree = read_text(text.encode(), str(file))
     parse_recipe(Tree(resolve_paths(tree.values, file.parent), tree.origins))
     return text

@@ -1,12 +1,12 @@
 """Names that settings, methods and keys had in lingraft 0.1, and the names that they have now.
 
-One table is read in both directions. Forward: recipes, overrides, studies and the files of run
-folders may hold an old name. In recipes and studies, each use of an old name prints one warning.
-Backward: keys of stored stage outputs use the names of 0.1, so that a new name alone does not make
-a stage run again.
+The tables are read in both directions. From old to new: recipes, overrides, studies and the files
+of run folders may hold an old name. In recipes, overrides and studies, each use of an old name
+prints one warning. From new to old: keys of stored stage outputs use the names of 0.1, so that a
+renamed setting does not make a stage run again.
 
-A rule applies if the path of the surrounding mapping matches. Positions in lists are left out of a
-path, and names in it are the new ones: `training.phases.learning_rates`.
+A rule applies if its pattern matches the whole path of the surrounding mapping. Such a path has the
+new names and no list indexes: `training.phases.learning_rates`.
 """
 
 from __future__ import annotations
@@ -79,26 +79,26 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
     r"evaluation\.tasks": {"shots": "num_fewshot"},
 }
-"""Path of the surrounding mapping -> old name -> new name."""
+"""Pattern of the path of the surrounding mapping -> old name -> new name."""
 
 CHOICES: dict[str, dict[str, str]] = {
     rf"{_INIT}|stages\.notes\.inits\.\w+\.method": {"hf": "mean_resizing"},
     rf"{_PHASE}\.strategy\.differential\.base_rows": {"embeddings": "added_rows"},
 }
-"""Path of a setting -> old value, or old name of a method -> new one."""
+"""Pattern of the path of a setting -> old value, or old name of a method -> new one."""
 
 RECORDS: dict[str, dict[str, str]] = {
     r"log": {"learning_rate_embeddings": "learning_rate_added_rows"},
     r"stages\.notes\.phases": {"rates": "learning_rates"},
     r"stages\.notes\.phases\.learning_rates": {"embeddings": "added_rows"},
 }
-"""Path of the surrounding mapping in run.json or training.jsonl -> old key -> new key."""
+"""Pattern of the path of the mapping in run.json or training.jsonl -> old key -> new key."""
 
 
 def current_tree(tree: Tree) -> Tree:
     """Return a recipe with the new names; prints a warning for each old one.
 
-    Raises `RecipeError` where the old and the new name of a setting are both there.
+    Raises `RecipeError` if both the old and the new name of a setting are used.
     """
     renaming = _Renaming(tree)
     values = renaming.value(tree.values, (), ())
@@ -108,44 +108,49 @@ def current_tree(tree: Tree) -> Tree:
 
 def current_place(place: Place, where: str) -> Place:
     """Return the path of an override with the new names; prints a warning for an old one."""
-    found: Place = ()
+    current: Place = ()
     for part in place:
-        found = (*found, _new_name(found, part))
-    if found != place:
-        say(_warning(where, place, found))
-    return found
+        current = (*current, _new_name(current, part))
+    if current != place:
+        say(_warning(where, place, current))
+    return current
 
 
 def current_assignments(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return settings by dotted path with the new names, in paths and in values.
 
-    Warns of old ones.
+    Prints a warning for each old name; `where` names the place in these warnings.
     """
-    found = {}
+    current = {}
     for path, value in settings.items():
         place = current_place(place_of(str(path)), where)
         renaming = _Renaming(Tree({}, {(): where}))
-        found[dotted(place)] = renaming.value(value, place, place)
+        current[dotted(place)] = renaming.value(value, place, place)
         renaming.warn()
-    return found
+    return current
 
 
 def current_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a run.json with the new names."""
-    found = dict(record)
+    """Return the content of a run.json with the new names; prints no warnings."""
+    current = dict(record)
+    # `recipe` and `method` hold settings, so that their paths start as in a recipe.
     for name, prefix in (("recipe", ()), ("method", ()), ("stages", ("stages",))):
         if name in record:
-            found[name] = _Renaming(Tree({})).value(record[name], prefix, prefix)
-    return found
+            current[name] = _Renaming(Tree({})).value(record[name], prefix, prefix)
+    return current
 
 
-def current_log(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of a training.jsonl with the new names.
+def current_log(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of a training.jsonl with the new names.
 
     >>> current_log([{"step": 1, "learning_rate_embeddings": 0.001}])
     [{'step': 1, 'learning_rate_added_rows': 0.001}]
     """
-    return [{str(_new_name(("log",), key)): value for key, value in row.items()} for row in rows]
+    current = []
+    for record in records:
+        renamed = {str(_new_name(("log",), key)): value for key, value in record.items()}
+        current.append(renamed)
+    return current
 
 
 def names_of_0_1(value: Any) -> Any:
@@ -155,22 +160,27 @@ def names_of_0_1(value: Any) -> Any:
     {'method': {'hf': {}}, 'clip': 1.0}
     """
     if isinstance(value, Mapping):
-        return {
-            _OLD_NAMES.get(key, key): inner if key == "config" else names_of_0_1(inner)
-            for key, inner in value.items()  # `config` holds settings of transformers
-        }
+        old = {}
+        for key, inner in value.items():
+            # `config` holds settings of transformers, some of which have our new names.
+            old[_OLD_NAMES.get(key, key)] = inner if key == "config" else names_of_0_1(inner)
+        return old
     if isinstance(value, list | tuple):
         return [names_of_0_1(inner) for inner in value]
     return _OLD_CHOICES.get(value, value) if isinstance(value, str) else value
 
 
 class _Renaming:
-    """One pass over a tree: what was renamed, and where the renamed settings are written."""
+    """One pass over a tree of settings, which gives every setting its new name.
+
+    `renamed` holds the old and the new place of each renamed setting. `origins` holds where each
+    setting was written, by its new place.
+    """
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.origins: dict[Place, str] = {}
-        self.found: list[tuple[Place, Place]] = []
+        self.renamed: list[tuple[Place, Place]] = []
 
     def value(self, value: Any, old: Place, new: Place) -> Any:
         """Return the value at a place with the new names; `old` is the place as it is written."""
@@ -179,12 +189,14 @@ class _Renaming:
         if isinstance(value, Mapping):
             return self._mapping(value, old, new)
         if isinstance(value, list | tuple):
-            entries = enumerate(value)
-            return [self.value(inner, (*old, index), (*new, index)) for index, inner in entries]
+            values = []
+            for index, inner in enumerate(value):
+                values.append(self.value(inner, (*old, index), (*new, index)))
+            return values
         if isinstance(value, str):
             name = _find(_CHOICES, value, new)
             if name is not None:
-                self.found.append(((*old, value), (*new, name)))
+                self.renamed.append(((*old, value), (*new, name)))
                 return name
         return value
 
@@ -194,17 +206,19 @@ class _Renaming:
             name = _new_name(new, key)
             below = (*old, key)
             if name != key:
-                self.found.append((below, (*new, name)))
+                self.renamed.append((below, (*new, name)))
                 if name in value:
                     path = f"{dotted(below)} and {dotted((*new, name))}"
-                    msg = f"{self.tree.origin(below)}: {path} are one setting; remove the first"
+                    msg = (
+                        f"{self.tree.origin(below)}: {path} are the same setting; remove the first"
+                    )
                     raise RecipeError(msg)
             result[str(name)] = self.value(inner, below, (*new, name))
         return result
 
     def warn(self) -> None:
         """Print a line for each old name."""
-        for old, new in self.found:
+        for old, new in self.renamed:
             say(_warning(self.tree.origin(old), old, new))
 
 
@@ -227,28 +241,31 @@ _Rules = Mapping[str, Sequence[tuple[re.Pattern[str], str]]]
 
 
 def _find(rules: _Rules, old: str, place: Place) -> str | None:
-    """Return the new name of `old` in the mapping at `place`."""
+    """Return the new name of `old` in the mapping at `place`, `None` if it has no other name."""
     if old not in rules:
         return None
     path = ".".join(part for part in place if isinstance(part, str))
-    return next((new for where, new in rules[old] if where.fullmatch(path)), None)
+    for pattern, new in rules[old]:
+        if pattern.fullmatch(path):
+            return new
+    return None
 
 
 def _by_old_name(*tables: Mapping[str, Mapping[str, str]]) -> _Rules:
     rules: dict[str, list[tuple[re.Pattern[str], str]]] = {}
     for table in tables:
-        for where, names in table.items():
+        for pattern, names in table.items():
             for old, new in names.items():
-                rules.setdefault(old, []).append((re.compile(where), new))
+                rules.setdefault(old, []).append((re.compile(pattern), new))
     return rules
 
 
 def _by_new_name(*tables: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    names = {}
+    old_names = {}
     for table in tables:
-        for renamed in table.values():
-            names.update({new: old for old, new in renamed.items()})
-    return names
+        for names in table.values():
+            old_names.update({new: old for old, new in names.items()})
+    return old_names
 
 
 _SETTINGS, _CHOICES = _by_old_name(SETTINGS, RECORDS), _by_old_name(CHOICES)

@@ -1,4 +1,4 @@
-"""Turns pydantic's list of problems into one line: where, the setting's path, what is wrong."""
+"""Turns a validation error of pydantic into one line: file and line, setting, what is wrong."""
 
 from __future__ import annotations
 
@@ -7,35 +7,34 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from lingraft.errors import RecipeError, did_you_mean
-from lingraft.recipe.tree import Place, Tree
+from lingraft.recipe.tree import Place, Tree, dotted
 from lingraft.registry import Choice
 
 
 def recipe_error(error: ValidationError, model: type[BaseModel], tree: Tree) -> RecipeError:
-    """Return the first problem as a `RecipeError`, with the number of the others.
-
-    An unknown setting goes first: it is often a misspelt one, which is then missing, too.
-    """
+    """Return the first problem as a `RecipeError`, with the number of the others."""
+    # An unknown setting goes first: it is often a misspelt one, which is then missing, too.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    place = _readable(problems[0]["loc"], model, tree)
-    message = _describe(problems[0], settings_at(model, problems[0]["loc"][:-1], tree.values))
+    place = problems[0]["loc"]
+    message = _describe(problems[0], settings_at(model, place[:-1], tree.values))
     others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    parts = [tree.origin(problems[0]["loc"]), ".".join(map(str, place)), message + others]
-    return RecipeError(": ".join(part for part in parts if part))
+    parts = (tree.origin(place), dotted(_readable(place, model, tree)), message + others)
+    return RecipeError(": ".join(filter(None, parts)))
 
 
 def _readable(place: Place, model: type[BaseModel], tree: Tree) -> Place:
-    """Return a place as the user wrote it: without branches of unions and implied list indexes."""
+    """Return a place as the user wrote it."""
+    # Pydantic adds parts that no recipe has: the branch of a union ("tuple[str, ...]"), and index 0
+    # for a value that stands for a list of one.
     kept: list[str | int] = []
     for index, part in enumerate(place):
         last = index == len(place) - 1
-        names = {
-            name
-            for cls in settings_at(model, place[:index], tree.values)
-            for name in setting_names(cls)
-        }
+        names: set[str] = set()
+        for cls in settings_at(model, place[:index], tree.values):
+            names.update(setting_names(cls))
         written = place[: index + 1] in tree.origins
         if written or (isinstance(part, str) and (part in names or (last and part.isidentifier()))):
             kept.append(part)
@@ -43,72 +42,73 @@ def _readable(place: Place, model: type[BaseModel], tree: Tree) -> Place:
 
 
 def _describe(problem: Any, classes: list[type[BaseModel]]) -> str:
-    kind, seen, name = (
-        problem["type"],
-        problem["input"],
-        str(problem["loc"][-1] if problem["loc"] else ""),
-    )
+    """Say what is wrong with a setting; `classes` are the settings classes it may belong to."""
+    kind, name = problem["type"], str(problem["loc"][-1] if problem["loc"] else "")
     if kind == "extra_forbidden":
         known: set[str] = set()
         for cls in classes:
             known.update(setting_names(cls))
         return f"unknown setting; {did_you_mean(name, known)}"
     if kind == "missing":
-        fields = [
-            cls.model_fields[key]
-            for cls in classes
-            for key in cls.model_fields
-            if name in {key, cls.model_fields[key].alias}
-        ]
+        fields = _fields_called(name, classes)
         purpose = f": {fields[0].description}" if fields and fields[0].description else ""
         return f"required, but not set{purpose}"
     text = problem["msg"].removeprefix("Value error, ")
-    if kind == "value_error":
+    if kind == "value_error":  # raised by lingraft, complete as it is
         return str(text)
-    return f"{text[0].lower()}{text[1:]}, got {seen!r}"
+    return f"{text[0].lower()}{text[1:]}, got {problem['input']!r}"
+
+
+def _fields_called(name: str, classes: list[type[BaseModel]]) -> list[FieldInfo]:
+    fields = []
+    for cls in classes:
+        for key, field in cls.model_fields.items():
+            if name in {key, field.alias}:
+                fields.append(field)
+    return fields
 
 
 def setting_names(model: type[BaseModel]) -> list[str]:
     """Return the names by which a recipe may set the fields of `model`."""
-    extra = getattr(model, "more_names", None)
-    return [
-        *(field.alias or name for name, field in model.model_fields.items()),
-        *(extra() if extra else []),
-    ]
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    more_names = getattr(model, "more_names", None)
+    return names + (more_names() if more_names else [])
 
 
 def settings_at(model: type[BaseModel], place: Place, values: Any) -> list[type[BaseModel]]:
-    """Return the settings classes possible at `place`; for a choice, those that `values` names."""
+    """Return the settings classes that the mapping at `place` may have.
+
+    Where a method is chosen, these are the classes of the methods that `values` names, or else of
+    all methods.
+    """
     classes: list[type[BaseModel]] = [model]
     for part in place:
         values = _inside(values, part)
         if isinstance(part, str):
-            fields = [
-                field
-                for cls in classes
-                for name, field in cls.model_fields.items()
-                if part in {name, field.alias}
-            ]
-            classes = [
-                found for field in fields for found in models_in(field.annotation)
-            ] or classes
-            classes = [found for cls in classes for found in _chosen(cls, values)]
+            inner: list[type[BaseModel]] = []
+            for field in _fields_called(part, classes):
+                inner += models_in(field.annotation)
+            possible: list[type[BaseModel]] = []
+            for cls in inner or classes:
+                possible += _possible_classes(cls, values)
+            classes = possible
     return classes
 
 
-def _chosen(cls: type[BaseModel], values: Any) -> list[type[BaseModel]]:
+def _possible_classes(cls: type[BaseModel], values: Any) -> list[type[BaseModel]]:
     if not issubclass(cls, Choice):
         return [cls]
     methods = list(methods_of(cls))
-    named = [
-        method for method in methods if isinstance(values, dict | str) and method.name in values
-    ]
+    named = []
+    if isinstance(values, dict | str):
+        named = [method for method in methods if method.name in values]
     return list(named or methods or [cls])
 
 
 def methods_of(base: type[Choice]) -> Iterator[type[Choice]]:
-    """Yield the methods that derive from a base class, those that recipes may name."""
+    """Yield the classes derived from `base` whose names a recipe may use."""
     for cls in base.__subclasses__():
+        # In its own __dict__: a subclass of a registered method is not registered by that.
         if cls.__dict__.get("is_registered"):
             yield cls
         yield from methods_of(cls)

@@ -1,8 +1,9 @@
-"""Where and how a recipe runs. Nothing here changes an output, so nothing here is in a key."""
+"""Where and how a recipe runs: folders, device, precision, processes. Keys depend on none of it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,12 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 class Runtime:
     """Where a run computes and where its files are.
 
-    `runs` holds the run folders. `store` holds finished stages, by default in LINGRAFT_STORE or
-    `runs/.store`. `launch` is the rank of this process if a launcher started several. `trackers`
-    receive training metrics, stored in `runs/tracking`. `recompute` saves memory at the cost of
-    speed. Progress is saved every `checkpoint_seconds`. `workers` count words and tokenise.
+    `runs` is the folder of the run folders. `store` is the folder of stage outputs, by default
+    LINGRAFT_STORE or else `runs/.store`. `launch` describes the process group if a launcher started
+    several processes. `trackers` receive training metrics, stored in `runs/tracking`. `recompute`
+    computes activations again in the backward pass, which saves memory and costs time. Training
+    saves its progress every `checkpoint_seconds`. `workers` are the processes that count words and
+    tokenise text.
     """
 
     runs: Path = Path("runs")
@@ -37,17 +40,15 @@ class Runtime:
 
     def __post_init__(self) -> None:
         if self.store == Path():
+            # The dataclass is frozen: its own fields can only be set this way.
             object.__setattr__(
                 self, "store", Path(os.environ.get("LINGRAFT_STORE") or self.runs / ".store")
             )
-        for name, value, known in (
-            ("device", self.device.split(":")[0], DEVICES),
-            ("precision", self.precision, PRECISIONS),
-            *(("trackers", tracker, tuple(TRACKERS)) for tracker in self.trackers),
-        ):
-            if value not in known:
-                msg = f"--{name} {value!r} is not known; {did_you_mean(value, known)}"
-                raise RecipeError(msg)
+        # A device may name a number, too: cuda:1.
+        _check_known("device", self.device.split(":")[0], DEVICES)
+        _check_known("precision", self.precision, PRECISIONS)
+        for tracker in self.trackers:
+            _check_known("trackers", tracker, TRACKERS)
         if not self.checkpoint_seconds > 0:
             msg = f"--checkpoint-seconds {self.checkpoint_seconds:g}: expected a number above 0"
             raise RecipeError(msg)
@@ -56,8 +57,15 @@ class Runtime:
         """Return the device to compute on: with `auto`, the fastest that torch finds."""
         if self.device != "auto":
             return self.device
+        # Imported here, because reading a recipe and its runtime must not take seconds.
         import torch
 
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check_known(option: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        msg = f"--{option} {value!r} is not known; {did_you_mean(value, known)}"
+        raise RecipeError(msg)

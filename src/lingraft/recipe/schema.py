@@ -1,9 +1,13 @@
-"""The settings of a recipe; `lingraft settings` and the docs use the descriptions of the fields."""
+"""The settings of a recipe, as pydantic models.
+
+`lingraft settings` and the docs show the descriptions of the fields. Every model refuses unknown
+settings and is frozen.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -17,79 +21,21 @@ from pydantic import (
 
 from lingraft.bases import Base, parse_model
 from lingraft.certificate import CLAIM_NAMES, NEVER_WAIVED
-from lingraft.corpus import CorpusSettings, parse_language
-from lingraft.corpus.config import Sources
 from lingraft.embeddings import INITS, EmbeddingInit
-from lingraft.errors import RecipeError, did_you_mean
+from lingraft.errors import did_you_mean
 from lingraft.evaluation import EvaluationSettings
 from lingraft.evaluation.tasks import TaskSettings
+from lingraft.recipe.text_settings import Replay, Text
 from lingraft.registry import Settings
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary import SELECTIONS, AutoSize, Selection
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-def _language(tag: object) -> str:
-    if not isinstance(tag, str):
-        msg = f"a language is a tag such as hi, pt-BR or zh-Hant, got {tag!r}"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueErrors
-    try:
-        return parse_language(tag)
-    except (
-        RecipeError
-    ) as error:  # as a ValueError it keeps its place in pydantic's account of the recipe
-        raise ValueError(str(error)) from error
-
-
-class Text(CorpusSettings):
-    """Text in one language."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
-
-    language: Annotated[str, BeforeValidator(_language)] = Field(
-        description="BCP-47 tag (hi, pt-BR, zh-Hant), or domain:NAME for text of a domain"
-    )
-    sources: Sources = Field(
-        alias="corpus",
-        description="training text: a file (.txt .jsonl .csv .parquet, also .gz .zst), a hub "
-        "data set owner/name, `miniature`, a mapping with details, or a list of these",
-    )
-
-    weight: float = Field(
-        default=1.0,
-        gt=0,
-        description="with several target languages: factor on this language's amount of text",
-    )
-
-    @property
-    def corpus(self) -> CorpusSettings:
-        """The settings of the corpus, without its language and what is done with it."""
-        return CorpusSettings.model_construct(
-            **{name: getattr(self, name) for name in CorpusSettings.model_fields}
-        )
-
-
-class Replay(Text):
-    """Text in a language that the model knows, for training and to measure forgetting."""
-
-    portion: float = Field(
-        default=0.2,
-        ge=0,
-        lt=1,
-        alias="share",
-        description="share of the bytes of training text that is replayed; 0: measured only",
-    )
+"""Names of runs and studies: they become names of folders."""
 
 
 class VocabularySettings(Settings):
-    """Which tokens are added, and how text is cut before the tokenizer's model sees it."""
+    """Which tokens are added, and which pre-tokenizer the extended tokenizer has."""
 
     method: SELECTIONS.annotation(Selection) = Field(  # type: ignore[valid-type]
         default_factory=lambda: SELECTIONS.parse("continued"),
@@ -127,8 +73,8 @@ class VocabularySettings(Settings):
         for name in names:
             if name in NEVER_WAIVED:
                 msg = (
-                    f"{name!r} cannot be waived: special tokens and tokens of the base would get the "
-                    "embedding rows of others; leave it out"
+                    f"{name!r} cannot be waived: special tokens and tokens of the base would get "
+                    "the embedding rows of others; leave it out"
                 )
                 raise ValueError(msg)
             if name not in CLAIM_NAMES:
@@ -138,35 +84,51 @@ class VocabularySettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _gather(cls, data: Any) -> Any:
+    def _nest_method_settings(cls, data: Any) -> Any:
         """Move settings of the method into it if they are written next to it."""
         if not isinstance(data, Mapping):
             return {"method": data}
-        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        own, others = _split(data, cls.model_fields)
         if own.get("size") == "auto":
-            own["size"] = {}
-        beside = {key: value for key, value in data.items() if key not in cls.model_fields}
+            own["size"] = {}  # an `AutoSize` with its defaults
         method = own.get("method", "continued")
-        if not beside or isinstance(method, Selection):
-            return {**own, **beside}
-        name, settings = (
-            (method, {}) if isinstance(method, str) else next(iter(dict(method).items()))
-        )
+        if not others or isinstance(method, Selection):
+            return {**own, **others}
+        name, settings = method, {}
+        if not isinstance(method, str):
+            name, settings = next(iter(dict(method).items()))
         if str(name) not in SELECTIONS.names():
+            # The unknown method is the problem to report, not the settings that belong to it.
             return own
-        known = SELECTIONS[str(name)].model_fields
-        moved = {key: value for key, value in beside.items() if key in known}
-        unknown = {key: value for key, value in beside.items() if key not in known}
+        moved, unknown = _split(others, SELECTIONS[str(name)].model_fields)
         return {**own, **unknown, "method": {name: {**(settings or {}), **moved}}}
 
     @classmethod
     def more_names(cls) -> list[str]:
         """Return the other names allowed in this mapping: the settings of the methods."""
-        return sorted({name for method in SELECTIONS for name in method.model_fields})
+        names: set[str] = set()
+        for method in SELECTIONS:
+            names.update(method.model_fields)
+        return sorted(names)
+
+
+def _split(
+    data: Mapping[str, Any], names: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings with these names, and the others."""
+    named: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for key, value in data.items():
+        part = named if key in names else others
+        part[key] = value
+    return named, others
 
 
 class EmbeddingSettings(Settings):
-    """How new rows are made: a method for each matrix, or one for both (`embeddings: mean`)."""
+    """How the rows of added tokens are initialised: one method for each matrix, or one for both.
+
+    `embeddings: mean` is the same as `embeddings: {input: mean, output: mean}`.
+    """
 
     input: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
         default_factory=lambda: INITS.parse("calibrated"),
@@ -182,10 +144,12 @@ class EmbeddingSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_for_both(cls, data: Any) -> Any:
-        """Read a method without `input` or `output` as the choice for both."""
-        named = isinstance(data, Mapping) and len(data) == 1 and next(iter(data)) in INITS.names()
-        return {"input": data, "output": data} if isinstance(data, str) or named else data
+    def _use_for_both(cls, data: Any) -> Any:
+        """Use a method without `input` or `output` for both matrices."""
+        is_method = isinstance(data, str)
+        if isinstance(data, Mapping) and len(data) == 1:
+            is_method = next(iter(data)) in INITS.names()
+        return {"input": data, "output": data} if is_method else data
 
     @classmethod
     def more_names(cls) -> list[str]:
@@ -227,7 +191,10 @@ class Licences(Settings):
 
 
 class Recipe(Settings):
-    """Everything that a run depends on: the same recipe gives the same keys on any machine."""
+    """Everything that the results of a run depend on.
+
+    The same recipe gives the same keys on any machine; where and how it runs is in `Runtime`.
+    """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", serialize_by_alias=True
@@ -273,7 +240,7 @@ class Recipe(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _several(cls, data: Any) -> Any:
+    def _split_targets(cls, data: Any) -> Any:
         """Read a list of targets: the first is `target`, the others are `extra_targets`."""
         if (
             not isinstance(data, Mapping)
@@ -288,31 +255,31 @@ class Recipe(Settings):
 
     @field_validator("name")
     @classmethod
-    def _plain_name(cls, value: str) -> str:
+    def _check_name(cls, value: str) -> str:
         if not NAME.fullmatch(value.replace("{language}", "x")):
             msg = f"{value!r} cannot be the name of a folder; use letters, digits, '-', '_' and '.'"
             raise ValueError(msg)
         return value
 
     @model_validator(mode="after")
-    def _two_languages(self) -> Recipe:
+    def _check_texts(self) -> Recipe:
         languages = [text.language for text in self.targets]
         if self.replay and self.replay.language in languages:
             msg = (
-                f"target and replay are both {self.replay.language}; replay is text the model "
-                "already knows"
+                f"target and replay are both {self.replay.language}; name replay text in a "
+                "language that the model already knows"
             )
             raise ValueError(msg)
-        if len({*languages}) < len(languages):
+        if len(set(languages)) < len(languages):
             msg = (
-                f"every target language is named once; got {', '.join(languages)}: list sources "
-                "under one corpus"
+                f"a target language is named more than once ({', '.join(languages)}); name each "
+                "once, and list its sources under one corpus"
             )
             raise ValueError(msg)
         if self.replay is None and any(phase.replay_share for phase in self.training.phases):
             msg = (
-                "a phase of training has a share of replay, but no replay text is named; set "
-                "replay, or leave it out"
+                "a phase of training sets replay_share, but the recipe names no replay text; set "
+                "replay, or remove replay_share"
             )
             raise ValueError(msg)
         return self
@@ -324,6 +291,6 @@ class Recipe(Settings):
 
     @property
     def run_name(self) -> str:
-        """The name of the run folder."""
+        """The name of the run folder: `name`, with the languages in the place of {language}."""
         languages = "-".join(text.language.replace(":", "-") for text in self.targets)
         return self.name.replace("{language}", languages)

@@ -1,8 +1,8 @@
-"""YAML and dotted overrides, read into a plain tree that remembers where each setting was written.
+"""Reads YAML and dotted overrides into a `Tree`, and writes YAML.
 
-YAML is read by the core schema of version 1.2: `no` is a string (the tag of Norwegian), not false,
-and `3e-4` is a number. Tags are refused, as are files and nested aliases that expand to too many
-values.
+The tree remembers the file and line of each setting for error messages. Scalars follow the core
+schema of YAML 1.2: `no` is a string (the language tag of Norwegian), not false, and `3e-4` is a
+number. Tags are refused, and so are files and aliases with too many values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 from lingraft.errors import RecipeError
 from lingraft.recipe.old_names import current_place, current_tree
-from lingraft.recipe.tree import Place, Tree, place_of
+from lingraft.recipe.tree import Place, Tree, dotted, place_of
 
 MAX_BYTES = 2**18
 MAX_VALUES = 20_000
@@ -27,6 +27,7 @@ _PLAIN_TAGS = {
     for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")
 }
 
+# PyYAML reads scalars by YAML 1.1. These are tried in order, integers before floats.
 _CORE = (
     (re.compile(r"null|Null|NULL|~|"), lambda _text: None),
     (re.compile(r"true|True|TRUE"), lambda _text: True),
@@ -39,7 +40,7 @@ _CORE = (
 
 
 def read_file(path: Path) -> Tree:
-    """Read a recipe; raises `RecipeError` with the line of what is not plain YAML."""
+    """Read a YAML file; raises `RecipeError` with the line of what is not allowed in a recipe."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -78,7 +79,7 @@ def read_text(data: bytes, where: str) -> Tree:
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
     """Return the tree with `dotted.path=value` assignments applied; values are YAML.
 
-    Old names become the new ones.
+    Old names of settings are replaced by the new ones, each with a warning.
 
     >>> override(Tree({"vocabulary": {"size": 1}}), ["vocabulary.size=10000"]).values
     {'vocabulary': {'size': 10000}}
@@ -95,7 +96,7 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
             )
             raise RecipeError(msg)
         place = current_place(place_of(path), where)
-        _put(values, place, _Reader(where).value(_compose(text, where), place), where)
+        _set(values, place, _Reader(where).value(_compose(text, where), place), where)
         origins[place] = where
     return Tree(values, origins)
 
@@ -120,7 +121,7 @@ def _compose(text: str, where: str) -> yaml.Node | None:
 
 
 class _Reader:
-    """Converts nodes into values and counts them: an alias may expand to millions of values."""
+    """Converts the nodes of a YAML document into values, and stores the line of each."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -131,26 +132,28 @@ class _Reader:
         if node is None:
             return None
         here = self._here(node)
+        # Nested aliases expand a small file to millions of values, so values are counted here.
         self._count += 1
         if self._count > MAX_VALUES or len(place) > MAX_DEPTH:
             msg = (
-                f"{here}: more than {MAX_VALUES:,} values or {MAX_DEPTH} levels; a recipe is a "
-                "page of settings"
+                f"{here}: more than {MAX_VALUES:,} values or {MAX_DEPTH} levels; name files "
+                "instead, and use fewer aliases"
             )
             raise RecipeError(msg)
         self.origins[place] = here
         if node.tag not in _PLAIN_TAGS:
-            msg = f"{here}: the tag {node.tag!r} is not allowed; a recipe is plain data"
+            msg = f"{here}: the tag {node.tag!r} is not allowed in a recipe; remove it"
             raise RecipeError(msg)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*place, index)) for index, item in enumerate(node.value)]
-        plain = isinstance(node, yaml.ScalarNode) and node.style is None
-        return scalar(node.value) if plain else node.value
+        # A scalar with a style is quoted or a block of text: always a string.
+        is_unquoted = isinstance(node, yaml.ScalarNode) and node.style is None
+        return scalar(node.value) if is_unquoted else node.value
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key, str):
@@ -158,23 +161,22 @@ class _Reader:
                     f"{self._here(key_node)}: the name of a setting is a word, got a {key_node.id}"
                 )
                 raise RecipeError(msg)
-            if key in found:
+            if key in values:
                 msg = f"{self._here(key_node)}: {key!r} is set twice; remove one of the two"
                 raise RecipeError(msg)
-            found[key] = self.value(value_node, (*place, key))
+            values[key] = self.value(value_node, (*place, key))
+            # The line of the name, not of its value, which may start some lines below.
             self.origins[(*place, key)] = self._here(key_node)
-        return found
+        return values
 
     def _here(self, node: yaml.Node) -> str:
-        return (
-            self.where
-            if self.where.startswith("-o")
-            else f"{self.where}:{node.start_mark.line + 1}"
-        )
+        if self.where.startswith("-o"):  # an override has one line
+            return self.where
+        return f"{self.where}:{node.start_mark.line + 1}"
 
 
 def scalar(text: str) -> str | int | float | bool | None:
-    """Read a plain scalar by the core schema of YAML 1.2.
+    """Return the value of an unquoted scalar by the core schema of YAML 1.2.
 
     >>> [scalar(text) for text in ("no", "3e-4", "10000", "true", "~")]
     ['no', 0.0003, 10000, True, None]
@@ -185,7 +187,8 @@ def scalar(text: str) -> str | int | float | bool | None:
     return text
 
 
-def _put(values: dict[str, Any], place: Place, value: Any, where: str) -> None:
+def _set(values: dict[str, Any], place: Place, value: Any, where: str) -> None:
+    """Set the value at `place`; missing mappings on the way are created."""
     node: Any = values
     for depth, part in enumerate(place[:-1]):
         _check_index(node, part, where)
@@ -193,7 +196,7 @@ def _put(values: dict[str, Any], place: Place, value: Any, where: str) -> None:
         if following is None and isinstance(node, dict):
             following = node[part] = {}
         if not isinstance(following, dict | list):
-            path = ".".join(map(str, place[: depth + 1]))
+            path = dotted(place[: depth + 1])
             msg = (
                 f"{where}: {path} is {following!r}, which has no settings inside; override "
                 f"{path} as a whole"
@@ -223,13 +226,14 @@ def _copy(value: Any) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every string that a reader of YAML 1.2, or of 1.1, would take for something else."""
+    """Quotes every string that YAML 1.1 or 1.2 would read as something else; writes no aliases."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True
 
 
 def _represent_string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML itself quotes what YAML 1.1 would misread.
     style = "'" if not isinstance(scalar(text), str) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -1,0 +1,67 @@
+"""The settings of a recipe for text: target languages and replay."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from lingraft.corpus import CorpusSettings, parse_language
+from lingraft.corpus.config import Sources
+from lingraft.errors import RecipeError
+
+
+def _language(tag: object) -> str:
+    if not isinstance(tag, str):
+        msg = f"a language is a tag such as hi, pt-BR or zh-Hant, got {tag!r}"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueErrors
+    try:
+        return parse_language(tag)
+    except RecipeError as error:
+        # Pydantic adds the path of the setting to a ValueError; it lets other errors through.
+        raise ValueError(str(error)) from error
+
+
+class Text(CorpusSettings):
+    """Text in one language."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+    language: Annotated[str, BeforeValidator(_language)] = Field(
+        description="BCP-47 tag (hi, pt-BR, zh-Hant), or domain:NAME for text of a domain"
+    )
+    sources: Sources = Field(
+        alias="corpus",
+        description="training text: a file (.txt .jsonl .csv .parquet, also .gz .zst), a hub "
+        "data set owner/name, `miniature`, a mapping with details, or a list of these",
+    )
+
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="with several target languages: factor on this language's amount of text",
+    )
+
+    @property
+    def corpus(self) -> CorpusSettings:
+        """The settings of the corpus alone: the key of a corpus depends on these only."""
+        settings = {name: getattr(self, name) for name in CorpusSettings.model_fields}
+        return CorpusSettings.model_construct(**settings)
+
+
+class Replay(Text):
+    """Text in a language that the model knows, for training and to measure forgetting."""
+
+    portion: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        alias="share",
+        description="share of the bytes of training text that is replayed; 0: measured only",
+    )
