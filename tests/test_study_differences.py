@@ -12,7 +12,7 @@ from scipy import stats
 
 from lingraft.study import better_value, differences, ranking
 from lingraft.study.config import ComparedSettings
-from lingraft.study.statistics import difference_rows
+from lingraft.study.study_results import difference_rows
 
 BITS = ComparedSettings()
 

@@ -1,8 +1,9 @@
 """From a recipe to a finished run: `plan` predicts it, `run` runs it, `before_after` shows results.
 
-`stages` names the stages of a run and their inputs; `stage_node` gives each its key, from its
-settings, the keys of its inputs and its version in `versions`; `lingraft.store` hashes the key and
-keeps the output. `stage_builders`, `evaluation_stages` and `check_stages` build the outputs.
+`stages` lists the stages of a run and their inputs. `stage_node` collects what the key of a stage
+depends on: its settings, the keys of its inputs, and its version in `versions`. `lingraft.store`
+hashes this and keeps the output. `stage_builders`, `evaluation_stages` and `check_stages` build the
+outputs.
 """
 
 from lingraft.pipeline.extension import extend

@@ -1,8 +1,9 @@
-"""The added tokens of the models of an evaluation: exposures in training, and change of their rows.
+"""Measures the added tokens of evaluated models: how often training saw them, how rows changed.
 
 Exposures are counted in the packed training text. The row of an added token is compared with its
-row in the model before, if both models have the same tokens: that is the model that training began
-with. Numbers of single tokens are stored in added_tokens.parquet, summaries are measurements.
+row in the previous model of the evaluation, if that has the same tokens: it is then the model that
+training began with. Numbers for single tokens are stored in added_tokens.parquet; summaries are
+measurements.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lingraft.pipeline.stage_node import StageContext
 ADDED_TOKENS = "added_tokens.parquet"
 
 _CHUNK = 2**22
-"""Tokens that are counted at a time: packed text is mapped into memory and may not fit into it."""
+"""Tokens that are counted at a time: packed text is memory-mapped and may be larger than memory."""
 
 
 def added_measurements(
@@ -37,16 +38,16 @@ def added_measurements(
     added = added_ids(models)
     measurements: list[Measurement] = []
     records: list[dict[str, Any]] = []
-    before: ScoredModel | None = None
+    previous: ScoredModel | None = None
     for name, model in models.items():
         ids_A = np.array(sorted(added[name]), dtype=np.int64)
         surfaces = model.tokenizer.vocabulary.surfaces
-        if len(ids_A) and before and before.tokenizer.vocabulary.surfaces == surfaces:
-            moved = measure_rotation(before.folder, model.folder, ids_A)
-            use = AddedTokenUse(ids_A, _exposures(ids_A, context), moved)
+        if len(ids_A) and previous and previous.tokenizer.vocabulary.surfaces == surfaces:
+            rotations = measure_rotation(previous.folder, model.folder, ids_A)
+            use = AddedTokenUse(ids_A, _exposures(ids_A, context), rotations)
             measurements += measure_exposure(use, language, name)
             records += _records(use, surfaces, model.scored.scores, name)
-        before = model
+        previous = model
     if records:
         _write(records, context)
     return measurements
@@ -75,6 +76,7 @@ def _records(
     heldout = np.bincount(ids, minlength=len(surfaces))
     is_undertrained = find_undertrained(use.rotations)
     records = []
+    # `turn` and `under_trained` are column names of stored files, kept so that readers work.
     for number, token in enumerate(use.ids):
         records.append(
             {

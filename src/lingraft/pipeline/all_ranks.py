@@ -1,9 +1,9 @@
-"""Runs in several processes, for training only: the first process builds every other stage.
+"""Runs in several processes: all of them train, and rank 0 builds every other stage.
 
-The other processes wait in the store for the inputs of training, by polling: a stage output is
-complete or absent, so they need no lock, and may be on several machines that share the store's
-folder. All processes meet when training begins. The first one says whether it is cached; if not,
-all train, and the output of the first is kept. If a process fails, the launcher ends the others.
+The other ranks poll the store until it has the inputs of training. They need no lock, because a
+stage output is complete or absent, and may be on other machines that share the folder of the store.
+When training begins, rank 0 reports whether its output is cached. If it is not, all ranks train and
+rank 0 stores the output. If a process fails, the launcher ends the others.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ POLL_SECONDS = 0.2
 
 @contextmanager
 def training_group(node: StageNode, graph: Graph, runtime: Runtime, store: Store) -> Iterator[bool]:
-    """Open the process group while the block runs if the node is the training of several processes.
+    """Open the process group for the block if several processes train and `node` is the training.
 
-    Yields whether the output is cached, the same answer on every rank.
+    Yields whether the output of the node is cached; the value is the same on every rank.
     """
     if runtime.launch is None or node is not graph.training:
         yield node.is_cached(store)
@@ -38,7 +38,7 @@ def training_group(node: StageNode, graph: Graph, runtime: Runtime, store: Store
 
 
 def train_as_worker(recipe: Recipe, runtime: Runtime, graph: Graph) -> None:
-    """Train in a process that is not the first; wait for the inputs of training before."""
+    """Wait for the inputs of training, then train on a rank other than 0."""
     store, training = Store(runtime.store), graph.training
     if training is None:
         return
@@ -48,6 +48,7 @@ def train_as_worker(recipe: Recipe, runtime: Runtime, graph: Graph) -> None:
         tempfile.TemporaryDirectory() as folder,
     ):
         if not is_cached:
+            # What this rank writes is discarded: rank 0 writes the output.
             draft = Draft(Path(folder), is_first=False)
             training.make(training.context(store, recipe, runtime, draft))
 

@@ -1,10 +1,10 @@
-"""The checks of a run against other libraries.
+"""The stages that check tokenizers and models with transformers.
 
-The source is checked before anything is learned: transformers and lingraft must read it alike. The
-result is checked before training, and again after it: the tokens of the source, as transformers
-reads them, must have kept their ids. The results of the checks are claims, the first and the last
-ones of the certificate of a run. No other stage depends on a check: after an upgrade of
-transformers only the checks run again, for a second or two each.
+The source is checked before anything is learned: transformers and lingraft must give the same
+tokens for it. The result is checked before and after training: the tokens of the source, as
+transformers reads them, must have kept their ids. The checks produce the first and the last claims
+of the certificate of a run. No other stage depends on a check: after an upgrade of transformers,
+only the checks run again, which takes a second or two each.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from lingraft.tokenizer import open_tokenizer
 CLAIMS = "claims.json"
 
 _DOCUMENTS, _CHARACTERS = 40, 2_000
-"""Held-out documents of each language that are read, and characters of each: a check is short."""
+"""Held-out documents of each language that are checked, and characters of each: few, for speed."""
 
 
 def source_check(
@@ -60,7 +60,7 @@ def result_check(
     *,
     rows: bool,
 ) -> StageNode:
-    """Return the stage that checks the source's tokens in a result, with `rows` their rows too."""
+    """Return the stage that checks the source's tokens in a result; with `rows`, their rows too."""
     return stage_node(
         title, "result-check", {**_settings(recipe), "rows": rows},
         partial(check_result, rows=rows), source=source, vocabulary=vocabulary, model=model,
@@ -71,8 +71,10 @@ def check_source(context: StageContext) -> None:
     """Check the source on edge cases and on the first held-out documents of each language."""
     model = context.folders["source"] / "model"
     given = given_folder(model)
-    corpora = [Corpus.open(context.folders[role]) for role in context.folders if role != "source"]
-    texts = [text for corpus in corpora for text in _first_texts(corpus)]
+    texts: list[str] = []
+    for role, folder in context.folders.items():
+        if role != "source":
+            texts += _first_texts(Corpus.open(folder))
     claims = [certify_source(open_tokenizer(model), given, texts), *certify_source_ids(given)]
     write_certificate(
         claims,
@@ -83,7 +85,7 @@ def check_source(context: StageContext) -> None:
 
 
 def check_result(context: StageContext, *, rows: bool) -> None:
-    """Check a result against the source as it was given."""
+    """Compare a result with the source as it was given, before its tokenizer was converted."""
     source, vocabulary = context.folders["source"] / "model", context.folders["vocabulary"]
     model = context.folders["model"] / "model" if "model" in context.folders else None
     target = model or vocabulary / "tokenizer"
@@ -111,6 +113,7 @@ def run_certificate(
     claims: list[Any] = []
     for part in parts:
         claims += part["claims"]
+    # Everything but the claims is that of the vocabulary's certificate.
     return {**parts[1], "claims": claims}
 
 
@@ -120,6 +123,7 @@ def write_run_certificate(path: Path, certificate: dict[str, Any]) -> None:
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
+    # The versions are part of the key: a check is only valid for the libraries that it used.
     versions = {name: version(name) for name in ("transformers", "tokenizers")}
     return {**versions, "allow": list(recipe.vocabulary.allow)}
 

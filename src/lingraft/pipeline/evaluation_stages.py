@@ -1,9 +1,9 @@
-"""The stages that measure: scores of each model, its tasks, and the evaluation that compares them.
+"""The stages that measure: scoring and tasks for each model, and an evaluation of all models.
 
-The scores of a model depend on the model, the text and how it is read, not on its role in a run. So
-each model has a scoring stage and a tasks stage of its own, whose keys depend on nothing else: two
-runs that share a model score it once. Timings compare models round by round; they are measured in
-the evaluation stage, which reads the scores of all models.
+The scores of a model depend on the model, the text and how it is read, but not on its role in a
+run. So each model has a scoring stage and a tasks stage, and two runs that share a model score it
+once. The evaluation reads the scores of all models and compares them. It also measures speed,
+because the models must be timed in turns to be compared.
 
 Inputs are named by kind and name (`model:source`, `scores:source`, `text:target`), so that a model
 may have any name.
@@ -33,8 +33,10 @@ from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 
 SCORING_SETTINGS = ("heldout_bytes", "context", "stride")
+"""The evaluation settings that the scores of a model depend on."""
+
 SAMPLE_SETTINGS = ("prompt_bytes", "samples", "sample_bytes")
-"""The settings of an evaluation that the scores of a model depend on."""
+"""The generation settings that the generated samples of a model depend on."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ def evaluation_nodes(
 ) -> EvaluationNodes:
     """Return the stages that score each model, run its tasks, and compare it with the first model.
 
-    Documents of tasks are searched for in the texts `learned`, by default in all texts. `packed` is
-    training text, where exposures of added tokens are counted. `separator` is the setting
-    `training.packing.separator` of the recipe. Raises `LingraftError` if a file that the settings
-    name does not exist.
+    `learned` are the texts of which the training part is searched for documents of tasks; by
+    default, these are all texts. `packed` is the training text in which exposures of added tokens
+    are counted. `separator` is the setting `training.packing.separator` of the recipe. Raises
+    `LingraftError` if a file that the settings name does not exist.
     """
     text_inputs = _prefixed("text", texts)
     learned_inputs = text_inputs if learned is None else _prefixed("text", learned)
@@ -159,7 +161,7 @@ def make_scoring(settings: Evaluation, separator: str, context: StageContext) ->
         context.draft.notes[language] = notes
     samples = {}
     for language, generated in scored.samples.items():
-        samples[language] = [asdict(sample) for sample in generated]
+        samples[language] = list(map(asdict, generated))
     content = {"languages": list(scored.scores), "samples": samples}
     text = json.dumps(content, ensure_ascii=False, indent=1)
     context.draft.path("scored.json").write_text(text, encoding="utf-8")
@@ -203,7 +205,7 @@ def make_tasks(settings: Evaluation, seed: int, context: StageContext) -> None:
 
 
 def make_evaluation(settings: Evaluation, names: tuple[str, ...], context: StageContext) -> None:
-    """Compare the scores of the models, and time the models side by side."""
+    """Compare the scores of the models, and measure the speed of each."""
     models = {}
     for name in names:
         folder = context.folders[f"model:{name}"] / "model"
@@ -228,6 +230,7 @@ def _task_measurements(names: tuple[str, ...], context: StageContext) -> list[Me
     for name in names:
         if f"tasks:{name}" in context.folders:
             path = context.folders[f"tasks:{name}"] / "measurements.parquet"
+            # A tasks stage does not know the name of its model: its key must not depend on it.
             measured[name] = [replace(row, subject=name) for row in read_measurements(path)]
     if not measured:
         return []
@@ -235,19 +238,24 @@ def _task_measurements(names: tuple[str, ...], context: StageContext) -> list[Me
     from lingraft.evaluation.tasks.task_changes import task_changes
 
     first = names[0]
+    first_samples = context.folders[f"tasks:{first}"] / "samples.jsonl"
+    results: list[Measurement] = []
     changes: list[Measurement] = []
-    for name in names[1:]:
-        if name in measured:
-            samples = [context.folders[f"tasks:{n}"] / "samples.jsonl" for n in (first, name)]
-            changes += task_changes(measured[first], measured[name], *samples)
-    results = [row for rows in measured.values() for row in rows]
+    for name, rows in measured.items():
+        results += rows
+        if name != first:
+            samples = context.folders[f"tasks:{name}"] / "samples.jsonl"
+            changes += task_changes(measured[first], rows, first_samples, samples)
     return [*results, *changes]
 
 
 def text_corpora(context: StageContext) -> list[Corpus]:
     """Return the corpora of a stage that measures, in the order of its inputs."""
-    roles = [role for role in context.folders if role.startswith("text:")]
-    return [Corpus.open(context.folders[role]) for role in roles]
+    corpora = []
+    for role, folder in context.folders.items():
+        if role.startswith("text:"):
+            corpora.append(Corpus.open(folder))
+    return corpora
 
 
 def _heldout_texts(context: StageContext, settings: Evaluation) -> dict[str, Any]:

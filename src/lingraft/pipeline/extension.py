@@ -1,6 +1,6 @@
-"""`lingraft extend`: a tokenizer with new tokens, and embedding rows for them; nothing is trained.
+"""`lingraft extend`: adds tokens to a tokenizer and embedding rows to its model; trains nothing.
 
-A folder with a tokenizer but no weights gives an extended tokenizer alone.
+For a folder that has a tokenizer but no weights, only the tokenizer is extended.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""`lingraft evaluate`: measures any models on the same text and compares them with the first one.
+"""`lingraft evaluate`: measures models on the same text and compares them with the first one.
 
-The text is the held-out text of a recipe, as in a run, or comes from files. Text of files is not
-cleaned, so that every model sees the same bytes. The keys of scores depend on the hashes of the
-model's files and of the text: a later evaluation, or a run with the same source model, finds them
-in the store.
+The text is the held-out text of a recipe, as in a run, or text of files, which is not cleaned. The
+keys of scores depend on the hashes of the model's files and of the text. So a later evaluation, or
+a run with the same source model, finds the scores in the store.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def evaluate_models(
     models = {name: model_path(model) for name, model in shortest_names(request.models).items()}
     recipe = _recipe(request, next(iter(models.values())))
     if getattr(recipe.model, "trust_remote_code", False):
-        # Permits the code of the recipe's model, which models that were made from it need, too.
+        # This allows the code of the recipe's model to run; models adapted from it need it, too.
         recipe.model.identity()
     model_nodes = {name: _model_node(name, parse_model(path)) for name, path in models.items()}
     texts = _texts(request, recipe)
@@ -105,9 +104,9 @@ def _different(inputs: Sequence[StageNode], measuring: EvaluationNodes) -> list[
 
 
 def model_path(model: str) -> str:
-    """Return the model folder or hub id that `model` means: for a finished run, its model/.
+    """Return the model folder or hub id that `model` names; of a finished run, its folder model/.
 
-    Raises `ModelError` for what is neither a folder nor a hub id.
+    Raises `ModelError` if `model` is neither a folder nor a hub id.
     """
     path = Path(model).expanduser()
     if (path / RUN).is_file() and (path / "model").is_dir():
@@ -129,7 +128,7 @@ def model_path(model: str) -> str:
 
 
 def shortest_names(models: Sequence[str]) -> dict[str, str]:
-    """Name each model by the shortest end of its path that no other model shares.
+    """Return the models by name: the last parts of their paths, as few as make names different.
 
     Raises `RecipeError` if a model is named twice.
 
@@ -148,13 +147,19 @@ def shortest_names(models: Sequence[str]) -> dict[str, str]:
 
 
 def _recipe(request: EvaluationRequest, first_model: str) -> Recipe:
-    """Return the recipe whose evaluation settings are used; its models and texts may be others."""
+    """Return the recipe of the request; without one, a recipe with the default settings.
+
+    The model of the recipe is not evaluated; its texts are used if the request has no text.
+    """
     settings = {
         "evaluation.tasks": list(request.tasks),
         "evaluation.parallel_file": request.parallel,
         "evaluation.reference_tokenizer": request.reference,
     }
-    overrides = [assignment(path, value) for path, value in settings.items() if value]
+    overrides = []
+    for path, value in settings.items():
+        if value:
+            overrides.append(assignment(path, value))
     language, files = next(iter((request.text or {}).items()), (None, ()))
     given = Given()
     if not request.recipe:
@@ -186,7 +191,7 @@ def _text_node(language: str, files: Sequence[str], settings: Evaluation) -> Sta
 def _make_text(
     settings: CorpusSettings, language: str, max_bytes: int, context: StageContext
 ) -> None:
-    """Store unchanged documents, up to the bytes that are scored, as held-out text."""
+    """Store documents unchanged as held-out text, as many as are scored."""
     with (
         DocumentWriter(context.draft.path("train.parquet")) as train,
         DocumentWriter(context.draft.path("heldout.parquet")) as heldout,
@@ -208,7 +213,9 @@ def _documents(settings: CorpusSettings, language: str) -> Generator[str, None, 
     """Yield the documents of all sources that are not blank."""
     for source in settings.sources:
         with closing(read_source(source, language)) as texts:
-            yield from (text for text in texts if text.strip())
+            for text in texts:
+                if text.strip():
+                    yield text
 
 
 def _write_results(

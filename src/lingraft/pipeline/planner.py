@@ -1,4 +1,7 @@
-"""Predicts what a run would do: its stages, which of them are cached, sizes, cost and time."""
+"""Predicts what a run would do: its stages, which of them are cached, sizes, FLOPs and time.
+
+Nothing is built for a plan: the size of text is estimated from the sizes of its files.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +35,18 @@ from lingraft.store import Manifest, Store
 EMBEDDING_SECONDS = 3.0
 CHECK_SECONDS = 2.0
 PREDICTION_SECONDS = 10.0
+"""Estimated times of stages that take about the same time for every recipe."""
 
 AMOUNTS = ("documents", "bytes", "tokens", "rows", "parameters")
 
 
 @dataclass(frozen=True)
 class PlanRow:
-    """What is known of a stage before the run.
+    """What is known about a stage before the run.
 
-    `amounts` holds those of `AMOUNTS` that are known. `seconds` is the time that the stage still
-    takes: 0 if its output is cached, `None` if it is not known. `notes` describe the source model.
+    `amounts` maps names of `AMOUNTS` to numbers, as far as these are known. `seconds` is the time
+    that the stage will take: 0 if its output is cached, `None` if it is not known. `notes` are
+    lines about the source model.
     """
 
     title: str
@@ -60,13 +65,13 @@ class PlanRow:
 def plan(recipe: Recipe, runtime: Runtime) -> list[PlanRow]:
     """Return a plan row for each stage of a recipe, in order.
 
-    Numbers of cached stages are exact, the others are estimates.
+    Amounts of cached stages are exact; other amounts, and all times, are estimates.
     """
     return _Planner(recipe, runtime).rows()
 
 
 class _Planner:
-    """Visits the stages in order and passes sizes from each to the next ones."""
+    """Visits the stages in order; sizes found at one stage are attributes that later ones use."""
 
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
@@ -98,10 +103,14 @@ class _Planner:
     def _texts(self) -> list[PlanRow]:
         """Return the rows of all texts, and store the size of the target text."""
         graph, recipe = self.graph, self.recipe
-        pairs = zip(graph.targets, recipe.targets, strict=True)
-        rows = [self._corpus(node, text) for node, text in pairs]
-        sizes = [row.amounts.get("bytes") for row in rows]
-        self.target_bytes = sum(size or 0 for size in sizes) if all(sizes) else None
+        rows: list[PlanRow] = []
+        sizes: list[int] = []
+        for node, text in zip(graph.targets, recipe.targets, strict=True):
+            row = self._corpus(node, text)
+            rows.append(row)
+            sizes.append(row.amounts.get("bytes", 0))
+        # The sum is known only if the size of every text is.
+        self.target_bytes = sum(sizes) if all(sizes) else None
         if len(rows) > 1:
             size = self.target_bytes
             rows.append(self._row(graph.target, {"bytes": size}, seconds=_reading_seconds(size)))
@@ -140,6 +149,7 @@ class _Planner:
         self.source_tokens = notes["tokens"] if notes else rows_of(config)
         self.tied = bool(config.get("tie_word_embeddings"))
         self.width = self.input_parameters // max(rows_of(config) or 1, 1)
+        # Only a model that is trained here, instead of downloaded, needs computing.
         tokens = self.recipe.model.training_tokens()
         flops = 6.0 * tokens * (self.parameters or 0) if tokens else None
         row = self._row(
@@ -151,7 +161,7 @@ class _Planner:
         return replace(row, notes=self._statement(node))
 
     def _statement(self, node: StageNode) -> tuple[str, ...]:
-        """Describe the source, if its files can be read before the run."""
+        """Return lines about the source; none if its files are not on this machine yet."""
         folder = self.recipe.model.tokenizer_folder()
         if node.is_cached(self.store):
             folder = self.store.folder(node.stage) / "model"
@@ -189,7 +199,7 @@ class _Planner:
         tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
         if role == "target":
             self.target_tokens = tokens
-            if notes:  # less than the text has, if long documents were cut
+            if notes:  # fewer bytes than the text has, if long documents were truncated
                 self.target_bytes = notes["bytes"]
         amounts = {"tokens": tokens, "rows": notes["rows"] if notes else None}
         return self._row(node, amounts, seconds=_reading_seconds(size))
@@ -229,6 +239,8 @@ class _Planner:
     def _flops(self, per_parameter: int, tokens: int | None) -> float | None:
         if tokens is None or not self.adapted_parameters:
             return None
+        # An input embedding is a lookup, which multiplies nothing. If it is tied, its matrix counts
+        # because it is also the output head.
         lookup = 0 if self.tied else self.input_parameters + self.added * self.width
         return float(per_parameter) * tokens * (self.adapted_parameters - lookup)
 
@@ -238,7 +250,7 @@ def _reading_seconds(size: int | None) -> float:
 
 
 def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime) -> str:
-    """Return in one line what happens to the pre-tokenizer, as far as it is known."""
+    """Return in one line what happens to the pre-tokenizer, as far as the plan knows it."""
     store, node = Store(runtime.store), build_graph(recipe).vocabulary
     if node.is_cached(store):
         return pretokenizer_line(store.folder(node.stage))

@@ -1,8 +1,8 @@
-"""Rough estimates of what a stage costs before it has run; they are shown as estimates.
+"""Rough estimates of the cost of a stage before it has run.
 
-Training takes 6 FLOPs, and scoring 2, for each token and each parameter that multiplies it (all but
-the input embedding). Seconds are FLOPs over the speed of this machine's matrix product, of which
-models reach a part.
+Training takes 6 FLOPs for each token and each parameter, scoring takes 2; the parameters of the
+input embedding do not count, as they are only looked up. To get seconds, FLOPs are divided by the
+measured speed of a matrix product on this machine, times the share of it that models reach.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMPRESSION = 4.0
 """Bytes of text per byte of a .gz or .zst file: 3.6 (English) to 6.2 (Tamil) in news text."""
 
 BYTES_PER_TOKEN = {"before": 1.6, "after": 6.5}
-"""In a language that the tokenizer was not trained on, and there with thousands of added tokens."""
+"""In a language that the tokenizer was not trained on: before and after tokens are added."""
 
 LEARNING_SECONDS_PER_BYTE = 1.2e-6
 READING_SECONDS_PER_BYTE = 0.5e-6
@@ -37,7 +37,7 @@ EFFICIENCY = 0.45
 
 
 def text_bytes(settings: CorpusSettings) -> int | None:
-    """Return roughly how many bytes of text a corpus has, `None` if nothing is known of it."""
+    """Return an estimate of the bytes of text of a corpus, `None` if nothing is known about it."""
     bounds: list[int] = []
     if settings.limit and settings.limit.bytes:
         bounds.append(settings.limit.bytes)

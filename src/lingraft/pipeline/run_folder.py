@@ -1,8 +1,8 @@
-"""The run folder: results of a finished run, which `from_pretrained` can load; complete or absent.
+"""The run folder: the results of a finished run; complete or absent.
 
-Its files are hard links to the stage outputs in the store if the file system has them, so a run
-folder needs no second copy of the model and does not depend on the store. run.json holds their
-checksums: a file that was edited or damaged is found when the run is requested again.
+Its files are hard links to stage outputs in the store, or copies if the file system has no hard
+links. With links, the model takes disk space once, and the store can be deleted. run.json has the
+checksums of the files: a file that was edited or damaged is found when the run is requested again.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ EVIDENCE = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
 class Run:
     """A finished run.
 
-    `model` loads with plain `AutoModelForCausalLM.from_pretrained` and
-    `AutoTokenizer.from_pretrained`.
+    The folder `model` loads with `AutoModelForCausalLM.from_pretrained` and
+    `AutoTokenizer.from_pretrained`, without lingraft.
     """
 
     folder: Path
@@ -77,26 +77,26 @@ def read_record(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         msg = (
-            f"{folder}: not a finished run (no readable {RUN}); a run is made by `lingraft adapt "
-            "RECIPE`"
+            f"{folder}: not a finished run (no readable {RUN}); create one with `lingraft "
+            "adapt RECIPE`"
         )
         raise StoreError(msg) from error
     return current_record(record)
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write run.json into (the draft of) a folder."""
+    """Write run.json into a run folder or its draft."""
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     (folder / RUN).write_text(text, encoding="utf-8")
 
 
 def is_run(folder: Path, key: str) -> bool:
-    """Say whether a folder holds the finished run with this key, with unchanged files."""
+    """Say whether a folder is the finished run with this key and no file of it has changed."""
     return has_key(folder, key) and not run_damage(folder)
 
 
 def has_key(folder: Path, key: str) -> bool:
-    """Say whether a folder holds the finished run with this key, changed files included."""
+    """Say whether a folder is the finished run with this key, even if files have changed."""
     try:
         return bool(read_record(folder).get("key") == key and (folder / "report.html").is_file())
     except StoreError:
@@ -104,7 +104,7 @@ def has_key(folder: Path, key: str) -> bool:
 
 
 def results(folder: Path) -> dict[str, tuple[int, str]]:
-    """Return size and checksum of every result in (the draft of) a run folder."""
+    """Return size and checksum of every result in a run folder or its draft."""
     return {name: state for name, state in checksums(folder).items() if name not in EDITABLE}
 
 
@@ -118,9 +118,10 @@ def run_damage(folder: Path) -> str:
 def new_run_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
     """Yield a draft folder; it replaces `target` when the block ends without an error.
 
-    If the block fails, the draft is removed. An earlier run of the same name is replaced; a folder
-    that is not a run is never changed. If another process is writing the same folder, this one
-    waits for it. `option` is the command-line option that chooses another location.
+    If the block fails, the draft is removed. An earlier run with the same name is replaced; for a
+    folder that is not a run, `StoreError` is raised. If another process is writing the same folder,
+    this one waits for it. `option` is the command-line option that chooses another location, for
+    error messages.
     """
     if target.exists() and not (target / RUN).is_file() and any(target.iterdir()):
         msg = (
@@ -175,9 +176,12 @@ def copy_measurements(source: Path, target: Path) -> list[Measurement]:
 
 def model_files(folder: Path) -> dict[str, str]:
     """Return the files of a stored model folder, with their names in the run (model/...)."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    names = (str(path.relative_to(folder)) for path in files)
-    return {name: f"model/{name}" for name in names}
+    names = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            name = str(path.relative_to(folder))
+            names[name] = f"model/{name}"
+    return names
 
 
 def clock(moment: float) -> str:

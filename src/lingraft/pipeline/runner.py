@@ -1,7 +1,7 @@
 """Runs a recipe: each stage is taken from the store or built, then the run folder is written.
 
-The run folder appears complete or not at all. Finished stages stay in the store, so that a run that
-failed or was stopped continues where it was.
+The run folder is complete or absent. Finished stages stay in the store, so that a run that failed
+or was stopped continues with the first unfinished stage.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def run(
     """Run a recipe and return the finished run.
 
     Stages whose output is stored are not built again; a finished run is left as it is.
-    `write_report` is called with the draft of the run folder, `log` with a line for each stage.
+    `write_report` is called with the draft of the run folder, `log` with each line of progress.
     Raises `LingraftError`; then no run folder is left, but finished stages stay in the store.
     """
     store, folder = Store(runtime.store), runtime.runs / recipe.run_name
@@ -123,7 +123,7 @@ def run(
             "warnings": [*_recipe_warnings(recipe), *statement.warnings, *warnings_of(done)],
             "files": results(draft),
         }
-        write_record(draft, record)
+        write_record(draft, record)  # first, because the card and the report read it
         write_card(draft)
         write_report(draft)
     return Run(folder)
@@ -181,8 +181,9 @@ def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> N
     (draft / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
     evaluated = store.folder(graph.evaluation.stage)
     # Without generation settings, or without added tokens, these files do not exist.
-    optional = ("generated.json", ADDED_TOKENS)
-    link_same_names(evaluated, draft, (name for name in optional if (evaluated / name).is_file()))
+    for name in ("generated.json", ADDED_TOKENS):
+        if (evaluated / name).is_file():
+            link_same_names(evaluated, draft, (name,))
     link_same_names(store.folder(graph.prediction.stage), draft, (PREDICTION,))
     for node in graph.tasks:
         link_task_results(store.folder(node.stage), draft, node.title.removeprefix("tasks of "))
@@ -214,7 +215,7 @@ def _description(recipe: Recipe) -> dict[str, Any]:
 
 
 def describe_source(model: dict[str, Any]) -> str:
-    """Return a short name of a source model."""
+    """Return a short name of a source model, given its settings in a recipe."""
     kind, settings = next(iter(model.items()))
     if kind == "folder":
         return Path(settings["path"]).name
@@ -236,8 +237,10 @@ def warnings_of(done: Iterable[FinishedStage]) -> list[str]:
 def log_source_statement(recipe: Recipe, folder: Path, log: LogLine) -> SourceStatement:
     """Log what the source model is and how the recipe treats it; return this statement."""
     statement = source_statement(recipe, folder)
-    for line in (*statement.lines, *(f"warning: {warning}" for warning in statement.warnings)):
+    for line in statement.lines:
         log(line)
+    for warning in statement.warnings:
+        log(f"warning: {warning}")
     return statement
 
 

@@ -1,6 +1,6 @@
-"""Says whether the source is a base or a chat model, and how the run treats it.
+"""Describes the source: whether it is a base or a chat model, and how the run treats it.
 
-The plan, the log of a run and the model card show it.
+The plan, the log of a run and the model card show this statement.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ALTERNATIVE = (
 
 @dataclass(frozen=True)
 class SourceStatement:
-    """What the source is: status lines, warnings, and `kind`, which run.json keeps for the card."""
+    """Lines and warnings about the source, and `kind`, which run.json keeps for the model card."""
 
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -117,6 +117,7 @@ def _check_template(tokenizer: ModelTokenizer, chats: list[str]) -> None:
     if chat_template_of(tokenizer) is None:
         msg = (
             f"text in {', '.join(chats)}: format: chat, but the model has no chat template to "
-            "render conversations with; start from an instruct model, or read them as text (format: text)"
+            "render conversations with; start from an instruct model, or read them as text "
+            "(format: text)"
         )
         raise RecipeError(msg)

@@ -1,9 +1,9 @@
 """The functions that build stage outputs: each opens the inputs of a stage and fills its draft.
 
-Outputs of source, embeddings, training and chat vector have a folder `model/`; corpus has parquet
-files; vocabulary has `tokenizer/`, splice.json, certificate.json and samples.json; packing has
-blocks of tokens; training has training.jsonl too; prediction has prediction.json. The stages that
-measure are in `evaluation_stages`, those that check in `check_stages`.
+Source, embeddings, training and chat vector write a folder `model/`; training also writes
+training.jsonl. Corpus writes parquet files, vocabulary writes `tokenizer/`, splice.json,
+certificate.json and samples.json, packing writes blocks of tokens, and prediction writes
+prediction.json. Stages that measure are in `evaluation_stages`, stages that check in `check_stages`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ COMPANION_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
-"""Files that training does not change: they are copied from the model it started from."""
+"""Files that training does not change: they are copied from the model that training began with."""
 
 
 def make_source(context: StageContext) -> None:
@@ -156,7 +156,7 @@ def target_roles(recipe: Recipe) -> list[str]:
 
 
 def serving_cost(folder: Path) -> ServingCost:
-    """Return the FLOPs of a token in a model: 2 for each parameter that multiplies it."""
+    """Return the FLOPs of generating a token: 2 for each parameter that multiplies it."""
     checkpoint = Checkpoint.open(folder)
     names = embedding_names(checkpoint)
     body = checkpoint.parameters - names.rows * names.width * (1 if names.tied else 2)
@@ -238,10 +238,9 @@ def _heldout_measure(context: StageContext, folder: Path) -> Callable[[Any], dic
     """Return the function that measures bits per byte on held-out text during training."""
     separator = context.recipe.training.packing.separator
     tokenizer = replace(open_tokenizer(folder), separator=separator)
-    documents = {
-        language: list(first_documents(corpus.documents("heldout"), CURVE_BYTES))
-        for language, corpus in heldout_of(context).items()
-    }
+    documents = {}
+    for language, corpus in heldout_of(context).items():
+        documents[language] = list(first_documents(corpus.documents("heldout"), CURVE_BYTES))
 
     def measure(model: Any) -> dict[str, float]:
         scores = {}
@@ -253,7 +252,10 @@ def _heldout_measure(context: StageContext, folder: Path) -> Callable[[Any], dic
 
 
 def make_prediction(context: StageContext) -> None:
-    """Predict tokens per byte, bits per byte and training time, each from earlier results only."""
+    """Predict tokens per byte, bits per byte and training time.
+
+    Each prediction uses only results that were known before what it predicts.
+    """
     recipe, tokens, log, spliced = context.recipe, None, [], None
     if "corpus" in context.folders:
         notes = Manifest.read(context.folders["vocabulary"]).notes
@@ -277,7 +279,7 @@ def make_prediction(context: StageContext) -> None:
 
 
 def warn_if_not_servable(context: StageContext) -> None:
-    """Warn of everything that keeps vLLM from serving the model as it is."""
+    """Warn of everything in the model folder that vLLM does not support."""
     from lingraft.checkpoint.vllm_check import vllm_faults
 
     for fault in vllm_faults(context.draft.folder / "model"):

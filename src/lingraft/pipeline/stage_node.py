@@ -1,9 +1,9 @@
 """Nodes of the stage graph: a stage, the function that builds its output, and its inputs.
 
-Keys are known before anything runs: `stage_node` takes them from the settings and from the keys of
-the inputs. So a plan needs no computation, and a changed setting changes the keys of exactly those
-stages that depend on it. `Stage.key` in `lingraft.store` hashes what a key consists of; the version
-numbers are in `lingraft.pipeline.versions`.
+The key of a stage is known before anything runs, because it depends only on the stage's settings,
+the keys of its inputs and a version number (`lingraft.pipeline.versions`). So a plan builds
+nothing, and a changed setting changes the keys of the stages that depend on it and no others.
+`Stage.key` in `lingraft.store` makes the hash.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from lingraft.training import Execution
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a function that builds a stage output works with.
+    """The argument of a function that builds a stage output.
 
-    `draft` is the output to fill, `folders` maps the role of each input to its folder.
-    `scratch_dir` survives a killed process, for stages that can resume. `prefix_dir` survives the
-    output too, for stages that can continue from a stage with other settings.
+    `draft` is the output to fill. `folders` maps the role of each input to its folder.
+    `scratch_dir` is for progress of the stage: it survives a killed process and is removed when the
+    output is complete. `prefix_dir` is kept longer, for progress from which a stage with the same
+    inputs but other settings can continue.
     """
 
     recipe: Recipe
@@ -38,7 +39,7 @@ class StageContext:
 
     @property
     def execution(self) -> Execution:
-        """How to compute, with the device resolved."""
+        """The settings of the runtime that computing needs, with `auto` as a real device."""
         runtime = self.runtime
         return Execution(
             device=runtime.resolved_device(),
@@ -57,7 +58,7 @@ Make = Callable[[StageContext], None]
 
 @dataclass(frozen=True)
 class StageNode:
-    """A stage, and the function that builds its output."""
+    """A stage, the function that builds its output, and its input nodes by role."""
 
     title: str
     stage: Stage
@@ -69,7 +70,7 @@ class StageNode:
         return store.has(self.stage)
 
     def context(self, store: Store, recipe: Recipe, runtime: Runtime, draft: Draft) -> StageContext:
-        """Return what `make` works with when it fills `draft`."""
+        """Return the argument for `make`, which fills `draft`."""
         folders = {role: store.folder(node.stage) for role, node in self.inputs.items()}
         scratch_dir, prefix_dir = store.scratch_dir(self.stage), store.prefix_dir(self.stage)
         return StageContext(recipe, runtime, draft, folders, scratch_dir, prefix_dir)

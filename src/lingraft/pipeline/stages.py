@@ -1,14 +1,14 @@
 """The stages of a run and the inputs of each.
 
-source, text in the target language, replay text: named by the recipe
-source check: source, all texts (compares with transformers; nothing depends on it)
+source, text in the target language, replay text: no inputs, the recipe names them
+source check: source, all texts (no stage depends on a check)
 vocabulary: source, all texts
 embeddings: source, vocabulary (and target text, for initialisations that read text)
-result check (of the model of `embeddings`, and of the final model): source, vocabulary, the model
-packing (each text): source (for its context length), vocabulary, text
+result check (one of the model of `embeddings`, one of the final model): source, vocabulary, model
+packing (one of each text): source (for its context length), vocabulary, text
 training: embeddings, packed texts, and all texts for the held-out curve
-chat vector: the model of training (or embeddings), source, instruct model, vocabulary
-scoring, tasks (source, embeddings and final model): the model, all texts
+chat vector: the model of training (or else of embeddings), source, instruct model, vocabulary
+scoring, tasks (one of each of the models of source, embeddings and the end): model, all texts
 evaluation: those models, their scores and tasks, all texts, and the packed text
 prediction: source, vocabulary, the target text (of a single target), training, evaluation
 """
@@ -31,7 +31,8 @@ from lingraft.recipe import Recipe, Text
 def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
     """Return the stages of a recipe; raises `LingraftError` if its model or text does not exist.
 
-    With `extends_only` the source need not be trainable: quantised layers can be extended only.
+    With `extends_only`, the source need not be trainable: a model with quantised layers can be
+    extended, but not trained.
     """
     source = stage_node(
         "source model", "source", recipe.model.identity(), stage_builders.make_source
@@ -95,7 +96,10 @@ def _corpus(text: Text) -> StageNode:
 
 
 def _blend(recipe: Recipe, targets: tuple[StageNode, ...]) -> StageNode:
-    """Mix the texts of several target languages, for training and for rows made from text."""
+    """Return the stage that mixes the texts of several target languages.
+
+    Training uses this text, and so do initialisations that read text.
+    """
     settings = {
         "temperature": recipe.vocabulary.temperature,
         "weights": [text.weight for text in recipe.targets],
@@ -161,7 +165,7 @@ def _packing_nodes(
     target: StageNode,
     replay: StageNode | None,
 ) -> dict[str, StageNode]:
-    """Return the stages that pack text by role; none if nothing is trained."""
+    """Return the stages that pack target and replay text, by role; none if nothing is trained."""
     if not recipe.training.phases:
         return {}
     nodes = {"target": _packing(recipe, "target", source, vocabulary, target)}
@@ -174,8 +178,12 @@ def replays(recipe: Recipe) -> bool:
     """Say whether any phase mixes replay text into training."""
     if recipe.replay is None:
         return False
-    shares = [phase.replay_share for phase in recipe.training.phases]
-    return any(recipe.replay.portion if share is None else share for share in shares)
+    for phase in recipe.training.phases:
+        share = phase.replay_share
+        # A phase without a share of its own has that of the recipe.
+        if recipe.replay.portion if share is None else share:
+            return True
+    return False
 
 
 def _packing(
@@ -266,7 +274,7 @@ def _evaluation(
 def _prediction(recipe: Recipe, **inputs: StageNode | None) -> StageNode:
     """Return the stage that writes prediction.json.
 
-    Tokens per byte are predicted for a single target, the end of training if there is one.
+    Tokens per byte are predicted if there is one target, the end of training if there is training.
     """
     settings = {
         "heldout_bytes": int(recipe.evaluation.heldout_bytes),

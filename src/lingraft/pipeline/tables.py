@@ -18,14 +18,14 @@ from lingraft.store import WARNINGS
 
 IDENTICAL = "documents tokenised identically"
 SHOWN = ("tokens per word", "bits per byte", "generation speed", IDENTICAL)
-"""The metrics of the final table of a run; the report and measurements.csv hold all of them."""
+"""The metrics in the final table of a run; the report and measurements.csv have all metrics."""
 
 DERIVED = ("tokens per byte", "tokens per document")
-"""Metrics that follow from others: the table of an evaluation leaves them out, its files do not."""
+"""Metrics that follow from others; only the table of an evaluation leaves them out."""
 
 
 def before_after(run: Run) -> Table:
-    """Return a line per metric and language: source, spliced and adapted value, and the change."""
+    """Return the final table of a run: for each metric and language its values and the change."""
     record = run.record
     title = f"{record['name']}: {record['language']} added to {record['source']}"
     table = Table(title=title, title_justify="left", pad_edge=False, box=None)
@@ -36,8 +36,10 @@ def before_after(run: Run) -> Table:
         if metric.metric == IDENTICAL and metric.language != record["replay_language"]:
             continue
         if metric.metric in SHOWN:
-            rows = [metric.rows.get(subject) for subject in SUBJECTS]
-            values = [value_of(row) if row else "" for row in rows]
+            values = []
+            for subject in SUBJECTS:
+                row = metric.rows.get(subject)
+                values.append(value_of(row) if row else "")
             difference = change(metric.before, metric.last, metric.difference)
             table.add_row(_label(metric), metric.language, *values, difference)
     return table
@@ -51,9 +53,10 @@ def _label(metric: MetricChange) -> str:
 
 
 def comparison_table(evaluation: Mapping[str, Any]) -> Table:
-    """Return a line per metric and language: the value of each model with its interval.
+    """Return the table of an evaluation: for each metric and language the value of each model.
 
-    Paired changes from the first model follow. `evaluation` is the result of `evaluate_models`.
+    The paired changes from the first model follow, all with their intervals. `evaluation` is the
+    result of `evaluate_models`.
     """
     models = list(evaluation["models"])
     rows = [Measurement(**row) for row in evaluation["measurements"]]
@@ -64,9 +67,8 @@ def comparison_table(evaluation: Mapping[str, Any]) -> Table:
         table.add_column(heading)
     for heading in models + [f"{name}, change" for name in models[1:]]:
         table.add_column(heading, justify="right")
-    for metric, language, unit in dict.fromkeys(
-        (row.metric, row.language, row.unit) for row in rows
-    ):
+    lines = dict.fromkeys((row.metric, row.language, row.unit) for row in rows)
+    for metric, language, unit in lines:
         if metric in DERIVED or metric.endswith(CHANGE):
             continue
         first, *others = (cells.get((metric, language, name)) for name in models)

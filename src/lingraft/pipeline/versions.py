@@ -1,7 +1,7 @@
 """Versions: one number for each kind of stage, and those of the installed packages.
 
-The number of a stage is part of its key. Raise it when a change of code changes the output of the
-stage for the same settings and inputs: outputs of the earlier code are then not used any more.
+The number of a stage is part of its key. Raise it when a change of the code changes what the stage
+writes for the same settings and inputs: stored outputs of the earlier code are then not used.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ class VocabularySettings(Settings):
         method = own.get("method", "continued")
         if not others or isinstance(method, Selection):
             return {**own, **others}
-        name, settings = method, {}
+        name: Any = method
+        settings: Any = {}
         if not isinstance(method, str):
             name, settings = next(iter(dict(method).items()))
         if str(name) not in SELECTIONS.names():

@@ -1,4 +1,4 @@
-"""Content-addressed cache of stage outputs, and how lingraft writes files. No torch.
+"""Content-addressed cache of stage outputs, and functions that write files. Imports no torch.
 
 `stage_key` makes the key of a `Stage`. `Store.build` returns the output folder of a stage and
 builds it if it is missing or damaged. `atomic_file`, `atomic_folder` and `write_files` write

@@ -1,6 +1,6 @@
 """SHA-256 of JSON values and of files.
 
-Hashes of large files are cached: a 7B model takes half a minute to read.
+Hashes of large files are cached, because reading a model of 7B parameters takes half a minute.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Locks between processes, held on open files: the operating system frees them when a process ends.
 
-Neither age nor process id of the holder matters: clocks jump, and ids are reused. The holder
-removes its lock file; a file that a killed process left behind is not locked. On a file system
-without locks nothing is held: two processes may then do the same work twice, and the first result
-is kept.
+The age of a lock file and the process id of its holder do not matter, because clocks jump and ids
+are reused. The holder removes the file; a file that a killed process left is not locked. On a file
+system without locks, `lock` yields False: two processes may then do the same work, and the first
+result is kept.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The manifest of a stage output: what it was built from, and the checksums of its files.
 
 Files are hashed when an output is stored and again when it is used. SHA-256 reads 1.6 GB/s on one
-core, which is less time than any stage takes. A file of `TRUSTED_FROM` bytes or more is read again
-only if its size, time or inode changed since it was last hashed. `lingraft doctor --verify` reads
-everything.
+core, so this takes less time than any stage. A file of `TRUSTED_FROM` bytes or more is read again
+only if its size, time or inode has changed since it was last hashed. `lingraft doctor --verify`
+reads all files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRUSTED_FROM = 2**30
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a stage output consists of: the fields of its key, its files, notes, build time.
+    """The record of a stage output: the fields of its key, its files, notes and build time.
 
     `files` maps each name to size and SHA-256. `seal` is the hash of all other fields.
     """

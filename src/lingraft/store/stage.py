@@ -14,12 +14,12 @@ WARNINGS = "warnings"
 """The note that holds the warnings of a stage."""
 
 KEY_DIGITS = 20
-"""Hexadecimal digits of a key, 80 bits: two of a billion outputs share one with p = 4e-7."""
+"""Hexadecimal digits of a key: with 80 bits, any two of 1e9 outputs share a key with p = 4e-7."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What determines a stage output.
+    """A step of a run, with everything that determines its output.
 
     `version` is that of the code which builds the output. `settings` and `inputs` (name -> key of
     the input) are plain JSON.

@@ -32,10 +32,10 @@ class _BuiltElsewhereError(Exception):
 
 
 class Store:
-    """A folder of stage outputs.
+    """The folder of all stage outputs, with their locks, drafts and progress.
 
-    Each object verifies an output once, and again if size, time or inode of one of its files
-    changed. Files of up to 1 GB are read for that, as SHA-256 takes less time than any stage.
+    A `Store` object verifies each output when it first uses it, and again if size, time or inode of
+    one of its files has changed. Files of less than 1 GiB are read for this.
     """
 
     def __init__(self, root: Path) -> None:

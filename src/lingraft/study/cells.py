@@ -1,7 +1,8 @@
-"""Cells: the points of a study, each a recipe with its own values and seed.
+"""The cells of a study: one recipe for each combination of axis values and each seed.
 
-The name of a cell depends on its labels and its settings only. It stays the same if other values
-are added or axes change their order, so that finished runs are found again.
+The name of a cell depends on its labels, its settings and its seed, not on the other cells. If
+values are added to an axis, the earlier cells keep their names, so that their finished runs are
+found again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,16 @@ from lingraft.store import digest
 from lingraft.study.config import SEED, Study
 
 LONGEST_NAME = 80
+"""Characters of the labels in the name of a cell; the seed and a hash follow."""
+
+Label = str | float | int
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value of an axis: its label in tables (a number if it is one), and the settings it sets."""
+    """A value of an axis: its label in tables, and the settings it sets, by dotted path."""
 
-    label: str | float | int
+    label: Label
     settings: Mapping[str, Any]
 
 
@@ -44,162 +48,179 @@ class Axis:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a study: `labels` are its values by axis."""
+    """A run of a study; `labels` maps each axis to the label of its value."""
 
     name: str
-    labels: Mapping[str, str | float | int]
+    labels: Mapping[str, Label]
     seed: int
     recipe: Recipe
 
 
+Point = Mapping[str, Value]
+"""A value for each axis, by the name of the axis."""
+
+
 def axes_of(study: Study) -> list[Axis]:
     """Return the axes with their values; for a list of cells, an axis for each setting they set."""
-    if study.cells:
-        paths = list(dict.fromkeys(path for cell in study.cells for path in cell))
-        short = next((cell for cell in study.cells if set(cell) != set(paths)), None)
-        if short is not None:
-            missing = ", ".join(path for path in paths if path not in short)
-            names = ", ".join(short) or "nothing"
+    if not study.cells:
+        return [_axis(name, values) for name, values in study.axes.items()]
+    values_by_path: dict[str, list[Any]] = {}
+    for cell in study.cells:
+        for path, value in cell.items():
+            values = values_by_path.setdefault(path, [])
+            # Not a set: values may be mappings, which have no hash.
+            if value not in values:
+                values.append(value)
+    for cell in study.cells:
+        missing = ", ".join(path for path in values_by_path if path not in cell)
+        if missing:
+            names = ", ".join(cell) or "nothing"
             msg = (
                 f"study {study.name}: a cell sets {names}, but not {missing}; every cell must set "
                 "the same settings"
             )
             raise RecipeError(msg)
-        return [_axis(path, _each_once(cell[path] for cell in study.cells)) for path in paths]
-    return [_axis(name, values) for name, values in study.axes.items()]
+    return [_axis(path, values) for path, values in values_by_path.items()]
 
 
 def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
-    """Return every cell; raises `RecipeError` with the name of a cell whose recipe is not valid.
+    """Return every cell; raises `RecipeError` with the labels of a cell whose recipe is not valid.
 
-    Relative paths that the study sets are relative to the current directory, or else to `folder`.
+    A relative path that the study sets is looked up in the current directory, then in `folder`.
     """
     axes = axes_of(study)
     base = Path(study.recipe)
+    # The recipe is read once: its old names are then reported once, not for each cell.
     tree = current_tree(read_file(base))
     tree = Tree(resolve_paths(tree.values, base.parent), tree.origins)
-    points = list(_chosen(study, axes))
+    points = _points_of_cells(study, axes) if study.cells else _points_of_grid(study, axes)
     if not points:
-        msg = f"study {study.name}: no cell is left; look at `skip`"
+        msg = f"study {study.name}: `skip` leaves out every cell; remove an entry of it"
         raise RecipeError(msg)
+    runs = itertools.product(points, study.seeds)
+    return [_cell(study, tree, folder, point, seed) for point, seed in runs]
+
+
+def _points_of_cells(study: Study, axes: Sequence[Axis]) -> list[Point]:
+    """Return the points of a study that lists its cells."""
+    points: list[Point] = []
+    for cell in study.cells:
+        point = {}
+        for axis in axes:
+            for value in axis.values:
+                if value.settings[axis.name] == cell[axis.name]:
+                    point[axis.name] = value
+        points.append(point)
+    return points
+
+
+def _points_of_grid(study: Study, axes: Sequence[Axis]) -> list[Point]:
+    """Return the grid of all axes without skipped points, or a random sample of it."""
     names = [axis.name for axis in axes]
-    points_by_axis = [dict(zip(names, point, strict=True)) for point in points]
-    return [
-        _cell(study, tree, folder, point, seed) for point in points_by_axis for seed in study.seeds
-    ]
+    grid: list[Point] = []
+    for values in itertools.product(*[axis.values for axis in axes]):
+        point = dict(zip(names, values, strict=True))
+        if not _is_skipped(study, point):
+            grid.append(point)
+    if study.sample_cells is None or study.sample_cells >= len(grid):
+        return grid
+    # The sample is sorted, so that cells run in the order of the grid.
+    sample = random.Random(study.sample_seed).sample(range(len(grid)), study.sample_cells)
+    return [grid[index] for index in sorted(sample)]
 
 
-def _chosen(study: Study, axes: Sequence[Axis]) -> Iterator[tuple[Value, ...]]:
-    """Yield the points: a list of cells, the grid, or a random sample of it in grid order."""
-    if study.cells:
-        for cell in study.cells:
-            yield tuple(
-                next(value for value in axis.values if value.settings[axis.name] == cell[axis.name])
-                for axis in axes
-            )
-        return
-    grid = [
-        point
-        for point in itertools.product(*(axis.values for axis in axes))
-        if not any(_matches(axes, point, left_out) for left_out in study.skip)
-    ]
-    kept = range(len(grid))
-    if study.sample_cells is not None and study.sample_cells < len(grid):
-        kept = sorted(random.Random(study.sample_seed).sample(kept, study.sample_cells))  # type: ignore[assignment]
-    yield from (grid[index] for index in kept)
+def _is_skipped(study: Study, point: Point) -> bool:
+    """Say whether an entry of `skip` matches a point; raises `RecipeError` for an unknown axis."""
+    is_skipped = False
+    for entry in study.skip:
+        unknown = set(entry) - set(point)
+        if unknown:
+            msg = f"skip: {unknown.pop()} is no axis; the axes are {', '.join(point)}"
+            raise RecipeError(msg)
+        is_skipped |= all(_has_value(point[axis], values) for axis, values in entry.items())
+    return is_skipped
 
 
-def _matches(axes: Sequence[Axis], point: Sequence[Value], wanted: Mapping[str, Any]) -> bool:
-    by_name = {axis.name: value for axis, value in zip(axes, point, strict=True)}
-    unknown = set(wanted) - set(by_name)
-    if unknown:
-        msg = f"skip: {unknown.pop()} is no axis; the axes are {', '.join(by_name)}"
-        raise RecipeError(msg)
-    return all(
-        any(_is(by_name[name], one) for one in (values if isinstance(values, list) else [values]))
-        for name, values in wanted.items()
-    )
+def _has_value(value: Value, skipped: Any) -> bool:
+    """Say whether an axis value is the one that `skip` names, or is in the list that it names."""
+    for label_or_setting in skipped if isinstance(skipped, list) else [skipped]:
+        if value.label == label_or_setting or label_or_setting in value.settings.values():
+            return True
+    return False
 
 
-def _is(value: Value, written: Any) -> bool:
-    return value.label == written or written in value.settings.values()
-
-
-def _cell(study: Study, tree: Tree, folder: Path, point: Mapping[str, Value], seed: int) -> Cell:
+def _cell(study: Study, tree: Tree, folder: Path, point: Point, seed: int) -> Cell:
     labels = {axis: value.label for axis, value in point.items()}
-    changed = dict(study.settings)
+    settings = dict(study.settings)
     for value in point.values():
-        changed.update(value.settings)
-    name = _name(tuple(point.values()), changed, seed)
-    laid = {**resolve_paths(changed, folder), SEED: seed, "name": name}
+        settings.update(value.settings)
+    # The name is made before paths are resolved: it must not depend on where the study is.
+    name = _cell_name(labels, settings, seed)
+    changes = {**resolve_paths(settings, folder), SEED: seed, "name": name}
+    overrides = [assignment(path, setting) for path, setting in changes.items()]
     try:
-        recipe = parse_recipe(
-            override(tree, [assignment(path, value) for path, value in laid.items()])
-        )
+        recipe = parse_recipe(override(tree, overrides))
     except RecipeError as error:
-        told = ", ".join(f"{axis} {label}" for axis, label in labels.items())
-        msg = f"study {study.name}, the cell with {told}: {error}"
+        labelled = ", ".join(f"{axis} {label}" for axis, label in labels.items())
+        msg = f"study {study.name}, the cell with {labelled}: {error}"
         raise RecipeError(msg) from error
     return Cell(name, labels, seed, recipe)
 
 
-def _name(point: Sequence[Value], changed: Mapping[str, Any], seed: int) -> str:
-    told = "-".join(
-        re.sub(r"[^A-Za-z0-9.]+", "_", str(value.label)).strip("_.") or "x" for value in point
-    )
-    return f"{told[:LONGEST_NAME].lstrip('._-') or 'cell'}-s{seed}-{digest(changed)[:6]}"
+def _cell_name(labels: Mapping[str, Label], settings: Mapping[str, Any], seed: int) -> str:
+    """Return the name of a cell and of its run folder, like `500-mean-s0-1f2e3d`."""
+    parts = []
+    for label in labels.values():
+        part = re.sub(r"[^A-Za-z0-9.]+", "_", str(label)).strip("_.")
+        parts.append(part or "x")
+    readable = "-".join(parts)[:LONGEST_NAME].lstrip("._-")
+    # Labels may be cut off or equal for different settings, so a hash of the settings is added.
+    return f"{readable or 'cell'}-s{seed}-{digest(settings)[:6]}"
 
 
 def _axis(name: str, values: list[Any] | Mapping[str, Mapping[str, Any]]) -> Axis:
+    axis_values = []
     if isinstance(values, Mapping):
-        return Axis(
-            name, tuple(Value(str(label), dict(settings)) for label, settings in values.items())
-        )
+        for given_label, settings in values.items():
+            axis_values.append(Value(str(given_label), dict(settings)))
+        return Axis(name, tuple(axis_values))
     labels = _labels(values)
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        msg = (
-            f"the axis {name} has two values called {twice!r}; leave one out, or give labels: "
-            f"{name}: {{LABEL: ...}}"
-        )
-        raise RecipeError(msg)
-    return Axis(
-        name,
-        tuple(Value(label, {name: value}) for label, value in zip(labels, values, strict=True)),
-    )
+    for label, value in zip(labels, values, strict=True):
+        if labels.count(label) > 1:
+            msg = (
+                f"the axis {name} has two values called {label!r}; leave one out, or give labels: "
+                f"{name}: {{LABEL: ...}}"
+            )
+            raise RecipeError(msg)
+        axis_values.append(Value(label, {name: value}))
+    return Axis(name, tuple(axis_values))
 
 
-def _labels(values: Sequence[Any]) -> list[str | float | int]:
-    """Return short labels; paths by their last part where that tells them apart.
+def _labels(values: Sequence[Any]) -> list[Label]:
+    """Return a label for each value; of paths the last part, if all labels are then different.
 
-    >>> _labels([1000, 0]), _labels(["../models/small", "mean", None]), _labels([{"mean": {"weights": "first"}}])
-    ([1000, 0], ['small', 'mean', 'none'], ['mean(weights=first)'])
+    >>> _labels([1000, 0]), _labels(["../models/small", "mean", None])
+    ([1000, 0], ['small', 'mean', 'none'])
+    >>> _labels([{"mean": {"weights": "first"}}])
+    ['mean(weights=first)']
     """
     long = [_label(value) for value in values]
-    short = [
-        label.rsplit("/", 1)[-1] if isinstance(label, str) and not label.endswith("/") else label
-        for label in long
-    ]
+    short = []
+    for label in long:
+        is_path = isinstance(label, str) and not label.endswith("/")
+        short.append(str(label).rsplit("/", 1)[-1] if is_path else label)
     return short if len(set(short)) == len(short) else long
 
 
-def _label(value: Any) -> str | float | int:
+def _label(value: Any) -> Label:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, str | int | float):
         return value
     if isinstance(value, Mapping):
-        inner = ",".join(f"{key}={_label(one)}" for key, one in value.items())
         name, settings = next(iter(value.items()), ("", None))
         if len(value) == 1 and isinstance(settings, Mapping):  # a method with its settings
             return f"{name}({_label(settings)})" if settings else str(name)
-        return inner or "none"
-    return "+".join(str(_label(one)) for one in value) or "none"
-
-
-def _each_once(values: Iterable[Any]) -> list[Any]:
-    kept: list[Any] = []
-    for value in values:
-        if value not in kept:
-            kept.append(value)
-    return kept
+        pairs = ",".join(f"{key}={_label(inner)}" for key, inner in value.items())
+        return pairs or "none"
+    return "+".join(str(_label(inner)) for inner in value) or "none"

@@ -13,7 +13,7 @@
     scale: small
     scales: {small: {seeds: [0]}, full: {settings: {training.budget: 20 MB}}}
 
-A scale is a set of changes to the study itself; the chosen one is applied to the rest.
+Each entry of `scales` changes the study itself; the entry that `scale` names is applied.
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ from lingraft.store import path_exists
 
 SEED = "seed"
 MERGED = ("settings", "axes")
+"""Fields that a scale adds to; it replaces every other field."""
+
 OWN = ("name", "question", "seeds", "sample_cells", "sample_seed", "scale", "compare")
+"""Fields that an override of a study sets; every other path is an axis or a recipe setting."""
 
 
 class ComparedSettings(Settings):
-    """The number that a study compares its cells by."""
+    """The measurement by which a study compares its cells."""
 
     metric: str = Field(
         default="bits per byte", description="name of a metric, as in measurements.csv"
@@ -48,7 +51,7 @@ class ComparedSettings(Settings):
     subject: str = Field(
         default="adapted", description="measured model: source, spliced or adapted"
     )
-    language: Literal["target", "replay"] | str = Field(  # noqa: PYI051 - the two words are what is mostly meant
+    language: Literal["target", "replay"] | str = Field(  # noqa: PYI051 - shows the usual values
         default="target", description="target, replay, or a language tag"
     )
 
@@ -99,7 +102,7 @@ class Study(Settings):
 
     @field_validator("name")
     @classmethod
-    def _plain_name(cls, value: str) -> str:
+    def _check_name(cls, value: str) -> str:
         if not NAME.fullmatch(value):
             msg = f"{value!r} cannot be the name of a folder; use letters, digits, '-', '_' and '.'"
             raise ValueError(msg)
@@ -107,19 +110,19 @@ class Study(Settings):
 
     @field_validator("seeds", mode="before")
     @classmethod
-    def _one_seed(cls, value: Any) -> Any:
+    def _accept_one_seed(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int) else value
 
     @field_validator("seeds")
     @classmethod
-    def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) < len(value) or min(value) < 0:
             msg = f"seeds are whole numbers from 0, each once; got {list(value)}"
             raise ValueError(msg)
         return value
 
     @model_validator(mode="after")
-    def _one_layout(self) -> Study:
+    def _check_axes(self) -> Study:
         if bool(self.axes) == bool(self.cells):
             msg = "a study has axes, or cells one by one, and not both; set one of the two"
             raise ValueError(msg)
@@ -129,16 +132,15 @@ class Study(Settings):
                 "axes instead of cells"
             )
             raise ValueError(msg)
-        if any(not values for values in self.axes.values()):
-            empty = next(axis for axis, values in self.axes.items() if not values)
-            msg = f"the axis {empty} has no values"
-            raise ValueError(msg)
-        taken = {SEED, "name"} & (
-            {*self.axes, *self.settings} | {key for cell in self.cells for key in cell}
-        )
-        if taken:
+        for axis, values in self.axes.items():
+            if not values:
+                msg = f"the axis {axis} has no values; list some, or remove the axis"
+                raise ValueError(msg)
+        paths = {*self.axes, *self.settings}.union(*self.cells)
+        reserved = {SEED, "name"} & paths
+        if reserved:
             msg = (
-                f"{taken.pop()} is not set by hand: seeds go under `seeds`, and runs are named "
+                f"{reserved.pop()} is not set by hand: seeds go under `seeds`, and runs are named "
                 "after their cells"
             )
             raise ValueError(msg)
@@ -146,30 +148,31 @@ class Study(Settings):
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study and apply `PATH=VALUE` overrides; raises `RecipeError` with the place.
+    """Read a study and apply `PATH=VALUE` overrides; raises `RecipeError` with file and line.
 
-    The path of an axis replaces its values. `seeds`, `scale`, `sample_cells` and the like change
-    the study. Any other path is a setting of the recipe in every cell.
+    A path in `OWN` (`seeds`, `scale` and others) sets that field of the study. The path of an axis
+    replaces the values of the axis. Any other path is a setting of the recipe in every cell.
     """
     tree = _current(read_file(path), ())
-    given = [_override(assignment) for assignment in overrides]
+    current = [_current_override(assignment) for assignment in overrides]
     values = copy.deepcopy(tree.values)
-    for name, _, assignment in given:
+    for name, _, assignment in current:
         if name in OWN:
             values = override(Tree(values), [assignment]).values
-    values = _scaled(values, tree.origin(("scale",)) or str(path))
-    for name, text, assignment in given:
+    # After `scale` was overridden, and before settings are: those apply to any scale.
+    values = _apply_scale(values, tree.origin(("scale",)) or str(path))
+    for name, text, assignment in current:
         if name not in OWN:
-            _lay_over(values, name, text, assignment)
+            _override_setting(values, name, text, assignment)
     try:
         study = Study.model_validate(values)
     except ValidationError as error:
         raise recipe_error(error, Study, Tree(values, tree.origins)) from None
-    return study.model_copy(update={"recipe": str(_beside(study.recipe, path))})
+    return study.model_copy(update={"recipe": str(_recipe_path(study.recipe, path))})
 
 
 def _current(tree: Tree, place: Place) -> Tree:
-    """Return a study, or its scale at `place`, with the new names; warns of old ones."""
+    """Return a study, or its scale at `place`, with the new names; warns of each old one."""
     values: dict[str, Any] = {}
     for key, value in tree.values.items():
         name = dotted(current_place((key,), tree.origin((*place, key))))
@@ -178,22 +181,22 @@ def _current(tree: Tree, place: Place) -> Tree:
 
 
 def _current_part(part: Tree, place: Place) -> Any:
-    """Return an entry of a study with the new names; pydantic reports what is not valid."""
+    """Return an entry of a study with the new names of settings.
+
+    Values of the wrong type are returned unchanged: pydantic reports them later.
+    """
     value, where, key = part.values, part.origin(place), place[-1]
     if key in {"cells", "skip"} and isinstance(value, list):
-        return [
-            current_assignments(cell, where) if isinstance(cell, Mapping) else cell
-            for cell in value
-        ]
+        return [_current_settings(cell, where) for cell in value]
     if key == "settings" and isinstance(value, Mapping):
         return current_assignments(value, where)
     if key == "axes" and isinstance(value, Mapping):
         return _current_axes(value, where)
     if key == "scales" and isinstance(value, Mapping):
-        return {
-            name: _current_scale(Tree(scale, part.origins), (*place, name))
-            for name, scale in value.items()
-        }
+        scales = {}
+        for name, scale in value.items():
+            scales[name] = _current_scale(Tree(scale, part.origins), (*place, name))
+        return scales
     return value
 
 
@@ -202,29 +205,34 @@ def _current_scale(scale: Tree, place: Place) -> Any:
 
 
 def _current_axes(axes: Mapping[str, Any], where: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    current: dict[str, Any] = {}
     for name, values in axes.items():
         if isinstance(values, Mapping):
-            found[name] = {
-                label: current_assignments(settings, where)
-                if isinstance(settings, Mapping)
-                else settings
-                for label, settings in values.items()
+            # The name of such an axis is free; the settings are in the sets under its labels.
+            current[name] = {
+                label: _current_settings(settings, where) for label, settings in values.items()
             }
         else:
-            found.update(current_assignments({name: values}, where))
-    return found
+            current.update(current_assignments({name: values}, where))
+    return current
 
 
-def _override(assignment: str) -> tuple[str, str, str]:
-    """Return path, value and assignment of an override, with the new name of the path."""
+def _current_settings(settings: Any, where: str) -> Any:
+    return current_assignments(settings, where) if isinstance(settings, Mapping) else settings
+
+
+def _current_override(assignment: str) -> tuple[str, str, str]:
+    """Return path, value and assignment of an override; the path has the new names."""
     path, equals, text = assignment.partition("=")
     name = dotted(current_place(place_of(path), f"-o {assignment}"))
     return name, text, f"{name}{equals}{text}"
 
 
-def _scaled(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Apply the chosen scale: settings and axes are merged (`null` removes an axis)."""
+def _apply_scale(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a study with the changes of its scale.
+
+    Settings and axes of the scale are added to those of the study; `null` removes an axis.
+    """
     scales, chosen = values.get("scales") or {}, values.get("scale")
     if not isinstance(scales, Mapping) or chosen is None:
         return values
@@ -239,25 +247,28 @@ def _scaled(values: dict[str, Any], where: str) -> dict[str, Any]:
         raise RecipeError(msg)
     scaled = dict(values)
     for key, value in (scales[chosen] or {}).items():
-        below = values.get(key) or {}
-        merges = key in MERGED and isinstance(value, Mapping) and isinstance(below, Mapping)
-        laid = {**below, **value} if merges else value
-        removes = key == "axes" and isinstance(laid, Mapping)
-        scaled[key] = (
-            {name: kept for name, kept in laid.items() if kept is not None} if removes else laid
-        )
+        unscaled = values.get(key) or {}
+        if key in MERGED and isinstance(value, Mapping) and isinstance(unscaled, Mapping):
+            scaled[key] = {**unscaled, **value}
+        else:
+            scaled[key] = value
+    axes = scaled.get("axes")
+    if "axes" in (scales[chosen] or {}) and isinstance(axes, Mapping):
+        scaled["axes"] = {name: values for name, values in axes.items() if values is not None}
     return scaled
 
 
-def _lay_over(values: dict[str, Any], path: str, text: str, assignment: str) -> None:
+def _override_setting(values: dict[str, Any], path: str, text: str, assignment: str) -> None:
+    """Apply an override to an axis or, if there is no such axis, to the settings of all cells."""
     if not text or not path:
         msg = f"-o {assignment}: an override is written as path=value, for example -o seeds=[0,1,2]"
         raise RecipeError(msg)
+    # Read under a name that is no setting: the path is a whole here, its dots do not nest.
     value = override(Tree({}), [f"value={text}"]).values["value"]
     value = current_assignments({path: value}, f"-o {assignment}")[path]
     axes, settings = values.get("axes") or {}, values.get("settings") or {}
     if not isinstance(axes, dict) or not isinstance(settings, dict):
-        return  # what is wrong with these is said when the study is read
+        return  # not valid: `read_study` reports it
     if path not in axes:
         values["settings"] = {**settings, path: value}
         return
@@ -275,6 +286,7 @@ def _lay_over(values: dict[str, Any], path: str, text: str, assignment: str) -> 
         axes[path] = value if isinstance(value, list) else [value]
 
 
-def _beside(recipe: str, study: Path) -> Path:
-    beside = study.parent / recipe
-    return beside if path_exists(beside) and not Path(recipe).is_absolute() else Path(recipe)
+def _recipe_path(recipe: str, study: Path) -> Path:
+    """Return the path of a study's recipe: relative to the study file, or else as it is written."""
+    path = study.parent / recipe
+    return path if path_exists(path) and not Path(recipe).is_absolute() else Path(recipe)

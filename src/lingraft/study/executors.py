@@ -1,13 +1,12 @@
 """Run the tasks of a study: in this process, in several processes, or on a Ray cluster.
 
-Processes are spawned. They share the cores (by OMP_NUM_THREADS, unless it is set), and each is in a
-session of its own: Ctrl-C in the terminal reaches the study only, which then lets them save their
-progress. A process that dies (killed, out of memory) is replaced and its task is tried again:
-training resumes from its last checkpoint.
+Worker processes are spawned and share the cores. Ctrl-C stops the study, which lets its workers
+save their progress. A process that dies (killed, out of memory) is replaced and its task is tried
+again: training resumes from its last checkpoint.
 
-The nodes of a Ray cluster share the file system of this machine, for runs and store. As many tasks
-run at a time as the cluster has resources for. Ray repeats a task whose worker was lost; the store
-keeps finished stages, so that little work is repeated.
+On a Ray cluster, all nodes must see the folders of runs and store under the same paths. As many
+tasks run at a time as the cluster has resources for. Ray repeats a task whose worker was lost; the
+store keeps finished stages, so that only unfinished work is repeated.
 """
 
 from __future__ import annotations
@@ -29,6 +28,8 @@ from lingraft.study.study_schedule import Outcome, StudySchedule, StudyTask
 from lingraft.workers import cluster
 
 ATTEMPTS = 3
+"""How often a task is started before it counts as failed because its worker died."""
+
 STOP_SECONDS = 60
 """How long a stopped worker may take to save its progress before it is killed."""
 
@@ -51,7 +52,7 @@ class _Worker:
 
 
 class Processes:
-    """Runs tasks in `count` worker processes."""
+    """Runs tasks in up to `count` worker processes."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -63,9 +64,10 @@ class Processes:
         workers: list[_Worker] = []
         with _shared_threads(self.count), _stopped_at_end(workers):
             while not schedule.finished:
-                while self._free(workers) and (
-                    task := retries.pop() if retries else schedule.take()
-                ):
+                while self._has_room(workers):
+                    task = retries.pop() if retries else schedule.take()
+                    if task is None:
+                        break
                     _send(task, workers, pack)
                 for worker in _ready(workers):
                     outcome = _receive(worker)
@@ -76,15 +78,15 @@ class Processes:
                     for ended in schedule.finish(outcome) if outcome else []:
                         log(ended)
 
-    def _free(self, workers: list[_Worker]) -> bool:
+    def _has_room(self, workers: list[_Worker]) -> bool:
         return len(workers) < self.count or any(worker.task is None for worker in workers)
 
 
 def _send(task: StudyTask, workers: list[_Worker], pack: Pack) -> None:
-    """Send a task to an idle worker, or to a new one where none is idle."""
-    worker = next((worker for worker in workers if worker.task is None), None)
-    if worker is None:
-        worker = _start(len(workers))
+    """Send a task to an idle worker, or to a new one if none is idle."""
+    idle = [worker for worker in workers if worker.task is None]
+    worker = idle[0] if idle else _start(len(workers))
+    if not idle:
         workers.append(worker)
     worker.task = task
     with suppress(BrokenPipeError):  # the worker died while idle; `_receive` will notice
@@ -92,6 +94,7 @@ def _send(task: StudyTask, workers: list[_Worker], pack: Pack) -> None:
 
 
 def _start(number: int) -> _Worker:
+    # Spawned, not forked: a fork of a process with threads (torch has some) can deadlock.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
@@ -104,7 +107,9 @@ def _start(number: int) -> _Worker:
 
 def _serve(connection: Connection, number: int) -> None:
     """Run tasks until the study closes the connection, and send back their outcomes."""
-    os.setsid()  # a session of its own, which Ctrl-C in the terminal does not reach
+    # In a session of its own, a worker does not get the Ctrl-C of the terminal: it would stop at
+    # once, without saving progress. The study sends SIGTERM instead.
+    os.setsid()
     signal.signal(signal.SIGTERM, _stop)
     with suppress(EOFError, Interrupted, KeyboardInterrupt, BrokenPipeError):
         while True:
@@ -119,7 +124,7 @@ def _stop(_number: int, _frame: Any) -> None:
 
 
 def _use_device(number: int) -> None:
-    """Use another GPU in each worker, if there are several."""
+    """Use a different GPU in each worker, if there are several."""
     import torch
 
     if torch.cuda.device_count() > 1:
@@ -128,13 +133,14 @@ def _use_device(number: int) -> None:
 
 def _ready(workers: list[_Worker]) -> list[_Worker]:
     """Wait until a busy worker sends an outcome or dies; return these workers."""
-    busy = {worker.connection: worker for worker in workers if worker.task is not None}
-    return [
-        busy[connection] for connection in wait(list(busy)) if isinstance(connection, Connection)
-    ]
+    busy = [worker for worker in workers if worker.task is not None]
+    # The connection of a worker that died is ready, too: reading it ends with EOFError.
+    ready = wait([worker.connection for worker in busy])
+    return [worker for worker in busy if worker.connection in ready]
 
 
 def _receive(worker: _Worker) -> Outcome | None:
+    """Return the outcome that a worker sent, `None` if it died."""
     try:
         outcome: Outcome = worker.connection.recv()
     except (EOFError, ConnectionError):
@@ -153,6 +159,7 @@ def _retry_or_fail(
     if deaths[worker.task.name] < ATTEMPTS:
         retries.append(worker.task)
         return None
+    # A process that a signal ended has the negative number of the signal as its exit code.
     code = worker.process.exitcode or 0
     cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     error = (
@@ -164,7 +171,7 @@ def _retry_or_fail(
 
 @contextmanager
 def _shared_threads(count: int) -> Iterator[None]:
-    """Give each worker its share of the cores, unless OMP_NUM_THREADS is set."""
+    """Give each worker its share of the cores by OMP_NUM_THREADS, unless the user has set it."""
     if "OMP_NUM_THREADS" in os.environ:
         yield
         return
@@ -177,13 +184,14 @@ def _shared_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _stopped_at_end(workers: list[_Worker]) -> Iterator[None]:
-    """End all workers after the block: idle ones at once, busy ones after they saved progress."""
+    """Stop all workers after the block; busy ones have `STOP_SECONDS` to save their progress."""
     try:
         yield
     finally:
         for worker in workers:
             if worker.task is not None:
                 worker.process.terminate()
+            # An idle worker waits for its next task and ends when the connection is closed.
             worker.connection.close()
         for worker in workers:
             worker.process.join(STOP_SECONDS)
@@ -195,8 +203,8 @@ def _stopped_at_end(workers: list[_Worker]) -> Iterator[None]:
 class Ray:
     """Runs tasks on a Ray cluster.
 
-    `address` is that of the cluster; if it is empty, one is started on this machine. Each task
-    takes `cpus` and `gpus`.
+    `address` is the address of the cluster; if it is empty, a cluster of `slots` * `cpus` CPUs is
+    started on this machine. Each task reserves `cpus` and `gpus`.
     """
 
     address: str = ""

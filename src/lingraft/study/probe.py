@@ -1,6 +1,7 @@
 """A probe: a recipe is trained for a few steps with each of several inits and seeds.
 
-Stages that trials share are built once. Scores stay in the store, models do not.
+An init is an initialisation of the rows of added tokens. Stages that trials share are built once.
+Scores are kept in the store; the models of the trials are removed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import yaml
 from lingraft.embeddings import INITS, EmbeddingInit
 from lingraft.errors import RecipeError
 from lingraft.evaluation import evaluate
-from lingraft.measurement import Measurement, read_measurements, write_measurements
+from lingraft.measurement import Measurement, read_measurements, select, write_measurements
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.runner import build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import heldout_of, target_roles
@@ -34,7 +35,10 @@ INITS_BY_DEFAULT = "calibrated,mean,random"
 
 @dataclass(frozen=True)
 class Probe:
-    """The inits to compare, each used for both matrices; training `steps` and number of seeds."""
+    """The inits to compare, the number of training steps, and the number of seeds.
+
+    Each init is used for both the input embedding and the output head.
+    """
 
     inits: tuple[EmbeddingInit, ...]
     steps: int = 50
@@ -66,8 +70,10 @@ def inits_of(written: str) -> tuple[EmbeddingInit, ...]:
     """
     try:
         values = yaml.safe_load(f"[{written}]")
-        settings = [current_assignments({"embeddings": value}, "--inits") for value in values]
-        inits = tuple(INITS.parse(setting["embeddings"]) for setting in settings)
+        inits = []
+        for value in values:
+            settings = current_assignments({"embeddings": value}, "--inits")
+            inits.append(INITS.parse(settings["embeddings"]))
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         msg = f"--inits {written!r}: {reason}; write mean,calibrated or {{focus: {{...}}}}"
@@ -77,7 +83,7 @@ def inits_of(written: str) -> tuple[EmbeddingInit, ...]:
         known = ", ".join(INITS.names())
         msg = f"--inits {written!r}: a probe compares two or more different inits; known: {known}"
         raise RecipeError(msg)
-    return inits
+    return tuple(inits)
 
 
 def label_of(init: EmbeddingInit) -> str:
@@ -89,8 +95,8 @@ def label_of(init: EmbeddingInit) -> str:
 def trials_of(recipe: Recipe, probe: Probe) -> list[Trial]:
     """Return every trial, seed by seed.
 
-    Each trains the first phase of the recipe for the steps of the probe. Only held-out text is
-    scored: generation and tasks would take longer than the training.
+    A trial trains the first phase of the recipe (the default phase if it has none) for the steps
+    of the probe. Only held-out text is scored: generation and tasks would take longer than that.
     """
     first = (*recipe.training.phases, Phase())[0]
     phase = first.model_copy(update={"budget": Budget(steps=probe.steps)})
@@ -116,17 +122,17 @@ def trials_of(recipe: Recipe, probe: Probe) -> list[Trial]:
 
 
 def seeds_of(recipe: Recipe, probe: Probe) -> Sequence[int]:
-    """Return the seed of the recipe and those that follow it."""
+    """Return the seeds of a probe: the seed of the recipe and the numbers after it."""
     return range(recipe.seed, recipe.seed + probe.seeds)
 
 
 def run_probe(
     recipe: Recipe, probe: Probe, runtime: Runtime, *, log: LogLine = discard_line
 ) -> ProbeOutcome:
-    """Train a few steps with each init and seed; return the scores.
+    """Train a few steps with each init and seed, and return the scores.
 
-    Raises `LingraftError`. Scores that are in the store are not computed again, so that a stopped
-    probe continues.
+    Scores that are in the store are not computed again: a probe that was stopped continues. Raises
+    `LingraftError`.
     """
     trials, store = trials_of(recipe, probe), Store(runtime.store)
     scored = []
@@ -141,9 +147,9 @@ def run_probe(
 def _scores(
     trial: Trial, runtime: Runtime, store: Store, log: LogLine
 ) -> tuple[tuple[Measurement, ...], int]:
-    """Return the scores of a trial before and after training.
+    """Return the scores of a trial before and after training, and a number of tokens.
 
-    The number counts the tokens that an init which trains has learned its rows from.
+    That number is how many tokens of text the init trained its rows on; 0 for most inits.
     """
     graph = build_graph(trial.recipe)
     scoring = scoring_node(graph, trial.recipe)
@@ -153,19 +159,20 @@ def _scores(
         unneeded = [node for node in models if not node.is_cached(store)]
         for node in (*graph.model_nodes, scoring):
             build_node(node, trial.recipe, runtime, store, _log_if_new(node, store, log))
-        # A model for each init and seed would fill a disk.
+        # A model for each init and seed would fill a disk. Models that were stored before the
+        # probe are kept.
         for node in unneeded:
             shutil.rmtree(store.folder(node.stage), ignore_errors=True)
     folder = store.folder(scoring.stage)
     measurements = read_measurements(folder / "measurements.parquet")
-    rows = tuple(row for row in measurements if row.metric == "bits per byte")
-    return rows, int(Manifest.read(folder).notes.get("tokens learned from", 0))
+    bits_per_byte = tuple(select(measurements, metric="bits per byte"))
+    return bits_per_byte, int(Manifest.read(folder).notes.get("tokens learned from", 0))
 
 
 def scoring_node(graph: Graph, recipe: Recipe) -> StageNode:
-    """Return the stage that scores a trial before and after training.
+    """Return the stage that scores the models of a trial: before and after training.
 
-    The source is left out: it is the same in all trials.
+    The source model is not scored, because it is the same in all trials.
     """
     return stage_node(
         "scoring",
@@ -184,11 +191,12 @@ def _score(context: StageContext) -> None:
     device = context.execution.device
     result = evaluate(models, heldout_of(context), context.recipe.evaluation, device=device)
     write_measurements(result.measurements, context.draft.path("measurements.parquet"))
+    # Kept here because the embeddings output, which has this note, is removed after the trial.
     inits = Manifest.read(context.folders["spliced"]).notes["inits"]
     tokens = max(int(init.get("tokens", 0)) for init in inits.values())
     context.draft.notes["tokens learned from"] = tokens
 
 
 def _log_if_new(node: StageNode, store: Store, log: LogLine) -> LogLine:
-    """Return `log`, or `discard_line` for a cached stage: trials share most stages."""
+    """Return `log` for a stage to build, and a function that logs nothing for a cached one."""
     return discard_line if node.is_cached(store) else log

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lingraft.errors import RecipeError
 from lingraft.formatting import signed, with_interval
-from lingraft.measurement import Measurement
+from lingraft.measurement import Measurement, select
 from lingraft.study.config import ComparedSettings
 from lingraft.study.statistics import AxisRanking, Difference, differences, ranking
 from lingraft.study.study_table import AXIS, Row
@@ -23,7 +23,7 @@ SUBJECTS = ("spliced", "adapted")
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """The scores of a trial; `tokens` is the number of tokens its init was trained on, if any."""
+    """The scores of a trial; `tokens` is how many tokens of text its init trained the rows on."""
 
     init: str
     seed: int
@@ -32,8 +32,7 @@ class ProbeScore:
 
     def values(self, language: str, subject: str) -> list[float]:
         """Return the bits per byte of a model on a language."""
-        key = (language, subject)
-        return [row.value for row in self.rows if (row.language, row.subject) == key]
+        return [row.value for row in select(self.rows, language=language, subject=subject)]
 
     def table_rows(self, targets: Collection[str]) -> Iterator[Row]:
         """Yield the scores as rows of a study's table."""
@@ -53,7 +52,10 @@ class ProbeScore:
 
 @dataclass(frozen=True)
 class ProbeOutcome:
-    """The scores of all trials, before training and after `steps` of it."""
+    """The scores of all trials, before training and after `steps` steps.
+
+    `targets` are the target languages, `replay` is the language of replay text, if any.
+    """
 
     steps: int
     targets: tuple[str, ...]
@@ -67,7 +69,7 @@ class ProbeOutcome:
 
     @property
     def inits(self) -> list[str]:
-        """The inits, in the order given."""
+        """The labels of the inits, in the order given."""
         return list(dict.fromkeys(score.init for score in self.scored))
 
     def values(self, init: str, language: str, subject: str) -> list[float]:
@@ -87,30 +89,40 @@ class ProbeOutcome:
         return rows
 
     def ranking(self, language: str) -> AxisRanking:
-        """Return the order after training, and the pairs that the intervals separate."""
+        """Return the inits by their mean after training, and the pairs that intervals separate."""
         return ranking(self._rows, [INIT], INIT, ComparedSettings(language=language))[0]
 
     def difference(self, first: str, second: str, language: str) -> Difference:
-        """Return `second` minus `first` after training, paired by seed."""
+        """Return `second` minus `first` after training, paired by seed.
+
+        Raises `RecipeError` if the two were not compared: no seed has scores of both.
+        """
         for difference in differences(self._rows, [INIT], ComparedSettings(language=language)):
             if (difference.first, difference.second) == (first, second):
                 return difference
+            # Each pair is compared once, in the order given.
             if (difference.first, difference.second) == (second, first):
                 return replace(difference, first=first, second=second, value=-difference.value)
-        msg = f"probe: {first} and {second} were not compared on {language}"
+        msg = (
+            f"probe: {first} and {second} were not compared on {language}; the inits are "
+            f"{', '.join(self.inits)}"
+        )
         raise RecipeError(msg)
 
     def differences(self, language: str) -> list[Difference]:
         """Return the paired difference of every init from the one with the lowest mean."""
-        best, *others = (str(label) for label in self.ranking(language).order)
+        best, *others = map(str, self.ranking(language).order)
         return [self.difference(best, other, language) for other in others]
 
     def sentences(self) -> Iterator[str]:
         """Yield the results in sentences."""
         for language in self.languages:
             yield self.ranking(language).sentence
-        learned = {score.init: score.tokens for score in self.scored if score.tokens}
-        for init, tokens in learned.items():
+        tokens_of_init: dict[str, int] = {}
+        for score in self.scored:
+            if score.tokens:
+                tokens_of_init[score.init] = score.tokens
+        for init, tokens in tokens_of_init.items():
             yield (
                 f"{init}: its rows were learned from {tokens:,} tokens before, which the other "
                 "inits did not see"
@@ -141,20 +153,19 @@ class ProbeOutcome:
         }
 
     def table(self) -> Table:
-        """Return a line for each language and init, the best mean first."""
+        """Return the results as a table: a line for each language and init, best mean first."""
         title = "bits per byte, mean over seeds (lowest to highest)"
         table = Table(title=title, title_justify="left", pad_edge=False, box=None)
         change = "more than the first (95% interval)"
         for heading in ("language", INIT, "step 0", f"step {self.steps}", change):
             table.add_column(heading, justify="left" if heading in {"language", INIT} else "right")
         for language in self.languages:
-            compared = {str(found.second): found for found in self.differences(language)}
-            for init in map(str, self.ranking(language).order):
-                cells = [
-                    format_values(self.values(init, language, subject)) for subject in SUBJECTS
-                ]
-                difference = format_difference(compared[init]) if init in compared else ""
-                table.add_row(language, init, *cells, difference)
+            ranked = map(str, self.ranking(language).order)
+            changes = ["", *map(format_difference, self.differences(language))]
+            for init, change_from_best in zip(ranked, changes, strict=True):
+                before = format_values(self.values(init, language, "spliced"))
+                after = format_values(self.values(init, language, "adapted"))
+                table.add_row(language, init, before, after, change_from_best)
         return table
 
 

@@ -1,6 +1,7 @@
-"""Runs a task of a study, in any process or on any machine.
+"""Runs a task of a study, in any process and on any machine.
 
-A task is sent as plain JSON and parsed again by the worker: the recipe gives the same keys there.
+The recipe of a task is sent to the worker as plain JSON and parsed again there. It gives the same
+keys as in the process that sent it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ WriteReport = Callable[[Path], Any]
 
 @dataclass(frozen=True)
 class PackedTask:
-    """A task as it is sent to a worker, with all that running it needs."""
+    """A task as it is sent to a worker: the shared stage `key`, or a whole cell if it is `None`.
+
+    `directory` is the current directory of the study, to which paths in `recipe` are relative.
+    """
 
     task: str
     key: str | None
@@ -45,7 +49,7 @@ def pack_task(task: StudyTask, runtime: Runtime, write_report: WriteReport) -> P
 
 
 def run_task(packed: PackedTask) -> Outcome:
-    """Run a task; errors are part of the outcome. Only an interruption is raised."""
+    """Run a task; an error becomes part of the outcome. Only `Interrupted` is raised."""
     started = time.monotonic()
     error = trace = ""
     built: list[Built] = []
@@ -64,7 +68,10 @@ def run_task(packed: PackedTask) -> Outcome:
 
 
 def _build(packed: PackedTask, built: list[Built]) -> None:
-    """Build one stage, or run what is left of a cell; append what was built to `built`."""
+    """Build a shared stage, or run a cell; append each stage that was built to `built`.
+
+    `built` is an argument because it also has to hold the stages built before an error.
+    """
     recipe = parse_recipe(Tree(packed.recipe))
     graph, store = build_graph(recipe), Store(packed.runtime.store)
     quiet_libraries()

@@ -1,24 +1,25 @@
-"""Differences between the values of an axis, paired by seed, and the order they establish.
+"""Differences between the values of an axis, paired by seed, and rankings of the values.
 
-Two cells that differ in one axis only are compared seed by seed: text, order of text and split are
-the same. The interval is Student's t over these differences. Two seeds give a wide one (12.7
-standard errors), one seed gives none. To average over other axes, the differences of a seed are
-averaged first: the seed stays the unit of resampling. If all seeds give the same number (a
-tokenizer does not depend on them), the cells' own intervals over documents are used, as
-independent ones.
+Two cells that differ in one axis only are compared seed by seed, because with the same seed they
+have the same text, order of text and split. The interval of the mean difference is Student's t over
+seeds. With two seeds it is wide (12.7 standard errors to each side); with one seed there is none.
 
-A claim needs an interval without zero. A ranking of k values makes k(k-1)/2 comparisons at once, so
-each uses its part of the 5% (Bonferroni correction).
+To average over other axes, the differences of each seed are averaged first: the sample size stays
+the number of seeds. If all seeds give the same number (fertility does not depend on them), the
+interval is made from those of the cells over documents, as if they were independent.
+
+A value counts as better if the interval does not contain 0. A ranking of k values makes k(k-1)/2
+comparisons at once, so their intervals are wider (Bonferroni correction).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
-from typing import Any
 
+from lingraft.study.cells import Label
 from lingraft.study.config import ComparedSettings
 from lingraft.study.study_table import AXIS, Row
 
@@ -40,16 +41,14 @@ LESS_IS_BETTER = {
 }
 """Metric -> whether less is better; of other metrics, no value is called better."""
 
-Label = str | float | int
-
 
 @dataclass(frozen=True)
 class Difference:
     """`second` minus `first` on an axis.
 
-    `context` holds the labels of the other axes; if it is empty, `value` is averaged over them. `n`
-    is the number of seeds, `spread` the standard error of `value`, and `over` its unit of
-    resampling: "seeds" or "documents".
+    `context` maps the other axes to their labels; if it is empty, `value` is the average over all
+    contexts. `n` is the number of seeds. `spread` is the standard error of `value`, `None` if it is
+    not known. `over` says what it was computed over: "seeds" or "documents".
     """
 
     axis: str
@@ -65,9 +64,10 @@ class Difference:
     over: str = "seeds"
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-        """Return the interval, `None` if there is one seed."""
+        """Return lower and upper end of the interval, `None` without a standard error."""
         if self.spread is None:
             return None
+        # Of many documents, the mean is normally distributed; of few seeds, it follows Student's t.
         degrees = self.n - 1 if self.over == "seeds" else None
         half = self.spread * _quantile(0.5 + confidence / 2, degrees)
         return self.value - half, self.value + half
@@ -75,6 +75,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Point:
+    """A measurement of a cell; `half` is half the width of its interval over documents."""
+
     value: float
     half: float | None
 
@@ -83,7 +85,7 @@ class _Point:
 class AxisRanking:
     """The values of an axis by their mean, best first.
 
-    `carried` are the pairs (better, worse) that the intervals separate.
+    `carried` are the pairs (better, worse) whose difference has an interval without 0.
     """
 
     axis: str
@@ -96,13 +98,14 @@ class AxisRanking:
 
     @property
     def best(self) -> Label | None:
-        """The value that the intervals separate from every other one, if any."""
-        first = self.order[0]
-        return first if all((first, other) in self.carried for other in self.order[1:]) else None
+        """The value that is better than every other one by `carried`, `None` if there is none."""
+        first, *others = self.order
+        pairs = {(first, other) for other in others}
+        return first if pairs <= set(self.carried) else None
 
     @property
     def sentence(self) -> str:
-        """The result in one sentence."""
+        """The ranking in one sentence, for people."""
         metric = f"{self.metric} ({self.subject}{', ' + self.language if self.language else ''})"
         if self.best is not None:
             return f"{metric}: {self.best} is better than every other value of {self.axis}"
@@ -120,7 +123,7 @@ _Pair = tuple[_Point, _Point]
 
 @dataclass(frozen=True)
 class _Field:
-    """Every point of one metric, subject and language: labels of the axes -> seed -> point."""
+    """All points of a metric, subject and language: place -> seed -> point."""
 
     axes: tuple[str, ...]
     metric: str
@@ -129,69 +132,74 @@ class _Field:
     points: Mapping[Place, Mapping[int, _Point]]
 
     def labels(self, axis: str) -> list[Label]:
-        """Return the values of an axis."""
-        return list(dict.fromkeys(place[self.axes.index(axis)] for place in self.points))
+        """Return the labels on an axis, each once, in the order of the cells."""
+        index = self.axes.index(axis)
+        return list(dict.fromkeys(place[index] for place in self.points))
 
     def context(self, place: Place, axis: str) -> dict[str, Label]:
         """Return the labels of a place on the other axes."""
         return {name: label for name, label in zip(self.axes, place, strict=True) if name != axis}
 
     def shared_by_all(self, axis: str) -> _Field:
-        """Return the points in those contexts that every value of the axis has."""
-        index = self.axes.index(axis)
-        contexts: dict[Label, list[dict[str, Label]]] = {}
-        for place in self.points:
-            contexts.setdefault(place[index], []).append(self.context(place, axis))
+        """Return the points in those contexts that have a point for every value of the axis."""
+        index, labels = self.axes.index(axis), self.labels(axis)
         points = {}
         for place, seeds in self.points.items():
-            context = self.context(place, axis)
-            if all(context in known for known in contexts.values()):
+            in_context = {(*place[:index], label, *place[index + 1 :]) for label in labels}
+            if in_context <= self.points.keys():
                 points[place] = seeds
         return replace(self, points=points)
 
     def compare(self, axis: str, first: Label, second: Label) -> list[Difference]:
-        """Return the differences of two values in each context, then their average if several."""
-        index, pair = self.axes.index(axis), (axis, first, second)
+        """Return the difference of two values in each context, and then the average if several."""
+        index, compared = self.axes.index(axis), (axis, first, second)
         in_contexts: list[Difference] = []
         by_seed: dict[int, list[_Pair]] = {}
         for place, points in self.points.items():
-            others = self.points.get((*place[:index], second, *place[index + 1 :]), {})
-            both = {seed: (points[seed], others[seed]) for seed in points if seed in others}
-            if place[index] != first or not both:
+            if place[index] != first:
                 continue
-            single = [[points_of_seed] for points_of_seed in both.values()]
-            in_contexts.append(self._difference(single, pair, self.context(place, axis)))
-            for seed, points_of_seed in both.items():
-                by_seed.setdefault(seed, []).append(points_of_seed)
+            others = self.points.get((*place[:index], second, *place[index + 1 :]), {})
+            pairs_in_context: list[list[_Pair]] = []
+            for seed, point in points.items():
+                if seed in others:
+                    pair = (point, others[seed])
+                    pairs_in_context.append([pair])
+                    by_seed.setdefault(seed, []).append(pair)
+            if pairs_in_context:
+                context = self.context(place, axis)
+                in_contexts.append(self._difference(pairs_in_context, compared, context))
         # The average is over seeds that have a point in every context.
         complete = [pairs for pairs in by_seed.values() if len(pairs) == len(in_contexts)]
         if len(in_contexts) > 1 and complete:
-            return [*in_contexts, self._difference(complete, pair, {})]
+            return [*in_contexts, self._difference(complete, compared, {})]
         return in_contexts
 
     def _difference(
         self,
         by_seed: Sequence[Sequence[_Pair]],
-        pair: tuple[str, Label, Label],
+        compared: tuple[str, Label, Label],
         context: Mapping[str, Label],
     ) -> Difference:
-        """Return the mean difference over seeds; each seed has a pair of points per context."""
-        means = [_mean_difference(pairs) for pairs in by_seed]
+        """Return the mean difference over seeds, each with a pair of points for each context."""
+        means = list(map(_mean_difference, by_seed))
         mean, n = _mean(means), len(means)
         spread, over = None, "seeds"
         if n > 1:
-            spread = math.sqrt(sum((value - mean) ** 2 for value in means) / (n - 1) / n)
-            if all(value == means[0] for value in means):
-                spread, over = _over_documents(by_seed[0]), "documents"
+            variance = sum((value - mean) ** 2 for value in means) / (n - 1)
+            spread = math.sqrt(variance / n)
+            # Equal numbers show that the metric does not depend on the seed: the interval over
+            # seeds would have no width.
+            if len(set(means)) == 1:
+                spread, over = _error_over_documents(by_seed[0]), "documents"
         return Difference(
-            *pair, context, self.metric, self.subject, self.language, mean, n, spread, over
+            *compared, context, self.metric, self.subject, self.language, mean, n, spread, over
         )
 
 
 def differences(
     rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings
 ) -> list[Difference]:
-    """Return all differences between two values of an axis, per context and averaged."""
+    """Return the differences of all pairs of values of each axis, by context and averaged."""
     result: list[Difference] = []
     for field in _fields(rows, axes, compared):
         for axis in axes:
@@ -201,7 +209,7 @@ def differences(
 
 
 def _fields(rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings) -> list[_Field]:
-    """Return the points that are compared, separately for each language."""
+    """Return the points that `compared` asks for, separately for each language."""
     by_language: dict[str, dict[Place, dict[int, _Point]]] = {}
     column = "role" if compared.language in {"target", "replay"} else "language"
     wanted = (compared.metric, compared.subject, compared.language)
@@ -213,15 +221,16 @@ def _fields(rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings
         half = (row["high"] - row["low"]) / 2 if has_interval else None
         points = by_language.setdefault(row["language"], {}).setdefault(place, {})
         points[row["seed"]] = _Point(row["value"], half)
-    return [
-        _Field(tuple(axes), compared.metric, compared.subject, language, points)
-        for language, points in by_language.items()
-    ]
+    fields = []
+    for language, points_of_language in by_language.items():
+        field = _Field(tuple(axes), compared.metric, compared.subject, language, points_of_language)
+        fields.append(field)
+    return fields
 
 
-def _over_documents(points: Iterable[tuple[_Point, _Point]]) -> float | None:
+def _error_over_documents(pairs: Sequence[_Pair]) -> float | None:
     """Return the standard error from the intervals over documents, as if they were independent."""
-    pairs, squares = list(points), 0.0
+    squares = 0.0
     for point in chain.from_iterable(pairs):
         if point.half is None:
             return None
@@ -230,7 +239,7 @@ def _over_documents(points: Iterable[tuple[_Point, _Point]]) -> float | None:
 
 
 def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Label | None:
-    """Return the value that is better, `None` if the interval has zero in it.
+    """Return the value that is better, `None` if the interval contains 0.
 
     >>> where = ("embeddings", "mean", "random", {}, "bits per byte", "adapted", "hi")
     >>> d = Difference(*where, value=0.2, n=3, spread=0.01)
@@ -249,13 +258,15 @@ def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Labe
 def ranking(
     rows: Sequence[Row], axes: Sequence[str], axis: str, compared: ComparedSettings
 ) -> list[AxisRanking]:
-    """Return the ranking of an axis per language, over the contexts that all values share."""
-    shared = [field.shared_by_all(axis) for field in _fields(rows, axes, compared)]
-    return [
-        _rank(field, axis)
-        for field in shared
-        if compared.metric in LESS_IS_BETTER and len(field.labels(axis)) > 1
-    ]
+    """Return the ranking of an axis for each language, over contexts that all values share."""
+    rankings: list[AxisRanking] = []
+    if compared.metric not in LESS_IS_BETTER:
+        return rankings
+    for field in _fields(rows, axes, compared):
+        shared = field.shared_by_all(axis)
+        if len(shared.labels(axis)) > 1:
+            rankings.append(_rank(shared, axis))
+    return rankings
 
 
 def _rank(field: _Field, axis: str) -> AxisRanking:
@@ -263,10 +274,9 @@ def _rank(field: _Field, axis: str) -> AxisRanking:
     values: dict[Label, list[float]] = {}
     for place, seeds in field.points.items():
         values.setdefault(place[index], []).extend(point.value for point in seeds.values())
-    means = {label: _mean(values[label]) for label in field.labels(axis)}
-    order = sorted(means, key=means.__getitem__)
-    if not LESS_IS_BETTER[field.metric]:
-        order = sorted(means, key=lambda label: -means[label])
+    means = {label: _mean(numbers) for label, numbers in values.items()}
+    sign = 1 if LESS_IS_BETTER[field.metric] else -1
+    order = sorted(means, key=lambda label: sign * means[label])
     pairs = list(combinations(order, 2))
     confidence = 1 - (1 - CONFIDENCE) / len(pairs)
     carried = []
@@ -281,7 +291,7 @@ def _rank(field: _Field, axis: str) -> AxisRanking:
         field.subject,
         field.language,
         tuple(order),
-        tuple(means[label] for label in order),
+        tuple(map(means.__getitem__, order)),
         tuple(carried),
     )
 
@@ -296,36 +306,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _quantile(share: float, degrees: int | None) -> float:
     """Return the quantile of Student's t, or of the normal distribution if `degrees` is None."""
+    # Imported here, because scipy.stats takes long to import and few commands need it.
     from scipy.stats import norm, t
 
     return float(norm.ppf(share) if degrees is None else t.ppf(share, degrees))
-
-
-def difference_rows(differences: Iterable[Difference], axes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return differences as rows of a table, with their 95% intervals.
-
-    The columns `axis.NAME` hold the context; they are empty where the difference is averaged.
-    """
-    rows = []
-    for difference in differences:
-        low, high = difference.interval() or (None, None)
-        better = better_value(difference)
-        context = difference.context
-        rows.append(
-            {
-                "axis": difference.axis,
-                "first": str(difference.first),
-                "second": str(difference.second),
-                **{f"{AXIS}{axis}": str(context.get(axis, "")) for axis in axes},
-                "metric": difference.metric,
-                "subject": difference.subject,
-                "language": difference.language,
-                "difference": difference.value,
-                "low": low,
-                "high": high,
-                "seeds": difference.n,
-                "over": difference.over if low is not None else "",
-                "better": "" if better is None else str(better),
-            }
-        )
-    return rows

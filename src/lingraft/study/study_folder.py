@@ -1,8 +1,8 @@
-"""The study folder: the cells' runs, the tables and study.json; complete or absent.
+"""The study folder: the runs of the cells, the tables and study.json; complete or absent.
 
-A study works in `.NAME.study` next to it, which survives a killed process and is renamed at the
-end. The runs of an earlier study of that name are linked into it first, so that only missing runs
-are done.
+A study works in a scratch directory next to it, `.NAME.study`, which survives a killed process and
+is renamed when the study is complete. The runs of an earlier study with the same name are linked
+into it first, so that only missing runs are done.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TABLE, CURVES, DIFFERENCES = "table.parquet", "curves.parquet", "differences.par
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """A finished study."""
+    """A study that has ended; some of its cells may have failed."""
 
     folder: Path
 
@@ -49,7 +49,7 @@ class StudyFolder:
         return self.folder / CELLS / name
 
     def table(self) -> list[Row]:
-        """Return the tidy table."""
+        """Return the measurements of all cells; `COLUMNS` of study_table describes the columns."""
         return read_table(self.folder / TABLE)
 
     def curves(self) -> list[Row]:
@@ -57,35 +57,35 @@ class StudyFolder:
         return read_table(self.folder / CURVES)
 
     def differences(self) -> list[Row]:
-        """Return the differences with their intervals."""
+        """Return the differences between values of axes, with their intervals."""
         return read_table(self.folder / DIFFERENCES)
 
 
 def read_study_folder(folder: Path) -> dict[str, Any]:
-    """Read study.json; raises `StoreError` if a folder is not a finished study."""
+    """Return the content of study.json; raises `StoreError` if a folder is not a finished study."""
     try:
         record: dict[str, Any] = json.loads((folder / STUDY).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         msg = (
-            f"{folder}: not a finished study (no readable {STUDY}); a study is made by `lingraft "
-            "study STUDY.yaml`"
+            f"{folder}: not a finished study (no readable {STUDY}); create one with "
+            "`lingraft study STUDY.yaml`"
         )
         raise StoreError(msg) from error
     return record
 
 
 def scratch_dir_of(target: Path) -> Path:
-    """Return where a study works until it is complete."""
+    """Return the folder in which a study works until it is complete."""
     return target.with_name(f".{target.name}.study")
 
 
 @contextmanager
 def open_scratch_dir(target: Path, cells: Collection[str]) -> Iterator[Path]:
-    """Yield the scratch directory of a study with the finished runs of these cells.
+    """Yield the scratch directory of a study, with the runs of these cells that are finished.
 
-    It is moved to `target` when the block ends without an error. Raises `StoreError` if another
-    process works on the same study, or if `target` is a folder that is not a study. Finished
-    runs stay in the scratch directory if the block fails.
+    It replaces `target` when the block ends without an error. If the block fails, finished runs
+    stay in the scratch directory for the next try. Raises `StoreError` if another process works on
+    the same study, or if `target` is a folder that is not a study.
     """
     if target.exists() and not (target / STUDY).is_file() and any(target.iterdir()):
         msg = (
@@ -99,7 +99,7 @@ def open_scratch_dir(target: Path, cells: Collection[str]) -> Iterator[Path]:
         for name in sorted(cells):
             _link_run(target / CELLS / name, scratch_dir / CELLS / name)
         yield scratch_dir
-        # What other cells, or killed processes, left there is not part of the study.
+        # Runs of cells that the study no longer has, and files of killed processes, are removed.
         for path in (scratch_dir / CELLS).iterdir():
             if path.is_file():
                 path.unlink()

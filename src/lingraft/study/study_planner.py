@@ -14,6 +14,7 @@ from lingraft.pipeline import Graph
 from lingraft.pipeline.run_folder import is_run
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.store import Store
+from lingraft.study.cells import Label
 from lingraft.study.config import Study
 from lingraft.study.study_folder import CELLS, scratch_dir_of
 from lingraft.study.study_runner import CellGraphs, StudyRuntime, build_cell_graphs
@@ -21,13 +22,14 @@ from lingraft.study.study_runner import CellGraphs, StudyRuntime, build_cell_gra
 
 @dataclass(frozen=True)
 class CellPlan:
-    """A cell: how many of its stages are cached and to do, and how many of these others need, too.
+    """What a study would do for a cell.
 
-    `state` is "finished", "to do", or the reason why the cell cannot be run.
+    `state` is "finished", "to do", or the reason why the cell cannot be run. `cached` and `to_do`
+    are numbers of stages; `shared` is how many of those to do are needed by other cells, too.
     """
 
     name: str
-    labels: dict[str, str | float | int]
+    labels: dict[str, Label]
     seed: int
     state: str
     cached: int
@@ -37,7 +39,11 @@ class CellPlan:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A kind of stage: how often cells need it, how many of these differ, how many are cached."""
+    """What a study would do for the stages of one name.
+
+    The cells need it `asked` times; `different` of these have different keys, and `cached` of those
+    are in the store.
+    """
 
     name: str
     asked: int
@@ -60,7 +66,7 @@ class StudyPlan:
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON."""
         return {
-            "cells": [asdict(cell) for cell in self.cells],
+            "cells": list(map(asdict, self.cells)),
             "stages": [{**asdict(stage), "to_do": stage.to_do} for stage in self.stages],
         }
 
@@ -85,18 +91,18 @@ def _plan_cells(cells: CellGraphs, target: Path, store: Store) -> Iterator[CellP
             yield CellPlan(cell.name, labels, cell.seed, cells.broken[cell.name], 0, 0, 0)
             continue
         nodes = {node.stage.key: node for node in cells.graphs[cell.name]}
-        missing = [key for key, node in nodes.items() if not node.is_cached(store)]
-        runs = [folder / CELLS / cell.name for folder in (target, scratch_dir_of(target))]
-        finished = any(is_run(run, keys[cell.name]) for run in runs)
-        yield CellPlan(
-            cell.name,
-            labels,
-            cell.seed,
-            "finished" if finished else "to do",
-            cached=len(nodes) - len(missing),
-            to_do=len(missing),
-            shared=sum(uses[key] > 1 for key in missing),
-        )
+        to_do = shared = 0
+        for stage_key, node in nodes.items():
+            if not node.is_cached(store):
+                to_do += 1
+                shared += uses[stage_key] > 1
+        # A study that was stopped has left its finished runs in the scratch directory.
+        run = target / CELLS / cell.name
+        scratch_run = scratch_dir_of(target) / CELLS / cell.name
+        key = keys[cell.name]
+        state = "finished" if is_run(run, key) or is_run(scratch_run, key) else "to do"
+        cached = len(nodes) - to_do
+        yield CellPlan(cell.name, labels, cell.seed, state, cached, to_do, shared)
 
 
 def _plan_stages(graphs: Iterable[Graph], store: Store) -> Iterator[StagePlan]:
@@ -117,25 +123,16 @@ def study_plan_tables(plan: StudyPlan) -> list[Table]:
     for heading in (*axes, "seed", "state", "stages cached", "to do", "of these shared"):
         cells.add_column(heading, justify="left" if heading in {*axes, "state"} else "right")
     for cell in plan.cells:
-        cells.add_row(
-            *(str(cell.labels[axis]) for axis in axes),
-            str(cell.seed),
-            cell.state,
-            str(cell.cached),
-            str(cell.to_do),
-            str(cell.shared),
-        )
+        labels = map(str, cell.labels.values())
+        numbers = (cell.cached, cell.to_do, cell.shared)
+        cells.add_row(*labels, str(cell.seed), cell.state, *map(str, numbers))
     stages = Table(pad_edge=False, box=None, show_footer=True)
     stages.add_column("stage", footer="total")
-    for heading, numbers in (
-        ("needed", [stage.asked for stage in plan.stages]),
-        ("different", [stage.different for stage in plan.stages]),
-        ("cached", [stage.cached for stage in plan.stages]),
-        ("to do", [stage.to_do for stage in plan.stages]),
-    ):
-        stages.add_column(heading, justify="right", footer=str(sum(numbers)))
+    counts = {"needed": "asked", "different": "different", "cached": "cached", "to do": "to_do"}
+    for heading, name in counts.items():
+        total = sum(getattr(stage, name) for stage in plan.stages)
+        stages.add_column(heading, justify="right", footer=str(total))
     for stage in plan.stages:
-        stages.add_row(
-            stage.name, str(stage.asked), str(stage.different), str(stage.cached), str(stage.to_do)
-        )
+        numbers_of_stage = (stage.asked, stage.different, stage.cached, stage.to_do)
+        stages.add_row(stage.name, *map(str, numbers_of_stage))
     return [cells, stages]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from lingraft.study.config import Study
 from lingraft.study.statistics import (
     AxisRanking,
     Difference,
-    difference_rows,
+    better_value,
     differences,
     ranking,
 )
 from lingraft.study.study_folder import CELLS, CURVES, DIFFERENCES, TABLE
 from lingraft.study.study_schedule import Outcome
 from lingraft.study.study_table import (
+    AXIS,
     COLUMNS,
     CURVE_COLUMNS,
     Row,
@@ -30,7 +31,7 @@ from lingraft.study.study_table import (
 def gather_results(
     study: Study, cells: Sequence[Cell], folder: Path, outcomes: Mapping[str, Outcome]
 ) -> dict[str, Any]:
-    """Write the tables into `folder`; return what study.json says of cells and differences."""
+    """Write the tables into `folder`; return the part of study.json that describes the results."""
     axes = [axis.name for axis in axes_of(study)]
     rows: list[Row] = []
     curves: list[Row] = []
@@ -56,7 +57,7 @@ def gather_results(
     return {
         "cells": records,
         "failures": failures,
-        "rankings": [_ranking_record(axis_ranking) for axis_ranking in rankings],
+        "rankings": list(map(_ranking_record, rankings)),
         "columns": COLUMNS,
         "curve_columns": CURVE_COLUMNS,
     }
@@ -81,7 +82,37 @@ def _ranking_record(ranked: AxisRanking) -> dict[str, Any]:
         "language": ranked.language,
         "order": list(ranked.order),
         "means": list(ranked.means),
-        "carried": [list(pair) for pair in ranked.carried],
+        "carried": list(map(list, ranked.carried)),
         "best": ranked.best,
         "sentence": ranked.sentence,
     }
+
+
+def difference_rows(compared: Iterable[Difference], axes: Sequence[str]) -> list[Row]:
+    """Return differences as rows of a table, with their 95% intervals.
+
+    The columns `axis.NAME` hold the context; they are empty where the difference is averaged.
+    """
+    rows: list[Row] = []
+    for difference in compared:
+        low, high = difference.interval() or (None, None)
+        better = better_value(difference)
+        context = {f"{AXIS}{axis}": str(difference.context.get(axis, "")) for axis in axes}
+        rows.append(
+            {
+                "axis": difference.axis,
+                "first": str(difference.first),
+                "second": str(difference.second),
+                **context,
+                "metric": difference.metric,
+                "subject": difference.subject,
+                "language": difference.language,
+                "difference": difference.value,
+                "low": low,
+                "high": high,
+                "seeds": difference.n,
+                "over": difference.over if low is not None else "",
+                "better": "" if better is None else str(better),
+            }
+        )
+    return rows

@@ -1,4 +1,4 @@
-"""Runs a study: workers build what is missing, then results are gathered in the study folder."""
+"""Runs a study: workers build what is missing, then the results are written to the study folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,17 @@ from lingraft.study.study_results import gather_results
 from lingraft.study.study_schedule import Built, Outcome, StudySchedule, build_schedule
 
 FORMAT = 1
+"""Version of the study folder; part of the key of a study."""
+
 Execute = Callable[[StudySchedule, Pack, LogOutcome], None]
 
 
 @dataclass(frozen=True)
 class StudyRuntime:
-    """How a study is run; nothing here changes its results.
+    """How a study is run; none of it changes the results.
 
-    `workers` is the number of tasks at a time, each in a process of its own if it is above 1. With
-    `ray` they are tasks of a Ray cluster.
+    `workers` is how many tasks run at a time, each in a process of its own if it is above 1. With
+    `ray`, tasks run on a Ray cluster instead.
     """
 
     runtime: Runtime = field(default_factory=Runtime)
@@ -51,7 +53,7 @@ class StudyRuntime:
     ray: Ray | None = None
 
     def executor(self) -> Execute:
-        """Return the function that runs tasks."""
+        """Return the function that runs the tasks of a schedule."""
         if self.ray is not None:
             return self.ray
         return Processes(self.workers) if self.workers > 1 else run_in_this_process
@@ -61,7 +63,7 @@ class StudyRuntime:
 class CellGraphs:
     """The cells of a study and the stages of each.
 
-    `broken` holds an error for each cell without a graph, because its model or text does not exist.
+    `broken` maps each cell whose model or text does not exist to the error; it has no graph.
     """
 
     cells: Sequence[Cell]
@@ -69,7 +71,7 @@ class CellGraphs:
     broken: Mapping[str, str]
 
     def run_keys(self) -> dict[str, str]:
-        """Return the key of each cell's run."""
+        """Return the key of the run of each cell that has a graph."""
         recipes = {cell.name: cell.recipe for cell in self.cells}
         return {name: run_key(recipes[name], graph) for name, graph in self.graphs.items()}
 
@@ -96,12 +98,14 @@ def run_study(
 ) -> StudyFolder:
     """Run a study and return its folder, whose study.json lists finished and failed cells.
 
-    Stages in the store and runs of an earlier study of this name are not built again; a finished
-    study is left as it is. Relative paths of the study are also looked for in `folder`. Raises
-    `LingraftError` if nothing could be run.
+    Stages in the store and runs of an earlier study with this name are not built again; a finished
+    study is left as it is. A relative path in the study is looked up in the current directory, then
+    in `folder`. A cell that fails does not stop the others. Raises `LingraftError` for a study that
+    is not valid, or if the study folder cannot be written.
     """
     target = runtime.runtime.runs / study.name
     cells = build_cell_graphs(study, folder)
+    # Of all scales, the chosen one is part of the other settings: the rest changes no result.
     settings = names_of_0_1(study.model_dump(mode="json", exclude={"scales"}))
     key = digest([FORMAT, settings, cells.run_keys()])[:20]
     remove_leftovers(target)
@@ -137,8 +141,11 @@ def _is_finished(target: Path, key: str) -> bool:
         return False
     if record["key"] != key or record["failures"]:
         return False
-    runs = [target / CELLS / cell["name"] for cell in record["cells"]]
-    return all((run / RUN).is_file() and not run_damage(run) for run in runs)
+    for cell in record["cells"]:
+        run = target / CELLS / cell["name"]
+        if not (run / RUN).is_file() or run_damage(run):
+            return False
+    return True
 
 
 def _run_cells(
@@ -149,16 +156,19 @@ def _run_cells(
     log: LogLine,
 ) -> tuple[dict[str, Outcome], int]:
     """Run the cells that are not finished; return outcomes and how many stages were missing."""
-    given = how.runtime
-    runtime = Runtime(scratch_dir / CELLS, given.store, given.device, given.precision)
+    common = how.runtime
+    # A cell writes its run into the scratch directory. The other settings of the runtime belong to
+    # a single run: a launcher's processes, trackers.
+    runtime = Runtime(scratch_dir / CELLS, common.store, common.device, common.precision)
     store, keys = Store(runtime.store), cells.run_keys()
-    names = [name for name in cells.graphs if not is_run(runtime.runs / name, keys[name])]
-    unfinished = {name: cells.graphs[name] for name in names}
+    unfinished: dict[str, Graph] = {}
+    missing: set[str] = set()
+    for name, graph in cells.graphs.items():
+        if not is_run(runtime.runs / name, keys[name]):
+            unfinished[name] = graph
+            missing |= {node.stage.key for node in graph if not node.is_cached(store)}
     recipes = {cell.name: cell.recipe for cell in cells.cells}
     schedule = build_schedule(unfinished, recipes, store)
-    missing = set()
-    for graph in unfinished.values():
-        missing |= {node.stage.key for node in graph if not node.is_cached(store)}
     titles = {task.name: task.title for task in schedule.tasks}
     finished = len(cells.cells) - len(unfinished) - len(cells.broken)
     log(f"{len(cells.cells)} cells, {finished} finished; {len(missing)} stages to build")
@@ -174,17 +184,13 @@ def _run_cells(
 
 
 def _description(study: Study) -> dict[str, Any]:
-    axes = []
-    for axis in axes_of(study):
-        values = [{"label": v.label, "settings": dict(v.settings)} for v in axis.values]
-        axes.append({"name": axis.name, "values": values})
     return {
         "name": study.name,
         "question": study.question,
         "scale": study.scale,
         "recipe": study.recipe,
         "settings": study.settings,
-        "axes": axes,
+        "axes": list(map(asdict, axes_of(study))),
         "seeds": list(study.seeds),
         "compare": [compared.model_dump() for compared in study.compare],
     }
@@ -204,7 +210,5 @@ def _stages(cells: CellGraphs, outcomes: Mapping[str, Outcome], missing: int) ->
         "missing": missing,
         "built": len(built),
         "built_by_name": dict(Counter(stage.stage for stage in built)),
-        "made": [
-            {"stage": stage.stage, "key": stage.key, "seconds": stage.seconds} for stage in built
-        ],
+        "made": list(map(asdict, built)),
     }

@@ -1,10 +1,12 @@
 """The tasks of a study and their order: shared stages first, each built once, then each cell.
 
-A stage that two or more cells need is a task, built with the recipe of the first of them. The rest
-of a cell (its own stages, and its run folder) is one task, which waits for the shared stages. So no
-stage is built twice, whatever the number of workers, and a cell stays on one worker. If a shared
-stage fails, the cells that need it fail with the same error and the others continue. A training
-that can continue from a shorter one of another cell waits until that one ends, even if it fails.
+A stage that two or more cells need is a task, built with the recipe of the first of these cells.
+The rest of a cell (its own stages and its run folder) is one task, which waits for the shared
+stages. So no stage is built twice with any number of workers, and a cell stays on one worker.
+
+If a shared stage fails, the cells that need it fail with the same error, and the others continue. A
+training that can continue from a shorter training in another cell waits until that one has ended,
+even if it failed.
 """
 
 from __future__ import annotations
@@ -23,10 +25,9 @@ from lingraft.store import Store, digest
 
 @dataclass(frozen=True)
 class StudyTask:
-    """A task for a worker: a shared stage, by its key, or (`key` is None) the rest of a cell.
+    """A task for a worker: the shared stage with this `key`, or the rest of a cell if it is `None`.
 
-    It fails if one of the tasks that it `needs` fails. It waits for the tasks in `after` as well,
-    but does not need their results.
+    The task waits for the tasks in `needs` and `after`. It fails if one in `needs` fails.
     """
 
     name: str
@@ -48,7 +49,10 @@ class Built:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a task: an error in one line, its trace, and what was built."""
+    """The result of a task: the error in one line if it failed, and the stages that were built.
+
+    `trace` is the stack trace of an error that lingraft did not expect.
+    """
 
     task: str
     error: str = ""
@@ -93,7 +97,7 @@ class StudySchedule:
 def build_schedule(
     graphs: Mapping[str, Graph], recipes: Mapping[str, Recipe], store: Store
 ) -> StudySchedule:
-    """Return the tasks for the graphs of cells: shared stages that are not cached, and cells."""
+    """Return the tasks for these cells: shared stages that are not cached, then the cells."""
     uses: Counter[str] = Counter()
     for graph in graphs.values():
         uses.update({node.stage.key for node in graph})
@@ -103,6 +107,7 @@ def build_schedule(
         needs: set[str] = set()
         for node in graph:
             key = node.stage.key
+            # The inputs of a stage come before it in its graph, so that their tasks exist already.
             if uses[key] > 1 and key not in shared and not node.is_cached(store):
                 below = frozenset(_input_keys(node) & shared.keys())
                 shared[key] = StudyTask(key, node.title, recipes[name], key, below)
@@ -117,7 +122,10 @@ def build_schedule(
 def _longer_after_shorter(
     graphs: Mapping[str, Graph], recipes: Mapping[str, Recipe], shared: AbstractSet[str]
 ) -> dict[str, frozenset[str]]:
-    """Return for each training task the one with the next shorter training it can continue."""
+    """Return for each task with a training the task with the next shorter one, if there is one.
+
+    The longer training can then continue from the checkpoints of the shorter one.
+    """
     lengths: dict[str, dict[str, float]] = {}
     for name, graph in graphs.items():
         beginning_and_length = recipes[name].training.beginning()

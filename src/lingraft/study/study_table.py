@@ -1,8 +1,8 @@
-"""The table of a study: each measurement of each cell is a row, with the values of the cell.
+"""The table of a study: a row for each measurement of each cell, with the labels of the cell.
 
-`COLUMNS` documents it; study.json repeats that. What the stages of a run note (training time, added
-tokens and the like) are rows, too, so that a chart needs this table only. Held-out curves of
-training are a second table of the same kind.
+`COLUMNS` describes the columns; study.json has a copy. Some notes of stages (training time, number
+of added tokens) are rows as well, so that a chart needs this table only. The held-out curves of
+training are a second table of the same kind, described by `CURVE_COLUMNS`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _STAGE_NOTES = (  # stage, note, metric, subject, unit
 
 
 def measurement_rows(cell: Cell, folder: Path) -> list[Row]:
-    """Return the measurements of a finished cell, and those that its stages noted."""
+    """Return a row for each measurement of a finished cell, and for each note in `_STAGE_NOTES`."""
     measurements = read_measurements(folder / "measurements.parquet")
     measurements += _noted_measurements(read_record(folder))
     rows = []
@@ -117,8 +117,12 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
 
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    columns = {name: _column([row.get(name) for row in rows]) for name in names}
+    names: dict[str, None] = {}  # a set that keeps the order of the columns
+    for row in rows:
+        names.update(dict.fromkeys(row))
+    columns = {}
+    for name in names:
+        columns[name] = _column([row.get(name) for row in rows])
     table = pa.table(columns)
     pq.write_table(table, path)
     pa_csv.write_csv(table, path.with_suffix(".csv"))
@@ -130,7 +134,7 @@ def _column(values: list[Any]) -> Any:
     if any(isinstance(value, str) for value in values):
         texts = [None if value is None else str(value) for value in values]
         return pa.array(texts, pa.string())
-    if any(isinstance(value, float) for value in values) or all(value is None for value in values):
+    if any(isinstance(value, float) for value in values) or values.count(None) == len(values):
         numbers = [None if value is None else float(value) for value in values]
         return pa.array(numbers, pa.float64())
     return pa.array(values, pa.int64())
