@@ -3,7 +3,7 @@
 Source, embeddings, training and chat vector write a folder `model/`; training also writes
 training.jsonl. Corpus writes parquet files, vocabulary writes `tokenizer/`, splice.json,
 certificate.json and samples.json, packing writes blocks of tokens, and prediction writes
-prediction.json. Stages that measure are in `evaluation_stages`, stages that check in `check_stages`.
+prediction.json. Stages that measure are in `evaluation_stages`, those that check in `check_stages`.
 """
 
 from __future__ import annotations
