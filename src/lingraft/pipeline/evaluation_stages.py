@@ -116,6 +116,7 @@ def _scoring(
 def _tasks(
     name: str, model: StageNode, texts: Mapping[str, StageNode], settings: Evaluation, seed: int
 ) -> StageNode:
+    # Task files are part of the key by their content (`task_identity`), not by their paths.
     identity = {
         **settings.tasks.model_dump(mode="json", exclude={"data", "tasks_folder"}),
         "seed": seed,
@@ -127,6 +128,7 @@ def _tasks(
         identity,
         partial(make_tasks, settings, seed),
         model=model,
+        # Text is read only to find task documents in it.
         **({} if settings.tasks.contaminated == "ignore" else texts),
     )
 

@@ -168,7 +168,8 @@ class _Planner:
         if folder is None:
             return ()
         statement = source_statement(self.recipe, folder)
-        return (*statement.lines, *(f"warning: {warning}" for warning in statement.warnings))
+        warnings = [f"warning: {warning}" for warning in statement.warnings]
+        return (*statement.lines, *warnings)
 
     def _corpus(self, node: StageNode, text: Text) -> PlanRow:
         if node.is_cached(self.store):
@@ -279,13 +280,10 @@ def plan_table(rows: list[PlanRow]) -> Table:
     table.add_column("FLOPs", justify="right")
     table.add_column("estimated time", justify="right", footer=_time(left))
     for row in rows:
-        table.add_row(
-            row.title,
-            "cached" if row.cached else "to do",
-            *(number(row.amounts[name]) if name in row.amounts else "" for name in AMOUNTS),
-            flops(row.flops) if row.flops else "",
-            _time(row.seconds),
-        )
+        amounts = [number(row.amounts[name]) if name in row.amounts else "" for name in AMOUNTS]
+        state = "cached" if row.cached else "to do"
+        operations = flops(row.flops) if row.flops else ""
+        table.add_row(row.title, state, *amounts, operations, _time(row.seconds))
     return table
 
 

@@ -77,8 +77,9 @@ def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
 
     if config["model_type"] not in CONFIG_MAPPING_NAMES:
         return None, 0
-    settings = {key: value for key, value in config.items() if key != "model_type"}
-    model = meta_model(AutoConfig.for_model(config["model_type"], **settings))
+    settings = dict(config)
+    # On the meta device, a model has shapes but no weights, so a large one can be counted.
+    model = meta_model(AutoConfig.for_model(settings.pop("model_type"), **settings))
     total = sum(parameter.numel() for parameter in model.parameters())
     return total, model.get_input_embeddings().weight.numel()
 

@@ -131,6 +131,7 @@ def new_run_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
         raise StoreError(msg)
     waiting = partial(say, f"another process is writing {target}; waiting for it")
     with disk_errors(target, option=option), lock(lock_path(target), waiting) as held:
+        # Without a lock, such a draft may belong to another process that is still running.
         if held:
             remove_drafts(target.parent, target.name)
         with atomic_folder(target) as draft:

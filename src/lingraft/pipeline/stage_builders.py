@@ -118,6 +118,7 @@ def make_vocabulary(context: StageContext) -> None:
     """Learn tokens and add them to the tokenizer."""
     settings, source = context.recipe.vocabulary, context.folders["source"] / "model"
     replay = Corpus.open(context.folders["replay"]) if "replay" in context.folders else None
+    # Only the rule `serving` weighs the cost of a larger head against shorter text.
     by_cost = isinstance(settings.size, AutoSize) and settings.size.rule == "serving"
     extension = Extension(
         settings.method,

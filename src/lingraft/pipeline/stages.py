@@ -48,6 +48,7 @@ def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
     training = _training(recipe, embeddings, packing, texts, replay) if packing else None
     instruct, chat_vector = _chat_vector(recipe, source, vocabulary, training or embeddings)
     adapted = chat_vector or training
+    # The spliced model is measured to tell the effect of initialisation from that of training.
     models = {"source": source, "spliced": embeddings}
     if adapted:
         models["adapted"] = adapted

@@ -65,17 +65,20 @@ def comparison_table(evaluation: Mapping[str, Any]) -> Table:
     table = Table(title=title, title_justify="left", pad_edge=False, box=None)
     for heading in ("metric", "language", "unit"):
         table.add_column(heading)
-    for heading in models + [f"{name}, change" for name in models[1:]]:
-        table.add_column(heading, justify="right")
+    for name in models:
+        table.add_column(name, justify="right")
+    for name in models[1:]:
+        table.add_column(f"{name}, change", justify="right")
     lines = dict.fromkeys((row.metric, row.language, row.unit) for row in rows)
     for metric, language, unit in lines:
         if metric in DERIVED or metric.endswith(CHANGE):
             continue
-        first, *others = (cells.get((metric, language, name)) for name in models)
-        changes = []
-        for name, row in zip(models[1:], others, strict=True):
+        first = cells.get((metric, language, models[0]))
+        values, changes = [measured(first)], []
+        for name in models[1:]:
+            row = cells.get((metric, language, name))
+            values.append(measured(row))
             changes.append(change(first, row, cells.get((metric + CHANGE, language, name))))
-        values = [measured(row) for row in (first, *others)]
         table.add_row(metric, language, unit, *values, *changes)
     return table
 

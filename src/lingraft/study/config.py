@@ -155,7 +155,7 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """
     tree = _current(read_file(path), ())
     current = [_current_override(assignment) for assignment in overrides]
-    values = copy.deepcopy(tree.values)
+    values = copy.deepcopy(tree.values)  # the axes in it are changed in place below
     for name, _, assignment in current:
         if name in OWN:
             values = override(Tree(values), [assignment]).values

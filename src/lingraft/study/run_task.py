@@ -74,7 +74,7 @@ def _build(packed: PackedTask, built: list[Built]) -> None:
     """
     recipe = parse_recipe(Tree(packed.recipe))
     graph, store = build_graph(recipe), Store(packed.runtime.store)
-    quiet_libraries()
+    quiet_libraries()  # in each worker: the setting belongs to a process
     if packed.key is not None:
         node = next(node for node in graph if node.stage.key == packed.key)
         done = build_node(node, recipe, packed.runtime, store, discard_line)

@@ -121,6 +121,7 @@ def _link_run(source: Path, target: Path) -> None:
     if target.exists() or not source.is_dir():
         return
     with atomic_folder(target) as draft:
+        # Linked, not moved: the earlier study stays complete until the new one replaces it.
         for file in source.rglob("*"):
             if file.is_file():
                 link_or_copy(file, draft / file.relative_to(source))

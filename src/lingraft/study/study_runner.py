@@ -72,8 +72,11 @@ class CellGraphs:
 
     def run_keys(self) -> dict[str, str]:
         """Return the key of the run of each cell that has a graph."""
-        recipes = {cell.name: cell.recipe for cell in self.cells}
-        return {name: run_key(recipes[name], graph) for name, graph in self.graphs.items()}
+        keys = {}
+        for cell in self.cells:
+            if cell.name in self.graphs:
+                keys[cell.name] = run_key(cell.recipe, self.graphs[cell.name])
+        return keys
 
 
 def build_cell_graphs(study: Study, folder: Path = Path()) -> CellGraphs:
@@ -109,6 +112,7 @@ def run_study(
     settings = names_of_0_1(study.model_dump(mode="json", exclude={"scales"}))
     key = digest([FORMAT, settings, cells.run_keys()])[:20]
     remove_leftovers(target)
+    # A broken cell is not part of the finished runs: its error is reported again.
     if not cells.broken and _is_finished(target, key):
         log(f"{target}: this study is finished already, nothing to do")
         return StudyFolder(target)
@@ -179,8 +183,10 @@ def _run_cells(
 
     if schedule.tasks:
         how.executor()(schedule, lambda task: pack_task(task, runtime, write_report), log_outcome)
-    broken = {name: Outcome(name, error) for name, error in cells.broken.items()}
-    return {**schedule.outcomes, **broken}, len(missing)
+    outcomes = dict(schedule.outcomes)
+    for name, error in cells.broken.items():
+        outcomes[name] = Outcome(name, error)
+    return outcomes, len(missing)
 
 
 def _description(study: Study) -> dict[str, Any]:

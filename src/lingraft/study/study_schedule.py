@@ -81,6 +81,7 @@ class StudySchedule:
         """Store an outcome; return it with the outcomes of the tasks that fail because of it."""
         self.outcomes[outcome.task] = outcome
         ended = [outcome]
+        # Tasks that need a failed one never start; those that need these fail in turn.
         if outcome.error:
             for task in self.tasks:
                 if outcome.task in task.needs and task.name not in self.outcomes:
@@ -115,7 +116,7 @@ def build_schedule(
                 needs.add(key)
         cells.append(StudyTask(name, name, recipes[name], None, frozenset(needs)))
     tasks = [*shared.values(), *cells]
-    after = _longer_after_shorter(graphs, recipes, {task.name for task in tasks if task.key})
+    after = _longer_after_shorter(graphs, recipes, shared.keys())
     return StudySchedule([replace(task, after=after.get(task.name, frozenset())) for task in tasks])
 
 

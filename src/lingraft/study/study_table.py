@@ -129,6 +129,7 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
 
 
 def _column(values: list[Any]) -> Any:
+    """Return an arrow array of text, floats or integers: arrow refuses a mixture of these."""
     import pyarrow as pa
 
     if any(isinstance(value, str) for value in values):
