@@ -157,7 +157,11 @@ def test_overrides_change_the_study_an_axis_or_every_cell(recipe_file):
         ({"axes": GRID, "seeds": [0, 0]}, (), "each once"),
         ({"axes": GRID, "name": "a/b"}, (), "name of a folder"),
         ({"axes": GRID, "skip": [{"replay": 1}]}, (), "replay is no axis"),
-        ({"axes": GRID, "skip": [{"vocabulary.size": [10, 20]}]}, (), "`skip` leaves out every cell"),
+        (
+            {"axes": GRID, "skip": [{"vocabulary.size": [10, 20]}]},
+            (),
+            "`skip` leaves out every cell",
+        ),
         ({"axes": {"vocabulary.siz": [1]}}, (), "did you mean 'size'"),
         ({"axes": GRID}, ("scale=smal",), "no scale called 'smal'"),
         ({"axes": GRID}, ("training",), "path=value"),
