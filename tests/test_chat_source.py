@@ -21,8 +21,13 @@ from tests.chat_models import write_chat_model
 from tests.conftest import HINDI, make_tiny_model, write_lines
 
 QUESTION = [{"role": "user", "content": "What is a red apple?"}]
-QUICK = ["training.phases=[{budget: 2 steps}]", "training.packing.block_size=32", "evaluation.heldout_bytes=300",
-         "evaluation.generation=null", "vocabulary.size=20"]  # fmt: skip
+QUICK = [
+    "training.phases=[{budget: 2 steps}]",
+    "training.packing.block_size=32",
+    "evaluation.heldout_bytes=300",
+    "evaluation.generation=null",
+    "vocabulary.size=20",
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,9 @@
-"""An adapted model and an adapter in transformers 4, which `make test` lays over .venv: the same ids and logits.
+"""An adapted model and an adapter have the same ids and logits in transformers 4.
 
-Models are as runs leave them: grafted, trained, and saved by the transformers that lingraft runs with.
+`make test` lays transformers 4 over .venv.
+
+Models are as runs leave them: grafted, trained, and saved by the transformers that lingraft runs
+with.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ def with_turned_positions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["turned", "scaled", "neox"])
 def test_positions_are_named_in_both_ways(kind, tmp_path, monkeypatch):
-    """config.json says how positions are turned as transformers 4 and 5 say it, and 5 reads what it read before."""
+    """config.json has rotary settings for transformers 4 and 5; 5 reads the same as before."""
     from transformers import AutoConfig
 
     with_turned_positions(monkeypatch)

@@ -31,7 +31,8 @@ for line in sys.stdin:
             settings = CorpusSettings.model_validate(json.loads(line))
             identity = identity_of(settings, "hi")
             build_corpus(settings, "hi", draft)
-            texts = [text for split in ("train", "heldout") for text in Corpus.open(draft.folder).documents(split)]
+            corpus = Corpus.open(draft.folder)
+            texts = [text for split in ("train", "heldout") for text in corpus.documents(split)]
             print(json.dumps({"texts": sorted(texts), "identity": identity, "notes": draft.notes}))
         except LingraftError as error:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))
@@ -133,11 +134,23 @@ def test_refusals_say_what_to_do(hub, tmp_path):
         ),
     )
     expected = [
-        f"hf:me/none/train: there is no such dataset, or it is private; check {hub.url}/datasets/me/none",
-        f"there is no revision 'v9'; see the branches and tags on {hub.url}/datasets/me/lines/tree/main",
-        "hf:me/lines/dev: the data set cannot be read: Bad split: dev. Available splits: ['train', 'test']",
+        (
+            "hf:me/none/train: there is no such dataset, or it is private; "
+            f"check {hub.url}/datasets/me/none"
+        ),
+        (
+            "there is no revision 'v9'; "
+            f"see the branches and tags on {hub.url}/datasets/me/lines/tree/main"
+        ),
+        (
+            "hf:me/lines/dev: the data set cannot be read: "
+            "Bad split: dev. Available splits: ['train', 'test']"
+        ),
         "BuilderConfig 'hi' not found. Available: ['default']",
-        f"access is restricted; accept the conditions on {hub.url}/datasets/me/secret, then `hf auth login`",
+        (
+            f"access is restricted; accept the conditions on {hub.url}/datasets/me/secret, "
+            "then `hf auth login`"
+        ),
         "hf:me/lines/train:row 1: no field 'content' to take the text from; known: id, text",
         "hf:me/broken/train: the data set cannot be read: ",
     ]
@@ -186,7 +199,7 @@ def test_the_server_serves_models_too(hub, tmp_path):
     (folder / "deep").mkdir(parents=True)
     (folder / "config.json").write_text("{}", encoding="utf-8")
     (folder / "deep/weights.bin").write_bytes(bytes(range(256)) * 500)
-    code = "import sys; from huggingface_hub import snapshot_download; print(snapshot_download('me/tiny'))"
+    code = "from huggingface_hub import snapshot_download\nprint(snapshot_download('me/tiny'))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=hub.environment(tmp_path / "home"),

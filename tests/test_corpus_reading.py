@@ -206,7 +206,8 @@ def test_the_text_field_is_named_by_the_recipe(tmp_path):
     """Also inside a mapping; null is an empty document; a wrong name lists what there is."""
     path = tmp_path / "a.jsonl"
     path.write_text(
-        '{"body": "x", "translation": {"hi": "क", "en": "k"}}\n{"body": null, "translation": {"hi": null}}',
+        '{"body": "x", "translation": {"hi": "क", "en": "k"}}\n'
+        '{"body": null, "translation": {"hi": null}}',
         encoding="utf-8",
     )
     assert read(path, text_field="body") == ["x", ""]

@@ -72,7 +72,10 @@ BLOCKS = [
     ("page", "block"), BLOCKS, ids=[f"{page}-{i}" for i, (page, _) in enumerate(BLOCKS)]
 )
 def test_settings_in_pages_are_settings(page, block):
-    """Every YAML example is part of a recipe that is accepted; those of studies are told by their question or axes."""
+    """Every YAML example is part of an accepted recipe.
+
+    Examples of studies are recognized by their question or axes.
+    """
     if {"question", "axes"} & set(read_text(block.encode(), page).values):
         return  # a study, which has tests of its own
     base = {
@@ -146,7 +149,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
-    """Its code cells, one after another in one interpreter, end without an error and print what they speak of."""
+    """Its code cells, run one after another in one interpreter, print what they describe."""
     cells = json.loads((ROOT / "notebooks" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     done = start("-c", code, cwd=ROOT, environment={**os.environ, "TMPDIR": str(tmp_path)}).finish()

@@ -1,4 +1,4 @@
-"""Faults around a run: no room, two processes at once, damage, a model that is read-only, a clock that jumps."""
+"""Faults around a run: full disk, two processes, damage, a read-only model, a clock that jumps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def may_mount() -> bool:
 
 
 def test_a_disk_that_is_full_at_every_stage(tmp_path):
-    """Each time one line with stage, path and what to do, exit code 2; what was stored stays; with room it goes on."""
+    """A full disk gives one line with stage, path and what to do, and exit code 2.
+
+    What was stored stays; with room the run goes on.
+    """
     mounts = may_mount()
     command = [
         sys.executable,
@@ -97,7 +100,7 @@ def test_a_disk_that_is_full_at_every_stage(tmp_path):
 
 
 def stage_without_room(outcome: dict) -> str:
-    """Return the stage that a failed attempt names, once everything else about it was found as it should be."""
+    """Return the stage that a failed attempt names, after checks of everything else about it."""
     errors = [line.removeprefix("error: ") for line in outcome["told"] if "error" in line.lower()]
     assert (outcome["code"], len(errors), outcome["damaged"]) == (2, 1, []), outcome
     reason = {
@@ -157,7 +160,10 @@ class Answering:
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_two_processes_with_one_question(tmp_path, killed):
-    """One makes the answer, the other says that it waits, and takes it; of one that is killed it takes over."""
+    """Two processes: one builds the output, the other says that it waits and then uses it.
+
+    If the builder is killed, the other takes over.
+    """
     go = tmp_path / "go"
     first = Answering(tmp_path, 1, "first", go)
     first.until(first.making)
@@ -186,7 +192,7 @@ def test_two_processes_with_different_questions(tmp_path):
 
 @pytest.mark.parametrize("moment", [0, 4_000_000_000])
 def test_a_clock_that_jumps(tmp_path, moment):
-    """Times long past or far ahead make no answer stale and no lock or draft younger or older than it is."""
+    """Times in the far past or future make no output stale and change no lock's or draft's age."""
     store, stage = Store(tmp_path), Stage("count", 1, {})
     folder = store.build(stage, lambda draft: draft.path("answer.txt").write_text("whole"))
     holder = Answering(tmp_path, 2, "held", tmp_path / "go")
@@ -242,7 +248,7 @@ def carry_out(recipe: Recipe, runtime: Runtime) -> tuple[Run, list[str], list[st
 
 
 def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
-    """An edit in a run folder or a bit that flipped in any answer is named; exactly that stage is made again."""
+    """An edit in a run folder or a flipped bit is named; only that stage is built again."""
     here = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
     model = tmp_path / "model"
     before = {path.name: file_digest(path) for path in model.iterdir()}
@@ -279,7 +285,7 @@ def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
 
 
 def test_a_clock_that_goes_backwards(recipe, tmp_path, monkeypatch):
-    """Each look at the clock is an hour behind the last one: the run comes to the same files, and is found again."""
+    """If the clock goes back an hour at each reading, the same run gives the same files."""
     there, here = (
         Runtime(runs=tmp_path / name, store=tmp_path / f"{name}-store", device="cpu")
         for name in ("there", "here")
@@ -308,7 +314,7 @@ def test_a_clock_that_goes_backwards(recipe, tmp_path, monkeypatch):
     "what", ["the model", "the place of the runs", "a file where a folder is wanted"]
 )
 def test_folders_that_may_not_be_written(what, recipe, tmp_path):
-    """Of a model that its user may only read, nothing is changed; a place for runs like that is named in one line."""
+    """A model that its user may only read is not changed; a read-only run folder is an error."""
     if (
         os.geteuid() == 0
         and subprocess.run([*POWERLESS, "true"], capture_output=True, check=False).returncode

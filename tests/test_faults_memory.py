@@ -32,7 +32,10 @@ def build(path, folder, **settings):
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["5 GB", "a bomb"])
 def test_a_line_without_end_is_refused(tmp_path, compressed):
-    """A single line of 5 GB, or a file of 200 KB that unpacks to one of 200 MB: place, bound, and what to do."""
+    """A line of 5 GB or a 200 KB file that unpacks to a line of 200 MB is refused.
+
+    The message has the place, the limit, and what to do.
+    """
     path = tmp_path / ("a.txt.gz" if compressed else "a.txt")
     if compressed:
         with gzip.open(path, "wb") as file:
@@ -48,7 +51,10 @@ def test_a_line_without_end_is_refused(tmp_path, compressed):
 
 
 def test_a_bomb_of_many_lines_is_read_in_little_memory(tmp_path):
-    """30 MB of one line again and again, packed into 100 KB: dropped as duplicates and counted, a few MB held."""
+    """30 MB of one repeated line, packed into 100 KB, is deduplicated in a few MB of memory.
+
+    The duplicates are counted.
+    """
     path = tmp_path / "a.txt.gz"
     with gzip.open(path, "wb") as file:
         file.write(b"".join(b"line %d\n" % number for number in range(100)))
@@ -60,7 +66,10 @@ def test_a_bomb_of_many_lines_is_read_in_little_memory(tmp_path):
 
 
 def test_a_document_too_long_to_tokenise_is_refused_or_dropped(tmp_path):
-    """17 MB on one line: refused with its beginning and the settings to change; dropped or taken where these say so."""
+    """A line of 17 MB is refused with its beginning and the settings to change.
+
+    These settings can drop or accept it.
+    """
     path = tmp_path / "a.txt"
     path.write_text(
         "short enough\n" + "a long story " * 1_310_000 + "\nanother\nand one more\n",

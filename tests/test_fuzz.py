@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is read, or one line says what is wrong with it: no traceback, no panic, no hanging.
+"""Any file is read, or one line says what is wrong: no traceback, no panic, no hanging.
 
 `make fuzz` tries 10,000 files of each kind; here it is a few dozen, the same ones each time.
 """
@@ -96,7 +96,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def changed(draw: st.DrawFn, value: Any) -> Any:
-    """Draw a JSON value with up to three parts replaced by something weird, removed, or copied from elsewhere."""
+    """Draw a JSON value with up to three parts replaced, removed, or copied from elsewhere."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 3))):
         paths = list(places(value))
@@ -199,7 +199,7 @@ SMALL = {name: BASES[name]() for name in ("byte-level BPE", "SentencePiece BPE")
 @fuzzed
 @given(data=st.data())
 def test_tokenizers_with_anything_in_them(name: str, place: Path, data: st.DataObject) -> None:
-    """Contradictory ids, doubled tokens, merges that are impossible or go in circles, parts that are missing."""
+    """Contradictory ids, doubled tokens, impossible or circular merges, missing parts."""
     folder = place / f"tokenizer-{name.split(maxsplit=1)[0]}"
     folder.mkdir(exist_ok=True)
     found = data.draw(changed(SMALL[name]))
@@ -308,7 +308,7 @@ def text_file(ending: str) -> bytes:
 
 
 def test_a_piece_that_is_no_utf8_is_named(place: Path) -> None:
-    """A SentencePiece model whose piece holds other bytes is refused with the number of the piece."""
+    """A SentencePiece model whose piece holds other bytes is refused with the piece's number."""
     folder = place / "not-utf8"
     folder.mkdir(exist_ok=True)
     (folder / "tokenizer.model").write_bytes(

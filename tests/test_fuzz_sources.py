@@ -1,7 +1,8 @@
-"""Sources that are valid but hostile: what comes out is right, as transformers reads it, or there is one line.
+"""Sources that are valid but hostile give what transformers reads, or a one-line error.
 
-Tokens are named in random subsets of the four places, with ids that fit, leave holes or contradict each other; rows are
-padded or too few; configuration and weights disagree on tied embeddings; configured ids name any token or none.
+Tokens are named in random subsets of the four places, with ids that fit, leave holes or contradict
+each other; rows are padded or too few; configuration and weights disagree on tied embeddings;
+configured ids name any token or none.
 """
 
 from __future__ import annotations
@@ -236,7 +237,7 @@ def judged(source: Path, result: Path) -> None:
 def test_hostile_sources_come_out_right_or_are_refused(
     tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Any]
 ) -> None:
-    """Whatever the places say: the result has every token, row and configured id of the source, or one line says no."""
+    """The result has every token, row and configured id of the source, or one line refuses it."""
     place = tmp_path_factory.mktemp("hostile")
     write_source(place / "source", drawn)
     shutil.copytree(place / "source", place / "kept" / "model")

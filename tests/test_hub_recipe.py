@@ -1,4 +1,7 @@
-"""The recipe whose model and text come from a hub: the real hub libraries fetch stand-ins from the loopback."""
+"""The recipe whose model and text come from a hub.
+
+The real hub libraries fetch stand-ins from the loopback interface.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ SMALL = [
 
 
 def stand_ins(recipe: dict, model: Path, folder: Path) -> dict[str, str]:
-    """Lay a model and texts under the names that a recipe gives; return the commits that it wants."""
+    """Store a model and texts under the names that a recipe gives; return their commits."""
     asked = recipe["model"]["hub"]
     shutil.copytree(model, folder / "models" / asked["id"])
     commits = {asked["id"]: asked["revision"]}
@@ -54,7 +57,7 @@ def stand_ins(recipe: dict, model: Path, folder: Path) -> dict[str, str]:
 
 
 def test_a_model_and_texts_of_a_hub_by_their_commits(tiny_model, tmp_path):
-    """Model, Hindi and English come from the hub at the commits named; the run says so, and is whole."""
+    """Model, Hindi and English come from the hub at the named commits; the run records them."""
     commits = stand_ins(
         yaml.safe_load(RECIPE.read_text(encoding="utf-8")), tiny_model, tmp_path / "hub"
     )

@@ -1,4 +1,4 @@
-"""Measurements: what is written is read back, rows are grouped by metric, and a verdict needs evidence."""
+"""Measurements read back as written, are grouped by metric, and a verdict needs evidence."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ relaxed = settings(max_examples=30, deadline=None)
 @relaxed
 @given(st.lists(ROWS, max_size=5))
 def test_rows_are_read_back_as_they_were_written(tmp_path_factory, rows):
-    """Every field survives the file: text in any script, missing intervals, the last bit of a number."""
+    """Every field survives the file: any script, missing intervals, the last bit of a number."""
     path = tmp_path_factory.mktemp("rows") / "measurements.parquet"
     write_measurements(rows, path)
     assert read_measurements(path) == rows
@@ -105,7 +105,7 @@ def test_intervals_that_meet_carry_no_verdict(before, after, half):
 
 @given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(-5, 5), st.floats(0, 5))
 def test_a_paired_difference_decides(before, after, difference, half):
-    """Where the difference was measured on the same documents, its interval decides, whatever the others do."""
+    """Where the difference was measured on the same documents, only its interval decides."""
     if before == after:
         return
     paired = row(difference, "adapted", metric="bits per byte" + CHANGE, half=half)

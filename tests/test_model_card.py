@@ -1,4 +1,4 @@
-"""The model card: what it says is what the run says, and what the recipe does not state is not claimed."""
+"""The model card says what the run says, and claims nothing that the recipe does not state."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_run_holds_a_card(run):
 
 
 def test_the_table_holds_every_measured_number(run):
-    """Each metric and language has a line, and each value of a subject stands in it with its interval."""
+    """Each metric and language has a line with the value and interval of each subject."""
     lines = [line for line in (run.folder / CARD).read_text().splitlines() if line.startswith("| ")]
     for row in run.measurements():
         if row.metric.endswith(" change"):
@@ -88,7 +88,7 @@ def test_the_card_is_written_anew_without_touching_the_store(run):
 
 
 def test_a_run_of_0_1_has_the_same_pages(run, tmp_path, capsys):
-    """Card, report and comparison of a run folder with the names of 0.1 are those of the same run today, silently."""
+    """Card, report and comparison of a run folder of 0.1 are those of today, without warnings."""
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         shutil.copytree(run.folder, folder)
@@ -117,7 +117,7 @@ def test_a_run_of_0_1_has_the_same_pages(run, tmp_path, capsys):
 
 
 def test_a_hub_s_names_are_its_own(run):
-    """Base model and data sets of a hub are named in the front matter; regions and domains are no language codes."""
+    """Hub models and data sets are in the front matter; regions and domains are no languages."""
     recipe = run.record["recipe"]
     source = recipe["target"]["corpus"][0] | {"path": None, "hub": "wiki/hindi"}
     target = recipe["target"] | {"language": "pt-BR", "corpus": [source]}

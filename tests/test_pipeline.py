@@ -85,7 +85,7 @@ def carry_out(recipe: Recipe, runtime: Runtime) -> tuple[Run, list[str]]:
 
 
 def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, here):
-    """The run folder is whole, its model loads plainly with the run's ids; the same recipe again touches nothing."""
+    """The run folder is complete and its model loads; the same recipe again changes nothing."""
     recipe = read(recipe_values)
     finished, made = carry_out(recipe, here)
     assert made == STAGES
@@ -204,7 +204,7 @@ def test_a_changed_setting_redoes_what_depends_on_it(recipe_values, here, change
 
 
 def test_only_what_changed_is_made_again(recipe_values, here):
-    """A second run with another rate trains and scores its model anew; all else is from the store."""
+    """A second run with another rate trains and scores again; all else is cached."""
     first, _ = carry_out(read(recipe_values), here)
     weights = file_digest(first.model / "model.safetensors")
     second, made = carry_out(read(recipe_values, "training.learning_rates=1e-2"), here)
@@ -217,7 +217,7 @@ def test_only_what_changed_is_made_again(recipe_values, here):
 
 
 def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
-    """Before a run everything is to do, with sizes; after it everything is cached, with exact ones, and no time."""
+    """Before a run, the plan has every stage with its size; after it, all is cached, exactly."""
     recipe = read(recipe_values)
     rows = plan(recipe, here)
     assert [row.cached for row in rows] == [False] * len(STAGES)
@@ -235,7 +235,10 @@ def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
 
 
 def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):
-    """Where documents are cut, a budget of bytes buys tokens of the packed text; replayed text has its own rate."""
+    """Where documents are cut, a byte budget buys tokens of packed text.
+
+    Replayed text has its own rate.
+    """
     cut = ["training.packing={pack: documents, block: 8}", "training.budget=600 bytes"]
     carry_out(read(recipe_values, *cut, "seed=0"), here)
     again = read(recipe_values, *cut, "seed=1")  # other rows and training, the same packed text
@@ -248,7 +251,10 @@ def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):
 
 
 def test_without_replay_and_without_training(recipe_values, here):
-    """No replay text and no phases: the spliced model is the result, English is not measured, and a warning says so."""
+    """Without replay text and phases, the spliced model is the result.
+
+    English is not measured, and a warning says so.
+    """
     del recipe_values["replay"]
     finished, made = carry_out(read(recipe_values, "training={phases: []}"), here)
     assert made == ["source", "corpus", *EXTENDED, "scoring", "scoring", "evaluation", "prediction"]
@@ -270,7 +276,10 @@ def test_continued_pretraining_alone(recipe_values, here):
 
 
 def test_a_failing_stage_leaves_no_run_and_keeps_what_was_done(recipe_values, here, monkeypatch):
-    """An error in a late stage leaves no run folder, no draft, and the finished stages for the next run."""
+    """An error in a late stage leaves no run folder and no draft.
+
+    The finished stages stay for the next run.
+    """
     from lingraft.pipeline import stage_builders
 
     def fails(_work: object) -> None:
@@ -287,7 +296,7 @@ def test_a_failing_stage_leaves_no_run_and_keeps_what_was_done(recipe_values, he
 
 
 def test_a_full_disk_told_by_rust_is_a_store_error(recipe_values, here, monkeypatch):
-    """Libraries in Rust tell a full disk in words only; the user gets the store's error all the same."""
+    """If a library in Rust reports a full disk in words only, the user gets the store's error."""
     from lingraft.pipeline import stage_builders
 
     def fails(_work: object) -> None:
@@ -331,7 +340,7 @@ pipeline.run(load_recipe(recipe), Runtime(runs, store, "cpu"), write_report=lamb
 
 
 def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
-    """Killed with SIGKILL in the middle of training, the same command finishes, bit-identical to a run left alone."""
+    """Killed with SIGKILL during training, the same command ends bit-identical to a whole run."""
     import yaml
 
     recipe_values["training"] = {"budget": "300 steps", "batch_tokens": 128, "heldout_points": 0}
@@ -363,12 +372,12 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
 
 
 def test_a_recipe_without_extras_needs_none(recipe_values, tmp_path):
-    """Without the packages of extras, of charts and of hub data sets, a recipe on local text is carried out."""
+    """A recipe on local text runs without the packages of extras, charts and hub data sets."""
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe_values), encoding="utf-8")
     code = (
         "import sys\n"
-        "for name in ('altair', 'bitsandbytes', 'datasets', 'gensim', 'gguf', 'lingua', 'lm_eval', 'peft', 'ray',\n"
-        "             'sacrebleu', 'vl_convert'):\n"
+        "for name in ('altair', 'bitsandbytes', 'datasets', 'gensim', 'gguf', 'lingua',\n"
+        "             'lm_eval', 'peft', 'ray', 'sacrebleu', 'vl_convert'):\n"
         "    sys.modules[name] = None\n"
         "from lingraft.cli import main\n"
         "sys.argv = ['lingraft', 'adapt', 'recipe.yaml']\n"

@@ -49,7 +49,10 @@ def extended(values, here, folder):
 
 
 def test_an_extended_model_loads_plainly_with_a_row_for_each_token(values, here, tmp_path):
-    """The folder is a model folder: 30 tokens more, rows for all of them, base rows as they were; nothing trained."""
+    """The model folder has 30 tokens more, a row for each, and unchanged base rows.
+
+    Nothing is trained.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -69,7 +72,7 @@ def test_an_extended_model_loads_plainly_with_a_row_for_each_token(values, here,
 
 
 def test_a_tokenizer_without_weights_is_extended_alone(values, here, tmp_path, tiny_model):
-    """A folder with nothing but a tokenizer gives an extended tokenizer, the same one as with the weights beside it."""
+    """A folder with only a tokenizer gives the same extended tokenizer as one with weights."""
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -91,7 +94,10 @@ def test_what_was_extended_is_not_done_again_by_a_full_run(values, here, tmp_pat
 def test_fewer_tokens_than_asked_for_are_warned_of_at_once_and_above_the_table(
     values, tmp_path, capsys
 ):
-    """A text with too few tokens: standard error says it, then the lines above the table, again from the store."""
+    """A text with too few tokens is reported on standard error, then above the table.
+
+    A cached run reports it again.
+    """
     text = values["target"]["corpus"]
     command = [
         "extend",
@@ -125,7 +131,7 @@ def test_fewer_tokens_than_asked_for_are_warned_of_at_once_and_above_the_table(
 
 
 def test_what_became_of_the_pre_tokenizer_is_said_in_one_line(values, here, tmp_path, capsys):
-    """`extend` says that it was changed, to what, why and who can load it; `plan` says so before and after."""
+    """`extend` says what was changed, why and who can load it; `plan` says so before and after."""
     words = [
         "--model",
         values["model"],
@@ -158,7 +164,10 @@ def test_what_became_of_the_pre_tokenizer_is_said_in_one_line(values, here, tmp_
 
 
 def test_no_token_at_all_is_an_error(values, here, tmp_path):
-    """Where the base has every token that the text could use, asking for more ends in one line and exit code 2."""
+    """If the base has every token that the text could use, asking for more ends with exit code 2.
+
+    The message is one line.
+    """
     text = tmp_path / "sums.txt"
     text.write_text("".join(f"{number} + {number} = {2 * number}\n" for number in range(100)))
     with pytest.raises(RecipeError, match="vocabulary: 0 of 30 tokens can be added") as refused:
@@ -213,7 +222,10 @@ def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp
 
 
 def test_a_blend_holds_its_shares_in_every_prefix(values, here, tmp_path):
-    """Languages are interleaved by bytes: after any stretch, no language is off its share by more than a document."""
+    """Languages are interleaved by bytes.
+
+    After any prefix, no language is off its share by more than a document.
+    """
     tamil = {
         "language": "ta",
         "corpus": str(write_lines(tmp_path / "ta.txt", TAMIL)),
@@ -242,7 +254,7 @@ def test_a_language_named_twice_is_refused(values):
 def test_words_beyond_what_memory_allows_are_left_out_and_named(
     values, here, tmp_path, monkeypatch
 ):
-    """Of more distinct words than the limit, the most frequent are learned from, and a warning gives the numbers."""
+    """Of more distinct words than the limit, the most frequent are used; a warning counts them."""
     monkeypatch.setattr("lingraft.vocabulary.corpus_words.MAX_WORDS", 20)
     folder = extend(parse_recipe(Tree(values)), here, tmp_path / "out", log=lambda _line: None)
     warnings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["warnings"]

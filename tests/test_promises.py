@@ -1,4 +1,4 @@
-"""What SECURITY.md promises of the source as a whole, and that each of its promises names tests that are there."""
+"""What SECURITY.md promises of the source as a whole; each promise names existing tests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def complaints(tree: ast.AST) -> Iterator[str]:
 
 
 def test_nothing_is_unpickled_and_no_text_is_run_as_code() -> None:
-    """No module of lingraft imports a pickler, evaluates text, starts a shell, or trusts what a model brings."""
+    """No module of lingraft unpickles, evaluates text, starts a shell, or runs a model's code."""
     found = {
         str(path.relative_to(ROOT)): list(complaints(ast.parse(path.read_text(encoding="utf-8"))))
         for path in sources()
@@ -109,7 +109,7 @@ def test_the_check_sees_what_it_looks_for(code: str) -> None:
 
 
 def test_what_listens_listens_on_the_loopback_address() -> None:
-    """The only server is bound to 127.0.0.1; no module names an address that means every interface."""
+    """The only server is bound to 127.0.0.1; no module names an address for every interface."""
     texts = {path: path.read_text(encoding="utf-8") for path in sources()}
     assert [path.name for path, text in texts.items() if "0.0.0.0" in text] == []
     servers = [

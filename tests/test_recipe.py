@@ -180,7 +180,7 @@ def test_norwegian_is_a_language():
 
 
 def test_settings_of_the_method_may_stand_beside_it():
-    """{method: append, limit_alphabet: 500} and {method: {append: {limit_alphabet: 500}}} are the same."""
+    """{method: append, limit_alphabet: 500} equals {method: {append: {limit_alphabet: 500}}}."""
     beside = read("vocabulary={method: append, limit_alphabet: 500, size: 7}")
     inside = read("vocabulary={method: {append: {limit_alphabet: 500}}, size: 7}")
     assert beside.vocabulary == inside.vocabulary
@@ -195,18 +195,19 @@ def test_settings_of_a_single_phase_may_stand_in_the_plan():
 
 
 def test_the_language_names_the_run():
-    """{language} in the name is the target language, so that an override gives another run folder."""
+    """{language} in the name is the target language; an override gives another run folder."""
     assert read().run_name == "base-hi"
     assert read("target.language=domain:law").run_name == "base-domain-law"
 
 
 def test_a_path_is_looked_for_here_and_then_beside_the_recipe(tmp_path, monkeypatch):
-    """A relative path that is not in the current directory, but beside the recipe, is taken from there."""
+    """A relative path that is missing in the current directory is looked up next to the recipe."""
     (tmp_path / "recipes" / "data").mkdir(parents=True)
     (tmp_path / "recipes" / "data" / "hi.txt").touch()
     recipe = tmp_path / "recipes" / "r.yaml"
     recipe.write_text(
-        "name: x\nmodel: a/b/c\ntarget: {language: hi, corpus: [data/hi.txt, data/*.txt, gone.txt]}\n"
+        "name: x\nmodel: a/b/c\n"
+        "target: {language: hi, corpus: [data/hi.txt, data/*.txt, gone.txt]}\n"
     )
     monkeypatch.chdir(tmp_path)
     paths = [source.path for source in load_recipe(Path("recipes/r.yaml")).target.sources]
@@ -260,7 +261,7 @@ def test_the_runtime_bears_no_identity_and_checks_its_words(monkeypatch, tmp_pat
 
 
 def test_every_setting_is_described_once():
-    """The catalogue names every setting, each with its meaning, and refers where something was told before."""
+    """The catalogue lists every setting with its meaning; repeated ones refer to the first."""
     rows = {row.path: row for row in catalogue()}
     assert rows["vocabulary.size"].default == "10000"
     assert rows["replay...."].meaning == "as under target"
