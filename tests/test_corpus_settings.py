@@ -200,15 +200,23 @@ def test_identity_is_of_content_and_not_of_names(tmp_path):
         identity_of(corpus(sources=str(tmp_path / "aa.txt")), "hi")
 
 
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+def hub_identity(*, streaming, **settings):
+    source = {"hub": "x/y", "revision": COMMIT, "streaming": streaming}
+    return identity_of(corpus(sources=source, **settings), "hi")
+
+
 def test_a_pinned_hub_source_has_an_identity_without_the_network():
-    """A whole commit is its own answer; how the data are read does not enter."""
-    commit = "0123456789abcdef" * 2 + "01234567"
-    streamed, stored = (
-        identity_of(
-            corpus(sources={"hub": "x/y", "revision": commit, "streaming": streaming}), "hi"
-        )
-        for streaming in (True, False)
-    )
-    assert streamed == stored
-    assert streamed["sources"][0]["revision"] == commit
+    """The identity of a pinned data set holds its commit, and not how all of it is read."""
+    streamed = hub_identity(streaming=True)
+    assert streamed == hub_identity(streaming=False)
+    assert streamed["sources"][0]["revision"] == COMMIT
     assert Source(hub="x/y", config="hi").label == "hf:x/y/hi/train"
+
+
+def test_streaming_enters_the_identity_where_it_changes_the_text():
+    """With a limit, streamed and downloaded data sets give other documents: two identities."""
+    limit = {"documents": 10}
+    assert hub_identity(streaming=True, limit=limit) != hub_identity(streaming=False, limit=limit)

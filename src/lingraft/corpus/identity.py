@@ -33,6 +33,12 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
     # The share that is used, so that a default that is written out gives the same key.
     identity["heldout_share"] = settings.share
     identity["sources"] = [_identity(source) for source in settings.sources]
+    if settings.limit is not None:
+        for source, fields in zip(settings.sources, identity["sources"], strict=True):
+            # Up to a limit, a streamed data set gives its first documents, a downloaded one a
+            # sample of all. Only the value that is not the default enters, so that keys stay.
+            if source.hub is not None and not source.streaming:
+                fields["streaming"] = False
     identity["heldout"] = [_identity(source) for source in settings.heldout or ()]
     return {"version": VERSION, "language": parse_language(language), **identity}
 
