@@ -1,13 +1,15 @@
-"""Predictions against what came out, on real text: tokens per byte, and bits per byte from the first fifth of a run.
+"""Compare predictions with measurements on real text: tokens per byte, and bits per byte of a run.
 
     python benchmarks/advice.py [small|full] [RUNS] [LANGUAGE...]
     python benchmarks/advice.py tokens
 
-Run from the root of the repository; ../shared/assets must be there. Each run of recipes/english-8m-*.yaml is carried
-out (what the store holds is not done again), and its predictions are made from what was known before: tokens per byte
-from the base tokenizer, train text and held-out text, the end from the first 20% of the log. `small` takes 10 minutes
-a language on 2 cores, `full` is for a GPU. `tokens` checks tokenizers alone:
-predicted from a sample, then learned from 12 MB (or all there is) and counted on the same held-out file.
+Run from the root of the repository; ../shared/assets must exist. Each recipe in
+recipes/english-8m-*.yaml is run (stages in the store are reused). Its predictions use only what
+was known before: tokens per byte from the base tokenizer, the training text and the held-out text;
+the final bits per byte from the first 20% of the training log. `small` takes 10 minutes per
+language on 2 cores; `full` needs a GPU. `tokens` checks tokenizers only: it predicts from a sample,
+then learns the tokens from 12 MB (or all the text, if there is less) and counts the tokens of the
+same held-out file.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ TARGETS = {"tokens per byte": 0.01, "bits per byte": 0.03}
 
 
 def main() -> None:
-    """Carry the runs out and print predicted beside measured."""
+    """Run the recipes and print predictions next to measurements."""
     scale = sys.argv[1] if len(sys.argv) > 1 else "small"
     if scale == "tokens":
         tokens()
@@ -57,7 +59,8 @@ def main() -> None:
         for row in checked(run.folder):
             one, target = row.prediction, TARGETS.get(row.prediction.metric)
             print(
-                f"| english-8m, {language} | {one.metric} | {one.value:.4g} ({one.low:.4g} to {one.high:.4g}) | "
+                f"| english-8m, {language} | {one.metric} | "
+                f"{one.value:.4g} ({one.low:.4g} to {one.high:.4g}) | "
                 f"{row.measured:.4g} | {row.error:+.1%} | {f'{target:.0%}' if target else ''} | "
                 f"{'yes' if row.within else 'no'} |",
                 flush=True,
@@ -65,9 +68,10 @@ def main() -> None:
 
 
 def tokens() -> None:
-    """Print predicted tokens per byte beside counted ones, for samples of two sizes."""
+    """Print predicted and counted tokens per byte, for samples of two sizes."""
     print(
-        "| tokenizer | language | added | from | predicted (95% interval) | counted | error | inside |"
+        "| tokenizer | language | added | from | predicted (95% interval) | "
+        "counted | error | inside |"
     )
     print("|---|---|---|---|---|---|---|---|")
     errors: dict[int, list[float]] = {size: [] for size in SAMPLES}
@@ -99,14 +103,16 @@ def tokens() -> None:
                     found = now / counted[added]
                     errors[size].append(abs(value / found - 1))
                     print(
-                        f"| {name} | {language} | {added:,} | {size / 1e6:.0f} MB | {value:.4f} ({low:.4f} to "
-                        f"{high:.4f}) | {found:.4f} | {value / found - 1:+.1%} | "
+                        f"| {name} | {language} | {added:,} | {size / 1e6:.0f} MB | "
+                        f"{value:.4f} ({low:.4f} to {high:.4f}) | "
+                        f"{found:.4f} | {value / found - 1:+.1%} | "
                         f"{'yes' if low <= found <= high else 'no'} |",
                         flush=True,
                     )
     for size, missed in errors.items():
         print(
-            f"from {size / 1e6:.0f} MB: mean error {sum(missed) / len(missed):.2%}, largest {max(missed):.2%}"
+            f"from {size / 1e6:.0f} MB: mean error {sum(missed) / len(missed):.2%}, "
+            f"largest {max(missed):.2%}"
         )
 
 

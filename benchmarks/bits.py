@@ -1,12 +1,14 @@
-"""Bits per byte: our scorer beside lm-eval's loglikelihood_rolling, same model, same text, same tokens, one run.
+"""Bits per byte: lingraft's scorer and lm-eval's loglikelihood_rolling on the same model and text.
 
-    python benchmarks/bits.py [--language hi] [--unit lines] [--bytes 60000] [--rounds 3] [--batches 1 8 32]
+    python benchmarks/bits.py [--language hi] [--unit lines] [--bytes 60000] [--rounds 3]
+                              [--batches 1 8 32]
 
-Both score every token of every document once, the first from BOS, in windows of the model's whole context that do not
-overlap (a stride of the context is what lm-eval does); the log-likelihoods have to agree. lm-eval runs at its default
-batch size of 1 and at larger ones, and the best of them counts. All take turns, round after round; the best round of
-each counts, in processor seconds beside seconds of wall clock. The last line is a bound for every scorer: the products
-of the model's weights with the tokens, at the rate that one large matrix product reaches here.
+Both score every token of every document once, the first token after BOS, in windows of the model's
+full context that do not overlap (lm-eval's default stride). The log-likelihoods must agree. lm-eval
+runs at its default batch size of 1 and at larger ones; its best result counts. The scorers run
+alternately, and the best round of each counts, in wall-clock seconds and in processor seconds. The
+last line is a lower bound for every scorer: the time of the matrix products of the model's weights
+with the tokens, at the rate that one large matrix product reaches on this machine.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def main() -> None:
     size = sum(len(text.encode()) for text in documents)
     tokens = sum(map(len, tokenizer.encode(documents)))
     print(
-        f"{folder.name}, {arguments.language}: {len(documents)} {arguments.unit}, {size:,} bytes, {tokens:,} tokens; "
+        f"{folder.name}, {arguments.language}: "
+        f"{len(documents)} {arguments.unit}, {size:,} bytes, {tokens:,} tokens; "
         f"{torch.get_num_threads()} threads, {arguments.device}"
     )
     compare(model, tokenizer, documents, arguments.batches, arguments.rounds)
@@ -65,7 +68,7 @@ def main() -> None:
 
 
 def heldout(path: Path, limit: int, unit: str) -> list[str]:
-    """Return a random sample of documents, the same each time, up to a number of bytes; the last one is cut there."""
+    """Return a random sample of documents with a fixed seed, cut after a number of bytes."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         texts = [json.loads(line)["text"] for line in file]
     if unit == "lines":
@@ -104,8 +107,9 @@ def compare(
     for name, (wall, processor) in best.items():
         apart = float(np.abs(found[name] / found["lingraft"] - 1).max())
         print(
-            f"{name:<24} {wall:8.2f} s {processor:8.2f} processor s   x {wall / ours[0]:.2f} (processor x "
-            f"{processor / ours[1]:.2f})   largest relative difference of a document {apart:.1e}"
+            f"{name:<24} {wall:8.2f} s {processor:8.2f} processor s   "
+            f"x {wall / ours[0]:.2f} (processor x {processor / ours[1]:.2f})   "
+            f"largest relative difference of a document {apart:.1e}"
         )
     fastest = min(
         (times for name, times in best.items() if name != "lingraft"), key=lambda times: times[0]
@@ -114,7 +118,7 @@ def compare(
 
 
 def bound(model: Any, tokens: int) -> None:
-    """Print how long the weights' products with the tokens alone take, at the best rate of a large product."""
+    """Print the time of the weights' products with the tokens at the best rate of a product."""
     weights = sum(
         module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear)
     )
@@ -126,8 +130,8 @@ def bound(model: Any, tokens: int) -> None:
         (one @ other)[0, 0].item()
         rate = max(rate, 2 * size**3 / (time.perf_counter() - started))
     print(
-        f"products of {weights:,} weights with {tokens:,} tokens: {2 * weights * tokens / rate:.2f} s at "
-        f"{rate / 1e9:.0f} GFLOP/s"
+        f"products of {weights:,} weights with {tokens:,} tokens: "
+        f"{2 * weights * tokens / rate:.2f} s at {rate / 1e9:.0f} GFLOP/s"
     )
 
 

@@ -1,4 +1,4 @@
-"""What checking a stored output costs: the speed of hashes on one core, beside that of reading a file.
+"""The cost of checking a stored output: speed of hash functions on one core and of reading a file.
 
 python benchmarks/checksums.py [FILE]
 """

@@ -1,10 +1,13 @@
-"""Does the prediction hold? From 2 MB: what 10,000 tokens would give; then learned from 12 MB, on held-out text.
+"""Check the reduction that `diagnose` predicts from 2 MB against tokens learned from 12 MB.
 
-    python benchmarks/diagnose.py [--assets ../shared/assets] [--languages hi tr] [--tokenizers llama2]
+    python benchmarks/diagnose.py [--assets ../shared/assets] [--languages hi tr]
+                                  [--tokenizers llama2]
 
-One row for each language, tokenizer and pre-tokenizer: the predicted reduction with its 95% interval, and the measured
-one: tokens learned by continued BPE from the training text (12 MB, or all where there is less), put into the tokenizer,
-and the held-out file cut by it. The last lines count how often the interval holds the measured value.
+One line for each language, tokenizer and pre-tokenizer: the predicted reduction for 10,000 tokens
+with its 95% interval, and the measured reduction. To measure it, continued BPE learns tokens from
+the training text (12 MB, or all the text if there is less), the tokens are added to the tokenizer,
+and the held-out file is encoded. The last line counts how often the interval contains the measured
+value.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     print(
-        "    tokenizer pre-tokenizer  added predicted      interval  measured  holds  error  seconds"
+        "    tokenizer pre-tokenizer  added predicted      interval  measured  holds  "
+        "error  seconds"
     )
     for language in arguments.languages:
         train = str(arguments.assets / "text" / f"{language}.train.jsonl.gz")
@@ -49,7 +53,8 @@ def main() -> None:
     holds = sum(row[0] for row in rows)
     error = sum(abs(row[1]) for row in rows) / len(rows)
     print(
-        f"the interval holds {holds} of {len(rows)}; mean absolute error of the prediction {error:.1%}"
+        f"the interval holds {holds} of {len(rows)}; "
+        f"mean absolute error of the prediction {error:.1%}"
     )
 
 
@@ -66,7 +71,7 @@ class Case:
 
 
 def compared(case: Case, sizes: list[int]) -> list[tuple[bool, float]]:
-    """Print the rows of one tokenizer; return whether each interval holds, and its relative error."""
+    """Print the lines of one tokenizer; return for each if the interval holds, and its error."""
     started = time.perf_counter()
     tokenizer = case.tokenizer
     diagnosis = diagnose({case.name: tokenizer}, [case.sample], learned_from=case.everything.bytes)
@@ -84,8 +89,8 @@ def compared(case: Case, sizes: list[int]) -> list[tuple[bool, float]]:
             low, high = 1 / point.high, 1 / point.low
             rows.append((low <= value <= high, point.reduction / value - 1))
             print(
-                f"{case.language:3} {case.name:9} {how:13} {size:6} {point.reduction:9.2f} {low:6.2f}-{high:6.2f} "
-                f"{value:9.2f}  "
+                f"{case.language:3} {case.name:9} {how:13} {size:6} "
+                f"{point.reduction:9.2f} {low:6.2f}-{high:6.2f} {value:9.2f}  "
                 f"{'yes' if rows[-1][0] else 'NO':5} {rows[-1][1]:+6.1%} {seconds:8.1f}",
                 flush=True,
             )

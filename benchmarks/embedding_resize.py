@@ -1,14 +1,16 @@
-"""Adding rows to a large checkpoint: time relative to copying the changed shards, and memory.
+r"""Adding rows to a large checkpoint: time relative to copying the changed shards, and memory.
 
-    python -m venv ../peers && ../peers/bin/pip install mergekit    # by hand; it pins versions of its own
-    python benchmarks/embedding_resize.py --shape 1b --peers transformers mergekit --mergekit ../peers/bin/mergekit-tokensurgeon
-    python benchmarks/embedding_resize.py --shape 8b                         # 16 GB: needs 40 GB of disk
-    python benchmarks/embedding_resize.py --tokens 500                       # tiny, in seconds: does it run at all
+    python -m venv ../peers && ../peers/bin/pip install mergekit  # its own venv: it pins versions
+    python benchmarks/embedding_resize.py --shape 1b --peers transformers mergekit \
+        --mergekit ../peers/bin/mergekit-tokensurgeon
+    python benchmarks/embedding_resize.py --shape 8b       # 16 GB: needs 40 GB of disk
+    python benchmarks/embedding_resize.py --tokens 500     # tiny, takes seconds: a smoke test
 
-The checkpoint is written here: random bfloat16 weights in the layout of Llama-3 (untied, up to 4 shards), with the
-tokenizer under --tokenizer, extended by the commonest words of --text. Each contender runs in a process of its own, in
-turns with the others; the best time and the highest memory of each are printed, and how many shards were hard-linked.
-Copying reads and writes the bytes of the shards that hold changed tensors. The page cache is warm for all of them.
+The script writes the checkpoint: random bfloat16 weights in the layout of Llama-3 (untied, up to 4
+shards), with the tokenizer of --tokenizer extended by the most frequent words of --text. Each tool
+runs in its own process, alternating with the others. The output is the best time and the highest
+memory of each tool, and the number of hard-linked shards. `copy` reads and writes the bytes of the
+shards that hold changed tensors. The page cache is warm for all of them.
 """
 
 from __future__ import annotations
@@ -47,10 +49,10 @@ def main() -> None:
         default="mergekit-tokensurgeon",
         help="its command, in an environment of its own",
     )
-    parser.add_argument("--contender", choices=["copy", "lingraft", "transformers", "mergekit"])
+    parser.add_argument("--tool", choices=["copy", "lingraft", "transformers", "mergekit"])
     arguments = parser.parse_args()
-    if arguments.contender:
-        print(json.dumps(contend(arguments.contender, arguments.folder, arguments.mergekit)))
+    if arguments.tool:
+        print(json.dumps(run_tool(arguments.tool, arguments.folder, arguments.mergekit)))
         return
     prepare(arguments)
     best: dict[str, list[float]] = {}
@@ -61,7 +63,7 @@ def main() -> None:
                 [
                     sys.executable,
                     __file__,
-                    "--contender",
+                    "--tool",
                     name,
                     "--folder",
                     str(arguments.folder),
@@ -78,11 +80,13 @@ def main() -> None:
             best[name] = [min(before[0], seconds), max(before[1], memory)]
     for name, (seconds, memory) in best.items():
         print(
-            f"{name:12} {seconds:8.2f} s  {seconds / best['copy'][0]:5.2f} x copying  {memory / 1e9:5.2f} GB"
+            f"{name:12} {seconds:8.2f} s  "
+            f"{seconds / best['copy'][0]:5.2f} x copying  {memory / 1e9:5.2f} GB"
         )
     shards = len(list((arguments.folder / "source").glob("*.safetensors")))
     print(
-        f"{arguments.shape}, +{arguments.tokens} tokens: lingraft hard-linked {linked} of {shards} shards"
+        f"{arguments.shape}, +{arguments.tokens} tokens: "
+        f"lingraft hard-linked {linked} of {shards} shards"
     )
     shutil.rmtree(arguments.folder)
 
@@ -172,8 +176,8 @@ def write_weights(config, folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def contend(name: str, folder: Path, mergekit: str) -> tuple[float, float, int]:
-    """Run one contender; return its seconds, imports left out, its peak memory in bytes, and the files it linked."""
+def run_tool(name: str, folder: Path, mergekit: str) -> tuple[float, float, int]:
+    """Run one tool; return its seconds without imports, peak memory in bytes and linked files."""
     output = folder / "output"
     shutil.rmtree(output, ignore_errors=True)
     makers = {

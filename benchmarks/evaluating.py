@@ -1,11 +1,11 @@
-"""How long `lingraft evaluate` takes: two models, one language, 1,000 held-out sentences, and the same once more.
+"""The time of `lingraft evaluate`: two models, one language, 1,000 held-out sentences, run twice.
 
     python benchmarks/evaluating.py [--language hi] [--sentences 1000] [--rounds 3]
 
-Run from the root of the repository; ../shared/assets must be there. The first model is english-8m, the second one the
-same with 3,000 tokens of the language spliced in. The sentences are those of FLORES-200 (devtest). The command is run
-as a user would, in a process of its own: everything is inside the clock, with libraries to load and generation to time.
-Each round begins with an empty store; the best of the rounds counts.
+Run from the root of the repository; ../shared/assets must exist. The first model is english-8m, the
+second is the same model with 3,000 added tokens of the language. The sentences are from FLORES-200
+(devtest). The command runs in its own process, as a user would run it, so the time includes loading
+libraries and timing generation. Each round begins with an empty store; the best round counts.
 """
 
 from __future__ import annotations
@@ -67,13 +67,14 @@ def main() -> None:
                     )
                 )
         print(
-            f"{arguments.sentences:,} sentences, {size:,} bytes of {arguments.language}, two models; best of "
-            f"{arguments.rounds}: {min(times['first']):.1f} s, the same again {min(times['again']):.1f} s"
+            f"{arguments.sentences:,} sentences, {size:,} bytes of {arguments.language}, "
+            f"two models; best of {arguments.rounds}: "
+            f"{min(times['first']):.1f} s, the same again {min(times['again']):.1f} s"
         )
 
 
 def write_sentences(arguments: argparse.Namespace, path: Path) -> int:
-    """Write the first sentences of FLORES in the language, a document each, and return their bytes."""
+    """Write the first FLORES sentences of the language as documents; return their bytes."""
     with gzip.open(
         arguments.assets / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8"
     ) as file:

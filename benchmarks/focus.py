@@ -1,13 +1,14 @@
-r"""FOCUS mixing against deepfocus 1.0.1 (PyPI) on the same static vectors: are the weights the same, and how fast.
+r"""Compare FOCUS with deepfocus 1.0.1 (PyPI) on the same static vectors: equal weights, and speed.
 
-    pip install --target ../peers --no-deps deepfocus==1.0.1 entmax fastdist numba llvmlite fasttext-wheel \
-        print-on-steroids
+    pip install --target ../peers --no-deps deepfocus==1.0.1 entmax fastdist numba llvmlite \
+        fasttext-wheel print-on-steroids
     PYTHONPATH=../peers python benchmarks/focus.py [--tokens 10000] [--anchors 20000] [--width 2048]
 
-deepfocus stays in a folder of its own: its fasttext builds against an older numpy, and only its import is needed here.
-Vectors are clustered at random, so that cosines spread as those of trained vectors do. Rounds alternate between the
-two; the best of each counts. deepfocus' own call, `focus_additional_token_initialization`, does the same step: cosine
-similarities, sparsemax over anchors, convex mixture of source rows.
+Install deepfocus in a separate folder: its fasttext builds against an older numpy, and only its
+import is needed here. The vectors are random clusters, so that their cosines have a spread like
+that of trained vectors. Rounds alternate between the two; the best round of each counts. The call
+of deepfocus, `focus_additional_token_initialization`, does the same step: cosine similarities,
+sparsemax over anchors, convex mixture of source rows.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ def main() -> None:
             print(f"{name}: {seconds[name]:.2f} s", flush=True)
     cosine = torch.cosine_similarity(rows["lingraft"], rows["deepfocus"]).min()
     print(
-        f"{arguments.tokens} tokens, {arguments.anchors} anchors, {arguments.width} wide, {torch.get_num_threads()} "
-        f"threads: {seconds['deepfocus'] / seconds['lingraft']:.1f} times the speed (at least 5 are wanted); lowest "
-        f"cosine {cosine:.6f} (over 0.999)"
+        f"{arguments.tokens} tokens, {arguments.anchors} anchors, {arguments.width} wide, "
+        f"{torch.get_num_threads()} threads: "
+        f"{seconds['deepfocus'] / seconds['lingraft']:.1f} times the speed "
+        f"(at least 5 are wanted); lowest cosine {cosine:.6f} (over 0.999)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Measure the shape of the source tree: sizes, names, imports and habits, as docs/decisions.md reports them.
+"""Measure the source tree: sizes, names, imports and habits, as docs/decisions.md reports them.
 
     python benchmarks/house.py [FOLDER] [--json]
 
@@ -75,7 +75,7 @@ def room_of(module: Module, folder: Path) -> str:
 
 
 def imports_of(module: Module, known: set[str]) -> Iterator[str]:
-    """Yield the project's modules that a module names in its import statements, deferred ones too."""
+    """Yield the project's modules in a module's import statements, deferred ones included."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -1,14 +1,15 @@
-"""Initialisations on a really pretrained model: the same continued pretraining after each, several seeds, intervals.
+"""Compare initialisations on a pretrained model: the same training after each, over several seeds.
 
-    python benchmarks/inits.py                                                   # random, mean, calibrated; 3 seeds
+    python benchmarks/inits.py              # random, mean, calibrated; 3 seeds
     python benchmarks/inits.py --size 256 --inits random,mean,calibrated,focus,align,learned
-    python benchmarks/inits.py --smoke                                           # seconds: does it run at all
+    python benchmarks/inits.py --smoke      # takes seconds: a smoke test
 
-Run from the root of the repository; ../shared/assets must be there. It is `lingraft probe` on english-8m and 1 MB of
-Hindi with a fifth of English on top, everything else as in recipes/english-8m-hindi.yaml (+3,000 tokens, the regex
-repaired); --steps 0 is one pass over that text. What is scored stays in --store: a run that was stopped goes on, and
-another init is only added. Differences are paired by seed, intervals are Student's t at 95%; `learned` sees more text
-than the others, which is printed.
+Run from the root of the repository; ../shared/assets must exist. The script runs `lingraft probe`
+on english-8m with 1 MB of Hindi and a fifth of English added. Everything else is as in
+recipes/english-8m-hindi.yaml (+3,000 tokens, the regex repaired). --steps 0 is one pass over that
+text. Scores are cached in --store: a stopped run resumes, and a further init only adds its own
+runs. Differences are paired by seed; intervals are Student's t at 95%. `learned` sees more text
+than the others; the output says how much.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ def main() -> None:
         log=lambda line: print(line, flush=True),
     )
     print(
-        f"\n+{arguments.size} tokens, {arguments.megabytes:g} MB of {recipe.target.language}, {steps} steps of "
-        f"{settings['training.batch_tokens']} tokens, {arguments.seeds} seeds, {arguments.heldout} scored\n"
+        f"\n+{arguments.size} tokens, {arguments.megabytes:g} MB of {recipe.target.language}, "
+        f"{steps} steps of {settings['training.batch_tokens']} tokens, "
+        f"{arguments.seeds} seeds, {arguments.heldout} scored\n"
     )
     print(table(found))
     print(*found.sentences(), sep="\n")
@@ -85,7 +87,7 @@ def main() -> None:
 
 
 def table(found: ProbeOutcome) -> str:
-    """Return a markdown table: each init in each language before and after, and its difference to the first init."""
+    """Return a Markdown table: each init before and after, and its difference to the first."""
     first = found.inits[0]
     heads = [
         f"{language} {what}"
@@ -105,7 +107,7 @@ def table(found: ProbeOutcome) -> str:
 
 
 def mean(values: list[float]) -> str:
-    """Return a mean over seeds with its interval; without one where all are the same, or there is one seed."""
+    """Return the mean over seeds with its interval, which needs two different values."""
     if len(set(values)) < 2:
         return f"{values[0]:.4f}"
     half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))

@@ -1,11 +1,11 @@
 """Memory of each process while a model is opened for several: shard by shard, and whole.
 
-    python benchmarks/opening.py                     2 processes, a 1B-shaped Llama with random weights
+    python benchmarks/opening.py                     2 processes, a Llama of 1B with random weights
     python benchmarks/opening.py --processes 4 --shape 8B
 
-Every process is one of torchrun's kind, over gloo on this machine; each way is a fresh set of processes. Peak memory is
-what a process took beyond what it had after its imports; pages of mapped files, which all processes share and the
-system takes back at need, are counted apart.
+The processes are started as by torchrun, over gloo on this machine; each way of opening has its own
+set of processes. Peak memory is what a process used beyond its memory after the imports. Pages of
+mapped files are counted separately: all processes share them, and the system can reclaim them.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def main() -> None:
             f"{arguments.processes} processes\n"
         )
         print(
-            "| opened | process | seconds | own memory, GB, peak | mapped files, GB |\n|---|---|---|---|---|"
+            "| opened | process | seconds | own memory, GB, peak | mapped files, GB |\n"
+            "|---|---|---|---|---|"
         )
         for name, reason in (("shard by shard", ""), ("whole", "to compare")):
             for rank, seconds, own, files in measure(arguments.processes, folder, reason):

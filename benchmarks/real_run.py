@@ -2,8 +2,9 @@
 
     python benchmarks/real_run.py [recipes/english-8m-hindi.yaml | runs/NAME]
 
-A recipe is carried out first (stages in runs/.store are reused), a finished run folder is only read. Prints the table
-of the terminal, then the Markdown table of the model card with all measurements. Run from the root of the repository.
+A recipe is run first (stages in runs/.store are reused); a finished run folder is only read. Prints
+the table of the terminal, then the Markdown table of the model card with all measurements. Run from
+the root of the repository.
 """
 
 from __future__ import annotations

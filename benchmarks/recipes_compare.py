@@ -1,17 +1,23 @@
-"""The default recipe against the paper's, on a really pretrained model: at equal bytes and at equal tokens.
+"""Compare the default recipe with the paper's on a pretrained model: equal bytes, equal tokens.
 
     python benchmarks/recipes_compare.py                       # 3 seeds
     python benchmarks/recipes_compare.py --seeds 5 --json out.json
-    python benchmarks/recipes_compare.py --smoke               # a minute: does it run at all
+    python benchmarks/recipes_compare.py --smoke               # takes a minute: a smoke test
 
-Run from the root of the repository; ../shared/assets must be there. english-8m learns Hindi from 1 MB of text, with
-+3,000 tokens. `default`: every setting of the vocabulary, the rows and the training at its default, a fifth of English
-on top. `paper` (Tejaswi et al. 2024): tokens learned apart and appended, the base's regex, mean rows, every weight at
-one rate, documents cut, no replay. Equal bytes: both are trained on as many bytes of Hindi. Equal tokens: the paper's
-recipe is trained on as many tokens as the default one, its English counted. The paper's recipe is run with the
-default's 2,048 tokens a step, and with 4,096: smaller steps do it good, too. All read rows of 256 tokens, as the base
-was trained. Each seed is a run; the store keeps what is done, so that a stopped comparison goes on, and more seeds are
-only added. Intervals over seeds are Student's t at 95%; a gain is source minus adapted.
+Run from the root of the repository; ../shared/assets must exist. english-8m learns Hindi from 1 MB
+of text, with +3,000 tokens.
+
+- `default`: the default settings of vocabulary, initialisation and training, with a fifth of
+  English added.
+- `paper` (Tejaswi et al. 2024): tokens learned separately and appended, the base's regex, mean
+  rows, all weights at one learning rate, documents cut, no replay.
+
+Equal bytes: both are trained on the same number of bytes of Hindi. Equal tokens: the paper's recipe
+is trained on as many tokens as the default one, English included. The paper's recipe runs with the
+default's 2,048 tokens per step, and with 4,096, since smaller steps improve it as well. All train
+on sequences of 256 tokens, as the base model was. Each seed is a run. The store caches finished
+stages: a stopped comparison resumes, and further seeds only add their own runs. Intervals over
+seeds are Student's t at 95%; a gain is source minus adapted.
 """
 
 from __future__ import annotations
@@ -72,7 +78,7 @@ def main() -> None:
 def carried_out(
     arguments: argparse.Namespace, arm: str, seed: int, budget: str | None = None
 ) -> dict[str, Any]:
-    """Return what came of a recipe with a seed: bits per byte before and after, and what was trained on."""
+    """Run a recipe with a seed; return bits per byte before and after, and the training amounts."""
     size, rows = arguments.size, {"block_size": 256}
     budget = budget or arguments.bytes
     own: dict[str, Any] = {
@@ -146,12 +152,13 @@ def show(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) 
     """Print the tables, and write everything where it was asked for."""
     source = found[DEFAULT][0]["bits_per_byte"]["source"]
     print(
-        f"english-8m -> Hindi, {arguments.bytes}, +{arguments.size:,} tokens, {arguments.seeds} seeds; before: Hindi "
-        f"{source['hi']:.3f} bits per byte, English {source['en']:.3f}.\n"
+        f"english-8m -> Hindi, {arguments.bytes}, +{arguments.size:,} tokens, "
+        f"{arguments.seeds} seeds; before: Hindi {source['hi']:.3f} bits per byte, "
+        f"English {source['en']:.3f}.\n"
     )
     print(
-        "| recipe | Hindi spliced | Hindi adapted | gain | English adapted | English worse by | tokens | "
-        "Hindi bytes | English bytes |\n|---|---|---|---|---|---|---|---|---|"
+        "| recipe | Hindi spliced | Hindi adapted | gain | English adapted | English worse by | "
+        "tokens | Hindi bytes | English bytes |\n|---|---|---|---|---|---|---|---|---|"
     )
     for arm, runs in found.items():
         bits = [run["bits_per_byte"] for run in runs]
@@ -165,8 +172,8 @@ def show(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) 
             for key in ("tokens", "target_bytes", "replayed_bytes")
         )
         print(
-            f"| {arm} | {interval(spliced)} | {interval(adapted)} | {interval(gains(bits))} | {interval(english)} | "
-            f"{worse:.1f}% | {' | '.join(amounts)} |"
+            f"| {arm} | {interval(spliced)} | {interval(adapted)} | {interval(gains(bits))} | "
+            f"{interval(english)} | {worse:.1f}% | {' | '.join(amounts)} |"
         )
     print()
     mine = gains([run["bits_per_byte"] for run in found[DEFAULT]])

@@ -2,10 +2,11 @@
 
     python benchmarks/report.py [RUN] [--runs 200]
 
-Copies one finished run (default: runs/demo-hi) so many times with its measures varied, each copy with a name of its
-own, writes the page that shows them side by side, and a study page of as many cells; opens both, and the report of one
-run, in headless Chromium from disk and prints size, time to write, and time to load: from the navigation to the first
-frame drawn after the load event. The best of three.
+Copies one finished run (default: runs/demo-hi) that many times, each copy with its own name and
+varied measures. Writes the page that compares them, and a study page with as many cells. Opens
+both, and the report of one run, in headless Chromium from disk. Prints the size, the time to write
+and the time to load: from the navigation to the first frame drawn after the load event. The best of
+three loads counts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from lingraft.report import compare_runs, write_report, write_study_report
 from tests.browser import browser
 from tests.test_report_study import make_study
 
-LOADED = """new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))))"""
+LOADED = (
+    "new Promise(done => requestAnimationFrame("
+    "() => requestAnimationFrame(() => done(performance.now()))))"
+)
 SMALL_FILES = (
     "recipe.yaml",
     "certificate.json",
@@ -102,7 +106,8 @@ def main() -> None:
                 path = make()
                 wrote = time.perf_counter() - begin
                 print(
-                    f"| {name} | {path.stat().st_size / 1e6:.2f} | {wrote:.1f} | {opening(page, path):.2f} |"
+                    f"| {name} | {path.stat().st_size / 1e6:.2f} | {wrote:.1f} | "
+                    f"{opening(page, path):.2f} |"
                 )
 
 

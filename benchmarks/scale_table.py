@@ -1,14 +1,15 @@
-"""What a run costs at 7B to 70B: memory of each GPU, hours, GPU-hours, disk, and main memory at a checkpoint.
+"""The cost of a run at 7B to 70B: memory of each GPU, hours, GPU-hours, disk and main memory.
 
     python benchmarks/scale_table.py
     python benchmarks/scale_table.py --tokens 2e9 --added 20000 --gpus H100:8 --gpus H100:64
 
-A GPU holds its share of the states, and embeddings, head and two layers whole while the model is called; opening takes
-less, since each process reads its shards alone. When a phase ends, the first process's main memory holds the weights in
-float32; while a checkpoint is written, a machine's holds the shards of its own processes (8 here).
+A GPU holds its share of the training state, and during a step the full embeddings, head and two
+layers. Opening a model takes less, since each process reads only its shards. When a phase ends, the
+first process holds all weights in float32 in main memory. While a checkpoint is written, a machine
+holds the shards of its own processes (8 here) in main memory.
 
-Nothing is run: the table comes from `lingraft.advice.costs`, the estimator behind `lingraft advise`. A price per
-GPU-hour is yours to give (--price), for prices age.
+Nothing is run: the table comes from `lingraft.advice.costs`, the estimator behind `lingraft
+advise`. Give the price per GPU-hour with --price; there is no default, since prices change.
 """
 
 from __future__ import annotations

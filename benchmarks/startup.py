@@ -1,4 +1,4 @@
-"""How long commands take that only show something: best of several, interleaved, in seconds of wall and of processor.
+"""The time of commands that only print something: best of several alternating rounds, wall and CPU.
 
 python benchmarks/startup.py [ROUNDS]
 """

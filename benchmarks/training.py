@@ -1,14 +1,16 @@
-"""Text bytes trained on in a second: lingraft and HF Trainer with padded documents, and with the same packed rows.
+"""Bytes of text trained per second: lingraft, and HF Trainer with padded documents or packed rows.
 
-    python benchmarks/training.py              # about 3 minutes on two quiet cores
-    python benchmarks/training.py --smoke      # seconds: does it run at all
+    python benchmarks/training.py              # about 3 minutes on two idle cores
+    python benchmarks/training.py --smoke      # takes seconds: a smoke test
     python benchmarks/training.py --unit documents --padding max_length
 
-Run from the root of the repository; ../shared/assets must be there. A Llama of 15M parameters, random weights, float32
-on the CPU, every weight trained with AdamW, 8 rows of at most 512 tokens a step, one pass over the same text. The three
-take turns, so that a busy machine is busy for all; best and median of the rounds. Only text that a model was trained on
-counts: what padded documents lose beyond 512 tokens does not. Loading and tokenising are outside of the clock, as is
-writing the finished model; lingraft's log, divergence monitor and progress bar are inside.
+Run from the root of the repository; ../shared/assets must exist. The model is a Llama of 15M
+parameters with random weights, in float32 on the CPU. Every weight is trained with AdamW, 8
+sequences of at most 512 tokens per step, one pass over the same text. The three run alternately, so
+that a busy machine slows all of them; the output is the best and the median round. Only text that
+the model was trained on counts: what padded documents lose beyond 512 tokens does not. The time
+excludes loading, tokenising and writing the finished model. It includes lingraft's log, divergence
+monitor and progress bar.
 """
 
 from __future__ import annotations
@@ -115,7 +117,7 @@ class Bench:
         return Blocks.open(folder)
 
     def padded(self, turn: int) -> float:
-        """Train on a document a row, padded to the longest of its batch or to 512; return seconds."""
+        """Train on one document per sequence, padded to its batch or to 512; return seconds."""
         return self._trainer(self.documents, f"padded-{turn}")
 
     def packed(self, turn: int) -> float:
@@ -208,16 +210,20 @@ def show(
     """Print the table, and write it where it was asked for."""
     ours = max(speeds[OURS])
     print(
-        f"{bench.parameters / 1e6:.1f}M parameters, {bench.text_bytes:,} bytes of {arguments.language} in "
-        f"{bench.documents.summary.documents} {arguments.unit}, padded to {arguments.padding}; {os.cpu_count()} "
-        f"cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}\n"
+        f"{bench.parameters / 1e6:.1f}M parameters, "
+        f"{bench.text_bytes:,} bytes of {arguments.language} in "
+        f"{bench.documents.summary.documents} {arguments.unit}, padded to {arguments.padding}; "
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, {platform.machine()}\n"
     )
     print(
-        "| | text trained on | bytes/s, best | median | lingraft is, times as fast |\n|---|---|---|---|---|"
+        "| | text trained on | bytes/s, best | median | lingraft is, times as fast |\n"
+        "|---|---|---|---|---|"
     )
     for name, values in speeds.items():
         print(
-            f"| {name} | {sizes[name]:,} | {max(values):,.0f} | {median(values):,.0f} | {ours / max(values):.2f} |"
+            f"| {name} | {sizes[name]:,} | {max(values):,.0f} | {median(values):,.0f} | "
+            f"{ours / max(values):.2f} |"
         )
     read = int(bench.documents.spans[:, 1].sum())
     print(

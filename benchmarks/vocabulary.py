@@ -1,13 +1,14 @@
-"""What vocabulary extension gives and costs, on real tokenizers and text, compared with other tools in one run.
+"""Gain and cost of vocabulary extension on real tokenizers and text, compared with other tools.
 
-    python benchmarks/vocabulary.py reduction     tokens on held-out text with +10,000 tokens, Llama-2, four languages
-    python benchmarks/vocabulary.py methods       continued compared with append and atomic at equal size
-    python benchmarks/vocabulary.py published     +1,000 Hindi tokens compared with the vocabulary that the paper published
-    python benchmarks/vocabulary.py time          compared with a plain `tokenizers` BPE training and a continued BPE in Python
-    python benchmarks/vocabulary.py memory        peak memory at 10, 30 and 88 MB of mixed text
+    python benchmarks/vocabulary.py reduction   held-out tokens with +10,000 tokens, Llama-2
+    python benchmarks/vocabulary.py methods     continued BPE, append and atomic at equal size
+    python benchmarks/vocabulary.py published   +1,000 Hindi tokens and the paper's vocabulary
+    python benchmarks/vocabulary.py time        `tokenizers` BPE, and continued BPE in Python
+    python benchmarks/vocabulary.py memory      peak memory at 10, 30 and 88 MB of mixed text
 
-Assets are looked for in ../shared/assets. Times are the best of several interleaved runs, in seconds of wall clock and
-of processor; every measured run is a process of its own, so that memory is its own too.
+Assets are read from ../shared/assets. Times are the best of several alternating runs, in seconds of
+wall clock and of processor. Every measured run has its own process, so that its memory is measured
+separately.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def reduction() -> None:
     """Print how far tokens fall on held-out text, by document and by line."""
     english = texts("en", "heldout")
     print(
-        "| language | text | tokens before | after | by document | by line | unreachable | English identical |"
+        "| language | text | tokens before | after | by document | by line | unreachable | "
+        "English identical |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for language in LANGUAGES:
@@ -116,13 +118,14 @@ def reduction() -> None:
         size = sum(len(text.encode()) for text in documents) / MB
         print(
             f"| {language} | {size:.1f} MB | {a} | {b} | {a / b:.3f} | {by_line:.3f} | "
-            f"{unreachable(family, after, chosen)} | {same(before, after, english)} of {len(english)} |",
+            f"{unreachable(family, after, chosen)} | "
+            f"{same(before, after, english)} of {len(english)} |",
             flush=True,
         )
 
 
 def methods(*bases: str) -> None:
-    """Print held-out tokens under each method with 10,000 added tokens, for these bases (default: three)."""
+    """Print held-out tokens of each method with 10,000 added tokens (default: three bases)."""
     names = ("continued", "append", "atomic")
     print("| base | language |", " | ".join(names), "|")
     print("|---|---|" + "---|" * len(names))
@@ -165,7 +168,7 @@ def published() -> None:
     )
 
 
-# -- time and memory: each measured run is a process of its own ------------------------------------------------------
+# -- time and memory: each measured run has its own process -------------------------------------
 
 
 def run_continued(name: str, documents: list[str], size: int) -> None:
@@ -174,7 +177,7 @@ def run_continued(name: str, documents: list[str], size: int) -> None:
 
 
 def run_plain(name: str, documents: list[str], size: int) -> None:
-    """Train a BPE of its own with `tokenizers` on the same text, cut as the base cuts it: the peer for speed."""
+    """Train a new BPE with `tokenizers` on the same text with the base's pre-tokenizer."""
     family = base(name)
     tokenizer = Tokenizer(models.BPE())
     if family.fallback:  # SentencePiece: words with the space before them, over characters
@@ -190,7 +193,7 @@ def run_plain(name: str, documents: list[str], size: int) -> None:
 
 
 def run_python(name: str, documents: list[str], size: int) -> None:
-    """Continue BPE the plain way: encode document by document, count words of tokens, merge over a dictionary."""
+    """Continue BPE in plain Python: encode each document, count words, merge in a dictionary."""
     family = base(name)
     words: Counter[tuple[int, ...]] = Counter()
     for document in documents:
@@ -278,9 +281,10 @@ def one(kind: str, name: str, languages: str, limit: float, size: int) -> None:
 
 
 def timed(repeats: int) -> None:
-    """Print the times of continued BPE next to those of the plain training, interleaved, and of plain Python once."""
+    """Print times of continued BPE and plain training, alternating, and of plain Python once."""
     print(
-        "| base | text | continued, wall (cpu) s | plain BPE | ratio | Python, document by document | peak MiB |"
+        "| base | text | continued, wall (cpu) s | plain BPE | ratio | "
+        "Python, document by document | peak MiB |"
     )
     print("|---|---|---|---|---|---|---|")
     cases = [("llama2", language, 12 * MB) for language in LANGUAGES] + [("qwen2", "hi", 12 * MB)]
@@ -304,9 +308,10 @@ def timed(repeats: int) -> None:
         )
         ours, plain = best["continued"], best["plain"]
         print(
-            f"| {name} | {languages} {ours['bytes'] / MB:.0f} MB | {ours['wall']:.1f} ({ours['cpu']:.1f}) | "
-            f"{plain['wall']:.1f} ({plain['cpu']:.1f}) | {ours['wall'] / plain['wall']:.2f} | {slow} | "
-            f"{ours['peak']:.0f} |",
+            f"| {name} | {languages} {ours['bytes'] / MB:.0f} MB | "
+            f"{ours['wall']:.1f} ({ours['cpu']:.1f}) | "
+            f"{plain['wall']:.1f} ({plain['cpu']:.1f}) | {ours['wall'] / plain['wall']:.2f} | "
+            f"{slow} | {ours['peak']:.0f} |",
             flush=True,
         )
 

@@ -1,4 +1,4 @@
-"""Writes the pages that come from code: methods.md from the registries, cli.md from the command line.
+"""Write the pages that come from code: methods.md from the registries, cli.md from the commands.
 
 `python docs/generate.py` writes them; a test compares them with what the code says now.
 """
@@ -31,9 +31,9 @@ def methods_page() -> str:
         ("What to start from", "model", BASES),
     )
     head = (
-        "# Methods\n\n<!-- written by docs/generate.py -->\n\nEvery method that a recipe can name, from the "
-        "registries. A method is written as its name, or as `{name: {setting: value}}`. What they mean to somebody "
-        "new is told in [Concepts](concepts.md).\n"
+        "# Methods\n\n<!-- written by docs/generate.py -->\n\n"
+        "Every method that a recipe can name, from the registries. A method is written as its "
+        "name, or as `{name: {setting: value}}`. [Concepts](concepts.md) explains what they mean.\n"
     )
     return head + "".join(
         f"\n## {title}\n\n`{path}` in a recipe.\n{_methods(registry)}"
@@ -81,9 +81,10 @@ def cli_page() -> str:
 
     group: Any = get_command(app)
     head = (
-        "# Command line\n\n<!-- written by docs/generate.py -->\n\n`lingraft --install-completion` sets up "
-        "completion for your shell. Results go to standard output, progress and messages to standard error; bars "
-        "are drawn only on a terminal, and NO_COLOR turns colours off.\n\n" + _exit_codes()
+        "# Command line\n\n<!-- written by docs/generate.py -->\n\n"
+        "`lingraft --install-completion` sets up completion for your shell. Results go to "
+        "standard output, progress and messages to standard error. Progress bars are drawn only "
+        "on a terminal, and NO_COLOR turns colours off.\n\n" + _exit_codes()
     )
     parts = [head]
     for panel, commands in COMMANDS.items():
@@ -94,10 +95,11 @@ def cli_page() -> str:
 
 def _exit_codes() -> str:
     return (
-        "| exit code | meaning |\n|---|---|\n| 0 | done |\n| 1 | a bug of lingraft's, with its traceback |\n"
-        "| 2 | something that you can mend, told in one line; nothing half-written is left |\n"
-        "| 3 | a training run that cannot go on |\n"
-        "| 130 | stopped by a signal after saving; the same command goes on from there |\n"
+        "| exit code | meaning |\n|---|---|\n| 0 | done |\n"
+        "| 1 | a bug in lingraft, with its traceback |\n"
+        "| 2 | an error that you can fix, in one line; nothing half-written is left |\n"
+        "| 3 | a training run that cannot continue |\n"
+        "| 130 | stopped by a signal after saving; the same command resumes |\n"
     )
 
 
@@ -120,7 +122,9 @@ def _command(command: Any) -> Iterator[str]:
             parameter.default if isinstance(parameter.default, (str, int, float, Path)) else None
         )
         plain = default is None or default is False or default == ""
-        yield f"| {names} | {'' if plain else f'`{default}`'} | {_cell(getattr(parameter, 'help', '') or '')} |"
+        shown = "" if plain else f"`{default}`"
+        described = _cell(getattr(parameter, "help", "") or "")
+        yield f"| {names} | {shown} | {described} |"
     yield ""
 
 

@@ -1,4 +1,4 @@
-"""Runs the notebooks from top to bottom, in a kernel of this interpreter; nothing is written back."""
+"""Run the notebooks from top to bottom in a kernel of this interpreter, without saving them."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def write_folder(gguf_file: Path, folder: Path) -> None:
         if not torch.equal(values, theirs[name].to(torch.bfloat16))
     ]
     if wrong:
-        sys.exit(f"{gguf_file}: {wrong[0]} is not what transformers reads; mend gguf_base.py")
+        sys.exit(f"{gguf_file}: {wrong[0]} is not what transformers reads; fix gguf_base.py")
 
 
 def prepare(base: Base, folder: Path) -> None:
