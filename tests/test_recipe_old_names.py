@@ -51,8 +51,13 @@ embeddings:
   output: {focus: {text: 1 MB, width: 16, least_count: 2}}
 training:
   phases:
-  - {strategy: {differential: {base_rows: embeddings}}, rates: {body: 1e-4, embeddings: 1e-3}, replay: 0.1}
-  - {strategy: {lora: {modules: [q_proj], base: nf4}}, optimiser: adamw8bit, clip: 0.5, average: 0.1}
+  - strategy: {differential: {base_rows: embeddings}}
+    rates: {body: 1e-4, embeddings: 1e-3}
+    replay: 0.1
+  - strategy: {lora: {modules: [q_proj], base: nf4}}
+    optimiser: adamw8bit
+    clip: 0.5
+    average: 0.1
   - {strategy: {layers: {k: 1}}, schedule: {wsd: {decay: 0.3, final: 0.1}}}
   packing: {block: 32, pack: documents}
   apart: true
@@ -84,7 +89,13 @@ vocabulary:
   size: {min_saving_share: 0.02, max_size: 4000}
   protect_replay: true
 embeddings:
-  input: {learned: {start: mean_resizing, max_text_share: 0.2, max_tokens: 900, learning_rate: 1e-2, block_size: 16}}
+  input:
+    learned:
+      start: mean_resizing
+      max_text_share: 0.2
+      max_tokens: 900
+      learning_rate: 1e-2
+      block_size: 16
   output: {focus: {text_bytes: 1 MB, vector_size: 16, min_count: 2}}
 training:
   phases:
@@ -95,7 +106,8 @@ training:
     optimizer: adamw8bit
     max_grad_norm: 0.5
     average_share: 0.1
-  - {strategy: {layers: {layers_per_end: 1}}, schedule: {wsd: {decay_share: 0.3, final_factor: 0.1}}}
+  - strategy: {layers: {layers_per_end: 1}}
+    schedule: {wsd: {decay_share: 0.3, final_factor: 0.1}}
   packing: {block_size: 32, layout: documents}
   document_attention_mask: true
 chat_vector: {instruct: {hub: {id: me/chat, trust_remote_code: false}}}
@@ -107,14 +119,27 @@ evaluation:
 OTHERS = {
     "embeddings={align: {text: 9}}": "embeddings={align: {text_bytes: 9}}",
     "embeddings=hf": "embeddings=mean_resizing",
-    "embeddings.input={calibrated: {least_rows: 3}}": "embeddings.input={calibrated: {min_rows: 3}}",
-    "embeddings.input={distilled: {text: 9, snippets: 2, window: 8, rate: 0.1}}": "embeddings.input={distilled: {text_bytes: 9, windows_per_token: 2, window_tokens: 8, step_size: 0.1}}",
-    "embeddings.input={donor: {model: d, terms: 3}}": "embeddings.input={donor: {model: d, max_terms: 3}}",
-    "embeddings.input={wechsel: {source_vectors: a, target_vectors: b, words: 9}}": "embeddings.input={wechsel: {source_vectors: a, target_vectors: b, max_words: 9}}",
+    "embeddings.input={calibrated: {least_rows: 3}}": (
+        "embeddings.input={calibrated: {min_rows: 3}}"
+    ),
+    "embeddings.input={distilled: {text: 9, snippets: 2, window: 8, rate: 0.1}}": (
+        "embeddings.input={distilled: {text_bytes: 9, windows_per_token: 2, "
+        "window_tokens: 8, step_size: 0.1}}"
+    ),
+    "embeddings.input={donor: {model: d, terms: 3}}": (
+        "embeddings.input={donor: {model: d, max_terms: 3}}"
+    ),
+    "embeddings.input={wechsel: {source_vectors: a, target_vectors: b, words: 9}}": (
+        "embeddings.input={wechsel: {source_vectors: a, target_vectors: b, max_words: 9}}"
+    ),
     "model={folder: {path: m, code: true}}": "model={folder: {path: m, trust_remote_code: true}}",
-    "model={random: {tokenizer: t, special: {eos_token: x}}}": "model={random: {tokenizer: t, special_tokens: {eos_token: x}}}",
+    "model={random: {tokenizer: t, special: {eos_token: x}}}": (
+        "model={random: {tokenizer: t, special_tokens: {eos_token: x}}}"
+    ),
     "training.phases.0.clip=2": "training.phases.0.max_grad_norm=2",
-    "training={rates: paper, apart: true}": "training={learning_rates: paper, document_attention_mask: true}",
+    "training={rates: paper, apart: true}": (
+        "training={learning_rates: paper, document_attention_mask: true}"
+    ),
 }
 
 
@@ -127,7 +152,7 @@ def warnings(capsys) -> list[str]:
 
 
 def test_a_recipe_of_0_1_is_the_same_recipe(capsys):
-    """A recipe with old names equals the one with the new names, which is read without a warning."""
+    """A recipe with old names equals the one with new names, which is read without a warning."""
     old = read(OLD)
     told = warnings(capsys)
     assert old == read(NEW)
@@ -230,7 +255,7 @@ def test_a_study_of_0_1_is_the_same_study(tmp_path, capsys):
 
 
 def test_a_record_of_0_1_is_read_silently(capsys):
-    """run.json and training.jsonl of 0.1 are read with the new names: recipe, methods, notes, rows of the log."""
+    """run.json and training.jsonl of 0.1 are read with the new names, in every part."""
     values = names_of_0_1(recipe_values(read(NEW)))
     phase = {"strategy": {"full": {}}, "rates": {"body": 1e-4, "embeddings": 1e-3, "why": "x"}}
     stages = [

@@ -129,7 +129,7 @@ def test_a_missing_recipe_is_named(tmp_path: Path):
     ],
 )
 def test_overrides_set_one_setting(assignment, expected):
-    """An override sets one setting, makes the mappings on its way, and leaves the original alone."""
+    """An override sets one setting, makes parent mappings, and leaves the original unchanged."""
     before = {"a": {"b": 1}, "l": [{"x": 1}]}
     assert override(Tree(before), [assignment]).values == expected
     assert before == {"a": {"b": 1}, "l": [{"x": 1}]}

@@ -331,8 +331,9 @@ def test_a_hostile_language_cannot_steer_the_charts(tmp_path, word):
 def test_an_inlined_drawing_keeps_only_shapes():
     """Scripts, links, events and foreign elements are removed; ids contain the chart's name."""
     svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" onload="x()"><script>x()</script><defs><clipPath id="c"/></defs>'
-        '<a href="javascript:x()"><text>lost</text></a><g clip-path="url(#c)"><text>kept</text></g></svg>'
+        '<svg xmlns="http://www.w3.org/2000/svg" onload="x()"><script>x()</script>'
+        '<defs><clipPath id="c"/></defs><a href="javascript:x()"><text>lost</text></a>'
+        '<g clip-path="url(#c)"><text>kept</text></g></svg>'
     )
     made = inlined(svg, "one", 'a "label"')
     assert "x()" not in made
@@ -405,12 +406,12 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
     """The answer has tokens as a factor, bits per byte with interval, forgetting and claims."""
     said = sentences(tmp_path, rows())
     assert said[0] == (
-        "english-8m plain needs 7.44 times fewer tokens for Hindi (13.1 before, 1.76 after, tokens per "
-        "word)."
+        "english-8m plain needs 7.44 times fewer tokens for Hindi "
+        "(13.1 before, 1.76 after, tokens per word)."
     )
     assert said[1] == (
-        "Bits per byte on Hindi fell from 1.75 to 1.20 (lower is better; 95% interval of the change: "
-        "-0.600 to -0.500)."
+        "Bits per byte on Hindi fell from 1.75 to 1.20 "
+        "(lower is better; 95% interval of the change: -0.600 to -0.500)."
     )
     assert said[2].startswith("Bits per byte on English rose from 1.64 to 1.84")
     assert said[-1] == "All 1 certified claims about the tokenizer hold."
@@ -602,9 +603,11 @@ def test_a_report_is_written_without_torch(tmp_path):
 
 
 PROBE = """<script>addEventListener('load', () => { const frame = document.querySelector('iframe');
-const seen = [...frame.contentDocument.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect());
+const drawings = [...frame.contentDocument.querySelectorAll('figure svg')];
+const seen = drawings.map(svg => svg.getBoundingClientRect());
 const wide = frame.contentDocument.documentElement.scrollWidth;
-document.body.dataset.seen = JSON.stringify({wide, sizes: seen.map(box => [box.width, box.height])}); });</script>
+const sizes = seen.map(box => [box.width, box.height]);
+document.body.dataset.seen = JSON.stringify({wide, sizes}); });</script>
 <iframe src="report.html" width="390" height="800" style="border:0"></iframe>"""
 
 
@@ -653,7 +656,8 @@ def test_a_diverged_run_still_gets_its_report(tmp_path):
     folder = make_run(tmp_path / "run", measurements=rows(after_hi=float("nan")))
     with (folder / "training.jsonl").open("a", encoding="utf-8") as log:
         log.write(
-            '{"step": 99, "steps": 99, "bytes": 99000, "bits_per_byte": NaN, "target_bits_per_byte": NaN}\n'
+            '{"step": 99, "steps": 99, "bytes": 99000, '
+            '"bits_per_byte": NaN, "target_bits_per_byte": NaN}\n'
         )
     page = write_report(folder).read_text(encoding="utf-8")
     assert "not a number" in page

@@ -1,6 +1,7 @@
 """Short runs on small random models of each family: train, stop and go on, evaluate, report.
 
-`make test` runs one of experts with LoRA; `make architectures` all of them (`LINGRAFT_ARCHITECTURES=all`).
+`make test` runs one of experts with LoRA; `make architectures` all of them
+(`LINGRAFT_ARCHITECTURES=all`).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ FAMILIES = (
 def name_roles(folder: Path) -> None:
     """Name every role and store the tokenizer as transformers reads it.
 
-    The class that transformers takes for Qwen3.5 adds a token for a role that is not named, and cuts text by an
-    expression of its own, whatever the files say.
+    The class that transformers takes for Qwen3.5 adds a token for a role that is not named, and
+    cuts text by an expression of its own, whatever the files say.
     """
     path = folder / "tokenizer_config.json"
     named = json.loads(path.read_text(encoding="utf-8"))
@@ -59,7 +60,10 @@ def name_roles(folder: Path) -> None:
 def test_a_short_run_stops_goes_on_and_reports(
     kind: str, strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run stopped by SIGTERM ends as an undisturbed one, loads whole under its own names, and is reported."""
+    """A run stopped by SIGTERM and resumed ends like an undisturbed one.
+
+    It loads under its own names and has a report.
+    """
     source = build(kind, tmp_path / "source", dtype="bfloat16")
     name_roles(source)
     overrides = (f"training.strategy={strategy}", "training.heldout_points=4")

@@ -60,7 +60,7 @@ def write(text):
 
 
 def test_a_warning_is_printed_at_once_and_kept_once(tmp_path, capsys):
-    """A warning goes to standard error when it is given and into the manifest; notes cannot overwrite it."""
+    """A warning goes to standard error at once and into the manifest; notes cannot replace it."""
     store, stage = Store(tmp_path), Stage("corpus", 1, {})
 
     def make(draft):
@@ -81,7 +81,7 @@ def test_only_the_first_of_several_processes_prints_a_warning(tmp_path, capsys):
 
 
 def test_an_output_is_built_once(tmp_path):
-    """The same key finds the same folder; another setting, version, name or input gives another key."""
+    """The same key finds the same folder; another setting, version, name or input does not."""
     store, made = Store(tmp_path), []
     stage = Stage("count", 1, {"size": 3}, {"text": "abc"})
 
@@ -168,7 +168,10 @@ def test_what_changes_under_a_store_that_is_open_is_found(tmp_path):
 
 
 def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
-    """From `TRUSTED_FROM` bytes on, size, time and inode are trusted once seen; reading all finds what they hide."""
+    """From `TRUSTED_FROM` bytes on, an unchanged size, time and inode are trusted.
+
+    Reading all files finds changes that these hide.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(manifest, "TRUSTED_FROM", 4)
     monkeypatch.setattr(digests, "CACHED_FROM", 4)
@@ -184,7 +187,7 @@ def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
 
 
 def test_a_linked_source_that_changed_unseen_is_refused(tmp_path):
-    """An output may link to a user's file; if its content changed unnoticed, nothing is built from it."""
+    """An output may link to a user's file; if that file has changed, nothing is built from it."""
     weights, stage = tmp_path / "weights", Stage("source", 1, {})
     weights.write_text("weights")
 

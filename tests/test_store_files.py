@@ -55,7 +55,10 @@ def test_a_failure_changes_nothing_and_leaves_nothing(tmp_path, writer):
 
 
 def test_several_files_are_written_or_none(tmp_path, monkeypatch):
-    """If the disk is full at the second file, the first keeps its content; the message names no other location."""
+    """If the disk is full at the second file, the first keeps its content.
+
+    The message names no other location.
+    """
     first, second = tmp_path / "a", tmp_path / "b"
     write_files({first: "old", second: b"old"})
     write = Path.write_bytes
@@ -111,7 +114,7 @@ def test_everything_is_flushed_before_the_rename(tmp_path, monkeypatch):
 
 
 def test_a_file_system_that_cannot_flush_folders_is_written_to(tmp_path, monkeypatch):
-    """Some network file systems refuse to flush a folder; a file that cannot be flushed is an error."""
+    """Some network file systems refuse to flush a folder; a file that cannot flush is an error."""
 
     def refuse(descriptor: int) -> None:
         if refused(os.fstat(descriptor).st_mode):
@@ -138,7 +141,7 @@ def test_a_file_has_the_mode_of_the_umask(tmp_path):
 
 
 def test_links_share_the_file_and_copies_do_not(tmp_path, monkeypatch):
-    """A hard link where the file system has them, a copy elsewhere; a second link to the same file leaves no draft."""
+    """A hard link where the file system has them, else a copy; a second link leaves no draft."""
     (tmp_path / "stored").write_text("weights")
     (tmp_path / "alias").symlink_to("stored")
     target = tmp_path / "run" / "weights"
@@ -157,7 +160,7 @@ def test_links_share_the_file_and_copies_do_not(tmp_path, monkeypatch):
 
 
 def test_drafts_of_killed_processes_are_removed_by_target(tmp_path):
-    """Only drafts of the named target are removed, files and folders; without a name, all of them."""
+    """Only drafts of the named target are removed, files and folders; without a name, all."""
     (tmp_path / ".draft-a-01234567").mkdir()
     for name in (".draft-a-89abcdef", ".draft-a-b-01234567", ".draft-a", "a"):
         (tmp_path / name).write_text("")

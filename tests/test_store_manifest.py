@@ -1,4 +1,4 @@
-"""The manifest of a stage output: it reads back as written, and any change to it or to a file is seen."""
+"""The manifest of a stage output reads back as written; changes to it or a file are found."""
 
 from __future__ import annotations
 

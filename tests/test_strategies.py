@@ -195,7 +195,7 @@ def test_strategies_know_other_architectures(kind: str, name: str) -> None:
 
 
 def test_lora_merges_into_a_plain_model(folder: Path) -> None:
-    """Before and after merging the logits are equal; only linear layers and added rows have changed."""
+    """Logits before and after merging are equal; only linear layers and added rows change."""
     model = load_model(folder, dtype="stored")
     before, ids = snapshot(model), torch.tensor([[1, 2, 300, 305, 4]])
     strategy = Lora(rank=4)

@@ -1,4 +1,4 @@
-"""Studies on paper: what a study file says, which cells it means, and in which order what is done."""
+"""Study files: what a study file says, which cells it defines, and in which order tasks run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def cells(path: Path, *overrides: str):
 
 
 def test_a_grid_has_every_combination_with_every_seed(recipe_file):
-    """Each cell's recipe holds the cell's values and seed; names tell cells apart and are names of folders."""
+    """Each cell's recipe has the cell's values and seed; cell names are distinct folder names."""
     found = cells(study_file(recipe_file, axes=GRID, seeds=[0, 3]))
     points = {
         (
@@ -77,7 +77,7 @@ def test_a_grid_has_every_combination_with_every_seed(recipe_file):
 
 
 def test_names_do_not_depend_on_the_other_values(recipe_file):
-    """A value more on an axis leaves the names of the cells that were there: their runs are found again."""
+    """A new value on an axis keeps the names of the earlier cells, so their runs are found."""
     before = {cell.name for cell in cells(study_file(recipe_file, axes=GRID))}
     after = {
         cell.name
@@ -87,7 +87,7 @@ def test_names_do_not_depend_on_the_other_values(recipe_file):
 
 
 def test_settings_hold_in_every_cell_and_labels_stand_for_several(recipe_file):
-    """Settings change the recipe everywhere, a label several settings at once, in any part of the recipe."""
+    """Settings apply to every cell; a label sets several settings, in any part of the recipe."""
     axes = {
         "plan": {
             "short": {"training.budget": "2 steps", "replay.share": 0.5},
@@ -106,7 +106,10 @@ def test_settings_hold_in_every_cell_and_labels_stand_for_several(recipe_file):
 
 
 def test_cells_one_by_one_skipped_and_drawn(recipe_file):
-    """A list names cells; `skip` leaves some out; a random subset is of the grid, each with every seed, repeatable."""
+    """A list names cells; `skip` leaves some out; a random subset is repeatable.
+
+    The subset is of the grid, each cell with every seed.
+    """
     listed = [
         {"vocabulary.size": 10, "replay.share": 0.1},
         {"vocabulary.size": 20, "replay.share": 0.3},
@@ -133,7 +136,7 @@ def test_cells_one_by_one_skipped_and_drawn(recipe_file):
 
 
 def test_overrides_change_the_study_an_axis_or_every_cell(recipe_file):
-    """Seeds and scale are the study's, the path of an axis its values, anything else a setting of the recipe."""
+    """Seeds and scale belong to the study, an axis's path to its values, all else to the recipe."""
     path = study_file(
         recipe_file, axes=GRID, scales={"tiny": {"axes": {"embeddings": None}, "seeds": [5]}}
     )
@@ -186,7 +189,7 @@ def scheduled(path: Path, store: Path):
 
 
 def test_what_cells_share_is_one_task_that_comes_first(recipe_file, tmp_path):
-    """No key is made by two tasks, nothing begins before what it builds on, and every stage of every cell is made."""
+    """Tasks have distinct keys, start after what they build on, and cover every cell's stages."""
     graphs, schedule = scheduled(
         study_file(recipe_file, axes=GRID, seeds=[0, 1]), tmp_path / "store"
     )
@@ -208,7 +211,7 @@ def test_what_cells_share_is_one_task_that_comes_first(recipe_file, tmp_path):
 
 
 def test_a_failed_shared_stage_fails_what_builds_on_it_and_nothing_else(recipe_file, tmp_path):
-    """The cells of the one vocabulary fail with its error; those of the other are still handed out."""
+    """Cells of the failing vocabulary fail with its error; those of the other still run."""
     graphs, schedule = scheduled(study_file(recipe_file, axes=GRID), tmp_path / "store")
     broken = next(
         graph.vocabulary.stage.key for name, graph in graphs.items() if name.startswith("10-")
@@ -244,7 +247,10 @@ def test_a_study_is_plain_json(recipe_file):
 
 
 def test_a_longer_training_waits_for_the_shorter_one_that_it_goes_on_from(recipe_file, tmp_path):
-    """With WSD, cells that differ only in how long they train begin one after another; with cosine, at once."""
+    """With WSD, cells that differ only in training length run in sequence.
+
+    With cosine, all start at once.
+    """
     axes = {
         "training.schedule": ["wsd", "cosine"],
         "training.budget": ["40 steps", "20 steps", "30 steps"],

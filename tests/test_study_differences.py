@@ -53,7 +53,7 @@ numbers = st.lists(st.tuples(st.floats(0.5, 2), st.floats(0.5, 2)), min_size=2, 
 
 @given(numbers)
 def test_the_interval_is_that_of_the_paired_t_test(pairs):
-    """Seed by seed: the interval without zero is exactly what scipy's paired test calls significant at 5%."""
+    """The interval over seeds excludes 0 exactly if scipy's paired test is significant at 5%."""
     first, second = ([pair[i] for pair in pairs] for i in (0, 1))
     (found,) = differences(rows_of({"a": first, "b": second}), ["init"], BITS)
     each = [b - a for a, b in pairs]
@@ -66,7 +66,7 @@ def test_the_interval_is_that_of_the_paired_t_test(pairs):
 
 @given(numbers)
 def test_a_difference_turns_with_its_order(pairs):
-    """The difference b - a is that of a - b with its sign turned, and the better one stays the better one."""
+    """The difference b - a is that of a - b with its sign changed; the better value is the same."""
     first, second = ([pair[i] for pair in pairs] for i in (0, 1))
     (forth,) = differences(rows_of({"a": first, "b": second}), ["init"], BITS)
     (back,) = differences(rows_of({"b": second, "a": first}), ["init"], BITS)
@@ -111,7 +111,7 @@ def test_a_ranking_claims_no_more_than_its_intervals():
 
 
 def test_more_is_better_where_it_is():
-    """Of speeds the larger is better; of a metric whose direction is unknown nothing is called better."""
+    """Higher speed is better; for a metric of unknown direction, nothing is called better."""
     values = {"a": [10.0, 11.0, 10.5], "b": [20.0, 21.0, 20.6]}
     for metric, winner in (
         ("generation speed", "b"),
@@ -134,7 +134,10 @@ def test_more_is_better_where_it_is():
 
 
 def test_averages_are_over_what_both_values_have():
-    """Averaged over the other axis the seed stays the unit, and a context that one value lacks is left out."""
+    """Averaged over the other axis, the seed stays the unit.
+
+    A context that one value lacks is left out.
+    """
     rows = [
         row(
             {"init": init, "size": size},
@@ -169,7 +172,10 @@ def test_languages_are_not_compared_with_each_other():
 
 
 def test_several_comparisons_at_once_are_held_to_less():
-    """Three values make three pairs, each held to a third of 5%: what a pair carries alone it may not among them."""
+    """Three values make three pairs, each tested at a third of 5%.
+
+    A pair that is significant alone may not be among them.
+    """
     first, second = [1.00, 1.10, 0.95, 1.05, 1.02], [1.06, 1.28, 1.02, 1.08, 1.18]
     third = [1.40, 1.02, 1.23, 0.90, 1.11]
     p_value = stats.ttest_rel(first, second).pvalue

@@ -1,4 +1,4 @@
-"""The probe: trials that differ in init and seed alone, stages made once, and no order that intervals do not carry."""
+"""The probe: trials differ in init and seed only, share stages, and rank only by intervals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def recipe(tiny_model: Path, hindi_file: Path, english_file: Path) -> Recipe:
 
 
 def test_trials_differ_in_init_and_seed_alone(recipe: Recipe) -> None:
-    """Text, vocabulary and packing have one address for all trials; rows, training and scores one for each."""
+    """Text, vocabulary and packing are shared by all trials; rows, training and scores are not."""
     trials = trials_of(recipe, Probe(inits_of("mean,calibrated"), steps=7, seeds=2))
     assert [(trial.init, trial.seed) for trial in trials] == [
         ("mean", 0),
@@ -59,7 +59,7 @@ def test_trials_differ_in_init_and_seed_alone(recipe: Recipe) -> None:
 
 
 def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path) -> None:
-    """Every init has a score before and after for each seed and language; again, nothing is computed."""
+    """Every init has scores before and after per seed and language; a second run is cached."""
     runtime, told = Runtime(tmp_path / "runs", tmp_path / "store", "cpu"), []
     asked = Probe(
         inits_of("mean,random,{learned: {max_text_share: 1, max_tokens: 500, block_size: 32}}"),
@@ -154,7 +154,10 @@ def test_an_order_is_claimed_where_paired_intervals_carry_it() -> None:
 
 
 def test_no_order_is_claimed_where_they_do_not() -> None:
-    """Differences that change their sign from seed to seed, or a single seed, carry nothing; the table shows it."""
+    """Differences that change sign between seeds, or of one seed, decide nothing.
+
+    The table shows it.
+    """
     for found in (
         outcome(mean=[1.0, 1.2, 0.9], random=[1.1, 1.1, 1.0]),
         outcome(mean=[1.0], random=[9.0]),

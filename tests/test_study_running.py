@@ -1,4 +1,4 @@
-"""Studies carried out: shared stages made once, failures told, lost workers replaced, finished work left alone."""
+"""Running studies: shared stages run once, failures are reported, lost workers are replaced."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def done(
 
 
 def check_built_once(finished: StudyFolder, store: Path) -> None:
-    """Every answer in the store was made by exactly one task, and there is none that no cell asked for."""
+    """Every output in the store is made by exactly one task, and some cell needs it."""
     made = Counter(one["key"] for one in finished.record["stages"]["made"])
     there = {folder.name.rsplit("-", 1)[1] for folder in (store / "answers").iterdir()}
     assert set(made.values()) == {1}
@@ -109,7 +109,7 @@ def check_built_once(finished: StudyFolder, store: Path) -> None:
 
 
 def test_a_study_from_nothing_to_its_tables_and_not_twice(study_file, here):
-    """Runs, tables and study.json agree; what cells share is made once; the same study again touches nothing."""
+    """Runs, tables and study.json agree; shared stages run once; a second run changes nothing."""
     finished, _ = done(study_file, StudyRuntime(here))
     record = finished.record
     assert [cell["status"] for cell in record["cells"]] == ["done"] * 4
@@ -184,7 +184,10 @@ def test_more_cells_later_make_only_what_is_missing(study_file, here):
 
 
 def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path):
-    """A broken value fails its cells with its error and an exit code; mended, only these are done."""
+    """A broken value fails its cells with its error and an exit code.
+
+    Once it is fixed, only these cells run.
+    """
     text = tmp_path / "later.txt"
     sources = json.dumps([str(tmp_path / "hi.txt"), str(text)])
     given = ("seeds=0", f"target.corpus=[{json.dumps(str(tmp_path / 'hi.txt'))}, {sources}]")
@@ -222,7 +225,7 @@ def test_what_breaks_inside_a_cell_is_told_with_its_trace(study_file, here):
 
 
 def test_two_processes_one_of_them_killed(study_file, here, tmp_path):
-    """A worker that dies in the middle of a cell is replaced, its cell is done again, nothing is made twice."""
+    """A worker that dies during a cell is replaced and its cell reruns; nothing is built twice."""
     finished, _ = done(
         study_file,
         StudyRuntime(here, workers=2),

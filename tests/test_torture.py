@@ -11,7 +11,10 @@ from tests.torture import ROOT, fingerprint, left_over
 
 
 def test_killed_at_a_random_moment_and_resumed():
-    """A run and a study, killed with SIGKILL and resumed, or several at once on one store, end with equal files."""
+    """Runs and studies killed with SIGKILL and resumed end with equal files.
+
+    So do several at once on one store.
+    """
     command = [
         sys.executable,
         "-m",
@@ -40,7 +43,7 @@ def test_killed_at_a_random_moment_and_resumed():
 
 
 def test_leftovers_and_other_files_are_seen(tmp_path):
-    """A draft, a lock or progress beside a finished run is named, and another file is another fingerprint."""
+    """A leftover draft, lock or progress file is named; another file changes the fingerprint."""
     store, stage = Store(tmp_path / "runs" / ".store"), Stage("count", 1, {})
     folder = store.build(stage, lambda draft: draft.path("answer.txt").write_text("whole"))
     assert left_over(tmp_path) == []

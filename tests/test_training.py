@@ -165,7 +165,8 @@ def test_a_process_killed_outright_loses_only_the_last_steps(
         "b = Path(sys.argv[3]);"
         "c.run(Path(sys.argv[2]), TrainingText(Blocks.open(b / 'hi'), Blocks.open(b / 'en'), 0.2),"
         " c.plan_of(**json.loads(sys.argv[5])), Path(sys.argv[4]),"
-        " heldout=lambda m: os.kill(os.getpid(), signal.SIGKILL) if next(seen) == 8 else {'hi': 1.0})"
+        " heldout=lambda m:"
+        " os.kill(os.getpid(), signal.SIGKILL) if next(seen) == 8 else {'hi': 1.0})"
     )
     arguments = [
         Path(__file__).parent.parent,

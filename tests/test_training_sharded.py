@@ -159,9 +159,9 @@ def recipe_file(model: Path, text: Path, folder: Path) -> Path:
 def test_a_recipe_is_carried_out_by_two_processes(
     tiny_model: Path, hindi_file: Path, tmp_path: Path
 ) -> None:
-    """`adapt --nproc 2` prints one table and gives the losses of one process; a second call is done.
+    """`adapt --nproc 2` prints one table, and its losses are those of one process.
 
-    Rank 0 builds all other stages, and each training step counts its bytes once.
+    A second call is done. Rank 0 builds all other stages, and each step counts its bytes once.
     """
     recipe = recipe_file(tiny_model, hindi_file, tmp_path)
     done = adapted(

@@ -1,4 +1,4 @@
-"""The whole road: the demo's recipe and the real bases, with small budgets, from recipe to report."""
+"""The whole pipeline: the demo's recipe and real bases with small budgets, up to the report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def value(run: Run, metric: str, subject: str, language: str) -> float:
 
 
 def check_whole(run: Run) -> None:
-    """The certificate holds, the report is one file, and the model loads plainly with the run's ids."""
+    """The certificate holds, the report is one file, and the model loads with the run's ids."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     claims = json.loads((run.folder / "certificate.json").read_text(encoding="utf-8"))["claims"]
@@ -70,7 +70,10 @@ SMALL_DEMO = {
 
 @pytest.mark.parametrize("language", ["hi", "ta"])
 def test_the_demo(tmp_path, monkeypatch, language):
-    """A base trained on English learns another language of the miniature world: fewer tokens, fewer bits per byte."""
+    """A base trained on English learns another miniature language.
+
+    It needs fewer tokens and fewer bits per byte.
+    """
     run = adapt("demo.yaml", tmp_path, monkeypatch, {**SMALL_DEMO, "target.language": language})
     assert run.folder.name == f"demo-{language}"
     check_whole(run)
@@ -85,7 +88,7 @@ def test_the_demo(tmp_path, monkeypatch, language):
 
 
 def test_a_really_pretrained_model_learns_hindi(assets, tmp_path, monkeypatch):
-    """English-8m with a sip of Hindi: a sixth of the tokens, fewer bits per byte, English cut as before."""
+    """English-8m with a little Hindi: a sixth of the tokens, fewer bits per byte, same English."""
     assert assets
     run = adapt(
         "english-8m-hindi.yaml",
@@ -129,7 +132,7 @@ REAL = {
 
 @pytest.mark.parametrize("recipe", REAL)
 def test_real_tokenizers(assets, tmp_path, monkeypatch, recipe):
-    """Recipes of real tokenizers with a random body: tokens fall, the certificate holds, the model loads."""
+    """Real tokenizers with a random body: fewer tokens, a valid certificate, a loadable model."""
     assert assets
     run = adapt(
         f"{recipe}.yaml",

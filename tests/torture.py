@@ -1,11 +1,12 @@
-"""Torture: the real command, killed with SIGKILL at a random moment, then resumed to its end, again and again.
+"""Torture: the real command, killed with SIGKILL at random moments and resumed to its end.
 
     make torture                                          50 kills over the demo and a small study
     .venv/bin/python -m tests.torture --rounds 1 --seed 17          what seed 17 did, again
 
-Every resumed run must end with the same files as an undisturbed one, by the checksums in the manifests, and with
-nothing left over; so must several at once on one store, one of them killed. Libraries are imported once and each run
-is a fork, so that kills fall into the work. `tiny` is what `make test` runs: a model of two layers.
+Every resumed run must end with the same files as an undisturbed one, by the checksums in the
+manifests, and with nothing left over; so must several at once on one store, one of them killed.
+Libraries are imported once and each run is a fork, so that kills fall into the work. `tiny` is what
+`make test` runs: a model of two layers.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ evaluation: {{heldout_bytes: 800, bootstrap: {{resamples: 20}}, generation: null
 
 
 def commands(kind: str, folder: Path) -> list[list[str]]:
-    """Return the commands to torture: arguments of `lingraft`; what they read is written into `folder`."""
+    """Return the commands to test: arguments of `lingraft`; their inputs are put into `folder`."""
     from tests.conftest import HINDI, make_tiny_model, write_lines
 
     recipe, budget, rows = ROOT / "recipes" / "demo.yaml", "15K tokens", "[mean, random]"
@@ -72,7 +73,8 @@ def commands(kind: str, folder: Path) -> list[list[str]]:
 def start(arguments: Sequence[str], folder: Path, log: int | None = None, limit: int = 0) -> int:
     """Begin the command in a fork whose working folder is `folder`; return its process number.
 
-    It writes into the open file `log`, else into `folder`. With a `limit`, no file may be larger than so many bytes.
+    It writes into the open file `log`, else into `folder`. With a `limit`, no file may be larger
+    than so many bytes.
     """
     number = os.fork()
     if number:
@@ -126,7 +128,7 @@ def killed(arguments: Sequence[str], folder: Path, after: float) -> bool:
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Return the checksum of every stored file; raises `AssertionError` where one is not what its manifest says."""
+    """Return every stored file's checksum; raises `AssertionError` where a manifest differs."""
     found = {}
     for answer in sorted((folder / "runs" / ".store" / "answers").iterdir()):
         assert not output_damage(answer), output_damage(answer)
@@ -143,7 +145,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 def left_over(folder: Path) -> list[str]:
-    """Return what a finished run should not leave: locks, drafts, progress, files of libraries in the making."""
+    """Return what a finished run should not leave: locks, drafts, progress, temporary files."""
     return sorted(str(path.relative_to(folder)) for path in _suspects(folder / "runs"))
 
 
@@ -159,13 +161,12 @@ def _suspects(runs: Path) -> Iterator[Path]:
 
 
 def torture(kind: str, rounds: int, seed: int, folder: Path) -> None:
-    """Kill and resume each command in every round; raises `AssertionError` where anything differs."""
+    """Kill and resume each command in every round; raises `AssertionError` at any difference."""
     chosen = commands(kind, folder)
     took = [finish(arguments, folder / "alone") for arguments in chosen]
     expected = fingerprint(folder / "alone")
-    say(
-        f"undisturbed: {' and '.join(f'{seconds:.1f} s' for seconds in took)}, {len(expected)} files"
-    )
+    durations = " and ".join(f"{seconds:.1f} s" for seconds in took)
+    say(f"undisturbed: {durations}, {len(expected)} files")
     for one in range(seed, seed + rounds):
         place, chance = folder / f"seed-{one}", random.Random(one)
         for arguments, seconds in zip(chosen, took, strict=True):
@@ -177,13 +178,13 @@ def torture(kind: str, rounds: int, seed: int, folder: Path) -> None:
     together(chosen, folder / "together", random.Random(seed).random() * max(took))
     compare(folder / "together", expected, "together")
     say(
-        f"{rounds * len(chosen)} kills from seed {seed} on, and {len(chosen) + 1} processes at once: the same files as "
-        "undisturbed ones, nothing left over"
+        f"{rounds * len(chosen)} kills from seed {seed} on, and {len(chosen) + 1} processes at "
+        "once: the same files as undisturbed ones, nothing left over"
     )
 
 
 def together(chosen: Sequence[Sequence[str]], folder: Path, after: float) -> None:
-    """Begin every command at once on one store, the first one twice, and kill one of these: the other takes over."""
+    """Begin all commands on one store, the first one twice; one of these is killed."""
     victim = start(chosen[0], folder)
     others = [start(arguments, folder) for arguments in chosen]
     time.sleep(after)
@@ -197,7 +198,7 @@ def together(chosen: Sequence[Sequence[str]], folder: Path, after: float) -> Non
 
 
 def compare(place: Path, expected: dict[str, str], who: str) -> None:
-    """Raise `AssertionError` where what was made differs, or anything is left over; then remove it."""
+    """Raise `AssertionError` where files differ or anything is left over; then remove it."""
     found = fingerprint(place)
     assert found == expected, (
         f"{who}: other files: {sorted(set(found.items()) ^ set(expected.items()))[:4]}"
@@ -207,7 +208,7 @@ def compare(place: Path, expected: dict[str, str], who: str) -> None:
 
 
 def warm() -> None:
-    """Import what runs import, so that forks need not; one thread, because a fork carries no others along."""
+    """Import what runs import, so that forks need not; one thread, as a fork has no others."""
     import altair as alt  # noqa: F401
     import torch
     import transformers.models.llama.modeling_llama  # noqa: F401
