@@ -167,7 +167,7 @@ MATRIX = st.lists(
     ),
 )
 def test_weighted_means_are_those_of_a_plain_loop(matrix, groups):
-    """Each row is sum(weight * row) / sum(weight) over the pieces, with repetitions."""
+    """Each row is the weighted mean over the pieces; a repeated piece counts each time."""
     table = torch.tensor(matrix)
     pieces = [[piece for piece, _ in group] for group in groups]
     weights = [[weight for _, weight in group] for group in groups]
@@ -199,10 +199,7 @@ def test_equal_pieces_give_their_row_to_the_bit(matrix, pieces):
     st.lists(st.permutations(range(6)).map(lambda order: order[:2]), min_size=8, max_size=8), PIECES
 )
 def test_a_route_is_to_distinct_experts_that_the_pieces_know(table, pieces):
-    """The experts of a new token are among those of its pieces.
-
-    Each has at least as many votes as any that is left out.
-    """
+    """A new token's experts are those of its pieces, with at least the votes of any left out."""
     matrix = torch.tensor(table)
     (found,) = majority_rows(matrix, [token_of(pieces)]).tolist()
     votes = [expert for piece in pieces for expert in table[piece]]
