@@ -130,6 +130,15 @@ def test_an_extension_changes_no_id_and_suppresses_padding(tmp_path_factory, eos
     assert generated == {**generation, **beyond}
 
 
+def test_a_new_token_in_a_suppressed_padding_row_can_be_generated(tmp_path):
+    """A source whose padding is suppressed is extended: the new token is not suppressed."""
+    config = {"vocab_size": 8, "eos_token_id": 0}
+    generation = {"suppress_tokens": [1, 6, 7]}  # 1 is a token of the source; 6 and 7 are padding
+    splice = identity_splice(6, [AddedToken(6, b"ab", (1, 2))])
+    _, generated = written(tmp_path, config, splice, 8, generation)
+    assert generated["suppress_tokens"] == [1, 7]
+
+
 def test_special_ids_move_with_their_tokens(tmp_path):
     """Where ids were dropped, every id that a setting names is the new one of the same token."""
     kept = {0: 0, 1: 3, 2: 4}

@@ -89,8 +89,14 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     generation = _read_generation_config(source, config)
     _renumber_ids(generation, splice, source / "generation_config.json")
     padding_ids = list(range(layout.vocabulary, layout.rows))
-    # The source's padding ids are left out here, because the list of the new ones replaces them.
-    suppressed = [i for i in generation.get("suppress_tokens") or [] if i < layout.vocabulary]
+    # The source's padding ids are dropped: new tokens take the first of them and must be generated,
+    # and the list of the new padding ids replaces the rest.
+    new_ids = {token.id for token in splice.new}
+    suppressed = [
+        token_id
+        for token_id in generation.get("suppress_tokens") or []
+        if token_id < layout.vocabulary and token_id not in new_ids
+    ]
     if suppressed or padding_ids:
         generation["suppress_tokens"] = [*suppressed, *padding_ids]
     if generation:
