@@ -158,7 +158,7 @@ def test_a_recipe_of_0_1_is_the_same_recipe(capsys):
     assert old == read(NEW)
     assert warnings(capsys) == []
     assert len(told) == len(set(told)) == 48
-    assert "warning: r.yaml:30: training.apart is now training.document_attention_mask" in told
+    assert "warning: r.yaml:35: training.apart is now training.document_attention_mask" in told
     assert read(recipe_yaml(old)) == old
     assert read(dump(names_of_0_1(recipe_values(old)))) == old
 
