@@ -1,4 +1,9 @@
-"""Diagnose tokenizers: measures, predicted fertility and a recommendation for each language."""
+"""Diagnose tokenizers: measures, predicted fertility and a recommendation for each language.
+
+A finding is for one tokenizer on one language. It has two predicted curves: with the base's
+pre-tokenizer, and with a mark-aware one, which does not split words at combining marks. Nothing is
+trained, and no weights are read.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +19,25 @@ from lingraft.progress import progress
 from lingraft.tokenizer import Family, ModelTokenizer
 from lingraft.vocabulary.pretokenizer_choice import THRESHOLD, find_options
 
+# The language that the premium is relative to.
 REFERENCE = "en"
-_SAME_FLOOR = 0.99
+# A mark-aware pre-tokenizer is considered if it has less than this share of the pre-tokens.
+_SAME_LOWER_BOUND = 0.99
 
 
 @dataclass(frozen=True)
 class LanguageFinding:
-    """One tokenizer on one language.
+    """The diagnosis of one tokenizer on one language.
 
-    `keep` and `repaired` are the curves with the base's pre-tokenizer and with a mark-aware one.
-    They are `None` where there is too little text or a repair changes nothing; `unpredicted` gives
-    the reason.
+    Attributes:
+        language: the language of the sample.
+        measures: the counts of the sample.
+        premium: the tokens of parallel sentences divided by those of English; `None` without them.
+        keep: the curve with the base's pre-tokenizer; `None` if there is no prediction.
+        repaired: the curve with a mark-aware one; `None` if it makes no difference.
+        repaired_floor: the lower bound of tokens per word with a mark-aware pre-tokenizer.
+        recommendation: whether to add tokens, and how many.
+        unpredicted: the reason if there is no prediction.
     """
 
     language: str
@@ -37,7 +50,10 @@ class LanguageFinding:
     unpredicted: str = ""
 
     def after(self, added: int = COMPARED) -> tuple[FertilityPoint, bool] | None:
-        """Return the point at a size, and whether `auto` would repair the pre-tokenizer."""
+        """Return the predicted point with `added` tokens; `None` if there is no prediction.
+
+        The second value is whether `pretokenizer: auto` would choose the mark-aware one.
+        """
         if self.keep is None:
             return None
         fixed = self.repaired if repair_saving(self.keep, self.repaired) > THRESHOLD else None
@@ -46,7 +62,7 @@ class LanguageFinding:
 
 @dataclass(frozen=True)
 class TokenizerFindings:
-    """One tokenizer on every language."""
+    """The findings for one tokenizer, in the order of the samples; `size` is its tokens."""
 
     name: str
     family: str
@@ -56,9 +72,11 @@ class TokenizerFindings:
 
 @dataclass(frozen=True)
 class Rank:
-    """The fewest tokens on one language: `best_now`, and `best_after` 10,000 more tokens.
+    """A tokenizer in the comparison on one language.
 
-    A tokenizer that loses text, with many unknown characters, is never best.
+    `best_now` is true for the one with the fewest tokens per byte, `best_after` for the one with
+    the fewest after 10,000 tokens are added to each. A tokenizer that loses text, with more than
+    `UNREADABLE` unknown tokens, is never best.
     """
 
     name: str
@@ -70,7 +88,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The findings for all tokenizers, the samples by language, and notes on them."""
+    """The findings for all tokenizers, the samples by language, and notes on the samples."""
 
     tokenizers: tuple[TokenizerFindings, ...]
     samples: Mapping[str, TextSample]
@@ -79,31 +97,35 @@ class Diagnosis:
 
     def ranking(self, language: str) -> list[Rank]:
         """Return the tokenizers on one language, fewest tokens per byte first."""
-        rows = [
-            (of, finding)
-            for of in self.tokenizers
-            for finding in of.findings
-            if finding.language == language
-        ]
-        rows.sort(key=lambda row: row[1].measures.tokens_per_byte)
-        usable = [finding for _, finding in rows if finding.measures.unknown <= UNREADABLE]
-        later = [value for value in map(tokens_per_byte_after, usable) if value is not None]
-        return [
-            Rank(
-                of.name,
-                of.size,
-                finding,
-                best_now=finding in usable[:1],
-                best_after=bool(later)
+        candidates = []
+        for tokenizer in self.tokenizers:
+            for finding in tokenizer.findings:
+                if finding.language != language:
+                    continue
+                candidates.append((tokenizer, finding))
+        candidates.sort(key=lambda candidate: candidate[1].measures.tokens_per_byte)
+        # Lost text has few tokens, so a tokenizer that loses text would seem to be the best one.
+        usable, predicted = [], []
+        for _, finding in candidates:
+            if finding.measures.unknown <= UNREADABLE:
+                usable.append(finding)
+                after = tokens_per_byte_after(finding)
+                if after is not None:
+                    predicted.append(after)
+        ranks = []
+        for tokenizer, finding in candidates:
+            best_now = finding in usable[:1]
+            best_after = (
+                bool(predicted)
                 and finding in usable
-                and tokens_per_byte_after(finding) == min(later),
+                and tokens_per_byte_after(finding) == min(predicted)
             )
-            for of, finding in rows
-        ]
+            ranks.append(Rank(tokenizer.name, tokenizer.size, finding, best_now, best_after))
+        return ranks
 
 
 def tokens_per_byte_after(finding: LanguageFinding, added: int = COMPARED) -> float | None:
-    """Return the predicted tokens per byte with so many added."""
+    """Return the predicted tokens per byte with `added` tokens; `None` if not predicted."""
     after = finding.after(added)
     return finding.measures.tokens_per_byte * after[0].share if after else None
 
@@ -115,35 +137,37 @@ def diagnose(
     *,
     learned_from: int | None = None,
 ) -> Diagnosis:
-    """Diagnose each tokenizer on each sample.
+    """Diagnose each tokenizer (by name) on each sample.
 
-    `learned_from` is how much text tokens would be learned from, in bytes; by default what each
-    sample was drawn from.
+    `parallel` has the same sentences by language, for the premium. `learned_from` is the bytes of
+    text that tokens would be learned from, by default all text that a sample was drawn from.
     """
     started = time.monotonic()
-    found = tuple(
-        TokenizerFindings(
-            name,
-            tokenizer.family.name,
-            tokenizer.size,
-            tuple(_finding(name, tokenizer, sample, parallel, learned_from) for sample in samples),
-        )
-        for name, tokenizer in tokenizers.items()
-    )
+    diagnosed = []
+    for name, tokenizer in tokenizers.items():
+        findings = [
+            _diagnose_one(name, tokenizer, sample, parallel, learned_from) for sample in samples
+        ]
+        family = tokenizer.family.name
+        diagnosed.append(TokenizerFindings(name, family, tokenizer.size, tuple(findings)))
     by_language = {sample.language: sample for sample in samples}
-    return Diagnosis(found, by_language, _notes(samples), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Diagnosis(tuple(diagnosed), by_language, _notes(samples), seconds)
 
 
 def _notes(samples: Sequence[TextSample]) -> tuple[str, ...]:
-    return tuple(
-        f"{sample.language}: the text is longer than {size(sample.given_bytes)}; only its first "
-        "part was read, so later sources are not in the sample"
-        for sample in samples
-        if sample.cut_short
-    )
+    notes = []
+    for sample in samples:
+        if not sample.cut_short:
+            continue
+        notes.append(
+            f"{sample.language}: the text is longer than {size(sample.given_bytes)}; only its "
+            "first part was read, so later sources are not in the sample"
+        )
+    return tuple(notes)
 
 
-def _finding(
+def _diagnose_one(
     name: str,
     tokenizer: ModelTokenizer,
     sample: TextSample,
@@ -152,42 +176,51 @@ def _finding(
 ) -> LanguageFinding:
     with progress(f"{name} on {sample.language}"):
         measures = measure(tokenizer, sample.documents)
-        over = None
+        over_english = None
         if parallel and sample.language in parallel and sample.language != REFERENCE:
-            over = premium(tokenizer, parallel, sample.language, REFERENCE)
-        fixed, floor = _repair(tokenizer, sample, measures)
-        curves, why = _curves(tokenizer.family, fixed, sample, learned_from or sample.given_bytes)
-    keep, repaired = curves
-    recommendation = recommend(measures, keep, repaired, over, floor)
+            over_english = premium(tokenizer, parallel, sample.language, REFERENCE)
+        mark_aware, floor = _make_mark_aware(tokenizer, sample, measures)
+        (keep, repaired), unpredicted = _predict_curves(
+            tokenizer.family, mark_aware, sample, learned_from or sample.given_bytes
+        )
+    recommendation = recommend(measures, keep, repaired, over_english, floor)
     return LanguageFinding(
-        sample.language, measures, over, keep, repaired, floor, recommendation, why
+        sample.language,
+        measures,
+        over_english,
+        keep,
+        repaired,
+        floor,
+        recommendation,
+        unpredicted,
     )
 
 
-def _repair(
+def _make_mark_aware(
     tokenizer: ModelTokenizer, sample: TextSample, measures: Measures
 ) -> tuple[Family | None, float | None]:
-    """Return the family with a mark-aware pre-tokenizer and its floor, where it is lower here.
+    """Return the family with a mark-aware pre-tokenizer and its lower bound of tokens per word.
 
-    It has no base tokens that its own pre-tokenizer never produces: their rows were never trained.
+    Both are `None` if the pre-tokenizer cannot be changed, or if this changes nothing here.
     """
-    found = find_options(tokenizer.family, tokenizer.folder)
-    if not found:
+    options = find_options(tokenizer.family, tokenizer.folder)
+    if not options:
         return None, None
-    fixed = found[0].trained
-    units = fixed.units(sample.documents).total()
-    return (
-        (fixed, units / max(measures.words, 1))
-        if units < _SAME_FLOOR * measures.units
-        else (None, None)
-    )
+    # Without the base tokens that only the changed pre-tokenizer produces: their rows were never
+    # trained, so they count as tokens to be added.
+    mark_aware = options[0].trained
+    units = mark_aware.units(sample.documents).total()
+    if units >= _SAME_LOWER_BOUND * measures.units:
+        return None, None
+    return mark_aware, units / max(measures.words, 1)
 
 
-def _curves(
-    keep: Family, fixed: Family | None, sample: TextSample, learned_from: int
+def _predict_curves(
+    keep: Family, mark_aware: Family | None, sample: TextSample, learned_from: int
 ) -> tuple[tuple[FertilityCurve | None, FertilityCurve | None], str]:
+    """Return the curves `keep` and `repaired`, and the reason if there are none."""
     try:
-        curves = predict_fertility(keep, fixed, sample.documents, learned_from)
+        curves = predict_fertility(keep, mark_aware, sample.documents, learned_from)
     except NotImplementedError:
         return (None, None), f"tokens cannot be added to a {keep.name} tokenizer"
     if curves is None:

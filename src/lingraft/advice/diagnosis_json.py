@@ -1,4 +1,6 @@
-"""The JSON of a diagnosis, format 1. Names hold the units; shares are 0 to 1; null is unknown.
+"""The JSON of a diagnosis, format 1.
+
+Names contain the units. Shares are from 0 to 1. An unknown value is null.
 
     {"format": 1, "seconds", "notes": [str],
      "tokenizers": [{"name", "family", "size", "languages": [
@@ -22,9 +24,10 @@
                          "tokens_per_word", "tokens_per_word_low", "tokens_per_word_high",
                          "characters_per_token"}]}
 
-`action` is "extend", "repair and extend", "leave alone", "choose another base" or "undecided". A
-curve's `share` is of the tokens that the text takes now, with the base's own pre-tokenizer.
-`comparison` is there for two tokenizers or more.
+`action` is one of those of `Recommendation`. `share` in a curve is relative to the tokens of the
+text now, with the base's own pre-tokenizer. `tokens_found` is the number of tokens in the sample
+that save anything. `floor` is the lower bound of tokens per word, and a torn character is an
+incomplete one. `comparison` exists for two or more tokenizers.
 """
 
 from __future__ import annotations
@@ -43,38 +46,44 @@ FORMAT = 1
 
 def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return a diagnosis as plain JSON."""
+    tokenizers = []
+    for tokenizer in diagnosis.tokenizers:
+        languages = []
+        for finding in tokenizer.findings:
+            sample = diagnosis.samples[finding.language]
+            languages.append(_finding(finding, sample))
+        tokenizers.append(
+            {
+                "name": tokenizer.name,
+                "family": tokenizer.family,
+                "size": tokenizer.size,
+                "languages": languages,
+            }
+        )
     content: dict[str, Any] = {
         "format": FORMAT,
         "seconds": round(diagnosis.seconds, 2),
         "notes": list(diagnosis.notes),
-        "tokenizers": [
-            {
-                "name": of.name,
-                "family": of.family,
-                "size": of.size,
-                "languages": [
-                    _finding(finding, diagnosis.samples[finding.language])
-                    for finding in of.findings
-                ],
-            }
-            for of in diagnosis.tokenizers
-        ],
+        "tokenizers": tokenizers,
     }
     if len(diagnosis.tokenizers) > 1:
-        content["comparison"] = {
-            language: [_rank(rank) for rank in diagnosis.ranking(language)]
-            for language in diagnosis.samples
-        }
+        content["comparison"] = {}
+        for language in diagnosis.samples:
+            content["comparison"][language] = list(map(_rank, diagnosis.ranking(language)))
     return content
 
 
 def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
     measures, advice = finding.measures, finding.recommendation
-    named = ("documents", "bytes", "characters", "words", "spaced_words", "unspaced")
     return {
         "language": finding.language,
         "text": {
-            **{name: getattr(measures, name) for name in named},
+            "documents": measures.documents,
+            "bytes": measures.bytes,
+            "characters": measures.characters,
+            "words": measures.words,
+            "spaced_words": measures.spaced_words,
+            "unspaced": measures.unspaced,
             "given_bytes": sample.given_bytes,
         },
         "tokens": measures.tokens,
@@ -139,7 +148,7 @@ def _point(point: FertilityPoint, measures: Measures) -> dict[str, float]:
 
 def _rank(rank: Rank) -> dict[str, Any]:
     now = rank.finding.measures.tokens_per_byte
-    row: dict[str, Any] = {
+    record: dict[str, Any] = {
         "name": rank.name,
         "size": rank.size,
         "tokens_per_byte": now,
@@ -153,11 +162,11 @@ def _rank(rank: Rank) -> dict[str, Any]:
     }
     after = rank.finding.after()
     if after:
-        point, fixed = after
-        row |= {
+        point, mark_aware = after
+        record |= {
             "tokens_per_byte_after": now * point.share,
             "low": now * point.low,
             "high": now * point.high,
-            "repaired": fixed,
+            "repaired": mark_aware,
         }
-    return row
+    return record

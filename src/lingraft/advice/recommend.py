@@ -1,12 +1,13 @@
-"""Recommend: add so many tokens, repair the pre-tokenizer first, or leave the tokenizer alone.
+"""Recommend whether to add tokens, how many, and whether to repair the pre-tokenizer.
 
-Three thresholds decide. A size is worth adding while a thousand more tokens save at least `RATE` of
-the remaining tokens; below that, the rows cost more to train and serve than they save (7B models
-show this near 15,000 to 30,000 tokens). Extending is not worth it where it saves under
-`MIN_SAVING` overall, or where the language needs no more than `LOW_PREMIUM` times the tokens of
-English. A repair is worth it where it saves over 10% of the tokens, minus the growth of the text
-before any token is added, as in `pretokenizer: auto`. Base tokens that only a repaired
-pre-tokenizer produces count as tokens to be added.
+To repair a pre-tokenizer is to make it mark-aware: it no longer splits words at combining marks.
+
+- The size is the largest one up to which a thousand more tokens save at least `RATE` of the
+  remaining tokens.
+- No tokens are added if this size saves less than `MIN_SAVING`, or if the language needs at most
+  `LOW_PREMIUM` times the tokens of English.
+- The pre-tokenizer is repaired if this saves more than 10% of the tokens, minus the growth of the
+  text before any token is added, as in `pretokenizer: auto`.
 """
 
 from __future__ import annotations
@@ -20,27 +21,32 @@ from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 from lingraft.formatting import factor, number, percent
 from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
 
+# Below this rate, rows cost more to train and serve than they save: 7B models show this near 15,000
+# to 30,000 tokens.
 RATE = 0.01
 MIN_SAVING = 0.15
 LOW_PREMIUM = 1.2
+# Added tokens at which tokenizers and pre-tokenizers are compared.
 COMPARED = 10_000
+# More pre-tokens per word than this are a high lower bound and cause a warning.
 BINDING_FLOOR = 1.5
-"""More parts per word than this are a high lower bound, which deserves a warning."""
-
+# An interval wider than this share of its value is called wide.
 WIDE_INTERVAL = 0.25
-"""An interval wider than this share of its value is called wide."""
-
+# Unknown tokens lose text. The first share of them causes a warning, the second another base.
 WARN_UNKNOWN = 0.001
 UNREADABLE = 0.01
-"""Shares of unknown tokens, which lose text, that cause a warning; advise another base."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to do: `size` are the tokens to add.
+    """What to do with a tokenizer in one language.
 
-    `action` is "extend", "repair and extend", "leave alone", "choose another base" (this one loses
-    the text) or "undecided" (too little text).
+    Attributes:
+        action: "extend", "repair and extend", "leave alone", "choose another base" (this one loses
+            text) or "undecided" (too little text).
+        size: how many tokens to add.
+        reasons: sentences for the user.
+        warnings: sentences about what makes the result uncertain or limits it.
     """
 
     action: str
@@ -51,15 +57,18 @@ class Recommendation:
     @property
     def headline(self) -> str:
         """The recommendation in a few words."""
-        amount = f"by {self.size:,} tokens"
-        return {
-            "extend": f"extend {amount}",
-            "repair and extend": f"repair the pre-tokenizer and extend {amount}",
-        }.get(self.action, self.action)
+        if self.action == "extend":
+            return f"extend by {self.size:,} tokens"
+        if self.action == "repair and extend":
+            return f"repair the pre-tokenizer and extend by {self.size:,} tokens"
+        return self.action
 
 
 def worthwhile_size(curve: FertilityCurve, rate: float = RATE) -> int:
-    """Return the largest size up to which each thousand tokens saves at least `rate`."""
+    """Return the largest size up to which each thousand tokens saves at least `rate`.
+
+    The rate is a share of the tokens that are left at the previous size of the curve.
+    """
     before = FertilityPoint(0, 1.0, 1.0, 1.0)
     for point in curve.points:
         per_thousand = (1 - point.share / before.share) / (point.added - before.added) * 1_000
@@ -70,7 +79,10 @@ def worthwhile_size(curve: FertilityCurve, rate: float = RATE) -> int:
 
 
 def repair_saving(keep: FertilityCurve, repaired: FertilityCurve | None) -> float:
-    """Return what a repair saves at 10,000 added tokens, minus its growth, as `auto` does."""
+    """Return the share of tokens that a repair saves at 10,000 added tokens, minus its growth.
+
+    `pretokenizer: auto` decides by the same number. Without a repaired curve it is 0.
+    """
     if repaired is None:
         return 0.0
     return 1 - repaired.at(COMPARED).share / keep.at(COMPARED).share - max(repaired.growth, 0.0)
@@ -83,7 +95,10 @@ def recommend(
     premium: float | None,
     repaired_floor: float | None,
 ) -> Recommendation:
-    """Return the recommendation with its reasons."""
+    """Return the recommendation with its reasons and warnings.
+
+    `keep` and `repaired` are the curves of `LanguageFinding`.
+    """
     warnings = _warnings(measures, keep, repaired, repaired_floor)
     if measures.unknown > UNREADABLE:
         reason = (
@@ -91,26 +106,25 @@ def recommend(
             "the number of tokens means nothing"
         )
         return Recommendation("choose another base", 0, (reason,), warnings)
-    low = premium is not None and premium <= LOW_PREMIUM
+    low_premium = premium is not None and premium <= LOW_PREMIUM
     if keep is None:
         reason = "too little text for a prediction; give at least 20 lines and 20 kB"
+        if not low_premium:
+            return Recommendation("undecided", 0, (reason,), warnings)
         known = (
-            [f"it already needs only {factor(premium)} the tokens of English"]
-            if premium and low
-            else []
+            (f"it already needs only {factor(premium)} the tokens of English",) if premium else ()
         )
-        return Recommendation("leave alone" if low else "undecided", 0, (*known, reason), warnings)
+        return Recommendation("leave alone", 0, (*known, reason), warnings)
     repair = repair_saving(keep, repaired) > THRESHOLD
     curve = repaired if repair and repaired else keep
     size = worthwhile_size(curve)
     saving = 1 - curve.at(size).share if size else 0.0
-    if low or saving < MIN_SAVING:
-        return Recommendation(
-            "leave alone", 0, _against(premium if low else None, curve, size), warnings
-        )
-    reasons = [_gain(measures, curve.at(size), premium), _why_here(curve, size)]
+    if low_premium or saving < MIN_SAVING:
+        against = _reasons_against(premium if low_premium else None, curve, size)
+        return Recommendation("leave alone", 0, against, warnings)
+    reasons = [_reason_gain(measures, curve.at(size), premium), _reason_size(curve, size)]
     if repair and repaired:
-        reasons.append(_why_repair(measures, keep, repaired))
+        reasons.append(_reason_repair(measures, keep, repaired))
     reasons.append(
         f"in a recipe: vocabulary: {{size: {size}, pretokenizer: {'repair' if repair else 'keep'}}}"
     )
@@ -120,13 +134,16 @@ def recommend(
 
 
 def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
-    """Return a unit for shares of tokens with its conversion; unspaced scripts have another one."""
+    """Return the unit of fertility for a script, and a function from a share of tokens to it.
+
+    Scripts without spaces between words have no reliable words, so they use characters per token.
+    """
     if measures.unspaced:
         return "characters per token", lambda share: measures.characters_per_token / share
     return "tokens per word", lambda share: measures.tokens_per_word * share
 
 
-def _gain(measures: Measures, point: FertilityPoint, premium: float | None) -> str:
+def _reason_gain(measures: Measures, point: FertilityPoint, premium: float | None) -> str:
     unit, read = reading(measures)
     text = (
         f"{point.added:,} tokens reduce {number(read(1))} {unit} to {number(read(point.share))} "
@@ -139,7 +156,7 @@ def _gain(measures: Measures, point: FertilityPoint, premium: float | None) -> s
     return text
 
 
-def _why_here(curve: FertilityCurve, size: int) -> str:
+def _reason_size(curve: FertilityCurve, size: int) -> str:
     if size == curve.points[-1].added:
         return (
             f"every thousand tokens up to {size:,}, the largest size in the prediction, saves "
@@ -155,9 +172,9 @@ def _why_here(curve: FertilityCurve, size: int) -> str:
     return text
 
 
-def _why_repair(measures: Measures, keep: FertilityCurve, repaired: FertilityCurve) -> str:
+def _reason_repair(measures: Measures, keep: FertilityCurve, repaired: FertilityCurve) -> str:
     unit, read = reading(measures)
-    kept, fixed = (read(curve.at(COMPARED).share) for curve in (keep, repaired))
+    kept, fixed = read(keep.at(COMPARED).share), read(repaired.at(COMPARED).share)
     return (
         f"the pre-tokenizer splits words at combining marks: with {COMPARED:,} tokens it needs "
         f"{number(kept)} {unit}, a mark-aware one {number(fixed)} "
@@ -166,7 +183,7 @@ def _why_repair(measures: Measures, keep: FertilityCurve, repaired: FertilityCur
     )
 
 
-def _against(premium: float | None, curve: FertilityCurve, size: int) -> tuple[str, ...]:
+def _reasons_against(premium: float | None, curve: FertilityCurve, size: int) -> tuple[str, ...]:
     reasons = []
     if premium is not None:
         reasons.append(
@@ -206,13 +223,8 @@ def _warnings(
             f"the pre-tokenizer splits a word into {number(measures.floor)} parts, a lower bound "
             "that added tokens cannot cross; no mark-aware pre-tokenizer lowers it"
         )
-    if keep and (
-        wide := [
-            f"+{p.added:,}"
-            for p in map(keep.at, TARGETS)
-            if p.high - p.low > WIDE_INTERVAL * p.share
-        ]
-    ):
+    wide = _wide_sizes(keep) if keep else []
+    if keep and wide:
         warnings.append(
             f"the intervals are wide at {', '.join(wide)}: the sample has only {keep.found:,} "
             "tokens that save anything; give more text"
@@ -225,3 +237,13 @@ def _warnings(
     if measures.round_trip.changed:
         warnings.append(f"the tokenizer itself loses text: {measures.round_trip}")
     return tuple(warnings)
+
+
+def _wide_sizes(curve: FertilityCurve) -> list[str]:
+    """Return the sizes, as text, with an interval that is called wide."""
+    wide = []
+    for point in map(curve.at, TARGETS):
+        width = point.high - point.low
+        if width > WIDE_INTERVAL * point.share:
+            wide.append(f"+{point.added:,}")
+    return wide

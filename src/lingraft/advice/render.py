@@ -1,11 +1,12 @@
-"""A diagnosis for people: tables on the terminal, and one HTML page that needs no other file.
+"""Show a diagnosis: tables on the terminal, and one self-contained HTML page.
 
-Both show the same strings.
+Both show the same strings: each table is computed as a `TextTable`, and then printed with `rich` or
+written as HTML. `curve_plot` computes the
+coordinates of the charts.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lingraft.advice.diagnosis import Diagnosis, LanguageFinding, Rank, TokenizerFindings
+from lingraft.advice.curve_plot import HEIGHT, MARGIN, WIDTH, plot_curves, x_of, y_of
+from lingraft.advice.diagnosis import (
+    Diagnosis,
+    LanguageFinding,
+    Rank,
+    TokenizerFindings,
+    tokens_per_byte_after,
+)
 from lingraft.advice.recommend import UNREADABLE, reading
-from lingraft.forecast.extrapolate import SIZES, TARGETS
+from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve
 from lingraft.formatting import factor, number, percent, size
 
 NOTHING = "–"
-WIDTH, HEIGHT = 420, 200
-MARGIN = 36
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table as strings."""
+    """A table of strings; each of `rows` has a string for each column."""
 
     title: str
     columns: tuple[str, ...]
@@ -35,7 +41,7 @@ class TextTable:
 
 
 def share(value: float) -> str:
-    """Write a share.
+    """Return a share as a percentage, and a dash for 0, so that the table shows what is present.
 
     >>> share(0.4237), share(0.0)
     ('42.4%', '–')
@@ -43,8 +49,8 @@ def share(value: float) -> str:
     return percent(value) if value else NOTHING
 
 
-def now_grid(of: TokenizerFindings) -> TextTable:
-    """Return the measures of the tokenizer, a line for each language."""
+def measures_table(tokenizer: TokenizerFindings) -> TextTable:
+    """Return the measures of a tokenizer, a line for each language."""
     columns = (
         "language",
         "tokens/word",
@@ -58,60 +64,53 @@ def now_grid(of: TokenizerFindings) -> TextTable:
         "lower bound",
         "mark-aware",
     )
-    return TextTable(
-        f"{of.name}: {of.family}, {of.size:,} tokens", columns, tuple(map(_now, of.findings))
-    )
+    title = f"{tokenizer.name}: {tokenizer.family}, {tokenizer.size:,} tokens"
+    return TextTable(title, columns, tuple(map(_measures_line, tokenizer.findings)))
 
 
-def _now(finding: LanguageFinding) -> tuple[str, ...]:
+def _measures_line(finding: LanguageFinding) -> tuple[str, ...]:
     measures = finding.measures
-    words = NOTHING if measures.unspaced else number(measures.tokens_per_word)
-    floor = NOTHING if measures.unspaced else number(measures.floor)
-    repaired = (
-        NOTHING
-        if measures.unspaced or finding.repaired_floor is None
-        else number(finding.repaired_floor)
-    )
-    over = NOTHING if finding.premium is None else factor(finding.premium)
+    # A script without spaces has no reliable words, so nothing is counted per word.
+    words = lower_bound = repaired = NOTHING
+    if not measures.unspaced:
+        words, lower_bound = number(measures.tokens_per_word), number(measures.floor)
+        if finding.repaired_floor is not None:
+            repaired = number(finding.repaired_floor)
+    premium = NOTHING if finding.premium is None else factor(finding.premium)
     kinds = map(share, (measures.fallback, measures.single, measures.torn, measures.unknown))
     lengths = (number(measures.bytes_per_token), number(measures.characters_per_token))
-    return (finding.language, words, *lengths, over, *kinds, floor, repaired)
+    return (finding.language, words, *lengths, premium, *kinds, lower_bound, repaired)
 
 
-def prediction_grid(of: TokenizerFindings) -> TextTable:
+def prediction_table(tokenizer: TokenizerFindings) -> TextTable:
     """Return the predictions with added tokens, a line for each language and pre-tokenizer."""
-    columns = ("language", "pre-tokenizer", *(f"+{added:,}" for added in TARGETS))
-    rows = [
-        _prediction(finding, name, curve)
-        for finding in of.findings
-        for name, curve in (("unchanged", finding.keep), ("mark-aware", finding.repaired))
-        if curve
-    ]
-    units = ", ".join(
-        f"{finding.language}: {reading(finding.measures)[0]}, learned from "
-        f"{size(finding.keep.learned_from)}"
-        for finding in of.findings
-        if finding.keep
-    )
-    return TextTable(
-        f"predicted with tokens added, reduction (95% interval); {units}", columns, tuple(rows)
-    )
+    columns = ("language", "pre-tokenizer", *map("+{:,}".format, TARGETS))
+    lines, units = [], []
+    for finding in tokenizer.findings:
+        if finding.keep:
+            unit, _ = reading(finding.measures)
+            text = size(finding.keep.learned_from)
+            units.append(f"{finding.language}: {unit}, learned from {text}")
+            lines.append(_prediction_line(finding, "unchanged", finding.keep))
+        if finding.repaired:
+            lines.append(_prediction_line(finding, "mark-aware", finding.repaired))
+    title = f"predicted with tokens added, reduction (95% interval); {', '.join(units)}"
+    return TextTable(title, columns, tuple(lines))
 
 
-def _prediction(finding: LanguageFinding, name: str, curve: FertilityCurve) -> tuple[str, ...]:
+def _prediction_line(
+    finding: LanguageFinding, pretokenizer: str, curve: FertilityCurve
+) -> tuple[str, ...]:
     _, read = reading(finding.measures)
-    return (
-        finding.language,
-        name,
-        *(
-            f"{number(read(point.share))}  {factor(point.reduction)} "
-            f"({factor(1 / point.high)} to {factor(1 / point.low)})"
-            for point in map(curve.at, TARGETS)
-        ),
-    )
+    cells = [finding.language, pretokenizer]
+    for point in map(curve.at, TARGETS):
+        # The bounds of a reduction are those of the share, inverted and so in the other order.
+        interval = f"{factor(1 / point.high)} to {factor(1 / point.low)}"
+        cells.append(f"{number(read(point.share))}  {factor(point.reduction)} ({interval})")
+    return tuple(cells)
 
 
-def comparison_grid(diagnosis: Diagnosis, language: str) -> TextTable:
+def comparison_table(diagnosis: Diagnosis, language: str) -> TextTable:
     """Return the tokenizers on one language, fewest tokens per byte first."""
     columns = (
         "tokenizer",
@@ -125,25 +124,27 @@ def comparison_grid(diagnosis: Diagnosis, language: str) -> TextTable:
         "",
     )
     ranks = diagnosis.ranking(language)
-    return TextTable(
-        f"which base suits {language}", columns, tuple(_rank(rank, ranks) for rank in ranks)
-    )
+    lines = tuple(_comparison_line(rank, ranks) for rank in ranks)
+    return TextTable(f"which base suits {language}", columns, lines)
 
 
-def _rank(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
+def _comparison_line(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
     measures, after = rank.finding.measures, rank.finding.after()
     now = measures.tokens_per_byte
     later: tuple[str, ...] = (NOTHING, NOTHING, NOTHING)
     if after:
-        point, fixed = after
+        point, mark_aware = after
         interval = f"{number(now * point.low)} to {number(now * point.high)}"
-        later = (number(now * point.share), interval, "mark-aware" if fixed else "unchanged")
-    best = (
-        ("best now", rank.best_now),
-        ("best after", rank.best_after and not _rivals(rank, ranks)),
-    )
-    marks = " and ".join(name for name, holds in best if holds)
-    marks = f"{percent(measures.unknown)} unknown" if measures.unknown > UNREADABLE else marks
+        later = (number(now * point.share), interval, "mark-aware" if mark_aware else "unchanged")
+    best = []
+    if rank.best_now:
+        best.append("best now")
+    # The best prediction is marked only if its interval contains no other tokenizer's.
+    if rank.best_after and not _rivals(rank, ranks):
+        best.append("best after")
+    remark = " and ".join(best)
+    if measures.unknown > UNREADABLE:
+        remark = f"{percent(measures.unknown)} unknown"
     return (
         rank.name,
         f"{rank.size:,}",
@@ -151,12 +152,12 @@ def _rank(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
         NOTHING if rank.finding.premium is None else factor(rank.finding.premium),
         number(now),
         *later,
-        marks,
+        remark,
     )
 
 
 def verdict(diagnosis: Diagnosis, language: str) -> str:
-    """Say which base suits a language, in a sentence."""
+    """Return a sentence that says which base suits a language."""
     ranks = diagnosis.ranking(language)
     now = next((rank for rank in ranks if rank.best_now), None)
     if now is None:
@@ -179,76 +180,73 @@ def verdict(diagnosis: Diagnosis, language: str) -> str:
 def _rivals(best: Rank, ranks: Sequence[Rank]) -> list[str]:
     """Return the tokenizers whose predicted value is within the interval of the best one."""
     point, _ = best.finding.after()  # type: ignore[misc]  # it is the best of those that have one
-    low, high = (best.finding.measures.tokens_per_byte * bound for bound in (point.low, point.high))
-    return [
-        rank.name
-        for rank in ranks
-        if rank is not best
-        and (near := rank.finding.after())
-        and low <= rank.finding.measures.tokens_per_byte * near[0].share <= high
-    ]
+    now = best.finding.measures.tokens_per_byte
+    rivals = []
+    for rank in ranks:
+        predicted = tokens_per_byte_after(rank.finding)
+        if rank is best or predicted is None:
+            continue
+        if now * point.low <= predicted <= now * point.high:
+            rivals.append(rank.name)
+    return rivals
 
 
 def diagnosis_tables(diagnosis: Diagnosis, *, compare: bool = False) -> RenderableType:
-    """Return what `rich` prints: each tokenizer in full, or the comparison alone."""
-    parts = _compared(diagnosis) if compare else _each(diagnosis)
-    return Group(*parts, *(Text(f"note: {note}", style="yellow") for note in diagnosis.notes))
+    """Return what `rich` prints: each tokenizer in full, or only the comparison."""
+    parts = list(_comparisons(diagnosis) if compare else _tokenizers(diagnosis))
+    for note in diagnosis.notes:
+        text = Text(f"note: {note}", style="yellow")
+        parts.append(text)
+    return Group(*parts)
 
 
-def _compared(diagnosis: Diagnosis) -> Iterator[RenderableType]:
+def _comparisons(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     for language in diagnosis.samples:
-        yield _table(comparison_grid(diagnosis, language))
+        yield _rich_table(comparison_table(diagnosis, language))
         yield Text(verdict(diagnosis, language) + "\n", style="bold")
 
 
-def _each(diagnosis: Diagnosis) -> Iterator[RenderableType]:
-    for of in diagnosis.tokenizers:
-        yield _table(now_grid(of))
-        predicted = prediction_grid(of)
+def _tokenizers(diagnosis: Diagnosis) -> Iterator[RenderableType]:
+    for tokenizer in diagnosis.tokenizers:
+        yield _rich_table(measures_table(tokenizer))
+        predicted = prediction_table(tokenizer)
         if predicted.rows:
-            yield _table(predicted)
-        yield from _recommendations(of)
+            yield _rich_table(predicted)
+        yield from _recommendations(tokenizer)
 
 
-def _recommendations(of: TokenizerFindings) -> Iterator[RenderableType]:
-    for finding in of.findings:
+def _recommendations(tokenizer: TokenizerFindings) -> Iterator[RenderableType]:
+    for finding in tokenizer.findings:
         yield Text.assemble(
             (f"{finding.language}: ", "bold cyan"), (finding.recommendation.headline, "bold")
         )
-        yield from (Text(f"  · {reason}") for reason in finding.recommendation.reasons)
-        yield from (Text(f"  ! {warning}", style="yellow") for warning in warnings_of(finding))
+        for reason in finding.recommendation.reasons:
+            yield Text(f"  · {reason}")
+        for warning in warnings_of(finding):
+            yield Text(f"  ! {warning}", style="yellow")
         yield Text("")
 
 
 def warnings_of(finding: LanguageFinding) -> list[str]:
-    """Return the warnings of a finding, with the reason where there is no prediction."""
-    return [
-        *finding.recommendation.warnings,
-        *([finding.unpredicted] if finding.unpredicted else []),
-    ]
+    """Return the warnings of a finding, and the reason if there is no prediction."""
+    warnings = list(finding.recommendation.warnings)
+    if finding.unpredicted:
+        warnings.append(finding.unpredicted)
+    return warnings
 
 
-def _table(grid: TextTable) -> Table:
-    table = Table(title=grid.title, title_justify="left", title_style="bold")
-    for i, name in enumerate(grid.columns):
-        table.add_column(name, justify="left" if i == 0 else "right")
-    for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-@dataclass(frozen=True)
-class PlotLine:
-    """A curve in the coordinates of the drawing: `line` and `band` are SVG points."""
-
-    name: str
-    line: str
-    band: str
-    color: str
+def _rich_table(table: TextTable) -> Table:
+    rich_table = Table(title=table.title, title_justify="left", title_style="bold")
+    for position, name in enumerate(table.columns):
+        rich_table.add_column(name, justify="left" if position == 0 else "right")
+    for line in table.rows:
+        # As `Text`, because `rich` would read brackets in a plain string as markup.
+        rich_table.add_row(*map(Text, line))
+    return rich_table
 
 
 def diagnosis_page(diagnosis: Diagnosis) -> str:
-    """Return the page; every text in it is escaped."""
+    """Return the HTML page; every text in it is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -258,53 +256,24 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    languages = list(diagnosis.samples)
-    compared = languages if len(diagnosis.tokenizers) > 1 else []
+    comparisons = []
+    if len(diagnosis.tokenizers) > 1:
+        for language in diagnosis.samples:
+            table = comparison_table(diagnosis, language)
+            comparisons.append((table, verdict(diagnosis, language)))
     return environment.get_template("diagnosis.html.j2").render(
         diagnosis=diagnosis,
-        languages=languages,
-        now_grid=now_grid,
-        prediction_grid=prediction_grid,
-        lines=lines,
+        languages=list(diagnosis.samples),
+        measures_table=measures_table,
+        prediction_table=prediction_table,
+        plot_curves=plot_curves,
         warnings_of=warnings_of,
-        sizes=SIZES,
         width=WIDTH,
         height=HEIGHT,
         margin=MARGIN,
-        across=across,
-        down=down,
+        x_of=x_of,
+        y_of=y_of,
         number=number,
         percent=percent,
-        comparisons=[
-            (comparison_grid(diagnosis, tag), verdict(diagnosis, tag)) for tag in compared
-        ],
+        comparisons=comparisons,
     )
-
-
-def across(added: int) -> float:
-    """Return the x of a size; few tokens matter most, so the axis is a square root."""
-    return round(MARGIN + (WIDTH - 2 * MARGIN) * math.sqrt(added / SIZES[-1]), 1)
-
-
-def down(share: float) -> float:
-    """Return the y of a share of the tokens, 1 at the top."""
-    return round(HEIGHT - MARGIN + (2 * MARGIN - HEIGHT) * share, 1)
-
-
-def lines(finding: LanguageFinding) -> list[PlotLine]:
-    """Return the curves of a finding, ready to be drawn."""
-    named = (
-        ("pre-tokenizer as it is", finding.keep, "#2458a6"),
-        ("repaired", finding.repaired, "#b4502a"),
-    )
-    return [_line(name, curve, color) for name, curve, color in named if curve]
-
-
-def _line(name: str, curve: FertilityCurve, color: str) -> PlotLine:
-    def spelled(pairs: list[tuple[int, float]]) -> str:
-        return " ".join(f"{across(added)},{down(value)}" for added, value in pairs)
-
-    upper = [(0, 1.0), *((point.added, point.high) for point in curve.points)]
-    lower = [(point.added, point.low) for point in reversed(curve.points)]
-    middle = [(0, 1.0), *((point.added, point.share) for point in curve.points)]
-    return PlotLine(name, spelled(middle), spelled([*upper, *lower]), color)
