@@ -9,17 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingraft.display_text import BIDI_OVERRIDES, direction, language_name, language_tag, plain
 from lingraft.formatting import (
-    BIDI_OVERRIDES,
-    direction,
     duration,
     flatten,
     join_words,
-    language_name,
-    language_tag,
     number,
     percent,
-    plain,
     signed,
     signed_interval,
     size,

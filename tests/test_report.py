@@ -13,8 +13,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from lingraft.display_text import plain
 from lingraft.errors import StoreError
-from lingraft.formatting import plain
 from lingraft.measurement import Measurement, find_change, metric_changes, write_measurements
 from lingraft.pretokenizer import ScriptChange
 from lingraft.pretokenizer.change import PretokenizerChange

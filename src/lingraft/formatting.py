@@ -1,24 +1,18 @@
-"""Formats numbers, changes, names and foreign text, the same in every output.
+"""Formats numbers, measurements and changes, the same in every output.
 
 The terminal, the model card and the report use these functions, so the same measurement and the
-same change have the same text in all of them. A number has three significant digits. `plain` makes
-control characters visible: all text of a page passes through it, then through HTML escaping.
+same change have the same text in all of them. A number has three significant digits.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
-from functools import cache
 from typing import Any
 
 from lingraft.measurement import Measurement
 
-BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the direction of the text after them. Joiners and marks are kept."""
+# A change in tokens is written as a factor from here on, and as a percentage below.
 LARGE_FACTOR = 1.5
-"""A change in tokens is written as a factor from here on, below as a percentage."""
 
 
 def number(value: float | None) -> str:
@@ -67,7 +61,10 @@ def signed_interval(value: float, low: float | None, high: float | None) -> str:
 
 def _decimals(*values: float | None) -> int:
     """Return the decimals that give the largest value three significant digits."""
-    largest = max((abs(value) for value in values if value and math.isfinite(value)), default=0.0)
+    largest = 0.0
+    for value in values:
+        if value and math.isfinite(value):
+            largest = max(largest, abs(value))
     return min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest else 0
 
 
@@ -83,6 +80,7 @@ def percent(share: float) -> str:
     """
     if not math.isfinite(share):
         return number(share)
+    # Rounding must not turn a small share into 0%, or a large one into 100%.
     if 0 < share < 1e-4:
         return "<0.01%"
     if 0.9999 < share < 1:
@@ -102,7 +100,7 @@ def signed_percent(share: float) -> str:
 
 
 def factor(value: float) -> str:
-    """Return how many times as large something is.
+    """Return a factor with two decimals.
 
     >>> factor(5.6081), factor(0.913)
     ('5.61x', '0.91x')
@@ -122,7 +120,7 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
 
 
 def value_of(row: Measurement, value: float | None = None) -> str:
-    """Return the value of a measurement, or another value in its unit; a share is a percentage.
+    """Return the value of a measurement, or `value` in its unit; a share is a percentage.
 
     >>> value_of(Measurement("m", "s", 0.256, "share")), value_of(Measurement("m", "s", 13.49, "x"))
     ('25.6%', '13.5')
@@ -132,7 +130,7 @@ def value_of(row: Measurement, value: float | None = None) -> str:
 
 
 def interval_of(row: Measurement | None) -> str:
-    """Return the interval of a measurement; nothing where there is none or it is a single point.
+    """Return the interval of a measurement, empty if there is none or it is a single point.
 
     >>> interval_of(Measurement("m", "s", 1.5, "u", low=1.25, high=1.75, confidence=0.95))
     '1.25 to 1.75'
@@ -159,8 +157,9 @@ def change(
 ) -> str:
     """Return the change between two measurements of one metric in one language.
 
-    A speed changes by a factor, and so does a count of tokens where it changes much. Other metrics
-    have the paired `difference` with its interval where it was measured, else a percentage.
+    A speed is shown as a factor, and so are tokens if they change by `LARGE_FACTOR` or more. Other
+    metrics show the paired `difference` with its interval if it was measured, otherwise a
+    percentage.
 
     >>> tokens = [Measurement("tokens per word", "source", n, "tok/word") for n in (13.06, 1.659)]
     >>> bits = [Measurement("bits per byte", "source", n, "bits/byte") for n in (1.379, 0.881)]
@@ -182,13 +181,12 @@ def change(
     times = after.value / before.value
     if tokens and times <= 1 / LARGE_FACTOR:
         return f"{factor(1 / times)} fewer"
-    return (
-        factor(times) if speed or (tokens and times >= LARGE_FACTOR) else signed_percent(times - 1)
-    )
+    is_factor = speed or (tokens and times >= LARGE_FACTOR)
+    return factor(times) if is_factor else signed_percent(times - 1)
 
 
 def size(count: float) -> str:
-    """Return bytes in the unit that fits: decimal units, as disks and networks are measured.
+    """Return a number of bytes in the largest decimal unit that gives at least 1.
 
     >>> size(512), size(108481), size(13_159_689), size(24e9)
     ('512 bytes', '108 kB', '13.2 MB', '24 GB')
@@ -200,7 +198,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a span of time.
+    """Return a duration in the units of its size.
 
     >>> duration(0.09), duration(82.8), duration(5000)
     ('0.1 s', '1 min 23 s', '1 h 23 min')
@@ -222,7 +220,7 @@ def flops(value: float) -> str:
 
 
 def join_words(parts: list[str]) -> str:
-    """Return words as a list in a sentence.
+    """Join words to a list in a sentence.
 
     >>> join_words(["a", "b", "c"])
     'a, b and c'
@@ -233,7 +231,7 @@ def join_words(parts: list[str]) -> str:
 
 
 def flatten(notes: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested notes as pairs of name and value, the names joined by a dot.
+    """Return nested notes as pairs of name and text, the names joined by dots; empty ones left out.
 
     >>> flatten({"a": {"b": 1234}, "c": [1, 2], "d": None})
     [('a.b', '1,234'), ('c', '1, 2')]
@@ -254,63 +252,3 @@ def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return number(value) if isinstance(value, int | float) else str(value)
-
-
-@cache
-def _registered_names() -> dict[str, str]:
-    """Read the English names of the IANA registry that langcodes contains."""
-    from langcodes.registry_parser import parse_registry  # slow to import, used by pages only
-
-    names = {}
-    for entry in parse_registry():
-        if entry.get("Type") == "language" and "Deprecated" not in entry:
-            names[entry["Subtag"]] = re.sub(r"\s*\(.*\)", "", entry["Description"][0])
-    return names
-
-
-def language_name(tag: str) -> str:
-    """Return the English name of a language; a tag in no registry is returned as it is.
-
-    >>> language_name("hi"), language_name("pt-BR"), language_name("domain:law")
-    ('Hindi', 'Portuguese (pt-BR)', 'domain:law')
-    """
-    primary = tag.partition("-")[0]
-    name = _registered_names().get(primary)
-    return tag if name is None else name if tag == primary else f"{name} ({tag})"
-
-
-def language_tag(language: str) -> str:
-    """Return the value of a lang attribute: the tag, or nothing for a `domain:` of the user."""
-    return "" if ":" in language else language
-
-
-def direction(text: str) -> str:
-    """Return the direction of a text, decided by its first character that has one.
-
-    >>> direction("(مرحبا)"), direction("42 a")
-    ('rtl', 'ltr')
-    """
-    kinds = (unicodedata.bidirectional(character) for character in text)
-    first = next((kind for kind in kinds if kind in {"L", "R", "AL"}), "L")
-    return "ltr" if first == "L" else "rtl"
-
-
-def plain(text: str) -> str:
-    r"""Show control characters, direction overrides and lone surrogates by their code point.
-
-    >>> plain("a\u202eb\x00 \u200d")
-    'a[U+202E]b[U+0000] \u200d'
-    """
-    return "".join(
-        f"[U+{ord(character):04X}]" if _steers(character) else character for character in text
-    )
-
-
-def _steers(character: str) -> bool:
-    if character in "\n\t":
-        return False
-    return (
-        character in BIDI_OVERRIDES
-        or ord(character) & 0xFFFE == 0xFFFE
-        or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
-    )

@@ -1,4 +1,4 @@
-"""What all charts share: their style, and drawing them with vl-convert as SVG and PNG.
+"""The style that all charts share, and drawing them as SVG and PNG with vl-convert.
 
 Each chart has a label that describes it for screen readers. Colours are distinct on white and on
 black, and position or the kind of line shows the same as the colour. The SVG in the page is parsed
@@ -12,14 +12,16 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from lingraft.formatting import plain
+from lingraft.display_text import plain
 from lingraft.progress import say
 
+# Readable on white and on black.
 GREY, BLUE = "#7b8494", "#2f7fd6"
 COLOURS = [BLUE, "#c9671b", "#8a63d2", "#2a9461", "#c7518f", "#8d7d1f", GREY]
 WIDTH = 330
@@ -45,13 +47,21 @@ CHART_PACKAGES = ("altair", "vl_convert")
 
 @dataclass(frozen=True)
 class Chart:
-    """A declared chart: its name (also of its files), caption, and label for screen readers."""
+    """A chart: its name, which is also that of its files, its text, and its declaration.
+
+    `label` describes it for screen readers. `declared` is an altair chart.
+    """
 
     name: str
     title: str
     caption: str
     label: str
     declared: Any
+
+
+def palette(count: int) -> list[str]:
+    """Return `count` colours; they repeat if there are more than `COLOURS`."""
+    return list(islice(cycle(COLOURS), count))
 
 
 def styled(layers: Any, height: int) -> Any:
@@ -134,13 +144,16 @@ def _plain(value: Any) -> Any:
 
 
 def inlined(svg: str, name: str, label: str) -> str:
-    """Return an SVG for use inside a page: safe, with ids of its own, and with a label."""
+    """Return an SVG for use inside a page: only shapes and text, unique ids, and a label."""
     ET.register_namespace("", SVG)
     root = ET.fromstring(svg)  # noqa: S314 - vl-convert has just written it
     _keep_shapes(root)
-    ids = [value for element in root.iter() if (value := element.get("id"))]
     # Vega numbers ids over all charts of a process. New numbers make a report the same each time.
-    names = {old: f"{name}-{number}" for number, old in enumerate(dict.fromkeys(ids))}
+    names: dict[str, str] = {}
+    for element in root.iter():
+        old = element.get("id")
+        if old:
+            names.setdefault(old, f"{name}-{len(names)}")
     for element in root.iter():
         kept = {}
         for key, value in element.attrib.items():

@@ -6,20 +6,21 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lingraft.formatting import join_words, language_name, number, percent, size
+from lingraft.display_text import language_name
+from lingraft.formatting import join_words, number, percent, size
 from lingraft.measurement import MetricChange, find_change
 from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, styled
 from lingraft.report.run_files import RunFiles
 
 DASHES = {"held-out": [1, 0], "training": [3, 3]}
+# Points of a training curve; more cannot be distinguished at this width.
 MAX_POINTS = 120
-"""Points of a training curve; more cannot be distinguished at this width."""
 
 
 def charts(run: RunFiles, table: Sequence[MetricChange]) -> list[Chart]:
     """Return every chart that the run has numbers for."""
     candidates = (fertility_chart(run, table), vocabulary_chart(run), training_chart(run))
-    return [chart for chart in candidates if chart]
+    return list(filter(None, candidates))
 
 
 def fertility_chart(run: RunFiles, table: Sequence[MetricChange]) -> Chart | None:
@@ -27,7 +28,7 @@ def fertility_chart(run: RunFiles, table: Sequence[MetricChange]) -> Chart | Non
     bars, descriptions = _fertility_bars(run, table)
     if not bars:
         return None
-    height = 58 * len({bar["language"] for bar in bars})
+    height = 58 * len(_distinct(bars, "language"))
     return Chart(
         "fertility",
         "Tokens per word",
@@ -63,12 +64,20 @@ def _fertility_bars(
     return bars, descriptions
 
 
+def _distinct(points: Sequence[Mapping[str, Any]], field: str) -> list[str]:
+    """Return the distinct values of a field, in the order of the points."""
+    return list(dict.fromkeys(point[field] for point in points))
+
+
 def _declare_fertility(data: list[dict[str, Any]]) -> Any:
     """Declare the bars, their intervals and their values."""
     import altair as alt
 
-    subjects = list(dict.fromkeys(bar["model"] for bar in data))
-    widest = max(max(bar["value"], bar["high"] or 0) for bar in data)
+    subjects = _distinct(data, "model")
+    widest, has_intervals = 0.0, False
+    for bar in data:
+        widest = max(widest, bar["value"], bar["high"] or 0)
+        has_intervals = has_intervals or bar["high"] is not None
     base = alt.Chart(alt.Data(values=data)).encode(
         y=alt.Y(
             "language:N", title=None, sort=None, axis=alt.Axis(labelFontWeight="bold", ticks=False)
@@ -95,7 +104,7 @@ def _declare_fertility(data: list[dict[str, Any]]) -> Any:
         .encode(x=alt.X("edge:Q"), text="shown:N")
         .transform_calculate(edge="max(datum.value, datum.high || 0)"),
     ]
-    if any(bar["high"] is not None for bar in data):
+    if has_intervals:
         intervals = base.mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q")
         marks.insert(1, intervals.transform_filter("isValid(datum.high)"))
     return alt.layer(*marks)
@@ -109,10 +118,10 @@ def vocabulary_chart(run: RunFiles) -> Chart | None:
         return None
     added, tokens = run.curve["added"], run.curve["tokens"]
     chosen = len(run.splice.new) if run.splice else added[-1]
-    points = [
-        {"added": size, "share": count / tokens[0]}
-        for size, count in zip(added, tokens, strict=True)
-    ]
+    points = []
+    for size_added, count in zip(added, tokens, strict=True):
+        share_left = count / tokens[0]
+        points.append({"added": size_added, "share": share_left})
     line = (
         alt.Chart(alt.Data(values=points))
         .mark_line(strokeWidth=2, color=BLUE)
@@ -144,16 +153,15 @@ def vocabulary_chart(run: RunFiles) -> Chart | None:
 
 def training_chart(run: RunFiles) -> Chart | None:
     """Return bits per byte on training and held-out text against bytes of training text."""
-    points = [
-        point
-        for point in (*_training_points(run), *_heldout_points(run))
-        if math.isfinite(point["value"])
-    ]
+    points = []
+    longest = 0
+    for point in (*_training_points(run), *_heldout_points(run)):
+        if math.isfinite(point["value"]):
+            points.append(point)
+            longest = max(longest, point["bytes"])
     if not points:
         return None
-    unit, bytes_per_unit = "kB", 1e3
-    if max(point["bytes"] for point in points) >= 1e6:
-        unit, bytes_per_unit = "MB", 1e6
+    unit, bytes_per_unit = ("MB", 1e6) if longest >= 1e6 else ("kB", 1e3)
     for point in points:
         point["seen"] = point["bytes"] / bytes_per_unit
     return Chart(
@@ -170,7 +178,7 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
     """Declare the lines of training and held-out text, and dots where held-out text was scored."""
     import altair as alt
 
-    languages = list(dict.fromkeys(point["language"] for point in points))
+    languages = _distinct(points, "language")
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X(
             "seen:Q",
@@ -187,8 +195,7 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
             scale=alt.Scale(domain=languages, range=COLOURS[: len(languages)]),
         ),
     )
-    present = {point["kind"] for point in points}
-    kinds = [kind for kind in ("held-out", "training") if kind in present]
+    kinds = sorted(_distinct(points, "kind"))  # held-out before training, as in DASHES
     dash = alt.StrokeDash(
         "kind:N",
         title=None,
@@ -205,16 +212,23 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
 
 
 def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
-    target = join_words([language_name(tag) for tag in run.targets])
+    target = join_words(list(map(language_name, run.targets)))
     fields = [
         ("target_bits_per_byte", target),
         ("replay_bits_per_byte", language_name(run.base or "replay")),
     ]
-    steps = [step for step in run.training or () if "heldout" not in step and "bytes" in step]
-    if steps and not any("target_bits_per_byte" in step for step in steps):
+    steps = []
+    is_split = False
+    for step in run.training or ():
+        if "heldout" not in step and "bytes" in step:
+            steps.append(step)
+            is_split = is_split or "target_bits_per_byte" in step
+    # Without replay the log has one value for all text.
+    if not is_split:
         fields = [("bits_per_byte", target)]
     for field, language in fields:
         logged = [step for step in steps if step.get(field) is not None]
+        # Rounded up, so that there are at most MAX_POINTS.
         stride = -(-len(logged) // MAX_POINTS) or 1
         for start in range(0, len(logged), stride):
             averaged = logged[start : start + stride]

@@ -44,8 +44,10 @@ class RunFiles:
     @property
     def targets(self) -> list[str]:
         """Every language that the model was adapted to: a recipe may have extra targets."""
-        also = (self.record.get("recipe") or {}).get("extra_targets") or ()
-        return list(dict.fromkeys([self.target, *(str(text["language"]) for text in also)]))
+        languages = {self.target: None}  # a set that keeps the order of the recipe
+        for text in (self.record.get("recipe") or {}).get("extra_targets") or ():
+            languages[str(text["language"])] = None
+        return list(languages)
 
     @property
     def base(self) -> str | None:
@@ -56,8 +58,11 @@ class RunFiles:
     @property
     def languages(self) -> list[str]:
         """Every measured language, the targets first."""
-        tags = [*self.targets, self.base or "", *(row.language for row in self.measurements)]
-        return [tag for tag in dict.fromkeys(tags) if tag]
+        tags = dict.fromkeys([*self.targets, self.base or ""])
+        for row in self.measurements:
+            tags[row.language] = None
+        tags.pop("", None)  # measurements of the model itself have no language
+        return list(tags)
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -126,8 +131,12 @@ def _lines(path: Path) -> Sequence[Mapping[str, Any]] | None:
     text = _text(path)
     if text is None:
         return None
-    lines = enumerate(text.split("\n"), 1)
-    return current_log(_parse(line, path, number) for number, line in lines if line.strip())
+    records = []
+    # Not splitlines(): it also splits at characters that JSON allows inside a string, like U+2028.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            records.append(_parse(line, path, number))
+    return current_log(records)
 
 
 def _parse(text: str, path: Path, line: int = 1) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lingraft import formatting
+from lingraft import display_text, formatting
 from lingraft.evaluation import forgetting
 from lingraft.forecast.run_predictions import check_predictions
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
@@ -42,7 +42,8 @@ def write_report(run_folder: Path) -> Path:
     vl-convert it has no charts and says so. Raises `StoreError` if the folder has no finished run.
     """
     run = read_run(run_folder)
-    compared = [entry for entry in metric_changes(run.measurements) if _is_informative(entry, run)]
+    changes = metric_changes(run.measurements)
+    compared = [change for change in changes if _is_informative(change, run)]
     path = run_folder / PAGE
     drawn = None if chart_packages_missing(path) else charts(run, compared)
     write_page(path, page(run, compared, drawn), drawn)
@@ -122,6 +123,7 @@ def _subjects(compared: list[MetricChange]) -> list[str]:
     measured: set[str] = set()
     for entry in compared:
         measured.update(entry.rows)
+    # In the order of a run: source, spliced, adapted; others by name.
     known = [subject for subject in SUBJECTS if subject in measured]
     return known + sorted(measured - set(SUBJECTS))
 
@@ -145,8 +147,8 @@ def environment() -> Environment:
         "number": formatting.number,
         "size": formatting.size,
         "percent": formatting.percent,
-        "language": formatting.language_name,
-        "tag": formatting.language_tag,
+        "language": display_text.language_name,
+        "tag": display_text.language_tag,
         "change": _change,
         "signed": formatting.signed,
         "signed_percent": formatting.signed_percent,
@@ -163,5 +165,5 @@ def _change(entry: MetricChange) -> str:
 def _make_plain(value: Any) -> Any:
     """Show control characters of text by their code point; our own markup stays as it is."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return formatting.plain(value)
+        return display_text.plain(value)
     return value

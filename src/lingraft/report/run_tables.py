@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from lingraft.formatting import direction, duration, flatten, number, size
+from lingraft.display_text import direction
+from lingraft.formatting import duration, flatten, number, size
 from lingraft.measurement import TASKS, MetricChange
 from lingraft.report.run_files import RunFiles
 from lingraft.splice import AddedToken
@@ -36,8 +37,8 @@ VERDICTS = {
     "unclear": "≈ within the intervals",
     "no interval": "no interval",
 }
+# Colours of token boxes. Neighbours must differ, which any number above 1 ensures.
 TOKEN_COLOURS = 5
-"""Colours of token boxes; neighbours must differ, so any number above one would do."""
 MAX_FREQUENT_TOKENS = 60
 DROPPED = "dropped"
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
@@ -119,6 +120,7 @@ def _is_drop_count(value: Any) -> bool:
 
 def most_frequent(added: Sequence[AddedToken]) -> list[AddedToken]:
     """Return the most frequent added tokens that are valid UTF-8 of two characters or more."""
+    # By id where counts are equal, so that the page is the same each time.
     ranked = sorted(added, key=lambda token: (-token.count, token.id))
     return list(islice((token for token in ranked if _is_long(token.surface)), MAX_FREQUENT_TOKENS))
 

@@ -1,13 +1,18 @@
-"""The charts of a study: each axis, fertility, training curves, cost and forgetting."""
+"""The charts of a study: each axis, fertility, cost and forgetting.
+
+A point is a group, which is a choice on all axes; its value is the mean over seeds.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
-from lingraft.formatting import join_words, language_name, number, size
-from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, styled
+from lingraft.formatting import number
+from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, palette, styled
+from lingraft.report.study_curves import curve_chart
 from lingraft.report.study_files import (
     ADDED,
     BASE_CHANGE,
@@ -21,9 +26,6 @@ from lingraft.report.study_files import (
     short,
 )
 
-MAX_COLOURED_CURVES = len(COLOURS)
-"""Curves with a colour and a name. If there are more, only the best and the worst have one."""
-
 
 def study_charts(study: StudyFiles) -> list[Chart]:
     """Return every chart that the study has numbers for."""
@@ -34,7 +36,7 @@ def study_charts(study: StudyFiles) -> list[Chart]:
         frontier_chart(study),
         forgetting_chart(study),
     ]
-    return [chart for chart in candidates if chart]
+    return list(filter(None, candidates))
 
 
 def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
@@ -44,7 +46,10 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
     points = _axis_points(study, axis)
     if len(points) < 2 or not all(math.isfinite(point["value"]) for point in points):
         return None
-    labels = [point["label"] for point in points]
+    labels, descriptions = [], []
+    for point in points:
+        labels.append(point["label"])
+        descriptions.append(f"{point['label']} {point['shown']}")
     base = alt.Chart(alt.Data(values=points)).encode(
         y=alt.Y(
             "label:N", title=None, sort=labels, axis=alt.Axis(labelFontWeight="bold", ticks=False)
@@ -58,14 +63,13 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
     )
     dots = base.mark_circle(size=90, color=BLUE, opacity=1).encode(x="value:Q")
     text = base.mark_text(dy=-11).encode(x="value:Q", text="shown:N")
-    values = "; ".join(f"{point['label']} {point['shown']}" for point in points)
     return Chart(
         f"axis-{study.axes.index(axis)}",
         f"Bits per byte by {short(axis)}",
         "Target language, adapted model; lower is better. The dot is the mean over seeds and the "
         "other axes, the line is their range. The answer above says which differences the "
         "intervals support.",
-        f"Bits per byte by {axis}: {values}.",
+        f"Bits per byte by {axis}: {'; '.join(descriptions)}.",
         styled(alt.layer(span, dots, text), 44 * len(points) + 20),
     )
 
@@ -78,12 +82,13 @@ def _axis_points(study: StudyFiles, axis: str) -> list[dict[str, Any]]:
             spreads.setdefault(str(group.labels[axis]), []).append(bits)
     points = []
     for label, values in spreads.items():
-        mean = sum(spread.value for spread in values) / len(values)
+        means, lows, highs = zip(*map(astuple, values), strict=True)
+        mean = sum(means) / len(means)
         point = {
             "label": label,
             "value": mean,
-            "low": min(spread.low for spread in values),
-            "high": max(spread.high for spread in values),
+            "low": min(lows),
+            "high": max(highs),
             "shown": number(mean),
         }
         points.append(point)
@@ -92,7 +97,10 @@ def _axis_points(study: StudyFiles, axis: str) -> list[dict[str, Any]]:
 
 def size_chart(study: StudyFiles) -> Chart | None:
     """Return fertility against the number of tokens added."""
-    others = [axis for axis in study.axes if axis != "vocabulary.size"]
+    # The size is the horizontal axis; a line joins the groups that are equal on all other axes.
+    others = list(study.axes)
+    if "vocabulary.size" in others:
+        others.remove("vocabulary.size")
     points = _points(study.groups, ADDED, FERTILITY, others)
     if len({point["x"] for point in points}) < 2:
         return None
@@ -118,9 +126,9 @@ def frontier_chart(study: StudyFiles) -> Chart | None:
     points = _points(study.groups, COST, BITS, study.axes)
     if len(points) < 2:
         return None
-    names = frontier([(point["x"], point["y"], point["name"]) for point in points])
-    costs = [point["x"] for point in points]
-    middle = (min(costs) + max(costs)) / 2
+    choices = [(point["x"], point["y"], point["name"]) for point in points]
+    names = frontier(choices)
+    middle = (min(choices)[0] + max(choices)[0]) / 2
     for point in points:
         point["best"] = point["name"] in names
         # A left-aligned name at the right edge would be cut off.
@@ -160,6 +168,7 @@ def frontier(points: Sequence[tuple[float, float, str]]) -> list[str]:
     """
     names: list[str] = []
     lowest = math.inf
+    # From the cheapest on, a point is on the frontier if it is better than all cheaper ones.
     for _, value, name in sorted(points):
         if value < lowest:
             names.append(name)
@@ -186,73 +195,6 @@ def forgetting_chart(study: StudyFiles) -> Chart | None:
     )
 
 
-def curve_chart(study: StudyFiles) -> Chart | None:
-    """Return held-out bits per byte in the target language against training text, by group."""
-    points = _curve_points(study)
-    if not points:
-        return None
-    names = list(dict.fromkeys(point["name"] for point in points))
-    last = {point["name"]: point["value"] for point in points}
-    ranked = sorted(last, key=last.__getitem__)
-    best, worst = ranked[0], ranked[-1]
-    few = len(names) <= MAX_COLOURED_CURVES
-    tags = [row["language"] for row in study.curves if row["role"] == "target"]
-    languages = join_words([language_name(tag) for tag in dict.fromkeys(tags)])
-    named = "" if few else " Named: the best and the worst at the end."
-    longest = size(max(point["seen"] for point in points) * 1e6)
-    return Chart(
-        "course",
-        "Training curves",
-        f"Held-out {languages}; lower is better; means over seeds.{named}",
-        f"Line chart of {len(names)} training curves up to {longest}; lowest at the end: {best}, "
-        f"{number(last[best])}; highest: {worst}, {number(last[worst])}.",
-        styled(_declare_curves(points, names if few else [best, worst], others=not few), 240),
-    )
-
-
-def _curve_points(study: StudyFiles) -> list[dict[str, Any]]:
-    """Return the mean over the cells of a group at each point of its training."""
-    names = {}
-    for group in study.groups:
-        for cell in group.cells:
-            names[cell] = group.name
-    scores: dict[tuple[str, int], list[float]] = {}
-    for row in study.curves:
-        if row["role"] == "target" and row["cell"] in names and math.isfinite(row["bits_per_byte"]):
-            point = names[row["cell"]], int(row["bytes"])
-            scores.setdefault(point, []).append(row["bits_per_byte"])
-    return [
-        {"name": name, "seen": seen / 1e6, "value": sum(values) / len(values)}
-        for (name, seen), values in sorted(scores.items(), key=lambda item: item[0][1])
-    ]
-
-
-def _declare_curves(points: list[dict[str, Any]], domain: list[str], *, others: bool) -> Any:
-    """Declare the curves: those in `domain` with colour and name, the others thin and grey."""
-    import altair as alt
-
-    base = alt.Chart(alt.Data(values=points)).encode(
-        x=alt.X("seen:Q", title="training text (MB)", axis=alt.Axis(tickCount=6)),
-        y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
-        detail="name:N",
-    )
-    colour = alt.Color(
-        "name:N",
-        title=None,
-        scale=alt.Scale(domain=domain, range=_range(len(domain))),
-        legend=alt.Legend(orient="bottom", columns=1, labelLimit=300),
-    )
-    curves = base.mark_line(strokeWidth=1.5).encode(color=colour)
-    coloured = curves.transform_filter(alt.FieldOneOfPredicate("name", domain))
-    if not others:
-        return coloured
-    return alt.layer(base.mark_line(strokeWidth=0.7, color=GREY, opacity=0.5), coloured)
-
-
-def _range(count: int) -> list[str]:
-    return [COLOURS[position % len(COLOURS)] for position in range(count)]
-
-
 def _points(
     groups: Sequence[Group], x_key: ValueKey, y_key: ValueKey, axes: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -261,7 +203,8 @@ def _points(
     for group in groups:
         x, y = group.get(x_key), group.get(y_key)
         if x and y and math.isfinite(x.value) and math.isfinite(y.value):
-            kind = ", ".join(str(group.labels[axis]) for axis in axes if axis in group.labels)
+            labels = [str(group.labels[axis]) for axis in axes if axis in group.labels]
+            kind = ", ".join(labels)
             value = {"x": x.value, "y": y.value, "low": y.low, "high": y.high}
             points.append({**value, "name": group.name, "kind": kind})
     return points
@@ -286,13 +229,14 @@ def _scatter(
         x=alt.X("x:Q", title=x_title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
         y=alt.Y("y:Q", title=y_title, scale=alt.Scale(zero=False)),
     )
+    # One kind needs no legend, and more kinds than colours could not be told apart by it.
     coloured = 1 < len(kinds) <= len(COLOURS)
     colour = (
         alt.Color(
             "kind:N",
             title=None,
             legend=alt.Legend(orient="bottom", columns=1, labelLimit=300),
-            scale=alt.Scale(domain=kinds, range=_range(len(kinds))),
+            scale=alt.Scale(domain=kinds, range=palette(len(kinds))),
         )
         if coloured
         else alt.value(BLUE)

@@ -16,7 +16,7 @@ from lingraft.study.study_folder import StudyFolder
 from lingraft.study.study_table import Row
 
 ValueKey = tuple[str, str, str]
-"""Metric, subject, role of the language."""
+"""The key of a number: metric, subject, and role of the language ("" for the model itself)."""
 
 FERTILITY: ValueKey = ("tokens per word", "adapted", "target")
 BITS: ValueKey = ("bits per byte", "adapted", "target")
@@ -93,7 +93,8 @@ class StudyFiles:
         groups = []
         for labels, cells in members.items():
             names = [cell["name"] for cell in cells]
-            spreads = dict(_spreads([numbers.get(name, {}) for name in names]))
+            numbers_of_cells = [numbers.get(name, {}) for name in names]
+            spreads = dict(_spreads(numbers_of_cells))
             groups.append(Group(dict(labels), names, spreads))
         return groups
 

@@ -55,10 +55,10 @@ def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
         "style": style(),
         "figures": draw_figures(drawn or ()),
         "undrawn": drawn is None,
-        "axes": [(axis, short(axis)) for axis in study.axes],
+        "axes": list(zip(study.axes, map(short, study.axes), strict=True)),
         "question": record.get("question") or f"What do {varied} change?",
         "answer": answer(record),
-        "columns": [name for name, _ in COLUMNS],
+        "columns": list(dict(COLUMNS)),
         "choices": choices(study),
         "differences": [row for row in study.differences if row["low"] is not None],
         "failures": record["failures"],
@@ -76,6 +76,7 @@ def answer(record: Any) -> list[str]:
     failed = len(record["cells"]) - done
     count = f"{done} of {len(record['cells'])}" if failed else f"All {done}"
     seeds = len(record["seeds"])
+    # With one seed there is no variation over seeds to compute an interval from.
     sentences = [f"{count} cells finished, with {seeds} seed{'s' if seeds > 1 else ''}."]
     if seeds == 1:
         sentences[0] += " With one seed most differences have no interval, so no order is claimed."
@@ -89,6 +90,7 @@ def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
     """Return each choice with its formatted numbers, the lowest bits per byte first."""
 
     def order(group: Group) -> tuple[bool, float]:
+        # Groups without the value come last: False sorts before True.
         bits = group.get(BITS)
         return (bits is None, bits.value if bits else 0.0)
 

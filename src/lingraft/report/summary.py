@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lingraft.display_text import language_name
 from lingraft.formatting import (
     LARGE_FACTOR,
     join_words,
-    language_name,
     number,
     percent,
     signed_interval,
@@ -22,7 +22,7 @@ from lingraft.report.run_files import RunFiles
 
 def question(run: RunFiles) -> str:
     """Return the question that the run answers."""
-    target = join_words([language_name(tag) for tag in run.targets])
+    target = join_words(list(map(language_name, run.targets)))
     changes = []
     if run.splice is not None and run.splice.new:
         changes.append(f"with {len(run.splice.new):,} added tokens for {target}")
@@ -35,7 +35,10 @@ def question(run: RunFiles) -> str:
 
 def training_bytes(run: RunFiles) -> int:
     """Return how many bytes the model was trained on, 0 without training."""
-    return max((int(record.get("bytes", 0)) for record in run.training or ()), default=0)
+    trained = 0
+    for record in run.training or ():
+        trained = max(trained, int(record.get("bytes", 0)))
+    return trained
 
 
 def answer(run: RunFiles, table: Sequence[MetricChange]) -> list[str]:
@@ -81,6 +84,7 @@ def _tokens_sentence(entry: MetricChange | None, source: str, target: str) -> st
         unchanged = f"{number(after.value)} {entry.metric}"
         return f"{source} needs as many tokens for {target} as before ({unchanged})."
     if entry.verdict == "unclear":
+        # Rounded before formatting, so that "fewer" and "more" show at most one decimal.
         change = f"{percent(round(abs(1 - entry.factor), 3))}"
         change += " fewer" if entry.factor < 1 else " more"
         return (
@@ -143,13 +147,17 @@ def _speed_sentence(entry: MetricChange | None, target: str) -> str:
 def _certificate_sentence(run: RunFiles) -> str:
     if run.claims is None:
         return "No certificate was written."
-    claims = [claim for claim in run.claims if claim.get("fatal", True)]
-    # A claim about 0 items was not checked, so it does not count as one that holds.
-    broken = [str(claim["name"]) for claim in claims if not (claim["holds"] and claim.get("of", 1))]
+    count, broken = 0, []
+    for claim in run.claims:
+        if not claim.get("fatal", True):
+            continue
+        count += 1
+        # A claim about 0 items was not checked, so it does not count as one that holds.
+        if not (claim["holds"] and claim.get("of", 1)):
+            broken.append(str(claim["name"]))
     if not broken:
-        return f"All {len(claims)} certified claims about the tokenizer hold."
-    kept = len(claims) - len(broken)
+        return f"All {count} certified claims about the tokenizer hold."
     return (
-        f"{kept} of {len(claims)} certified claims about the tokenizer hold; these do not: "
+        f"{count - len(broken)} of {count} certified claims about the tokenizer hold; these do not: "
         f"{join_words(broken)}."
     )

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lingraft.display_text import direction, plain
 from lingraft.evaluation.bits_per_byte import choose_context, start_id
 from lingraft.evaluation.generation import read_with_cache
-from lingraft.formatting import direction, plain
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 Event = dict[str, Any]
@@ -25,7 +25,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Piece:
-    """A token as the page shows it: bytes that are not whole characters are hexadecimal."""
+    """A token as the page shows it: as text, or as hexadecimal bytes if it is not valid UTF-8."""
 
     id: int
     shown: str
@@ -35,7 +35,11 @@ class Piece:
 
 @dataclass
 class GenerationClock:
-    """The seconds of the forward passes, and how many tokens and bytes they processed."""
+    """The seconds of the forward passes, and how many tokens and bytes they processed.
+
+    `tokens` and `bytes` count all generated tokens, `decoded_tokens` and `decoded_bytes` all but
+    the first one, which prefill yields.
+    """
 
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -62,7 +66,7 @@ def _rate(count: int, seconds: float) -> float | None:
 
 @dataclass(frozen=True)
 class TextGenerator:
-    """A loaded model with its tokenizer; `added` holds the ids of the added tokens."""
+    """A loaded model with its tokenizer; `added` is the ids of the added tokens."""
 
     model: Any
     tokenizer: ModelTokenizer
@@ -84,7 +88,7 @@ class TextGenerator:
             prompt_bytes=sum(len(self._surface(token)) for token in kept),
         )
         yield self._prompt_event(prompt, ids, left_out=len(ids) - len(kept))
-        text, why = prompt, "full"
+        text, why = prompt, "full"  # the loop ends by itself when the context is full
         # Incremental, because a token can end inside a character.
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for token in self._steps(input_ids, context, clock):
@@ -158,7 +162,10 @@ class TextGenerator:
 
     @cached_property
     def _logit_mask(self) -> Any:
-        """Added to the logits: minus infinity for ids without bytes, other than the end of text."""
+        """A mask to add to the logits: minus infinity for ids without bytes, except end of text.
+
+        A padded embedding has rows without a token, which must not be generated.
+        """
         import torch
 
         rows = self.model.get_output_embeddings().weight.shape[0]
@@ -187,9 +194,9 @@ class TextGenerator:
 def open_generators(
     folders: Mapping[str, Path], added: frozenset[int], device: str, dtype: str
 ) -> dict[str, TextGenerator]:
-    """Load the model of each side and generate a little with it.
+    """Load the model of each side and generate a few tokens as a warm-up.
 
-    `added` holds ids of the side `adapted`. Raises `LingraftError` if a folder cannot be loaded.
+    `added` is the ids of added tokens of the side `adapted`. Raises `LingraftError` if a folder cannot be loaded.
     """
     from lingraft.checkpoint.load_model import load_model
 

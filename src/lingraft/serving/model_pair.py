@@ -1,4 +1,4 @@
-"""The two models of a run: the adapted model in its folder, the source model in the store."""
+"""Finds the two models of a run: the adapted one in the run folder, the source in the store."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lingraft.export.hub_upload import model_folder
 from lingraft.report.run_files import RunFiles, read_run
 from lingraft.tokenizer import open_tokenizer
 
+# Example prompts that the page offers.
 PROMPTS = 6
-"""How many example prompts the page offers."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def _find_in_store(record: Mapping[str, Any], run: Path, store: Path) -> Path:
 
 
 def _check_source(files: RunFiles, source: Path) -> None:
-    """Compare the tokenizer's size with that in the splice: another size is another tokenizer."""
+    """Raise `ModelError` if the tokenizer of `source` has another size than in the splice."""
+    # With another tokenizer, the ids of the splice and of the report would mean other tokens.
     size = open_tokenizer(source).size
     if files.splice is not None and size != files.splice.source_size:
         msg = (

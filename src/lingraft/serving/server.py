@@ -26,15 +26,15 @@ from urllib.parse import parse_qs, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lingraft.display_text import language_name, language_tag, plain
 from lingraft.errors import StoreError
-from lingraft.formatting import language_name, language_tag, plain
 from lingraft.report.run_page import style
 from lingraft.serving.generator import Event, TextGenerator
 from lingraft.serving.model_pair import ModelPair
 
 HERE = Path(__file__).parent
 
-
+# The loopback address: other machines cannot connect.
 HOST = "127.0.0.1"
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_GENERATED_BYTES = 4000
@@ -94,7 +94,7 @@ class CompletionRequest:
         try:
             values = json.loads(body)
             side, prompt, size = values["side"], values["prompt"], values["bytes"]
-            prompt.encode("utf-8")
+            prompt.encode("utf-8")  # fails for a lone surrogate, which is not valid text
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             reason = "expected JSON with side, prompt (text) and bytes"
             raise RequestError(HTTPStatus.BAD_REQUEST, reason) from None
@@ -109,8 +109,9 @@ class CompletionRequest:
 
 
 class DemoServer(ThreadingHTTPServer):
-    """The server of the page; `address` is what to open in a browser, with the token."""
+    """The server of the page; `address` is the URL to open in a browser, with the token."""
 
+    # Ctrl-C ends the process at once, without waiting for a generation.
     daemon_threads = True
     allow_reuse_address = True
 
@@ -168,6 +169,7 @@ class Handler(BaseHTTPRequestHandler):
     """The handler of one connection."""
 
     server: DemoServer
+    # A connection that sends nothing does not keep its thread for ever.
     timeout = 30.0
     server_version = "lingraft"
     sys_version = ""
@@ -233,7 +235,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self.server.is_token(self.headers.get(TOKEN_HEADER)):
             reason = "missing or old token; open the address that `lingraft serve` printed"
             raise RequestError(HTTPStatus.FORBIDDEN, reason)
-        # Programs other than browsers send no Origin; they need the token all the same.
+        # A program other than a browser sends no Origin. The token protects against it.
         own_origin = f"http://{self.headers['Host']}"
         if self.headers.get("Origin", own_origin) != own_origin:
             raise RequestError(HTTPStatus.FORBIDDEN, "requests must come from the page itself")

@@ -1,0 +1,81 @@
+"""The training curves of a study: held-out bits per byte against training text, by group."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lingraft.display_text import language_name
+from lingraft.formatting import join_words, number, size
+from lingraft.report.charts import COLOURS, GREY, Chart, palette, styled
+from lingraft.report.study_files import StudyFiles
+
+# Curves with a colour and a name. If there are more, only the best and the worst have one.
+MAX_COLOURED_CURVES = len(COLOURS)
+
+
+def curve_chart(study: StudyFiles) -> Chart | None:
+    """Return the chart of the target language, or `None` if no held-out text was scored."""
+    points = _curve_points(study)
+    if not points:
+        return None
+    # The points are in the order of training, so the last one of a name is its end.
+    last = {point["name"]: point["value"] for point in points}
+    names = list(last)
+    ranked = sorted(last, key=last.__getitem__)
+    best, worst = ranked[0], ranked[-1]
+    few = len(names) <= MAX_COLOURED_CURVES
+    languages: dict[str, None] = {}  # a set in the order of the curves
+    for row in study.curves:
+        if row["role"] == "target":
+            languages[language_name(row["language"])] = None
+    named = "" if few else " Named: the best and the worst at the end."
+    longest = size(max(point["seen"] for point in points) * 1e6)
+    return Chart(
+        "course",
+        "Training curves",
+        f"Held-out {join_words(list(languages))}; lower is better; means over seeds.{named}",
+        f"Line chart of {len(names)} training curves up to {longest}; lowest at the end: {best}, "
+        f"{number(last[best])}; highest: {worst}, {number(last[worst])}.",
+        styled(_declare_curves(points, names if few else [best, worst], others=not few), 240),
+    )
+
+
+def _curve_points(study: StudyFiles) -> list[dict[str, Any]]:
+    """Return the mean over the cells of a group at each point of its training."""
+    names = {}
+    for group in study.groups:
+        for cell in group.cells:
+            names[cell] = group.name
+    scores: dict[tuple[str, int], list[float]] = {}
+    for row in study.curves:
+        if row["role"] == "target" and row["cell"] in names and math.isfinite(row["bits_per_byte"]):
+            point = names[row["cell"]], int(row["bytes"])
+            scores.setdefault(point, []).append(row["bits_per_byte"])
+    points = []
+    for (name, seen), values in sorted(scores.items(), key=lambda item: item[0][1]):
+        mean = sum(values) / len(values)
+        points.append({"name": name, "seen": seen / 1e6, "value": mean})
+    return points
+
+
+def _declare_curves(points: list[dict[str, Any]], domain: list[str], *, others: bool) -> Any:
+    """Declare the curves: those in `domain` with colour and name, the others thin and grey."""
+    import altair as alt
+
+    base = alt.Chart(alt.Data(values=points)).encode(
+        x=alt.X("seen:Q", title="training text (MB)", axis=alt.Axis(tickCount=6)),
+        y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
+        detail="name:N",
+    )
+    colour = alt.Color(
+        "name:N",
+        title=None,
+        scale=alt.Scale(domain=domain, range=palette(len(domain))),
+        legend=alt.Legend(orient="bottom", columns=1, labelLimit=300),
+    )
+    curves = base.mark_line(strokeWidth=1.5).encode(color=colour)
+    coloured = curves.transform_filter(alt.FieldOneOfPredicate("name", domain))
+    if not others:
+        return coloured
+    return alt.layer(base.mark_line(strokeWidth=0.7, color=GREY, opacity=0.5), coloured)
