@@ -71,7 +71,7 @@ def test_a_token_that_is_refused_is_not_repeated(run, tmp_path):
         environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN}
         done = lingraft("push", run, "--to", "me/small", cwd=tmp_path, environment=environment)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "me/small: the hub answered 401" in done.stderr
+    assert "me/small: the Hub responded with status 401" in done.stderr
     assert "hf auth login" in done.stderr
     assert "Traceback" not in done.stderr
     assert TOKEN not in done.stderr

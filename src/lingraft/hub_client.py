@@ -1,8 +1,8 @@
-"""The Hugging Face Hub as the rest of the project sees it: the form of ids, and one error class.
+"""Errors of the Hugging Face Hub as `HubError`, and the form of its ids.
 
 Every exception of huggingface_hub, `datasets` or their HTTP client becomes a `HubError` of one
 line. Errors of the local disk are not translated. The token never appears in a message, and the
-original exception is not chained, because it holds the headers of the request.
+original exception is not chained, because it contains the headers of the request.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lingraft.errors import HubError
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LOCAL_DISK = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG}
+# The client of the Hub raises these for a response that is not JSON, or not the expected JSON.
 MALFORMED: tuple[type[Exception], ...] = (ValueError, TypeError, KeyError, AttributeError)
-"""What the hub's client raises for a response that is not JSON, or not the expected JSON."""
 MESSAGE_LENGTH = 300
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions of the hub's client and of its HTTP library."""
+    """Return the exceptions of the Hub's client and of its HTTP library."""
     from huggingface_hub import errors
 
     # HfHubHTTPError extends the base error of its HTTP library: requests, httpx or httpx2.
@@ -35,7 +35,7 @@ def client_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def hub_errors(label: str, explain: Callable[[Exception], str]) -> Iterator[None]:
-    """Raise errors of the hub's client as `HubError`: the label, then the explanation."""
+    """Raise errors of the Hub's client as `HubError`: the label, then the explanation."""
     try:
         yield
     except client_errors() as error:
@@ -46,7 +46,7 @@ def hub_errors(label: str, explain: Callable[[Exception], str]) -> Iterator[None
 
 @contextmanager
 def well_formed_response(label: str) -> Iterator[None]:
-    """Raise `HubError` where a response is not one of a hub, such as a captive portal's page."""
+    """Raise `HubError` if a response is not from a Hub, for example a captive portal's page."""
     from huggingface_hub import constants
 
     try:
@@ -83,7 +83,7 @@ def refusal(
             f"there is no revision {revision!r}; see the branches and tags on {page}/tree/main"
         ),
         errors.OfflineModeIsEnabled: (
-            "HF_HUB_OFFLINE is set, so the hub is not asked; unset it, or name a local path"
+            "HF_HUB_OFFLINE is set, so the Hub is not used; unset it, or name a local path"
         ),
     }
     # `datasets` hides the cause of its own error for a gated data set.
@@ -93,7 +93,7 @@ def refusal(
         if any(isinstance(cause, meant) for cause in causes):
             return message
     if status is not None:
-        return f"the hub answered {status}; try again later"
+        return f"the Hub responded with status {status}; try again later"
     missing = (errors.EntryNotFoundError, FileNotFoundError)
     is_cache_miss = isinstance(error, errors.LocalEntryNotFoundError)
     if any(isinstance(cause, missing) for cause in causes) and not is_cache_miss:
@@ -111,14 +111,17 @@ def status_of(error: BaseException) -> int | None:
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and its causes: `datasets` wraps the errors of the hub's own library."""
+    """Yield an error and its causes: `datasets` wraps the errors of huggingface_hub."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line, cut at 300 characters, or else its class name."""
+    """Return the message of an error on one line, cut at 300 characters.
+
+    An error without a message is shown by its class name.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= MESSAGE_LENGTH else text[:MESSAGE_LENGTH] + "..."
 

@@ -1,7 +1,8 @@
 """Measurements: one record for every number in every table and chart.
 
-A record holds the metric with its version and unit, its subject, language and split, the number of
-units, and the interval. Files of measurements are parquet, or CSV for people.
+A `Measurement` is a value of one metric for one model in one language. A `MetricChange` is what a
+run changes in a metric: the values of its models, and their paired differences from the source.
+Measurements are stored as parquet, and as CSV for people.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# The models of a run: the source, the source with added rows before training, and the result.
 SUBJECTS = ("source", "spliced", "adapted")
-"""The models of a run: the source, the source with added rows before training, the result."""
+# The suffix of a metric that is the paired difference of the metric without the suffix.
 CHANGE = " change"
-"""The suffix of a metric that is the paired difference of the metric without the suffix."""
+# The split of task scores.
 TASKS = "test"
-"""The split of task scores."""
 HIGHER_IS_BETTER = frozenset(
     {
         "characters per token",
@@ -26,17 +27,18 @@ HIGHER_IS_BETTER = frozenset(
         "documents tokenised identically",
     }
 )
+# Metrics that are neither better nor worse when they change.
 NEUTRAL = frozenset({"new tokens generated"})
-"""Metrics that are neither better nor worse when they change."""
 
 
 @dataclass(frozen=True)
 class Measurement:
     """One measured number.
 
-    `subject` is the measured model or tokenizer ("source", "spliced", "adapted", or a name). `n` is
-    the number of units (`per`) that the value averages over. `low` and `high` bound the interval
-    with level `confidence`, if there is one.
+    `subject` is the measured model or tokenizer ("source", "spliced", "adapted", or a name). The
+    value is an average over `n` units, for example documents; `per` names the unit. `low` and
+    `high` are the bounds of the interval with level `confidence`, if there is one. `version` is
+    that of the metric's definition.
     """
 
     metric: str
@@ -128,9 +130,10 @@ class MetricChange:
     def verdict(self) -> str:
         """The change in one word: better, worse, same, unclear or "no interval".
 
-        Better and worse need intervals that allow it: the paired interval of the difference must
-        not contain 0; without one, the intervals of both values must not overlap. "unclear" means
-        that they overlap, "no interval" that there are none.
+        "better" and "worse" require that the intervals separate the values: the interval of the
+        paired difference does not contain 0 or, if there is none, the intervals of the two values
+        do not overlap. "unclear" means that they do not separate them, "no interval" that there
+        are no intervals. A metric that is neither good nor bad has the verdict "".
         """
         before, after = self.before, self.last
         if not before or not after or self.metric in NEUTRAL or self.unit == "documents":
@@ -145,6 +148,7 @@ class MetricChange:
 
     def _are_separated(self, before: Measurement, after: Measurement) -> bool | None:
         """Return whether the intervals separate two values; `None` without intervals."""
+        # Paired first: the difference on the same documents has a much smaller variance.
         paired = self.difference
         if paired and paired.low is not None and paired.high is not None:
             return not paired.low <= 0 <= paired.high
@@ -178,7 +182,7 @@ def metric_changes(rows: Sequence[Measurement]) -> list[MetricChange]:
 def find_change(
     changes: Iterable[MetricChange], metric: str, language: str | None
 ) -> MetricChange | None:
-    """Return the entry of a metric in a language."""
+    """Return the change of a metric in a language, or `None` if it was not measured."""
     for entry in changes:
         if (entry.metric, entry.language) == (metric, language):
             return entry

@@ -1,9 +1,8 @@
 """Python code in a model folder (`auto_map` in config.json): it runs only if a recipe permits it.
 
-A recipe sets `trust_remote_code: true` far above the functions that load models. Between them, a
-permitted file is identified by its SHA-256 digest. So its copies in the store and in run folders
-are permitted, too, and a file that differs in one byte is refused. A permission lasts as long as
-the process.
+A recipe permits it with `trust_remote_code: true`. A permitted file is identified by its SHA-256
+digest, so its copies in the store and in run folders are permitted as well, and a file that differs
+in one byte is refused. A permission lasts as long as the process.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from lingraft.errors import ModelError
 from lingraft.store import file_digest
 
 PATTERN = "*.py"
+# A file that lingraft writes next to tokenizers and never runs itself.
 OF_TOKENIZER = "tokenizer_as_it_stands.py"
-"""A file that lingraft writes next to tokenizers and never runs itself."""
 
 _permitted: set[str] = set()
 
@@ -31,9 +30,9 @@ def code_files(folder: Path) -> list[Path]:
 
 
 def permit(folder: Path) -> None:
-    """Let the code of a model folder run in this process.
+    """Permit the code of a model folder to run in this process.
 
-    Raises `ModelError` if some of the code is in another repository.
+    Raises `ModelError` if the model has no code, or if some of it is in another repository.
     """
     config = folder / "config.json"
     named = _config(folder).get("auto_map")

@@ -10,19 +10,19 @@ from typing import Protocol
 
 from lingraft.formatting import duration
 
+# Without a terminal, a note is printed at most once in this time, so that logs stay short.
 LINE_SECONDS = 30
-"""Without a terminal, a note is printed at most once in this time, so that logs stay short."""
 
 
 class Advance(Protocol):
-    """Called with the number of units that are done since the last call, and with a note."""
+    """A function to call with the units finished since the last call, and a note to show."""
 
     def __call__(self, amount: float, note: str = "", /) -> None:
         """Advance the bar."""
 
 
 LogLine = Callable[[str], None]
-"""Takes a status line, for a terminal or a log."""
+"""A function that takes a status line, and prints or logs it."""
 
 
 def discard_line(line: str, /) -> None:

@@ -59,6 +59,7 @@ class Workers:
         [2, 4, 8]
         """
         if self.is_serial:
+            # Without a pool: nothing is pickled, and errors have a short traceback.
             for item in items:
                 yield function(shared, item)
         elif self.executor == "ray":
@@ -114,7 +115,10 @@ def cluster(address: str, slots: float) -> Iterator[Any]:
         try:
             ray.init(**options, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as error:
-            msg = f"--ray-address {address or 'local'}: no cluster responds ({str(error)[:150]})"
+            msg = (
+                f"--ray-address {address or 'local'}: no cluster responds ({str(error)[:150]}); "
+                "check the address and that the cluster runs (`ray status`)"
+            )
             raise RecipeError(msg) from error
     try:
         yield ray

@@ -12,11 +12,22 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from lingraft.cli import adapt, diagnose, doctor, evaluate, export, init, serve, settings, study
+from lingraft.cli import (
+    adapt,
+    diagnose,
+    doctor,
+    evaluate,
+    export,
+    init,
+    report,
+    serve,
+    settings,
+    study,
+)
 from lingraft.cli.app import app, main
 
 COMMANDS = {
-    "Adapt a model": (adapt.adapt, adapt.plan, adapt.extend, adapt.report),
+    "Adapt a model": (adapt.adapt, adapt.plan, adapt.extend, report.report),
     "Measure": (evaluate.evaluate, serve.serve),
     "Prepare": (init.init, diagnose.diagnose, doctor.doctor),
     "Compare choices": (study.study, study.advise, study.probe),

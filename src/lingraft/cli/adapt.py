@@ -1,4 +1,4 @@
-"""Commands that run a recipe: the whole run, its plan, the extension alone, and its report."""
+"""Commands that run a recipe: the whole run, its plan, and the extension alone."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from lingraft.cli.options import (
     print_table,
     read_recipe,
 )
+from lingraft.errors import Interrupted, TrainingError
 
 if TYPE_CHECKING:
     from lingraft.pipeline import Run
@@ -101,20 +102,6 @@ VocabularySize = Annotated[
     str | None,
     typer.Option("--size", help="How many tokens to add, or auto.", rich_help_panel="What"),
 ]
-RunFolders = Annotated[
-    list[Path],
-    typer.Argument(metavar="RUN...", help="Run or study folders, for example runs/demo-hi."),
-]
-ComparisonPage = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-O",
-        metavar="FILE",
-        help="Where the page that compares several runs is written (default: comparison.html in "
-        "the folder of the first run).",
-    ),
-]
 
 
 def adapt(
@@ -184,7 +171,6 @@ def _run(recipe: Recipe, runtime: Runtime, nproc: int | None, *, as_json: bool) 
 def _train_as_worker(recipe: Recipe, runtime: Runtime) -> None:
     """Train with the first process, which alone reports why training stopped."""
     from lingraft import pipeline
-    from lingraft.errors import Interrupted, TrainingError
 
     try:
         pipeline.run_as_worker(recipe, runtime)
@@ -293,15 +279,3 @@ def _extension_json(folder: Path) -> dict[str, Any]:
         "pretokenizer": values["pretokenizer"],
         **values["certificate"],
     }
-
-
-def report(runs: RunFolders, *, output: ComparisonPage = None, as_json: AsJson = False) -> None:
-    """Write report.html of runs and studies again; of several runs, also a comparison page."""
-    from lingraft.report import rebuild_pages
-
-    written = rebuild_pages(runs, output)
-    if as_json:
-        print_json([{name: str(path) for name, path in paths.items()} for paths in written])
-        return
-    for paths in written:
-        typer.echo("  ".join(f"{name} {path}" for name, path in paths.items()))

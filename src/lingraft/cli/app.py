@@ -31,6 +31,7 @@ app = typer.Typer(
 
 NO_PERMISSION = "no permission to read or write this; change its permissions, or use another path"
 DISK_FULL = "no space left on the disk; free some, or use another path"
+# Errors of the file system that any command can meet. Stages report theirs with more detail.
 FILE_SYSTEM_ERRORS = {
     errno.EACCES: NO_PERMISSION,
     errno.EPERM: NO_PERMISSION,
@@ -42,10 +43,8 @@ FILE_SYSTEM_ERRORS = {
     errno.EISDIR: "is a folder, where a file is expected; use another path",
     errno.ENAMETOOLONG: "this name is too long for the file system; use a shorter one",
 }
-"""Errors of the file system that any command can meet. Stages report theirs with more detail."""
-
+# A longer path is cut in a message, so that the message stays readable.
 MAX_PATH_LENGTH = 300
-"""A longer path is cut in a message, so that the message stays readable."""
 
 
 def main() -> None:
@@ -58,7 +57,7 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        # An error while writing to an open file (a full disk) does not hold the name of the file.
+        # An error while writing to an open file (a full disk) has no file name.
         disk_full = FILE_SYSTEM_ERRORS.get(error.errno or 0) == DISK_FULL
         if error.errno not in FILE_SYSTEM_ERRORS or not (error.filename or disk_full):
             raise

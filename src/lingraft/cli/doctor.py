@@ -26,6 +26,7 @@ from lingraft.progress import progress
 from lingraft.store import Store, output_damage
 
 REQUIRED = ("lingraft", "torch", "transformers", "tokenizers", "datasets", "safetensors")
+# Optional packages, and the extra of lingraft that installs each.
 EXTRAS = {
     "peft": "lora",
     "gguf": "gguf",
@@ -35,9 +36,8 @@ EXTRAS = {
     "ray": "ray",
     "tensorboard": "tensorboard",
 }
-"""Optional packages, and the extra of lingraft that installs each."""
+# Seconds to wait for the Hub: enough for a slow network, and a short wait without a network.
 HUB_TIMEOUT = 3.0
-"""Seconds to wait for the Hub: long enough for a slow network, short enough to be offline."""
 
 Verify = Annotated[
     bool,
@@ -119,7 +119,10 @@ def check_machine(store: Path) -> list[MachineCheck]:
 
 
 def verify_store(store: Path) -> list[MachineCheck]:
-    """Read every stored output and compare its digests; one check per damaged output, and a sum."""
+    """Read every stored output and compare its digests.
+
+    Returns a check for each damaged output, and the number of unchanged ones.
+    """
     folders = sorted(path for path in Store(store).outputs.glob("*") if path.is_dir())
     checks = []
     with progress("reading the store", len(folders), unit="outputs") as advance:
@@ -197,10 +200,12 @@ def _check_memory() -> MachineCheck:
 
 
 def _check_disk(store: Path) -> MachineCheck:
+    # The store is created by the first run, so its nearest existing parent is checked.
     folder = store.resolve()
     while not folder.exists():
         folder = folder.parent
     free = f"{size(shutil.disk_usage(folder).free)} free at {folder}"
+    # Writing a file is the only reliable test: permission bits say nothing about quotas or mounts.
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
