@@ -184,7 +184,7 @@ def test_every_old_name_is_read():
 def test_old_and_new_name_together_are_refused():
     """A setting under both names is a mistake, told with the line."""
     with pytest.raises(
-        RecipeError, match=r"^r\.yaml:30: training\.apart and training\.document_attention_mask are"
+        RecipeError, match=r"^r\.yaml:35: training\.apart and training\.document_attention_mask are"
     ):
         read(OLD.replace("apart: true", "apart: true\n  document_attention_mask: true"))
 
