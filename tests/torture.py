@@ -29,8 +29,8 @@ from lingraft.progress import say
 from lingraft.store import Manifest, output_damage
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMED = {"evaluation", "training.jsonl"}
-"""Answers and files that hold seconds, which no two runs have in common."""
+TIMED = {"evaluation", "prediction", "training.jsonl"}
+"""Stage outputs and files with measured seconds; a prediction holds those of the training."""
 
 STUDY = """
 name: small

@@ -55,7 +55,7 @@ class TextSample:
 
 
 def parse_text_argument(argument: str) -> tuple[str, str]:
-    """Return language and file of [LANG=]FILE; without LANG= the file name starts with the language.
+    """Return language and file of [LANG=]FILE; without LANG= the file name starts with the tag.
 
     Raises `CorpusError` if neither names a language.
 

@@ -158,6 +158,6 @@ def _certificate_sentence(run: RunFiles) -> str:
     if not broken:
         return f"All {count} certified claims about the tokenizer hold."
     return (
-        f"{count - len(broken)} of {count} certified claims about the tokenizer hold; these do not: "
-        f"{join_words(broken)}."
+        f"{count - len(broken)} of {count} certified claims about the tokenizer hold; these do "
+        f"not: {join_words(broken)}."
     )

@@ -196,7 +196,8 @@ def open_generators(
 ) -> dict[str, TextGenerator]:
     """Load the model of each side and generate a few tokens as a warm-up.
 
-    `added` is the ids of added tokens of the side `adapted`. Raises `LingraftError` if a folder cannot be loaded.
+    `added` is the ids of added tokens of the side `adapted`. Raises `LingraftError` if a folder
+    cannot be loaded.
     """
     from lingraft.checkpoint.load_model import load_model
 
