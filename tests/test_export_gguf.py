@@ -260,14 +260,14 @@ def test_special_tokens_bytes_and_padding_have_their_types(tmp_path):
 
 @pytest.mark.parametrize(("expression", "whole_words"), NAMES)
 def test_a_regular_expression_has_its_name(expression, whole_words):
-    """Each known expression is named; its repair is refused with the reason and the way out."""
+    """Each known expression is named; its mark-aware form is refused with a reason."""
     data = byte_level(pattern=expression)
     data["model"]["ignore_merges"] = whole_words
     assert llama_cpp_name(data) == NAMES[expression, whole_words]
-    mended = make_mark_aware(data)
-    if mended is not None:
-        with pytest.raises(ModelError, match=r"was repaired .*pretokenizer=keep"):
-            llama_cpp_name(mended)
+    changed = make_mark_aware(data)
+    if changed is not None:
+        with pytest.raises(ModelError, match=r"mark-aware.*pretokenizer=keep"):
+            llama_cpp_name(changed)
 
 
 def test_an_unknown_expression_is_refused():

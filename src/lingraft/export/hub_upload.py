@@ -92,4 +92,4 @@ def _explanation(error: Exception) -> str:
         403: "the token cannot write to it: create a token with write access",
         404: "there is no such owner or revision",
     }
-    return f"the hub answered {status}; {advice.get(status, 'try again later')}"
+    return f"the Hub responded with status {status}; {advice.get(status, 'try again later')}"
