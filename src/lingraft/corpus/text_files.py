@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from zstandard import ZstdDecompressor, ZstdError
-
 from lingraft.errors import CorpusError
 from lingraft.store import is_folder, is_valid_path, path_exists
 
@@ -154,6 +152,10 @@ class _ZstandardStream(io.RawIOBase):
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        # Imported here: an image for training may lack zstandard, and most text is not .zst.
+        from zstandard import ZstdDecompressor, ZstdError
+
+        self._error = ZstdError
         self._decompressor = ZstdDecompressor(max_window_size=2**31)  # what `zstd --long=31` writes
         self._frame: ZstdDecompressionObj | None = None
         self._pending = memoryview(b"")
@@ -183,7 +185,7 @@ class _ZstandardStream(io.RawIOBase):
         self._frame = self._frame or self._decompressor.decompressobj()
         try:
             self._pending = memoryview(self._frame.decompress(compressed))
-        except ZstdError as error:
+        except self._error as error:
             raise _DamagedError(str(error)) from error
         if self._frame.eof:
             self._rest, self._frame = self._frame.unused_data, None
