@@ -196,3 +196,19 @@ class MemoryCorpus:
 
 
 Build = Callable[..., Path]
+
+
+def resize_with_mean(source: Path, folder: Path, splice: Splice) -> dict[str, Any]:
+    """Resize `source` with mean rows: from `folder`/tokenizer into `folder`/model; return notes."""
+    from lingraft.checkpoint import resize_embeddings
+    from lingraft.embeddings import INITS
+
+    mean = INITS.parse("mean")
+    return resize_embeddings(
+        source,
+        folder / "tokenizer",
+        splice,
+        input_init=mean,
+        output_init=mean,
+        output=folder / "model",
+    )

@@ -15,14 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lingraft.checkpoint import resize_embeddings
 from lingraft.checkpoint.find_embeddings import embedding_names
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
 from lingraft.splice import AddedToken, Splice, identity_splice
 from lingraft.tokenizer import open_tokenizer
-from tests.architecture_sweep import MEAN, build, extend, extend_folder, load, problems, run
-from tests.models import IDS, SURFACES, extended_tokenizer
+from tests.architecture_sweep import build, extend, extend_folder, load, problems, run
+from tests.models import IDS, SURFACES, extended_tokenizer, resize_with_mean
 
 EVERY = os.environ.get("LINGRAFT_ARCHITECTURES") == "all"
 KINDS = (
@@ -164,14 +163,7 @@ def test_mllamas_image_rows_stay_where_they_are(tmp_path: Path) -> None:
     ]
     splice = identity_splice(before.size, sorted(added, key=lambda token: token.id))
     assert before.size == IDS + 1 == splice.added[0].id
-    resize_embeddings(
-        source,
-        tmp_path / "tokenizer",
-        splice,
-        input_init=MEAN,
-        output_init=MEAN,
-        output=tmp_path / "model",
-    )
+    resize_with_mean(source, tmp_path, splice)
     (one, _), (other, account) = load(source), load(tmp_path / "model")
     assert not any(account.values())
     ids = [[5, 6, IDS, 7]]
@@ -192,14 +184,7 @@ def test_rows_that_config_json_does_not_promise_are_refused(tmp_path: Path) -> N
     with pytest.raises(
         ModelError, match=r"320 in model.embed_tokens.weight, vocab_size 420; set vocab_size"
     ):
-        resize_embeddings(
-            source,
-            tmp_path / "tokenizer",
-            splice,
-            input_init=MEAN,
-            output_init=MEAN,
-            output=tmp_path / "model",
-        )
+        resize_with_mean(source, tmp_path, splice)
     assert not (tmp_path / "model").exists()
 
 

@@ -18,7 +18,14 @@ from lingraft.checkpoint.rewrite import lay_out
 from lingraft.embeddings import INITS
 from lingraft.errors import ModelError
 from lingraft.splice import AddedToken, Splice, identity_splice
-from tests.models import ARCHITECTURES, IDS, SURFACES, extended_tokenizer, write_tokenizer
+from tests.models import (
+    ARCHITECTURES,
+    IDS,
+    SURFACES,
+    extended_tokenizer,
+    resize_with_mean,
+    write_tokenizer,
+)
 
 MEAN = INITS.parse("mean")
 
@@ -126,14 +133,7 @@ def test_the_dtype_stays(dtype: str, tmp_path: Path) -> None:
     """Rows keep the checkpoint's dtype; an added row is its float32 value, rounded once."""
     source = ARCHITECTURES["llama"].build(tmp_path / "source", dtype=dtype)
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    resize_embeddings(
-        source,
-        tmp_path / "tokenizer",
-        splice,
-        input_init=MEAN,
-        output_init=MEAN,
-        output=tmp_path / "model",
-    )
+    resize_with_mean(source, tmp_path, splice)
     before, after = (
         load_file(tmp_path / which / "model.safetensors") for which in ("source", "model")
     )
@@ -149,14 +149,7 @@ def test_shards_without_embeddings_are_linked_and_the_index_is_right(tmp_path: P
     """Only files that hold a changed tensor are written; the index names the new size."""
     source = ARCHITECTURES["llama"].build(tmp_path / "source", shards="45KB")
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    notes = resize_embeddings(
-        source,
-        tmp_path / "tokenizer",
-        splice,
-        input_init=MEAN,
-        output_init=MEAN,
-        output=tmp_path / "model",
-    )
+    notes = resize_with_mean(source, tmp_path, splice)
     before, after = Checkpoint.open(source), Checkpoint.open(tmp_path / "model")
     untouched = {file.name for file in before.files} - {
         before.tensors[name].file.name for name in embedding_names(before).all
@@ -175,14 +168,7 @@ def test_added_ids_use_the_source_models_own_padding_first(tmp_path: Path) -> No
     """A model with more rows than ids keeps its size while the added tokens fit into the rest."""
     source = ARCHITECTURES["qwen3"].build(tmp_path / "source")
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    notes = resize_embeddings(
-        source,
-        tmp_path / "tokenizer",
-        splice,
-        input_init=MEAN,
-        output_init=MEAN,
-        output=tmp_path / "model",
-    )
+    notes = resize_with_mean(source, tmp_path, splice)
     assert notes["rows"] == notes["rows_before"] == 384
     before, after = (
         load_file(tmp_path / which / "model.safetensors") for which in ("source", "model")
@@ -233,14 +219,7 @@ def test_names_without_the_prefix_of_the_body_are_found(prefixed: bool, tmp_path
             metadata={"format": "pt"},
         )
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    resize_embeddings(
-        source,
-        tmp_path / "tokenizer",
-        splice,
-        input_init=MEAN,
-        output_init=MEAN,
-        output=tmp_path / "model",
-    )
+    resize_with_mean(source, tmp_path, splice)
     names = [set(Checkpoint.open(tmp_path / which).tensors) for which in ("source", "model")]
     assert names[0] == names[1]
     assert ("transformer.wte.weight" in names[1]) == prefixed
@@ -273,14 +252,7 @@ def test_the_files_keep_the_names_they_were_published_with(dtype: str, tmp_path:
     AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).save_pretrained(source)
     assert "language_model.model.embed_tokens.weight" in Checkpoint.open(source).tensors
     splice = extended_tokenizer(source, tmp_path / "tokenizer")
-    notes = resize_embeddings(
-        source,
-        tmp_path / "tokenizer",
-        splice,
-        input_init=MEAN,
-        output_init=MEAN,
-        output=tmp_path / "model",
-    )
+    notes = resize_with_mean(source, tmp_path, splice)
     assert notes["architecture"] == "Gemma3ForConditionalGeneration"
     assert (
         Checkpoint.open(source).tensors.keys() == Checkpoint.open(tmp_path / "model").tensors.keys()
@@ -311,14 +283,7 @@ def test_a_checkpoint_without_its_embeddings_is_no_model(tmp_path: Path) -> None
         ModelError,
         match=r"input embedding of LlamaForCausalLM, 320 rows of 32, is in none of 1 files",
     ):
-        resize_embeddings(
-            source,
-            tmp_path / "tokenizer",
-            splice,
-            input_init=MEAN,
-            output_init=MEAN,
-            output=tmp_path / "model",
-        )
+        resize_with_mean(source, tmp_path, splice)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "tokenizer"]
 
 

@@ -25,11 +25,11 @@ from lingraft.evaluation import (
     generation_speed,
     score_text,
 )
-from lingraft.evaluation.bits_per_byte import split_into_windows
 from lingraft.evaluation.bootstrap import difference_interval, ratio_interval, resampled_ratios
 from lingraft.evaluation.fertility import fertility_changes
 from lingraft.evaluation.generation import Passage
 from lingraft.evaluation.score_model import choose_passages
+from lingraft.evaluation.window_scorer import split_into_windows
 from lingraft.measurement import select
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import ENGLISH, HINDI

@@ -114,7 +114,8 @@ def stage_without_room(outcome: dict) -> str:
         f"choose another location with --{'runs' if not path else 'store'}; finished work is kept"
         in advice
     )
-    assert all("/work/" in left for left in outcome["left"]), outcome["left"]
+    # Only the progress of the stage may be left, in its scratch folder in the store.
+    assert all("work" in Path(left).parts for left in outcome["left"]), outcome["left"]
     assert stage.startswith("runs/") or path.startswith("runs/.store")
     return stage.removeprefix("runs/")
 

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lingraft.checkpoint.find_embeddings import EmbeddingNames, VocabularyTable, same_numbers
+from lingraft.checkpoint.find_embeddings import EmbeddingNames, same_numbers
 from lingraft.checkpoint.row_request import InitRows
 from lingraft.checkpoint.safetensors_files import Checkpoint
+from lingraft.checkpoint.vocabulary_tables import VocabularyTable
 from lingraft.splice import AddedToken, Splice
 
 if TYPE_CHECKING:

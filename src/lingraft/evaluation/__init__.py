@@ -7,12 +7,13 @@ import torch.
 """
 
 from lingraft.evaluation.bits_per_byte import DocumentScores, bits_per_byte
-from lingraft.evaluation.compare_models import EvaluationResult, ScoredModel, compare, evaluate
+from lingraft.evaluation.compare_models import EvaluationResult, compare, evaluate
 from lingraft.evaluation.config import BootstrapSettings, EvaluationSettings, GenerationSettings
 from lingraft.evaluation.fertility import fertility
 from lingraft.evaluation.forgetting import Forgotten, forgetting
 from lingraft.evaluation.generation import GenerationSpeed, generation_speed
 from lingraft.evaluation.score_model import FolderScores, score_folder, score_text
+from lingraft.evaluation.scored_model import ScoredModel
 from lingraft.evaluation.text_scores import TextScores
 from lingraft.evaluation.words import count_sentences, count_words
 

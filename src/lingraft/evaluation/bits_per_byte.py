@@ -6,74 +6,33 @@ The sum of the bits is divided by the UTF-8 bytes of the text.
 A document that is longer than the context is read in windows, and every token is predicted exactly
 once. The first window predicts as many tokens as the context holds. Each later window moves by the
 stride and predicts only its new tokens, with the rest of the context in front of them. With a
-stride of the whole context, this equals the rolling log-likelihood of lm-eval. The logits are the
-largest tensor, so the head is applied to a block of scored positions at a time.
+stride of the whole context, this equals the rolling log-likelihood of lm-eval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lingraft.errors import ModelError
 from lingraft.evaluation.bootstrap import Floats
+from lingraft.evaluation.text_scores import BytePredictions
+from lingraft.evaluation.window_scorer import (
+    LOGITS_AT_ONCE,
+    ScoringWindow,
+    WindowScorer,
+    batch_windows,
+    split_into_windows,
+)
 from lingraft.progress import progress
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.separators import start_of_document
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-
-@dataclass(frozen=True)
-class ScoringWindow:
-    """A window of a document's sequence: token 0 is the start token, the text begins at token 1.
-
-    The model reads tokens `start` to `end` (exclusive) and predicts tokens `first` to `end`
-    (inclusive): position i predicts token i + 1.
-    """
-
-    document: int
-    start: int
-    first: int
-    end: int
-
-    @property
-    def length(self) -> int:
-        """The number of tokens that the model reads."""
-        return self.end - self.start
-
-
-def split_into_windows(
-    document: int, tokens: int, context: int, stride: int
-) -> Iterator[ScoringWindow]:
-    """Yield the windows of a document with `tokens` tokens.
-
-    >>> [(w.start, w.first, w.end) for w in split_into_windows(0, tokens=7, context=4, stride=2)]
-    [(0, 1, 4), (2, 5, 6), (3, 7, 7)]
-    """
-    first = 1
-    while first <= tokens:
-        end = min(tokens, first - 1 + (context if first == 1 else stride))
-        yield ScoringWindow(document, max(0, end - context), first, end)
-        first = end + 1
-
-
-def batch_windows(windows: Sequence[ScoringWindow], tokens: int) -> Iterator[list[ScoringWindow]]:
-    """Yield batches of at most `tokens` tokens, padding included, the longest windows first."""
-    batch: list[ScoringWindow] = []
-    # Windows of similar length share a batch, which keeps padding small.
-    for window in sorted(windows, key=lambda window: -window.length):
-        if batch and batch[0].length * (len(batch) + 1) > tokens:
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch
+    pass
 
 
 LONGEST_CONTEXT = 2048
@@ -83,12 +42,10 @@ BATCH_TOKENS = {"cpu": 2048}
 states stay in its cache."""
 BATCH_TOKENS_ON_ACCELERATOR = 32768
 """Tokens per batch on any other device: an accelerator is only busy with many."""
-LOGITS_AT_ONCE = 16 * 2**20
-"""Numbers in one block of logits: 64 MB in float32."""
 
 
 @dataclass(frozen=True)
-class DocumentScores:
+class DocumentScores(BytePredictions):
     """Nats (negative log-likelihood), bytes and tokens of each document.
 
     `context` and `stride` describe the windows, in tokens.
@@ -100,16 +57,6 @@ class DocumentScores:
     context: int
     stride: int
     notes: tuple[str, ...] = ()
-
-    @property
-    def bits(self) -> Floats:
-        """Bits of each document."""
-        return self.nats * (1 / log(2))
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits per byte over all documents."""
-        return float(self.bits.sum() / self.bytes.sum())
 
 
 def bits_per_byte(
@@ -163,7 +110,7 @@ def score_ids(
     for number, sequence in enumerate(sequences):
         windows.extend(split_into_windows(number, len(sequence) - 1, context, stride))
     nats = np.zeros(len(ids))
-    scorer = _Scorer.of(model, windows, sequences)
+    scorer = WindowScorer.of(model, windows, sequences)
     size = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ON_ACCELERATOR)
     if scorer.head is None:
         # The logits of all positions are in memory at once, not only a block of them.
@@ -214,108 +161,3 @@ def choose_context(model: Any, wanted: int | None = None) -> int:
         )
         raise ModelError(msg)
     return wanted or min(limit or LONGEST_CONTEXT, LONGEST_CONTEXT)
-
-
-@dataclass(frozen=True)
-class _Scorer:
-    """A model whose head is applied to a block of positions at a time.
-
-    `head` is `None` if that does not give the model's own logits: then the model is called whole.
-    """
-
-    model: Any
-    head: Callable[[Tensor], Tensor] | None
-    notes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, model: Any, windows: Sequence[ScoringWindow], sequences: Sequence[Any]) -> _Scorer:
-        """Separate the head; check on a few tokens that body and head give the model's logits."""
-        # Reading a recipe imports this module, and must not import torch.
-        import torch
-
-        if _is_sharded(model):
-            return cls(model, None, ("sharded: whole logits were made",))
-        separate = cls(model, _build_head(model), ())
-        if not windows:
-            return separate
-        sample = torch.from_numpy(sequences[windows[0].document][:8])[None].to(model.device)
-        with torch.inference_mode():
-            expected = model(input_ids=sample, use_cache=False).logits.float()
-            try:
-                logits = separate.head(separate.hidden(sample)) if separate.head else None
-                same = (
-                    logits is not None
-                    and logits.shape == expected.shape
-                    and torch.allclose(logits, expected, rtol=1e-3, atol=1e-3)
-                )
-            # Some architectures have no body that can be called without the head.
-            except (AttributeError, TypeError, RuntimeError):
-                same = False
-        note = (
-            f"{type(model).__name__}: the head could not be taken apart, so whole logits were made"
-        )
-        return separate if same else cls(model, None, (note,))
-
-    def hidden(self, ids: Tensor) -> Tensor:
-        """Return the inputs of the head, [batch, tokens, width]."""
-        states: Tensor = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        return states
-
-    def nats(self, batch: Sequence[ScoringWindow], sequences: Sequence[Any]) -> Floats:
-        """Return the nats of every scored token, in the order of the windows."""
-        import torch
-
-        width = batch[0].length
-        # Padding at the end needs no mask: in a causal model, no scored position attends to it.
-        inputs = np.zeros((len(batch), width), dtype=np.int64)
-        scored = np.zeros((len(batch), width), dtype=bool)
-        wanted = []
-        for i, window in enumerate(batch):
-            inputs[i, : window.length] = sequences[window.document][window.start : window.end]
-            scored[i, window.first - 1 - window.start : window.length] = True
-            wanted.append(sequences[window.document][window.first : window.end + 1])
-        device = self.model.device
-        # FSDP keeps tensors that training uses later, which inference mode does not allow.
-        with torch.no_grad() if _is_sharded(self.model) else torch.inference_mode():
-            ids, mask = torch.from_numpy(inputs).to(device), torch.from_numpy(scored).to(device)
-            targets = torch.from_numpy(np.concatenate(wanted)).to(device)
-            if self.head is None:
-                flat = self.model(input_ids=ids, use_cache=False).logits[mask]
-                return _losses(flat, targets, lambda logits: logits.float())
-            return _losses(self.hidden(ids)[mask], targets, self.head)
-
-
-def _is_sharded(model: Any) -> bool:
-    """Return whether several processes share a model (FSDP).
-
-    All of them must call such a model as a whole, and training continues with it afterwards.
-    """
-    # By name, so that torch's FSDP module need not be imported.
-    return "FSDPModule" in [ancestor.__name__ for ancestor in type(model).__mro__]
-
-
-def _build_head(model: Any) -> Callable[[Tensor], Tensor]:
-    """Return the function from hidden states to logits; Gemma 2 caps its logits after the head."""
-    head = model.get_output_embeddings()
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-
-    def logits_of(hidden: Tensor) -> Tensor:
-        logits: Tensor = head(hidden).float()
-        return (logits / cap).tanh() * cap if cap else logits
-
-    return logits_of
-
-
-def _losses(states: Tensor, targets: Tensor, logits_of: Callable[[Tensor], Tensor]) -> Floats:
-    """Return the cross-entropy of each target in nats, a block of positions at a time."""
-    import torch
-
-    cross_entropy = torch.nn.functional.cross_entropy
-    vocabulary = logits_of(states[:1]).shape[-1]
-    block = max(1, LOGITS_AT_ONCE // vocabulary)
-    losses = []
-    for begin in range(0, len(states), block):
-        part = slice(begin, begin + block)
-        losses.append(cross_entropy(logits_of(states[part]), targets[part], reduction="none"))
-    result: Floats = torch.cat(losses).double().cpu().numpy()
-    return result

@@ -24,8 +24,25 @@ COUNTS = ("bytes", "characters", "words", "sentences")
 """The counts of a text that do not depend on a tokenizer."""
 
 
+class BytePredictions:
+    """What is computed from the nats (negative log-likelihood) and bytes of each document."""
+
+    nats: Floats
+    bytes: Floats
+
+    @property
+    def bits(self) -> Floats:
+        """Bits of each document."""
+        return self.nats * (1 / log(2))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte over all documents."""
+        return float(self.bits.sum() / self.bytes.sum())
+
+
 @dataclass(frozen=True)
-class TextScores:
+class TextScores(BytePredictions):
     """The scores of one model on one text.
 
     `ids` are the token ids of all documents in one array; the other arrays have one number per
@@ -44,16 +61,6 @@ class TextScores:
     context: int
     stride: int
     notes: tuple[str, ...] = ()
-
-    @property
-    def bits(self) -> Floats:
-        """Bits of each document."""
-        return self.nats * (1 / log(2))
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits per byte over all documents."""
-        return float(self.bits.sum() / self.bytes.sum())
 
     def documents(self) -> list[Integers]:
         """Return the ids of each document."""

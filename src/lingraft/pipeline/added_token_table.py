@@ -20,7 +20,7 @@ from lingraft.evaluation.added_token_use import (
     measure_exposure,
     measure_rotation,
 )
-from lingraft.evaluation.compare_models import added_ids
+from lingraft.evaluation.scored_model import added_ids
 from lingraft.measurement import Measurement
 from lingraft.packing.blocks import Blocks
 from lingraft.pipeline.stage_node import StageContext

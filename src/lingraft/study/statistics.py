@@ -1,4 +1,4 @@
-"""Differences between the values of an axis, paired by seed, and rankings of the values.
+"""Differences between the values of an axis, paired by seed.
 
 Two cells that differ in one axis only are compared seed by seed, because with the same seed they
 have the same text, order of text and split. The interval of the mean difference is Student's t over
@@ -8,8 +8,7 @@ To average over other axes, the differences of each seed are averaged first: the
 the number of seeds. If all seeds give the same number (fertility does not depend on them), the
 interval is made from those of the cells over documents, as if they were independent.
 
-A value counts as better if the interval does not contain 0. A ranking of k values makes k(k-1)/2
-comparisons at once, so their intervals are wider (Bonferroni correction).
+A value counts as better if the interval does not contain 0.
 """
 
 from __future__ import annotations
@@ -81,40 +80,6 @@ class _Point:
     half: float | None
 
 
-@dataclass(frozen=True)
-class AxisRanking:
-    """The values of an axis by their mean, best first.
-
-    `carried` are the pairs (better, worse) whose difference has an interval without 0.
-    """
-
-    axis: str
-    metric: str
-    subject: str
-    language: str
-    order: tuple[Label, ...]
-    means: tuple[float, ...]
-    carried: tuple[tuple[Label, Label], ...] = ()
-
-    @property
-    def best(self) -> Label | None:
-        """The value that is better than every other one by `carried`, `None` if there is none."""
-        first, *others = self.order
-        pairs = {(first, other) for other in others}
-        return first if pairs <= set(self.carried) else None
-
-    @property
-    def sentence(self) -> str:
-        """The ranking in one sentence, for people."""
-        metric = f"{self.metric} ({self.subject}{', ' + self.language if self.language else ''})"
-        if self.best is not None:
-            return f"{metric}: {self.best} is better than every other value of {self.axis}"
-        if self.carried:
-            pairs = "; ".join(f"{better} better than {worse}" for better, worse in self.carried)
-            return f"{metric}: {pairs}; the intervals separate no others on {self.axis}"
-        return f"{metric}: the intervals separate no values of {self.axis}"
-
-
 Place = tuple[Label, ...]
 """The labels of a cell, one for each axis."""
 
@@ -122,7 +87,7 @@ _Pair = tuple[_Point, _Point]
 
 
 @dataclass(frozen=True)
-class _Field:
+class MeasuredField:
     """All points of a metric, subject and language: place -> seed -> point."""
 
     axes: tuple[str, ...]
@@ -140,7 +105,7 @@ class _Field:
         """Return the labels of a place on the other axes."""
         return {name: label for name, label in zip(self.axes, place, strict=True) if name != axis}
 
-    def shared_by_all(self, axis: str) -> _Field:
+    def shared_by_all(self, axis: str) -> MeasuredField:
         """Return the points in those contexts that have a point for every value of the axis."""
         index, labels = self.axes.index(axis), self.labels(axis)
         points = {}
@@ -182,7 +147,7 @@ class _Field:
     ) -> Difference:
         """Return the mean difference over seeds, each with a pair of points for each context."""
         means = list(map(_mean_difference, by_seed))
-        mean, n = _mean(means), len(means)
+        mean, n = sum(means) / len(means), len(means)
         spread, over = None, "seeds"
         if n > 1:
             variance = sum((value - mean) ** 2 for value in means) / (n - 1)
@@ -201,14 +166,16 @@ def differences(
 ) -> list[Difference]:
     """Return the differences of all pairs of values of each axis, by context and averaged."""
     result: list[Difference] = []
-    for field in _fields(rows, axes, compared):
+    for field in measured_fields(rows, axes, compared):
         for axis in axes:
             for first, second in combinations(field.labels(axis), 2):
                 result += field.compare(axis, first, second)
     return result
 
 
-def _fields(rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings) -> list[_Field]:
+def measured_fields(
+    rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings
+) -> list[MeasuredField]:
     """Return the points that `compared` asks for, separately for each language."""
     by_language: dict[str, dict[Place, dict[int, _Point]]] = {}
     column = "role" if compared.language in {"target", "replay"} else "language"
@@ -223,7 +190,9 @@ def _fields(rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings
         points[row["seed"]] = _Point(row["value"], half)
     fields = []
     for language, points_of_language in by_language.items():
-        field = _Field(tuple(axes), compared.metric, compared.subject, language, points_of_language)
+        field = MeasuredField(
+            tuple(axes), compared.metric, compared.subject, language, points_of_language
+        )
         fields.append(field)
     return fields
 
@@ -255,53 +224,8 @@ def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Labe
     return difference.second if second_is_better else difference.first
 
 
-def ranking(
-    rows: Sequence[Row], axes: Sequence[str], axis: str, compared: ComparedSettings
-) -> list[AxisRanking]:
-    """Return the ranking of an axis for each language, over contexts that all values share."""
-    rankings: list[AxisRanking] = []
-    if compared.metric not in LESS_IS_BETTER:
-        return rankings
-    for field in _fields(rows, axes, compared):
-        shared = field.shared_by_all(axis)
-        if len(shared.labels(axis)) > 1:
-            rankings.append(_rank(shared, axis))
-    return rankings
-
-
-def _rank(field: _Field, axis: str) -> AxisRanking:
-    index = field.axes.index(axis)
-    values: dict[Label, list[float]] = {}
-    for place, seeds in field.points.items():
-        values.setdefault(place[index], []).extend(point.value for point in seeds.values())
-    means = {label: _mean(numbers) for label, numbers in values.items()}
-    sign = 1 if LESS_IS_BETTER[field.metric] else -1
-    order = sorted(means, key=lambda label: sign * means[label])
-    pairs = list(combinations(order, 2))
-    confidence = 1 - (1 - CONFIDENCE) / len(pairs)
-    carried = []
-    for pair in pairs:
-        # The last difference is the average over contexts, the only one that all pairs share.
-        average = field.compare(axis, *pair)[-1:]
-        if average and better_value(average[0], confidence) == pair[0]:
-            carried.append(pair)
-    return AxisRanking(
-        axis,
-        field.metric,
-        field.subject,
-        field.language,
-        tuple(order),
-        tuple(map(means.__getitem__, order)),
-        tuple(carried),
-    )
-
-
 def _mean_difference(pairs: Sequence[_Pair]) -> float:
     return sum(second.value - first.value for first, second in pairs) / len(pairs)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _quantile(share: float, degrees: int | None) -> float:

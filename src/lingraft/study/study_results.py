@@ -6,15 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lingraft.study.axis_ranking import AxisRanking, ranking
 from lingraft.study.cells import Cell, axes_of
 from lingraft.study.config import Study
-from lingraft.study.statistics import (
-    AxisRanking,
-    Difference,
-    better_value,
-    differences,
-    ranking,
-)
+from lingraft.study.statistics import Difference, better_value, differences
 from lingraft.study.study_folder import CELLS, CURVES, DIFFERENCES, TABLE
 from lingraft.study.study_schedule import Outcome
 from lingraft.study.study_table import (

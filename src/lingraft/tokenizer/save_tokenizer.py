@@ -41,7 +41,7 @@ _REBUILT_TYPES = {
 }
 
 _CODE = '''\
-"""Loads tokenizer.json as it stands, where a loader is told to run a model's own code."""
+"""Loads tokenizer.json unchanged, for loaders that run custom code (trust_remote_code)."""
 
 from transformers import PreTrainedTokenizerFast
 

@@ -23,14 +23,13 @@ from transformers import AutoTokenizer
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, TokenizerError
+from lingraft.evaluation.tasks.special_ids import prompt_prefix, set_bos_and_eos
 from lingraft.progress import Advance, progress
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import start_of_document
 
 BATCH_SIZE = {"cpu": 8}
 BATCH_SIZE_ON_ACCELERATOR = 32
-PROBE = "a"
-"""A text that is encoded to find the ids that a tokenizer puts before a text."""
 
 
 class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
@@ -56,8 +55,8 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             reason = " ".join(str(error).split())[:200]
             msg = f"{folder}: the tokenizer cannot be loaded by transformers ({reason})"
             raise TokenizerError(msg) from error
-        _set_bos_and_eos(tokenizer, model.config.get_text_config())
-        self.prefix = _prefix_of(tokenizer, folder)
+        set_bos_and_eos(tokenizer, model.config.get_text_config())
+        self.prefix = prompt_prefix(tokenizer, folder)
         self.start = start_of_document(open_tokenizer(folder))
         size = BATCH_SIZE.get(torch.device(device).type, BATCH_SIZE_ON_ACCELERATOR)
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=size)
@@ -293,28 +292,3 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
 
 def _ignore_progress(_amount: float, _note: str = "", /) -> None:
     """Do nothing: the callback while no progress bar is shown."""
-
-
-def _set_bos_and_eos(tokenizer: Any, config: Any) -> None:
-    """Set BOS and EOS from the model's config if the tokenizer has none."""
-    for role in ("bos", "eos"):
-        configured = getattr(config, f"{role}_token_id", None)  # one id or several
-        token_id = configured[0] if isinstance(configured, list) and configured else configured
-        is_missing = getattr(tokenizer, f"{role}_token_id") is None
-        # The config may name an id that only a padded row of the matrix has.
-        if is_missing and isinstance(token_id, int) and token_id < len(tokenizer):
-            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(token_id))
-
-
-def _prefix_of(tokenizer: Any, folder: Path) -> list[int]:
-    """Return the ids that the tokenizer puts before a text."""
-    bare = tokenizer.encode(PROBE, add_special_tokens=False)
-    whole = tokenizer.encode(PROBE)
-    for begin in range(len(whole) - len(bare) + 1):
-        if whole[begin : begin + len(bare)] == bare:
-            return list(whole[:begin])
-    msg = (
-        f"{folder}: the ids of {PROBE!r} with special tokens, {whole}, do not contain those "
-        f"without, {bare}; check the post-processor of the tokenizer"
-    )
-    raise TokenizerError(msg)

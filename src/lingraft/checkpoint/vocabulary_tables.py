@@ -1,0 +1,203 @@
+"""The other tensors with a row for each id, and the rule for the rows of new tokens in each.
+
+Besides the two embeddings, some architectures have per-layer embeddings, routing tables or the
+tables of multi-token prediction. Loaded tables are those whose shape changes with the vocabulary.
+Tables that the model does not load are recognised by their shape. A table of an unknown kind raises
+an error that names it: without new rows, it would be too short for the ids of added tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+from lingraft.checkpoint.load_model import meta_model
+from lingraft.checkpoint.safetensors_files import (
+    FLOATS,
+    INTEGERS,
+    Checkpoint,
+    TensorPlace,
+    map_tensor,
+)
+from lingraft.errors import ModelError
+
+# Names of the head in earlier releases of some architectures.
+EARLIER_NAMES = {"lm_head": ("embed_out", "output", "head")}
+
+
+# Any number would do: only the names of the tensors whose shapes change are used.
+LARGER_BY = 64
+
+
+# Words in the names of multi-token prediction tables, and the matrix that such a table copies.
+UNLOADED_TABLES: Mapping[str, Literal["input", "output"]] = {
+    "emb": "input",
+    "wte": "input",
+    "head": "output",
+    "output": "output",
+}
+
+
+PER_LAYER_SIZE = "vocab_size_per_layer_input"
+
+
+Rule = Literal["input", "output", "mean of the pieces", "majority of the pieces"]
+"""How the rows of added tokens are made in a table other than the two embeddings.
+
+`input` and `output` tables are copies of the embedding or of the head (multi-token prediction).
+"""
+
+
+class EmbeddingNotFoundError(ModelError):
+    """The files hold no tensor under a name that the embedding can have."""
+
+
+@dataclass(frozen=True)
+class VocabularyTable:
+    """A tensor with a row for each id that is neither the input nor the output embedding."""
+
+    name: str
+    rule: Rule
+    rows: int
+
+
+@dataclass(frozen=True)
+class TableFinder:
+    """A checkpoint, its model on the meta device, and the stored names of the model's tensors."""
+
+    checkpoint: Checkpoint
+    model: Any
+    stored: Mapping[str, tuple[str, ...]]
+
+    def find_embedding(self, side: str, weight: Any) -> tuple[str, ...]:
+        """Return the stored names of an embedding; raise `EmbeddingNotFoundError` without one."""
+        names, shape = self.names_of(weight), tuple(weight.shape)
+        if names:
+            self.check_rows(names[0], shape)
+            map_tensor(self.checkpoint.tensors[names[0]])  # refuses a quantised matrix
+            return names
+        msg = (
+            f"{self.checkpoint.folder}: the {side} embedding of {type(self.model).__name__}, "
+            f"{shape[0]:,} rows of {shape[1]}, is in none of {len(self.checkpoint.files)} files; "
+            f"check that the folder is complete and that config.json belongs to it"
+        )
+        raise EmbeddingNotFoundError(msg)
+
+    def names_of(self, weight: Any) -> tuple[str, ...]:
+        """Return the stored names of a parameter: several where a tied matrix is stored twice."""
+        names: list[str] = []
+        # A tied parameter is one object under several names.
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            if parameter is weight:
+                names += self.stored.get(name, ()) or self._earlier_name(name, weight)
+        return tuple(dict.fromkeys(names))
+
+    def _earlier_name(self, name: str, weight: Any) -> Iterator[str]:
+        """Yield the stored name of an earlier release that transformers does not translate."""
+        module, _, kind = name.rpartition(".")
+        for earlier in EARLIER_NAMES.get(module, ()):
+            place = self.checkpoint.tensors.get(f"{earlier}.{kind}")
+            if place is not None and place.shape[1:] == tuple(weight.shape[1:]):
+                yield f"{earlier}.{kind}"
+                return
+
+    def check_rows(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise `ModelError` where config.json and the files disagree about a tensor's shape."""
+        place = self.checkpoint.tensors[name]
+        if place.shape == shape:
+            return
+        if place.shape[1:] == shape[1:]:
+            difference = (
+                f"{place.shape[0]:,} in {name}, vocab_size {shape[0]}; set vocab_size to the "
+                f"number of stored rows"
+            )
+        else:
+            difference = (
+                f"{list(place.shape)} in {name}, {list(shape)} by config.json; download the "
+                f"config.json of these weights"
+            )
+        config = self.checkpoint.folder / "config.json"
+        msg = f"{config}: transformers cannot load these weights: {difference}"
+        raise ModelError(msg)
+
+
+def find_loaded_tables(
+    finder: TableFinder, config: Any, main: set[str]
+) -> Iterator[VocabularyTable]:
+    """Yield the other tensors of the model whose shape follows the vocabulary."""
+    before = finder.model.state_dict()
+    after = meta_model(with_larger_vocabulary(config), finder.checkpoint.folder).state_dict()
+    for name, tensor in before.items():
+        shape, larger = tuple(tensor.shape), tuple(after[name].shape)
+        if shape == larger:
+            continue
+        for stored in finder.stored.get(name, ()):
+            if stored in main:
+                continue
+            finder.check_rows(stored, shape)
+            if shape[1:] != larger[1:]:
+                _refuse_table(finder, stored)
+            rule = _rule_of(finder, finder.checkpoint.tensors[stored])
+            yield VocabularyTable(stored, rule, shape[0])
+
+
+def with_larger_vocabulary(config: Any) -> Any:
+    """Return a copy of a configuration with `LARGER_BY` more ids."""
+    larger = copy.deepcopy(config)
+    text = larger.get_text_config(decoder=True)
+    before = text.vocab_size
+    # Multimodal configurations repeat vocab_size outside the text configuration.
+    for part in (larger, text):
+        if getattr(part, "vocab_size", None) == before:
+            part.vocab_size = before + LARGER_BY
+        if getattr(part, PER_LAYER_SIZE, None):
+            setattr(part, PER_LAYER_SIZE, getattr(part, PER_LAYER_SIZE) + LARGER_BY)
+    return larger
+
+
+def find_unloaded_tables(
+    finder: TableFinder, embedding: TensorPlace, main: set[str]
+) -> Iterator[VocabularyTable]:
+    """Yield the tables that transformers does not load: those of multi-token prediction."""
+    rows = embedding.shape[0]
+    loaded = main.union(*finder.stored.values())
+    for name, place in finder.checkpoint.tensors.items():
+        # Only vectors and matrices with a dimension of this size can be tables.
+        if name in loaded or len(place.shape) > 2 or rows not in place.shape:
+            continue
+        # Where another dimension has the same size, the shape does not show which one are the ids.
+        if place.shape[0] != rows or place.shape.count(rows) > 1:
+            _refuse_table(finder, name)
+        if place.shape == embedding.shape and place.dtype in FLOATS:
+            yield VocabularyTable(name, _copied_side(finder, name), rows)
+        else:
+            yield VocabularyTable(name, _rule_of(finder, place), rows)
+
+
+def _copied_side(finder: TableFinder, name: str) -> Rule:
+    """Return which matrix a multi-token prediction table copies, from its name."""
+    for word, side in UNLOADED_TABLES.items():
+        if word in name:
+            return side
+    return _refuse_table(finder, name)
+
+
+def _rule_of(finder: TableFinder, place: TensorPlace) -> Rule:
+    # A table of integers routes ids to experts. The numbers of experts have no mean.
+    if place.dtype in INTEGERS:
+        return "majority of the pieces"
+    if place.dtype not in FLOATS or len(place.shape) > 2:
+        _refuse_table(finder, place.name)
+    return "mean of the pieces"
+
+
+def _refuse_table(finder: TableFinder, name: str) -> NoReturn:
+    place = finder.checkpoint.tensors[name]
+    msg = (
+        f"{finder.checkpoint.folder}: {name} ({place.dtype}, {list(place.shape)}) has an entry for "
+        f"each id, and lingraft has no rule for the entries of new tokens in "
+        f"{type(finder.model).__name__}; choose another base"
+    )
+    raise ModelError(msg)

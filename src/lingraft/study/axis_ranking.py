@@ -1,0 +1,97 @@
+"""Rank the values of an axis by their mean, and state which differences the intervals support.
+
+A ranking of k values makes k(k-1)/2 comparisons at once, so their intervals are wider (Bonferroni
+correction).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from lingraft.study.cells import Label
+from lingraft.study.config import ComparedSettings
+from lingraft.study.statistics import (
+    CONFIDENCE,
+    LESS_IS_BETTER,
+    MeasuredField,
+    better_value,
+    measured_fields,
+)
+from lingraft.study.study_table import Row
+
+
+@dataclass(frozen=True)
+class AxisRanking:
+    """The values of an axis by their mean, best first.
+
+    `carried` are the pairs (better, worse) whose difference has an interval without 0.
+    """
+
+    axis: str
+    metric: str
+    subject: str
+    language: str
+    order: tuple[Label, ...]
+    means: tuple[float, ...]
+    carried: tuple[tuple[Label, Label], ...] = ()
+
+    @property
+    def best(self) -> Label | None:
+        """The value that is better than every other one by `carried`, `None` if there is none."""
+        first, *others = self.order
+        pairs = {(first, other) for other in others}
+        return first if pairs <= set(self.carried) else None
+
+    @property
+    def sentence(self) -> str:
+        """The ranking in one sentence, for people."""
+        metric = f"{self.metric} ({self.subject}{', ' + self.language if self.language else ''})"
+        if self.best is not None:
+            return f"{metric}: {self.best} is better than every other value of {self.axis}"
+        if self.carried:
+            pairs = "; ".join(f"{better} better than {worse}" for better, worse in self.carried)
+            return f"{metric}: {pairs}; the intervals separate no others on {self.axis}"
+        return f"{metric}: the intervals separate no values of {self.axis}"
+
+
+def ranking(
+    rows: Sequence[Row], axes: Sequence[str], axis: str, compared: ComparedSettings
+) -> list[AxisRanking]:
+    """Return the ranking of an axis for each language, over contexts that all values share."""
+    rankings: list[AxisRanking] = []
+    if compared.metric not in LESS_IS_BETTER:
+        return rankings
+    for field in measured_fields(rows, axes, compared):
+        shared = field.shared_by_all(axis)
+        if len(shared.labels(axis)) > 1:
+            rankings.append(_rank(shared, axis))
+    return rankings
+
+
+def _rank(field: MeasuredField, axis: str) -> AxisRanking:
+    index = field.axes.index(axis)
+    values: dict[Label, list[float]] = {}
+    for place, seeds in field.points.items():
+        values.setdefault(place[index], []).extend(point.value for point in seeds.values())
+    means = {label: sum(numbers) / len(numbers) for label, numbers in values.items()}
+    sign = 1 if LESS_IS_BETTER[field.metric] else -1
+    order = sorted(means, key=lambda label: sign * means[label])
+    pairs = list(combinations(order, 2))
+    confidence = 1 - (1 - CONFIDENCE) / len(pairs)
+    carried = []
+    for pair in pairs:
+        # The last difference is the average over contexts, the only one that all pairs share.
+        average = field.compare(axis, *pair)[-1:]
+        if average and better_value(average[0], confidence) == pair[0]:
+            carried.append(pair)
+    return AxisRanking(
+        axis,
+        field.metric,
+        field.subject,
+        field.language,
+        tuple(order),
+        tuple(map(means.__getitem__, order)),
+        tuple(carried),
+    )
