@@ -182,7 +182,7 @@ def test_rows_that_config_json_does_not_promise_are_refused(tmp_path: Path) -> N
     (source / "config.json").write_text(json.dumps({**config, "vocab_size": 420}))
     splice: Splice = extended_tokenizer(source, tmp_path / "tokenizer")
     with pytest.raises(
-        ModelError, match=r"320 in model.embed_tokens.weight, vocab_size 420; set vocab_size"
+        ModelError, match=r"embed_tokens.weight has 320 rows, and config.json asks for 420"
     ):
         resize_with_mean(source, tmp_path, splice)
     assert not (tmp_path / "model").exists()

@@ -110,6 +110,24 @@ def test_a_ranking_claims_no_more_than_its_intervals():
     assert "separate no others" in ranked.sentence
 
 
+def test_a_ranking_over_contexts_needs_seeds_in_each_of_them():
+    """Where no seed has both values in every context, no difference over all of them is claimed."""
+    rows = []
+    for init, size, seeds in (("a", 1, "01"), ("a", 2, "23"), ("b", 1, "01"), ("b", 2, "23")):
+        for seed in map(int, seeds):
+            value = 1.0 + 0.01 * seed + (1.0 if init == "b" else 0.0)
+            rows.append(row({"init": init, "size": size}, seed, value))
+    (ranked,) = ranking(rows, ["init", "size"], "init", BITS)
+    assert (ranked.order, ranked.carried, ranked.best) == (("a", "b"), (), None)
+
+
+def test_a_pair_is_stated_as_its_interval_says():
+    """A value with a worse mean over more seeds is better where the shared seeds show it."""
+    values = {"a": [1.00, 1.01, 1.02, 9.0], "b": [1.20, 1.21, 1.225]}
+    (ranked,) = ranking(rows_of(values), ["init"], "init", BITS)
+    assert (ranked.order, ranked.carried) == (("b", "a"), (("a", "b"),))
+
+
 def test_more_is_better_where_it_is():
     """Higher speed is better; for a metric of unknown direction, nothing is called better."""
     values = {"a": [10.0, 11.0, 10.5], "b": [20.0, 21.0, 20.6]}

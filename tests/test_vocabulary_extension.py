@@ -246,7 +246,9 @@ def test_protected_text_is_certified_document_by_document(assets, corpora, tmp_p
 
 def test_protection_without_base_text_is_refused(assets, corpora, tmp_path):
     """`protect` without base-language text is an error, because it could not be checked."""
-    with pytest.raises(RecipeError, match=r"vocabulary\.protect_replay: needs base-language text"):
+    with pytest.raises(
+        RecipeError, match=r"vocabulary\.protect_replay: there is no base-language text"
+    ):
         extend(assets / "tokenizers" / "llama2", [corpora("tr")], tmp_path, protect=True)
 
 

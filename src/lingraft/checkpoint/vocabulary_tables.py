@@ -1,9 +1,11 @@
-"""The other tensors with a row for each id, and the rule for the rows of new tokens in each.
+"""The further tensors with a row for each id, and the rule for the rows of new tokens in each.
 
-Besides the two embeddings, some architectures have per-layer embeddings, routing tables or the
-tables of multi-token prediction. Loaded tables are those whose shape changes with the vocabulary.
-Tables that the model does not load are recognised by their shape. A table of an unknown kind raises
-an error that names it: without new rows, it would be too short for the ids of added tokens.
+Some architectures have such tables besides the two embeddings and the bias of the head: per-layer
+embeddings, routing tables, tables of multi-token prediction. A table that the model loads is one
+whose shape changes if the model is built with a larger vocabulary. A table that it does not load is
+a vector or matrix with as many rows as the input embedding. New rows are those of the input or
+output embedding, the mean of the subtokens' rows, or what most subtokens have. A table that fits no
+rule raises an error that names it, because it would be too short for the ids of added tokens.
 """
 
 from __future__ import annotations
@@ -110,13 +112,13 @@ class TableFinder:
             return
         if place.shape[1:] == shape[1:]:
             difference = (
-                f"{place.shape[0]:,} in {name}, vocab_size {shape[0]}; set vocab_size to the "
-                f"number of stored rows"
+                f"{name} has {place.shape[0]} rows, and config.json asks for {shape[0]}; correct "
+                f"the vocabulary size in config.json, or use the config.json of these weights"
             )
         else:
             difference = (
-                f"{list(place.shape)} in {name}, {list(shape)} by config.json; download the "
-                f"config.json of these weights"
+                f"{name} has the shape {list(place.shape)}, and config.json asks for "
+                f"{list(shape)}; use the config.json of these weights"
             )
         config = self.checkpoint.folder / "config.json"
         msg = f"{config}: transformers cannot load these weights: {difference}"

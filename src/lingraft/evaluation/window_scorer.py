@@ -1,8 +1,10 @@
-"""Score windows of documents with a model: nats per predicted token.
+"""Score windows of documents with a model: the nats of every predicted token.
 
-A document that is longer than the context is read in windows, and every token is predicted exactly
-once. The logits are the largest tensor, so the head is applied to a block of scored positions at a
-time, if a check on a few tokens shows that body and head give the model's own logits.
+A document that is longer than the context is read in windows, which overlap so that each token has
+context; every token is predicted exactly once. Logits for all positions at once would take the most
+memory, so the head is applied to a block of scored positions at a time. Whole logits are only made
+if the model is sharded, or if a check on a few tokens shows that the body (the model without its
+head) followed by the head does not give the model's own logits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Rank the values of an axis by their mean, and state which differences the intervals support.
+"""Order the values of an axis, and list the pairs whose difference the intervals support.
 
-A ranking of k values makes k(k-1)/2 comparisons at once, so their intervals are wider (Bonferroni
-correction).
+The order is that of the means of a metric over the contexts that all values share; a context is a
+choice of values on the other axes. With k values there are k(k-1)/2 pairs, so for k > 2 the
+interval of each difference is wider than the 95% interval of a single one (Bonferroni correction).
 """
 
 from __future__ import annotations
@@ -81,11 +82,13 @@ def _rank(field: MeasuredField, axis: str) -> AxisRanking:
     pairs = list(combinations(order, 2))
     confidence = 1 - (1 - CONFIDENCE) / len(pairs)
     carried = []
-    for pair in pairs:
-        # The last difference is the average over contexts, the only one that all pairs share.
-        average = field.compare(axis, *pair)[-1:]
-        if average and better_value(average[0], confidence) == pair[0]:
-            carried.append(pair)
+    for first, second in pairs:
+        difference = field.compare_over_all(axis, first, second)
+        better = None if difference is None else better_value(difference, confidence)
+        if better is not None:
+            # Means are over all seeds and differences over shared ones: with different seeds, the
+            # better value can have the worse mean.
+            carried.append((better, second if better == first else first))
     return AxisRanking(
         axis,
         field.metric,

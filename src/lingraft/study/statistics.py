@@ -139,6 +139,16 @@ class MeasuredField:
             return [*in_contexts, self._difference(complete, compared, {})]
         return in_contexts
 
+    def compare_over_all(self, axis: str, first: Label, second: Label) -> Difference | None:
+        """Return the difference over all contexts; None if no seed has both values in each one."""
+        index = self.axes.index(axis)
+        contexts = sum(place[index] == first for place in self.points)
+        found = self.compare(axis, first, second)
+        # With several contexts, `compare` returns one difference for each and then the average.
+        # Where a context is missing or no seed is in all of them, the last one is not over all.
+        is_over_all = len(found) == (1 if contexts == 1 else contexts + 1)
+        return found[-1] if is_over_all else None
+
     def _difference(
         self,
         by_seed: Sequence[Sequence[_Pair]],

@@ -96,8 +96,8 @@ def _require_base_text(extension: Extension, base: Corpus | None) -> None:
     """Raise `RecipeError` if base-language text is to be protected and there is none."""
     if extension.protect and base is None:
         msg = (
-            "vocabulary.protect_replay: needs base-language text; add a replay corpus (its share "
-            "may be 0)"
+            "vocabulary.protect_replay: there is no base-language text to protect; add `replay` "
+            "(with share: 0 it is not trained on), or set vocabulary.protect_replay: false"
         )
         raise RecipeError(msg)
 
