@@ -7,7 +7,7 @@ JOBS   ?= 2
 # Compiling what is never imported took 40 of 122 seconds.
 PIP    := -m pip install -q --disable-pip-version-check --no-compile
 
-# Checks, and what the tests want beside .venv, side by side.
+# Checks run next to what the tests need in addition to .venv.
 MAKEFLAGS += --jobs=3
 
 # 50 kills over the demo and a small study; SEED=17 ROUNDS=1 repeats two of them.

@@ -229,7 +229,7 @@ def _scatter(
         x=alt.X("x:Q", title=x_title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
         y=alt.Y("y:Q", title=y_title, scale=alt.Scale(zero=False)),
     )
-    # One kind needs no legend, and more kinds than colours could not be told apart by it.
+    # One kind needs no legend, and a legend cannot distinguish more kinds than there are colours.
     coloured = 1 < len(kinds) <= len(COLOURS)
     colour = (
         alt.Color(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,14 +160,16 @@ def step_record(batch: Batch, result: StepResult, state: RunState) -> dict[str, 
     return record
 
 
-def speed_note(state: RunState, bits_per_byte: float, mfu: float | None = None) -> str:
-    """Return the text next to the progress bar.
+def speed_note(
+    state: RunState, bits_per_byte: float, seconds: float, mfu: float | None = None
+) -> str:
+    """Return the text next to the progress bar; `seconds` is the time since the process began.
 
-    >>> done, started = Totals(step=1, tokens=4096, bytes=12000), time.monotonic() - 2
-    >>> speed_note(RunState(done=done, started=started), 1.23456)
+    >>> state = RunState(done=Totals(step=1, tokens=4096, bytes=12000))
+    >>> speed_note(state, 1.23456, seconds=2.0)
     '1.235 bits/byte, 2,048 tokens/s, 6,000 bytes/s'
     """
-    seconds = max(time.monotonic() - state.started, 1e-9)
+    seconds = max(seconds, 1e-9)
     tokens = (state.done.tokens - state.begun.tokens) / seconds
     size = (state.done.bytes - state.begun.bytes) / seconds
     share = "" if mfu is None else f", MFU {mfu:.0%}"

@@ -230,7 +230,8 @@ class Trainer:
             record["mfu"] = mfu
         self.log.write(record)
         self.log.measure(self.model, state.done)
-        return speed_note(state, record["bits_per_byte"], mfu) + self.log.note(step + 1)
+        seconds = time.monotonic() - state.started
+        return speed_note(state, record["bits_per_byte"], seconds, mfu) + self.log.note(step + 1)
 
     def _finish(self, number: int, stepper: Stepper) -> None:
         """End a phase: merge and remove what the strategy inserted.
