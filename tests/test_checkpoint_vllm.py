@@ -138,9 +138,13 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "vocab_size": (
         "rows",
         set_json("config.json", vocab_size=500),
-        "384 in model.embed_tokens.weight, vocab_size 500",
+        "model.embed_tokens.weight has 384 rows, and config.json asks for 500",
     ),
-    "short head": ("rows", set_tensors(shorter_head), "383 in lm_head.weight, vocab_size 384"),
+    "short head": (
+        "rows",
+        set_tensors(shorter_head),
+        "lm_head.weight has 383 rows, and config.json asks for 384",
+    ),
     "tied in words": ("head", set_json("config.json", tie_word_embeddings=True), "differ"),
     "no head": (
         "head",

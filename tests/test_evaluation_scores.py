@@ -87,7 +87,7 @@ def test_a_document_of_a_megabyte_is_read_in_pieces(
 ) -> None:
     """A call reads at most a batch of tokens, logits have a limit, memory stays small."""
     model, tokenizer = pair
-    monkeypatch.setattr(bits_module, "LOGITS_AT_ONCE", 320 * 100)
+    monkeypatch.setattr("lingraft.evaluation.window_scorer.LOGITS_AT_ONCE", 320 * 100)
     seen, made = [], []
     hooks = [
         model.model.register_forward_pre_hook(
