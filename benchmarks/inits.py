@@ -24,7 +24,7 @@ from statistics import fmean, stdev
 from scipy.stats import t
 
 from lingraft.recipe import Runtime, load_recipe
-from lingraft.study import Probe, ProbeOutcome, inits_of, run_probe
+from lingraft.studies import Probe, ProbeOutcome, inits_of, run_probe
 
 TOKENS_OF_A_MEGABYTE = {256: 430_000, 3000: 201_000}
 """Of target and replayed text, with so many tokens added: what one pass comes to."""

@@ -26,7 +26,7 @@ from lingraft.corpus.build import build_corpus
 from lingraft.errors import LingraftError, TokenizerError
 from lingraft.recipe import load_recipe
 from lingraft.store import Draft
-from lingraft.study import read_study
+from lingraft.studies import read_study
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import HINDI, ROOT
 from tests.small_bases import BASES

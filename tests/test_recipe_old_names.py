@@ -22,8 +22,8 @@ from lingraft.recipe.old_names import (
     names_of_0_1,
 )
 from lingraft.recipe.yaml import dump, override, read_text
-from lingraft.study.cells import cells_of
-from lingraft.study.config import read_study
+from lingraft.studies.cells import cells_of
+from lingraft.studies.config import read_study
 
 OLD = """\
 name: old-{language}

@@ -15,8 +15,8 @@ from lingraft.recipe import load_recipe, recipe_values
 from lingraft.report import rebuild_pages, write_study_report
 from lingraft.report.study_charts import frontier
 from lingraft.report.study_files import BITS, COST, read_study_files
-from lingraft.study.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
-from lingraft.study.study_table import write_table
+from lingraft.studies.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
+from lingraft.studies.study_table import write_table
 from tests.conftest import ROOT
 from tests.test_report import HOSTILE, Outline, make_run
 

@@ -221,7 +221,7 @@ def warm() -> None:
     import lingraft.packing.pack
     import lingraft.pipeline
     import lingraft.report.run_page
-    import lingraft.study
+    import lingraft.studies
     import lingraft.training.train  # noqa: F401
 
     torch.set_num_threads(1)

@@ -23,8 +23,8 @@ from lingraft.pipeline.stages import build_graph
 from lingraft.progress import discard_line
 from lingraft.recipe import Runtime
 from lingraft.store import Manifest, Store
-from lingraft.study import Probe, ProbeOutcome, run_probe
-from lingraft.study.probe_outcome import ProbeScore
+from lingraft.studies import Probe, ProbeOutcome, run_probe
+from lingraft.studies.probe_outcome import ProbeScore
 
 TITLE = "Initializations of the added rows"
 COLUMNS = (

@@ -29,7 +29,7 @@ from lingraft.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lingraft.study.study_planner import StudyPlan
+    from lingraft.studies.study_planner import StudyPlan
 
 StudyFile = Annotated[
     Path,
@@ -129,10 +129,10 @@ def study(
     each cell under cells/. A failed cell is reported and the others continue. The same command
     again runs only what is missing.
     """
-    from lingraft import study as studies
+    from lingraft import studies
     from lingraft.recipe import Runtime
     from lingraft.report import write_report, write_study_report
-    from lingraft.study.study_command import raise_for_failures, result_tables, study_runtime
+    from lingraft.studies.study_command import raise_for_failures, result_tables, study_runtime
 
     chosen = studies.read_study(file, override or [])
     runtime = Runtime(runs, store or Path(), device, precision)
@@ -154,7 +154,7 @@ def study(
 
 
 def _print_study_plan(plan: StudyPlan, *, as_json: bool) -> None:
-    from lingraft.study import study_plan_tables
+    from lingraft.studies import study_plan_tables
 
     if as_json:
         print_json(plan.as_json())
@@ -187,13 +187,13 @@ def probe(
     methods are ranked only where the intervals over seeds separate them. Text, vocabulary and
     packing are computed once, and a later run of the recipe uses them.
     """
-    from lingraft import study
+    from lingraft import studies
     from lingraft.recipe import Runtime
 
-    settings = study.Probe(study.inits_of(inits), steps, seeds)
+    settings = studies.Probe(studies.inits_of(inits), steps, seeds)
     chosen = read_recipe(recipe, model, language, text, base_language, base_text, override)
     runtime = Runtime(runs, store or Path(), device, precision)
-    outcome = study.run_probe(chosen, settings, runtime, log=log)
+    outcome = studies.run_probe(chosen, settings, runtime, log=log)
     if as_json:
         print_json(outcome.as_json())
         return

@@ -14,7 +14,7 @@ from lingraft.report.run_files import read_run
 from lingraft.report.run_page import environment, style, write_report
 from lingraft.report.study_page import write_study_report
 from lingraft.store import write_files
-from lingraft.study.study_folder import STUDY
+from lingraft.studies.study_folder import STUDY
 
 COMPARISON = "comparison.html"
 

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lingraft.study.study_folder import StudyFolder
-from lingraft.study.study_table import Row
+from lingraft.studies.study_folder import StudyFolder
+from lingraft.studies.study_table import Row
 
 ValueKey = tuple[str, str, str]
 """The key of a number: metric, subject, and role of the language ("" for the model itself)."""

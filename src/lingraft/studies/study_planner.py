@@ -14,10 +14,10 @@ from lingraft.pipeline import Graph
 from lingraft.pipeline.run_folder import is_run
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.store import Store
-from lingraft.study.cells import Label
-from lingraft.study.config import Study
-from lingraft.study.study_folder import CELLS, scratch_dir_of
-from lingraft.study.study_runner import CellGraphs, StudyRuntime, build_cell_graphs
+from lingraft.studies.cells import Label
+from lingraft.studies.config import Study
+from lingraft.studies.study_folder import CELLS, scratch_dir_of
+from lingraft.studies.study_runner import CellGraphs, StudyRuntime, build_cell_graphs
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from lingraft.measurement import Measurement, read_measurements
 from lingraft.pipeline.run_folder import read_record
-from lingraft.study.cells import Cell
+from lingraft.studies.cells import Cell
 
 AXIS = "axis."
 COLUMNS = {

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.study.axis_ranking import AxisRanking, ranking
-from lingraft.study.cells import Cell, axes_of
-from lingraft.study.config import Study
-from lingraft.study.statistics import Difference, better_value, differences
-from lingraft.study.study_folder import CELLS, CURVES, DIFFERENCES, TABLE
-from lingraft.study.study_schedule import Outcome
-from lingraft.study.study_table import (
+from lingraft.studies.axis_ranking import AxisRanking, ranking
+from lingraft.studies.cells import Cell, axes_of
+from lingraft.studies.config import Study
+from lingraft.studies.statistics import Difference, better_value, differences
+from lingraft.studies.study_folder import CELLS, CURVES, DIFFERENCES, TABLE
+from lingraft.studies.study_schedule import Outcome
+from lingraft.studies.study_table import (
     AXIS,
     COLUMNS,
     CURVE_COLUMNS,

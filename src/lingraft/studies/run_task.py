@@ -22,7 +22,7 @@ from lingraft.progress import discard_line
 from lingraft.recipe import Runtime, parse_recipe, recipe_values
 from lingraft.recipe.tree import Tree
 from lingraft.store import Manifest, Store
-from lingraft.study.study_schedule import Built, Outcome, StudyTask
+from lingraft.studies.study_schedule import Built, Outcome, StudyTask
 
 WriteReport = Callable[[Path], Any]
 

@@ -5,15 +5,15 @@
 torch.
 """
 
-from lingraft.study.axis_ranking import ranking
-from lingraft.study.cells import Cell, cells_of
-from lingraft.study.config import Study, read_study
-from lingraft.study.probe import Probe, Trial, inits_of, run_probe, trials_of
-from lingraft.study.probe_outcome import ProbeOutcome
-from lingraft.study.statistics import Difference, better_value, differences
-from lingraft.study.study_folder import StudyFolder, read_study_folder
-from lingraft.study.study_planner import study_plan, study_plan_tables
-from lingraft.study.study_runner import StudyRuntime, run_study
+from lingraft.studies.axis_ranking import ranking
+from lingraft.studies.cells import Cell, cells_of
+from lingraft.studies.config import Study, read_study
+from lingraft.studies.probe import Probe, Trial, inits_of, run_probe, trials_of
+from lingraft.studies.probe_outcome import ProbeOutcome
+from lingraft.studies.statistics import Difference, better_value, differences
+from lingraft.studies.study_folder import StudyFolder, read_study_folder
+from lingraft.studies.study_planner import study_plan, study_plan_tables
+from lingraft.studies.study_runner import StudyRuntime, run_study
 
 __all__ = [
     "Cell",

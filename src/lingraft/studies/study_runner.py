@@ -20,19 +20,19 @@ from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Runtime
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Store, digest
-from lingraft.study.cells import Cell, axes_of, cells_of
-from lingraft.study.config import Study
-from lingraft.study.executors import LogOutcome, Pack, Processes, Ray, run_in_this_process
-from lingraft.study.run_task import WriteReport, pack_task
-from lingraft.study.study_folder import (
+from lingraft.studies.cells import Cell, axes_of, cells_of
+from lingraft.studies.config import Study
+from lingraft.studies.executors import LogOutcome, Pack, Processes, Ray, run_in_this_process
+from lingraft.studies.run_task import WriteReport, pack_task
+from lingraft.studies.study_folder import (
     CELLS,
     STUDY,
     StudyFolder,
     open_scratch_dir,
     read_study_folder,
 )
-from lingraft.study.study_results import gather_results
-from lingraft.study.study_schedule import Built, Outcome, StudySchedule, build_schedule
+from lingraft.studies.study_results import gather_results
+from lingraft.studies.study_schedule import Built, Outcome, StudySchedule, build_schedule
 
 FORMAT = 1
 """Version of the study folder; part of the key of a study."""

@@ -7,9 +7,9 @@ from rich.table import Table
 from lingraft.errors import LingraftError, RecipeError, did_you_mean
 from lingraft.formatting import duration, number
 from lingraft.recipe import Runtime
-from lingraft.study.executors import Ray
-from lingraft.study.study_folder import StudyFolder
-from lingraft.study.study_runner import StudyRuntime
+from lingraft.studies.executors import Ray
+from lingraft.studies.study_folder import StudyFolder
+from lingraft.studies.study_runner import StudyRuntime
 from lingraft.workers import EXECUTORS
 
 

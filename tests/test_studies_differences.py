@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lingraft.study import better_value, differences, ranking
-from lingraft.study.config import ComparedSettings
-from lingraft.study.study_results import difference_rows
+from lingraft.studies import better_value, differences, ranking
+from lingraft.studies.config import ComparedSettings
+from lingraft.studies.study_results import difference_rows
 
 BITS = ComparedSettings()
 

@@ -17,17 +17,17 @@ from lingraft.pipeline import Run
 from lingraft.recipe import Runtime
 from lingraft.recipe.yaml import dump
 from lingraft.store import Store
-from lingraft.study import StudyFolder, StudyRuntime, cells_of, read_study, run_study, study_plan
-from lingraft.study.executors import Processes, Ray
-from lingraft.study.study_command import (
+from lingraft.studies import StudyFolder, StudyRuntime, cells_of, read_study, run_study, study_plan
+from lingraft.studies.executors import Processes, Ray
+from lingraft.studies.study_command import (
     StudyError,
     raise_for_failures,
     result_tables,
     study_runtime,
 )
-from lingraft.study.study_runner import build_cell_graphs
-from lingraft.study.study_schedule import build_schedule
-from lingraft.study.study_table import COLUMNS
+from lingraft.studies.study_runner import build_cell_graphs
+from lingraft.studies.study_schedule import build_schedule
+from lingraft.studies.study_table import COLUMNS
 
 
 def report(folder: Path) -> None:

@@ -22,7 +22,7 @@ from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import override, read_file
 from lingraft.store import digest
-from lingraft.study.config import SEED, Study
+from lingraft.studies.config import SEED, Study
 
 LONGEST_NAME = 80
 """Characters of the labels in the name of a cell; the seed and a hash follow."""

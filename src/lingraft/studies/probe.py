@@ -27,7 +27,7 @@ from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.old_names import current_assignments
 from lingraft.recipe.schema import EmbeddingSettings, Evaluation
 from lingraft.store import Manifest, Store
-from lingraft.study.probe_outcome import SUBJECTS, ProbeOutcome, ProbeScore
+from lingraft.studies.probe_outcome import SUBJECTS, ProbeOutcome, ProbeScore
 from lingraft.training import Budget, Phase
 
 INITS_BY_DEFAULT = "calibrated,mean,random"

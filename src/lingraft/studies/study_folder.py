@@ -26,7 +26,7 @@ from lingraft.store import (
     remove_drafts,
     replace_folder,
 )
-from lingraft.study.study_table import Row, read_table
+from lingraft.studies.study_table import Row, read_table
 
 STUDY = "study.json"
 CELLS = "cells"

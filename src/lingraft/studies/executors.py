@@ -23,8 +23,8 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from lingraft.errors import Interrupted
-from lingraft.study.run_task import PackedTask, run_task
-from lingraft.study.study_schedule import Outcome, StudySchedule, StudyTask
+from lingraft.studies.run_task import PackedTask, run_task
+from lingraft.studies.study_schedule import Outcome, StudySchedule, StudyTask
 from lingraft.workers import cluster
 
 ATTEMPTS = 3

@@ -13,10 +13,10 @@ from rich.table import Table
 from lingraft.errors import RecipeError
 from lingraft.formatting import signed, with_interval
 from lingraft.measurement import Measurement, select
-from lingraft.study.axis_ranking import AxisRanking, ranking
-from lingraft.study.config import ComparedSettings
-from lingraft.study.statistics import Difference, differences
-from lingraft.study.study_table import AXIS, Row
+from lingraft.studies.axis_ranking import AxisRanking, ranking
+from lingraft.studies.config import ComparedSettings
+from lingraft.studies.statistics import Difference, differences
+from lingraft.studies.study_table import AXIS, Row
 
 INIT = "init"
 SUBJECTS = ("spliced", "adapted")

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
-from lingraft.study.cells import Label
-from lingraft.study.config import ComparedSettings
-from lingraft.study.study_table import AXIS, Row
+from lingraft.studies.cells import Label
+from lingraft.studies.config import ComparedSettings
+from lingraft.studies.study_table import AXIS, Row
 
 CONFIDENCE = 0.95
 LESS_IS_BETTER = {

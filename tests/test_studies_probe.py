@@ -15,8 +15,8 @@ from lingraft.pipeline import build_graph
 from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store
-from lingraft.study import Probe, ProbeOutcome, inits_of, run_probe, trials_of
-from lingraft.study.probe_outcome import ProbeScore
+from lingraft.studies import Probe, ProbeOutcome, inits_of, run_probe, trials_of
+from lingraft.studies.probe_outcome import ProbeScore
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_probe_that_failed_goes_on(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was scored before a failure is not scored again."""
-    from lingraft.study import probe as probe_module
+    from lingraft.studies import probe as probe_module
 
     runtime, asked = (
         Runtime(tmp_path / "runs", tmp_path / "store", "cpu"),

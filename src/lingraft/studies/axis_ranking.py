@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from lingraft.study.cells import Label
-from lingraft.study.config import ComparedSettings
-from lingraft.study.statistics import (
+from lingraft.studies.cells import Label
+from lingraft.studies.config import ComparedSettings
+from lingraft.studies.statistics import (
     CONFIDENCE,
     LESS_IS_BETTER,
     MeasuredField,
     better_value,
     measured_fields,
 )
-from lingraft.study.study_table import Row
+from lingraft.studies.study_table import Row
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from lingraft.errors import RecipeError
 from lingraft.pipeline import build_graph
 from lingraft.recipe.yaml import dump
 from lingraft.store import Store
-from lingraft.study import cells_of, read_study
-from lingraft.study.cells import axes_of
-from lingraft.study.study_schedule import Outcome, build_schedule
+from lingraft.studies import cells_of, read_study
+from lingraft.studies.cells import axes_of
+from lingraft.studies.study_schedule import Outcome, build_schedule
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = sorted(ROOT.glob("recipes/study-*.yaml"))
