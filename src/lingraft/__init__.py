@@ -7,52 +7,96 @@
 
 `run.model` loads with plain `AutoModelForCausalLM.from_pretrained` and
 `AutoTokenizer.from_pretrained`.
+
+Importing the package imports nothing else: every name of `__all__` is imported when it is first
+used. `import lingraft` therefore takes milliseconds, and `lingraft --help` needs no torch.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lingraft.pipeline import Run
+    from lingraft import errors
 
-__all__ = ["adapt"]
+    # What type checkers and editors see; `_MODULES` below must name the same modules.
+    from lingraft.errors import (
+        CertificateError,
+        CorpusError,
+        HubError,
+        Interrupted,
+        LingraftError,
+        MissingExtraError,
+        ModelError,
+        RecipeError,
+        StoreError,
+        TokenizerError,
+        TrainingError,
+    )
+    from lingraft.library.adapt_model import adapt
+    from lingraft.splice import Splice
+
+    __version__: str
+
+__all__ = [
+    "CertificateError",
+    "CorpusError",
+    "HubError",
+    "Interrupted",
+    "LingraftError",
+    "MissingExtraError",
+    "ModelError",
+    "RecipeError",
+    "Splice",
+    "StoreError",
+    "TokenizerError",
+    "TrainingError",
+    "__version__",
+    "adapt",
+    "errors",
+]
+
+_MODULES = {
+    "lingraft.errors": (
+        "CertificateError",
+        "CorpusError",
+        "HubError",
+        "Interrupted",
+        "LingraftError",
+        "MissingExtraError",
+        "ModelError",
+        "RecipeError",
+        "StoreError",
+        "TokenizerError",
+        "TrainingError",
+    ),
+    "lingraft.library.adapt_model": ("adapt",),
+    "lingraft.splice": ("Splice",),
+}
+"""The public names by module."""
+
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
-def adapt(
-    recipe: str | os.PathLike[str] | None = None,
-    *,
-    model: str | None = None,
-    language: str | None = None,
-    text: str | Sequence[str] = (),
-    base_language: str | None = None,
-    base_text: str | Sequence[str] = (),
-    overrides: Mapping[str, Any] | None = None,
-    store: str | os.PathLike[str] | None = None,
-    runs: str | os.PathLike[str] = "runs",
-    device: str = "auto",
-    precision: str = "auto",
-) -> Run:
-    """Run a recipe file, or adapt `model` to `language` on `text` with default settings.
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
 
-    Returns the finished run. `overrides` changes settings by their dotted path:
-    `{"vocabulary.size": 3000}`. Stages that are cached in the store are not computed again. Raises
-    `lingraft.errors.LingraftError` with one line that says how to fix the problem.
-    """
-    # Imported here, because `import lingraft` also runs before `lingraft --help`.
-    from lingraft import pipeline
-    from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
-    from lingraft.report import write_report
-
-    given = Given(model, language, _as_list(text), base_language, _as_list(base_text))
-    changes = [assignment(setting, value) for setting, value in (overrides or {}).items()]
-    chosen = chosen_recipe(Path(recipe) if recipe is not None else None, given, changes)
-    runtime = Runtime(Path(runs), Path(store or ""), device, precision)
-    return pipeline.run(chosen, runtime, write_report=write_report)
+        value: Any = version("lingraft")
+    elif name == "errors":
+        value = importlib.import_module("lingraft.errors")
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    else:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    # From now on the name is found without this function.
+    globals()[name] = value
+    return value
 
 
-def _as_list(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def __dir__() -> list[str]:
+    """List the public names, also those that are not imported yet."""
+    return sorted({*globals(), *__all__})
