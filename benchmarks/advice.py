@@ -4,12 +4,12 @@
     python benchmarks/advice.py tokens
 
 Run from the root of the repository; ../shared/assets must exist. Each recipe in
-recipes/english-8m-*.yaml is run (stages in the store are reused). Its predictions use only what
-was known before: tokens per byte from the base tokenizer, the training text and the held-out text;
-the final bits per byte from the first 20% of the training log. `small` takes 10 minutes per
-language on 2 cores; `full` needs a GPU. `tokens` checks tokenizers only: it predicts from a sample,
-then learns the tokens from 12 MB (or all the text, if there is less) and counts the tokens of the
-same held-out file.
+benchmarks/recipes/english-8m-*.yaml is run (stages in the store are reused). Its predictions use
+only what was known before: tokens per byte from the base tokenizer, the training text and the
+held-out text; the final bits per byte from the first 20% of the training log. `small` takes 10
+minutes per language on 2 cores; `full` needs a GPU. `tokens` checks tokenizers only: it predicts
+from a sample, then learns the tokens from 12 MB (or all the text, if there is less) and counts the
+tokens of the same held-out file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for language in sys.argv[3:] or LANGUAGES:
         run = lingraft.adapt(
-            Path("recipes") / f"english-8m-{language}.yaml",
+            Path("benchmarks/recipes") / f"english-8m-{language}.yaml",
             runs=runs,
             overrides={
                 "name": f"advice-{language}",

@@ -6,10 +6,10 @@
 
 Run from the root of the repository; ../shared/assets must exist. The script runs `lingraft probe`
 on english-8m with 1 MB of Hindi and a fifth of English added. Everything else is as in
-recipes/english-8m-hindi.yaml (+3,000 tokens, the regex repaired). --steps 0 is one pass over that
-text. Scores are cached in --store: a stopped run resumes, and a further init only adds its own
-runs. Differences are paired by seed; intervals are Student's t at 95%. `learned` sees more text
-than the others; the output says how much.
+benchmarks/recipes/english-8m-hindi.yaml (+3,000 tokens, the regex repaired). --steps 0 is one pass
+over that text. Scores are cached in --store: a stopped run resumes, and a further init only adds
+its own runs. Differences are paired by seed; intervals are Student's t at 95%. `learned` sees more
+text than the others; the output says how much.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ STEP_TOKENS = 4096
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/english-8m-hindi.yaml"))
+    parser.add_argument(
+        "--recipe", type=Path, default=Path("benchmarks/recipes/english-8m-hindi.yaml")
+    )
     parser.add_argument("--inits", default="random,mean,calibrated")
     parser.add_argument("--size", type=int, default=3000, help="tokens added")
     parser.add_argument("--megabytes", type=float, default=1.0, help="text in the target language")

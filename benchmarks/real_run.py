@@ -1,6 +1,6 @@
 """The table of a run, as the README and benchmarks/results.md hold it.
 
-    python benchmarks/real_run.py [recipes/english-8m-hindi.yaml | runs/NAME]
+    python benchmarks/real_run.py [benchmarks/recipes/english-8m-hindi.yaml | runs/NAME]
 
 A recipe is run first (stages in runs/.store are reused); a finished run folder is only read. Prints
 the table of the terminal, then the Markdown table of the model card with all measurements. Run from
@@ -24,7 +24,7 @@ def main() -> None:
     """Carry the recipe out if there is no run yet, and print its tables."""
     from rich.console import Console
 
-    source = Path(sys.argv[1] if len(sys.argv) > 1 else "recipes/english-8m-hindi.yaml")
+    source = Path(sys.argv[1] if len(sys.argv) > 1 else "benchmarks/recipes/english-8m-hindi.yaml")
     started = time.monotonic()
     run = Run(source) if source.is_dir() else lingraft.adapt(source)
     Console(width=160).print(before_after(run))

@@ -34,7 +34,7 @@ from gpu.intervals import interval
 import lingraft
 from lingraft.measurement import select
 
-RECIPE = Path("recipes/english-8m-hindi.yaml")
+RECIPE = Path("benchmarks/recipes/english-8m-hindi.yaml")
 LANGUAGES = ("hi", "en")
 DEFAULT, BYTES, TOKENS = "default", "paper, equal bytes", "paper, equal tokens"
 LARGER = ", 4096 a step"

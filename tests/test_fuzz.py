@@ -146,7 +146,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RECIPE = yaml.safe_load(
-    (ROOT / "recipes" / "english-8m-tamil-tasks.yaml").read_text(encoding="utf-8")
+    (ROOT / "benchmarks" / "recipes" / "english-8m-tamil-tasks.yaml").read_text(encoding="utf-8")
 )
 STUDY = yaml.safe_load((ROOT / "recipes" / "study-inits.yaml").read_text(encoding="utf-8"))
 BOMB = "a: &a [x, x]\n" + "".join(

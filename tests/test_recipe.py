@@ -23,7 +23,10 @@ from lingraft.store import digest
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted(
-    path for path in (ROOT / "recipes").glob("*.yaml") if not path.name.startswith("study-")
+    path
+    for folder in (ROOT / "recipes", ROOT / "benchmarks" / "recipes")
+    for path in folder.glob("*.yaml")
+    if not path.name.startswith("study-")
 )
 
 BASIC = b"""
@@ -45,7 +48,7 @@ def read(*overrides: str) -> Recipe:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_repository_is_read_and_reads_back(path):
-    """Every recipe in recipes/ is valid; what a run writes down of it is the same recipe."""
+    """Every recipe of the repository is valid; what a run writes down of it is the same recipe."""
     recipe = load_recipe(path)
     assert parse_recipe(read_text(recipe_yaml(recipe).encode(), "written")) == recipe
 

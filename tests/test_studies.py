@@ -16,7 +16,9 @@ from lingraft.studies.cells import axes_of
 from lingraft.studies.study_schedule import Outcome, build_schedule
 
 ROOT = Path(__file__).resolve().parent.parent
-STUDIES = sorted(ROOT.glob("recipes/study-*.yaml"))
+STUDIES = sorted(
+    [*ROOT.glob("recipes/study-*.yaml"), *ROOT.glob("benchmarks/recipes/study-*.yaml")]
+)
 
 
 @pytest.fixture
@@ -229,7 +231,7 @@ def test_a_failed_shared_stage_fails_what_builds_on_it_and_nothing_else(recipe_f
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_ready_studies_can_be_read_at_every_scale(path, monkeypatch):
-    """Each scale of each study in recipes/ lays out at least two cells, and asks a question."""
+    """Each scale of each ready study lays out at least two cells, and asks a question."""
     monkeypatch.chdir(ROOT)
     study = read_study(path)
     assert study.question.endswith("?")

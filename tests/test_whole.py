@@ -17,9 +17,7 @@ TEXT = "किताबें पढ़ना मुझे अच्छा ल�
 
 def adapt(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: dict) -> Run:
     monkeypatch.chdir(ROOT)  # where the recipes' paths begin
-    return lingraft.adapt(
-        ROOT / "recipes" / recipe, overrides=overrides, runs=tmp_path / "runs", device="cpu"
-    )
+    return lingraft.adapt(ROOT / recipe, overrides=overrides, runs=tmp_path / "runs", device="cpu")
 
 
 def value(run: Run, metric: str, subject: str, language: str) -> float:
@@ -74,7 +72,9 @@ def test_the_demo(tmp_path, monkeypatch, language):
 
     It needs fewer tokens and fewer bits per byte.
     """
-    run = adapt("demo.yaml", tmp_path, monkeypatch, {**SMALL_DEMO, "target.language": language})
+    run = adapt(
+        "recipes/demo.yaml", tmp_path, monkeypatch, {**SMALL_DEMO, "target.language": language}
+    )
     assert run.folder.name == f"demo-{language}"
     check_whole(run)
     before, after = (
@@ -91,7 +91,7 @@ def test_a_really_pretrained_model_learns_hindi(assets, tmp_path, monkeypatch):
     """English-8m with a little Hindi: a sixth of the tokens, fewer bits per byte, same English."""
     assert assets
     run = adapt(
-        "english-8m-hindi.yaml",
+        "benchmarks/recipes/english-8m-hindi.yaml",
         tmp_path,
         monkeypatch,
         {
@@ -135,7 +135,7 @@ def test_real_tokenizers(assets, tmp_path, monkeypatch, recipe):
     """Real tokenizers with a random body: fewer tokens, a valid certificate, a loadable model."""
     assert assets
     run = adapt(
-        f"{recipe}.yaml",
+        f"benchmarks/recipes/{recipe}.yaml",
         tmp_path,
         monkeypatch,
         {
