@@ -16,8 +16,7 @@ from pathlib import Path
 import lingraft
 from lingraft.formatting import duration
 from lingraft.model_card.sections import measurement_table
-from lingraft.pipeline import before_after
-from lingraft.pipeline.run_folder import Run
+from lingraft.pipeline import Run, before_after
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
     started = time.monotonic()
     run = Run(source) if source.is_dir() else lingraft.adapt(source)
     Console(width=160).print(before_after(run))
-    print(f"\n{measurement_table(run.measurements())}\n")
+    print(f"\n{measurement_table(run.measurements)}\n")
     print(f"{duration(time.monotonic() - started)}, report {run.report}")
 
 

@@ -125,7 +125,7 @@ def carried_out(
         runs=arguments.runs,
         store=arguments.store,
     )
-    measured = run.measurements()
+    measured = run.measurements
     bits = {
         subject: {
             language: select(measured, metric="bits per byte", language=language, subject=subject)[

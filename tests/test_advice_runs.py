@@ -74,7 +74,7 @@ def test_a_run_holds_its_predictions_and_checks_them(finished):
         assert row.as_json()["error"] == pytest.approx(row.prediction.value / row.measured - 1)
     measured = {
         (row.metric, row.language): row.value
-        for row in made.measurements()
+        for row in made.measurements
         if row.subject == "adapted"
     }
     assert rows["tokens per byte", "tr"].measured == measured["tokens per byte", "tr"]

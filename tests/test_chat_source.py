@@ -90,13 +90,13 @@ def test_a_run_replays_chats_and_says_so(place: Path, tmp_path: Path) -> None:
     recipe = recipe_of(place, replay_of(place))
     run = pipeline.run(recipe, runtime, write_report=lambda _folder: None, log=told.append)
     before, _ = answered(place / "model")
-    after, written = answered(run.model)
+    after, written = answered(run.model_path)
     assert after == before
     assert written
     assert any("adapted directly, with chat text in en" in line for line in told)
     assert any("document <|endoftext|>: the EOS <|im_end|> marks turns" in line for line in told)
     assert not any("may forget how to chat" in line for line in run.record["warnings"])
-    card = (run.model / "README.md").read_text(encoding="utf-8")
+    card = (run.model_path / "README.md").read_text(encoding="utf-8")
     assert "A chat model" in card
     assert "apply_chat_template" in card
     assert "base language model" not in card

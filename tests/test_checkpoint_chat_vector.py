@@ -132,11 +132,11 @@ def test_a_recipe_ends_with_the_chat_vector(
     answer = Store(runtime.store).folder(graph.training.stage)
     trained = load_file(answer / "model" / "model.safetensors")
     kept, before, after = (
-        load_file(folder / "model.safetensors") for folder in (run.model, tiny_model, instruct)
+        load_file(folder / "model.safetensors") for folder in (run.model_path, tiny_model, instruct)
     )
     name = "model.norm.weight"
     torch.testing.assert_close(
         kept[name], trained[name] + 0.5 * (after[name] - before[name]), rtol=0, atol=1e-6
     )
-    assert {row.subject for row in run.measurements()} == {"source", "spliced", "adapted"}
+    assert {row.subject for row in run.measurements} == {"source", "spliced", "adapted"}
     assert run.folder.joinpath("training.jsonl").is_file()

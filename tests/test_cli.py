@@ -263,7 +263,7 @@ def test_the_python_call(tiny_model, hindi_file, tmp_path):
         device="cpu",
     )
     assert run.report.is_file()
-    assert {row.subject for row in run.measurements()} == {"source", "spliced", "adapted"}
+    assert {row.subject for row in run.measurements} == {"source", "spliced", "adapted"}
 
 
 def test_the_modules_of_the_fork_server_can_be_imported():

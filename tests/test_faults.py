@@ -254,7 +254,7 @@ def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
     model = tmp_path / "model"
     before = {path.name: file_digest(path) for path in model.iterdir()}
     finished, _, _ = carry_out(recipe, here)
-    weights = finished.model / "model.safetensors"
+    weights = finished.model_path / "model.safetensors"
     whole = file_digest(weights)
     flipped(weights)
     _, made, lines = carry_out(recipe, here)

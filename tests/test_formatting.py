@@ -7,7 +7,7 @@ import re
 from lingraft.formatting import change, value_of
 from lingraft.measurement import Measurement, metric_changes
 from lingraft.model_card.sections import measurement_table
-from lingraft.pipeline.run_folder import Run
+from lingraft.pipeline import Run
 from lingraft.pipeline.tables import before_after
 from tests.test_report import html_of, make_run
 

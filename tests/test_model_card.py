@@ -67,7 +67,7 @@ def test_every_run_holds_a_card(run):
 def test_the_table_holds_every_measured_number(run):
     """Each metric and language has a line with the value and interval of each subject."""
     lines = [line for line in (run.folder / CARD).read_text().splitlines() if line.startswith("| ")]
-    for row in run.measurements():
+    for row in run.measurements:
         if row.metric.endswith(" change"):
             continue
         line = next(line for line in lines if line.startswith(f"| {row.metric} | {row.language} |"))
@@ -151,7 +151,7 @@ def test_an_untrained_run_says_so(run):
         if stage["name"] != "training"
     ]
     next(stage for stage in stages if stage["name"] == "vocabulary")["notes"]["dropped"] = 1234
-    text = card_text(run.record | {"stages": stages}, run.measurements())
+    text = card_text(run.record | {"stages": stages}, run.measurements)
     assert "**Training:** none." in text
     assert "1,234 tokens of the base were dropped" in text
 

@@ -59,9 +59,9 @@ def test_a_multimodal_model_is_adapted_in_place(tmp_path: Path) -> None:
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_text(text)
     finished = short_adapt(source, tmp_path)
-    before, after = load(source)[0], load(finished.model)[0]
+    before, after = load(source)[0], load(finished.model_path)[0]
     assert type(before) is type(after)
-    names = [Checkpoint.open(folder).tensors.keys() for folder in (source, finished.model)]
+    names = [Checkpoint.open(folder).tensors.keys() for folder in (source, finished.model_path)]
     assert names[0] == names[1]
     read = set(text_parameters(before))
     rest = {name: tensor for name, tensor in before.state_dict().items() if name not in read}
@@ -79,12 +79,12 @@ def test_a_multimodal_model_is_adapted_in_place(tmp_path: Path) -> None:
     ]
     assert len(moved) > 20
     for name, text in companions.items():
-        assert (finished.model / name).read_text() == text
+        assert (finished.model_path / name).read_text() == text
     configs = [
-        json.loads((folder / "config.json").read_text()) for folder in (source, finished.model)
+        json.loads((folder / "config.json").read_text()) for folder in (source, finished.model_path)
     ]
     assert configs[0]["image_token_index"] == configs[1]["image_token_index"] == 301
-    card = (finished.model / "README.md").read_text()
+    card = (finished.model_path / "README.md").read_text()
     assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-text-to-text"
     assert "AutoModelForImageTextToText.from_pretrained(folder" in card
     with torch.inference_mode():

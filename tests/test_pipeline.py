@@ -12,8 +12,19 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import LingraftError, StoreError
-from lingraft.pipeline import Run, before_after, build_graph, plan, plan_table, run, summary
+from lingraft.measurement import read_measurements
+from lingraft.pipeline import (
+    Run,
+    before_after,
+    build_graph,
+    load_run,
+    plan,
+    plan_table,
+    run,
+    summary,
+)
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
+from lingraft.recipe.old_names import names_of_0_1
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import override
 from lingraft.store import Store, file_digest
@@ -109,6 +120,7 @@ def test_a_run_leaves_everything_and_a_second_one_does_nothing(recipe_values, he
     }
     check_record(finished)
     check_model(finished)
+    check_reading(finished, recipe)
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
     lines: list[str] = []
     run(recipe, here, write_report=report, log=lines.append)
@@ -129,7 +141,7 @@ def check_record(finished: Run) -> None:
     assert set(record["versions"]) == {"lingraft", "python", "torch", "transformers", "tokenizers"}
     subjects = {
         (row.subject, row.language)
-        for row in finished.measurements()
+        for row in finished.measurements
         if row.metric == "bits per byte"
     }
     assert subjects == {
@@ -146,12 +158,59 @@ def check_model(finished: Run) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     text = "एक छोटी चिड़िया sings"
-    ids = AutoTokenizer.from_pretrained(finished.model)(text, add_special_tokens=False)["input_ids"]
-    assert ids == open_tokenizer(finished.model).encode([text])[0]
+    ids = AutoTokenizer.from_pretrained(finished.model_path)(text, add_special_tokens=False)[
+        "input_ids"
+    ]
+    assert ids == open_tokenizer(finished.model_path).encode([text])[0]
     assert max(ids) >= 320
-    model = AutoModelForCausalLM.from_pretrained(finished.model)
+    model = AutoModelForCausalLM.from_pretrained(finished.model_path)
     assert model.get_input_embeddings().weight.shape[0] >= 340
-    assert not (finished.model / "manifest.json").exists()
+    assert not (finished.model_path / "manifest.json").exists()
+
+
+def check_reading(finished: Run, recipe: Recipe) -> None:
+    """`load_run` gives what the files say, also where they have the names of 0.1."""
+    loaded = load_run(finished.folder)
+    assert loaded == finished
+    assert loaded.recipe == recipe
+    frame = loaded.measurements.to_pandas()
+    assert len(frame) == len(read_measurements(finished.folder / "measurements.parquet"))
+    assert "compared with source" in str(loaded.measurements)
+    assert "Hindi" in loaded.summary
+    certificate = json.loads((finished.folder / "certificate.json").read_text(encoding="utf-8"))
+    assert [claim.as_json["holds"] for claim in loaded.certificate] == [
+        claim["holds"] for claim in certificate["claims"]
+    ]
+    assert {entry.language for entry in loaded.prediction} >= {"hi"}
+    assert list(loaded.warnings) == finished.record["warnings"]
+    assert loaded.notes["vocabulary"]["added"] > 0
+    model, tokenizer = loaded.load()
+    assert not model.training
+    assert len(tokenizer) <= model.get_input_embeddings().weight.shape[0]
+    path = finished.folder / "run.json"
+    now = path.read_text(encoding="utf-8")
+    path.write_text(json.dumps(names_of_0_1(json.loads(now))), encoding="utf-8")
+    assert loaded.recipe == recipe
+    path.write_text(now, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such folder"),
+        ("", "not a finished run"),
+        ('{"format": 1, "made by": "lingraft extend"}', "made by `lingraft extend`, not a run"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_one_line(tmp_path, content, message):
+    """A missing, unfinished or other folder is refused by `load_run` with what to do."""
+    folder = tmp_path / "run"
+    if content is not None:
+        folder.mkdir()
+        (folder / "run.json").write_text(content, encoding="utf-8")
+    with pytest.raises(StoreError, match=message) as raised:
+        load_run(folder)
+    assert "\n" not in str(raised.value)
 
 
 CHANGED = {
@@ -206,14 +265,14 @@ def test_a_changed_setting_redoes_what_depends_on_it(recipe_values, here, change
 def test_only_what_changed_is_made_again(recipe_values, here):
     """A second run with another rate trains and scores again; all else is cached."""
     first, _ = carry_out(read(recipe_values), here)
-    weights = file_digest(first.model / "model.safetensors")
+    weights = file_digest(first.model_path / "model.safetensors")
     second, made = carry_out(read(recipe_values, "training.learning_rates=1e-2"), here)
     assert made == TRAINED
     assert second.folder == first.folder
-    assert file_digest(second.model / "model.safetensors") != weights
+    assert file_digest(second.model_path / "model.safetensors") != weights
     third, made = carry_out(read(recipe_values), here)
     assert made == []
-    assert file_digest(third.model / "model.safetensors") == weights
+    assert file_digest(third.model_path / "model.safetensors") == weights
 
 
 def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
@@ -258,8 +317,8 @@ def test_without_replay_and_without_training(recipe_values, here):
     del recipe_values["replay"]
     finished, made = carry_out(read(recipe_values, "training={phases: []}"), here)
     assert made == ["source", "corpus", *EXTENDED, "scoring", "scoring", "evaluation", "prediction"]
-    assert {row.subject for row in finished.measurements()} == {"source", "spliced"}
-    assert {row.language for row in finished.measurements()} == {"hi"}
+    assert {row.subject for row in finished.measurements} == {"source", "spliced"}
+    assert {row.language for row in finished.measurements} == {"hi"}
     assert "no replay text" in finished.record["warnings"][0]
     assert not (finished.folder / "training.jsonl").exists()
 
@@ -269,7 +328,7 @@ def test_continued_pretraining_alone(recipe_values, here):
     finished, _ = carry_out(read(recipe_values, "vocabulary.size=0"), here)
     rows = [
         row
-        for row in finished.measurements()
+        for row in finished.measurements
         if (row.metric, row.language) == ("tokens per word", "hi")
     ]
     assert len({row.value for row in rows}) == 1
@@ -366,8 +425,8 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
     finished, made = carry_out(recipe, here)
     assert made == ["training", "result-check", *MEASURED]
     alone, _ = carry_out(recipe, Runtime(tmp_path / "alone", tmp_path / "alone-store", "cpu"))
-    assert file_digest(finished.model / "model.safetensors") == file_digest(
-        alone.model / "model.safetensors"
+    assert file_digest(finished.model_path / "model.safetensors") == file_digest(
+        alone.model_path / "model.safetensors"
     )
 
 

@@ -11,9 +11,9 @@ import pytest
 from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError
 from lingraft.evaluation.tasks.task_changes import task_changes
 from lingraft.measurement import read_measurements, select
+from lingraft.measurement_table import comparison_table
 from lingraft.pipeline import (
     EvaluationRequest,
-    comparison_table,
     evaluate_models,
     evaluation_stages,
 )
@@ -104,7 +104,7 @@ def test_one_model_against_itself_changes_nothing(models, hindi_file, english_fi
         assert [
             (row.value, row.low, row.high, row.subject) for row in select(rows, metric=metric)
         ] == [(0, 0, 0, "copy")] * 2
-    table = comparison_table(found)
+    table = comparison_table(rows)
     assert [column.header for column in table.columns][3:] == ["one", "copy", "copy, change"]
     json.dumps(found)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

@@ -205,7 +205,7 @@ def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp
     for language in ("hi", "ta", "en"):
         before, after = (
             select(
-                finished.measurements(),
+                finished.measurements,
                 metric="tokens per word",
                 language=language,
                 subject=subject,

@@ -32,7 +32,7 @@ def test_a_trained_model_keeps_names_and_untrained_tensors(name: str, tmp_path: 
     """After training, the files have the published names and the layers that were not loaded."""
     source = publish(LAYOUTS[name], tmp_path / "source")
     finished = short_adapt(source, tmp_path, "training.budget=2 steps")
-    before, after = Checkpoint.open(source), Checkpoint.open(finished.model)
+    before, after = Checkpoint.open(source), Checkpoint.open(finished.model_path)
     assert before.tensors.keys() == after.tensors.keys()
     rows = after.tensors[
         next(one for one in after.tensors if one.endswith("embed_tokens.weight"))
@@ -40,10 +40,10 @@ def test_a_trained_model_keeps_names_and_untrained_tensors(name: str, tmp_path: 
     for one, place in before.tensors.items():
         if place.shape[0] == 320 and "embed_tokens" in one:
             assert after.tensors[one].shape[0] == rows
-    account = load(finished.model)[1]
+    account = load(finished.model_path)[1]
     assert not account["missing_keys"]
     assert not account["mismatched_keys"]
-    config = json.loads((finished.model / "config.json").read_text())
+    config = json.loads((finished.model_path / "config.json").read_text())
     assert ("text_config" in config) == (
         "text_config" in json.loads((source / "config.json").read_text())
     )

@@ -16,13 +16,13 @@ import pytest
 from lingraft.display_text import plain
 from lingraft.errors import StoreError
 from lingraft.measurement import Measurement, find_change, metric_changes, write_measurements
+from lingraft.pipeline.run_files import read_run
+from lingraft.pipeline.run_summary import answer
 from lingraft.pretokenizer import ScriptChange
 from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.report import compare_runs, write_report
 from lingraft.report.charts import inlined
-from lingraft.report.run_files import read_run
 from lingraft.report.run_tables import token_boxes
-from lingraft.report.summary import answer
 from lingraft.splice import AddedToken, identity_splice
 
 HOSTILE = (

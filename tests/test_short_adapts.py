@@ -80,17 +80,17 @@ def test_a_short_run_stops_goes_on_and_reports(
     with pytest.raises(Interrupted):
         short_adapt(source, tmp_path / "stopped", *overrides)
     stopped = short_adapt(source, tmp_path / "stopped", *overrides, report=write_report)
-    one, other = (Checkpoint.open(run.model) for run in (whole, stopped))
+    one, other = (Checkpoint.open(run.model_path) for run in (whole, stopped))
     before = Checkpoint.open(source)
     assert one.tensors.keys() == other.tensors.keys() == before.tensors.keys()
     for name, place in one.tensors.items():
         assert place.dtype == other.tensors[name].dtype == before.tensors[name].dtype
         assert torch.equal(one.tensor(name), other.tensor(name)), name
-    model, account = load(stopped.model)
+    model, account = load(stopped.model_path)
     assert not any(account.values())
     assert type(model).__name__ == type(load(source)[0]).__name__
     assert "bits per byte" in stopped.report.read_text()
-    assert {row.subject for row in stopped.measurements()} == {"source", "spliced", "adapted"}
+    assert {row.subject for row in stopped.measurements} == {"source", "spliced", "adapted"}
     assert any(
         not torch.equal(one.tensor(name), before.tensor(name))
         for name in one.tensors

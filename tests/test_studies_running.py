@@ -137,7 +137,7 @@ def check_table(finished: StudyFolder) -> None:
         assert {(row["axis.embeddings"], row["seed"]) for row in rows} == {
             (cell["labels"]["embeddings"], cell["seed"])
         }
-        for one in Run(finished.cell(cell["name"])).measurements():
+        for one in Run(finished.cell(cell["name"])).measurements:
             assert [
                 row["value"]
                 for row in rows

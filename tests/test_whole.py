@@ -23,7 +23,7 @@ def adapt(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override
 def value(run: Run, metric: str, subject: str, language: str) -> float:
     (row,) = [
         row
-        for row in run.measurements()
+        for row in run.measurements
         if (row.metric, row.subject, row.language) == (metric, subject, language)
     ]
     return row.value
@@ -37,12 +37,12 @@ def check_whole(run: Run) -> None:
     assert claims
     assert [claim["name"] for claim in claims if claim["fatal"] and not claim["holds"]] == []
     assert run.report.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
-    tokenizer = AutoTokenizer.from_pretrained(run.model)
+    tokenizer = AutoTokenizer.from_pretrained(run.model_path)
     assert (
         tokenizer(TEXT, add_special_tokens=False)["input_ids"]
-        == open_tokenizer(run.model).encode([TEXT])[0]
+        == open_tokenizer(run.model_path).encode([TEXT])[0]
     )
-    model = AutoModelForCausalLM.from_pretrained(run.model)
+    model = AutoModelForCausalLM.from_pretrained(run.model_path)
     ids = tokenizer("Once upon a time", return_tensors="pt")
     assert (
         model.generate(**ids, max_new_tokens=4, do_sample=False).shape[1]

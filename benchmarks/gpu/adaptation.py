@@ -108,7 +108,7 @@ def adapted(base: Base, arm: str, seed: int, work: Path, device: str) -> dict[st
     done = pipeline.run(
         recipe, runtime, write_report=write_report, log=lambda line: print(line, flush=True)
     )
-    measured = done.measurements()
+    measured = done.measurements
     row: dict[str, Any] = {
         "planned seconds": planned.seconds,
         "planned tokens": planned.amounts.get("tokens"),

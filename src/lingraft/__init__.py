@@ -3,9 +3,9 @@
     import lingraft
 
     run = lingraft.adapt(model="path/to/model", language="hi", text="hindi.jsonl.gz")
-    print(run.report, run.model)
+    print(run.report, run.model_path)
 
-`run.model` loads with plain `AutoModelForCausalLM.from_pretrained` and
+`run.model_path` loads with plain `AutoModelForCausalLM.from_pretrained` and
 `AutoTokenizer.from_pretrained`.
 
 Importing the package imports nothing else: every name of `__all__` is imported when it is first

@@ -11,6 +11,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # The models of a run: the source, the source with added rows before training, and the result.
 SUBJECTS = ("source", "spliced", "adapted")
@@ -56,11 +60,9 @@ class Measurement:
     note: str = ""
 
 
-def write_measurements(rows: Sequence[Measurement], path: Path) -> None:
-    """Write measurements as parquet, or as CSV if the path ends in .csv."""
+def arrow_table(rows: Iterable[Measurement]) -> pa.Table:
+    """Return measurements as a table with a column for each field."""
     import pyarrow as pa
-    import pyarrow.csv as pa_csv
-    import pyarrow.parquet as pq
 
     types = {
         "str": pa.string(),
@@ -71,7 +73,15 @@ def write_measurements(rows: Sequence[Measurement], path: Path) -> None:
     schema = pa.schema(
         [(field.name, types[str(field.type)]) for field in dataclasses.fields(Measurement)]
     )
-    table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema)
+    return pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema)
+
+
+def write_measurements(rows: Iterable[Measurement], path: Path) -> None:
+    """Write measurements as parquet, or as CSV if the path ends in .csv."""
+    import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
+
+    table = arrow_table(rows)
     if path.suffix == ".csv":
         pa_csv.write_csv(table, path)
     else:

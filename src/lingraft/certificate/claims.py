@@ -10,12 +10,12 @@ omitted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import CertificateError
+from lingraft.errors import CertificateError, StoreError
 from lingraft.splice import Splice
 from lingraft.tokenizer import ModelTokenizer
 
@@ -156,3 +156,25 @@ def write_certificate(
         remedy = f"vocabulary.allow: [{failed[0].name!r}] accepts it by name"
     msg = f"{broken} ({facts}); {remedy}"
     raise CertificateError(msg)
+
+
+def read_claims(path: Path) -> tuple[Claim, ...]:
+    """Return the claims of a certificate.json; raises `StoreError` if it cannot be read."""
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))["claims"]
+        return tuple(map(_read_claim, records))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{path}: not a certificate ({error}); run the recipe again"
+        raise StoreError(msg) from error
+
+
+def _read_claim(record: Mapping[str, Any]) -> Claim:
+    return Claim(
+        record["name"],
+        record["value"],
+        record["of"],
+        record["unit"],
+        record.get("detail", ""),
+        record.get("fatal", True),
+        tuple(record.get("exceptions", ())),
+    )

@@ -186,7 +186,7 @@ def _print_outcome(run: Run) -> None:
     print_table(pipeline.before_after(run))
     if line := pipeline.pretokenizer_line(run.folder):
         typer.echo(line)
-    typer.echo(f"model   {run.model}\nreport  {run.report}")
+    typer.echo(f"model   {run.model_path}\nreport  {run.report}")
 
 
 def plan(

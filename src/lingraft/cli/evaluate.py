@@ -98,6 +98,8 @@ def evaluate(
     """
     from lingraft import pipeline
     from lingraft.advice import parse_text_argument
+    from lingraft.measurement import Measurement
+    from lingraft.measurement_table import comparison_table
     from lingraft.recipe import Runtime
 
     texts: dict[str, list[str]] = {}
@@ -113,5 +115,5 @@ def evaluate(
     if as_json:
         print_json(outcome)
         return
-    print_table(pipeline.comparison_table(outcome))
+    print_table(comparison_table([Measurement(**row) for row in outcome["measurements"]]))
     typer.echo(f"measurements  {output / 'measurements.csv'}")

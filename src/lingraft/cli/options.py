@@ -164,10 +164,12 @@ def log(line: str) -> None:
 
 
 def print_table(table: Any) -> None:
-    """Print a table in the width of the terminal, or of 160 columns without a terminal."""
+    """Print a table in the width of the terminal, or in `WIDTH` columns without one."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    from lingraft.table_display import WIDTH
+
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def print_json(value: Any) -> None:

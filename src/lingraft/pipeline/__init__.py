@@ -7,16 +7,15 @@ outputs.
 """
 
 from lingraft.pipeline.extension import extend
+from lingraft.pipeline.finished_run import Run, load_run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.model_evaluation import EvaluationRequest, evaluate_models
 from lingraft.pipeline.planner import PlanRow, describe_pretokenizer_plan, plan, plan_table
-from lingraft.pipeline.run_folder import Run
 from lingraft.pipeline.runner import run, run_as_worker
 from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import (
     before_after,
     claims_table,
-    comparison_table,
     pretokenizer_line,
     summary,
     warning_lines,
@@ -30,10 +29,10 @@ __all__ = [
     "before_after",
     "build_graph",
     "claims_table",
-    "comparison_table",
     "describe_pretokenizer_plan",
     "evaluate_models",
     "extend",
+    "load_run",
     "plan",
     "plan_table",
     "pretokenizer_line",

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,36 +38,6 @@ EDITABLE = ("recipe.yaml", "model/README.md")
 
 EVIDENCE = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
 """Files of the vocabulary stage that show how the tokens were chosen."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    The folder `model` loads with `AutoModelForCausalLM.from_pretrained` and
-    `AutoTokenizer.from_pretrained`, without lingraft.
-    """
-
-    folder: Path
-
-    @property
-    def model(self) -> Path:
-        """The folder of the adapted model."""
-        return self.folder / "model"
-
-    @property
-    def report(self) -> Path:
-        """The report, one HTML file."""
-        return self.folder / "report.html"
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The content of run.json: recipe, stages, versions, device, times."""
-        return read_record(self.folder)
-
-    def measurements(self) -> list[Measurement]:
-        """Return every number that was measured."""
-        return read_measurements(self.folder / "measurements.parquet")
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from lingraft.model_card import write_card
 from lingraft.pipeline.added_token_table import ADDED_TOKENS
 from lingraft.pipeline.all_ranks import train_as_worker, training_group
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
+from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.run_folder import (
     EVIDENCE,
     FORMAT,
-    Run,
     clock,
     copy_measurements,
     has_key,

@@ -1,27 +1,24 @@
-"""The results of runs and evaluations as tables for people, and a run's summary as JSON."""
+"""The results of runs as tables for people, and a run's summary as JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from lingraft.formatting import change, measured, number, value_of
-from lingraft.measurement import CHANGE, SUBJECTS, Measurement, MetricChange, metric_changes
-from lingraft.pipeline.run_folder import Run, read_record
+from lingraft.formatting import change, number, value_of
+from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
+from lingraft.pipeline.finished_run import Run
+from lingraft.pipeline.run_folder import read_record
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.store import WARNINGS
 
 IDENTICAL = "documents tokenised identically"
 SHOWN = ("tokens per word", "bits per byte", "generation speed", IDENTICAL)
 """The metrics in the final table of a run; the report and measurements.csv have all metrics."""
-
-DERIVED = ("tokens per byte", "tokens per document")
-"""Metrics that follow from others; only the table of an evaluation leaves them out."""
 
 
 def before_after(run: Run) -> Table:
@@ -31,7 +28,7 @@ def before_after(run: Run) -> Table:
     table = Table(title=title, title_justify="left", pad_edge=False, box=None)
     for heading in ("metric", "language", *SUBJECTS, "change"):
         table.add_column(heading, justify="right" if heading in {*SUBJECTS, "change"} else "left")
-    for metric in metric_changes(run.measurements()):
+    for metric in metric_changes(run.measurements):
         # Target text is cut into other tokens on purpose: only base text must stay as it was.
         if metric.metric == IDENTICAL and metric.language != record["replay_language"]:
             continue
@@ -50,37 +47,6 @@ def _label(metric: MetricChange) -> str:
     if " per " in metric.metric or metric.unit == "share":
         return metric.metric
     return f"{metric.metric} ({metric.unit})"
-
-
-def comparison_table(evaluation: Mapping[str, Any]) -> Table:
-    """Return the table of an evaluation: for each metric and language the value of each model.
-
-    The paired changes from the first model follow, all with their intervals. `evaluation` is the
-    result of `evaluate_models`.
-    """
-    models = list(evaluation["models"])
-    rows = [Measurement(**row) for row in evaluation["measurements"]]
-    cells = {(row.metric, row.language, row.subject): row for row in rows}
-    title = f"compared with {models[0]}; 95% intervals over documents"
-    table = Table(title=title, title_justify="left", pad_edge=False, box=None)
-    for heading in ("metric", "language", "unit"):
-        table.add_column(heading)
-    for name in models:
-        table.add_column(name, justify="right")
-    for name in models[1:]:
-        table.add_column(f"{name}, change", justify="right")
-    lines = dict.fromkeys((row.metric, row.language, row.unit) for row in rows)
-    for metric, language, unit in lines:
-        if metric in DERIVED or metric.endswith(CHANGE):
-            continue
-        first = cells.get((metric, language, models[0]))
-        values, changes = [measured(first)], []
-        for name in models[1:]:
-            row = cells.get((metric, language, name))
-            values.append(measured(row))
-            changes.append(change(first, row, cells.get((metric + CHANGE, language, name))))
-        table.add_row(metric, language, unit, *values, *changes)
-    return table
 
 
 def warning_lines(folder: Path) -> list[str]:
@@ -124,10 +90,10 @@ def summary(run: Run) -> dict[str, Any]:
     pretokenizer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return {
         "run": str(run.folder),
-        "model": str(run.model),
+        "model": str(run.model_path),
         "report": str(run.report),
         "pretokenizer": pretokenizer,
         "stages": record["stages"],
         "warnings": record["warnings"],
-        "measurements": [asdict(row) for row in run.measurements()],
+        "measurements": [asdict(row) for row in run.measurements],
     }

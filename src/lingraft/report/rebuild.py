@@ -9,8 +9,8 @@ from pathlib import Path
 from lingraft.errors import StoreError
 from lingraft.measurement import MetricChange, find_change, metric_changes
 from lingraft.model_card import write_card
+from lingraft.pipeline.run_files import read_run
 from lingraft.pipeline.run_folder import read_record
-from lingraft.report.run_files import read_run
 from lingraft.report.run_page import environment, style, write_report
 from lingraft.report.study_page import write_study_report
 from lingraft.store import write_files

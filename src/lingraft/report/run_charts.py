@@ -9,8 +9,8 @@ from typing import Any
 from lingraft.display_text import language_name
 from lingraft.formatting import join_words, number, percent, size
 from lingraft.measurement import MetricChange, find_change
+from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, styled
-from lingraft.report.run_files import RunFiles
 
 DASHES = {"held-out": [1, 0], "training": [3, 3]}
 # Points of a training curve; more cannot be distinguished at this width.

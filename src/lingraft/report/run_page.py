@@ -17,6 +17,8 @@ from lingraft import display_text, formatting
 from lingraft.evaluation import forgetting
 from lingraft.forecast.run_predictions import check_predictions
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
+from lingraft.pipeline.run_files import RunFiles, read_run
+from lingraft.pipeline.run_summary import answer, question
 from lingraft.report import run_tables
 from lingraft.report.charts import (
     Chart,
@@ -27,8 +29,6 @@ from lingraft.report.charts import (
     titled,
 )
 from lingraft.report.run_charts import charts
-from lingraft.report.run_files import RunFiles, read_run
-from lingraft.report.summary import answer, question
 from lingraft.store import write_files
 
 HERE = Path(__file__).parent

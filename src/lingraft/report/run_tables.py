@@ -16,7 +16,7 @@ from typing import Any
 from lingraft.display_text import direction
 from lingraft.formatting import duration, flatten, number, size
 from lingraft.measurement import TASKS, MetricChange
-from lingraft.report.run_files import RunFiles
+from lingraft.pipeline.run_files import RunFiles
 from lingraft.splice import AddedToken
 
 HEADLINE = frozenset(

@@ -9,7 +9,7 @@ from typing import Any
 
 from lingraft.errors import ModelError
 from lingraft.export.hub_upload import model_folder
-from lingraft.report.run_files import RunFiles, read_run
+from lingraft.pipeline.run_files import RunFiles, read_run
 from lingraft.tokenizer import open_tokenizer
 
 # Example prompts that the page offers.

@@ -17,7 +17,7 @@ from lingraft.formatting import (
     size,
 )
 from lingraft.measurement import MetricChange, find_change
-from lingraft.report.run_files import RunFiles
+from lingraft.pipeline.run_files import RunFiles
 
 
 def question(run: RunFiles) -> str:

@@ -1,0 +1,117 @@
+"""A finished run: the adapted model, and what was measured, certified and predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.certificate.claims import Claim, read_claims
+from lingraft.checkpoint import load_model
+from lingraft.errors import StoreError
+from lingraft.forecast.run_predictions import Prediction, read_predictions
+from lingraft.measurement import metric_changes, read_measurements
+from lingraft.measurement_table import MeasurementTable
+from lingraft.pipeline.run_files import read_run
+from lingraft.pipeline.run_folder import read_record
+from lingraft.pipeline.run_summary import answer
+from lingraft.recipe import Recipe, parse_recipe
+from lingraft.recipe.tree import Tree
+from lingraft.store import WARNINGS
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run in its folder; every property reads the files of the folder.
+
+    The folder `model_path` loads with `AutoModelForCausalLM.from_pretrained` and
+    `AutoTokenizer.from_pretrained`, without lingraft. Properties raise `StoreError` if a file is
+    missing or damaged.
+    """
+
+    folder: Path
+
+    @property
+    def model_path(self) -> Path:
+        """The folder of the adapted model."""
+        return self.folder / "model"
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.folder / "report.html"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of run.json: recipe, stages, versions, device, times."""
+        return read_record(self.folder)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with every setting; old names of settings have their new names."""
+        return parse_recipe(Tree(self.record["recipe"]))
+
+    @property
+    def measurements(self) -> MeasurementTable:
+        """Every number that was measured, for the models "source", "spliced" and "adapted"."""
+        return MeasurementTable(tuple(read_measurements(self.folder / "measurements.parquet")))
+
+    @property
+    def summary(self) -> str:
+        """What improved and what got worse, one sentence a line, as at the top of the report."""
+        return "\n".join(answer(read_run(self.folder), metric_changes(self.measurements.rows)))
+
+    @property
+    def certificate(self) -> tuple[Claim, ...]:
+        """The certified claims about the tokenizer and the model."""
+        return read_claims(self.folder / "certificate.json")
+
+    @property
+    def prediction(self) -> tuple[Prediction, ...]:
+        """What was predicted before it was measured; empty for a run without prediction.json."""
+        return tuple(read_predictions(self.folder))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings of the run, in the order of its stages."""
+        return tuple(self.record.get(WARNINGS, ()))
+
+    @property
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """What each stage noted about its output, by the title of the stage."""
+        return {stage["title"]: stage["notes"] for stage in self.record["stages"]}
+
+    def load(self, device: str = "cpu", dtype: str = "auto") -> tuple[Any, Any]:
+        """Return the adapted model, in evaluation mode, and its transformers tokenizer.
+
+        `dtype` is the name of a torch data type, "stored" for that of the files, or "auto": the
+        stored one on a GPU, float32 elsewhere.
+        """
+        # Imported here, because properties of a run are also read without transformers.
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self.model_path)
+        return load_model(self.model_path, device, dtype), tokenizer
+
+
+def load_run(path: str | Path) -> Run:
+    """Return the finished run in a folder, such as `runs/demo-hi`.
+
+    Raises `StoreError` with one line if the folder is not a finished run. Runs of lingraft 0.1 are
+    read, too.
+
+    >>> load_run("nowhere")
+    Traceback (most recent call last):
+    ...
+    lingraft.errors.StoreError: nowhere: no such folder; `lingraft adapt` creates a run
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        msg = f"{folder}: no such folder; `lingraft adapt` creates a run"
+        raise StoreError(msg)
+    record = read_record(folder)
+    if "recipe" not in record or "stages" not in record:
+        made_by = record.get("made by", "an unknown program")
+        msg = f"{folder}: made by `{made_by}`, not a run; name a folder that `lingraft adapt` wrote"
+        raise StoreError(msg)
+    return Run(folder)
