@@ -35,6 +35,9 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from lingraft.library.adapt_model import adapt
+    from lingraft.measurement import Measurement
+    from lingraft.measurement_table import MeasurementTable
+    from lingraft.pipeline.finished_run import Run, load_run
     from lingraft.splice import Splice
 
     __version__: str
@@ -45,9 +48,12 @@ __all__ = [
     "HubError",
     "Interrupted",
     "LingraftError",
+    "Measurement",
+    "MeasurementTable",
     "MissingExtraError",
     "ModelError",
     "RecipeError",
+    "Run",
     "Splice",
     "StoreError",
     "TokenizerError",
@@ -55,6 +61,7 @@ __all__ = [
     "__version__",
     "adapt",
     "errors",
+    "load_run",
 ]
 
 _MODULES = {
@@ -72,6 +79,9 @@ _MODULES = {
         "TrainingError",
     ),
     "lingraft.library.adapt_model": ("adapt",),
+    "lingraft.measurement": ("Measurement",),
+    "lingraft.measurement_table": ("MeasurementTable",),
+    "lingraft.pipeline.finished_run": ("Run", "load_run"),
     "lingraft.splice": ("Splice",),
 }
 """The public names by module."""
