@@ -217,7 +217,7 @@ def test_parallel_rows_with_a_gap_are_left_out(tmp_path):
     rows = [{"en": "a", "hi": "क"}, {"en": "", "hi": "ख"}, {"en": "c", "hi": None}]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert read_parallel(str(tmp_path / "p.jsonl"), ["hi"]) == {"en": ("a",), "hi": ("क",)}
-    with pytest.raises(CorpusError, match="no field 'sw'"):
+    with pytest.raises(CorpusError, match="no column sw; the columns are"):
         read_parallel(str(tmp_path / "p.jsonl"), ["sw"])
 
 

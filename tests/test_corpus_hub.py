@@ -151,7 +151,10 @@ def test_refusals_say_what_to_do(hub, tmp_path):
             f"access is restricted; accept the conditions on {hub.url}/datasets/me/secret, "
             "then `hf auth login`"
         ),
-        "hf:me/lines/train:row 1: no field 'content' to take the text from; known: id, text",
+        (
+            'hf:me/lines/train:row 1: no field "content"; the fields are text, id; give '
+            "--text-field text (in a recipe: corpus: {hub: me/lines, text_field: text})"
+        ),
         "hf:me/broken/train: the data set cannot be read: ",
     ]
     for answer, message in zip(answers, expected, strict=True):

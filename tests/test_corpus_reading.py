@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,19 +15,53 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from lingraft.corpus import Source, text_files
+from lingraft.corpus import CorpusSettings, Source, build_corpus, text_files
 from lingraft.corpus.readers import read_source
+from lingraft.corpus.text_fields import likely_text_field
 from lingraft.corpus.text_files import find_files
+from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
+from lingraft.file_kinds import TEXT_KINDS
+from lingraft.store import WARNINGS, Draft
 
 TEXTS = ["नमस्ते दुनिया", "zwei  Wörter ", "line\u2028separator stays inside", "últ\u0301imo"]
-COMPRESS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+COMPRESS = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": zstandard.ZstdCompressor().compress,
+    ".xz": partial(lzma.compress, preset=0),  # decompressing takes memory by the preset
+    ".bz2": bz2.compress,
+}
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     return sink.getvalue().to_pybytes()
+
+
+def arrow_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def warc_record(body: str, kind: str = "conversion", **header: object) -> bytes:
+    """Return a record as Common Crawl writes it; `header` changes or removes header lines."""
+    content = body.encode()
+    lines = {
+        "WARC-Type": kind,
+        "WARC-Target-URI": "https://example.org/",
+        "Content-Length": len(content),
+        **header,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value is not None)
+    return f"WARC/1.0\r\n{head}\r\n".encode() + content + b"\r\n\r\n"
+
+
+def wet_bytes(texts: list[str]) -> bytes:
+    return warc_record("software: x\r\n", "warcinfo") + b"".join(map(warc_record, texts))
 
 
 CONTENT = {
@@ -38,6 +75,8 @@ CONTENT = {
     ".parquet": lambda: parquet_bytes(pa.table({"id": [1, 2, 3, 4], "text": TEXTS})),
     ".csv": lambda: "".join(["id,text\r\n", *(f'1,"{text}"\r\n' for text in TEXTS)]).encode(),
     ".tsv": lambda: "".join(["text\tid\n", *(f"{text}\t1\n" for text in TEXTS)]).encode(),
+    ".arrow": lambda: arrow_bytes(pa.table({"id": [1, 2, 3, 4], "text": TEXTS})),
+    ".warc.wet": lambda: wet_bytes(TEXTS),
 }
 
 
@@ -56,7 +95,7 @@ def fault(path: object, **more: object) -> str:
 @pytest.mark.parametrize("compression", COMPRESS)
 @pytest.mark.parametrize("ending", CONTENT)
 def test_every_format_gives_the_same_documents(tmp_path, ending, compression):
-    """A text is the same from every file format, plain, gzipped or in zstandard."""
+    """A text is the same from every file format, plain or compressed in any of the four ways."""
     path = tmp_path / f"text{ending}{compression}"
     path.write_bytes(COMPRESS[compression](CONTENT[ending]()))
     assert read(path) == TEXTS
@@ -87,7 +126,7 @@ def test_a_cell_of_a_table_is_a_document(tmp_path):
     [
         (
             "txt,id\na,1\n",
-            ":2: no field 'text' to take the text from; did you mean 'txt'? known: id",
+            ':2: no field "text"; the fields are txt, id; give --text-field txt (in a recipe: ',
         ),
         (
             'text\n"a\nb"\nc,d\n',
@@ -113,8 +152,8 @@ def test_tables_in_a_folder_are_read_by_a_pattern_only(tmp_path):
 
 
 def test_compressed_files_may_be_put_end_to_end(tmp_path):
-    """Several gzip members or zstandard frames in a file are all read."""
-    for compression in (".gz", ".zst"):
+    """Several gzip members, zstandard frames, or xz or bzip2 streams in a file are all read."""
+    for compression in (".gz", ".zst", ".xz", ".bz2"):
         path = tmp_path / f"a.txt{compression}"
         path.write_bytes(COMPRESS[compression](b"one\ntw") + COMPRESS[compression](b"o\nthree"))
         assert read(path) == ["one", "two", "three"]
@@ -159,9 +198,7 @@ def test_a_missing_file_names_the_nearest_one(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "the folder contains no .txt" in fault(tmp_path / "empty")
     (tmp_path / "a.xml").touch()
-    assert "unknown file type; expected .txt, .jsonl, .json, .parquet, .csv, .tsv" in fault(
-        tmp_path / "a.xml"
-    )
+    assert f"unknown file type; expected {TEXT_KINDS}" in fault(tmp_path / "a.xml")
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
@@ -185,10 +222,10 @@ def test_utf16_is_recognised(tmp_path):
         ("[1]", ":2: expected an object with named fields, got a list"),
         (
             '{"txt": "a", "id": 1}',
-            ":2: no field 'text' to take the text from; did you mean 'txt'? known: id",
+            ':2: no field "text"; the fields are txt, id; give --text-field txt (in a recipe: ',
         ),
-        ('{"text": 3.5, "id": 1}', ":2: field 'text' is a number, expected text"),
-        ('{"text": ["a"]}', ":2: field 'text' is a list"),
+        ('{"text": 3.5, "id": 1}', ':2: field "text" is a number, not text'),
+        ('{"text": ["a"]}', ':2: field "text" is a list'),
         ('{"text": "\\ud800"}', ":2: field 'text' contains half of a surrogate pair"),
         ("[" * 200_000, ":2: "),
     ],
@@ -212,9 +249,10 @@ def test_the_text_field_is_named_by_the_recipe(tmp_path):
     )
     assert read(path, text_field="body") == ["x", ""]
     assert read(path, text_field="translation.hi") == ["क", ""]
-    assert "no field 'translation.ta' to take the text from; known: en, hi" in fault(
-        path, text_field="translation.ta"
-    )
+    assert (
+        'no field "translation.ta"; the fields are body, translation.hi, translation.en; give '
+        "--text-field body (in a recipe: corpus: {path: "
+    ) in fault(path, text_field="translation.ta")
 
 
 def test_parquet_columns(tmp_path):
@@ -222,25 +260,39 @@ def test_parquet_columns(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(parquet_bytes(pa.table({"n": [1, 2], "t": [{"hi": "क"}, {"hi": None}]})))
     assert read(path, text_field="t.hi") == ["क", ""]
-    assert "no column 'text' to take the text from; known: n, t" in fault(path)
-    assert ":row 1: field 'n' is a number" in fault(path, text_field="n")
+    assert (
+        f'{path}:row 1: no field "text"; the fields are n, t.hi; give --text-field t.hi (in a '
+        f"recipe: corpus: {{path: {path}, text_field: t.hi}})"
+    ) in fault(path)
+    assert ':row 1: field "n" is a number' in fault(path, text_field="n")
 
 
-@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.zst", "a.parquet.gz", "a.parquet"])
+TRUNCATED = {
+    "a.parquet": "cannot be read as parquet",
+    "a.arrow": "cannot be read as arrow",
+    "a.warc.wet": "the file ends inside the record",
+    **{
+        f"a.{kind}": "the compressed data is truncated"
+        for kind in ("txt.gz", "jsonl.zst", "txt.xz", "csv.bz2", "parquet.gz", "warc.wet.gz")
+    },
+}
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
 def test_a_file_that_is_cut_short_is_refused(tmp_path, name):
     """Truncated files are errors, never shorter corpora."""
-    ending, _, compression = name[1:].partition(".")[2].partition(".")
-    path, kind = tmp_path / name, f".{compression}" if compression else ""
-    content = COMPRESS[kind](CONTENT[f".{ending}"]())
+    path = tmp_path / name
+    kind = path.suffix if path.suffix in COMPRESS else ""
+    content = COMPRESS[kind](CONTENT[name[1:].removesuffix(kind)]())
     path.write_bytes(content[:-12])
     message = fault(path)
-    assert message.startswith(f"{path}: ")
-    assert (
-        "cannot be read as parquet" if not kind else "the compressed data is truncated"
-    ) in message
+    assert message.startswith(str(path))
+    assert TRUNCATED[name] in message
 
 
-@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst", "a.parquet"])
+@pytest.mark.parametrize(
+    "name", ["a.txt.gz", "a.txt.zst", "a.txt.xz", "a.txt.bz2", "a.parquet", "a.arrow", "a.wet"]
+)
 def test_a_file_of_another_kind_is_refused(tmp_path, name):
     """A name that promises something else than the content is told."""
     (tmp_path / name).write_bytes(b"just some plain text, and a little more of it\n" * 9)
@@ -273,12 +325,96 @@ def test_a_document_too_large_for_memory_is_refused(tmp_path, monkeypatch):
     assert "write one object per line" in fault(tmp_path / "a.json")
 
 
+def test_the_right_field_is_ready_to_paste():
+    """One field that looks like the text is named; where several or none do, none is."""
+    for record, field in (
+        ({"id": "7", "title": "A bird in the hand", "body": "It sings every day."}, "body"),
+        ({"url": "https://a.b", "line": "one two three four five"}, "line"),
+        ({"n": 3, "meta": {"Text": "a"}}, "meta.Text"),
+        ({"en": "one", "hi": "two"}, None),
+        ({"n": 3}, None),
+    ):
+        assert likely_text_field(record, "text") == field
+
+
+def test_the_other_records_of_a_crawl_are_no_text(tmp_path):
+    """Only conversion records are documents; an archive without them is refused with its types."""
+    path = tmp_path / "a.warc"
+    path.write_bytes(
+        warc_record("GET / HTTP/1.1", "request")
+        + warc_record("several\nlines\n")
+        + warc_record("{}", "metadata")
+    )
+    assert read(path) == ["several\nlines\n"]
+    assert read(path, text_field="url") == ["https://example.org/"]
+    path.write_bytes(warc_record("", "warcinfo") + warc_record("<p>", "response") * 2)
+    assert "(type conversion), found 1 warcinfo, 2 response; give the crawl's WET" in fault(path)
+
+
+BROKEN_RECORDS = {
+    "it has no Content-Length": warc_record("lost", **{"Content-Length": None}),
+    "its Content-Length is '-4'": warc_record("lost", **{"Content-Length": -4}),
+    "its length is not what its header says": warc_record("much too long", **{"Content-Length": 4}),
+    "is not a header line": b"WARC/1.0\r\nno header\r\n\r\nlost\r\n\r\n",
+    "byte 0xff at offset 5 is not UTF-8": warc_record("lost  ").replace(b"t  ", b"t \xff"),
+}
+
+
+@pytest.mark.parametrize("problem", BROKEN_RECORDS)
+def test_a_broken_record_of_a_crawl_is_left_out(tmp_path, problem):
+    """A record that cannot be read is dropped, counted and named, and the next ones are read."""
+    path = tmp_path / "a.warc.wet.gz"
+    after = [f"after {number}" for number in range(20)]
+    parts = [warc_record("before"), BROKEN_RECORDS[problem], *map(warc_record, after)]
+    path.write_bytes(b"".join(map(gzip.compress, parts)))
+    texts = read(path)
+    assert [text for text in texts if text] == ["before", *after]
+    (broken,) = [text for text in texts if isinstance(text, MalformedRecord)]
+    assert broken.problem.startswith(f"{path}:record 2: ")
+    assert problem in broken.problem
+    settings = CorpusSettings.model_validate({"sources": [str(path)], "heldout_share": 0.5})
+    (tmp_path / "corpus").mkdir()
+    draft = Draft(tmp_path / "corpus")
+    build_corpus(settings, "en", draft)
+    assert draft.notes["dropped"] == {"malformed": {"documents": 1, "bytes": 0}}
+    (warning,) = draft.notes[WARNINGS]
+    assert f"malformed records are left out: 1; the first: {broken.problem}" in warning
+
+
+def test_a_saved_data_set_is_its_arrow_files(tmp_path):
+    """`save_to_disk` folders are read; of several splits, one must be named."""
+    datasets = pytest.importorskip("datasets")
+    texts = [f"text {number}" for number in range(10)]
+    split = datasets.Dataset.from_dict({"text": texts, "id": list(range(10))})
+    split.save_to_disk(tmp_path / "one", num_shards=2)
+    (tmp_path / "one" / "cache-1.arrow").write_bytes(b"a cache that is not listed")
+    assert read(tmp_path / "one") == texts
+    datasets.DatasetDict({"train": split, "test": split}).save_to_disk(tmp_path / "two")
+    assert (
+        f"two: a DatasetDict with 2 splits; name one of them: {tmp_path}/two/train or "
+        f"{tmp_path}/two/test"
+    ) in fault(tmp_path / "two")
+    assert read(tmp_path / "two" / "test") == texts
+    (tmp_path / "one" / "state.json").write_text("{}")
+    assert f"{tmp_path}/one: a data set that cannot be read" in fault(tmp_path / "one")
+
+
+def test_an_arrow_file_may_have_either_format(tmp_path):
+    """The format with a footer, and a table of more records than are in memory at a time."""
+    table = pa.table({"text": [f"text {number}" for number in range(1000)]})
+    with pa.ipc.new_file(tmp_path / "a.arrow", table.schema) as writer:
+        writer.write_table(table)
+    assert read(tmp_path / "a.arrow") == table["text"].to_pylist()
+
+
 @pytest.mark.parametrize("compression", COMPRESS)
 def test_reading_takes_memory_for_a_document_and_not_for_the_file(tmp_path, compression):
     """A file of 40 MB is read in a few MB."""
     path = tmp_path / f"a.txt{compression}"
-    content = b"".join(b"%07d some more words to fill a line\n" % number for number in range(10**6))
-    path.write_bytes(COMPRESS[compression](content))
+    content = b"".join(
+        b"%07d some more words to fill a line\n" % number for number in range(25_000)
+    )
+    path.write_bytes(COMPRESS[compression](content) * 40)
     texts = read_source(Source(path=str(path)), "en")
     tracemalloc.start()
     try:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import bz2
 import copy
 import gzip
 import io
 import json
+import lzma
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -266,10 +268,23 @@ def test_weights_with_lying_headers(tiny_model: Path, place: Path, data: st.Data
     survives(lambda: embedding_names(Checkpoint.open(folder)))
 
 
-TEXTS = {"txt": "one line\nanother one\n", "jsonl": '{"text": "one"}\n{"text": "two"}\n'}
+WET = "WARC/1.0\nWARC-Type: conversion\nContent-Length: 6\n\nsome {}\n\n"
+TEXTS = {
+    "txt": "one line\nanother one\n",
+    "jsonl": '{"text": "one"}\n{"text": "two"}\n',
+    "csv": 'id,text\n1,one\n2,"two, three"\n',
+    "tsv": "id\ttext\n1\tone\n2\ttwo\n",
+    "wet": WET.format("a") + WET.format("b"),
+}
 
 
-@pytest.mark.parametrize("ending", ["txt", "jsonl", "txt.gz", "jsonl.gz", "parquet", "jsonl.zst"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        *("txt", "jsonl", "csv", "tsv", "parquet", "arrow", "wet"),
+        *("txt.gz", "jsonl.gz", "wet.gz", "jsonl.zst", "txt.xz", "csv.bz2"),
+    ],
+)
 @fuzzed
 @given(data=st.data())
 def test_texts_with_anything_in_them(ending: str, place: Path, data: st.DataObject) -> None:
@@ -285,21 +300,26 @@ def test_texts_with_anything_in_them(ending: str, place: Path, data: st.DataObje
 def text_file(ending: str) -> bytes:
     """Return a good file of this kind, with some of what real files have."""
     kind = ending.partition(".")[0]
-    if kind == "parquet":
+    if kind in {"parquet", "arrow"}:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        made = io.BytesIO()
-        pq.write_table(pa.table({"text": list(HINDI)}), made)
+        made, table = io.BytesIO(), pa.table({"text": list(HINDI)})
+        if kind == "parquet":
+            pq.write_table(table, made)
+        else:
+            with pa.ipc.new_stream(made, table.schema) as writer:
+                writer.write_table(table)
         return made.getvalue()
-    plain = (
-        "\ufeff".encode()
-        + TEXTS[kind].replace("\n", "\r\n").encode()
-        + "é\n".encode("latin-1")
-        + b"\0\n"
-    )
+    plain = TEXTS[kind].replace("\n", "\r\n").encode() + "é\n".encode("latin-1") + b"\0\n"
+    if kind != "wet":
+        plain = "\ufeff".encode() + plain
     if ending.endswith("gz"):
         return gzip.compress(plain, mtime=0)
+    if ending.endswith("xz"):
+        return lzma.compress(plain, preset=0)
+    if ending.endswith("bz2"):
+        return bz2.compress(plain)
     if ending.endswith("zst"):
         import zstandard
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lingraft.file_kinds import TEXT_KINDS
+
 if TYPE_CHECKING:
     from lingraft.recipe import Recipe
 
@@ -46,8 +48,8 @@ TextFiles = Annotated[
     typer.Option(
         "--text",
         "-t",
-        help="Text in the target language: a file (.txt .jsonl .csv .parquet, also .gz .zst), a "
-        "glob, or a Hub dataset owner/name. Repeat for several.",
+        help=f"Text in the target language: a file ({TEXT_KINDS}), a folder, a glob, or a Hub "
+        "dataset owner/name. Repeat for several.",
         rich_help_panel="What",
     ),
 ]

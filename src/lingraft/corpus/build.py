@@ -29,6 +29,7 @@ from lingraft.corpus.splits import (
     ShuffledDocument,
     SplitTable,
 )
+from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
 from lingraft.progress import progress
 from lingraft.store import Draft
@@ -48,7 +49,10 @@ class KeptDocuments:
 
     def add(self, source: int, text: str) -> DocumentHashes | None:
         """Filter and count a document; return its hashes if it is kept."""
-        text = normalise_document(text, self.form) if self.form else text
+        if isinstance(text, MalformedRecord):
+            self.findings.malformed.append(text.problem)
+        elif self.form:
+            text = normalise_document(text, self.form)
         size, tally = len(text.encode()), self.tallies[source]
         tally.count(size)
         reason, digest = self.cleaner.filter(text)

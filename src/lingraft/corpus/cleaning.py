@@ -1,9 +1,10 @@
 """Filter documents, and count the dropped ones by reason.
 
-The checks run in this order, and the first that fails is the reason that is counted: empty (only
-white space), too short, too long, in the held-out set, duplicate, wrong language (by lingua, from
-the extra `language-id`). Two documents are duplicates if their texts are equal after NFC
-normalisation and without outer white space. Kept text is not changed.
+The checks run in this order, and the first that fails is the reason that is counted: malformed (a
+record of a crawl that cannot be read), empty (only white space), too short, too long, in the
+held-out set, duplicate, wrong language (by lingua, from the extra `language-id`). Two documents are
+duplicates if their texts are equal after NFC normalisation and without outer white space. Kept text
+is not changed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import langcodes
 
 from lingraft.corpus.language import is_domain
+from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ CHECKED_CHARACTERS = 1000
 class Reason:
     """The reasons to drop a document, as counts and errors name them."""
 
+    malformed = "malformed"
     empty = "empty"
     short = "too short"
     long = "too long"
@@ -133,6 +136,8 @@ class Cleaner:
 
         The hash is empty for a document that is dropped by its length.
         """
+        if isinstance(text, MalformedRecord):
+            return Reason.malformed, b""
         bare = text.strip()
         if not bare:
             return Reason.empty, b""

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
-from lingraft.corpus.text_files import COMPRESSIONS, ENDINGS, has_wildcards
+from lingraft.corpus.text_files import has_wildcards
+from lingraft.file_kinds import ENDINGS, TEXT_KINDS, without_compression
 from lingraft.hub_client import HUB_ID
 from lingraft.registry import Settings
 from lingraft.store import path_exists
@@ -62,8 +63,7 @@ class Source(Settings):
 
     path: str | None = Field(
         default=None,
-        description="file, folder or glob: .txt, .jsonl, .json, .parquet, .csv or .tsv, each also "
-        ".gz or .zst",
+        description=f"file, folder (also of a saved data set of `datasets`) or glob: {TEXT_KINDS}",
     )
     hub: str | None = Field(default=None, description="hub data set, owner/name")
     miniature: Miniature | None = Field(
@@ -144,11 +144,8 @@ class Source(Settings):
 
 def looks_like_a_path(text: str) -> bool:
     """Return whether a string is a path: by its ending, wildcards, first character or existence."""
-    bare = text
-    for compression in COMPRESSIONS:
-        bare = bare.removesuffix(compression)
     return (
-        bare.endswith(ENDINGS)
+        without_compression(text).endswith(ENDINGS)
         or text.startswith((".", "/", "~"))
         or has_wildcards(text)
         or path_exists(text)

@@ -14,6 +14,8 @@ from typing import Any
 
 WARNING_SHARE = 0.01
 """A finding in a smaller share of the documents is counted without a warning."""
+NAMED_RECORDS = 3
+"""Malformed records that are named; the others are only counted."""
 MARKED_SHARE = 0.2
 """A document counts as split into subtokens if at least this share of its words has the mark."""
 MARKS = {
@@ -30,7 +32,8 @@ class Findings:
     """Counts of documents with a problem.
 
     `not_nfc_characters` counts the characters of words that NFC changes, `subtokens` the documents
-    that are already split into subtokens, by tokenizer.
+    that are already split into subtokens, by tokenizer. `malformed` are the problems of records
+    that could not be read.
     """
 
     documents: int = 0
@@ -39,6 +42,7 @@ class Findings:
     not_nfc_characters: int = 0
     nul: int = 0
     subtokens: Counter[str] = field(default_factory=Counter)
+    malformed: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
         """Count the findings of a document."""
@@ -57,16 +61,24 @@ class Findings:
 
     def notes(self) -> dict[str, Any]:
         """Return the counts as plain JSON."""
-        return {
+        notes: dict[str, Any] = {
             "documents not in NFC": self.not_nfc,
             "characters of words not in NFC": self.not_nfc_characters,
             "documents with NUL characters": self.nul,
             "documents cut into pieces": dict(self.subtokens),
         }
+        if self.malformed:  # only crawls have such records
+            notes["malformed records"] = self.malformed[:NAMED_RECORDS]
+        return notes
 
     def warnings(self) -> list[str]:
         """Return a warning with advice for each frequent finding."""
         messages = []
+        if self.malformed:
+            messages.append(
+                f"malformed records are left out: {len(self.malformed):,}; the first: "
+                f"{'; '.join(self.malformed[:NAMED_RECORDS])}"
+            )
         if self._is_frequent(self.not_nfc):
             share = self.not_nfc_characters / max(self.characters, 1)
             messages.append(

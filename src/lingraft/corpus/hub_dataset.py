@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.config import Source
-from lingraft.corpus.records import record_document
+from lingraft.corpus.text_fields import record_document
 from lingraft.errors import HubError
 from lingraft.hub_client import (
     COMMIT,

@@ -12,7 +12,8 @@ from pathlib import Path
 from lingraft.corpus.chat import parse_markup
 from lingraft.corpus.config import Source
 from lingraft.corpus.hub_dataset import read_hub
-from lingraft.corpus.records import read_records, record_document
+from lingraft.corpus.records import read_records
+from lingraft.corpus.text_fields import record_document, record_text
 from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES, ending_of, find_files, read_lines
 from lingraft.errors import CorpusError
 from lingraft.miniature import stories
@@ -98,9 +99,20 @@ def read_parallel(
     missing.
     """
     names = list(dict.fromkeys((reference, *languages)))
-    columns = [list(read_source(Source(path=path, text_field=name), name)) for name in names]
-    records = zip(*columns, strict=True)
-    complete = [texts for texts in records if all(map(str.strip, texts))]
+    complete: list[list[str]] = []
+    for file in find_files(path):
+        for record, place in read_records(file):
+            if missing := [name for name in names if name not in record]:
+                msg = (
+                    f"{place}: no column {' or '.join(missing)}; the columns are "
+                    f"{', '.join(record)}; name the columns by the tags of the languages"
+                )
+                raise CorpusError(msg)
+            texts = [
+                record_text(record, Source(path=path, text_field=name), place) for name in names
+            ]
+            if all(map(str.strip, texts)):
+                complete.append(texts)
     if not complete:
         msg = f"{path}: no record has text in all of {', '.join(names)}; fill in the columns"
         raise CorpusError(msg)

@@ -1,4 +1,4 @@
-"""Read files of records in bounded memory: JSON lines, JSON lists, CSV, TSV and parquet.
+"""Read files of records in bounded memory: JSON lines, JSON lists, CSV, TSV and other kinds.
 
 Corpora and evaluation tasks share `read_records`. Each record comes with its place, with which the
 messages about it start: FILE:LINE, or FILE:row N if a record has no line number. A null field is an
@@ -11,30 +11,24 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
 
-from lingraft.corpus.chat import MESSAGE_FIELDS, parse_conversation
-from lingraft.corpus.config import Source
+from lingraft.corpus.columnar_files import Record, read_columnar
+from lingraft.corpus.compression import open_compressed
+from lingraft.corpus.text_fields import kind_of_value
 from lingraft.corpus.text_files import (
-    COMPRESSIONS,
-    ENDINGS,
     MAX_DOCUMENT_BYTES,
     ending_of,
-    open_compressed,
     read_lines,
     read_raw_lines,
 )
-from lingraft.errors import CorpusError, did_you_mean
+from lingraft.corpus.warc import read_warc
+from lingraft.errors import CorpusError
+from lingraft.file_kinds import RECORD_KINDS
 
-Record = dict[str, Any]
 HEAD_BYTES = 4096
 """Bytes that show whether a JSON file starts with a list."""
-BATCH_RECORDS = 256
-"""Parquet records in memory at a time."""
 
 
 class UnquotedTabs(csv.excel_tab):
@@ -51,82 +45,21 @@ def read_records(
 ) -> Iterator[tuple[Record, str]]:
     """Yield the records of a file, each with its place.
 
-    With `field`, only the column of this field is read from a parquet file. `header` names the
-    columns of a CSV or TSV file whose first line does not name them. Raises `CorpusError`.
+    With `field`, only the column of this field is read from a parquet or arrow file. `header` names
+    the columns of a CSV or TSV file whose first line does not name them. Raises `CorpusError`.
     """
     ending = ending_of(path)
-    if ending == ".parquet":
-        yield from _read_parquet(path, field)
+    if ending in {".parquet", ".arrow"}:
+        yield from read_columnar(path, field)
+    elif ending in {".wet", ".warc"}:
+        yield from read_warc(path)
     elif ending in DIALECTS:
         yield from _read_table(path, DIALECTS[ending], header)
     elif ending in {".jsonl", ".json"}:
         yield from _read_json(path)
     else:
-        known = ", ".join(other for other in ENDINGS if other != ending)
-        msg = f"{path}: a {ending} file has no fields; expected one of {known}"
+        msg = f"{path}: a {ending} file has no fields; expected one of {RECORD_KINDS}"
         raise CorpusError(msg)
-
-
-def record_text(record: Mapping[str, Any], field: str, place: str) -> str:
-    """Return the text of a field, "" if it is null.
-
-    Raises `CorpusError` that lists the fields of the record.
-
-    >>> record_text({"translation": {"hi": "नमस्ते"}}, "translation.hi", "a.jsonl:1")
-    'नमस्ते'
-    """
-    value: Any = record
-    # A field whose own name contains a dot takes precedence over the nested field.
-    for part in [field] if field in record else field.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            known = value if isinstance(value, Mapping) else record
-            nearest = did_you_mean(part, map(str, known))
-            msg = f"{place}: no field {field!r} to take the text from; {nearest}"
-            raise CorpusError(msg)
-        value = value[part]
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        msg = (
-            f"{place}: field {field!r} is {_kind(value)}, expected text; set text_field to the "
-            f"field of the text (fields: {', '.join(map(str, record))})"
-        )
-        raise CorpusError(msg)
-    try:
-        value.encode()  # JSON can escape half of a surrogate pair, which UTF-8 cannot encode
-    except UnicodeEncodeError:
-        msg = (
-            f"{place}: field {field!r} contains half of a surrogate pair, which is not text; "
-            "remove or correct the record"
-        )
-        raise CorpusError(msg) from None
-    return value
-
-
-def record_document(record: Mapping[str, Any], source: Source, place: str) -> str:
-    """Return the document of a record: its text, or a `Conversation` for the format chat."""
-    if source.format == "chat":
-        return parse_conversation(record, source.text_field, place)
-    try:
-        return record_text(record, source.text_field, place)
-    except CorpusError as error:
-        chat = next((name for name in MESSAGE_FIELDS if isinstance(record.get(name), list)), None)
-        if chat is None or source.text_field in record:
-            raise
-        msg = f"{place}: field {chat!r} is a conversation; set format: chat to read it"
-        raise CorpusError(msg) from error
-
-
-def _kind(value: object) -> str:
-    names = {
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "a mapping",
-        bytes: "bytes",
-    }
-    return names.get(type(value), type(value).__name__)
 
 
 def _read_json(path: Path) -> Iterator[tuple[Record, str]]:
@@ -180,7 +113,7 @@ def _read_json_list(path: Path) -> Iterator[tuple[Record, str]]:
 
 def _check_object(value: object, place: str) -> Record:
     if not isinstance(value, dict):
-        msg = f"{place}: expected an object with named fields, got {_kind(value)}"
+        msg = f"{place}: expected an object with named fields, got {kind_of_value(value)}"
         raise CorpusError(msg)
     return value
 
@@ -216,43 +149,3 @@ def _read_table(
     except csv.Error as error:
         msg = f"{path}:{start}: not CSV ({error}); write the file again with a CSV library"
         raise CorpusError(msg) from None
-
-
-def _read_parquet(path: Path, field: str | None) -> Iterator[tuple[Record, str]]:
-    with open_compressed(path) as stream:
-        if not path.name.lower().endswith(COMPRESSIONS):
-            yield from _parquet_records(path, stream, field)
-            return
-        # A reader of parquet starts at the end of the file, so a compressed file is unpacked first.
-        with tempfile.TemporaryFile() as file:
-            shutil.copyfileobj(stream, file)
-            yield from _parquet_records(path, file, field)
-
-
-def _parquet_records(
-    path: Path, file: IO[bytes], field: str | None
-) -> Iterator[tuple[Record, str]]:
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            columns = [_column(path, table.schema_arrow.names, field)] if field else None
-            number = 0
-            for batch in table.iter_batches(batch_size=BATCH_RECORDS, columns=columns):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield record, f"{path}:row {number}"
-    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        msg = f"{path}: cannot be read as parquet ({reason}); write it again"
-        raise CorpusError(msg) from None
-
-
-def _column(path: Path, names: Sequence[str], field: str) -> str:
-    """Return the column of a field, which may be nested in the column (`translation.hi`)."""
-    column = field if field in names else field.split(".", maxsplit=1)[0]
-    if column not in names:
-        nearest = did_you_mean(column, names)
-        msg = f"{path}: no column {column!r} to take the text from; {nearest}"
-        raise CorpusError(msg)
-    return column

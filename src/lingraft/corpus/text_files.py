@@ -1,4 +1,4 @@
-"""Find local files, decompress them and decode their lines, in bounded memory.
+"""Find local files and decode their lines, in bounded memory.
 
 Offsets in errors count decompressed bytes, so that `zcat FILE | tail -c +OFFSET` shows the place.
 """
@@ -7,26 +7,16 @@ from __future__ import annotations
 
 import codecs
 import difflib
-import gzip
-import io
 import itertools
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
+from lingraft.corpus.columnar_files import DATASET_DICT, saved_files
+from lingraft.corpus.compression import open_compressed
 from lingraft.errors import CorpusError
+from lingraft.file_kinds import ENDINGS, FOLDER_ENDINGS, TEXT_KINDS, without_compression
 from lingraft.store import is_folder, is_valid_path, path_exists
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-    from zstandard import ZstdDecompressionObj
-
-ENDINGS = (".txt", ".jsonl", ".json", ".parquet", ".csv", ".tsv")
-FOLDER_ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
-"""Endings that are read from a folder; .csv and .tsv files in a folder are mostly metadata."""
-COMPRESSIONS = (".gz", ".zst")
 WILDCARDS = "*?["
 _HEAD_BYTES = 2**16
 NUL_SHARE = 0.005
@@ -41,31 +31,28 @@ def ending_of(path: Path) -> str:
     >>> ending_of(Path("hi.train.jsonl.gz"))
     '.jsonl'
     """
-    name = path.name.lower()
-    for compression in COMPRESSIONS:
-        name = name.removesuffix(compression)
+    name = without_compression(path.name.lower())
     for ending in ENDINGS:
         if name.endswith(ending):
             return ending
-    known, packed = ", ".join(ENDINGS), " or ".join(COMPRESSIONS)
-    msg = f"{path}: unknown file type; expected {known}, each also with {packed}"
+    msg = f"{path}: unknown file type; expected {TEXT_KINDS}"
     raise CorpusError(msg)
 
 
 def find_files(pattern: str) -> list[Path]:
     """Return the files of a path, a folder or a glob, sorted by name.
 
-    A folder does not include its .csv and .tsv files; a pattern such as `folder/*.csv` does. Raises
-    `CorpusError` if there are none, with the most similar name that exists.
+    A folder does not include its .csv and .tsv files; a pattern such as `folder/*.csv` does. Of a
+    data set that `datasets` saved, the folder gives its arrow files. Raises `CorpusError` if there
+    are none, with the most similar name that exists.
     """
     path = Path(pattern).expanduser() if path_exists(pattern) else Path(pattern)
     if is_folder(path):
         files = _folder_files(path)
         if not files:
-            endings = ", ".join(FOLDER_ENDINGS)
             msg = (
-                f"{pattern}: the folder contains no {endings} file; use a pattern for .csv files "
-                f"({pattern}/*.csv)"
+                f"{pattern}: the folder contains no {' '.join(FOLDER_ENDINGS)} file; use a pattern "
+                f"for other files ({pattern}/*.csv)"
             )
             raise CorpusError(msg)
         return files
@@ -94,15 +81,22 @@ def has_wildcards(text: str) -> bool:
 
 def _folder_files(folder: Path) -> list[Path]:
     """Return the files with text in a folder and its subfolders, sorted by name."""
-    suffixes = []
-    for ending, compression in itertools.product(FOLDER_ENDINGS, ("", *COMPRESSIONS)):
-        suffixes.append(ending + compression)
+    saved = saved_files(folder)
+    if saved is not None:
+        return saved
+    saved_in: dict[Path, list[Path] | None] = {}
     files = []
-    for path in folder.rglob("*"):
-        has_text = path.name.lower().endswith(tuple(suffixes))
-        if has_text and path.is_file():
+    for path in sorted(folder.rglob("*")):
+        parent, name = path.parent, path.name.lower()
+        if not without_compression(name).endswith(FOLDER_ENDINGS) or name == DATASET_DICT:
+            continue
+        if parent not in saved_in:
+            saved_in[parent] = saved_files(parent)
+        # The other files in the folder of a saved data set are its description, and caches.
+        listed = saved_in[parent]
+        if path.is_file() and (listed is None or path in listed):
             files.append(path)
-    return sorted(files)
+    return files
 
 
 def is_matched(pattern: str) -> bool:
@@ -138,88 +132,6 @@ def _nearest_sibling(path: Path) -> str:
     if similar:
         return f"did you mean {path.parent / similar[0]}?"
     return f"{path.parent} contains no name similar to {path.name}"
-
-
-class _DamagedError(Exception):
-    """Compressed data that cannot be decompressed."""
-
-
-class _ZstandardStream(io.RawIOBase):
-    """Decompressed bytes of a .zst file of one or more frames; a truncated one raises `EOFError`.
-
-    The stream reader of zstandard does not report a truncated file.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        # Imported here: an image for training may lack zstandard, and most text is not .zst.
-        from zstandard import ZstdDecompressor, ZstdError
-
-        self._error = ZstdError
-        self._decompressor = ZstdDecompressor(max_window_size=2**31)  # what `zstd --long=31` writes
-        self._frame: ZstdDecompressionObj | None = None
-        self._pending = memoryview(b"")
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        while not self._pending and self._next_block():
-            pass
-        view = memoryview(buffer)
-        size = min(len(view), len(self._pending))
-        view[:size] = self._pending[:size]  # memoryview slices do not copy
-        self._pending = self._pending[size:]
-        return size
-
-    def _next_block(self) -> bool:
-        """Decompress the next block; return whether there was one."""
-        # 1,024 compressed bytes give a few kB of text, and at most 32 MiB.
-        compressed = self._rest or self._file.read(1024)
-        if not compressed:
-            if self._frame is not None:
-                raise EOFError
-            return False
-        self._rest = b""
-        self._frame = self._frame or self._decompressor.decompressobj()
-        try:
-            self._pending = memoryview(self._frame.decompress(compressed))
-        except self._error as error:
-            raise _DamagedError(str(error)) from error
-        if self._frame.eof:
-            self._rest, self._frame = self._frame.unused_data, None
-        return True
-
-
-@contextmanager
-def open_compressed(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for its decompressed bytes.
-
-    Raises `CorpusError` if the file cannot be read or is truncated.
-    """
-    name = path.name.lower()
-    try:
-        with path.open("rb") as file:
-            if name.endswith(".gz"):
-                with gzip.GzipFile(fileobj=file) as stream:
-                    yield stream  # type: ignore[misc]  # a GzipFile reads as any binary file does
-            elif name.endswith(".zst"):
-                yield io.BufferedReader(_ZstandardStream(file), 2**17)
-            else:
-                yield file
-    except EOFError:
-        msg = f"{path}: the compressed data is truncated; download or write the file again"
-        raise CorpusError(msg) from None
-    except (gzip.BadGzipFile, zlib.error, _DamagedError) as error:
-        msg = (
-            f"{path}: not valid {path.suffix} data ({error}); download it again, or rename it if "
-            "it is not compressed"
-        )
-        raise CorpusError(msg) from None
-    except PermissionError:
-        msg = f"{path}: permission denied; make the file readable"
-        raise CorpusError(msg) from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

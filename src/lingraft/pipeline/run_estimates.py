@@ -16,10 +16,11 @@ from lingraft.checkpoint.load_model import meta_model
 from lingraft.corpus import CorpusSettings, Source
 from lingraft.corpus.text_files import find_files
 from lingraft.errors import LingraftError
+from lingraft.file_kinds import COMPRESSIONS
 from lingraft.recipe import Recipe
 
 COMPRESSION = 4.0
-"""Bytes of text per byte of a .gz or .zst file: 3.6 (English) to 6.2 (Tamil) in news text."""
+"""Bytes of text per byte of a compressed file: 3.6 (English) to 6.2 (Tamil) in news text."""
 
 BYTES_PER_TOKEN = {"before": 1.6, "after": 6.5}
 """In a language that the tokenizer was not trained on: before and after tokens are added."""
@@ -62,7 +63,7 @@ def _source_bytes(source: Source) -> int | None:
         return limit
     total = 0.0
     for file in files:
-        total += file.stat().st_size * (COMPRESSION if file.suffix in {".gz", ".zst"} else 1)
+        total += file.stat().st_size * (COMPRESSION if file.suffix in COMPRESSIONS else 1)
     return min(round(total), limit) if limit else round(total)
 
 

@@ -168,7 +168,7 @@ name: {name}
 model: {model}    # a folder, or owner/name@revision of a hub
 target:
   language: {language}    # a BCP-47 tag, or domain:NAME
-  corpus: {text}    # .txt .jsonl .csv .parquet (.gz .zst), globs, hub data sets
+  corpus: {text}    # files (.txt .jsonl .csv .parquet ...), globs, hub data sets
   # heldout: {{path: heldout.jsonl}}    # text to measure on; default: a share of the corpus
   # limit: {{bytes: 100 MB}}            # maximum amount of text
 {replay}

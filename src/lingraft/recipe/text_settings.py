@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from lingraft.corpus import CorpusSettings, parse_language
 from lingraft.corpus.config import Sources
 from lingraft.errors import RecipeError
+from lingraft.file_kinds import TEXT_KINDS
 
 
 def _language(tag: object) -> str:
@@ -38,8 +39,8 @@ class Text(CorpusSettings):
     )
     sources: Sources = Field(
         alias="corpus",
-        description="training text: a file (.txt .jsonl .csv .parquet, also .gz .zst), a hub "
-        "data set owner/name, `miniature`, a mapping with details, or a list of these",
+        description=f"training text: a file ({TEXT_KINDS}), a hub data set owner/name, "
+        "`miniature`, a mapping with details, or a list of these",
     )
 
     weight: float = Field(

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from lingraft.file_kinds import RECORD_KINDS
 from lingraft.registry import Settings
 
 
 class TaskData(Settings):
-    """Local files instead of a Hub data set: .jsonl .json .csv .tsv .parquet, also .gz or .zst."""
+    """Local files of records (.jsonl, .csv, .parquet and others) instead of a Hub data set."""
 
-    test: str = Field(description="file of the documents that are scored")
+    test: str = Field(description=f"file of the documents that are scored: {RECORD_KINDS}")
     shots: str | None = Field(
         default=None,
         description="file of few-shot examples; default: the scored file, without the scored "

@@ -1,0 +1,126 @@
+"""Read parquet and arrow files as records, in bounded memory.
+
+Arrow files are what `datasets` writes (`save_to_disk`, its cache): the stream format, or the file
+format, whose reader needs the end of the file first.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from lingraft.corpus.compression import open_compressed
+from lingraft.errors import CorpusError
+from lingraft.file_kinds import COMPRESSIONS
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+
+Record = dict[str, Any]
+BATCH_RECORDS = 256
+"""Records in memory at a time."""
+_ARROW_FILE = b"ARROW1"
+DATASET_DICT = "dataset_dict.json"
+"""The file that makes a folder a `DatasetDict` of `datasets`."""
+
+
+def read_columnar(path: Path, field: str | None) -> Iterator[tuple[Record, str]]:
+    """Yield the records of a parquet or arrow file, each with its place.
+
+    With `field`, only its column is read, if there is one. Raises `CorpusError`.
+    """
+    import pyarrow as pa
+
+    kind = "parquet" if ".parquet" in path.name.lower() else "arrow"
+    batches = _parquet_batches if kind == "parquet" else _arrow_batches
+    number = 0
+    try:
+        with _seekable(path) as file:
+            for batch in batches(file, field):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield record, f"{path}:row {number}"
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        msg = f"{path}: cannot be read as {kind} ({reason}); write it again"
+        raise CorpusError(msg) from None
+
+
+@contextmanager
+def _seekable(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file so that a reader can start at its end: a compressed one is unpacked first."""
+    with open_compressed(path) as stream:
+        if not path.name.lower().endswith(COMPRESSIONS):
+            yield stream
+            return
+        with tempfile.TemporaryFile() as file:
+            shutil.copyfileobj(stream, file)
+            file.seek(0)
+            yield file
+
+
+def _parquet_batches(file: IO[bytes], field: str | None) -> Iterator[RecordBatch]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(file) as table:
+        columns = _columns(table.schema_arrow.names, field)
+        yield from table.iter_batches(batch_size=BATCH_RECORDS, columns=columns)
+
+
+def _arrow_batches(file: IO[bytes], field: str | None) -> Iterator[RecordBatch]:
+    from pyarrow import ipc
+
+    is_file = file.read(len(_ARROW_FILE)) == _ARROW_FILE
+    file.seek(0)
+    if is_file:
+        reader = ipc.open_file(file)
+        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+    else:
+        reader = ipc.open_stream(file)
+        batches = iter(reader)
+    columns = _columns(reader.schema.names, field)
+    for batch in batches:
+        selected = batch.select(columns) if columns else batch
+        for start in range(0, selected.num_rows, BATCH_RECORDS):
+            yield selected.slice(start, BATCH_RECORDS)
+
+
+def _columns(names: Sequence[str], field: str | None) -> list[str] | None:
+    """Return the column of a field, which may be nested in it (`translation.hi`).
+
+    Without such a column, all are read: the error about the record then shows what there is.
+    """
+    if field is None:
+        return None
+    column = field if field in names else field.split(".", maxsplit=1)[0]
+    return [column] if column in names else None
+
+
+def saved_files(folder: Path) -> list[Path] | None:
+    """Return the arrow files of a folder that `Dataset.save_to_disk` wrote, `None` for others.
+
+    Raises `CorpusError` for a `DatasetDict`, which has a folder for each split.
+    """
+    state, splits = folder / "state.json", folder / DATASET_DICT
+    try:
+        if splits.is_file():
+            names = json.loads(splits.read_text(encoding="utf-8"))["splits"]
+            paths = " or ".join([str(folder / name) for name in names])
+            msg = f"{folder}: a DatasetDict with {len(names)} splits; name one of them: {paths}"
+            raise CorpusError(msg)
+        if state.is_file() and (folder / "dataset_info.json").is_file():
+            entries = json.loads(state.read_text(encoding="utf-8"))["_data_files"]
+            files = [folder / str(entry["filename"]) for entry in entries]
+            if not files:
+                msg = f"{folder}: the saved data set has no records; name one with text"
+                raise CorpusError(msg)
+            return files
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        msg = f"{folder}: a data set that cannot be read ({type(error).__name__}: {error}); "
+        raise CorpusError(msg + "write it again with save_to_disk") from None
+    return None

@@ -1,0 +1,129 @@
+"""Take the document from the fields of a record, and name the right field where it is not there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lingraft.corpus.chat import MESSAGE_FIELDS, parse_conversation
+from lingraft.corpus.config import Source
+from lingraft.errors import CorpusError
+
+USUAL_NAMES = frozenset(
+    {"text", "content", "contents", "raw_content", "body", "document", "article", "sentence"}
+)
+"""Names that data sets give to the field of the text."""
+_MIN_PROSE_WORDS = 4
+
+
+def record_document(record: Mapping[str, Any], source: Source, place: str) -> str:
+    """Return the document of a record: its text, or a `Conversation` for the format chat."""
+    if source.format == "chat":
+        return parse_conversation(record, source.text_field, place)
+    try:
+        return record_text(record, source, place)
+    except CorpusError as error:
+        chat = next((name for name in MESSAGE_FIELDS if isinstance(record.get(name), list)), None)
+        if chat is None or source.text_field in record:
+            raise
+        msg = f"{place}: field {chat!r} is a conversation; set format: chat to read it"
+        raise CorpusError(msg) from error
+
+
+def record_text(record: Mapping[str, Any], source: Source, place: str) -> str:
+    """Return the text of the field `source.text_field`, "" if it is null.
+
+    Raises `CorpusError` that lists the fields of the record, and names the likely one.
+
+    >>> hindi = Source(path="a.jsonl", text_field="translation.hi")
+    >>> record_text({"translation": {"hi": "नमस्ते"}}, hindi, "a.jsonl:1")
+    'नमस्ते'
+    """
+    value: Any = record
+    field = source.text_field
+    # A field whose own name contains a dot takes precedence over the nested field.
+    for part in [field] if field in record else field.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            names = ", ".join(_field_names(record)) or "none"
+            msg = f'{place}: no field "{field}"; the fields are {names}; '
+            raise CorpusError(msg + _advice(record, source))
+        value = value[part]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        names = ", ".join(_field_names(record))
+        msg = f'{place}: field "{field}" is {kind_of_value(value)}, not text; '
+        raise CorpusError(msg + f"the fields are {names}; " + _advice(record, source))
+    try:
+        value.encode()  # JSON can escape half of a surrogate pair, which UTF-8 cannot encode
+    except UnicodeEncodeError:
+        msg = (
+            f"{place}: field {field!r} contains half of a surrogate pair, which is not text; "
+            "remove or correct the record"
+        )
+        raise CorpusError(msg) from None
+    return value
+
+
+def kind_of_value(value: object) -> str:
+    """Return the type of a JSON value in words."""
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a mapping",
+        bytes: "bytes",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def _advice(record: Mapping[str, Any], source: Source) -> str:
+    """Return what to type on the command line and in a recipe."""
+    field = likely_text_field(record, source.text_field)
+    kind, where = ("path", source.path) if source.hub is None else ("hub", source.hub)
+    if field is None:
+        field = "FIELD"
+    recipe = f"{{{kind}: {where}, text_field: {field}}}"
+    return f"give --text-field {field} (in a recipe: corpus: {recipe})"
+
+
+def likely_text_field(record: Mapping[str, Any], wanted: str) -> str | None:
+    """Return the one field of a record that looks like its text; `None` if several do, or none.
+
+    >>> likely_text_field({"id": "7", "title": "A bird", "body": "It sings."}, "text")
+    'body'
+    >>> likely_text_field({"en": "one", "hi": "एक"}, "text")
+    """
+    texts = dict(_strings(record))
+    if len(texts) == 1:
+        return next(iter(texts))
+    last_parts = {name.rpartition(".")[2].lower(): name for name in texts}
+    similar = difflib.get_close_matches(wanted.rpartition(".")[2].lower(), last_parts, n=1)
+    if similar:
+        return last_parts[similar[0]]
+    usual = [name for part, name in last_parts.items() if part in USUAL_NAMES]
+    prose = [name for name, value in texts.items() if len(value.split()) >= _MIN_PROSE_WORDS]
+    for candidates in (usual, prose):
+        if len(candidates) == 1:
+            return candidates[0]
+    return None
+
+
+def _strings(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name and the value of each field that is text."""
+    for name, value in record.items():
+        if isinstance(value, str):
+            yield f"{prefix}{name}", value
+        elif isinstance(value, Mapping) and not prefix:
+            yield from _strings(value, f"{name}.")
+
+
+def _field_names(record: Mapping[str, Any]) -> list[str]:
+    """Return the fields of a record; a mapping is listed as its fields (`translation.hi`)."""
+    names = []
+    for name, value in record.items():
+        inner = [f"{name}.{part}" for part in value] if isinstance(value, Mapping) else []
+        names += inner or [str(name)]
+    return names
