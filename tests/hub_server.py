@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
+import yaml
+
 API = re.compile(
     r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+/[^/]+)(?:/(?P<verb>revision|tree|paths-info)"
     r"/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?"
@@ -229,9 +231,17 @@ class _Handler(BaseHTTPRequestHandler):
             "downloads": 0,
             "likes": 0,
             "siblings": files,
+            "cardData": self._card(kind, repository),
             "createdAt": "2026-01-01T00:00:00.000Z",
             "lastModified": "2026-01-01T00:00:00.000Z",
         }
+
+    def _card(self, kind: str, repository: str) -> dict[str, object]:
+        """Return the metadata of README.md, as the hub reports it."""
+        path = self.hub.root / kind / repository / "README.md"
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        found = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+        return (yaml.safe_load(found[1]) if found else None) or {}
 
     def _listing(
         self, kind: str, repository: str, under: str | None, body: bytes | None

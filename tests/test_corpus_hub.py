@@ -146,7 +146,7 @@ def test_refusals_say_what_to_do(hub, tmp_path):
             "hf:me/lines/dev: the data set cannot be read: "
             "Bad split: dev. Available splits: ['train', 'test']"
         ),
-        "BuilderConfig 'hi' not found. Available: ['default']",
+        "hf:me/lines: there is no configuration 'hi'; it has default",
         (
             f"access is restricted; accept the conditions on {hub.url}/datasets/me/secret, "
             "then `hf auth login`"

@@ -66,7 +66,7 @@ def test_one_source_or_several_in_any_form():
     ("recipe", "expected"),
     [
         ({"sources": []}, "at least 1 item"),
-        ({"sources": {}}, "exactly one of path, hub and miniature; got none"),
+        ({"sources": {}}, "exactly one of path, hub, preset and miniature; got none"),
         ({"sources": {"path": "a", "hub": "b/c"}}, "got path and hub"),
         ({"sources": {"hub": "name"}}, "'name' is not a data set id; expected owner/name"),
         (

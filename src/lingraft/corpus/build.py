@@ -75,6 +75,7 @@ def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
     lingua.
     """
     language = parse_language(language)
+    settings = settings.resolve(language)
     check = settings.language_check
     in_language = language_filter(check, language) if check else None
     # In the draft's folder: its disk has to hold the corpus anyway, and the shuffle is as large as

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
+from lingraft.corpus.presets import DEFAULT_HELDOUT_LIMIT, DEFAULT_LIMIT, preset, presets
 from lingraft.corpus.text_files import has_wildcards
 from lingraft.file_kinds import ENDINGS, TEXT_KINDS, without_compression
 from lingraft.hub_client import HUB_ID
@@ -47,6 +48,7 @@ class Miniature(Settings):
 
 _HUB_SETTINGS = ("config", "split", "revision", "streaming")
 UNUSED_SETTINGS = {
+    "preset": ("text_field", "format", "document_unit"),
     "hub": ("document_unit",),
     "path": _HUB_SETTINGS,
     "miniature": (*_HUB_SETTINGS, "text_field", "document_unit", "format"),
@@ -55,10 +57,12 @@ UNUSED_SETTINGS = {
 
 
 class Source(Settings):
-    """A source of text: exactly one of `path`, `hub` and `miniature`.
+    """A source of text: exactly one of `path`, `hub`, `preset` and `miniature`.
 
     >>> Source.parse("text/hi.jsonl.gz").path, Source.parse("hf:owner/name").hub
     ('text/hi.jsonl.gz', 'owner/name')
+    >>> Source.parse("wikipedia").preset, Source.parse("./wikipedia").path
+    ('wikipedia', './wikipedia')
     """
 
     path: str | None = Field(
@@ -66,6 +70,11 @@ class Source(Settings):
         description=f"file, folder (also of a saved data set of `datasets`) or glob: {TEXT_KINDS}",
     )
     hub: str | None = Field(default=None, description="hub data set, owner/name")
+    preset: str | None = Field(
+        default=None,
+        description="data set on the hub by its short name, such as fineweb-2; the language "
+        "decides the configuration",
+    )
     miniature: Miniature | None = Field(
         default=None, description="generated stories in en, hi, tr, ar or ta"
     )
@@ -104,9 +113,21 @@ class Source(Settings):
 
     @classmethod
     def parse(cls, value: object) -> object:
-        """Read the short form of a recipe: a path, `hf:owner/name`, `owner/name` or `miniature`."""
+        """Read the short form of a recipe.
+
+        It is a path, `hf:owner/name`, `owner/name`, `miniature` or the name of a preset. A name
+        that is also a local file or folder is an error, because either may be meant.
+        """
         if not isinstance(value, str):
             return value
+        if value in presets():
+            if path_exists(value):
+                msg = (
+                    f"{value} is a preset and also a local path; write ./{value} for the path, or "
+                    f"hf:{preset(value).repository} or {{preset: {value}}} for the data set"
+                )
+                raise ValueError(msg)
+            return cls(preset=value)
         if value == "miniature":
             return cls(miniature=Miniature())
         if value.startswith("hf:"):
@@ -118,18 +139,35 @@ class Source(Settings):
     @property
     def label(self) -> str:
         """The name of this source in counts and errors."""
+        if self.preset is not None:
+            return self.preset
         if self.hub is not None:
             return "hf:" + "/".join(part for part in (self.hub, self.config, self.split) if part)
         if self.miniature is not None:
             return "miniature"
         return str(self.path)
 
+    def resolve(self, language: str, limit: Limit | None = None) -> Source:
+        """Return the hub data set that a preset means for a language; other sources as they are.
+
+        `limit` applies if the preset has no limit of its own. Raises `CorpusError` if the preset
+        does not exist or does not have the language.
+        """
+        if self.preset is None:
+            return self
+        found = preset(self.preset)
+        settings = {name: getattr(self, name) for name in (*_HUB_SETTINGS, "weight")}
+        settings["config"] = self.config or found.configuration_for(language)
+        settings["limit"] = self.limit or limit
+        return Source(hub=found.repository, text_field=found.text_field, **settings)
+
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        places = [name for name in ("path", "hub", "miniature") if getattr(self, name) is not None]
+        names = ("path", "hub", "preset", "miniature")
+        places = [name for name in names if getattr(self, name) is not None]
         if len(places) != 1:
             got = " and ".join(places) or "none"
-            msg = f"a source is exactly one of path, hub and miniature; got {got}"
+            msg = f"a source is exactly one of path, hub, preset and miniature; got {got}"
             raise ValueError(msg)
         if self.hub is not None and not HUB_ID.fullmatch(self.hub):
             msg = f"hub: {self.hub!r} is not a data set id; expected owner/name"
@@ -227,6 +265,19 @@ class CorpusSettings(Settings):
         default=0,
         description="seed of the order of documents; the held-out share does not depend on it",
     )
+
+    def resolve(self, language: str, limit: Limit | None = None) -> Self:
+        """Return these settings with the hub data sets that presets mean for a language.
+
+        `limit` is how much is read of a preset if neither it nor the corpus has a limit; without
+        one, it is `DEFAULT_LIMIT`. Raises `CorpusError` if a preset does not have the language.
+        """
+        default = limit or Limit(bytes=ByteSize(DEFAULT_LIMIT))
+        limit = None if self.limit else default
+        held = Limit(bytes=self.heldout_bytes or ByteSize(DEFAULT_HELDOUT_LIMIT))
+        sources = tuple(source.resolve(language, limit) for source in self.sources)
+        heldout = self.heldout and tuple(source.resolve(language, held) for source in self.heldout)
+        return self.model_copy(update={"sources": sources, "heldout": heldout})
 
     @property
     def share(self) -> float | None:

@@ -1,17 +1,19 @@
 """Read the documents of a data set on the hub with the library `datasets`.
 
 A branch or tag is resolved to its commit first, so that all records come from one version, and the
-commit is the identity of the source.
+commit is the identity of the source. The same request returns the data set's card: a configuration
+that the card does not list is an error before anything is read.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.config import Source
+from lingraft.corpus.presets import describe_names, preset_of
 from lingraft.corpus.text_fields import record_document
 from lingraft.errors import HubError
 from lingraft.hub_client import (
@@ -37,7 +39,24 @@ def commit_of(source: Source) -> str:
         hub_errors(source.label, lambda error: _explanation(error, source, documents=0)),
         well_formed_response(source.label),
     ):
-        return str(HfApi().dataset_info(str(source.hub), revision=source.revision).sha)
+        info = HfApi().dataset_info(str(source.hub), revision=source.revision)
+        card: Any = info.card_data or {}
+        entries = card.get("configs") or ()
+        listed = [str(entry["config_name"]) for entry in entries]
+    _check_configuration(source, listed)
+    return str(info.sha)
+
+
+def _check_configuration(source: Source, known: Sequence[str]) -> None:
+    """Raise `HubError` if a data set has configurations, but not that of the source."""
+    if source.config and known and source.config not in known:
+        page = preset_of(source.hub)
+        named = f" (preset {page.name})" if page else ""
+        msg = (
+            f"hf:{source.hub}{named}: there is no configuration {source.config!r}; "
+            f"{describe_names(source.config, known)}"
+        )
+        raise HubError(msg)
 
 
 def read_hub(source: Source) -> Iterator[str]:
@@ -54,10 +73,24 @@ def read_hub(source: Source) -> Iterator[str]:
                 read += 1
                 yield record_document(record, source, f"{source.label}:row {read}")
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        # An unknown split or configuration (`datasets` lists the known ones), or unreadable files.
+        # An unknown configuration or split (`datasets` lists the known ones), or unreadable files.
+        _check_configuration(source, _configurations(source))
         causes = dict.fromkeys(one_line(cause) for cause in causes_of(error))
         msg = f"{source.label}: the data set cannot be read: {'; '.join(causes)}"
         raise HubError(msg) from None
+
+
+def _configurations(source: Source) -> list[str]:
+    """Return the configurations that `datasets` finds, none if it finds none."""
+    import datasets
+
+    if source.config is None:
+        return []
+    try:
+        names = datasets.get_dataset_config_names(source.hub, revision=commit_of(source))
+    except (ValueError, RuntimeError, OSError, datasets.exceptions.DatasetsError):
+        return []  # the error of reading the data set is reported
+    return [str(name) for name in names]
 
 
 def _records(source: Source) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,7 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
 
     Raises `CorpusError` for a missing file and `HubError` if the hub cannot be reached.
     """
+    settings = settings.resolve(language)
     # The memory bound only decides whether an error is raised, not what the corpus contains.
     identity: dict[str, Any] = settings.model_dump(
         mode="json", exclude={"sources", "heldout", "max_document_bytes"}
@@ -45,7 +46,7 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
 
 def _identity(source: Source) -> dict[str, Any]:
     # Content hashes stand for the path, and the commit for the revision.
-    identity = source.model_dump(mode="json", exclude={"path", "revision", "streaming"})
+    identity = source.model_dump(mode="json", exclude={"path", "preset", "revision", "streaming"})
     if identity["format"] == "text":  # stores written before `format` existed stay valid
         del identity["format"]
     if source.path is not None:

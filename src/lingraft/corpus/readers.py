@@ -25,6 +25,7 @@ def read_source(source: Source, language: str) -> Generator[str, None, None]:
     Close the generator if it is not read to its end.
     """
     documents = size = 0
+    source = source.resolve(language)
     with closing(_all_documents(source, language)) as texts:
         for text in texts:
             documents, size = documents + 1, size + len(text.encode())

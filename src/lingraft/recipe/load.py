@@ -21,6 +21,7 @@ from lingraft.errors import RecipeError
 from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.problems import recipe_error
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.text_needs import resolve_presets
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import dump, override, read_file, read_text
 from lingraft.store import path_exists
@@ -101,11 +102,12 @@ def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()
 def parse_recipe(tree: Tree) -> Recipe:
     """Validate a tree of settings and return the recipe.
 
-    Prints a warning for each old name. Raises `RecipeError` with the first problem.
+    A preset becomes the hub data set that it means for the language. Prints a warning for each old
+    name. Raises `RecipeError` with the first problem.
     """
     tree = current_tree(tree)
     try:
-        return Recipe.model_validate(tree.values)
+        return resolve_presets(Recipe.model_validate(tree.values))
     except ValidationError as error:
         raise recipe_error(error, Recipe, tree) from None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from lingraft.corpus import CorpusSettings, parse_language
 from lingraft.corpus.config import Sources
-from lingraft.errors import RecipeError
+from lingraft.errors import CorpusError, RecipeError
 from lingraft.file_kinds import TEXT_KINDS
 
 
@@ -39,8 +39,8 @@ class Text(CorpusSettings):
     )
     sources: Sources = Field(
         alias="corpus",
-        description=f"training text: a file ({TEXT_KINDS}), a hub data set owner/name, "
-        "`miniature`, a mapping with details, or a list of these",
+        description=f"training text: a file ({TEXT_KINDS}), a hub data set owner/name, a preset "
+        "such as fineweb-2, `miniature`, a mapping with details, or a list of these",
     )
 
     weight: float = Field(
@@ -48,6 +48,14 @@ class Text(CorpusSettings):
         gt=0,
         description="with several target languages: factor on this language's amount of text",
     )
+
+    @model_validator(mode="after")
+    def _check_presets(self) -> Self:
+        try:
+            self.corpus.resolve(self.language)
+        except CorpusError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     @property
     def corpus(self) -> CorpusSettings:

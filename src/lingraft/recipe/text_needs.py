@@ -1,0 +1,75 @@
+"""How much text of a preset a recipe needs, where the recipe sets no limit.
+
+A preset may have hundreds of gigabytes of text in a language. The recipe needs enough for its
+training budget, for learning the vocabulary, and for held-out text. A budget in epochs sets no
+size; then `DEFAULT_LIMIT` is read, and an epoch is a pass over it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import ByteSize
+
+from lingraft.corpus import Limit
+from lingraft.corpus.presets import DEFAULT_LIMIT
+from lingraft.recipe.schema import Recipe
+from lingraft.recipe.text_settings import Replay, Text
+
+BYTES_PER_TOKEN = 8
+"""More than an adapted tokenizer's token has on average: 4 to 7 bytes in most languages."""
+
+MARGIN = 1.1
+"""For what is read but not trained on: held-out text and duplicates."""
+
+BYTES_PER_DOCUMENT = 10_000
+"""Twice the mean document of fineweb-2 in most languages."""
+
+BATCH_TOKENS = 32_768
+"""Assumed tokens of a step if the recipe sets no batch size: about those of a 1B model."""
+
+LEARNING_BYTES_PER_TOKEN = 2_000
+"""Bytes of text from which a token is learned; with less, rare tokens depend on single texts."""
+
+
+def resolve_presets(recipe: Recipe) -> Recipe:
+    """Return the recipe with the hub data sets that its presets mean, each with a limit."""
+    target, replay = training_bytes(recipe)
+    texts = {
+        "target": _resolve(recipe.target, recipe, target),
+        "extra_targets": tuple(_resolve(text, recipe, target) for text in recipe.extra_targets),
+        "replay": recipe.replay and _resolve(recipe.replay, recipe, replay),
+    }
+    return recipe.model_copy(update=texts)
+
+
+def training_bytes(recipe: Recipe) -> tuple[int, int]:
+    """Return the bytes of target text and of replay text that training reads, at most."""
+    portion = recipe.replay.portion if recipe.replay else 0.0
+    target = replay = 0.0
+    for phase in recipe.training.phases:
+        unit, amount = phase.budget.amount
+        share = portion if phase.replay_share is None else phase.replay_share
+        if unit == "steps":
+            unit, amount = "tokens", amount * (phase.batch_tokens or BATCH_TOKENS)
+        size = {
+            "tokens": amount * BYTES_PER_TOKEN * (1 - share),  # tokens include replay
+            "bytes": amount * MARGIN,
+            "documents": amount * BYTES_PER_DOCUMENT,
+            "epochs": DEFAULT_LIMIT,
+        }[unit]
+        # Another pass reads the same text; other budgets continue where the phase before stopped.
+        target = max(target, size) if unit == "epochs" else target + size
+        replay += size * share / (1 - share)
+    return math.ceil(target), math.ceil(replay)
+
+
+def _resolve(text: Text, recipe: Recipe, training: int) -> Text:
+    needed: list[float] = [training]
+    if text.share:
+        needed.append(recipe.evaluation.heldout_bytes / text.share)
+    if not isinstance(text, Replay):
+        size = recipe.vocabulary.size
+        added = size if isinstance(size, int) else size.max_size
+        needed.append(added * LEARNING_BYTES_PER_TOKEN)
+    return text.resolve(text.language, Limit(bytes=ByteSize(math.ceil(max(needed)))))
