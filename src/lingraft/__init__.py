@@ -35,6 +35,9 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from lingraft.library.adapt_model import adapt
+    from lingraft.library.diagnose_tokenizers import TokenizerDiagnosis, diagnose
+    from lingraft.library.evaluate_models import EvaluationReport, evaluate
+    from lingraft.library.pack_texts import PackedText, pack
     from lingraft.measurement import Measurement
     from lingraft.measurement_table import MeasurementTable
     from lingraft.pipeline.finished_run import Run, load_run
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CertificateError",
     "CorpusError",
+    "EvaluationReport",
     "HubError",
     "Interrupted",
     "LingraftError",
@@ -52,16 +56,21 @@ __all__ = [
     "MeasurementTable",
     "MissingExtraError",
     "ModelError",
+    "PackedText",
     "RecipeError",
     "Run",
     "Splice",
     "StoreError",
+    "TokenizerDiagnosis",
     "TokenizerError",
     "TrainingError",
     "__version__",
     "adapt",
+    "diagnose",
     "errors",
+    "evaluate",
     "load_run",
+    "pack",
 ]
 
 _MODULES = {
@@ -79,6 +88,9 @@ _MODULES = {
         "TrainingError",
     ),
     "lingraft.library.adapt_model": ("adapt",),
+    "lingraft.library.diagnose_tokenizers": ("TokenizerDiagnosis", "diagnose"),
+    "lingraft.library.evaluate_models": ("EvaluationReport", "evaluate"),
+    "lingraft.library.pack_texts": ("PackedText", "pack"),
     "lingraft.measurement": ("Measurement",),
     "lingraft.measurement_table": ("MeasurementTable",),
     "lingraft.pipeline.finished_run": ("Run", "load_run"),

@@ -1,4 +1,7 @@
-"""Progress on standard error: a bar on a terminal, otherwise plain lines."""
+"""Progress on standard error: a bar on a terminal, otherwise plain lines.
+
+A program that uses lingraft as a library can receive the lines itself (`send_lines_to`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from lingraft.formatting import duration
@@ -29,8 +33,34 @@ def discard_line(line: str, /) -> None:
     """Ignore a status line."""
 
 
+_RECEIVER: ContextVar[LogLine | None] = ContextVar("receiver of status lines", default=None)
+
+
+@contextmanager
+def send_lines_to(log: LogLine | None) -> Iterator[None]:
+    """Pass every status line and warning to `log` while the block runs, and draw no bars.
+
+    With `None`, nothing changes: lines and bars go to standard error.
+
+    >>> lines = []
+    >>> with send_lines_to(lines.append):
+    ...     say("warning: no replay")
+    >>> lines
+    ['warning: no replay']
+    """
+    token = _RECEIVER.set(log if log is not None else _RECEIVER.get())
+    try:
+        yield
+    finally:
+        _RECEIVER.reset(token)
+
+
 def say(line: str) -> None:
-    """Print a status line to standard error."""
+    """Print a status line to standard error, or pass it to the function of `send_lines_to`."""
+    receiver = _RECEIVER.get()
+    if receiver is not None:
+        receiver(line)
+        return
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - the line is the progress
 
 
@@ -45,7 +75,8 @@ def progress(title: str, total: float | None = None, *, unit: str = "") -> Itera
     ...     for _ in range(3):
     ...         advance(1)
     """
-    with (_bar if sys.stderr.isatty() else _lines)(title, total, unit) as advance:
+    draw = _RECEIVER.get() is None and sys.stderr.isatty()
+    with (_bar if draw else _lines)(title, total, unit) as advance:
         yield advance
 
 

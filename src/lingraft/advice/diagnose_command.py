@@ -52,7 +52,7 @@ def diagnose_command(
         places.setdefault(language, []).append(place)
     tokenizers: dict[str, ModelTokenizer] = {}
     for name, model in _short_names(models).items():
-        tokenizers[name] = _open_tokenizer(model)
+        tokenizers[name] = open_named_tokenizer(model)
     samples = [read_sample(language, files, sample_bytes) for language, files in places.items()]
     sentences = _read_parallel(parallel, samples)
     diagnosis = diagnose(tokenizers, samples, sentences, learned_from=learned_from)
@@ -61,7 +61,7 @@ def diagnose_command(
     return diagnosis
 
 
-def _open_tokenizer(model: str) -> ModelTokenizer:
+def open_named_tokenizer(model: str) -> ModelTokenizer:
     """Open a folder or file, or download the tokenizer of owner/name[@revision] from the Hub."""
     path = Path(model).expanduser()
     name, _, revision = model.partition("@")

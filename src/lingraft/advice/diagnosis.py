@@ -95,6 +95,19 @@ class Diagnosis:
     notes: tuple[str, ...]
     seconds: float
 
+    def finding(self, language: str, name: str | None = None) -> LanguageFinding:
+        """Return the finding for a language, of the tokenizer with this name or of the first one.
+
+        Raises `KeyError` if there is no such tokenizer or language.
+        """
+        for tokenizer in self.tokenizers:
+            if name not in {None, tokenizer.name}:
+                continue
+            for finding in tokenizer.findings:
+                if finding.language == language:
+                    return finding
+        raise KeyError((language, name))
+
     def ranking(self, language: str) -> list[Rank]:
         """Return the tokenizers on one language, fewest tokens per byte first."""
         candidates = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -83,11 +83,18 @@ def read_sample(
     The sample is whole documents until their size reaches `sample_bytes`. The same files give the
     same sample.
     """
+    return draw_sample(language, _read_texts(language, places), sample_bytes, ", ".join(places))
+
+
+def draw_sample(
+    language: str, texts: Iterable[str], sample_bytes: int = SAMPLE_BYTES, where: str = "texts"
+) -> TextSample:
+    """Draw a sample from documents, as `read_sample` does; `where` names them in an error."""
     limit = max(READ_BYTES, sample_bytes)
     documents: dict[str, None] = {}  # a set that keeps the order of the files
     given = 0
     cut_short = False
-    for text in _read_texts(language, places):
+    for text in texts:
         if given >= limit:
             cut_short = True
             break
@@ -96,7 +103,7 @@ def read_sample(
             given += len(text.encode())
     if not documents:
         msg = (
-            f"{', '.join(places)}: contains no text to diagnose {language} on; "
+            f"{where}: contains no text to diagnose {language} on; "
             "give a file with documents in this language"
         )
         raise CorpusError(msg)

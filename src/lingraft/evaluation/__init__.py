@@ -12,7 +12,7 @@ from lingraft.evaluation.config import BootstrapSettings, EvaluationSettings, Ge
 from lingraft.evaluation.fertility import fertility
 from lingraft.evaluation.forgetting import Forgotten, forgetting
 from lingraft.evaluation.generation import GenerationSpeed, generation_speed
-from lingraft.evaluation.score_model import FolderScores, score_folder, score_text
+from lingraft.evaluation.score_model import ModelScores, score_folder, score_text
 from lingraft.evaluation.scored_model import ScoredModel
 from lingraft.evaluation.text_scores import TextScores
 from lingraft.evaluation.words import count_sentences, count_words
@@ -22,10 +22,10 @@ __all__ = [
     "DocumentScores",
     "EvaluationResult",
     "EvaluationSettings",
-    "FolderScores",
     "Forgotten",
     "GenerationSettings",
     "GenerationSpeed",
+    "ModelScores",
     "ScoredModel",
     "TextScores",
     "bits_per_byte",

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.evaluation.bootstrap import Floats, measure_ratio
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.text_scores import Integers, TextScores
@@ -138,22 +136,19 @@ def find_undertrained(rotations: Floats) -> np.ndarray[tuple[int, ...], np.dtype
     return is_small | (rotations < ROUNDING)
 
 
-def measure_rotation(before: Path, after: Path, ids: Integers) -> Floats:
-    """Return the sine of the angle between each input row before and after training."""
+def measure_rotation(before: Tensor, after: Tensor, ids: Integers) -> Floats:
+    """Return the sine of the angle between the input rows of these ids before and after training.
+
+    `before` and `after` are input embeddings, [rows, width].
+    """
     import torch
 
     rows = torch.from_numpy(ids)
-    first = read_input_matrix(before)[rows].double()
-    last = read_input_matrix(after)[rows].double()
+    first = before[rows].double()
+    last = after[rows].double()
     # The sine is the length of the component perpendicular to the old row, over the whole length.
     # The root of 1 - cosine^2 would lose angles near 0 to rounding.
     parallel = (first * last).sum(dim=1) / first.square().sum(dim=1).clamp_min(1e-300)
     perpendicular = last - parallel[:, None] * first
     rotations: Floats = (perpendicular.norm(dim=1) / last.norm(dim=1).clamp_min(1e-300)).numpy()
     return rotations
-
-
-def read_input_matrix(folder: Path) -> Tensor:
-    """Map the input embedding of a model folder into memory."""
-    checkpoint = Checkpoint.open(folder)
-    return checkpoint.tensor(embedding_names(checkpoint).input[0])

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
 from lingraft.corpus.readers import read_parallel
 from lingraft.evaluation.added_token_use import measure_use
@@ -21,7 +20,7 @@ from lingraft.evaluation.fertility import fertility, fertility_changes, premium,
 from lingraft.evaluation.generation import generation_speed, measure_speed
 from lingraft.evaluation.samples import GeneratedSample, repetition
 from lingraft.evaluation.score_model import (
-    FolderScores,
+    ModelScores,
     choose_passages,
     heldout_documents,
     score_folder,
@@ -148,7 +147,7 @@ def _measure_scores(
 
 
 def _measure_samples(
-    scored: FolderScores,
+    scored: ModelScores,
     added: frozenset[int],
     language: str,
     subject: str,
@@ -232,7 +231,7 @@ def _measure_speeds(
     # All models are in memory at once, because they take turns.
     loaded = {}
     for subject, model in models.items():
-        loaded[subject] = load_model(model.folder, *execution), model.tokenizer
+        loaded[subject] = model.load(*execution), model.tokenizer
     for language, documents in texts.items():
         passages = choose_passages(
             documents, settings.timed_prompts, settings.prompt_bytes, settings.timed_bytes

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
-from lingraft.errors import CorpusError
+from lingraft.errors import CorpusError, ModelError
 from lingraft.evaluation.bits_per_byte import choose_context, choose_stride, score_ids, start_id
 from lingraft.evaluation.config import EvaluationSettings
 from lingraft.evaluation.generation import Passage
@@ -19,7 +19,7 @@ from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 
 @dataclass(frozen=True)
-class FolderScores:
+class ModelScores:
     """The scores and samples of one model, by language."""
 
     scores: Mapping[str, TextScores]
@@ -34,14 +34,23 @@ def score_folder(
     device: str = "cpu",
     dtype: str = "auto",
     separator: str = "auto",
-) -> FolderScores:
+) -> ModelScores:
     """Score the documents of each language; raises `ModelError` if the folder is not a model.
 
     `separator` is the setting of packing for the tokens between documents. It determines the token
     after which a text is read: the one that begins a document in packed text.
     """
     tokenizer = replace(open_tokenizer(folder), separator=separator)
-    model = load_model(folder, device, dtype)
+    return score_model(load_model(folder, device, dtype), tokenizer, texts, settings)
+
+
+def score_model(
+    model: Any,
+    tokenizer: ModelTokenizer,
+    texts: Mapping[str, Sequence[str]],
+    settings: EvaluationSettings,
+) -> ModelScores:
+    """Score the documents of each language with a model in evaluation mode, and let it write."""
     generation = settings.generation
     scores, samples = {}, {}
     for language, documents in texts.items():
@@ -49,18 +58,34 @@ def score_folder(
         if generation is not None:
             prompts = choose_prompts(documents, generation.samples, generation.prompt_bytes)
             samples[language] = write_samples(model, tokenizer, prompts, generation.sample_bytes)
-    return FolderScores(scores, samples)
+    return ModelScores(scores, samples)
 
 
 def score_text(
     model: Any, tokenizer: ModelTokenizer, documents: Sequence[str], settings: EvaluationSettings
 ) -> TextScores:
-    """Score the documents of one language."""
+    """Score the documents of one language.
+
+    Raises `ModelError` if the text has a token for which the model has no embedding row.
+    """
     ids = tokenizer.encode(documents)
+    _check_rows(model, tokenizer, ids)
     context = choose_context(model, settings.context)
     stride = choose_stride(context, settings.stride)
     nats, notes = score_ids(model, start_id(tokenizer), ids, context=context, stride=stride)
     return build_scores(documents, ids, nats, context=context, stride=stride, notes=notes)
+
+
+def _check_rows(model: Any, tokenizer: ModelTokenizer, ids: Sequence[Sequence[int]]) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(map(max, filter(None, ids)), default=0)
+    if highest >= rows:
+        msg = (
+            f"{tokenizer.folder}: the text has a token with the id {highest:,}, but the model has "
+            f"{rows:,} embedding rows; add rows first (lingraft.resize), or use the model's own "
+            "tokenizer"
+        )
+        raise ModelError(msg)
 
 
 def heldout_documents(corpus: Corpus, limit: int) -> list[str]:
@@ -68,7 +93,7 @@ def heldout_documents(corpus: Corpus, limit: int) -> list[str]:
 
     Raises `CorpusError` if there are none.
     """
-    documents = list(_heldout(corpus, limit))
+    documents = list(cut_documents(corpus.documents("heldout"), limit))
     if not documents:
         msg = (
             f"{corpus.folder}: no held-out text in {corpus.language} to evaluate on; "
@@ -78,9 +103,10 @@ def heldout_documents(corpus: Corpus, limit: int) -> list[str]:
     return documents
 
 
-def _heldout(corpus: Corpus, limit: int) -> Iterator[str]:
+def cut_documents(documents: Iterable[str], limit: int) -> Iterator[str]:
+    """Yield the first `limit` bytes of documents; the last document is cut there."""
     left = limit
-    for text in corpus.documents("heldout"):
+    for text in documents:
         part = first_bytes(text, left)
         if not part:
             return

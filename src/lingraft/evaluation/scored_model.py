@@ -5,23 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lingraft.evaluation.score_model import (
-    FolderScores,
-)
+from lingraft.checkpoint import Checkpoint, embedding_names, load_model
+from lingraft.evaluation.score_model import ModelScores
 from lingraft.pretokenizer import newly_reachable
 from lingraft.tokenizer import ModelTokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """A model in a comparison: its folder, its tokenizer, and its scores."""
+    """A model in a comparison: its tokenizer, its scores, and the model itself.
 
-    folder: Path
+    `model` is a model folder, or a model of transformers that is in memory.
+    """
+
+    model: Any
     tokenizer: ModelTokenizer
-    scored: FolderScores
+    scored: ModelScores
+
+    def load(self, device: str, dtype: str) -> Any:
+        """Return the model; a folder is loaded, a model in memory stays where it is."""
+        if isinstance(self.model, Path):
+            return load_model(self.model, device, dtype)
+        return self.model
+
+    def input_rows(self) -> Tensor:
+        """Return the input embedding, [rows, width]; that of a folder is mapped into memory."""
+        if isinstance(self.model, Path):
+            checkpoint = Checkpoint.open(self.model)
+            return checkpoint.tensor(embedding_names(checkpoint).input[0])
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight.detach().cpu()
 
 
 def added_ids(models: Mapping[str, ScoredModel]) -> dict[str, frozenset[int]]:

@@ -9,6 +9,7 @@ measurements.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from lingraft.evaluation.added_token_use import (
 from lingraft.evaluation.scored_model import added_ids
 from lingraft.measurement import Measurement
 from lingraft.packing.blocks import Blocks
-from lingraft.pipeline.stage_node import StageContext
 
 ADDED_TOKENS = "added_tokens.parquet"
 
@@ -32,9 +32,16 @@ _CHUNK = 2**22
 
 
 def added_measurements(
-    models: Mapping[str, ScoredModel], language: str, context: StageContext
+    models: Mapping[str, ScoredModel],
+    language: str,
+    *,
+    packed: Path | None = None,
+    table: Path | None = None,
 ) -> list[Measurement]:
-    """Measure the added tokens of each model; write added_tokens.parquet if there are any."""
+    """Measure the added tokens of each model, and write `table` if there are any.
+
+    `packed` is the folder of packed training text in which they are counted.
+    """
     added = added_ids(models)
     measurements: list[Measurement] = []
     records: list[dict[str, Any]] = []
@@ -43,22 +50,26 @@ def added_measurements(
         ids_A = np.array(sorted(added[name]), dtype=np.int64)
         surfaces = model.tokenizer.vocabulary.surfaces
         if len(ids_A) and previous and previous.tokenizer.vocabulary.surfaces == surfaces:
-            rotations = measure_rotation(previous.folder, model.folder, ids_A)
-            use = AddedTokenUse(ids_A, _exposures(ids_A, context), rotations)
+            before, after = previous.input_rows(), model.input_rows()
+            # Models of two sizes may share a tokenizer; their rows cannot be compared.
+            if before.shape != after.shape:
+                previous = model
+                continue
+            rotations = measure_rotation(before, after, ids_A)
+            use = AddedTokenUse(ids_A, _exposures(ids_A, packed), rotations)
             measurements += measure_exposure(use, language, name)
             records += _records(use, surfaces, model.scored.scores, name)
         previous = model
-    if records:
-        _write(records, context)
+    if records and table is not None:
+        _write(records, table)
     return measurements
 
 
-def _exposures(ids_A: Any, context: StageContext) -> Any:
+def _exposures(ids_A: Any, packed: Path | None) -> Any:
     """Return how often the packed training text holds each token; None without training."""
-    if "packed" not in context.folders:
+    if packed is None:
         return None
-
-    tokens, size = Blocks.open(context.folders["packed"]).tokens, int(ids_A.max()) + 1
+    tokens, size = Blocks.open(packed).tokens, int(ids_A.max()) + 1
     counts = np.zeros(size, dtype=np.int64)
     for begin in range(0, len(tokens), _CHUNK):
         chunk = tokens[begin : begin + _CHUNK]
@@ -92,8 +103,8 @@ def _records(
     return records
 
 
-def _write(records: list[dict[str, Any]], context: StageContext) -> None:
+def _write(records: list[dict[str, Any]], table: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.Table.from_pylist(records), context.draft.path(ADDED_TOKENS))
+    pq.write_table(pa.Table.from_pylist(records), table)

@@ -12,7 +12,7 @@ may have any name.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,12 @@ from typing import Any
 
 from lingraft.corpus import Corpus
 from lingraft.corpus.text_files import find_files
-from lingraft.evaluation import FolderScores, ScoredModel, TextScores, compare, score_folder
+from lingraft.evaluation import ModelScores, ScoredModel, TextScores, compare, score_folder
 from lingraft.evaluation.samples import GeneratedSample
 from lingraft.evaluation.score_model import heldout_documents
 from lingraft.evaluation.tasks import task_identity
 from lingraft.measurement import Measurement, read_measurements, write_measurements
-from lingraft.pipeline.added_token_table import added_measurements
+from lingraft.pipeline.added_token_table import ADDED_TOKENS, added_measurements
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.recipe import Evaluation
 from lingraft.store import file_digest
@@ -169,7 +169,7 @@ def make_scoring(settings: Evaluation, separator: str, context: StageContext) ->
     context.draft.path("scored.json").write_text(text, encoding="utf-8")
 
 
-def read_scores(folder: Path) -> FolderScores:
+def read_scores(folder: Path) -> ModelScores:
     """Read the output of `make_scoring`."""
     content = json.loads((folder / "scored.json").read_text(encoding="utf-8"))
     scores, samples = {}, {}
@@ -180,7 +180,7 @@ def read_scores(folder: Path) -> FolderScores:
             GeneratedSample(sample["prompt"], sample["text"], tuple(sample["ids"]))
             for sample in generated
         ]
-    return FolderScores(scores, samples)
+    return ModelScores(scores, samples)
 
 
 def make_tasks(settings: Evaluation, seed: int, context: StageContext) -> None:
@@ -217,8 +217,13 @@ def make_evaluation(settings: Evaluation, names: tuple[str, ...], context: Stage
     result = compare(models, texts, settings, device=context.execution.device)
     measurements = [
         *result.measurements,
-        *added_measurements(models, next(iter(texts)), context),
-        *_task_measurements(names, context),
+        *added_measurements(
+            models,
+            next(iter(texts)),
+            packed=context.folders.get("packed"),
+            table=context.draft.path(ADDED_TOKENS),
+        ),
+        *task_measurements(_task_folders(names, context)),
     ]
     write_measurements(measurements, context.draft.path("measurements.parquet"))
     generated = json.dumps(result.samples, ensure_ascii=False, indent=1)
@@ -226,27 +231,38 @@ def make_evaluation(settings: Evaluation, names: tuple[str, ...], context: Stage
     context.draft.notes.update(result.notes)
 
 
-def _task_measurements(names: tuple[str, ...], context: StageContext) -> list[Measurement]:
-    """Return the task results of each model, then their changes from the first model."""
-    measured: dict[str, list[Measurement]] = {}
+def _task_folders(names: Sequence[str], context: StageContext) -> dict[str, Path]:
+    """Return the outputs of the tasks stages by model; none if the recipe names no tasks."""
+    folders = {}
     for name in names:
         if f"tasks:{name}" in context.folders:
-            path = context.folders[f"tasks:{name}"] / "measurements.parquet"
-            # A tasks stage does not know the name of its model: its key must not depend on it.
-            measured[name] = [replace(row, subject=name) for row in read_measurements(path)]
+            folders[name] = context.folders[f"tasks:{name}"]
+    return folders
+
+
+def task_measurements(folders: Mapping[str, Path]) -> list[Measurement]:
+    """Return the task results of each model, then their changes from the first model.
+
+    `folders` holds by model the folder with measurements.parquet and samples.jsonl of its tasks.
+    """
+    measured: dict[str, list[Measurement]] = {}
+    for name, folder in folders.items():
+        # A tasks stage does not know the name of its model: its key must not depend on it.
+        rows = read_measurements(folder / "measurements.parquet")
+        measured[name] = [replace(row, subject=name) for row in rows]
     if not measured:
         return []
     # Imported here because it needs the optional extra `eval`.
     from lingraft.evaluation.tasks.task_changes import task_changes
 
-    first = names[0]
-    first_samples = context.folders[f"tasks:{first}"] / "samples.jsonl"
+    first = next(iter(folders))
+    first_samples = folders[first] / "samples.jsonl"
     results: list[Measurement] = []
     changes: list[Measurement] = []
     for name, rows in measured.items():
         results += rows
         if name != first:
-            samples = context.folders[f"tasks:{name}"] / "samples.jsonl"
+            samples = folders[name] / "samples.jsonl"
             changes += task_changes(measured[first], rows, first_samples, samples)
     return [*results, *changes]
 

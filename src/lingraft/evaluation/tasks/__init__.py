@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from lingraft.evaluation.tasks.check_tasks import check_tasks, task_identity
 from lingraft.evaluation.tasks.config import TaskData, TaskSettings
@@ -28,13 +29,15 @@ def run_tasks(
     dtype: str = "auto",
     seed: int = 0,
     training_texts: Callable[[], Iterable[str]] | None = None,
+    model: Any = None,
 ) -> list[Measurement]:
     """Run the named tasks on a model folder; write results.json and samples.jsonl into `output`.
 
     Returns the metrics of each task, with intervals over documents, and the number of documents
     that occur in `training_texts`, if they are given. `subject` is the name of the model in the
-    measurements. `seed` determines the few-shot examples. Without task names, nothing is done.
-    Raises the errors of `check_tasks`, and `ModelError` for a model that cannot do the tasks.
+    measurements. `seed` determines the few-shot examples. A `model` in memory is used instead of
+    the weights in the folder. Without task names, nothing is done. Raises the errors of
+    `check_tasks`, and `ModelError` for a model that cannot do the tasks.
     """
     if not settings.names:
         return []
@@ -44,7 +47,7 @@ def run_tasks(
     from lingraft.evaluation.tasks.task_runner import evaluate_tasks
 
     with quiet():
-        lm = FolderLM(folder, device=device, dtype=dtype, too_long=settings.too_long)
+        lm = FolderLM(folder, device=device, dtype=dtype, too_long=settings.too_long, model=model)
     return evaluate_tasks(
         lm, settings, output, subject=subject, seed=seed, training_texts=training_texts
     )

@@ -36,17 +36,25 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     """A model folder on a device, with the interface of lm-eval.
 
     Raises `ModelError` or `TokenizerError` if the folder is unreadable. `too_long` is `cut` or
-    `refuse`, for prompts that do not fit into the context.
+    `refuse`, for prompts that do not fit into the context. A `model` in memory is used instead of
+    the weights in the folder.
     """
 
     def __init__(
-        self, folder: Path, *, device: str = "cpu", dtype: str = "auto", too_long: str = "cut"
+        self,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "auto",
+        too_long: str = "cut",
+        model: Any = None,
     ) -> None:
         self.folder = folder
         self.too_long = too_long
         self.incidents: Counter[str] = Counter()
         self._advance: Advance = _ignore_progress
-        model = load_model(folder, device, dtype)
+        if model is None:
+            model = load_model(folder, device, dtype)
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -58,7 +66,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         set_bos_and_eos(tokenizer, model.config.get_text_config())
         self.prefix = prompt_prefix(tokenizer, folder)
         self.start = start_of_document(open_tokenizer(folder))
-        size = BATCH_SIZE.get(torch.device(device).type, BATCH_SIZE_ON_ACCELERATOR)
+        size = BATCH_SIZE.get(model.device.type, BATCH_SIZE_ON_ACCELERATOR)
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=size)
         self.has_eos = tokenizer.eos_token_id is not None
 

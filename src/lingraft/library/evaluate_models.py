@@ -1,0 +1,186 @@
+"""`lingraft.evaluate`: compares models in memory or in folders on text in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import ValidationError
+
+from lingraft.corpus import parse_language
+from lingraft.errors import CorpusError, RecipeError
+from lingraft.evaluation import ModelScores, ScoredModel, compare, score_folder
+from lingraft.evaluation.score_model import cut_documents, score_model
+from lingraft.evaluation.tasks import check_tasks, run_tasks
+from lingraft.library.open_models import ModelLike, OpenModel, evaluation_mode, open_model
+from lingraft.measurement import Measurement, write_measurements
+from lingraft.measurement_table import MeasurementTable
+from lingraft.pipeline.added_token_table import added_measurements
+from lingraft.pipeline.evaluation_stages import task_measurements
+from lingraft.pipeline.runner import quiet_libraries
+from lingraft.progress import LogLine, send_lines_to
+from lingraft.recipe import Evaluation, Runtime, assignment
+from lingraft.recipe.problems import recipe_error
+from lingraft.recipe.tree import Tree
+from lingraft.recipe.yaml import override
+
+
+@dataclass(frozen=True)
+class EvaluationReport(MeasurementTable):
+    """The measurements of an evaluation; `print(report)` shows the table of `lingraft evaluate`.
+
+    `samples` are the texts that models wrote (keys: subject, language, prompt, text), if generation
+    was measured. `notes` has the number of documents and bytes by language, and how they were
+    scored.
+    """
+
+    samples: tuple[dict[str, str], ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def evaluate(
+    models: Mapping[str, ModelLike],
+    texts: Mapping[str, Iterable[str]],
+    *,
+    tasks: Sequence[str] = (),
+    generation: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    seed: int = 0,
+    log: LogLine | None = None,
+) -> EvaluationReport:
+    """Measure models on the same text and compare them with the first one.
+
+    The numbers are those of `lingraft evaluate`: fertility and bits per byte of every model, and
+    their paired changes from the first model, with intervals over documents.
+
+    Args:
+        models: by name, `(model, tokenizer)` of transformers; or a model folder, a finished run, or
+            owner/name on the Hub. A model in memory is measured on its device and in its data type;
+            it is in evaluation mode only while it is measured.
+        texts: documents by language. Blank documents are left out. Every model is scored on the
+            same first 500 kB of each language (`settings={"heldout_bytes": "2 MB"}`).
+        tasks: tasks to run in addition, such as `xcopa-ta`, or any task of lm-eval.
+        generation: also measure the speed of generation and write samples. This takes longest, and
+            loads all models at the same time.
+        settings: other settings of `evaluation` in a recipe, by their dotted names.
+        device: where folders and Hub models are loaded: auto, cpu, cuda, cuda:1 or mps.
+        dtype: the data type in which these are loaded. auto: that of the files on a GPU, float32
+            elsewhere.
+        seed: the seed of the few-shot examples of tasks.
+        log: receives the lines of progress and the warnings. By default, they go to standard error.
+
+    Raises:
+        LingraftError: with one line that says what is wrong and what to do.
+
+    >>> from lingraft.library.example_model import example_model
+    >>> model, tokenizer = example_model()
+    >>> report = evaluate({"tiny": (model, tokenizer)}, {"en": ["A bird sings.", "It rains."]})
+    >>> [row.n for row in report.select(metric="bits per byte")]
+    [2]
+    """
+    chosen = _settings(tasks, settings, generation=generation)
+    documents = {
+        parse_language(tag): _documents(tag, given, chosen) for tag, given in texts.items()
+    }
+    if not models or not documents:
+        msg = "evaluate: expected at least one model and the text of one language"
+        raise RecipeError(msg)
+    check_tasks(chosen.tasks)
+    quiet_libraries()
+    with (
+        send_lines_to(log),
+        TemporaryDirectory(prefix="lingraft-") as scratch,
+        ExitStack() as stack,
+    ):
+        opened = {}
+        for name, model in models.items():
+            opened[name] = open_model(model, Path(scratch, "models", name.replace("/", "-")))
+            if opened[name].loaded is not None:
+                stack.enter_context(evaluation_mode(opened[name].loaded, name))
+        measuring = _Measuring(chosen, Runtime(device=device).resolved_device(), dtype, seed)
+        return measuring.report(opened, documents, Path(scratch, "tasks"))
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """How opened models are measured."""
+
+    settings: Evaluation
+    device: str
+    dtype: str
+    seed: int
+
+    def report(
+        self, models: Mapping[str, OpenModel], texts: Mapping[str, Sequence[str]], tasks: Path
+    ) -> EvaluationReport:
+        """Measure the models; results of tasks are written to the folder `tasks`."""
+        scored, task_folders = {}, {}
+        for name, model in models.items():
+            scores = self._scores(model, texts)
+            weights = model.folder if model.loaded is None else model.loaded
+            scored[name] = ScoredModel(weights, model.tokenizer, scores)
+            if self.settings.tasks.names:
+                task_folders[name] = tasks / name.replace("/", "-")
+                self._run_tasks(model, task_folders[name])
+        result = compare(scored, texts, self.settings, device=self.device, dtype=self.dtype)
+        rows: tuple[Measurement, ...] = (
+            *result.measurements,
+            *added_measurements(scored, next(iter(texts))),
+            *task_measurements(task_folders),
+        )
+        return EvaluationReport(rows, tuple(result.samples), result.notes)
+
+    def _scores(self, model: OpenModel, texts: Mapping[str, Sequence[str]]) -> ModelScores:
+        if model.loaded is not None:
+            return score_model(model.loaded, model.tokenizer, texts, self.settings)
+        return score_folder(
+            model.folder, texts, self.settings, device=self.device, dtype=self.dtype
+        )
+
+    def _run_tasks(self, model: OpenModel, folder: Path) -> None:
+        measurements = run_tasks(
+            model.folder,
+            self.settings.tasks,
+            folder,
+            subject="model",
+            device=self.device,
+            dtype=self.dtype,
+            seed=self.seed,
+            model=model.loaded,
+        )
+        write_measurements(measurements, folder / "measurements.parquet")
+
+
+def _settings(
+    tasks: Sequence[str], settings: Mapping[str, Any] | None, *, generation: bool
+) -> Evaluation:
+    """Return the settings `evaluation` of a recipe; raises `RecipeError` for unknown ones."""
+    if tasks and "tasks" in (settings or {}):
+        msg = "evaluate: tasks are given twice; leave them out of `settings`"
+        raise RecipeError(msg)
+    given: dict[str, Any] = {"tasks": list(tasks), **(settings or {})}
+    if not generation:
+        given.setdefault("generation", None)
+    tree = override(Tree({}), [assignment(name, value) for name, value in given.items()])
+    try:
+        return Evaluation.model_validate(tree.values)
+    except ValidationError as error:
+        raise recipe_error(error, Evaluation, tree) from None
+
+
+def _documents(language: str, texts: Iterable[str], settings: Evaluation) -> list[str]:
+    """Return the documents that are scored; raises `CorpusError` without text."""
+    if isinstance(texts, str):
+        msg = f"texts: {language}: expected documents, got one string; give a list of strings"
+        raise CorpusError(msg)
+    documents = list(cut_documents(filter(str.strip, texts), int(settings.heldout_bytes)))
+    if not documents:
+        msg = f"texts: {language}: no text to evaluate on; give documents that are not blank"
+        raise CorpusError(msg)
+    return documents

@@ -1,0 +1,266 @@
+"""`lingraft.pack`: packs text in memory into the blocks of lingraft's own training.
+
+A block of `length` ids is a packed sequence of `length - 1` predicted tokens and the id before
+them. Blocks overlap by this id, so that every token of the text is predicted exactly once by models
+that shift labels by one, as those of transformers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lingraft.errors import CorpusError, RecipeError
+from lingraft.library.open_models import TokenizerLike, open_any_tokenizer
+from lingraft.packing import PackingSettings
+from lingraft.packing.blocks import Blocks, PackingSummary
+from lingraft.packing.mixture import IGNORED, PARTS, Mixture, document_positions
+from lingraft.packing.pack import pack_texts
+from lingraft.packing.shards import Integers
+from lingraft.progress import LogLine, send_lines_to
+from lingraft.tokenizer import ModelTokenizer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class PackedText:
+    """Blocks of token ids: a data set for a training loop, with arrays and a `datasets.Dataset`.
+
+    `packed[i]` is a mapping with the `input_ids`, `labels` and `position_ids` of a block. Labels
+    are -100 where nothing is predicted: at the first id of a block, and at BOS. Position ids start
+    at 0 in every document. `packed.collate` is the collator that pads the last, shorter block.
+
+    Attributes:
+        ids: the ids of all blocks, one after another.
+        offsets: where each block begins in `ids`, and the end of the last one.
+        replayed: whether each block is replay text.
+        text: counts of the text: its blocks, predicted tokens, bytes and documents, and what the
+            layout `documents` drops.
+        replay: the same counts of all replay text, or None.
+    """
+
+    ids: NDArray[np.uint32]
+    offsets: Integers
+    replayed: NDArray[np.bool_]
+    text: PackingSummary
+    replay: PackingSummary | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> dict[str, Integers]:
+        index = range(len(self))[index]  # negative numbers, and IndexError at the end
+        begin, end = self.offsets[index : index + 2]
+        return {
+            "input_ids": self.ids[begin:end].astype(np.int64),
+            "labels": self.labels[begin:end],
+            "position_ids": self.position_ids[begin:end],
+        }
+
+    @cached_property
+    def labels(self) -> Integers:
+        """The label of each of `ids`."""
+        labels = self.ids.astype(np.int64)
+        if self.text.before is not None:
+            # A user of the model always gives BOS, so the model need not predict it.
+            labels[labels == self.text.before] = IGNORED
+        # No label predicts the first id of a block, which is context only.
+        labels[self.offsets[:-1]] = IGNORED
+        return labels
+
+    @cached_property
+    def position_ids(self) -> Integers:
+        """The position of each of `ids` in its document, or in its block if that starts later."""
+        start = self.text.before if self.text.before is not None else self.text.after
+        positions = np.empty(len(self.ids), dtype=np.int64)
+        for begin, end in zip(self.offsets[:-1], self.offsets[1:], strict=True):
+            ids = self.ids[None, begin:end].astype(np.int64)
+            positions[begin:end] = document_positions(ids, int(start or 0))[0]
+        return positions
+
+    def to_numpy(self) -> dict[str, Integers]:
+        """Return `input_ids`, `labels`, `position_ids` and `attention_mask`, [blocks, length]."""
+        return _pad([self[index] for index in range(len(self))], self._padding)
+
+    def to_dataset(self, *, position_ids: bool = False) -> Dataset:
+        """Return a `datasets.Dataset` with `input_ids` and `labels`, for transformers' Trainer.
+
+        With `position_ids`, attention does not cross documents in models of transformers that
+        detect packed sequences by them. Use `collate` as the data collator.
+        """
+        from datasets import Dataset
+
+        columns = {"input_ids": self.ids.astype(np.int64), "labels": self.labels}
+        if position_ids:
+            columns["position_ids"] = self.position_ids
+        return Dataset(_ragged(columns, self.offsets))
+
+    def collate(self, blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return blocks as padded torch tensors; a data collator for transformers' Trainer."""
+        import torch
+
+        arrays = _pad(blocks, self._padding)
+        # Padding is on the right and has no labels. A mask would hide packed sequences from models
+        # that detect them by their position ids.
+        arrays.pop("attention_mask")
+        return {name: torch.from_numpy(values) for name, values in arrays.items()}
+
+    @property
+    def _padding(self) -> int:
+        return int(self.text.after if self.text.after is not None else self.text.before or 0)
+
+
+def pack(
+    tokenizer: TokenizerLike,
+    texts: Iterable[str],
+    length: int = 1024,
+    *,
+    layout: Literal["stream", "documents"] = "stream",
+    separator: str = "auto",
+    replay: Iterable[str] | None = None,
+    replay_share: float = 0.2,
+    seed: int = 0,
+    log: LogLine | None = None,
+) -> PackedText:
+    """Tokenise documents and pack them into blocks of `length` ids.
+
+    The blocks are those of `training.packing` in a recipe with `block_size: length - 1`. A special
+    token that a document spells is tokenised as text.
+
+    Args:
+        tokenizer: a tokenizer of transformers or of `tokenizers`, a model folder, a tokenizer file,
+            or owner/name on the Hub.
+        texts: the documents.
+        length: ids per block, at most the context length of the model.
+        layout: `stream` puts documents one after another and cuts them into full blocks.
+            `documents` makes a block of each document and drops what is beyond `length`.
+        separator: the token between documents. auto is the BOS and EOS of pretraining, never the
+            mark of a chat turn; eos, bos, bos-eos, or the text of a token.
+        replay: documents in a language that the model knows, which limit forgetting. The blocks are
+            then in the order of lingraft's training: shuffled by `seed`, with replay blocks spread
+            evenly, until each block of `texts` was used once.
+        replay_share: the share of bytes that are replay text.
+        seed: the seed of the order with replay. Without replay, blocks have the order of the text.
+        log: receives the lines of progress. By default, they go to standard error.
+
+    Raises:
+        LingraftError: with one line that says what is wrong and what to do.
+
+    >>> from lingraft.library.example_model import example_model
+    >>> _, tokenizer = example_model()
+    >>> packed = pack(tokenizer, ["A small bird sings.", "It rains."], length=8)
+    >>> len(packed), packed[0]["input_ids"].shape, packed.text.documents
+    (3, (8,), 2)
+    >>> tokenizer.decode(packed[0]["input_ids"])[:10]
+    '<s>A small'
+    >>> packed.to_dataset().column_names
+    ['input_ids', 'labels']
+    """
+    if length < 3:
+        msg = f"pack: length {length}: expected at least 3 ids per block"
+        raise RecipeError(msg)
+    if not 0 <= replay_share < 1:
+        msg = f"pack: replay_share {replay_share}: expected a share from 0 to below 1"
+        raise RecipeError(msg)
+    settings = PackingSettings(block_size=length - 1, layout=layout, separator=separator)
+    with send_lines_to(log), TemporaryDirectory(prefix="lingraft-") as scratch:
+        opened = open_any_tokenizer(tokenizer, Path(scratch, "tokenizer"))
+        blocks = _pack(texts, opened, settings, Path(scratch, "text"))
+        if replay is None:
+            return _gather(blocks, np.arange(len(blocks)))
+        replay_blocks = _pack(replay, opened, settings, Path(scratch, "replay"))
+        return _mix(Mixture(blocks, replay_blocks, replay_share, seed))
+
+
+def _pack(
+    documents: Iterable[str], tokenizer: ModelTokenizer, settings: PackingSettings, folder: Path
+) -> Blocks:
+    if isinstance(documents, str):
+        msg = f"pack: {folder.name}: expected documents, got one string; give a list of strings"
+        raise CorpusError(msg)
+    folder.mkdir()
+    pack_texts(_batches(documents), tokenizer, settings, folder)
+    return Blocks.open(folder)
+
+
+def _batches(documents: Iterable[str]) -> Iterable[list[str]]:
+    batch = []
+    for text in documents:
+        batch.append(text)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    yield batch
+
+
+def _mix(mixture: Mixture) -> PackedText:
+    """Return the blocks in the order of training, until each target block was used once."""
+    count = len(mixture.target) * PARTS // (PARTS - mixture.replay_parts)
+    # The rounding of replay positions may leave out the last target block.
+    while count - count * mixture.replay_parts // PARTS < len(mixture.target):
+        count += 1
+    replayed, sequences = mixture.draw(0, count)
+    assert mixture.replay is not None  # noqa: S101 - `pack` gives it
+    return _gather(mixture.target, sequences, mixture.replay, replayed)
+
+
+def _gather(
+    target: Blocks,
+    sequences: Integers,
+    replay: Blocks | None = None,
+    replayed: NDArray[np.bool_] | None = None,
+) -> PackedText:
+    """Copy sequences, which are mapped from files, into memory."""
+    if replayed is None:
+        replayed = np.zeros(len(sequences), dtype=np.bool_)
+    parts, lengths = [], [0]
+    for index, is_replay in zip(sequences.tolist(), replayed.tolist(), strict=True):
+        ids = (replay if is_replay and replay else target).sequence(index)
+        parts.append(ids.astype(np.uint32))
+        lengths.append(len(ids))
+    return PackedText(
+        np.concatenate(parts),
+        np.cumsum(lengths),
+        replayed,
+        target.summary,
+        replay.summary if replay else None,
+    )
+
+
+def _pad(blocks: Sequence[Mapping[str, Any]], padding: int) -> dict[str, Integers]:
+    width = max(len(block["input_ids"]) for block in blocks)
+    values = {"input_ids": padding, "labels": IGNORED, "position_ids": 0}
+    arrays = {}
+    for name, value in values.items():
+        if name in blocks[0]:
+            arrays[name] = np.full((len(blocks), width), value, dtype=np.int64)
+    arrays["attention_mask"] = np.zeros((len(blocks), width), dtype=np.int64)
+    for number, block in enumerate(blocks):
+        size = len(block["input_ids"])
+        arrays["attention_mask"][number, :size] = 1
+        for name in values:
+            if name in arrays:
+                arrays[name][number, :size] = block[name]
+    return arrays
+
+
+def _ragged(columns: Mapping[str, Integers], offsets: Integers) -> Any:
+    """Return an arrow table with a list for each block."""
+    import pyarrow as pa
+
+    lists = {}
+    for name, values in columns.items():
+        # 64-bit offsets: the ids of a large text have more than 2^31 places.
+        lists[name] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
+    return pa.table(lists)
