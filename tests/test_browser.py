@@ -35,6 +35,38 @@ return {figures: document.querySelectorAll('figure').length,
         scripts: [...document.scripts].filter(script => !script.nonce).length};
 })()"""
 
+# Texts with less than 11 pixels, and with less contrast to the background than WCAG's AA asks for.
+READABLE = """(() => {
+const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+const light = colour => channels(colour).slice(0, 3).map(value => value / 255)
+  .map(value => value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4)
+  .reduce((sum, value, place) => sum + value * [.2126, .7152, .0722][place], 0);
+const behind = one => {
+  const colour = getComputedStyle(one).backgroundColor;
+  return (channels(colour)[3] ?? 1) === 1 ? colour
+    : one.parentElement ? behind(one.parentElement) : 'rgb(255, 255, 255)';
+};
+const [small, faint] = [new Set(), new Set()];
+const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walk.nextNode()) {
+  const one = walk.currentNode.parentElement;
+  if (!walk.currentNode.data.trim() || !one.checkVisibility()) continue;
+  if (one.closest('script, .skip')) continue;
+  const style = getComputedStyle(one), svg = one.closest('svg');
+  const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+  const size = parseFloat(style.fontSize) * scale;
+  if (size < 11) small.add(`${size} ${walk.currentNode.data}`);
+  const [dark, bright] = [svg ? style.fill : style.color, behind(one)].map(light)
+    .sort((a, b) => a - b);
+  const contrast = (bright + .05) / (dark + .05);
+  if (contrast < (size >= 24 ? 3 : 4.5) && !one.disabled)
+    faint.add(`${contrast.toFixed(2)} ${walk.currentNode.data}`);
+}
+const cues = [...document.querySelectorAll('.scroll')]
+  .map(box => getComputedStyle(box).backgroundAttachment);
+return {small: [...small], faint: [...faint], cues: [...new Set(cues)]};
+})()"""
+
 WRITTEN = """new Promise(done => {
 document.getElementById('go').click();
 const look = setInterval(() => {
@@ -86,6 +118,17 @@ def test_a_page_is_complete_and_without_errors(tab, pages, kind, width):
     assert seen["outside"] == []
     assert seen["wide"] <= seen["inner"]
     assert (seen["stolen"], seen["scripts"]) == ("undefined", 0)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_readable_on_a_phone(tab, pages, kind, dark):
+    """No text is under 11 pixels or faint; a table that scrolls has shadows that stay in place."""
+    tab.open(pages[kind].as_uri(), 390, dark=dark)
+    tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    seen = tab.evaluate(READABLE)
+    assert (seen["small"], seen["faint"]) == ([], [])
+    assert seen["cues"] == ["local, local, scroll, scroll"]
 
 
 def test_a_chart_saved_as_a_file_opens(tab, pages):

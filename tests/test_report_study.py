@@ -204,6 +204,33 @@ def test_numbers_of_a_choice_are_means_over_its_seeds(tmp_path):
     assert group.get(COST).value == 6e12
 
 
+def test_the_bar_of_an_axis_is_over_seeds_alone(tmp_path):
+    """The interval of a value is Student's t over its seeds, each averaged over the other axes."""
+    study = read_study_files(make_study(tmp_path / "s", seeds=(0, 1, 2)))
+    mean, drawn = study.axis_means("embeddings", BITS)
+    assert (mean.label, mean.seeds, drawn.value - mean.value) == (
+        "mean plain",
+        3,
+        pytest.approx(0.1),
+    )
+    half = 4.3027 * 0.01 / math.sqrt(3)  # the seeds differ by 0.01, the sizes by up to 0.35
+    assert mean.interval == pytest.approx((mean.value - half, mean.value + half), abs=1e-5)
+    page = write_study_report(study.folder).read_text(encoding="utf-8")
+    assert "Dot: the mean over 3 seeds after averaging over the other axes. Bar: its 95%" in page
+    single = read_study_files(make_study(tmp_path / "one", seeds=(0,)))
+    assert [mean.interval for mean in single.axis_means("embeddings", BITS)] == [None, None]
+
+
+def test_values_of_an_axis_are_averaged_over_the_same_choices(tmp_path):
+    """A combination that failed for one value counts for none of them, a seed for the others."""
+    failures = ("1000-mean-s0", "1000-mean-s1", "0-random-s1")
+    study = read_study_files(make_study(tmp_path / "s", failures=failures))
+    mean, drawn = study.axis_means("embeddings", BITS)
+    assert (mean.seeds, drawn.seeds) == (2, 1)
+    expected = 1.5 - (0 + math.log1p(100)) / 2 / 20
+    assert (mean.value, drawn.value) == pytest.approx((expected + 0.005, expected + 0.1))
+
+
 @pytest.mark.parametrize("word", [word for word in HOSTILE if "\ud800" not in word])
 def test_foreign_text_cannot_steer_a_studys_page(tmp_path, page, word):
     """Names, labels, errors and questions add no element, attribute or script to the page."""
@@ -212,7 +239,9 @@ def test_foreign_text_cannot_steer_a_studys_page(tmp_path, page, word):
     assert not outline.all("script")
     kinds = {(tag, name) for tag, attributes in outline.elements for name in attributes}
     assert kinds <= {(tag, name) for tag, attributes in page.elements for name in attributes} | {
-        ("path", "transform")
+        ("path", "transform"),
+        ("tspan", "dy"),  # the lines of a long label
+        ("tspan", "x"),
     }
 
 

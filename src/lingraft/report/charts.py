@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -24,7 +25,10 @@ from lingraft.progress import say
 # Readable on white and on black.
 GREY, BLUE = "#7b8494", "#2f7fd6"
 COLOURS = [BLUE, "#c9671b", "#8a63d2", "#2a9461", "#c7518f", "#8d7d1f", GREY]
-WIDTH = 330
+# The width of a whole chart with its labels, in its own pixels. A page on a phone shows it at about
+# 0.88 of that, where text of `FONT_SIZE` still has more than 11 pixels.
+WIDTH, FONT_SIZE = 400, 13
+LINE_BREAK = "¶"  # in labels, where control characters are replaced
 SVG = "http://www.w3.org/2000/svg"
 SHAPES = frozenset(
     {
@@ -64,15 +68,51 @@ def palette(count: int) -> list[str]:
     return list(islice(cycle(COLOURS), count))
 
 
+def wrapped(label: str) -> str:
+    """Return a label for `label_axis`, in lines of 20 characters, at most three.
+
+    >>> wrapped("mean of the rows of all subtokens")
+    'mean of the rows of¶all subtokens'
+    """
+    return LINE_BREAK.join(textwrap.wrap(label, 20, max_lines=3, placeholder=" …"))
+
+
+def label_axis() -> Any:
+    """Return the vertical axis of a chart with a line for each label, which may be `wrapped`."""
+    import altair as alt
+
+    return alt.Axis(
+        labelFontWeight="bold",
+        ticks=False,
+        labelExpr=f"split(datum.label, '{LINE_BREAK}')",
+        labelLineHeight=FONT_SIZE + 1,
+    )
+
+
+def text_unit(longest: float) -> tuple[str, float]:
+    """Return the unit of an axis of text up to `longest` bytes: its name, and its bytes.
+
+    >>> text_unit(3_000_000), text_unit(20_000)
+    (('MB', 1000000.0), ('kB', 1000.0))
+    """
+    return ("MB", 1e6) if longest >= 1e6 else ("kB", 1e3)
+
+
 def styled(layers: Any, height: int) -> Any:
-    """Return a chart with its size and the style that all charts share."""
+    """Return a chart with its size and the style that all charts share.
+
+    All charts have the same width with their labels, so that their text has the same size.
+    """
+    import altair as alt
+
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     return (
-        layers.properties(width=WIDTH, height=height)
+        layers.properties(width=WIDTH, height=height, autosize=fit)
         .configure(font="Arial, Liberation Sans, sans-serif")
         .configure_view(stroke=None)
         .configure_axis(
-            labelFontSize=12,
-            titleFontSize=12,
+            labelFontSize=FONT_SIZE,
+            titleFontSize=FONT_SIZE,
             titleFontWeight="normal",
             grid=True,
             domain=False,
@@ -81,8 +121,10 @@ def styled(layers: Any, height: int) -> Any:
             labelLimit=140,
         )
         .configure_axisY(labelPadding=6)
-        .configure_text(fontSize=12)
-        .configure_legend(labelFontSize=12, symbolStrokeWidth=2, labelLimit=180)
+        .configure_text(fontSize=FONT_SIZE)
+        .configure_legend(
+            labelFontSize=FONT_SIZE, symbolStrokeWidth=2, symbolOpacity=1, labelLimit=WIDTH - 110
+        )
     )
 
 

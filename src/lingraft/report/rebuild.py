@@ -9,9 +9,10 @@ from pathlib import Path
 from lingraft.errors import StoreError
 from lingraft.measurement import MetricChange, find_change, metric_changes
 from lingraft.model_card import write_card
+from lingraft.page_style import page_style
 from lingraft.pipeline.run_files import read_run
 from lingraft.pipeline.run_folder import read_record
-from lingraft.report.run_page import environment, style, write_report
+from lingraft.report.run_page import environment, write_report
 from lingraft.report.study_page import write_study_report
 from lingraft.store import write_files
 from lingraft.studies.study_folder import STUDY
@@ -75,5 +76,5 @@ def compare_runs(runs: Sequence[Path], output: Path) -> Path:
         for entry in table:
             lines[entry.metric, entry.language, entry.unit] = None
     template = environment().get_template("comparison.html.j2")
-    write_files({output: template.render(style=style(), columns=columns, lines=list(lines))})
+    write_files({output: template.render(style=page_style(), columns=columns, lines=list(lines))})
     return output

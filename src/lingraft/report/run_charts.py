@@ -10,11 +10,22 @@ from lingraft.display_text import language_name
 from lingraft.formatting import join_words, number, percent, size
 from lingraft.measurement import MetricChange, find_change
 from lingraft.pipeline.run_files import RunFiles
-from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, styled
+from lingraft.report.charts import (
+    BLUE,
+    COLOURS,
+    GREY,
+    Chart,
+    label_axis,
+    styled,
+    text_unit,
+    wrapped,
+)
 
-DASHES = {"held-out": [1, 0], "training": [3, 3]}
-# Points of a training curve; more cannot be distinguished at this width.
-MAX_POINTS = 120
+DASHES = {"held-out text": [4, 3], "training text": [1, 0]}
+# Points of a smoothed and of a raw training curve; more cannot be distinguished at this width.
+MAX_POINTS, MAX_RAW_POINTS = 120, 400
+# A point of the smoothed curve is the mean of this share of the steps.
+SMOOTHED_SHARE = 0.05
 
 
 def charts(run: RunFiles, table: Sequence[MetricChange]) -> list[Chart]:
@@ -32,7 +43,8 @@ def fertility_chart(run: RunFiles, table: Sequence[MetricChange]) -> Chart | Non
     return Chart(
         "fertility",
         "Tokens per word",
-        "Held-out text; shorter is better. The thin line is the interval, the number is the value.",
+        "Bar: tokens per word of held-out text; shorter is better. Thin line: its 95% interval "
+        "over documents.",
         "Bar chart of tokens per word: " + "; ".join(descriptions),
         styled(_declare_fertility(bars), height),
     )
@@ -49,7 +61,7 @@ def _fertility_bars(
         before, after = (entry.before, entry.last) if entry else (None, None)
         if before is None or after is None or not math.isfinite(after.value):
             continue
-        name = language_name(language)
+        name = wrapped(language_name(language))
         descriptions.append(f"{name} {number(before.value)} before, {number(after.value)} after")
         for measurement in (before, after):
             bar = {
@@ -79,9 +91,7 @@ def _declare_fertility(data: list[dict[str, Any]]) -> Any:
         widest = max(widest, bar["value"], bar["high"] or 0)
         has_intervals = has_intervals or bar["high"] is not None
     base = alt.Chart(alt.Data(values=data)).encode(
-        y=alt.Y(
-            "language:N", title=None, sort=None, axis=alt.Axis(labelFontWeight="bold", ticks=False)
-        ),
+        y=alt.Y("language:N", title=None, sort=None, axis=label_axis()),
         yOffset=alt.YOffset("model:N", sort=subjects),
     )
     across = alt.X(
@@ -145,7 +155,7 @@ def vocabulary_chart(run: RunFiles) -> Chart | None:
     return Chart(
         "vocabulary",
         "Tokens against vocabulary size",
-        "Text that the tokens were learned from; the dashed line is the number of added tokens.",
+        "Text that the tokens were learned from. Dashed line: the number of added tokens.",
         f"Line chart: {description}; {number(chosen)} were added.",
         styled(alt.layer(line, rule), 180),
     )
@@ -161,28 +171,28 @@ def training_chart(run: RunFiles) -> Chart | None:
             longest = max(longest, point["bytes"])
     if not points:
         return None
-    unit, bytes_per_unit = ("MB", 1e6) if longest >= 1e6 else ("kB", 1e3)
+    unit, bytes_per_unit = text_unit(longest)
     for point in points:
         point["seen"] = point["bytes"] / bytes_per_unit
     return Chart(
         "training",
         "Training curve",
-        "Lower is better. Solid with dots: held-out text; dashed: training text, averaged over "
-        "neighbouring steps.",
+        "Lower is better. Solid line: training text, each point the mean of "
+        f"{percent(SMOOTHED_SHARE)} of the steps; faint line: single steps. Dots: held-out text.",
         "Line chart of bits per byte against bytes of training text. " + _describe_curves(points),
-        styled(_declare_training(points, unit), 210),
+        styled(_declare_training(points, unit), 230),
     )
 
 
 def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
-    """Declare the lines of training and held-out text, and dots where held-out text was scored."""
+    """Declare smoothed and single steps of training, and dots where held-out text was scored."""
     import altair as alt
 
     languages = _distinct(points, "language")
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X(
             "seen:Q",
-            title=f"training text ({unit})",
+            title=f"training text read ({unit})",
             axis=alt.Axis(tickCount=6),
             scale=alt.Scale(zero=True),
         ),
@@ -195,7 +205,7 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
             scale=alt.Scale(domain=languages, range=COLOURS[: len(languages)]),
         ),
     )
-    kinds = sorted(_distinct(points, "kind"))  # held-out before training, as in DASHES
+    kinds = [kind for kind in DASHES if kind in _distinct(points, "kind")]
     dash = alt.StrokeDash(
         "kind:N",
         title=None,
@@ -203,12 +213,10 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
         legend=alt.Legend(orient="top", symbolType="stroke"),
         scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]),
     )
-    lines = base.mark_line(strokeWidth=2).encode(
-        strokeDash=dash,
-        opacity=alt.condition("datum.kind == 'training'", alt.value(0.75), alt.value(1)),
-    )
-    dots = base.mark_circle(size=45, opacity=1).transform_filter("datum.kind == 'held-out'")
-    return alt.layer(lines, dots)
+    raw = base.mark_line(strokeWidth=1, opacity=0.35).transform_filter("datum.kind == 'step'")
+    lines = base.mark_line(strokeWidth=2).encode(strokeDash=dash)
+    dots = base.mark_circle(size=55, opacity=1).transform_filter("datum.kind == 'held-out text'")
+    return alt.layer(raw, lines.transform_filter("datum.kind != 'step'"), dots)
 
 
 def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
@@ -228,16 +236,36 @@ def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
         fields = [("bits_per_byte", target)]
     for field, language in fields:
         logged = [step for step in steps if step.get(field) is not None]
-        # Rounded up, so that there are at most MAX_POINTS.
-        stride = -(-len(logged) // MAX_POINTS) or 1
-        for start in range(0, len(logged), stride):
-            averaged = logged[start : start + stride]
-            yield {
-                "language": language,
-                "kind": "training",
-                "bytes": averaged[-1]["bytes"],
-                "value": sum(step[field] for step in averaged) / len(averaged),
-            }
+        values = [step[field] for step in logged]
+        curves = (
+            ("step", values, MAX_RAW_POINTS),
+            ("training text", smoothed(values), MAX_POINTS),
+        )
+        for kind, curve, most in curves:
+            # Rounded up, so that there are at most so many points. The last step is always shown.
+            stride = -(-len(curve) // most) or 1
+            for place in range((len(curve) - 1) % stride, len(curve), stride):
+                seen = logged[place]["bytes"]
+                yield {"language": language, "kind": kind, "bytes": seen, "value": curve[place]}
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Return the moving average over `SMOOTHED_SHARE` of the values, centred on each of them.
+
+    Near both ends the window is smaller, so that the curve starts and ends at measured values.
+
+    >>> smoothed([4.0, 2.0, 1.0])
+    [4.0, 2.0, 1.0]
+    >>> smoothed([float(value**2) for value in range(50)])[:3]
+    [0.0, 1.6666666666666667, 4.666666666666667]
+    """
+    half = int(len(values) * SMOOTHED_SHARE / 2)
+    means = []
+    for place in range(len(values)):
+        reach = min(half, place, len(values) - 1 - place)
+        window = values[place - reach : place + reach + 1]
+        means.append(sum(window) / len(window))
+    return means
 
 
 def _heldout_points(run: RunFiles) -> Iterator[dict[str, Any]]:
@@ -246,7 +274,7 @@ def _heldout_points(run: RunFiles) -> Iterator[dict[str, Any]]:
         for language, value in scores.items():
             yield {
                 "language": language_name(language),
-                "kind": "held-out",
+                "kind": "held-out text",
                 "bytes": record["bytes"],
                 "value": value,
             }
@@ -256,7 +284,7 @@ def _describe_curves(points: Sequence[Mapping[str, Any]]) -> str:
     """Return the first and last value of each held-out curve, in words."""
     curves: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
-        if point["kind"] == "held-out":
+        if point["kind"] == "held-out text":
             curves.setdefault(point["language"], []).append(point)
     descriptions = []
     for language, curve in curves.items():

@@ -17,6 +17,7 @@ from lingraft import display_text, formatting
 from lingraft.evaluation import forgetting
 from lingraft.forecast.run_predictions import check_predictions
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
+from lingraft.page_style import page_style
 from lingraft.pipeline.run_files import RunFiles, read_run
 from lingraft.pipeline.run_summary import answer, question
 from lingraft.report import run_tables
@@ -33,6 +34,8 @@ from lingraft.store import write_files
 
 HERE = Path(__file__).parent
 PAGE = "report.html"
+# Sentences and prompts on the page; the others are folded.
+SHOWN_SAMPLES = 6
 
 
 def write_report(run_folder: Path) -> Path:
@@ -78,7 +81,7 @@ def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None)
         "others": others,
         "run": run,
         "record": run.record,
-        "style": style(),
+        "style": page_style(),
         "question": question(run),
         "answer": answer(run, compared),
         "forgotten": forgetting(run.measurements, run.base) if run.base else None,
@@ -88,6 +91,7 @@ def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None)
         "subjects": _subjects(compared),
         "figures": draw_figures(drawn or ()),
         "undrawn": drawn is None,
+        "shown": SHOWN_SAMPLES,
         "samples": run_tables.tokenised_samples(run.samples or (), {token.id for token in added}),
         "generated": run_tables.generated_texts(run.generated or ()),
         "frequent": run_tables.most_frequent(added),
@@ -126,11 +130,6 @@ def _subjects(compared: list[MetricChange]) -> list[str]:
     # In the order of a run: source, spliced, adapted; others by name.
     known = [subject for subject in SUBJECTS if subject in measured]
     return known + sorted(measured - set(SUBJECTS))
-
-
-def style() -> Markup:
-    """Return the style sheet, a file of this package that contains no markup."""
-    return Markup((HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
 
 
 def environment() -> Environment:

@@ -1,17 +1,26 @@
 """The charts of a study: each axis, fertility, cost and forgetting.
 
-A point is a group, which is a choice on all axes; its value is the mean over seeds.
+A point is a group, which is a choice on all axes; its value is the mean over seeds. In the chart of
+an axis a point is a value of that axis, averaged over the other axes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import Any
 
-from lingraft.formatting import number
-from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, palette, styled
+from lingraft.formatting import number, with_interval
+from lingraft.report.charts import (
+    BLUE,
+    COLOURS,
+    GREY,
+    Chart,
+    label_axis,
+    palette,
+    styled,
+    wrapped,
+)
 from lingraft.report.study_curves import curve_chart
 from lingraft.report.study_files import (
     ADDED,
@@ -19,8 +28,8 @@ from lingraft.report.study_files import (
     BITS,
     COST,
     FERTILITY,
+    AxisMean,
     Group,
-    Spread,
     StudyFiles,
     ValueKey,
     short,
@@ -43,56 +52,56 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
     """Return bits per byte in the target language by axis value, averaged over the other axes."""
     import altair as alt
 
-    points = _axis_points(study, axis)
-    if len(points) < 2 or not all(math.isfinite(point["value"]) for point in points):
+    means = study.axis_means(axis, BITS)
+    if len(means) < 2 or not all(math.isfinite(mean.value) for mean in means):
         return None
-    labels, descriptions = [], []
-    for point in points:
-        labels.append(point["label"])
-        descriptions.append(f"{point['label']} {point['shown']}")
-    base = alt.Chart(alt.Data(values=points)).encode(
-        y=alt.Y(
-            "label:N", title=None, sort=labels, axis=alt.Axis(labelFontWeight="bold", ticks=False)
+    points, labels, descriptions = [], [], []
+    for mean in means:
+        # Two long names may have the same beginning, and each must have its own line.
+        label = mean.label if wrapped(mean.label) in labels else wrapped(mean.label)
+        labels.append(label)
+        low, high = mean.interval or (None, None)
+        shown = number(mean.value)
+        points.append(
+            {"label": label, "value": mean.value, "low": low, "high": high, "shown": shown}
         )
+        descriptions.append(f"{mean.label} {with_interval(mean.value, low, high)}")
+    base = alt.Chart(alt.Data(values=points)).encode(
+        y=alt.Y("label:N", title=None, sort=labels, axis=label_axis())
     )
-    span = base.mark_rule(strokeWidth=2, color=GREY).encode(
-        x=alt.X(
-            "low:Q", title="bits per byte", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)
-        ),
-        x2="high:Q",
+    across = alt.X(
+        "value:Q", title="bits per byte", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)
     )
-    dots = base.mark_circle(size=90, color=BLUE, opacity=1).encode(x="value:Q")
-    text = base.mark_text(dy=-11).encode(x="value:Q", text="shown:N")
+    marks = [
+        base.mark_circle(size=90, color=BLUE, opacity=1).encode(x=across),
+        base.mark_text(dy=-11).encode(x=across, text="shown:N"),
+    ]
+    if any(mean.interval for mean in means):
+        bars = base.mark_rule(strokeWidth=2, color=GREY).encode(x="low:Q", x2="high:Q")
+        marks.insert(0, bars.transform_filter("isValid(datum.high)"))
     return Chart(
         f"axis-{study.axes.index(axis)}",
         f"Bits per byte by {short(axis)}",
-        "Target language, adapted model; lower is better. The dot is the mean over seeds and the "
-        "other axes, the line is their range. The answer above says which differences the "
-        "intervals support.",
+        f"Target language, adapted model; lower is better. {_explain_bars(study, means)} The "
+        "answer above says which differences the intervals support.",
         f"Bits per byte by {axis}: {'; '.join(descriptions)}.",
-        styled(alt.layer(span, dots, text), 44 * len(points) + 20),
+        styled(alt.layer(*marks), 48 * len(points) + 20),
     )
 
 
-def _axis_points(study: StudyFiles, axis: str) -> list[dict[str, Any]]:
-    spreads: dict[str, list[Spread]] = {}
-    for group in study.groups:
-        bits = group.get(BITS)
-        if axis in group.labels and bits:
-            spreads.setdefault(str(group.labels[axis]), []).append(bits)
-    points = []
-    for label, values in spreads.items():
-        means, lows, highs = zip(*map(astuple, values), strict=True)
-        mean = sum(means) / len(means)
-        point = {
-            "label": label,
-            "value": mean,
-            "low": min(lows),
-            "high": max(highs),
-            "shown": number(mean),
-        }
-        points.append(point)
-    return points
+def _explain_bars(study: StudyFiles, means: Sequence[AxisMean]) -> str:
+    """Return what dots and bars are, in the chart of an axis."""
+    averaged = " after averaging over the other axes" if len(study.axes) > 1 else ""
+    fewest, most = min(mean.seeds for mean in means), max(mean.seeds for mean in means)
+    seeds = f"{fewest} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    if most == 1:
+        return f"Dot: the value{averaged}, with one seed, so there are no bars."
+    if not any(mean.interval for mean in means):
+        return f"Dot: the mean over {seeds}{averaged}; the seed changes nothing, so it has no bar."
+    return (
+        f"Dot: the mean over {seeds}{averaged}. Bar: its 95% interval over seeds, not over axes. "
+        "The differences below are paired by seed, so they can be clear where bars overlap."
+    )
 
 
 def size_chart(study: StudyFiles) -> Chart | None:
@@ -112,7 +121,8 @@ def size_chart(study: StudyFiles) -> Chart | None:
         points,
         x_title="tokens added",
         y_title="tokens per word",
-        caption="Target language; lower is better. Cells with the same vocabulary share a point.",
+        caption="Target language; lower is better. Choices with the same vocabulary share a point. "
+        "Bar: minimum to maximum over seeds.",
         label=f"From {number(worst['y'])} tokens per word to {number(best['y'])} with "
         f"{number(best['x'])} tokens added.",
         connect=True,
@@ -126,6 +136,9 @@ def frontier_chart(study: StudyFiles) -> Chart | None:
     points = _points(study.groups, COST, BITS, study.axes)
     if len(points) < 2:
         return None
+    unit, flops_per_unit = _compute_unit(max(point["x"] for point in points))
+    for point in points:
+        point["x"] /= flops_per_unit
     choices = [(point["x"], point["y"], point["name"]) for point in points]
     names = frontier(choices)
     middle = (min(choices)[0] + max(choices)[0]) / 2
@@ -136,9 +149,9 @@ def frontier_chart(study: StudyFiles) -> Chart | None:
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X(
             "x:Q",
-            title="training FLOPs",
+            title=f"training compute ({unit})",
             scale=alt.Scale(zero=False),
-            axis=alt.Axis(format="~s", tickCount=5),
+            axis=alt.Axis(tickCount=5),
         ),
         y=alt.Y("y:Q", title="bits per byte", scale=alt.Scale(zero=False)),
     )
@@ -153,11 +166,24 @@ def frontier_chart(study: StudyFiles) -> Chart | None:
     return Chart(
         "frontier",
         "Bits per byte against training cost",
-        "Lower left is better. Blue: the Pareto frontier, where no other choice is both cheaper to "
-        "train and better (means over seeds, without intervals).",
+        "Lower left is better. Compute is 6 x parameters x tokens. Blue: the Pareto frontier, "
+        "where no other choice is both cheaper to train and better. Dot: the mean over seeds, "
+        "without an interval.",
         f"Scatter plot of bits per byte against training FLOPs. Frontier: {'; '.join(names)}.",
         styled(alt.layer(*layers), 230),
     )
+
+
+def _compute_unit(most: float) -> tuple[str, float]:
+    """Return the unit of an axis of up to `most` floating-point operations.
+
+    >>> _compute_unit(2.84e15), _compute_unit(1e9)
+    (('PFLOP', 1000000000000000.0), ('GFLOP', 1000000000.0))
+    """
+    for prefix, count in (("E", 1e18), ("P", 1e15), ("T", 1e12)):
+        if most >= count:
+            return f"{prefix}FLOP", count
+    return "GFLOP", 1e9
 
 
 def frontier(points: Sequence[tuple[float, float, str]]) -> list[str]:
@@ -188,8 +214,9 @@ def forgetting_chart(study: StudyFiles) -> Chart | None:
         "Forgetting against bits per byte",
         points,
         x_title="bits per byte, target language",
-        y_title="change in the base language",
-        caption="Left: more learned. Low: less forgotten. Both axes are bits per byte.",
+        y_title="change in bits per byte, base language",
+        caption="Left: more learned. Low: less forgotten. Dot: the mean over seeds. Bar: minimum "
+        "to maximum over seeds.",
         label=f"The base language changes by {number(least['y'])} to {number(most['y'])} "
         f"bits per byte; the smallest change is that of {least['name']}.",
     )
@@ -235,7 +262,7 @@ def _scatter(
         alt.Color(
             "kind:N",
             title=None,
-            legend=alt.Legend(orient="bottom", columns=1, labelLimit=300),
+            legend=alt.Legend(orient="bottom", columns=1),
             scale=alt.Scale(domain=kinds, range=palette(len(kinds))),
         )
         if coloured

@@ -7,7 +7,7 @@ from typing import Any
 
 from lingraft.display_text import language_name
 from lingraft.formatting import join_words, number, size
-from lingraft.report.charts import COLOURS, GREY, Chart, palette, styled
+from lingraft.report.charts import COLOURS, GREY, Chart, palette, styled, text_unit
 from lingraft.report.study_files import StudyFiles
 
 # Curves with a colour and a name. If there are more, only the best and the worst have one.
@@ -30,14 +30,18 @@ def curve_chart(study: StudyFiles) -> Chart | None:
         if row["role"] == "target":
             languages[language_name(row["language"])] = None
     named = "" if few else " Named: the best and the worst at the end."
-    longest = size(max(point["seen"] for point in points) * 1e6)
+    longest = max(point["bytes"] for point in points)
+    unit, bytes_per_unit = text_unit(longest)
+    for point in points:
+        point["seen"] = point["bytes"] / bytes_per_unit
+    declared = _declare_curves(points, unit, names if few else [best, worst], others=not few)
     return Chart(
         "course",
         "Training curves",
         f"Held-out {join_words(list(languages))}; lower is better; means over seeds.{named}",
-        f"Line chart of {len(names)} training curves up to {longest}; lowest at the end: {best}, "
-        f"{number(last[best])}; highest: {worst}, {number(last[worst])}.",
-        styled(_declare_curves(points, names if few else [best, worst], others=not few), 240),
+        f"Line chart of {len(names)} training curves up to {size(longest)}; lowest at the end: "
+        f"{best}, {number(last[best])}; highest: {worst}, {number(last[worst])}.",
+        styled(declared, 240),
     )
 
 
@@ -55,16 +59,18 @@ def _curve_points(study: StudyFiles) -> list[dict[str, Any]]:
     points = []
     for (name, seen), values in sorted(scores.items(), key=lambda item: item[0][1]):
         mean = sum(values) / len(values)
-        points.append({"name": name, "seen": seen / 1e6, "value": mean})
+        points.append({"name": name, "bytes": seen, "value": mean})
     return points
 
 
-def _declare_curves(points: list[dict[str, Any]], domain: list[str], *, others: bool) -> Any:
+def _declare_curves(
+    points: list[dict[str, Any]], unit: str, domain: list[str], *, others: bool
+) -> Any:
     """Declare the curves: those in `domain` with colour and name, the others thin and grey."""
     import altair as alt
 
     base = alt.Chart(alt.Data(values=points)).encode(
-        x=alt.X("seen:Q", title="training text (MB)", axis=alt.Axis(tickCount=6)),
+        x=alt.X("seen:Q", title=f"training text read ({unit})", axis=alt.Axis(tickCount=6)),
         y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
         detail="name:N",
     )
@@ -72,7 +78,7 @@ def _declare_curves(points: list[dict[str, Any]], domain: list[str], *, others: 
         "name:N",
         title=None,
         scale=alt.Scale(domain=domain, range=palette(len(domain))),
-        legend=alt.Legend(orient="bottom", columns=1, labelLimit=300),
+        legend=alt.Legend(orient="bottom", columns=1),
     )
     curves = base.mark_line(strokeWidth=1.5).encode(color=colour)
     coloured = curves.transform_filter(alt.FieldOneOfPredicate("name", domain))

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from lingraft.studies.statistics import interval_over_seeds
 from lingraft.studies.study_folder import StudyFolder
 from lingraft.studies.study_table import Row
 
+T = TypeVar("T")
 ValueKey = tuple[str, str, str]
 """The key of a number: metric, subject, and role of the language ("" for the model itself)."""
 
@@ -53,11 +55,29 @@ class Group:
 
     def get(self, key: ValueKey) -> Spread | None:
         """Return a number; a model that was not trained has the number of the spliced model."""
-        metric, subject, role = key
-        value = self.values.get(key)
-        if value is None and subject == "adapted":
-            return self.values.get((metric, "spliced", role))
-        return value
+        return _value(self.values, key)
+
+
+def _value(values: Mapping[ValueKey, T], key: ValueKey) -> T | None:
+    metric, subject, role = key
+    value = values.get(key)
+    if value is None and subject == "adapted":
+        return values.get((metric, "spliced", role))
+    return value
+
+
+@dataclass(frozen=True)
+class AxisMean:
+    """The mean of a number at a value of an axis, over `seeds` seeds.
+
+    The number of each seed is averaged over the other axes first, so the interval is over seeds
+    only. There is none with one seed, and where the seed changes nothing.
+    """
+
+    label: str
+    value: float
+    interval: tuple[float, float] | None
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -79,9 +99,50 @@ class StudyFiles:
     def groups(self) -> list[Group]:
         """The finished cells, grouped over seeds."""
         members: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-        for cell in self.record["cells"]:
-            if cell["status"] == "done":
-                members.setdefault(tuple(cell["labels"].items()), []).append(cell)
+        for cell in self._finished:
+            members.setdefault(tuple(cell["labels"].items()), []).append(cell)
+        groups = []
+        for labels, cells in members.items():
+            names = [cell["name"] for cell in cells]
+            numbers_of_cells = [self._numbers.get(name, {}) for name in names]
+            spreads = dict(_spreads(numbers_of_cells))
+            groups.append(Group(dict(labels), names, spreads))
+        return groups
+
+    def axis_means(self, axis: str, key: ValueKey) -> list[AxisMean]:
+        """Return the mean of a number at each value of an axis, in the order of the cells.
+
+        Only those combinations of the other axes count that have the number for every value, and of
+        a value only the seeds that have all of them: otherwise the means would be of different
+        things. Values for which no seed is left are left out.
+        """
+        numbers: dict[str, dict[tuple[str, ...], dict[int, float]]] = {}
+        for cell in self._finished:
+            number = _value(self._numbers.get(cell["name"], {}), key)
+            if number is not None and axis in cell["labels"]:
+                labels = {name: str(label) for name, label in cell["labels"].items()}
+                contexts = numbers.setdefault(labels.pop(axis), {})
+                contexts.setdefault(tuple(labels.values()), {})[cell["seed"]] = number
+        shared = set.intersection(*map(set, numbers.values())) if numbers else set()
+        means = []
+        for label, contexts in numbers.items():
+            by_seed: dict[int, list[float]] = {}
+            for context in shared:
+                for seed, number in contexts[context].items():
+                    by_seed.setdefault(seed, []).append(number)
+            complete = [sum(of) / len(of) for of in by_seed.values() if len(of) == len(shared)]
+            if complete:
+                mean, interval = sum(complete) / len(complete), interval_over_seeds(complete)
+                means.append(AxisMean(label, mean, interval, len(complete)))
+        return means
+
+    @property
+    def _finished(self) -> list[Mapping[str, Any]]:
+        return [cell for cell in self.record["cells"] if cell["status"] == "done"]
+
+    @cached_property
+    def _numbers(self) -> dict[str, dict[ValueKey, float]]:
+        """The numbers of each cell."""
         numbers: dict[str, dict[ValueKey, float]] = {}
         for row in self.rows:
             of_cell = numbers.setdefault(row["cell"], {})
@@ -90,13 +151,7 @@ class StudyFiles:
             if PARAMETERS in of_cell and TOKENS in of_cell:
                 # FLOPs per parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).
                 of_cell[COST] = 6 * of_cell[PARAMETERS] * of_cell[TOKENS]
-        groups = []
-        for labels, cells in members.items():
-            names = [cell["name"] for cell in cells]
-            numbers_of_cells = [numbers.get(name, {}) for name in names]
-            spreads = dict(_spreads(numbers_of_cells))
-            groups.append(Group(dict(labels), names, spreads))
-        return groups
+        return numbers
 
 
 def _spreads(numbers: Sequence[Mapping[ValueKey, float]]) -> Iterator[tuple[ValueKey, Spread]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.formatting import flatten, flops, with_interval
+from lingraft.page_style import page_style
 from lingraft.report.charts import Chart, chart_packages_missing
-from lingraft.report.run_page import PAGE, draw_figures, environment, style, write_page
+from lingraft.report.run_page import PAGE, draw_figures, environment, write_page
 from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import (
     ADDED,
@@ -52,7 +53,7 @@ def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
     values = {
         "record": record,
         "study": study,
-        "style": style(),
+        "style": page_style(),
         "figures": draw_figures(drawn or ()),
         "undrawn": drawn is None,
         "axes": list(zip(study.axes, map(short, study.axes), strict=True)),

@@ -28,7 +28,7 @@ from markupsafe import Markup
 
 from lingraft.display_text import language_name, language_tag, plain
 from lingraft.errors import StoreError
-from lingraft.report.run_page import style
+from lingraft.page_style import page_style
 from lingraft.serving.generator import Event, TextGenerator
 from lingraft.serving.model_pair import ModelPair
 
@@ -67,7 +67,7 @@ def page(pair: ModelPair, *, token: str, nonce: str, max_bytes: int) -> str:
         token=token,
         nonce=nonce,
         max_bytes=max_bytes,
-        style=style() + own_style,
+        style=page_style() + own_style,
         script=script,
     )
 

@@ -234,6 +234,22 @@ def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Labe
     return difference.second if second_is_better else difference.first
 
 
+def interval_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the interval of a mean over seeds; `None` if nothing varies with the seed.
+
+    >>> low, high = interval_over_seeds([1.0, 2.0])
+    >>> round(low, 2), round(high, 2), interval_over_seeds([1.0])
+    (-4.85, 7.85, None)
+    """
+    n = len(values)
+    if len(set(values)) < 2:
+        return None
+    mean = sum(values) / n
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    half = spread * _quantile(0.5 + CONFIDENCE / 2, n - 1)
+    return mean - half, mean + half
+
+
 def _mean_difference(pairs: Sequence[_Pair]) -> float:
     return sum(second.value - first.value for first, second in pairs) / len(pairs)
 
