@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
+import lingraft
 from lingraft.errors import RecipeError, StoreError
 from lingraft.measurement import read_measurements, select
 from lingraft.pipeline import Run
@@ -22,7 +24,6 @@ from lingraft.studies.executors import Processes, Ray
 from lingraft.studies.study_command import (
     StudyError,
     raise_for_failures,
-    result_tables,
     study_runtime,
 )
 from lingraft.studies.study_runner import build_cell_graphs
@@ -125,7 +126,24 @@ def test_a_study_from_nothing_to_its_tables_and_not_twice(study_file, here):
     assert "nothing to do" in lines[-1]
     assert {path: path.stat().st_mtime_ns for path in here.runs.rglob("*")} == before
     raise_for_failures(finished)
-    assert len(result_tables(finished)) == 2
+    check_library(finished, study_file, here)
+
+
+def check_library(finished: StudyFolder, study_file: Path, here: Runtime) -> None:
+    """`lingraft.study` returns a finished study at once, from its file or from a mapping."""
+    values = yaml.safe_load(study_file.read_text(encoding="utf-8"))
+    values["recipe"] = str(study_file.parent / values["recipe"])
+    lines: list[str] = []
+    for definition in (study_file, values):
+        again = lingraft.study(
+            definition, runs=here.runs, store=here.store, device="cpu", log=lines.append
+        )
+        assert again == finished
+    assert sum("nothing to do" in line for line in lines) == 2
+    assert again.report.is_file()
+    assert len(again.to_pandas()) == len(again.table())
+    assert "cells, 0 failed" in str(again)
+    assert "<td" in again._repr_html_()
 
 
 def check_table(finished: StudyFolder) -> None:
@@ -199,8 +217,9 @@ def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path)
     assert [cell["status"] for cell in finished.record["cells"]] == ["done", "failed"]
     (failure,) = finished.record["failures"]
     assert "later.txt" in failure["error"]
-    with pytest.raises(StudyError, match="1 of 2 cells failed"):
+    with pytest.raises(StudyError, match="1 of 2 cells failed") as raised:
         raise_for_failures(finished)
+    assert raised.value.study == finished
     text.write_text(
         "\n".join(f"एक छोटी चिड़िया {number} पेड़ पर गाती है।" for number in range(40)),
         encoding="utf-8",

@@ -38,10 +38,13 @@ if TYPE_CHECKING:
     from lingraft.library.diagnose_tokenizers import TokenizerDiagnosis, diagnose
     from lingraft.library.evaluate_models import EvaluationReport, evaluate
     from lingraft.library.pack_texts import PackedText, pack
+    from lingraft.library.run_study import study
     from lingraft.measurement import Measurement
     from lingraft.measurement_table import MeasurementTable
     from lingraft.pipeline.finished_run import Run, load_run
     from lingraft.splice import Splice
+    from lingraft.studies.study_command import StudyError
+    from lingraft.studies.study_folder import StudyFolder
 
     __version__: str
 
@@ -61,6 +64,8 @@ __all__ = [
     "Run",
     "Splice",
     "StoreError",
+    "StudyError",
+    "StudyFolder",
     "TokenizerDiagnosis",
     "TokenizerError",
     "TrainingError",
@@ -71,6 +76,7 @@ __all__ = [
     "evaluate",
     "load_run",
     "pack",
+    "study",
 ]
 
 _MODULES = {
@@ -91,10 +97,13 @@ _MODULES = {
     "lingraft.library.diagnose_tokenizers": ("TokenizerDiagnosis", "diagnose"),
     "lingraft.library.evaluate_models": ("EvaluationReport", "evaluate"),
     "lingraft.library.pack_texts": ("PackedText", "pack"),
+    "lingraft.library.run_study": ("study",),
     "lingraft.measurement": ("Measurement",),
     "lingraft.measurement_table": ("MeasurementTable",),
     "lingraft.pipeline.finished_run": ("Run", "load_run"),
     "lingraft.splice": ("Splice",),
+    "lingraft.studies.study_command": ("StudyError",),
+    "lingraft.studies.study_folder": ("StudyFolder",),
 }
 """The public names by module."""
 

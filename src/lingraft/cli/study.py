@@ -132,7 +132,8 @@ def study(
     from lingraft import studies
     from lingraft.recipe import Runtime
     from lingraft.report import write_report, write_study_report
-    from lingraft.studies.study_command import raise_for_failures, result_tables, study_runtime
+    from lingraft.studies.result_tables import result_tables
+    from lingraft.studies.study_command import raise_for_failures, study_runtime
 
     chosen = studies.read_study(file, override or [])
     runtime = Runtime(runs, store or Path(), device, precision)
@@ -147,7 +148,7 @@ def study(
     if as_json:
         print_json(finished.record)
     else:
-        for table in result_tables(finished):
+        for table in result_tables(finished.record):
             print_table(table)
         typer.echo(f"study   {finished.folder}\nreport  {page}")
     raise_for_failures(finished)

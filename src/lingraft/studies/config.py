@@ -153,7 +153,12 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     A path in `OWN` (`seeds`, `scale` and others) sets that field of the study. The path of an axis
     replaces the values of the axis. Any other path is a setting of the recipe in every cell.
     """
-    tree = _current(read_file(path), ())
+    return parse_study(read_file(path), path, overrides)
+
+
+def parse_study(tree: Tree, path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Return the study in a tree of settings that was read from `path`; see `read_study`."""
+    tree = _current(tree, ())
     current = [_current_override(assignment) for assignment in overrides]
     values = copy.deepcopy(tree.values)  # the axes in it are changed in place below
     for name, _, assignment in current:

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
 
 from lingraft.errors import StoreError
 from lingraft.pipeline.run_folder import lock_path
@@ -26,7 +28,12 @@ from lingraft.store import (
     remove_drafts,
     replace_folder,
 )
+from lingraft.studies.result_tables import result_tables
 from lingraft.studies.study_table import Row, read_table
+from lingraft.table_display import as_html, as_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STUDY = "study.json"
 CELLS = "cells"
@@ -35,7 +42,10 @@ TABLE, CURVES, DIFFERENCES = "table.parquet", "curves.parquet", "differences.par
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """A study that has ended; some of its cells may have failed."""
+    """A study that has ended; some of its cells may have failed.
+
+    `print(study)` shows the tables of `lingraft study`.
+    """
 
     folder: Path
 
@@ -43,6 +53,16 @@ class StudyFolder:
     def record(self) -> dict[str, Any]:
         """The content of study.json."""
         return read_study_folder(self.folder)
+
+    @property
+    def name(self) -> str:
+        """The name of the study."""
+        return str(self.record["name"])
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.folder / "report.html"
 
     def cell(self, name: str) -> Path:
         """Return the run folder of a cell."""
@@ -52,6 +72,12 @@ class StudyFolder:
         """Return the measurements of all cells; `COLUMNS` of study_table describes the columns."""
         return read_table(self.folder / TABLE)
 
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `table()` as a data frame; needs pandas."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.folder / TABLE).to_pandas()
+
     def curves(self) -> list[Row]:
         """Return the held-out curves of all cells."""
         return read_table(self.folder / CURVES)
@@ -59,6 +85,13 @@ class StudyFolder:
     def differences(self) -> list[Row]:
         """Return the differences between values of axes, with their intervals."""
         return read_table(self.folder / DIFFERENCES)
+
+    def __str__(self) -> str:
+        return as_text(Group(*result_tables(self.record)))
+
+    def _repr_html_(self) -> str:
+        """Return the tables that notebooks show."""
+        return as_html(Group(*result_tables(self.record)))
 
 
 def read_study_folder(folder: Path) -> dict[str, Any]:
