@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lingraft import errors
+    from lingraft.certificate import Certificate
 
     # What type checkers and editors see; `_MODULES` below must name the same modules.
     from lingraft.errors import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         HubError,
         Interrupted,
         LingraftError,
+        LingraftWarning,
         MissingExtraError,
         ModelError,
         RecipeError,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from lingraft.library.adapt_model import adapt
     from lingraft.library.diagnose_tokenizers import TokenizerDiagnosis, diagnose
     from lingraft.library.evaluate_models import EvaluationReport, evaluate
+    from lingraft.library.extension import extend_tokenizer, learn_tokens
+    from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
     from lingraft.library.pack_texts import PackedText, pack
     from lingraft.library.run_study import study
     from lingraft.measurement import Measurement
@@ -49,12 +53,15 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Certificate",
     "CertificateError",
     "CorpusError",
     "EvaluationReport",
     "HubError",
     "Interrupted",
+    "LearnedTokens",
     "LingraftError",
+    "LingraftWarning",
     "Measurement",
     "MeasurementTable",
     "MissingExtraError",
@@ -68,24 +75,29 @@ __all__ = [
     "StudyFolder",
     "TokenizerDiagnosis",
     "TokenizerError",
+    "TokenizerExtension",
     "TrainingError",
     "__version__",
     "adapt",
     "diagnose",
     "errors",
     "evaluate",
+    "extend_tokenizer",
+    "learn_tokens",
     "load_run",
     "pack",
     "study",
 ]
 
 _MODULES = {
+    "lingraft.certificate": ("Certificate",),
     "lingraft.errors": (
         "CertificateError",
         "CorpusError",
         "HubError",
         "Interrupted",
         "LingraftError",
+        "LingraftWarning",
         "MissingExtraError",
         "ModelError",
         "RecipeError",
@@ -101,6 +113,8 @@ _MODULES = {
     "lingraft.measurement": ("Measurement",),
     "lingraft.measurement_table": ("MeasurementTable",),
     "lingraft.pipeline.finished_run": ("Run", "load_run"),
+    "lingraft.library.extension": ("extend_tokenizer", "learn_tokens"),
+    "lingraft.library.extension_results": ("LearnedTokens", "TokenizerExtension"),
     "lingraft.splice": ("Splice",),
     "lingraft.studies.study_command": ("StudyError",),
     "lingraft.studies.study_folder": ("StudyFolder",),

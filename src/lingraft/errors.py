@@ -80,6 +80,10 @@ class Interrupted(LingraftError):  # noqa: N818 - stopping a run is not an error
     exit_code = 130
 
 
+class LingraftWarning(UserWarning):
+    """A warning of a function that is called from Python; commands print theirs."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return the known words as a hint, with the nearest one to `word` first.
 

@@ -13,16 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.bases.as_transformers import add_class_settings
-from lingraft.bases.folder import read_config
+from lingraft.bases.folder import SMALL_FILES, read_config
 from lingraft.checkpoint.config_files import text_parts
 from lingraft.errors import ModelError
 from lingraft.progress import say
+from lingraft.splice import identity_splice
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.conversion_check import check_if_converted
 from lingraft.tokenizer.edge_cases import code_texts, edge_case_texts
 from lingraft.tokenizer.json_format import BATCH_SETTINGS
 from lingraft.tokenizer.loaded_settings import with_loaded_settings
-from lingraft.tokenizer.save_tokenizer import batch_settings, decoder_of, saved_config
+from lingraft.tokenizer.save_tokenizer import (
+    batch_settings,
+    decoder_of,
+    save_tokenizer,
+    saved_config,
+)
 
 ROLES = ("bos", "eos", "pad", "unk")
 GIVEN = "given"
@@ -72,6 +78,33 @@ def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> Mo
         )
         raise ModelError(msg)
     return completed
+
+
+def tokenizer_files(path: Path) -> list[Path]:
+    """Return a tokenizer file with the files next to it that describe the tokenizer."""
+    files = {path}
+    for pattern in SMALL_FILES:
+        files.update(file for file in path.parent.glob(pattern) if file.is_file())
+    return sorted(files)
+
+
+def write_source_tokenizer(
+    path: Path, folder: Path, *, warn: Callable[[str], None]
+) -> ModelTokenizer:
+    """Write a tokenizer without a model, converted if necessary, to `model` in a folder.
+
+    `path` is the tokenizer file. The files as they were given are copied to `given`.
+    """
+    given, model = folder / GIVEN, folder / "model"
+    given.mkdir()
+    for file in tokenizer_files(path):
+        shutil.copyfile(file, given / file.name)
+    tokenizer = complete_settings(open_tokenizer(given / path.name), warn)
+    save_tokenizer(tokenizer, tokenizer.family.data, identity_splice(tokenizer.size), model)
+    # The extended tokenizer gets a SentencePiece file if the source has one.
+    if ".model" in path.name:
+        shutil.copyfile(path, model / path.name)
+    return tokenizer
 
 
 def complete_settings(

@@ -7,6 +7,7 @@ with the finished model (`result_claims`). The pipeline checks those before and 
 from lingraft.certificate.claims import (
     CLAIM_NAMES,
     NEVER_WAIVED,
+    Certificate,
     Claim,
     Evidence,
     write_certificate,
@@ -25,6 +26,7 @@ __all__ = [
     "BASE_LOSS",
     "CLAIM_NAMES",
     "NEVER_WAIVED",
+    "Certificate",
     "Claim",
     "Evidence",
     "certify",

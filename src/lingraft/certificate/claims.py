@@ -125,47 +125,87 @@ def map_to_target(splice: Splice) -> dict[int, int]:
     return {source_id: target_id for target_id, source_id in pairs}
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """The claims about an extended tokenizer, and the names of those that may fail.
+
+    >>> lost = Claim("round trip on target text", 2, 40, "texts", "...", exceptions=("'ﬁ'",))
+    >>> Certificate((lost,)).holds, Certificate((lost,), waived=(lost.name,)).holds
+    (False, True)
+    >>> print(lost)
+    round trip on target text: 2 of 40 texts ('ﬁ')
+    """
+
+    claims: tuple[Claim, ...]
+    waived: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> tuple[Claim, ...]:
+        """The fatal claims that do not hold and are not waived."""
+        broken = [claim for claim in self.claims if claim.fatal and not claim.holds]
+        return tuple(claim for claim in broken if not self._waives(claim))
+
+    @property
+    def holds(self) -> bool:
+        """Whether no claim failed."""
+        return not self.failed
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """The content of certificate.json."""
+        records = [{**claim.as_json, "waived": self._waives(claim)} for claim in self.claims]
+        return {"format": 1, "claims": records}
+
+    def _waives(self, claim: Claim) -> bool:
+        return claim.name in self.waived and claim.name not in NEVER_WAIVED
+
+    def check(self, broken: str = RESULT_BROKEN) -> None:
+        """Raise `CertificateError`, with a message that begins with `broken`, if a claim failed."""
+        failed = self.failed
+        if not failed:
+            return
+        facts = "; ".join(map(str, failed))
+        never_waived = [claim.name for claim in failed if claim.name in NEVER_WAIVED]
+        if never_waived:
+            remedy = (
+                f"{never_waived[0]!r} cannot be waived because ids of the base would have the rows "
+                "of other tokens"
+            )
+        else:
+            remedy = f"vocabulary.allow: [{failed[0].name!r}] accepts it by name"
+        msg = f"{broken} ({facts}); {remedy}"
+        raise CertificateError(msg)
+
+    @classmethod
+    def read(cls, path: Path) -> Certificate:
+        """Read certificate.json; raises `StoreError` if it cannot be read."""
+        try:
+            records = json.loads(path.read_text(encoding="utf-8"))["claims"]
+            waived = [record["name"] for record in records if record.get("waived")]
+            return cls(tuple(map(_read_claim, records)), tuple(waived))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            msg = f"{path}: not a certificate ({error}); run the recipe again"
+            raise StoreError(msg) from error
+
+    def write(self, path: Path) -> None:
+        """Write certificate.json."""
+        text = json.dumps(self.as_json, ensure_ascii=False, indent=1)
+        path.write_text(text, encoding="utf-8")
+
+
 def write_certificate(
     claims: Sequence[Claim], path: Path, *, waived: Sequence[str] = (), broken: str = RESULT_BROKEN
-) -> None:
-    """Write certificate.json.
+) -> Certificate:
+    """Write certificate.json, and return its content.
 
     Raises `CertificateError` with a message that begins with `broken` if a fatal claim does not
     hold and is not waived.
     """
-    accepted = set(waived).difference(NEVER_WAIVED)
-    records, failed = [], []
-    for claim in claims:
-        waives = claim.name in accepted
-        records.append({**claim.as_json, "waived": waives})
-        if claim.fatal and not claim.holds and not waives:
-            failed.append(claim)
-    document = {"format": 1, "claims": records}
+    certificate = Certificate(tuple(claims), tuple(waived))
     # Written before the error is raised: the file shows which claims failed.
-    path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
-    if not failed:
-        return
-    facts = "; ".join(map(str, failed))
-    never_waived = [claim.name for claim in failed if claim.name in NEVER_WAIVED]
-    if never_waived:
-        remedy = (
-            f"{never_waived[0]!r} cannot be waived because ids of the base would have the rows of "
-            "other tokens"
-        )
-    else:
-        remedy = f"vocabulary.allow: [{failed[0].name!r}] accepts it by name"
-    msg = f"{broken} ({facts}); {remedy}"
-    raise CertificateError(msg)
-
-
-def read_claims(path: Path) -> tuple[Claim, ...]:
-    """Return the claims of a certificate.json; raises `StoreError` if it cannot be read."""
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))["claims"]
-        return tuple(map(_read_claim, records))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: not a certificate ({error}); run the recipe again"
-        raise StoreError(msg) from error
+    certificate.write(path)
+    certificate.check(broken)
+    return certificate
 
 
 def _read_claim(record: Mapping[str, Any]) -> Claim:

@@ -10,7 +10,7 @@ only the checks run again, which takes a second or two each.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.bases.tokenizer_files import given_folder
-from lingraft.certificate import write_certificate
+from lingraft.certificate import Claim, write_certificate
 from lingraft.certificate.readings import Reading, read_with_transformers
 from lingraft.certificate.result_claims import (
     certify_named_ids,
@@ -36,6 +36,7 @@ from lingraft.store import Manifest, Store
 from lingraft.tokenizer import open_tokenizer
 
 CLAIMS = "claims.json"
+SOURCE_BROKEN = "the source is not read as others read it"
 
 _DOCUMENTS, _CHARACTERS = 40, 2_000
 """Held-out documents of each language that are checked, and characters of each: few, for speed."""
@@ -69,19 +70,32 @@ def result_check(
 
 def check_source(context: StageContext) -> None:
     """Check the source on edge cases and on the first held-out documents of each language."""
-    model = context.folders["source"] / "model"
-    given = given_folder(model)
-    texts: list[str] = []
-    for role, folder in context.folders.items():
-        if role != "source":
-            texts += _first_texts(Corpus.open(folder))
-    claims = [certify_source(open_tokenizer(model), given, texts), *certify_source_ids(given)]
+    roles = (role for role in context.folders if role != "source")
+    corpora = [Corpus.open(context.folders[role]) for role in roles]
     write_certificate(
-        claims,
+        certify_source_folder(context.folders["source"] / "model", corpora),
         context.draft.path(CLAIMS),
         waived=context.recipe.vocabulary.allow,
-        broken="the source is not read as others read it",
+        broken=SOURCE_BROKEN,
     )
+
+
+def certify_source_folder(model: Path, corpora: Sequence[Corpus]) -> list[Claim]:
+    """Return the claims about a source, read as it was given before it was converted."""
+    given = given_folder(model)
+    texts: list[str] = []
+    for corpus in corpora:
+        texts += _first_texts(corpus)
+    return [certify_source(open_tokenizer(model), given, texts), *certify_source_ids(given)]
+
+
+def certify_kept_tokens(source: Path, target: Path, splice: Splice) -> Claim:
+    """Return the claim that a result has the tokens of the source as it was given."""
+    given = given_folder(source)
+    if not isinstance(read_with_transformers(given), Reading):
+        # A tokenizer file without a model: read what it was converted to instead.
+        given = source
+    return certify_tokens(given, target, splice)
 
 
 def check_result(context: StageContext, *, rows: bool) -> None:
@@ -89,12 +103,8 @@ def check_result(context: StageContext, *, rows: bool) -> None:
     source, vocabulary = context.folders["source"] / "model", context.folders["vocabulary"]
     model = context.folders["model"] / "model" if "model" in context.folders else None
     target = model or vocabulary / "tokenizer"
-    given = given_folder(source)
-    if not isinstance(read_with_transformers(given), Reading):
-        # A tokenizer file without a model: read what it was converted to instead.
-        given = source
     splice = Splice.from_json(json.loads((vocabulary / "splice.json").read_text(encoding="utf-8")))
-    claims = [certify_tokens(given, target, splice)]
+    claims = [certify_kept_tokens(source, target, splice)]
     if rows and model is not None:
         claims.append(certify_rows(source, model, splice, changed_by=_changed_base_rows(context)))
     if model is not None:

@@ -6,13 +6,12 @@ For a folder that has a tokenizer but no weights, only the tokenizer is extended
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lingraft.bases.folder import SMALL_FILES, FolderBase
-from lingraft.bases.tokenizer_files import GIVEN, complete_settings
+from lingraft.bases.folder import FolderBase
+from lingraft.bases.tokenizer_files import tokenizer_files, write_source_tokenizer
 from lingraft.bases.weight_formats import check_weight_format
 from lingraft.pipeline.check_stages import (
     result_check,
@@ -26,11 +25,8 @@ from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
-from lingraft.splice import identity_splice
 from lingraft.store import Store, file_digest
-from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
-from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.training import TrainingPlan
 
 
@@ -108,7 +104,7 @@ def _extension(recipe: Recipe, untrained: Recipe) -> _Extension:
 
 def _tokenizer_extension(recipe: Recipe, folder: Path) -> _Extension:
     path = tokenizer_file(folder)
-    files = {file.name: file_digest(file) for file in _tokenizer_files(path)}
+    files = {file.name: file_digest(file) for file in tokenizer_files(path)}
     source = stage_node(
         "source tokenizer",
         "tokenizer",
@@ -123,22 +119,7 @@ def _tokenizer_extension(recipe: Recipe, folder: Path) -> _Extension:
     return _Extension(nodes, vocabulary, vocabulary, before, (after,))
 
 
-def _tokenizer_files(path: Path) -> list[Path]:
-    """Return a tokenizer file with the files next to it that describe the tokenizer."""
-    files = {path}
-    for pattern in SMALL_FILES:
-        files.update(file for file in path.parent.glob(pattern) if file.is_file())
-    return sorted(files)
-
-
 def _make_tokenizer(path: Path, context: StageContext) -> None:
     """Write the source tokenizer, converted if necessary, where later stages expect a model."""
-    folder, given = context.draft.folder / "model", context.draft.folder / GIVEN
-    given.mkdir()
-    for file in _tokenizer_files(path):
-        shutil.copyfile(file, given / file.name)
-    tokenizer = complete_settings(open_tokenizer(given / path.name), context.draft.warn)
-    save_tokenizer(tokenizer, tokenizer.family.data, identity_splice(tokenizer.size), folder)
-    for name in (path.name,) if ".model" in path.name else ():
-        shutil.copyfile(path, folder / name)
+    tokenizer = write_source_tokenizer(path, context.draft.folder, warn=context.draft.warn)
     context.draft.notes["tokens"] = tokenizer.size

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.certificate.claims import Claim, read_claims
+from lingraft.certificate import Certificate
 from lingraft.checkpoint import load_model
 from lingraft.errors import StoreError
 from lingraft.forecast.run_predictions import Prediction, read_predictions
@@ -62,9 +62,9 @@ class Run:
         return "\n".join(answer(read_run(self.folder), metric_changes(self.measurements.rows)))
 
     @property
-    def certificate(self) -> tuple[Claim, ...]:
+    def certificate(self) -> Certificate:
         """The certified claims about the tokenizer and the model."""
-        return read_claims(self.folder / "certificate.json")
+        return Certificate.read(self.folder / "certificate.json")
 
     @property
     def prediction(self) -> tuple[Prediction, ...]:

@@ -36,7 +36,7 @@ from lingraft.store import Manifest
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.separators import separators_of
-from lingraft.vocabulary import AutoSize, Extension, ServingCost, extend_tokenizer
+from lingraft.vocabulary import ServingCost, extend_tokenizer
 from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
@@ -118,17 +118,9 @@ def make_vocabulary(context: StageContext) -> None:
     """Learn tokens and add them to the tokenizer."""
     settings, source = context.recipe.vocabulary, context.folders["source"] / "model"
     replay = Corpus.open(context.folders["replay"]) if "replay" in context.folders else None
-    # Only the rule `serving` weighs the cost of a larger head against shorter text.
-    by_cost = isinstance(settings.size, AutoSize) and settings.size.rule == "serving"
-    extension = Extension(
-        settings.method,
-        settings.size,
-        settings.pretokenizer,
-        protect=settings.protect_replay,
-        allow=settings.allow,
-        temperature=settings.temperature,
+    extension = settings.extension(
         weights=tuple(text.weight for text in context.recipe.targets),
-        serving=serving_cost(source) if by_cost else None,
+        serving=serving_cost(source) if settings.weighs_serving_cost else None,
         workers=context.runtime.workers,
     )
     extend_tokenizer(source, _targets(context), extension, context.draft, base=replay)

@@ -28,7 +28,8 @@ from lingraft.evaluation.tasks import TaskSettings
 from lingraft.recipe.text_settings import Replay, Text
 from lingraft.registry import Settings
 from lingraft.training import TrainingPlan
-from lingraft.vocabulary import SELECTIONS, AutoSize, Selection
+from lingraft.vocabulary import SELECTIONS, AutoSize, Extension, Selection, ServingCost
+from lingraft.workers import HERE, Workers
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of runs and studies: they become names of folders."""
@@ -103,6 +104,31 @@ class VocabularySettings(Settings):
             return own
         moved, unknown = _split(others, SELECTIONS[str(name)].model_fields)
         return {**own, **unknown, "method": {name: {**(settings or {}), **moved}}}
+
+    def extension(
+        self,
+        *,
+        weights: tuple[float, ...] | None = None,
+        serving: ServingCost | None = None,
+        workers: Workers = HERE,
+    ) -> Extension:
+        """Return the extension that these settings describe, with what is known of its run."""
+        return Extension(
+            self.method,
+            self.size,
+            self.pretokenizer,
+            protect=self.protect_replay,
+            allow=self.allow,
+            temperature=self.temperature,
+            weights=weights,
+            serving=serving,
+            workers=workers,
+        )
+
+    @property
+    def weighs_serving_cost(self) -> bool:
+        """Whether the size depends on the cost of a larger head, and thus on the model."""
+        return isinstance(self.size, AutoSize) and self.size.rule == "serving"
 
     @classmethod
     def more_names(cls) -> list[str]:

@@ -10,7 +10,7 @@ from lingraft.vocabulary.base import SELECTIONS, Selected, Selection, SelectionR
 from lingraft.vocabulary.continued_bpe import ContinuedBPE
 from lingraft.vocabulary.learn_tokens import Extension
 from lingraft.vocabulary.pruning import Prune, Replace
-from lingraft.vocabulary.tokenizer_extension import extend_tokenizer
+from lingraft.vocabulary.tokenizer_extension import ExtendedVocabulary, extend_tokenizer
 from lingraft.vocabulary.whole_words import Nothing, WholeWords
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Append",
     "AutoSize",
     "ContinuedBPE",
+    "ExtendedVocabulary",
     "Extension",
     "Nothing",
     "Prune",

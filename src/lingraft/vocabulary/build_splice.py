@@ -83,7 +83,7 @@ def build_splice(
     get ids at the end. If more tokens are dropped than added, the remaining ids are renumbered
     without gaps. Source tokens that only the changed pre-tokenizer produces are reinitialised.
     """
-    data, new_ids = _extend(family, selected, where)
+    data, ids = _extend(family, selected, where)
     renumbered = {i: i for i in range(family.size + len(selected.surfaces))}
     untrained = newly_reachable(source, data) - set(selected.dropped)
     if len(selected.dropped) > len(selected.surfaces):
@@ -98,7 +98,7 @@ def build_splice(
             kept[renumbered[source_id]] = source_id
     reinitialised = {renumbered[source_id]: source_id for source_id in sorted(untrained)}
     added = (
-        *_spell_new(source, selected, [renumbered[token_id] for token_id in new_ids]),
+        *spell_new(source, selected, [renumbered[token_id] for token_id in ids]),
         *_spell_reinitialised(source, reinitialised),
     )
     return data, Splice(source.size, kept, added, tuple(gone), reinitialised)
@@ -106,17 +106,22 @@ def build_splice(
 
 def _extend(family: Family, selected: Selected, where: Path) -> tuple[Data, list[int]]:
     """Return the extended tokenizer.json and the ids of the new tokens."""
-    count = len(selected.surfaces)
+    ids = new_ids(family, selected)
     if not selected.dropped or selected.whole_units:
-        ids = list(range(family.size, family.size + count))
         return extend_family(family, selected), ids
     pruned = family_of(family.without_tokens(selected.dropped), where)
-    at_end = range(family.size, family.size + max(count - len(selected.dropped), 0))
-    ids = [*selected.dropped, *at_end][:count]
     return pruned.with_tokens(selected.surfaces, ids), ids
 
 
-def _spell_new(source: Family, selected: Selected, ids: Sequence[int]) -> Iterable[AddedToken]:
+def new_ids(family: Family, selected: Selected) -> list[int]:
+    """Return the ids of the new tokens: those of dropped tokens first, then ids at the end."""
+    count = len(selected.surfaces)
+    reused = () if selected.whole_units else selected.dropped
+    at_end = range(family.size, family.size + max(count - len(reused), 0))
+    return [*reused, *at_end][:count]
+
+
+def spell_new(source: Family, selected: Selected, ids: Sequence[int]) -> Iterable[AddedToken]:
     """Yield the new tokens with the source ids that spell each of them."""
     spellings = _spell(source, selected.surfaces)
     saved = selected.saved or (0,) * len(ids)

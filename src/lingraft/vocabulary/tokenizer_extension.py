@@ -8,16 +8,17 @@ certificate on the saved files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from lingraft.certificate import Claim, Evidence, certify, write_certificate
+from lingraft.certificate import Certificate, Evidence, certify, write_certificate
 from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
-from lingraft.pretokenizer.change import PRETOKENIZER
+from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
 from lingraft.progress import progress
+from lingraft.splice import Splice
 from lingraft.store import Draft
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.conversion_check import check_if_converted
@@ -45,6 +46,20 @@ from lingraft.vocabulary.thin_evidence import enough_texts, warn_of_thin_evidenc
 COMPARED_DOCUMENTS = 200
 
 
+@dataclass(frozen=True)
+class ExtendedVocabulary:
+    """Both tokenizers of an extension, the splice between them, and what was checked and changed.
+
+    `target` is read from the saved files.
+    """
+
+    source: ModelTokenizer
+    target: ModelTokenizer
+    splice: Splice
+    certificate: Certificate
+    pretokenizer: PretokenizerChange
+
+
 def extend_tokenizer(
     source_folder: Path,
     corpora: Sequence[Corpus],
@@ -52,7 +67,7 @@ def extend_tokenizer(
     draft: Draft,
     *,
     base: Corpus | None = None,
-) -> None:
+) -> ExtendedVocabulary:
     """Learn tokens from the corpora (one per language) and write the target tokenizer to a draft.
 
     Writes tokenizer/, splice.json, id_remap.json (if ids are dropped), certificate.json,
@@ -60,8 +75,8 @@ def extend_tokenizer(
     `base`, which is base-language text. Raises `TokenizerError` for an unknown family,
     `CertificateError` if a claim fails, `RecipeError` for contradicting settings.
     """
-    _require_base_text(extension, base)
-    source = _open_source(source_folder, corpora, base, draft)
+    require_base_text(extension, base)
+    source = open_source(source_folder, corpora, base, draft)
     learned = learn_tokens(source, corpora, extension, base, draft)
     selected, decision = learned.selected, learned.pretokenizer
     data, splice = build_splice(source.family, decision.family, selected, source_folder)
@@ -80,19 +95,20 @@ def extend_tokenizer(
         base_text=partial(_heldout_texts, [base]) if base else None,
         protected_text=partial(_train_texts, [base]) if base and extension.protect else None,
     )
-    claims = _check_certificate(evidence, extension, draft)
+    certificate = _check_certificate(evidence, extension, draft)
     warn_of_thin_evidence(_all_corpora(corpora, base), draft)
     if base and learned.words and not extension.protect:
         learn_protected = partial(select_protected, learned, extension, base)
-        suggest_protection(claims, selected, learn_protected, base, draft)
+        suggest_protection(certificate.claims, selected, learn_protected, base, draft)
     write_samples(source, target, corpora, draft.path("samples.json"))
     write_curve(learned.full, draft.path("curve.json"))
     change = replace(decision.change, reinitialised=len(splice.reinitialised))
     write_pretokenizer_change(change, draft.path(PRETOKENIZER))
     draft.notes |= summarize(source, change, selected, extension)
+    return ExtendedVocabulary(source, target, splice, certificate, change)
 
 
-def _require_base_text(extension: Extension, base: Corpus | None) -> None:
+def require_base_text(extension: Extension, base: Corpus | None) -> None:
     """Raise `RecipeError` if base-language text is to be protected and there is none."""
     if extension.protect and base is None:
         msg = (
@@ -106,7 +122,7 @@ def _all_corpora(corpora: Sequence[Corpus], base: Corpus | None) -> list[Corpus]
     return [*corpora, base] if base else list(corpora)
 
 
-def _open_source(
+def open_source(
     folder: Path, corpora: Sequence[Corpus], base: Corpus | None, draft: Draft
 ) -> ModelTokenizer:
     """Open the source tokenizer; a converted one is first compared with SentencePiece on text."""
@@ -136,10 +152,11 @@ def _heldout_texts(corpora: Sequence[Corpus]) -> Iterator[str]:
         yield from enough_texts(corpus.documents("heldout"))
 
 
-def _check_certificate(evidence: Evidence, extension: Extension, draft: Draft) -> list[Claim]:
+def _check_certificate(evidence: Evidence, extension: Extension, draft: Draft) -> Certificate:
     """Check all claims and write the certificate; raises `CertificateError` if one fails."""
     with progress("checking the certificate"):
-        claims = certify(evidence)
-        write_certificate(claims, draft.path("certificate.json"), waived=extension.allow)
-    warn_of_lost_characters(claims, draft)
-    return claims
+        certificate = write_certificate(
+            certify(evidence), draft.path("certificate.json"), waived=extension.allow
+        )
+    warn_of_lost_characters(certificate.claims, draft)
+    return certificate

@@ -1,0 +1,177 @@
+"""`lingraft.extend_tokenizer` and `lingraft.learn_tokens`: the vocabulary stage, in memory.
+
+Text is cleaned and split, tokens are learned, and the result is certified by the functions that
+`lingraft extend` runs. The extended tokenizer is read back from the files that they write.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import ValidationError
+
+from lingraft.errors import LingraftWarning, RecipeError
+from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
+from lingraft.library.prepared_extension import AllTexts, PreparedExtension
+from lingraft.recipe.problems import recipe_error
+from lingraft.recipe.schema import VocabularySettings
+from lingraft.recipe.tree import Tree
+from lingraft.vocabulary import AutoSize, Selection
+
+if TYPE_CHECKING:
+    from lingraft.library.given_tokenizer import AnyTokenizer
+
+Result = TypeVar("Result", TokenizerExtension, LearnedTokens)
+
+Method: TypeAlias = str | Mapping[str, Any] | Selection
+"""A method of `vocabulary.method`: its name, `{name: settings}`, or a finished object."""
+
+
+def extend_tokenizer(
+    tokenizer: AnyTokenizer,
+    texts: AllTexts,
+    *,
+    size: int | Literal["auto"] | AutoSize | None = None,
+    base_texts: AllTexts | None = None,
+    language: str | None = None,
+    method: Method | None = None,
+    pretokenizer: Literal["auto", "keep", "repair"] | None = None,
+    protect_replay: bool | None = None,
+    temperature: float | None = None,
+    allow: Sequence[str] | None = None,
+    settings: VocabularySettings | None = None,
+    workers: int = 1,
+) -> TokenizerExtension:
+    """Learn tokens from texts and add them to a tokenizer; the given tokenizer is not changed.
+
+    The keywords from `size` on are the settings `vocabulary` of a recipe (`lingraft settings
+    vocabulary`), which can be given as `settings` instead. Texts are cleaned, and 1% of them is
+    held out to check the result, as in a run: the same text gives the same tokenizer.json as
+    `lingraft extend`.
+
+    Args:
+        tokenizer: a tokenizer of transformers, a folder with its files, or a Hub id.
+        texts: documents in the target language: an iterable of `str`, a `pathlib.Path`, or
+            `{language: texts}` for several languages.
+        size: number of tokens to add (10,000), or "auto".
+        base_texts: documents in a language that the model knows. The certificate reports how many
+            of them change; a changed pre-tokenizer must not change any of them.
+        language: BCP-47 tag of `texts`, for messages.
+        method: how tokens are chosen ("continued").
+        pretokenizer: "keep", "repair" or "auto".
+        protect_replay: whether to add no token that would change the tokens of `base_texts`.
+        temperature: with several languages, evens out their shares above 1.
+        allow: names of claims of the certificate that may fail.
+        settings: a finished `VocabularySettings`, in place of the keywords above.
+        workers: processes that count words; they do not change the result.
+
+    The result's class is `PreTrainedTokenizerFast`, which loads tokenizer.json unchanged; the class
+    of a model may build its own pre-tokenizer. Chat template, special tokens and the settings of
+    the class are kept.
+
+    Raises `TokenizerError` for a tokenizer that is not supported, `CorpusError` for text that is
+    missing or no text, `RecipeError` for a setting, and `CertificateError` if a claim fails.
+
+    >>> from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    >>> from transformers import PreTrainedTokenizerFast
+    >>> alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    >>> bare = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    >>> bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    >>> bare.decoder = decoders.ByteLevel()
+    >>> base = PreTrainedTokenizerFast(tokenizer_object=bare)
+    >>> texts = [f"नदी के किनारे पेड़ {number}" for number in range(60)]
+    >>> extension = extend_tokenizer(base, texts, size=12, language="hi")
+    >>> len(extension.tokenizer) - len(base), extension.certificate.holds
+    (12, True)
+    >>> before, after = base.tokenize("पेड़ के किनारे"), extension.tokenizer.tokenize("पेड़ के किनारे")
+    >>> len(before), len(after) < len(before)
+    (38, True)
+    """
+    chosen = _settings(
+        settings,
+        size=size,
+        method=method,
+        pretokenizer=pretokenizer,
+        protect_replay=protect_replay,
+        temperature=temperature,
+        allow=allow,
+    )
+    given = PreparedExtension.of(
+        tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
+    )
+    return _warned(given.extend())
+
+
+def learn_tokens(
+    tokenizer: AnyTokenizer,
+    texts: AllTexts,
+    *,
+    size: int | Literal["auto"] | AutoSize | None = None,
+    base_texts: AllTexts | None = None,
+    language: str | None = None,
+    method: Method | None = None,
+    pretokenizer: Literal["auto", "keep", "repair"] | None = None,
+    protect_replay: bool | None = None,
+    temperature: float | None = None,
+    settings: VocabularySettings | None = None,
+    workers: int = 1,
+) -> LearnedTokens:
+    """Learn the tokens that `extend_tokenizer` would add, without building and checking a result.
+
+    The arguments and the errors are those of `extend_tokenizer`. Tokens come in rank order, so the
+    first 1,000 of a larger number are those of `size=1000` for the default method.
+
+    >>> from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    >>> from transformers import PreTrainedTokenizerFast
+    >>> alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    >>> bare = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    >>> bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    >>> bare.decoder = decoders.ByteLevel()
+    >>> base = PreTrainedTokenizerFast(tokenizer_object=bare)
+    >>> learned = learn_tokens(base, [f"banana bandana {n}" for n in range(60)], size=4)
+    >>> [token.text for token in learned.tokens]
+    ['an', 'ban', 'ana', ' banda']
+    >>> learned.merges[0], learned.curve["tokens"][-1] < learned.tokens_before
+    (('a', 'n'), True)
+    """
+    chosen = _settings(
+        settings,
+        size=size,
+        method=method,
+        pretokenizer=pretokenizer,
+        protect_replay=protect_replay,
+        temperature=temperature,
+    )
+    given = PreparedExtension.of(
+        tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
+    )
+    return _warned(given.learn())
+
+
+def _warned(result: Result) -> Result:
+    """Issue the warnings of a result as Python warnings, at the line that called the function."""
+    for warning in result.warnings:
+        warnings.warn(warning, LingraftWarning, stacklevel=3)
+    return result
+
+
+def _settings(given: VocabularySettings | None, **keywords: Any) -> VocabularySettings:
+    """Return the settings `vocabulary`, given as an object or as keywords."""
+    values = {name: value for name, value in keywords.items() if value is not None}
+    if given is None:
+        try:
+            given = VocabularySettings.model_validate(values)
+        except ValidationError as error:
+            raise recipe_error(error, VocabularySettings, Tree(values)) from None
+    elif values:
+        msg = f"settings: also given as {', '.join(values)}; set them in one of the two places"
+        raise RecipeError(msg)
+    if given.weighs_serving_cost:
+        msg = (
+            "size: the rule `serving` weighs the cost of a model's head, and there is only a "
+            "tokenizer; give a number, or the rule `marginal`"
+        )
+        raise RecipeError(msg)
+    return given

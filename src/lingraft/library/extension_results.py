@@ -1,0 +1,101 @@
+"""The results of extending a tokenizer from Python: plain values, and the files behind them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lingraft.certificate import Certificate
+from lingraft.library.tokenizer_splice import TokenizerSplice
+from lingraft.pretokenizer.change import PretokenizerChange
+from lingraft.splice import AddedToken
+from lingraft.vocabulary import Selected
+from lingraft.vocabulary.extension_files import savings_curve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+RESULT = "result"
+"""The folder, inside that of the inputs, that the vocabulary stage fills."""
+
+
+@dataclass(frozen=True)
+class TokenizerExtension:
+    """An extended tokenizer with everything that is known about it.
+
+    Attributes:
+        tokenizer: the extended tokenizer, as `AutoTokenizer` loads it.
+        splice: where the embedding row of every id comes from; `lingraft.resize` needs it.
+        certificate: the claims about the tokenizer, each with the number of its exceptions.
+        pretokenizer: what was decided about the pre-tokenizer, and why.
+        warnings: what to know about the result, one line each.
+        notes: the method and the numbers of tokens, as a run records them.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    splice: TokenizerSplice
+    certificate: Certificate
+    pretokenizer: PretokenizerChange
+    warnings: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    files: WorkFolder = field(repr=False, compare=False, kw_only=True)
+
+    @property
+    def tokens(self) -> tuple[AddedToken, ...]:
+        """The new tokens by rank: id, surface, source ids that spell it, tokens that it saved."""
+        return self.splice.new
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files of `lingraft extend`: the tokenizer, and its evidence in `lingraft/`.
+
+        The evidence is splice.json, certificate.json, samples.json, curve.json and
+        pretokenizer.json.
+        """
+        folder = Path(folder)
+        shutil.copytree(self.files.path / RESULT / "tokenizer", folder, dirs_exist_ok=True)
+        evidence = folder / "lingraft"
+        evidence.mkdir(exist_ok=True)
+        for file in (self.files.path / RESULT).glob("*.json"):
+            shutil.copyfile(file, evidence / file.name)
+        self.certificate.write(evidence / "certificate.json")
+
+
+@dataclass(frozen=True)
+class LearnedTokens:
+    """Tokens that were learned from text, in rank order, without a tokenizer that has them.
+
+    Attributes:
+        tokens: the tokens, with the ids that an extension would give them.
+        saved: how many tokens of the text each saved when it was added; empty if unknown.
+        tokens_before: the tokens of the training text under the source tokenizer.
+        merges: the new merges of a BPE, in rank order; empty for a Unigram.
+        pretokenizer: what was decided about the pre-tokenizer, and why.
+        warnings: what to know about the result, one line each.
+    """
+
+    tokens: tuple[AddedToken, ...]
+    saved: tuple[int, ...]
+    tokens_before: int
+    merges: tuple[tuple[str, str], ...]
+    pretokenizer: PretokenizerChange
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def curve(self) -> dict[str, list[int]]:
+        """The tokens of the training text for each number of added tokens, at about 200 points."""
+        surfaces = tuple(token.surface for token in self.tokens)
+        return savings_curve(Selected(surfaces, self.saved, self.tokens_before))
+
+
+class WorkFolder:
+    """A temporary folder that lives as long as the object."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="lingraft-"))
+        self._removal = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)

@@ -1,0 +1,154 @@
+"""The inputs of an extension in a temporary folder, and the steps that a run makes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from lingraft.certificate import Certificate
+from lingraft.corpus import Corpus
+from lingraft.errors import RecipeError
+from lingraft.library.extension_results import (
+    RESULT,
+    LearnedTokens,
+    TokenizerExtension,
+    WorkFolder,
+)
+from lingraft.library.given_texts import Texts, build_corpora
+from lingraft.library.given_tokenizer import name_of, named_errors, write_given_tokenizer
+from lingraft.library.tokenizer_splice import TokenizerSplice
+from lingraft.pipeline.check_stages import (
+    SOURCE_BROKEN,
+    certify_kept_tokens,
+    certify_source_folder,
+)
+from lingraft.recipe.schema import VocabularySettings
+from lingraft.store import WARNINGS, Draft
+from lingraft.vocabulary import ExtendedVocabulary, Extension
+from lingraft.vocabulary.build_splice import extend_family, new_ids, spell_new
+from lingraft.vocabulary.learn_tokens import LearnedVocabulary
+from lingraft.vocabulary.learn_tokens import learn_tokens as learn_vocabulary
+from lingraft.vocabulary.tokenizer_extension import extend_tokenizer as extend_folder
+from lingraft.vocabulary.tokenizer_extension import open_source, require_base_text
+from lingraft.workers import Workers
+
+if TYPE_CHECKING:
+    from lingraft.library.given_tokenizer import AnyTokenizer
+
+AllTexts: TypeAlias = Texts | Mapping[str, Texts]
+"""Texts in one language, or a mapping from language tags to texts."""
+
+
+@dataclass(frozen=True)
+class PreparedExtension:
+    """The inputs of an extension in a temporary folder: source tokenizer and corpora."""
+
+    files: WorkFolder
+    name: str
+    corpora: Sequence[Corpus]
+    base: Corpus | None
+    settings: Extension
+    draft: Draft
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: AnyTokenizer,
+        texts: AllTexts,
+        settings: VocabularySettings,
+        *,
+        base_texts: AllTexts | None,
+        language: str | None,
+        workers: int,
+    ) -> Self:
+        """Write the inputs into a temporary folder."""
+        files = WorkFolder()
+        (files.path / RESULT).mkdir()
+        # Silent: a function that is called from Python issues its warnings at its end.
+        draft = Draft(files.path / RESULT, is_first=False)
+        write_given_tokenizer(tokenizer, files.path, warn=draft.warn)
+        corpora = build_corpora(texts, files.path, warn=draft.warn, language=language)
+        base = None
+        if base_texts is not None:
+            base = _only(build_corpora(base_texts, files.path, warn=draft.warn, name="base_texts"))
+        extension = settings.extension(workers=Workers(workers))
+        return cls(files, name_of(tokenizer), corpora, base, extension, draft)
+
+    @property
+    def model(self) -> Path:
+        """The folder of the source tokenizer, converted if necessary."""
+        return self.files.path / "model"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings so far."""
+        return tuple(self.draft.notes.get(WARNINGS, ()))
+
+    def extend(self) -> TokenizerExtension:
+        """Extend the tokenizer, and check it as a run does: before, and on what was written."""
+        from transformers import AutoTokenizer
+
+        with named_errors(self.files.path, self.name):
+            made, certificate = self._extend()
+        extended = AutoTokenizer.from_pretrained(str(made.target.folder), local_files_only=True)
+        return TokenizerExtension(
+            extended,
+            TokenizerSplice.of(made.splice, made.source, made.target, self.files),
+            certificate,
+            made.pretokenizer,
+            self.warnings,
+            {name: value for name, value in self.draft.notes.items() if name != WARNINGS},
+            files=self.files,
+        )
+
+    def _extend(self) -> tuple[ExtendedVocabulary, Certificate]:
+        before = certify_source_folder(self.model, self._all_corpora)
+        Certificate(tuple(before), self.settings.allow).check(SOURCE_BROKEN)
+        made = extend_folder(self.model, self.corpora, self.settings, self.draft, base=self.base)
+        after = certify_kept_tokens(self.model, made.target.folder, made.splice)
+        certificate = Certificate((*before, *made.certificate.claims, after), self.settings.allow)
+        certificate.check()
+        return made, certificate
+
+    def learn(self) -> LearnedTokens:
+        """Learn tokens; nothing is written or checked."""
+        require_base_text(self.settings, self.base)
+        with named_errors(self.files.path, self.name):
+            source = open_source(self.model, self.corpora, self.base, self.draft)
+            learned = learn_vocabulary(source, self.corpora, self.settings, self.base, self.draft)
+        family, selected = learned.pretokenizer.family, learned.selected
+        return LearnedTokens(
+            tuple(spell_new(source.family, selected, new_ids(family, selected))),
+            selected.saved,
+            selected.tokens_before,
+            _new_merges(learned),
+            learned.pretokenizer.change,
+            self.warnings,
+        )
+
+    @property
+    def _all_corpora(self) -> list[Corpus]:
+        return [*self.corpora, *([self.base] if self.base else [])]
+
+
+def _only(corpora: Sequence[Corpus]) -> Corpus:
+    if len(corpora) != 1:
+        msg = f"base_texts: {len(corpora)} languages; give the texts of one"
+        raise RecipeError(msg)
+    return corpora[0]
+
+
+def _new_merges(learned: LearnedVocabulary) -> tuple[tuple[str, str], ...]:
+    """Return the merges of the new tokens, as tokenizer.json spells them."""
+    family = learned.pretokenizer.family
+    known = set(map(_pair, family.data["model"].get("merges", ())))
+    extended = extend_family(family, learned.selected)["model"].get("merges", ())
+    return tuple(pair for pair in map(_pair, extended) if pair not in known)
+
+
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    # Older versions of the tokenizers library write "left right", newer ones a list.
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
