@@ -132,7 +132,7 @@ def learn_tokens(
     >>> base = PreTrainedTokenizerFast(tokenizer_object=bare)
     >>> learned = learn_tokens(base, [f"banana bandana {n}" for n in range(60)], size=4)
     >>> [token.text for token in learned.tokens]
-    ['an', 'ban', 'ana', ' banda']
+    ['an', 'ana', ' b', 'and']
     >>> learned.merges[0], learned.curve["tokens"][-1] < learned.tokens_before
     (('a', 'n'), True)
     """

@@ -1,0 +1,139 @@
+"""`lingraft.extend_tokenizer` and `lingraft.learn_tokens` on tokenizers and texts in memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+import lingraft
+from lingraft.cli import app
+from lingraft.library.given_tokenizer import _unchanged_files
+from tests.conftest import ENGLISH, HINDI
+
+pytestmark = pytest.mark.filterwarnings("ignore::lingraft.LingraftWarning")
+
+TEXTS = [f"{sentence} {number}" for sentence in HINDI for number in range(40)]
+ENGLISH_TEXTS = [f"{sentence} {number}" for sentence in ENGLISH for number in range(40)]
+TEMPLATE = "{% for m in messages %}<s>{{ m.content }}{% endfor %}"
+
+
+def content(folder, name="tokenizer.json"):
+    return json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def extension(base):
+    return lingraft.extend_tokenizer(
+        base, iter(TEXTS), size=30, language="hi", base_texts={"en": ENGLISH_TEXTS}
+    )
+
+
+def test_the_result_is_that_of_the_command(extension, base, tiny_model, tmp_path):
+    """`lingraft extend` writes the same tokenizer.json and splice.json for the same text.
+
+    So does `save`, and `save_pretrained` of the extended tokenizer writes equal content.
+    """
+    text, replay = tmp_path / "hindi.jsonl", tmp_path / "english.jsonl"
+    for file, lines in ((text, TEXTS), (replay, ENGLISH_TEXTS)):
+        file.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    command = ["extend", "--model", tiny_model, "--language", "hi", "--text", text, "--size", 30]
+    command += ["--base-language", "en", "--base-text", replay, "--store", tmp_path / "store"]
+    app(list(map(str, [*command, "--output", tmp_path / "command"])), standalone_mode=False)
+    extension.save(tmp_path / "saved")
+    extension.tokenizer.save_pretrained(tmp_path / "pretrained")
+    expected = content(tmp_path / "command")
+    assert content(tmp_path / "saved") == content(tmp_path / "pretrained") == expected
+    splice = content(tmp_path / "command" / "lingraft", "splice.json")
+    assert content(tmp_path / "saved" / "lingraft", "splice.json") == splice
+    assert extension.splice.to_json() == splice
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert again.chat_template == extension.tokenizer.chat_template == TEMPLATE
+    assert again.special_tokens_map == base.special_tokens_map
+
+
+def test_an_extension_names_its_tokens_and_its_claims(extension, base):
+    """Each new token has its id, its text and its source ids, and every fatal claim holds."""
+    assert [token.id for token in extension.tokens] == list(range(320, 350))
+    for token in extension.tokens:
+        text = token.surface.decode(errors="replace")
+        assert extension.tokenizer.decode([token.id]) == base.decode(token.pieces) == text
+    assert extension.certificate.holds
+    names = {claim.name for claim in extension.certificate.claims}
+    assert {"source tokens where they were", "base-language documents identical"} <= names
+    assert len(base) == 320, "the given tokenizer does not change"
+    assert isinstance(extension.splice, lingraft.Splice)
+
+
+def test_learned_tokens_are_those_of_the_extension(extension, base):
+    """`learn_tokens` gives the same tokens, with the merges that the extended tokenizer has."""
+    learned = lingraft.learn_tokens(
+        base, TEXTS, size=30, language="hi", base_texts={"en": ENGLISH_TEXTS}
+    )
+    assert learned.tokens == extension.tokens
+    merges = json.loads(extension.tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    assert [list(pair) for pair in learned.merges] == merges[-len(learned.merges) :]
+    assert learned.curve["tokens"][0] == learned.tokens_before
+    assert learned.curve["tokens"][-1] == learned.tokens_before - sum(learned.saved)
+
+
+def test_files_are_read_where_the_object_still_equals_them(base, tiny_model):
+    """A tokenizer that was changed after loading is saved; an unchanged one is read from files."""
+    unchanged = AutoTokenizer.from_pretrained(tiny_model)
+    unchanged(["a", "bc"], padding="longest") if unchanged.pad_token else None
+    assert _unchanged_files(unchanged) == tiny_model / "tokenizer.json"
+    assert _unchanged_files(base) is None
+    unchanged.add_tokens(["<new>"])
+    assert _unchanged_files(unchanged) is None
+    extension = lingraft.extend_tokenizer(unchanged, TEXTS, size=3)
+    assert extension.tokenizer.convert_tokens_to_ids("<new>") == 320
+    assert [token.id for token in extension.tokens] == [321, 322, 323]
+
+
+def test_texts_of_several_languages_are_a_mapping(base):
+    """Each language of a mapping is a corpus of its own; `None` is an empty document."""
+    texts = {"hi": [None, *TEXTS], "en": ENGLISH_TEXTS}
+    tokens = lingraft.learn_tokens(base, texts, size=30).tokens
+    assert any(token.text.isascii() for token in tokens)
+    assert not all(token.text.isascii() for token in tokens)
+
+
+def test_a_file_is_read_as_the_command_reads_it(base, hindi_file):
+    """A path in place of texts is a source of text."""
+    assert len(lingraft.learn_tokens(tokenizer=base, texts=hindi_file, size=5).tokens) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"texts": "one string"}, r"texts: one string, but an iterable .* give \[text\]"),
+        ({"texts": []}, r"texts contains no document"),
+        ({"texts": [{"text": "a"}]}, r"item 0 is a record \(dict\) .*dataset\['text'\]"),
+        ({"texts": [7]}, "texts: item 0 is of type int; expected str"),
+        ({"texts": {}}, "texts: empty; give at least one language"),
+        ({"texts": {"hi": TEXTS}, "language": "hi"}, "leave out `language`"),
+        ({"language": "hindi!"}, "language 'hindi!'"),
+        ({"size": -1}, "size"),
+        ({"method": "contined"}, "did you mean 'continued'"),
+        ({"size": {"rule": "serving"}}, "rule `serving` weighs the cost of a model's head"),
+        ({"protect_replay": True}, "there is no base-language text to protect"),
+        ({"tokenizer": object()}, "object is no tokenizer of transformers; give AutoTokenizer"),
+        ({"tokenizer": Path(__file__).parent}, "no tokenizer here"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_what_is_wrong_is_said_in_one_line(base, arguments, message):
+    """Errors are those of lingraft and name the argument."""
+    with pytest.raises(lingraft.LingraftError, match=message) as caught:
+        lingraft.learn_tokens(**{"tokenizer": base, "texts": TEXTS, "size": 5, **arguments})
+    assert "\n" not in str(caught.value)
+    assert "/tmp/lingraft" not in str(caught.value)
