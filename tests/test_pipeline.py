@@ -178,7 +178,7 @@ def check_reading(finished: Run, recipe: Recipe) -> None:
     assert "compared with source" in str(loaded.measurements)
     assert "Hindi" in loaded.summary
     certificate = json.loads((finished.folder / "certificate.json").read_text(encoding="utf-8"))
-    assert [claim.as_json["holds"] for claim in loaded.certificate] == [
+    assert [claim.as_json["holds"] for claim in loaded.certificate.claims] == [
         claim["holds"] for claim in certificate["claims"]
     ]
     assert {entry.language for entry in loaded.prediction} >= {"hi"}

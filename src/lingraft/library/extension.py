@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
 from lingraft.errors import LingraftWarning, RecipeError
 from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
+from lingraft.library.open_models import TokenizerLike
 from lingraft.library.prepared_extension import AllTexts, PreparedExtension
 from lingraft.recipe.problems import recipe_error
 from lingraft.recipe.schema import VocabularySettings
 from lingraft.recipe.tree import Tree
 from lingraft.vocabulary import AutoSize, Selection
-
-if TYPE_CHECKING:
-    from lingraft.library.given_tokenizer import AnyTokenizer
 
 Result = TypeVar("Result", TokenizerExtension, LearnedTokens)
 
@@ -30,7 +28,7 @@ Method: TypeAlias = str | Mapping[str, Any] | Selection
 
 
 def extend_tokenizer(
-    tokenizer: AnyTokenizer,
+    tokenizer: TokenizerLike,
     texts: AllTexts,
     *,
     size: int | Literal["auto"] | AutoSize | None = None,
@@ -74,13 +72,8 @@ def extend_tokenizer(
     Raises `TokenizerError` for a tokenizer that is not supported, `CorpusError` for text that is
     missing or no text, `RecipeError` for a setting, and `CertificateError` if a claim fails.
 
-    >>> from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    >>> from transformers import PreTrainedTokenizerFast
-    >>> alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    >>> bare = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    >>> bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    >>> bare.decoder = decoders.ByteLevel()
-    >>> base = PreTrainedTokenizerFast(tokenizer_object=bare)
+    >>> from lingraft.library.example_model import example_model
+    >>> _, base = example_model("en")  # or AutoTokenizer.from_pretrained(...)
     >>> texts = [f"नदी के किनारे पेड़ {number}" for number in range(60)]
     >>> extension = extend_tokenizer(base, texts, size=12, language="hi")
     >>> len(extension.tokenizer) - len(base), extension.certificate.holds
@@ -105,7 +98,7 @@ def extend_tokenizer(
 
 
 def learn_tokens(
-    tokenizer: AnyTokenizer,
+    tokenizer: TokenizerLike,
     texts: AllTexts,
     *,
     size: int | Literal["auto"] | AutoSize | None = None,
@@ -123,18 +116,13 @@ def learn_tokens(
     The arguments and the errors are those of `extend_tokenizer`. Tokens come in rank order, so the
     first 1,000 of a larger number are those of `size=1000` for the default method.
 
-    >>> from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    >>> from transformers import PreTrainedTokenizerFast
-    >>> alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    >>> bare = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    >>> bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    >>> bare.decoder = decoders.ByteLevel()
-    >>> base = PreTrainedTokenizerFast(tokenizer_object=bare)
+    >>> from lingraft.library.example_model import example_model
+    >>> _, base = example_model("en")  # or AutoTokenizer.from_pretrained(...)
     >>> learned = learn_tokens(base, [f"banana bandana {n}" for n in range(60)], size=4)
     >>> [token.text for token in learned.tokens]
-    ['an', 'ana', ' b', 'and']
+    ['ana', 'ban', ' band', 'banana']
     >>> learned.merges[0], learned.curve["tokens"][-1] < learned.tokens_before
-    (('a', 'n'), True)
+    (('an', 'a'), True)
     """
     chosen = _settings(
         settings,

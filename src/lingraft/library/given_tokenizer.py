@@ -11,10 +11,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
 
 from lingraft.bases.tokenizer_files import write_source_tokenizer
 from lingraft.errors import LingraftError, TokenizerError
+from lingraft.library.open_models import TokenizerLike
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 from lingraft.tokenizer.loaded_settings import NAMES
@@ -22,14 +25,12 @@ from lingraft.tokenizer.loaded_settings import NAMES
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    AnyTokenizer: TypeAlias = PreTrainedTokenizerBase | str | os.PathLike[str]
-
 BATCH_STATE = ("padding", "truncation")
 """Parts of a backend that every call of a tokenizer may change."""
 
 
 def write_given_tokenizer(
-    tokenizer: AnyTokenizer, folder: Path, *, warn: Callable[[str], None]
+    tokenizer: TokenizerLike, folder: Path, *, warn: Callable[[str], None]
 ) -> ModelTokenizer:
     """Write a tokenizer object, a folder or a Hub id to `folder`; return it as lingraft reads it.
 
@@ -43,7 +44,7 @@ def write_given_tokenizer(
         return write_source_tokenizer(path, folder, warn=warn)
 
 
-def name_of(tokenizer: AnyTokenizer) -> str:
+def name_of(tokenizer: TokenizerLike) -> str:
     """Return the name of a tokenizer for messages: its path, its Hub id or its class."""
     if isinstance(tokenizer, str | os.PathLike):
         return os.fspath(tokenizer)
@@ -80,6 +81,8 @@ def _as_object(tokenizer: Any) -> PreTrainedTokenizerBase:
             msg = f"{tokenizer}: neither a folder nor a tokenizer of the Hub ({reason})"
             raise TokenizerError(msg) from error
         return loaded
+    if isinstance(tokenizer, Tokenizer):
+        return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
     if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
         inner = getattr(tokenizer, "tokenizer", None)
         advice = "give AutoTokenizer.from_pretrained(...), or a folder that holds a tokenizer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from lingraft.certificate import Certificate
 from lingraft.corpus import Corpus
@@ -18,6 +18,7 @@ from lingraft.library.extension_results import (
 )
 from lingraft.library.given_texts import Texts, build_corpora
 from lingraft.library.given_tokenizer import name_of, named_errors, write_given_tokenizer
+from lingraft.library.open_models import TokenizerLike
 from lingraft.library.tokenizer_splice import TokenizerSplice
 from lingraft.pipeline.check_stages import (
     SOURCE_BROKEN,
@@ -33,9 +34,6 @@ from lingraft.vocabulary.learn_tokens import learn_tokens as learn_vocabulary
 from lingraft.vocabulary.tokenizer_extension import extend_tokenizer as extend_folder
 from lingraft.vocabulary.tokenizer_extension import open_source, require_base_text
 from lingraft.workers import Workers
-
-if TYPE_CHECKING:
-    from lingraft.library.given_tokenizer import AnyTokenizer
 
 AllTexts: TypeAlias = Texts | Mapping[str, Texts]
 """Texts in one language, or a mapping from language tags to texts."""
@@ -55,7 +53,7 @@ class PreparedExtension:
     @classmethod
     def of(
         cls,
-        tokenizer: AnyTokenizer,
+        tokenizer: TokenizerLike,
         texts: AllTexts,
         settings: VocabularySettings,
         *,
