@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import lingraft
 from lingraft.cli import COMMANDS
 from lingraft.errors import RecipeError
 from lingraft.recipe.load import parse_recipe
@@ -131,6 +132,13 @@ def test_the_navigation_names_every_page():
     assert set(named) == {page.name for page in DOCS.glob("*.md")}
 
 
+def test_the_reference_has_every_public_name():
+    """Every name of `lingraft.__all__` stands in the page of the API, or is an error class."""
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    named = {*re.findall(r"^::: lingraft\.(\w+)$", page, re.MULTILINE), *vars(lingraft.errors)}
+    assert {*lingraft.__all__} - {"__version__"} <= named
+
+
 def test_the_site_is_built_without_a_warning(tmp_path):
     """Mkdocs builds every page; a link or anchor that leads nowhere is an error."""
     site = tmp_path / "site"
@@ -146,6 +154,10 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert {path.stem for path in DOCS.glob("*.md")} - {"index"} <= {
         path.name for path in site.iterdir()
     }
+    # Examples of docstrings are code; Markdown alone would read them as quotations.
+    reference = (site / "api" / "index.html").read_text(encoding="utf-8")
+    assert "<blockquote>" not in reference
+    assert reference.count('class="gp"') > 3
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
