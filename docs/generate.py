@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lingraft.recipe.catalogue import kind_of
+from lingraft.recipe.kinds import kind_of
 
 HERE = Path(__file__).parent
 
@@ -57,7 +57,7 @@ def _method(cls: Any) -> str:
     if fields:
         lines += ["| setting | type | default | meaning |", "|---|---|---|---|"]
         lines += [
-            f"| `{name}` | {_cell(kind_of(field.annotation))} | {_cell(_default(field))} | "
+            f"| `{name}` | {_cell(kind_of(field.annotation, field.metadata))} | {_cell(_default(field))} | "
             f"{_cell(field.description or '')} |"
             for name, field in fields.items()
         ]

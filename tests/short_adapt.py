@@ -8,8 +8,8 @@ from typing import Any
 
 from lingraft.pipeline import Run, run
 from lingraft.recipe import Runtime, parse_recipe
+from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
-from lingraft.recipe.yaml import override
 from tests.conftest import ENGLISH, HINDI
 
 

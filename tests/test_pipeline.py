@@ -25,8 +25,8 @@ from lingraft.pipeline import (
 )
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.old_names import names_of_0_1
+from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
-from lingraft.recipe.yaml import override
 from lingraft.store import Store, file_digest
 from lingraft.tokenizer import open_tokenizer
 from tests.commands import start

@@ -21,7 +21,8 @@ from lingraft.recipe.old_names import (
     current_record,
     names_of_0_1,
 )
-from lingraft.recipe.yaml import dump, override, read_text
+from lingraft.recipe.overrides import override
+from lingraft.recipe.yaml import dump, read_text
 from lingraft.studies.cells import cells_of
 from lingraft.studies.config import read_study
 

@@ -18,6 +18,7 @@ A message is one line: `WHERE: what is wrong; what to do`.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 
 
@@ -84,13 +85,54 @@ class LingraftWarning(UserWarning):
     """A warning of a function that is called from Python; commands print theirs."""
 
 
+FEW_NAMES = 8
+"""So many names or fewer are all listed by a message."""
+MAX_SHOWN = 60
+"""Characters of a value in a message."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the known words as a hint, with the nearest one to `word` first.
+    """Return the up to three known words that are nearest to `word`, and all of a few.
 
     >>> did_you_mean("contined", ["append", "continued"])
     "did you mean 'continued'? known: append, continued"
+    >>> did_you_mean("b10", [f"b{number}" for number in range(300)])
+    "did you mean 'b10', 'b210' or 'b110'?"
     """
     names = sorted(known)
-    nearest = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    listing = "known: " + ", ".join(names)
-    return f"did you mean {nearest[0]!r}? {listing}" if nearest else listing
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    question = f"did you mean {either(map(repr, near))}?" if near else ""
+    if len(names) <= FEW_NAMES:
+        listing = "known: " + ", ".join(names)
+    elif near:
+        listing = ""
+    elif len(names) <= 3 * FEW_NAMES:
+        listing = "known: " + ", ".join(names)
+    else:
+        nearest = difflib.get_close_matches(word, names, n=3, cutoff=0.0)
+        listing = f"the nearest of {len(names):,}: " + ", ".join(nearest)
+    return f"{question} {listing}".strip()
+
+
+def either(words: Iterable[str]) -> str:
+    """Return words as a choice.
+
+    >>> either("abc"), either("a")
+    ('a, b or c', 'a')
+    """
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def shown(value: object) -> str:
+    """Return a value of a recipe as a short text for a message.
+
+    >>> shown("ten"), shown(None), shown({"a": [True]}), shown("x" * 100)[-5:]
+    ('"ten"', 'nothing', '{"a": [true]}', 'x..."')
+    """
+    if value is None:
+        return "nothing"
+    if isinstance(value, str) and len(value) > MAX_SHOWN:
+        value = f"{value[:MAX_SHOWN]}..."
+    text = json.dumps(value, ensure_ascii=False, default=lambda _object: "...")
+    return text if len(text) <= MAX_SHOWN + 5 else f"{text[:MAX_SHOWN]}..."

@@ -7,19 +7,54 @@ characters}}`. Both become the registered class, and a dumped recipe contains th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_validator
 
-from lingraft.errors import RecipeError, did_you_mean
+from lingraft.errors import RecipeError, did_you_mean, shown
 
 
 class Settings(BaseModel):
-    """Frozen settings that refuse unknown keys."""
+    """Frozen settings that refuse unknown keys.
+
+    A class may accept short forms. Reading a recipe and setting a single setting of it
+    (`recipe.overrides`) use the same definition of them: `long_form`, `homes` and `replaced_by`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    written: ClassVar[str] = ""
+    """The short forms in words, for messages: `'20M tokens' or '1 MB'`."""
+    left_out: ClassVar[str] = ""
+    """The field whose settings may also be written one level above, if it has one entry."""
+    short_settings: ClassVar[type[Settings] | None] = None
+    """The settings of short forms that the long form does not have, such as the name of a plan."""
+
+    @classmethod
+    def long_form(cls, value: Any) -> Any:
+        """Return the mapping of fields that a short form stands for; others are returned as is."""
+        return value
+
+    @classmethod
+    def homes(cls, name: str, values: Mapping[str, Any]) -> tuple[tuple[str | int, ...], ...]:
+        """Return the places in the long form of a name that is not a field, none if it has none.
+
+        `values` are the settings in which the name was written.
+        """
+        del name, values
+        return ()
+
+    @classmethod
+    def replaced_by(cls, name: str) -> Collection[str]:
+        """Return the settings that setting `name` replaces, because they exclude each other."""
+        del name
+        return ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_form(cls, value: Any) -> Any:
+        return value if isinstance(value, cls) else cls.long_form(value)
 
 
 class Choice(Settings):
@@ -91,7 +126,10 @@ class Registry(Generic[C]):
         if isinstance(value, dict) and len(value) == 1:
             name, settings = next(iter(value.items()))
             return self[str(name)].model_validate(settings if settings is not None else {})
-        msg = f"a {self.kind} is a name or {{name: settings}}, got {value!r}; known: {self.names()}"
+        msg = (
+            f"{shown(value)} is not a {self.kind}; give a name or {{name: settings}}; known: "
+            f"{', '.join(self.names())}"
+        )
         raise RecipeError(msg)
 
     def annotation(self, base: type[C]) -> Any:

@@ -106,9 +106,8 @@ def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
     settings = {**SMALL_BODY, **body} if body.get("model_type", "llama") == "llama" else dict(body)
     kind = settings.pop("model_type")
     if kind not in CONFIG_MAPPING_NAMES:
-        # Without the list of all known types, which has several hundred names.
-        nearest = did_you_mean(str(kind), CONFIG_MAPPING_NAMES).split("? known")[0]
-        msg = f"model: config.model_type: transformers has no {kind!r}; {nearest[:80]}"
+        nearest = did_you_mean(str(kind), CONFIG_MAPPING_NAMES)
+        msg = f"model: config.model_type: transformers has no {kind!r}; {nearest}"
         raise ModelError(msg)
     rows = settings.pop("vocab_size", tokenizer.size)
     if rows < tokenizer.size:

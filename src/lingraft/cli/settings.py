@@ -12,18 +12,31 @@ from lingraft.cli.options import AsJson, print_json, print_table
 
 def settings(
     path: Annotated[
-        str, typer.Argument(help="List only settings under this path, for example vocabulary.")
+        str,
+        typer.Argument(
+            metavar="[PATH[=VALUE]]",
+            help="Explain only this path, as -o takes it: vocabulary, training.strategy.lora, "
+            "training.budget=4MB, or study.seeds.",
+        ),
     ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List every setting of a recipe: its path, type, default and meaning."""
-    from lingraft.recipe.catalogue import chosen_settings, settings_table
+    """Explain the settings of recipes and studies: path, type, default and meaning.
 
+    Every path that -o takes is explained here, and every path that is listed here may be given to
+    -o. With a value, it is also shown how the value is read.
+    """
+    from lingraft.recipe.explain import explained, settings_table
+    from lingraft.studies.config import Study
+
+    found, read_as = explained(path, {"study": Study})
     if as_json:
-        print_json([asdict(setting) for setting in chosen_settings(path)])
-    else:
-        print_table(settings_table(path))
+        print_json([asdict(setting) for setting in found])
+        return
+    print_table(settings_table(found))
+    if read_as:
+        typer.echo(f"\n{read_as}")
 
 
 def version(*, as_json: AsJson = False) -> None:

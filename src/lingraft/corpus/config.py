@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Collection
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
@@ -64,6 +65,8 @@ class Source(Settings):
     >>> Source.parse("wikipedia").preset, Source.parse("./wikipedia").path
     ('wikipedia', './wikipedia')
     """
+
+    written: ClassVar[str] = "a path, owner/name of a hub data set, `miniature`, or {path, ...}"
 
     path: str | None = Field(
         default=None,
@@ -136,6 +139,13 @@ class Source(Settings):
             return cls(hub=value)
         return cls(path=value)
 
+    @classmethod
+    def replaced_by(cls, name: str) -> Collection[str]:
+        """Replace the other places of the text by this one, and what only they have."""
+        if name not in UNUSED_SETTINGS:
+            return ()
+        return {*UNUSED_SETTINGS, *UNUSED_SETTINGS[name]} - {name}
+
     @property
     def label(self) -> str:
         """The name of this source in counts and errors."""
@@ -195,7 +205,7 @@ def _as_list(value: object) -> object:
 
 
 def _as_check(value: object) -> Any:
-    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+    return None if value is False else value
 
 
 ParsedSource = Annotated[Source, BeforeValidator(Source.parse)]
@@ -210,6 +220,11 @@ class LanguageCheck(Settings):
     the documents and keeps none of the other five languages; 0.5 wrongly drops 53% of the English
     and 9% of the Hindi documents. Raise the minimum to drop closely related languages.
     """
+
+    @classmethod
+    def long_form(cls, value: Any) -> Any:
+        """Read `true` as the defaults."""
+        return {} if value is True else value
 
     min_confidence: float = Field(
         default=0.05,

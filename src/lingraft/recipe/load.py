@@ -10,20 +10,19 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from lingraft.corpus.text_files import is_matched
 from lingraft.errors import RecipeError
 from lingraft.recipe.old_names import current_tree
-from lingraft.recipe.problems import recipe_error
+from lingraft.recipe.overrides import override
+from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.text_needs import resolve_presets
 from lingraft.recipe.tree import Tree
-from lingraft.recipe.yaml import dump, override, read_file, read_text
+from lingraft.recipe.yaml import dump, read_file, read_text
 from lingraft.store import path_exists
 
 
@@ -34,7 +33,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises `RecipeError` with the full path of the setting and its line.
     """
     tree = override(read_file(path), overrides)
-    return parse_recipe(Tree(resolve_paths(tree.values, path.parent), tree.origins))
+    return parse_recipe(replace(tree, values=resolve_paths(tree.values, path.parent)))
 
 
 @dataclass(frozen=True)
@@ -103,13 +102,9 @@ def parse_recipe(tree: Tree) -> Recipe:
     """Validate a tree of settings and return the recipe.
 
     A preset becomes the hub data set that it means for the language. Prints a warning for each old
-    name. Raises `RecipeError` with the first problem.
+    name. Raises `RecipeError` with all problems, one per line.
     """
-    tree = current_tree(tree)
-    try:
-        return resolve_presets(Recipe.model_validate(tree.values))
-    except ValidationError as error:
-        raise recipe_error(error, Recipe, tree) from None
+    return resolve_presets(parse_settings(current_tree(tree), Recipe))
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
@@ -225,7 +220,7 @@ def commented_recipe(
     )
     # The finished text is parsed here, so that `lingraft init` never writes a recipe that fails.
     tree = read_text(text.encode(), str(file))
-    parse_recipe(Tree(resolve_paths(tree.values, file.parent), tree.origins))
+    parse_recipe(replace(tree, values=resolve_paths(tree.values, file.parent)))
     return text
 
 

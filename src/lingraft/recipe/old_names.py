@@ -103,7 +103,7 @@ def current_tree(tree: Tree) -> Tree:
     renaming = _Renaming(tree)
     values = renaming.value(tree.values, (), ())
     renaming.warn()
-    return Tree(values, {**tree.origins, **renaming.origins})
+    return Tree(values, {**tree.origins, **renaming.origins}, tree.problems)
 
 
 def current_place(place: Place, where: str) -> Place:
@@ -124,9 +124,15 @@ def current_assignments(settings: Mapping[str, Any], where: str) -> dict[str, An
     current = {}
     for path, value in settings.items():
         place = current_place(place_of(str(path)), where)
-        renaming = _Renaming(Tree({}, {(): where}))
-        current[dotted(place)] = renaming.value(value, place, place)
-        renaming.warn()
+        current[dotted(place)] = current_value(value, place, where)
+    return current
+
+
+def current_value(value: Any, place: Place, where: str) -> Any:
+    """Return the value of a setting with the new names in it; prints a warning for each old one."""
+    renaming = _Renaming(Tree({}, {(): where}))
+    current = renaming.value(value, place, place)
+    renaming.warn()
     return current
 
 

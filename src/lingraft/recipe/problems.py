@@ -1,134 +1,310 @@
-"""Turns a validation error of pydantic into one line: file and line, setting, what is wrong."""
+"""Validates settings, and reports every problem in plain words, each with its line.
+
+A message is `WHERE: SETTING: what is wrong; what to do`, one line for each problem. WHERE is the
+file and line, or the override. SETTING is the path as the user wrote it. Pydantic reports the
+places of the long form, so a `_Walk` through schema and values finds the place that was written.
+"""
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Iterator
-from typing import Any
+import copy
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from lingraft.errors import RecipeError, did_you_mean
-from lingraft.recipe.tree import Place, Tree, dotted
-from lingraft.registry import Choice
+from lingraft.errors import FEW_NAMES, RecipeError, either, shown
+from lingraft.recipe.catalogue import listed_paths
+from lingraft.recipe.fields import (
+    field_named,
+    item_type,
+    metadata_of,
+    methods_of,
+    models_in,
+    plain,
+    setting_names,
+    value_type,
+)
+from lingraft.recipe.kinds import what_to_give
+from lingraft.recipe.tree import Place, Tree, dotted, place_of
+from lingraft.registry import Choice, Settings
+
+S = TypeVar("S", bound=Settings)
+
+# What is wrong with a value, by the start of pydantic's name for the error; the longest one counts.
+WRONG = {
+    "int_from_float": "is not a whole number",
+    "int": "is not a number",
+    "float": "is not a number",
+    "decimal": "is not a number",
+    "finite_number": "is not a finite number",
+    "bool": "is neither true nor false",
+    "string_type": "is not text",
+    "string_too_short": "is too short",
+    "literal": "is not a value of this setting",
+    "greater_than": "is too small",
+    "less_than": "is too large",
+    "too_short": "is empty",
+    "byte_size": "is not a size",
+    "tuple": "is not a list",
+    "list": "is not a list",
+    "dict": "is not a mapping",
+    "mapping": "is not a mapping",
+    "model": "does not fit here",
+}
 
 
-def recipe_error(error: ValidationError, model: type[BaseModel], tree: Tree) -> RecipeError:
-    """Return the first problem as a `RecipeError`, with the number of the others."""
-    # An unknown setting goes first: it is often a misspelt one, which is then missing, too.
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    place = problems[0]["loc"]
-    message = _describe(problems[0], settings_at(model, place[:-1], tree.values))
-    others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    parts = (tree.origin(place), dotted(_readable(place, model, tree)), message + others)
-    return RecipeError(": ".join(filter(None, parts)))
+def parse_settings(tree: Tree, model: type[S]) -> S:
+    """Validate a tree of settings; raises `RecipeError` with all problems, one per line."""
+    try:
+        parsed = model.model_validate(tree.values)
+    except ValidationError as error:
+        raise RecipeError(_together([*tree.problems, *_problems(error, model, tree)])) from None
+    if tree.problems:
+        raise RecipeError(_together(tree.problems))
+    return parsed
 
 
-def _readable(place: Place, model: type[BaseModel], tree: Tree) -> Place:
-    """Return a place as the user wrote it."""
-    # Pydantic adds parts that no recipe has: the branch of a union ("tuple[str, ...]"), and index 0
-    # for a value that stands for a list of one.
-    kept: list[str | int] = []
-    for index, part in enumerate(place):
-        last = index == len(place) - 1
-        names: set[str] = set()
-        for cls in settings_at(model, place[:index], tree.values):
-            names.update(setting_names(cls))
-        written = place[: index + 1] in tree.origins
-        if written or (isinstance(part, str) and (part in names or (last and part.isidentifier()))):
-            kept.append(part)
-    return tuple(kept)
+def check_value(value: Any, annotation: Any, metadata: Sequence[Any], where: str) -> Any:
+    """Return the value of one setting as pydantic reads it.
 
-
-def _describe(problem: Any, classes: list[type[BaseModel]]) -> str:
-    """Say what is wrong with a setting; `classes` are the settings classes it may belong to."""
-    kind, name = problem["type"], str(problem["loc"][-1] if problem["loc"] else "")
-    if kind == "extra_forbidden":
-        known: set[str] = set()
-        for cls in classes:
-            known.update(setting_names(cls))
-        return f"unknown setting; {did_you_mean(name, known)}"
-    if kind == "missing":
-        fields = _fields_called(name, classes)
-        purpose = f": {fields[0].description}" if fields and fields[0].description else ""
-        return f"required, but not set{purpose}"
-    text = problem["msg"].removeprefix("Value error, ")
-    if kind == "value_error":  # raised by lingraft, complete as it is
-        return str(text)
-    return f"{text[0].lower()}{text[1:]}, got {problem['input']!r}"
-
-
-def _fields_called(name: str, classes: list[type[BaseModel]]) -> list[FieldInfo]:
-    fields = []
-    for cls in classes:
-        for key, field in cls.model_fields.items():
-            if name in {key, field.alias}:
-                fields.append(field)
-    return fields
-
-
-def setting_names(model: type[BaseModel]) -> list[str]:
-    """Return the names by which a recipe may set the fields of `model`."""
-    names = [field.alias or name for name, field in model.model_fields.items()]
-    more_names = getattr(model, "more_names", None)
-    return names + (more_names() if more_names else [])
-
-
-def settings_at(model: type[BaseModel], place: Place, values: Any) -> list[type[BaseModel]]:
-    """Return the settings classes that the mapping at `place` may have.
-
-    Where a method is chosen, these are the classes of the methods that `values` names, or else of
-    all methods.
+    Raises `RecipeError`, where `where` names the setting.
     """
-    classes: list[type[BaseModel]] = [model]
-    for part in place:
-        values = _inside(values, part)
-        if isinstance(part, str):
-            inner: list[type[BaseModel]] = []
-            for field in _fields_called(part, classes):
-                inner += models_in(field.annotation)
-            possible: list[type[BaseModel]] = []
-            for cls in inner or classes:
-                possible += _possible_classes(cls, values)
-            classes = possible
+    typed: Any = Annotated[(annotation, *metadata)] if metadata else annotation
+    adapter: TypeAdapter[Any] = TypeAdapter(typed)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        walk = _Walk(annotation, value, list(metadata))
+        texts = _messages(error, walk, Settings).values()
+        raise RecipeError(_together(f"{where}: {text}" for text in texts)) from None
+
+
+def _together(problems: Iterable[str]) -> str:
+    lines = sorted(dict.fromkeys(problems), key=_line_number)
+    if len(lines) == 1:
+        return lines[0]
+    return "\n".join([f"{len(lines)} problems", *(f"  {line}" for line in lines)])
+
+
+def _line_number(message: str) -> int:
+    """Return the line of a message, to sort by it; overrides come last."""
+    found = re.match(r"[^:]*:(\d+): ", message)
+    return int(found[1]) if found and not message.startswith("-o") else 10**9
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A problem of pydantic, and the walk to the place where the setting was written."""
+
+    kind: str
+    message: str
+    value: Any
+    walk: _Walk
+
+    @property
+    def place(self) -> Place:
+        """The place as it was written; of a missing setting, where it would be written."""
+        return (*self.walk.place, *self._absent)
+
+    @property
+    def path(self) -> str:
+        """The path in messages."""
+        return dotted((*self.walk.path, *self._absent))
+
+    @property
+    def _absent(self) -> Place:
+        return self.walk.absent if self.kind == "missing" else ()
+
+
+def _problems(error: ValidationError, model: type[Settings], tree: Tree) -> list[str]:
+    lines = []
+    for place, text in _messages(error, _Walk(model, tree.values), model).items():
+        lines.append(": ".join(filter(None, (tree.origin(place), text))))
+    return lines
+
+
+def _messages(error: ValidationError, start: _Walk, model: type[Settings]) -> dict[Place, str]:
+    """Return path and mistake for each place; suggestions are settings of `model`."""
+    problems = []
+    for found in error.errors():
+        walk = copy.copy(start)
+        for part in found["loc"]:
+            walk.enter(part)
+        message = found["msg"].removeprefix("Value error, ")
+        problems.append(_Problem(found["type"], message, found["input"], walk))
+    messages: dict[Place, str] = {}
+    for problem in problems:
+        # A union reports one error for each branch, and a long form repeats a value.
+        if problem.place not in messages and not _is_said_by_another(problem, problems):
+            text = _describe(problem, model)
+            messages[problem.place] = f"{problem.path}: {text}" if problem.path else text
+    return messages
+
+
+def _is_said_by_another(problem: _Problem, problems: Sequence[_Problem]) -> bool:
+    """Return whether another problem says more about the same mistake."""
+    place = problem.place
+    for other in problems:
+        is_inside = len(other.place) > len(place) and other.place[: len(place)] == place
+        # Of a union, the branch that was meant reports what is wrong inside.
+        if is_inside and problem.kind not in {"value_error", "extra_forbidden", "missing"}:
+            return True
+        is_sibling = other.place[:-1] == place[:-1] and other.kind == "extra_forbidden"
+        if problem.kind == "missing" and is_sibling and _is_near(other.place[-1], place[-1]):
+            return True  # a misspelt setting is missing, too
+    return False
+
+
+def _is_near(word: str | int, other: str | int) -> bool:
+    return bool(difflib.get_close_matches(str(word), [str(other)]))
+
+
+def _describe(problem: _Problem, model: type[Settings]) -> str:
+    """Say what is wrong with a setting, and what to do."""
+    walk = problem.walk
+    if problem.kind == "extra_forbidden":
+        return _unknown(walk.path, walk.classes, model)
+    if problem.kind == "missing":
+        return f"required, but not set{f': {walk.description}' if walk.description else ''}"
+    if problem.kind == "value_error":  # raised by lingraft, complete as it is
+        return problem.message
+    kinds = [kind for kind in WRONG if problem.kind.startswith(kind)]
+    wrong = WRONG[max(kinds, key=len)] if kinds else "does not fit here"
+    if isinstance(problem.value, str) and wrong == "is not a whole number":
+        wrong = "is not a number"
+    give = what_to_give(*walk.written)
+    return f"{shown(plain(problem.value))} {wrong}; {give}"
+
+
+def _unknown(place: Place, classes: Sequence[type[Settings]], model: type[Settings]) -> str:
+    """Say that there is no such setting, with the three nearest paths."""
+    *around, name = place
+    known: set[str] = set()
+    for cls in classes:
+        known.update(setting_names(cls))
+    prefix = f"{dotted(tuple(around))}." if around else ""
+    near = [prefix + word for word in difflib.get_close_matches(str(name), sorted(known))]
+    paths = listed_paths(model)
+    # The same name elsewhere: the path around it was left out.
+    elsewhere = [path for path in paths if path.rpartition(".")[2] == name]
+    near += elsewhere
+    near += difflib.get_close_matches(dotted(place), paths)
+    nearest = list(dict.fromkeys(near))[:3]
+    what = "unknown setting" if around or not elsewhere else "not a top-level setting"
+    if nearest:
+        return f"{what}; did you mean {either(nearest)}?"
+    few = ", ".join(sorted(known)) if len(known) <= 3 * FEW_NAMES else ""
+    listing = few or f"`lingraft settings {dotted(tuple(around))}` lists them".replace("  ", " ")
+    return f"{what}; known: {listing}"
+
+
+def unknown_setting(place: Place, model: type[Settings], prefix: str = "") -> str:
+    """Return the message for a path that names no setting."""
+    walk = _Walk(model, {})
+    for part in place[:-1]:
+        walk.enter(part)
+    path = dotted((*place_of(prefix), *place)) if prefix else dotted(place)
+    return f"{path}: {_unknown(place, walk.classes, model)}"
+
+
+class _Walk:
+    """A walk down to a setting, through the schema and through what was written.
+
+    `place` is what was written of the way, and `written` the type of that; `absent` are the parts
+    below it that were not written. `path` is `place` without the names that may be left out.
+    `classes` may be the class of the settings at `place`; of a method, those that may be meant.
+    """
+
+    def __init__(self, annotation: Any, values: Any, metadata: list[Any] | None = None) -> None:
+        self.node: Any = values
+        self.place: Place = ()
+        self.path: Place = ()
+        self.absent: Place = ()
+        self.classes = _classes(annotation, values)
+        self.annotation: Any = annotation
+        self.metadata = metadata or []
+        self.written: tuple[Any, list[Any]] = (annotation, self.metadata)
+        self.description = ""
+        self._first_extra = 0
+        self._may_leave_out = False
+
+    def enter(self, part: str | int) -> None:
+        """Go on to a part of a place that pydantic reports."""
+        if isinstance(part, int):
+            self._enter_entry(part + self._first_extra)
+            self._first_extra = 0
+            return
+        if isinstance(self.node, list):
+            self._enter_entry(0)  # of a list of targets, the first one is `target`
+        targets = self.node.get("target") if isinstance(self.node, Mapping) else None
+        if part == "extra_targets" and isinstance(targets, list) and part not in self.node:
+            part, self._first_extra = "target", 1
+        for cls in self.classes:
+            if found := field_named(cls, part):
+                self._enter_field(cls, found, part)
+                return
+        # Otherwise it is a key of a free mapping, an unknown setting, or the branch of a union.
+        if self._descend(part):
+            inner = value_type(self.annotation)
+            self._type(inner, metadata_of(inner))
+
+    def _enter_field(self, cls: type[Settings], found: tuple[str, FieldInfo], part: str) -> None:
+        key, described = found
+        if not self._descend(key) and not self._descend(part):
+            method = cls.name if issubclass(cls, Choice) else ""
+            is_named = not method or self.place[-1:] == (method,)
+            self.absent = (key,) if is_named else (method, key)
+        self.description = described.description or ""
+        self._may_leave_out = key == cls.left_out
+        self._type(described.annotation, list(described.metadata))
+
+    def _enter_entry(self, index: int) -> None:
+        if isinstance(self.node, list) and index < len(self.node):
+            is_only = self._may_leave_out and len(self.node) == 1
+            self.node, self.place = self.node[index], (*self.place, index)
+            self.path = self.path[:-1] if is_only else (*self.path, index)
+        inner = item_type(self.annotation)
+        if inner is not None:
+            self._type(inner, metadata_of(inner))
+
+    def _descend(self, name: str) -> bool:
+        """Go down to a key of what was written, also through the name of a method."""
+        node = self.node
+        if isinstance(node, Mapping) and name not in node and len(node) == 1:
+            method, inner = next(iter(node.items()))
+            if isinstance(inner, Mapping) and name in inner:
+                node, self.place = inner, (*self.place, method)
+                self.path = (*self.path, method)
+        if not isinstance(node, Mapping) or name not in node:
+            return False
+        self.node, self.place, self.absent = node[name], (*self.place, name), ()
+        self.path = (*self.path, name)
+        return True
+
+    def _type(self, annotation: Any, metadata: list[Any]) -> None:
+        """Take over the type of the setting that was entered."""
+        self.annotation, self.metadata = annotation, metadata
+        if not self.absent:
+            self.written = (annotation, metadata)
+        # The settings around an unknown one stay known.
+        if annotation is not None:
+            self.classes = _classes(annotation, self.node)
+
+
+def _classes(annotation: Any, values: Any) -> list[type[Settings]]:
+    """Return the settings classes of a value; of a method, those that `values` names, or all."""
+    classes: list[type[Settings]] = []
+    for cls in models_in(annotation):
+        if not issubclass(cls, Choice):
+            classes.append(cls)
+            continue
+        methods = list(methods_of(cls))
+        is_name = isinstance(values, Mapping | str)
+        named = [method for method in methods if is_name and method.name in values]
+        classes += named or methods
     return classes
-
-
-def _possible_classes(cls: type[BaseModel], values: Any) -> list[type[BaseModel]]:
-    if not issubclass(cls, Choice):
-        return [cls]
-    methods = list(methods_of(cls))
-    named = []
-    if isinstance(values, dict | str):
-        named = [method for method in methods if method.name in values]
-    return list(named or methods or [cls])
-
-
-def methods_of(base: type[Choice]) -> Iterator[type[Choice]]:
-    """Yield the classes derived from `base` whose names a recipe may use."""
-    for cls in base.__subclasses__():
-        # In its own __dict__: a subclass of a registered method is not registered by that.
-        if cls.__dict__.get("is_registered"):
-            yield cls
-        yield from methods_of(cls)
-
-
-def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the settings classes that an annotation mentions."""
-    if (
-        typing.get_origin(annotation) is None
-        and isinstance(annotation, type)
-        and issubclass(annotation, BaseModel)
-    ):
-        yield annotation
-    for argument in typing.get_args(annotation):
-        yield from models_in(argument)
-
-
-def _inside(values: Any, part: str | int) -> Any:
-    if isinstance(values, dict):
-        return values.get(part)
-    if isinstance(values, list) and isinstance(part, int) and part < len(values):
-        return values[part]
-    return values if isinstance(part, int) else None

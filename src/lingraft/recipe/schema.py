@@ -83,26 +83,22 @@ class VocabularySettings(Settings):
                 raise ValueError(msg)
         return names
 
-    @model_validator(mode="before")
     @classmethod
-    def _nest_method_settings(cls, data: Any) -> Any:
+    def long_form(cls, value: Any) -> Any:
         """Move settings of the method into it if they are written next to it."""
-        if not isinstance(data, Mapping):
-            return {"method": data}
-        own, others = _split(data, cls.model_fields)
-        if own.get("size") == "auto":
-            own["size"] = {}  # an `AutoSize` with its defaults
+        if not isinstance(value, Mapping):
+            return {"method": value} if isinstance(value, str) else value
+        own, others = _split(value, cls.model_fields)
         method = own.get("method", "continued")
         if not others or isinstance(method, Selection):
-            return {**own, **others}
-        name: Any = method
-        settings: Any = {}
-        if not isinstance(method, str):
-            name, settings = next(iter(dict(method).items()))
-        if str(name) not in SELECTIONS.names():
+            return value
+        name, settings = _named(method)
+        if name not in SELECTIONS.names():
             # The unknown method is the problem to report, not the settings that belong to it.
             return own
-        moved, unknown = _split(others, SELECTIONS[str(name)].model_fields)
+        moved, unknown = _split(others, SELECTIONS[name].model_fields)
+        if not moved:
+            return value
         return {**own, **unknown, "method": {name: {**(settings or {}), **moved}}}
 
     def extension(
@@ -131,12 +127,29 @@ class VocabularySettings(Settings):
         return isinstance(self.size, AutoSize) and self.size.rule == "serving"
 
     @classmethod
+    def homes(cls, name: str, values: Mapping[str, Any]) -> tuple[tuple[str | int, ...], ...]:
+        """Place a setting of a method, or a method's name, under `method`."""
+        if name in SELECTIONS.names():
+            return (("method", name),)
+        if name not in cls.more_names():
+            return ()
+        return (("method", _named(values.get("method", "continued"))[0], name),)
+
+    @classmethod
     def more_names(cls) -> list[str]:
         """Return the other names allowed in this mapping: the settings of the methods."""
         names: set[str] = set()
         for method in SELECTIONS:
             names.update(method.model_fields)
         return sorted(names)
+
+
+def _named(method: Any) -> tuple[str, Any]:
+    """Return the name of a method and its settings, as `name` or `{name: settings}`."""
+    if isinstance(method, Mapping) and len(method) == 1:
+        name, settings = next(iter(method.items()))
+        return str(name), settings
+    return str(method), None
 
 
 def _split(
@@ -169,14 +182,20 @@ class EmbeddingSettings(Settings):
         "by `input`",
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _use_for_both(cls, data: Any) -> Any:
+    def long_form(cls, value: Any) -> Any:
         """Use a method without `input` or `output` for both matrices."""
-        is_method = isinstance(data, str)
-        if isinstance(data, Mapping) and len(data) == 1:
-            is_method = next(iter(data)) in INITS.names()
-        return {"input": data, "output": data} if is_method else data
+        is_method = isinstance(value, str)
+        if isinstance(value, Mapping) and len(value) == 1:
+            is_method = next(iter(value)) in INITS.names()
+        return {"input": value, "output": value} if is_method else value
+
+    @classmethod
+    def homes(cls, name: str, values: Mapping[str, Any]) -> tuple[tuple[str | int, ...], ...]:
+        """Place a method, or a setting of methods, under both matrices."""
+        del values
+        known = set(INITS.names()).union(*(init.model_fields for init in INITS))
+        return (("input", name), ("output", name)) if name in known else ()
 
     @classmethod
     def more_names(cls) -> list[str]:

@@ -11,10 +11,14 @@ Place = tuple[str | int, ...]
 
 @dataclass
 class Tree:
-    """Settings as plain dictionaries, lists and scalars, and where each of them was written."""
+    """Settings as plain dictionaries, lists and scalars, and where each of them was written.
+
+    `problems` are messages about overrides that fit nowhere.
+    """
 
     values: dict[str, Any]
     origins: dict[Place, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
     def origin(self, place: Place) -> str:
         """Return where the setting at `place`, or the nearest one around it, was written."""

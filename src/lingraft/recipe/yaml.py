@@ -1,4 +1,4 @@
-"""Reads YAML and dotted overrides into a `Tree`, and writes YAML.
+"""Reads YAML into a `Tree`, and writes YAML.
 
 The tree remembers the file and line of each setting for error messages. Scalars follow the core
 schema of YAML 1.2: `no` is a string (the language tag of Norwegian), not false, and `3e-4` is a
@@ -8,15 +8,14 @@ number. Tags are refused, and so are files and aliases with too many values.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lingraft.errors import RecipeError
-from lingraft.recipe.old_names import current_place, current_tree
-from lingraft.recipe.tree import Place, Tree, dotted, place_of
+from lingraft.recipe.tree import Place, Tree
 
 MAX_BYTES = 2**18
 MAX_VALUES = 20_000
@@ -76,29 +75,9 @@ def read_text(data: bytes, where: str) -> Tree:
     return Tree(values, {**reader.origins, (): where})
 
 
-def override(tree: Tree, assignments: Sequence[str]) -> Tree:
-    """Return the tree with `dotted.path=value` assignments applied; values are YAML.
-
-    Old names of settings are replaced by the new ones, each with a warning.
-
-    >>> override(Tree({"vocabulary": {"size": 1}}), ["vocabulary.size=10000"]).values
-    {'vocabulary': {'size': 10000}}
-    """
-    tree = current_tree(tree)
-    values, origins = _copy(tree.values), dict(tree.origins)
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        where = f"-o {assignment}"
-        if not equals or not path.strip():
-            msg = (
-                f"{where}: an override is written as path=value, for example -o "
-                "vocabulary.size=10000"
-            )
-            raise RecipeError(msg)
-        place = current_place(place_of(path), where)
-        _set(values, place, _Reader(where).value(_compose(text, where), place), where)
-        origins[place] = where
-    return Tree(values, origins)
+def read_value(text: str, where: str) -> Any:
+    """Read the value of an override, which is YAML; `where` names it in messages."""
+    return _Reader(where).value(_compose(text, where), ())
 
 
 def dump(values: Mapping[str, Any]) -> str:
@@ -185,44 +164,6 @@ def scalar(text: str) -> str | int | float | bool | None:
         if pattern.fullmatch(text):
             return convert(text)
     return text
-
-
-def _set(values: dict[str, Any], place: Place, value: Any, where: str) -> None:
-    """Set the value at `place`; missing mappings on the way are created."""
-    node: Any = values
-    for depth, part in enumerate(place[:-1]):
-        _check_index(node, part, where)
-        following = node[part] if _holds(node, part) else None
-        if following is None and isinstance(node, dict):
-            following = node[part] = {}
-        if not isinstance(following, dict | list):
-            path = dotted(place[: depth + 1])
-            msg = (
-                f"{where}: {path} is {following!r}, which has no settings inside; override "
-                f"{path} as a whole"
-            )
-            raise RecipeError(msg)
-        node = following
-    _check_index(node, place[-1], where)
-    node[str(place[-1]) if isinstance(node, dict) else place[-1]] = value
-
-
-def _check_index(node: Any, part: str | int, where: str) -> None:
-    if isinstance(node, list) and not _holds(node, part):
-        msg = f"{where}: the list has {len(node)} entries, counted from 0; there is no {part!r}"
-        raise RecipeError(msg)
-
-
-def _holds(node: Any, part: str | int) -> bool:
-    if isinstance(node, list):
-        return isinstance(part, int) and part < len(node)
-    return str(part) in node
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(inner) for key, inner in value.items()}
-    return [_copy(inner) for inner in value] if isinstance(value, list) else value
 
 
 class _Dumper(yaml.SafeDumper):

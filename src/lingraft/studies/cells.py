@@ -11,16 +11,17 @@ import itertools
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.recipe import Recipe, assignment, parse_recipe
+from lingraft.recipe import Recipe, parse_recipe
 from lingraft.recipe.load import resolve_paths
 from lingraft.recipe.old_names import current_tree
+from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.tree import Tree
-from lingraft.recipe.yaml import override, read_file
+from lingraft.recipe.yaml import read_file
 from lingraft.store import digest
 from lingraft.studies.config import SEED, Study
 
@@ -32,10 +33,14 @@ Label = str | float | int
 
 @dataclass(frozen=True)
 class Value:
-    """A value of an axis: its label in tables, and the settings it sets, by dotted path."""
+    """A value of an axis: its label in tables, and the settings it sets, by dotted path.
+
+    `lines` are where the settings were written.
+    """
 
     label: Label
     settings: Mapping[str, Any]
+    lines: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,16 @@ Point = Mapping[str, Value]
 def axes_of(study: Study) -> list[Axis]:
     """Return the axes with their values; for a list of cells, an axis for each setting they set."""
     if not study.cells:
-        return [_axis(name, values) for name, values in study.axes.items()]
+        return [_axis(study, name, values) for name, values in study.axes.items()]
     values_by_path: dict[str, list[Any]] = {}
-    for cell in study.cells:
+    lines: dict[str, list[str]] = {}
+    for number, cell in enumerate(study.cells):
         for path, value in cell.items():
             values = values_by_path.setdefault(path, [])
             # Not a set: values may be mappings, which have no hash.
             if value not in values:
                 values.append(value)
+                lines.setdefault(path, []).append(study.line("cells", number, path))
     for cell in study.cells:
         missing = ", ".join(path for path in values_by_path if path not in cell)
         if missing:
@@ -80,7 +87,7 @@ def axes_of(study: Study) -> list[Axis]:
                 "the same settings"
             )
             raise RecipeError(msg)
-    return [_axis(path, values) for path, values in values_by_path.items()]
+    return [_axis_of_list(path, values, lines[path]) for path, values in values_by_path.items()]
 
 
 def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
@@ -92,7 +99,7 @@ def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
     base = Path(study.recipe)
     # The recipe is read once: its old names are then reported once, not for each cell.
     tree = current_tree(read_file(base))
-    tree = Tree(resolve_paths(tree.values, base.parent), tree.origins)
+    tree = replace(tree, values=resolve_paths(tree.values, base.parent))
     points = _points_of_cells(study, axes) if study.cells else _points_of_grid(study, axes)
     if not points:
         msg = f"study {study.name}: `skip` leaves out every cell; remove an entry of it"
@@ -152,17 +159,22 @@ def _has_value(value: Value, skipped: Any) -> bool:
 def _cell(study: Study, tree: Tree, folder: Path, point: Point, seed: int) -> Cell:
     labels = {axis: value.label for axis, value in point.items()}
     settings = dict(study.settings)
+    lines = {path: study.line("settings", path) for path in settings}
     for value in point.values():
         settings.update(value.settings)
+        lines.update(value.lines)
     # The name is made before paths are resolved: it must not depend on where the study is.
     name = _cell_name(labels, settings, seed)
     changes = {**resolve_paths(settings, folder), SEED: seed, "name": name}
-    overrides = [assignment(path, setting) for path, setting in changes.items()]
+    where = f"study {study.name}"
+    overrides = [
+        Assignment(path, setting, lines.get(path, where)) for path, setting in changes.items()
+    ]
     try:
         recipe = parse_recipe(override(tree, overrides))
     except RecipeError as error:
         labelled = ", ".join(f"{axis} {label}" for axis, label in labels.items())
-        msg = f"study {study.name}, the cell with {labelled}: {error}"
+        msg = f"{error} (study {study.name}, the cell with {labelled})"
         raise RecipeError(msg) from error
     return Cell(name, labels, seed, recipe)
 
@@ -178,21 +190,28 @@ def _cell_name(labels: Mapping[str, Label], settings: Mapping[str, Any], seed: i
     return f"{readable or 'cell'}-s{seed}-{digest(settings)[:6]}"
 
 
-def _axis(name: str, values: list[Any] | Mapping[str, Mapping[str, Any]]) -> Axis:
+def _axis(study: Study, name: str, values: list[Any] | Mapping[str, Mapping[str, Any]]) -> Axis:
+    if not isinstance(values, Mapping):
+        lines = [study.line("axes", name, index) for index in range(len(values))]
+        return _axis_of_list(name, values, lines)
     axis_values = []
-    if isinstance(values, Mapping):
-        for given_label, settings in values.items():
-            axis_values.append(Value(str(given_label), dict(settings)))
-        return Axis(name, tuple(axis_values))
+    for label, settings in values.items():
+        where = {path: study.line("axes", name, label, path) for path in settings}
+        axis_values.append(Value(str(label), dict(settings), where))
+    return Axis(name, tuple(axis_values))
+
+
+def _axis_of_list(name: str, values: list[Any], lines: Sequence[str]) -> Axis:
     labels = _labels(values)
-    for label, value in zip(labels, values, strict=True):
+    axis_values = []
+    for label, value, line in zip(labels, values, lines, strict=True):
         if labels.count(label) > 1:
             msg = (
-                f"the axis {name} has two values called {label!r}; leave one out, or give labels: "
-                f"{name}: {{LABEL: ...}}"
+                f"{line}: the axis {name} has two values called {label!r}; leave one out, or give "
+                f"labels: {name}: {{LABEL: ...}}"
             )
             raise RecipeError(msg)
-        axis_values.append(Value(label, {name: value}))
+        axis_values.append(Value(label, {name: value}, {name: line}))
     return Axis(name, tuple(axis_values))
 
 

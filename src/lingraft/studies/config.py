@@ -18,19 +18,19 @@ Each entry of `scales` changes the study itself; the entry that `scale` names is
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from lingraft.errors import RecipeError, did_you_mean
+from lingraft.errors import RecipeError, did_you_mean, shown
 from lingraft.recipe.old_names import current_assignments, current_place
-from lingraft.recipe.problems import recipe_error
+from lingraft.recipe.overrides import Assignment, override, parse_assignment
+from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.schema import NAME
 from lingraft.recipe.tree import Place, Tree, dotted, place_of
-from lingraft.recipe.yaml import override, read_file
+from lingraft.recipe.yaml import read_file
 from lingraft.registry import Settings
 from lingraft.store import path_exists
 
@@ -40,6 +40,9 @@ MERGED = ("settings", "axes")
 
 OWN = ("name", "question", "seeds", "sample_cells", "sample_seed", "scale", "compare")
 """Fields that an override of a study sets; every other path is an axis or a recipe setting."""
+
+PREFIX = "study."
+"""In front of a path, the fields of a study that `lingraft settings study` lists can be set."""
 
 
 class ComparedSettings(Settings):
@@ -100,6 +103,15 @@ class Study(Settings):
         default_factory=dict, description="named changes to this study"
     )
 
+    _lines: dict[Place, str] = PrivateAttr(default_factory=dict)
+
+    def line(self, *place: str | int) -> str:
+        """Return where an axis, a cell or a setting was written: file and line, or an override."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self._lines:
+                return self._lines[place[:length]]
+        return f"study {self.name}"
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, value: str) -> str:
@@ -159,20 +171,23 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 def parse_study(tree: Tree, path: Path, overrides: Sequence[str] = ()) -> Study:
     """Return the study in a tree of settings that was read from `path`; see `read_study`."""
     tree = _current(tree, ())
-    current = [_current_override(assignment) for assignment in overrides]
-    values = copy.deepcopy(tree.values)  # the axes in it are changed in place below
-    for name, _, assignment in current:
-        if name in OWN:
-            values = override(Tree(values), [assignment]).values
+    own: list[Assignment] = []
+    settings: list[Assignment] = []
+    for text in overrides:
+        assignment = parse_assignment(text)
+        name = dotted(current_place(place_of(assignment.path), assignment.where))
+        part = name.removeprefix(PREFIX)
+        is_own = part.partition(".")[0] in OWN
+        is_listed = part != name and not part.startswith(("axes.", "settings."))
+        assignments = own if is_own or is_listed else settings
+        assignments.append(Assignment(part, assignment.value, assignment.where))
+    tree = override(tree, own, Study)
     # After `scale` was overridden, and before settings are: those apply to any scale.
-    values = _apply_scale(values, tree.origin(("scale",)) or str(path))
-    for name, text, assignment in current:
-        if name not in OWN:
-            _override_setting(values, name, text, assignment)
-    try:
-        study = Study.model_validate(values)
-    except ValidationError as error:
-        raise recipe_error(error, Study, Tree(values, tree.origins)) from None
+    tree = _apply_scale(tree, str(path))
+    for assignment in settings:
+        tree = _override_setting(tree, assignment)
+    study = parse_settings(tree, Study)
+    study._lines.update(tree.origins)  # noqa: SLF001 - lines are no setting: no dump holds them
     return study.model_copy(update={"recipe": str(_recipe_path(study.recipe, path))})
 
 
@@ -226,21 +241,16 @@ def _current_settings(settings: Any, where: str) -> Any:
     return current_assignments(settings, where) if isinstance(settings, Mapping) else settings
 
 
-def _current_override(assignment: str) -> tuple[str, str, str]:
-    """Return path, value and assignment of an override; the path has the new names."""
-    path, equals, text = assignment.partition("=")
-    name = dotted(current_place(place_of(path), f"-o {assignment}"))
-    return name, text, f"{name}{equals}{text}"
-
-
-def _apply_scale(values: dict[str, Any], where: str) -> dict[str, Any]:
+def _apply_scale(tree: Tree, file: str) -> Tree:
     """Return a study with the changes of its scale.
 
     Settings and axes of the scale are added to those of the study; `null` removes an axis.
     """
+    values = tree.values
     scales, chosen = values.get("scales") or {}, values.get("scale")
     if not isinstance(scales, Mapping) or chosen is None:
-        return values
+        return tree
+    where = tree.origin(("scale",)) or file
     if not isinstance(chosen, str) or chosen not in scales:
         msg = (
             f"{where}: scale: there is no scale called {chosen!r}; "
@@ -248,7 +258,7 @@ def _apply_scale(values: dict[str, Any], where: str) -> dict[str, Any]:
         )
         raise RecipeError(msg)
     if not isinstance(scales[chosen] or {}, Mapping):
-        msg = f"{where}: scales.{chosen}: expected settings, got {scales[chosen]!r}"
+        msg = f"{where}: scales.{chosen}: {shown(scales[chosen])} is not a mapping of settings"
         raise RecipeError(msg)
     scaled = dict(values)
     for key, value in (scales[chosen] or {}).items():
@@ -260,35 +270,41 @@ def _apply_scale(values: dict[str, Any], where: str) -> dict[str, Any]:
     axes = scaled.get("axes")
     if "axes" in (scales[chosen] or {}) and isinstance(axes, Mapping):
         scaled["axes"] = {name: values for name, values in axes.items() if values is not None}
-    return scaled
+    origins = dict(tree.origins)
+    for place, line in tree.origins.items():
+        if place[:2] == ("scales", chosen):
+            origins[place[2:]] = line
+    return Tree(scaled, origins, tree.problems)
 
 
-def _override_setting(values: dict[str, Any], path: str, text: str, assignment: str) -> None:
+def _override_setting(tree: Tree, assignment: Assignment) -> Tree:
     """Apply an override to an axis or, if there is no such axis, to the settings of all cells."""
-    if not text or not path:
-        msg = f"-o {assignment}: an override is written as path=value, for example -o seeds=[0,1,2]"
-        raise RecipeError(msg)
-    # Read under a name that is no setting: the path is a whole here, its dots do not nest.
-    value = override(Tree({}), [f"value={text}"]).values["value"]
-    value = current_assignments({path: value}, f"-o {assignment}")[path]
-    axes, settings = values.get("axes") or {}, values.get("settings") or {}
+    path = assignment.path.removeprefix("axes.").removeprefix("settings.")
+    value = current_assignments({path: assignment.value}, assignment.where)[path]
+    axes, settings = tree.values.get("axes") or {}, tree.values.get("settings") or {}
     if not isinstance(axes, dict) or not isinstance(settings, dict):
-        return  # not valid: `read_study` reports it
-    if path not in axes:
-        values["settings"] = {**settings, path: value}
-        return
-    if isinstance(axes[path], Mapping):
-        labels = value if isinstance(value, list) else [value]
-        unknown = [str(label) for label in labels if label not in axes[path]]
+        return tree  # not valid: `parse_settings` reports it
+    is_axis = path in axes or assignment.path.startswith("axes.")
+    place = ("axes" if is_axis else "settings", path)
+    origins = {**tree.origins, place: assignment.where}
+    if not is_axis:
+        values = {**tree.values, "settings": {**settings, path: value}}
+        return Tree(values, origins, tree.problems)
+    for known in tree.origins:
+        if known[:2] == place and len(known) > 2:
+            del origins[known]
+    chosen = value if isinstance(value, list | dict) else [value]
+    if isinstance(axes.get(path), Mapping) and not isinstance(value, dict):
+        unknown = [str(label) for label in chosen if label not in axes[path]]
         if unknown:
             msg = (
-                f"-o {assignment}: the axis {path} has no {unknown[0]!r}; "
+                f"{assignment.where}: the axis {path} has no {unknown[0]!r}; "
                 f"{did_you_mean(unknown[0], axes[path])}"
             )
             raise RecipeError(msg)
-        axes[path] = {label: axes[path][label] for label in labels}
-    else:
-        axes[path] = value if isinstance(value, list) else [value]
+        chosen = {label: axes[path][label] for label in chosen}
+    values = {**tree.values, "axes": {**axes, path: chosen}}
+    return Tree(values, origins, tree.problems)
 
 
 def _recipe_path(recipe: str, study: Path) -> Path:

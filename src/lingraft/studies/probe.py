@@ -25,12 +25,14 @@ from lingraft.pipeline.stages import build_graph
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.old_names import current_assignments
+from lingraft.recipe.problems import check_value
 from lingraft.recipe.schema import EmbeddingSettings, Evaluation
 from lingraft.store import Manifest, Store
 from lingraft.studies.probe_outcome import SUBJECTS, ProbeOutcome, ProbeScore
 from lingraft.training import Budget, Phase
 
 INITS_BY_DEFAULT = "calibrated,mean,random"
+ONE_INIT = EmbeddingSettings.model_fields["input"].rebuild_annotation()
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ def inits_of(written: str) -> tuple[EmbeddingInit, ...]:
         inits = []
         for value in values:
             settings = current_assignments({"embeddings": value}, "--inits")
-            inits.append(INITS.parse(settings["embeddings"]))
-    except (yaml.YAMLError, ValueError) as error:
+            where = f"--inits {written!r}"
+            inits.append(check_value(settings["embeddings"], ONE_INIT, [], where))
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())[:200]
         msg = f"--inits {written!r}: {reason}; write mean,calibrated or {{focus: {{...}}}}"
         raise RecipeError(msg) from error

@@ -7,7 +7,8 @@ number of tokens for a text.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -48,23 +49,27 @@ class Budget(Settings):
         default=None, gt=0, description="passes over the target text, excluding replay"
     )
 
-    @model_validator(mode="before")
+    written: ClassVar[str] = "'20M tokens', '1 MB', '500 steps' or '0.1 epochs'"
+
     @classmethod
-    def _read(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            found = WRITTEN.fullmatch(data)
+    def long_form(cls, value: Any) -> Any:
+        """Read a number with its unit."""
+        if isinstance(value, str):
+            found = WRITTEN.fullmatch(value)
             if not found:
-                msg = (
-                    f"a budget is written like '20M tokens', '1 MB', '500 steps' or "
-                    f"'0.1 epochs', got {data!r}"
-                )
+                msg = f"a budget is written like {cls.written}, got {value!r}"
                 raise ValueError(msg)
             number, factor, unit = found.groups()
             # Only as a unit is B bytes: as a factor, it is 1e9 (`1B tokens`).
             unit = {"B": "bytes", "epoch": "epochs"}.get(unit, unit)
             amount = float(number.replace("_", "")) * FACTORS[factor]
             return {unit: amount if unit == "epochs" else round(amount)}
-        return {"epochs": 1.0} if data == {} else data
+        return {"epochs": 1.0} if value == {} else value
+
+    @classmethod
+    def replaced_by(cls, name: str) -> Collection[str]:
+        """Replace the other units by this one."""
+        return set(UNITS) - {name} if name in UNITS else ()
 
     @model_validator(mode="after")
     def _one(self) -> Budget:

@@ -6,17 +6,17 @@ size of the model: `LearningRates.resolve`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from lingraft.packing import PackingSettings
 from lingraft.registry import Settings
 from lingraft.strategies import STRATEGIES, Strategy
 from lingraft.strategies.base import Rates, interpolate_by_size
 from lingraft.training.budget import Budget
-from lingraft.training.named_plans import PAPER_RATES, named_plan, paper_rate
+from lingraft.training.named_plans import PAPER_RATES, PLANS, named_plan, paper_rate
 from lingraft.training.schedules import SCHEDULES, Schedule
 
 # Small steps at 8M, because a phase over little text must have enough of them: 88 steps over 1 MB
@@ -52,12 +52,15 @@ class LearningRates(Settings):
         "train whole matrices use it for all rows",
     )
 
-    @model_validator(mode="before")
+    written: ClassVar[str] = "a number, {body, added_rows}, or paper"
+
     @classmethod
-    def _expand(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            return {"table": data}
-        return {"body": data, "added_rows": data} if isinstance(data, int | float) else data
+    def long_form(cls, value: Any) -> Any:
+        """Read a rate for both roles, or the name of a table."""
+        if isinstance(value, str):
+            return {"table": value}
+        is_rate = isinstance(value, int | float) and not isinstance(value, bool)
+        return {"body": value, "added_rows": value} if is_rate else value
 
     def resolve(self, strategy: Strategy, kind: str, parameters: int) -> Rates:
         """Return the peak rates of a phase with this strategy, and why they apply.
@@ -149,6 +152,16 @@ class Phase(Settings):
         return max(1, round((self.batch_tokens or interpolate_by_size(*BATCH, parameters)) / block))
 
 
+class NamedPlan(Settings):
+    """A training plan that is chosen by its name."""
+
+    plan: Literal[*PLANS] | None = Field(  # type: ignore[valid-type]
+        default=None,
+        description="a named plan instead of phases; of the settings of a phase only `budget` may "
+        "be set with it",
+    )
+
+
 class TrainingPlan(Settings):
     """How the model is trained: a list of phases, the settings of a single phase, or a plan's name.
 
@@ -178,24 +191,43 @@ class TrainingPlan(Settings):
         default=8, ge=0, description="points of the held-out curve, including the end"
     )
 
-    @model_validator(mode="before")
+    written: ClassVar[str] = "the settings of one phase, {phases: [...]}, or the name of a plan"
+    left_out: ClassVar[str] = "phases"
+    short_settings: ClassVar[type[Settings]] = NamedPlan
+
     @classmethod
-    def _one_phase(cls, data: Any) -> Any:
+    def long_form(cls, value: Any) -> Any:
         """Read a plan's name, or the settings of a single phase without `phases`."""
-        if isinstance(data, str):
-            return named_plan(data)
-        if not isinstance(data, Mapping):
-            return data
-        if "plan" in data:
-            more = {key: value for key, value in data.items() if key not in {"plan", "budget"}}
-            return {**named_plan(data["plan"], data.get("budget")), **more}
-        own = {key: value for key, value in data.items() if key in Phase.model_fields}
+        if isinstance(value, str):
+            return named_plan(value)
+        if not isinstance(value, Mapping):
+            return value
+        own = [key for key in value if key in Phase.model_fields]
+        others = {key: inner for key, inner in value.items() if key not in {*own, "plan"}}
+        if "plan" in value:
+            clashing = [key for key in value if key in {*own, "phases"} - {"budget"}]
+            if clashing:
+                msg = f"a named plan sets {clashing[0]} itself; remove plan, or {clashing[0]}"
+                raise ValueError(msg)
+            return {**named_plan(value["plan"], value.get("budget")), **others}
         if not own:
-            return data
-        if "phases" in data:
+            return value
+        if "phases" in value:
             msg = f"move {', '.join(sorted(own))} into the entries of `phases`"
             raise ValueError(msg)
-        return {"phases": (own,), **{key: value for key, value in data.items() if key not in own}}
+        return {"phases": [{key: value[key] for key in own}], **others}
+
+    @classmethod
+    def homes(cls, name: str, values: Mapping[str, Any]) -> tuple[tuple[str | int, ...], ...]:
+        """Place a setting of a phase in the only phase; the budget of a named plan stays."""
+        if name not in Phase.model_fields or (name == "budget" and "plan" in values):
+            return ()
+        return (("phases", 0, name),)
+
+    @classmethod
+    def replaced_by(cls, name: str) -> Collection[str]:
+        """Replace the phases by a named plan."""
+        return ("phases", *(set(Phase.model_fields) - {"budget"})) if name == "plan" else ()
 
     @classmethod
     def more_names(cls) -> list[str]:

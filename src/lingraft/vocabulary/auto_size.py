@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,8 @@ class ServingCost:
 class AutoSize(Settings):
     """Add tokens until 1,000 more save too little, or until inference gets no cheaper."""
 
+    written: ClassVar[str] = "auto"
+
     rule: Literal["marginal", "serving"] = Field(
         "marginal",
         description="marginal: stop where 1,000 more tokens save less than `min_saving_share` of "
@@ -40,6 +42,11 @@ class AutoSize(Settings):
         description="share of the remaining tokens that 1,000 more tokens must save",
     )
     max_size: int = Field(50_000, ge=1000, description="maximum number of added tokens")
+
+    @classmethod
+    def long_form(cls, value: Any) -> Any:
+        """Read `auto` as the defaults."""
+        return {} if value == "auto" else value
 
     def choose(self, selected: Selected, serving: ServingCost | None) -> int:
         """Return how many of the selected tokens to keep; needs `selected.saved`.

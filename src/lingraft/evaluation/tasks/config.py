@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -71,11 +71,12 @@ class TaskSettings(Settings):
         "an error",
     )
 
-    @model_validator(mode="before")
+    written: ClassVar[str] = "names of tasks, or {names: ...}"
+
     @classmethod
-    def _plain_list(cls, value: Any) -> Any:
+    def long_form(cls, value: Any) -> Any:
         """Read a plain list of names, or one name."""
-        return value if isinstance(value, Mapping | TaskSettings) else {"names": value or ()}
+        return value if isinstance(value, Mapping) else {"names": value or ()}
 
     @model_validator(mode="after")
     def _named_once(self) -> TaskSettings:
