@@ -57,8 +57,8 @@ def _method(cls: Any) -> str:
     if fields:
         lines += ["| setting | type | default | meaning |", "|---|---|---|---|"]
         lines += [
-            f"| `{name}` | {_cell(kind_of(field.annotation, field.metadata))} | {_cell(_default(field))} | "
-            f"{_cell(field.description or '')} |"
+            f"| `{name}` | {_cell(kind_of(field.annotation, field.metadata))} | "
+            f"{_cell(_default(field))} | {_cell(field.description or '')} |"
             for name, field in fields.items()
         ]
         lines += [""]

@@ -29,7 +29,7 @@ class Limit(Settings):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.documents is None and self.bytes is None:
-            msg = "limit: set documents, bytes, or both"
+            msg = "a limit has no amount; set documents, bytes, or both"
             raise ValueError(msg)
         return self
 
