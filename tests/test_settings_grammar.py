@@ -43,6 +43,8 @@ EXAMPLES = {
     "chat_vector": {"instruct": "owner/name"},
     "miniature": {"stories": 5},
     "corpus": "a.txt",
+    "model.pretrain.corpus": {"sources": "a.txt"},
+    "preset": "fineweb-2",
 }
 # What a setting needs next to it.
 NEEDED = {
@@ -69,12 +71,14 @@ def example_of(path: str) -> Any:
     field = find(Recipe, place_of(path))[0].field
     name = path.rpartition(".")[2]
     default = default_of(field)
-    if name in EXAMPLES and default is None:
-        return EXAMPLES[name]
+    kind = kind_of(field.annotation, field.metadata)
+    example = EXAMPLES.get(path, EXAMPLES.get(name))
+    is_for_this = isinstance(example, dict) == kind.startswith("mapping")
+    if example is not None and default is None and is_for_this:
+        return example
     if default is not None:
         return default
     examples = {"whole number": 7, "number": 0.25, "text": "a.txt", "size": 9000, "list": "a.txt"}
-    kind = kind_of(field.annotation, field.metadata)
     for start, example in {**examples, "mapping": {}}.items():
         if kind.startswith(start):
             return example

@@ -9,8 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pydantic import ValidationError
-
 from lingraft.corpus import parse_language
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.evaluation import ModelScores, ScoredModel, compare, score_folder
@@ -24,9 +22,9 @@ from lingraft.pipeline.evaluation_stages import task_measurements
 from lingraft.pipeline.runner import quiet_libraries
 from lingraft.progress import LogLine, send_lines_to
 from lingraft.recipe import Evaluation, Runtime, assignment
-from lingraft.recipe.problems import recipe_error
+from lingraft.recipe.overrides import override
+from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.tree import Tree
-from lingraft.recipe.yaml import override
 
 
 @dataclass(frozen=True)
@@ -167,11 +165,8 @@ def _settings(
     given: dict[str, Any] = {"tasks": list(tasks), **(settings or {})}
     if not generation:
         given.setdefault("generation", None)
-    tree = override(Tree({}), [assignment(name, value) for name, value in given.items()])
-    try:
-        return Evaluation.model_validate(tree.values)
-    except ValidationError as error:
-        raise recipe_error(error, Evaluation, tree) from None
+    assignments = [assignment(name, value) for name, value in given.items()]
+    return parse_settings(override(Tree({}), assignments, Evaluation), Evaluation)
 
 
 def _documents(language: str, texts: Iterable[str], settings: Evaluation) -> list[str]:

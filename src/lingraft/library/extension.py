@@ -10,13 +10,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from pydantic import ValidationError
-
 from lingraft.errors import LingraftWarning, RecipeError
 from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
 from lingraft.library.open_models import TokenizerLike
 from lingraft.library.prepared_extension import AllTexts, PreparedExtension
-from lingraft.recipe.problems import recipe_error
+from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.schema import VocabularySettings
 from lingraft.recipe.tree import Tree
 from lingraft.vocabulary import AutoSize, Selection
@@ -149,10 +147,7 @@ def _settings(given: VocabularySettings | None, **keywords: Any) -> VocabularySe
     """Return the settings `vocabulary`, given as an object or as keywords."""
     values = {name: value for name, value in keywords.items() if value is not None}
     if given is None:
-        try:
-            given = VocabularySettings.model_validate(values)
-        except ValidationError as error:
-            raise recipe_error(error, VocabularySettings, Tree(values)) from None
+        given = parse_settings(Tree(values), VocabularySettings)
     elif values:
         msg = f"settings: also given as {', '.join(values)}; set them in one of the two places"
         raise RecipeError(msg)
