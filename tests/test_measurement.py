@@ -84,7 +84,7 @@ def row(
 ) -> Measurement:
     """Return a row with an interval of so much on each side."""
     ends = {} if half is None else {"low": value - half, "high": value + half}
-    return Measurement(metric, subject, value, "bits/byte", "hi", **ends, **more)
+    return Measurement(metric, subject, value, "bits/byte", "hi", **{"n": 26, **ends, **more})
 
 
 def change_of(*rows: Measurement) -> MetricChange:
@@ -179,3 +179,22 @@ def test_each_metric_in_each_language_is_one_entry(metrics, languages):
         last = [row for row in rows if (row.metric, row.language) == (one.metric, one.language)][-1]
         assert one.before == last
     assert find_change(changes, "none", "hi") is None
+
+
+@given(st.integers(1, 40), st.sampled_from(["document", "sample", "example"]))
+def test_fewer_than_twenty_documents_carry_no_verdict(n, per):
+    """Intervals that are apart claim an improvement from 20 documents on, whatever is counted."""
+    change = change_of(
+        row(2.0, half=0.1, n=n, per=per), row(1.0, "adapted", half=0.1, n=n, per=per)
+    )
+    assert change.verdict == ("better" if n >= 20 else "few")
+
+
+def test_one_document_without_an_interval_is_too_few():
+    """One document has no interval: it is too few, and not merely measured without one."""
+    assert change_of(row(2.0, n=1), row(1.0, "adapted", n=1)).verdict == "few"
+    speeds = [
+        row(value, subject, metric="generation speed", n=2, per="prompt")
+        for subject, value in (("source", 1.0), ("adapted", 2.0))
+    ]
+    assert change_of(*speeds).verdict == "no interval"

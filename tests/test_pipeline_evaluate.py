@@ -187,6 +187,19 @@ def test_names_tell_models_apart():
     assert list(shortest_names(["a/x/model", "b/x/model"])) == ["a/x/model", "b/x/model"]
 
 
+def test_few_documents_in_another_script_are_warned_of(models, here, tmp_path):
+    """An evaluation on two Hindi documents called Telugu warns of both, and stores the warnings."""
+    text = tmp_path / "two.txt"
+    text.write_text("\n".join(f"{word} " * 40 for word in ("नमस्ते", "दुनिया")), encoding="utf-8")
+    asked = EvaluationRequest(models[:1], text={"te": [str(text)]}, overrides=QUICK)
+    outcome = evaluate_models(asked, here, tmp_path / "out")
+    script, few = outcome["warnings"]
+    assert script.startswith("text in te: 100% of the letters are Devanagari, not Telugu")
+    assert few.startswith("text in te: 2 documents (")
+    assert "too few to judge (at least 20)" in few
+    assert outcome["wrong_scripts"][0]["expected"] == "Telugu"
+
+
 def test_the_command_prints_a_table_and_json(models, hindi_file, tmp_path):
     """The second call uses the cache for everything; the exit code of bad input is 2."""
     options = [

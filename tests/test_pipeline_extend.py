@@ -130,6 +130,24 @@ def test_fewer_tokens_than_asked_for_are_warned_of_at_once_and_above_the_table(
     ] == warned
 
 
+def test_text_in_another_script_is_warned_of_before_anything_is_learned(values, tmp_path, capsys):
+    """Hindi text given as Telugu is a warning before tokens are learned, and in run.json."""
+    command = ["extend", "--model", values["model"], "--text", values["target"]["corpus"]]
+    command += ["--size", "30", "--store", str(tmp_path / "store"), "--output"]
+    app([*command, str(tmp_path / "te"), "--language", "te"], standalone_mode=False)
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    (warning,) = [line for line in lines if line.startswith("warning: text in te: 100% of the")]
+    assert "Devanagari, not Telugu: the results say nothing about Telugu" in warning
+    assert lines.index(warning) < [line.startswith("vocabulary ") for line in lines].index(True)
+    assert warning in printed.out.splitlines()
+    record = json.loads((tmp_path / "te" / "run.json").read_text(encoding="utf-8"))
+    assert warning.removeprefix("warning: ") in record["warnings"]
+    assert record["wrong_scripts"][0]["found"] == "Devanagari"
+    app([*command, str(tmp_path / "hi"), "--language", "hi"], standalone_mode=False)
+    assert "Devanagari" not in capsys.readouterr().err
+
+
 def test_what_became_of_the_pre_tokenizer_is_said_in_one_line(values, here, tmp_path, capsys):
     """`extend` says what was changed, why and who can load it; `plan` says so before and after."""
     words = [
@@ -149,9 +167,10 @@ def test_what_became_of_the_pre_tokenizer_is_said_in_one_line(values, here, tmp_
     app(["plan", *words], standalone_mode=False)
     assert "pre-tokenizer: is made mark-aware where it cuts words" in capsys.readouterr().out
     app(["extend", *words, "--output", str(tmp_path / "out")], standalone_mode=False)
-    (line,) = [
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("pre-tokenizer")
-    ]
+    printed = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in printed if "pre-tokenizer changed" in line]
+    line, _, remedy = line.removeprefix("warning: ").partition("; to keep the base's, ")
+    assert remedy == "set vocabulary.pretokenizer: keep"
     assert line.startswith(
         "pre-tokenizer changed (mark-aware: combining marks continue the letters"
     )

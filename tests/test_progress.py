@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lingraft import progress as module
-from lingraft.progress import progress
+from lingraft.progress import each_warning_once, progress, warn
 
 
 def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(
@@ -30,6 +30,34 @@ def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(
         "training: 1 min 10 s",
         "counting: 2 min 10 s",
     ]
+
+
+def test_a_block_within_another_one_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Held-out text is scored during training: only the training is shown."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with progress("training", 4, unit="steps"):
+        with progress("scoring") as advance:
+            now[0] = 20.0
+            advance(1, "a note")
+        now[0] = 40.0
+    with progress("short"):
+        now[0] = 45.0
+    assert capsys.readouterr().err.splitlines() == ["training: 40.0 s"]
+
+
+def test_each_warning_is_printed_once_in_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two stages that find the same problem make one line; outside of a command all are printed."""
+    with each_warning_once():
+        warn("vLLM: a fault")
+        with each_warning_once():
+            warn("vLLM: a fault")
+            warn("another")
+    warn("vLLM: a fault")
+    lines = ["warning: vLLM: a fault", "warning: another", "warning: vLLM: a fault"]
+    assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_on_a_terminal_the_note_stands_beside_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:

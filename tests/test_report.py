@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -407,11 +408,11 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
     said = sentences(tmp_path, rows())
     assert said[0] == (
         "english-8m plain needs 7.44 times fewer tokens for Hindi "
-        "(13.1 before, 1.76 after, tokens per word)."
+        "(13.1 before, 1.76 after, tokens per word, on 26 documents)."
     )
     assert said[1] == (
         "Bits per byte on Hindi fell from 1.75 to 1.20 "
-        "(lower is better; 95% interval of the change: -0.600 to -0.500)."
+        "(lower is better; 95% interval of the change: -0.600 to -0.500; on 26 documents)."
     )
     assert said[2].startswith("Bits per byte on English rose from 1.64 to 1.84")
     assert said[-1] == "All 1 certified claims about the tokenizer hold."
@@ -420,18 +421,56 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
 def test_the_answer_stays_within_the_intervals(tmp_path):
     """If the interval of a change contains 0 or intervals overlap, no fall or rise is claimed."""
     said = sentences(tmp_path, rows(after_hi=1.74, change=(-0.05, 0.03)))
-    assert said[1] == "Bits per byte on Hindi shows no detectable change (from 1.75 to 1.74)."
+    unclear = "Bits per byte on Hindi shows no detectable change (from 1.75 to 1.74, on 26"
+    assert said[1] == f"{unclear} documents)."
     near = [
         measured("tokens per word", subject, value, "hi", 0.3)
         for subject, value in (("source", 2.0), ("adapted", 1.9))
     ]
     assert "the two intervals over documents overlap" in sentences(tmp_path, near)[0]
     bare = [
-        Measurement("tokens per word", subject, value, "", "hi")
+        Measurement("tokens per word", subject, value, "", "hi", n=26)
         for subject, value in (("source", 3.0), ("adapted", 1.0))
     ]
     assert "measured without an interval" in sentences(tmp_path, bare)[0]
     assert "was not measured" in sentences(tmp_path, [])[0]
+
+
+def test_few_documents_make_no_better_or_worse(tmp_path):
+    """With fewer than 20 documents nothing is called better: the answer says how many there are."""
+    few = [replace(row, n=1) for row in rows()]
+    folder = make_run(tmp_path / "run", measurements=few)
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    notes = {"hi": {"documents": 1, "bytes": 48_200}}
+    record["stages"].append({"name": "evaluation", "title": "evaluation", "notes": notes})
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    run = read_run(folder)
+    said = answer(run, metric_changes(run.measurements))
+    tail = "measured on 1 document (48.2 kB): too few to say better or worse (at least 20)."
+    assert said[0] == f"Tokens per word on Hindi went from 13.1 to 1.76, {tail}"
+    assert said[1] == f"Bits per byte on Hindi went from 1.75 to 1.20, {tail}"
+    page = html_of(folder)
+    assert "▲ better" not in page
+    assert "▼ worse" not in page
+    assert "fewer than 20: too few" in page
+
+
+def test_text_in_another_script_is_not_called_by_its_language(tmp_path):
+    """The answer begins with what the text is, and says nothing about the language it was given."""
+    folder = make_run(tmp_path / "run", language="te")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["wrong_scripts"] = [
+        {"language": "te", "expected": "Telugu", "found": "Devanagari", "share": 0.97}
+    ]
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    run = read_run(folder)
+    said = answer(run, metric_changes(run.measurements))
+    assert said[0] == (
+        "The text given as Telugu has 97% of its letters in Devanagari, not in Telugu: the results "
+        "say nothing about Telugu."
+    )
+    assert "fewer tokens for the text given as Telugu (" in said[1]
+    assert said[2].startswith("Bits per byte on the text given as Telugu fell")
 
 
 def test_several_target_languages_are_each_answered(tmp_path):
@@ -474,7 +513,7 @@ def test_a_verdict_prefers_the_paired_difference():
     ]
     assert metric_changes(found)[0].verdict == "unclear"
     paired = Measurement(
-        "bits per byte change", "adapted", -0.1, "bits/byte", "hi", low=-0.12, high=-0.08
+        "bits per byte change", "adapted", -0.1, "bits/byte", "hi", n=26, low=-0.12, high=-0.08
     )
     assert metric_changes([*found, paired])[0].verdict == "better"
 

@@ -164,9 +164,9 @@ def test_a_token_without_a_use_in_the_text_is_there_as_a_step(name):
     counted = {
         note.partition(":")[2].split(",")[0].strip(): count
         for note, count in chosen.notes.items()
-        if note.startswith("steps")
+        if note.startswith("intermediate")
     }
-    assert counted == {"without a use of their own": len(idle), "part of a character": len(partial)}
+    assert counted == {"not used alone": len(idle), "part of a character": len(partial)}
 
 
 @pytest.mark.parametrize(("name", "language"), [("nemo", "hi"), ("pythia", "th"), ("llama2", "ta")])

@@ -459,5 +459,6 @@ def test_few_held_out_documents_are_cut_into_lines_and_called_thin(tmp_path):
     assert held_out.documents < 20
     assert claims["no target document longer"]["of"] >= 200
     assert "bytes" in claims["no target document longer"]["detail"]
-    (warning,) = [line for line in draft.notes["warnings"] if "thin evidence" in line]
-    assert f"{held_out.documents} held-out documents of hi ({held_out.bytes:,} bytes)" in warning
+    (warning,) = [line for line in draft.notes["warnings"] if "too few to judge" in line]
+    counted = f"{held_out.documents} held-out document{'s' * (held_out.documents > 1)}"
+    assert warning.startswith(f"text in hi: {counted} ({held_out.bytes:,} bytes), too few")

@@ -219,6 +219,15 @@ def flops(value: float) -> str:
     return f"{value:.2g}"
 
 
+def counted(count: int, unit: str) -> str:
+    """Return a number of things, with the plural of their name unless it is one.
+
+    >>> counted(1, "document"), counted(1234, "document")
+    ('1 document', '1,234 documents')
+    """
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"
+
+
 def join_words(parts: list[str]) -> str:
     """Join words to a list in a sentence.
 

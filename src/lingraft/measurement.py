@@ -31,6 +31,12 @@ HIGHER_IS_BETTER = frozenset(
         "documents tokenised identically",
     }
 )
+MIN_DOCUMENTS = 20
+"""From fewer documents than this, no improvement or loss is claimed.
+
+An interval that resamples so few documents is too narrow: it cannot know of the texts that are not
+among them.
+"""
 # Metrics that are neither better nor worse when they change.
 NEUTRAL = frozenset({"new tokens generated"})
 
@@ -138,12 +144,13 @@ class MetricChange:
 
     @property
     def verdict(self) -> str:
-        """The change in one word: better, worse, same, unclear or "no interval".
+        """The change in one word: better, worse, same, unclear, few or "no interval".
 
         "better" and "worse" require that the intervals separate the values: the interval of the
         paired difference does not contain 0 or, if there is none, the intervals of the two values
         do not overlap. "unclear" means that they do not separate them, "no interval" that there
-        are no intervals. A metric that is neither good nor bad has the verdict "".
+        are no intervals. With fewer than `MIN_DOCUMENTS` documents (or other units) an interval
+        says too little, and the verdict is "few". A metric that is neither good nor bad has "".
         """
         before, after = self.before, self.last
         if not before or not after or self.metric in NEUTRAL or self.unit == "documents":
@@ -151,6 +158,9 @@ class MetricChange:
         if after.value == before.value:
             return "same"
         separated = self._are_separated(before, after)
+        # Few prompts of a measured speed are no small sample of a text: they have no interval.
+        if after.n < MIN_DOCUMENTS and (separated is not None or after.per == "document"):
+            return "few"
         if separated is not True:
             return "no interval" if separated is None else "unclear"
         higher = self.metric in HIGHER_IS_BETTER or after.split == TASKS

@@ -14,8 +14,13 @@ from typing import Protocol
 
 from lingraft.formatting import duration
 
-# Without a terminal, a note is printed at most once in this time, so that logs stay short.
+# Without a terminal, a note is printed at most once in this time, so that logs stay short, and only
+# a block that took longer than the second time prints a line at its end.
 LINE_SECONDS = 30
+MIN_SECONDS = 10
+
+_in_progress: ContextVar[bool] = ContextVar("in_progress", default=False)
+_printed_warnings: ContextVar[set[str] | None] = ContextVar("printed_warnings", default=None)
 
 
 class Advance(Protocol):
@@ -23,6 +28,10 @@ class Advance(Protocol):
 
     def __call__(self, amount: float, note: str = "", /) -> None:
         """Advance the bar."""
+
+
+def no_progress(_amount: float, _note: str = "", /) -> None:
+    """Show nothing."""
 
 
 LogLine = Callable[[str], None]
@@ -65,19 +74,58 @@ def say(line: str) -> None:
 
 
 @contextmanager
+def each_warning_once() -> Iterator[None]:
+    """Print a warning that `warn` is given several times in this block only once.
+
+    Two stages can find the same problem, for example in the model before and after training.
+    """
+    token = None
+    if _printed_warnings.get() is None:  # an inner block is part of the outer one
+        token = _printed_warnings.set(set())
+    try:
+        yield
+    finally:
+        if token is not None:
+            _printed_warnings.reset(token)
+
+
+def warn(warning: str, log: LogLine = say) -> None:
+    """Print a warning on one line that begins with `warning: `.
+
+    >>> with each_warning_once():
+    ...     for _ in range(2):
+    ...         warn("text in te: too short", print)
+    warning: text in te: too short
+    """
+    printed = _printed_warnings.get()
+    if printed is None or warning not in printed:
+        log(f"warning: {warning}")
+    if printed is not None:
+        printed.add(warning)
+
+
+@contextmanager
 def progress(title: str, total: float | None = None, *, unit: str = "") -> Iterator[Advance]:
     """Show a bar on standard error while the block runs.
 
-    A note is shown next to the bar. Without a terminal, a block that took over a second prints one
-    line at its end, and the latest note is printed every half minute.
+    A note is shown next to the bar. Without a terminal, a block that took over ten seconds prints
+    one line at its end, and the latest note is printed every half minute. A block inside another
+    one prints nothing: the outer one has the terminal.
 
     >>> with progress("counting", 3) as advance:
     ...     for _ in range(3):
     ...         advance(1)
     """
+    if _in_progress.get():
+        yield no_progress
+        return
     draw = _RECEIVER.get() is None and sys.stderr.isatty()
-    with (_bar if draw else _lines)(title, total, unit) as advance:
-        yield advance
+    token = _in_progress.set(True)
+    try:
+        with (_bar if draw else _lines)(title, total, unit) as advance:
+            yield advance
+    finally:
+        _in_progress.reset(token)
 
 
 @contextmanager
@@ -95,7 +143,7 @@ def _lines(title: str, total: float | None, unit: str) -> Iterator[Advance]:
 
     yield advance
     seconds = time.monotonic() - started
-    if seconds > 1:
+    if seconds > MIN_SECONDS:
         say(f"{title}: {duration(seconds)}")
 
 

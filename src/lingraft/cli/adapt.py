@@ -179,14 +179,35 @@ def _train_as_worker(recipe: Recipe, runtime: Runtime) -> None:
 
 
 def _print_outcome(run: Run) -> None:
+    """Print the warnings, the table, what follows from it, and how to load the model."""
+    from lingraft import pipeline
+    from lingraft.model_card import loading_code
+
+    _print_warnings(run.folder)
+    print_table(pipeline.before_after(run))
+    typer.echo(f"{pipeline.measured_on(run)}\n")
+    for sentence in run.headline:
+        typer.echo(sentence)
+    _print_pretokenizer(run.folder, run.folder)
+    typer.echo(f"\nmodel   {run.model_path}\nreport  {run.report}")
+    typer.echo(f"\n{loading_code(run.record, str(run.model_path))}")
+
+
+def _print_warnings(folder: Path) -> None:
+    """Print the warnings of a finished run or extension, above its table."""
     from lingraft import pipeline
 
-    for line in pipeline.warning_lines(run.folder):
+    for line in pipeline.warning_lines(folder):
         typer.echo(line)
-    print_table(pipeline.before_after(run))
-    if line := pipeline.pretokenizer_line(run.folder):
+
+
+def _print_pretokenizer(folder: Path, evidence: Path) -> None:
+    """Print what became of the pre-tokenizer, unless a warning has said so."""
+    from lingraft import pipeline
+
+    line = pipeline.pretokenizer_line(evidence)
+    if line and not any(line in warning for warning in pipeline.warning_lines(folder)):
         typer.echo(line)
-    typer.echo(f"model   {run.model_path}\nreport  {run.report}")
 
 
 def plan(
@@ -259,10 +280,9 @@ def extend(
     if as_json:
         print_json(_extension_json(folder))
         return
-    for line in pipeline.warning_lines(folder):
-        typer.echo(line)
+    _print_warnings(folder)
     print_table(pipeline.claims_table(folder / "lingraft" / "certificate.json"))
-    typer.echo(pipeline.pretokenizer_line(folder / "lingraft"))
+    _print_pretokenizer(folder, folder / "lingraft")
     typer.echo(f"extended  {folder}")
 
 

@@ -115,5 +115,7 @@ def evaluate(
     if as_json:
         print_json(outcome)
         return
+    for warning in outcome["warnings"]:
+        typer.echo(f"warning: {warning}")
     print_table(comparison_table([Measurement(**row) for row in outcome["measurements"]]))
     typer.echo(f"measurements  {output / 'measurements.csv'}")

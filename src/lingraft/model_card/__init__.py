@@ -4,6 +4,6 @@ All its content is read from the run folder: run.json (recipe and stages) and th
 Information that the recipe lacks, such as the licence of a text, is shown as "not stated".
 """
 
-from lingraft.model_card.write_card import CARD, card_text, write_card
+from lingraft.model_card.write_card import CARD, card_text, loading_code, write_card
 
-__all__ = ["CARD", "card_text", "write_card"]
+__all__ = ["CARD", "card_text", "loading_code", "write_card"]

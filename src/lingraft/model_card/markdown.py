@@ -9,6 +9,7 @@ from typing import Any
 import langcodes
 
 from lingraft.corpus import is_domain
+from lingraft.formatting import counted, size
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#&])")
 
@@ -86,6 +87,21 @@ def stage_notes(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
             notes: Mapping[str, Any] = stage["notes"]
             return notes
     return {}
+
+
+def heldout_text(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the documents and bytes of held-out text that were measured, by language.
+
+    >>> stages = [{"name": "evaluation", "notes": {"hi": {"documents": 58, "bytes": 40_000}}}]
+    >>> heldout_text({"stages": stages})
+    {'hi': '58 documents (40 kB)'}
+    """
+    shown = {}
+    for language, counts in stage_notes(record, "evaluation").items():
+        if isinstance(counts, Mapping) and {"documents", "bytes"} <= counts.keys():
+            documents = counted(counts["documents"], "document")
+            shown[language] = f"{documents} ({size(counts['bytes'])})"
+    return shown
 
 
 def loading_class(record: Mapping[str, Any]) -> str:

@@ -74,18 +74,24 @@ def _describe_ids(record: Mapping[str, Any]) -> str:
     return "Every id of the base stands for the same token as before."
 
 
-def _use(record: Mapping[str, Any]) -> str:
-    """Return the section that shows how to load the model."""
+def loading_code(record: Mapping[str, Any], folder: str) -> str:
+    """Return the Python code that loads the model of a run from a folder."""
     code = next(iter(record["recipe"]["model"].values())).get("trust_remote_code", False)
     option = ", trust_remote_code=True" if code else ""
-    name = loading_class(record)
-    note = "" if name == "AutoModelForCausalLM" else MULTIMODAL_NOTE
+    name, quoted = loading_class(record), json.dumps(folder, ensure_ascii=False)
     return (
-        f"## Use\n\n```python\nfrom transformers import {name}, AutoTokenizer\n\n"
-        f'folder = "path/to/{record["name"]}/model"  # or its id on the Hub\n'
-        f"model = {name}.from_pretrained(folder{option})\n"
-        f"tokenizer = AutoTokenizer.from_pretrained(folder)\n{_chat_example(record)}```{note}"
+        f"from transformers import {name}, AutoTokenizer\n\n"
+        f"model = {name}.from_pretrained({quoted}{option})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({quoted})"
     )
+
+
+def _use(record: Mapping[str, Any]) -> str:
+    """Return the section that shows how to load the model."""
+    note = "" if loading_class(record) == "AutoModelForCausalLM" else MULTIMODAL_NOTE
+    code = loading_code(record, f"path/to/{record['name']}/model")
+    comment = "# the folder of the model, or its id on the Hub"
+    return f"## Use\n\n```python\n{comment}\n{code}\n{_chat_example(record)}```{note}"
 
 
 def _chat_example(record: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import (
     before_after,
     claims_table,
+    measured_on,
     pretokenizer_line,
     summary,
     warning_lines,
@@ -33,6 +34,7 @@ __all__ = [
     "evaluate_models",
     "extend",
     "load_run",
+    "measured_on",
     "plan",
     "plan_table",
     "pretokenizer_line",

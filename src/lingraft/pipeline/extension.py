@@ -20,10 +20,16 @@ from lingraft.pipeline.check_stages import (
     write_run_certificate,
 )
 from lingraft.pipeline.run_folder import EVIDENCE, RUN, link_same_names, model_files, new_run_folder
-from lingraft.pipeline.runner import build_node, log_source_statement, quiet_libraries, warnings_of
+from lingraft.pipeline.runner import (
+    build_node,
+    log_source_statement,
+    quiet_libraries,
+    warnings_of,
+    wrong_scripts_of,
+)
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
-from lingraft.progress import LogLine, discard_line
+from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
 from lingraft.store import Store, file_digest
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
@@ -52,7 +58,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
     graph = _extension(recipe, recipe_without_training)
     if not all(node.is_cached(store) for node in graph.nodes):
         quiet_libraries()
-    with new_run_folder(output, "--output") as draft:
+    with each_warning_once(), new_run_folder(output, "--output") as draft:
         source, *others = graph.nodes
         done = [build_node(source, recipe, runtime, store, log)]
         folder = store.folder(source.stage) / "model"
@@ -64,6 +70,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
             "made by": "lingraft extend",
             "source_kind": statement.kind,
             "warnings": [*statement.warnings, *warnings_of(done)],
+            "wrong_scripts": wrong_scripts_of(done),
         }
         (draft / RUN).write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
     return output

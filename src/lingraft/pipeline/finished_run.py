@@ -14,7 +14,7 @@ from lingraft.measurement import metric_changes, read_measurements
 from lingraft.measurement_table import MeasurementTable
 from lingraft.pipeline.run_files import read_run
 from lingraft.pipeline.run_folder import read_record
-from lingraft.pipeline.run_summary import answer
+from lingraft.pipeline.run_summary import answer, headline
 from lingraft.recipe import Recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import WARNINGS
@@ -60,6 +60,11 @@ class Run:
     def summary(self) -> str:
         """What improved and what got worse, one sentence a line, as at the top of the report."""
         return "\n".join(answer(read_run(self.folder), metric_changes(self.measurements.rows)))
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The first sentences of the summary: tokens and bits per byte, before and after."""
+        return tuple(headline(read_run(self.folder), metric_changes(self.measurements.rows)))
 
     @property
     def certificate(self) -> Certificate:

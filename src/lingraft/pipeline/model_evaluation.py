@@ -32,12 +32,18 @@ from lingraft.pipeline.run_folder import (
     new_run_folder,
     write_record,
 )
-from lingraft.pipeline.runner import FinishedStage, build_node, quiet_libraries
+from lingraft.pipeline.runner import (
+    FinishedStage,
+    build_node,
+    quiet_libraries,
+    warnings_of,
+    wrong_scripts_of,
+)
 from lingraft.pipeline.stage_builders import make_model
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.pipeline.stages import corpus_nodes
 from lingraft.pipeline.versions import package_versions
-from lingraft.progress import LogLine, discard_line
+from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Evaluation, Given, Recipe, Runtime, assignment, chosen_recipe
 from lingraft.store import Store
 
@@ -92,8 +98,10 @@ def evaluate_models(
         check_tasks(recipe.evaluation.tasks)
     if not all(node.is_cached(store) for node in nodes):
         quiet_libraries()
-    with new_run_folder(output, "--output") as draft:
-        done = [build_node(node, recipe, runtime, store, log) for node in nodes]
+    scored = int(recipe.evaluation.heldout_bytes)
+    with each_warning_once(), new_run_folder(output, "--output") as draft:
+        build = partial(build_node, scored_bytes=scored)
+        done = [build(node, recipe, runtime, store, log) for node in nodes]
         return _write_results(draft, models, measuring, store=store, done=done)
 
 
@@ -238,6 +246,8 @@ def _write_results(
         "models": dict(models),
         "versions": package_versions(),
         "stages": [stage.record() for stage in done],
+        "warnings": warnings_of(done),
+        "wrong_scripts": wrong_scripts_of(done),
     }
     write_record(draft, record)
     return {**record, "measurements": [asdict(row) for row in measurements]}

@@ -10,19 +10,21 @@ from collections.abc import Iterator, Sequence
 from lingraft.display_text import language_name
 from lingraft.formatting import (
     LARGE_FACTOR,
+    counted,
     join_words,
     number,
     percent,
     signed_interval,
     size,
 )
-from lingraft.measurement import MetricChange, find_change
+from lingraft.measurement import MIN_DOCUMENTS, MetricChange, find_change
+from lingraft.model_card.markdown import heldout_text
 from lingraft.pipeline.run_files import RunFiles
 
 
 def question(run: RunFiles) -> str:
     """Return the question that the run answers."""
-    target = join_words(list(map(language_name, run.targets)))
+    target = join_words([_described(run, language) for language in run.targets])
     changes = []
     if run.splice is not None and run.splice.new:
         changes.append(f"with {len(run.splice.new):,} added tokens for {target}")
@@ -55,34 +57,73 @@ def _capitalise(sentence: str, source: str) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _sentences(run: RunFiles, table: Sequence[MetricChange]) -> Iterator[str]:
+def headline(run: RunFiles, table: Sequence[MetricChange]) -> list[str]:
+    """Return the first sentences of the answer: tokens and bits per byte, before and after."""
     source = str(run.record["source"])
+    return [_capitalise(sentence, source) for sentence in _headline(run, table) if sentence]
+
+
+def _sentences(run: RunFiles, table: Sequence[MetricChange]) -> Iterator[str]:
+    yield from _headline(run, table)
+    if run.base and run.base not in run.targets:
+        identical = find_change(table, "documents tokenised identically", run.base)
+        yield _identical_sentence(identical, language_name(run.base))
+    for target in run.targets:
+        speed = find_change(table, "generation speed", target)
+        yield _speed_sentence(speed, _described(run, target))
+    yield _certificate_sentence(run)
+
+
+def _headline(run: RunFiles, table: Sequence[MetricChange]) -> Iterator[str]:
+    source = str(run.record["source"])
+    for wrong in run.record.get("wrong_scripts", ()):
+        name = language_name(wrong["language"])
+        yield (
+            f"The text given as {name} has {percent(wrong['share'])} of its letters in "
+            f"{wrong['found']}, not in {wrong['expected']}: the results say nothing about {name}."
+        )
     for target in run.targets:
         tokens = find_change(table, "tokens per word", target)
         # A language without spaces between words has no tokens per word.
         tokens = tokens or find_change(table, "tokens per byte", target)
-        yield _tokens_sentence(tokens, source, language_name(target))
-        yield _bits_sentence(find_change(table, "bits per byte", target), language_name(target))
+        name = _described(run, target)
+        yield _tokens_sentence(tokens, source, name, _amount(run, tokens))
+        bits = find_change(table, "bits per byte", target)
+        yield _bits_sentence(bits, name, _amount(run, bits))
     if run.base and run.base not in run.targets:
-        base = language_name(run.base)
-        yield _bits_sentence(find_change(table, "bits per byte", run.base), base)
-        identical = find_change(table, "documents tokenised identically", run.base)
-        yield _identical_sentence(identical, base)
+        bits = find_change(table, "bits per byte", run.base)
+        yield _bits_sentence(bits, _described(run, run.base), _amount(run, bits))
     elif not run.base:
         yield "Forgetting was not measured: the recipe has no replay text."
-    for target in run.targets:
-        yield _speed_sentence(find_change(table, "generation speed", target), language_name(target))
-    yield _certificate_sentence(run)
 
 
-def _tokens_sentence(entry: MetricChange | None, source: str, target: str) -> str:
+def _described(run: RunFiles, language: str) -> str:
+    """Return the name of a language; of text in another script, that it was given as that."""
+    wrong = {found["language"] for found in run.record.get("wrong_scripts", ())}
+    name = language_name(language)
+    return f"the text given as {name}" if language in wrong else name
+
+
+def _amount(run: RunFiles, entry: MetricChange | None) -> str:
+    """Return how much held-out text a metric was measured on."""
+    if entry is None or entry.last is None:
+        return ""
+    measured = heldout_text(run.record).get(entry.language)
+    return measured or counted(entry.last.n, entry.last.per)
+
+
+def _tokens_sentence(entry: MetricChange | None, source: str, target: str, amount: str) -> str:
     if entry is None or not entry.factor or entry.last is None:
         return f"The number of tokens that {source} needs for {target} was not measured."
     before, after = entry.rows["source"], entry.last
     numbers = f"{number(before.value)} before, {number(after.value)} after, {entry.metric}"
+    numbers += f", on {amount}"
     if entry.verdict == "same":
-        unchanged = f"{number(after.value)} {entry.metric}"
+        unchanged = f"{number(after.value)} {entry.metric}, on {amount}"
         return f"{source} needs as many tokens for {target} as before ({unchanged})."
+    if entry.verdict == "few":
+        values = f"from {number(before.value)} to {number(after.value)}"
+        return f"{entry.metric.capitalize()} on {target} went {values}, {_too_few(amount)}."
     if entry.verdict == "unclear":
         # Rounded before formatting, so that "fewer" and "more" show at most one decimal.
         change = f"{percent(round(abs(1 - entry.factor), 3))}"
@@ -102,17 +143,27 @@ def _tokens_sentence(entry: MetricChange | None, source: str, target: str) -> st
     return f"{source} needs {fewer} fewer tokens for {target} ({numbers}{no_interval})."
 
 
-def _bits_sentence(entry: MetricChange | None, language: str) -> str:
+def _bits_sentence(entry: MetricChange | None, language: str, amount: str) -> str:
     if entry is None or entry.factor is None or entry.last is None:
         return f"Bits per byte on {language} was not measured."
     before, after = entry.rows["source"].value, entry.last.value
     values = f"from {number(before)} to {number(after)}"
     if entry.verdict == "same":
-        return f"Bits per byte on {language} stayed at {number(after)}."
+        return f"Bits per byte on {language} stayed at {number(after)}, on {amount}."
+    if entry.verdict == "few":
+        return f"Bits per byte on {language} went {values}, {_too_few(amount)}."
     if entry.verdict == "unclear":
-        return f"Bits per byte on {language} shows no detectable change ({values})."
+        return f"Bits per byte on {language} shows no detectable change ({values}, on {amount})."
     verb = "fell" if after < before else "rose"
-    return f"Bits per byte on {language} {verb} {values} (lower is better{_certainty(entry)})."
+    return (
+        f"Bits per byte on {language} {verb} {values} (lower is better{_certainty(entry)}; on "
+        f"{amount})."
+    )
+
+
+def _too_few(amount: str) -> str:
+    """Return the part of a sentence that says why nothing is claimed."""
+    return f"measured on {amount}: too few to say better or worse (at least {MIN_DOCUMENTS})"
 
 
 def _certainty(entry: MetricChange) -> str:
@@ -137,10 +188,9 @@ def _identical_sentence(entry: MetricChange | None, language: str) -> str:
 def _speed_sentence(entry: MetricChange | None, target: str) -> str:
     if entry is None or entry.factor is None or entry.last is None:
         return ""
-    prompts = f"{entry.last.n} prompt{'s' if entry.last.n != 1 else ''}"
     return (
         f"It generates {target} at {entry.factor:.2f} times the speed in bytes per second "
-        f"({prompts} on this machine, without an interval)."
+        f"({counted(entry.last.n, 'prompt')} on this machine, without an interval)."
     )
 
 

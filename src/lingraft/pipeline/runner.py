@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,13 @@ from lingraft.pipeline.run_folder import (
 )
 from lingraft.pipeline.source_summary import SourceStatement, source_statement
 from lingraft.pipeline.stage_node import StageNode
+from lingraft.pipeline.stage_warnings import StageWarnings, stage_warnings
 from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.versions import package_versions
-from lingraft.progress import LogLine, discard_line
+from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import names_of_0_1
-from lingraft.store import WARNINGS, Manifest, Store, digest
+from lingraft.store import Manifest, Store, digest
 
 WriteReport = Callable[[Path], Any]
 
@@ -65,6 +66,7 @@ class FinishedStage:
     node: StageNode
     manifest: Manifest
     cached: bool
+    warnings: StageWarnings = field(default_factory=StageWarnings)
 
     def record(self) -> dict[str, Any]:
         """Return what run.json says of the stage."""
@@ -101,13 +103,14 @@ def run(
         check_tasks(recipe.evaluation.tasks)
     if not all(node.is_cached(store) for node in graph):
         quiet_libraries()
-    for warning in _recipe_warnings(recipe):
-        log(f"warning: {warning}")
-    with new_run_folder(folder) as draft:
+    with each_warning_once(), new_run_folder(folder) as draft:
+        for warning in _recipe_warnings(recipe):
+            warn(warning, log)
         done = []
+        scored = int(recipe.evaluation.heldout_bytes)
         for node in graph:
             with training_group(node, graph, runtime, store):
-                done.append(build_node(node, recipe, runtime, store, log))
+                done.append(build_node(node, recipe, runtime, store, log, scored_bytes=scored))
             if node is graph.source:
                 source = store.folder(node.stage) / "model"
                 statement = log_source_statement(recipe, source, log)
@@ -121,6 +124,7 @@ def run(
             "started": clock(started),
             "finished": clock(time.time()),
             "warnings": [*_recipe_warnings(recipe), *statement.warnings, *warnings_of(done)],
+            "wrong_scripts": wrong_scripts_of(done),
             "files": results(draft),
         }
         write_record(draft, record)  # first, because the card and the report read it
@@ -152,19 +156,29 @@ def quiet_libraries() -> None:
 
 
 def build_node(
-    node: StageNode, recipe: Recipe, runtime: Runtime, store: Store, log: LogLine
+    node: StageNode,
+    recipe: Recipe,
+    runtime: Runtime,
+    store: Store,
+    log: LogLine,
+    *,
+    scored_bytes: int | None = None,
 ) -> FinishedStage:
-    """Take the output of a stage from the store, or build it.
+    """Take the output of a stage from the store, or build it; log it and its warnings.
 
-    Raises `StoreError` if the disk is full.
+    `scored_bytes` is how much held-out text is scored later; `None` if nothing is measured. Raises
+    `StoreError` if the disk is full.
     """
     cached = node.is_cached(store)
-    manifest = Manifest.read(node.build(store, recipe, runtime))
-    log(f"{node.title:<24} {'from the store' if cached else duration(manifest.seconds)}")
-    if cached:  # a stage that was built now has printed its warnings itself
-        for warning in manifest.notes.get(WARNINGS, ()):
-            log(f"warning: {warning}")
-    return FinishedStage(node, manifest, cached)
+    # A stage that is built now prints its own warnings at once.
+    with each_warning_once():
+        folder = node.build(store, recipe, runtime)
+        manifest = Manifest.read(folder)
+        log(f"{node.title:<24} {'from the store' if cached else duration(manifest.seconds)}")
+        warnings = stage_warnings(node.stage.name, folder, scored_bytes)
+        for warning in warnings.lines:
+            warn(warning, log)
+    return FinishedStage(node, manifest, cached, warnings)
 
 
 def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
@@ -230,8 +244,13 @@ def warnings_of(done: Iterable[FinishedStage]) -> list[str]:
     """Return the warnings of these stages in their order, without repetitions."""
     warnings: dict[str, None] = {}
     for stage in done:
-        warnings.update(dict.fromkeys(stage.manifest.notes.get(WARNINGS, ())))
+        warnings.update(dict.fromkeys(stage.warnings.lines))
     return list(warnings)
+
+
+def wrong_scripts_of(done: Iterable[FinishedStage]) -> list[dict[str, Any]]:
+    """Return the texts that are not in the script of their language, as plain JSON."""
+    return [stage.warnings.wrong_script.as_json() for stage in done if stage.warnings.wrong_script]
 
 
 def log_source_statement(recipe: Recipe, folder: Path, log: LogLine) -> SourceStatement:
@@ -240,7 +259,7 @@ def log_source_statement(recipe: Recipe, folder: Path, log: LogLine) -> SourceSt
     for line in statement.lines:
         log(line)
     for warning in statement.warnings:
-        log(f"warning: {warning}")
+        warn(warning, log)
     return statement
 
 

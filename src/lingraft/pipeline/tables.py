@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
-from lingraft.formatting import change, number, value_of
+from lingraft.formatting import change, counted, number, value_of
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
+from lingraft.model_card.markdown import heldout_text
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pretokenizer.change import PRETOKENIZER
@@ -40,6 +41,21 @@ def before_after(run: Run) -> Table:
             difference = change(metric.before, metric.last, metric.difference)
             table.add_row(_label(metric), metric.language, *values, difference)
     return table
+
+
+def measured_on(run: Run) -> str:
+    """Return in one line how much text a run was measured on, and what is in brackets."""
+    record, rows = run.record, run.measurements
+    texts = [f"{language}: {amount}" for language, amount in heldout_text(record).items()]
+    if not texts:  # a run of an earlier version
+        counts = {row.language: row.n for row in rows if row.metric == "bits per byte"}
+        texts = [f"{language}: {counted(n, 'document')}" for language, n in counts.items()]
+    parts = [f"held-out text: {', '.join(texts)}"]
+    if prompts := {row.n for row in rows if row.metric == "generation speed"}:
+        parts.append(f"speed: {counted(max(prompts), 'prompt')} on this machine")
+    if any(row.confidence for row in rows):
+        parts.append("in brackets: 95% intervals over documents")
+    return "; ".join(parts)
 
 
 def _label(metric: MetricChange) -> str:

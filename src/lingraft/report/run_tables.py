@@ -15,7 +15,7 @@ from typing import Any
 
 from lingraft.display_text import direction
 from lingraft.formatting import duration, flatten, number, size
-from lingraft.measurement import TASKS, MetricChange
+from lingraft.measurement import MIN_DOCUMENTS, TASKS, MetricChange
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.splice import AddedToken
 
@@ -35,6 +35,7 @@ VERDICTS = {
     "worse": "▼ worse",
     "same": "= same",
     "unclear": "≈ within the intervals",
+    "few": f"fewer than {MIN_DOCUMENTS}: too few",
     "no interval": "no interval",
 }
 # Colours of token boxes. Neighbours must differ, which any number above 1 ensures.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lingraft.progress import say
+from lingraft.progress import warn
 from lingraft.store.digests import digest
 
 WARNINGS = "warnings"
@@ -79,7 +79,7 @@ class Draft:
         if warning not in kept:
             kept.append(warning)
             if self.is_first:
-                say(f"warning: {warning}")
+                warn(warning)
 
     def note(self, notes: Mapping[str, Any]) -> None:
         """Add notes; those under `warnings`, a list, are passed to `warn`."""

@@ -18,7 +18,7 @@ import torch
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import Interrupted, TrainingError
-from lingraft.progress import Advance, progress
+from lingraft.progress import Advance, no_progress, progress
 from lingraft.store import digest, remove_drafts
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
 from lingraft.training.checkpointing import (
@@ -56,10 +56,6 @@ from lingraft.training.train_log import (
     step_record,
 )
 from lingraft.training.train_step import Stepper
-
-
-def no_progress(_amount: float, _note: str = "", /) -> None:
-    """Do nothing: the progress bar of all processes but the first."""
 
 
 class Trainer:

@@ -11,6 +11,7 @@ from lingraft.errors import RecipeError
 from lingraft.store import Draft
 from lingraft.vocabulary.auto_size import AutoSize
 from lingraft.vocabulary.base import Selected
+from lingraft.vocabulary.intermediate_tokens import INTERMEDIATE
 
 # Warn if fewer than this share of the requested tokens was found.
 MIN_FOUND_SHARE = 0.9
@@ -71,7 +72,8 @@ def _why_few(selected: Selected, corpora: Sequence[Corpus]) -> str:
         "save a token"
     )
     for note, count in selected.notes.items():
-        if count:
+        # Intermediate tokens are among those that were added: they are not a reason.
+        if count and not note.startswith(INTERMEDIATE):
             reason += f"; {note}: {count:,}"
     return reason
 

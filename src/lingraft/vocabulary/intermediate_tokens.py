@@ -19,6 +19,9 @@ from lingraft.vocabulary.word_counts import CutAlone, cut_with_new
 # A UTF-8 character has at most 4 bytes, so that many neighbours always complete it.
 MAX_CHARACTER_BYTES = 4
 
+INTERMEDIATE = "intermediate"
+"""The first word of the notes that count intermediate tokens."""
+
 
 def is_valid_utf8(surface: bytes) -> bool:
     """Return whether bytes decode: no character is cut at either end.
@@ -148,8 +151,8 @@ class IntermediateTokens:
     def notes(self) -> dict[str, int]:
         """The counts by reason, as the notes of a run hold them."""
         return {
-            "steps: without a use of their own, longer tokens are made of them": len(self.unused),
-            "steps: part of a character, whole characters are made of them": len(self.partial),
+            f"{INTERMEDIATE}: not used alone, but in longer tokens": len(self.unused),
+            f"{INTERMEDIATE}: part of a character, whole ones are made of it": len(self.partial),
         }
 
 

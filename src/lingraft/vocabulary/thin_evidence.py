@@ -13,9 +13,10 @@ from itertools import islice
 import regex
 
 from lingraft.corpus import Corpus
+from lingraft.formatting import counted
+from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.store import Draft
 
-MIN_DOCUMENTS = 20
 MIN_TEXTS = 200
 
 # Full stops of Latin, Devanagari, Arabic, CJK, Myanmar and Ethiopic text among others.
@@ -49,14 +50,15 @@ def enough_texts(documents: Iterable[str]) -> Iterator[str]:
 
 
 def warn_of_thin_evidence(corpora: Sequence[Corpus], draft: Draft) -> None:
-    """Warn of languages with few held-out documents, on which the certificate checks its claims."""
+    """Warn of languages with few held-out documents, on which claims and results rest."""
     for corpus in corpora:
         held_out = corpus.counts("heldout")
         if held_out.documents >= MIN_DOCUMENTS:
             continue
         texts = sum(1 for _ in enough_texts(corpus.documents("heldout")))
         draft.warn(
-            f"certificate: {held_out.documents:,} held-out documents of {corpus.language} "
-            f"({held_out.bytes:,} bytes) are thin evidence; with their lines and sentences "
-            f"{texts:,} texts are checked; give more text, or raise heldout_share"
+            f"text in {corpus.language}: {counted(held_out.documents, 'held-out document')} "
+            f"({held_out.bytes:,} bytes), too few to judge an improvement or a loss (at least "
+            f"{MIN_DOCUMENTS}); the certificate also checks their lines and sentences ("
+            f"{counted(texts, 'text')}); give more text, or raise heldout_share"
         )

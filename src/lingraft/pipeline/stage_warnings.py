@@ -1,0 +1,126 @@
+"""Warnings that a run finds in the output of a stage, in addition to those of the stage itself.
+
+They are found again in each run, also where the stage is cached: an output of an earlier version
+has no such warning, and some depend on settings that are not part of the key of the stage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from lingraft.corpus import Corpus, first_documents
+from lingraft.corpus.script_check import WrongScript, find_wrong_script
+from lingraft.display_text import language_name
+from lingraft.formatting import counted, number, percent
+from lingraft.measurement import MIN_DOCUMENTS
+from lingraft.pipeline.check_stages import CLAIMS
+from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
+from lingraft.store import WARNINGS, Manifest
+
+TEXTS = ("corpus", "text")
+"""The kinds of stages whose output is the text of one language."""
+
+
+@dataclass(frozen=True)
+class StageWarnings:
+    """The warnings of a finished stage; `wrong_script` if its text is not in its language's."""
+
+    lines: tuple[str, ...] = ()
+    wrong_script: WrongScript | None = None
+
+
+def stage_warnings(kind: str, folder: Path, scored_bytes: int | None = None) -> StageWarnings:
+    """Return the warnings of a stage of this kind, given the folder of its output.
+
+    `scored_bytes` is how much of the held-out text is scored; `None` if nothing is measured.
+    """
+    wrong = None
+    lines = list(Manifest.read(folder).notes.get(WARNINGS, ()))
+    if kind in TEXTS:
+        corpus = Corpus.open(folder)
+        wrong = wrong_script_of(corpus)
+        lines += [script_warning(wrong)] if wrong else []
+        if kind == "text":
+            lines.append(few_documents_warning(corpus))
+        if scored_bytes is not None:
+            lines.append(few_scored_warning(corpus, scored_bytes))
+    if kind == "vocabulary":
+        lines.append(pretokenizer_warning(folder))
+    lines += waived_claim_warnings(folder)
+    return StageWarnings(tuple(dict.fromkeys(filter(None, lines))), wrong)
+
+
+def wrong_script_of(corpus: Corpus) -> WrongScript | None:
+    """Return the scripts if the text of a corpus is not in the script of its language."""
+    split = "train" if corpus.counts("train").documents else "heldout"
+    return find_wrong_script(corpus.language, corpus.documents(split))
+
+
+def script_warning(wrong: WrongScript) -> str:
+    """Return the warning that text is in another script than its language.
+
+    >>> script_warning(WrongScript("te", "Telugu", "Devanagari", 0.97, "te-Deva"))[:71]
+    'text in te: 97% of the letters are Devanagari, not Telugu: the results '
+    """
+    name = language_name(wrong.language)
+    return (
+        f"text in {wrong.language}: {percent(wrong.share)} of the letters are {wrong.found}, not "
+        f"{wrong.expected}: the results say nothing about {name}; give {name} text, or, for {name} "
+        f"written in {wrong.found}, the tag {wrong.tag}"
+    )
+
+
+def few_scored_warning(corpus: Corpus, scored_bytes: int) -> str:
+    """Return the warning that few held-out documents are scored; "" if enough are.
+
+    If the corpus itself has few, `few_documents_warning` says so.
+    """
+    held_out = corpus.counts("heldout").documents
+    texts = first_documents(corpus.documents("heldout"), scored_bytes)
+    scored = sum(1 for _ in islice(texts, MIN_DOCUMENTS))
+    if scored >= MIN_DOCUMENTS or held_out < MIN_DOCUMENTS:
+        return ""
+    return (
+        f"evaluation: {scored} of {counted(held_out, 'held-out document')} in {corpus.language} "
+        f"fit into evaluation.heldout_bytes: {scored_bytes:,}, too few to judge (at least "
+        f"{MIN_DOCUMENTS}); raise evaluation.heldout_bytes"
+    )
+
+
+def few_documents_warning(corpus: Corpus) -> str:
+    """Return the warning that text for an evaluation has few documents; "" if it has enough."""
+    counts = corpus.counts("heldout")
+    if counts.documents >= MIN_DOCUMENTS:
+        return ""
+    return (
+        f"text in {corpus.language}: {counted(counts.documents, 'document')} ({counts.bytes:,} "
+        f"bytes), too few to judge (at least {MIN_DOCUMENTS}); give more documents"
+    )
+
+
+def pretokenizer_warning(vocabulary: Path) -> str:
+    """Return the warning that a vocabulary stage changed the pre-tokenizer; "" if it did not."""
+    path = vocabulary / PRETOKENIZER
+    if not path.is_file():
+        return ""
+    change = PretokenizerChange.from_json(json.loads(path.read_text(encoding="utf-8")))
+    remedy = "to keep the base's, set vocabulary.pretokenizer: keep"
+    return f"{change}; {remedy}" if change.changed else ""
+
+
+def waived_claim_warnings(folder: Path) -> Iterator[str]:
+    """Yield a warning for each claim that does not hold and that the recipe accepts by name."""
+    for name in ("certificate.json", CLAIMS):
+        if not (folder / name).is_file():
+            continue
+        for claim in json.loads((folder / name).read_text(encoding="utf-8"))["claims"]:
+            if claim.get("waived") and not claim["holds"]:
+                exceptions = f"{number(claim['value'])} of {number(claim['of'])} {claim['unit']}"
+                yield (
+                    f"certificate: {claim['name']!r} does not hold ({exceptions}), which "
+                    "vocabulary.allow accepts; remove it there to refuse such a result"
+                )
