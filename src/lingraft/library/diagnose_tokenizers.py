@@ -15,6 +15,7 @@ from lingraft.advice.diagnosis import Diagnosis
 from lingraft.advice.measures import SAMPLE_BYTES, draw_sample
 from lingraft.corpus import parse_language
 from lingraft.errors import CorpusError
+from lingraft.library.given_tokenizer import named_errors
 from lingraft.library.open_models import TokenizerLike, named_tokenizers
 from lingraft.progress import LogLine, send_lines_to
 from lingraft.table_display import as_html, as_text
@@ -100,7 +101,9 @@ def diagnose(
     """
     with send_lines_to(log), TemporaryDirectory(prefix="lingraft-") as scratch:
         started = time.monotonic()
-        tokenizers = named_tokenizers(tokenizer, Path(scratch))
+        # Errors name the tokenizers of the caller instead of temporary folders.
+        with named_errors(Path(scratch), "tokenizer"):
+            tokenizers = named_tokenizers(tokenizer, Path(scratch))
         samples = []
         for tag, documents in texts.items():
             if isinstance(documents, str):

@@ -14,6 +14,7 @@ from lingraft.errors import CorpusError, RecipeError
 from lingraft.evaluation import ModelScores, ScoredModel, compare, score_folder
 from lingraft.evaluation.score_model import cut_documents, score_model
 from lingraft.evaluation.tasks import check_tasks, run_tasks
+from lingraft.library.given_tokenizer import named_errors
 from lingraft.library.open_models import ModelLike, OpenModel, evaluation_mode, open_model
 from lingraft.measurement import Measurement, write_measurements
 from lingraft.measurement_table import MeasurementTable
@@ -96,9 +97,11 @@ def evaluate(
         TemporaryDirectory(prefix="lingraft-") as scratch,
         ExitStack() as stack,
     ):
-        opened = {}
+        opened, folder = {}, Path(scratch, "models")
+        # Errors name the models of the caller instead of temporary folders.
+        stack.enter_context(named_errors(folder, "models"))
         for name, model in models.items():
-            opened[name] = open_model(model, Path(scratch, "models", name.replace("/", "-")))
+            opened[name] = open_model(model, folder / name.replace("/", "-"))
             if opened[name].loaded is not None:
                 stack.enter_context(evaluation_mode(opened[name].loaded, name))
         measuring = _Measuring(chosen, Runtime(device=device).resolved_device(), dtype, seed)

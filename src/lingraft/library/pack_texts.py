@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.errors import CorpusError, RecipeError
+from lingraft.library.given_tokenizer import name_of, named_errors
 from lingraft.library.open_models import TokenizerLike, open_any_tokenizer
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, PackingSummary
@@ -175,8 +176,10 @@ def pack(
         raise RecipeError(msg)
     settings = PackingSettings(block_size=length - 1, layout=layout, separator=separator)
     with send_lines_to(log), TemporaryDirectory(prefix="lingraft-") as scratch:
-        opened = open_any_tokenizer(tokenizer, Path(scratch, "tokenizer"))
-        blocks = _pack(texts, opened, settings, Path(scratch, "text"))
+        folder = Path(scratch, "tokenizer")
+        with named_errors(folder, name_of(tokenizer)):
+            opened = open_any_tokenizer(tokenizer, folder)
+            blocks = _pack(texts, opened, settings, Path(scratch, "text"))
         if replay is None:
             return _gather(blocks, np.arange(len(blocks)))
         replay_blocks = _pack(replay, opened, settings, Path(scratch, "replay"))
