@@ -14,7 +14,7 @@ MAKEFLAGS += --jobs=3
 SEED   ?= 0
 ROUNDS ?= 25
 
-.PHONY: architectures demo fast test compat torture fuzz audit sbom check lint types floors setup clean docs docs-pages \
+.PHONY: architectures demo fast test compat torture fuzz lowest highest audit sbom check lint types floors setup clean docs docs-pages \
 	notebook dist gpu gpu-pack gpu-smoke gpu-estimates
 
 setup: $(VENV)/.ready
@@ -102,7 +102,7 @@ TOOLS := $(VENV)/tools
 
 $(TOOLS)/.ready:
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python $(PIP) pip-audit cyclonedx-bom
+	$(TOOLS)/bin/python $(PIP) pip-audit cyclonedx-bom uv
 	touch $@
 
 audit: $(TOOLS)/.ready
@@ -111,6 +111,17 @@ audit: $(TOOLS)/.ready
 sbom: setup $(TOOLS)/.ready
 	mkdir -p dist
 	$(TOOLS)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file dist/sbom.cdx.json
+
+# The oldest and the newest version of every dependency, installed as a stranger would: a small run, and an extended model.
+# torch of the package index has its CUDA libraries: 6 GB on the disk for each.
+SMALL := -o model.pretrain.training.budget="20K tokens" -o training.budget="10K tokens" -o vocabulary.size=100
+
+lowest highest: $(TOOLS)/.ready
+	rm -rf $(VENV)/$@ && $(PYTHON) -m venv $(VENV)/$@
+	$(TOOLS)/bin/uv pip install -q --python $(VENV)/$@/bin/python --resolution $(if $(filter lowest,$@),lowest-direct,highest) .
+	$(VENV)/$@/bin/lingraft --version
+	$(VENV)/$@/bin/lingraft adapt recipes/demo.yaml $(SMALL) --runs $(VENV)/$@/runs
+	$(VENV)/$@/bin/lingraft extend recipes/demo.yaml $(SMALL) --store $(VENV)/$@/runs/.store -O $(VENV)/$@/extended
 
 torture: setup
 	$(BIN)/python -m tests.torture --rounds $(ROUNDS) --seed $(SEED)

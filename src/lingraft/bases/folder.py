@@ -22,7 +22,7 @@ from lingraft.bases.weight_formats import (
 from lingraft.checkpoint.config_files import COMPANIONS
 from lingraft.errors import ModelError
 from lingraft.model_code import check_loads_without_code, code_files, is_permitted, permit
-from lingraft.store import cached_sha256, file_digest, is_folder, path_exists
+from lingraft.store import cached_sha256, file_digest, is_folder, path_exists, symlink_or_link
 
 WEIGHTS = ("*.safetensors",)
 SECOND_COPY = "consolidated"
@@ -164,7 +164,7 @@ def fill(target: Path, source: Path, *, code: bool = False) -> dict[str, Any]:
     for path in model_files(source, code=code):
         if path.suffix == ".safetensors":
             # Resolved, because files of the hub's cache are relative links themselves.
-            (target / path.name).symlink_to(path.resolve())
+            symlink_or_link(path.resolve(), target / path.name)
         else:
             # Copied, because config.json and the tokenizer may be rewritten in the target.
             (target / path.relative_to(source)).parent.mkdir(exist_ok=True)

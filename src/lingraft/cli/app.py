@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
 from typing import Any
@@ -49,6 +50,9 @@ MAX_PATH_LENGTH = 300
 
 def main() -> None:
     """Run the command line."""
+    # Where output is not UTF-8 (a file on Windows), letters that it lacks are escaped.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:

@@ -193,9 +193,11 @@ def _check_devices() -> Iterator[MachineCheck]:
 def _check_memory() -> MachineCheck:
     try:
         page, total = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
-        free = os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError, AttributeError):  # macOS has no SC_AVPHYS_PAGES
+    except (ValueError, OSError, AttributeError):  # Windows has no os.sysconf
         return MachineCheck("memory", "unknown", "note")
+    if "SC_AVPHYS_PAGES" not in os.sysconf_names:  # macOS
+        return MachineCheck("memory", size(total * page))
+    free = os.sysconf("SC_AVPHYS_PAGES")
     return MachineCheck("memory", f"{size(total * page)}, {size(free * page)} unused")
 
 

@@ -2,8 +2,8 @@
 
 `stage_key` makes the key of a `Stage`. `Store.build` returns the output folder of a stage and
 builds it if it is missing or damaged. `atomic_file`, `atomic_folder` and `write_files` write
-results that are either complete or absent, `link_or_copy` reuses stored files, `lock` and
-`try_lock` exclude other processes, `digest`, `file_digest` and `cached_sha256` hash.
+results that are either complete or absent, `link_or_copy` and `symlink_or_link` reuse files,
+`lock` and `try_lock` exclude other processes, `digest`, `file_digest` and `cached_sha256` hash.
 """
 
 from lingraft.store.digests import cached_sha256, digest, file_digest
@@ -19,6 +19,7 @@ from lingraft.store.files import (
     path_exists,
     remove_drafts,
     replace_folder,
+    symlink_or_link,
     write_files,
 )
 from lingraft.store.locks import lock, try_lock
@@ -52,6 +53,7 @@ __all__ = [
     "remove_drafts",
     "replace_folder",
     "stage_key",
+    "symlink_or_link",
     "try_lock",
     "write_files",
 ]

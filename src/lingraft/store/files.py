@@ -134,6 +134,16 @@ def link_or_copy(source: Path, target: Path) -> bool:
     return True
 
 
+def symlink_or_link(source: Path, target: Path) -> None:
+    """Make `target` a symbolic link to a file; a hard link or a copy where Windows forbids them."""
+    try:
+        target.symlink_to(source)
+    except OSError:
+        if os.name != "nt":
+            raise
+        link_or_copy(source, target)
+
+
 def _draft_of(target: Path) -> Path:
     return target.with_name(f".draft-{target.name}-{_random()}")
 
@@ -163,7 +173,13 @@ def _finish(file: Path, mode: int) -> None:
 
 def fsync(path: Path) -> None:
     """Make the operating system write a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt":
+        # Windows flushes descriptors that may write, and has none for a folder.
+        if path.is_dir():
+            return
+        descriptor = os.open(path, os.O_RDWR)
+    else:
+        descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
