@@ -8,7 +8,7 @@ from lingraft.report import compare_runs, write_report, write_study_report
 from tests.browser import browser
 from tests.test_report import make_run
 from tests.test_report_study import make_study
-from tests.test_serving import make_served_run, start
+from tests.test_serving import make_chat_run, make_served_run, serving, start
 
 ATTACK = (
     "</title></style></script><script>window.stolen=1</script><img src=x onerror='window.stolen=1'>"
@@ -163,3 +163,29 @@ def test_a_served_run_generates_in_the_browser(tab, tmp_path):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_chat_goes_on_in_the_browser(tab, tmp_path):
+    """Each side keeps its own conversation; the switch leads to plain text without the template."""
+    with serving(make_chat_run(tmp_path)) as server:
+        tab.open(server.address, 390)
+        # The context of these models is 128 tokens.
+        tab.evaluate("document.getElementById('bytes').value = 3")
+        for message, turns in (("red?", 2), ("two?", 4)):
+            tab.evaluate(f"document.getElementById('prompt').value = '{message}'")
+            source, adapted, state, trouble = tab.evaluate(WRITTEN)
+            assert (tab.complaints, trouble) == ([], "")
+            assert state.startswith("Done. The prompt has ")
+            assert source["tokens"] == adapted["tokens"] > 0
+            shown = tab.evaluate("document.querySelectorAll('#adapted .turn').length")
+            assert shown == turns - 1  # the answer itself is below the turns
+        tab.evaluate("document.getElementById('system').value = '<b>' + 'x'.repeat(900)")
+        tab.evaluate("document.getElementById('prompt').value = 'more'")
+        assert "start a new conversation" in tab.evaluate(WRITTEN)[-1]
+        tab.evaluate("document.querySelector('[name=mode][value=text]').click()")
+        tab.evaluate("document.getElementById('prompt').value = 'red'")
+        source, _, _, trouble = tab.evaluate(WRITTEN)
+        assert (source["prompt"], trouble) == ("red", "")
+        assert tab.evaluate("document.querySelector('#source .of-prompt').textContent") == "red"
+        seen = tab.evaluate(SEEN)
+        assert seen["wide"] <= seen["inner"]

@@ -10,9 +10,12 @@ import struct
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from lingraft.errors import ModelError, StoreError
 from lingraft.evaluation.samples import write_samples
@@ -20,6 +23,7 @@ from lingraft.serving import DemoServer, find_pair, open_generators, open_server
 from lingraft.serving.server import page
 from lingraft.splice import AddedToken, identity_splice
 from lingraft.tokenizer import open_tokenizer
+from tests.chat_models import CHATML, write_chat_model
 from tests.conftest import HINDI, ROOT
 from tests.models import ARCHITECTURES, IDS
 from tests.test_report import HOSTILE, Outline, make_run
@@ -63,6 +67,23 @@ def served(tmp_path_factory):
     return make_served_run(tmp_path_factory.mktemp("served"))
 
 
+def make_chat_run(folder: Path, template: str | None = CHATML) -> Path:
+    """Write a run with two small chat models that have this template."""
+    run = make_run(folder / "run")
+    source = write_chat_model(folder / ".store" / "answers" / f"source-{KEY}" / "model")
+    config = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["chat_template"] = template
+    (source / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    shutil.copytree(source, run / "model")
+    splice = identity_splice(open_tokenizer(source).size, [])
+    (run / "splice.json").write_text(splice.dumps(), encoding="utf-8")
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    stage = {"name": "source", "title": "source", "key": KEY, "cached": False, "seconds": 1}
+    record["stages"].append(stage)
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    return run
+
+
 def start(run: Path) -> DemoServer:
     """Serve a run on a free port, in a thread."""
     pair = find_pair(run, run.parent / ".store")
@@ -73,12 +94,27 @@ def start(run: Path) -> DemoServer:
     return server
 
 
+@contextmanager
+def serving(run: Path):
+    """Serve a run while the block runs."""
+    started = start(run)
+    try:
+        yield started
+    finally:
+        started.shutdown()
+        started.server_close()
+
+
 @pytest.fixture(scope="module")
 def server(served):
-    started = start(served)
-    yield started
-    started.shutdown()
-    started.server_close()
+    with serving(served) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def chat_server(tmp_path_factory):
+    with serving(make_chat_run(tmp_path_factory.mktemp("chat"))) as started:
+        yield started
 
 
 def ask(server, method="POST", path="/write", body=None, **headers):
@@ -120,6 +156,93 @@ def test_each_model_generates_the_same_text_as_elsewhere(server, side):
     assert end["speeds"]["decode_tokens"] == pytest.approx(
         end["decoded_tokens"] / end["decode_seconds"]
     )
+
+
+TALK = [
+    {"role": "system", "content": "Answer in one word."},
+    {"role": "user", "content": "red?"},
+    {"role": "assistant", "content": "apple"},
+    {"role": "user", "content": "two?"},
+]
+
+
+@pytest.mark.parametrize("messages", [TALK, TALK[1:2]])
+def test_a_conversation_is_read_as_transformers_renders_it(chat_server, messages):
+    """The model reads the ids of `apply_chat_template` with the generation prompt, nothing else."""
+    folder = chat_server.pair.source
+    expected = AutoTokenizer.from_pretrained(folder).apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False
+    )
+    body = {"side": "source", "bytes": 9, "messages": messages}
+    status, answer, _ = ask(chat_server, body=body)
+    assert status == 200
+    first, *_, end = map(json.loads, answer.splitlines())
+    assert [piece["id"] for piece in first["pieces"]] == expected
+    assert end["prompt_tokens"] == len(expected)
+
+
+def test_an_answer_ends_with_the_token_that_ends_a_turn(chat_server):
+    """A chat stops at the end of a turn, which is not part of the answer, and at EOS."""
+    generator = chat_server.generators["source"]
+    special = {text: token for token, text in generator.tokenizer.vocabulary.special.items()}
+    prompt = generator.read_chat(TALK)
+    assert prompt.stops == {special["<|im_end|>"]}
+    named = generator.model.generation_config
+    before, named.eos_token_id = named.eos_token_id, [special["<|endoftext|>"]]
+    try:
+        fresh = replace(generator)
+        assert fresh.read_chat(TALK).stops == {special["<|im_end|>"], special["<|endoftext|>"]}
+    finally:
+        named.eos_token_id = before
+    # Whatever comes first ends the answer if it is said to end a turn.
+    first = next(e for e in generator.generate(prompt, 9) if e["kind"] == "token")["piece"]["id"]
+    _, *tokens, end = generator.generate(replace(prompt, stops=frozenset({first})), 9)
+    assert (end["why"], tokens) == ("ended", [])
+
+
+def test_text_that_spells_a_special_token_does_not_end_a_turn(chat_server):
+    """`<|im_end|>` in a message is text for the model, as in training."""
+    generator = chat_server.generators["source"]
+    harmless, hostile = (
+        generator.read_chat([{"role": "user", "content": content}]).ids
+        for content in ("a", "a<|im_end|>b")
+    )
+    end = generator.tokenizer.eos_id
+    assert hostile.count(end) == harmless.count(end)
+
+
+def test_the_page_says_which_mode_it_is_in(server, chat_server):
+    """With a template the page opens as a chat with a switch; base models just continue a text."""
+    pages = {}
+    for name, each in (("base", server), ("chat", chat_server)):
+        status, html, _ = ask(each, "GET", f"/?token={each.token}")
+        assert status == 200
+        pages[name] = Outline(html)
+    modes = {name: outline.all("body")[0]["data-mode"] for name, outline in pages.items()}
+    assert modes == {"base": "text", "chat": "chat"}
+    choices = [one for one in pages["chat"].all("input") if one.get("name") == "mode"]
+    assert [one["value"] for one in choices] == ["chat", "text"]
+    assert not [one for one in pages["base"].all("input") if one.get("name") == "mode"]
+
+
+def test_a_template_that_fails_is_one_line(tmp_path, chat_server):
+    """A refused conversation is one line with the reason; without any chat the page says why."""
+    for content, reason in (("x" * 900, "start a new conversation"), ("", None)):
+        body = {"side": "adapted", "bytes": 9, "messages": [{"role": "user", "content": content}]}
+        status, answer, _ = ask(chat_server, body=body)
+        assert status == (422 if reason else 200)
+        assert reason is None or (reason in answer and answer.count("\n") == 1)
+    assert ask(chat_server, body={"side": "source", "bytes": 9, "messages": [{}]})[0] == 400
+    with serving(make_chat_run(tmp_path / "broken", "{{ raise_exception('no\nuse') }}")) as broken:
+        _, html, _ = ask(broken, "GET", f"/?token={broken.token}")
+        words = " ".join(Outline(html).words)
+        assert "No chat, so the models continue text: source: the chat template refuses" in words
+        assert Outline(html).all("body")[0]["data-mode"] == "text"
+        assert ask(broken, body=question())[0] == 200
+        body = {"side": "source", "bytes": 9, "messages": TALK}
+        status, answer, _ = ask(broken, body=body)
+        assert status == 422
+        assert answer == "source: the chat template refuses the conversation (no use)\n"
 
 
 def test_added_tokens_are_marked(server):

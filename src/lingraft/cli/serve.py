@@ -36,13 +36,15 @@ def serve(
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Serve a page on this machine where the source and the adapted model continue a prompt.
+    """Serve a page on this machine where the source and the adapted model answer side by side.
 
-    The page shows the tokens of both models, marks added tokens, and shows the speed of both. The
-    server listens on 127.0.0.1 only, and needs the token in the printed address. Ctrl + C stops it.
+    Models with a chat template chat through it; others, and at a switch of the page, continue a
+    text. The page shows the tokens of both models, marks added tokens, and shows the speed of both.
+    The server listens on 127.0.0.1 only, and needs the token in the printed address. Ctrl + C stops
+    it.
     """
     from lingraft.recipe import Runtime
-    from lingraft.serving import find_pair, open_generators, open_server
+    from lingraft.serving import ChatOffer, find_pair, open_generators, open_server
 
     runtime = Runtime(run.parent, store or Path(), device, precision)
     pair = find_pair(run, runtime.store, source)
@@ -53,9 +55,12 @@ def serve(
         server.generators = open_generators(
             pair.folders, pair.added, runtime.resolved_device(), precision
         )
+        chat = ChatOffer.of(server.generators)
+        mode = "chat" if chat.offered else "text"
         if as_json:
-            print_json({"address": server.address, **models})
+            print_json({"address": server.address, "mode": mode, **models})
         else:
+            log(f"mode     {chat.describe()}")
             typer.echo(f"open     {server.address}\nCtrl + C stops the server")
         try:
             server.serve_forever()

@@ -40,7 +40,9 @@ class ChatEncoder:
     def _special(self) -> SpecialText:
         return SpecialText(tuple(self.tokenizer.family.placeholders))
 
-    def encode(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[int], str | None]:
+    def encode(
+        self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False
+    ) -> tuple[list[int], str | None]:
         """Return the ids of a conversation and None, or [] and why the template refuses it."""
         special_tokens = self._special.pattern or _MATCHES_NOTHING
         in_text: list[str] = []
@@ -54,7 +56,7 @@ class ChatEncoder:
             content = special_tokens.sub(replace_by_mark, message["content"])
             protected.append({**message, "content": content})
         try:
-            rendered = self.template.render(protected)
+            rendered = self.template.render(protected, add_generation_prompt=add_generation_prompt)
         except TokenizerError as error:
             return [], str(error)
         family = self.tokenizer.family

@@ -1,4 +1,6 @@
-"""A demo page on which a source and its adapted model continue the same prompt, side by side.
+"""A demo page on which a source and its adapted model answer the same prompt, side by side.
+
+Models with a chat template answer a conversation; other models continue a text.
 
 `model_pair` finds the two models of a run, `generator` generates with one of them and times each
 token, `server` serves the page on the loopback address. It uses http.server of the standard
@@ -7,9 +9,10 @@ library, because there is one user and one page.
 
 from lingraft.serving.generator import TextGenerator, open_generators
 from lingraft.serving.model_pair import ModelPair, find_pair
-from lingraft.serving.server import DemoServer, open_server
+from lingraft.serving.server import ChatOffer, DemoServer, open_server
 
 __all__ = [
+    "ChatOffer",
     "DemoServer",
     "ModelPair",
     "TextGenerator",

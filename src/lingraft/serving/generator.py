@@ -1,5 +1,8 @@
 """Greedy generation with one model, streamed token by token and timed.
 
+A model continues a text, or answers a conversation that its chat template renders. The answer ends
+with the token that ends a turn.
+
 Only the forward passes are timed, so the page and the network do not count. Prefill (the prompt)
 and decode (the generated tokens) are timed separately. Prefill yields the first generated token,
 so decode counts from the second one.
@@ -16,11 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.display_text import direction, plain
+from lingraft.errors import ModelError, TokenizerError
 from lingraft.evaluation.bits_per_byte import choose_context, start_id
 from lingraft.evaluation.generation import read_with_cache
+from lingraft.packing.chat_encoder import ChatEncoder
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.tokenizer.chat_template import chat_template_of
+
+NO_TEMPLATE = "the model has no chat template"
 
 Event = dict[str, Any]
+Message = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,21 @@ class Piece:
     shown: str
     is_bytes: bool
     is_added: bool
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """What a model reads: the token ids, and the ids that end its answer.
+
+    `text` is the text that it continues. `shown` are the ids without a start token, `left_out` says
+    how many of them do not fit the context.
+    """
+
+    text: str
+    ids: Sequence[int]
+    shown: Sequence[int]
+    stops: frozenset[int]
+    left_out: int = 0
 
 
 @dataclass
@@ -72,26 +96,80 @@ class TextGenerator:
     tokenizer: ModelTokenizer
     added: frozenset[int] = frozenset()
 
-    def generate(self, prompt: str, size: int) -> Iterator[Event]:
+    def read_text(self, text: str) -> EncodedPrompt:
+        """Return a text to continue; of a long one, the end that fits half of the context."""
+        ids = self.tokenizer.encode([text])[0]
+        # Half of the context is for the prompt, so that a long one leaves room for an answer.
+        most = max(1, choose_context(self.model) // 2)
+        input_ids = [start_id(self.tokenizer), *ids][-most:]
+        kept = ids[-len(input_ids) :] if len(input_ids) <= len(ids) else ids
+        return EncodedPrompt(text, input_ids, ids, self._ends_of_text, len(ids) - len(kept))
+
+    def read_chat(self, messages: Sequence[Message]) -> EncodedPrompt:
+        """Return a conversation to answer, as the chat template renders it.
+
+        Raises `TokenizerError` if there is no template or it refuses the conversation, and
+        `ModelError` if the conversation does not fit the context.
+        """
+        if self._chat is None:
+            raise TokenizerError(NO_TEMPLATE)
+        ids, problem = self._chat.encode(messages, add_generation_prompt=True)
+        if problem is not None:
+            raise TokenizerError(problem)
+        context = choose_context(self.model)
+        if len(ids) >= context:
+            msg = (
+                f"the conversation has {len(ids):,} tokens and the context of the model "
+                f"{context:,}; start a new conversation"
+            )
+            raise ModelError(msg)
+        return EncodedPrompt("", ids, ids, self._ends_of_turn)
+
+    @cached_property
+    def chat_problem(self) -> str | None:
+        """Why the model cannot answer a message through its chat template; `None` if it can."""
+        try:
+            self.read_chat([{"role": "user", "content": "a"}])
+        except (TokenizerError, ModelError) as error:
+            return str(error)
+        return None
+
+    @cached_property
+    def _chat(self) -> ChatEncoder | None:
+        template = chat_template_of(self.tokenizer)
+        return ChatEncoder(self.tokenizer, template) if template else None
+
+    @cached_property
+    def _ends_of_text(self) -> frozenset[int]:
+        return frozenset() if self.tokenizer.eos_id is None else frozenset({self.tokenizer.eos_id})
+
+    @cached_property
+    def _ends_of_turn(self) -> frozenset[int]:
+        """The ids that end an answer: those of the template and of generation_config.json."""
+        named = getattr(self.model.generation_config, "eos_token_id", None)
+        ends = set(named if isinstance(named, list) else () if named is None else (named,))
+        if self._chat is not None:
+            of_template = self._chat.template.turn_tokens.ends
+            special = self.tokenizer.vocabulary.special
+            ends |= {token for token, content in special.items() if content in of_template}
+        return self._ends_of_text | ends
+
+    def generate(self, prompt: EncodedPrompt, size: int) -> Iterator[Event]:
         """Continue a prompt for `size` bytes, or until the text ends or the context is full.
 
         Yields one `prompt` event with its tokens, a `token` event for each generated token, and an
         `end` event with the reason and the measurements.
         """
-        context = choose_context(self.model)
-        ids = self.tokenizer.encode([prompt])[0]
-        # Half of the context is for the prompt, so that a long one leaves room for an answer.
-        input_ids = [start_id(self.tokenizer), *ids][-max(1, context // 2) :]
-        kept = ids[-len(input_ids) :] if len(input_ids) <= len(ids) else ids
+        kept = prompt.shown[prompt.left_out :]
         clock = GenerationClock(
-            prompt_tokens=len(input_ids),
+            prompt_tokens=len(prompt.ids),
             prompt_bytes=sum(len(self._surface(token)) for token in kept),
         )
-        yield self._prompt_event(prompt, ids, left_out=len(ids) - len(kept))
-        text, why = prompt, "full"  # the loop ends by itself when the context is full
+        yield self._prompt_event(prompt)
+        text, why = prompt.text, "full"  # the loop ends by itself when the context is full
         # Incremental, because a token can end inside a character.
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for token in self._steps(input_ids, context, clock):
+        for token in self._steps(prompt, clock):
             if token is None:
                 why = "ended"
                 break
@@ -110,25 +188,25 @@ class TextGenerator:
             "speeds": clock.speeds(),
         }
 
-    def _prompt_event(self, prompt: str, ids: Sequence[int], *, left_out: int) -> Event:
+    def _prompt_event(self, prompt: EncodedPrompt) -> Event:
         return {
             "kind": "prompt",
-            "pieces": [asdict(self.piece(token)) for token in ids],
-            "left_out": left_out,
-            "bytes": len(prompt.encode()),
-            "direction": direction(prompt),
+            "pieces": [asdict(self.piece(token)) for token in prompt.shown],
+            "left_out": prompt.left_out,
+            "bytes": len(prompt.text.encode()) or sum(map(len, map(self._surface, prompt.shown))),
+            "direction": direction(prompt.text),
         }
 
-    def _steps(
-        self, input_ids: Sequence[int], context: int, clock: GenerationClock
-    ) -> Iterator[int | None]:
+    def _steps(self, prompt: EncodedPrompt, clock: GenerationClock) -> Iterator[int | None]:
         """Yield the most likely token of each step, `None` at the end of the text.
 
         Stops when the context is full.
         """
         import torch
 
-        new_ids, cache, cached = list(input_ids), None, 0
+        context, mask = choose_context(self.model), self._logit_mask.clone()
+        mask[list(prompt.stops)] = 0
+        new_ids, cache, cached = list(prompt.ids), None, 0
         while cached + len(new_ids) <= context:
             # Not around the yield: inference mode would also hold for the caller between two steps.
             with torch.inference_mode():
@@ -136,11 +214,11 @@ class TextGenerator:
                 logits, cache = read_with_cache(
                     self.model, torch.tensor([new_ids], device=self.model.device), cache
                 )
-                token = int((logits[0, -1].float() + self._logit_mask).argmax())
+                token = int((logits[0, -1].float() + mask).argmax())
                 seconds = time.perf_counter() - start
             cached += len(new_ids)
             self._count(clock, token, seconds, is_prefill=is_prefill)
-            if token == self.tokenizer.eos_id:
+            if token in prompt.stops:
                 yield None
                 return
             yield token
@@ -162,15 +240,15 @@ class TextGenerator:
 
     @cached_property
     def _logit_mask(self) -> Any:
-        """A mask to add to the logits: minus infinity for ids without bytes, except end of text.
+        """A mask to add to the logits: minus infinity for ids without bytes.
 
-        A padded embedding has rows without a token, which must not be generated.
+        These are the special tokens, and the rows without a token of a padded embedding.
         """
         import torch
 
         rows = self.model.get_output_embeddings().weight.shape[0]
         mask = torch.zeros(rows, device=self.model.device)
-        silent = [i for i in range(rows) if not self._surface(i) and i != self.tokenizer.eos_id]
+        silent = [i for i in range(rows) if not self._surface(i)]
         mask[silent] = -torch.inf
         return mask
 
@@ -207,5 +285,5 @@ def open_generators(
         added_here = added if side == "adapted" else frozenset()
         generators[side] = TextGenerator(model, tokenizer, added_here)
         # A warm-up: the first forward pass of a model is slower, and would be timed as a prompt.
-        list(generators[side].generate("a", 8))
+        list(generators[side].generate(generators[side].read_text("a"), 8))
     return generators

@@ -1,11 +1,18 @@
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
-  const [form, prompt, size, go, stop, state, trouble] =
-    ["ask", "prompt", "bytes", "go", "stop", "state", "trouble"].map(byId);
+  const [form, prompt, size, go, stop, state, trouble, system, anew] =
+    ["ask", "prompt", "bytes", "go", "stop", "state", "trouble", "system", "anew"].map(byId);
   const sides = ["source", "adapted"];
-  const why = { enough: "", ended: ", then the text ended", full: ", then the context was full" };
+  const chatting = () => document.body.dataset.mode === "chat";
+  const why = {
+    enough: () => "",
+    ended: () => chatting() ? ", then it ended the turn" : ", then the text ended",
+    full: () => ", then the context was full",
+  };
   let running = null;
+  // In a chat each model has a conversation of its own: the same questions, and its answers.
+  let conversations = { source: [], adapted: [] };
 
   const part = (side, name) => byId(side).querySelector(name);
   const rounded = (value) => value.toLocaleString("en", { maximumSignificantDigits: 3 });
@@ -48,7 +55,7 @@
       const { decode_tokens, decode_bytes, prefill_tokens, prefill_bytes } = event.speeds;
       part(side, ".decode").textContent = speed(decode_tokens, decode_bytes);
       part(side, ".prefill").textContent = speed(prefill_tokens, prefill_bytes);
-      part(side, ".wrote").textContent = `${event.tokens} tokens, ${event.bytes} bytes${why[event.why]}`;
+      part(side, ".wrote").textContent = `${event.tokens} tokens, ${event.bytes} bytes${why[event.why]()}`;
     },
   };
 
@@ -68,11 +75,14 @@
 
   const write = async (side, request, signal) => {
     byId(side).setAttribute("aria-busy", "true");
-    part(side, ".prompt").textContent = request.prompt;
+    const messages = chatting() ? conversation(side, request) : [];
+    if (chatting()) showTurns(side, messages);
+    else part(side, ".prompt").textContent = request.prompt;
+    const body = chatting() ? { side, bytes: request.bytes, messages } : { side, ...request };
     let [promptTokens, ended] = [0, null];
     try {
       const answer = await fetch("/write", {
-        method: "POST", signal, body: JSON.stringify({ side, ...request }),
+        method: "POST", signal, body: JSON.stringify(body),
         headers: { "Content-Type": "application/json", "X-Lingraft-Token": document.body.dataset.token },
       });
       if (!answer.ok) throw new Error((await answer.text()).trim());
@@ -87,6 +97,36 @@
       byId(side).setAttribute("aria-busy", "false");
     }
     return ended;
+  };
+
+  const conversation = (side, request) => [
+    ...(system.value.trim() ? [{ role: "system", content: system.value }] : []),
+    ...conversations[side], { role: "user", content: request.prompt },
+  ];
+
+  const showTurns = (side, messages) => {
+    part(side, ".turns").replaceChildren(...messages.map(({ role, content }) => {
+      const turn = document.createElement("p");
+      [turn.className, turn.dir, turn.textContent] = [`turn ${role}`, "auto", content];
+      turn.title = role;
+      return turn;
+    }));
+  };
+
+  const keep = (request) => {
+    for (const side of sides) {
+      conversations[side].push({ role: "user", content: request.prompt },
+        { role: "assistant", content: part(side, ".written").textContent });
+    }
+    [prompt.value, anew.disabled] = ["", false];
+  };
+
+  const forget = () => {
+    conversations = { source: [], adapted: [] };
+    sides.forEach(clear);
+    for (const turns of document.querySelectorAll(".turns")) turns.replaceChildren();
+    [state.textContent, trouble.textContent] = ["", ""];
+    if (anew) anew.disabled = true;
   };
 
   const compared = (source, adapted) =>
@@ -106,9 +146,10 @@
         ends.push(await write(side, request, running.signal));
       }
       state.textContent = compared(...ends);
+      if (chatting()) keep(request);
     } catch (error) {
       const stopped = error.name === "AbortError";
-      state.textContent = stopped ? "Stopped." : "";
+      state.textContent = !stopped ? "" : chatting() ? "Stopped. This message is not part of the conversation." : "Stopped.";
       const lost = error instanceof TypeError ? "the server does not respond; check that lingraft serve is still running" : error.message;
       trouble.textContent = stopped ? "" : `Error: ${lost}`;
     } finally {
@@ -122,6 +163,14 @@
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); ask(); }
     if (event.key === "Escape") running?.abort();
   });
+  anew?.addEventListener("click", () => { running?.abort(); forget(); prompt.focus(); });
+  for (const choice of document.querySelectorAll("[name=mode]")) {
+    choice.addEventListener("change", () => {
+      running?.abort();
+      document.body.dataset.mode = choice.value;
+      forget();
+    });
+  }
   for (const example of document.querySelectorAll(".example")) {
     example.addEventListener("click", () => { prompt.value = example.textContent; prompt.focus(); });
   }

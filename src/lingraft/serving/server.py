@@ -27,9 +27,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lingraft.display_text import language_name, language_tag, plain
-from lingraft.errors import StoreError
+from lingraft.errors import LingraftError, StoreError
 from lingraft.page_style import page_style
-from lingraft.serving.generator import Event, TextGenerator
+from lingraft.serving.generator import (
+    NO_TEMPLATE,
+    EncodedPrompt,
+    Event,
+    Message,
+    TextGenerator,
+)
 from lingraft.serving.model_pair import ModelPair
 
 HERE = Path(__file__).parent
@@ -38,16 +44,45 @@ HERE = Path(__file__).parent
 HOST = "127.0.0.1"
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_GENERATED_BYTES = 4000
+CHAT_ROLES = ("system", "user", "assistant")
 TOKEN_HEADER = "X-Lingraft-Token"  # noqa: S105 - the name of a header
 CONNECTION_CLOSED = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 
-def page(pair: ModelPair, *, token: str, nonce: str, max_bytes: int) -> str:
+@dataclass(frozen=True)
+class ChatOffer:
+    """Whether the page offers a chat; `problem` says why not, where a model has a template."""
+
+    offered: bool = False
+    problem: str = ""
+
+    @classmethod
+    def of(cls, generators: Mapping[str, TextGenerator]) -> ChatOffer:
+        """Offer a chat if the template of each model renders a message."""
+        problems = {side: generator.chat_problem for side, generator in generators.items()}
+        # Two base models need no explanation.
+        if set(problems.values()) <= {NO_TEMPLATE}:
+            return cls()
+        found = [f"{side}: {problem}" for side, problem in problems.items() if problem]
+        return cls(not found, "; ".join(found))
+
+    def describe(self) -> str:
+        """Return which mode the page opens in, and why."""
+        if self.offered:
+            return "chat through the chat template; the page can switch to continuing a text"
+        reason = f"no chat: {self.problem}" if self.problem else "the models have no chat template"
+        return f"the models continue a text ({reason})"
+
+
+def page(
+    pair: ModelPair, *, token: str, nonce: str, max_bytes: int, chat: ChatOffer | None = None
+) -> str:
     """Return the HTML of the page.
 
     The page sends `token` with its requests. `nonce` allows its own script in the content security
     policy.
     """
+    chat = chat or ChatOffer()
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -67,6 +102,8 @@ def page(pair: ModelPair, *, token: str, nonce: str, max_bytes: int) -> str:
         token=token,
         nonce=nonce,
         max_bytes=max_bytes,
+        chat=chat.offered,
+        chat_problem=plain(chat.problem),
         style=page_style() + own_style,
         script=script,
     )
@@ -82,21 +119,30 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """A request of the page: which model continues a prompt, and for how many bytes."""
+    """A request of the page: which model continues a prompt, and for how many bytes.
+
+    With `messages`, the model answers this conversation instead of continuing `prompt`.
+    """
 
     side: str
     prompt: str
     size: int
+    messages: tuple[Message, ...] = ()
 
     @classmethod
     def read(cls, body: bytes, sides: Mapping[str, Any]) -> CompletionRequest:
         """Read the body of a request; raises `RequestError` if a value is not as expected."""
         try:
             values = json.loads(body)
-            side, prompt, size = values["side"], values["prompt"], values["bytes"]
+            side, size = values["side"], values["bytes"]
+            messages = tuple(map(_read_message, values.get("messages", ())))
+            prompt = "" if messages else values["prompt"]
             prompt.encode("utf-8")  # fails for a lone surrogate, which is not valid text
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            reason = "expected JSON with side, prompt (text) and bytes"
+            reason = (
+                "expected JSON with side, bytes, and prompt (text) or messages (each with role "
+                "and content)"
+            )
             raise RequestError(HTTPStatus.BAD_REQUEST, reason) from None
         if side not in tuple(sides):
             reason = f"side: expected one of {', '.join(sides)}"
@@ -105,7 +151,17 @@ class CompletionRequest:
         if type(size) is not int or not 1 <= size <= MAX_GENERATED_BYTES:
             reason = f"bytes: expected a whole number from 1 to {MAX_GENERATED_BYTES}"
             raise RequestError(HTTPStatus.BAD_REQUEST, reason)
-        return cls(side, prompt, size)
+        return cls(side, prompt, size, messages)
+
+
+def _read_message(message: Mapping[str, str]) -> Message:
+    """Return a message of a request; raises `ValueError` or `TypeError` if it is not one."""
+    role, content = message["role"], message["content"]
+    if role not in CHAT_ROLES:
+        msg = f"role: expected one of {', '.join(CHAT_ROLES)}"
+        raise ValueError(msg)
+    content.encode("utf-8")
+    return {"role": role, "content": content}
 
 
 class DemoServer(ThreadingHTTPServer):
@@ -145,10 +201,21 @@ class DemoServer(ThreadingHTTPServer):
         if not isinstance(sys.exception(), CONNECTION_CLOSED):
             super().handle_error(request, client_address)
 
-    def generate(self, request: CompletionRequest) -> Iterator[Event]:
+    def encode(self, request: CompletionRequest) -> EncodedPrompt:
+        """Return what the model reads; raises `RequestError` if its chat template refuses it."""
+        generator = self.generators[request.side]
+        try:
+            if request.messages:
+                return generator.read_chat(request.messages)
+            return generator.read_text(request.prompt)
+        except LingraftError as error:
+            reason = f"{request.side}: {error}"
+            raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, reason) from error
+
+    def generate(self, request: CompletionRequest, prompt: EncodedPrompt) -> Iterator[Event]:
         """Generate with one model while no other one generates."""
         with self.generation_lock:
-            yield from self.generators[request.side].generate(request.prompt, request.size)
+            yield from self.generators[request.side].generate(prompt, request.size)
 
 
 def open_server(port: int, pair: ModelPair, generators: Mapping[str, TextGenerator]) -> DemoServer:
@@ -220,7 +287,11 @@ class Handler(BaseHTTPRequestHandler):
             "frame-ancestors 'none'"
         )
         html = page(
-            self.server.pair, token=self.server.token, nonce=nonce, max_bytes=MAX_GENERATED_BYTES
+            self.server.pair,
+            token=self.server.token,
+            nonce=nonce,
+            max_bytes=MAX_GENERATED_BYTES,
+            chat=ChatOffer.of(self.server.generators),
         )
         self._send(
             HTTPStatus.OK,
@@ -243,8 +314,9 @@ class Handler(BaseHTTPRequestHandler):
             reason = "expected application/json"
             raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
         request = CompletionRequest.read(self._body(), self.server.generators)
+        prompt = self.server.encode(request)  # an error is the response, not a broken stream
         self._send_headers(HTTPStatus.OK, "application/x-ndjson", {})
-        for event in self.server.generate(request):
+        for event in self.server.generate(request, prompt):
             self.wfile.write(json.dumps(event).encode() + b"\n")
 
     def _body(self) -> bytes:
