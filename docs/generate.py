@@ -35,10 +35,30 @@ def methods_page() -> str:
         "Every method that a recipe can name, from the registries. A method is written as its "
         "name, or as `{name: {setting: value}}`. [Concepts](concepts.md) explains what they mean.\n"
     )
-    return head + "".join(
+    sections = "".join(
         f"\n## {title}\n\n`{path}` in a recipe.\n{_methods(registry)}"
         for title, path, registry in kinds
     )
+    return head + sections + _presets()
+
+
+def _presets() -> str:
+    from lingraft.corpus.presets import presets
+
+    link = "[How-to](how-to.md#text-by-name) says how a language gives a configuration."
+    lines = [
+        "\n## Text by name\n",
+        f"`corpus` in a recipe, or `--text`. {link}\n",
+        "| name | data set | configuration | licence | contents |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{preset.name}` | [{preset.repository}](https://huggingface.co/datasets/"
+        f"{preset.repository}) | `{_cell(preset.configuration)}` | {preset.licence} | "
+        f"{_cell(preset.description)} |"
+        for preset in presets().values()
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _methods(registry: Any) -> str:

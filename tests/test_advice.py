@@ -253,7 +253,7 @@ def test_a_gain_is_net_of_the_larger_head():
     ("words", "told"),
     [
         ({"language": None}, "--language must be given"),
-        ({"text": None}, "--text must be given"),
+        ({"text": None, "language": "domain:law"}, "--text must be given: domain:law is not"),
         ({"gpus": "H1000:8"}, "did you mean 'H100'"),
         ({"gpus": "H100:0"}, "KIND:COUNT"),
         ({"budget": "20 steps"}, "expected a size of text"),

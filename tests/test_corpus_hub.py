@@ -182,8 +182,10 @@ def test_no_hub_at_all_is_told(hub, tmp_path):
     """A server that does not answer, and a setting that forbids asking."""
     [silent] = ask(hub, tmp_path, {"sources": "me/lines"}, HF_ENDPOINT="http://127.0.0.1:9")
     assert "the connection to http://127.0.0.1:9 failed" in silent["message"]
+    assert silent["message"].endswith("run again, or give local text (--text FILE)")
     [offline] = ask(hub, tmp_path, {"sources": "me/lines"}, HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set" in offline["message"]
+    assert offline["message"].endswith("unset it, or give local text (--text FILE)")
 
 
 def test_a_local_folder_never_stands_in_for_the_hub(hub, tmp_path):

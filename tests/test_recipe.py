@@ -232,7 +232,7 @@ def test_without_a_recipe_model_language_and_text_are_enough():
     )
     assert (recipe.run_name, recipe.vocabulary.size, recipe.replay) == ("tiny-one-no", 9, None)
     assert [source.label for source in recipe.target.sources] == ["a.txt", "hf:owner/name/train"]
-    with pytest.raises(RecipeError, match="--language and --text must be given"):
+    with pytest.raises(RecipeError, match="--language must be given"):
         chosen_recipe(None, Given(model="m"))
 
 

@@ -83,7 +83,8 @@ def refusal(
             f"there is no revision {revision!r}; see the branches and tags on {page}/tree/main"
         ),
         errors.OfflineModeIsEnabled: (
-            "HF_HUB_OFFLINE is set, so the Hub is not used; unset it, or name a local path"
+            "HF_HUB_OFFLINE is set, so the Hub is not used; unset it, or "
+            + {"model": "name a local folder", "dataset": "give local text (--text FILE)"}[kind]
         ),
     }
     # `datasets` hides the cause of its own error for a gated data set.

@@ -29,11 +29,13 @@ from lingraft.advice.diagnosis import LanguageFinding, diagnose
 from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
 from lingraft.corpus import first_documents, parse_language
+from lingraft.corpus.presets import DEFAULT_LIMIT
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.predict_fertility import FertilityCurve, text_bytes
 from lingraft.pipeline.stage_node import versioned_stage
 from lingraft.recipe import Given, Runtime
+from lingraft.recipe.default_text import with_default_text
 from lingraft.store import Draft, Store
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.training import Budget, Execution
@@ -126,25 +128,23 @@ def parse_request(
     budget: str | None,
     probe: str | None,
 ) -> AdviceRequest:
-    """Read the options of the command line; raises `RecipeError` if one is missing or wrong."""
-    missing = []
+    """Read the options of the command line; text that is not named is a preset of the Hub.
+
+    Raises `RecipeError` if an option is missing or wrong.
+    """
     if not language:
-        missing.append("--language")
-    if not text:
-        missing.append("--text")
-    if not language or not text:
-        msg = (
-            f"{' and '.join(missing)} must be given: "
-            "lingraft advise MODEL --language hi --text hindi.jsonl.gz"
-        )
+        msg = "--language must be given: lingraft advise MODEL --language hi"
         raise RecipeError(msg)
+    given = with_default_text(Given(None, language, text or (), base_language, base_text or ()))
+    # Only a sample of a preset is read, but a run without a budget reads up to its limit.
+    default_budget = None if text else DEFAULT_LIMIT
     return AdviceRequest(
         parse_language(language),
-        tuple(text),
+        tuple(given.text),
         parse_language(base_language or "en"),
-        tuple(base_text or ()),
+        tuple(given.base_text),
         gpus=Gpus.parse(gpus) if gpus else None,
-        budget=_parse_bytes("--budget", budget) if budget else None,
+        budget=_parse_bytes("--budget", budget) if budget else default_budget,
         probe=_parse_bytes("--probe", probe) if probe else 0,
     )
 

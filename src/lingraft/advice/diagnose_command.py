@@ -9,9 +9,12 @@ from lingraft.advice.diagnosis import REFERENCE, Diagnosis, diagnose
 from lingraft.advice.measures import SAMPLE_BYTES, TextSample, parse_text_argument, read_sample
 from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
+from lingraft.corpus import parse_language
 from lingraft.corpus.readers import read_parallel
 from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.hub_client import HUB_ID
+from lingraft.recipe import Given
+from lingraft.recipe.default_text import with_default_text
 from lingraft.store import write_files
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
@@ -20,6 +23,7 @@ def diagnose_command(
     models: Sequence[str],
     *,
     text: Sequence[str],
+    language: str | None = None,
     parallel: str | None = None,
     compare: bool = False,
     html: Path | None = None,
@@ -28,6 +32,7 @@ def diagnose_command(
 ) -> Diagnosis:
     """Diagnose tokenizers on text given as [LANG=]FILE, and write the HTML page to `html`.
 
+    Without text, `language` is diagnosed on a sample of a preset of the Hub.
     `compare` requires at least two tokenizers. Raises a `LingraftError` if an argument is wrong or
     a file is missing.
     """
@@ -40,20 +45,23 @@ def diagnose_command(
     if sample_bytes < 1:
         msg = f"--sample-bytes {sample_bytes}: expected a number of bytes above 0"
         raise RecipeError(msg)
-    if not text:
-        msg = (
-            "there is no text to diagnose on; "
-            "give --text LANG=FILE, for example --text hi=news.jsonl.gz"
-        )
-        raise CorpusError(msg)
     places: dict[str, list[str]] = {}
     for argument in text:
-        language, place = parse_text_argument(argument)
-        places.setdefault(language, []).append(place)
+        tag, place = parse_text_argument(argument, language)
+        places.setdefault(tag, []).append(place)
+    if not places:
+        if language is None:
+            msg = (
+                "there is no text to diagnose on; give --text LANG=FILE, for example --text "
+                "hi=news.jsonl.gz, or --language hi for web text of the Hub"
+            )
+            raise CorpusError(msg)
+        given = with_default_text(Given(language=language))
+        places[parse_language(language)] = list(given.text)
     tokenizers: dict[str, ModelTokenizer] = {}
     for name, model in _short_names(models).items():
         tokenizers[name] = open_named_tokenizer(model)
-    samples = [read_sample(language, files, sample_bytes) for language, files in places.items()]
+    samples = [read_sample(tag, files, sample_bytes) for tag, files in places.items()]
     sentences = _read_parallel(parallel, samples)
     diagnosis = diagnose(tokenizers, samples, sentences, learned_from=learned_from)
     if html is not None:

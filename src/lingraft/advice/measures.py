@@ -21,18 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ByteSize
 
-from lingraft.corpus import Source, first_documents, parse_language
+from lingraft.corpus import Limit, Source, first_documents, parse_language
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.evaluation.words import count_words, is_unspaced
 from lingraft.forecast.predict_fertility import text_bytes
+from lingraft.pipeline.text_summary import describe_source
+from lingraft.progress import say
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.unknown_tokens import RoundTrip, measure_round_trip
 
 SAMPLE_BYTES = 2_000_000
 READ_BYTES = 64_000_000
+PRESET_BYTES = 8_000_000
+"""Bytes that are read of a preset: enough for a sample, and few to download."""
 # Documents that are encoded and decoded to find the text that the tokenizer loses.
 ROUND_TRIP_DOCUMENTS = 500
 _BATCH_DOCUMENTS = 256
@@ -54,9 +59,10 @@ class TextSample:
     cut_short: bool = False
 
 
-def parse_text_argument(argument: str) -> tuple[str, str]:
-    """Return language and file of [LANG=]FILE; without LANG= the file name starts with the tag.
+def parse_text_argument(argument: str, language: str | None = None) -> tuple[str, str]:
+    """Return language and file of [LANG=]FILE.
 
+    Without LANG=, the language is `language`, or else the file name starts with it.
     Raises `CorpusError` if neither names a language.
 
     >>> parse_text_argument("pt-br=news.txt"), parse_text_argument("text/hi.train.jsonl.gz")
@@ -65,6 +71,8 @@ def parse_text_argument(argument: str) -> tuple[str, str]:
     tagged = _TAGGED.fullmatch(argument)
     if tagged:
         return parse_language(tagged[1]), tagged[2]
+    if language is not None:
+        return parse_language(language), argument
     try:
         return parse_language(Path(argument).name.split(".")[0]), argument
     except RecipeError:
@@ -83,7 +91,8 @@ def read_sample(
     The sample is whole documents until their size reaches `sample_bytes`. The same files give the
     same sample.
     """
-    return draw_sample(language, _read_texts(language, places), sample_bytes, ", ".join(places))
+    texts = _read_texts(language, places, sample_bytes)
+    return draw_sample(language, texts, sample_bytes, ", ".join(places))
 
 
 def draw_sample(
@@ -113,12 +122,19 @@ def draw_sample(
     return TextSample(language, chosen, text_bytes(chosen), given, cut_short)
 
 
-def _read_texts(language: str, places: Sequence[str]) -> Iterator[str]:
+def _read_texts(language: str, places: Sequence[str], sample_bytes: int) -> Iterator[str]:
+    limit = Limit(bytes=ByteSize(max(PRESET_BYTES, sample_bytes)))
     for place in places:
-        source = Source.parse(place)
+        try:
+            source = Source.parse(place)
+        except ValueError as error:  # a preset that is also a local path
+            raise CorpusError(str(error)) from None
         assert isinstance(source, Source)  # noqa: S101 - a string was given
+        found = source.resolve(language, limit)
+        if found.hub is not None:
+            say(f"text in {language}: {describe_source(found)}")
         # Closed here, because a caller that has enough text stops in the middle of a file.
-        with closing(read_source(source, language)) as texts:
+        with closing(read_source(found, language)) as texts:
             yield from texts
 
 

@@ -274,7 +274,8 @@ def extend(
     # An explicit -o vocabulary.size=... comes last, so that it takes precedence over --size.
     overrides = [f"vocabulary.size={size}"] if size else []
     overrides += override or []
-    chosen = read_recipe(recipe, model, language, text, base_language, base_text, overrides)
+    options = (model, language, text, base_language, base_text, overrides)
+    chosen = read_recipe(recipe, *options, trains=False)
     runtime = Runtime(Path("runs"), store or Path(), "auto", "auto")
     folder = pipeline.extend(chosen, runtime, output, log=log)
     if as_json:

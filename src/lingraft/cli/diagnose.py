@@ -26,6 +26,15 @@ DiagnosisText = Annotated[
         "(hi.train.jsonl.gz). Repeat for several.",
     ),
 ]
+DiagnosisLanguage = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        "-l",
+        help="The language of the text. Without --text, a sample of fineweb-2 (fineweb-edu for "
+        "English) is read from the Hub.",
+    ),
+]
 Compare = Annotated[
     bool,
     typer.Option(
@@ -50,6 +59,7 @@ def diagnose(
     models: Tokenizers,
     *,
     text: DiagnosisText = None,
+    language: DiagnosisLanguage = None,
     parallel: Parallel = None,
     compare: Compare = False,
     html: HtmlPage = None,
@@ -67,6 +77,7 @@ def diagnose(
     diagnosis = advice.diagnose_command(
         models,
         text=text or [],
+        language=language,
         parallel=parallel,
         compare=compare,
         html=html,

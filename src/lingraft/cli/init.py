@@ -66,10 +66,10 @@ def _ask_missing(given: Given) -> Given:
     model = given.model or typer.prompt("Source model (a folder, or owner/name on the Hub)")
     language = given.language or typer.prompt("Target language (hi, ta, pt-BR, domain:law)")
     text = given.text or _ask_list(
-        "Text in the target language (files, globs, Hub datasets; separated by spaces)"
+        "Text in the target language (files, globs, Hub datasets; empty for web text of the Hub)"
     )
     base_text = given.base_text or _ask_list(
-        "Text in a language that the model knows, for replay (empty for none)", optional=True
+        "Text in a language that the model knows, for replay (empty for none)"
     )
     base_language = given.base_language
     if base_text and not base_language:
@@ -77,6 +77,6 @@ def _ask_missing(given: Given) -> Given:
     return Given(model, language, text, base_language, base_text)
 
 
-def _ask_list(question: str, *, optional: bool = False) -> list[str]:
-    answer: str = typer.prompt(question, default="" if optional else None, show_default=False)
+def _ask_list(question: str) -> list[str]:
+    answer: str = typer.prompt(question, default="", show_default=False)
     return answer.split()

@@ -21,8 +21,8 @@ RecipeFile = Annotated[
     Path | None,
     typer.Argument(
         metavar="[RECIPE]",
-        help="A recipe, a YAML file. Without one, give --model, --language and --text; all other "
-        "settings have their defaults.",
+        help="A recipe, a YAML file. Without one, give --model and --language, and --text for text "
+        "of your own; all other settings have their defaults.",
     ),
 ]
 Model = Annotated[
@@ -48,8 +48,9 @@ TextFiles = Annotated[
     typer.Option(
         "--text",
         "-t",
-        help=f"Text in the target language: a file ({TEXT_KINDS}), a folder, a glob, or a Hub "
-        "dataset owner/name. Repeat for several.",
+        help=f"Text in the target language: a file ({TEXT_KINDS}), a folder, a glob, a Hub "
+        "dataset owner/name, or a preset (fineweb-2, wikipedia, c4, hplt). Repeat for several "
+        "[default: fineweb-2, as much as is needed].",
         rich_help_panel="What",
     ),
 ]
@@ -66,7 +67,8 @@ BaseText = Annotated[
     typer.Option(
         "--base-text",
         help="Text in the base language. It is mixed into training (replay), so that the model "
-        "does not forget the language, and is measured before and after.",
+        "does not forget the language, and is measured before and after [default without --text: "
+        "fineweb-edu or fineweb-2].",
         rich_help_panel="What",
     ),
 ]
@@ -144,12 +146,17 @@ def read_recipe(  # noqa: PLR0917 - the options that name a model and its text, 
     base_language: str | None,
     base_text: list[str] | None,
     overrides: list[str] | None,
+    *,
+    trains: bool = True,
 ) -> Recipe:
-    """Read a recipe file, or build a recipe from the options; then apply the overrides."""
+    """Read a recipe file, or build a recipe from the options; then apply the overrides.
+
+    Without `trains`, the recipe is for an extension, which reads less of a preset.
+    """
     from lingraft.recipe import Given, chosen_recipe
 
     given = Given(model, language, text or (), base_language, base_text or ())
-    return chosen_recipe(file, given, overrides or [])
+    return chosen_recipe(file, given, overrides or [], trains=trains)
 
 
 def overrides_with_name(override: list[str] | None, name: str | None) -> list[str]:

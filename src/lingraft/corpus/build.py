@@ -20,6 +20,7 @@ from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, su
 from lingraft.corpus.config import CorpusSettings, Limit, Source
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
 from lingraft.corpus.findings import Findings
+from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.readers import read_source
 from lingraft.corpus.splits import (
@@ -94,13 +95,22 @@ def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
         train = _read_sources(sources, cleaner, settings, Path(scratch, "train"))
         counts, notes = _write_splits(settings, train, heldout, draft)
     report = {split: asdict(count) for split, count in counts.items()}
-    draft.note(report | notes)
+    draft.note(report | notes | _commits(settings))
     for warning in train.findings.warnings():
         draft.warn(f"text in {language}: {warning}")
     content = {"format": 1, "language": language, "splits": report, **notes}
     draft.path(COUNTS).write_text(
         json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
     )
+
+
+def _commits(settings: CorpusSettings) -> dict[str, dict[str, str]]:
+    """Return the note of the commits of the hub data sets that were read, if there are any."""
+    commits = {}
+    for source in (*settings.sources, *(settings.heldout or ())):
+        if source.hub is not None:
+            commits[f"{source.hub}@{source.revision or 'main'}"] = commit_of(source)
+    return {"commits": commits} if commits else {}
 
 
 @dataclass(frozen=True)

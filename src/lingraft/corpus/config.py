@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ByteSize, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from lingraft.corpus.presets import DEFAULT_HELDOUT_LIMIT, DEFAULT_LIMIT, preset, presets
 from lingraft.corpus.text_files import has_wildcards
@@ -170,6 +177,14 @@ class Source(Settings):
         settings["config"] = self.config or found.configuration_for(language)
         settings["limit"] = self.limit or limit
         return Source(hub=found.repository, text_field=found.text_field, **settings)
+
+    @model_serializer(mode="wrap")
+    def _without_preset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `preset` out where there is none: keys of runs without presets stay the same."""
+        values: dict[str, Any] = serialize(self)
+        if self.preset is None:
+            values.pop("preset", None)
+        return values
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,29 @@ from lingraft.hub_client import (
 def commit_of(source: Source) -> str:
     """Return the commit of a source's revision; a full commit needs no network.
 
-    Raises `HubError`.
+    Within a process, a branch is resolved once: a key and the text that is read for it are of one
+    commit, also if the branch moves in between. Raises `HubError`.
     """
     if source.revision and COMMIT.fullmatch(source.revision):
         return source.revision
-    from huggingface_hub import HfApi
-
     with (
         hub_errors(source.label, lambda error: _explanation(error, source, documents=0)),
         well_formed_response(source.label),
     ):
-        info = HfApi().dataset_info(str(source.hub), revision=source.revision)
-        card: Any = info.card_data or {}
-        entries = card.get("configs") or ()
-        listed = [str(entry["config_name"]) for entry in entries]
-    _check_configuration(source, listed)
-    return str(info.sha)
+        commit, configurations = _resolve(str(source.hub), source.revision)
+    _check_configuration(source, configurations)
+    return commit
+
+
+@cache
+def _resolve(repository: str, revision: str | None) -> tuple[str, tuple[str, ...]]:
+    """Return the commit of a revision, and the configurations that the card lists."""
+    from huggingface_hub import HfApi
+
+    info = HfApi().dataset_info(repository, revision=revision)
+    card: Any = info.card_data or {}
+    entries = card.get("configs") or ()
+    return str(info.sha), tuple(str(entry["config_name"]) for entry in entries)
 
 
 def _check_configuration(source: Source, known: Sequence[str]) -> None:
@@ -132,6 +140,6 @@ def _explanation(error: Exception, source: Source, *, documents: int) -> str:
 
     return refusal(error, str(source.hub), "dataset", source.revision) or (
         f"the connection to {constants.ENDPOINT} failed after {documents} documents "
-        f"({type(error).__name__}: {one_line(error)}); run again, or download the data set and "
-        "name its path"
+        f"({type(error).__name__}: {one_line(error)}); run again, or give local text "
+        "(--text FILE)"
     )

@@ -46,7 +46,7 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
 
 def _identity(source: Source) -> dict[str, Any]:
     # Content hashes stand for the path, and the commit for the revision.
-    identity = source.model_dump(mode="json", exclude={"path", "preset", "revision", "streaming"})
+    identity = source.model_dump(mode="json", exclude={"path", "revision", "streaming"})
     if identity["format"] == "text":  # stores written before `format` existed stay valid
         del identity["format"]
     if source.path is not None:

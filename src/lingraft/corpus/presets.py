@@ -180,6 +180,17 @@ def preset(name: str) -> Preset:
     return presets()[name]
 
 
+def default_preset(language: str) -> str:
+    """Return the preset for a language for which no text is named: the first with the language.
+
+    >>> default_preset("te"), default_preset("en-GB")
+    ('fineweb-2', 'fineweb-edu')
+    """
+    first = next(iter(presets().values()))
+    primary = str(langcodes.Language.get(parse_language(language)).language)
+    return first.missing.get(primary, first.name)
+
+
 def preset_of(repository: str | None) -> Preset | None:
     """Return the preset of a repository on the Hub, `None` if it has none."""
     for candidate in presets().values():

@@ -7,6 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from lingraft.corpus.presets import preset_of
 from lingraft.embeddings import INITS
 from lingraft.formatting import change, measured, percent
 from lingraft.measurement import SUBJECTS, Measurement, metric_changes
@@ -29,12 +30,14 @@ def data_section(record: Mapping[str, Any]) -> str:
     replay = recipe.get("replay")
     rows = []
     for text in texts(recipe):
-        counts = _counts(record, text["language"])
+        notes = _text_notes(record, text["language"])
+        counts = notes.get("train")
         role = "replay" if text is replay else "target"
-        sources = ", ".join(map(escape_markdown, map(source_name, text["corpus"])))
+        names = [source_name(source, notes.get("commits")) for source in text["corpus"]]
+        sources = ", ".join(map(escape_markdown, names))
         documents = f"{counts['documents']:,}" if counts else ""
         size = f"{counts['bytes']:,}" if counts else ""
-        licence = escape_markdown(licences.get(role) or NOT_STATED)
+        licence = escape_markdown(licences.get(role) or _known_licences(text) or NOT_STATED)
         rows.append([text["language"], role, sources, documents, size, licence])
     table = markdown_table(("language", "role", "sources", "documents", "bytes", "licence"), rows)
     return (
@@ -44,32 +47,46 @@ def data_section(record: Mapping[str, Any]) -> str:
     )
 
 
-def source_name(source: Mapping[str, Any]) -> str:
+def source_name(source: Mapping[str, Any], commits: Mapping[str, str] | None = None) -> str:
     """Return the public name of a source: the id of a Hub dataset, or the name of a file.
 
-    The folder of a local file is left out, because it can contain the name of a user.
+    `commits` are the commits that were read, by data set and revision. The folder of a local file
+    is left out, because it can contain the name of a user.
 
     >>> source_name({"path": "/home/me/texts/hi.jsonl.gz"})
     'hi.jsonl.gz'
-    >>> source_name({"hub": "wiki/x", "revision": "1a2b"})
+    >>> source_name({"hub": "wiki/x", "revision": "v2"}, {"wiki/x@v2": "1a2b"})
     'wiki/x@1a2b'
     """
     if source.get("hub"):
         config = f" ({source['config']})" if source.get("config") else ""
-        revision = f"@{source['revision']}" if source.get("revision") else ""
-        return f"{source['hub']}{config}{revision}"
+        revision = source.get("revision")
+        asked = f"{source['hub']}@{revision or 'main'}"
+        commit = (commits or {}).get(asked, revision)
+        return f"{source['hub']}{config}{f'@{commit}' if commit else ''}"
     if source.get("path"):
         return Path(str(source["path"])).name
     return "lingraft's miniature corpus (generated text)"
 
 
-def _counts(record: Mapping[str, Any], language: str) -> Mapping[str, int] | None:
-    """Return the documents and bytes of the training text in a language, if they are recorded."""
+def _known_licences(text: Mapping[str, Any]) -> str | None:
+    """Return the licences of a text whose sources are all presets, `None` for other text."""
+    licences: dict[str, None] = {}
+    for source in text["corpus"]:
+        known = preset_of(source.get("hub"))
+        if known is None:
+            return None
+        licences[known.licence] = None
+    return ", ".join(licences)
+
+
+def _text_notes(record: Mapping[str, Any], language: str) -> Mapping[str, Any]:
+    """Return what is recorded of the training text in a language, nothing if it is unknown."""
     for stage in record["stages"]:
         if stage["title"] == f"text in {language}" and "train" in stage["notes"]:
-            counts: Mapping[str, int] = stage["notes"]["train"]
-            return counts
-    return None
+            notes: Mapping[str, Any] = stage["notes"]
+            return notes
+    return {}
 
 
 def method_section(record: Mapping[str, Any]) -> str:

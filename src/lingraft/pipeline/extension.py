@@ -29,6 +29,7 @@ from lingraft.pipeline.runner import (
 )
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
+from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
 from lingraft.store import Store, file_digest
@@ -54,6 +55,8 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
     store: a later `lingraft adapt` starts from them.
     """
     store = Store(runtime.store)
+    for line in recipe_text_lines(recipe):
+        log(line)
     recipe_without_training = _without_training(recipe)
     graph = _extension(recipe, recipe_without_training)
     if not all(node.is_cached(store) for node in graph.nodes):

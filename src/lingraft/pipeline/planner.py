@@ -29,6 +29,7 @@ from lingraft.pipeline.source_summary import source_statement
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import pretokenizer_line
+from lingraft.pipeline.text_summary import text_lines
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.store import Manifest, Store
 
@@ -46,7 +47,7 @@ class PlanRow:
 
     `amounts` maps names of `AMOUNTS` to numbers, as far as these are known. `seconds` is the time
     that the stage will take: 0 if its output is cached, `None` if it is not known. `notes` are
-    lines about the source model.
+    lines about the source model, or about text from the Hub.
     """
 
     title: str
@@ -174,9 +175,11 @@ class _Planner:
     def _corpus(self, node: StageNode, text: Text) -> PlanRow:
         if node.is_cached(self.store):
             counts = Corpus.open(self.store.folder(node.stage)).counts("train")
-            return self._row(node, {"documents": counts.documents, "bytes": counts.bytes})
-        size = text_bytes(text.corpus)
-        return self._row(node, {"bytes": size}, seconds=_reading_seconds(size))
+            row = self._row(node, {"documents": counts.documents, "bytes": counts.bytes})
+        else:
+            size = text_bytes(text.corpus)
+            row = self._row(node, {"bytes": size}, seconds=_reading_seconds(size))
+        return replace(row, notes=tuple(text_lines(text)))
 
     def _vocabulary(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)

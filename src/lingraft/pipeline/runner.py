@@ -42,6 +42,7 @@ from lingraft.pipeline.source_summary import SourceStatement, source_statement
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stage_warnings import StageWarnings, stage_warnings
 from lingraft.pipeline.stages import build_graph
+from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
@@ -90,6 +91,8 @@ def run(
     Raises `LingraftError`; then no run folder is left, but finished stages stay in the store.
     """
     store, folder = Store(runtime.store), runtime.runs / recipe.run_name
+    for line in recipe_text_lines(recipe):
+        log(line)
     graph = build_graph(recipe)
     key = run_key(recipe, graph)
     remove_leftovers(folder)

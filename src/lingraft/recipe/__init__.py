@@ -4,8 +4,8 @@ The keys of stages depend on the `Recipe`, never on the `Runtime`. Importing thi
 import torch.
 """
 
+from lingraft.recipe.default_text import Given
 from lingraft.recipe.load import (
-    Given,
     assignment,
     chosen_recipe,
     load_recipe,

@@ -10,12 +10,13 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.text_files import is_matched
 from lingraft.errors import RecipeError
+from lingraft.recipe.default_text import Given, with_default_text
 from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.overrides import override
 from lingraft.recipe.problems import parse_settings
@@ -26,40 +27,31 @@ from lingraft.recipe.yaml import dump, read_file, read_text
 from lingraft.store import path_exists
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path, overrides: Sequence[str] = (), *, trains: bool = True) -> Recipe:
     """Read a recipe file and apply dotted overrides (`vocabulary.size=10000`).
 
     A relative path in a recipe is looked up in the current directory, then next to the recipe file.
     Raises `RecipeError` with the full path of the setting and its line.
     """
     tree = override(read_file(path), overrides)
-    return parse_recipe(replace(tree, values=resolve_paths(tree.values, path.parent)))
+    tree = replace(tree, values=resolve_paths(tree.values, path.parent))
+    return parse_recipe(tree, trains=trains)
 
 
-@dataclass(frozen=True)
-class Given:
-    """Model and text given on the command line, in addition to a recipe or instead of one."""
-
-    model: str | None = None
-    language: str | None = None
-    text: Sequence[str] = ()
-    base_language: str | None = None
-    base_text: Sequence[str] = ()
-
-    def overrides(self) -> list[str]:
-        """Return the options that are given as overrides of a recipe."""
-        settings = {
-            "model": self.model,
-            "target.language": self.language,
-            "target.corpus": list(self.text),
-            "replay.language": self.base_language,
-            "replay.corpus": list(self.base_text),
-        }
-        overrides = []
-        for setting, value in settings.items():
-            if value:
-                overrides.append(assignment(setting, value))
-        return overrides
+def _given_overrides(given: Given) -> list[str]:
+    """Return the options that are given as overrides of a recipe."""
+    settings = {
+        "model": given.model,
+        "target.language": given.language,
+        "target.corpus": list(given.text),
+        "replay.language": given.base_language,
+        "replay.corpus": list(given.base_text),
+    }
+    overrides = []
+    for setting, value in settings.items():
+        if value:
+            overrides.append(assignment(setting, value))
+    return overrides
 
 
 def assignment(setting: str, value: Any) -> str:
@@ -72,21 +64,25 @@ def assignment(setting: str, value: Any) -> str:
     return f"{setting}={json.dumps(value, ensure_ascii=False)}"
 
 
-def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()) -> Recipe:
+def chosen_recipe(
+    path: Path | None, given: Given, overrides: Sequence[str] = (), *, trains: bool = True
+) -> Recipe:
     """Return the recipe in a file, changed by `given` and `overrides`.
 
-    Without a file, return a recipe with the defaults for `given`. Raises `RecipeError` if that has
-    no model, language or text.
+    Without a file, return a recipe with the defaults for `given`; text that is not named is a
+    preset of the Hub. Raises `RecipeError` if there is no model or no language. Without `trains`,
+    the recipe is for an extension, which reads less of a preset.
     """
     if path is not None:
-        return load_recipe(path, [*given.overrides(), *overrides])
-    needed = {"--model": given.model, "--language": given.language, "--text": given.text}
+        return load_recipe(path, [*_given_overrides(given), *overrides], trains=trains)
+    needed = {"--model": given.model, "--language": given.language}
     missing = " and ".join(option for option, value in needed.items() if not value)
     if missing or not given.model:
         msg = f"without a recipe, {missing} must be given; or name a recipe, like recipes/demo.yaml"
         raise RecipeError(msg)
+    given = with_default_text(given, [change.partition("=")[0].strip() for change in overrides])
     values: dict[str, Any] = {
-        "name": f"{_folder_name(given.model)}-{{language}}",
+        "name": f"{_folder_name(str(given.model))}-{{language}}",
         "model": given.model,
         "target": {"language": given.language, "corpus": list(given.text)},
     }
@@ -95,16 +91,16 @@ def chosen_recipe(path: Path | None, given: Given, overrides: Sequence[str] = ()
             "language": given.base_language or "en",
             "corpus": list(given.base_text),
         }
-    return parse_recipe(override(Tree(values), overrides))
+    return parse_recipe(override(Tree(values), overrides), trains=trains)
 
 
-def parse_recipe(tree: Tree) -> Recipe:
+def parse_recipe(tree: Tree, *, trains: bool = True) -> Recipe:
     """Validate a tree of settings and return the recipe.
 
     A preset becomes the hub data set that it means for the language. Prints a warning for each old
     name. Raises `RecipeError` with all problems, one per line.
     """
-    return resolve_presets(parse_settings(current_tree(tree), Recipe))
+    return resolve_presets(parse_settings(current_tree(tree), Recipe), trains=trains)
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
@@ -198,11 +194,12 @@ def commented_recipe(
 
     Raises `RecipeError` if `given` lacks something or the recipe is not valid.
     """
-    needed = {"model": given.model, "language": given.language, "text": given.text}
+    needed = {"model": given.model, "language": given.language}
     missing = " and ".join(name for name, value in needed.items() if not value)
     if missing:
-        msg = f"{file}: {missing} must be known for a recipe; give --model, --language and --text"
+        msg = f"{file}: {missing} must be known for a recipe; give --model and --language"
         raise RecipeError(msg)
+    given = with_default_text(given)
     replay = _NO_REPLAY.format()
     if given.base_text:
         replay = _REPLAY.format(

@@ -2,7 +2,8 @@
 
 A preset may have hundreds of gigabytes of text in a language. The recipe needs enough for its
 training budget, for learning the vocabulary, and for held-out text. A budget in epochs sets no
-size; then `DEFAULT_LIMIT` is read, and an epoch is a pass over it.
+size; then `DEFAULT_LIMIT` is read, and an epoch is a pass over it. An extension, which trains and
+measures nothing, needs text to learn from and a sample for the certificate.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import ByteSize
 from lingraft.corpus import Limit
 from lingraft.corpus.presets import DEFAULT_LIMIT
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.text_settings import Replay, Text
+from lingraft.recipe.text_settings import Text
 
 BYTES_PER_TOKEN = 8
 """More than an adapted tokenizer's token has on average: 4 to 7 bytes in most languages."""
@@ -31,14 +32,27 @@ BATCH_TOKENS = 32_768
 LEARNING_BYTES_PER_TOKEN = 2_000
 """Bytes of text from which a token is learned; with less, rare tokens depend on single texts."""
 
+SAMPLE_BYTES = 5_000_000
+"""Bytes of each language for an extension, of which a part is held out for its certificate."""
 
-def resolve_presets(recipe: Recipe) -> Recipe:
-    """Return the recipe with the hub data sets that its presets mean, each with a limit."""
-    target, replay = training_bytes(recipe)
+
+def resolve_presets(recipe: Recipe, *, trains: bool = True) -> Recipe:
+    """Return the recipe with the hub data sets that its presets mean, each with a limit.
+
+    Without `trains`, the recipe is for an extension, and training and measuring need no text.
+    """
+    size = recipe.vocabulary.size
+    learning = LEARNING_BYTES_PER_TOKEN * (size if isinstance(size, int) else size.max_size)
+    target = replay = SAMPLE_BYTES
+    measured = 0
+    if trains:
+        target, replay = training_bytes(recipe)
+        measured = recipe.evaluation.heldout_bytes
+    targets = [_resolve(text, max(target, learning), measured) for text in recipe.targets]
     texts = {
-        "target": _resolve(recipe.target, recipe, target),
-        "extra_targets": tuple(_resolve(text, recipe, target) for text in recipe.extra_targets),
-        "replay": recipe.replay and _resolve(recipe.replay, recipe, replay),
+        "target": targets[0],
+        "extra_targets": tuple(targets[1:]),
+        "replay": recipe.replay and _resolve(recipe.replay, replay, measured),
     }
     return recipe.model_copy(update=texts)
 
@@ -64,12 +78,7 @@ def training_bytes(recipe: Recipe) -> tuple[int, int]:
     return math.ceil(target), math.ceil(replay)
 
 
-def _resolve(text: Text, recipe: Recipe, training: int) -> Text:
-    needed: list[float] = [training]
-    if text.share:
-        needed.append(recipe.evaluation.heldout_bytes / text.share)
-    if not isinstance(text, Replay):
-        size = recipe.vocabulary.size
-        added = size if isinstance(size, int) else size.max_size
-        needed.append(added * LEARNING_BYTES_PER_TOKEN)
-    return text.resolve(text.language, Limit(bytes=ByteSize(math.ceil(max(needed)))))
+def _resolve(text: Text, trained: int, measured: int) -> Text:
+    """Resolve the presets of a text, read as far as training and held-out text need."""
+    held_out = measured / text.share if text.share else 0
+    return text.resolve(text.language, Limit(bytes=ByteSize(math.ceil(max(trained, held_out)))))

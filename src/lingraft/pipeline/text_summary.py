@@ -1,0 +1,57 @@
+"""Says which data sets of the Hub a recipe reads, and how much of them.
+
+The plan shows these lines, and a run logs them before it reads anything.
+"""
+
+from __future__ import annotations
+
+from lingraft.corpus import Limit, Source
+from lingraft.corpus.presets import preset_of
+from lingraft.formatting import size
+from lingraft.recipe import Recipe, Replay, Text
+
+
+def recipe_text_lines(recipe: Recipe) -> list[str]:
+    """Return the lines of all texts of a recipe."""
+    lines = []
+    for text in recipe.targets:
+        lines += text_lines(text)
+    return lines + (text_lines(recipe.replay) if recipe.replay else [])
+
+
+def text_lines(text: Text) -> list[str]:
+    """Return a line for each source on the Hub: data set, configuration, licence and limit."""
+    role = "replay" if isinstance(text, Replay) else "text"
+    sources = [source for source in (*text.sources, *(text.heldout or ())) if source.hub]
+    return [f"{role} in {text.language}: {describe_source(it, text.limit)}" for it in sources]
+
+
+def describe_source(source: Source, limit: Limit | None = None) -> str:
+    """Return the data set of a source on the Hub, and how much is read if its text has a limit.
+
+    >>> describe_source(Source(hub="allenai/c4", config="te"))
+    'c4 (allenai/c4, te, licence odc-by), all of it'
+    """
+    known = preset_of(source.hub)
+    parts = [source.hub, source.config, source.revision]
+    if known:
+        parts.append(f"licence {known.licence}")
+    name = ", ".join(part for part in parts if part)
+    name = f"{known.name} ({name})" if known else name
+    return f"{name}, {_amount(source.limit or limit)}"
+
+
+def _amount(limit: Limit | None) -> str:
+    """Return how much is read.
+
+    >>> _amount(Limit(bytes=100_000_000)), _amount(Limit(documents=50)), _amount(None)
+    ('at most 100 MB', 'at most 50 documents', 'all of it')
+    """
+    if limit is None:
+        return "all of it"
+    parts = []
+    if limit.documents is not None:
+        parts.append(f"{limit.documents:,} documents")
+    if limit.bytes is not None:
+        parts.append(size(limit.bytes))
+    return f"at most {' or '.join(parts)}"
