@@ -233,7 +233,7 @@ def test_a_stopped_run_says_how_to_continue(basic, tmp_path):
 def test_bugs_show_a_traceback(tmp_path):
     """An error that the user cannot fix keeps its traceback and exits with 1."""
     code = (
-        "import lingraft.recipe\ndef broken(*_): raise ZeroDivisionError\n"
+        "import lingraft.recipe\ndef broken(*_, **__): raise ZeroDivisionError\n"
         "lingraft.recipe.chosen_recipe = broken\nfrom lingraft.cli import main\n"
         "import sys\nsys.argv = ['lingraft', 'plan', 'x.yaml']\nmain()"
     )
