@@ -93,6 +93,7 @@ def test_adapt_without_a_recipe(basic, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "tokens per word" in done.stdout
     assert "runs/mine/report.html" in done.stdout
+    _first_run_explains_itself(done.stderr.splitlines(), done.stdout.splitlines())
     run = tmp_path / "runs" / "mine"
     used = yaml.safe_load((run / "recipe.yaml").read_text())
     assert used["target"]["language"] == "hi"
@@ -107,6 +108,25 @@ def test_adapt_without_a_recipe(basic, tmp_path):
     written = lingraft("report", "runs/mine", cwd=tmp_path).stdout
     assert written == "report runs/mine/report.html  card runs/mine/model/README.md\n"
     assert digest((run / "report.html").read_text()) == before
+
+
+def _first_run_explains_itself(progress: list[str], printed: list[str]) -> None:
+    """Check what comes first, what training says, and what stands after the table."""
+    assert progress[0].startswith("mine: ")
+    assert " learns Hindi: 10 tokens added, then trained on " in progress[0]
+    assert progress[0].endswith(", without replay")
+    assert re.match(r"text in hi: .* of \d+ stages to do, (about|at least) .* on cpu", progress[1])
+    (warning,) = [line for line in progress if line.startswith("warning: replay: ")]
+    assert progress.index(warning) == 2
+    assert any(re.match(r"training: \d+ steps?, [0-9,]+ tokens in ", line) for line in progress)
+    table = next(i for i, line in enumerate(printed) if line.startswith("metric "))
+    assert printed.index(warning) < table
+    assert any(line.startswith("held-out text: hi: ") for line in printed[table:])
+    assert any("for Hindi" in line or "on Hindi" in line for line in printed[table:])
+    assert printed[-2:] == [
+        'model = AutoModelForCausalLM.from_pretrained("runs/mine/model")',
+        'tokenizer = AutoTokenizer.from_pretrained("runs/mine/model")',
+    ]
 
 
 def spoil(what: str, given: dict[str, object], tmp_path: Path) -> list[str]:

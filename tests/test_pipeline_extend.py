@@ -165,7 +165,10 @@ def test_what_became_of_the_pre_tokenizer_is_said_in_one_line(values, here, tmp_
         str(here.store),
     ]
     app(["plan", *words], standalone_mode=False)
-    assert "pre-tokenizer: is made mark-aware where it cuts words" in capsys.readouterr().out
+    planned = capsys.readouterr().out
+    assert "pre-tokenizer: is made mark-aware where it cuts words" in planned
+    assert "no PEFT adapter later: training.phases.0: the strategy" in planned
+    assert "no GGUF file later: the pre-tokenizer has no name in llama.cpp" in planned
     app(["extend", *words, "--output", str(tmp_path / "out")], standalone_mode=False)
     printed = capsys.readouterr().out.splitlines()
     (line,) = [line for line in printed if "pre-tokenizer changed" in line]

@@ -246,6 +246,8 @@ def _print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
             typer.echo(note)
     print_table(pipeline.plan_table(stages))
     typer.echo(pipeline.describe_pretokenizer_plan(recipe, runtime))
+    for line in pipeline.describe_limits(recipe, runtime):
+        typer.echo(line)
 
 
 def extend(

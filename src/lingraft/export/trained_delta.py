@@ -24,12 +24,10 @@ from torch import Tensor
 from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
 from lingraft.errors import ModelError
+from lingraft.pipeline.export_limits import WHOLE_MODEL, why_no_adapter
 from lingraft.pipeline.run_folder import read_record
 from lingraft.splice import Splice
 from lingraft.training.save_model import LOW_RANK
-
-WHOLE_MODEL = "use the whole model (RUN/model)"
-INSTEAD = f"{WHOLE_MODEL}, or train with the strategy lora or rows"
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,11 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
     Raises `ModelError` with the reason if an adapter cannot represent it.
     """
     record = read_record(run)
-    strategies = _strategies(record["recipe"])
-    if record["recipe"].get("chat_vector"):
-        msg = f"{run}: a chat vector changed all weights, which no adapter can represent; {INSTEAD}"
+    if reason := why_no_adapter(record["recipe"]):
+        msg = f"{run}: {reason}"
         raise ModelError(msg)
+    phases = record["recipe"]["training"]["phases"]
+    strategies = [next(iter(phase["strategy"])) for phase in phases]
     for target_id, source_id in splice.kept.items():
         if target_id != source_id:
             msg = (
@@ -92,18 +91,6 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
     merged_back = float(_notes(record, "training").get("merge_back", {}).get("share", 0.0))
     layers = _sum_phases(list(_read_matrices(run, strategies)), 1 - merged_back)
     return TrainedDelta(layers, names.rows, ids, input_rows, output_rows)
-
-
-def _strategies(recipe: Mapping[str, Any]) -> list[str]:
-    names = [next(iter(phase["strategy"])) for phase in recipe["training"]["phases"]]
-    for number, name in enumerate(names, start=1):
-        if name not in {"lora", "rows", "embeddings"}:
-            msg = (
-                f"training.phases.{number - 1}: the strategy {name} trains full weights, which a "
-                f"LoRA adapter cannot represent; {INSTEAD}"
-            )
-            raise ModelError(msg)
-    return names
 
 
 def _new_rows(splice: Splice, rows: int) -> list[int]:

@@ -10,7 +10,13 @@ from lingraft.pipeline.extension import extend
 from lingraft.pipeline.finished_run import Run, load_run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.model_evaluation import EvaluationRequest, evaluate_models
-from lingraft.pipeline.planner import PlanRow, describe_pretokenizer_plan, plan, plan_table
+from lingraft.pipeline.planner import (
+    PlanRow,
+    describe_limits,
+    describe_pretokenizer_plan,
+    plan,
+    plan_table,
+)
 from lingraft.pipeline.runner import run, run_as_worker
 from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import (
@@ -30,6 +36,7 @@ __all__ = [
     "before_after",
     "build_graph",
     "claims_table",
+    "describe_limits",
     "describe_pretokenizer_plan",
     "evaluate_models",
     "extend",

@@ -14,6 +14,7 @@ from rich.table import Table
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.corpus import Corpus
 from lingraft.formatting import duration, flops, number
+from lingraft.pipeline.export_limits import why_no_adapter, why_no_gguf
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
@@ -30,7 +31,7 @@ from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.pipeline.text_summary import text_lines
-from lingraft.recipe import Recipe, Runtime, Text
+from lingraft.recipe import Recipe, Runtime, Text, recipe_values
 from lingraft.store import Manifest, Store
 
 EMBEDDING_SECONDS = 3.0
@@ -270,6 +271,22 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime) -> str:
         "repair": "is made mark-aware where it cuts words at combining marks",
     }[mode]
     return f"pre-tokenizer: {effect} ({mode}: the recipe says so)"
+
+
+def describe_limits(recipe: Recipe, runtime: Runtime) -> list[str]:
+    """Return what `lingraft export` will refuse for the result, one line each, where known."""
+    lines = []
+    if reason := why_no_adapter(recipe_values(recipe)):
+        lines.append(f"no PEFT adapter later: {reason}")
+    graph, store = build_graph(recipe), Store(runtime.store)
+    folder, mode = recipe.model.tokenizer_folder(), recipe.vocabulary.pretokenizer
+    if graph.source.is_cached(store):
+        folder = store.folder(graph.source.stage) / "model"
+    if graph.vocabulary.is_cached(store):  # the pre-tokenizer is decided already
+        folder, mode = store.folder(graph.vocabulary.stage) / "tokenizer", "keep"
+    if folder and (reason := why_no_gguf(folder, mode)):
+        lines.append(f"no GGUF file later: {reason}")
+    return lines
 
 
 def plan_table(rows: list[PlanRow]) -> Table:

@@ -21,6 +21,7 @@ from lingraft.pipeline.all_ranks import train_as_worker, training_group
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.graph import Graph
+from lingraft.pipeline.opening import describe_run, estimate_run
 from lingraft.pipeline.run_folder import (
     EVIDENCE,
     FORMAT,
@@ -104,8 +105,11 @@ def run(
     started = time.time()
     if not all(node.is_cached(store) for node in graph.tasks):
         check_tasks(recipe.evaluation.tasks)
+    log(describe_run(recipe, describe_source(recipe_values(recipe)["model"])))
     if not all(node.is_cached(store) for node in graph):
         quiet_libraries()
+        if log is not discard_line:
+            log(estimate_run(recipe, runtime))
     with each_warning_once(), new_run_folder(folder) as draft:
         for warning in _recipe_warnings(recipe):
             warn(warning, log)

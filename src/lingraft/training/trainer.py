@@ -18,7 +18,8 @@ import torch
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import Interrupted, TrainingError
-from lingraft.progress import Advance, no_progress, progress
+from lingraft.formatting import counted
+from lingraft.progress import Advance, no_progress, progress, say
 from lingraft.store import digest, remove_drafts
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
 from lingraft.training.checkpointing import (
@@ -90,6 +91,7 @@ class Trainer:
         if first:
             remove_drafts(job.scratch_dir)
             self.log.begin(job.scratch_dir, state.log_bytes)
+            say(self._describe(state.done.step))
         if state.phase:
             self._load_phase(state.phase)
         bar = progress(job.title, self.steps, unit="steps") if first else nullcontext(no_progress)
@@ -109,6 +111,17 @@ class Trainer:
         if self.world.size > 1:
             merged = {"processes": self.world.size, "opened": self.loaded.how, **merged}
         return {**notes, "loss": self.loss, **merged}
+
+    def _describe(self, done: int) -> str:
+        """Return the length of the training in one line."""
+        sequences = sum(phase.sequences for phase in self.phases)
+        block = self.job.text.target.summary.block
+        device = self.job.execution.device
+        line = (
+            f"{self.job.title}: {counted(self.steps, 'step')}, {sequences * block:,} tokens in "
+            f"sequences of {block:,}, {self.parameters:,} parameters, on {device}"
+        )
+        return f"{line}; continues after step {done:,}" if done else line
 
     def _stepper(self, number: int) -> Stepper:
         job, phase = self.job, self.job.plan.phases[number]

@@ -1,0 +1,65 @@
+"""What a run says before anything is learned: what it will do, with how much text, and how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lingraft.display_text import language_name
+from lingraft.formatting import counted, duration, join_words, number, percent, size
+from lingraft.pipeline.planner import PlanRow, plan
+from lingraft.recipe import Recipe, Runtime
+
+
+def describe_run(recipe: Recipe, source: str) -> str:
+    """Return in one line what a run of a recipe does with the source model of this name."""
+    target = join_words([language_name(text.language) for text in recipe.targets])
+    wanted = recipe.vocabulary.size
+    if isinstance(wanted, int):
+        added = f"{counted(wanted, 'token')} added"
+    else:
+        added = f"up to {counted(wanted.max_size, 'token')} added (rule {wanted.rule})"
+    return f"{recipe.run_name}: {source} learns {target}: {added}, {_training(recipe)}"
+
+
+def _training(recipe: Recipe) -> str:
+    """Return how long a recipe trains, and with how much replay."""
+    budgets = []
+    for phase in recipe.training.phases:
+        unit, amount = phase.budget.amount
+        budgets.append(f"{number(amount)} {unit.removesuffix('s') if amount == 1 else unit}")
+    if not budgets:
+        return "nothing is trained"
+    trained = f"then trained on {' and '.join(budgets)}"
+    if recipe.replay is None:
+        return f"{trained}, without replay"
+    share = percent(recipe.replay.portion)
+    return f"{trained}, with {share} replay of {language_name(recipe.replay.language)}"
+
+
+def estimate_run(recipe: Recipe, runtime: Runtime) -> str:
+    """Return in one line the amounts of text, the stages that are not stored, and their time."""
+    try:
+        rows = plan(recipe, runtime)
+    except Exception as error:  # noqa: BLE001 - the run itself reports what is wrong, with advice
+        return f"the time is not estimated ({type(error).__name__})"
+    missing = [row for row in rows if not row.cached]
+    stages = f"{len(missing)} of {counted(len(rows), 'stage')} to do"
+    return f"{_texts(rows)}{stages}, {_time(missing, runtime.resolved_device())}"
+
+
+def _texts(rows: Sequence[PlanRow]) -> str:
+    """Return the size of each text that is known."""
+    shown = ""
+    for row in rows:
+        if row.title.startswith("text in ") and "bytes" in row.amounts:
+            shown += f"{row.title}: {size(row.amounts['bytes'])}; "
+    return shown
+
+
+def _time(rows: Sequence[PlanRow], device: str) -> str:
+    """Return the time of stages together: a lower bound if that of some is not known."""
+    seconds = sum(row.seconds or 0.0 for row in rows)
+    unknown = [row.title for row in rows if row.seconds is None]
+    if unknown:
+        return f"at least {duration(seconds)} on {device} (not known: {', '.join(unknown)})"
+    return f"about {duration(seconds)} on {device}"
