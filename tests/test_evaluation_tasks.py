@@ -24,7 +24,9 @@ from tokenizers import (
     processors,
     trainers,
 )
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import lingraft
 from lingraft.corpus.records import read_records
 from lingraft.errors import CorpusError, HubError, LingraftError, ModelError, RecipeError
 from lingraft.evaluation.tasks import TaskSettings, check_tasks, run_tasks, task_identity
@@ -871,6 +873,37 @@ def test_a_folder_of_own_tasks_works(tmp_path: Path) -> None:
                 {**names, "names": ["my_faults"], "data": {"my_faults": data}}
             )
         )
+
+
+def test_tasks_run_on_models_in_memory(tiny_model: Path, tmp_path: Path) -> None:
+    """`lingraft.evaluate` runs tasks on a model in memory as on its folder, and compares them."""
+    data = write_rows(
+        tmp_path / "rows.jsonl", [{"text": f"{n} + 1 =", "label": n % 2} for n in range(4)]
+    )
+    task = {
+        "task": "my_sums",
+        "dataset_path": "json",
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{text}}",
+        "doc_to_target": "label",
+        "doc_to_choice": ["a", "b"],
+        "metric_list": [{"metric": "acc"}],
+    }
+    # JSON is YAML.
+    (tmp_path / "sums.yaml").write_text(json.dumps(task), encoding="utf-8")
+    names = {"names": ["my_sums"], "tasks_folder": str(tmp_path), "data": {"my_sums": data}}
+    loaded = AutoModelForCausalLM.from_pretrained(tiny_model)
+    report = lingraft.evaluate(
+        {"folder": tiny_model, "loaded": (loaded, AutoTokenizer.from_pretrained(tiny_model))},
+        {"en": ENGLISH},
+        settings={"tasks": names, "bootstrap.resamples": 20},
+        device="cpu",
+    )
+    first, second = report.select(metric="my_sums acc")
+    assert (first.value, first.n) == (second.value, second.n)
+    (change,) = report.select(metric="my_sums acc change")
+    assert (change.value, change.low, change.high) == (0, 0, 0)
 
 
 def test_whole_texts_and_other_aggregates_work(lm: FolderLM, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
@@ -104,6 +105,30 @@ def test_rows_that_training_moved_are_measured_in_memory():
     report = lingraft.evaluate(models, {"en": ["It rains.", "A bird."]}, settings=QUICK)
     (row,) = report.select(metric="under-trained added tokens")
     assert (row.subject, row.value, row.n) == ("adapted", 3 / 4, 4)
+
+
+# A property that PEFT reads.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_adapters_are_measured_as_a_part_of_the_model():
+    """A model with LoRA adapters of PEFT is measured with them, its generation included."""
+    model, tokenizer = example_model()
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    adapted = get_peft_model(example_model()[0], lora)
+    texts = {"en": [*ENGLISH]}
+
+    def compare() -> lingraft.EvaluationReport:
+        models = {"plain": (model, tokenizer), "adapted": (adapted, tokenizer)}
+        return lingraft.evaluate(models, texts, settings=QUICK, generation=True)
+
+    (change,) = compare().select(metric="bits per byte change")
+    assert change.value == 0
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.ones_(parameter)
+    report = compare()
+    (change,) = report.select(metric="bits per byte change")
+    assert change.value != 0
+    assert len(report.select(metric="generation speed")) == 2
 
 
 def without_roles() -> tuple[object, object]:

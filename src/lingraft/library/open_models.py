@@ -109,6 +109,7 @@ def open_model(model: ModelLike, folder: Path) -> OpenModel:
                 "give (model, tokenizer), in this order"
             )
             raise ModelError(msg)
+        loaded = _without_wrapper(loaded)
         # Written first: config.json names ids of special tokens that the tokenizer may not name.
         loaded.config.save_pretrained(folder)
         if getattr(loaded, "generation_config", None) is not None:
@@ -121,6 +122,15 @@ def open_model(model: ModelLike, folder: Path) -> OpenModel:
         "model folder, or owner/name on the Hub"
     )
     raise ModelError(msg)
+
+
+def _without_wrapper(model: Any) -> Any:
+    """Return the transformers model inside a PEFT model, with its adapters; others unchanged."""
+    config = getattr(model, "active_peft_config", None)
+    # The base model holds the adapters' layers, but not the virtual tokens of prompt methods.
+    if config is None or config.is_prompt_learning:
+        return model
+    return model.get_base_model()
 
 
 def _open_named_model(name: str, folder: Path) -> OpenModel:
