@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lingraft.advice.diagnose_command import diagnose_command
 from lingraft.report import compare_runs, write_report, write_study_report
 from tests.browser import browser
+from tests.chat_models import write_chat_tokenizer
+from tests.conftest import HINDI
 from tests.test_report import make_run
 from tests.test_report_study import make_study
 from tests.test_serving import make_chat_run, make_served_run, serving, start
@@ -14,8 +17,8 @@ ATTACK = (
     "</title></style></script><script>window.stolen=1</script><img src=x onerror='window.stolen=1'>"
 )
 MARKS = "مرحبا نص عربي தமிழ் உரை हिन्दी"
-KINDS = ("run", "study", "comparison")
-CHARTS = {"run": 2, "study": 6, "comparison": 0}
+KINDS = ("run", "study", "comparison", "diagnosis")
+CHARTS = {"run": 2, "study": 6, "comparison": 0, "diagnosis": 1}
 
 SEEN = """(() => {
 const boxes = [...document.querySelectorAll('svg, img')].map(one => one.getBoundingClientRect());
@@ -30,7 +33,7 @@ const outside = [...document.querySelectorAll('figure svg')].flatMap(svg => {
 return {figures: document.querySelectorAll('figure').length,
         drawn: boxes.map(box => [box.width, box.height]), outside,
         marks: [...document.querySelectorAll('figure svg')]
-          .map(svg => svg.querySelectorAll('path, rect, line').length),
+          .map(svg => svg.querySelectorAll('path, rect, line, polyline, polygon').length),
         wide: document.documentElement.scrollWidth, inner: innerWidth, stolen: typeof window.stolen,
         scripts: [...document.scripts].filter(script => !script.nonce).length};
 })()"""
@@ -89,13 +92,22 @@ def tab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """The three pages on disk, with an attack and four scripts in every field of the user."""
+    """The pages on disk, most of them with an attack and four scripts in every field."""
     folder = tmp_path_factory.mktemp("pages")
     first, second = (
         make_run(folder / name, word=f"{ATTACK} {MARKS} {name}") for name in ("a", "b")
     )
     study = make_study(folder / "study", word=f"{ATTACK} {MARKS}", sizes=(0, 100, 1000))
+    write_chat_tokenizer(folder / "tokenizer")
+    text = folder / "hi.txt"
+    lines = [f"{HINDI[i % 4]} {i} {HINDI[(i + 1) % 4]}" for i in range(200)]
+    text.write_text("\n\n".join(lines), encoding="utf-8")
+    diagnosis = folder / "diagnosis.html"
+    diagnose_command(
+        [str(folder / "tokenizer")], text=[str(text)], html=diagnosis, sample_bytes=30_000
+    )
     return {
+        "diagnosis": diagnosis,
         "run": write_report(first),
         "study": write_study_report(study),
         "comparison": compare_runs([first, second], folder / "both.html"),
@@ -114,7 +126,7 @@ def test_a_page_is_complete_and_without_errors(tab, pages, kind, width):
     ]
     assert seen["figures"] == CHARTS[kind]
     assert all(across > 100 and down > 60 for across, down in seen["drawn"])
-    assert all(number > 8 for number in seen["marks"])
+    assert all(number >= 8 for number in seen["marks"])
     assert seen["outside"] == []
     assert seen["wide"] <= seen["inner"]
     assert (seen["stolen"], seen["scripts"]) == ("undefined", 0)

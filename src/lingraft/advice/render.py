@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lingraft.advice.curve_plot import HEIGHT, MARGIN, WIDTH, plot_curves, x_of, y_of
+from lingraft.advice import curve_plot
 from lingraft.advice.diagnosis import (
     Diagnosis,
     LanguageFinding,
@@ -27,8 +27,28 @@ from lingraft.advice.recommend import UNREADABLE, reading
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve
 from lingraft.formatting import factor, number, percent, size
+from lingraft.page_style import page_style
 
 NOTHING = "–"
+
+WORDS = (
+    ("tokens/word", "Fertility: the mean number of tokens of a word. Lower is better."),
+    ("bytes/token, chars/token", "How much text one token holds. Higher is better."),
+    ("premium", "The tokens of the same sentences compared with English; 2x costs twice as much."),
+    ("byte fallback", "The share of tokens that are single bytes of characters without a token."),
+    ("one character", "The share of tokens that are a single character."),
+    ("partial character", "The share of tokens that begin or end inside a character."),
+    ("unknown", "The share of tokens that lose the text they stand for."),
+    ("pre-tokenizer", "The rule that cuts text before any merge; no token crosses its cuts."),
+    (
+        "lower bound",
+        "Tokens per word if each piece of the pre-tokenizer were one token: a floor.",
+    ),
+    ("mark-aware", "A pre-tokenizer that keeps combining marks (vowel signs) with their letters."),
+    ("reduction", "The tokens before divided by those after; 2x means half the tokens."),
+    ("95% interval", "The range of a prediction over held-out documents like these."),
+)
+"""The words of the page, each with its meaning in a line."""
 
 
 @dataclass(frozen=True)
@@ -266,14 +286,21 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
         languages=list(diagnosis.samples),
         measures_table=measures_table,
         prediction_table=prediction_table,
-        plot_curves=plot_curves,
+        plot_curves=curve_plot.plot_curves,
+        describe_curves=curve_plot.describe_curves,
         warnings_of=warnings_of,
-        width=WIDTH,
-        height=HEIGHT,
-        margin=MARGIN,
-        x_of=x_of,
-        y_of=y_of,
+        width=curve_plot.WIDTH,
+        height=curve_plot.HEIGHT,
+        left=curve_plot.LEFT,
+        right=curve_plot.RIGHT,
+        top=curve_plot.TOP,
+        bottom=curve_plot.BOTTOM,
+        x_of=curve_plot.x_of,
+        y_of=curve_plot.y_of,
         number=number,
         percent=percent,
+        size=size,
+        style=page_style(),
+        words=WORDS,
         comparisons=comparisons,
     )
