@@ -17,11 +17,11 @@ from lingraft.advice import (
     diagnosis_json,
     diagnosis_page,
     diagnosis_tables,
-    parse_text_argument,
     read_sample,
 )
 from lingraft.cli import app
 from lingraft.corpus.readers import read_parallel
+from lingraft.corpus.text_arguments import parse_text_argument
 from lingraft.errors import CorpusError, LingraftError
 from tests.small_bases import BASES
 from tests.test_advice_diagnose import made_up
@@ -204,12 +204,27 @@ def test_a_sample_is_drawn_from_everything(tmp_path):
 
 
 def test_languages_are_read_from_names():
-    """LANG=FILE or the beginning of the file's name; an equals sign in a path is part of it."""
+    """LANG=FILE, or a tag in the file's name, or --language; "=" in a path is part of it."""
     assert parse_text_argument("hi=a.txt") == ("hi", "a.txt")
     assert parse_text_argument("x/ta.train.jsonl") == ("ta", "x/ta.train.jsonl")
     assert parse_text_argument("domain:law=x.txt") == ("domain:law", "x.txt")
     assert parse_text_argument("en=1/tr.txt") == ("en", "1/tr.txt")
     assert parse_text_argument("./run=1/tr.txt") == ("tr", "./run=1/tr.txt")
+    assert parse_text_argument("ten.jsonl", "hi") == ("hi", "ten.jsonl")
+    assert parse_text_argument("ta=hi.jsonl", "hi") == ("ta", "hi.jsonl")
+
+
+@pytest.mark.parametrize("name", ["ten.jsonl", "new.txt", "to_train.txt", "en-hi.txt", "hindi.txt"])
+def test_a_word_in_a_file_name_is_no_language(name):
+    """A language is asked for, unless the name has one tag of two letters that is no word."""
+    with pytest.raises(CorpusError, match=f"{name}: its language is not known; write LANG=FILE"):
+        parse_text_argument(name)
+
+
+def test_a_language_from_a_file_name_is_printed(capsys):
+    """What a name is taken for stands on the terminal."""
+    assert parse_text_argument("news_hi.jsonl.gz") == ("hi", "news_hi.jsonl.gz")
+    assert "news_hi.jsonl.gz: taken as hi, as its name says" in capsys.readouterr().err
 
 
 def test_parallel_rows_with_a_gap_are_left_out(tmp_path):

@@ -187,7 +187,7 @@ BAD = {
     "not utf-8": ["text.txt", "UTF-8", "offset 220"],
     "not utf-8 in gz": ["text.txt.gz", "UTF-8", "offset 8"],
     "cut gz": ["text.txt.gz"],
-    "unknown field": ["text.jsonl", "'text'", "body, id"],
+    "unknown field": ["text.jsonl", 'no field "text"', "body, id"],
     "not json": ["text.jsonl:2:"],
     "malformed tag": ["target.language", "'hindi!'", "BCP-47"],
     "unknown language": ["target.language", "'xx'"],

@@ -22,7 +22,6 @@ from lingraft.advice.measures import (
     Measures,
     TextSample,
     measure,
-    parse_text_argument,
     premium,
     read_sample,
 )
@@ -70,7 +69,6 @@ __all__ = [
     "diagnosis_tables",
     "measure",
     "parse_request",
-    "parse_text_argument",
     "predict_end",
     "premium",
     "read_predictions",

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lingraft.advice.diagnosis import REFERENCE, Diagnosis, diagnose
-from lingraft.advice.measures import SAMPLE_BYTES, TextSample, parse_text_argument, read_sample
+from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
 from lingraft.corpus import parse_language
 from lingraft.corpus.readers import read_parallel
+from lingraft.corpus.text_arguments import parse_text_argument
 from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.hub_client import HUB_ID
 from lingraft.recipe import Given
@@ -32,7 +33,8 @@ def diagnose_command(
 ) -> Diagnosis:
     """Diagnose tokenizers on text given as [LANG=]FILE, and write the HTML page to `html`.
 
-    Without text, `language` is diagnosed on a sample of a preset of the Hub.
+    `language` is that of text without LANG=. Without text, it is diagnosed on a sample of a preset
+    of the Hub.
     `compare` requires at least two tokenizers. Raises a `LingraftError` if an argument is wrong or
     a file is missing.
     """

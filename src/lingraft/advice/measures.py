@@ -11,21 +11,19 @@ one token. No token crosses the boundary of a pre-token, so added tokens cannot 
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ByteSize
 
-from lingraft.corpus import Limit, Source, first_documents, parse_language
+from lingraft.corpus import Limit, Source, first_documents
 from lingraft.corpus.readers import read_source
-from lingraft.errors import CorpusError, RecipeError
+from lingraft.errors import CorpusError
 from lingraft.evaluation.words import count_words, is_unspaced
 from lingraft.forecast.predict_fertility import text_bytes
 from lingraft.pipeline.text_summary import describe_source
@@ -41,8 +39,6 @@ PRESET_BYTES = 8_000_000
 # Documents that are encoded and decoded to find the text that the tokenizer loses.
 ROUND_TRIP_DOCUMENTS = 500
 _BATCH_DOCUMENTS = 256
-# LANG=FILE. The language must look like a tag, because a file name can contain "=" as well.
-_TAGGED = re.compile(r"(domain:[A-Za-z0-9._-]+|[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=(.+)")
 
 
 @dataclass(frozen=True)
@@ -57,30 +53,6 @@ class TextSample:
     bytes: int
     given_bytes: int
     cut_short: bool = False
-
-
-def parse_text_argument(argument: str, language: str | None = None) -> tuple[str, str]:
-    """Return language and file of [LANG=]FILE.
-
-    Without LANG=, the language is `language`, or else the file name starts with it.
-    Raises `CorpusError` if neither names a language.
-
-    >>> parse_text_argument("pt-br=news.txt"), parse_text_argument("text/hi.train.jsonl.gz")
-    (('pt-BR', 'news.txt'), ('hi', 'text/hi.train.jsonl.gz'))
-    """
-    tagged = _TAGGED.fullmatch(argument)
-    if tagged:
-        return parse_language(tagged[1]), tagged[2]
-    if language is not None:
-        return parse_language(language), argument
-    try:
-        return parse_language(Path(argument).name.split(".")[0]), argument
-    except RecipeError:
-        msg = (
-            f"--text {argument}: the file name does not start with a language; "
-            f"write LANG=FILE, for example hi={argument}"
-        )
-        raise CorpusError(msg) from None
 
 
 def read_sample(

@@ -6,7 +6,8 @@ import errno
 import io
 import signal
 import sys
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
@@ -24,12 +25,35 @@ app = typer.Typer(
     "initialises their embedding rows, continues pretraining, and measures the model before and "
     "after.\n\n"
     "Start with [bold]lingraft adapt recipes/demo.yaml[/bold], or with a model of your own: "
-    "[bold]lingraft adapt --model FOLDER --language hi[/bold], on web text of the Hub, or on your "
+    "[bold]lingraft adapt MODEL --language hi[/bold], on web text of the Hub, or on your "
     "own text with [bold]--text FILE[/bold].",
     epilog="Exit codes: 0 success; 1 a bug in lingraft, with its traceback; 2 an error that you "
     "can fix, in one line; 3 training cannot continue; 130 stopped, run the same command again to "
     "continue.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lingraft {version('lingraft')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    *,
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and stop; `lingraft version` also prints those of libraries.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Read the options that stand before a command."""
+
 
 NO_PERMISSION = "no permission to read or write this; change its permissions, or use another path"
 DISK_FULL = "no space left on the disk; free some, or use another path"

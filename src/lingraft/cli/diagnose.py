@@ -7,23 +7,20 @@ from typing import Annotated
 
 import typer
 
-from lingraft.cli.options import AsJson, Parallel, print_json, print_table
+from lingraft.cli.named_models import MoreModels, models_of
+from lingraft.cli.options import (
+    AsJson,
+    MeasuredText,
+    Parallel,
+    print_json,
+    print_table,
+)
 
 Tokenizers = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="MODEL_OR_TOKENIZER...",
         help="Model folders, tokenizer files, or owner/name on the Hub.",
-    ),
-]
-DiagnosisText = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--text",
-        "-t",
-        metavar="[LANG=]FILE",
-        help="Text to measure on: hi=news.jsonl, or a file whose name starts with the language "
-        "(hi.train.jsonl.gz). Repeat for several.",
     ),
 ]
 DiagnosisLanguage = Annotated[
@@ -31,8 +28,8 @@ DiagnosisLanguage = Annotated[
     typer.Option(
         "--language",
         "-l",
-        help="The language of the text. Without --text, a sample of fineweb-2 (fineweb-edu for "
-        "English) is read from the Hub.",
+        help="The language of text without LANG=. Without --text, a sample of fineweb-2 "
+        "(fineweb-edu for English) is read from the Hub.",
     ),
 ]
 Compare = Annotated[
@@ -56,10 +53,11 @@ LearnedFrom = Annotated[
 
 
 def diagnose(
-    models: Tokenizers,
+    models: Tokenizers = None,
     *,
-    text: DiagnosisText = None,
+    model: MoreModels = None,
     language: DiagnosisLanguage = None,
+    text: MeasuredText = None,
     parallel: Parallel = None,
     compare: Compare = False,
     html: HtmlPage = None,
@@ -75,7 +73,7 @@ def diagnose(
     from lingraft import advice
 
     diagnosis = advice.diagnose_command(
-        models,
+        models_of(models, model),
         text=text or [],
         language=language,
         parallel=parallel,

@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lingraft.cli.named_models import ModelOrRun, run_of
 from lingraft.cli.options import AsJson, StoreFolder, print_json, print_table
 from lingraft.formatting import size
 from lingraft.progress import progress
@@ -45,10 +46,9 @@ Verify = Annotated[
 ]
 ModelToCheck = Annotated[
     Path | None,
-    typer.Option(
-        "--model",
-        metavar="RUN",
-        help="Instead, check whether vLLM would load the model of a run, or a model folder.",
+    typer.Argument(
+        metavar="[MODEL]",
+        help="Instead, check whether vLLM would load this model: a run or a model folder.",
     ),
 ]
 
@@ -64,22 +64,23 @@ class MachineCheck:
 
 
 def doctor(
+    model: ModelToCheck = None,
     *,
+    model_option: ModelOrRun = None,
     store: StoreFolder = None,
     verify: Verify = False,
-    model: ModelToCheck = None,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine: versions, device, memory, disk, Hub. Works without a network.
 
     The exit code is 2 if a run would fail, with --verify if a stored output is damaged, and with
-    --model if vLLM would refuse the folder or compute other values. Otherwise it is 0.
+    a model if vLLM would refuse the folder or compute other values. Otherwise it is 0.
     """
     from lingraft.export.hub_upload import model_folder
     from lingraft.recipe import Runtime
 
-    if model is not None:
-        checks = check_model(model_folder(model))
+    if model is not None or model_option is not None:
+        checks = check_model(model_folder(run_of(model, model_option)))
     else:
         folder = Runtime(store=store or Path()).store
         checks = verify_store(folder) if verify else check_machine(folder)

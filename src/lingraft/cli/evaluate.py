@@ -7,20 +7,23 @@ from typing import Annotated
 
 import typer
 
+from lingraft.cli.named_models import MoreModels, models_of
 from lingraft.cli.options import (
     AsJson,
     Device,
+    MeasuredText,
     Override,
     Parallel,
     Precision,
     StoreFolder,
+    TextLanguage,
     log,
     print_json,
     print_table,
 )
 
 Models = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="MODEL...",
         help="Model folders, finished runs, or owner/name on the Hub. The others are compared "
@@ -33,17 +36,6 @@ EvaluationRecipe = Annotated[
         "--recipe",
         "-r",
         help="Evaluate on the held-out text of this recipe, with its settings.",
-        rich_help_panel="What",
-    ),
-]
-EvaluationText = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--text",
-        "-t",
-        metavar="[LANG=]FILE",
-        help="Text to evaluate on, used unfiltered: hi=heldout.jsonl, or a file whose name starts "
-        "with the language. Repeat for several.",
         rich_help_panel="What",
     ),
 ]
@@ -76,10 +68,12 @@ EvaluationFolder = Annotated[
 
 
 def evaluate(
-    models: Models,
+    models: Models = None,
     *,
+    model: MoreModels = None,
     recipe: EvaluationRecipe = None,
-    text: EvaluationText = None,
+    language: TextLanguage = None,
+    text: MeasuredText = None,
     tasks: Tasks = None,
     parallel: Parallel = None,
     reference: ReferenceTokenizer = None,
@@ -97,18 +91,18 @@ def evaluate(
     tasks.
     """
     from lingraft import pipeline
-    from lingraft.advice import parse_text_argument
+    from lingraft.corpus.text_arguments import parse_text_argument
     from lingraft.measurement import Measurement
     from lingraft.measurement_table import comparison_table
     from lingraft.recipe import Runtime
 
     texts: dict[str, list[str]] = {}
     for file in text or ():
-        language, path = parse_text_argument(file)
-        texts.setdefault(language, []).append(path)
+        tag, path = parse_text_argument(file, language)
+        texts.setdefault(tag, []).append(path)
     names = tuple(task for task in (tasks or "").split(",") if task)
     request = pipeline.EvaluationRequest(
-        models, recipe, texts, names, parallel, reference, override or ()
+        models_of(models, model), recipe, texts, names, parallel, reference, override or ()
     )
     runtime = Runtime(Path("runs"), store or Path(), device, precision)
     outcome = pipeline.evaluate_models(request, runtime, output, log=log)

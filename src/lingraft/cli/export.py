@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from lingraft.cli.named_models import ModelOrRun, run_of
 from lingraft.cli.options import AsJson, log, print_json
 from lingraft.errors import RecipeError
 
 RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A finished run (runs/demo-hi), or a model folder.")
+    Path | None,
+    typer.Argument(metavar="RUN", help="A finished run (runs/demo-hi), or a model folder."),
 ]
 GgufFile = Annotated[
     Path | None,
@@ -45,8 +47,9 @@ ListOnly = Annotated[bool, typer.Option("--dry-run", help="Only list the files."
 
 
 def export(
-    run: RunFolder,
+    run: RunFolder = None,
     *,
+    model: ModelOrRun = None,
     gguf: GgufFile = None,
     peft: PeftFolder = None,
     numbers: Numbers = "auto",
@@ -65,6 +68,7 @@ def export(
     from lingraft.export import export_gguf, export_peft
     from lingraft.export.hub_upload import model_folder
 
+    run = run_of(run, model)
     if (gguf is None) == (peft is None) or (peft is not None and numbers != "auto"):
         msg = f"{run}: choose one of --gguf FILE (optionally with --numbers) and --peft FOLDER"
         raise RecipeError(msg)
@@ -82,8 +86,9 @@ def export(
 
 
 def push(
-    run: RunFolder,
+    run: RunFolder = None,
     *,
+    model: ModelOrRun = None,
     to: HubRepository,
     public: Public = False,
     revision: Revision = None,
@@ -96,6 +101,7 @@ def push(
     """
     from lingraft.export.hub_upload import find_upload_folder, upload
 
+    run = run_of(run, model)
     folder = find_upload_folder(run)
     files = {}
     for path in sorted(folder.rglob("*")):

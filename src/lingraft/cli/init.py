@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lingraft.cli.options import BaseLanguage, BaseText, Language, Model, TextFiles
+from lingraft.cli.options import BaseLanguage, BaseText, Language, Model, TextFiles, given_texts
 from lingraft.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -45,14 +45,13 @@ def init(
 
     Nothing is downloaded and no text is read. `lingraft plan RECIPE` shows what a run would do.
     """
-    from lingraft.recipe import Given
     from lingraft.recipe.load import commented_recipe
     from lingraft.store import write_files
 
     if file.exists() and not force:
         msg = f"{file}: exists already; name another file, or use --force to overwrite it"
         raise RecipeError(msg)
-    given = Given(model, language, text or (), base_language, base_text or ())
+    given = given_texts(model, language, text, base_language, base_text)
     if not yes and sys.stdin.isatty():
         given = _ask_missing(given)
     write_files({file: commented_recipe(given, file, size=size, budget=budget)})

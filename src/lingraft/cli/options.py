@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lingraft.cli.named_models import recipe_or_model
 from lingraft.file_kinds import TEXT_KINDS
 
 if TYPE_CHECKING:
-    from lingraft.recipe import Recipe
+    from lingraft.recipe import Given, Recipe
 
 RecipeFile = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
-        metavar="[RECIPE]",
-        help="A recipe, a YAML file. Without one, give --model and --language, and --text for text "
-        "of your own; all other settings have their defaults.",
+        metavar="[RECIPE_OR_MODEL]",
+        help="A recipe, if it ends in .yaml or .yml; otherwise a source model, as with --model. "
+        "Without a recipe, give a model and --language, and --text for text of your own; all other "
+        "settings have their defaults.",
     ),
 ]
 Model = Annotated[
@@ -48,9 +51,31 @@ TextFiles = Annotated[
     typer.Option(
         "--text",
         "-t",
+        metavar="[LANG=]FILE",
         help=f"Text in the target language: a file ({TEXT_KINDS}), a folder, a glob, a Hub "
         "dataset owner/name, or a preset (fineweb-2, wikipedia, c4, hplt). Repeat for several "
         "[default: fineweb-2, as much as is needed].",
+        rich_help_panel="What",
+    ),
+]
+MeasuredText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        "-t",
+        metavar="[LANG=]FILE",
+        help="Text to measure on, used as it is: hi=heldout.jsonl, or FILE with --language. Repeat "
+        "for several files and languages.",
+        rich_help_panel="What",
+    ),
+]
+TextLanguage = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        "-l",
+        help="The language of text that is given without LANG=: a BCP-47 tag (hi, pt-BR), or "
+        "domain:NAME.",
         rich_help_panel="What",
     ),
 ]
@@ -66,6 +91,7 @@ BaseText = Annotated[
     list[str] | None,
     typer.Option(
         "--base-text",
+        metavar="[LANG=]FILE",
         help="Text in the base language. It is mixed into training (replay), so that the model "
         "does not forget the language, and is measured before and after [default without --text: "
         "fineweb-edu or fineweb-2].",
@@ -139,7 +165,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs in
 
 
 def read_recipe(  # noqa: PLR0917 - the options that name a model and its text, in their order
-    file: Path | None,
+    argument: str | None,
     model: str | None,
     language: str | None,
     text: list[str] | None,
@@ -153,10 +179,27 @@ def read_recipe(  # noqa: PLR0917 - the options that name a model and its text, 
 
     Without `trains`, the recipe is for an extension, which reads less of a preset.
     """
-    from lingraft.recipe import Given, chosen_recipe
+    from lingraft.recipe import chosen_recipe
 
-    given = Given(model, language, text or (), base_language, base_text or ())
+    file, model = recipe_or_model(argument, model)
+    given = given_texts(model, language, text, base_language, base_text)
     return chosen_recipe(file, given, overrides or [], trains=trains)
+
+
+def given_texts(
+    model: str | None,
+    language: str | None,
+    text: Sequence[str] | None,
+    base_language: str | None,
+    base_text: Sequence[str] | None,
+) -> Given:
+    """Return what the options name; the language may stand in front of a file: LANG=FILE."""
+    from lingraft.corpus.text_arguments import texts_of_one_language
+    from lingraft.recipe import Given
+
+    target = texts_of_one_language(text or (), language, ("--text", "--language"))
+    base = texts_of_one_language(base_text or (), base_language, ("--base-text", "--base-language"))
+    return Given(model, *target, *base)
 
 
 def overrides_with_name(override: list[str] | None, name: str | None) -> list[str]:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from lingraft.cli.named_models import ModelOrRun, run_of
 from lingraft.cli.options import AsJson, Device, Precision, StoreFolder, log, print_json
 from lingraft.errors import Interrupted
 
 FinishedRun = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A finished run with a model (runs/demo-hi).")
+    Path | None, typer.Argument(metavar="RUN", help="A finished run with a model (runs/demo-hi).")
 ]
 Port = Annotated[
     int,
@@ -27,8 +28,9 @@ SourceFolder = Annotated[
 
 
 def serve(
-    run: FinishedRun,
+    run: FinishedRun = None,
     *,
+    model: ModelOrRun = None,
     port: Port = 8765,
     source: SourceFolder = None,
     store: StoreFolder = None,
@@ -46,6 +48,7 @@ def serve(
     from lingraft.recipe import Runtime
     from lingraft.serving import ChatOffer, find_pair, open_generators, open_server
 
+    run = run_of(run, model)
     runtime = Runtime(run.parent, store or Path(), device, precision)
     pair = find_pair(run, runtime.store, source)
     models = {"source": str(pair.source), "adapted": str(pair.adapted)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lingraft.cli.named_models import MoreModels, models_of
 from lingraft.cli.options import (
     AsJson,
     BaseLanguage,
@@ -22,6 +23,7 @@ from lingraft.cli.options import (
     Runs,
     StoreFolder,
     TextFiles,
+    given_texts,
     log,
     print_json,
     print_table,
@@ -78,7 +80,7 @@ ProbeSeeds = Annotated[
     int, typer.Option(help="Number of seeds per method; one seed gives no interval.")
 ]
 Bases = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="MODEL...",
         help="The base models to choose from: model folders, tokenizer files, or owner/name on "
@@ -204,8 +206,9 @@ def probe(
 
 
 def advise(
-    models: Bases,
+    models: Bases = None,
     *,
+    model: MoreModels = None,
     language: Language = None,
     text: TextFiles = None,
     base_language: BaseLanguage = None,
@@ -226,11 +229,18 @@ def advise(
     from lingraft import advice
     from lingraft.recipe import Runtime
 
+    given = given_texts(None, language, text, base_language, base_text)
     request = advice.parse_request(
-        language, text, base_language, base_text, gpus=gpus, budget=budget, probe=probe
+        given.language,
+        given.text,
+        given.base_language,
+        given.base_text,
+        gpus=gpus,
+        budget=budget,
+        probe=probe,
     )
     runtime = Runtime(Path("runs"), store or Path(), device, precision)
-    advised = advice.advise(models, request, runtime)
+    advised = advice.advise(models_of(models, model), request, runtime)
     if as_json:
         print_json(advice.advice_json(advised))
         return
