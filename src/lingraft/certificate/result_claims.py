@@ -17,6 +17,7 @@ from lingraft.certificate.claims import Claim, map_to_target
 from lingraft.certificate.readings import Reading, read_with_transformers
 from lingraft.certificate.source_claims import Differences
 from lingraft.checkpoint.config_files import SPECIAL_IDS, named_ids
+from lingraft.checkpoint.model_class import read_model_config
 from lingraft.splice import Splice
 from lingraft.tokenizer.added_tokens import FLAGS
 
@@ -158,9 +159,7 @@ def _tokens_by_id(reading: Reading) -> dict[int | None, str]:
 
 def _row_tensors(source: Path, target: Path, splice: Splice) -> Iterator[tuple[str, Any, Any]]:
     """Yield the name of every tensor with a row for each id, and its slices in both models."""
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    # A multimodal model has its vocabulary size in text_config. It counts padding rows as well.
-    rows = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    rows = _configured_rows(source)
     old, new = _open_slices(source), _open_slices(target)
     for name, before in old.items():
         if name not in new:
@@ -171,6 +170,18 @@ def _row_tensors(source: Path, target: Path, splice: Splice) -> Iterator[tuple[s
         has_ids = bool(shape) and shape[1:] == other[1:] and shape[0] >= splice.source_size
         if has_ids and (resized or shape[0] == rows):
             yield name, before, new[name]
+
+
+def _configured_rows(folder: Path) -> int | None:
+    """Return the vocabulary size of a configuration, which counts padding rows as well."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # A multimodal model has its vocabulary size in text_config.
+    for part in (config, config.get("text_config") or {}):
+        if part.get("vocab_size") is not None:
+            return int(part["vocab_size"])
+    # Gemma 3 is published without it: it is the default of the type.
+    size = getattr(read_model_config(folder).get_text_config(decoder=True), "vocab_size", None)
+    return None if size is None else int(size)
 
 
 def _open_slices(folder: Path) -> dict[str, Any]:
