@@ -6,6 +6,7 @@ be used is refused before any weights are downloaded.
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,9 @@ from lingraft.hub_client import (
     well_formed_response,
 )
 from lingraft.model_code import PATTERN, permit
+
+NOT_FETCHED = [f"{SECOND_COPY}*.safetensors"]
+"""Mistral's second copy of the weights, which would double the download."""
 
 
 @BASES.register
@@ -85,8 +89,7 @@ class HubBase(Base):
     def materialise(self, context: BuildContext) -> None:
         """Download the files of the commit and link them."""
         self.config()  # refuses adapters and quantised weights before the download
-        code = (PATTERN,) if self.trust_remote_code else ()
-        folder = self._fetch((*WEIGHTS, *SMALL_FILES, *code))
+        folder = self._fetch(self._patterns)
         if not list(folder.glob("*.safetensors")):
             # Weights in other formats are not downloaded, so their names are on the hub only.
             check_file_names(self._file_names(), self.id)
@@ -115,6 +118,33 @@ class HubBase(Base):
         if quantisation_of(config := self.config()) is not None:
             check_not_quantised(config, self._fetch(("README.md",)), self.id)
 
+    def missing_files(self) -> dict[str, int]:
+        """Return the bytes of each file that `materialise` would still download.
+
+        Without a connection to the Hub there is nothing to download, and the result is empty.
+        """
+        from huggingface_hub import HfApi, try_to_load_from_cache
+
+        commit = self.commit()
+        try:
+            listed = HfApi().model_info(self.id, revision=commit, files_metadata=True).siblings
+        except client_errors():
+            return {}
+        sizes = {file.rfilename: file.size or 0 for file in listed or ()}
+        missing = {}
+        for name, size in sizes.items():
+            belongs = any(fnmatch(name, pattern) for pattern in self._patterns)
+            if not belongs or any(fnmatch(name, pattern) for pattern in NOT_FETCHED):
+                continue
+            if not isinstance(try_to_load_from_cache(self.id, name, revision=commit), str):
+                missing[name] = size
+        return missing
+
+    @property
+    def _patterns(self) -> tuple[str, ...]:
+        """The names of the files that belong to the base."""
+        return (*WEIGHTS, *SMALL_FILES, *((PATTERN,) if self.trust_remote_code else ()))
+
     def _file_names(self) -> list[str]:
         """Return the names of all files of the commit; none if the hub cannot be reached."""
         from huggingface_hub import HfApi
@@ -138,8 +168,7 @@ class HubBase(Base):
                 self.id,
                 revision=revision,
                 allow_patterns=list(patterns),
-                # Mistral's second copy of the weights would double the download.
-                ignore_patterns=[f"{SECOND_COPY}*.safetensors"],
+                ignore_patterns=NOT_FETCHED,
             )
         return Path(folder)
 

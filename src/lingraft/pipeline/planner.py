@@ -26,7 +26,7 @@ from lingraft.pipeline.run_estimates import (
     text_bytes,
     training_tokens,
 )
-from lingraft.pipeline.source_summary import source_statement
+from lingraft.pipeline.source_summary import download_lines, source_statement
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import pretokenizer_line
@@ -48,7 +48,7 @@ class PlanRow:
 
     `amounts` maps names of `AMOUNTS` to numbers, as far as these are known. `seconds` is the time
     that the stage will take: 0 if its output is cached, `None` if it is not known. `notes` are
-    lines about the source model, or about text from the Hub.
+    lines about the source model and its download, or about text from the Hub.
     """
 
     title: str
@@ -160,7 +160,8 @@ class _Planner:
             flops=flops,
             seconds=2.0,
         )
-        return replace(row, notes=self._statement(node))
+        downloads = [] if row.cached else download_lines(self.recipe.model)
+        return replace(row, notes=(*self._statement(node), *downloads))
 
     def _statement(self, node: StageNode) -> tuple[str, ...]:
         """Return lines about the source; none if its files are not on this machine yet."""

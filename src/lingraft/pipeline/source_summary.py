@@ -1,6 +1,7 @@
 """Describes the source: whether it is a base or a chat model, and how the run treats it.
 
-The plan, the log of a run and the model card show this statement.
+The plan, the log of a run and the model card show this statement. The plan also says what is
+downloaded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lingraft.bases import Base
+from lingraft.bases.hub_model import HubBase
 from lingraft.errors import RecipeError
+from lingraft.formatting import size
 from lingraft.recipe import Recipe, Text
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
@@ -64,6 +68,14 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
         separators = separators_of(tokenizer, recipe.training.packing.separator)
         lines.append(f"documents in training: {separators.shown}")
     return SourceStatement(tuple(lines), tuple(warnings), kind)
+
+
+def download_lines(model: Base) -> list[str]:
+    """Return a line with the size of the model's files on the Hub that are not on this machine."""
+    if not isinstance(model, HubBase) or not (missing := model.missing_files()):
+        return []
+    count = "1 file" if len(missing) == 1 else f"{len(missing)} files"
+    return [f"download: {model.id}@{model.commit()}, {count}, {size(sum(missing.values()))}"]
 
 
 def _texts(recipe: Recipe) -> Iterator[Text]:
