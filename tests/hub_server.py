@@ -42,8 +42,8 @@ PUSH = re.compile(
 class HubServer:
     """A context manager that serves `root` on an ephemeral port.
 
-    `gated` holds ids whose files answer 401, as long as conditions are not accepted; `cut` says
-    after how many bytes of a file ("OWNER/NAME/PATH") the connection breaks; `requests` lists what
+    `gated` holds ids whose files answer 401 to all who do not show `token`; `cut` says after how
+    many bytes of a file ("OWNER/NAME/PATH") the connection breaks; `requests` lists what
     was asked ("GET /api/..."). Who shows `token` may make models and commit files to them; without
     one, nobody may. `always` is a status and a body for every question; `elsewhere` is the address
     of another server that files are fetched from; `tokens` lists the Authorization headers that
@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RepoNotFound", "Repository not found")
         elif revision not in {"main", "refs/heads/main", self.hub.commit(kind, repository)}:
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        elif repository in self.hub.gated and verb not in {None, "revision"}:
+        elif self._closed(repository) and verb not in {None, "revision"}:
             self._refuse(401, "GatedRepo", f"Access to {repository} is restricted")
         elif verb == "file":
             self._file(kind, repository, match["path"])
@@ -187,6 +187,11 @@ class _Handler(BaseHTTPRequestHandler):
                     kind, repository, match["path"], body if verb == "paths-info" else None
                 )
             )
+
+    def _closed(self, repository: str) -> bool:
+        token = self.hub.token
+        shown = bool(token) and self.headers.get("Authorization") == f"Bearer {token}"
+        return repository in self.hub.gated and not shown
 
     def _pushed(self, match: re.Match[str], body: bytes) -> None:
         if not self.hub.token or self.headers.get("Authorization") != f"Bearer {self.hub.token}":
@@ -218,7 +223,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": "1"})
 
     def _info(self, kind: str, repository: str) -> dict[str, object]:
-        files = [{"rfilename": name} for name in self.hub.files(kind, repository)]
+        files = [
+            {"rfilename": name, "size": path.stat().st_size}
+            for name, path in self.hub.files(kind, repository).items()
+        ]
         return {
             "_id": "0" * 24,
             "id": repository,

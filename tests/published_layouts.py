@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,28 +37,8 @@ class Layout:
 def publish(layout: Layout, folder: Path) -> Path:
     """Write a small model in a published layout, in two shards."""
     source = build(layout.kind, folder, dtype="bfloat16", **layout.settings)
-    tensors: dict[str, torch.Tensor] = {}
-    for file in sorted(source.glob("*.safetensors")):
-        tensors |= load_file(file)
-        file.unlink()
-    renamed = {_renamed(name, layout): tensor for name, tensor in tensors.items()}
-    renamed |= layout.more(renamed)
-    names = sorted(renamed)
-    shards = {
-        "model-00001-of-00002.safetensors": names[::2],
-        "model-00002-of-00002.safetensors": names[1::2],
-    }
-    for file_name, held in shards.items():
-        save_file(
-            {name: renamed[name].contiguous() for name in held},
-            source / file_name,
-            {"format": "pt"},
-        )
-    index = {
-        "metadata": {"total_size": sum(tensor.nbytes for tensor in renamed.values())},
-        "weight_map": {name: file_name for file_name, held in shards.items() for name in held},
-    }
-    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    tensors = take_tensors(source, layout.renames)
+    write_shards({**tensors, **layout.more(tensors)}, source, 2)
     config = json.loads((source / "config.json").read_text())
     layout.configure(config)
     (source / "config.json").write_text(json.dumps(config))
@@ -67,10 +47,38 @@ def publish(layout: Layout, folder: Path) -> Path:
     return source
 
 
-def _renamed(name: str, layout: Layout) -> str:
-    for pattern, replacement in layout.renames:
-        name = re.sub(pattern, replacement, name)
-    return name
+def take_tensors(folder: Path, renames: Iterable[tuple[str, str]]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a folder under their published names, and remove their files."""
+    tensors = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        for saved, tensor in load_file(file).items():
+            name = saved
+            for pattern, replacement in renames:
+                name = re.sub(pattern, replacement, name)
+            tensors[name] = tensor
+        file.unlink()
+    (folder / "model.safetensors.index.json").unlink(missing_ok=True)
+    return tensors
+
+
+def write_shards(tensors: Mapping[str, torch.Tensor], folder: Path, count: int) -> None:
+    """Write the tensors in so many files and an index, or in model.safetensors."""
+    names = sorted(tensors)
+    shards = {
+        f"model-{shard + 1:05}-of-{count:05}.safetensors": names[shard::count]
+        for shard in range(count)
+    }
+    if count == 1:
+        shards = {"model.safetensors": names}
+    for file_name, held in shards.items():
+        held_tensors = {name: tensors[name].contiguous() for name in held}
+        save_file(held_tensors, folder / file_name, {"format": "pt"})
+    if count > 1:
+        index = {
+            "metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
+            "weight_map": {name: file_name for file_name, held in shards.items() for name in held},
+        }
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def _flat(config: Config) -> None:
