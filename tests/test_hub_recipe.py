@@ -103,8 +103,8 @@ def test_a_recipe_of_the_hub_is_carried_out(
     for text in (recipe.target, recipe.replay):
         (source,) = text.sources
         commits[source.hub] = source.revision
-        assert f"download: {source.label} at {source.revision[:8]}" in plan
-    assert f"download: {recipe.model.id} at {recipe.model.revision[:8]}: " in plan
+        assert f"{source.hub}, {source.config}, {source.revision}" in plan
+    assert f"download: {recipe.model.id}@{recipe.model.revision}, " in plan
     run = tmp_path / json.loads("{" + outcome)["run"]
     assert run.name == recipe.run_name
     record = (run / "run.json").read_text(encoding="utf-8")
