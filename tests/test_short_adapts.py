@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,31 @@ def name_roles(folder: Path) -> None:
     AutoTokenizer.from_pretrained(folder).backend_tokenizer.save(str(folder / "tokenizer.json"))
 
 
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Run a block with another umask."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def unlike_umask(root: Path, mask: int, source: Path) -> dict[str, str]:
+    """Return the files and folders under `root` whose mode is not what the umask gives.
+
+    Links to files of the source model are the user's own and keep their mode.
+    """
+    own = {path.stat().st_ino for path in source.rglob("*")}
+    unlike = {}
+    for path in (root, *root.rglob("*")):
+        if not path.is_symlink() and path.stat().st_ino not in own:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode != (0o777 if path.is_dir() else 0o666) & ~mask:
+                unlike[str(path.relative_to(root))] = oct(mode)
+    return unlike
+
+
 @pytest.mark.parametrize("strategy", ["differential", "lora"] if EVERY else ["lora"])
 @pytest.mark.parametrize("kind", FAMILIES if EVERY else ["qwen3_moe"])
 def test_a_short_run_stops_goes_on_and_reports(
@@ -62,12 +90,15 @@ def test_a_short_run_stops_goes_on_and_reports(
 ) -> None:
     """A run stopped by SIGTERM and resumed ends like an undisturbed one.
 
-    It loads under its own names and has a report.
+    It loads under its own names and has a report. The files of the run, its model and the store
+    have the modes that the umask gives.
     """
     source = build(kind, tmp_path / "source", dtype="bfloat16")
     name_roles(source)
     overrides = (f"training.strategy={strategy}", "training.heldout_points=4")
-    whole = short_adapt(source, tmp_path / "whole", *overrides)
+    with umask(0o002):
+        whole = short_adapt(source, tmp_path / "whole", *overrides)
+    assert unlike_umask(tmp_path / "whole", 0o002, source) == {}
     measure, calls = TrainLog.measure, []
 
     def stopping(*arguments: object, **named: object) -> None:
@@ -77,9 +108,11 @@ def test_a_short_run_stops_goes_on_and_reports(
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(TrainLog, "measure", stopping)
-    with pytest.raises(Interrupted):
-        short_adapt(source, tmp_path / "stopped", *overrides)
-    stopped = short_adapt(source, tmp_path / "stopped", *overrides, report=write_report)
+    with umask(0o027):
+        with pytest.raises(Interrupted):
+            short_adapt(source, tmp_path / "stopped", *overrides)
+        stopped = short_adapt(source, tmp_path / "stopped", *overrides, report=write_report)
+    assert unlike_umask(tmp_path / "stopped", 0o027, source) == {}
     one, other = (Checkpoint.open(run.model_path) for run in (whole, stopped))
     before = Checkpoint.open(source)
     assert one.tensors.keys() == other.tensors.keys() == before.tensors.keys()
