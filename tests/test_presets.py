@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 
 import langcodes
 import pytest
@@ -10,9 +11,12 @@ from langcodes.registry_parser import parse_registry
 from pydantic import ValidationError
 
 from lingraft.corpus.config import CorpusSettings, Source
-from lingraft.corpus.presets import preset, preset_of, presets
+from lingraft.corpus.presets import describe_names, preset, preset_of, presets
+from lingraft.corpus.text_files import find_files
 from lingraft.errors import CorpusError, RecipeError
+from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.recipe import Given, chosen_recipe, load_recipe
+from lingraft.recipe.default_text import with_default_text
 from lingraft.recipe.load import recipe_yaml
 
 # As the authors of the data sets publish them: the list of fineweb-2's pipeline, the card of c4,
@@ -141,6 +145,20 @@ def test_a_name_is_a_preset_unless_it_is_also_a_path(tmp_path, monkeypatch):
     assert CorpusSettings(sources={"preset": "wikipedia"}).sources[0].preset == "wikipedia"
 
 
+def test_a_misspelt_preset_is_not_taken_for_a_file():
+    """A name that is no preset and no file is answered with the preset that is like it."""
+    with pytest.raises(CorpusError, match="fineweb2: no such file; did you mean the preset fine"):
+        find_files("fineweb2")
+
+
+def test_a_name_that_is_missing_is_answered_with_names_of_its_language():
+    """Codes that are spelled alike are not suggested, since they are other languages."""
+    names = [f"{first}{second}r_Latn" for first in string.ascii_lowercase for second in "abcdef"]
+    assert describe_names("aar_Ethi", names) == "nearest of its 156: aar_Latn"
+    assert describe_names("aay_Latn", names) == "none of its 156 is in this language"
+    assert describe_names("sample10BT", [*names, "sample-10BT"]).endswith(": sample-10BT")
+
+
 def recipe_of(*overrides, text="fineweb-2"):
     given = Given("me/model", "te", [text], "en", ["fineweb-edu"])
     return chosen_recipe(None, given, overrides)
@@ -192,6 +210,52 @@ def test_a_preset_is_read_as_far_as_the_recipe_needs(overrides, target, replay):
     recipe = recipe_of(*overrides)
     limits = [text.sources[0].limit for text in (recipe.target, recipe.replay)]
     assert [limit and limit.bytes for limit in limits] == [target, pytest.approx(replay)]
+
+
+def test_an_extension_reads_only_what_it_learns_from():
+    """Without training and measuring, the vocabulary decides, and replay is a sample."""
+    given = Given("me/model", "te")
+    recipe = chosen_recipe(None, given, ["vocabulary.size=4000"], trains=False)
+    limits = [text.sources[0].limit.bytes for text in (recipe.target, recipe.replay)]
+    assert limits == [8_000_000, 5_000_000]
+
+
+@pytest.mark.parametrize(
+    ("given", "overrides", "text", "base_text"),
+    [
+        (Given("m", "te"), [], ["fineweb-2"], ["fineweb-edu"]),
+        (Given("m", "te", base_language="de"), [], ["fineweb-2"], ["fineweb-2"]),
+        (Given("m", "en-GB"), [], ["fineweb-edu"], []),
+        (Given("m", "en", base_language="de"), [], ["fineweb-edu"], ["fineweb-2"]),
+        (Given("m", "te", ["a.txt"]), [], ["a.txt"], []),
+        (Given("m", "te", ["a.txt"], "en"), [], ["a.txt"], ["fineweb-edu"]),
+        (Given("m", "te", base_text=["en.txt"]), [], ["fineweb-2"], ["en.txt"]),
+        (Given("m", "te"), ["target.corpus"], [], []),
+        (Given("m", "te"), ["target.heldout_share"], ["fineweb-2"], ["fineweb-edu"]),
+        (Given("m", "te"), ["replay"], ["fineweb-2"], []),
+        (Given("m", "domain:law", ["law.txt"]), [], ["law.txt"], []),
+    ],
+)
+def test_text_that_is_not_named_is_a_preset(given, overrides, text, base_text):
+    """Only if no target text is named, or a base language is, does the Hub supply replay text."""
+    found = with_default_text(given, overrides)
+    assert (list(found.text), list(found.base_text)) == (text, base_text)
+
+
+def test_a_domain_has_no_text_by_name():
+    """The error for a domain without text asks for a file."""
+    with pytest.raises(RecipeError, match="--text must be given: domain:law is not a language"):
+        chosen_recipe(None, Given("m", "domain:law"))
+
+
+def test_a_plan_and_a_run_say_what_is_read_from_the_hub():
+    """Each source on the Hub has a line; local text has none."""
+    recipe = recipe_of("target.corpus=[wikipedia, {hub: me/texts, revision: v2}, a.txt]")
+    wikipedia, texts = recipe_text_lines(recipe)[:2]
+    data = "wikipedia (wikimedia/wikipedia, 20231101.te, licence cc-by-sa-3.0)"
+    assert wikipedia == f"text in te: {data}, at most 100 MB"
+    assert texts == "text in te: me/texts, v2, all of it"
+    assert len(recipe_text_lines(recipe)) == 3
 
 
 def test_an_unknown_preset_or_language_is_named_with_its_setting():

@@ -125,7 +125,8 @@ def test_each_preset_is_read_from_its_configuration(root, tmp_path):
     assert plain["notes"]["commits"] == {"HuggingFaceFW/fineweb-2@main": commit}
     assert unknown["error"] == (
         "hf:HuggingFaceFW/fineweb-2 (preset fineweb-2): there is no configuration 'tel_Arab'; "
-        "nearest of its 33: tel_Latn, tel_Telu"
+        "nearest of its 33: tel_Latn, tel_Telu; name another data set, or give local text "
+        "(--text FILE)"
     )
 
 

@@ -62,7 +62,8 @@ def _check_configuration(source: Source, known: Sequence[str]) -> None:
         named = f" (preset {page.name})" if page else ""
         msg = (
             f"hf:{source.hub}{named}: there is no configuration {source.config!r}; "
-            f"{describe_names(source.config, known)}"
+            f"{describe_names(source.config, known)}; name another data set, or give local text "
+            "(--text FILE)"
         )
         raise HubError(msg)
 

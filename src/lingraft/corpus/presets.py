@@ -130,7 +130,8 @@ class Preset:
 def describe_names(wanted: str, names: Collection[str]) -> str:
     """Say which names a data set has: all of a few, or the nearest of many.
 
-    Nearest are names of the same language, then names that are spelled alike.
+    Nearest to the name of a language are those of the same language, since codes that are spelled
+    alike say nothing; nearest to other names are those spelled alike.
 
     >>> describe_names("hin_Arab", ["tam_Taml", "hin_Latn", "hin_Deva"])
     'it has hin_Deva, hin_Latn, tam_Taml'
@@ -139,15 +140,26 @@ def describe_names(wanted: str, names: Collection[str]) -> str:
     """
     if len(names) <= FEW_NAMES:
         return f"it has {', '.join(sorted(names))}"
-    language = re.split(r"[_-]", wanted)[0]
-    near = [name for name in sorted(names) if re.split(r"[_-]", name)[0] == language]
-    near += difflib.get_close_matches(wanted, names, n=3, cutoff=0.75)
-    near = list(dict.fromkeys(near))[:FEW_NAMES]
+    language = _language_of(wanted)
+    if language:
+        near = [name for name in sorted(names) if _language_of(name) == language]
+    else:
+        near = difflib.get_close_matches(wanted, names, n=3)
     if near:
-        return f"nearest of its {len(names):,}: {', '.join(near)}"
+        return f"nearest of its {len(names):,}: {', '.join(near[:FEW_NAMES])}"
     if len(names) <= MANY_NAMES:
         return f"it has {', '.join(sorted(names))}"
-    return f"none of its {len(names):,} is like it"
+    return f"none of its {len(names):,} is {'in this language' if language else 'like it'}"
+
+
+def _language_of(name: str) -> str | None:
+    """Return the language in the name of a configuration, `None` if it does not name one.
+
+    >>> [_language_of(name) for name in ("tel_Telu", "20231101.zh-yue", "hi-Latn", "sample-10BT")]
+    ['tel', 'zh', 'hi', None]
+    """
+    found = re.fullmatch(r"(?:\d+\.)?([a-z]{2,3})([_-][A-Za-z]+)*", name)
+    return found[1] if found else None
 
 
 @cache

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lingraft.corpus.columnar_files import DATASET_DICT, saved_files
 from lingraft.corpus.compression import open_compressed
+from lingraft.corpus.presets import presets
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import ENDINGS, FOLDER_ENDINGS, TEXT_KINDS, without_compression
 from lingraft.store import is_folder, is_valid_path, path_exists
@@ -70,7 +71,9 @@ def find_files(pattern: str) -> list[Path]:
     if path.is_symlink():
         msg = f"{pattern}: a symbolic link that cannot be resolved; correct the link"
         raise CorpusError(msg)
-    msg = f"{pattern}: no such file; {_nearest_sibling(path)}"
+    similar = difflib.get_close_matches(pattern, presets(), n=1, cutoff=0.7)
+    hint = f"did you mean the preset {similar[0]}?" if similar else _nearest_sibling(path)
+    msg = f"{pattern}: no such file; {hint}"
     raise CorpusError(msg)
 
 
