@@ -110,6 +110,20 @@ def test_a_ranking_claims_no_more_than_its_intervals():
     assert "separate no others" in ranked.sentence
 
 
+def test_a_ranking_on_few_documents_claims_nothing():
+    """Three seeds on 3 documents order nothing: the sentence says how many there are."""
+    rows = rows_of({"mean": [1.00, 1.01, 1.02], "random": [1.5, 1.51, 1.52]})
+    few = [{**row, "n": 3, "per": "document"} for row in rows]
+    (ranked,) = ranking(few, ["init"], "init", BITS)
+    assert (ranked.carried, ranked.best) == ((), None)
+    assert ranked.sentence == (
+        "bits per byte (adapted, hi): measured on 3 held-out documents, too few to order the "
+        "values of init"
+    )
+    (enough,) = ranking([{**row, "n": 20} for row in few], ["init"], "init", BITS)
+    assert enough.best == "mean"
+
+
 def test_a_ranking_over_contexts_needs_seeds_in_each_of_them():
     """Where no seed has both values in every context, no difference over all of them is claimed."""
     rows = []

@@ -21,6 +21,7 @@ from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.studies import StudyFolder, StudyRuntime, cells_of, read_study, run_study, study_plan
 from lingraft.studies.executors import Processes, Ray
+from lingraft.studies.result_tables import warning_lines
 from lingraft.studies.study_command import (
     StudyError,
     raise_for_failures,
@@ -126,7 +127,20 @@ def test_a_study_from_nothing_to_its_tables_and_not_twice(study_file, here):
     assert "nothing to do" in lines[-1]
     assert {path: path.stat().st_mtime_ns for path in here.runs.rglob("*")} == before
     raise_for_failures(finished)
+    check_warnings(record)
     check_library(finished, study_file, here)
+
+
+def check_warnings(record: dict) -> None:
+    """Each warning of the cells is there once with its cells, and few documents order nothing."""
+    warnings = {found["warning"]: found["cells"] for found in record["warnings"]}
+    (few,) = [text for text in warnings if text.startswith("text in hi: ")]
+    assert "too few to judge" in few
+    assert warnings[few] == [cell["name"] for cell in record["cells"]]
+    assert f"warning: all 4 cells: {few}" in warning_lines(record)
+    assert record["heldout"]["hi"].partition(" ")[0].isdigit()
+    assert all(not ranked["carried"] for ranked in record["rankings"])
+    assert "too few to order" in record["rankings"][0]["sentence"]
 
 
 def check_library(finished: StudyFolder, study_file: Path, here: Runtime) -> None:

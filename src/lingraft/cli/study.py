@@ -134,7 +134,7 @@ def study(
     from lingraft import studies
     from lingraft.recipe import Runtime
     from lingraft.report import write_report, write_study_report
-    from lingraft.studies.result_tables import result_tables
+    from lingraft.studies.result_tables import result_tables, warning_lines
     from lingraft.studies.study_command import raise_for_failures, study_runtime
 
     chosen = studies.read_study(file, override or [])
@@ -150,6 +150,8 @@ def study(
     if as_json:
         print_json(finished.record)
     else:
+        for line in warning_lines(finished.record):
+            typer.echo(line)
         for table in result_tables(finished.record):
             print_table(table)
         typer.echo(f"study   {finished.folder}\nreport  {page}")

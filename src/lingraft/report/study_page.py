@@ -23,6 +23,7 @@ from lingraft.report.study_files import (
     read_study_files,
     short,
 )
+from lingraft.studies.result_tables import measured_on, warning_lines
 
 COLUMNS = (
     ("tokens added", ADDED),
@@ -63,6 +64,7 @@ def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
         "choices": choices(study),
         "differences": [row for row in study.differences if row["low"] is not None],
         "failures": record["failures"],
+        "warnings": [line.removeprefix("warning: ") for line in warning_lines(record)],
         "provenance": provenance(record),
     }
     return environment().get_template("study_page.html.j2").render(values)
@@ -78,7 +80,7 @@ def answer(record: Any) -> list[str]:
     count = f"{done} of {len(record['cells'])}" if failed else f"All {done}"
     seeds = len(record["seeds"])
     # With one seed there is no variation over seeds to compute an interval from.
-    sentences = [f"{count} cells finished, with {seeds} seed{'s' if seeds > 1 else ''}."]
+    sentences = [f"{count} cells finished, with {measured_on(record)}."]
     if seeds == 1:
         sentences[0] += " With one seed most differences have no interval, so no order is claimed."
     for ranking in record["rankings"]:

@@ -8,9 +8,11 @@ interval of each difference is wider than the 95% interval of a single one (Bonf
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
+from lingraft.formatting import counted
+from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.studies.cells import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.statistics import (
@@ -28,6 +30,7 @@ class AxisRanking:
     """The values of an axis by their mean, best first.
 
     `carried` are the pairs (better, worse) whose difference has an interval without 0.
+    `few_documents` is their number where it is too small to claim an order; then no pair is.
     """
 
     axis: str
@@ -37,6 +40,7 @@ class AxisRanking:
     order: tuple[Label, ...]
     means: tuple[float, ...]
     carried: tuple[tuple[Label, Label], ...] = ()
+    few_documents: int | None = None
 
     @property
     def best(self) -> Label | None:
@@ -49,6 +53,9 @@ class AxisRanking:
     def sentence(self) -> str:
         """The ranking in one sentence, for people."""
         metric = f"{self.metric} ({self.subject}{', ' + self.language if self.language else ''})"
+        if self.few_documents is not None:
+            measured = counted(self.few_documents, "held-out document")
+            return f"{metric}: measured on {measured}, too few to order the values of {self.axis}"
         if self.best is not None:
             return f"{metric}: {self.best} is better than every other value of {self.axis}"
         if self.carried:
@@ -67,8 +74,23 @@ def ranking(
     for field in measured_fields(rows, axes, compared):
         shared = field.shared_by_all(axis)
         if len(shared.labels(axis)) > 1:
-            rankings.append(_rank(shared, axis))
+            ranked = _rank(shared, axis)
+            few = few_documents(rows, field.metric, field.subject, field.language)
+            if few is not None:
+                ranked = replace(ranked, carried=(), few_documents=few)
+            rankings.append(ranked)
     return rankings
+
+
+def few_documents(rows: Sequence[Row], metric: str, subject: str, language: str) -> int | None:
+    """Return the documents that a number is measured on if they are too few, otherwise `None`."""
+    counts = []
+    for row in rows:
+        same = (row["metric"], row["subject"], row["language"]) == (metric, subject, language)
+        if same and row.get("per") == "document":
+            counts.append(int(row["n"]))
+    fewest = min(counts, default=MIN_DOCUMENTS)
+    return fewest if fewest < MIN_DOCUMENTS else None
 
 
 def _rank(field: MeasuredField, axis: str) -> AxisRanking:

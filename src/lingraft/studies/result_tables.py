@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lingraft.formatting import duration, number
+from lingraft.formatting import counted, duration, number
 
 
 def result_tables(record: Mapping[str, Any]) -> list[Table]:
@@ -27,6 +27,7 @@ def result_tables(record: Mapping[str, Any]) -> list[Table]:
         metric = f"{ranked['metric']} ({ranked['subject']})"
         means.add_row(ranked["axis"], metric, ranked["language"], values)
         sentences.add_row(ranked["sentence"])
+    sentences.add_row(measured_on(record))
     stages = record["stages"]
     sentences.add_row(
         f"{len(record['cells'])} cells, {len(record['failures'])} failed; {stages['asked']} stages "
@@ -34,3 +35,35 @@ def result_tables(record: Mapping[str, Any]) -> list[Table]:
         f"{duration(record['seconds'])}"
     )
     return [means, sentences]
+
+
+def warning_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return each warning of the cells in one line, with the cells that have it."""
+    count = len(record["cells"])
+    return [
+        f"warning: {_cells(found['cells'], count)}: {found['warning']}"
+        for found in record.get("warnings", ())
+    ]
+
+
+def _cells(names: list[str], of: int) -> str:
+    """Return which cells a warning is about.
+
+    >>> _cells(["a", "b"], 2), _cells(["a"], 2)
+    ('all 2 cells', 'a')
+    """
+    if len(names) == of:
+        return f"all {counted(of, 'cell')}"
+    more = f" and {counted(len(names) - 3, 'more cell')}" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def measured_on(record: Mapping[str, Any]) -> str:
+    """Return on how many seeds and on which held-out text the numbers of a study rest.
+
+    >>> measured_on({"seeds": [0, 1], "heldout": {"hi": "58 documents (40 kB)"}})
+    '2 seeds; held-out text of each cell: hi: 58 documents (40 kB)'
+    """
+    texts = [f"{language}: {amount}" for language, amount in record.get("heldout", {}).items()]
+    held_out = f"; held-out text of each cell: {', '.join(texts)}" if texts else ""
+    return f"{counted(len(record['seeds']), 'seed')}{held_out}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.studies.axis_ranking import AxisRanking, ranking
+from lingraft.model_card.markdown import heldout_text
+from lingraft.pipeline.run_folder import RUN, read_record
+from lingraft.store import WARNINGS
+from lingraft.studies.axis_ranking import AxisRanking, few_documents, ranking
 from lingraft.studies.cells import Cell, axes_of
 from lingraft.studies.config import Study
 from lingraft.studies.statistics import Difference, better_value, differences
@@ -48,14 +51,43 @@ def gather_results(
             rankings += ranking(rows, axes, axis, compared)
     write_table(rows, folder / TABLE)
     write_table(curves, folder / CURVES)
-    write_table(difference_rows(compared_differences, axes), folder / DIFFERENCES)
+    few = {
+        key
+        for key in {(row["metric"], row["subject"], row["language"]) for row in rows}
+        if few_documents(rows, *key) is not None
+    }
+    write_table(difference_rows(compared_differences, axes, few), folder / DIFFERENCES)
     return {
         "cells": records,
         "failures": failures,
+        "warnings": _warnings(cells, folder),
+        "heldout": _heldout_text(cells, folder),
         "rankings": list(map(_ranking_record, rankings)),
         "columns": COLUMNS,
         "curve_columns": CURVE_COLUMNS,
     }
+
+
+def _warnings(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
+    """Return each warning of the cells once, with the names of the cells that have it."""
+    cells_of_warning: dict[str, list[str]] = {}
+    for cell in cells:
+        run = folder / CELLS / cell.name
+        if (run / RUN).is_file():
+            for warning in read_record(run).get(WARNINGS, ()):
+                cells_of_warning.setdefault(warning, []).append(cell.name)
+    return [{"warning": text, "cells": names} for text, names in cells_of_warning.items()]
+
+
+def _heldout_text(cells: Sequence[Cell], folder: Path) -> dict[str, str]:
+    """Return the held-out text of each language that the cells are measured on."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        run = folder / CELLS / cell.name
+        if (run / RUN).is_file():
+            for language, amount in heldout_text(read_record(run)).items():
+                found.setdefault(language, {})[amount] = None
+    return {language: " or ".join(amounts) for language, amounts in found.items()}
 
 
 def _cell_record(cell: Cell, error: str) -> dict[str, Any]:
@@ -83,15 +115,22 @@ def _ranking_record(ranked: AxisRanking) -> dict[str, Any]:
     }
 
 
-def difference_rows(compared: Iterable[Difference], axes: Sequence[str]) -> list[Row]:
+def difference_rows(
+    compared: Iterable[Difference],
+    axes: Sequence[str],
+    few: Collection[tuple[str, str, str]] = (),
+) -> list[Row]:
     """Return differences as rows of a table, with their 95% intervals.
+
+    `few` are the numbers (metric, subject, language) on too few documents to call a value better.
 
     The columns `axis.NAME` hold the context; they are empty where the difference is averaged.
     """
     rows: list[Row] = []
     for difference in compared:
         low, high = difference.interval() or (None, None)
-        better = better_value(difference)
+        key = (difference.metric, difference.subject, difference.language)
+        better = None if key in few else better_value(difference)
         context = {f"{AXIS}{axis}": str(difference.context.get(axis, "")) for axis in axes}
         rows.append(
             {
