@@ -224,4 +224,4 @@ def test_ids_that_a_model_takes_for_images_are_not_given_to_tokens(tmp_path: Pat
     from lingraft.checkpoint.resize_checks import check_fit
 
     with pytest.raises(ModelError, match=r"reserves the ids from 320 on for images and sound"):
-        check_fit(names, splice, source, tmp_path / "tokenizer")
+        check_fit(names, splice, source)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lingraft import errors
     from lingraft.certificate import Certificate
+    from lingraft.checkpoint.row_request import InitRows
 
     # What type checkers and editors see; `_MODULES` below must name the same modules.
     from lingraft.errors import (
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     )
     from lingraft.library.adapt_model import adapt
     from lingraft.library.diagnose_tokenizers import TokenizerDiagnosis, diagnose
+    from lingraft.library.embedding_rows import init_embeddings, resize
     from lingraft.library.evaluate_models import EvaluationReport, evaluate
     from lingraft.library.extension import extend_tokenizer, learn_tokens
     from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
     from lingraft.library.pack_texts import PackedText, pack
+    from lingraft.library.row_origins import RowOrigins
     from lingraft.library.run_study import study
     from lingraft.measurement import Measurement
     from lingraft.measurement_table import MeasurementTable
@@ -58,6 +61,7 @@ __all__ = [
     "CorpusError",
     "EvaluationReport",
     "HubError",
+    "InitRows",
     "Interrupted",
     "LearnedTokens",
     "LingraftError",
@@ -68,6 +72,7 @@ __all__ = [
     "ModelError",
     "PackedText",
     "RecipeError",
+    "RowOrigins",
     "Run",
     "Splice",
     "StoreError",
@@ -83,14 +88,17 @@ __all__ = [
     "errors",
     "evaluate",
     "extend_tokenizer",
+    "init_embeddings",
     "learn_tokens",
     "load_run",
     "pack",
+    "resize",
     "study",
 ]
 
 _MODULES = {
     "lingraft.certificate": ("Certificate",),
+    "lingraft.checkpoint.row_request": ("InitRows",),
     "lingraft.errors": (
         "CertificateError",
         "CorpusError",
@@ -107,6 +115,7 @@ _MODULES = {
     ),
     "lingraft.library.adapt_model": ("adapt",),
     "lingraft.library.diagnose_tokenizers": ("TokenizerDiagnosis", "diagnose"),
+    "lingraft.library.embedding_rows": ("init_embeddings", "resize"),
     "lingraft.library.evaluate_models": ("EvaluationReport", "evaluate"),
     "lingraft.library.pack_texts": ("PackedText", "pack"),
     "lingraft.library.run_study": ("study",),
@@ -115,6 +124,7 @@ _MODULES = {
     "lingraft.pipeline.finished_run": ("Run", "load_run"),
     "lingraft.library.extension": ("extend_tokenizer", "learn_tokens"),
     "lingraft.library.extension_results": ("LearnedTokens", "TokenizerExtension"),
+    "lingraft.library.row_origins": ("RowOrigins",),
     "lingraft.splice": ("Splice",),
     "lingraft.studies.study_command": ("StudyError",),
     "lingraft.studies.study_folder": ("StudyFolder",),

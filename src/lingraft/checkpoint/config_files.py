@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,26 +81,29 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     """
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     for part in text_parts(config):
-        _renumber_ids(part, splice, source / "config.json")
+        renumber_ids(part, splice, source / "config.json")
         _add_legacy_rope_keys(part)
     # The number of rows and not of ids: transformers builds the matrices from it.
     set_vocabulary(config, layout.rows)
     _write_json(output / "config.json", config)
     generation = _read_generation_config(source, config)
-    _renumber_ids(generation, splice, source / "generation_config.json")
-    padding_ids = list(range(layout.vocabulary, layout.rows))
-    # The source's padding ids are dropped: new tokens take the first of them and must be generated,
-    # and the list of the new padding ids replaces the rest.
-    new_ids = {token.id for token in splice.new}
-    suppressed = [
-        token_id
-        for token_id in generation.get("suppress_tokens") or []
-        if token_id < layout.vocabulary and token_id not in new_ids
-    ]
-    if suppressed or padding_ids:
-        generation["suppress_tokens"] = [*suppressed, *padding_ids]
+    renumber_ids(generation, splice, source / "generation_config.json")
+    suppressed = suppressed_ids(generation.pop("suppress_tokens", None) or [], splice, layout)
+    if suppressed:
+        generation["suppress_tokens"] = suppressed
     if generation:
         _write_json(output / "generation_config.json", generation)
+
+
+def suppressed_ids(before: Sequence[int], splice: Splice, layout: Layout) -> list[int]:
+    """Return the ids that must never be generated: those of the source, and the padding ids.
+
+    The source's padding ids are dropped: new tokens take the first of them and must be generated,
+    and the new padding ids replace the rest.
+    """
+    new_ids = {token.id for token in splice.new}
+    kept = [number for number in before if number < layout.vocabulary and number not in new_ids]
+    return [*kept, *range(layout.vocabulary, layout.rows)]
 
 
 def text_parts(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -165,7 +168,7 @@ def _read_generation_config(source: Path, config: dict[str, Any]) -> dict[str, A
     return ids
 
 
-def _renumber_ids(part: dict[str, Any], splice: Splice, where: Path) -> None:
+def renumber_ids(part: dict[str, Any], splice: Splice, where: Path) -> None:
     """Replace every special id by its id in the target; an extension changes none."""
     # An extension keeps every id.
     if splice.is_extension:

@@ -13,16 +13,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoint.config_files import copy_companions, write_configs
-from lingraft.checkpoint.find_embeddings import embedding_names
+from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
 from lingraft.checkpoint.loadable import check_loadable
-from lingraft.checkpoint.resize_checks import check_fit, check_rows, untrained_row_warnings
+from lingraft.checkpoint.resize_checks import (
+    check_fit,
+    check_rows,
+    check_tokenizer,
+    untrained_row_warnings,
+)
 from lingraft.checkpoint.resized_tensors import ResizePlan, resized_tensors, write_tensors
-from lingraft.checkpoint.rewrite import lay_out
+from lingraft.checkpoint.rewrite import ResizedRows, lay_out
 from lingraft.checkpoint.row_request import InitRequest, InitRows, RowMaker, Side
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.checkpoint.table_rows import TableRows, table_rows
@@ -70,16 +75,10 @@ def resize_embeddings(
     """
     checkpoint = Checkpoint.open(source_folder)
     names = embedding_names(checkpoint)
-    check_fit(names, splice, source_folder, tokenizer_folder)
-    # Before any row is computed: NaN in one source row would spread into all rows averaged from it.
-    norms = {name: finite_norms(checkpoint, name) for name in names.all}
-    plan = ResizePlan(checkpoint, names, splice, lay_out(splice, names.vocabulary, pad_to))
-    # Tied matrices are one tensor, which the input side makes.
-    inits: dict[Side, RowMaker] = {"input": input_init}
-    if not names.tied:
-        inits["output"] = output_init
+    check_fit(names, splice, source_folder)
+    check_tokenizer(splice, source_folder, tokenizer_folder)
     request = InitRequest(
-        matrix=plan.source_rows(names.input[0]),
+        matrix=checkpoint.tensor(names.input[0])[: splice.source_size],
         splice=splice,
         side="input",
         tied=names.tied,
@@ -90,17 +89,59 @@ def resize_embeddings(
         device=device,
         scratch_dir=scratch_dir,
     )
-    init_rows = _compute_rows(plan, inits, request)
-    tables = table_rows(checkpoint, names, splice, init_rows)
-    linked = write_tensors(plan, resized_tensors(plan, init_rows, tables), output)
+    inits: dict[Side, RowMaker] = {"input": input_init, "output": output_init}
+    made = compute_rows(checkpoint, names, inits, request, pad_to)
+    plan = made.plan
+    linked = write_tensors(plan, made.tensors, output)
     _write_other_files(plan, source_folder, tokenizer_folder, output)
-    notes = {**_size_notes(plan, output), "files_linked": linked}
-    notes |= _row_notes(inits, init_rows, splice)
-    notes["warnings"] = untrained_row_warnings(plan, init_rows, norms, request.source_tokenizer)
-    return notes | _table_notes(tables)
+    parameters = {
+        "parameters": Checkpoint.open(output).parameters,
+        "parameters_before": plan.checkpoint.parameters,
+    }
+    return {**size_notes(plan), **parameters, "files_linked": linked, **made.notes}
 
 
-def _compute_rows(
+@dataclass(frozen=True)
+class ComputedRows:
+    """What a resize will write: the plan, the rows of each side, all tensors, and notes."""
+
+    plan: ResizePlan
+    init_rows: Mapping[str, InitRows]
+    tensors: Mapping[str, ResizedRows]
+    notes: dict[str, Any]
+
+
+def compute_rows(
+    checkpoint: Checkpoint,
+    names: EmbeddingNames,
+    inits: Mapping[Side, RowMaker],
+    request: InitRequest,
+    pad_to: int,
+    *,
+    knows_tokenizer: bool = True,
+) -> ComputedRows:
+    """Compute the rows of a resize, for a model in files or in memory.
+
+    Tied matrices are one tensor, which the input side makes. Raises `ModelError` where a row holds
+    NaN or inf.
+    """
+    splice = request.splice
+    # Before any row is computed: NaN in one source row would spread into all rows averaged from it.
+    norms = {name: finite_norms(checkpoint, name) for name in names.all}
+    plan = ResizePlan(checkpoint, names, splice, lay_out(splice, names.vocabulary, pad_to))
+    used: dict[Side, RowMaker] = {"input": inits["input"]}
+    if not names.tied:
+        used["output"] = inits["output"]
+    init_rows = _compute_init_rows(plan, used, request)
+    tables = table_rows(checkpoint, names, splice, init_rows)
+    notes = _row_notes(used, init_rows, splice)
+    tokenizer = request.source_tokenizer if knows_tokenizer else None
+    notes["warnings"] = untrained_row_warnings(plan, init_rows, norms, tokenizer)
+    tensors = resized_tensors(plan, init_rows, tables)
+    return ComputedRows(plan, init_rows, tensors, {**notes, **_table_notes(tables)})
+
+
+def _compute_init_rows(
     plan: ResizePlan, inits: Mapping[Side, RowMaker], request: InitRequest
 ) -> dict[str, InitRows]:
     """Compute the added rows of each side that has a matrix of its own."""
@@ -133,7 +174,7 @@ def _write_other_files(
     check_loadable(output, plan.names)
 
 
-def _size_notes(plan: ResizePlan, output: Path) -> dict[str, Any]:
+def size_notes(plan: ResizePlan) -> dict[str, Any]:
     """Return what the manifest records of the architecture and of the number of rows."""
     names, splice = plan.names, plan.splice
     return {
@@ -147,8 +188,6 @@ def _size_notes(plan: ResizePlan, output: Path) -> dict[str, Any]:
         "added": len(splice.new),
         "reinitialised": len(splice.reinitialised),
         "dropped": len(splice.dropped),
-        "parameters": Checkpoint.open(output).parameters,
-        "parameters_before": plan.checkpoint.parameters,
     }
 
 

@@ -10,6 +10,7 @@ come from the conversion table of transformers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoint.load_model import meta_model
@@ -69,14 +70,22 @@ def embedding_names(checkpoint: Checkpoint) -> EmbeddingNames:
     Raises `ModelError` where the model has no head, where an embedding is missing, where the number
     of rows in config.json and in the files differs, or where a table is of an unknown kind.
     """
-    config = read_model_config(checkpoint.folder)
-    model = meta_model(config, checkpoint.folder)
-    check_runs_on_text(model, checkpoint.folder / "config.json")
+    folder = checkpoint.folder
+    config = read_model_config(folder)
+    model = meta_model(config, folder)
+    stored = stored_names(model, checkpoint.tensors)
+    finder = TableFinder(checkpoint, model, stored, lambda larger: meta_model(larger, folder))
+    return find_embedding_names(finder, config, folder / "config.json")
+
+
+def find_embedding_names(finder: TableFinder, config: Any, where: Path) -> EmbeddingNames:
+    """Find the tensors of a model, in files or in memory; `where` begins the messages of errors."""
+    model, checkpoint = finder.model, finder.checkpoint
+    check_runs_on_text(model, where)
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
     if head is None or not hasattr(table, "weight"):
         msg = f"{checkpoint.folder}: {type(model).__name__} has no language-model head to extend"
         raise ModelError(msg)
-    finder = TableFinder(checkpoint, model, stored_names(model, checkpoint.tensors))
     tied = head.weight is table.weight
     input_names = finder.find_embedding("input", table.weight)
     output_names = () if tied else finder.find_embedding("output", head.weight)

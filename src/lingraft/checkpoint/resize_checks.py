@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def check_fit(names: EmbeddingNames, splice: Splice, folder: Path, tokenizer_folder: Path) -> None:
-    """Raise `ModelError` where a tokenizer or a splice does not fit a model."""
+def check_fit(names: EmbeddingNames, splice: Splice, folder: Path) -> None:
+    """Raise `ModelError` where a splice does not fit a model; `folder` is for the message."""
     if splice.source_size > names.rows:
         msg = (
             f"the tokenizer does not fit the model: the source tokenizer has "
@@ -50,6 +50,10 @@ def check_fit(names: EmbeddingNames, splice: Splice, folder: Path, tokenizer_fol
             f"id; tokens can be added to it, not dropped"
         )
         raise ModelError(msg)
+
+
+def check_tokenizer(splice: Splice, folder: Path, tokenizer_folder: Path) -> None:
+    """Raise `ModelError` where an extended tokenizer does not fit a splice of a model folder."""
     size = open_tokenizer(tokenizer_folder).size
     if size != splice.target_size:
         msg = (
@@ -111,13 +115,17 @@ def untrained_row_warnings(
     plan: ResizePlan,
     init_rows: Mapping[str, InitRows],
     norms: Mapping[str, Tensor | None],
-    tokenizer: ModelTokenizer,
+    tokenizer: ModelTokenizer | None,
 ) -> list[str]:
     """Return warnings on rows that were never trained, once for each distinct matrix.
 
-    `norms` are the row norms of each tensor (`finite_norms`).
+    `norms` are the row norms of each tensor (`finite_norms`). Without a tokenizer, the tokens
+    between documents are not known and not checked.
     """
-    first_tokens, last_tokens = _separator_ids(tokenizer, plan.splice.source_size)
+    first_tokens: dict[str, int] = {}
+    last_tokens: dict[str, int] = {}
+    if tokenizer is not None:
+        first_tokens, last_tokens = _separator_ids(tokenizer, plan.splice.source_size)
     source_norms: dict[str, Tensor] = {}
     stored_rows: dict[str, InitRows] = {}
     separators: dict[str, dict[str, int]] = {}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lingraft.checkpoint.find_embeddings import EmbeddingNames
-from lingraft.checkpoint.rewrite import Layout, NewTensor, lay_out, rewrite, tensor_from
+from lingraft.checkpoint.rewrite import Layout, NewTensor, ResizedRows, lay_out, rewrite
 from lingraft.checkpoint.row_request import InitRows
 from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint, blocks
 from lingraft.checkpoint.table_rows import TableRows
@@ -66,21 +66,20 @@ class ResizePlan:
 
 def resized_tensors(
     plan: ResizePlan, init_rows: Mapping[str, InitRows], tables: Mapping[str, TableRows]
-) -> dict[str, NewTensor]:
+) -> dict[str, ResizedRows]:
     """Return the new content of every tensor that has a row for each id."""
-    tensors: dict[str, NewTensor] = {}
+    tensors: dict[str, ResizedRows] = {}
     for side, stored_names in (("input", plan.names.input), ("output", plan.names.output)):
         for name in stored_names:
             tensors[name] = _resize_matrix(plan, name, side, init_rows[side])
     if plan.names.output_bias is not None:
         tensors[plan.names.output_bias] = _resize_bias(plan, plan.names.output_bias)
     for name, rows in tables.items():
-        place = plan.checkpoint.tensors[name]
-        tensors[name] = tensor_from(plan.layout_of(name), place, rows.added, rows.padding)
+        tensors[name] = ResizedRows(plan.layout_of(name), rows.added, rows.padding)
     return tensors
 
 
-def _resize_matrix(plan: ResizePlan, name: str, side: str, init_rows: InitRows) -> NewTensor:
+def _resize_matrix(plan: ResizePlan, name: str, side: str, init_rows: InitRows) -> ResizedRows:
     """Return the new content of an input or output matrix."""
     import torch
 
@@ -91,11 +90,10 @@ def _resize_matrix(plan: ResizePlan, name: str, side: str, init_rows: InitRows) 
     else:
         # A zero row has logit 0, which is the highest whenever all other logits are negative.
         padding = mean_row(matrix_VD)
-    place = plan.checkpoint.tensors[name]
-    return tensor_from(layout, place, init_rows.rows, padding, init_rows.base)
+    return ResizedRows(layout, init_rows.rows, padding, init_rows.base)
 
 
-def _resize_bias(plan: ResizePlan, name: str) -> NewTensor:
+def _resize_bias(plan: ResizePlan, name: str) -> ResizedRows:
     """Return the new content of the head's bias: the mean of the subtokens' biases."""
     import torch
 
@@ -103,7 +101,7 @@ def _resize_bias(plan: ResizePlan, name: str) -> NewTensor:
     means = [float(bias_V[list(token.pieces)].double().mean()) for token in plan.splice.added]
     added = torch.tensor(means, dtype=torch.float32)
     padding = torch.tensor(BIAS_OF_PADDING)
-    return tensor_from(plan.layout_of(name), plan.checkpoint.tensors[name], added, padding)
+    return ResizedRows(plan.layout_of(name), added, padding)
 
 
 def mean_row(matrix_VD: Tensor) -> Tensor:
@@ -117,13 +115,14 @@ def mean_row(matrix_VD: Tensor) -> Tensor:
     return (total / matrix_VD.shape[0]).float()
 
 
-def write_tensors(plan: ResizePlan, changed: Mapping[str, NewTensor], output: Path) -> int:
+def write_tensors(plan: ResizePlan, changed: Mapping[str, ResizedRows], output: Path) -> int:
     """Write every file of the checkpoint to `output`; return how many were linked, not written."""
     checkpoint = plan.checkpoint
     output.mkdir(parents=True, exist_ok=True)
     by_file: dict[Path, dict[str, NewTensor]] = {file: {} for file in checkpoint.files}
-    for name, tensor in changed.items():
-        by_file[checkpoint.tensors[name].file][name] = tensor
+    for name, rows in changed.items():
+        place = checkpoint.tensors[name]
+        by_file[place.file][name] = rows.in_file(place)
     linked = 0
     for file, tensors in by_file.items():
         if tensors:

@@ -225,31 +225,57 @@ def _group_spans(origins: Sequence[tuple[Origin, int]]) -> Iterator[RowSpan]:
             begin = end
 
 
-def tensor_from(
-    layout: Layout, place: TensorPlace, added: Tensor, padding: Tensor, base: Tensor | None = None
-) -> NewTensor:
-    """Return a tensor's new content: ranges of the file for source rows, bytes for the others.
+@dataclass(frozen=True)
+class ResizedRows:
+    """The new content of a tensor with a row for each id: the layout, and rows by their origin.
 
-    `added`, `padding` and `base` are converted to the tensor's dtype. `base`, if given, replaces
-    the first rows of the file.
+    `base`, if given, replaces the first rows of the source. All rows are converted to the tensor's
+    dtype.
     """
-    dtype = torch_dtype(place.dtype)
-    added_bytes, padding_bytes = _bytes_of(added.to(dtype)), _bytes_of(padding.to(dtype))
-    base_bytes = _bytes_of(base.to(dtype)) if base is not None else memoryview(b"")
-    segments: list[Segment] = []
-    for span in layout.spans:
-        begin = span.start * place.row_bytes
-        end = begin + span.length * place.row_bytes
-        if span.origin == "source":
-            # The rows before the end of `base` come from `base`, the others from the file.
-            base_end = min(max(len(base_bytes), begin), end)
-            segments.append(base_bytes[begin:base_end])
-            segments.append(Range(place.begin + base_end, place.begin + end))
-        elif span.origin == "added":
-            segments.append(added_bytes[begin:end])
-        else:
-            segments.append(memoryview(bytes(padding_bytes) * span.length))
-    return NewTensor((layout.rows, *place.shape[1:]), list(filter(len, segments)))
+
+    layout: Layout
+    added: Tensor
+    padding: Tensor
+    base: Tensor | None = None
+
+    def in_file(self, place: TensorPlace) -> NewTensor:
+        """Return the content as ranges of the source file and bytes of the other rows."""
+        dtype = torch_dtype(place.dtype)
+        added, padding = _bytes_of(self.added.to(dtype)), _bytes_of(self.padding.to(dtype))
+        base = _bytes_of(self.base.to(dtype)) if self.base is not None else memoryview(b"")
+        segments: list[Segment] = []
+        for span in self.layout.spans:
+            begin = span.start * place.row_bytes
+            end = begin + span.length * place.row_bytes
+            if span.origin == "source":
+                # The rows before the end of `base` come from `base`, the others from the file.
+                base_end = min(max(len(base), begin), end)
+                segments.append(base[begin:base_end])
+                segments.append(Range(place.begin + base_end, place.begin + end))
+            elif span.origin == "added":
+                segments.append(added[begin:end])
+            else:
+                segments.append(memoryview(bytes(padding) * span.length))
+        return NewTensor((self.layout.rows, *place.shape[1:]), list(filter(len, segments)))
+
+    def in_memory(self, source: Tensor) -> Tensor:
+        """Return the new tensor, with the dtype and on the device of `source`."""
+        result = source.new_empty((self.layout.rows, *source.shape[1:]))
+        position = 0
+        for span in self.layout.spans:
+            rows = result[position : position + span.length]
+            begin, end = span.start, span.start + span.length
+            if span.origin == "source":
+                rows.copy_(source[begin:end])
+                if self.base is not None and begin < len(self.base):
+                    replaced = self.base[begin:end]
+                    rows[: len(replaced)].copy_(replaced)
+            elif span.origin == "added":
+                rows.copy_(self.added[begin:end])
+            else:
+                rows.copy_(self.padding.expand_as(rows))
+            position += span.length
+        return result
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -9,12 +9,13 @@ Shape suffixes: V source ids, A added tokens, D width of the matrix.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lingraft.corpus import Corpus
+from lingraft.errors import ModelError
 from lingraft.splice import Splice
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
@@ -63,11 +64,30 @@ class InitRequest:
 
     def _open(self, folder: Path) -> ModelTokenizer:
         """Open a tokenizer at first use: most methods need none, and a large one takes seconds."""
-        key = f"tokenizer {folder}"
+        key = tokenizer_key(folder)
         if key not in self.scratch:
+            if folder == Path():
+                msg = (
+                    "embeddings: this init reads tokens, and the splice names none; give "
+                    "tokenizers=(source, extended), or the splice of extend_tokenizer"
+                )
+                raise ModelError(msg)
             self.scratch[key] = open_tokenizer(folder)
         tokenizer: ModelTokenizer = self.scratch[key]
         return tokenizer
+
+
+def tokenizer_key(folder: Path) -> str:
+    """Return the key of `InitRequest.scratch` under which the tokenizer of a folder is kept."""
+    return f"tokenizer {folder}"
+
+
+@dataclass(frozen=True)
+class RowMixture:
+    """The source ids that each added row is a weighted sum of, and their weights."""
+
+    ids: Sequence[Sequence[int]]
+    weights: Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -75,13 +95,15 @@ class InitRows:
     """Rows [A, D] in float32 for `splice.added`, in its order, with the origin of each.
 
     `base` [V, D] are new rows for the source's own ids. Only a method that trains them (`learned`)
-    sets it.
+    sets it. `mixture` says how the rows follow from source rows; `None` if they were drawn or
+    trained.
     """
 
     rows: Tensor
     origins: tuple[str, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
     base: Tensor | None = None
+    mixture: RowMixture | None = None
 
     @property
     def origin_counts(self) -> dict[str, int]:

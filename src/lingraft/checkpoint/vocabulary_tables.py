@@ -11,17 +11,15 @@ rule raises an error that names it, because it would be too short for the ids of
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.safetensors_files import (
     FLOATS,
     INTEGERS,
     Checkpoint,
     TensorPlace,
-    map_tensor,
 )
 from lingraft.errors import ModelError
 
@@ -67,18 +65,22 @@ class VocabularyTable:
 
 @dataclass(frozen=True)
 class TableFinder:
-    """A checkpoint, its model on the meta device, and the stored names of the model's tensors."""
+    """A checkpoint, its model, and the stored names of the model's tensors.
+
+    `build` builds the model of a configuration on the meta device.
+    """
 
     checkpoint: Checkpoint
     model: Any
     stored: Mapping[str, tuple[str, ...]]
+    build: Callable[[Any], Any]
 
     def find_embedding(self, side: str, weight: Any) -> tuple[str, ...]:
         """Return the stored names of an embedding; raise `EmbeddingNotFoundError` without one."""
         names, shape = self.names_of(weight), tuple(weight.shape)
         if names:
             self.check_rows(names[0], shape)
-            map_tensor(self.checkpoint.tensors[names[0]])  # refuses a quantised matrix
+            self.checkpoint.tensor(names[0])  # refuses a quantised matrix
             return names
         msg = (
             f"{self.checkpoint.folder}: the {side} embedding of {type(self.model).__name__}, "
@@ -130,8 +132,11 @@ def find_loaded_tables(
 ) -> Iterator[VocabularyTable]:
     """Yield the other tensors of the model whose shape follows the vocabulary."""
     before = finder.model.state_dict()
-    after = meta_model(with_larger_vocabulary(config), finder.checkpoint.folder).state_dict()
+    after = finder.build(with_larger_vocabulary(config)).state_dict()
     for name, tensor in before.items():
+        # A model in memory may have tensors that its configuration does not imply.
+        if name not in after:
+            continue
         shape, larger = tuple(tensor.shape), tuple(after[name].shape)
         if shape == larger:
             continue
@@ -148,15 +153,24 @@ def find_loaded_tables(
 def with_larger_vocabulary(config: Any) -> Any:
     """Return a copy of a configuration with `LARGER_BY` more ids."""
     larger = copy.deepcopy(config)
-    text = larger.get_text_config(decoder=True)
+    set_config_rows(larger, LARGER_BY + larger.get_text_config(decoder=True).vocab_size)
+    return larger
+
+
+def set_config_rows(config: Any, rows: int) -> None:
+    """Set the number of rows in a configuration object, and where it is repeated in its parts.
+
+    An outer vocab_size that differs from that of the language model counts something else and does
+    not change.
+    """
+    text = config.get_text_config(decoder=True)
     before = text.vocab_size
     # Multimodal configurations repeat vocab_size outside the text configuration.
-    for part in (larger, text):
+    for part in (config, text):
         if getattr(part, "vocab_size", None) == before:
-            part.vocab_size = before + LARGER_BY
+            part.vocab_size = rows
         if getattr(part, PER_LAYER_SIZE, None):
-            setattr(part, PER_LAYER_SIZE, getattr(part, PER_LAYER_SIZE) + LARGER_BY)
-    return larger
+            setattr(part, PER_LAYER_SIZE, rows)
 
 
 def find_unloaded_tables(

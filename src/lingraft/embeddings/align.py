@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ByteSize, Field
 
 from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
-from lingraft.embeddings.subtoken_mean import weighted_means
+from lingraft.embeddings.subtoken_mean import mean_mixture, weighted_means
 from lingraft.errors import ModelError
 from lingraft.splice import Vocabulary
 from lingraft.tokenizer import ModelTokenizer
@@ -56,7 +56,8 @@ class Align(EmbeddingInit):
                 weights.append((1.0,) * len(token.pieces))
                 origins.append("fallback: not in the text, subtoken mean")
         notes = {"documents_skipped": skipped} if skipped else {}
-        return InitRows(weighted_means(request.matrix, pieces, weights), tuple(origins), notes)
+        means_AD = weighted_means(request.matrix, pieces, weights)
+        return InitRows(means_AD, tuple(origins), notes, mixture=mean_mixture(pieces, weights))
 
     def _counts(self, request: InitRequest) -> tuple[Counts, int]:
         """Count the source ids that overlap each added token, once for both sides."""
@@ -80,7 +81,10 @@ def read_text(request: InitRequest, limit: int) -> Iterator[list[str]]:
     no corpus.
     """
     if request.corpus is None:
-        msg = "embeddings: this init reads text, but there is no corpus; name one, or choose 'mean'"
+        msg = (
+            "embeddings: this init reads text, but there is none; give the argument `texts`, or "
+            "choose 'mean'"
+        )
         raise ModelError(msg)
     left = limit
     for batch in request.corpus.batches("train", documents=200):

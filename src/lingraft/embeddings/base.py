@@ -23,7 +23,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lingraft.checkpoint.row_request import InitRequest, InitRows, Side
+from lingraft.checkpoint.row_request import InitRequest, InitRows, RowMixture, Side
 from lingraft.errors import ModelError
 from lingraft.registry import Choice, Registry
 from lingraft.store import cached_sha256
@@ -31,17 +31,28 @@ from lingraft.store import cached_sha256
 if TYPE_CHECKING:
     from torch import Generator
 
-__all__ = ["INITS", "EmbeddingInit", "InitRequest", "InitRows", "Side", "digest_file", "generator"]
+__all__ = [
+    "INITS",
+    "EmbeddingInit",
+    "InitRequest",
+    "InitRows",
+    "RowMixture",
+    "Side",
+    "digest_file",
+    "generator",
+]
 
 
 class EmbeddingInit(Choice):
     """A method that computes the embedding rows of added tokens.
 
     Rows depend on the settings and the request alone: the same settings and the same request give
-    the same rows, bit for bit. `needs_corpus` is true for methods that read text.
+    the same rows, bit for bit. `needs_corpus` is true for methods that read text, `needs_model` for
+    those that run the source model.
     """
 
     needs_corpus: ClassVar[bool] = False
+    needs_model: ClassVar[bool] = False
 
     def identity(self) -> dict[str, Any]:
         """Return JSON that changes whenever the settings or their input files change.

@@ -18,7 +18,7 @@ import regex
 from pydantic import Field
 
 from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
-from lingraft.embeddings.subtoken_mean import piece_weights, weighted_means
+from lingraft.embeddings.subtoken_mean import mean_mixture, piece_weights, weighted_means
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +93,8 @@ class Calibrated(EmbeddingInit):
             if request.tied:
                 reason = "no: one matrix for input and output, whose rows make the logits"
             means_AD = weighted_means(request.matrix, pieces, weights)
-            return InitRows(means_AD, origins, {"rescaled": reason})
+            mixture = mean_mixture(pieces, weights)
+            return InitRows(means_AD, origins, {"rescaled": reason}, mixture=mixture)
         weights, _ = piece_weights(request, "uniform")
         means_AD = weighted_means(request.matrix, pieces, weights)
         norms_A, origins, notes = self._target_norms(request)
@@ -105,7 +106,8 @@ class Calibrated(EmbeddingInit):
             # `not >`, because a comparison with NaN is false.
             if not length > 0:
                 final_origins[number] = "fallback: a mean of length zero, left as it is"
-        return InitRows(means_AD * scales_A[:, None], tuple(final_origins), notes)
+        mixture = mean_mixture(pieces, weights, scales_A.tolist())
+        return InitRows(means_AD * scales_A[:, None], tuple(final_origins), notes, mixture=mixture)
 
     def _target_norms(
         self, request: InitRequest

@@ -39,6 +39,7 @@ class Distilled(EmbeddingInit):
         "Dobler, Elliott, de Melo 2025, Token Distillation (arXiv 2505.20133)"
     )
     needs_corpus: ClassVar[bool] = True
+    needs_model: ClassVar[bool] = True
 
     text_bytes: ByteSize = Field(
         default=ByteSize(20_000_000),

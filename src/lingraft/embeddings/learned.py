@@ -69,6 +69,7 @@ class LearnedInit(EmbeddingInit):
         "Tejaswi, Gupta, Choi 2024 (arXiv 2406.14670), section 4: Learned-Emb"
     )
     needs_corpus: ClassVar[bool] = True
+    needs_model: ClassVar[bool] = True
 
     start: INITS.annotation(EmbeddingInit) = Field(  # type: ignore[valid-type]
         default_factory=lambda: INITS.parse("calibrated"),

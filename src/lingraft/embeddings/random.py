@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from lingraft.checkpoint.safetensors_files import blocks
-from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, generator
+from lingraft.embeddings.base import (
+    INITS,
+    EmbeddingInit,
+    InitRequest,
+    InitRows,
+    RowMixture,
+    generator,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +57,9 @@ class RandomToken(EmbeddingInit):
         trained = torch.tensor([i for i in range(request.matrix.shape[0]) if i not in untrained])
         count = len(request.splice.added)
         drawn = trained[torch.randint(len(trained), (count,), generator=generator(request))]
-        return InitRows(request.matrix[drawn].float(), ("random token",) * count)
+        mixture = RowMixture([[source_id] for source_id in drawn.tolist()], [[1.0]] * count)
+        rows = request.matrix[drawn].float()
+        return InitRows(rows, ("random token",) * count, mixture=mixture)
 
 
 @INITS.register

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
+from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, RowMixture
 from lingraft.errors import ModelError
 from lingraft.splice import AddedToken, Vocabulary
 
@@ -51,7 +51,8 @@ class SubtokenMean(EmbeddingInit):
         """Average the rows of each token's subtokens, summed in float64."""
         pieces = [token.pieces for token in request.splice.added]
         weights, origins = piece_weights(request, self.weights)
-        return InitRows(weighted_means(request.matrix, pieces, weights), origins)
+        means_AD = weighted_means(request.matrix, pieces, weights)
+        return InitRows(means_AD, origins, mixture=mean_mixture(pieces, weights))
 
 
 def uniform_weights(token: AddedToken) -> Weights:
@@ -200,7 +201,7 @@ def piece_weights(
 
 def _merge_weights(request: InitRequest) -> tuple[list[Weights], tuple[str, ...]]:
     """Return the weights by depth in the merge tree, and the origin of each row."""
-    tree = MergeTree.read(request.tokenizer_folder)
+    tree = MergeTree.read(request.target_tokenizer.folder)
     target_of = target_ids(request.splice.kept, request.splice.added)
     all_weights, origins = [], []
     for token in request.splice.added:
@@ -209,6 +210,23 @@ def _merge_weights(request: InitRequest) -> tuple[list[Weights], tuple[str, ...]
         fallback = "fallback: mean of the tokens that the merges reach"
         origins.append("merge tree" if is_complete else fallback)
     return all_weights, tuple(origins)
+
+
+def mean_mixture(
+    pieces: Sequence[Sequence[int]],
+    weights: Sequence[Sequence[float]],
+    scales: Sequence[float] | None = None,
+) -> RowMixture:
+    """Return how weighted means follow from source rows; with `scales`, each is multiplied.
+
+    >>> mean_mixture([(4, 7)], [(1, 3)], scales=[2]).weights
+    [(0.5, 1.5)]
+    """
+    scaled = []
+    for number, shares in enumerate(weights):
+        factor = (scales[number] if scales is not None else 1.0) / sum(shares)
+        scaled.append(tuple([factor * share for share in shares]))
+    return RowMixture(pieces, scaled)
 
 
 def weighted_means(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from lingraft.splice import Splice
+from lingraft.splice import AddedToken, Splice, Vocabulary
 from lingraft.tokenizer import ModelTokenizer
+from lingraft.vocabulary.build_splice import spell_surfaces
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,40 @@ class TokenizerSplice(Splice):
             target,
             files,
         )
+
+
+def splice_between(source: ModelTokenizer, target: ModelTokenizer) -> Splice:
+    """Return the relation between any two tokenizers, by the bytes of their tokens.
+
+    A target token whose bytes are those of a source token keeps its row; a special token keeps it
+    if the source has one of the same content. Every other target token is added, with the source
+    ids that spell it.
+    """
+    kept = _same_tokens(source.vocabulary, target.vocabulary)
+    contents = {}
+    for token_id, surface in enumerate(target.vocabulary.surfaces):
+        if token_id not in kept:
+            contents[token_id] = surface or target.vocabulary.special.get(token_id, "").encode()
+    spellings = spell_surfaces(source.family, list(contents.values()))
+    # An id without a token, or with bytes that the source cannot spell, gets one piece as well.
+    unknown = (source.eos_id or 0,)
+    added = []
+    for (token_id, surface), pieces in zip(contents.items(), spellings, strict=True):
+        added.append(AddedToken(token_id, surface, pieces or unknown))
+    dropped = sorted(set(range(source.size)).difference(kept.values()))
+    return Splice(source.size, kept, tuple(added), tuple(dropped))
+
+
+def _same_tokens(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
+    """Return the source id of each target id whose token the source has; each source id once."""
+    special_ids = {content: token_id for token_id, content in source.special.items()}
+    same: dict[int, int] = {}
+    used: set[int] = set()
+    for token_id, surface in enumerate(target.surfaces):
+        source_id = source.ids.get(surface) if surface else None
+        if token_id in target.special:
+            source_id = special_ids.get(target.special[token_id])
+        if source_id is not None and source_id not in used:
+            same[token_id] = source_id
+            used.add(source_id)
+    return same

@@ -123,7 +123,7 @@ def new_ids(family: Family, selected: Selected) -> list[int]:
 
 def spell_new(source: Family, selected: Selected, ids: Sequence[int]) -> Iterable[AddedToken]:
     """Yield the new tokens with the source ids that spell each of them."""
-    spellings = _spell(source, selected.surfaces)
+    spellings = spell_surfaces(source, selected.surfaces)
     saved = selected.saved or (0,) * len(ids)
     for token_id, surface, pieces, count in zip(
         ids, selected.surfaces, spellings, saved, strict=True
@@ -135,12 +135,12 @@ def _spell_reinitialised(source: Family, reinitialised: dict[int, int]) -> Itera
     """Yield the reinitialised tokens with the source ids that the source cuts them into."""
     surface_of = source.vocabulary.surfaces
     surfaces = [surface_of[source_id] or b"" for source_id in reinitialised.values()]
-    spellings = _spell(source, surfaces)
+    spellings = spell_surfaces(source, surfaces)
     for target_id, surface, pieces in zip(reinitialised, surfaces, spellings, strict=True):
         yield AddedToken(target_id, surface, pieces)
 
 
-def _spell(source: Family, surfaces: Sequence[bytes]) -> list[tuple[int, ...]]:
+def spell_surfaces(source: Family, surfaces: Sequence[bytes]) -> list[tuple[int, ...]]:
     """Return the source ids that spell each surface inside a text.
 
     The pre-tokenizer of the source applies. Merging without it gives other ids for 19 of 2,000

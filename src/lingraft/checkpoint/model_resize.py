@@ -1,0 +1,116 @@
+"""Resize the embeddings of a model in memory, as `resize_embeddings` does it in files.
+
+Both use the same plan, rows and checks. All of them come before the first change, so a model that
+cannot be resized stays as it was. Parameters keep their identity: a tied matrix stays tied, and an
+optimizer that has made no step yet still refers to them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lingraft.checkpoint.config_files import (
+    ID_LISTS,
+    is_token_id,
+    renumber_ids,
+    suppressed_ids,
+)
+from lingraft.checkpoint.embedding_resize import ComputedRows, compute_rows
+from lingraft.checkpoint.find_embeddings import EmbeddingNames
+from lingraft.checkpoint.model_tensors import ModelTensors, model_shapes
+from lingraft.checkpoint.resize_checks import check_fit
+from lingraft.checkpoint.resized_tensors import ResizePlan
+from lingraft.checkpoint.row_request import InitRequest, RowMaker, Side
+from lingraft.checkpoint.vocabulary_tables import set_config_rows
+from lingraft.errors import ModelError
+from lingraft.splice import Splice
+
+
+def resize_model(
+    model: Any,
+    tensors: ModelTensors,
+    names: EmbeddingNames,
+    inits: Mapping[Side, RowMaker],
+    request: InitRequest,
+    *,
+    pad_to: int = 64,
+    knows_tokenizer: bool = True,
+) -> ComputedRows:
+    """Resize a model in place; return what was computed.
+
+    `tensors` and `names` are those of the model. Raises `ModelError` where the splice does not fit
+    the model, where a row is not finite, or where the architecture cannot be extended.
+    """
+    check_fit(names, request.splice, tensors.folder)
+    made = compute_rows(tensors, names, inits, request, pad_to, knows_tokenizer=knows_tokenizer)
+    _check_shapes(model, made)
+    _renumber_configs(model, made.plan, tensors.folder)
+    for name, content in made.tensors.items():
+        parameter = tensors.in_memory[name]
+        # The content of the parameter is replaced, not the parameter: whoever refers to it (a tied
+        # head, an optimizer) sees the new rows.
+        parameter.data = content.in_memory(parameter.detach())
+        parameter.grad = None
+    _set_sizes(model, tensors, made)
+    return made
+
+
+def _check_shapes(model: Any, made: ComputedRows) -> None:
+    """Raise `ModelError` where a resized tensor does not fit the model of the new configuration."""
+    config = copy.deepcopy(model.config)
+    set_config_rows(config, made.plan.layout.rows)
+    expected = model_shapes(model, config).state_dict()
+    for name, content in made.tensors.items():
+        before = made.plan.checkpoint.tensors[name].shape
+        shape = (content.layout.rows, *before[1:])
+        if name not in expected or tuple(expected[name].shape) != shape:
+            needed = list(expected[name].shape) if name in expected else "no such tensor"
+            msg = (
+                f"{type(model).__name__}: {name} would have shape {list(shape)}, while the class "
+                f"expects {needed} with the new vocabulary size; this architecture cannot be "
+                "extended"
+            )
+            raise ModelError(msg)
+
+
+def _renumber_configs(model: Any, plan: ResizePlan, where: Path) -> None:
+    """Write the number of rows, and the ids that the splice moves, into the configurations."""
+    text = model.config.get_text_config(decoder=True)
+    parts = [model.config] if text is model.config else [model.config, text]
+    changed = [(part, _renumbered(part, plan.splice, where)) for part in parts]
+    generation = getattr(model, "generation_config", None)
+    if generation is not None:
+        changed.append((generation, _renumbered(generation, plan.splice, where)))
+    # Nothing is written before all ids were found in the target.
+    for part, ids in changed:
+        for key, value in ids.items():
+            setattr(part, key, value)
+    set_config_rows(model.config, plan.layout.rows)
+    if generation is not None:
+        before = getattr(generation, "suppress_tokens", None) or []
+        generation.suppress_tokens = suppressed_ids(before, plan.splice, plan.layout) or None
+
+
+def _renumbered(part: Any, splice: Splice, where: Path) -> dict[str, Any]:
+    """Return the special ids of a configuration object in the target; an extension moves none."""
+    ids = {key: value for key, value in vars(part).items() if is_token_id(key) or key in ID_LISTS}
+    renumber_ids(ids, splice, where)
+    return ids
+
+
+def _set_sizes(model: Any, tensors: ModelTensors, made: ComputedRows) -> None:
+    """Write the number of rows into the modules that repeat it."""
+    names, rows = made.plan.names, made.plan.layout.rows
+    embeddings = (*names.input, *names.output)
+    resized = {id(tensors.in_memory[name]) for name in embeddings}
+    for module in model.modules():
+        if any(id(parameter) in resized for parameter in module.parameters(recurse=False)):
+            for size in ("num_embeddings", "out_features"):
+                if hasattr(module, size):
+                    setattr(module, size, len(module.weight))
+        # Many models compute their loss with this copy of the configuration's number.
+        if vars(module).get("vocab_size") == names.vocabulary:
+            module.vocab_size = rows

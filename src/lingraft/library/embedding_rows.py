@@ -1,0 +1,181 @@
+"""`lingraft.resize` and `lingraft.init_embeddings`: embedding rows for the tokens of a splice.
+
+Both call the methods that recipes name under `embeddings`. `resize` changes a model in memory as
+`lingraft extend --model` writes it to files, bit for bit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pydantic import ValidationError
+
+from lingraft.checkpoint.embedding_resize import size_notes
+from lingraft.checkpoint.model_resize import resize_model
+from lingraft.checkpoint.model_tensors import ModelTensors, check_model, model_embedding_names
+from lingraft.checkpoint.resize_checks import check_rows
+from lingraft.checkpoint.row_request import InitRows, Side
+from lingraft.embeddings import EmbeddingInit
+from lingraft.errors import LingraftWarning, ModelError
+from lingraft.library.extension_results import TokenizerExtension
+from lingraft.library.given_texts import Texts
+from lingraft.library.row_inputs import AnySplice, RowInputs, TokenizerPair
+from lingraft.library.row_origins import RowOrigins
+from lingraft.recipe.problems import recipe_error
+from lingraft.recipe.schema import EmbeddingSettings
+from lingraft.recipe.tree import Tree
+from lingraft.splice import Splice
+from lingraft.store import WARNINGS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import torch
+    from transformers import PreTrainedModel
+
+Init: TypeAlias = str | Mapping[str, Any] | EmbeddingInit | EmbeddingSettings
+"""A method (`"mean"`, `{"focus": {...}}`, `Focus(...)`), or `{"input": ..., "output": ...}`."""
+
+
+def resize(
+    model: PreTrainedModel,
+    splice: Splice | TokenizerExtension,
+    *,
+    init: Init = "calibrated",
+    texts: Texts | None = None,
+    tokenizers: TokenizerPair | None = None,
+    seed: int = 0,
+    pad_to: int = 64,
+) -> RowOrigins:
+    """Give a model the embedding rows of an extended vocabulary, in place.
+
+    The input embedding, a separate output head with its bias, and every other table with a row for
+    each id are resized; the rows of the source's ids stay bit-identical, unless the method trains
+    them. Data type, device and `requires_grad` stay. The number of rows, `config.vocab_size`, is
+    rounded up to a multiple of `pad_to`; padding ids are never generated. The result is the one
+    that `lingraft extend --model` writes with the same settings.
+
+    Args:
+        model: a causal language model of transformers, unsharded and without adapters.
+        splice: `extension.splice`, or the extension itself.
+        init: how rows are made: a name or settings as under `embeddings` of a recipe, or a method
+            of `lingraft.embeddings`. A tied model has one matrix, made by `input`.
+        texts: documents for methods that read text (focus, align, distilled, learned).
+        tokenizers: the source and the extended tokenizer, for a splice that was read from a file.
+        seed: seed of methods that draw or train.
+        pad_to: the number of rows is a multiple of it.
+
+    Create the optimizer after the resize: the state of one that has made a step has the old shape.
+    Raises `ModelError` for a model that cannot be extended or that does not fit the splice; the
+    model is unchanged then.
+
+    >>> from lingraft import extend_tokenizer
+    >>> from lingraft.library.example_model import example_model
+    >>> model, tokenizer = example_model("en")  # or AutoModelForCausalLM.from_pretrained(...)
+    >>> texts = [f"नदी के किनारे पेड़ {number}" for number in range(60)]
+    >>> extension = extend_tokenizer(tokenizer, texts, size=12)
+    >>> origins = resize(model, extension.splice, init="mean")
+    >>> origins.rows_before, origins.rows, model.config.vocab_size
+    (512, 576, 576)
+    >>> row = origins.to_arrow().to_pylist()[0]
+    >>> row["id"], row["origin"], len(row["source_ids"]) == len(row["weights"])
+    (512, 'subtoken mean', True)
+    """
+    check_model(model)
+    inits = _settings(init)
+    found: list[str] = []
+    inputs = RowInputs.of(splice, tokenizers=tokenizers, texts=texts, warn=found.append)
+    tensors = ModelTensors.of(model)
+    names = model_embedding_names(model, tensors)
+    sides: dict[Side, EmbeddingInit] = {"input": inits.input}
+    if not names.tied:
+        sides["output"] = inits.output
+    for method in sides.values():
+        if method.needs_model and inputs.model_folder is None:
+            inputs.save_model(model, method)
+    source_rows = tensors.tensor(names.input[0])[: inputs.splice.source_size]
+    request = inputs.request(source_rows, tied=names.tied, seed=seed, device=str(model.device))
+    knows_tokenizer = inputs.knows_tokenizers
+    made = resize_model(
+        model, tensors, names, sides, request, pad_to=pad_to, knows_tokenizer=knows_tokenizer
+    )
+    notes = {**size_notes(made.plan), **made.notes}
+    found += notes.pop(WARNINGS)
+    for warning in found:
+        warnings.warn(warning, LingraftWarning, stacklevel=2)
+    rows = made.plan.layout.rows
+    return RowOrigins(inputs.splice, made.init_rows, rows, names.rows, tuple(found), notes)
+
+
+def init_embeddings(
+    splice: AnySplice,
+    matrix: torch.Tensor | npt.NDArray[Any],
+    init: str | Mapping[str, Any] | EmbeddingInit = "calibrated",
+    *,
+    side: Side = "input",
+    tied: bool = False,
+    texts: Texts | None = None,
+    tokenizers: TokenizerPair | None = None,
+    model: PreTrainedModel | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> InitRows:
+    """Return rows for the tokens that a splice adds, from the matrix of the source model.
+
+    Args:
+        splice: an extension or its splice; or `(source, target)`, any two tokenizers, whose tokens
+            are compared by their bytes: a token that both have keeps its row.
+        matrix: the rows of the source's ids [V, D]; more rows (padding) are ignored.
+        init: the method: a name, `{name: settings}`, or an object of `lingraft.embeddings`.
+        side: "input", or "output" for a separate head, whose rows make the logits.
+        tied: whether the matrix is both.
+        texts: documents for methods that read text (focus, align, distilled, learned).
+        tokenizers: the source and the target tokenizer, for a splice that was read from a file.
+        model: the source model, for methods that run it (distilled, learned).
+        seed: seed of methods that draw or train.
+        device: where methods that run the model run it.
+
+    The result has `rows` [A, D] in float32 for `splice.added` in that order, and for each row its
+    origin and, in `mixture`, the source ids and weights that it is a sum of. Raises `ModelError`
+    where the matrix does not fit, and where an input of the method is missing.
+
+    >>> import numpy as np
+    >>> from lingraft.splice import AddedToken, identity_splice
+    >>> splice = identity_splice(2, [AddedToken(2, b"ab", (0, 1))])
+    >>> rows = init_embeddings(splice, np.array([[0.0, 2.0], [4.0, 0.0]]), "mean")
+    >>> rows.rows.tolist(), rows.origins
+    ([[2.0, 1.0]], ('subtoken mean',))
+    """
+    import torch
+
+    method = _settings(init).input
+    found: list[str] = []
+    inputs = RowInputs.of(splice, tokenizers=tokenizers, texts=texts, warn=found.append)
+    if method.needs_model:
+        inputs.save_model(model, method)
+    source_rows = torch.as_tensor(matrix).detach().cpu()
+    if source_rows.dim() != 2 or len(source_rows) < inputs.splice.source_size:
+        msg = (
+            f"matrix: the shape is {list(source_rows.shape)}, while the source tokenizer has "
+            f"{inputs.splice.source_size:,} ids; give one row for each id"
+        )
+        raise ModelError(msg)
+    source_rows = source_rows[: inputs.splice.source_size]
+    request = inputs.request(source_rows, side=side, tied=tied, seed=seed, device=device)
+    rows = check_rows(method.rows(request), request)
+    for warning in found:
+        warnings.warn(warning, LingraftWarning, stacklevel=2)
+    return rows
+
+
+def _settings(init: Init) -> EmbeddingSettings:
+    """Return the methods of both matrices."""
+    if isinstance(init, EmbeddingSettings):
+        return init
+    values = {"input": init, "output": init} if isinstance(init, EmbeddingInit) else init
+    try:
+        return EmbeddingSettings.model_validate(values)
+    except ValidationError as error:
+        tree = Tree({"embeddings": values})
+        raise recipe_error(error, EmbeddingSettings, tree) from None

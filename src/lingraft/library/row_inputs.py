@@ -1,0 +1,148 @@
+"""What an initialisation works with: the splice, its tokenizers, text, and a saved model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from lingraft.checkpoint.row_request import InitRequest, Side, tokenizer_key
+from lingraft.corpus import Corpus
+from lingraft.embeddings import EmbeddingInit
+from lingraft.errors import ModelError
+from lingraft.library.extension_results import TokenizerExtension, WorkFolder
+from lingraft.library.given_texts import Texts, build_corpora
+from lingraft.library.given_tokenizer import write_given_tokenizer
+from lingraft.library.open_models import TokenizerLike
+from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
+from lingraft.splice import Splice
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+TokenizerPair: TypeAlias = tuple[TokenizerLike, TokenizerLike]
+"""The source tokenizer and the extended one."""
+
+AnySplice: TypeAlias = Splice | TokenizerExtension | TokenizerPair
+"""A splice, an extension, or two tokenizers, whose tokens are compared by their bytes."""
+
+
+@dataclass
+class RowInputs:
+    """The inputs of an initialisation; `files` holds what methods read from files."""
+
+    splice: Splice
+    source: ModelTokenizer | None
+    target: ModelTokenizer | None
+    files: WorkFolder
+    corpus: Corpus | None = None
+    model_folder: Path | None = None
+    scratch: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        splice: AnySplice,
+        *,
+        tokenizers: TokenizerPair | None,
+        texts: Texts | None,
+        warn: Callable[[str], None],
+    ) -> RowInputs:
+        """Open the inputs.
+
+        Raises `ModelError` where tokenizers do not fit the splice, and the errors of texts and
+        tokenizers.
+        """
+        files = WorkFolder()
+        source = target = None
+        pair = splice if isinstance(splice, tuple) else tokenizers
+        if pair is not None:
+            source = _open(pair[0], files.path / "source", warn)
+            target = _open(pair[1], files.path / "target", warn)
+        if isinstance(splice, TokenizerExtension):
+            known: Splice = splice.splice
+        elif isinstance(splice, Splice):
+            known = splice
+        elif source is not None and target is not None:
+            known = splice_between(source, target)
+        if source is not None and target is not None:
+            _check_sizes(known, source, target)
+        elif isinstance(known, TokenizerSplice):
+            source, target = known.source, known.target
+        corpus = None
+        if texts is not None:
+            (corpus,) = build_corpora(texts, files.path, warn=warn)
+        return cls(known, source, target, files, corpus)
+
+    @property
+    def knows_tokenizers(self) -> bool:
+        """Whether both tokenizers are known."""
+        return self.source is not None and self.target is not None
+
+    def save_model(self, model: PreTrainedModel | None, method: EmbeddingInit) -> None:
+        """Save the source model for a method that runs it; it trains or runs a copy of its own."""
+        if model is None:
+            msg = f"embeddings: {method.name} runs the source model; give the argument `model`"
+            raise ModelError(msg)
+        if self.source is None:
+            return  # the method's first look at a token says what is missing
+        folder = self.files.path / "source-model"
+        shutil.copytree(self.source.folder, folder)
+        model.save_pretrained(folder)
+        self.model_folder = folder
+
+    def request(
+        self,
+        matrix: torch.Tensor,
+        *,
+        side: Side = "input",
+        tied: bool = False,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> InitRequest:
+        """Return the request for the rows of one matrix."""
+        source_folder = tokenizer_folder = Path()
+        if self.source is not None and self.target is not None:
+            source_folder = self.model_folder or self.source.folder
+            tokenizer_folder = self.target.folder
+            self.scratch[tokenizer_key(tokenizer_folder)] = self.target
+            # With the model, its configuration names special tokens as well.
+            if self.model_folder is None:
+                self.scratch[tokenizer_key(source_folder)] = self.source
+        return InitRequest(
+            matrix=matrix,
+            splice=self.splice,
+            side=side,
+            tied=tied,
+            source_folder=source_folder,
+            tokenizer_folder=tokenizer_folder,
+            corpus=self.corpus,
+            seed=seed,
+            device=device,
+            scratch_dir=None,
+            scratch=self.scratch,
+        )
+
+
+def _open(tokenizer: TokenizerLike, folder: Path, warn: Callable[[str], None]) -> ModelTokenizer:
+    folder.mkdir()
+    write_given_tokenizer(tokenizer, folder, warn=warn)
+    return open_tokenizer(folder / "model")
+
+
+def _check_sizes(splice: Splice, source: ModelTokenizer, target: ModelTokenizer) -> None:
+    """Raise `ModelError` where tokenizers have other numbers of ids than the splice."""
+    for name, tokenizer, size in (
+        ("source", source, splice.source_size),
+        ("extended", target, splice.target_size),
+    ):
+        if tokenizer.size != size:
+            msg = (
+                f"tokenizers: the {name} tokenizer has {tokenizer.size:,} ids, while the splice "
+                f"names {size:,}; both must come from the same extension"
+            )
+            raise ModelError(msg)

@@ -1,0 +1,272 @@
+"""`lingraft.resize` and `lingraft.init_embeddings` on models and matrices in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+import lingraft
+from lingraft.checkpoint import resize_embeddings
+from lingraft.embeddings import INITS, Focus
+from lingraft.library.given_texts import build_corpora
+from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
+from lingraft.tokenizer import open_tokenizer
+from tests.conftest import ENGLISH, HINDI
+from tests.models import ARCHITECTURES, write_tokenizer
+
+pytestmark = pytest.mark.filterwarnings("ignore::lingraft.LingraftWarning")
+
+TEXTS = [f"{sentence} {number}" for sentence in (*HINDI, *ENGLISH) for number in range(20)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model folder, its tokenizer and the extended one, with the splice between the two."""
+
+    source: Path
+    bare: Path
+    tokenizer: Path
+    splice: lingraft.Splice
+
+    def model(self):
+        return AutoModelForCausalLM.from_pretrained(self.source, dtype="auto")
+
+    @property
+    def tokenizers(self):
+        return self.bare, self.tokenizer
+
+
+@pytest.fixture(scope="module")
+def extension(tmp_path_factory):
+    write_tokenizer(folder := tmp_path_factory.mktemp("source") / "bare")
+    return lingraft.extend_tokenizer(folder, TEXTS, size=7)
+
+
+@pytest.fixture(scope="module")
+def case_of(tmp_path_factory, extension):
+    cases = {}
+    extension.save(tokenizer := tmp_path_factory.mktemp("extended"))
+    # As a splice that is read from a file: it does not know its tokenizers.
+    splice = lingraft.Splice.from_json(extension.splice.to_json())
+
+    def build(name, dtype="float32"):
+        if (name, dtype) not in cases:
+            folder = tmp_path_factory.mktemp(name) / "source"
+            source = ARCHITECTURES[name].build(folder, dtype=dtype)
+            cases[name, dtype] = Case(source, extension.splice.source.folder, tokenizer, splice)
+        return cases[name, dtype]
+
+    return build
+
+
+def written(case, output, init, texts=None, **settings):
+    corpus = None
+    if texts:
+        (corpus,) = build_corpora(texts, output.parent / "corpus", warn=print)
+    method = INITS.parse(init)
+    resize_embeddings(
+        case.source,
+        case.tokenizer,
+        case.splice,
+        input_init=method,
+        output_init=method,
+        output=output,
+        corpus=corpus,
+        **settings,
+    )
+    return AutoModelForCausalLM.from_pretrained(output, dtype="auto")
+
+
+def same_model(model, expected):
+    """Compare all weights bit for bit, and the settings that follow the vocabulary."""
+    actual, wanted = model.state_dict(), expected.state_dict()
+    assert actual.keys() == wanted.keys()
+    for name, tensor in actual.items():
+        assert tensor.dtype == wanted[name].dtype
+        assert torch.equal(tensor, wanted[name]), name
+    assert model.config.vocab_size == expected.config.vocab_size
+    for key in ("suppress_tokens", "eos_token_id", "bos_token_id", "pad_token_id"):
+        assert getattr(model.generation_config, key) == getattr(expected.generation_config, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "init"),
+    [
+        ("llama-tied", "float32", "calibrated"),
+        ("llama-tied", "bfloat16", "random"),
+        ("llama", "bfloat16", "calibrated"),
+        ("neox", "float32", "mean"),
+        ("qwen2", "bfloat16", {"mean": {"weights": "merges"}}),
+        ("qwen2-tied", "float32", "mean_resizing"),
+        ("gpt-j", "float32", "random_token"),
+        ("gpt2", "float32", "calibrated"),
+        ("llama", "float32", "align"),
+        ("llama", "float32", {"distilled": {"windows_per_token": 1, "epochs": 1}}),
+    ],
+)
+def test_a_model_in_memory_gets_the_rows_of_the_files(case_of, tmp_path, name, dtype, init):
+    """`resize` gives, bit for bit, the weights that the resize of the model folder writes.
+
+    gpt-j has a bias of the head, the Qwen and NeoX models have more rows than ids.
+    """
+    case = case_of(name, dtype)
+    method = INITS.parse(init)
+    texts = TEXTS if method.needs_corpus else None
+    model = case.model()
+    lingraft.resize(model, case.splice, init=init, texts=texts, tokenizers=case.tokenizers, seed=3)
+    same_model(model, written(case, tmp_path / "out", init, texts, seed=3))
+    ids = torch.tensor([[case.splice.added[0].id, 5, 6]])
+    loss = model(input_ids=ids, labels=ids).loss
+    assert torch.isfinite(loss)
+    model.save_pretrained(tmp_path / "saved")
+    same_model(AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype="auto"), model)
+
+
+def test_parameters_keep_their_identity(case_of):
+    """Ties, `requires_grad` and an optimizer that has made no step still refer to the matrix."""
+    model = case_of("llama-tied").model()
+    table = model.get_input_embeddings().weight
+    table.requires_grad_(False)
+    optimizer = torch.optim.AdamW([table], lr=0.1)
+    lingraft.resize(model, case_of("llama-tied").splice, init="mean")
+    head = model.get_output_embeddings()
+    assert head.weight is table is model.get_input_embeddings().weight
+    assert not table.requires_grad
+    assert head.out_features == model.get_input_embeddings().num_embeddings == len(table) == 384
+    table.requires_grad_(True)
+    model(input_ids=torch.tensor([[321, 4]]), labels=torch.tensor([[321, 4]])).loss.backward()
+    before = table.detach().clone()
+    optimizer.step()
+    assert not torch.equal(before[321], table[321])
+
+
+def test_padding_ids_are_suppressed_and_special_ids_stay(case_of):
+    """Ids without a token are never generated; a second extension frees those that it uses."""
+    case = case_of("llama")
+    model = case.model()
+    model.generation_config = GenerationConfig(eos_token_id=[319, 7], suppress_tokens=[9, 330])
+    lingraft.resize(model, case.splice, init="mean")
+    first = case.splice.target_size
+    assert model.generation_config.suppress_tokens == [9, *range(first, 384)]
+    assert model.generation_config.eos_token_id == [319, 7]
+    assert model.config.eos_token_id == 319
+
+
+def test_the_origins_are_a_table(case_of):
+    """The weights of a row over source ids give the row again."""
+    case = case_of("llama")
+    model = case.model()
+    source = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
+    before = {side: module.weight.detach().clone() for side, module in source.items()}
+    origins = lingraft.resize(
+        model, case.splice, init={"input": "calibrated", "output": "align"},
+        tokenizers=case.tokenizers, texts=TEXTS,
+    )  # fmt: skip
+    records = origins.to_arrow().to_pylist()
+    assert len(records) == 2 * len(case.splice.added) == len(origins.to_pandas())
+    for record in records:
+        weights = torch.tensor(record["weights"])
+        row = weights @ before[record["side"]][record["source_ids"]]
+        torch.testing.assert_close(row, source[record["side"]].weight[record["id"]].detach())
+    assert origins.notes["base_rows"] == "bit-identical"
+    drawn = lingraft.resize(case.model(), case.splice, init="random").to_arrow()
+    assert drawn["source_ids"].null_count == len(drawn)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": torch.nn.Linear(2, 2)}, "Linear: not a model of transformers; give AutoModel"),
+        ({"init": "means"}, "did you mean 'mean'"),
+        ({"init": "calibrated"}, r"the splice names none; give tokenizers=\(source, extended\)"),
+        (
+            {"init": "align", "tokenizers": "own"},
+            "reads text, but there is none; give the argument `texts`",
+        ),
+        ({"init": "donor"}, "model: required"),
+        ({"init": "distilled"}, r"give tokenizers=\(source, extended\)"),
+        ({"splice": lingraft.Splice(999, {i: i for i in range(999)})}, "has 999 ids, while Llama"),
+        ({"tokenizers": "swapped"}, "the source tokenizer has 327 ids"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_model_that_cannot_be_resized_stays_as_it_was(case_of, arguments, message):
+    """The error is one line that names what to change, and no weight has changed."""
+    case = case_of("llama")
+    model = case.model()
+    pairs = {"own": case.tokenizers, "swapped": case.tokenizers[::-1]}
+    if "tokenizers" in arguments:
+        arguments = {**arguments, "tokenizers": pairs[arguments["tokenizers"]]}
+    with pytest.raises(lingraft.LingraftError, match=message) as caught:
+        lingraft.resize(**{"model": model, "splice": case.splice, "init": "mean", **arguments})
+    assert "\n" not in str(caught.value)
+    for name, tensor in case.model().state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_weights_that_are_elsewhere_or_wrapped_are_refused(case_of):
+    """A model on the meta device, and one with adapters, are refused with what to do."""
+    peft = pytest.importorskip("peft")
+    model = case_of("llama").model()
+    with torch.device("meta"):
+        empty = type(model)(model.config)
+    with pytest.raises(lingraft.ModelError, match="not in this process"):
+        lingraft.resize(empty, case_of("llama").splice, init="mean")
+    adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(lingraft.ModelError, match="before adapters are added, or call merge_and"):
+        lingraft.resize(adapted, case_of("llama").splice, init="mean")
+
+
+@pytest.mark.parametrize("init", ["calibrated", "align", {"mean": {"weights": "characters"}}])
+def test_rows_from_a_matrix_are_those_of_a_resize(case_of, extension, init):
+    """`init_embeddings` gives the rows that `resize` writes, from the matrix alone."""
+    case = case_of("llama")
+    model = case.model()
+    matrix = model.get_input_embeddings().weight
+    rows = lingraft.init_embeddings(
+        case.splice, matrix, init, texts=TEXTS, tokenizers=case.tokenizers
+    )
+    lingraft.resize(model, extension, init=INITS.parse(init), texts=TEXTS)
+    added = [token.id for token in case.splice.added]
+    assert torch.equal(model.get_input_embeddings().weight[added], rows.rows)
+
+
+def test_two_tokenizers_give_a_splice(case_of):
+    """Tokens with the same bytes keep their row, all others are spelled in source ids."""
+    case = case_of("llama")
+    source, target = open_tokenizer(case.source), open_tokenizer(case.tokenizer)
+    forward, backward = splice_between(source, target), splice_between(target, source)
+    assert {t.id: (t.surface, t.pieces) for t in forward.added} == {
+        t.id: (t.surface, t.pieces) for t in case.splice.added
+    }
+    assert forward.kept == case.splice.kept
+    assert backward.dropped == tuple(token.id for token in case.splice.added)
+    assert TokenizerSplice.of(forward, source, target).target_size == target.size
+
+
+def test_focus_works_on_a_pair_of_tokenizers_and_a_matrix(case_of):
+    """FOCUS trains its vectors on the texts that are given; without text it says so."""
+    pytest.importorskip("gensim")
+    case = case_of("llama")
+    matrix = np.asarray(case.model().get_input_embeddings().weight.detach())
+    focus = Focus(vector_size=8, epochs=1, min_count=2)
+    rows = lingraft.init_embeddings(case.tokenizers, matrix, focus, texts=TEXTS)
+    assert rows.origin_counts == {"mixture of anchors": 7}
+    assert np.isfinite(rows.rows.numpy()).all()
+    with pytest.raises(lingraft.ModelError, match="give the argument `texts`"):
+        lingraft.init_embeddings(case.tokenizers, matrix, focus)
+
+
+def test_a_matrix_or_model_that_is_missing_is_named(case_of):
+    """The matrix needs a row for each source id, and a method that runs the model needs it."""
+    case = case_of("llama")
+    with pytest.raises(lingraft.ModelError, match="give one row for each id"):
+        lingraft.init_embeddings(case.splice, np.zeros((3, 4)), "mean")
+    with pytest.raises(lingraft.ModelError, match="give the argument `model`"):
+        lingraft.init_embeddings(case.splice, np.zeros((320, 4)), "distilled", texts=TEXTS)
