@@ -13,8 +13,6 @@ from lingraft.cli import app
 from lingraft.library.given_tokenizer import _unchanged_files
 from tests.conftest import ENGLISH, HINDI
 
-pytestmark = pytest.mark.filterwarnings("ignore::lingraft.LingraftWarning")
-
 TEXTS = [f"{sentence} {number}" for sentence in HINDI for number in range(40)]
 ENGLISH_TEXTS = [f"{sentence} {number}" for sentence in ENGLISH for number in range(40)]
 TEMPLATE = "{% for m in messages %}<s>{{ m.content }}{% endfor %}"

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import lingraft
 from lingraft.checkpoint import resize_embeddings
 from lingraft.embeddings import INITS, Focus
+from lingraft.library.example_model import example_model
 from lingraft.library.given_texts import build_corpora
 from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
+from lingraft.miniature import stories
 from lingraft.tokenizer import open_tokenizer
-from tests.conftest import ENGLISH, HINDI
+from tests.conftest import ENGLISH, HINDI, ROOT
 from tests.models import ARCHITECTURES, write_tokenizer
-
-pytestmark = pytest.mark.filterwarnings("ignore::lingraft.LingraftWarning")
 
 TEXTS = [f"{sentence} {number}" for sentence in (*HINDI, *ENGLISH) for number in range(20)]
 
@@ -270,3 +271,28 @@ def test_a_matrix_or_model_that_is_missing_is_named(case_of):
         lingraft.init_embeddings(case.splice, np.zeros((3, 4)), "mean")
     with pytest.raises(lingraft.ModelError, match="give the argument `model`"):
         lingraft.init_embeddings(case.splice, np.zeros((320, 4)), "distilled", texts=TEXTS)
+
+
+def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
+    """The blocks of docs/library.md run one after the other, and the saved folder loads."""
+    text = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    model, tokenizer = example_model("en")
+    model.save_pretrained(tmp_path / "path" / "to" / "model")
+    tokenizer.save_pretrained(tmp_path / "path" / "to" / "model")
+    monkeypatch.chdir(tmp_path)
+    matrix = model.get_input_embeddings().weight.detach()
+    given = {
+        "hindi": list(stories("hi", count=60)),
+        "english": iter(stories("en", count=30)),
+        "matrix": matrix,
+    }
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        # Everything but the model, which the second block would extend again.
+        if "focus" in block:
+            given["model"] = AutoModelForCausalLM.from_pretrained("path/to/model")
+        exec(compile(block, "library.md", "exec"), given)
+    extended = AutoModelForCausalLM.from_pretrained("path/to/extended")
+    assert torch.equal(extended.get_input_embeddings().weight[: len(matrix)], matrix)
+    assert len(AutoTokenizer.from_pretrained("path/to/extended")) == len(matrix) + 300

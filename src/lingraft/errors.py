@@ -81,10 +81,6 @@ class Interrupted(LingraftError):  # noqa: N818 - stopping a run is not an error
     exit_code = 130
 
 
-class LingraftWarning(UserWarning):
-    """A warning of a function that is called from Python; commands print theirs."""
-
-
 FEW_NAMES = 8
 """So many names or fewer are all listed by a message."""
 MAX_SHOWN = 60

@@ -6,11 +6,8 @@ Both call the methods that recipes name under `embeddings`. `resize` changes a m
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-from pydantic import ValidationError
 
 from lingraft.checkpoint.embedding_resize import size_notes
 from lingraft.checkpoint.model_resize import resize_model
@@ -18,12 +15,13 @@ from lingraft.checkpoint.model_tensors import ModelTensors, check_model, model_e
 from lingraft.checkpoint.resize_checks import check_rows
 from lingraft.checkpoint.row_request import InitRows, Side
 from lingraft.embeddings import EmbeddingInit
-from lingraft.errors import LingraftWarning, ModelError
+from lingraft.errors import ModelError
 from lingraft.library.extension_results import TokenizerExtension
 from lingraft.library.given_texts import Texts
 from lingraft.library.row_inputs import AnySplice, RowInputs, TokenizerPair
 from lingraft.library.row_origins import RowOrigins
-from lingraft.recipe.problems import recipe_error
+from lingraft.progress import LogLine, send_lines_to
+from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.schema import EmbeddingSettings
 from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
@@ -47,6 +45,7 @@ def resize(
     tokenizers: TokenizerPair | None = None,
     seed: int = 0,
     pad_to: int = 64,
+    log: LogLine | None = None,
 ) -> RowOrigins:
     """Give a model the embedding rows of an extended vocabulary, in place.
 
@@ -65,6 +64,7 @@ def resize(
         tokenizers: the source and the extended tokenizer, for a splice that was read from a file.
         seed: seed of methods that draw or train.
         pad_to: the number of rows is a multiple of it.
+        log: receives the lines of progress and the warnings. By default, they go to standard error.
 
     Create the optimizer after the resize: the state of one that has made a step has the old shape.
     Raises `ModelError` for a model that cannot be extended or that does not fit the splice; the
@@ -84,28 +84,32 @@ def resize(
     """
     check_model(model)
     inits = _settings(init)
-    found: list[str] = []
-    inputs = RowInputs.of(splice, tokenizers=tokenizers, texts=texts, warn=found.append)
-    tensors = ModelTensors.of(model)
-    names = model_embedding_names(model, tensors)
-    sides: dict[Side, EmbeddingInit] = {"input": inits.input}
-    if not names.tied:
-        sides["output"] = inits.output
-    for method in sides.values():
-        if method.needs_model and inputs.model_folder is None:
-            inputs.save_model(model, method)
-    source_rows = tensors.tensor(names.input[0])[: inputs.splice.source_size]
-    request = inputs.request(source_rows, tied=names.tied, seed=seed, device=str(model.device))
-    knows_tokenizer = inputs.knows_tokenizers
-    made = resize_model(
-        model, tensors, names, sides, request, pad_to=pad_to, knows_tokenizer=knows_tokenizer
+    with send_lines_to(log):
+        inputs = RowInputs.of(splice, tokenizers=tokenizers, texts=texts)
+        tensors = ModelTensors.of(model)
+        names = model_embedding_names(model, tensors)
+        sides: dict[Side, EmbeddingInit] = {"input": inits.input}
+        if not names.tied:
+            sides["output"] = inits.output
+        for method in sides.values():
+            if method.needs_model and inputs.model_folder is None:
+                inputs.save_model(model, method)
+        source_rows = tensors.tensor(names.input[0])[: inputs.splice.source_size]
+        request = inputs.request(source_rows, tied=names.tied, seed=seed, device=str(model.device))
+        known = inputs.knows_tokenizers
+        made = resize_model(
+            model, tensors, names, sides, request, pad_to=pad_to, knows_tokenizer=known
+        )
+        notes = {**size_notes(made.plan), **made.notes}
+        inputs.draft.note(notes)
+    return RowOrigins(
+        inputs.splice,
+        made.init_rows,
+        made.plan.layout.rows,
+        names.rows,
+        tuple(inputs.draft.notes.pop(WARNINGS, ())),
+        inputs.draft.notes,
     )
-    notes = {**size_notes(made.plan), **made.notes}
-    found += notes.pop(WARNINGS)
-    for warning in found:
-        warnings.warn(warning, LingraftWarning, stacklevel=2)
-    rows = made.plan.layout.rows
-    return RowOrigins(inputs.splice, made.init_rows, rows, names.rows, tuple(found), notes)
 
 
 def init_embeddings(
@@ -120,6 +124,7 @@ def init_embeddings(
     model: PreTrainedModel | None = None,
     seed: int = 0,
     device: str = "cpu",
+    log: LogLine | None = None,
 ) -> InitRows:
     """Return rows for the tokens that a splice adds, from the matrix of the source model.
 
@@ -135,6 +140,7 @@ def init_embeddings(
         model: the source model, for methods that run it (distilled, learned).
         seed: seed of methods that draw or train.
         device: where methods that run the model run it.
+        log: receives the lines of progress and the warnings. By default, they go to standard error.
 
     The result has `rows` [A, D] in float32 for `splice.added` in that order, and for each row its
     origin and, in `mixture`, the source ids and weights that it is a sum of. Raises `ModelError`
@@ -147,35 +153,35 @@ def init_embeddings(
     >>> rows.rows.tolist(), rows.origins
     ([[2.0, 1.0]], ('subtoken mean',))
     """
+    method = _settings(init).input
+    with send_lines_to(log):
+        inputs = RowInputs.of(splice, tokenizers=tokenizers, texts=texts)
+        if method.needs_model:
+            inputs.save_model(model, method)
+        source_rows = _source_rows(matrix, inputs.splice)
+        request = inputs.request(source_rows, side=side, tied=tied, seed=seed, device=device)
+        return check_rows(method.rows(request), request)
+
+
+def _source_rows(matrix: torch.Tensor | npt.NDArray[Any], splice: Splice) -> torch.Tensor:
+    """Return the rows of the source's ids; raises `ModelError` if some are missing."""
     import torch
 
-    method = _settings(init).input
-    found: list[str] = []
-    inputs = RowInputs.of(splice, tokenizers=tokenizers, texts=texts, warn=found.append)
-    if method.needs_model:
-        inputs.save_model(model, method)
-    source_rows = torch.as_tensor(matrix).detach().cpu()
-    if source_rows.dim() != 2 or len(source_rows) < inputs.splice.source_size:
+    rows = torch.as_tensor(matrix).detach().cpu()
+    if rows.dim() != 2 or len(rows) < splice.source_size:
         msg = (
-            f"matrix: the shape is {list(source_rows.shape)}, while the source tokenizer has "
-            f"{inputs.splice.source_size:,} ids; give one row for each id"
+            f"matrix: the shape is {list(rows.shape)}, while the source tokenizer has "
+            f"{splice.source_size:,} ids; give one row for each id"
         )
         raise ModelError(msg)
-    source_rows = source_rows[: inputs.splice.source_size]
-    request = inputs.request(source_rows, side=side, tied=tied, seed=seed, device=device)
-    rows = check_rows(method.rows(request), request)
-    for warning in found:
-        warnings.warn(warning, LingraftWarning, stacklevel=2)
-    return rows
+    return rows[: splice.source_size]
 
 
 def _settings(init: Init) -> EmbeddingSettings:
     """Return the methods of both matrices."""
     if isinstance(init, EmbeddingSettings):
         return init
-    values = {"input": init, "output": init} if isinstance(init, EmbeddingInit) else init
-    try:
-        return EmbeddingSettings.model_validate(values)
-    except ValidationError as error:
-        tree = Tree({"embeddings": values})
-        raise recipe_error(error, EmbeddingSettings, tree) from None
+    if isinstance(init, Mapping) and init.keys() <= {"input", "output"}:
+        return parse_settings(Tree(dict(init)), EmbeddingSettings)
+    method = parse_settings(Tree({"input": init}), EmbeddingSettings).input
+    return EmbeddingSettings(input=method, output=method)

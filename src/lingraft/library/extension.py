@@ -6,20 +6,18 @@ Text is cleaned and split, tokens are learned, and the result is certified by th
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
-from lingraft.errors import LingraftWarning, RecipeError
+from lingraft.errors import RecipeError
 from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
 from lingraft.library.open_models import TokenizerLike
 from lingraft.library.prepared_extension import AllTexts, PreparedExtension
+from lingraft.progress import LogLine, send_lines_to
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.schema import VocabularySettings
 from lingraft.recipe.tree import Tree
 from lingraft.vocabulary import AutoSize, Selection
-
-Result = TypeVar("Result", TokenizerExtension, LearnedTokens)
 
 Method: TypeAlias = str | Mapping[str, Any] | Selection
 """A method of `vocabulary.method`: its name, `{name: settings}`, or a finished object."""
@@ -39,6 +37,7 @@ def extend_tokenizer(
     allow: Sequence[str] | None = None,
     settings: VocabularySettings | None = None,
     workers: int = 1,
+    log: LogLine | None = None,
 ) -> TokenizerExtension:
     """Learn tokens from texts and add them to a tokenizer; the given tokenizer is not changed.
 
@@ -62,6 +61,7 @@ def extend_tokenizer(
         allow: names of claims of the certificate that may fail.
         settings: a finished `VocabularySettings`, in place of the keywords above.
         workers: processes that count words; they do not change the result.
+        log: receives the lines of progress and the warnings. By default, they go to standard error.
 
     The result's class is `PreTrainedTokenizerFast`, which loads tokenizer.json unchanged; the class
     of a model may build its own pre-tokenizer. Chat template, special tokens and the settings of
@@ -89,10 +89,11 @@ def extend_tokenizer(
         temperature=temperature,
         allow=allow,
     )
-    given = PreparedExtension.of(
-        tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
-    )
-    return _warned(given.extend())
+    with send_lines_to(log):
+        given = PreparedExtension.of(
+            tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
+        )
+        return given.extend()
 
 
 def learn_tokens(
@@ -108,6 +109,7 @@ def learn_tokens(
     temperature: float | None = None,
     settings: VocabularySettings | None = None,
     workers: int = 1,
+    log: LogLine | None = None,
 ) -> LearnedTokens:
     """Learn the tokens that `extend_tokenizer` would add, without building and checking a result.
 
@@ -130,17 +132,11 @@ def learn_tokens(
         protect_replay=protect_replay,
         temperature=temperature,
     )
-    given = PreparedExtension.of(
-        tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
-    )
-    return _warned(given.learn())
-
-
-def _warned(result: Result) -> Result:
-    """Issue the warnings of a result as Python warnings, at the line that called the function."""
-    for warning in result.warnings:
-        warnings.warn(warning, LingraftWarning, stacklevel=3)
-    return result
+    with send_lines_to(log):
+        given = PreparedExtension.of(
+            tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
+        )
+        return given.learn()
 
 
 def _settings(given: VocabularySettings | None, **keywords: Any) -> VocabularySettings:

@@ -51,8 +51,7 @@ def _build(
     texts: Texts, language: str, folder: Path, name: str, warn: Callable[[str], None]
 ) -> Corpus:
     folder.mkdir(parents=True)
-    # Silent: warnings of a library function are Python warnings, not lines on standard error.
-    draft = Draft(folder, is_first=False)
+    draft = Draft(folder, is_first=False)  # `warn` receives its warnings
     file = folder / "texts.jsonl"
     try:
         build_corpus(_settings(texts, file, name), language, draft)

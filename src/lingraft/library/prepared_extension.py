@@ -64,8 +64,7 @@ class PreparedExtension:
         """Write the inputs into a temporary folder."""
         files = WorkFolder()
         (files.path / RESULT).mkdir()
-        # Silent: a function that is called from Python issues its warnings at its end.
-        draft = Draft(files.path / RESULT, is_first=False)
+        draft = Draft(files.path / RESULT)
         write_given_tokenizer(tokenizer, files.path, warn=draft.warn)
         corpora = build_corpora(texts, files.path, warn=draft.warn, language=language)
         base = None

@@ -18,6 +18,7 @@ from lingraft.library.given_tokenizer import write_given_tokenizer
 from lingraft.library.open_models import TokenizerLike
 from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
 from lingraft.splice import Splice
+from lingraft.store import Draft
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 if TYPE_CHECKING:
@@ -33,12 +34,16 @@ AnySplice: TypeAlias = Splice | TokenizerExtension | TokenizerPair
 
 @dataclass
 class RowInputs:
-    """The inputs of an initialisation; `files` holds what methods read from files."""
+    """The inputs of an initialisation.
+
+    `files` holds what methods read from files, `draft` prints warnings and keeps them.
+    """
 
     splice: Splice
     source: ModelTokenizer | None
     target: ModelTokenizer | None
     files: WorkFolder
+    draft: Draft
     corpus: Corpus | None = None
     model_folder: Path | None = None
     scratch: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +55,6 @@ class RowInputs:
         *,
         tokenizers: TokenizerPair | None,
         texts: Texts | None,
-        warn: Callable[[str], None],
     ) -> RowInputs:
         """Open the inputs.
 
@@ -58,6 +62,8 @@ class RowInputs:
         tokenizers.
         """
         files = WorkFolder()
+        draft = Draft(files.path)
+        warn = draft.warn
         source = target = None
         pair = splice if isinstance(splice, tuple) else tokenizers
         if pair is not None:
@@ -76,7 +82,7 @@ class RowInputs:
         corpus = None
         if texts is not None:
             (corpus,) = build_corpora(texts, files.path, warn=warn)
-        return cls(known, source, target, files, corpus)
+        return cls(known, source, target, files, draft, corpus)
 
     @property
     def knows_tokenizers(self) -> bool:
