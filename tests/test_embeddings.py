@@ -364,7 +364,7 @@ def test_methods_that_read_text_need_a_corpus(
     request = dataclasses.replace(request_of(source), corpus=None)
     for cls in INITS:
         if cls.needs_corpus and cls.name != "focus":
-            with pytest.raises(ModelError, match="there is no corpus"):
+            with pytest.raises(ModelError, match="there is none; give the argument `texts`"):
                 cls().rows(request)
 
 
