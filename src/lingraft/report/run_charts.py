@@ -24,8 +24,8 @@ from lingraft.report.charts import (
 DASHES = {"held-out text": [4, 3], "training text": [1, 0]}
 # Points of a smoothed and of a raw training curve; more cannot be distinguished at this width.
 MAX_POINTS, MAX_RAW_POINTS = 120, 400
-# A point of the smoothed curve is the mean of this share of the steps.
-SMOOTHED_SHARE = 0.05
+# A point of the smoothed curve is the mean of this share of the steps, and of at least 5 steps.
+SMOOTHED_SHARE, MIN_REACH = 0.05, 2
 
 
 def charts(run: RunFiles, table: Sequence[MetricChange]) -> list[Chart]:
@@ -177,11 +177,22 @@ def training_chart(run: RunFiles) -> Chart | None:
     return Chart(
         "training",
         "Training curve",
-        "Lower is better. Solid line: training text, each point the mean of "
-        f"{percent(SMOOTHED_SHARE)} of the steps; faint line: single steps. Dots: held-out text.",
+        _explain_training(points),
         "Line chart of bits per byte against bytes of training text. " + _describe_curves(points),
         styled(_declare_training(points, unit), 230),
     )
+
+
+def _explain_training(points: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the lines of the training chart are, those that it has."""
+    kinds = _distinct(points, "kind")
+    parts = ["Lower is better."]
+    if "training text" in kinds:
+        mean = f"each point the mean of {percent(SMOOTHED_SHARE)} of the steps, at least 5"
+        parts.append(f"Solid line: training text, {mean}; faint line: single steps.")
+    if "held-out text" in kinds:
+        parts.append("Dots: held-out text.")
+    return " ".join(parts)
 
 
 def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
@@ -254,12 +265,10 @@ def smoothed(values: Sequence[float]) -> list[float]:
 
     Near both ends the window is smaller, so that the curve starts and ends at measured values.
 
-    >>> smoothed([4.0, 2.0, 1.0])
-    [4.0, 2.0, 1.0]
-    >>> smoothed([float(value**2) for value in range(50)])[:3]
-    [0.0, 1.6666666666666667, 4.666666666666667]
+    >>> smoothed([4.0, 2.0, 0.0, 8.0, 1.0, 3.0])
+    [4.0, 2.0, 3.0, 2.8, 4.0, 3.0]
     """
-    half = int(len(values) * SMOOTHED_SHARE / 2)
+    half = max(MIN_REACH, int(len(values) * SMOOTHED_SHARE / 2))
     means = []
     for place in range(len(values)):
         reach = min(half, place, len(values) - 1 - place)
