@@ -11,12 +11,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from lingraft.evaluation.tasks.auto_tasks import ChosenTasks, choose_tasks
 from lingraft.evaluation.tasks.check_tasks import check_tasks, task_identity
 from lingraft.evaluation.tasks.config import TaskData, TaskSettings
 from lingraft.evaluation.tasks.task_names import quiet
 from lingraft.measurement import Measurement
 
-__all__ = ["TaskData", "TaskSettings", "check_tasks", "run_tasks", "task_identity"]
+__all__ = [
+    "ChosenTasks",
+    "TaskData",
+    "TaskSettings",
+    "check_tasks",
+    "choose_tasks",
+    "run_tasks",
+    "task_identity",
+]
 
 
 def run_tasks(

@@ -5,12 +5,12 @@ Importing this module does not import lm-eval, which is an optional extra.
 
 from __future__ import annotations
 
-import contextlib
 from importlib.util import find_spec
 from pathlib import Path
 
 from lingraft.errors import CorpusError, HubError, MissingExtraError, RecipeError, did_you_mean
 from lingraft.evaluation.tasks.config import TaskSettings
+from lingraft.evaluation.tasks.data_sets import data_set_commit
 from lingraft.evaluation.tasks.task_catalogue import FOLDER, Task, expand_names, find_task
 from lingraft.evaluation.tasks.task_data import describe_unavailable, read_local
 from lingraft.evaluation.tasks.task_names import data_of, find_manager, named_families
@@ -64,25 +64,10 @@ def hub_commit(task: Task) -> str:
 
     Raises `HubError` if it is unavailable.
     """
-    from huggingface_hub import HfApi, constants, errors, scan_cache_dir
-
-    branch = task.hub.revision or "main"
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            info = HfApi().dataset_info(task.hub.id, revision=branch, timeout=20)
-            # A gated data set has public metadata, but its files need an access token.
-            if info.gated:
-                HfApi().auth_check(task.hub.id, repo_type="dataset")
-            return str(info.sha)
-        except client_errors() + MALFORMED as error:
-            raise HubError(describe_unavailable(task, task.hub, error)) from None
-    with contextlib.suppress(errors.CacheNotFound):
-        for repository in scan_cache_dir().repos:
-            is_wanted = repository.repo_type == "dataset" and repository.repo_id == task.hub.id
-            if is_wanted and branch in repository.refs:
-                return str(repository.refs[branch].commit_hash)
-    missing = ConnectionError("HF_HUB_OFFLINE is set, and the data set is not in the cache")
-    raise HubError(describe_unavailable(task, task.hub, missing))
+    try:
+        return data_set_commit(task.hub.id, task.hub.revision or "main")
+    except client_errors() + MALFORMED as error:
+        raise HubError(describe_unavailable(task, task.hub, error)) from None
 
 
 def task_identity(settings: TaskSettings) -> dict[str, str]:

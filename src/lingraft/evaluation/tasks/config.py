@@ -11,6 +11,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from lingraft.file_kinds import RECORD_KINDS
 from lingraft.registry import Settings
 
+AUTO = "auto"
+"""The name that stands for the tasks that exist in the target languages."""
+
 
 class TaskData(Settings):
     """Local files of records (.jsonl, .csv, .parquet and others) instead of a Hub data set."""
@@ -37,7 +40,8 @@ class TaskSettings(Settings):
     names: Annotated[tuple[str, ...], BeforeValidator(_as_names)] = Field(
         default=(),
         description="FAMILY-LANGUAGE for the included tasks (flores-hi, xcopa-ta, paper-hi for "
-        "all of the paper's), or any task name of lm-eval or of `tasks_folder`",
+        "all of the paper's), any task name of lm-eval or of `tasks_folder`, or `auto`: the tasks "
+        "of a list that exist in the target languages",
     )
     limit: int | None = Field(
         default=None, gt=0, description="maximum number of documents per task, from the start"

@@ -138,6 +138,11 @@ def _builtin_names() -> dict[str, Path | None]:
     return names
 
 
+def has_builtin_name(name: str) -> bool:
+    """Return whether the installed lm-eval has a task of this name."""
+    return _builtin_names().get(name) is not None
+
+
 def named_families(settings: TaskSettings) -> dict[str, list[str]]:
     """Return the task names by family; a task outside the catalogue is its own family."""
     result: dict[str, list[str]] = {}
