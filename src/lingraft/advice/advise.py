@@ -30,6 +30,7 @@ from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
 from lingraft.corpus import first_documents, parse_language
 from lingraft.corpus.presets import DEFAULT_LIMIT
+from lingraft.corpus.text_fields import with_text_field
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.predict_fertility import FertilityCurve, text_bytes
@@ -61,6 +62,8 @@ class AdviceRequest:
         probe: bytes of target text in a probe of each base; 0 for no probe.
         replay: the share of base-language text in training.
         sample_bytes: how much text per language is read into the sample.
+        text_field: the field of the target text; by default `text`.
+        base_text_field: the field of the base text.
     """
 
     language: str
@@ -72,6 +75,8 @@ class AdviceRequest:
     probe: int = 0
     replay: float = 0.2
     sample_bytes: int = SAMPLE_BYTES
+    text_field: str | None = None
+    base_text_field: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,8 @@ def parse_request(
     gpus: str | None,
     budget: str | None,
     probe: str | None,
+    text_field: str | None = None,
+    base_text_field: str | None = None,
 ) -> AdviceRequest:
     """Read the options of the command line; text that is not named is a preset of the Hub.
 
@@ -146,6 +153,8 @@ def parse_request(
         gpus=Gpus.parse(gpus) if gpus else None,
         budget=_parse_bytes("--budget", budget) if budget else default_budget,
         probe=_parse_bytes("--probe", probe) if probe else 0,
+        text_field=text_field,
+        base_text_field=base_text_field,
     )
 
 
@@ -175,10 +184,12 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         )
         raise RecipeError(msg)
     runtime = runtime or Runtime()
-    target = read_sample(request.language, request.text, request.sample_bytes)
+    text = with_text_field(request.text, request.text_field)
+    target = read_sample(request.language, text, request.sample_bytes)
     base = None
-    if request.base_text:
-        base = read_sample(request.base_language, request.base_text, request.sample_bytes)
+    text = with_text_field(request.base_text, request.base_text_field, "--base-text-field")
+    if text:
+        base = read_sample(request.base_language, text, request.sample_bytes)
     bases, scores = [], []
     for model in models:
         advised, score = _advise_base(model, request, runtime, target, base)
@@ -209,7 +220,13 @@ def _advise_base(
     if shape:
         if request.probe and size:
             given = Given(
-                model, request.language, request.text, request.base_language, request.base_text
+                model,
+                request.language,
+                request.text,
+                request.base_language,
+                request.base_text,
+                request.text_field,
+                request.base_text_field,
             )
             end = probe(given, size.size, request.probe, budget, runtime)
         device = runtime.resolved_device()

@@ -11,7 +11,7 @@ from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
 from lingraft.corpus import parse_language
 from lingraft.corpus.readers import read_parallel
-from lingraft.corpus.text_arguments import parse_text_argument
+from lingraft.corpus.text_arguments import texts_by_language
 from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.hub_client import HUB_ID
 from lingraft.recipe import Given
@@ -25,6 +25,7 @@ def diagnose_command(
     *,
     text: Sequence[str],
     language: str | None = None,
+    text_field: str | None = None,
     parallel: str | None = None,
     compare: bool = False,
     html: Path | None = None,
@@ -47,10 +48,7 @@ def diagnose_command(
     if sample_bytes < 1:
         msg = f"--sample-bytes {sample_bytes}: expected a number of bytes above 0"
         raise RecipeError(msg)
-    places: dict[str, list[str]] = {}
-    for argument in text:
-        tag, place = parse_text_argument(argument, language)
-        places.setdefault(tag, []).append(place)
+    places = texts_by_language(text, text_field, language)
     if not places:
         if language is None:
             msg = (
@@ -60,10 +58,11 @@ def diagnose_command(
             raise CorpusError(msg)
         given = with_default_text(Given(language=language))
         places[parse_language(language)] = list(given.text)
+    # Text first: an error in it must not wait for a download.
+    samples = [read_sample(tag, files, sample_bytes) for tag, files in places.items()]
     tokenizers: dict[str, ModelTokenizer] = {}
     for name, model in _short_names(models).items():
         tokenizers[name] = open_named_tokenizer(model)
-    samples = [read_sample(tag, files, sample_bytes) for tag, files in places.items()]
     sentences = _read_parallel(parallel, samples)
     diagnosis = diagnose(tokenizers, samples, sentences, learned_from=learned_from)
     if html is not None:

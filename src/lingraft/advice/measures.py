@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from pydantic import ByteSize
 
-from lingraft.corpus import Limit, Source, first_documents
+from lingraft.corpus import CorpusSettings, Limit, Source, first_documents, look_at
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError
 from lingraft.evaluation.words import count_words, is_unspaced
@@ -56,15 +56,18 @@ class TextSample:
 
 
 def read_sample(
-    language: str, places: Sequence[str], sample_bytes: int = SAMPLE_BYTES
+    language: str, places: Sequence[Any], sample_bytes: int = SAMPLE_BYTES
 ) -> TextSample:
     """Draw a sample from files, globs or Hub data sets; raises `CorpusError` without text.
 
-    The sample is whole documents until their size reaches `sample_bytes`. The same files give the
-    same sample.
+    A place is a string, or a mapping with the settings of a source. The sample is whole documents
+    until their size reaches `sample_bytes`. The same files give the same sample.
     """
-    texts = _read_texts(language, places, sample_bytes)
-    return draw_sample(language, texts, sample_bytes, ", ".join(places))
+    limit = Limit(bytes=ByteSize(max(PRESET_BYTES, sample_bytes)))
+    sources = [_parse_source(place).resolve(language, limit) for place in places]
+    look_at(CorpusSettings.model_validate({"sources": sources}), language)
+    labels = ", ".join([source.label for source in sources])
+    return draw_sample(language, _read_texts(language, sources), sample_bytes, labels)
 
 
 def draw_sample(
@@ -94,19 +97,19 @@ def draw_sample(
     return TextSample(language, chosen, text_bytes(chosen), given, cut_short)
 
 
-def _read_texts(language: str, places: Sequence[str], sample_bytes: int) -> Iterator[str]:
-    limit = Limit(bytes=ByteSize(max(PRESET_BYTES, sample_bytes)))
-    for place in places:
-        try:
-            source = Source.parse(place)
-        except ValueError as error:  # a preset that is also a local path
-            raise CorpusError(str(error)) from None
-        assert isinstance(source, Source)  # noqa: S101 - a string was given
-        found = source.resolve(language, limit)
-        if found.hub is not None:
-            say(f"text in {language}: {describe_source(found)}")
+def _parse_source(place: Any) -> Source:
+    try:
+        return Source.model_validate(Source.parse(place))
+    except ValueError as error:  # a preset that is also a local path
+        raise CorpusError(str(error)) from None
+
+
+def _read_texts(language: str, sources: Sequence[Source]) -> Iterator[str]:
+    for source in sources:
+        if source.hub is not None:
+            say(f"text in {language}: {describe_source(source)}")
         # Closed here, because a caller that has enough text stops in the middle of a file.
-        with closing(read_source(found, language)) as texts:
+        with closing(read_source(source, language)) as texts:
             yield from texts
 
 

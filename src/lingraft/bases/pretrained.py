@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.random_weights import make_model, model_config
 from lingraft.bases.tokenizer_files import write_tokenizer
-from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, look_at
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_corpus
 from lingraft.store import Draft, atomic_folder, remove_drafts
@@ -72,6 +72,7 @@ class PretrainedHere(Base):
 
     def identity(self) -> dict[str, Any]:
         """Return the identity of the text and all settings."""
+        look_at(self.corpus, self.language)
         settings = self.model_dump(mode="json", by_alias=True, exclude={"corpus"})
         return {"pretrain": 1, **settings, "corpus": identity_of(self.corpus, self.language)}
 

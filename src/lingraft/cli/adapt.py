@@ -13,6 +13,7 @@ from lingraft.cli.options import (
     AsJson,
     BaseLanguage,
     BaseText,
+    BaseTextField,
     Device,
     Executor,
     Language,
@@ -24,6 +25,7 @@ from lingraft.cli.options import (
     RecipeFile,
     Runs,
     StoreFolder,
+    TextField,
     TextFiles,
     log,
     overrides_with_name,
@@ -110,8 +112,10 @@ def adapt(
     model: Model = None,
     language: Language = None,
     text: TextFiles = None,
+    text_field: TextField = None,
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
+    base_text_field: BaseTextField = None,
     override: Override = None,
     name: Name = None,
     runs: Runs = Path("runs"),
@@ -139,7 +143,17 @@ def adapt(
     from lingraft.workers import Workers
 
     overrides = overrides_with_name(override, name)
-    chosen = read_recipe(recipe, model, language, text, base_language, base_text, overrides)
+    chosen = read_recipe(
+        recipe,
+        model,
+        language,
+        text,
+        base_language,
+        base_text,
+        overrides,
+        text_field=text_field,
+        base_text_field=base_text_field,
+    )
     launch = launched(nproc)
     sinks = tuple(tracker for tracker in trackers.split(",") if tracker)
     pool = Workers(workers, executor, ray_address)
@@ -216,8 +230,10 @@ def plan(
     model: Model = None,
     language: Language = None,
     text: TextFiles = None,
+    text_field: TextField = None,
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
+    base_text_field: BaseTextField = None,
     override: Override = None,
     name: Name = None,
     runs: Runs = Path("runs"),
@@ -230,7 +246,17 @@ def plan(
     from lingraft.recipe import Runtime
 
     overrides = overrides_with_name(override, name)
-    chosen = read_recipe(recipe, model, language, text, base_language, base_text, overrides)
+    chosen = read_recipe(
+        recipe,
+        model,
+        language,
+        text,
+        base_language,
+        base_text,
+        overrides,
+        text_field=text_field,
+        base_text_field=base_text_field,
+    )
     _print_plan(chosen, Runtime(runs, store or Path(), device, precision), as_json=as_json)
 
 
@@ -256,8 +282,10 @@ def extend(
     model: Model = None,
     language: Language = None,
     text: TextFiles = None,
+    text_field: TextField = None,
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
+    base_text_field: BaseTextField = None,
     override: Override = None,
     output: ExtendedFolder = Path("extended"),
     size: VocabularySize = None,
@@ -276,8 +304,18 @@ def extend(
     # An explicit -o vocabulary.size=... comes last, so that it takes precedence over --size.
     overrides = [f"vocabulary.size={size}"] if size else []
     overrides += override or []
-    options = (model, language, text, base_language, base_text, overrides)
-    chosen = read_recipe(recipe, *options, trains=False)
+    chosen = read_recipe(
+        recipe,
+        model,
+        language,
+        text,
+        base_language,
+        base_text,
+        overrides,
+        trains=False,
+        text_field=text_field,
+        base_text_field=base_text_field,
+    )
     runtime = Runtime(Path("runs"), store or Path(), "auto", "auto")
     folder = pipeline.extend(chosen, runtime, output, log=log)
     if as_json:

@@ -12,6 +12,7 @@ from lingraft.cli.options import (
     AsJson,
     MeasuredText,
     Parallel,
+    TextField,
     print_json,
     print_table,
 )
@@ -58,6 +59,7 @@ def diagnose(
     model: MoreModels = None,
     language: DiagnosisLanguage = None,
     text: MeasuredText = None,
+    text_field: TextField = None,
     parallel: Parallel = None,
     compare: Compare = False,
     html: HtmlPage = None,
@@ -76,6 +78,7 @@ def diagnose(
         models_of(models, model),
         text=text or [],
         language=language,
+        text_field=text_field,
         parallel=parallel,
         compare=compare,
         html=html,

@@ -16,6 +16,7 @@ from lingraft.cli.options import (
     Parallel,
     Precision,
     StoreFolder,
+    TextField,
     TextLanguage,
     log,
     print_json,
@@ -43,7 +44,8 @@ Tasks = Annotated[
     str | None,
     typer.Option(
         metavar="TASK,TASK,...",
-        help="Tasks to run in addition: flores-hi, xcopa-ta, or any task of lm-eval.",
+        help="Tasks to run in addition: flores-hi, xcopa-ta, any task of lm-eval, or auto: the "
+        "tasks that exist in the languages of the text.",
         rich_help_panel="What",
     ),
 ]
@@ -74,6 +76,7 @@ def evaluate(
     recipe: EvaluationRecipe = None,
     language: TextLanguage = None,
     text: MeasuredText = None,
+    text_field: TextField = None,
     tasks: Tasks = None,
     parallel: Parallel = None,
     reference: ReferenceTokenizer = None,
@@ -91,18 +94,16 @@ def evaluate(
     tasks.
     """
     from lingraft import pipeline
-    from lingraft.corpus.text_arguments import parse_text_argument
+    from lingraft.corpus.text_arguments import texts_by_language
     from lingraft.measurement import Measurement
     from lingraft.measurement_table import comparison_table
     from lingraft.recipe import Runtime
 
-    texts: dict[str, list[str]] = {}
-    for file in text or ():
-        tag, path = parse_text_argument(file, language)
-        texts.setdefault(tag, []).append(path)
+    texts = texts_by_language(text or (), text_field, language)
     names = tuple(task for task in (tasks or "").split(",") if task)
+    measured = models_of(models, model)
     request = pipeline.EvaluationRequest(
-        models_of(models, model), recipe, texts, names, parallel, reference, override or ()
+        measured, recipe, texts, names, parallel, reference, override or (), language
     )
     runtime = Runtime(Path("runs"), store or Path(), device, precision)
     outcome = pipeline.evaluate_models(request, runtime, output, log=log)

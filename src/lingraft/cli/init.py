@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lingraft.cli.options import BaseLanguage, BaseText, Language, Model, TextFiles, given_texts
+from lingraft.cli.options import (
+    BaseLanguage,
+    BaseText,
+    BaseTextField,
+    Language,
+    Model,
+    TextField,
+    TextFiles,
+    given_texts,
+)
 from lingraft.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -34,8 +43,10 @@ def init(
     model: Model = None,
     language: Language = None,
     text: TextFiles = None,
+    text_field: TextField = None,
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
+    base_text_field: BaseTextField = None,
     size: VocabularySize = "10000",
     budget: TrainingBudget = "1 epoch",
     yes: Yes = False,
@@ -51,7 +62,8 @@ def init(
     if file.exists() and not force:
         msg = f"{file}: exists already; name another file, or use --force to overwrite it"
         raise RecipeError(msg)
-    given = given_texts(model, language, text, base_language, base_text)
+    fields = (text_field, base_text_field)
+    given = given_texts(model, language, text, base_language, base_text, fields=fields)
     if not yes and sys.stdin.isatty():
         given = _ask_missing(given)
     write_files({file: commented_recipe(given, file, size=size, budget=budget)})
@@ -73,7 +85,8 @@ def _ask_missing(given: Given) -> Given:
     base_language = given.base_language
     if base_text and not base_language:
         base_language = typer.prompt("Language of that text", default="en")
-    return Given(model, language, text, base_language, base_text)
+    texts = (text, base_language, base_text, given.text_field, given.base_text_field)
+    return Given(model, language, *texts)
 
 
 def _ask_list(question: str) -> list[str]:

@@ -69,6 +69,15 @@ MeasuredText = Annotated[
         rich_help_panel="What",
     ),
 ]
+TextField = Annotated[
+    str | None,
+    typer.Option(
+        "--text-field",
+        metavar="FIELD",
+        help="The field that holds the text, in files and Hub datasets of --text (default: text).",
+        rich_help_panel="What",
+    ),
+]
 TextLanguage = Annotated[
     str | None,
     typer.Option(
@@ -95,6 +104,16 @@ BaseText = Annotated[
         help="Text in the base language. It is mixed into training (replay), so that the model "
         "does not forget the language, and is measured before and after [default without --text: "
         "fineweb-edu or fineweb-2].",
+        rich_help_panel="What",
+    ),
+]
+BaseTextField = Annotated[
+    str | None,
+    typer.Option(
+        "--base-text-field",
+        metavar="FIELD",
+        help="The field that holds the text, in files and Hub datasets of --base-text (default: "
+        "text).",
         rich_help_panel="What",
     ),
 ]
@@ -174,6 +193,8 @@ def read_recipe(  # noqa: PLR0917 - the options that name a model and its text, 
     overrides: list[str] | None,
     *,
     trains: bool = True,
+    text_field: str | None = None,
+    base_text_field: str | None = None,
 ) -> Recipe:
     """Read a recipe file, or build a recipe from the options; then apply the overrides.
 
@@ -182,7 +203,8 @@ def read_recipe(  # noqa: PLR0917 - the options that name a model and its text, 
     from lingraft.recipe import chosen_recipe
 
     file, model = recipe_or_model(argument, model)
-    given = given_texts(model, language, text, base_language, base_text)
+    fields = (text_field, base_text_field)
+    given = given_texts(model, language, text, base_language, base_text, fields=fields)
     return chosen_recipe(file, given, overrides or [], trains=trains)
 
 
@@ -192,14 +214,19 @@ def given_texts(
     text: Sequence[str] | None,
     base_language: str | None,
     base_text: Sequence[str] | None,
+    *,
+    fields: tuple[str | None, str | None] = (None, None),
 ) -> Given:
-    """Return what the options name; the language may stand in front of a file: LANG=FILE."""
+    """Return what the options name; the language may stand in front of a file: LANG=FILE.
+
+    `fields` are the fields that hold the text and the base text.
+    """
     from lingraft.corpus.text_arguments import texts_of_one_language
     from lingraft.recipe import Given
 
     target = texts_of_one_language(text or (), language, ("--text", "--language"))
     base = texts_of_one_language(base_text or (), base_language, ("--base-text", "--base-language"))
-    return Given(model, *target, *base)
+    return Given(model, *target, *base, *fields)
 
 
 def overrides_with_name(override: list[str] | None, name: str | None) -> list[str]:

@@ -12,6 +12,7 @@ from lingraft.cli.options import (
     AsJson,
     BaseLanguage,
     BaseText,
+    BaseTextField,
     Device,
     Executor,
     Language,
@@ -22,6 +23,7 @@ from lingraft.cli.options import (
     RecipeFile,
     Runs,
     StoreFolder,
+    TextField,
     TextFiles,
     given_texts,
     log,
@@ -174,8 +176,10 @@ def probe(
     model: Model = None,
     language: Language = None,
     text: TextFiles = None,
+    text_field: TextField = None,
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
+    base_text_field: BaseTextField = None,
     override: Override = None,
     inits: Inits = "calibrated,mean,random",
     steps: ProbeSteps = 50,
@@ -196,7 +200,17 @@ def probe(
     from lingraft.recipe import Runtime
 
     settings = studies.Probe(studies.inits_of(inits), steps, seeds)
-    chosen = read_recipe(recipe, model, language, text, base_language, base_text, override)
+    chosen = read_recipe(
+        recipe,
+        model,
+        language,
+        text,
+        base_language,
+        base_text,
+        override,
+        text_field=text_field,
+        base_text_field=base_text_field,
+    )
     runtime = Runtime(runs, store or Path(), device, precision)
     outcome = studies.run_probe(chosen, settings, runtime, log=log)
     if as_json:
@@ -213,8 +227,10 @@ def advise(
     model: MoreModels = None,
     language: Language = None,
     text: TextFiles = None,
+    text_field: TextField = None,
     base_language: BaseLanguage = None,
     base_text: BaseText = None,
+    base_text_field: BaseTextField = None,
     gpus: Gpus = None,
     budget: TextBudget = None,
     probe: ProbeSize = None,
@@ -240,6 +256,8 @@ def advise(
         gpus=gpus,
         budget=budget,
         probe=probe,
+        text_field=text_field,
+        base_text_field=base_text_field,
     )
     runtime = Runtime(Path("runs"), store or Path(), device, precision)
     advised = advice.advise(models_of(models, model), request, runtime)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lingraft.corpus.language import parse_language
+from lingraft.corpus.text_fields import with_text_field
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.progress import say
 
@@ -40,6 +42,24 @@ def parse_text_argument(argument: str, language: str | None = None) -> tuple[str
         raise CorpusError(msg)
     say(f"{argument}: taken as {named}, as its name says; for another language write LANG=FILE")
     return named, argument
+
+
+def texts_by_language(
+    arguments: Sequence[str], text_field: str | None = None, language: str | None = None
+) -> dict[str, list[Any]]:
+    """Return the sources of `[LANG=]FILE` arguments by language, with the field of their text.
+
+    `language` is that of arguments without LANG=.
+
+    >>> texts_by_language(["hi=a.csv", "hi=b.txt"], "body")
+    {'hi': [{'path': 'a.csv', 'text_field': 'body'}, 'b.txt']}
+    """
+    parsed = [parse_text_argument(argument, language) for argument in arguments]
+    sources = with_text_field([place for _, place in parsed], text_field)
+    texts: dict[str, list[Any]] = {}
+    for (tag, _), source in zip(parsed, sources, strict=True):
+        texts.setdefault(tag, []).append(source)
+    return texts
 
 
 def texts_of_one_language(

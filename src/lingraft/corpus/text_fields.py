@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lingraft.corpus.chat import MESSAGE_FIELDS, parse_conversation
 from lingraft.corpus.config import Source
-from lingraft.errors import CorpusError
+from lingraft.errors import CorpusError, RecipeError
+from lingraft.file_kinds import without_compression
 
 USUAL_NAMES = frozenset(
     {"text", "content", "contents", "raw_content", "body", "document", "article", "sentence"}
@@ -79,14 +80,46 @@ def kind_of_value(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def with_text_field(
+    places: Sequence[str], field: str | None, option: str = "--text-field"
+) -> list[Any]:
+    """Return the settings of the sources that places mean, with the field of their text.
+
+    A .txt file has no fields and stays as it is. Raises `RecipeError` if no place has fields.
+
+    >>> with_text_field(["a.txt", "b.jsonl"], "body")
+    ['a.txt', {'path': 'b.jsonl', 'text_field': 'body'}]
+    """
+    if field is None:
+        return list(places)
+    sources: list[Any] = []
+    for place in places:
+        if without_compression(place).endswith(".txt"):
+            sources.append(place)
+            continue
+        try:
+            source = Source.model_validate(Source.parse(place))
+        except ValueError as error:  # a preset that is also a local path
+            raise RecipeError(str(error)) from None
+        if source.preset is not None or source.miniature is not None:
+            msg = f"{option} {field}: {place} has its own field; leave the option out"
+            raise RecipeError(msg)
+        settings = source.model_dump(mode="json", exclude_defaults=True)
+        sources.append({**settings, "text_field": field})
+    if list(places) == sources:
+        what = option.removesuffix("-field")
+        msg = f"{option} {field}: no file of {what} has fields; leave it out, or give {what}"
+        raise RecipeError(msg)
+    return sources
+
+
 def _advice(record: Mapping[str, Any], source: Source) -> str:
     """Return what to type on the command line and in a recipe."""
     field = likely_text_field(record, source.text_field)
-    kind, where = ("path", source.path) if source.hub is None else ("hub", source.hub)
-    if field is None:
-        field = "FIELD"
-    recipe = f"{{{kind}: {where}, text_field: {field}}}"
-    return f"give --text-field {field} (in a recipe: corpus: {recipe})"
+    field = field or "FIELD"
+    place = source.model_dump(include={"path", "hub", "config"}, exclude_none=True)
+    settings = ", ".join(f"{name}: {value}" for name, value in place.items())
+    return f"give --text-field {field} (in a recipe: corpus: {{{settings}, text_field: {field}}})"
 
 
 def likely_text_field(record: Mapping[str, Any], wanted: str) -> str | None:

@@ -23,6 +23,7 @@ from lingraft.pipeline.run_folder import EVIDENCE, RUN, link_same_names, model_f
 from lingraft.pipeline.runner import (
     build_node,
     log_source_statement,
+    look_at_hub_texts,
     quiet_libraries,
     warnings_of,
     wrong_scripts_of,
@@ -61,6 +62,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
     graph = _extension(recipe, recipe_without_training)
     if not all(node.is_cached(store) for node in graph.nodes):
         quiet_libraries()
+    look_at_hub_texts(recipe_without_training, graph.nodes, store)
     with each_warning_once(), new_run_folder(output, "--output") as draft:
         source, *others = graph.nodes
         done = [build_node(source, recipe, runtime, store, log)]

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.bases import Base, parse_model
-from lingraft.corpus import CorpusSettings, first_documents, identity_of
+from lingraft.corpus import CorpusSettings, first_documents, identity_of, look_at, parse_language
 from lingraft.corpus.corpus import COUNTS, DocumentWriter
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, ModelError, RecipeError
-from lingraft.evaluation.tasks import check_tasks
+from lingraft.evaluation.tasks import check_tasks, choose_tasks
 from lingraft.hub_client import HUB_ID
 from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
 from lingraft.pipeline.run_folder import (
@@ -50,18 +50,27 @@ from lingraft.store import Store
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate: models, on the text of a recipe or on text files by language.
+    """What to evaluate: models, on the text of a recipe or on text by language.
 
-    `overrides` change settings of the recipe.
+    A text is a list of places (files, globs, Hub data sets) or settings of sources. `overrides`
+    change settings of the recipe. `language` is the language of the tasks `auto`; by default, all
+    languages of the text.
     """
 
     models: Sequence[str]
     recipe: Path | None = None
-    text: Mapping[str, Sequence[str]] | None = None
+    text: Mapping[str, Sequence[Any]] | None = None
     tasks: Sequence[str] = ()
     parallel: str | None = None
     reference: str | None = None
     overrides: Sequence[str] = ()
+    language: str | None = None
+
+    def languages(self, recipe: Recipe) -> list[str]:
+        """Return the languages of the tasks `auto`."""
+        if self.language:
+            return [parse_language(self.language)]
+        return list(self.text or [target.language for target in recipe.targets])
 
 
 def evaluate_models(
@@ -82,12 +91,16 @@ def evaluate_models(
     if getattr(recipe.model, "trust_remote_code", False):
         # This allows the code of the recipe's model to run; models adapted from it need it, too.
         recipe.model.identity()
+    tasks = choose_tasks(recipe.evaluation.tasks, request.languages(recipe))
+    for line in tasks.lines:
+        log(line)
+    evaluation = recipe.evaluation.model_copy(update={"tasks": tasks.settings})
     model_nodes = {name: _model_node(name, parse_model(path)) for name, path in models.items()}
     texts = _texts(request, recipe)
     measuring = evaluation_nodes(
         model_nodes,
         texts,
-        recipe.evaluation,
+        evaluation,
         seed=recipe.seed,
         learned={} if request.text else texts,
         separator=recipe.training.packing.separator,
@@ -95,7 +108,7 @@ def evaluate_models(
     nodes = _different([*model_nodes.values(), *texts.values()], measuring)
     store = Store(runtime.store)
     if not all(node.is_cached(store) for node in measuring.tasks):
-        check_tasks(recipe.evaluation.tasks)
+        check_tasks(tasks.settings)
     if not all(node.is_cached(store) for node in nodes):
         quiet_libraries()
     scored = int(recipe.evaluation.heldout_bytes)
@@ -189,8 +202,9 @@ def _texts(request: EvaluationRequest, recipe: Recipe) -> dict[str, StageNode]:
     return {**targets, "replay": replay} if replay else targets
 
 
-def _text_node(language: str, files: Sequence[str], settings: Evaluation) -> StageNode:
-    corpus = CorpusSettings.model_validate({"sources": list(files)})
+def _text_node(language: str, sources: Sequence[Any], settings: Evaluation) -> StageNode:
+    corpus = CorpusSettings.model_validate({"sources": list(sources)})
+    look_at(corpus, language)
     identity = {**identity_of(corpus, language), "bytes": int(settings.heldout_bytes)}
     make = partial(_make_text, corpus, language, int(settings.heldout_bytes))
     return stage_node(f"text in {language}", "text", identity, make)

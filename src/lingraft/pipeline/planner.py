@@ -28,7 +28,7 @@ from lingraft.pipeline.run_estimates import (
 )
 from lingraft.pipeline.source_summary import download_lines, source_statement
 from lingraft.pipeline.stage_node import StageNode
-from lingraft.pipeline.stages import build_graph
+from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.pipeline.text_summary import text_lines
 from lingraft.recipe import Recipe, Runtime, Text, recipe_values
@@ -48,7 +48,7 @@ class PlanRow:
 
     `amounts` maps names of `AMOUNTS` to numbers, as far as these are known. `seconds` is the time
     that the stage will take: 0 if its output is cached, `None` if it is not known. `notes` are
-    lines about the source model and its download, or about text from the Hub.
+    lines about the source model and its download, the text, or the tasks.
     """
 
     title: str
@@ -98,7 +98,8 @@ class _Planner:
         rows += self._checks(graph.result_checks[1:])
         rows += self._scoring(graph)
         rows += [self._row(node, {}) for node in graph.tasks]
-        rows.append(self._timing(graph.evaluation))
+        task_lines = choose_recipe_tasks(self.recipe).lines
+        rows.append(replace(self._timing(graph.evaluation), notes=task_lines))
         rows.append(self._row(graph.prediction, {}, seconds=PREDICTION_SECONDS))
         return rows
 

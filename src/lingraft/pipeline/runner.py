@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lingraft.corpus import look_at_hub
 from lingraft.evaluation.tasks import check_tasks
 from lingraft.forecast.run_predictions import PREDICTION
 from lingraft.formatting import duration
@@ -42,7 +43,7 @@ from lingraft.pipeline.run_folder import (
 from lingraft.pipeline.source_summary import SourceStatement, source_statement
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stage_warnings import StageWarnings, stage_warnings
-from lingraft.pipeline.stages import build_graph
+from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
@@ -103,13 +104,7 @@ def run(
     if has_key(folder, key):
         log(f"{run_damage(folder)}; writing the run folder again")
     started = time.time()
-    if not all(node.is_cached(store) for node in graph.tasks):
-        check_tasks(recipe.evaluation.tasks)
-    log(describe_run(recipe, describe_source(recipe_values(recipe)["model"])))
-    if not all(node.is_cached(store) for node in graph):
-        quiet_libraries()
-        if log is not discard_line:
-            log(estimate_run(recipe, runtime))
+    task_lines = _prepare(recipe, runtime, graph, store, log)
     with each_warning_once(), new_run_folder(folder) as draft:
         for warning in _recipe_warnings(recipe):
             warn(warning, log)
@@ -132,12 +127,47 @@ def run(
             "finished": clock(time.time()),
             "warnings": [*_recipe_warnings(recipe), *statement.warnings, *warnings_of(done)],
             "wrong_scripts": wrong_scripts_of(done),
+            **({"tasks": task_lines} if task_lines else {}),
             "files": results(draft),
         }
         write_record(draft, record)  # first, because the card and the report read it
         write_card(draft)
         write_report(draft)
     return Run(folder)
+
+
+def _prepare(
+    recipe: Recipe, runtime: Runtime, graph: Graph, store: Store, log: LogLine
+) -> tuple[str, ...]:
+    """Check tasks and text before anything is built; log what is run, return the task lines."""
+    tasks = choose_recipe_tasks(recipe)
+    if not all(node.is_cached(store) for node in graph.tasks):
+        check_tasks(tasks.settings)
+    look_at_hub_texts(recipe, tuple(graph), store)
+    for line in (
+        *tasks.lines,
+        describe_run(recipe, describe_source(recipe_values(recipe)["model"])),
+    ):
+        log(line)
+    if not all(node.is_cached(store) for node in graph):
+        quiet_libraries()
+        if log is not discard_line:
+            log(estimate_run(recipe, runtime))
+    return tasks.lines
+
+
+def look_at_hub_texts(recipe: Recipe, nodes: Sequence[StageNode], store: Store) -> None:
+    """Read the first document of Hub text before a model is downloaded or trained.
+
+    A wrong field must not wait for the model. `nodes` are all stages in order.
+    """
+    if nodes[0].is_cached(store):  # the source
+        return
+    corpora = [node for node in nodes if node.stage.name == "corpus"]
+    texts = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
+    for node, text in zip(corpora, texts, strict=True):
+        if not node.is_cached(store):
+            look_at_hub(text.corpus, text.language)
 
 
 def run_as_worker(recipe: Recipe, runtime: Runtime) -> None:

@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lingraft.corpus import identity_of
+from lingraft.corpus import identity_of, look_at
+from lingraft.evaluation.tasks import ChosenTasks, choose_tasks
 from lingraft.pipeline import stage_builders
 from lingraft.pipeline.check_stages import result_check, source_check
 from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
@@ -31,15 +32,16 @@ from lingraft.recipe import Recipe, Text
 def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
     """Return the stages of a recipe; raises `LingraftError` if its model or text does not exist.
 
-    With `extends_only`, the source need not be trainable: a model with quantised layers can be
-    extended, but not trained.
+    Local text is opened first: an error in it must not wait for a model to be downloaded. With
+    `extends_only`, the source need not be trainable: a model with quantised layers can be extended,
+    but not trained.
     """
+    texts, replay = corpus_nodes(recipe)
     source = stage_node(
         "source model", "source", recipe.model.identity(), stage_builders.make_source
     )
     if not extends_only:
         recipe.model.check_trainable()
-    texts, replay = corpus_nodes(recipe)
     targets = tuple(texts.values())
     target = _blend(recipe, targets) if len(targets) > 1 else targets[0]
     vocabulary = vocabulary_node(recipe, source, texts, replay)
@@ -81,13 +83,22 @@ def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
 
 
 def corpus_nodes(recipe: Recipe) -> tuple[dict[str, StageNode], StageNode | None]:
-    """Return the stages that read text: those of the target languages by role, and replay."""
+    """Return the stages that read text: those of the target languages by role, and replay.
+
+    Raises `CorpusError` for local text that cannot be read.
+    """
     roles = target_roles(recipe)
     targets = {role: _corpus(text) for role, text in zip(roles, recipe.targets, strict=True)}
     return targets, _corpus(recipe.replay) if recipe.replay else None
 
 
+def choose_recipe_tasks(recipe: Recipe) -> ChosenTasks:
+    """Return the task settings of a recipe, with `auto` replaced by tasks in its languages."""
+    return choose_tasks(recipe.evaluation.tasks, [text.language for text in recipe.targets])
+
+
 def _corpus(text: Text) -> StageNode:
+    look_at(text.corpus, text.language)
     return stage_node(
         f"text in {text.language}",
         "corpus",
@@ -262,10 +273,11 @@ def _evaluation(
     replay: StageNode | None,
     packing: Mapping[str, StageNode],
 ) -> EvaluationNodes:
+    tasks = choose_recipe_tasks(recipe).settings
     return evaluation_nodes(
         models,
         {**targets, "replay": replay} if replay else targets,
-        recipe.evaluation,
+        recipe.evaluation.model_copy(update={"tasks": tasks}),
         seed=recipe.seed,
         packed=packing.get("target"),
         separator=recipe.training.packing.separator,

@@ -1,11 +1,11 @@
-"""Says which data sets of the Hub a recipe reads, and how much of them.
+"""Says which files and data sets of the Hub a recipe reads, and how much of them.
 
 The plan shows these lines, and a run logs them before it reads anything.
 """
 
 from __future__ import annotations
 
-from lingraft.corpus import Limit, Source
+from lingraft.corpus import Limit, Source, look_at
 from lingraft.corpus.presets import preset_of
 from lingraft.formatting import size
 from lingraft.recipe import Recipe, Replay, Text
@@ -20,10 +20,17 @@ def recipe_text_lines(recipe: Recipe) -> list[str]:
 
 
 def text_lines(text: Text) -> list[str]:
-    """Return a line for each source on the Hub: data set, configuration, licence and limit."""
+    """Return a line for each folder, pattern and source on the Hub.
+
+    It has the files and their size, or data set, configuration, licence and limit. Raises
+    `CorpusError` for local text that cannot be read.
+    """
     role = "replay" if isinstance(text, Replay) else "text"
-    sources = [source for source in (*text.sources, *(text.heldout or ())) if source.hub]
-    return [f"{role} in {text.language}: {describe_source(it, text.limit)}" for it in sources]
+    lines = look_at(text.corpus, text.language)
+    for source in (*text.sources, *(text.heldout or ())):
+        if source.hub:
+            lines.append(describe_source(source, text.limit))
+    return [f"{role} in {text.language}: {line}" for line in lines]
 
 
 def describe_source(source: Source, limit: Limit | None = None) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lingraft.corpus import is_domain
 from lingraft.corpus.presets import default_preset
+from lingraft.corpus.text_fields import with_text_field
 from lingraft.errors import RecipeError
 
 
@@ -24,6 +26,16 @@ class Given:
     text: Sequence[str] = ()
     base_language: str | None = None
     base_text: Sequence[str] = ()
+    text_field: str | None = None
+    base_text_field: str | None = None
+
+    def sources(self) -> list[Any]:
+        """Return the sources of the target text, as a recipe has them."""
+        return with_text_field(self.text, self.text_field)
+
+    def base_sources(self) -> list[Any]:
+        """Return the sources of the base text, as a recipe has them."""
+        return with_text_field(self.base_text, self.base_text_field, "--base-text-field")
 
 
 def with_default_text(given: Given, overridden: Sequence[str] = ()) -> Given:

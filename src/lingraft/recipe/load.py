@@ -43,9 +43,9 @@ def _given_overrides(given: Given) -> list[str]:
     settings = {
         "model": given.model,
         "target.language": given.language,
-        "target.corpus": list(given.text),
+        "target.corpus": given.sources(),
         "replay.language": given.base_language,
-        "replay.corpus": list(given.base_text),
+        "replay.corpus": given.base_sources(),
     }
     overrides = []
     for setting, value in settings.items():
@@ -84,13 +84,10 @@ def chosen_recipe(
     values: dict[str, Any] = {
         "name": f"{_folder_name(str(given.model))}-{{language}}",
         "model": given.model,
-        "target": {"language": given.language, "corpus": list(given.text)},
+        "target": {"language": given.language, "corpus": given.sources()},
     }
-    if given.base_text:
-        values["replay"] = {
-            "language": given.base_language or "en",
-            "corpus": list(given.base_text),
-        }
+    if replay := given.base_sources():
+        values["replay"] = {"language": given.base_language or "en", "corpus": replay}
     return parse_recipe(override(Tree(values), overrides), trains=trains)
 
 
@@ -203,7 +200,7 @@ def commented_recipe(
     replay = _NO_REPLAY.format()
     if given.base_text:
         replay = _REPLAY.format(
-            language=_scalar(given.base_language or "en"), text=_scalar(list(given.base_text))
+            language=_scalar(given.base_language or "en"), text=_scalar(given.base_sources())
         )
     text = _RECIPE.format(
         file=file,
@@ -211,7 +208,7 @@ def commented_recipe(
         model=_scalar(given.model),
         size=size,
         language=_scalar(given.language),
-        text=_scalar(list(given.text)),
+        text=_scalar(given.sources()),
         replay=replay,
         budget=_scalar(budget),
     )

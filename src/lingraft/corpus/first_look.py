@@ -1,0 +1,92 @@
+"""Open text and look at its beginning, before anything that takes long: a download, or training.
+
+A wrong path, a wrong field, an empty, binary or UTF-16 file, and a folder that mixes text for
+training with held-out text or several languages are found here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+
+from lingraft.corpus.config import CorpusSettings, Source
+from lingraft.corpus.file_mix import FileMix
+from lingraft.corpus.readers import read_file, read_source
+from lingraft.corpus.text_files import find_files, has_wildcards
+from lingraft.errors import CorpusError
+from lingraft.store import is_folder
+
+LOOKED_AT_FILES = 32
+"""Files of one source that are opened; of more files, the first, the last, and some between."""
+LOOKED_AT_DOCUMENTS = 20
+_HEAD_CHARACTERS = 4000
+
+
+def look_at(settings: CorpusSettings, language: str) -> list[str]:
+    """Look at all local text of a corpus; return a line about each folder or pattern that it names.
+
+    Raises `CorpusError`.
+    """
+    sources = (*settings.sources, *(settings.heldout or ()))
+    looks = [_look_at_files(source, language) for source in sources if source.path is not None]
+    return [line for line in looks if line]
+
+
+def look_at_hub(settings: CorpusSettings, language: str) -> None:
+    """Read the first document of each Hub data set; raises `HubError` or `CorpusError`."""
+    for source in (*settings.sources, *(settings.heldout or ())):
+        if source.hub is not None:
+            with closing(read_source(source, language)) as documents:
+                next(documents, None)
+
+
+def _look_at_files(source: Source, language: str) -> str | None:
+    pattern = str(source.path)
+    files = find_files(pattern)
+    states = []
+    for path in files:
+        state = path.stat()
+        states.append((path, state.st_size, state.st_mtime_ns))
+    # The limit and the weight do not change how a file is read.
+    reader = source.model_copy(update={"limit": None, "weight": None})
+    return _look(reader.model_dump_json(), tuple(states), language)
+
+
+@cache
+def _look(source_json: str, states: tuple[tuple[Path, int, int], ...], language: str) -> str | None:
+    """Look at files in a state; the same files in the same state are looked at once."""
+    source = Source.model_validate_json(source_json)
+    files = [path for path, _, _ in states]
+    heads = {path: _head(path, source) for path in _spread(files)}
+    if not any(heads.values()):
+        read = f"{len(files):,} files" if len(files) > 1 else f"{states[0][1]:,} bytes"
+        msg = f"{source.label}: contains no document ({read}); name a source with text"
+        raise CorpusError(msg)
+    pattern = str(source.path)
+    if not is_folder(Path(pattern).expanduser()) and not (
+        has_wildcards(pattern) and len(files) > 1
+    ):
+        return None
+    mix = FileMix.of(pattern, {path: heads.get(path, "") for path in files})
+    mix.check(language)
+    return mix.describe()
+
+
+def _spread(files: Sequence[Path]) -> list[Path]:
+    """Return the files to open: all, or some at equal distances with the first and the last."""
+    count = min(len(files), LOOKED_AT_FILES)
+    chosen = [files[round(index * (len(files) - 1) / max(count - 1, 1))] for index in range(count)]
+    return list(dict.fromkeys(chosen))
+
+
+def _head(path: Path, source: Source) -> str:
+    """Return the first text of a file, "" if it has no document."""
+    head = ""
+    # Blank documents may come first: only a file that has no other is without text.
+    for number, text in enumerate(read_file(path, source), start=1):
+        head += text[:_HEAD_CHARACTERS] if text.strip() else ""
+        if head and (number >= LOOKED_AT_DOCUMENTS or len(head) >= _HEAD_CHARACTERS):
+            break
+    return head
