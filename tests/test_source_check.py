@@ -123,7 +123,7 @@ def test_a_token_that_only_transformers_sees_is_named(tmp_path):
 
 
 def test_a_text_that_transformers_reads_otherwise_is_named(tmp_path):
-    """The named class overrides tokenizer.json, and a text that it reads otherwise is named."""
+    """The named class overrides tokenizer.json: it is named, and so is a text that it changes."""
     data = byte_level(["a(the a(the a(the a(the"], pattern=LLAMA3_REGEX)
     end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
     given = written(
@@ -134,7 +134,11 @@ def test_a_text_that_transformers_reads_otherwise_is_named(tmp_path):
     )
     claim = certify_source(open_tokenizer(given), given, ["over(the bridge"])
     assert not claim.holds
-    assert claim.exceptions[0].startswith("ids of 'over(the bridge'")
+    assert claim.exceptions[0] == (
+        "GPT2Tokenizer of transformers builds another tokenizer than tokenizer.json says, and "
+        "lingraft follows the file"
+    )
+    assert claim.exceptions[1].startswith("ids of 'over(the bridge'")
 
 
 def test_a_configured_id_without_a_token_is_refused_before_anything_is_learned(tmp_path):

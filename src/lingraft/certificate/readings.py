@@ -105,6 +105,13 @@ def read_folder_with_transformers(folder: Path) -> Reading:
     return build_reading(load_auto_tokenizer(folder))
 
 
+def read_file_with_transformers(folder: Path) -> Reading:
+    """Return how transformers reads tokenizer.json itself, without the class that is named."""
+    from transformers import PreTrainedTokenizerFast
+
+    return build_reading(_disable_padding(PreTrainedTokenizerFast.from_pretrained(folder)))
+
+
 def build_reading(loaded: Any) -> Reading:
     """Return the reading of a loaded tokenizer of transformers."""
     flags, roles = {}, {}
