@@ -8,7 +8,7 @@ that the card does not list is an error before anything is read.
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,24 @@ def _resolve(repository: str, revision: str | None) -> tuple[str, tuple[str, ...
 
     info = HfApi().dataset_info(repository, revision=revision)
     card: Any = info.card_data or {}
-    entries = card.get("configs") or ()
-    return str(info.sha), tuple(str(entry["config_name"]) for entry in entries)
+    return str(info.sha), _listed(card.get("configs"))
+
+
+def _listed(entries: Any) -> tuple[str, ...]:
+    """Return the configurations in the metadata of a card, none if it is of an unknown form.
+
+    >>> _listed([{"config_name": "hi", "data_files": "hi/*"}, {"config_name": "ta"}])
+    ('hi', 'ta')
+    >>> _listed(None), _listed(["hi"]), _listed([{"config_name": False}])  # an unquoted `no`
+    ((), (), ())
+    """
+    names: list[str] = []
+    for entry in entries or ():
+        name = entry.get("config_name") if isinstance(entry, Mapping) else None
+        if not isinstance(name, str):
+            return ()
+        names.append(name)
+    return tuple(names)
 
 
 def _check_configuration(source: Source, known: Sequence[str]) -> None:
