@@ -1,4 +1,6 @@
-"""Write the pages that come from code: methods.md from the registries, cli.md from the commands.
+"""Write the pages that come from code and from notebooks.
+
+methods.md comes from the registries, cli.md from the commands, trainer.md from its notebook.
 
 `python docs/generate.py` writes them; a test compares them with what the code says now.
 """
@@ -6,6 +8,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,7 +160,36 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-PAGES = {"methods.md": methods_page, "cli.md": cli_page}
+def trainer_page() -> str:
+    """Return the notebook on a training loop of one's own, with its outputs."""
+    notebook = json.loads((HERE.parent / "notebooks" / "trainer.ipynb").read_text("utf-8"))
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+        else:
+            parts += [f"```python\n{source}\n```", *map(_output, cell["outputs"])]
+    title, *others = parts
+    note = "<!-- written by docs/generate.py from notebooks/trainer.ipynb -->"
+    heading, _, introduction = title.partition("\n\n")
+    where = "This page is `notebooks/trainer.ipynb`, with the outputs of its cells."
+    return "\n\n".join([heading, note, introduction, where, *others]) + "\n"
+
+
+def _output(output: dict[str, Any]) -> str:
+    """Return an output of a cell as Markdown: a table as HTML, other text as it is printed."""
+    data = output.get("data", {})
+    if "text/html" in data:
+        table = "".join(data["text/html"])
+        # The style of a data frame is for notebooks only.
+        table = re.sub(r"<style.*?</style>\s*", "", table, flags=re.DOTALL)
+        return re.sub(r"\n\s*", "", table)
+    text = "".join(output.get("text") or data["text/plain"])
+    return f"```text\n{text.rstrip()}\n```"
+
+
+PAGES = {"methods.md": methods_page, "cli.md": cli_page, "trainer.md": trainer_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

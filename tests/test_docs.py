@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,7 +28,7 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("name", ["methods.md", "cli.md"])
+@pytest.mark.parametrize("name", ["methods.md", "cli.md", "trainer.md"])
 def test_pages_from_code_are_up_to_date(name, monkeypatch):
     """`make docs-pages` would change nothing."""
     monkeypatch.syspath_prepend(str(DOCS))
@@ -160,23 +161,41 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert reference.count('class="gp"') > 3
 
 
-def test_the_notebook_runs_from_top_to_bottom(tmp_path):
+def cells_of(notebook: str) -> list[dict[str, Any]]:
+    content = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))
+    return [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+
+
+NOTEBOOKS = {
+    "tutorial.ipynb": ("bits per byte", "tokens:", "random-rows", "report.html"),
+    "trainer.ipynb": ("repair the pre-tokenizer", "claim holds: True", "rows", "of them English"),
+}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path):
     """Its code cells, run one after another in one interpreter, print what they describe."""
-    cells = json.loads((ROOT / "notebooks" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    code = "\n".join("".join(cell["source"]) for cell in cells_of(notebook))
+    code = code.replace("STEPS = 150", "STEPS = 2")
     done = start("-c", code, cwd=ROOT, environment={**os.environ, "TMPDIR": str(tmp_path)}).finish()
     assert done.returncode == 0, done.stderr
-    for said in ("bits per byte", "tokens:", "random-rows", "report.html"):
+    for said in NOTEBOOKS[notebook]:
         assert said in done.stdout
 
 
-def test_the_notebook_is_clean():
+def test_the_tutorial_notebook_is_clean():
     """The notebook holds no outputs, so that a diff shows what was written."""
-    cells = json.loads((ROOT / "notebooks" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
-    assert not any(cell.get("outputs") for cell in cells)
-    for cell in cells:
-        if cell["cell_type"] == "code":
-            compile("".join(cell["source"]), "cell", "exec")
+    assert not any(cell.get("outputs") for cell in cells_of("tutorial.ipynb"))
+
+
+def test_the_notebook_of_a_page_holds_its_outputs():
+    """All of its cells were run in order, without an error or a line of progress."""
+    cells = cells_of("trainer.ipynb")
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert {output["output_type"] for output in outputs} == {"stream", "execute_result"}
+    assert {output.get("name", "stdout") for output in outputs} == {"stdout"}
+    assert "compared with before" in json.dumps(outputs)
 
 
 def test_the_citation_names_this_version():

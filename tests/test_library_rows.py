@@ -284,10 +284,12 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     given = {
         "hindi": list(stories("hi", count=60)),
         "english": iter(stories("en", count=30)),
+        "hindi_heldout": list(stories("hi", count=3, seed=1)),
+        "english_heldout": list(stories("en", count=3, seed=1)),
         "matrix": matrix,
     }
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 7
     for block in blocks:
         # Everything but the model, which the second block would extend again.
         if "focus" in block:

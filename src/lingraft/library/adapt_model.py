@@ -43,10 +43,13 @@ def adapt(
             are needed.
         model: the source model: a model folder, or owner/name@revision on the Hub.
         language: the target language: a BCP-47 tag (hi, pt-BR), or domain:NAME.
-        text: text in the target language: files, globs, or data sets of the Hub.
+        text: text in the target language: files, globs, data sets of the Hub, or a preset of them
+            such as fineweb-2. Without text, fineweb-2 in this language is read, no more of it than
+            the run needs.
         base_language: the language of `base_text` (default: en).
         base_text: text in a language that the model knows. It is mixed into training, so that the
-            model does not forget the language, and is measured before and after.
+            model does not forget the language, and is measured before and after. If no text is
+            named at all, a preset in this language is read.
         overrides: other settings by their dotted path: `{"vocabulary.size": 3000}`.
         store: where finished stages are cached (default: LINGRAFT_STORE, or `runs/.store`).
         runs: the folder of all run folders.
