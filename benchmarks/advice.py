@@ -21,10 +21,10 @@ from diagnose import LEARNED_FROM, Case, measured
 
 import lingraft
 from lingraft.advice import checked, measure, read_sample, tokens_per_byte
-from lingraft.forecast.extrapolate import SIZES
 from lingraft.forecast.predict_fertility import predict_fertility
 from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import family_of, open_tokenizer
+from lingraft.vocabulary.auto_size import SIZES
 
 BUDGETS = {"small": "0.4 MB", "full": "8 MB"}
 LANGUAGES = ("hindi", "turkish", "arabic", "tamil")

@@ -20,10 +20,11 @@ from lingraft.advice import (
     serving_gain,
     tokens_per_byte,
 )
+from lingraft.advice.recommend import recommended_size
 from lingraft.errors import RecipeError
-from lingraft.forecast.extrapolate import SIZES
 from lingraft.forecast.loss_forecast import ANNEALING
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
+from lingraft.vocabulary.auto_size import SIZES
 
 LLAMA = Shape(6_738_415_616, 32_000, 4096, 32, tied=False)
 END = 1e6
@@ -178,10 +179,10 @@ def test_tokens_per_byte_between_the_sizes_that_were_looked_at(curve):
     assert all(low <= value <= high for value, low, high in map(whole.at, (0, 10, 777, 30_000)))
 
 
-def test_the_advised_size_is_where_serving_costs_least(curve):
+def test_the_cheapest_size_is_where_serving_costs_least(curve):
     """No size of a fine grid is cheaper by more than the flatness.
 
-    A wider model supports more rows.
+    A wider model supports more rows. The advised size follows the rule `marginal` for every model.
     """
     known = tokens_per_byte(0.5, curve)
     small = Shape(20_000_000, 30_000, 256, 6, tied=True)
@@ -192,14 +193,16 @@ def test_the_advised_size_is_where_serving_costs_least(curve):
             size: known.at(size)[0] * shape.serving.per_token(size) for size in range(0, 30_001, 50)
         }
         assert (
-            known.at(advice.size)[0] * shape.serving.per_token(advice.size)
+            known.at(advice.cheapest)[0] * shape.serving.per_token(advice.cheapest)
             <= min(cost.values()) * 1.0005
         )
-        assert advice.least <= advice.size <= advice.most
+        assert advice.least <= advice.cheapest <= advice.most
         assert advice.saving[1] <= advice.saving[0] <= advice.saving[2]
-        sizes[shape] = advice.size
+        sizes[shape] = advice.cheapest
+        assert (advice.size, advice.rule) == (recommended_size(curve), "marginal")
     assert sizes[LLAMA] > sizes[small]
-    assert advise_size(curve, 0.5, None).rule == "marginal"
+    alone = advise_size(curve, 0.5, None)
+    assert (alone.size, alone.cheapest) == (recommended_size(curve), None)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -12,9 +12,19 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from lingraft.advice import Measures, TextSample, diagnose, measure, premium, recommend
+from lingraft.advice import (
+    AdviceRequest,
+    Measures,
+    TextSample,
+    advise,
+    diagnose,
+    measure,
+    premium,
+    read_sample,
+    recommend,
+)
 from lingraft.corpus.readers import read_parallel
-from lingraft.forecast.extrapolate import SIZES, STEP_RATIO, extrapolate
+from lingraft.forecast.extrapolate import STEP_RATIO, extrapolate
 from lingraft.forecast.predict_fertility import (
     HELDOUT_SHARE,
     FertilityCurve,
@@ -25,7 +35,8 @@ from lingraft.forecast.predict_fertility import (
 )
 from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import ModelTokenizer, family_of, open_tokenizer
-from lingraft.vocabulary import ContinuedBPE, SelectionRequest
+from lingraft.vocabulary import AutoSize, ContinuedBPE, SelectionRequest
+from lingraft.vocabulary.auto_size import SIZES
 from tests.small_bases import BASES, byte_level
 
 # tokens per whitespace word of FLORES-200 devtest, as published with the assets
@@ -354,3 +365,21 @@ def prediction_sample(assets) -> tuple[str, ...]:
     from lingraft.advice import read_sample
 
     return read_sample("hi", [str(assets / "text" / "hi.train.jsonl.gz")], 400_000).documents
+
+
+def test_three_answers_to_how_many_tokens_are_one(assets, tmp_path):
+    """On the same text, diagnose and advise recommend the size that `size: auto` chooses."""
+    tokenizer = assets / "tokenizers" / "llama2"
+    documents = read_sample("hi", [str(assets / "text" / "hi.heldout.jsonl.gz")], 200_000).documents
+    text = tmp_path / "hi.jsonl"
+    text.write_text("\n".join(json.dumps({"text": document}) for document in documents))
+    opened = open_tokenizer(tokenizer)
+    sample = read_sample("hi", [str(text)])
+    finding = diagnose({"llama2": opened}, [sample]).tokenizers[0].findings[0]
+    advised = advise([str(tokenizer)], AdviceRequest("hi", [str(text)])).bases[0].size
+    counts = opened.family.units(sample.documents)
+    learned = ContinuedBPE().select(SelectionRequest(opened.family, counts, AutoSize().max_size))
+    chosen = AutoSize().choose(learned, None)
+    assert finding.recommendation.size == advised.size == chosen > 1_000
+    assert (advised.rule, AutoSize().rule) == ("marginal", "marginal")
+    assert any("rule marginal: beyond" in reason for reason in finding.recommendation.reasons)

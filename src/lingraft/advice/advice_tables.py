@@ -10,6 +10,7 @@ from rich.table import Table
 from lingraft import formatting
 from lingraft.advice.advise import Advice, BaseAdvice
 from lingraft.advice.costs import Cost
+from lingraft.vocabulary.auto_size import MARGINAL
 
 
 def advice_json(advice: Advice) -> dict[str, Any]:
@@ -69,11 +70,13 @@ def _answers(base: BaseAdvice) -> dict[str, str]:
 
 def _size_answers(base: BaseAdvice) -> dict[str, str]:
     size = base.size
+    best = "unknown: no weights"
     added, cheaper, fertility = "unknown", "unknown", formatting.number(base.now[0])
     if size:
-        added = (
-            f"{size.size:,} ({size.least:,} to {size.most:,} are equally good; rule: {size.rule})"
-        )
+        added = f"{size.size:,} (rule {size.rule}: beyond it, {MARGINAL})"
+        if size.cheapest is not None:
+            equal = f"{size.least:,} to {size.most:,} are equally cheap"
+            best = f"{size.cheapest:,} tokens (rule serving; {equal})"
         fertility += f" -> {formatting.with_interval(*size.tokens)}"
         if base.gain:
             tax = formatting.factor(size.tax)
@@ -82,6 +85,7 @@ def _size_answers(base: BaseAdvice) -> dict[str, str]:
         "tokens to add": added,
         "tokens per byte, now and after": fertility,
         "a byte is cheaper to serve by": cheaper,
+        "a byte is cheapest to serve with": best,
     }
 
 

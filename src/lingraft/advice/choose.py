@@ -1,9 +1,9 @@
 """Choose how many tokens to add, and which base to start from.
 
-Size: the cost of serving a byte is tokens per byte times the FLOPs of a token. Tokens per byte are
-interpolated on the fertility curve of the diagnosis. Each added row makes the head, and so each
-token, more expensive (Dagan et al. 2024, arXiv 2402.01035). The size with the lowest cost is
-recommended.
+Size: the rule `marginal` of `vocabulary.size: auto`, on the fertility curve of the diagnosis. For
+comparison, the size with the lowest cost of serving a byte is found: tokens per byte times the
+FLOPs of a token. Each added row makes the head, and so each token, more expensive (Dagan et al.
+2024, arXiv 2402.01035).
 
 Base: all bases are scored on the same documents, so their differences are paired. A probe is the
 real run with a small budget and a constant learning rate, through the pipeline and its store. The
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lingraft.advice.recommend import worthwhile_size
+from lingraft.advice.recommend import recommended_size
 from lingraft.evaluation import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.evaluation.bootstrap import difference_interval, ratio_interval
 from lingraft.forecast.loss_forecast import Forecast, predict_end
@@ -33,7 +33,7 @@ from lingraft.progress import discard_line
 from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
 from lingraft.recipe.old_names import current_log
 from lingraft.store import Store
-from lingraft.vocabulary import ServingCost
+from lingraft.vocabulary import AutoSize, ServingCost
 
 # Near the lowest cost the curve is flat: sizes that cost at most this share more are equally good.
 FLAT = 0.01
@@ -46,20 +46,23 @@ class SizeAdvice:
     """How many tokens to add.
 
     Attributes:
-        size: the recommended number of tokens.
+        size: the recommended number of tokens, by `rule`.
+        rule: the rule, as `vocabulary.size: auto` and `lingraft diagnose` follow it.
+        cheapest: the number of tokens with the lowest cost of serving a byte; `None` without
+            weights.
         least, most: the smallest and the largest size that cost at most 1% more than the cheapest
             one, by the predicted tokens per byte or by a bound of their interval.
-        rule: "serving" if `size` has the lowest cost of serving a byte; "marginal" without weights,
-            when it is `worthwhile_size` of the curve.
-        saving: the share of the cost of serving a byte that is saved, with its interval.
+        saving: the share of the cost of serving a byte that `size` saves, with its interval;
+            without weights, the share of the tokens.
         tax: the cost of a token divided by that without added tokens.
         tokens: tokens per byte with `size` tokens added, with their interval.
     """
 
     size: int
-    least: int
-    most: int
     rule: str
+    cheapest: int | None
+    least: int | None
+    most: int | None
     saving: tuple[float, float, float]
     tax: float
     tokens: tuple[float, float, float]
@@ -68,36 +71,27 @@ class SizeAdvice:
 def advise_size(curve: FertilityCurve, now: float, serving: ServingCost | None) -> SizeAdvice:
     """Recommend a size; `now` is tokens per byte without added tokens.
 
-    Without the cost of serving, the rule is "marginal". Suffixes: K value, low and high bound of
-    the interval; S sizes.
+    Suffixes: K value, low and high bound of the interval; S sizes.
     """
     known = tokens_per_byte(now, curve)
+    size = recommended_size(curve)
+    tokens = known.at(size)
+    tax = serving.per_token(size) / serving.per_token(0) if serving else 1.0
+    # More tokens save less, so the bounds change places.
+    value, high, low = (1 - share * tax / now for share in tokens)
+    saving = (value, low, high)
     if serving is None:
-        size = worthwhile_size(curve)
-        tokens = known.at(size)
-        value, low, high = tokens
-        # More tokens save less, so the bounds change places.
-        saving = (1 - value / now, 1 - high / now, 1 - low / now)
-        return SizeAdvice(size, size, size, "marginal", saving, 1.0, tokens)
+        return SizeAdvice(size, AutoSize().rule, None, None, None, saving, tax, tokens)
     sizes = np.unique(
         np.round(np.concatenate([[0], np.geomspace(50, known.sizes[-1], GRID)])).astype(int)
     )
     tokens_KS = np.array([known.at(size) for size in sizes]).T
     cost_KS = tokens_KS * np.array([serving.per_token(int(size)) for size in sizes])
-    best_K = cost_KS.argmin(axis=1)
     good_KS = cost_KS <= cost_KS.min(axis=1, keepdims=True) * (1 + FLAT)
-    good = np.flatnonzero(good_KS.any(axis=0))
-    size, before = int(sizes[best_K[0]]), now * serving.per_token(0)
-    value, low, high = 1 - cost_KS[:, best_K[0]] / before
-    return SizeAdvice(
-        size,
-        int(sizes[good[0]]),
-        int(sizes[good[-1]]),
-        "serving",
-        (float(value), float(high), float(low)),  # more tokens save less: the bounds change places
-        serving.per_token(size) / serving.per_token(0),
-        known.at(size),
-    )
+    good = sizes[np.flatnonzero(good_KS.any(axis=0))]
+    cheapest = int(sizes[cost_KS[0].argmin()])
+    least, most = int(good[0]), int(good[-1])
+    return SizeAdvice(size, AutoSize().rule, cheapest, least, most, saving, tax, tokens)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass
 
 from lingraft.advice.diagnosis import LanguageFinding
-from lingraft.forecast.extrapolate import SIZES, TARGETS
+from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve
 from lingraft.formatting import percent
+from lingraft.vocabulary.auto_size import SIZES
 
 # As wide as the text on a phone, so that the page does not scale the letters down.
 WIDTH, HEIGHT = 360, 250

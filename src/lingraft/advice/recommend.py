@@ -2,8 +2,7 @@
 
 To repair a pre-tokenizer is to make it mark-aware: it no longer splits words at combining marks.
 
-- The size is the largest one up to which a thousand more tokens save at least `RATE` of the
-  remaining tokens.
+- The size is that of the rule `marginal` of `vocabulary.size: auto`, on the predicted curve.
 - No tokens are added if this size saves less than `MIN_SAVING`, or if the language needs at most
   `LOW_PREMIUM` times the tokens of English.
 - The pre-tokenizer is repaired if this saves more than 10% of the tokens, minus the growth of the
@@ -19,11 +18,9 @@ from lingraft.advice.measures import Measures
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 from lingraft.formatting import factor, number, percent
+from lingraft.vocabulary.auto_size import MIN_SAVING_SHARE, worthwhile_size
 from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
 
-# Below this rate, rows cost more to train and serve than they save: 7B models show this near 15,000
-# to 30,000 tokens.
-RATE = 0.01
 MIN_SAVING = 0.15
 LOW_PREMIUM = 1.2
 # Added tokens at which tokenizers and pre-tokenizers are compared.
@@ -64,18 +61,13 @@ class Recommendation:
         return self.action
 
 
-def worthwhile_size(curve: FertilityCurve, rate: float = RATE) -> int:
-    """Return the largest size up to which each thousand tokens saves at least `rate`.
-
-    The rate is a share of the tokens that are left at the previous size of the curve.
-    """
-    before = FertilityPoint(0, 1.0, 1.0, 1.0)
+def recommended_size(curve: FertilityCurve) -> int:
+    """Return the size that the rule `marginal` chooses on a predicted curve, as `auto` does."""
+    sizes, shares = [0], [1.0]
     for point in curve.points:
-        per_thousand = (1 - point.share / before.share) / (point.added - before.added) * 1_000
-        if per_thousand < rate:
-            break
-        before = point
-    return before.added
+        sizes.append(point.added)
+        shares.append(point.share)
+    return worthwhile_size(sizes, shares)
 
 
 def repair_saving(keep: FertilityCurve, repaired: FertilityCurve | None) -> float:
@@ -117,7 +109,7 @@ def recommend(
         return Recommendation("leave alone", 0, (*known, reason), warnings)
     repair = repair_saving(keep, repaired) > THRESHOLD
     curve = repaired if repair and repaired else keep
-    size = worthwhile_size(curve)
+    size = recommended_size(curve)
     saving = 1 - curve.at(size).share if size else 0.0
     if low_premium or saving < MIN_SAVING:
         against = _reasons_against(premium if low_premium else None, curve, size)
@@ -159,12 +151,13 @@ def _reason_gain(measures: Measures, point: FertilityPoint, premium: float | Non
 def _reason_size(curve: FertilityCurve, size: int) -> str:
     if size == curve.points[-1].added:
         return (
-            f"every thousand tokens up to {size:,}, the largest size in the prediction, saves "
-            f"{percent(RATE)} or more of the remaining tokens"
+            f"rule marginal: every thousand tokens up to {size:,}, the largest size in the "
+            f"prediction, saves "
+            f"{percent(MIN_SAVING_SHARE)} or more of the remaining tokens"
         )
     text = (
-        f"beyond {size:,}, another thousand tokens save less than {percent(RATE)} of the remaining "
-        "tokens"
+        f"rule marginal: beyond {size:,}, another thousand tokens save less than "
+        f"{percent(MIN_SAVING_SHARE)} of the remaining tokens"
     )
     next_size = next(point.added for point in curve.points if point.added > size)
     if next_size > curve.found:
@@ -195,7 +188,8 @@ def _reasons_against(premium: float | None, curve: FertilityCurve, size: int) ->
     if saving < MIN_SAVING:
         reasons.append(
             f"{point.added:,} tokens would save {percent(saving)} (no tokens are added under "
-            f"{percent(MIN_SAVING)}), and each thousand beyond that less than {percent(RATE)}"
+            f"{percent(MIN_SAVING)}), and each thousand beyond that less than "
+            f"{percent(MIN_SAVING_SHARE)}"
         )
     else:
         reasons.append(

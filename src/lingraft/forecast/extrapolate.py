@@ -28,8 +28,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lingraft.vocabulary.auto_size import SIZES
+
 TARGETS = (1_000, 5_000, 10_000, 30_000)
-SIZES = (250, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000)
 # With 5,000, 10,000 and 30,000 tokens learned from 0.25, 0.5, 1, 2 and 4 MB and compared with
 # 12 MB, on Llama-2 (Hindi, Turkish) and Qwen2 (Arabic), the best q was between 0.36 and 0.8, with
 # mean 0.56.

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.forecast.extrapolate import SIZES, TARGETS, Floats, extrapolate
+from lingraft.forecast.extrapolate import TARGETS, Floats, extrapolate
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.unigram import Unigram
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest
+from lingraft.vocabulary.auto_size import SIZES
 from lingraft.vocabulary.bpe_learner import BPELearner
 from lingraft.vocabulary.word_counts import cut_by_base, cut_words
 

@@ -19,7 +19,6 @@ from typing import Any
 from lingraft.corpus import Corpus, first_documents
 from lingraft.errors import LingraftError
 from lingraft.evaluation.score_model import heldout_documents
-from lingraft.forecast.extrapolate import SIZES
 from lingraft.forecast.loss_forecast import predict_end
 from lingraft.forecast.predict_fertility import predict_fertility, text_bytes, tokens_per_byte
 from lingraft.forecast.training_curve import (
@@ -33,6 +32,7 @@ from lingraft.forecast.training_curve import (
 from lingraft.measurement import read_measurements, select
 from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import ModelTokenizer, family_of
+from lingraft.vocabulary.auto_size import SIZES
 
 PREDICTION = "prediction.json"
 FIRST_PART = 0.2

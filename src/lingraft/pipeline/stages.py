@@ -27,6 +27,7 @@ from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.stage_builders import target_roles
 from lingraft.pipeline.stage_node import StageNode, stage_node
 from lingraft.recipe import Recipe, Text
+from lingraft.vocabulary.auto_size import SIZES, AutoSize
 
 
 def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
@@ -125,6 +126,8 @@ def vocabulary_node(
 ) -> StageNode:
     """Return the stage that learns tokens and adds them to the tokenizer."""
     settings = recipe.vocabulary.model_dump(mode="json")
+    if isinstance(recipe.vocabulary.size, AutoSize):
+        settings["sizes"] = list(SIZES)  # the sizes that the rule compares decide the result
     if len(targets) > 1:
         settings["weights"] = [text.weight for text in recipe.targets]
     return stage_node(

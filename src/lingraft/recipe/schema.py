@@ -46,7 +46,8 @@ class VocabularySettings(Settings):
     )
     size: Annotated[int, Field(ge=0)] | AutoSize = Field(
         default=10_000,
-        description="number of added tokens; 0 keeps the tokenizer, `auto` applies a rule",
+        description="number of added tokens; 0 keeps the tokenizer; `auto` applies a rule, by "
+        "default the one of `lingraft diagnose` and `advise`",
     )
     pretokenizer: Literal["auto", "keep", "repair"] = Field(
         default="auto",
