@@ -99,6 +99,10 @@ def test_a_run_replays_chats_and_says_so(place: Path, tmp_path: Path) -> None:
     card = (run.model_path / "README.md").read_text(encoding="utf-8")
     assert "A chat model" in card
     assert "apply_chat_template" in card
+    assert "with which an answer ends at `<|im_end|>`" in card
+    stated = "it was trained with chat text. How well it follows instructions was not measured."
+    assert stated in card
+    assert stated in run.summary
     assert "base language model" not in card
     store, graph = Store(runtime.store), pipeline.build_graph(recipe)
     replayed = Blocks.open(store.folder(graph.packing["replay"].stage))

@@ -473,6 +473,20 @@ def test_text_in_another_script_is_not_called_by_its_language(tmp_path):
     assert said[2].startswith("Bits per byte on the text given as Telugu fell")
 
 
+def test_notes_of_stages_are_in_words(tmp_path):
+    """Counts of a stage have words on the page; no key of run.json is shown."""
+    folder = make_run(tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    source = {"dropped": {"duplicate": {"documents": 3}}, "kept": {"train": {"bytes": 77}}}
+    record["stages"][0]["notes"] = {"sources": [source], "phases": [{"rows_of_a_step": 8}]}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    page = html_of(folder)
+    assert "<dt>duplicate documents dropped, first source</dt><dd>3</dd>" in page
+    assert "<dt>bytes kept for training, first source</dt><dd>77</dd>" in page
+    assert "<dt>sequences in a step, first phase</dt><dd>8</dd>" in page
+    assert "sources.0" not in page
+
+
 def test_several_target_languages_are_each_answered(tmp_path):
     """A run on two languages tells of both, and its title names both."""
     folder = make_run(tmp_path / "run", measurements=[*rows(), *rows(target="ta")])

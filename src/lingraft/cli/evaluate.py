@@ -97,6 +97,7 @@ def evaluate(
     from lingraft.corpus.text_arguments import texts_by_language
     from lingraft.measurement import Measurement
     from lingraft.measurement_table import comparison_table
+    from lingraft.model_card.markdown import heldout_text
     from lingraft.recipe import Runtime
 
     texts = texts_by_language(text or (), text_field, language)
@@ -113,4 +114,6 @@ def evaluate(
     for warning in outcome["warnings"]:
         typer.echo(f"warning: {warning}")
     print_table(comparison_table([Measurement(**row) for row in outcome["measurements"]]))
+    for tag, amount in heldout_text(outcome).items():
+        typer.echo(f"measured in {tag} on {amount}")
     typer.echo(f"measurements  {output / 'measurements.csv'}")

@@ -225,7 +225,8 @@ def _limits(record: Mapping[str, Any]) -> Iterator[str]:
         yield "The model has its own code, which loading it runs: read the *.py files first."
     if kind in {"random", "pretrain"}:
         yield "The base is not a published model: it is a small one for demonstrations and tests."
-    yield _chat_limit(record)
+    base = "A base language model, not tuned to follow instructions by this run."
+    yield chat_statement(record) or base
     yield (
         "The generated text was not checked for truth, harm or bias. The model has the biases of "
         "its base and of the texts above."
@@ -240,20 +241,35 @@ def is_chat(record: Mapping[str, Any]) -> bool:
     return bool(kind.get("chat") or record["recipe"].get("chat_vector"))
 
 
-def _chat_limit(record: Mapping[str, Any]) -> str:
+def chat_statement(record: Mapping[str, Any]) -> str:
+    """Return what training did to a chat model and whether that was measured, "" for a base model.
+
+    A chat model is instruction-tuned: its chat template ends an answer with a token of its own.
+    """
     kind = record.get("source_kind") or {}
-    if record["recipe"].get("chat_vector"):
+    recipe = record["recipe"]
+    measured = _instructions_measured(recipe)
+    if recipe.get("chat_vector"):
         return (
             "A chat model: the difference of an instruct model from the base (a chat vector) was "
-            "added to the adapted base. How well it follows instructions was not measured."
+            f"added to the adapted base. {measured}"
         )
-    if kind.get("chat"):
-        text = (
-            "with chat text" if kind.get("chat_text") else "without chat text (it may chat worse)"
-        )
-        return (
-            "A chat model: the source is a chat model, its chat template and special tokens are "
-            f"kept, and it was trained directly, {text}. How well it follows instructions was not "
-            "measured."
-        )
-    return "A base language model, not tuned to follow instructions by this run."
+    if not kind.get("chat"):
+        return ""
+    source = "The source is an instruction-tuned chat model, whose chat template is kept"
+    if not stage_notes(record, "training"):
+        return f"{source}; nothing was trained. {measured}"
+    if kind.get("chat_text"):
+        return f"{source}; it was trained with chat text. {measured}"
+    return (
+        f"{source}; training on plain text alone can weaken how it follows instructions. {measured}"
+    )
+
+
+def _instructions_measured(recipe: Mapping[str, Any]) -> str:
+    """Return whether a task measured how well the model follows instructions."""
+    tasks = ((recipe.get("evaluation") or {}).get("tasks") or {}).get("names") or ()
+    named = [task for task in tasks if "ifeval" in task]
+    if named:
+        return f"How well it follows instructions was measured by {', '.join(named)}."
+    return "How well it follows instructions was not measured."

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.measurement import Measurement, read_measurements
-from lingraft.model_card.markdown import front_matter, loading_class, stage_notes, texts
+from lingraft.model_card.markdown import (
+    front_matter,
+    heldout_text,
+    loading_class,
+    stage_notes,
+    texts,
+)
 from lingraft.model_card.sections import (
     data_section,
     is_chat,
@@ -44,10 +50,16 @@ def card_text(record: Mapping[str, Any], rows: Sequence[Measurement]) -> str:
         _use(record),
         "## Data\n\n" + data_section(record),
         "## Method\n\n" + method_section(record),
-        "## Before and after\n\n" + measurement_table(rows),
+        "## Before and after\n\n" + measurement_table(rows) + _measured_on(record),
         "## Limits\n\n" + limits_section(record),
     )
     return front_matter(record) + "\n" + "\n\n".join(section.strip() for section in sections) + "\n"
+
+
+def _measured_on(record: Mapping[str, Any]) -> str:
+    """Return on how much held-out text of each language the table rests."""
+    texts = [f"{language}: {amount}" for language, amount in heldout_text(record).items()]
+    return f" Held-out text: {', '.join(texts)}." if texts else ""
 
 
 def _title(record: Mapping[str, Any]) -> str:
@@ -91,7 +103,21 @@ def _use(record: Mapping[str, Any]) -> str:
     note = "" if loading_class(record) == "AutoModelForCausalLM" else MULTIMODAL_NOTE
     code = loading_code(record, f"path/to/{record['name']}/model")
     comment = "# the folder of the model, or its id on the Hub"
-    return f"## Use\n\n```python\n{comment}\n{code}\n{_chat_example(record)}```{note}"
+    chat = _chat_note(record)
+    return f"## Use\n\n```python\n{comment}\n{code}\n{_chat_example(record)}```{note}{chat}"
+
+
+def _chat_note(record: Mapping[str, Any]) -> str:
+    """Return what the chat template of a chat model is; empty for other models."""
+    if not is_chat(record):
+        return ""
+    ends = (record.get("source_kind") or {}).get("ends")
+    ending = f", with which an answer ends at `{ends}`" if ends else ""
+    origin = "instruct model" if record["recipe"].get("chat_vector") else "source"
+    return (
+        f"\n\nThe chat template is that of the {origin}{ending}. Without it "
+        "(`tokenizer(text)`), the model continues a text."
+    )
 
 
 def _chat_example(record: Mapping[str, Any]) -> str:
@@ -102,5 +128,7 @@ def _chat_example(record: Mapping[str, Any]) -> str:
         'messages = [{"role": "user", "content": "..."}]\n'
         "inputs = tokenizer.apply_chat_template(\n"
         '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n)\n'
-        "answer = model.generate(**inputs, max_new_tokens=200)\n"
+        "output = model.generate(**inputs, max_new_tokens=200)\n"
+        'answer = output[0, inputs["input_ids"].shape[1] :]\n'
+        "print(tokenizer.decode(answer, skip_special_tokens=True))\n"
     )

@@ -19,6 +19,7 @@ from lingraft.formatting import (
 )
 from lingraft.measurement import MIN_DOCUMENTS, MetricChange, find_change
 from lingraft.model_card.markdown import heldout_text
+from lingraft.model_card.sections import chat_statement
 from lingraft.pipeline.run_files import RunFiles
 
 
@@ -95,6 +96,8 @@ def _headline(run: RunFiles, table: Sequence[MetricChange]) -> Iterator[str]:
         yield _bits_sentence(bits, _described(run, run.base), _amount(run, bits))
     elif not run.base:
         yield "Forgetting was not measured: the recipe has no replay text."
+    if "stages" in run.record:
+        yield chat_statement(run.record)
 
 
 def _described(run: RunFiles, language: str) -> str:

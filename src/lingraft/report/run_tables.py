@@ -17,6 +17,7 @@ from lingraft.display_text import direction
 from lingraft.formatting import duration, flatten, number, size
 from lingraft.measurement import MIN_DOCUMENTS, TASKS, MetricChange
 from lingraft.pipeline.run_files import RunFiles
+from lingraft.report.note_words import note_rows
 from lingraft.splice import AddedToken
 
 HEADLINE = frozenset(
@@ -88,7 +89,7 @@ def stage_rows(record: Mapping[str, Any]) -> list[StageRow]:
             del notes[DROPPED]  # shown in a table of its own
         how = "cached" if stage.get("cached") else "computed"
         time = duration(stage.get("seconds") or 0.0)
-        rows.append(StageRow(_title(stage), str(stage.get("key", "")), how, time, flatten(notes)))
+        rows.append(StageRow(_title(stage), str(stage.get("key", "")), how, time, note_rows(notes)))
     return rows
 
 
