@@ -1,6 +1,7 @@
 """Write the pages that come from code and from notebooks.
 
-methods.md comes from the registries, cli.md from the commands, trainer.md from its notebook.
+methods.md comes from the registries, settings.md from the schema, cli.md from the commands,
+trainer.md from its notebook.
 
 `python docs/generate.py` writes them; a test compares them with what the code says now.
 """
@@ -97,6 +98,37 @@ def _default(field: Any) -> str:
     return "" if value is None or not plain else f"`{value}`"
 
 
+def settings_page() -> str:
+    """Return the page of every setting of recipes and studies, with the grammar of their paths."""
+    from lingraft.recipe import Recipe
+    from lingraft.recipe.catalogue import catalogue
+    from lingraft.studies.config import Study
+
+    head = (
+        "# Settings\n\n<!-- written by docs/generate.py -->\n\n"
+        "Every setting of a recipe, as `lingraft settings` prints it. `-o PATH=VALUE` changes one, "
+        'and so do `overrides={"PATH": VALUE}` of the library and the axes of a study. '
+        "`lingraft settings PATH=VALUE` explains a path and how a value is read.\n\n"
+        "A path may leave out what can be known:\n\n"
+        "- the index of the only entry of a list: `target.corpus.path` is "
+        "`target.corpus.0.path`; an index one past the end adds an entry\n"
+        "- `phases.0` of a plan with one phase: `training.budget` is `training.phases.0.budget`\n"
+        "- the name of the chosen method: after `-o training.strategy=lora`, "
+        "`training.strategy.rank` is `training.strategy.lora.rank`. The name of another method "
+        "chooses that method.\n"
+        "- `input` and `output` of `embeddings`, to set both: `embeddings.focus.vector_size`\n\n"
+        "A setting that is not set has the default of its table.\n"
+    )
+    parts = [head]
+    for title, prefix, model in (("Recipes", "", Recipe), ("Studies", "study", Study)):
+        parts.append(f"\n## {title}\n\n| setting | type | default | meaning |\n|---|---|---|---|\n")
+        for setting in catalogue(model, prefix):
+            default = f"`{_cell(setting.default)}`" if setting.default else ""
+            kind, meaning = _cell(setting.kind), _cell(setting.meaning)
+            parts.append(f"| `{setting.path}` | {kind} | {default} | {meaning} |\n")
+    return "".join(parts)
+
+
 def cli_page() -> str:
     """Return the page of every command with its options."""
     from typer.main import get_command
@@ -189,7 +221,12 @@ def _output(output: dict[str, Any]) -> str:
     return f"```text\n{text.rstrip()}\n```"
 
 
-PAGES = {"methods.md": methods_page, "cli.md": cli_page, "trainer.md": trainer_page}
+PAGES = {
+    "methods.md": methods_page,
+    "settings.md": settings_page,
+    "cli.md": cli_page,
+    "trainer.md": trainer_page,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
