@@ -101,6 +101,14 @@ def test_where_there_are_no_tasks_a_sentence_says_why(monkeypatch):
     assert "none, because lm-eval is not installed: pip install" in chosen.lines[0]
 
 
+def test_tasks_that_are_left_out_for_one_reason_are_named_together(monkeypatch):
+    """Offline, one sentence says that no data set is in the cache."""
+    monkeypatch.setattr(auto_tasks, "data_set_problem", lambda _data, _revision: "offline")
+    chosen = choose_tasks(AUTO, ["tr"])
+    left_out = CHOSEN["tr"].replace(" ", ", ")
+    assert chosen.lines == (f"tasks in tr (auto): none; left out {left_out} (offline)",)
+
+
 def test_the_default_and_named_tasks_stay(monkeypatch):
     """Without `auto` nothing is chosen or asked; next to it, named tasks come first, once."""
     monkeypatch.setattr(auto_tasks, "data_set_problem", lambda _data, _revision: None)
@@ -162,12 +170,12 @@ def test_only_tasks_whose_data_can_be_had_are_chosen(tiny_model, tmp_path):
     assert line.startswith(
         "tasks in ja (auto): belebele-jpn_Jpan, xwinograd_jp; with data from the Hub: "
         "Muennighoff/xwinograd; left out global_piqa_nonparallel_cloze_jpn_jpan "
-        "(mrlbenchmarks/global-piqa-nonparallel: there is no such dataset"
+        "(there is no such dataset"
     )
     measured = json.loads(done.stdout[done.stdout.index("{") :])["measurements"]
     assert ("sentiment accuracy", "hi") in {(row["metric"], row["language"]) for row in measured}
     assert "tasks in hi (auto): sentiment-hi; left out " in done.stderr
-    assert "arc_hi (alexandrainst/m_arc needs a loading script" in done.stderr
+    assert "arc_hi (the data set needs a loading script" in done.stderr
 
 
 def test_the_list_is_in_the_docs():

@@ -164,6 +164,14 @@ def test_a_folder_of_one_kind_is_read(tmp_path):
     assert len(look(tmp_path / "more")) == 1
 
 
+def test_a_field_of_plain_text_is_refused(tmp_path):
+    """A field is named for files that have fields; with .txt files alone it would do nothing."""
+    write_texts(tmp_path, "a.txt", "b.txt")
+    source = {"path": str(tmp_path), "text_field": "body"}
+    with pytest.raises(CorpusError, match=r"\.txt files have no fields; leave out text_field"):
+        look_at(CorpusSettings.model_validate({"sources": [source]}), "hi")
+
+
 def test_of_many_files_some_are_opened(tmp_path, monkeypatch):
     """The first, the last and files at equal distances are opened, and all are counted."""
     monkeypatch.setattr(first_look, "LOOKED_AT_FILES", 3)

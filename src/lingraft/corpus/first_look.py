@@ -14,7 +14,7 @@ from pathlib import Path
 from lingraft.corpus.config import CorpusSettings, Source
 from lingraft.corpus.file_mix import FileMix
 from lingraft.corpus.readers import read_file, read_source
-from lingraft.corpus.text_files import find_files, has_wildcards
+from lingraft.corpus.text_files import ending_of, find_files, has_wildcards
 from lingraft.errors import CorpusError
 from lingraft.store import is_folder
 
@@ -59,6 +59,9 @@ def _look(source_json: str, states: tuple[tuple[Path, int, int], ...], language:
     """Look at files in a state; the same files in the same state are looked at once."""
     source = Source.model_validate_json(source_json)
     files = [path for path, _, _ in states]
+    if source.text_field != "text" and all(ending_of(path) == ".txt" for path in files):
+        msg = f"{source.label}: .txt files have no fields; leave out text_field (--text-field)"
+        raise CorpusError(msg)
     heads = {path: _head(path, source) for path in _spread(files)}
     if not any(heads.values()):
         read = f"{len(files):,} files" if len(files) > 1 else f"{states[0][1]:,} bytes"

@@ -43,8 +43,7 @@ def data_set_problem(data: str, revision: str) -> str | None:
             return None
         script = f"{data.rpartition('/')[2]}.py"
         if script in list_repo_files(data, revision=revision, repo_type="dataset"):
-            return f"{data} needs a loading script, which `datasets` no longer runs"
+            return "the data set needs a loading script, which `datasets` no longer runs"
     except client_errors() + MALFORMED as error:
-        reason = refusal(error, data, "dataset", revision) or one_line(error)
-        return f"{data}: {reason}"
+        return refusal(error, data, "dataset", revision) or one_line(error)
     return None
