@@ -86,7 +86,10 @@ def test_a_report_is_a_table_for_notebooks_and_data_frames(folders):
     assert [sample["subject"] for sample in report.samples] == ["<one>"]
     html = report._repr_html_()
     assert "compared with &lt;one&gt;" in html
-    assert html.count("<tr>") == str(report).count("\n")
+    assert html.count("<tr>") == str(report).count("\n") - len(report.warnings)
+    (few,) = report.warnings
+    assert "4 documents" in few
+    assert few in html
     frame = report.to_pandas()
     assert list(frame.metric) == [row.metric for row in report.rows]
 
@@ -277,5 +280,9 @@ def test_text_that_cannot_be_packed_is_one_line(change):
 def test_progress_goes_to_the_given_function(capfd):
     """`log` receives the lines; nothing is printed then."""
     lines: list[str] = []
-    lingraft.evaluate({"m": example_model()}, {"en": ["A bird."]}, log=lines.append)
+    report = lingraft.evaluate(
+        {"m": example_model()}, {"te": ["नमस्ते दुनिया " * 20]}, log=lines.append
+    )
+    assert lines == [f"warning: {warning}" for warning in report.warnings]
+    assert "Devanagari, not Telugu" in lines[0]
     assert capfd.readouterr() == ("", "")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from lingraft.corpus import parse_language
+from lingraft.corpus.script_check import find_wrong_script
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.evaluation import ModelScores, ScoredModel, compare, score_folder
 from lingraft.evaluation.score_model import cut_documents, score_model
@@ -21,7 +23,8 @@ from lingraft.measurement_table import MeasurementTable
 from lingraft.pipeline.added_token_table import added_measurements
 from lingraft.pipeline.evaluation_stages import task_measurements
 from lingraft.pipeline.runner import quiet_libraries
-from lingraft.progress import LogLine, send_lines_to
+from lingraft.pipeline.stage_warnings import few_documents_warning, script_warning
+from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Evaluation, Runtime, assignment
 from lingraft.recipe.overrides import override
 from lingraft.recipe.problems import parse_settings
@@ -33,12 +36,24 @@ class EvaluationReport(MeasurementTable):
     """The measurements of an evaluation; `print(report)` shows the table of `lingraft evaluate`.
 
     `samples` are the texts that models wrote (keys: subject, language, prompt, text), if generation
-    was measured. `notes` has the number of documents and bytes by language, and how they were
-    scored.
+    was measured. `warnings` say what the numbers cannot show. `notes` has the number of documents
+    and bytes by language, and how they were scored.
     """
 
     samples: tuple[dict[str, str], ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([*self._warning_lines(), super().__str__()])
+
+    def _repr_html_(self) -> str:
+        """Return the table that notebooks show, after the warnings."""
+        lines = [f"<p>{escape(line)}</p>" for line in self._warning_lines()]
+        return "\n".join([*lines, super()._repr_html_()])
+
+    def _warning_lines(self) -> list[str]:
+        return [f"warning: {warning}" for warning in self.warnings]
 
 
 def evaluate(
@@ -135,7 +150,7 @@ class _Measuring:
             *added_measurements(scored, next(iter(texts))),
             *task_measurements(task_folders),
         )
-        return EvaluationReport(rows, tuple(result.samples), result.notes)
+        return EvaluationReport(rows, tuple(result.samples), result.notes, _warnings(texts))
 
     def _scores(self, model: OpenModel, texts: Mapping[str, Sequence[str]]) -> ModelScores:
         if model.loaded is not None:
@@ -156,6 +171,20 @@ class _Measuring:
             model=model.loaded,
         )
         write_measurements(measurements, folder / "measurements.parquet")
+
+
+def _warnings(texts: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return and print the warnings of `lingraft evaluate` on these texts."""
+    found = []
+    for language, documents in texts.items():
+        size = sum(len(text.encode()) for text in documents)
+        wrong = find_wrong_script(language, documents)
+        found.append(script_warning(wrong) if wrong else "")
+        found.append(few_documents_warning(language, len(documents), size))
+    warnings = tuple(filter(None, found))
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return warnings
 
 
 def _settings(

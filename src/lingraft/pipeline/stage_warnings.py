@@ -45,7 +45,8 @@ def stage_warnings(kind: str, folder: Path, scored_bytes: int | None = None) -> 
         wrong = wrong_script_of(corpus)
         lines += [script_warning(wrong)] if wrong else []
         if kind == "text":
-            lines.append(few_documents_warning(corpus))
+            held_out = corpus.counts("heldout")
+            lines.append(few_documents_warning(corpus.language, held_out.documents, held_out.bytes))
         if scored_bytes is not None:
             lines.append(few_scored_warning(corpus, scored_bytes))
     if kind == "vocabulary":
@@ -91,13 +92,15 @@ def few_scored_warning(corpus: Corpus, scored_bytes: int) -> str:
     )
 
 
-def few_documents_warning(corpus: Corpus) -> str:
-    """Return the warning that text for an evaluation has few documents; "" if it has enough."""
-    counts = corpus.counts("heldout")
-    if counts.documents >= MIN_DOCUMENTS:
+def few_documents_warning(language: str, documents: int, size: int) -> str:
+    """Return the warning that text for an evaluation has few documents; "" if it has enough.
+
+    `size` is its size in bytes.
+    """
+    if documents >= MIN_DOCUMENTS:
         return ""
     return (
-        f"text in {corpus.language}: {counted(counts.documents, 'document')} ({counts.bytes:,} "
+        f"text in {language}: {counted(documents, 'document')} ({size:,} "
         f"bytes), too few to judge (at least {MIN_DOCUMENTS}); give more documents"
     )
 
