@@ -70,20 +70,24 @@ def texts_of_one_language(
     `options` are the names of the options for text and for its language. The language is `None` if
     neither names it. Raises `RecipeError` if two languages are named.
     """
-    named = {parse_language(language)} if language else set()
+    named: set[str] = set()
     files = []
     for argument in arguments:
         tagged = _TAGGED.fullmatch(argument)
         if tagged:
             named.add(parse_language(tagged[1]))
         files.append(tagged[2] if tagged else argument)
+    if not named:
+        return language, files  # the recipe checks it, and names the setting
+    if language:
+        named.add(parse_language(language))
     if len(named) > 1:
         msg = (
             f"{options[0]} and {options[1]} name {' and '.join(sorted(named))}; name one language "
             "here (the setting `target` of a recipe takes a list of several)"
         )
         raise RecipeError(msg)
-    return (named.pop() if named else None), files
+    return named.pop(), files
 
 
 def language_in_name(name: str) -> str | None:
