@@ -248,9 +248,11 @@ def test_a_domain_has_no_text_by_name():
         chosen_recipe(None, Given("m", "domain:law"))
 
 
-def test_a_plan_and_a_run_say_what_is_read_from_the_hub():
-    """Each source on the Hub has a line; local text has none."""
-    recipe = recipe_of("target.corpus=[wikipedia, {hub: me/texts, revision: v2}, a.txt]")
+def test_a_plan_and_a_run_say_what_is_read_from_the_hub(tmp_path):
+    """Each source on the Hub has a line; a local file has none."""
+    file = tmp_path / "a.txt"
+    file.write_text("a text\n")
+    recipe = recipe_of(f"target.corpus=[wikipedia, {{hub: me/texts, revision: v2}}, {file}]")
     wikipedia, texts = recipe_text_lines(recipe)[:2]
     data = "wikipedia (wikimedia/wikipedia, 20231101.te, licence cc-by-sa-3.0)"
     assert wikipedia == f"text in te: {data}, at most 100 MB"
