@@ -239,7 +239,10 @@ MODELS: Mapping[str, Published] = {
             "vocab_size": 333,
         },
         _smollm2_tokenizer,
-        {"tokenizer_class": "GPT2Tokenizer", "eos_token": "<|endoftext|>"},
+        {
+            "tokenizer_class": "GPT2Tokenizer",
+            **dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"),
+        },
         has_vocabulary_files=True,
     ),
     "Qwen/Qwen3-0.6B-Base": Published(

@@ -10,10 +10,13 @@ import pytest
 
 from lingraft.bases.as_transformers import add_class_settings
 from lingraft.bases.tokenizer_files import complete_tokenizer
+from lingraft.certificate import write_certificate
 from lingraft.certificate.result_claims import certify_named_ids, certify_rows, certify_tokens
 from lingraft.certificate.source_claims import certify_source
 from lingraft.errors import CertificateError
 from lingraft.pipeline import extend
+from lingraft.pipeline.check_stages import CLAIMS
+from lingraft.pipeline.stage_warnings import claim_warnings
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
@@ -123,7 +126,7 @@ def test_a_token_that_only_transformers_sees_is_named(tmp_path):
 
 
 def test_a_text_that_transformers_reads_otherwise_is_named(tmp_path):
-    """The named class overrides tokenizer.json: it is named, and so is a text that it changes."""
+    """A class that overrides tokenizer.json is named in a warning, and so is a text it changes."""
     data = byte_level(["a(the a(the a(the a(the"], pattern=LLAMA3_REGEX)
     end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
     given = written(
@@ -134,6 +137,11 @@ def test_a_text_that_transformers_reads_otherwise_is_named(tmp_path):
     )
     claim = certify_source(open_tokenizer(given), given, ["over(the bridge"])
     assert not claim.holds
+    assert not claim.fatal
+    write_certificate([claim], tmp_path / CLAIMS, broken="")
+    (warning,) = claim_warnings(tmp_path)
+    assert warning.startswith(f"source tokenizer: {claim.exceptions[0]} (")
+    assert "such as ids of 'over(the bridge'" in warning
     assert claim.exceptions[0] == (
         "GPT2Tokenizer of transformers builds another tokenizer than tokenizer.json says, and "
         "lingraft follows the file"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from lingraft.certificate.source_claims import SOURCE_READ
 from lingraft.corpus import Corpus, first_documents
 from lingraft.corpus.script_check import WrongScript, find_wrong_script
 from lingraft.display_text import language_name
@@ -51,7 +52,7 @@ def stage_warnings(kind: str, folder: Path, scored_bytes: int | None = None) -> 
             lines.append(few_scored_warning(corpus, scored_bytes))
     if kind == "vocabulary":
         lines.append(pretokenizer_warning(folder))
-    lines += waived_claim_warnings(folder)
+    lines += claim_warnings(folder)
     return StageWarnings(tuple(dict.fromkeys(filter(None, lines))), wrong)
 
 
@@ -115,15 +116,28 @@ def pretokenizer_warning(vocabulary: Path) -> str:
     return f"{change}; {remedy}" if change.changed else ""
 
 
-def waived_claim_warnings(folder: Path) -> Iterator[str]:
-    """Yield a warning for each claim that does not hold and that the recipe accepts by name."""
+def claim_warnings(folder: Path) -> Iterator[str]:
+    """Yield a warning for each claim that does not hold and that the run continues with.
+
+    That is a claim which the recipe accepts by name, and a source that a class of transformers
+    reads otherwise than its file says.
+    """
     for name in ("certificate.json", CLAIMS):
         if not (folder / name).is_file():
             continue
         for claim in json.loads((folder / name).read_text(encoding="utf-8"))["claims"]:
-            if claim.get("waived") and not claim["holds"]:
-                exceptions = f"{number(claim['value'])} of {number(claim['of'])} {claim['unit']}"
+            if claim["holds"]:
+                continue
+            exceptions = f"{number(claim['value'])} of {number(claim['of'])} {claim['unit']}"
+            if claim.get("waived"):
                 yield (
                     f"certificate: {claim['name']!r} does not hold ({exceptions}), which "
                     "vocabulary.allow accepts; remove it there to refuse such a result"
+                )
+            elif claim["name"] == SOURCE_READ and not claim["fatal"]:
+                reason, *examples = claim["exceptions"]
+                yield (
+                    f"source tokenizer: {reason} ({exceptions} differ, such as {examples[0]}); if "
+                    "the model was trained with that class, save the tokenizer with it first: "
+                    "AutoTokenizer.from_pretrained(SOURCE).save_pretrained(FOLDER)"
                 )
