@@ -20,7 +20,7 @@ from lingraft.recipe.load import parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import read_text
 from tests.commands import start
-from tests.conftest import ROOT
+from tests.conftest import HINDI, ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted(
@@ -110,6 +110,17 @@ def test_the_example_of_a_method_works():
         assert (rows.rows == 2 * INITS.parse("mean").rows(request).rows).all()
     finally:
         INITS._classes.pop("scaled", None)
+
+
+def test_the_example_of_the_readme_runs(tiny_model, capsys):
+    """The Python code of README.md runs as it stands, on a small model and a few texts."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    small = code.replace("HuggingFaceTB/SmolLM2-135M", str(tiny_model)).replace("10_000", "20")
+    assert small.count(str(tiny_model)) == 1
+    exec(compile(small, "README.md", "exec"), {"texts": HINDI, "heldout": HINDI})
+    printed = capsys.readouterr().out
+    assert "bits per byte" in printed
+    assert "after" in printed
 
 
 def test_exit_codes_are_those_of_the_errors():
