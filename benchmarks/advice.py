@@ -20,7 +20,7 @@ from pathlib import Path
 from diagnose import LEARNED_FROM, Case, measured
 
 import lingraft
-from lingraft.advice import checked, measure, read_sample, tokens_per_byte
+from lingraft.advice import check_predictions, measure, read_sample, tokens_per_byte
 from lingraft.forecast.predict_fertility import predict_fertility
 from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import family_of, open_tokenizer
@@ -56,7 +56,7 @@ def main() -> None:
                 "evaluation.generation": None,
             },
         )
-        for row in checked(run.folder):
+        for row in check_predictions(run.folder):
             one, target = row.prediction, TARGETS.get(row.prediction.metric)
             print(
                 f"| english-8m, {language} | {one.metric} | "

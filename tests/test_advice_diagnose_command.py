@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import subprocess
 import sys
@@ -260,3 +261,14 @@ def test_refusals_are_one_line(place, change, words):
         diagnose_command(given.pop("models"), **given)
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_text_in_the_wrong_script_is_a_warning(place):
+    """Hindi text given as Telugu: the diagnosis says so first on the terminal and in the JSON."""
+    found = diagnose_command([str(place / "byte-level")], text=[f"te={place / 'hi.txt'}"])
+    (note,) = diagnosis_json(found)["notes"]
+    assert "of the letters are Devanagari, not Telugu" in note
+    console = Console(width=2000, file=io.StringIO(), record=True)
+    console.print(diagnosis_tables(found))
+    assert console.export_text().startswith(f"warning: {note}")
+    assert not diagnose_command([str(place / "byte-level")], text=[f"hi={place / 'hi.txt'}"]).notes

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -217,3 +220,20 @@ def test_the_citation_names_this_version():
         "lingraft"
     )
     assert (Path(__import__("lingraft").__file__).parent / "py.typed").is_file()
+
+
+def test_benchmarks_import_names_that_exist():
+    """Each name that a script in benchmarks/ imports from lingraft exists."""
+    imported = set()
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("lingraft"):
+                imported.update((node.module, alias.name) for alias in node.names)
+    missing = []
+    for module, name in sorted(imported):
+        if hasattr(importlib.import_module(module), name):
+            continue
+        if importlib.util.find_spec(f"{module}.{name}") is None:
+            missing.append(f"{module}.{name}")
+    assert len(imported) > 50
+    assert not missing

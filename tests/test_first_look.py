@@ -13,6 +13,7 @@ import pytest
 
 from lingraft import pipeline
 from lingraft.corpus import CorpusSettings, first_look, look_at
+from lingraft.corpus.file_mix import FileMix
 from lingraft.corpus.text_files import find_files
 from lingraft.errors import CorpusError
 from lingraft.recipe import Given, Runtime, chosen_recipe, load_recipe
@@ -210,3 +211,14 @@ def test_fields_of_target_and_base_text_are_settings_of_their_sources():
     recipe = chosen_recipe(None, Given("m", "hi", *texts))
     assert [source.text_field for source in recipe.target.sources] == ["body", "text", "body"]
     assert [source.text_field for source in recipe.replay.sources] == ["content"]
+
+
+def test_files_of_one_writing_system_are_one_kind(tmp_path):
+    """Japanese files of kana, of Han and of both are one text; a Hindi file among them is not."""
+    texts = {"a": "ひらがなだけのぶんしょうです" * 9, "b": "東京都首都大学" * 9}
+    texts["c"] = "東京の大学へいきました" * 9
+    for name, text in texts.items():
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    mix = FileMix.of(str(tmp_path), {tmp_path / f"{name}.txt": texts[name] for name in texts})
+    assert {kind.language for kind in mix.kinds.values()} == {"CJK"}
+    mix.check("ja")

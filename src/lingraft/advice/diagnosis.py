@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lingraft.advice.measures import Measures, TextSample, measure, premium
 from lingraft.advice.recommend import COMPARED, UNREADABLE, Recommendation, recommend, repair_saving
+from lingraft.corpus.script_check import find_wrong_script
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, predict_fertility
 from lingraft.formatting import size
 from lingraft.progress import progress
@@ -169,8 +170,10 @@ def diagnose(
 
 
 def _notes(samples: Sequence[TextSample]) -> tuple[str, ...]:
-    notes = []
+    notes: list[str] = []
     for sample in samples:
+        wrong = find_wrong_script(sample.language, sample.documents)
+        notes += [str(wrong)] if wrong else []
         if not sample.cut_short:
             continue
         notes.append(

@@ -213,11 +213,8 @@ def _rivals(best: Rank, ranks: Sequence[Rank]) -> list[str]:
 
 def diagnosis_tables(diagnosis: Diagnosis, *, compare: bool = False) -> RenderableType:
     """Return what `rich` prints: each tokenizer in full, or only the comparison."""
-    parts = list(_comparisons(diagnosis) if compare else _tokenizers(diagnosis))
-    for note in diagnosis.notes:
-        text = Text(f"note: {note}", style="yellow")
-        parts.append(text)
-    return Group(*parts)
+    notes = [Text(f"warning: {note}", style="yellow") for note in diagnosis.notes]
+    return Group(*notes, *(_comparisons(diagnosis) if compare else _tokenizers(diagnosis)))
 
 
 def _comparisons(diagnosis: Diagnosis) -> Iterator[RenderableType]:

@@ -13,6 +13,7 @@ from lingraft.cli.options import (
     MeasuredText,
     Parallel,
     TextField,
+    log,
     print_json,
     print_table,
 )
@@ -86,6 +87,8 @@ def diagnose(
         learned_from=learned_from,
     )
     if as_json:
+        for note in diagnosis.notes:
+            log(f"warning: {note}")
         print_json(advice.diagnosis_json(diagnosis))
         return
     print_table(advice.diagnosis_tables(diagnosis, compare=compare))

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -19,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import langcodes
 
+from lingraft.corpus.script_check import main_script
 from lingraft.corpus.text_files import find_files, has_wildcards
 from lingraft.errors import CorpusError
 from lingraft.formatting import number
@@ -31,8 +30,6 @@ MIN_LETTERS = 20
 """With fewer letters, nothing is said about the script of a text."""
 NAMED_FILES = 3
 NAMED_KINDS = 4
-# Writing systems of several scripts: Japanese has all three, Korean and Chinese text has CJK.
-_SCRIPTS = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class FileMix:
         languages = _languages_by_name(names)
         kinds = {}
         for path, text in heads.items():
-            language = languages.get(path) or script_of(text)
+            language = languages.get(path) or main_script(text, MIN_LETTERS)
             kinds[path] = FileKind(language, bool(HELDOUT_WORDS & set(_words(names[path]))))
         return cls(pattern, kinds, {path: path.stat().st_size for path in heads})
 
@@ -149,23 +146,6 @@ def _candidates(names: Sequence[str]) -> Iterator[str]:
             yield f"*{word}{tail}"
             yield f"**/*{word}{tail}"
             yield f"**/{word}/{tail}"
-
-
-def script_of(text: str) -> str:
-    """Return the name of the script of most letters, "" with too few letters.
-
-    >>> script_of("नमस्ते दुनिया " * 9), script_of("one two three " * 9), script_of("few")
-    ('Devanagari', 'Latin', '')
-    """
-    letters = Counter(filter(str.isalpha, text))
-    if letters.total() < MIN_LETTERS:
-        return ""
-    scripts: Counter[str] = Counter()
-    for letter, count in letters.items():
-        name = unicodedata.name(letter, "").partition(" ")[0]
-        scripts[_SCRIPTS.get(name, name)] += count
-    ((script, _),) = scripts.most_common(1)
-    return script if len(script) < 4 else script.capitalize()
 
 
 def _languages_by_name(names: Mapping[Path, str]) -> dict[Path, str]:

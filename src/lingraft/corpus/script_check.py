@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
@@ -19,6 +20,8 @@ import langcodes
 import regex
 
 from lingraft.corpus.language import is_domain
+from lingraft.display_text import language_name
+from lingraft.formatting import percent
 
 MIN_SHARE = 0.5
 """Below this share of letters in the usual script, text is in the wrong script.
@@ -40,6 +43,7 @@ _COMBINED = {
     "Hant": ("Hani", "Bopo"),
     "Aran": ("Arab",),
 }
+_CJK = frozenset({*_COMBINED["Jpan"], *_COMBINED["Kore"]})
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,19 @@ class WrongScript:
     found: str
     share: float
     tag: str
+
+    def __str__(self) -> str:
+        """Return the warning.
+
+        >>> str(WrongScript("te", "Telugu", "Devanagari", 0.97, "te-Deva"))[:71]
+        'text in te: 97% of the letters are Devanagari, not Telugu: the results '
+        """
+        name = language_name(self.language)
+        return (
+            f"text in {self.language}: {percent(self.share)} of the letters are {self.found}, not "
+            f"{self.expected}: the results say nothing about {name}; give {name} text, or, for "
+            f"{name} written in {self.found}, the tag {self.tag}"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -77,36 +94,76 @@ def find_wrong_script(language: str, texts: Iterable[str]) -> WrongScript | None
     letters: Counter[str] = Counter()
     for text in islice(texts, SAMPLE_DOCUMENTS):
         letters.update(filter(str.isalpha, text))
-    share = _share(letters, code)
-    if letters.total() < MIN_LETTERS or share is None or share >= MIN_SHARE:
+    if letters.total() < MIN_LETTERS:
         return None
-    shares = {script: _share(letters, script) or 0.0 for script in _script_names()}
+    shares, names = _shares(letters), _script_names()
+    if code not in shares or shares[code] >= MIN_SHARE:  # Unicode does not know every script
+        return None
     found = max(shares, key=shares.__getitem__)
-    names, base = _script_names(), language.partition("-")[0]
+    base = language.partition("-")[0]
     return WrongScript(language, names[code], names[found], shares[found], f"{base}-{found}")
 
 
-def _share(letters: Counter[str], code: str) -> float | None:
-    """Return the share of letters that are in a script, `None` for a script unknown to Unicode."""
-    scripts = _COMBINED.get(code, (code,))
-    try:
-        matches = regex.compile("|".join(rf"\p{{Script={script}}}" for script in scripts)).match
-    except regex.error:
-        return None
-    found = 0
+def main_script(text: str, min_letters: int = MIN_LETTERS) -> str:
+    """Return the name of the script of most letters, "" with fewer letters than `min_letters`.
+
+    Han, kana and Hangul are one, "CJK", because Japanese and Korean are written in several of them.
+
+    >>> main_script("नमस्ते दुनिया " * 20), main_script("one two three " * 20), main_script("few")
+    ('Devanagari', 'Latin', '')
+    >>> main_script("東京都は日本の首都です" * 10), main_script("서울은 한국의 수도이다" * 10)
+    ('CJK', 'CJK')
+    """
+    letters = Counter(filter(str.isalpha, text))
+    if letters.total() < min_letters:
+        return ""
+    shares = _shares(letters)
+    found = max(shares, key=shares.__getitem__)
+    if _CJK.issuperset(_COMBINED.get(found, (found,))):
+        return "CJK"
+    return _script_names()[found] if shares[found] else ""
+
+
+def _shares(letters: Counter[str]) -> dict[str, float]:
+    """Return the share of letters that are in each script that Unicode knows, by its code."""
+    match = _letter_scripts().match
+    counts: Counter[str] = Counter()
     for letter, count in letters.items():
-        if matches(letter):
-            found += count
-    return found / max(letters.total(), 1)
+        found = match(letter)
+        if found and found.lastgroup:
+            counts[found.lastgroup] += count
+    total = max(letters.total(), 1)
+    shares = {}
+    for code in _script_names():
+        scripts = _COMBINED.get(code, (code,))
+        if _letter_scripts().groupindex.keys() >= set(scripts):
+            shares[code] = sum(counts[script] for script in scripts) / total
+    return shares
+
+
+@cache
+def _letter_scripts() -> regex.Pattern[str]:
+    """Return an expression with a group for each script; the group that matches has its code."""
+    groups = []
+    for code in _script_names():
+        group = rf"(?P<{code}>\p{{Script={code}}})"
+        with suppress(regex.error):  # the registry has scripts that Unicode has not
+            regex.compile(group)
+            groups.append(group)
+    return regex.compile("|".join(groups))
 
 
 @cache
 def _script_names() -> dict[str, str]:
     """Return the name of each script by its code, from the IANA registry."""
-    from langcodes.registry_parser import parse_registry  # slow: read only to name a wrong script
+    from langcodes.registry_parser import parse_registry  # slow: read only to look at text
 
     names = {}
     for entry in parse_registry():
-        if entry.get("Type") == "script" and "Deprecated" not in entry:
+        if (
+            entry.get("Type") == "script"
+            and "Deprecated" not in entry
+            and re.fullmatch("[A-Y][a-z]{3}", entry["Subtag"])  # Zyyy, Zinh: of no script
+        ):
             names[entry["Subtag"]] = re.sub(r"\s*\(.*\)", "", entry["Description"][0])
     return names

@@ -23,7 +23,7 @@ from lingraft.measurement_table import MeasurementTable
 from lingraft.pipeline.added_token_table import added_measurements
 from lingraft.pipeline.evaluation_stages import task_measurements
 from lingraft.pipeline.runner import quiet_libraries
-from lingraft.pipeline.stage_warnings import few_documents_warning, script_warning
+from lingraft.pipeline.stage_warnings import few_documents_warning
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Evaluation, Runtime, assignment
 from lingraft.recipe.overrides import override
@@ -179,7 +179,7 @@ def _warnings(texts: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     for language, documents in texts.items():
         size = sum(len(text.encode()) for text in documents)
         wrong = find_wrong_script(language, documents)
-        found.append(script_warning(wrong) if wrong else "")
+        found.append(str(wrong) if wrong else "")
         found.append(few_documents_warning(language, len(documents), size))
     warnings = tuple(filter(None, found))
     for warning in warnings:

@@ -237,10 +237,10 @@ class _Planner:
 
     def _timing(self, node: StageNode) -> PlanRow:
         generation = self.recipe.evaluation.generation
-        tokens = None
-        if generation:
-            repeats = generation.timed_repeats + 1
-            tokens = 3 * generation.timed_prompts * generation.timed_bytes * repeats
+        if not generation:  # only the scores are put together
+            return self._row(node, {}, seconds=CHECK_SECONDS)
+        repeats = generation.timed_repeats + 1
+        tokens = 3 * generation.timed_prompts * generation.timed_bytes * repeats
         return self._row(node, {}, flops=self._flops(2, tokens))
 
     def _flops(self, per_parameter: int, tokens: int | None) -> float | None:

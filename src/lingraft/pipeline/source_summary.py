@@ -66,7 +66,7 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
         if chats:
             _check_template(tokenizer, chats)
         separators = separators_of(tokenizer, recipe.training.packing.separator)
-        lines.append(f"documents in training: {separators.shown}")
+        lines.append(f"training reads each document as: {separators.shown}")
     return SourceStatement(tuple(lines), tuple(warnings), kind)
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from lingraft.certificate.source_claims import SOURCE_READ
 from lingraft.corpus import Corpus, first_documents
 from lingraft.corpus.script_check import WrongScript, find_wrong_script
-from lingraft.display_text import language_name
-from lingraft.formatting import counted, number, percent
+from lingraft.formatting import counted, number
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.pipeline.check_stages import CLAIMS
 from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
@@ -44,7 +43,7 @@ def stage_warnings(kind: str, folder: Path, scored_bytes: int | None = None) -> 
     if kind in TEXTS:
         corpus = Corpus.open(folder)
         wrong = wrong_script_of(corpus)
-        lines += [script_warning(wrong)] if wrong else []
+        lines += [str(wrong)] if wrong else []
         if kind == "text":
             held_out = corpus.counts("heldout")
             lines.append(few_documents_warning(corpus.language, held_out.documents, held_out.bytes))
@@ -60,20 +59,6 @@ def wrong_script_of(corpus: Corpus) -> WrongScript | None:
     """Return the scripts if the text of a corpus is not in the script of its language."""
     split = "train" if corpus.counts("train").documents else "heldout"
     return find_wrong_script(corpus.language, corpus.documents(split))
-
-
-def script_warning(wrong: WrongScript) -> str:
-    """Return the warning that text is in another script than its language.
-
-    >>> script_warning(WrongScript("te", "Telugu", "Devanagari", 0.97, "te-Deva"))[:71]
-    'text in te: 97% of the letters are Devanagari, not Telugu: the results '
-    """
-    name = language_name(wrong.language)
-    return (
-        f"text in {wrong.language}: {percent(wrong.share)} of the letters are {wrong.found}, not "
-        f"{wrong.expected}: the results say nothing about {name}; give {name} text, or, for {name} "
-        f"written in {wrong.found}, the tag {wrong.tag}"
-    )
 
 
 def few_scored_warning(corpus: Corpus, scored_bytes: int) -> str:

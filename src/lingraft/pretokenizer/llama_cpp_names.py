@@ -28,6 +28,9 @@ NAMES = {
 }
 """llama.cpp's name by regular expression and by whether whole words are looked up before merges."""
 
+SHOWN = 40
+"""Characters of an unknown expression that a message shows."""
+
 
 def llama_cpp_name(data: Data) -> str:
     """Return llama.cpp's name for a byte-level pre-tokenizer; raises `ModelError` without one."""
@@ -46,13 +49,11 @@ def llama_cpp_name(data: Data) -> str:
     else:
         _refuse(f"its steps are {', '.join(kinds) or 'none'}")
     if MARK_AWARE_WORD in expression:
-        _refuse(
-            "its regular expression was made mark-aware, so that vowel signs do not split words"
-        )
+        _refuse("its regular expression was made mark-aware")
     name = NAMES.get((expression, whole_words))
     if name is None:
         lookup = ", with words looked up before merges" if whole_words else ""
-        _refuse(f"its regular expression is {expression!r}{lookup}")
+        _refuse(f"its regular expression is {_short(expression)!r}{lookup}")
     return name
 
 
@@ -69,12 +70,14 @@ def _isolates(part: dict[str, Any]) -> bool:
     return isolated and "Regex" in part.get("pattern", {})
 
 
+def _short(expression: str) -> str:
+    return expression if len(expression) <= SHOWN else expression[:SHOWN] + "..."
+
+
 def _refuse(reason: str) -> NoReturn:
     # llama.cpp would load the model under a wrong name and silently split text in another way.
-    known = ", ".join(sorted({*NAMES.values(), "smollm"}))
     msg = (
-        f"the pre-tokenizer has no name in llama.cpp ({reason}), and another name would split text "
-        "differently; adapt with -o vocabulary.pretokenizer=keep from a base whose expression "
-        f"llama.cpp knows ({known}), or use the model in transformers or vLLM"
+        f"the pre-tokenizer has no name in llama.cpp ({reason}); use the model in transformers or "
+        "vLLM, or adapt a model that llama.cpp knows with -o vocabulary.pretokenizer=keep"
     )
     raise ModelError(msg)
