@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from lingraft.library.diagnose_tokenizers import TokenizerDiagnosis, diagnose
     from lingraft.library.embedding_rows import init_embeddings, resize
     from lingraft.library.evaluate_models import EvaluationReport, evaluate
-    from lingraft.library.extension import extend_tokenizer, learn_tokens
     from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
+    from lingraft.library.learn_and_extend import extend_tokenizer, learn_tokens
     from lingraft.library.pack_texts import PackedText, pack
     from lingraft.library.row_origins import RowOrigins
     from lingraft.library.run_study import study
@@ -119,7 +119,7 @@ _MODULES = {
     "lingraft.measurement": ("Measurement",),
     "lingraft.measurement_table": ("MeasurementTable",),
     "lingraft.pipeline.finished_run": ("Run", "load_run"),
-    "lingraft.library.extension": ("extend_tokenizer", "learn_tokens"),
+    "lingraft.library.learn_and_extend": ("extend_tokenizer", "learn_tokens"),
     "lingraft.library.extension_results": ("LearnedTokens", "TokenizerExtension"),
     "lingraft.library.row_origins": ("RowOrigins",),
     "lingraft.splice": ("Splice",),

@@ -44,7 +44,7 @@ Allowed = Callable[[bytes], bool]
 
 
 @dataclass
-class LearnedTokens:
+class RankedTokens:
     """New tokens in rank order, what each saved in the text, and counts of refused candidates."""
 
     surfaces: list[bytes] = field(default_factory=list)
@@ -76,7 +76,7 @@ class BPELearner:
         self.allowed = allowed
         self.cut_alone = cut_alone
         self.step_cost = step_cost
-        self.learned = LearnedTokens()
+        self.learned = RankedTokens()
         self.index = PairIndex(words)
         # Symbols are numbered: tokens of the base, then virtual characters, then new tokens.
         self.surfaces = list(words.surfaces)
